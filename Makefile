@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## Virtual environment with everything (the other targets call it)
+	@scripts/setup.sh
+
+demo: setup ## Start the control plane, run one real deliberation, print the decision, stop
+	@$(BIN)/aragora-cp demo
+
+up: setup ## Start the control plane and keep it in the foreground until Ctrl-C
+	@$(BIN)/aragora-cp up
+
+down: setup ## Stop one that was left behind
+	@$(BIN)/aragora-cp down
+
+reset: setup ## Stop it and throw its state away
+	@$(BIN)/aragora-cp down --delete-data
+
+test: setup ## All tests
+	@$(BIN)/python -m pytest
+
+lint: setup ## Style and layers
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache
+
+types: setup ## mypy
+	@$(BIN)/mypy
+
+check: lint types ## The fast checks
+	@$(BIN)/python -m pytest -m "not slow"
+
+docs: setup ## Write the generated pages
+	@$(BIN)/python -m cluster.cli.settings_page > docs/configuration.md
+
+lock: setup ## Write requirements.lock anew
+	@$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock
+
+clean: ## Remove the environment and caches
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help setup demo up down reset test lint types check docs lock clean

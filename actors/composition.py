@@ -1,0 +1,262 @@
+"""Composition root of an actor's process: settings, stores and the plain actor of a role."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from actors.messages import AgentCall, AgentReply
+from actors.roles import (
+    AGENT_HOST,
+    DELIBERATION,
+    HEALTH_MONITOR,
+    REGION_LEADER,
+    SCHEDULER,
+    TELEMETRY,
+    Role,
+)
+from cluster.clock import SystemClock
+from cluster.domain.agents import Agent, TransportKind
+from cluster.domain.errors import AgentUnavailable
+from cluster.exchange import ExchangeCall, ExchangeClient
+from cluster.ports import ActorNames
+from cluster.postgres.stores import Stores, open_stores
+from cluster.redis.doorbell import RedisDoorbell
+from cluster.redis.heartbeats import RedisHeartbeats
+from cluster.redis.pool import connect
+from cluster.settings import Settings, load_settings
+from cluster.transports.chat import Ask, HttpTransports, Provider
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+#: Makes the caller of a role from the published names; given by the runtime, so that nothing here knows Ray.
+Reach = Callable[[Role, ActorNames], Callable[..., Awaitable[Any]]]
+
+
+def urls(settings: Settings) -> tuple[str, str]:
+    assert settings.database_url is not None, "checked by load_process_settings"
+    assert settings.redis_url is not None
+    return settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
+
+
+def load_process_settings() -> Settings:
+    """Settings of this process; both stores must be named."""
+    settings = load_settings()
+    missing = [
+        name
+        for name, value in (("ARAGORA_DATABASE_URL", settings.database_url), ("ARAGORA_REDIS_URL", settings.redis_url))
+        if value is None
+    ]
+    if missing:
+        raise RuntimeError(f"{' and '.join(missing)} must be set; `aragora-cp up` does it for one machine.")
+    level = {"warn": "WARNING"}.get(settings.log_level, settings.log_level.upper())
+    for room in ("actors", "cluster", "serve_app", "regions"):
+        logging.getLogger(room).setLevel(level)
+    return settings
+
+
+class Parts:
+    """What every actor process has."""
+
+    def __init__(self, settings: Settings, stores: Stores) -> None:
+        self.settings = settings
+        self.stores = stores
+        self.clock = SystemClock()
+        self.redis = connect(urls(settings)[1], max_connections=settings.pool_max_connections)
+        self.doorbell = RedisDoorbell(self.redis, settings.redis_prefix)
+        self.heartbeats = RedisHeartbeats(self.redis, settings.redis_prefix)
+
+    @classmethod
+    async def open(cls, settings: Settings, application: str, connections: int) -> Parts:
+        stores = await open_stores(
+            urls(settings)[0],
+            settings.database_schema,
+            settings.region,
+            max_connections=connections,
+            application=application[:60],
+        )
+        return cls(settings, stores)
+
+    def transports(self) -> HttpTransports:
+        settings = self.settings
+        providers = []
+        if settings.openai_api_key is not None:
+            bearer = {"Authorization": f"Bearer {settings.openai_api_key.get_secret_value()}"}
+            providers.append(Provider(base_url=settings.openai_base_url, headers=bearer))
+        if settings.anthropic_api_key is not None:
+            key = {"x-api-key": settings.anthropic_api_key.get_secret_value()}
+            providers.append(Provider(base_url=settings.anthropic_base_url, headers=key))
+        allowed = (*settings.allowed_networks, *(LOOPBACK if settings.embedded else ()))
+        return HttpTransports(
+            allowed_networks=allowed,
+            pool_size=settings.http_pool_size,
+            timeout_s=settings.http_timeout,
+            providers=providers,
+        )
+
+
+async def build(role: Role, name: str, *, retire: Callable[[], None], reach: Reach) -> Any:
+    """The started actor of a role."""
+    settings = load_process_settings()
+    parts = await Parts.open(settings, f"{name}", connections=4)
+    actor = _MAKERS[role.kind](parts, role, f"{name}:{os.getpid()}", retire, reach)
+    await actor.start()
+    return actor
+
+
+def _scheduler(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+    from actors.scheduler import SchedulerShard
+
+    return SchedulerShard(
+        shard=role.key,
+        owner=owner,
+        tasks=parts.stores.tasks,
+        log=parts.stores.log,
+        region=parts.stores.region,
+        doorbell=parts.doorbell,
+        clock=parts.clock,
+        lease_ttl_s=parts.settings.heartbeat_timeout,
+        retire=retire,
+    )
+
+
+def _agent_host(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+    from actors.agents import AgentHost
+
+    transports = parts.transports()
+
+    async def ask(agent: Agent, call: AgentCall) -> AgentReply:
+        assert agent.endpoint is not None
+        reply = await transports.ask(
+            Ask(
+                transport=agent.transport,
+                endpoint=agent.endpoint,
+                model=agent.model,
+                messages=call.messages,
+                schema=call.schema,
+                max_tokens=call.max_tokens,
+                timeout_s=call.timeout_s,
+                key=call.key,
+            )
+        )
+        return AgentReply(text=reply.text, tokens=reply.tokens)
+
+    return AgentHost(
+        agents=parts.stores.agents, log=parts.stores.log, doorbell=parts.doorbell, clock=parts.clock, ask=ask
+    )
+
+
+def _deliberation(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+    from actors.deliberation import DeliberationWorker
+
+    hosts = []
+    for index in range(parts.settings.agent_hosts):
+        call = reach(Role(kind=AGENT_HOST, index=index), parts.stores.names)
+        hosts.append(ExchangeClient(owner, _exchange(call), clock=parts.clock, hold_s=30.0))
+
+    async def call_agent(call: AgentCall) -> AgentReply:
+        host = hosts[hash_of(call.agent_id) % len(hosts)]
+        try:
+            async with asyncio.timeout(call.timeout_s + 1.0):
+                reply: AgentReply = await host.request(call, patient=True)
+                return reply
+        except TimeoutError:
+            raise AgentUnavailable(f"The host of agent {call.agent_id} did not answer in time.") from None
+
+    return DeliberationWorker(
+        name=owner,
+        index=role.index,
+        workers=parts.settings.deliberation_workers,
+        store=parts.stores.deliberations,
+        agents=parts.stores.agents,
+        log=parts.stores.log,
+        doorbell=parts.doorbell,
+        clock=parts.clock,
+        call_agent=call_agent,
+    )
+
+
+def hash_of(text: str) -> int:
+    """The same in every process, unlike ``hash``."""
+    return zlib.crc32(text.encode())
+
+
+def _exchange(call: Callable[..., Awaitable[Any]]) -> Callable[[ExchangeCall], Awaitable[Any]]:
+    async def exchange(message: ExchangeCall) -> Any:
+        return await call("exchange", message)
+
+    return exchange
+
+
+def _health_monitor(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+    from actors.health_monitor import HealthMonitor
+
+    transports = parts.transports()
+    telemetry = reach(Role(kind=TELEMETRY), parts.stores.names)
+
+    async def probe(agent: Agent) -> float:
+        assert agent.endpoint is not None
+        started = time.perf_counter()
+        path = "/models" if agent.transport is TransportKind.OPENAI else ""
+        await transports.probe(agent.endpoint.rstrip("/") + path)
+        return time.perf_counter() - started
+
+    async def push(increments: Any) -> None:
+        await telemetry("push", list(increments), timeout_s=5.0)
+
+    settings = parts.settings
+    return HealthMonitor(
+        log=parts.stores.log,
+        doorbell=parts.doorbell,
+        clock=parts.clock,
+        agents=parts.stores.agents,
+        heartbeats=parts.heartbeats,
+        probe=probe,
+        push=push,
+        timeout_s=settings.heartbeat_timeout,
+        sweep_s=min(settings.cleanup_interval, settings.heartbeat_timeout / 3),
+    )
+
+
+def _region_leader(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+    from actors.region_leader import RegionLeader
+
+    return RegionLeader(
+        region=parts.settings.region,
+        holder=owner,
+        region_store=parts.stores.region,
+        leases=parts.stores.leases,
+        clock=parts.clock,
+        ttl_s=parts.settings.stale_leader_threshold,
+    )
+
+
+def _telemetry(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+    from actors.telemetry import Telemetry
+
+    settings = parts.settings
+    return Telemetry(
+        log=parts.stores.log,
+        doorbell=parts.doorbell,
+        clock=parts.clock,
+        agents=parts.stores.agents,
+        tasks=parts.stores.tasks,
+        store=parts.stores.telemetry,
+        listen=(settings.http_host, settings.prometheus_port) if settings.enable_metrics else None,
+    )
+
+
+_MAKERS: dict[str, Callable[..., Any]] = {
+    SCHEDULER: _scheduler,
+    AGENT_HOST: _agent_host,
+    DELIBERATION: _deliberation,
+    HEALTH_MONITOR: _health_monitor,
+    REGION_LEADER: _region_leader,
+    TELEMETRY: _telemetry,
+}

@@ -1,0 +1,138 @@
+"""Messages between the API and the scheduler shard: what goes out is a request, what comes back its answer.
+
+A request that cannot be granted is answered with an error of ``cluster.domain.errors``, raised at the asker. Every
+request can be repeated: claims by ``claim_id``, reports by their lease token, the rest by nature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.domain.tasks import TaskHead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequest:
+    """``capabilities`` are the agent's registered ones, narrowed by the request. ``wait``: park until there is work.
+
+    ``max_tasks`` None is the released client's claim: one task, or the oldest lease again when all slots are taken.
+    """
+
+    workspace: str
+    agent_id: str
+    principal: str
+    capabilities: frozenset[str]
+    max_concurrency: int
+    max_tasks: int | None
+    claim_id: str
+    own_claim_id: bool
+    wait: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """``expires_at`` in epoch seconds, as of the holder's last sign of life."""
+
+    head: TaskHead
+    token: str
+    expires_at: float
+    redelivered: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimAnswer:
+    leases: tuple[Lease, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    """``error`` None is a completion. Without ``attempt`` (no token) the report counts for the current attempt."""
+
+    workspace: str
+    principal: str
+    task_id: str
+    attempt: int | None
+    agent_id: str | None
+    result_json: str | None = None
+    error: str | None = None
+    requeue: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequest:
+    workspace: str
+    principal: str
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendRequest:
+    workspace: str
+    task_id: str
+    attempt: int
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrioritizeRequest:
+    workspace: str
+    principal: str
+    task_id: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatRequest:
+    """Signs of life: renews every lease of these agents. The answer names tasks of theirs that are to be cancelled."""
+
+    agents: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatAnswer:
+    cancelling: tuple[tuple[str, str, str], ...] = ()
+    """(workspace, agent_id, task_id)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveBackRequest:
+    """A lease whose asker had gone when it was granted: the attempt was never delivered."""
+
+    workspace: str
+    task_id: str
+    attempt: int
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The task as it stands after the request. ``lease_expires_at`` for an extension."""
+
+    head: TaskHead
+    lease_expires_at: float | None = None
+
+
+SchedulerRequest = (
+    ClaimRequest | ReportRequest | CancelRequest | ExtendRequest | PrioritizeRequest | BeatRequest | GiveBackRequest
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCall:
+    """One question to one agent, on its way from a deliberation worker to the host that carries the agent."""
+
+    workspace: str
+    agent_id: str
+    messages: Sequence[Mapping[str, str]]
+    schema: Mapping[str, Any]
+    max_tokens: int
+    timeout_s: float
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentReply:
+    text: str
+    tokens: int

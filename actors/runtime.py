@@ -1,0 +1,184 @@
+"""The only actor code that knows Ray: names, options, handles, restarts. No decisions.
+
+An actor process holds one ``ActorHost``: a shell that builds the real, plain actor from the process's own settings on
+the first call, so that a constructor argument is never more than a name and a restart needs nothing from its creator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.util import list_named_actors
+
+from actors.roles import NAMESPACE, Role, actor_name, role_prefix
+from cluster.domain.errors import ActorUnavailable, ControlPlaneError
+from cluster.ports import ActorNames
+from cluster.settings import Settings
+
+CONTROL_PLANE_RESOURCE = "control_plane"
+#: Calls that one actor process takes on at once: standing exchanges of replicas and workers, and short ones.
+MAX_CONCURRENCY = 1000
+
+
+class PlainActor(Protocol):
+    """What every actor in ``actors/`` is: a plain class that a test can construct without Ray."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class ActorHost:
+    """The process of one actor. Ray restarts it; it rebuilds itself from the stores."""
+
+    def __init__(self, kind: str, index: int, name: str, fingerprint: str) -> None:
+        self._role = Role(kind=kind, index=index)
+        self._name = name
+        self._fingerprint = fingerprint
+        self._starting: asyncio.Future[PlainActor] | None = None
+
+    async def _actor(self) -> PlainActor:
+        if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
+            self._starting = asyncio.ensure_future(self._build())
+        return await asyncio.shield(self._starting)
+
+    async def _build(self) -> PlainActor:
+        from actors.composition import build  # its imports are paid in the actor's process only
+
+        return await build(self._role, self._name, retire=self._retire, reach=reach)
+
+    def _retire(self) -> None:
+        """Another took over: leave, so that nobody is served by a copy that can no longer write."""
+        asyncio.get_running_loop().call_soon(ray.actor.exit_actor)
+
+    async def ready(self) -> str:
+        """Started and serving; answers the fingerprint of the settings it was built from."""
+        await self._actor()
+        return self._fingerprint
+
+    async def call(self, method: str, *args: Any) -> Any:
+        actor = await self._actor()
+        return await getattr(actor, method)(*args)
+
+
+def create(settings: Settings, role: Role, fingerprint: str) -> ActorHandle:
+    """The role's actor of this version, created if there is none."""
+    name = actor_name(settings, role)
+    resources = {CONTROL_PLANE_RESOURCE: 0.001} if CONTROL_PLANE_RESOURCE in ray.cluster_resources() else None
+    options = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "max_concurrency": MAX_CONCURRENCY,
+        "resources": resources,
+    }
+    remote = ray.remote(ActorHost)
+    return remote.options(**options).remote(role.kind, role.index, name, fingerprint)
+
+
+def names_of(settings: Settings, role: Role) -> list[str]:
+    """Ray names of every actor of the role, of whatever version."""
+    prefix = role_prefix(settings, role)
+    return [
+        entry["name"]
+        for entry in list_named_actors(all_namespaces=True)
+        if entry["namespace"] == NAMESPACE and entry["name"].startswith(prefix)
+    ]
+
+
+def kill(name: str) -> None:
+    with contextlib.suppress(ValueError, RayActorError):
+        ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+
+
+async def ready(handle: ActorHandle, timeout_s: float) -> str:
+    return str(await _await(handle.ready.remote(), timeout_s))
+
+
+async def _await(reference: Any, timeout_s: float | None) -> Any:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await reference
+    except (RayActorError, GetTimeoutError, TimeoutError) as error:
+        raise ActorUnavailable("An actor of the control plane is restarting; try again in a moment.") from error
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, ControlPlaneError):
+            raise cause from None
+        raise
+    except RayError as error:
+        raise ActorUnavailable("The Ray cluster does not answer; try again in a moment.") from error
+
+
+class RoleHandle:
+    """Calls to whoever plays a role now. Resolved through the published names, and again after every failure."""
+
+    def __init__(self, role: Role, names: ActorNames) -> None:
+        self._role = role
+        self._names = names
+        self._handle: ActorHandle | None = None
+
+    async def call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
+        handle = self._handle or await self._resolve()
+        try:
+            return await _await(handle.call.remote(method, *args), timeout_s)
+        except ActorUnavailable:
+            self._handle = None
+            raise
+
+    async def _resolve(self) -> ActorHandle:
+        published = await self._names.current(self._role.key)
+        if published is None:
+            raise ActorUnavailable(f"The {self._role.key} actor has not been started yet; try again in a moment.")
+        try:
+            self._handle = await asyncio.to_thread(ray.get_actor, published.name, namespace=NAMESPACE)
+        except (ValueError, RayError) as error:
+            raise ActorUnavailable(f"The {self._role.key} actor is being restarted; try again.") from error
+        return self._handle
+
+    def method(self, name: str, timeout_s: float | None = None) -> Callable[..., Awaitable[Any]]:
+        async def bound(*args: Any) -> Any:
+            return await self.call(name, *args, timeout_s=timeout_s)
+
+        return bound
+
+
+def reach(role: Role, names: ActorNames) -> Callable[..., Awaitable[Any]]:
+    """Calls of one role's methods, for composition roots that do not know Ray."""
+    return RoleHandle(role, names).call
+
+
+class RayMachinery:
+    """The Ray side of reconciling."""
+
+    READY_TIMEOUT_S = 60.0
+
+    def __init__(self, settings: Settings, fingerprint: str) -> None:
+        self._settings = settings
+        self._fingerprint = fingerprint
+
+    def wanted_name(self, role: Role) -> str:
+        return actor_name(self._settings, role)
+
+    async def ensure(self, role: Role) -> str:
+        try:
+            handle = await asyncio.to_thread(create, self._settings, role, self._fingerprint)
+        except (RayError, ValueError) as error:
+            raise ActorUnavailable(f"{role.key} cannot be created yet: {error}") from error
+        return await ready(handle, self.READY_TIMEOUT_S)
+
+    async def existing(self, role: Role) -> list[str]:
+        return await asyncio.to_thread(names_of, self._settings, role)
+
+    async def kill(self, name: str) -> None:
+        await asyncio.to_thread(kill, name)

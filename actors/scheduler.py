@@ -1,0 +1,439 @@
+"""The scheduler shard: the single writer of leases, and a cache over Postgres.
+
+Its mind is ``cluster.domain.scheduler``; this shell gives it the clock, the log, the store and a standing exchange with
+the API's replicas. A commit that fails or is fenced makes it forget everything and start again from the store; a newer
+generation makes it leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.messages import (
+    BeatAnswer,
+    CancelRequest,
+    ClaimAnswer,
+    ClaimRequest,
+    Done,
+    ExtendRequest,
+    GiveBackRequest,
+    Lease,
+    PrioritizeRequest,
+    ReportRequest,
+    SchedulerRequest,
+)
+from cluster.domain.errors import ActorUnavailable, Conflict, ControlPlaneError, Fenced, NotFound, TryLater
+from cluster.domain.log import LogRow
+from cluster.domain.scheduler import Grant, Missing, Scheduler, Wanted
+from cluster.domain.task_machine import (
+    LEASE_LOST,
+    CancelRequested,
+    Complete,
+    Event,
+    Fail,
+    Prioritized,
+    Reporter,
+    RetryPolicy,
+    step,
+)
+from cluster.domain.tasks import LeaseToken, Priority, TaskDecision, TaskHead
+from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
+from cluster.follower import LogFollower
+from cluster.group_commit import GroupCommit
+from cluster.ports import Clock, Doorbell, Log, Region, ShardFence, TaskStore
+
+_logger = logging.getLogger(__name__)
+
+REBUILD_RETRY_S = 0.5
+CALLER_SILENT_S = 30.0
+HOUSEKEEPING_S = 5.0
+_SHARD_AWAY = "The scheduler is reading its state again; try again in a moment."
+
+Asked = tuple[str, int, SchedulerRequest]
+"""(caller, correlation number, request)"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """Decisions to commit in order, and what may be answered once they are durable."""
+
+    decisions: Sequence[TaskDecision]
+    answers: Sequence[tuple[str, int, Any]]
+
+
+@dataclass(slots=True)
+class _State:
+    """Everything that is thrown away when a commit fails."""
+
+    fence: ShardFence
+    mind: Scheduler
+    follower: LogFollower
+    tickets: dict[int, tuple[str, int]] = field(default_factory=dict)
+    by_caller: dict[tuple[str, int], int] = field(default_factory=dict)
+    failed: bool = False
+    lane: GroupCommit[_Write, None] = field(init=False)
+
+
+class SchedulerShard:
+    """``retire`` is called once a newer generation has taken over."""
+
+    def __init__(
+        self,
+        *,
+        shard: str,
+        owner: str,
+        tasks: TaskStore,
+        log: Log,
+        region: Region,
+        doorbell: Doorbell,
+        clock: Clock,
+        lease_ttl_s: float,
+        retire: Callable[[], None] = lambda: None,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self._shard = shard
+        self._owner = owner
+        self._tasks = tasks
+        self._log = log
+        self._region = region
+        self._doorbell = doorbell
+        self._clock = clock
+        self._lease_ttl_s = lease_ttl_s
+        self._retire = retire
+        self._policy = policy or RetryPolicy()
+        self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
+        self._numbers = itertools.count(1)
+        self._state: _State | None = None
+        self._rebuilding: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
+        self._work: set[asyncio.Task[None]] = set()
+        self._timer_moved = asyncio.Event()
+        self._retired = False
+
+    async def start(self) -> None:
+        await self._build()
+        self._running = [
+            asyncio.create_task(self._follow()),
+            asyncio.create_task(self._run_timers()),
+            asyncio.create_task(self._housekeeping()),
+        ]
+
+    async def stop(self) -> None:
+        tasks = [*self._running, *self._work, *([self._rebuilding] if self._rebuilding else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def exchange(self, call: ExchangeCall) -> ExchangeReply:
+        return await self._exchange.call(call)
+
+    async def status(self) -> dict[str, Any]:
+        state = self._serving()
+        return {
+            "shard": self._shard,
+            "generation": state.fence.generation,
+            "open_tasks": state.mind.open_tasks,
+            "waiting_claims": state.mind.waiting_claims,
+            "cursor": state.follower.cursor,
+        }
+
+    # --- building and losing state -------------------------------------------------------------------------------
+
+    async def _build(self) -> None:
+        """A new generation first: from then on no older one can change what is read here."""
+        await self._region.epoch()
+        fence = await self._tasks.take_generation(self._shard, self._owner)
+        cursor, batches = await self._tasks.open_tasks(self._shard)
+        mind = Scheduler(lease_ttl_s=self._lease_ttl_s, policy=self._policy)
+        async for batch in batches:
+            mind.load((task.head() for task in batch), self._clock.now())
+        gc.collect()
+        gc.freeze()  # a million heads are not worth looking at again in every collection
+        follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._apply)
+        state = _State(fence, mind, follower)
+        # One lane per state: what an older state decided and could not commit must never reach the store.
+        state.lane = GroupCommit(functools.partial(self._flush, state), max_batch=256, max_waiting=100_000)
+        self._state = state
+        self._send([])
+        self._timer_moved.set()
+        _logger.info("shard %s serves %d tasks, generation %d", self._shard, mind.open_tasks, fence.generation)
+
+    def _serving(self) -> _State:
+        if self._state is None or self._state.failed:
+            raise ActorUnavailable(_SHARD_AWAY)
+        return self._state
+
+    def _fail(self, state: _State) -> None:
+        """Memory is ahead of the store: drop it, tell everybody who waits to ask again, read the store."""
+        if state.failed:
+            return
+        state.failed = True
+        for caller, number in state.tickets.values():
+            self._exchange.answer(caller, number, ActorUnavailable(_SHARD_AWAY))
+        if self._rebuilding is None:
+            self._rebuilding = asyncio.create_task(self._rebuild())
+
+    async def _rebuild(self) -> None:
+        while True:
+            try:
+                await self._build()
+                break
+            except TryLater as error:
+                _logger.warning("shard %s cannot read its state yet: %s", self._shard, error)
+                await self._clock.sleep(REBUILD_RETRY_S)
+        self._rebuilding = None
+
+    # --- loops ---------------------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Runs the present state's follower; a new state brings its own."""
+        while True:
+            state = self._state
+            if state is None or state.failed:
+                await self._clock.sleep(REBUILD_RETRY_S)
+                continue
+            try:
+                full = await state.follower.catch_up()
+            except TryLater as error:
+                _logger.warning("the log cannot be read, will try again: %s", error)
+                await self._clock.sleep(REBUILD_RETRY_S)
+                continue
+            if not full:
+                await self._doorbell.wait(1.0)
+
+    async def _apply(self, rows: Sequence[LogRow]) -> None:
+        state = self._state
+        if state is not None and not state.failed:
+            state.mind.apply(rows, self._clock.now())
+            self._send([])
+
+    async def _run_timers(self) -> None:
+        while True:
+            state = self._state
+            due = None if state is None or state.failed else state.mind.next_timer()
+            now = self._clock.now()
+            if state is not None and due is not None and due <= now:
+                state.mind.tick(now)
+                self._send([])
+                continue
+            self._timer_moved.clear()
+            sleeper = asyncio.ensure_future(self._sleep_until(now + HOUSEKEEPING_S if due is None else due))
+            moved = asyncio.ensure_future(self._timer_moved.wait())
+            await asyncio.wait({sleeper, moved}, return_when=asyncio.FIRST_COMPLETED)
+            sleeper.cancel()
+            moved.cancel()
+
+    async def _sleep_until(self, at: float) -> None:
+        await self._clock.sleep(at - self._clock.now())
+
+    async def _housekeeping(self) -> None:
+        """Claims of replicas that have died are withdrawn."""
+        while True:
+            await self._clock.sleep(HOUSEKEEPING_S)
+            for caller in self._exchange.gone(CALLER_SILENT_S):
+                state = self._state
+                for one, number in [key for key in (state.by_caller if state else {}) if key[0] == caller]:
+                    self._withdraw(one, number)
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
+        answers: list[tuple[str, int, Any]] = []
+        missing: list[Asked] = []
+        for number, request in requests:
+            try:
+                answer = self._one(caller, number, request)
+            except Missing:
+                missing.append((caller, number, request))
+                continue
+            except ControlPlaneError as error:
+                answer = error
+            if answer is not None:
+                answers.append((caller, number, answer))
+        self._send(answers)
+        if missing:
+            self._spawn(self._look_up(missing))
+
+    def _one(self, caller: str, number: int, request: SchedulerRequest) -> Any:
+        """The answer, or None for a claim that waits now."""
+        state, now = self._serving(), self._clock.now()
+        mind = state.mind
+        if isinstance(request, ClaimRequest):
+            return self._claim(state, caller, number, request, now)
+        if isinstance(request, ReportRequest):
+            return Done(head=mind.report(request.task_id, request.workspace, _event(request), now))
+        if isinstance(request, CancelRequest):
+            return Done(head=mind.cancel(request.task_id, request.workspace, request.principal, now))
+        if isinstance(request, PrioritizeRequest):
+            priority = Priority(request.priority)
+            head = mind.prioritize(request.task_id, request.workspace, request.principal, priority, now)
+            return Done(head=head)
+        if isinstance(request, ExtendRequest):
+            return self._extend(mind, request, now)
+        if isinstance(request, GiveBackRequest):
+            mind.give_back(request.task_id, request.workspace, request.attempt, request.agent_id, "system:api", now)
+            return BeatAnswer()
+        return BeatAnswer(cancelling=tuple(mind.beat(request.agents, now)))
+
+    def _claim(self, state: _State, caller: str, number: int, request: ClaimRequest, now: float) -> Any:
+        wanted = Wanted(
+            agent=(request.workspace, request.agent_id),
+            principal=request.principal,
+            capabilities=request.capabilities,
+            max_concurrency=request.max_concurrency,
+            max_tasks=request.max_tasks,
+            claim_id=request.claim_id,
+            own_claim_id=request.own_claim_id,
+        )
+        ticket = next(self._numbers) if request.wait else None
+        grants = state.mind.claim(wanted, ticket, now)
+        if grants is not None:
+            return _claim_answer(grants)
+        assert ticket is not None
+        state.tickets[ticket] = (caller, number)
+        state.by_caller[caller, number] = ticket
+        return None
+
+    def _extend(self, mind: Scheduler, request: ExtendRequest, now: float) -> Done:
+        expires_at = mind.extend(request.task_id, request.workspace, request.attempt, request.agent_id, now)
+        if expires_at is None:
+            raise Conflict(f"The lease on task {request.task_id} is not yours (any more).", "lease_lost")
+        return Done(head=mind.head(request.task_id), lease_expires_at=expires_at)
+
+    def _withdraw(self, caller: str, number: int) -> None:
+        """Answers empty; a lease that is already on its way is answered as it is and given back by the asker."""
+        state = self._state
+        ticket = state.by_caller.pop((caller, number), None) if state is not None else None
+        if state is not None and ticket is not None and state.mind.withdraw(ticket):
+            del state.tickets[ticket]
+            self._exchange.answer(caller, number, ClaimAnswer())
+
+    async def _look_up(self, missing: list[Asked]) -> None:
+        """What is not open here: perhaps so new that its log row has not been read, else as the store has it."""
+        answers: list[tuple[str, int, Any]] = []
+        try:
+            await self._serving().follower.catch_up_to(await self._log.head())
+            for caller, number, request in missing:
+                try:
+                    answer = self._one(caller, number, request)
+                except Missing:
+                    answer = await self._ended(request)
+                answers.append((caller, number, answer))
+        except TryLater as error:
+            answered = {number for _, number, _ in answers}
+            answers += [(caller, number, error) for caller, number, _ in missing if number not in answered]
+        self._send(answers)
+
+    async def _ended(self, request: Any) -> Any:
+        """The machine's answer for a task that has ended: a repeat is answered alike, anything else is refused."""
+        try:
+            task = await self._tasks.get(request.workspace, request.task_id)
+            if task is None:
+                return NotFound(f"There is no task {request.task_id}.", "task_not_found")
+            if not task.status.terminal:
+                return ActorUnavailable(_SHARD_AWAY)
+            head = task.head()
+            if isinstance(request, ExtendRequest):
+                return LEASE_LOST.error(head, _EXTENSION)
+            return Done(head=step(head, _event(request), self._clock.now(), self._policy).head)
+        except ControlPlaneError as error:
+            return error
+
+    # --- commits -------------------------------------------------------------------------------------------------
+
+    def _send(self, answers: Sequence[tuple[str, int, Any]]) -> None:
+        """Takes what the mind has decided; answers follow when everything before them is durable."""
+        state = self._state
+        if state is None or state.failed:
+            for caller, number, answer in answers:
+                self._exchange.answer(caller, number, answer)
+            return
+        decisions, granted = state.mind.take_output(self._clock.now())
+        told = list(answers)
+        for ticket, grants in granted:
+            asker = state.tickets.pop(ticket, None)
+            if asker is not None:
+                state.by_caller.pop(asker, None)
+                told.append((*asker, _claim_answer(grants)))
+        if decisions or told:
+            self._spawn(self._write(state, _Write(decisions, told)))
+        if decisions:
+            self._timer_moved.set()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def _write(self, state: _State, write: _Write) -> None:
+        error: ControlPlaneError | None = None
+        try:
+            await state.lane.put(write)
+        except Fenced as fenced:
+            error = ActorUnavailable(_SHARD_AWAY)
+            self._fenced(fenced)
+        except TryLater as failed:
+            error = failed
+        except ControlPlaneError:
+            raise
+        except Exception as failed:
+            _logger.error("a commit of shard %s failed", self._shard, exc_info=failed)
+            error = ActorUnavailable(_SHARD_AWAY)
+        if error is not None:
+            self._fail(state)
+        for caller, number, answer in write.answers:
+            self._exchange.answer(caller, number, answer if error is None else error)
+
+    def _fenced(self, error: Fenced) -> None:
+        if error.code == "generation_replaced" and not self._retired:
+            self._retired = True
+            _logger.info("shard %s was taken over, leaving", self._shard)
+            self._retire()
+
+    async def _flush(self, state: _State, writes: Sequence[_Write]) -> Sequence[None]:
+        if state.failed:
+            raise ActorUnavailable(_SHARD_AWAY)
+        decisions = [decision for write in writes for decision in write.decisions]
+        if decisions:
+            outcomes = await self._tasks.decide(state.fence, decisions)
+            for decision, outcome in zip(decisions, outcomes, strict=True):
+                if not outcome.applied:
+                    raise ActorUnavailable(f"Task {decision.head.id} is not in the store as it is in memory.")
+        return [None] * len(writes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Extension(Event):
+    """Names an extension in an error; it is not an event of the task's machine."""
+
+
+_EXTENSION = _Extension()
+
+
+def _claim_answer(grants: Sequence[Grant]) -> ClaimAnswer:
+    return ClaimAnswer(leases=tuple(_lease(grant) for grant in grants))
+
+
+def _lease(grant: Grant) -> Lease:
+    head: TaskHead = grant.head
+    assert head.assigned_agent is not None
+    token = LeaseToken(task_id=head.id, attempt=head.attempt, agent_id=head.assigned_agent)
+    return Lease(head=head, token=token.encode(), expires_at=grant.expires_at, redelivered=grant.redelivered)
+
+
+def _event(request: Any) -> Event:
+    if isinstance(request, CancelRequest):
+        return CancelRequested(principal=request.principal)
+    if isinstance(request, PrioritizeRequest):
+        return Prioritized(principal=request.principal, priority=Priority(request.priority))
+    by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
+    if request.error is None:
+        return Complete(by=by, result_json=request.result_json)
+    return Fail(by=by, error=request.error, requeue=request.requeue)

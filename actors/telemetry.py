@@ -1,0 +1,162 @@
+"""One per region: owns the metrics, follows the log for what it tells, takes increments for what it does not.
+
+Serves ``/metrics`` on its own port, so that Prometheus reads the same numbers however many API replicas there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from cluster.directory import AgentDirectory
+from cluster.domain.agents import Liveness
+from cluster.domain.errors import StoreUnavailable
+from cluster.domain.log import LogRow
+from cluster.domain.metrics import Increment, Labels, Metrics
+from cluster.domain.tasks import Priority
+from cluster.follower import LogFollower
+from cluster.ports import AgentCounters, AgentStore, Clock, Doorbell, Log, TaskStore, TelemetryStore
+from cluster.telemetry import exposition
+
+_logger = logging.getLogger(__name__)
+
+NAME = "metrics"
+SAVE_S = 2.0
+BIND_RETRY_S = 0.5
+
+
+class Telemetry:
+    def __init__(
+        self,
+        *,
+        log: Log,
+        doorbell: Doorbell,
+        clock: Clock,
+        agents: AgentStore,
+        tasks: TaskStore,
+        store: TelemetryStore,
+        listen: tuple[str, int] | None,
+    ) -> None:
+        self._log = log
+        self._doorbell = doorbell
+        self._clock = clock
+        self._agents = agents
+        self._tasks = tasks
+        self._store = store
+        self._listen = listen
+        self._directory = AgentDirectory(agents)
+        self._metrics = Metrics()
+        self._counters: dict[tuple[str, str], AgentCounters] = {}
+        self._unsaved: tuple[int, dict[str, Any], tuple[AgentCounters, ...]] | None = None
+        self._saved_cursor = 0
+        self._running: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        cursor, snapshot = await self._store.load(NAME)
+        self._metrics = Metrics.restore(snapshot)
+        await self._directory.load()
+        self._follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._apply)
+        while await self._follower.catch_up():
+            pass
+        self._saved_cursor = cursor
+        self._running = [
+            asyncio.create_task(self._follower.run()),
+            asyncio.create_task(self._save_forever()),
+        ]
+        if self._listen is not None:
+            self._running.append(asyncio.create_task(self._serve(*self._listen)))
+
+    async def stop(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def push(self, increments: Sequence[Increment]) -> None:
+        self._metrics.merge(increments)
+
+    async def render(self) -> str:
+        """Text of a moment: gauges are computed now, counters are as far as the log has been read."""
+        await self._follower.catch_up()
+        await self._gauges()
+        return exposition(self._metrics)
+
+    async def _apply(self, rows: Sequence[LogRow]) -> None:
+        for row in rows:
+            self._metrics.apply(row)
+            self._count_agent(row)
+        await self._directory.apply(rows)
+
+    def _count_agent(self, row: LogRow) -> None:
+        completed = row.kind == "task.completed"
+        failed = row.kind in ("task.failed", "task.retried", "task.dead_lettered", "task.timeout")
+        agent_id = row.data.get("agent_id")
+        if not (completed or failed) or not isinstance(agent_id, str):
+            return
+        key = (row.workspace, agent_id)
+        old = self._counters.get(key) or AgentCounters(workspace=row.workspace, agent_id=agent_id)
+        self._counters[key] = AgentCounters(
+            workspace=row.workspace,
+            agent_id=agent_id,
+            completed=old.completed + completed,
+            failed=old.failed + failed,
+            latency_ms_sum=old.latency_ms_sum + (row.data.get("duration_seconds", 0.0) * 1000 if completed else 0.0),
+        )
+
+    async def _gauges(self) -> None:
+        active: Counter[Labels] = Counter()
+        for agent in self._directory.agents():
+            if agent.takes_work and agent.liveness is not Liveness.OFFLINE:
+                active.update((name,) for name in agent.capabilities or ("none",))
+        self._metrics.set_gauge("aragora_cp_agents_active", active)
+        waiting = (await self._tasks.counts())["by_priority"]
+        depth: dict[Labels, float] = {(p.wire_name,): float(waiting.get(p.wire_name, 0)) for p in Priority}
+        self._metrics.set_gauge("aragora_cp_task_queue_depth", depth)
+
+    async def save(self) -> None:
+        """Counts, their cursor and the agents' counters in one transaction: none is ever counted twice.
+
+        A save whose outcome is unknown is repeated as it was; the store takes a cursor only once.
+        """
+        if self._unsaved is None:
+            if self._follower.cursor == self._saved_cursor:
+                return
+            counters, self._counters = tuple(self._counters.values()), {}
+            self._unsaved = (self._follower.cursor, self._metrics.snapshot(), counters)
+        cursor, snapshot, counters = self._unsaved
+        await self._store.save(NAME, cursor, snapshot, counters)
+        self._saved_cursor, self._unsaved = cursor, None
+
+    async def _save_forever(self) -> None:
+        while True:
+            await self._clock.sleep(SAVE_S)
+            try:
+                await self.save()
+            except StoreUnavailable as error:
+                _logger.warning("metrics could not be saved, will try again: %s", error)
+
+    async def _serve(self, host: str, port: int) -> None:
+        """A predecessor may still hold the port for a moment; the API's /metrics does not depend on it."""
+        app = Starlette(routes=[Route("/metrics", self._scrape)])
+        while True:
+            config = uvicorn.Config(app, host=host, port=port, log_level="error", lifespan="off", access_log=False)
+            try:
+                await uvicorn.Server(config).serve()
+                return
+            except (SystemExit, OSError) as error:
+                _logger.warning("the metrics port %d is not free yet: %s", port, error)
+                await self._clock.sleep(BIND_RETRY_S)
+
+    async def _scrape(self, request: Request) -> Response:
+        try:
+            return PlainTextResponse(await self.render())
+        except StoreUnavailable as error:
+            return PlainTextResponse(error.message, status_code=503)

@@ -1,0 +1,1 @@
+"""The command line: a composition root, and otherwise a client of the API."""

@@ -1,0 +1,356 @@
+"""``aragora-cp``: starts a control plane on one machine, and talks to one over HTTP.
+
+Exit codes: 0 done (a decision was reached), 1 the control plane refused or failed, 2 wrong usage, 3 the deliberation
+ended without consensus, 4 the control plane cannot be reached or is not ready, 5 this machine does not allow it,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cluster.cli import talk
+from cluster.cli.output import console, errors, staged, working
+from cluster.client import ControlPlaneClient
+from cluster.domain.errors import ControlPlaneError, TryLater
+from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.model_server import MODEL
+from cluster.embedded.run_file import is_held, read_run_file
+from cluster.settings import Settings, SettingsError, load_settings, unknown_names
+from cluster.version import VERSION
+
+NO_CONSENSUS, UNREACHABLE, MACHINE = 3, 4, 5
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Aragora control plane."
+)
+agents_app = typer.Typer(no_args_is_help=True, help="Agents.")
+tasks_app = typer.Typer(no_args_is_help=True, help="Tasks.")
+app.add_typer(agents_app, name="agents")
+app.add_typer(tasks_app, name="tasks")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
+
+
+def _settings() -> Settings:
+    for warning in unknown_names(os.environ):
+        errors.print(f"[yellow]warning:[/] {escape(warning)}")
+    return load_settings()
+
+
+def _client(settings: Settings) -> ControlPlaneClient:
+    """ARAGORA_API_URL, else the system of the data directory, else the default address."""
+    url = settings.api_url
+    if url is None:
+        running = read_run_file(Layout.of(settings.data_dir))
+        url = running.api_url if running is not None else f"http://{settings.http_host}:{settings.http_port}"
+    key = settings.api_key.get_secret_value() if settings.api_key is not None else None
+    return ControlPlaneClient(url, key)
+
+
+def _call(method: str, path: str, body: Any = None, **params: Any) -> Any:
+    async def work() -> Any:
+        async with _client(_settings()) as client:
+            return await client.request(method, path, body, params=params)
+
+    return talk.run(work())
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _split(value: str | None) -> list[str]:
+    return [part.strip() for part in (value or "").split(",") if part.strip()]
+
+
+def _announce(layout: Layout) -> None:
+    running = read_run_file(layout)
+    assert running is not None
+    console.print(f"API:            {running.api_url}")
+    console.print(f"API docs:       {running.docs_url}")
+    console.print(f"Metrics:        {running.metrics_url}")
+    console.print(f"Ray dashboard:  {running.dashboard_url}  (asks for a token: cat {running.ray_token_path})")
+    sys.stdout.flush()
+
+
+@app.command()
+def up() -> None:
+    """Start the control plane and keep it in the foreground until Ctrl-C."""
+    from cluster.cli.system import running
+
+    settings = _settings()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _interrupt(stop))
+    with working("Starting the control plane"), running(settings, staged) as system:
+        _announce(system.layout)
+        console.print("Ready. Ctrl-C stops it.")
+        _ready.set()
+        sys.stdout.flush()
+        while not stop.wait(1.0):
+            if not system.alive():
+                raise EmbeddedError(f"A process of the control plane has ended; see {system.layout.logs}.")
+    console.print("Stopped.")
+
+
+def _interrupt(stop: threading.Event) -> None:
+    """The first asks the running system to stop; while it still starts, it ends the start."""
+    if stop.is_set() or not _ready.is_set():
+        stop.set()
+        raise KeyboardInterrupt
+    stop.set()
+
+
+_ready = threading.Event()
+
+
+@app.command()
+def down(
+    delete_data: Annotated[bool, typer.Option("--delete-data", help="Also throw the data directory away.")] = False,
+) -> None:
+    """Stop a control plane that was left behind."""
+    from cluster.cli.system import stop_other
+
+    layout = Layout.of(_settings().data_dir)
+    found = stop_other(layout)
+    console.print("Stopped." if found else f"Nothing runs on {layout.data_dir}.")
+    if delete_data and layout.data_dir.exists():
+        shutil.rmtree(layout.data_dir)
+        console.print(f"Deleted {layout.data_dir}.")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Every component with its status and latency."""
+    report = _call("GET", "//health/detailed")
+    if as_json:
+        _print_json(report)
+    else:
+        table = Table("component", "status", "ms or error")
+        for one in report["components"]:
+            table.add_row(one["name"], one["status"], str(one.get("latency_ms", one.get("error", ""))))
+        console.print(f"{report['status']}, version {report['version']}, up {report['uptime_seconds']} s")
+        console.print(table)
+    if report["status"] != "healthy":
+        raise typer.Exit(UNREACHABLE)
+
+
+@app.command()
+def deliberate(
+    question: str,
+    options: Words = None,
+    agents: Words = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds after the proposals; 0 counts the proposals as votes.")
+    ] = None,
+    consensus: Annotated[str | None, typer.Option(help="plurality, majority, supermajority, unanimous, ...")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds until it must end.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Put a question to several agents. Exits 0 with a decision, 3 without consensus."""
+    config = {
+        name: value
+        for name, value in (
+            ("options", _split(options)),
+            ("agents", _split(agents)),
+            ("rounds", rounds),
+            ("consensus", consensus),
+        )
+        if value not in (None, [])
+    }
+
+    async def work() -> dict[str, Any]:
+        async with _client(_settings()) as client:
+            return await talk.deliberate(client, question, config, timeout_s=timeout, live=not as_json)
+
+    record = talk.run(work())
+    if as_json:
+        _print_json(record)
+    else:
+        talk.show_result(record)
+    if not record["result"]["consensus_reached"]:
+        raise typer.Exit(NO_CONSENSUS)
+
+
+@app.command()
+def demo(
+    question: Annotated[str, typer.Argument()] = talk.DEMO_QUESTION,
+    options: Words = talk.DEMO_OPTIONS,
+) -> None:
+    """Start everything, put one question to three real language models, print the decision, stop."""
+    from cluster.cli.system import running
+
+    settings = _settings()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with working("Starting the control plane"), running(settings, staged) as system:
+        endpoint, model, transport, provider = _demo_model(settings, system.start_model)
+        if model == MODEL:
+            console.print(
+                f"The agents are three personas of {MODEL}, a language model of 135 million parameters. Its opinions are "
+                "worth little: what you see is the machinery. Set OPENAI_API_KEY or ANTHROPIC_API_KEY for real ones."
+            )
+
+        async def work() -> dict[str, Any]:
+            async with ControlPlaneClient(system.api_url) as client:
+                ids = await talk.register_personas(client, endpoint, model, transport, provider)
+                console.print(f"agents registered: {', '.join(ids)}")
+                console.print(f"\n[bold]Question:[/] {escape(question)}")
+                config = {"options": _split(options), "agents": list(ids), "max_tokens": 96, "rounds": 1}
+                return await talk.deliberate(client, question, config, timeout_s=120.0, live=True)
+
+        record = talk.run(work())
+        talk.show_result(record)
+        console.print()
+        _announce(system.layout)
+    console.print("Stopped. `make up` starts it again with the same state and leaves it running.")
+    if not record["result"]["consensus_reached"]:
+        raise typer.Exit(NO_CONSENSUS)
+
+
+def _demo_model(settings: Settings, start_model: Any) -> tuple[str, str, str, str]:
+    """(endpoint, model, transport, provider)"""
+    custom = settings.openai_base_url != type(settings).model_fields["openai_base_url"].default
+    if settings.openai_api_key is not None or custom:
+        return settings.openai_base_url, os.environ.get("OPENAI_MODEL", "gpt-4o-mini"), "openai", "openai"
+    if settings.anthropic_api_key is not None:
+        model = os.environ.get("ANTHROPIC_MODEL", "claude-3-5-haiku-latest")
+        return settings.anthropic_base_url, model, "anthropic", "anthropic"
+    return start_model(), MODEL, "openai", "local"
+
+
+@agents_app.command("list")
+def agents_list(as_json: Json = False) -> None:
+    """All agents, those that take no work included."""
+    found = _call("GET", "/agents", available="false")
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("agent", "status", "capabilities", "model", "running", "done", "failed")
+    for one in found["agents"]:
+        counts = (str(one["running_tasks"]), str(one["tasks_completed"]), str(one["tasks_failed"]))
+        table.add_row(one["agent_id"], one["status"], ",".join(one["capabilities"]), one["model"], *counts)
+    console.print(table)
+
+
+@agents_app.command("register")
+def agents_register(
+    agent_id: str,
+    capabilities: Words = None,
+    model: str = "unknown",
+    provider: str = "unknown",
+    endpoint: Annotated[
+        str | None, typer.Option(help="Makes it an agent that is called; without it the agent claims.")
+    ] = None,
+    transport: Annotated[str | None, typer.Option(help="openai, anthropic or http.")] = None,
+    max_concurrency: int = 1,
+) -> None:
+    """Register an agent, or replace its description."""
+    body: dict[str, Any] = {
+        "agent_id": agent_id,
+        "capabilities": _split(capabilities),
+        "model": model,
+        "provider": provider,
+    }
+    body |= {"endpoint": endpoint, "transport": transport, "max_concurrency": max_concurrency}
+    _print_json(_call("POST", "/agents", {key: value for key, value in body.items() if value is not None}))
+
+
+@tasks_app.command("submit")
+def tasks_submit(
+    task_type: str,
+    payload: Annotated[str, typer.Option(help="JSON.")] = "{}",
+    capabilities: Words = None,
+    priority: str = "normal",
+    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
+) -> None:
+    """Submit a task; prints its id."""
+    try:
+        value = json.loads(payload)
+    except ValueError as error:
+        raise typer.BadParameter(f"--payload is not JSON: {error}") from None
+    body = {
+        "task_type": task_type,
+        "payload": value,
+        "required_capabilities": _split(capabilities),
+        "priority": priority,
+    }
+    if key:
+        body["idempotency_key"] = key
+    typer.echo(_call("POST", "/tasks", body)["task_id"])
+
+
+@tasks_app.command("get")
+def tasks_get(task_id: str) -> None:
+    """One task as JSON."""
+    _print_json(_call("GET", f"/tasks/{task_id}"))
+
+
+@tasks_app.command("list")
+def tasks_list(status: str | None = None, limit: int = 50, as_json: Json = False) -> None:
+    """Tasks, newest first."""
+    found = _call("GET", "/tasks", status=status, limit=limit)
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("task", "type", "status", "priority", "agent", "attempt")
+    for one in found["tasks"]:
+        agent = one["assigned_agent"] or ""
+        table.add_row(
+            one["id"], one["task_type"], one["status_detail"], str(one["priority"]), agent, str(one["attempt"])
+        )
+    console.print(table)
+    console.print(f"{len(found['tasks'])} of {found['total']}")
+
+
+@app.command()
+def env() -> None:
+    """Shell lines for another process: eval "$(aragora-cp env)"."""
+    layout = Layout.of(_settings().data_dir)
+    running = read_run_file(layout)
+    if running is None or not is_held(layout.lock_file):
+        raise EmbeddedError(f"No control plane runs on {layout.data_dir}; start one with `aragora-cp up`.")
+    typer.echo(f"export RAY_ADDRESS={running.dashboard_url}")
+    typer.echo("export RAY_AUTH_MODE=token")
+    typer.echo(f"export RAY_AUTH_TOKEN_PATH={running.ray_token_path}")
+    typer.echo(f"export ARAGORA_API_URL={running.api_url}")
+    typer.echo(f"export PATH={Path(sys.executable).parent}:$PATH")
+
+
+@app.command()
+def version() -> None:
+    """Version of this command."""
+    typer.echo(VERSION)
+
+
+def main() -> None:
+    """Every expected failure is one sentence and an exit code."""
+    try:
+        app()
+    except (SettingsError, EmbeddedError) as error:
+        errors.print(f"[red]error:[/] {escape(str(error))}")
+        raise SystemExit(MACHINE) from None
+    except TryLater as error:
+        errors.print(f"[red]error:[/] {escape(str(error))}")
+        raise SystemExit(UNREACHABLE) from None
+    except ControlPlaneError as error:
+        errors.print(f"[red]error:[/] {escape(str(error))}")
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Starting and stopping a whole control plane on one machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from pydantic import SecretStr
+
+from cluster.embedded import model_server
+from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.ports import require_free
+from cluster.embedded.postgres import EmbeddedPostgres
+from cluster.embedded.processes import ProcessId, end, wait_until
+from cluster.embedded.ray_cluster import RayCluster, deploy, end_session
+from cluster.embedded.redis import EmbeddedRedis
+from cluster.embedded.run_file import RunFile, is_held, only_one, read_run_file
+from cluster.embedded.secrets import store_secrets
+from cluster.settings import Settings
+
+READY_S = 150.0
+STOP_S = 60.0
+
+#: (what is being done, how long it took in seconds)
+Report = Callable[[str, float], None]
+
+
+def serve_config(settings: Settings) -> dict[str, Any]:
+    """The committed configuration, with this machine's address."""
+    spec = importlib.util.find_spec("serve_app")
+    assert spec is not None
+    assert spec.origin is not None
+    config: dict[str, Any] = yaml.safe_load((Path(spec.origin).parent / "serve_config.yaml").read_text())
+    config["http_options"].update(host=settings.http_host, port=settings.http_port)
+    return config
+
+
+@dataclass
+class System:
+    """Everything that ``up`` starts. ``processes`` are written to run.json as they come."""
+
+    settings: Settings
+    layout: Layout
+    report: Report
+    processes: dict[str, ProcessId] = field(default_factory=dict)
+    ray: RayCluster | None = None
+    _stores: list[EmbeddedPostgres | EmbeddedRedis] = field(default_factory=list)
+
+    @property
+    def api_url(self) -> str:
+        host = self.settings.http_host
+        return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.settings.http_port}"
+
+    def start(self) -> None:
+        own = ProcessId.of(os.getpid())
+        assert own is not None
+        settle(self.layout)
+        require_free(self.settings.http_host, self.settings.http_port, "ARAGORA_HTTP_PORT")
+        if self.settings.enable_metrics:
+            require_free(self.settings.http_host, self.settings.prometheus_port, "ARAGORA_PROMETHEUS_PORT")
+        self._note("up", own)
+        with self._stage("stores"):
+            settings = self._start_stores()
+            settings.to_config_file(self.layout.config_file)
+        with self._stage("Ray"):
+            self._start_ray()
+        with self._stage("API and actors"):
+            self._wait_until_ready()
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.report(name, time.monotonic() - started)
+
+    def _note(self, name: str, process: ProcessId) -> None:
+        self.processes[name] = process
+        ray = self.ray
+        RunFile(
+            api_url=self.api_url,
+            docs_url=f"{self.api_url}/docs",
+            metrics_url=f"http://{self.settings.http_host}:{self.settings.prometheus_port}/metrics",
+            dashboard_url=ray.dashboard_url if ray is not None else os.environ.get("RAY_ADDRESS", ""),
+            ray_address=ray.address if ray is not None else os.environ.get("RAY_ADDRESS", ""),
+            ray_token_path=str(self.layout.ray_token),
+            processes={key: one.to_json() for key, one in self.processes.items()},
+            ports={"http": self.settings.http_port, "prometheus": self.settings.prometheus_port},
+        ).write(self.layout)
+
+    def _start_stores(self) -> Settings:
+        """Those that no URL names; the settings with all URLs in them."""
+        secrets = store_secrets(self.layout.secrets)
+        changes: dict[str, Any] = {"embedded": True}
+        logs, sockets = self.layout.logs, self.layout.sockets
+        if self.settings.database_url is None:
+            postgres = EmbeddedPostgres(
+                data=self.layout.postgres, sockets=sockets, log=logs / "postgres.log", password=secrets.postgres
+            )
+            self._start_store("postgres", postgres)
+            changes["database_url"] = SecretStr(postgres.url)
+        if self.settings.redis_url is None:
+            redis = EmbeddedRedis(
+                data=self.layout.redis, sockets=sockets, log=logs / "redis.log", password=secrets.redis
+            )
+            self._start_store("redis", redis)
+            changes["redis_url"] = SecretStr(redis.url)
+        return self.settings.model_copy(update=changes)
+
+    def _start_store(self, name: str, store: EmbeddedPostgres | EmbeddedRedis) -> None:
+        self._stores.append(store)
+        store.start()
+        assert store.process is not None
+        self._note(name, store.process)
+
+    def _start_ray(self) -> None:
+        existing = os.environ.get("RAY_ADDRESS")
+        config = serve_config(self.settings)
+        if existing:
+            if not existing.startswith(("http://", "https://")):
+                raise EmbeddedError(
+                    f"RAY_ADDRESS={existing} must be the URL of the cluster's dashboard, like http://127.0.0.1:8265; "
+                    "applications are deployed through it."
+                )
+            token = os.environ.get("RAY_AUTH_TOKEN_PATH")
+            deploy(existing, Path(token).read_text().strip() if token else "", config)
+            return
+        self.ray = RayCluster(layout=self.layout, http_host=self.settings.http_host, http_port=self.settings.http_port)
+        self.ray.start(self.layout.config_file)
+        assert self.ray.process is not None
+        self._note("ray", self.ray.process)
+        self.ray.deploy(config)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_S
+        reason = ""
+        while time.monotonic() < deadline:
+            try:
+                response = httpx.get(f"{self.api_url}/health", timeout=5.0)
+                if response.status_code == 200:
+                    return
+                reason = response.text[:300]
+            except httpx.HTTPError as error:
+                reason = type(error).__name__
+            problem = self.ray.application_problem() if self.ray is not None else None
+            if problem:
+                raise EmbeddedError(f"The application does not start: {problem}")
+            time.sleep(0.1)
+        raise EmbeddedError(f"The API was not ready within {READY_S:g} s ({reason}); see {self.layout.logs}.")
+
+    def start_model(self) -> str:
+        """Base URL of the small local model."""
+        with self._stage("language model"):
+            process, url = model_server.start(self.layout)
+            self._note("model", process)
+        return url
+
+    def alive(self) -> bool:
+        return all(process.alive() for process in self.processes.values())
+
+    def stop(self) -> None:
+        if self.ray is not None:
+            self.ray.stop()
+        if "model" in self.processes:
+            end([self.processes["model"]])
+        for store in reversed(self._stores):
+            store.stop()
+        self.layout.run_file.unlink(missing_ok=True)
+        shutil.rmtree(self.layout.sockets, ignore_errors=True)
+
+
+def settle(layout: Layout, *, stores: bool = False) -> None:
+    """What an earlier run left: Ray and the model are ended by id; stores only if asked, they are adopted otherwise."""
+    left = read_run_file(layout)
+    for name in ("ray", "model"):
+        process = left.process(name) if left is not None else None
+        if process is not None:
+            end_session(process)
+    shutil.rmtree(layout.ray, ignore_errors=True)
+    if stores:
+        secrets = store_secrets(layout.secrets)
+        EmbeddedRedis(
+            data=layout.redis, sockets=layout.sockets, log=layout.logs / "redis.log", password=secrets.redis
+        ).stop()
+        EmbeddedPostgres(
+            data=layout.postgres, sockets=layout.sockets, log=layout.logs / "postgres.log", password=secrets.postgres
+        ).stop()
+        layout.run_file.unlink(missing_ok=True)
+        shutil.rmtree(layout.sockets, ignore_errors=True)
+
+
+def stop_other(layout: Layout) -> bool:
+    """Stops the control plane of this data directory, whoever started it; False if none was found."""
+    found = layout.run_file.exists() or is_held(layout.lock_file)
+    running = read_run_file(layout)
+    up = running.process("up") if running is not None else None
+    if is_held(layout.lock_file) and up is not None:
+        end([up], grace_s=STOP_S)
+        wait_until(lambda: not is_held(layout.lock_file), 10.0)
+    if layout.data_dir.exists():
+        settle(layout, stores=True)
+    return found
+
+
+@contextmanager
+def running(settings: Settings, report: Report) -> Iterator[System]:
+    """A started system, stopped at the end whatever happens."""
+    layout = Layout.of(settings.data_dir)
+    layout.create()
+    with only_one(layout):
+        system = System(settings, layout, report)
+        try:
+            system.start()
+            yield system
+        finally:
+            system.stop()

@@ -1,0 +1,117 @@
+"""A deliberation on the command line: asked over the API, shown as its events arrive, ended with its result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from rich.markup import escape
+
+from cluster.cli.output import console
+from cluster.client import ControlPlaneClient, StreamEvent
+
+_ENDS = ("deliberation_completed", "deliberation_failed", "deliberation_cancelled")
+
+
+async def deliberate(
+    client: ControlPlaneClient, question: str, config: Mapping[str, Any], *, timeout_s: float | None, live: bool
+) -> dict[str, Any]:
+    """The record of the ended deliberation."""
+    after = int((await client.get("/stream"))["last_event_id"])
+    body: dict[str, Any] = {"content": question, "config": dict(config), "async": True}
+    if timeout_s is not None:
+        body["timeout_seconds"] = timeout_s
+    admitted = await client.post("/deliberations", body)
+    request_id = str(admitted["request_id"])
+    stream: Any = client.events(after=after, deliberation_id=request_id)
+    async with aclosing(stream) as events:
+        async for event in events:
+            if live:
+                show(event)
+            if event.type in _ENDS:
+                break
+    return dict(await client.get(f"/deliberations/{request_id}"))
+
+
+def show(event: StreamEvent) -> None:
+    line = _line(event.type, event.data)
+    if line:
+        console.print(line)
+
+
+def _line(kind: str, data: Mapping[str, Any]) -> str:
+    def said(name: str) -> str:
+        return escape(str(data.get(name) or ""))
+
+    lines: dict[str, Callable[[], str]] = {
+        "deliberation_started": lambda: f"panel: {escape(', '.join(data.get('agents', [])))}",
+        "deliberation_agent_proposal": lambda: (
+            f"[bold]{said('agent')}[/] proposes: {said('proposal_preview')}\n    {said('rationale_preview')}"
+        ),
+        "deliberation_round_start": lambda: "the vote begins",
+        "deliberation_vote": lambda: (
+            f"[bold]{said('agent')}[/] votes: {said('choice')} ({said('confidence')})\n    {said('reasoning_preview')}"
+        ),
+        "deliberation_agent_error": lambda: f"[bold]{said('agent')}[/] abstains ({said('fault')}: {said('detail')})",
+        "deliberation_recovery_attempted": lambda: f"[bold]{said('agent')}[/] is asked again: {said('problem')}",
+    }
+    line = lines.get(kind)
+    return line() if line is not None else ""
+
+
+def show_result(record: Mapping[str, Any]) -> None:
+    result = record["result"]
+    reached = result["consensus_reached"]
+    console.print()
+    console.print(
+        f"[bold]Decision:[/] {escape(str(result['answer']))}" if reached else f"No decision: {result['terminal']}"
+    )
+    if not reached and result["answer"]:
+        console.print(f"Best so far (not a decision): {escape(str(result['answer']))}")
+    note = "" if result["confidence_calibrated"] else " (share of the panel; not calibrated)"
+    console.print(f"Confidence: {result['confidence']:.2f}{note}")
+    for one in result["dissent"]:
+        console.print(f"Dissent: {escape(one['agent'])} for {escape(str(one['answer']))}")
+    for one in result["abstained"]:
+        console.print(f"Abstained: {escape(one['agent'])} ({escape(one['reason'])})")
+    if not result["dissent"]:
+        console.print("Dissent: none")
+    console.print(
+        f"Cost: {result['agent_calls']} calls, {result['total_tokens']} tokens, {result['duration_seconds']:.1f} s"
+    )
+
+
+PERSONAS = {
+    "pragmatist": "You are a pragmatic engineer. You prefer what is simple and works today.",
+    "skeptic": "You are a careful skeptic. You look for what could go wrong before you choose.",
+    "visionary": "You are a long-term thinker. You care about what still holds in five years.",
+}
+DEMO_QUESTION = "A team of five engineers starts a new product. How should they build the backend?"
+DEMO_OPTIONS = "Monolith,Microservices,Serverless"
+
+
+async def register_personas(
+    client: ControlPlaneClient, endpoint: str, model: str, transport: str, provider: str
+) -> Sequence[str]:
+    ids = [f"demo-{name}" for name in PERSONAS]
+    agents = [
+        {
+            "agent_id": agent_id,
+            "capabilities": ["debate", "deliberation"],
+            "model": model,
+            "provider": provider,
+            "transport": transport,
+            "endpoint": endpoint,
+            "max_concurrency": 2,
+            "metadata": {"persona": persona},
+        }
+        for agent_id, persona in zip(ids, PERSONAS.values(), strict=True)
+    ]
+    await client.post("/agents/batch", {"agents": agents})
+    return ids
+
+
+def run(work: Any) -> Any:
+    return asyncio.run(work)

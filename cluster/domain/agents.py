@@ -1,0 +1,144 @@
+"""What an agent is: three facts with one writer each, and the status that is computed from them.
+
+intent    what its operator wants; written by the API
+liveness  whether it speaks; written by the health monitor
+health    whether its endpoint works; written by probes and breakers
+
+The wire's ``status`` is never stored: ``wire_status`` computes it from these and from the number of leases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from cluster.domain.log import Origin
+
+
+class Intent(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DRAINING = "draining"
+
+
+class Liveness(StrEnum):
+    STARTING = "starting"
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    OFFLINE = "offline"
+    DEAF = "deaf"
+
+
+class Health(StrEnum):
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
+class AgentStatus(StrEnum):
+    """The wire's ``status``."""
+
+    STARTING = "starting"
+    READY = "ready"
+    BUSY = "busy"
+    DRAINING = "draining"
+    PAUSED = "paused"
+    OFFLINE = "offline"
+    FAILED = "failed"
+
+
+class TransportKind(StrEnum):
+    """How an agent is talked to. ``pull`` agents have no endpoint: they claim work."""
+
+    PULL = "pull"
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    HTTP = "http"
+
+
+#: First row that matches decides; None matches everything. Docs and tests read this table.
+STATUS_TABLE: tuple[tuple[Liveness | None, Intent | None, Health | None, AgentStatus | None], ...] = (
+    (Liveness.OFFLINE, None, None, AgentStatus.OFFLINE),
+    (None, None, Health.FAILED, AgentStatus.FAILED),
+    (None, Intent.PAUSED, None, AgentStatus.PAUSED),
+    (None, Intent.DRAINING, None, AgentStatus.DRAINING),
+    (Liveness.STARTING, None, None, AgentStatus.STARTING),
+    (None, None, None, None),  # busy with all its slots leased, else ready
+)
+
+
+def wire_status(intent: Intent, liveness: Liveness, health: Health, leases: int, max_concurrency: int) -> AgentStatus:
+    for row_liveness, row_intent, row_health, status in STATUS_TABLE:
+        matches = row_liveness in (None, liveness) and row_intent in (None, intent) and row_health in (None, health)
+        if matches and status is not None:
+            return status
+    return AgentStatus.BUSY if leases >= max_concurrency else AgentStatus.READY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAgent:
+    """A validated registration. Registering again replaces what is described here and keeps counters and intent."""
+
+    agent_id: str
+    origin: Origin
+    registered_at: float
+    capabilities: tuple[str, ...] = ()
+    model: str = "unknown"
+    provider: str = "unknown"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    region_id: str = "default"
+    available_regions: tuple[str, ...] = ()
+    transport: TransportKind = TransportKind.PULL
+    endpoint: str | None = None
+    max_concurrency: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """An agent as stored, with its counters. Times in epoch seconds, latency in milliseconds."""
+
+    agent_id: str
+    workspace: str
+    principal: str
+    capabilities: tuple[str, ...]
+    model: str
+    provider: str
+    metadata: Mapping[str, Any]
+    tags: tuple[str, ...]
+    region_id: str
+    available_regions: tuple[str, ...]
+    transport: TransportKind
+    endpoint: str | None
+    max_concurrency: int
+    options: Mapping[str, Any]
+    intent: Intent
+    liveness: Liveness
+    health: Health
+    registered_at: float
+    updated_at: float
+    tasks_completed: int = 0
+    tasks_failed: int = 0
+    latency_ms_sum: float = 0.0
+    running_task_ids: tuple[str, ...] = ()
+
+    @property
+    def avg_latency_ms(self) -> float:
+        return self.latency_ms_sum / self.tasks_completed if self.tasks_completed else 0.0
+
+    @property
+    def status(self) -> AgentStatus:
+        return wire_status(self.intent, self.liveness, self.health, len(self.running_task_ids), self.max_concurrency)
+
+    @property
+    def takes_work(self) -> bool:
+        """May be offered new work (matching capabilities apart)."""
+        return (
+            self.intent is Intent.ACTIVE
+            and self.liveness in (Liveness.STARTING, Liveness.ALIVE, Liveness.SUSPECT)
+            and self.health is not Health.FAILED
+        )

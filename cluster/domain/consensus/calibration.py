@@ -1,0 +1,95 @@
+"""From a statistic to a probability that holds: isotonic regression, and the two scores that judge it (ECE, Brier)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+MIN_OUTCOMES = 50  # below this no calibration is claimed
+ECE_BINS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IsotonicMap:
+    """A non-decreasing map through (knots, values), linear between them, flat outside.
+
+    ``trust`` is its share against the identity: a statistic that is already a probability is moved only as far as the
+    number of outcomes warrants.
+    """
+
+    knots: tuple[float, ...]
+    values: tuple[float, ...]
+    trust: float = 1.0
+    outcomes: int = 0
+
+    def __call__(self, statistic: float) -> float:
+        mapped = self._mapped(statistic)
+        return round(self.trust * mapped + (1.0 - self.trust) * statistic, 6)
+
+    def _mapped(self, at: float) -> float:
+        right = bisect_right(self.knots, at)
+        if right == 0:
+            return self.values[0]
+        if right == len(self.knots):
+            return self.values[-1]
+        x0, x1 = self.knots[right - 1], self.knots[right]
+        y0, y1 = self.values[right - 1], self.values[right]
+        return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
+
+
+def fit_isotonic(
+    statistic: Sequence[float] | Floats, right: Sequence[float] | Floats, prior: float = 0.0
+) -> IsotonicMap:
+    """Least squares under monotonicity by pooling adjacent violators (Ayer et al. 1955).
+
+    ``prior`` counts imaginary outcomes in favour of leaving the statistic as it is; 0 for one that is not a probability.
+    """
+    x, inverse = np.unique(np.round(np.asarray(statistic, dtype=float), 9), return_inverse=True)
+    count = np.bincount(inverse).astype(float)
+    mean = np.bincount(inverse, weights=np.asarray(right, dtype=float)) / count
+    blocks: list[list[float]] = []  # mean, weight, first x, last x
+    for value, weight, at in zip(mean, count, x, strict=True):
+        blocks.append([float(value), float(weight), float(at), float(at)])
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            upper, lower = blocks.pop(), blocks.pop()
+            total = lower[1] + upper[1]
+            blocks.append([(lower[0] * lower[1] + upper[0] * upper[1]) / total, total, lower[2], upper[3]])
+    knots: list[float] = []
+    values: list[float] = []
+    for value, _, first, last in blocks:
+        for at in (first,) if first == last else (first, last):
+            knots.append(at)
+            values.append(round(value, 9))
+    n = len(inverse)
+    return IsotonicMap(knots=tuple(knots), values=tuple(values), trust=round(n / (n + prior), 9), outcomes=n)
+
+
+def expected_calibration_error(confidence: Floats, right: Floats, bins: int = ECE_BINS) -> float:
+    """Mean over equal-width bins of |mean confidence - accuracy|, weighted by the bin's share (Guo et al. 2017)."""
+    if len(confidence) == 0:
+        return 0.0
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    held = np.bincount(place, minlength=bins)
+    gap = np.abs(np.bincount(place, weights=confidence - right, minlength=bins))
+    return float(gap[held > 0].sum() / len(confidence))
+
+
+def reliability(confidence: Floats, right: Floats, bins: int = ECE_BINS) -> list[tuple[float, float, int]]:
+    """(mean confidence, accuracy, count) of each bin that holds anything."""
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        (float(confidence[place == b].mean()), float(right[place == b].mean()), int((place == b).sum()))
+        for b in range(bins)
+        if (place == b).any()
+    ]
+
+
+def brier_score(confidence: Floats, right: Floats) -> float:
+    """Mean squared distance of the confidence from 1 (right) or 0 (wrong)."""
+    return float(np.mean((confidence - right) ** 2)) if len(confidence) else 0.0

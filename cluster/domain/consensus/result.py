@@ -1,0 +1,58 @@
+"""What an aggregation says. Every field is JSON, so that a receipt can carry it and a verifier compare it bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cluster.domain.consensus.ballots import Denominator
+from cluster.domain.consensus.rule import Mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A judge's verdicts, one per order in which the candidates were shown; a judge who is swayed by order decides nothing."""
+
+    judge: str
+    verdicts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dissent:
+    """An agent that cast a ballot which does not put the leader first (or, for approvals, does not approve it)."""
+
+    agent: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """``decision`` is set iff ``reached``. ``leader`` is the best so far either way, None while tied or empty.
+
+    ``support`` and ``margin`` are shares of ``denominator_value``. ``confidence`` is a calibrated probability that the
+    leader is right, None where nothing was recorded to calibrate with; ``uncalibrated_share`` is then all there is, and
+    it is not a probability. ``reason`` says why nothing was reached.
+    """
+
+    mode: Mode
+    applied: Mode
+    reached: bool
+    decision: str | None
+    leader: str | None
+    tally: Mapping[str, float]
+    denominator: Denominator
+    denominator_value: float
+    support: float
+    margin: float
+    uncalibrated_share: float
+    confidence: float | None
+    eligible: int
+    cast: int
+    quorum: int
+    tied: tuple[str, ...] = ()
+    tie_path: tuple[str, ...] = ()
+    dissent: tuple[Dissent, ...] = ()
+    abstained: tuple[str, ...] = ()
+    pairwise: Mapping[str, Mapping[str, float]] | None = field(default=None)
+    snapshot_id: str | None = None
+    reason: str = ""

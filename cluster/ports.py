@@ -1,0 +1,269 @@
+"""What the core needs from outside, as Protocols. Adapters live in ``cluster/postgres``, ``cluster/redis`` and below.
+
+Every write method takes a batch and is one round trip and one transaction; outcomes come back per item, in order. A
+write raises ``Fenced`` when the region's epoch, the shard's generation or a worker's fence was replaced, and
+``StoreUnavailable`` when the store does not answer: the outcome is then unknown, and the caller repeats the same call
+(every item can be repeated).
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cluster.domain.agents import Agent, Health, Intent, Liveness, NewAgent
+from cluster.domain.deliberations import Admitted, Deliberation, JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.log import LogRecord, LogRow, Origin
+from cluster.domain.tasks import Decided, IdempotencyKey, NewTask, Submitted, Task, TaskDecision, TaskStatus
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Epoch seconds."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFilter:
+    """All given fields must match; ``entities`` is any of them; ``kind_prefix`` e.g. ``task.``."""
+
+    workspace: str | None = None
+    entities: tuple[str, ...] = ()
+    kind_prefix: str | None = None
+
+
+class Log(Protocol):
+    async def read(self, after: int, limit: int, only: LogFilter | None = None) -> list[LogRow]:
+        """Rows with ``seq > after`` in order. Never shows a later row before an earlier one."""
+
+    async def head(self) -> int:
+        """The last committed ``seq``, 0 for an empty log."""
+
+    async def append(self, records: Sequence[LogRecord]) -> list[int]:
+        """Rows that belong to no other change (system events)."""
+
+
+class Region(Protocol):
+    """The region's epoch: fences every write."""
+
+    async def epoch(self) -> int:
+        """The stored epoch; also becomes the epoch that this process's writes state."""
+
+    async def raise_epoch(self, leader: str) -> int:
+        """Under the lock of the commit protocol: no write that states an older epoch can commit after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardFence:
+    shard: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitItem:
+    task: NewTask
+    idempotency: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskQuery:
+    """``before`` is the keyset cursor (created_at, id) of the last row seen; newest first."""
+
+    workspace: str
+    statuses: tuple[TaskStatus, ...] = ()
+    task_type: str | None = None
+    agent_id: str | None = None
+    limit: int = 100
+    offset: int = 0
+    before: tuple[float, str] | None = None
+
+
+class TaskStore(Protocol):
+    async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
+        """``all_or_none``: a conflicting idempotency key raises Conflict and nothing of the call is written."""
+
+    async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]: ...
+
+    async def take_generation(self, shard: str, owner: str) -> ShardFence:
+        """A new, higher generation; decisions under older ones fail with ``Fenced`` from now on."""
+
+    async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[Task]]]:
+        """(log cursor, batches of all pending and running tasks), one snapshot: rows after the cursor are not in it.
+
+        Payload, metadata and result are not loaded (None / empty)."""
+
+    async def get(self, workspace: str, task_id: str) -> Task | None: ...
+
+    async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
+
+    async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
+        """(page, true total for the filter)."""
+
+    async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
+        """``{by_status: {..}, by_priority: {..pending only..}, by_type: {..}, total}``."""
+
+    async def queue_metrics(self, workspace: str, now: float) -> Mapping[str, float]:
+        """Fields of wire.md 1.2 row 17 and what row 24 needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentChange:
+    """Sets the fields that are not None; the log row is written only if something really changed."""
+
+    workspace: str
+    agent_id: str
+    record: LogRecord
+    intent: Intent | None = None
+    liveness: Liveness | None = None
+    health: Health | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterItem:
+    agent: NewAgent
+    record: LogRecord
+    idempotency: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    agent: Agent
+    seq: int | None
+    created: bool
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCounters:
+    """Increments since the last save."""
+
+    workspace: str
+    agent_id: str
+    completed: int = 0
+    failed: int = 0
+    latency_ms_sum: float = 0.0
+
+
+class AgentStore(Protocol):
+    async def register(self, items: Sequence[RegisterItem]) -> list[Registered]:
+        """Idempotent by (workspace, agent_id): replaces the description, keeps counters and intent, revives liveness
+        to ``alive``."""
+
+    async def change(self, changes: Sequence[AgentChange]) -> list[bool]:
+        """True where the agent exists (changed or already so)."""
+
+    async def remove(self, removals: Sequence[LogRecord]) -> list[bool]:
+        """One record per agent (entity = agent_id, workspace set); False where there was none."""
+
+    async def get(self, workspace: str, agent_id: str) -> Agent | None: ...
+
+    async def get_many(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Agent]:
+        """By (workspace, agent_id), one round trip."""
+
+    async def list(self, workspace: str, capability: str | None = None) -> list[Agent]: ...
+
+    async def load(self) -> tuple[int, builtins.list[Agent]]:
+        """(log cursor, all agents of all workspaces), one snapshot."""
+
+
+class DeliberationStore(Protocol):
+    async def admit(self, items: Sequence[NewDeliberation]) -> list[Admitted]:
+        """Journal and row in one commit; log row ``deliberation.admitted``. An existing request_id of the same
+        workspace with the same contract digest is a replay, with another one a conflict."""
+
+    async def take(self, request_id: str, owner: str) -> int | None:
+        """Raises the deliberation's fence and makes ``owner`` its worker; None if it is unknown or terminal."""
+
+    async def open(self) -> list[tuple[str, str | None]]:
+        """(request_id, owner) of every deliberation without a terminal, oldest first."""
+
+    async def append(self, items: Sequence[JournalAppend]) -> list[bool]:
+        """False where the fence was replaced (nothing of that item is written)."""
+
+    async def journal(self, request_id: str, after: int = 0) -> list[JournalEvent]: ...
+
+    async def get(self, workspace: str, request_id: str) -> Deliberation | None: ...
+
+    async def get_any(self, request_id: str) -> Deliberation | None:
+        """For workers, that serve all workspaces."""
+
+    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[list[Deliberation], int]: ...
+
+    async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
+        """Asks for it: sets ``cancel_requested`` and logs ``deliberation.cancel_requested``; False if unknown or over."""
+
+
+class Leases(Protocol):
+    """Named leases on rows of this region's Postgres, for what must have one holder (supervisor, region leader)."""
+
+    async def acquire(self, name: str, holder: str, ttl_s: float) -> int | None:
+        """Fence number if it was free, expired, or already ours (renewed); None while another holds it. The
+        database's clock decides."""
+
+    async def release(self, name: str, holder: str) -> None: ...
+
+
+class TelemetryStore(Protocol):
+    async def load(self, name: str) -> tuple[int, Mapping[str, Any]]:
+        """(log cursor, snapshot); (0, {}) at first."""
+
+    async def save(self, name: str, cursor: int, snapshot: Mapping[str, Any], agents: Sequence[AgentCounters]) -> bool:
+        """One transaction, only if ``cursor`` moves forward; agent counters are added to the rows of ``agents``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    workspace: str
+    agent_id: str
+    at: float
+
+
+class Heartbeats(Protocol):
+    """Signs of life. Loss of the store behind it loses freshness, never a fact."""
+
+    async def beat(self, beats: Sequence[Beat]) -> None: ...
+
+    async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]: ...
+
+    async def silent(self, before: float) -> list[tuple[str, str]]:
+        """(workspace, agent_id) whose last beat is older than ``before``."""
+
+    async def forget(self, agents: Sequence[tuple[str, str]]) -> None: ...
+
+
+class Doorbell(Protocol):
+    """Wakes those who follow the log. Rings may be lost or doubled: followers re-read from their cursor."""
+
+    async def ring(self) -> None:
+        """Never raises for an unreachable store: a doorbell that cannot ring costs latency only."""
+
+    async def wait(self, timeout_s: float) -> bool:
+        """True when rung since the last wait, False after the timeout. An unreachable store waits for the timeout."""
+
+
+def record_for(origin: Origin, at: float, kind: str, entity: str, data: Mapping[str, Any] | None = None) -> LogRecord:
+    """A log record that carries the asker's workspace and principal."""
+    return LogRecord(
+        at=at, workspace=origin.workspace, kind=kind, entity=entity, principal=origin.principal, data=data or {}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorName:
+    """Which Ray actor plays a role now. ``fingerprint`` is of its code version and settings."""
+
+    role: str
+    name: str
+    fingerprint: str
+
+
+class ActorNames(Protocol):
+    """The published holder of each role. Callers resolve a role here, so that a successor can take over beside its
+    predecessor, which a single fixed name would not allow."""
+
+    async def current(self, role: str) -> ActorName | None: ...
+
+    async def publish(self, actor: ActorName) -> None: ...

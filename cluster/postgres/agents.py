@@ -1,0 +1,160 @@
+"""The registry of agents."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.domain.agents import Agent, Health, Intent, Liveness, TransportKind
+from cluster.domain.log import LogRecord
+from cluster.ports import AgentChange, Registered, RegisterItem
+from cluster.postgres.log import Epoch, RecordColumns, waves
+from cluster.postgres.pool import Pool
+from cluster.postgres.queries import queries
+
+_SQL = queries("agents")
+
+
+class PostgresAgents:
+    def __init__(self, pool: Pool, epoch: Epoch) -> None:
+        self._pool = pool
+        self._epoch = epoch
+
+    async def register(self, items: Sequence[RegisterItem]) -> list[Registered]:
+        outcomes: dict[int, tuple[int | None, bool, bool]] = {}
+        for part in waves(items, lambda item: (item.agent.origin.workspace, item.agent.agent_id)):
+            rows = await self._register([item for _, item in part])
+            for (place, _), row in zip(part, rows, strict=True):
+                outcomes[place] = (row["seq"], row["created"], row["conflict"])
+        keys = [(item.agent.origin.workspace, item.agent.agent_id) for item in items]
+        stored = await self.get_many(keys)
+        return [
+            Registered(agent=stored[key], seq=seq, created=created, conflict=conflict)
+            for key, (seq, created, conflict) in zip(keys, (outcomes[i] for i in range(len(items))), strict=True)
+        ]
+
+    async def _register(self, items: Sequence[RegisterItem]) -> Sequence[Any]:
+        agents = [item.agent for item in items]
+        keys = [item.idempotency for item in items]
+        c = RecordColumns.of([item.record for item in items])
+        return await self._pool.rows(
+            _SQL["register_agents"],
+            self._epoch.region,
+            self._epoch.value,
+            agents[0].registered_at,
+            c.workspace,
+            c.entity,
+            c.principal,
+            [_json(agent.capabilities) for agent in agents],
+            [agent.model for agent in agents],
+            [agent.provider for agent in agents],
+            [_json(agent.metadata) for agent in agents],
+            [_json(agent.tags) for agent in agents],
+            [agent.region_id for agent in agents],
+            [_json(agent.available_regions) for agent in agents],
+            [agent.transport.value for agent in agents],
+            [agent.endpoint for agent in agents],
+            [agent.max_concurrency for agent in agents],
+            [_json(agent.options) for agent in agents],
+            c.at,
+            [key and key.route for key in keys],
+            [key and key.key for key in keys],
+            [key and key.body_digest for key in keys],
+            c.kind,
+            c.data,
+            c.digest,
+        )
+
+    async def change(self, changes: Sequence[AgentChange]) -> list[bool]:
+        known = [False] * len(changes)
+        for part in waves(changes, lambda change: (change.workspace, change.agent_id)):
+            c = RecordColumns.of([change.record for _, change in part])
+            values = await self._pool.value(
+                _SQL["change_agents"],
+                self._epoch.region,
+                self._epoch.value,
+                [change.workspace for _, change in part],
+                [change.agent_id for _, change in part],
+                [change.intent and change.intent.value for _, change in part],
+                [change.liveness and change.liveness.value for _, change in part],
+                [change.health and change.health.value for _, change in part],
+                c.at,
+                c.kind,
+                c.principal,
+                c.data,
+                c.digest,
+            )
+            for (place, _), value in zip(part, values, strict=True):
+                known[place] = value
+        return known
+
+    async def remove(self, removals: Sequence[LogRecord]) -> list[bool]:
+        c = RecordColumns.of(removals)
+        return list(
+            await self._pool.value(
+                _SQL["remove_agents"],
+                self._epoch.region,
+                self._epoch.value,
+                c.workspace,
+                c.entity,
+                c.at,
+                c.kind,
+                c.principal,
+                c.data,
+                c.digest,
+            )
+        )
+
+    async def get(self, workspace: str, agent_id: str) -> Agent | None:
+        return (await self.get_many([(workspace, agent_id)])).get((workspace, agent_id))
+
+    async def get_many(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Agent]:
+        if not keys:
+            return {}
+        wanted = sorted(set(keys))
+        rows = await self._pool.rows(_SQL["get_agents"], [key[0] for key in wanted], [key[1] for key in wanted])
+        return {(row["workspace"], row["agent_id"]): _agent(row) for row in rows}
+
+    async def list(self, workspace: str, capability: str | None = None) -> list[Agent]:
+        agents = [_agent(row) for row in await self._pool.rows(_SQL["list_agents"], workspace)]
+        return agents if capability is None else [agent for agent in agents if capability in agent.capabilities]
+
+    async def load(self) -> tuple[int, builtins.list[Agent]]:
+        async with self._pool.snapshot() as connection:
+            cursor = await connection.fetchval("select coalesce(max(seq), 0) from log")
+            rows = await connection.fetch(_SQL["list_agents"], None)
+        return int(cursor), [_agent(row) for row in rows]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _agent(row: Any) -> Agent:
+    return Agent(
+        agent_id=row["agent_id"],
+        workspace=row["workspace"],
+        principal=row["principal"],
+        capabilities=tuple(json.loads(row["capabilities_text"])),
+        model=row["model"],
+        provider=row["provider"],
+        metadata=json.loads(row["metadata_text"]),
+        tags=tuple(json.loads(row["tags_text"])),
+        region_id=row["region_id"],
+        available_regions=tuple(json.loads(row["available_text"])),
+        transport=TransportKind(row["transport"]),
+        endpoint=row["endpoint"],
+        max_concurrency=row["max_concurrency"],
+        options=json.loads(row["options_text"]),
+        intent=Intent(row["intent"]),
+        liveness=Liveness(row["liveness"]),
+        health=Health(row["health"]),
+        registered_at=row["registered_at"],
+        updated_at=row["updated_at"],
+        tasks_completed=row["tasks_completed"],
+        tasks_failed=row["tasks_failed"],
+        latency_ms_sum=row["latency_ms_sum"],
+        running_task_ids=tuple(row["running"] or ()),
+    )

@@ -1,0 +1,193 @@
+"""Deliberations: the record that readers see and the journal that workers fold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.domain.deliberations import Admitted, Deliberation, JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.log import LogRecord
+from cluster.postgres.log import Epoch, RecordColumns, waves
+from cluster.postgres.pool import Pool
+from cluster.postgres.queries import queries
+
+_SQL = queries("deliberations")
+
+#: A key made from the body is forgotten this long after its deliberation ended.
+SOFT_KEY_S = 60.0
+PRINCIPAL = "system:deliberation"
+
+
+class PostgresDeliberations:
+    def __init__(self, pool: Pool, epoch: Epoch) -> None:
+        self._pool = pool
+        self._epoch = epoch
+
+    async def admit(self, items: Sequence[NewDeliberation]) -> list[Admitted]:
+        outcomes: list[Admitted | None] = [None] * len(items)
+        for part in waves(items, lambda item: (item.idempotency and item.idempotency.key, item.request_id)):
+            rows = await self._admit([item for _, item in part])
+            for (place, _), row in zip(part, rows, strict=True):
+                outcomes[place] = Admitted(
+                    request_id=row["request_id"],
+                    seq=row["seq"],
+                    replayed=bool(row["replayed"]),
+                    conflict=bool(row["conflict"]),
+                )
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _admit(self, items: Sequence[NewDeliberation]) -> Sequence[Any]:
+        records = [
+            LogRecord(
+                at=item.admitted_at,
+                workspace=item.origin.workspace,
+                kind="deliberation.admitted",
+                entity=item.request_id,
+                principal=item.origin.principal,
+                data={"request_id": item.request_id, "task_id": item.task_id, "mode": item.mode},
+            )
+            for item in items
+        ]
+        c = RecordColumns.of(records)
+        keys = [item.idempotency for item in items]
+        return await self._pool.rows(
+            _SQL["admit_deliberations"],
+            self._epoch.region,
+            self._epoch.value,
+            items[0].admitted_at,
+            SOFT_KEY_S,
+            c.entity,
+            [item.task_id for item in items],
+            c.workspace,
+            c.principal,
+            c.at,
+            [item.deadline_at for item in items],
+            [json.dumps(item.contract, ensure_ascii=False) for item in items],
+            [item.contract_digest for item in items],
+            [item.mode for item in items],
+            [key and key.route for key in keys],
+            [key and key.key for key in keys],
+            [key and key.body_digest for key in keys],
+            c.kind,
+            c.data,
+            c.digest,
+        )
+
+    async def take(self, request_id: str, owner: str) -> int | None:
+        fence = await self._pool.value(_SQL["take_deliberation"], request_id, owner)
+        return None if fence is None else int(fence)
+
+    async def open(self) -> list[tuple[str, str | None]]:
+        return [(row["request_id"], row["owner"]) for row in await self._pool.rows(_SQL["open_deliberations"])]
+
+    async def append(self, items: Sequence[JournalAppend]) -> list[bool]:
+        done = [False] * len(items)
+        for part in waves(items, lambda item: item.request_id):
+            values = await self._append([item for _, item in part])
+            for (place, _), value in zip(part, values, strict=True):
+                done[place] = value
+        return done
+
+    async def _append(self, items: Sequence[JournalAppend]) -> Sequence[bool]:
+        records = [
+            LogRecord(
+                at=item.events[place].at,
+                workspace=item.workspace,
+                kind=kind,
+                entity=item.request_id,
+                principal=PRINCIPAL,
+                data=data,
+            )
+            for item in items
+            for place, kind, data in item.log
+        ]
+        c = RecordColumns.of(records)
+        events = [(item.request_id, event) for item in items for event in item.events]
+        values: Sequence[bool] = await self._pool.value(
+            _SQL["append_deliberations"],
+            self._epoch.region,
+            self._epoch.value,
+            [item.request_id for item in items],
+            [item.fence for item in items],
+            [item.events[0].n for item in items],
+            [len(item.events) for item in items],
+            [item.state for item in items],
+            [item.terminal for item in items],
+            [None if item.result is None else json.dumps(item.result, ensure_ascii=False) for item in items],
+            [item.completed_at for item in items],
+            [request_id for request_id, _ in events],
+            [event.n for _, event in events],
+            [event.at for _, event in events],
+            [event.kind for _, event in events],
+            [json.dumps(event.data, ensure_ascii=False) for _, event in events],
+            c.at,
+            c.workspace,
+            c.kind,
+            c.entity,
+            c.principal,
+            c.data,
+            c.digest,
+        )
+        return values
+
+    async def journal(self, request_id: str, after: int = 0) -> list[JournalEvent]:
+        return [
+            JournalEvent(n=row["n"], at=row["at"], kind=row["kind"], data=json.loads(row["data"]))
+            for row in await self._pool.rows(_SQL["journal"], request_id, after)
+        ]
+
+    async def get(self, workspace: str, request_id: str) -> Deliberation | None:
+        return await self._get(request_id, workspace)
+
+    async def get_any(self, request_id: str) -> Deliberation | None:
+        return await self._get(request_id, None)
+
+    async def _get(self, request_id: str, workspace: str | None) -> Deliberation | None:
+        rows = await self._pool.rows(_SQL["get_deliberation"], request_id, workspace)
+        return _deliberation(rows[0]) if rows else None
+
+    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[list[Deliberation], int]:
+        rows = await self._pool.rows(_SQL["list_deliberations"], workspace, limit, offset)
+        total = await self._pool.value(_SQL["count_deliberations"], workspace)
+        return [_deliberation(row) for row in rows], int(total)
+
+    async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
+        c = RecordColumns.of([record])
+        return bool(
+            await self._pool.value(
+                _SQL["cancel_deliberation"],
+                self._epoch.region,
+                self._epoch.value,
+                workspace,
+                request_id,
+                c.at,
+                c.kind,
+                c.principal,
+                c.data,
+                c.digest,
+            )
+        )
+
+
+def _deliberation(row: Any) -> Deliberation:
+    result = row["result_text"]
+    return Deliberation(
+        request_id=row["request_id"],
+        task_id=row["task_id"],
+        workspace=row["workspace"],
+        principal=row["principal"],
+        admitted_at=row["admitted_at"],
+        deadline_at=row["deadline_at"],
+        contract=json.loads(row["contract_text"]),
+        contract_digest=row["contract_digest"],
+        mode=row["mode"],
+        state=row["state"],
+        terminal=row["terminal"],
+        result=None if result is None else json.loads(result),
+        completed_at=row["completed_at"],
+        owner=row["owner"],
+        fence=row["fence"],
+        events=row["events"],
+        cancel_requested=row["cancel_requested"],
+    )

@@ -1,0 +1,97 @@
+"""Numbered migrations: applied by whoever starts first, once, under a lock, and never backwards."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import asyncpg
+
+from cluster.domain.errors import ControlPlaneError
+from cluster.postgres.pool import CONNECT_TIMEOUT_S, translated
+
+_NAME = re.compile(r"(\d{4})_\w+\.sql")
+
+
+class MigrationError(ControlPlaneError):
+    """The schema and the code do not fit; one sentence says what to do."""
+
+    default_code = "migration_failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def shipped() -> list[Migration]:
+    found = []
+    for file in (files("cluster.postgres") / "migrations").iterdir():
+        match = _NAME.fullmatch(file.name)
+        if match:
+            found.append(Migration(version=int(match[1]), name=file.name, sql=file.read_text()))
+    return sorted(found, key=lambda migration: migration.version)
+
+
+async def migrate(url: str, schema: str, migrations: list[Migration] | None = None) -> int:
+    """Brings the schema to the code's version and answers that version."""
+    wanted = shipped() if migrations is None else migrations
+    try:
+        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+        try:
+            async with connection.transaction():
+                await connection.execute(
+                    "select pg_advisory_xact_lock(hashtextextended('aragora-migrate:' || $1::text, 0))", schema
+                )
+                return await _apply(connection, schema, wanted)
+        finally:
+            await connection.close()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise translated(error) from error
+
+
+async def _apply(connection: Any, schema: str, wanted: list[Migration]) -> int:
+    await connection.execute(f'create schema if not exists "{schema}"')
+    await connection.execute(f'set local search_path to "{schema}"')
+    await connection.execute(
+        "create table if not exists schema_migrations ("
+        "version integer primary key, name text not null, digest text not null, "
+        "applied_at timestamptz not null default now())"
+    )
+    rows = await connection.fetch("select version, name, digest from schema_migrations order by version")
+    applied = {row["version"]: row for row in rows}
+    newest = max((migration.version for migration in wanted), default=0)
+    _check(schema, applied, wanted, newest)
+    for migration in wanted:
+        if migration.version not in applied:
+            await connection.execute(migration.sql)
+            await connection.execute(
+                "insert into schema_migrations (version, name, digest) values ($1, $2, $3)",
+                migration.version,
+                migration.name,
+                migration.digest,
+            )
+    return newest
+
+
+def _check(schema: str, applied: dict[int, Any], wanted: list[Migration], newest: int) -> None:
+    ahead = max(applied, default=0)
+    if ahead > newest:
+        raise MigrationError(
+            f"Schema {schema} is at version {ahead}, this code knows {newest}: run the newer version, or restore a backup."
+        )
+    for migration in wanted:
+        row = applied.get(migration.version)
+        if row is not None and row["digest"] != migration.digest:
+            raise MigrationError(
+                f"Migration {row['name']} was applied to schema {schema} with another content: restore the file that was applied."
+            )

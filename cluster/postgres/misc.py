@@ -1,0 +1,61 @@
+"""Named leases, telemetry snapshots and the published names of actors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster.ports import ActorName, AgentCounters
+from cluster.postgres.pool import Pool
+from cluster.postgres.queries import queries
+
+_SQL = queries("misc")
+
+
+class PostgresLeases:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def acquire(self, name: str, holder: str, ttl_s: float) -> int | None:
+        fence = await self._pool.value(_SQL["acquire_lease"], name, holder, ttl_s)
+        return None if fence is None else int(fence)
+
+    async def release(self, name: str, holder: str) -> None:
+        await self._pool.execute(_SQL["release_lease"], name, holder)
+
+
+class PostgresTelemetry:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def load(self, name: str) -> tuple[int, Mapping[str, Any]]:
+        rows = await self._pool.rows(_SQL["load_telemetry"], name)
+        return (rows[0]["cursor"], json.loads(rows[0]["snapshot"])) if rows else (0, {})
+
+    async def save(self, name: str, cursor: int, snapshot: Mapping[str, Any], agents: Sequence[AgentCounters]) -> bool:
+        return bool(
+            await self._pool.value(
+                _SQL["save_telemetry"],
+                name,
+                cursor,
+                json.dumps(snapshot),
+                [one.workspace for one in agents],
+                [one.agent_id for one in agents],
+                [one.completed for one in agents],
+                [one.failed for one in agents],
+                [one.latency_ms_sum for one in agents],
+            )
+        )
+
+
+class PostgresActorNames:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def current(self, role: str) -> ActorName | None:
+        rows = await self._pool.rows(_SQL["actor_name"], role)
+        return ActorName(**dict(rows[0])) if rows else None
+
+    async def publish(self, actor: ActorName) -> None:
+        await self._pool.execute(_SQL["publish_actor"], actor.role, actor.name, actor.fingerprint)

@@ -1,0 +1,99 @@
+"""The pool of connections: limits on every wait, and errors in the words of the domain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from cluster.domain.errors import Conflict, Fenced, StoreUnavailable
+
+LOCK_TIMEOUT_MS = 10_000
+STATEMENT_TIMEOUT_MS = 30_000
+IDLE_IN_TRANSACTION_MS = 30_000
+CONNECT_TIMEOUT_S = 5.0
+
+_FENCED = {
+    "AG001": ("This region's epoch was raised.", "epoch_replaced"),
+    "AG002": ("The scheduler shard was taken over.", "generation_replaced"),
+}
+#: SQLSTATE classes in which the same call may succeed later.
+_TRY_AGAIN = ("08", "53", "57", "40", "55", "58")
+
+
+def translated(error: Exception) -> Exception:
+    """The domain's error for one of asyncpg or of the network; what is our own fault stays as it is."""
+    state: str | None = getattr(error, "sqlstate", None)
+    if state in _FENCED:
+        message, code = _FENCED[state]
+        return Fenced(message + " Try again in a moment.", code)
+    if state == "AG003":
+        return Conflict("This idempotency key was used with another body; use a new key.", "idempotency_conflict")
+    ours = error
+    if isinstance(error, asyncpg.PostgresError) and state is not None and not state.startswith(_TRY_AGAIN):
+        return ours
+    if isinstance(error, asyncpg.InterfaceError) and "closed" not in str(error) and "closing" not in str(error):
+        return ours
+    return StoreUnavailable("The database does not answer; try again in a moment.")
+
+
+class Pool:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        try:
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+                yield connection
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise translated(error) from error
+
+    async def rows(self, sql: str, *args: Any) -> Sequence[Any]:
+        async with self._connection() as connection:
+            result: Sequence[Any] = await connection.fetch(sql, *args)
+            return result
+
+    async def value(self, sql: str, *args: Any) -> Any:
+        async with self._connection() as connection:
+            return await connection.fetchval(sql, *args)
+
+    async def execute(self, sql: str, *args: Any) -> None:
+        async with self._connection() as connection:
+            await connection.execute(sql, *args)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Any]:
+        """A connection whose statements all see one moment."""
+        async with self._connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+
+    async def ping(self) -> None:
+        await self.value("select 1")
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(5.0):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+
+async def connect(url: str, schema: str, *, max_size: int = 8, application: str = "aragora") -> Pool:
+    settings = {
+        "search_path": schema,
+        "application_name": application,
+        "lock_timeout": str(LOCK_TIMEOUT_MS),
+        "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+        "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+    }
+    try:
+        pool = await asyncpg.create_pool(
+            url, min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, server_settings=settings
+        )
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise StoreUnavailable(f"The database cannot be reached: {error}.") from error
+    return Pool(pool)

@@ -1,0 +1,16 @@
+"""Loads ``.sql`` files: statements under ``-- name:`` headers, each followed by one line that says what it is for."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+
+_HEADER = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+@cache
+def queries(file: str) -> dict[str, str]:
+    text = (files("cluster.postgres") / "sql" / f"{file}.sql").read_text()
+    parts = _HEADER.split(text)[1:]
+    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}

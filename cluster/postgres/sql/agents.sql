@@ -1,0 +1,35 @@
+-- name: register_agents
+-- One commit of registrations.
+select seq, created, conflict from register_agents(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)
+
+-- name: change_agents
+-- One commit of changed facts.
+select change_agents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+
+-- name: remove_agents
+-- One commit of removals.
+select remove_agents($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: get_agents
+-- Agents by (workspace, id), with the tasks that each has leased.
+select a.*, a.capabilities::text as capabilities_text, a.metadata::text as metadata_text, a.tags::text as tags_text,
+       a.available_regions::text as available_text, a.options::text as options_text, r.running
+from unnest($1::text[], $2::text[]) as k (workspace, agent_id)
+join agents a using (workspace, agent_id)
+left join lateral (
+    select array_agg(t.id order by t.started_at) as running from tasks t
+    where t.status = 'running' and t.workspace = a.workspace and t.assigned_agent = a.agent_id
+) r on true
+
+-- name: list_agents
+-- All agents, of one workspace if it is given.
+with running as (
+    select workspace, assigned_agent, array_agg(id order by started_at) as running
+    from tasks where status = 'running' and ($1::text is null or workspace = $1) group by workspace, assigned_agent
+)
+select a.*, a.capabilities::text as capabilities_text, a.metadata::text as metadata_text, a.tags::text as tags_text,
+       a.available_regions::text as available_text, a.options::text as options_text, r.running
+from agents a left join running r on r.workspace = a.workspace and r.assigned_agent = a.agent_id
+where $1::text is null or a.workspace = $1
+order by a.workspace, a.agent_id

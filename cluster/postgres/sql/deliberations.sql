@@ -1,0 +1,39 @@
+-- name: admit_deliberations
+-- One commit of admissions.
+select request_id, seq, replayed, conflict from admit_deliberations(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+
+-- name: append_deliberations
+-- One commit of journal events, records and log rows.
+select append_deliberations(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+
+-- name: cancel_deliberation
+-- Asks the worker to stop.
+select cancel_deliberation($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: take_deliberation
+-- Makes a worker the owner, above every earlier one.
+update deliberations set owner = $2, fence = fence + 1 where request_id = $1 and terminal is null returning fence
+
+-- name: open_deliberations
+-- What has not ended, oldest first.
+select request_id, owner from deliberations where terminal is null order by admitted_at, request_id
+
+-- name: journal
+-- Events after one, in order.
+select n, at, kind, data::text as data from deliberation_events where request_id = $1 and n > $2 order by n
+
+-- name: get_deliberation
+-- One record; a null workspace matches any.
+select d.*, d.contract::text as contract_text, d.result::text as result_text
+from deliberations d where request_id = $1 and ($2::text is null or workspace = $2)
+
+-- name: list_deliberations
+-- A page, newest first.
+select d.*, d.contract::text as contract_text, d.result::text as result_text
+from deliberations d where workspace = $1 order by admitted_at desc, request_id desc limit $2 offset $3
+
+-- name: count_deliberations
+-- The total behind a page.
+select count(*) from deliberations where workspace = $1

@@ -1,0 +1,34 @@
+-- name: read_log
+-- Rows after a cursor in order; filters that are null match everything.
+select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest
+from log
+where seq > $1
+  and ($3::text is null or workspace = $3)
+  and ($4::text[] is null or entity = any ($4))
+  and ($5::text is null or starts_with(kind, $5))
+order by seq
+limit $2
+
+-- name: read_log_all
+-- Rows after a cursor in order, unfiltered: the plan of every follower.
+select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest
+from log where seq > $1 order by seq limit $2
+
+-- name: log_head
+-- The last committed number.
+select coalesce(max(seq), 0) from log
+
+-- name: append_log
+-- Rows that belong to no other change.
+select log_append($1, $2, array(select true from unnest($3::float8[])), $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: region_epoch
+-- The region's epoch; the row is made on first use.
+with made as (
+    insert into region_state (region, epoch) values ($1, 1) on conflict do nothing returning epoch
+)
+select epoch from made union all select epoch from region_state where region = $1 limit 1
+
+-- name: raise_epoch
+-- Fences every write that states an older epoch.
+select raise_epoch($1, $2, $3, $4, $5, $6, $7, $8)

@@ -1,0 +1,24 @@
+-- name: acquire_lease
+-- The fence if the lease is ours now, null while another holds it.
+select acquire_lease($1, $2, $3)
+
+-- name: release_lease
+-- Gives a lease up early; its fence stays for the next holder to exceed.
+update leases set until = clock_timestamp() where name = $1 and holder = $2
+
+-- name: load_telemetry
+-- A follower's cursor and snapshot.
+select cursor, snapshot::text as snapshot from telemetry where name = $1
+
+-- name: save_telemetry
+-- Snapshot, cursor and agents' counters, once per cursor.
+select save_telemetry($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: actor_name
+-- Who plays a role now.
+select role, name, fingerprint from actor_names where role = $1
+
+-- name: publish_actor
+-- Makes an actor the one that plays its role.
+insert into actor_names (role, name, fingerprint) values ($1, $2, $3)
+on conflict (role) do update set name = excluded.name, fingerprint = excluded.fingerprint

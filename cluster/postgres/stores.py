@@ -1,0 +1,49 @@
+"""All Postgres adapters of one process, on one pool, with one notion of the region's epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.postgres.agents import PostgresAgents
+from cluster.postgres.deliberations import PostgresDeliberations
+from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
+from cluster.postgres.misc import PostgresActorNames, PostgresLeases, PostgresTelemetry
+from cluster.postgres.pool import Pool, connect
+from cluster.postgres.tasks import PostgresTasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    pool: Pool
+    log: PostgresLog
+    region: PostgresRegion
+    tasks: PostgresTasks
+    agents: PostgresAgents
+    deliberations: PostgresDeliberations
+    leases: PostgresLeases
+    telemetry: PostgresTelemetry
+    names: PostgresActorNames
+
+    async def close(self) -> None:
+        await self.pool.close()
+
+
+async def open_stores(
+    url: str, schema: str, region: str, *, max_connections: int = 8, application: str = "aragora"
+) -> Stores:
+    """Connects and reads the region's epoch, which every write then states."""
+    pool = await connect(url, schema, max_size=max_connections, application=application)
+    epoch = Epoch(region=region)
+    region_store = PostgresRegion(pool, epoch)
+    await region_store.epoch()
+    return Stores(
+        pool=pool,
+        log=PostgresLog(pool, epoch),
+        region=region_store,
+        tasks=PostgresTasks(pool, epoch),
+        agents=PostgresAgents(pool, epoch),
+        deliberations=PostgresDeliberations(pool, epoch),
+        leases=PostgresLeases(pool),
+        telemetry=PostgresTelemetry(pool),
+        names=PostgresActorNames(pool),
+    )

@@ -1,0 +1,275 @@
+"""Tasks: submits, a shard's decisions, and what readers see."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from cluster.domain.tasks import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskStatus
+from cluster.ports import ShardFence, SubmitItem, TaskQuery
+from cluster.postgres.log import Epoch, RecordColumns, waves
+from cluster.postgres.pool import Pool
+from cluster.postgres.queries import queries
+
+_SQL = queries("tasks")
+PARTITIONS = 64
+OPEN_BATCH = 5000
+DAY_S = 86_400
+HOUR_S = 3600
+MINUTE_S = 60
+
+
+def partition(workspace: str) -> int:
+    """The partition of a workspace's tasks, stable over processes and versions."""
+    return zlib.crc32(workspace.encode()) % PARTITIONS
+
+
+class PostgresTasks:
+    def __init__(self, pool: Pool, epoch: Epoch) -> None:
+        self._pool = pool
+        self._epoch = epoch
+
+    async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
+        tasks = [item.task for item in items]
+        keys = [item.idempotency for item in items]
+        c = RecordColumns.of([task.record() for task in tasks])
+        rows = await self._pool.rows(
+            _SQL["submit_tasks"],
+            self._epoch.region,
+            self._epoch.value,
+            tasks[0].created_at,
+            all_or_none,
+            c.entity,
+            c.workspace,
+            [partition(workspace) for workspace in c.workspace],
+            [task.queue for task in tasks],
+            [task.task_type for task in tasks],
+            [int(task.priority) for task in tasks],
+            [task.head().detail.value for task in tasks],
+            [task.max_retries for task in tasks],
+            [task.timeout_s for task in tasks],
+            [task.created_at for task in tasks],
+            [task.head().run_at for task in tasks],
+            c.principal,
+            [task.target_agent for task in tasks],
+            [task.target_region for task in tasks],
+            [task.region_routing_mode for task in tasks],
+            [task.origin_region for task in tasks],
+            [json.dumps(task.fallback_regions) for task in tasks],
+            [json.dumps(task.required_capabilities, ensure_ascii=False) for task in tasks],
+            [json.dumps(task.payload, ensure_ascii=False) for task in tasks],
+            [json.dumps(task.metadata, ensure_ascii=False) for task in tasks],
+            [key and key.route for key in keys],
+            [key and key.key for key in keys],
+            [key and key.body_digest for key in keys],
+            c.at,
+            c.kind,
+            c.attempt,
+            c.data,
+            c.digest,
+        )
+        return [
+            Submitted(
+                task_id=row["task_id"],
+                seq=row["seq"],
+                replayed=bool(row["replayed"]),
+                conflict=bool(row["conflict"]),
+            )
+            for row in rows
+        ]
+
+    async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]:
+        outcomes: list[Decided] = [Decided(applied=False)] * len(decisions)
+        for part in waves(decisions, lambda decision: decision.head.id):
+            for (place, _), outcome in zip(part, await self._decide([d for _, d in part], fence), strict=True):
+                outcomes[place] = outcome
+        return outcomes
+
+    async def _decide(self, decisions: Sequence[TaskDecision], fence: ShardFence) -> list[Decided]:
+        heads = [decision.head for decision in decisions]
+        c = RecordColumns.of([decision.record for decision in decisions])
+        rows = await self._pool.rows(
+            _SQL["decide_tasks"],
+            self._epoch.region,
+            self._epoch.value,
+            fence.shard,
+            fence.generation,
+            [head.id for head in heads],
+            [decision.expect_status.value for decision in decisions],
+            [decision.expect_attempt for decision in decisions],
+            [head.status.value for head in heads],
+            [head.detail.value for head in heads],
+            [head.attempt for head in heads],
+            [head.retries for head in heads],
+            [head.priority for head in heads],
+            [head.run_at for head in heads],
+            [head.assigned_agent for head in heads],
+            [head.claim_id for head in heads],
+            [head.holder for head in heads],
+            [head.started_at for head in heads],
+            [decision.completed_at for decision in decisions],
+            [decision.result_json for decision in decisions],
+            [decision.error for decision in decisions],
+            [decision.want_body for decision in decisions],
+            c.at,
+            c.workspace,
+            c.kind,
+            c.attempt,
+            c.principal,
+            c.data,
+            c.digest,
+        )
+        return [_decided(row) for row in rows]
+
+    async def take_generation(self, shard: str, owner: str) -> ShardFence:
+        generation = await self._pool.value(_SQL["take_generation"], self._epoch.region, shard, owner)
+        return ShardFence(shard=shard, generation=generation)
+
+    async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[Task]]]:
+        """One shard owns all partitions for now, so the name selects nothing yet."""
+        batches = self._open_batches()
+        cursor = await anext(batches)
+        assert isinstance(cursor, int)
+        return cursor, _tasks_only(batches)
+
+    async def _open_batches(self) -> AsyncIterator[int | Sequence[Task]]:
+        async with self._pool.snapshot() as connection:
+            yield int(await connection.fetchval("select coalesce(max(seq), 0) from log"))
+            rows = await connection.cursor(_SQL["open_tasks"])
+            while batch := await rows.fetch(OPEN_BATCH, timeout=60):
+                yield [_open_task(row) for row in batch]
+
+    async def get(self, workspace: str, task_id: str) -> Task | None:
+        return (await self.get_many(workspace, [task_id])).get(task_id)
+
+    async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]:
+        if not task_ids:
+            return {}
+        rows = await self._pool.rows(_SQL["get_tasks"], workspace, list(task_ids))
+        return {row["id"]: _task(row) for row in rows}
+
+    async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
+        statuses = [status.value for status in query.statuses] or None
+        before_at, before_id = query.before or (None, None)
+        filters = (query.workspace, statuses, query.task_type, query.agent_id)
+        rows = await self._pool.rows(_SQL["list_tasks"], *filters, before_at, before_id, query.limit, query.offset)
+        total = await self._pool.value(_SQL["count_tasks"], *filters)
+        return [_task(row) for row in rows], int(total)
+
+    async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
+        by_status: dict[str, int] = defaultdict(int)
+        by_type: dict[str, int] = defaultdict(int)
+        by_priority: dict[str, int] = defaultdict(int)
+        for row in await self._pool.rows(_SQL["task_counts"], workspace):
+            by_status[row["status"]] += row["tasks"]
+            by_type[row["task_type"]] += row["tasks"]
+            if row["status"] == TaskStatus.PENDING:
+                by_priority[Priority(row["priority"]).wire_name] += row["tasks"]
+        return {
+            "by_status": dict(by_status),
+            "by_priority": dict(by_priority),
+            "by_type": dict(by_type),
+            "total": sum(by_status.values()),
+        }
+
+    async def queue_metrics(self, workspace: str, now: float) -> Mapping[str, float]:
+        rows = await self._pool.rows(_SQL["queue_metrics"], workspace, now - now % DAY_S, now - HOUR_S, now - MINUTE_S)
+        row = dict(rows[0])
+        row["throughput_per_minute"] = row.pop("completed_last_minute")
+        return row
+
+    async def forget_keys(self, before: float) -> None:
+        """Drops idempotency keys that were written before ``before``."""
+        await self._pool.execute(_SQL["forget_keys"], before)
+
+
+async def _tasks_only(batches: AsyncIterator[int | Sequence[Task]]) -> AsyncIterator[Sequence[Task]]:
+    async for batch in batches:
+        assert not isinstance(batch, int)
+        yield batch
+
+
+def _decided(row: Any) -> Decided:
+    payload, metadata = row["payload"], row["metadata"]
+    return Decided(
+        applied=row["applied"],
+        seq=row["seq"],
+        payload=None if payload is None else json.loads(payload),
+        metadata=None if metadata is None else json.loads(metadata),
+    )
+
+
+def _open_task(row: Any) -> Task:
+    return Task(
+        id=row["id"],
+        workspace=row["workspace"],
+        task_type=row["task_type"],
+        payload=None,
+        metadata={},
+        required_capabilities=tuple(json.loads(row["required_capabilities"])),
+        priority=row["priority"],
+        status=TaskStatus(row["status"]),
+        status_detail=TaskDetail(row["status_detail"]),
+        created_at=row["created_at"],
+        run_at=row["run_at"],
+        assigned_at=row["started_at"],
+        started_at=row["started_at"],
+        completed_at=None,
+        assigned_agent=row["assigned_agent"],
+        claim_id=row["claim_id"],
+        holder=row["holder"],
+        attempt=row["attempt"],
+        retries=row["retries"],
+        max_retries=row["max_retries"],
+        timeout_s=row["timeout_s"],
+        result=None,
+        error=None,
+        queue=row["queue"],
+        target_agent=row["target_agent"],
+        target_region=None,
+        fallback_regions=(),
+        assigned_region=None,
+        region_routing_mode="any",
+        origin_region="",
+        principal="",
+    )
+
+
+def _task(row: Any) -> Task:
+    result = row["result_text"]
+    return Task(
+        id=row["id"],
+        workspace=row["workspace"],
+        task_type=row["task_type"],
+        payload=json.loads(row["payload_text"]),
+        metadata=json.loads(row["metadata_text"]),
+        required_capabilities=tuple(json.loads(row["required_text"])),
+        priority=row["priority"],
+        status=TaskStatus(row["status"]),
+        status_detail=TaskDetail(row["status_detail"]),
+        created_at=row["created_at"],
+        run_at=row["run_at"],
+        assigned_at=row["started_at"],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+        assigned_agent=row["assigned_agent"],
+        claim_id=row["claim_id"],
+        holder=row["holder"],
+        attempt=row["attempt"],
+        retries=row["retries"],
+        max_retries=row["max_retries"],
+        timeout_s=row["timeout_s"],
+        result=None if result is None else json.loads(result),
+        error=row["error"],
+        queue=row["queue"],
+        target_agent=row["target_agent"],
+        target_region=row["target_region"],
+        fallback_regions=tuple(json.loads(row["fallback_regions_text"])),
+        assigned_region=row["assigned_region"],
+        region_routing_mode=row["region_routing_mode"],
+        origin_region=row["origin_region"],
+        principal=row["principal"],
+    )

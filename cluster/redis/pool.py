@@ -1,0 +1,39 @@
+"""The Redis client of a process: bounded waits, errors in the words of the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis.asyncio as redis
+from redis.exceptions import RedisError
+
+from cluster.domain.errors import StoreUnavailable
+
+CONNECT_TIMEOUT_S = 3.0
+CALL_TIMEOUT_S = 5.0
+
+
+def connect(url: str, *, max_connections: int = 50) -> redis.Redis:
+    """Opens nothing yet: a store that is away is found out by the first call."""
+    return redis.Redis.from_url(
+        url,
+        max_connections=max_connections,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=CALL_TIMEOUT_S,
+        health_check_interval=15,
+        decode_responses=True,
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailable("Redis does not answer; try again in a moment.") from error
+
+
+async def ping(client: redis.Redis) -> None:
+    with translated():
+        await client.ping()

@@ -1,0 +1,344 @@
+"""Every setting in one frozen model: the only reader of the environment.
+
+A composition root calls ``load_settings`` once. The environment wins over the file named by ``ARAGORA_CONFIG_FILE``
+(JSON object of variable names, mode 0600), which wins over the defaults. The generated page docs/configuration.md is
+made from this model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import ipaddress
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+LATER = "later"
+CLIENT = "client"
+STARTUP = "startup"
+
+#: Variables of the released client that a process of ours may find in its environment.
+CLIENT_NAMES = ("ARAGORA_TIMEOUT", "ARAGORA_MAX_RETRIES", "ARAGORA_RETRY_DELAY", "ARAGORA_DEMO")
+
+
+class SettingsError(Exception):
+    """One sentence: which variable, what it was, what is accepted."""
+
+
+def _var(
+    default: Any,
+    description: str,
+    *,
+    group: str,
+    unit: str = "",
+    role: str = "",
+    env: str | None = None,
+    **constraints: Any,
+) -> Any:
+    """A field with what the generated page says about it. ``role`` LATER marks accepted but not yet effective ones;
+    CLIENT and STARTUP ones do not concern running actors."""
+    extra: dict[str, JsonValue] = {"group": group, "unit": unit, "role": role}
+    return Field(default, description=description, json_schema_extra=extra, validation_alias=env, **constraints)
+
+
+def _split(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="ARAGORA_", frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
+
+    # fmt: off
+    # --- stores ------------------------------------------------------------------------------------------------
+    database_url: SecretStr | None = _var(
+        None, "PostgreSQL connection URL. Unset: an embedded PostgreSQL is started.", group="Stores"
+    )
+    redis_url: SecretStr | None = _var(
+        None, "Redis connection URL. Unset: an embedded Valkey is started.", group="Stores"
+    )
+    database_schema: str = _var(
+        "aragora",
+        "Postgres schema that holds this deployment's tables.",
+        group="Stores",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+    )
+    redis_prefix: str = _var("aragora", "Prefix of every Redis key and channel.", group="Stores")
+    redis_sentinel_master: str | None = _var(None, "Sentinel master name.", group="Stores", role=LATER)
+    redis_sentinel_hosts: Words = _var((), "Sentinel hosts, host:port separated by commas.", group="Stores", role=LATER)
+    pool_min_connections: int = _var(
+        5, "Redis connections kept open.", group="Stores", unit="connections", role=LATER, ge=0
+    )
+    pool_max_connections: int = _var(50, "Redis connections per process.", group="Stores", unit="connections", ge=1)
+    pool_idle_timeout: float = _var(
+        300, "Idle Redis connections are closed after this.", group="Stores", unit="seconds", role=LATER, gt=0
+    )
+    data_dir: Path = _var(
+        Path(".aragora"), "Where the embedded stores and run.json live.", group="Stores", role=STARTUP
+    )
+
+    # --- tasks and agents --------------------------------------------------------------------------------------
+    heartbeat_timeout: float = _var(
+        30, "An agent without a sign of life for this long is offline.", group="Tasks and agents", unit="seconds", gt=0
+    )
+    task_timeout: float = _var(
+        300, "Run time of a task that names none.", group="Tasks and agents", unit="seconds", gt=0
+    )
+    max_task_retries: int = _var(
+        3, "Retries after the first attempt of a task that names none.", group="Tasks and agents", ge=0, le=100
+    )
+    cleanup_interval: float = _var(
+        60, "Longest time between two sweeps of the fleet.", group="Tasks and agents", unit="seconds", gt=0
+    )
+    idempotency_window: float = _var(
+        86_400, "How long an Idempotency-Key is remembered.", group="Tasks and agents", unit="seconds", gt=0
+    )
+    worker_concurrency: int = _var(
+        10, "Tasks that one worker process runs at once.", group="Tasks and agents", role=LATER, ge=1
+    )
+    batch_size: int = _var(50, "Tasks that a worker claims at once.", group="Tasks and agents", role=LATER, ge=1)
+    agent_hosts: int = _var(
+        1, "Actors that call agents with an endpoint.", group="Tasks and agents", unit="actors", ge=1, le=1000
+    )
+    deliberation_workers: int = _var(
+        1, "Actors that run deliberations.", group="Tasks and agents", unit="actors", ge=1, le=1000
+    )
+    agents_per_replica: int = _var(10_000, "Waiting claims that one API replica holds.", group="Tasks and agents", ge=1)
+    workspace: str = _var(
+        "default",
+        "Workspace of requests while authentication is off.",
+        group="Tasks and agents",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$",
+    )
+
+    # --- calling agents ----------------------------------------------------------------------------------------
+    http_pool_size: int = _var(20, "HTTP connections per provider.", group="Calling agents", unit="connections", ge=1)
+    http_timeout: float = _var(
+        60, "Longest single call to an agent's endpoint.", group="Calling agents", unit="seconds", gt=0
+    )
+    allowed_networks: Words = _var(
+        (), "Private networks (CIDR, commas) in which agents' endpoints may be.", group="Calling agents"
+    )
+    openai_api_key: SecretStr | None = _var(
+        None, "Key sent to OPENAI_BASE_URL, and nowhere else.", group="Calling agents", env="OPENAI_API_KEY"
+    )
+    openai_base_url: str = _var(
+        "https://api.openai.com/v1",
+        "Base URL of the OpenAI-compatible provider.",
+        group="Calling agents",
+        env="OPENAI_BASE_URL",
+    )
+    anthropic_api_key: SecretStr | None = _var(
+        None, "Key sent to ANTHROPIC_BASE_URL, and nowhere else.", group="Calling agents", env="ANTHROPIC_API_KEY"
+    )
+    anthropic_base_url: str = _var(
+        "https://api.anthropic.com", "Base URL of the Anthropic API.", group="Calling agents", env="ANTHROPIC_BASE_URL"
+    )
+
+    # --- API ---------------------------------------------------------------------------------------------------
+    http_host: str = _var("127.0.0.1", "Address that the API and the metrics listen on.", group="API")
+    http_port: int = _var(8080, "Port of the API.", group="API", ge=1, le=65_535)
+    max_body_bytes: int = _var(1_048_576, "Largest request body.", group="API", unit="bytes", ge=1024)
+    cors_origins: Words = _var(("*",), "Allowed CORS origins. * never comes with credentials.", group="API")
+    api_url: str | None = _var(None, "The API that the command line and workers talk to.", group="API", role=CLIENT)
+    api_key: SecretStr | None = _var(None, "Key that the command line and workers send.", group="API", role=CLIENT)
+
+    # --- metrics and logs --------------------------------------------------------------------------------------
+    enable_metrics: bool = _var(True, "Serve Prometheus metrics.", group="Metrics and logs")
+    prometheus_port: int = _var(9090, "Port of the metrics.", group="Metrics and logs", ge=1, le=65_535)
+    log_level: Literal["debug", "info", "warn", "error"] = _var("info", "Log level.", group="Metrics and logs")
+    debug_sql: bool = _var(False, "Log SQL statements at debug level.", group="Metrics and logs", role=LATER)
+    debug_redis: bool = _var(False, "Log Redis commands at debug level.", group="Metrics and logs", role=LATER)
+
+    # --- deployment --------------------------------------------------------------------------------------------
+    deployment_id: str = _var(
+        "aragora", "Prefix of the Ray actors' names.", group="Deployment", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"
+    )
+    embedded: bool = _var(
+        False, "Set by `aragora-cp up` when it runs the stores: agents on loopback are allowed.", group="Deployment"
+    )
+
+    # --- regions -----------------------------------------------------------------------------------------------
+    region: str = _var("default", "This region's name.", group="Regions", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    region_primary: bool = _var(True, "Whether this region starts as the primary.", group="Regions", role=LATER)
+    primary_region: str | None = _var(None, "The region that starts as the primary.", group="Regions", role=LATER)
+    replication_targets: Words = _var((), "Regions to replicate to, separated by commas.", group="Regions", role=LATER)
+    data_residency: str | None = _var(None, "Zone that payloads stay in.", group="Regions", role=LATER)
+    leader_election_timeout: float = _var(10.0, "Election timeout.", group="Regions", unit="seconds", role=LATER, gt=0)
+    stale_leader_threshold: float = _var(
+        60.0, "A leader's lease outlives its holder by this.", group="Regions", unit="seconds", gt=0
+    )
+    sync_interval: float = _var(
+        5.0, "Longest time between two syncs.", group="Regions", unit="seconds", role=LATER, gt=0
+    )
+
+    # --- security ----------------------------------------------------------------------------------------------
+    auth_enabled: bool = _var(False, "Require authentication.", group="Security", role=LATER)
+    jwt_secret: SecretStr | None = _var(None, "HS256 secret of tokens.", group="Security", role=LATER)
+    jwt_expiry: float = _var(3600, "Life of an issued token.", group="Security", unit="seconds", role=LATER, gt=0)
+    oauth_enabled: bool = _var(False, "Allow OAuth logins.", group="Security", role=LATER)
+    oauth_provider: str = _var("google", "OAuth provider.", group="Security", role=LATER)
+    oauth_client_id: str | None = _var(None, "OAuth client id.", group="Security", role=LATER)
+    oauth_client_secret: SecretStr | None = _var(None, "OAuth client secret.", group="Security", role=LATER)
+    rbac_enabled: bool = _var(False, "Check roles.", group="Security", role=LATER)
+    admin_users: Words = _var(
+        (), "E-mail addresses of administrators, separated by commas.", group="Security", role=LATER
+    )
+    rbac_default_role: str = _var("viewer", "Role of users without one.", group="Security", role=LATER)
+    tls_enabled: bool = _var(False, "Serve HTTPS.", group="Security", role=LATER)
+    tls_cert_file: Path | None = _var(None, "Certificate.", group="Security", role=LATER)
+    tls_key_file: Path | None = _var(None, "Private key.", group="Security", role=LATER)
+    tls_ca_file: Path | None = _var(None, "Certificate authority of clients.", group="Security", role=LATER)
+
+    # fmt: on
+
+    _words = field_validator(
+        "redis_sentinel_hosts", "allowed_networks", "cors_origins", "replication_targets", "admin_users", mode="before"
+    )(_split)
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _level(cls, value: Any) -> Any:
+        return {"warning": "warn"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network)
+        return value
+
+    @field_validator("auth_enabled", "oauth_enabled", "rbac_enabled", "tls_enabled")
+    @classmethod
+    def _refuse_false_safety(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("this version does not enforce it yet, and starting open would be worse than not starting")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)  # load_settings hands over what it read, so that tests need no environment
+
+    def fingerprint(self) -> str:
+        """Of everything that a running actor or replica acts on: those that differ are replaced."""
+        relevant = {
+            name: _plain(getattr(self, name))
+            for name, info in type(self).model_fields.items()
+            if role_of(info) not in (CLIENT, STARTUP)
+        }
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_config_file(self, path: Path) -> None:
+        """Mode 0600 from its first byte; ``load_settings`` reads the same settings back."""
+        values = {
+            variable_name(name, info): _as_text(getattr(self, name))
+            for name, info in type(self).model_fields.items()
+            if getattr(self, name) is not None and getattr(self, name) != info.default
+        }
+        temporary = path.with_name(path.name + ".new")
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(values, file, indent=2, sort_keys=True)
+        temporary.replace(path)
+
+
+def role_of(info: Any) -> str:
+    return str(info.json_schema_extra["role"])
+
+
+def variable_name(field: str, info: Any) -> str:
+    """The environment variable of a field."""
+    return str(info.validation_alias) if info.validation_alias else f"ARAGORA_{field.upper()}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return hashlib.sha256(value.get_secret_value().encode()).hexdigest()
+    return str(value) if isinstance(value, Path) else value
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_BY_VARIABLE = {variable_name(name, info): name for name, info in Settings.model_fields.items()}
+
+
+def _config_file(environ: Mapping[str, str]) -> dict[str, str]:
+    name = environ.get("ARAGORA_CONFIG_FILE")
+    if not name:
+        return {}
+    path = Path(name)
+    try:
+        mode = path.stat().st_mode
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"ARAGORA_CONFIG_FILE names {name}, which cannot be read as JSON: {error}.") from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise SettingsError(f"ARAGORA_CONFIG_FILE {name} can be read by others; run chmod 600 on it.")
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise SettingsError(f"ARAGORA_CONFIG_FILE {name} must be a JSON object of strings.")
+    return content
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings of this process; SettingsError with one sentence that names the variable at fault."""
+    environ = os.environ if environ is None else environ
+    merged = {**_config_file(environ), **{name: value for name, value in environ.items() if value != ""}}
+    values = {field: merged[variable] for variable, field in _BY_VARIABLE.items() if variable in merged}
+    # Aliased fields are filled by their alias.
+    keyed = {_key(field): value for field, value in values.items()}
+    try:
+        return Settings.model_validate(keyed)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from None
+
+
+def _key(field: str) -> str:
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias) if alias else field
+
+
+def _sentence(error: ValidationError) -> str:
+    item = error.errors()[0]
+    where = str(item["loc"][0]) if item["loc"] else ""
+    field = next((f for f in Settings.model_fields if where in (f, _key(f))), where)
+    info = Settings.model_fields[field]
+    shown = "***" if "Secret" in str(info.annotation) else repr(item["input"])
+    reason = str(item["msg"]).removeprefix("Value error, ")
+    return f"{variable_name(field, info)}={shown} is not accepted: {reason[0].lower()}{reason[1:]}."
+
+
+def unknown_names(environ: Mapping[str, str]) -> list[str]:
+    """One warning per ``ARAGORA_`` name that nothing reads, with the nearest known one."""
+    known = {*_BY_VARIABLE, *CLIENT_NAMES, "ARAGORA_CONFIG_FILE"}
+    warnings = []
+    for name in sorted(environ):
+        if name.startswith("ARAGORA_") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            warnings.append(f"{name} is not a setting{hint}")
+    return warnings

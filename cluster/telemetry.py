@@ -1,0 +1,81 @@
+"""Metrics in and out: increments on their way to the telemetry actor, and its text on the way to Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from cluster.domain.metrics import FAMILIES, Family, Increment, Metrics
+
+
+class _Exposition(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        for family in FAMILIES:
+            yield self._family(family)
+
+    def _family(self, family: Family) -> Metric:
+        if family.kind == "histogram":
+            return self._histogram(family)
+        kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+        metric = kind(family.name.removesuffix("_total"), family.help, labels=family.labels)
+        series = self._metrics.values.get(family.name, {})
+        for labels, value in sorted(series.items()):
+            metric.add_metric(labels, value)
+        if not family.labels and not series:
+            metric.add_metric((), 0.0)
+        return metric
+
+    def _histogram(self, family: Family) -> Metric:
+        metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+        for labels, histogram in sorted(self._metrics.histograms.get(family.name, {}).items()):
+            cumulative = 0
+            buckets = []
+            for bound, count in zip((*family.buckets, None), histogram.counts, strict=True):
+                cumulative += count
+                buckets.append(("+Inf" if bound is None else repr(float(bound)), cumulative))
+            metric.add_metric(labels, buckets=buckets, sum_value=histogram.total)
+        return metric
+
+
+def exposition(metrics: Metrics) -> str:
+    """Prometheus text format 0.0.4."""
+    registry = CollectorRegistry()
+    registry.register(_Exposition(metrics))
+    return generate_latest(registry).decode()
+
+
+class HttpObservations:
+    """Requests of one replica since the last push: counts per route, durations one by one up to a bound."""
+
+    DURATIONS_MAX = 20_000
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._durations: list[Increment] = []
+
+    def observe(self, method: str, endpoint: str, status: int, seconds: float) -> None:
+        labels = (method, endpoint, str(status))
+        self._counts[labels] += 1
+        if len(self._durations) < self.DURATIONS_MAX:
+            self._durations.append(
+                Increment(name="aragora_http_request_duration_seconds", labels=labels, value=seconds)
+            )
+
+    def take(self) -> list[Increment]:
+        counts, self._counts = self._counts, Counter()
+        durations, self._durations = self._durations, []
+        return [
+            *(
+                Increment(name="aragora_http_requests_total", labels=labels, amount=count)
+                for labels, count in counts.items()
+            ),
+            *durations,
+        ]

@@ -1,0 +1,1 @@
+"""How an agent is talked to, over one bounded, address-checked HTTP pool."""

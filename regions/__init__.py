@@ -1,0 +1,1 @@
+"""Regions: who is primary, and by which epoch its writes are fenced."""

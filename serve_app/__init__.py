@@ -1,0 +1,1 @@
+"""The door: FastAPI on Ray Serve."""

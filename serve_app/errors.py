@@ -1,0 +1,93 @@
+"""Every refusal in one shape: ``{"error": one sentence, "code": ..., "trace_id": ...}``, ``error`` always a string.
+
+The released client joins ``error`` into a string, so an object there breaks it. What is not ours to blame on the
+caller is logged with its trace id and answered without detail.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from cluster.domain.errors import ControlPlaneError, TryLater
+
+_logger = logging.getLogger("serve_app")
+
+
+def error_response(
+    status: int, message: str, code: str, trace_id: str, headers: Mapping[str, str] | None = None, **extra: Any
+) -> Response:
+    body = {"error": message, "code": code, "trace_id": trace_id, **extra}
+    return JSONResponse(body, status_code=status, headers=dict(headers or {}))
+
+
+def _trace(request: Request) -> str:
+    return str(request.scope.get("state", {}).get("trace_id", ""))
+
+
+async def _control_plane_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ControlPlaneError)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TryLater) else {}
+    if error.status >= 500 and not isinstance(error, TryLater):
+        _logger.error("request %s failed: %s", _trace(request), error)
+    return error_response(error.status, error.message, error.code, _trace(request), headers)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = [_problem(item) for item in error.errors()]
+    own = next((item["ctx"]["error"] for item in error.errors() if _is_own(item)), None)
+    code = own.code if own is not None else "invalid_request"
+    return error_response(400, problems[0][1], code, _trace(request), errors=[_as_json(p) for p in problems])
+
+
+def _is_own(item: Mapping[str, Any]) -> bool:
+    return isinstance(item.get("ctx", {}).get("error"), ControlPlaneError)
+
+
+def _as_json(problem: tuple[str, str]) -> dict[str, str]:
+    return {"field": problem[0], "message": problem[1]}
+
+
+def _problem(item: Mapping[str, Any]) -> tuple[str, str]:
+    where = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "header")]
+    field = ".".join(where)
+    if item["type"] == "json_invalid":
+        return "", "The body is not valid JSON; send a JSON object."
+    if item["type"] == "missing":
+        return field, f"{field or 'A JSON body'} is required."
+    message = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
+    return field, f"{field}: {message}." if field and not message.startswith(field) else f"{message}."
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    messages = {
+        404: (f"There is nothing at {request.url.path}; see /docs for the paths that exist.", "not_found"),
+        405: (f"{request.method} is not a method of {request.url.path}; see /docs.", "method_not_allowed"),
+    }
+    phrase = HTTPStatus(error.status_code).phrase
+    message, code = messages.get(error.status_code, (str(error.detail), phrase.lower().replace(" ", "_")))
+    return error_response(error.status_code, message, code, _trace(request), error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    trace_id = _trace(request)
+    _logger.error("request %s failed unexpectedly", trace_id, exc_info=error)
+    return error_response(
+        500, f"The server failed on this request; report trace id {trace_id}.", "internal_error", trace_id
+    )
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(ControlPlaneError, _control_plane_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,156 @@
+"""What a replica's routes work with: stores, the scheduler's exchange, the copies that follow the log.
+
+Built once per replica by the composition root. Hot writes of one kind share a group commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest
+from cluster.directory import AgentDirectory
+from cluster.domain.deliberations import Admitted, NewDeliberation
+from cluster.domain.errors import TryLater
+from cluster.domain.ids import sortable_id
+from cluster.domain.log import canonical_json
+from cluster.domain.tasks import Submitted, Task
+from cluster.exchange import ExchangeClient
+from cluster.group_commit import GroupCommit
+from cluster.ports import (
+    AgentStore,
+    Beat,
+    Clock,
+    DeliberationStore,
+    Doorbell,
+    Heartbeats,
+    Registered,
+    RegisterItem,
+    SubmitItem,
+    TaskStore,
+)
+from cluster.settings import Settings
+from serve_app.streams import StreamHub
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Probes of the parts behind ``/health/detailed``: name → coroutine that raises when the part is not well.
+Probes = Mapping[str, Callable[[], Awaitable[None]]]
+
+
+@dataclass(kw_only=True)
+class Gateway:
+    settings: Settings
+    clock: Clock
+    tasks: TaskStore
+    agents: AgentStore
+    deliberations: DeliberationStore
+    heartbeats: Heartbeats
+    doorbell: Doorbell
+    directory: AgentDirectory
+    scheduler: ExchangeClient
+    hub: StreamHub
+    probes: Probes
+    metrics_text: Callable[[], Awaitable[str]]
+    started_at: float
+    submits: GroupCommit[SubmitItem, Submitted] = field(init=False)
+    registrations: GroupCommit[RegisterItem, Registered] = field(init=False)
+    admissions: GroupCommit[NewDeliberation, Admitted] = field(init=False)
+    beats: GroupCommit[Beat, BeatAnswer] = field(init=False)
+    signs: GroupCommit[Beat, None] = field(init=False)
+    task_reads: GroupCommit[tuple[str, str], Task | None] = field(init=False)
+    _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.submits = GroupCommit(self._ringing(self.tasks.submit))
+        self.registrations = GroupCommit(self._ringing(self.agents.register))
+        self.admissions = GroupCommit(self._ringing(self.deliberations.admit))
+        self.beats = GroupCommit(self._beat, max_batch=5000)
+        self.signs = GroupCommit(self._sign, max_batch=5000)
+        self.task_reads = GroupCommit(self._read_tasks)
+
+    def _ringing(
+        self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]]
+    ) -> Callable[[Sequence[T]], Awaitable[Sequence[R]]]:
+        """Rings after the commit, without holding the answer for it."""
+
+        async def write_and_ring(items: Sequence[T]) -> Sequence[R]:
+            outcomes = await write(items)
+            self.ring()
+            return outcomes
+
+        return write_and_ring
+
+    def ring(self) -> None:
+        self.spawn(self.doorbell.ring())
+
+    def spawn(self, work: Awaitable[Any]) -> None:
+        """Owns a background task: its error is logged by asyncio's handler, its end forgotten."""
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def new_id(self, prefix: str) -> str:
+        return sortable_id(prefix, self.clock.now(), os.urandom(10))
+
+    async def _beat(self, beats: Sequence[Beat]) -> Sequence[BeatAnswer]:
+        await self.heartbeats.beat(beats)
+        answer = await self.scheduler.request(
+            BeatRequest(agents=tuple(sorted({(beat.workspace, beat.agent_id) for beat in beats})))
+        )
+        cancelling: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+        for entry in answer.cancelling:
+            cancelling.setdefault(entry[:2], []).append(entry)
+        return [BeatAnswer(cancelling=tuple(cancelling.get((b.workspace, b.agent_id), ()))) for b in beats]
+
+    async def _sign(self, beats: Sequence[Beat]) -> Sequence[None]:
+        await self.heartbeats.beat(beats)
+        return [None] * len(beats)
+
+    def speaks(self, workspace: str, agent_id: str) -> None:
+        """Work on the channel is a sign of life as much as a heartbeat. It holds up no answer, and may be lost."""
+        self.spawn(self._speaks(Beat(workspace=workspace, agent_id=agent_id, at=self.clock.now())))
+
+    async def _speaks(self, beat: Beat) -> None:
+        with contextlib.suppress(TryLater):
+            await self.signs.put(beat)
+
+    async def _read_tasks(self, keys: Sequence[tuple[str, str]]) -> Sequence[Task | None]:
+        by_workspace: dict[str, list[str]] = {}
+        for workspace, task_id in keys:
+            by_workspace.setdefault(workspace, []).append(task_id)
+        found: dict[tuple[str, str], Task] = {}
+        for workspace, ids in by_workspace.items():
+            for task_id, task in (await self.tasks.get_many(workspace, ids)).items():
+                found[workspace, task_id] = task
+        return [found.get(key) for key in keys]
+
+    def give_back(self, request: Any, answer: Any) -> None:
+        """An answer whose asker has gone: leases go back at once, instead of lying idle until they expire."""
+        if isinstance(request, ClaimRequest) and isinstance(answer, ClaimAnswer):
+            for lease in answer.leases:
+                if not lease.redelivered:
+                    self.spawn(self._give_back(request, lease.head.id, lease.head.attempt))
+
+    async def _give_back(self, claim: ClaimRequest, task_id: str, attempt: int) -> None:
+        await self.scheduler.request(
+            GiveBackRequest(workspace=claim.workspace, task_id=task_id, attempt=attempt, agent_id=claim.agent_id)
+        )
+
+    async def close(self) -> None:
+        await self.scheduler.close()
+        for task in list(self._background):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+
+def body_digest(body: Any) -> bytes:
+    """SHA-256 of the canonical body: what makes two requests under one idempotency key the same request."""
+    return hashlib.sha256(canonical_json(body).encode()).digest()

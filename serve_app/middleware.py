@@ -1,0 +1,104 @@
+"""What happens around every request: a trace id, a bound on the body, and the request's place in the metrics.
+
+Plain ASGI, one layer: each wrapper that starlette's ``BaseHTTPMiddleware`` would add costs a task and a queue per
+request and breaks streaming.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.errors import error_response
+
+_TRACE = re.compile(rb"[A-Za-z0-9._:@-]{1,128}")
+_TRACE_HEADERS = (b"x-request-id", b"x-correlation-id")
+
+#: (method, route template, status, seconds)
+Observe = Callable[[str, str, int, float], None]
+
+
+class BodyTooLarge(HTTPException):
+    """Raised inside ``receive`` when a body without a length turns out to be too long.
+
+    An HTTPException, because FastAPI passes those on and turns anything else from ``receive`` into a 400.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(413, "The body is too large; send less.")
+
+
+class RequestMiddleware:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, observe: Observe) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        trace_id = _trace_id(headers)
+        scope.setdefault("state", {})["trace_id"] = trace_id
+        started = time.perf_counter()
+        status = 500
+
+        async def send_with_trace(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message.setdefault("headers", []).extend(
+                    [(b"x-trace-id", trace_id.encode()), (b"x-content-type-options", b"nosniff")]
+                )
+            await send(message)
+
+        try:
+            if _declared_length(headers) > self._max_body_bytes:
+                raise BodyTooLarge
+            await self._app(scope, self._bounded(receive), send_with_trace)
+        except BodyTooLarge:
+            response = error_response(
+                413, f"The body is larger than {self._max_body_bytes} bytes; send less.", "body_too_large", trace_id
+            )
+            await response(scope, receive, send_with_trace)
+        finally:
+            route = scope.get("route")
+            template = getattr(route, "path", None) or "unmatched"
+            self._observe(_method(scope["method"]), template, status, time.perf_counter() - started)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def bounded() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._max_body_bytes:
+                    raise BodyTooLarge
+            return message
+
+        return bounded
+
+
+def _method(method: str) -> str:
+    return method if method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS") else "other"
+
+
+def _trace_id(headers: dict[bytes, bytes]) -> str:
+    for name in _TRACE_HEADERS:
+        value = headers.get(name, b"")
+        if _TRACE.fullmatch(value):
+            return value.decode()
+    return secrets.token_hex(8)
+
+
+def _declared_length(headers: dict[bytes, bytes]) -> int:
+    value = headers.get(b"content-length", b"0")
+    return int(value) if value.isdigit() else 0

@@ -1,0 +1,166 @@
+"""Putting a question to several agents, and reading what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from cluster.domain.deliberation.contract import make_contract
+from cluster.domain.deliberation.wire import record_wire, result_wire, status_wire, transcript_wire
+from cluster.domain.deliberations import Deliberation, NewDeliberation
+from cluster.domain.errors import Conflict, NotFound
+from cluster.domain.ids import check_id
+from cluster.domain.json_values import check_json
+from cluster.domain.log import LogRow, Origin
+from cluster.domain.tasks import IdempotencyKey
+from cluster.ports import record_for
+from serve_app.access import Asker, Idempotency, Permission, requires
+from serve_app.gateway import Gateway, body_digest
+from serve_app.routes.agents import gateway
+from serve_app.schemas import Deliberate
+from serve_app.streams import Selection
+
+router = APIRouter(tags=["deliberations"])
+
+#: A synchronous call is answered 202 before the released client gives up waiting (30 s) and sends it again.
+SYNC_WAIT_S = 24.0
+_ENDS = ("deliberation.completed", "deliberation.failed", "deliberation.cancelled")
+
+
+def _admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, is_async: bool) -> NewDeliberation:
+    check_json(body.config, "config")
+    check_json(body.context, "context")
+    check_json(body.content, "content")
+    request_id = body.request_id or gate.new_id("delib")
+    digest = body_digest(body.model_dump(mode="json"))
+    seed = body.config.get("seed")
+    contract = make_contract(
+        question=body.content,
+        decision_type=body.decision_type,
+        config=body.config,
+        required_capabilities=body.required_capabilities,
+        timeout_s=body.timeout_seconds,
+        seed=seed if isinstance(seed, str) else digest.hex()[:16],
+    )
+    idem = None
+    if key is not None:
+        idem = IdempotencyKey(route="deliberations", key=key, body_digest=digest)
+    elif body.request_id is None:  # resends of the released client, which sends no key
+        soft = f"{asker.principal}:{digest.hex()}"
+        idem = IdempotencyKey(route="deliberations:body", key=soft, body_digest=digest)
+    now = gate.clock.now()
+    return NewDeliberation(
+        request_id=request_id,
+        task_id=request_id,
+        origin=asker,
+        admitted_at=now,
+        deadline_at=now + contract.timeout_s,
+        contract=contract.to_json(),
+        contract_digest=contract.digest(),
+        mode="async" if is_async else "sync",
+        idempotency=idem,
+    )
+
+
+@router.post("/deliberations", response_model=None)
+@requires(Permission.DELIBERATIONS_WRITE)
+async def create_deliberation(
+    request: Request,
+    body: Deliberate,
+    asker: Asker,
+    key: Idempotency,
+    x_request_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Answers 200 with the result, or 202 with a ``Location`` when it is asynchronous or takes longer than 24 s."""
+    gate = gateway(request)
+    is_async = body.is_async or body.mode == "async"
+    new = _admission(gate, body, asker, key, is_async)
+    after = gate.hub.cursor
+    admitted = await gate.admissions.put(new)
+    if admitted.conflict:
+        raise Conflict("This request_id or idempotency key was used with another body.", "idempotency_conflict")
+    request_id = admitted.request_id
+    one = None if is_async else await _wait_for_end(gate, asker, request_id, after)
+    if one is not None and one.terminal is not None:
+        return JSONResponse(result_wire(one))
+    location = f"{request.url.path.rstrip('/')}/{request_id}"
+    status = "queued" if one is None else status_wire(one)["status"]
+    body_out = {"task_id": request_id, "request_id": request_id, "status": status}
+    return JSONResponse(body_out, status_code=202, headers={"Location": location})
+
+
+async def _wait_for_end(gate: Gateway, asker: Origin, request_id: str, after: int) -> Deliberation | None:
+    one = await gate.deliberations.get(asker.workspace, request_id)
+    if one is not None and one.terminal is not None:
+        return one
+    selection = Selection(workspace=asker.workspace, deliberation_id=request_id)
+    rows = gate.hub.rows(after, selection)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SYNC_WAIT_S), contextlib.aclosing(_ends(rows)) as ends:
+            await anext(ends)
+    return await gate.deliberations.get(asker.workspace, request_id)
+
+
+async def _ends(rows: AsyncIterator[LogRow]) -> AsyncGenerator[LogRow, None]:
+    async for row in rows:
+        if row.kind in _ENDS:
+            yield row
+
+
+async def _known(request: Request, asker: Origin, request_id: str) -> Deliberation:
+    one = await gateway(request).deliberations.get(asker.workspace, check_id(request_id, "request_id"))
+    if one is None:
+        raise NotFound(f"There is no deliberation {request_id}.", "deliberation_not_found")
+    return one
+
+
+@router.get("/deliberations")
+@requires(Permission.DELIBERATIONS_READ)
+async def list_deliberations(
+    request: Request,
+    asker: Asker,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> dict[str, Any]:
+    found, total = await gateway(request).deliberations.list(asker.workspace, limit, offset)
+    return {"deliberations": [record_wire(one) for one in found], "total": total, "limit": limit, "offset": offset}
+
+
+@router.get("/deliberations/{request_id}")
+@requires(Permission.DELIBERATIONS_READ)
+async def get_deliberation(request: Request, request_id: str, asker: Asker) -> dict[str, Any]:
+    return record_wire(await _known(request, asker, request_id))
+
+
+@router.get("/deliberations/{request_id}/status")
+@requires(Permission.DELIBERATIONS_READ)
+async def get_status(request: Request, request_id: str, asker: Asker) -> dict[str, Any]:
+    return status_wire(await _known(request, asker, request_id))
+
+
+@router.get("/deliberations/{request_id}/transcript")
+@requires(Permission.DELIBERATIONS_READ)
+async def get_transcript(request: Request, request_id: str, asker: Asker) -> dict[str, Any]:
+    """Every journalled step with the agents' own words."""
+    one = await _known(request, asker, request_id)
+    return transcript_wire(one, await gateway(request).deliberations.journal(request_id))
+
+
+@router.post("/deliberations/{request_id}/cancel")
+@requires(Permission.DELIBERATIONS_WRITE)
+async def cancel_deliberation(request: Request, request_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Asks the worker to stop; the best answer so far is kept. Repeating it answers alike."""
+    gate = gateway(request)
+    one = await _known(request, asker, request_id)
+    if one.terminal == "CANCELLED":
+        return {"cancelled": True}
+    record = record_for(asker, gate.clock.now(), "deliberation.cancel_requested", request_id)
+    if not await gate.deliberations.cancel(asker.workspace, request_id, record):
+        raise Conflict(f"Deliberation {request_id} has already ended.", "already_terminal")
+    gate.ring()
+    return {"cancelled": True}

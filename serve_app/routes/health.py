@@ -1,0 +1,195 @@
+"""Is it alive, is it ready, what is wrong: for load balancers, operators and dashboards."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from cluster.domain.agents import Agent, AgentStatus, Health
+from cluster.domain.errors import ControlPlaneError, NotFound
+from cluster.domain.ids import check_id
+from cluster.version import VERSION
+from serve_app.access import Asker, Permission, requires
+from serve_app.gateway import Gateway
+from serve_app.routes.agents import gateway
+
+#: Mounted at the root, as the guide names them.
+root = APIRouter(tags=["health"])
+#: Mounted under the API's prefixes.
+router = APIRouter(tags=["health"])
+
+PROBE_TIMEOUT_S = 3.0
+
+
+async def _probe(name: str, check: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            await check()
+    except TimeoutError:
+        return {"name": name, "status": "unhealthy", "error": f"no answer within {PROBE_TIMEOUT_S:g} s"}
+    except ControlPlaneError as error:
+        return {"name": name, "status": "unhealthy", "error": error.message}
+    return {"name": name, "status": "healthy", "latency_ms": round((time.perf_counter() - started) * 1000, 2)}
+
+
+async def _components(gate: Gateway) -> list[dict[str, Any]]:
+    return list(await asyncio.gather(*(_probe(name, check) for name, check in gate.probes.items())))
+
+
+async def _detailed(gate: Gateway) -> dict[str, Any]:
+    components = await _components(gate)
+    bad = [c for c in components if c["status"] != "healthy"]
+    return {
+        "status": "unhealthy" if bad else "healthy",
+        "uptime_seconds": int(gate.clock.now() - gate.started_at),
+        "version": VERSION,
+        "components": components,
+    }
+
+
+@root.get("/health/live")
+@requires(Permission.PUBLIC)
+async def live() -> dict[str, str]:
+    """The process answers. Restarting it helps only when this fails."""
+    return {"status": "ok"}
+
+
+@root.get("/health", response_model=None)
+@requires(Permission.PUBLIC)
+async def ready(request: Request) -> Response:
+    """Ready to serve: every store and every actor answers; 503 with the reason when one does not."""
+    bad = [c for c in await _components(gateway(request)) if c["status"] != "healthy"]
+    if not bad:
+        return JSONResponse({"status": "ok"})
+    reason = "; ".join(f"{c['name']}: {c['error']}" for c in bad)
+    trace_id = request.scope["state"]["trace_id"]
+    body = {
+        "status": "unavailable",
+        "error": f"Not ready: {reason}.",
+        "reason": reason,
+        "code": "not_ready",
+        "trace_id": trace_id,
+    }
+    return JSONResponse(body, status_code=503, headers={"Retry-After": "1"})
+
+
+@root.get("/health/detailed")
+@requires(Permission.HEALTH_READ)
+async def detailed(request: Request) -> dict[str, Any]:
+    """Every component with its status and latency. 200 also when one is unhealthy: the answer is the report."""
+    return await _detailed(gateway(request))
+
+
+@root.get("/metrics", response_model=None)
+@requires(Permission.METRICS_READ)
+async def prometheus(request: Request) -> Response:
+    """The region's metrics as the telemetry actor has them; 503 when it is away, never partial numbers."""
+    gate = gateway(request)
+    if not gate.settings.enable_metrics:
+        raise NotFound("Metrics are switched off by ARAGORA_ENABLE_METRICS.", "metrics_disabled")
+    return Response(await gate.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _system_status(agents: list[Agent]) -> str:
+    """Wire 2.3, except that no data is unknown, not healthy."""
+    if not agents:
+        return "unknown"
+    failed = sum(agent.status in (AgentStatus.FAILED, AgentStatus.OFFLINE) for agent in agents) / len(agents)
+    if failed > 0.5:
+        return "critical"
+    if failed > 0.25:
+        return "unhealthy"
+    return "degraded" if failed or any(a.health is Health.DEGRADED for a in agents) else "healthy"
+
+
+def _health_wire(agent: Agent, seen: float | None) -> dict[str, Any]:
+    status = {Health.UNKNOWN: "unknown", Health.FAILED: "unhealthy"}.get(agent.health, agent.health.value)
+    if agent.status is AgentStatus.OFFLINE:
+        status = "unhealthy"
+    return {
+        "agent_id": agent.agent_id,
+        "status": status,
+        "latency_ms": agent.avg_latency_ms or None,
+        "timestamp": seen if seen is not None else agent.updated_at,
+        "error": "no sign of life" if agent.status is AgentStatus.OFFLINE else None,
+        "metadata": {"liveness": agent.liveness.value, "intent": agent.intent.value},
+    }
+
+
+@router.get("/health")
+@requires(Permission.HEALTH_READ)
+async def fleet_health(request: Request, asker: Asker) -> dict[str, Any]:
+    gate = gateway(request)
+    agents = await gate.agents.list(asker.workspace)
+    seen = await gate.heartbeats.last(asker.workspace, [agent.agent_id for agent in agents])
+    return {
+        "status": _system_status(agents),
+        "agents": {agent.agent_id: _health_wire(agent, seen.get(agent.agent_id)) for agent in agents},
+    }
+
+
+@router.get("/health/detailed")
+@requires(Permission.HEALTH_READ)
+async def api_detailed(request: Request) -> dict[str, Any]:
+    return await _detailed(gateway(request))
+
+
+@router.get("/health/{agent_id}")
+@requires(Permission.HEALTH_READ)
+async def agent_health(request: Request, agent_id: str, asker: Asker) -> dict[str, Any]:
+    gate = gateway(request)
+    agent = await gate.agents.get(asker.workspace, check_id(agent_id, "agent_id"))
+    if agent is None:
+        raise NotFound(f"There is no agent {agent_id}.", "agent_not_found")
+    seen = await gate.heartbeats.last(asker.workspace, [agent_id])
+    return _health_wire(agent, seen.get(agent_id))
+
+
+@router.get("/stats")
+@requires(Permission.METRICS_READ)
+async def stats(request: Request, asker: Asker) -> dict[str, Any]:
+    """The fleet, its health and the scheduler in numbers. No URLs and no secrets."""
+    gate = gateway(request)
+    agents = await gate.agents.list(asker.workspace)
+    settings = gate.settings
+    return {
+        "registry": {
+            "total_agents": len(agents),
+            "available_agents": sum(agent.takes_work for agent in agents),
+            "by_status": dict(Counter(agent.status.value for agent in agents)),
+            "by_capability": dict(Counter(name for agent in agents for name in agent.capabilities)),
+            "by_provider": dict(Counter(agent.provider for agent in agents)),
+            "heartbeat_timeout": settings.heartbeat_timeout,
+        },
+        "health": {"status": _system_status(agents)},
+        "scheduler": dict(await gate.tasks.counts(asker.workspace)),
+        "config": {"heartbeat_timeout": settings.heartbeat_timeout, "task_timeout": settings.task_timeout},
+    }
+
+
+@router.get("/metrics")
+@requires(Permission.METRICS_READ)
+async def metrics(request: Request, asker: Asker) -> dict[str, Any]:
+    """A dashboard's numbers as JSON; Prometheus reads ``/metrics`` at the root."""
+    gate = gateway(request)
+    agents = await gate.agents.list(asker.workspace)
+    queue = await gate.tasks.queue_metrics(asker.workspace, gate.clock.now())
+    by_status = Counter(agent.status for agent in agents)
+    return {
+        "active_jobs": queue["running"],
+        "queued_jobs": queue["pending"],
+        "completed_jobs": queue["completed_today"],
+        "agents_available": by_status[AgentStatus.READY],
+        "agents_busy": by_status[AgentStatus.BUSY],
+        "total_agents": len(agents),
+        "documents_processed_today": 0,
+        "audits_completed_today": 0,
+        "tokens_used_today": 0,
+    }

@@ -1,0 +1,138 @@
+"""The event stream: server-sent events, the same over WebSocket, and a JSON description for a plain GET."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, WebSocket, WebSocketDisconnect
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from cluster.domain.errors import InvalidRequest
+from cluster.domain.log import LOCAL_ADMIN, Origin
+from serve_app.access import Asker, Permission, requires
+from serve_app.routes.agents import gateway
+from serve_app.streams import Selection, StreamHub, frame, sse
+
+router = APIRouter(tags=["stream"])
+
+PING_S = 15.0
+MAX_FRAME_CHARS = 4096
+
+_ID = Annotated[str | None, Query(max_length=128)]
+
+
+def _selection(asker: Origin, task_id: str | None, agent_id: str | None, deliberation_id: str | None) -> Selection:
+    return Selection(workspace=asker.workspace, task_id=task_id, agent_id=agent_id, deliberation_id=deliberation_id)
+
+
+def _cursor(text: str | None, default: int) -> int:
+    if text is None or text == "":
+        return default
+    if not text.isdigit():
+        raise InvalidRequest("Last-Event-ID must be the id of an event of this stream.", "invalid_cursor")
+    return int(text)
+
+
+@router.get("/stream", response_model=None)
+@requires(Permission.STREAM_READ)
+async def stream(
+    request: Request,
+    asker: Asker,
+    task_id: _ID = None,
+    agent_id: _ID = None,
+    deliberation_id: _ID = None,
+    after: Annotated[str | None, Query(max_length=20)] = None,
+) -> Response:
+    """Events as they are committed. ``Accept: text/event-stream`` streams; ``Last-Event-ID`` (or ``after``) resumes."""
+    hub = gateway(request).hub
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        return JSONResponse(_description(hub))
+    cursor = _cursor(request.headers.get("last-event-id") or after, hub.cursor)
+    selection = _selection(asker, task_id, agent_id, deliberation_id)
+    return StreamingResponse(
+        _events(hub, cursor, selection),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def _description(hub: StreamHub) -> dict[str, Any]:
+    return {
+        "sse": {
+            "path": "/api/control-plane/stream",
+            "accept": "text/event-stream",
+            "resume": "Last-Event-ID header, or the query parameter after",
+        },
+        "websocket": {"paths": ["/api/control-plane/stream", "/ws/control-plane"], "resume": "query parameter after"},
+        "filters": ["task_id", "agent_id", "deliberation_id"],
+        "frame": {"type": "string", "timestamp": "epoch seconds", "seq": "log sequence number", "data": "object"},
+        "last_event_id": hub.cursor,
+    }
+
+
+async def _events(hub: StreamHub, cursor: int, selection: Selection) -> AsyncIterator[bytes]:
+    yield b": connected\n\n"
+    rows = hub.rows(cursor, selection)
+    pending = asyncio.ensure_future(anext(rows))
+    try:
+        while True:
+            await asyncio.wait({pending}, timeout=PING_S)
+            if not pending.done():
+                yield b": ping\n\n"
+                continue
+            yield sse(pending.result())
+            pending = asyncio.ensure_future(anext(rows))
+    finally:
+        pending.cancel()
+
+
+async def websocket_stream(socket: WebSocket) -> None:
+    """Frames of the wire; ``seq`` in every frame and the query parameter ``after`` resume where one left off."""
+    await socket.accept()
+    hub: StreamHub = socket.app.state.gateway.hub
+    asker = Origin(workspace=socket.app.state.workspace, principal=LOCAL_ADMIN)
+    query = socket.query_params
+    try:
+        cursor = _cursor(query.get("after"), hub.cursor)
+    except InvalidRequest as error:
+        await socket.close(code=1008, reason=error.message)
+        return
+    selection = _selection(asker, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id"))
+    await _send(socket, "connected", {"message": "Connected to the control plane stream", "last_event_id": cursor})
+    sender = asyncio.ensure_future(_push(socket, hub, cursor, selection))
+    try:
+        while not sender.done():
+            await _answer(socket, await socket.receive_text())
+    except WebSocketDisconnect:
+        pass
+    finally:
+        sender.cancel()
+        with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+            await sender
+
+
+async def _push(socket: WebSocket, hub: StreamHub, cursor: int, selection: Selection) -> None:
+    async for row in hub.rows(cursor, selection):
+        await socket.send_text(json.dumps(frame(row), ensure_ascii=False))
+
+
+async def _answer(socket: WebSocket, text: str) -> None:
+    """``ping`` is answered; ``subscribe`` and ``unsubscribe`` of the released client are accepted and change nothing."""
+    kind = None
+    if len(text) <= MAX_FRAME_CHARS:
+        with contextlib.suppress(json.JSONDecodeError):
+            message = json.loads(text)
+            kind = message.get("type") if isinstance(message, dict) else None
+    if kind == "ping":
+        await _send(socket, "pong", {})
+    elif kind not in ("subscribe", "unsubscribe"):
+        await _send(socket, "error", {"error": 'Send {"type": "ping"}; filters are query parameters.'})
+
+
+async def _send(socket: WebSocket, kind: str, data: dict[str, Any]) -> None:
+    clock = socket.app.state.gateway.clock
+    await socket.send_text(json.dumps({"type": kind, "timestamp": clock.now(), "data": data}))

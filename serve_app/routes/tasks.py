@@ -1,0 +1,415 @@
+"""Submitting, claiming, reporting and reading tasks.
+
+Submits are committed from here; what concerns a lease goes through the scheduler shard, the single writer of leases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from actors.messages import (
+    CancelRequest,
+    ClaimAnswer,
+    ClaimRequest,
+    ExtendRequest,
+    Lease,
+    PrioritizeRequest,
+    ReportRequest,
+)
+from cluster.domain.agents import Health, Intent
+from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound
+from cluster.domain.ids import check_id
+from cluster.domain.json_values import check_json
+from cluster.domain.log import Origin
+from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Priority, Task, TaskStatus
+from cluster.ports import SubmitItem, TaskQuery
+from serve_app.access import Asker, Idempotency, Permission, requires
+from serve_app.gateway import Gateway, body_digest
+from serve_app.routes.agents import gateway
+from serve_app.schemas import (
+    MAX_BLOCK_MS,
+    Claim,
+    Complete,
+    CreateTask,
+    CreateTasks,
+    Extend,
+    Fail,
+    Prioritize,
+    Report,
+    Reports,
+    history_wire,
+    job_wire,
+    task_wire,
+)
+
+router = APIRouter(tags=["tasks"])
+
+_HISTORY = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
+
+
+def _new_task(gate: Gateway, body: CreateTask, asker: Origin, now: float) -> NewTask:
+    if body.run_at is not None and body.delay_seconds is not None:
+        raise InvalidRequest("Give run_at or delay_seconds, not both.", "invalid_request")
+    check_json(body.payload, "payload")
+    check_json(body.metadata, "metadata")
+    run_at = body.run_at if body.delay_seconds is None else now + body.delay_seconds
+    settings = gate.settings
+    return NewTask(
+        id=gate.new_id("task"),
+        origin=asker,
+        task_type=body.task_type,
+        created_at=now,
+        payload=body.payload,
+        metadata=body.metadata,
+        required_capabilities=tuple(sorted(set(body.required_capabilities))),
+        priority=Priority.parse(body.priority),
+        timeout_s=body.timeout_seconds or settings.task_timeout,
+        max_retries=settings.max_task_retries if body.max_retries is None else body.max_retries,
+        run_at=run_at,
+        queue=body.queue,
+        target_agent=body.target_agent,
+        target_region=body.target_region,
+        fallback_regions=tuple(body.fallback_regions),
+        region_routing_mode=body.region_routing_mode,
+        origin_region=settings.region,
+    )
+
+
+_CONFLICT = "This idempotency key was used with another body; use a new key."
+
+
+@router.post("/tasks", status_code=201)
+@requires(Permission.TASKS_WRITE)
+async def create_task(request: Request, body: CreateTask, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Durable before it is answered. Send an ``Idempotency-Key`` to make repeats safe."""
+    gate = gateway(request)
+    key = key or body.idempotency_key
+    idem = None
+    if key is not None:
+        digest = body_digest(body.model_dump(mode="json", exclude={"idempotency_key"}))
+        idem = IdempotencyKey(route="tasks", key=key, body_digest=digest)
+    task = _new_task(gate, body, asker, gate.clock.now())
+    outcome = await gate.submits.put(SubmitItem(task=task, idempotency=idem))
+    if outcome.conflict:
+        raise Conflict(_CONFLICT, "idempotency_conflict")
+    return {"task_id": outcome.task_id}
+
+
+@router.post("/tasks/batch", status_code=201)
+@requires(Permission.TASKS_WRITE)
+async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Up to 1,000 tasks in one transaction. An ``Idempotency-Key`` covers the whole batch."""
+    gate = gateway(request)
+    now = gate.clock.now()
+    digest = body_digest(body.model_dump(mode="json")) if key else b""
+    items = []
+    for place, one in enumerate(body.tasks):
+        idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{place}", body_digest=digest) if key else None
+        items.append(SubmitItem(task=_new_task(gate, one, asker, now), idempotency=idem))
+    if key is None:
+        outcomes: Sequence[Any] = await gate.submits.put_many(items)
+    else:
+        outcomes = await gate.tasks.submit(items, all_or_none=True)
+        gate.ring()
+    if any(outcome.conflict for outcome in outcomes):
+        raise Conflict(_CONFLICT, "idempotency_conflict")
+    return {"task_ids": [outcome.task_id for outcome in outcomes], "total": len(outcomes)}
+
+
+@router.post("/tasks/claim")
+@requires(Permission.TASKS_CLAIM)
+async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Work for a registered agent, waiting up to ``block_ms`` (capped at 25 s); null when there is none.
+
+    With ``max_tasks`` the answer has ``tasks``, a list, as well. The same ``claim_id`` gives the same leases.
+    """
+    gate = gateway(request)
+    agent = await gate.directory.get(asker.workspace, body.agent_id)
+    if agent is None:
+        raise NotFound(f"Agent {body.agent_id} is not registered; register it first.", "agent_not_registered")
+    gate.speaks(asker.workspace, body.agent_id)
+    registered = frozenset(agent.capabilities)
+    wanted = registered if not body.capabilities else registered & frozenset(body.capabilities)
+    block_s = min(body.block_ms, MAX_BLOCK_MS) / 1000
+    claim = ClaimRequest(
+        workspace=asker.workspace,
+        agent_id=body.agent_id,
+        principal=asker.principal,
+        capabilities=wanted,
+        max_concurrency=agent.max_concurrency,
+        max_tasks=body.max_tasks,
+        claim_id=body.claim_id or key or gate.new_id("claim"),
+        own_claim_id=bool(body.claim_id or key),
+        wait=block_s > 0,
+    )
+    if (
+        agent.intent is Intent.ACTIVE and agent.health is not Health.FAILED
+    ):  # one that claims is alive, whatever was said
+        answer = await _claim(gate, request, claim, block_s)
+        gate.speaks(asker.workspace, body.agent_id)
+    else:
+        answer = ClaimAnswer()
+    tasks = await _leased(gate, asker.workspace, answer.leases)
+    wire: dict[str, Any] = {"task": tasks[0] if tasks else None}
+    if body.max_tasks is not None:
+        wire["tasks"] = tasks
+    return wire
+
+
+async def _claim(gate: Gateway, request: Request, claim: ClaimRequest, block_s: float) -> ClaimAnswer:
+    """Waits here, and takes the claim back when its time is over or its client has hung up."""
+    if not claim.wait:
+        answer: ClaimAnswer = await gate.scheduler.request(claim)
+        return answer
+    asked = asyncio.ensure_future(gate.scheduler.request(claim, patient=True))
+    hung_up = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait({asked, hung_up}, timeout=block_s, return_when=asyncio.FIRST_COMPLETED)
+        if asked.done():
+            answer = asked.result()
+            return answer
+        return ClaimAnswer()
+    finally:
+        asked.cancel()
+        hung_up.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            return
+
+
+async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> list[dict[str, Any]]:
+    tasks = await gate.task_reads.put_many([(workspace, lease.head.id) for lease in leases])
+    wire = []
+    for lease, task in zip(leases, tasks, strict=True):
+        if task is not None:
+            wire.append(
+                {
+                    **task_wire(task),
+                    "lease_token": lease.token,
+                    "lease_expires_at": lease.expires_at,
+                    "redelivered": lease.redelivered,
+                }
+            )
+    return wire
+
+
+@router.post("/tasks/complete")
+@requires(Permission.TASKS_CLAIM)
+async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Up to 1,000 reports in one call; each gets its own outcome."""
+    gate = gateway(request)
+    outcomes = await asyncio.gather(
+        *(_report(gate, asker, _report_request(asker, one)) for one in body.reports), return_exceptions=True
+    )
+    results = []
+    for one, outcome in zip(body.reports, outcomes, strict=True):
+        if isinstance(outcome, ControlPlaneError):
+            results.append({"task_id": one.task_id, "ok": False, "error": outcome.message, "code": outcome.code})
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            results.append({"task_id": one.task_id, "ok": True})
+    return {"results": results, "total": len(results)}
+
+
+def _report_request(asker: Origin, body: Report) -> ReportRequest:
+    return _report_of(asker, body.task_id, body, body.result, body.error, body.requeue)
+
+
+def _report_of(
+    asker: Origin,
+    task_id: str,
+    body: Report | Complete | Fail,
+    result: Any,
+    error: str | None,
+    requeue: bool,
+) -> ReportRequest:
+    check_id(task_id, "task_id")
+    attempt, agent_id = None, body.agent_id
+    if body.lease_token is not None:
+        token = LeaseToken.decode(body.lease_token)
+        if token.task_id != task_id:
+            raise Conflict("lease_token belongs to another task.", "lease_lost")
+        if agent_id is not None and agent_id != token.agent_id:
+            raise Conflict("lease_token belongs to another agent.", "lease_lost")
+        attempt, agent_id = token.attempt, token.agent_id
+    check_json(result, "result")
+    return ReportRequest(
+        workspace=asker.workspace,
+        principal=asker.principal,
+        task_id=task_id,
+        attempt=attempt,
+        agent_id=agent_id,
+        result_json=None if error is not None or result is None else json.dumps(result, ensure_ascii=False),
+        error=error,
+        requeue=requeue,
+    )
+
+
+async def _report(gate: Gateway, asker: Origin, report: ReportRequest) -> None:
+    await gate.scheduler.request(report)
+    if report.agent_id is not None:
+        gate.speaks(report.workspace, report.agent_id)
+    gate.ring()
+
+
+@router.get("/tasks/history")
+@requires(Permission.TASKS_READ)
+async def task_history(
+    request: Request,
+    asker: Asker,
+    status: TaskStatus | None = None,
+    task_type: Annotated[str | None, Query(max_length=256)] = None,
+    agent_id: Annotated[str | None, Query(max_length=128)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> dict[str, Any]:
+    """Finished tasks, newest first, with the true total."""
+    if status is not None and status not in _HISTORY:
+        raise InvalidRequest("status must be completed, failed, cancelled or timeout.", "invalid_status")
+    query = TaskQuery(
+        workspace=asker.workspace,
+        statuses=(status,) if status else _HISTORY,
+        task_type=task_type,
+        agent_id=agent_id,
+        limit=limit,
+        offset=offset,
+    )
+    tasks, total = await gateway(request).tasks.list(query)
+    return {
+        "history": [history_wire(task) for task in tasks],
+        "total": total,
+        "limit": limit,
+        "offset": offset,
+        "has_more": offset + len(tasks) < total,
+    }
+
+
+@router.get("/tasks")
+@requires(Permission.TASKS_READ)
+async def list_tasks(
+    request: Request,
+    asker: Asker,
+    status: TaskStatus | None = None,
+    task_type: Annotated[str | None, Query(max_length=256)] = None,
+    agent_id: Annotated[str | None, Query(max_length=128)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> dict[str, Any]:
+    """Tasks of the workspace, newest first, with the true total."""
+    query = TaskQuery(
+        workspace=asker.workspace,
+        statuses=(status,) if status else (),
+        task_type=task_type,
+        agent_id=agent_id,
+        limit=limit,
+        offset=offset,
+    )
+    tasks, total = await gateway(request).tasks.list(query)
+    return {"tasks": [task_wire(task) for task in tasks], "total": total, "limit": limit, "offset": offset}
+
+
+@router.get("/tasks/{task_id}")
+@requires(Permission.TASKS_READ)
+async def get_task(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
+    return task_wire(await _known(gateway(request), asker, task_id))
+
+
+async def _known(gate: Gateway, asker: Origin, task_id: str) -> Task:
+    task = await gate.task_reads.put((asker.workspace, check_id(task_id, "task_id")))
+    if task is None:
+        raise NotFound(f"There is no task {task_id}.", "task_not_found")
+    return task
+
+
+@router.post("/tasks/{task_id}/complete")
+@requires(Permission.TASKS_CLAIM)
+async def complete_task(
+    request: Request, task_id: str, asker: Asker, key: Idempotency, body: Complete | None = None
+) -> dict[str, Any]:
+    """Ends a task. With the claim's ``lease_token`` only the holder of that very attempt can."""
+    body = body or Complete()
+    await _report(gateway(request), asker, _report_of(asker, task_id, body, body.result, None, True))
+    return {"completed": True}
+
+
+@router.post("/tasks/{task_id}/fail")
+@requires(Permission.TASKS_CLAIM)
+async def fail_task(
+    request: Request, task_id: str, asker: Asker, key: Idempotency, body: Fail | None = None
+) -> dict[str, Any]:
+    """Reports a failed attempt; it is tried again while retries are left, unless ``requeue`` is false."""
+    body = body or Fail()
+    await _report(gateway(request), asker, _report_of(asker, task_id, body, None, body.error, body.requeue))
+    return {"failed": True}
+
+
+@router.post("/tasks/{task_id}/cancel")
+@requires(Permission.TASKS_WRITE)
+async def cancel_task(request: Request, task_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """A waiting task ends at once; a running one is stopped through its agent. Repeating it answers alike."""
+    gate = gateway(request)
+    cancel = CancelRequest(workspace=asker.workspace, principal=asker.principal, task_id=check_id(task_id, "task_id"))
+    await gate.scheduler.request(cancel)
+    gate.ring()
+    return {"cancelled": True}
+
+
+@router.post("/tasks/{task_id}/extend")
+@requires(Permission.TASKS_CLAIM)
+async def extend_lease(request: Request, task_id: str, body: Extend, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Renews one lease; a heartbeat renews all leases of an agent."""
+    token = LeaseToken.decode(body.lease_token)
+    if token.task_id != task_id:
+        raise Conflict("lease_token belongs to another task.", "lease_lost")
+    done = await gateway(request).scheduler.request(
+        ExtendRequest(workspace=asker.workspace, task_id=task_id, attempt=token.attempt, agent_id=token.agent_id)
+    )
+    return {"extended": True, "lease_expires_at": done.lease_expires_at}
+
+
+@router.get("/queue")
+@requires(Permission.QUEUE_READ)
+async def queue(request: Request, asker: Asker, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> dict[str, Any]:
+    """Running tasks first, then waiting ones."""
+    store = gateway(request).tasks
+    running, running_total = await store.list(
+        TaskQuery(workspace=asker.workspace, statuses=(TaskStatus.RUNNING,), limit=limit)
+    )
+    pending, pending_total = await store.list(
+        TaskQuery(workspace=asker.workspace, statuses=(TaskStatus.PENDING,), limit=limit)
+    )
+    jobs = [job_wire(task) for task in (*running, *pending)][:limit]
+    return {"jobs": jobs, "total": running_total + pending_total}
+
+
+@router.get("/queue/metrics")
+@requires(Permission.QUEUE_READ)
+async def queue_metrics(request: Request, asker: Asker) -> dict[str, Any]:
+    gate = gateway(request)
+    return dict(await gate.tasks.queue_metrics(asker.workspace, gate.clock.now()))
+
+
+@router.post("/queue/prioritize")
+@requires(Permission.QUEUE_WRITE)
+async def prioritize(request: Request, body: Prioritize, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Changes the priority of a waiting task."""
+    gate = gateway(request)
+    change = PrioritizeRequest(
+        workspace=asker.workspace,
+        principal=asker.principal,
+        task_id=check_id(body.task_id, "task_id"),
+        priority=int(Priority.parse(body.priority)),
+    )
+    await gate.scheduler.request(change)
+    gate.ring()
+    return {"success": True, "task": task_wire(await _known(gate, asker, body.task_id))}

@@ -1,0 +1,302 @@
+"""Bodies of the API: what is accepted (validated once, here) and how domain values look on the wire.
+
+Field names, defaults and shapes are the released client's (Aragora wire). Unknown fields are ignored, because the
+client turns any keyword argument into a field; unknown values are refused.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from cluster.domain.agents import Agent, TransportKind
+from cluster.domain.ids import check_id
+from cluster.domain.tasks import Priority, Task, TaskStatus
+
+MAX_BATCH = 1000
+MAX_CLAIM = 100
+MAX_BLOCK_MS = 25_000
+
+Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=64)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def _agent_id(value: str) -> str:
+    return check_id(value, "agent_id")
+
+
+class RegisterAgent(Body):
+    """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming."""
+
+    agent_id: str
+    capabilities: Names = []
+    model: str = Field("unknown", max_length=256)
+    provider: str = Field("unknown", max_length=128)
+    metadata: dict[str, Any] = {}
+    tags: Names = []
+    region_id: str | None = Field(None, max_length=128)
+    available_regions: Names = []
+    transport: TransportKind | None = None
+    endpoint: str | None = Field(None, max_length=2048)
+    max_concurrency: int = Field(1, ge=1, le=10_000)
+    options: dict[str, Any] = {}
+
+    _check = field_validator("agent_id")(_agent_id)
+
+
+class RegisterAgents(Body):
+    agents: list[RegisterAgent] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class Heartbeat(Body):
+    status: Literal["starting", "ready", "busy", "draining", "paused", "offline", "failed"] | None = None
+
+
+class HeartbeatItem(Body):
+    agent_id: str
+    status: Literal["starting", "ready", "busy", "draining", "paused", "offline", "failed"] | None = None
+
+    _check = field_validator("agent_id")(_agent_id)
+
+
+class Heartbeats(Body):
+    heartbeats: list[HeartbeatItem] = Field(min_length=1, max_length=10_000)
+
+
+class CreateTask(Body):
+    """``run_at`` is epoch seconds; ``delay_seconds`` counts from now; at most one of them."""
+
+    task_type: str = Field(min_length=1, max_length=256)
+    payload: Any = {}
+    required_capabilities: Names = []
+    priority: str = "normal"
+    timeout_seconds: float | None = Field(None, gt=0, le=30 * 86_400)
+    max_retries: int | None = Field(None, ge=0, le=100)
+    metadata: dict[str, Any] = {}
+    run_at: float | None = Field(None, ge=0)
+    delay_seconds: float | None = Field(None, ge=0, le=366 * 86_400)
+    queue: str = "default"
+    target_agent: str | None = None
+    target_region: str | None = Field(None, max_length=128)
+    fallback_regions: Names = []
+    region_routing_mode: Literal["any", "preferred", "strict"] = "any"
+    idempotency_key: str | None = Field(None, min_length=1, max_length=255)
+
+    @field_validator("priority")
+    @classmethod
+    def _priority(cls, value: str) -> str:
+        return Priority.parse(value).wire_name
+
+    @field_validator("target_agent")
+    @classmethod
+    def _target(cls, value: str | None) -> str | None:
+        return None if value is None else check_id(value, "target_agent")
+
+    @field_validator("queue")
+    @classmethod
+    def _queue(cls, value: str) -> str:
+        return check_id(value, "queue")
+
+
+class CreateTasks(Body):
+    tasks: list[CreateTask] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class Claim(Body):
+    agent_id: str
+    capabilities: Names | None = None
+    block_ms: int = Field(5000, ge=0)
+    max_tasks: int | None = Field(None, ge=1, le=MAX_CLAIM)
+    claim_id: str | None = None
+
+    _check = field_validator("agent_id")(_agent_id)
+
+    @field_validator("claim_id")
+    @classmethod
+    def _claim(cls, value: str | None) -> str | None:
+        return None if value is None else check_id(value, "claim_id")
+
+
+class Complete(Body):
+    result: Any = None
+    agent_id: str | None = None
+    latency_ms: float | None = Field(None, ge=0)
+    lease_token: str | None = Field(None, max_length=1024)
+
+
+class Fail(Body):
+    error: str = Field("Unknown error", max_length=16_384)
+    agent_id: str | None = None
+    latency_ms: float | None = Field(None, ge=0)
+    requeue: bool = True
+    lease_token: str | None = Field(None, max_length=1024)
+
+
+class Extend(Body):
+    lease_token: str = Field(max_length=1024)
+
+
+class Prioritize(Body):
+    task_id: str
+    priority: str = "normal"
+    position: int | None = None
+
+
+class Report(Body):
+    """One entry of a batch: ``error`` makes it a failure."""
+
+    task_id: str
+    result: Any = None
+    error: str | None = Field(None, max_length=16_384)
+    requeue: bool = True
+    agent_id: str | None = None
+    latency_ms: float | None = Field(None, ge=0)
+    lease_token: str | None = Field(None, max_length=1024)
+
+
+class Reports(Body):
+    reports: list[Report] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class Deliberate(Body):
+    """``config``: options, agents, rounds, consensus, min_agents, max_agents, quorum_ratio, max_tokens."""
+
+    content: str = Field(min_length=1, max_length=20_000)
+    decision_type: str = Field("auto", max_length=64)
+    config: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+    request_id: str | None = None
+    is_async: bool = Field(False, alias="async")
+    mode: str | None = Field(None, max_length=16)
+    priority: str = "normal"
+    required_capabilities: Names = ["deliberation"]
+    timeout_seconds: float | None = Field(None, ge=1, le=86_400)
+
+    @field_validator("request_id")
+    @classmethod
+    def _request_id(cls, value: str | None) -> str | None:
+        return None if value is None else check_id(value, "request_id")
+
+    @field_validator("priority")
+    @classmethod
+    def _priority(cls, value: str) -> str:
+        return Priority.parse(value).wire_name
+
+
+def _iso(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
+
+
+def agent_wire(agent: Agent, last_heartbeat: float | None) -> dict[str, Any]:
+    seen = last_heartbeat if last_heartbeat is not None else agent.registered_at
+    running = agent.running_task_ids
+    return {
+        "agent_id": agent.agent_id,
+        "capabilities": list(agent.capabilities),
+        "status": agent.status.value,
+        "model": agent.model,
+        "provider": agent.provider,
+        "metadata": agent.metadata,
+        "registered_at": agent.registered_at,
+        "last_heartbeat": seen,
+        "current_task_id": running[0] if running else None,
+        "tasks_completed": agent.tasks_completed,
+        "tasks_failed": agent.tasks_failed,
+        "avg_latency_ms": agent.avg_latency_ms,
+        "tags": list(agent.tags),
+        "region_id": agent.region_id,
+        "available_regions": list(agent.available_regions),
+        "region_latency_ms": {},
+        "last_heartbeat_by_region": {agent.region_id: seen},
+        "transport": agent.transport.value,
+        "endpoint": agent.endpoint,
+        "max_concurrency": agent.max_concurrency,
+        "running_tasks": len(running),
+        "intent": agent.intent.value,
+        "liveness": agent.liveness.value,
+        "health": agent.health.value,
+    }
+
+
+def task_wire(task: Task) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "task_type": task.task_type,
+        "payload": task.payload,
+        "required_capabilities": list(task.required_capabilities),
+        "status": task.status.value,
+        "status_detail": task.status_detail.value,
+        "priority": task.priority,
+        "created_at": task.created_at,
+        "run_at": task.run_at,
+        "assigned_at": task.assigned_at,
+        "started_at": task.started_at,
+        "completed_at": task.completed_at,
+        "assigned_agent": task.assigned_agent,
+        "timeout_seconds": task.timeout_s,
+        "max_retries": task.max_retries,
+        "retries": task.retries,
+        "attempt": task.attempt,
+        "result": task.result,
+        "error": task.error,
+        "metadata": task.metadata,
+        "queue": task.queue,
+        "target_agent": task.target_agent,
+        "target_region": task.target_region,
+        "fallback_regions": list(task.fallback_regions),
+        "assigned_region": task.assigned_region,
+        "region_routing_mode": task.region_routing_mode,
+        "origin_region": task.origin_region,
+    }
+
+
+def _name(task: Task) -> str:
+    name = task.metadata.get("name")
+    return name if isinstance(name, str) else task.task_type
+
+
+def job_wire(task: Task) -> dict[str, Any]:
+    """A row of the queue view."""
+    progress = task.metadata.get("progress")
+    if not isinstance(progress, int | float):
+        progress = 0.5 if task.status is TaskStatus.RUNNING else 0.0
+    return {
+        "id": task.id,
+        "type": task.task_type,
+        "name": _name(task),
+        "status": task.status.value,
+        "status_detail": task.status_detail.value,
+        "progress": progress,
+        "started_at": _iso(task.started_at),
+        "created_at": _iso(task.created_at),
+        "document_count": task.metadata.get("document_count", 0),
+        "agents_assigned": [task.assigned_agent] if task.assigned_agent else [],
+        "priority": Priority(task.priority).wire_name,
+    }
+
+
+def history_wire(task: Task) -> dict[str, Any]:
+    ended, started = task.completed_at, task.started_at
+    return {
+        "id": task.id,
+        "type": task.task_type,
+        "status": task.status.value,
+        "status_detail": task.status_detail.value,
+        "priority": Priority(task.priority).wire_name,
+        "assigned_agent": task.assigned_agent,
+        "result": task.result if task.status is TaskStatus.COMPLETED else None,
+        "error": task.error,
+        "retries": task.retries,
+        "duration_ms": (ended - started) * 1000 if ended is not None and started is not None else None,
+        "created_at": _iso(task.created_at),
+        "started_at": _iso(started),
+        "completed_at": _iso(ended),
+        "metadata": {
+            key: task.metadata[key] for key in ("name", "workspace_id", "user_id", "tags") if key in task.metadata
+        },
+    }

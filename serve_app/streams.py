@@ -1,0 +1,117 @@
+"""Events as they are committed: server-sent events and WebSocket frames over the log.
+
+``id`` is the log's ``seq``: whoever reconnects says the last one it saw and misses nothing. The hub keeps the newest
+rows of this replica's follower in memory; a subscriber that is further behind reads from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.domain.log import LogRow
+from cluster.ports import Log, LogFilter
+
+KEEP_ROWS = 10_000
+PAGE = 500
+
+#: Log kind → frame type where the wire's name is not the kind with an underscore.
+FRAME_TYPES = {
+    "task.retried": "task_retrying",
+    "deliberation.admitted": "deliberation_admitted",
+}
+
+
+def frame_type(kind: str) -> str:
+    return FRAME_TYPES.get(kind) or kind.replace(".", "_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a subscriber wants to see: all given fields must match."""
+
+    workspace: str
+    task_id: str | None = None
+    agent_id: str | None = None
+    deliberation_id: str | None = None
+
+    def matches(self, row: LogRow) -> bool:
+        if row.workspace != self.workspace:
+            return False
+        if self.task_id is not None and row.entity != self.task_id:
+            return False
+        if self.deliberation_id is not None and row.entity != self.deliberation_id:
+            return False
+        return self.agent_id is None or self.agent_id in (row.entity, row.data.get("agent_id"), row.data.get("agent"))
+
+    def filter(self) -> LogFilter:
+        """The part of the selection that the store can do by itself."""
+        entity = self.task_id or self.deliberation_id
+        return LogFilter(workspace=self.workspace, entities=(entity,) if entity else ())
+
+
+_ID_FIELD = {"task": "task_id", "agent": "agent_id", "deliberation": "request_id"}
+
+
+def frame(row: LogRow) -> dict[str, Any]:
+    """The wire's frame. ``seq`` lets a WebSocket client resume; SSE carries it as the event's id."""
+    subject = row.kind.partition(".")[0]
+    data: dict[str, Any] = dict(row.data)
+    if subject in _ID_FIELD:
+        data.setdefault(_ID_FIELD[subject], row.entity)
+    if subject == "deliberation":
+        data.setdefault("task_id", row.entity)
+        data.setdefault("deliberation_event", row.kind)
+    if row.attempt is not None:
+        data.setdefault("attempt", row.attempt)
+    return {"type": frame_type(row.kind), "timestamp": row.at, "seq": row.seq, "data": data}
+
+
+class StreamHub:
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._rows: deque[LogRow] = deque(maxlen=KEEP_ROWS)
+        self._moved = asyncio.Event()
+        self.cursor = 0
+
+    def start_at(self, cursor: int) -> None:
+        self.cursor = cursor
+
+    async def apply(self, rows: Sequence[LogRow]) -> None:
+        """Rows of this replica's follower, in order."""
+        self._rows.extend(rows)
+        self.cursor = rows[-1].seq
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def rows(self, after: int, selection: Selection) -> AsyncIterator[LogRow]:
+        """Matching rows after ``after``, then those to come, for as long as it is iterated."""
+        cursor = after
+        while True:
+            moved = self._moved
+            if cursor >= self.cursor:
+                await moved.wait()
+                continue
+            page, cursor = await self._page(cursor, selection)
+            for row in page:
+                yield row
+
+    async def _page(self, cursor: int, selection: Selection) -> tuple[list[LogRow], int]:
+        """(matching rows, cursor after them)."""
+        if self._rows and self._rows[0].seq <= cursor + 1:
+            start = cursor + 1 - self._rows[0].seq
+            recent = [self._rows[i] for i in range(start, min(start + PAGE, len(self._rows)))]
+            return [row for row in recent if selection.matches(row)], recent[-1].seq
+        upper = self.cursor
+        rows = await self._log.read(cursor, PAGE, selection.filter())
+        end = rows[-1].seq if len(rows) == PAGE else max(upper, rows[-1].seq if rows else 0)
+        return [row for row in rows if selection.matches(row)], end
+
+
+def sse(row: LogRow) -> bytes:
+    content = frame(row)
+    return f"id: {row.seq}\nevent: {content['type']}\ndata: {json.dumps(content, ensure_ascii=False)}\n\n".encode()

@@ -1,0 +1,47 @@
+"""The FastAPI application: routes under both prefixes of the wire, errors in one shape, one middleware."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from cluster.telemetry import HttpObservations
+from cluster.version import VERSION
+from serve_app import errors
+from serve_app.middleware import RequestMiddleware
+from serve_app.routes import agents, deliberations, health, stream, tasks
+
+PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
+_ROUTERS = (agents.router, tasks.router, deliberations.router, health.router, stream.router)
+
+
+def make_app() -> FastAPI:
+    """Routes and nothing else: what they work with is put into ``app.state`` by the composition root."""
+    app = FastAPI(
+        title="Aragora control plane",
+        version=VERSION,
+        description="Agents, tasks and deliberations. Every mutating call takes an `Idempotency-Key`.",
+    )
+    app.include_router(health.root)
+    for prefix in PREFIXES:
+        for router in _ROUTERS:
+            app.include_router(router, prefix=prefix, include_in_schema=prefix == PREFIXES[0])
+        app.add_api_websocket_route(f"{prefix}/stream", stream.websocket_stream)
+    app.add_api_websocket_route("/ws/control-plane", stream.websocket_stream)
+    errors.install(app)
+    return app
+
+
+def add_middleware(
+    app: FastAPI, *, max_body_bytes: int, cors_origins: tuple[str, ...], observations: HttpObservations
+) -> None:
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_credentials="*" not in cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Trace-Id", "Location", "Retry-After"],
+        )
+    app.add_middleware(RequestMiddleware, max_body_bytes=max_body_bytes, observe=observations.observe)

@@ -1,0 +1,444 @@
+"""The scheduler shard without Ray, on a real store: leases, long polls, crashes, two generations at once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from actors.messages import (
+    BeatRequest,
+    CancelRequest,
+    ClaimRequest,
+    ExtendRequest,
+    GiveBackRequest,
+    Lease,
+    PrioritizeRequest,
+    ReportRequest,
+)
+from actors.scheduler import SchedulerShard
+from cluster.clock import ManualClock
+from cluster.domain.errors import ActorUnavailable, Conflict, NotFound
+from cluster.domain.tasks import LeaseToken, TaskStatus
+from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
+from cluster.ports import SubmitItem, record_for
+from cluster.postgres.stores import Stores
+from cluster.redis.doorbell import RedisDoorbell
+from cluster.redis.pool import connect
+from tests.support.probes import eventually
+from tests.support.samples import ASKER, NOW, new_task, registration
+from tests.support.stores import StoreUrls, fresh_name
+
+TTL_S = 30.0
+_claims = itertools.count(1)
+
+
+class Cluster:
+    """One shard at a time, reached as a replica reaches it: by an exchange that outlives restarts."""
+
+    def __init__(self, stores: Stores, bell: RedisDoorbell) -> None:
+        self.stores = stores
+        self.bell = bell
+        self.clock = ManualClock(NOW)
+        self.retired: list[str] = []
+        self.died = asyncio.Event()
+        self.shard: SchedulerShard | None = None
+        self.client = ExchangeClient("replica-1", self._call, clock=self.clock, hold_s=1000.0)
+
+    async def _call(self, call: ExchangeCall) -> ExchangeReply:
+        """As Ray does it: a call in flight fails when the actor's process dies."""
+        if self.shard is None:
+            raise ActorUnavailable("down")
+        answer = asyncio.ensure_future(self.shard.exchange(call))
+        died = asyncio.ensure_future(self.died.wait())
+        try:
+            await asyncio.wait({answer, died}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ActorUnavailable("died")
+            return answer.result()
+        finally:
+            answer.cancel()
+            died.cancel()
+
+    async def start(self, owner: str = "one") -> SchedulerShard:
+        shard = SchedulerShard(
+            shard="scheduler-0",
+            owner=owner,
+            tasks=self.stores.tasks,
+            log=self.stores.log,
+            region=self.stores.region,
+            doorbell=self.bell,
+            clock=self.clock,
+            lease_ttl_s=TTL_S,
+            retire=lambda: self.retired.append(owner),
+        )
+        await shard.start()
+        self.shard = shard
+        return shard
+
+    async def crash(self) -> None:
+        """As kill -9: nothing is said, nothing is flushed."""
+        assert self.shard is not None
+        shard, self.shard = self.shard, None
+        died, self.died = self.died, asyncio.Event()
+        died.set()
+        await shard.stop()
+
+    async def submit(self, **changes: Any) -> str:
+        task = new_task(created_at=self.clock.now(), **changes)
+        await self.stores.tasks.submit([SubmitItem(task=task)])
+        await self.bell.ring()
+        return task.id
+
+    async def claim(self, agent_id: str = "a1", *, wait: bool = False, **changes: Any) -> tuple[Lease, ...]:
+        values = {
+            "workspace": "w",
+            "agent_id": agent_id,
+            "principal": ASKER.principal,
+            "capabilities": frozenset(),
+            "max_concurrency": 1,
+            "max_tasks": None,
+            "claim_id": f"claim-{next(_claims)}",
+            "own_claim_id": False,
+            "wait": wait,
+        }
+        answer = await self.client.request(ClaimRequest(**(values | changes)), patient=wait)
+        return answer.leases
+
+    async def claim_one(self, agent_id: str = "a1", **changes: Any) -> Lease:
+        """Waits for work: the shard may not have read the submit yet."""
+        (lease,) = await asyncio.wait_for(self.claim(agent_id, wait=True, **changes), 20)
+        return lease
+
+    async def report(self, lease: Lease, *, token: bool = True, **changes: Any) -> Any:
+        decoded = LeaseToken.decode(lease.token)
+        values = {
+            "workspace": "w",
+            "principal": ASKER.principal,
+            "task_id": decoded.task_id,
+            "attempt": decoded.attempt if token else None,
+            "agent_id": decoded.agent_id if token else None,
+        }
+        return await self.client.request(ReportRequest(**(values | changes)))
+
+    async def cancel(self, task_id: str) -> Any:
+        return await self.client.request(CancelRequest(workspace="w", principal=ASKER.principal, task_id=task_id))
+
+    async def status(self, task_id: str) -> TaskStatus:
+        task = await self.stores.tasks.get("w", task_id)
+        assert task is not None
+        return task.status
+
+    async def kinds(self, task_id: str) -> list[str]:
+        return [row.kind.removeprefix("task.") for row in await self.stores.log.read(0, 1000) if row.entity == task_id]
+
+
+@pytest.fixture
+async def cluster(stores: Stores, store_urls: StoreUrls) -> AsyncIterator[Cluster]:
+    client = connect(store_urls.redis)
+    made = Cluster(stores, RedisDoorbell(client, fresh_name()))
+    await made.start()
+    yield made
+    if made.shard is not None:
+        await made.shard.stop()
+    await made.client.close()
+    await made.bell.close()
+    await client.aclose()
+
+
+async def test_a_task_goes_from_submit_through_claim_to_its_end(cluster: Cluster) -> None:
+    task_id = await cluster.submit(payload={"x": 1})
+    lease = await cluster.claim_one()
+    assert (lease.head.id, lease.head.attempt, lease.expires_at) == (task_id, 1, NOW + TTL_S)
+    assert await cluster.claim("a2") == ()
+    await cluster.report(lease, result_json='{"y": 2}')
+    assert await cluster.status(task_id) is TaskStatus.COMPLETED
+    assert await cluster.kinds(task_id) == ["submitted", "claimed", "completed"]
+
+
+async def test_a_waiting_claim_is_woken_by_a_submit_and_one_of_many_wins(cluster: Cluster) -> None:
+    waiting = [asyncio.create_task(cluster.claim(f"a{n}", wait=True)) for n in range(20)]
+    shard = cluster.shard
+    assert shard is not None
+
+    async def all_wait() -> bool:
+        return (await shard.status())["waiting_claims"] == 20
+
+    await eventually(all_wait)
+    task_id = await cluster.submit()
+    done, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+    assert [lease.head.id for task in done for lease in task.result()] == [task_id]
+    for task in rest:
+        task.cancel()
+    await eventually(lambda: shard._state is not None and shard._state.mind.waiting_claims == 0)
+
+
+async def test_a_claim_whose_asker_has_gone_takes_no_task_with_it(cluster: Cluster) -> None:
+    gone = asyncio.create_task(cluster.claim("gone", wait=True))
+    shard = cluster.shard
+    assert shard is not None
+    await eventually(lambda: shard._state is not None and shard._state.mind.waiting_claims == 1)
+    gone.cancel()
+    task_id = await cluster.submit()
+    lease = await cluster.claim_one("here")
+    assert (lease.head.id, lease.head.attempt) == (task_id, 1)
+
+
+async def test_an_undelivered_lease_goes_back_without_costing_a_retry(cluster: Cluster) -> None:
+    task_id = await cluster.submit(max_retries=0)
+    lease = await cluster.claim_one()
+    back = GiveBackRequest(workspace="w", task_id=task_id, attempt=1, agent_id="a1")
+    await cluster.client.request(back)
+    await cluster.client.request(back)
+    again = await cluster.claim_one("a2")
+    assert (again.head.attempt, again.head.retries) == (2, 0)
+    with pytest.raises(Conflict):
+        await cluster.report(lease)
+
+
+async def test_a_full_agent_gets_its_oldest_lease_again_and_others_new_work(cluster: Cluster) -> None:
+    for _ in range(3):
+        await cluster.submit()
+    first = await cluster.claim_one("a1", max_concurrency=2)
+    second = await cluster.claim_one("a1", max_concurrency=2)
+    again = await cluster.claim_one("a1", max_concurrency=2)
+    assert first.head.id != second.head.id
+    assert (again.head, again.redelivered) == (first.head, True)
+    batch = await cluster.claim("a1", max_concurrency=2, max_tasks=5)
+    assert batch == ()
+
+
+async def test_one_claim_id_gives_the_same_leases(cluster: Cluster) -> None:
+    ids = {await cluster.submit() for _ in range(3)}
+    asked = {"max_concurrency": 10, "max_tasks": 3, "claim_id": "mine", "own_claim_id": True}
+    await eventually(lambda: cluster.shard._state.mind.open_tasks == 3)  # type: ignore[union-attr]
+    first = await cluster.claim("a1", **asked)
+    again = await cluster.claim("a1", **asked)
+    assert {lease.head.id for lease in first} == ids
+    assert [lease.token for lease in again] == [lease.token for lease in first]
+
+
+async def test_no_sign_of_life_gives_the_task_to_another_and_fences_the_first(cluster: Cluster) -> None:
+    task_id = await cluster.submit()
+    lost = await cluster.claim_one("a1")
+    await cluster.clock.advance(TTL_S - 1)
+    await cluster.client.request(BeatRequest(agents=(("w", "a1"),)))
+    await cluster.clock.advance(TTL_S - 1)
+    assert await cluster.claim("a2") == ()
+    await cluster.clock.advance(2)
+    taken = await cluster.claim_one("a2")
+    assert (taken.head.id, taken.head.attempt, taken.head.retries) == (task_id, 2, 1)
+    with pytest.raises(Conflict) as refused:
+        await cluster.report(lost)
+    assert refused.value.code == "lease_lost"
+    await cluster.report(taken)
+    assert await cluster.kinds(task_id) == ["submitted", "claimed", "requeued", "claimed", "completed"]
+
+
+async def test_an_extension_renews_one_lease_and_only_its_holders(cluster: Cluster) -> None:
+    await cluster.submit()
+    lease = await cluster.claim_one("a1")
+    await cluster.clock.advance(10)
+    extend = ExtendRequest(workspace="w", task_id=lease.head.id, attempt=1, agent_id="a1")
+    done = await cluster.client.request(extend)
+    assert done.lease_expires_at == NOW + 10 + TTL_S
+    with pytest.raises(Conflict):
+        await cluster.client.request(ExtendRequest(workspace="w", task_id=lease.head.id, attempt=1, agent_id="a2"))
+
+
+async def test_run_time_is_enforced_whatever_the_holder_says(cluster: Cluster) -> None:
+    task_id = await cluster.submit(timeout_s=20.0, max_retries=0)
+    lease = await cluster.claim_one("a1")
+    await cluster.clock.advance(19)
+    await cluster.client.request(BeatRequest(agents=(("w", "a1"),)))
+    await cluster.clock.advance(1)
+    await eventually(lambda: _is(cluster, task_id, TaskStatus.TIMEOUT))
+    with pytest.raises(Conflict):
+        await cluster.report(lease)
+
+
+def _is(cluster: Cluster, task_id: str, wanted: TaskStatus) -> Awaitable[bool]:
+    async def check() -> bool:
+        return await cluster.status(task_id) is wanted
+
+    return check()
+
+
+async def test_delayed_and_retried_tasks_wait_for_their_time(cluster: Cluster) -> None:
+    task_id = await cluster.submit(run_at=NOW + 60)
+    await eventually(lambda: cluster.shard._state.mind.open_tasks == 1)  # type: ignore[union-attr]
+    assert await cluster.claim() == ()
+    await cluster.clock.advance(60)
+    lease = await cluster.claim_one()
+    assert lease.head.id == task_id
+    await cluster.report(lease, error="broken")
+    assert await cluster.claim() == ()
+    await cluster.clock.advance(1.01)
+    again = await cluster.claim_one()
+    assert (again.head.attempt, again.head.retries) == (2, 1)
+
+
+async def test_cancel_stops_a_waiting_task_at_once_and_a_running_one_through_its_holder(cluster: Cluster) -> None:
+    waiting = await cluster.submit()
+    await cluster.cancel(waiting)
+    assert await cluster.status(waiting) is TaskStatus.CANCELLED
+    await cluster.cancel(waiting)
+    running = await cluster.submit()
+    lease = await cluster.claim_one("a1")
+    assert lease.head.id == running
+    await cluster.cancel(running)
+    assert await cluster.status(running) is TaskStatus.RUNNING
+    told = await cluster.client.request(BeatRequest(agents=(("w", "a1"),)))
+    assert told.cancelling == (("w", "a1", running),)
+    await cluster.clock.advance(11)
+    await eventually(lambda: _is(cluster, running, TaskStatus.CANCELLED))
+    assert await cluster.kinds(running) == [
+        "submitted",
+        "claimed",
+        "cancel_requested",
+        "cancel_delivered",
+        "cancelled",
+    ]
+    done = await cluster.submit()
+    await cluster.report(await cluster.claim_one())
+    with pytest.raises(Conflict) as refused:
+        await cluster.cancel(done)
+    assert refused.value.code == "already_terminal"
+    with pytest.raises(NotFound):
+        await cluster.cancel("task_unknown")
+
+
+async def test_a_report_is_answered_alike_when_repeated_even_long_after_the_end(cluster: Cluster) -> None:
+    await cluster.submit()
+    lease = await cluster.claim_one()
+    for _ in range(3):
+        await cluster.report(lease, result_json="1")
+    with pytest.raises(Conflict):
+        await cluster.report(lease, error="changed my mind")
+    await cluster.report(lease, token=False)
+    with pytest.raises(Conflict):
+        await cluster.report(lease, token=False, principal="somebody-else")
+
+
+async def test_a_deregistered_or_silent_agent_loses_its_leases_at_once(cluster: Cluster) -> None:
+    await cluster.stores.agents.register([registration("a1"), registration("a2")])
+    task_id = await cluster.submit()
+    await cluster.claim_one("a1")
+    await cluster.stores.agents.remove([record_for(ASKER, NOW, "agent.unregistered", "a1")])
+    await cluster.bell.ring()
+    taken = await cluster.claim_one("a2")
+    assert (taken.head.id, taken.head.retries) == (task_id, 0)
+    with pytest.raises(NotFound) as refused:
+        await cluster.claim("a1")
+    assert refused.value.code == "agent_not_registered"
+
+
+async def test_priority_can_be_changed_while_waiting(cluster: Cluster) -> None:
+    first, second = await cluster.submit(), await cluster.submit()
+    change = PrioritizeRequest(workspace="w", principal="p", task_id=second, priority=100)
+    await cluster.client.request(change)
+    assert (await cluster.claim_one()).head.id == second
+    with pytest.raises(Conflict):
+        await cluster.client.request(change)
+    assert (await cluster.claim_one("a2")).head.id == first
+
+
+async def test_a_killed_shard_is_rebuilt_with_leases_queue_and_waiting_claims(cluster: Cluster) -> None:
+    running, queued = await cluster.submit(), await cluster.submit()
+    lease = await cluster.claim_one("a1")
+    assert lease.head.id == running
+    await cluster.crash()
+    report = asyncio.create_task(cluster.report(lease))
+    late = asyncio.create_task(cluster.claim("a3", wait=True))
+    restarted = asyncio.create_task(cluster.start("two"))
+    await cluster.clock.advance(0)
+    await restarted
+
+    async def held_calls_are_repeated() -> bool:
+        await cluster.clock.advance(0.1)
+        return report.done() and late.done()
+
+    await eventually(held_calls_are_repeated)
+    assert await cluster.status(running) is TaskStatus.COMPLETED
+    assert [one.head.id for one in late.result()] == [queued]
+
+
+async def test_of_two_shards_only_the_newer_generation_writes_and_the_older_leaves(cluster: Cluster) -> None:
+    task_id = await cluster.submit()
+    old = cluster.shard
+    assert old is not None
+    await eventually(lambda: old._state is not None and old._state.mind.open_tasks == 1)
+    new = await cluster.start("two")
+    cluster.shard = old
+    pending = asyncio.create_task(cluster.claim("a1"))
+
+    async def retired() -> bool:
+        await cluster.clock.advance(0.1)
+        return cluster.retired == ["one"]
+
+    await eventually(retired)
+    await cluster.crash()
+    cluster.shard = new
+    await eventually(lambda: _done(cluster, pending))
+    assert [lease.head.id for lease in (await cluster.claim("a1"))] == [task_id]
+    claims = [kind for kind in await cluster.kinds(task_id) if kind == "claimed"]
+    assert claims == ["claimed"]
+
+
+def _done(cluster: Cluster, task: asyncio.Task[Any]) -> Awaitable[bool]:
+    async def check() -> bool:
+        await cluster.clock.advance(0.1)
+        if task.done():
+            task.exception()
+        return task.done()
+
+    return check()
+
+
+async def _life(cluster: Cluster, steps: list[Callable[[], Awaitable[Any]]]) -> None:
+    for step in steps:
+        await step()
+
+
+async def test_a_crash_after_any_commit_loses_nothing_and_doubles_nothing(cluster: Cluster) -> None:
+    """Stops the shard after each journalled event of a life with retry, expiry and completion, and rebuilds it."""
+    task_id = await cluster.submit(max_retries=5)
+
+    async def restart() -> None:
+        await cluster.crash()
+        await cluster.start("again")
+
+    await restart()
+    first = await cluster.claim_one("a1")
+    await restart()
+    await cluster.report(first, error="try again")
+    await restart()
+    await cluster.report(first, error="try again")
+    await cluster.clock.advance(1.01)
+    second = await cluster.claim_one("a1")
+    await restart()
+    await cluster.clock.advance(TTL_S + 1)
+    third = await cluster.claim_one("a2")
+    await restart()
+    with pytest.raises(Conflict):
+        await cluster.report(second)
+    await cluster.report(third, result_json='"done"')
+    await restart()
+    await cluster.report(third, result_json='"done"')
+    with pytest.raises(Conflict):
+        await cluster.cancel(task_id)
+    assert await cluster.kinds(task_id) == [
+        "submitted",
+        "claimed",
+        "retried",
+        "claimed",
+        "requeued",
+        "claimed",
+        "completed",
+    ]
+    task = await cluster.stores.tasks.get("w", task_id)
+    assert task is not None
+    assert (task.result, task.attempt, task.retries) == ("done", 3, 2)

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from cluster.postgres.migrate import migrate
+from cluster.postgres.stores import Stores, open_stores
+from tests.support.stores import StoreUrls, fresh_name, running_stores
+
+
+@pytest.fixture(scope="session")
+def store_urls() -> Iterator[StoreUrls]:
+    with running_stores() as urls:
+        yield urls
+
+
+@pytest.fixture
+async def schema(store_urls: StoreUrls) -> str:
+    """A migrated schema of its own."""
+    name = fresh_name()
+    await migrate(store_urls.database, name)
+    return name
+
+
+@pytest.fixture
+async def stores(store_urls: StoreUrls, schema: str) -> AsyncIterator[Stores]:
+    opened = await open_stores(store_urls.database, schema, "test-region", max_connections=8)
+    yield opened
+    await opened.close()

@@ -1,0 +1,34 @@
+"""Values that tests build on, so that each test states only what it is about."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from cluster.domain.agents import NewAgent
+from cluster.domain.log import LogRecord, Origin
+from cluster.domain.tasks import NewTask
+from cluster.ports import RegisterItem, record_for
+
+NOW = 1_700_000_000.0
+ASKER = Origin(workspace="w", principal="user:tester")
+_numbers = itertools.count(1)
+
+
+def new_task(**changes: Any) -> NewTask:
+    values: dict[str, Any] = {
+        "id": f"task_{next(_numbers):06d}",
+        "origin": ASKER,
+        "task_type": "echo",
+        "created_at": NOW,
+    }
+    return NewTask(**(values | changes))
+
+
+def registration(agent_id: str, *, at: float = NOW, origin: Origin = ASKER, **changes: Any) -> RegisterItem:
+    agent = NewAgent(agent_id=agent_id, origin=origin, registered_at=at, **changes)
+    return RegisterItem(agent=agent, record=record_for(origin, at, "agent.registered", agent_id))
+
+
+def system_event(entity: str) -> LogRecord:
+    return LogRecord(at=NOW, workspace="w", kind="system.test", entity=entity)

@@ -1,0 +1,108 @@
+"""Order of the ready queue: priority with ageing, fairness between workspaces, age, requirements and targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.domain.log import Origin
+from cluster.domain.queue import AGEING_S, LEVELS, ReadyQueue
+from cluster.domain.tasks import Priority, TaskHead
+from tests.support.samples import NOW, new_task
+
+ALL = frozenset({"a", "b", "c"})
+
+
+def _head(**changes: object) -> TaskHead:
+    return new_task(**changes).head()
+
+
+def _drain(queue: ReadyQueue, now: float = NOW, capabilities: frozenset[str] = ALL, agent: str = "x") -> list[str]:
+    taken = []
+    while (task_id := queue.take("w", agent, capabilities, now)) is not None:
+        taken.append(task_id)
+    return taken
+
+
+def test_higher_priority_first_then_older_first() -> None:
+    queue = ReadyQueue()
+    for name, priority, age in [("n1", 50, 1.0), ("u", 100, 2.0), ("n0", 50, 0.0), ("l", 0, 0.0), ("h", 75, 3.0)]:
+        queue.push(_head(id=name, priority=Priority(priority), created_at=NOW + age))
+    assert _drain(queue, NOW + 10) == ["u", "h", "n0", "n1", "l"]
+
+
+def test_waiting_lifts_a_task_one_level_at_a_time_up_to_the_highest() -> None:
+    queue = ReadyQueue()
+    queue.push(_head(id="old-low", priority=Priority.LOW, created_at=NOW))
+    later = NOW + 3 * AGEING_S
+    queue.push(_head(id="new-urgent", priority=Priority.URGENT, created_at=later))
+    assert queue.take("w", "x", ALL, later) == "old-low", "the bound on starvation is 3 ageing steps"
+    queue.push(_head(id="not-so-old", priority=Priority.LOW, created_at=later - AGEING_S))
+    assert queue.take("w", "x", ALL, later) == "new-urgent"
+
+
+def test_an_agent_gets_only_what_it_can_do_and_what_is_meant_for_it() -> None:
+    queue = ReadyQueue()
+    queue.push(_head(id="needs-ab", required_capabilities=("a", "b")))
+    queue.push(_head(id="for-x", target_agent="x"))
+    queue.push(_head(id="for-x-needs-c", target_agent="x", required_capabilities=("c",), priority=Priority.URGENT))
+    queue.push(_head(id="elsewhere", origin=Origin(workspace="other")))
+    assert _drain(queue, capabilities=frozenset("a"), agent="y") == []
+    assert _drain(queue, capabilities=frozenset("ab"), agent="x") == ["for-x", "needs-ab"]
+    assert _drain(queue, capabilities=ALL, agent="x") == ["for-x-needs-c"]
+    assert queue.take("other", "x", ALL, NOW) == "elsewhere"
+    assert len(queue) == 0
+
+
+def test_a_moved_task_is_served_once_at_its_new_place() -> None:
+    queue = ReadyQueue()
+    low = _head(id="t", priority=Priority.LOW)
+    queue.push(_head(id="n"))
+    queue.push(low)
+    queue.push(replace(low, priority=int(Priority.HIGH)))
+    queue.push(low)
+    queue.push(replace(low, priority=int(Priority.HIGH)))
+    assert _drain(queue) == ["t", "n"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(LEVELS),
+            st.floats(0, 500),
+            st.frozensets(st.sampled_from("abc"), max_size=2),
+            st.booleans(),
+        ),
+        max_size=40,
+    ),
+    st.frozensets(st.sampled_from("abc")),
+    st.sets(st.integers(0, 39)),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_index_serves_in_the_order_of_a_plain_sort(
+    tasks: list[tuple[int, float, frozenset[str], bool]], capabilities: frozenset[str], removed: set[int]
+) -> None:
+    queue, now = ReadyQueue(), NOW + 500
+    heads = []
+    for number, (priority, age, required, targeted) in enumerate(tasks):
+        head = _head(
+            id=f"t{number:02d}",
+            priority=Priority(priority),
+            created_at=NOW + age,
+            required_capabilities=tuple(sorted(required)),
+            target_agent="x" if targeted else None,
+        )
+        queue.push(head)
+        heads.append(head)
+    for number in removed:
+        queue.discard(f"t{number:02d}")
+
+    def key(head: TaskHead) -> tuple[int, float, str]:
+        aged = LEVELS.index(head.priority) + int((now - head.created_at) / AGEING_S)
+        return (-min(3, aged), head.created_at, head.id)
+
+    able = [h for h in heads if h.required <= capabilities and int(h.id[1:]) not in removed]
+    assert _drain(queue, now, capabilities) == [h.id for h in sorted(able, key=key)]
+    assert len(queue) == len([h for h in heads if int(h.id[1:]) not in removed]) - len(able)
