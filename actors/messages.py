@@ -134,5 +134,10 @@ class AgentCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentReply:
+    """``tokens`` in all; ``estimated`` where the server counted none and the numbers are ours."""
+
     text: str
     tokens: int
+    input_tokens: int = 0
+    output_tokens: int = 0
+    estimated: bool = False

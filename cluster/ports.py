@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cluster.domain.agents import Agent, Health, Intent, Liveness, NewAgent
+from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberations import Admitted, Deliberation, JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.log import LogRecord, LogRow, Origin
 from cluster.domain.tasks import Decided, IdempotencyKey, NewTask, Submitted, Task, TaskDecision, TaskStatus
@@ -194,6 +195,13 @@ class DeliberationStore(Protocol):
 
     async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
         """Asks for it: sets ``cancel_requested`` and logs ``deliberation.cancel_requested``; False if unknown or over."""
+
+
+class WeightSource(Protocol):
+    """Weights and calibration learned from recorded outcomes, as frozen snapshots."""
+
+    async def snapshot_for(self, workspace: str, agents: Sequence[str]) -> WeightSnapshot | None:
+        """The newest snapshot that covers every one of these agents; None while nothing has been learned of them."""
 
 
 class Leases(Protocol):
