@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.canonical import canonical_bytes
+from cluster.domain.consensus.ballots import choice
 from cluster.domain.deliberations import JournalEvent
 from cluster.domain.errors import CallerError, Conflict, InvalidRequest, NotFound
 from cluster.domain.receipts import merkle
@@ -19,23 +20,25 @@ from cluster.domain.receipts.content import merge, split
 from cluster.domain.receipts.document import echoes, event_data, make_receipt, prove, redact, redacted_events
 from cluster.domain.receipts.keys import Signer, public_key_of, seed_of
 from cluster.domain.receipts.verify import Status, parse, verify, verify_proof
-from tests.support.deliberations import Played, play, says
+from tests.support.deliberations import Journal, Vote, decided
 
 SIGNER = Signer(bytes(range(32)))
 OTHER = Signer(bytes(range(1, 33)))
 
 
-def played(**config: Any) -> Played:
-    agents = {
-        "ada": says("Postgres", "It is boring, and boring is what a first product needs."),
-        "bob": says("Redis", 'Fast — naïve «speed» wins; 速い 🚀, said "he"\nand \\left.'),
-        "cyd": says("Postgres", "Transactions, first of all else."),
-    }
-    return play(agents, **({"options": ["Postgres", "Redis"], "rounds": 0} | config))
+def played(**options: Any) -> Journal:
+    return decided(
+        [
+            Vote("ada", choice("Postgres"), "It is boring, and boring is what a first product needs."),
+            Vote("bob", choice("Redis"), 'Fast — naïve «speed» wins; 速い 🚀, said "he"\nand \\left.'),
+            Vote("cyd", choice("Postgres"), "Transactions, first of all else."),
+        ],
+        **options,
+    )
 
 
-def receipt_of(one: Played, signer: Signer = SIGNER) -> dict[str, Any]:
-    return make_receipt(signer, request_id=one.request_id, contract=one.contract.to_json(), events=one.events)
+def receipt_of(one: Journal, signer: Signer = SIGNER) -> dict[str, Any]:
+    return make_receipt(signer, request_id=one.request_id, contract=one.contract, events=one.events)
 
 
 @pytest.fixture(scope="module")
@@ -100,19 +103,14 @@ def test_what_agents_wrote_is_text_and_who_voted_for_what_is_not(receipt: dict[s
 
 
 def test_free_answers_are_text_and_labels_are_not() -> None:
-    agents = {"ada": says("Rewrite it in one week"), "bob": says("Leave it as it is for now")}
-
-    def vote(call: Any) -> str | None:
-        return (
-            agents[call.agent_id](call)
-            if call.phase == "PROPOSE"
-            else '{"answer": "#1", "rationale": "", "confidence": "low"}'
-        )
-
-    receipt = receipt_of(play({"ada": vote, "bob": vote}))
-    phases = [(event["data"]["phase"], event["text"]) for event in receipt["events"] if event["kind"] == "answered"]
-    assert ["/answer/choice" in text for phase, text in phases if phase == "PROPOSE"] == [True, True]
-    assert ["/answer/choice" in text for phase, text in phases if phase == "VOTE"] == [False, False]
+    journal = Journal(contract={"question": "What now?", "answer_type": {"kind": "text"}, "options": []})
+    journal.add("answered", agent="ada", phase="PROPOSE", answer={"choice": "Rewrite it"}, text="Rewrite it")
+    journal.add("answered", agent="bob", phase="VOTE", answer={"choice": "#1"}, text="#1")
+    journal.add("ended", terminal="DECIDED", outcome={"answer": "Rewrite it", "confidence": 1.0, "dissent": []})
+    proposal, vote, ended = receipt_of(journal)["events"]
+    assert set(proposal["text"]) == {"/answer/choice", "/text"}
+    assert vote["data"]["answer"]["choice"] == "#1"
+    assert set(ended["text"]) == {"/outcome/answer"}
 
 
 # --- making -----------------------------------------------------------------------------------------------------------
@@ -136,17 +134,17 @@ def test_the_same_receipt_is_made_every_time(receipt: dict[str, Any]) -> None:
 def test_events_after_the_end_change_nothing(receipt: dict[str, Any]) -> None:
     one = played()
     late = JournalEvent(n=len(one.events) + 1, at=one.events[-1].at + 5, kind="late", data={"agent": "bob"})
-    assert receipt_of(replace_events(one, [*one.events, late])) == receipt
+    assert receipt_of(with_events(one, [*one.events, late])) == receipt
 
 
-def replace_events(one: Played, events: list[JournalEvent]) -> Played:
-    return Played(one.request_id, one.contract, events, one.state)
+def with_events(one: Journal, events: list[JournalEvent]) -> Journal:
+    return Journal(contract=one.contract, request_id=one.request_id, events=events)
 
 
 def test_a_running_deliberation_has_none() -> None:
     one = played()
     with pytest.raises(Conflict) as refused:
-        receipt_of(replace_events(one, one.events[:-1]))
+        receipt_of(with_events(one, one.events[:-1]))
     assert refused.value.code == "not_ended"
 
 
@@ -154,23 +152,37 @@ def test_what_canonical_json_cannot_carry_is_refused_and_not_rounded() -> None:
     one = played()
     huge = replace(one.events[0], data={**one.events[0].data, "tokens": 2**60})
     with pytest.raises(Conflict) as refused:
-        receipt_of(replace_events(one, [huge, *one.events[1:]]))
+        receipt_of(with_events(one, [huge, *one.events[1:]]))
     assert refused.value.code == "not_canonical"
 
 
 @pytest.mark.parametrize(
-    ("agents", "terminal", "verdict"),
+    ("votes", "terminal", "verdict"),
     [
-        ({"ada": says("yes"), "bob": says("no")}, "NO_CONSENSUS", "FAIL"),
-        ({"ada": lambda call: None, "bob": lambda call: None}, "QUORUM_LOST", "FAIL"),
-        ({"ada": says("yes")}, "QUORUM_LOST", "FAIL"),
-        ({"ada": lambda call: "no idea", "bob": says("yes"), "cyd": says("yes")}, "DECIDED", "PASS"),
+        ([Vote("ada", choice("Redis")), Vote("bob", choice("Postgres"))], "NO_CONSENSUS", "FAIL"),
+        ([Vote("ada", None), Vote("bob", None)], "QUORUM_LOST", "FAIL"),
+        ([Vote("ada", None), Vote("bob", choice("Redis")), Vote("cyd", choice("Redis"))], "DECIDED", "PASS"),
     ],
 )
-def test_every_end_has_a_receipt(agents: dict[str, Any], terminal: str, verdict: str) -> None:
-    receipt = receipt_of(play(agents, options=["yes", "no"], rounds=0))
+def test_every_end_has_a_receipt(votes: list[Vote], terminal: str, verdict: str) -> None:
+    receipt = receipt_of(decided(votes))
     assert verify(receipt, [SIGNER.public_key]).trusted
     assert (receipt["head"]["outcome"], receipt["verdict"]) == (terminal, verdict)
+
+
+@pytest.mark.parametrize("terminal", ["QUORUM_LOST", "DEADLINE_EXCEEDED", "CANCELLED", "FAILED"])
+def test_an_end_before_any_vote_has_a_receipt(terminal: str) -> None:
+    journal = Journal(contract={"question": "Anybody there?", "options": []})
+    journal.add("ended", terminal=terminal, reason="nobody came", outcome={"answer": None, "dissent": []})
+    receipt = receipt_of(journal)
+    assert verify(receipt, [SIGNER.public_key]).trusted
+    assert receipt["verdict"] == "FAIL"
+
+
+def test_a_best_answer_that_decides_nothing_is_conditional() -> None:
+    journal = played()
+    late = replace(journal.events[-1], data={**journal.events[-1].data, "terminal": "DEADLINE_EXCEEDED"})
+    assert receipt_of(with_events(journal, [*journal.events[:-1], late]))["verdict"] == "CONDITIONAL"
 
 
 # --- every change is caught -------------------------------------------------------------------------------------------
@@ -218,7 +230,7 @@ def test_every_changed_added_and_missing_value_is_caught(receipt: dict[str, Any]
     for path in list(_leaves(receipt)):
         for change in ("changed", None, 0, True, [], {"a": 1}):
             forged = copy.deepcopy(receipt)
-            if _at(forged, path) == change and type(_at(forged, path)) is type(change):
+            if canonical_bytes(_at(forged, path)) == canonical_bytes(change):
                 continue
             _at(forged, path[:-1])[path[-1]] = change
             assert not verify(forged).valid, path

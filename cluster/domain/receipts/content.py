@@ -40,8 +40,14 @@ _LABEL = re.compile(r"#[0-9]+")
 Path = tuple[str | int, ...]
 
 
+def answers_are_free(contract: Mapping[str, Any]) -> bool:
+    """Whether an answer is in the agent's own words, and not a choice among what the contract names."""
+    kind = (contract.get("answer_type") or {}).get("kind")
+    return kind in ("text", "json") if kind is not None else not contract.get("options")
+
+
 def split(data: Mapping[str, Any], free_answers: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(structure, JSON pointer → text). ``free_answers``: answers are the agents' own words and not a choice."""
+    """(structure, JSON pointer → text)."""
     rest: dict[str, Any] = copy.deepcopy(dict(data))
     names = TEXT_NAMES | {"answer", "choice"} if free_answers else TEXT_NAMES
     texts = {}

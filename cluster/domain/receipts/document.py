@@ -13,7 +13,7 @@ from typing import Any
 from cluster.domain.canonical import canonical_bytes, canonical_sha256
 from cluster.domain.deliberations import JournalEvent
 from cluster.domain.errors import Conflict, InvalidRequest, NotFound
-from cluster.domain.receipts.content import commitment, event_leaf, merge, split
+from cluster.domain.receipts.content import answers_are_free, commitment, event_leaf, merge, split
 from cluster.domain.receipts.keys import ALGORITHM, Signer
 from cluster.domain.receipts.merkle import inclusion_path, tree_root
 
@@ -49,7 +49,7 @@ def _until_the_end(events: Sequence[JournalEvent]) -> list[JournalEvent]:
 
 
 def _make(signer: Signer, request_id: str, contract: Mapping[str, Any], events: Sequence[JournalEvent]) -> Document:
-    free_answers = not contract.get("options")
+    free_answers = answers_are_free(contract)
     entries = [_entry(signer, request_id, event, free_answers) for event in events]
     leaves = [event_leaf(entry) for entry in entries]
     head = {

@@ -36,8 +36,8 @@ class Recomputation:
     result: Mapping[str, Any] | None = None
 
 
-#: Fields of the recorded outcome, and what they must be; those that a journal did not record are compared no further.
-_REQUIRED = ("confidence", "tally", "dissent", "abstained", "cast", "quorum")
+#: What an outcome must state for a comparison to mean anything. What else it states of a result is compared as well.
+_REQUIRED = ("confidence", "tally", "dissent", "abstained", "cast", "quorum", "tie_path")
 _RESULT = TypeAdapter(Result)
 
 
@@ -86,9 +86,9 @@ def _snapshot(receipt: Mapping[str, Any]) -> WeightSnapshot | None:
 
 def _differences(receipt: Mapping[str, Any], ended: Mapping[str, Any], result: Result) -> tuple[str, ...]:
     outcome = ended["outcome"]
-    free_answers = receipt["contract"] is not None and not receipt["contract"].get("options")
-    expected = _expected(result, free_answers)
-    wrong = [name for name, value in expected.items() if name in outcome and not _same(value, _said(name, outcome))]
+    said = {**outcome, "dissent": _agents(outcome["dissent"]), "abstained": _agents(outcome["abstained"])}
+    wrong = [name for name, value in _expected(result).items() if name in said and not _same(value, said[name])]
+    wrong += [f"ballot of {agent}" for agent in _unsupported(receipt, ended["aggregation"])]
     if not _terminal_follows(receipt["head"]["outcome"], result):
         wrong.insert(0, "decision")
     return tuple(wrong)
@@ -103,24 +103,33 @@ def _terminal_follows(terminal: str, result: Result) -> bool:
     return True
 
 
-def _expected(result: Result, free_answers: bool) -> dict[str, Any]:
-    expected = _document(result)
+def _expected(result: Result) -> dict[str, Any]:
+    """``reason`` and ``mode`` of an outcome are those of the end and of the contract, ``answer`` may be in words."""
+    expected = {name: value for name, value in _document(result).items() if name not in ("reason", "mode")}
     expected["confidence"] = result.uncalibrated_share if result.confidence is None else result.confidence
     expected["confidence_calibrated"] = result.confidence is not None
     expected["dissent"] = [one.agent for one in result.dissent]
     expected["abstained"] = list(result.abstained)
-    del expected["reason"]  # the outcome's is the reason of the end
-    del expected["mode"]  # as asked for, which is the contract's
-    if not free_answers:  # a label stands for an agent's words
-        expected["answer"] = result.leader
     return expected
 
 
-def _said(name: str, outcome: Mapping[str, Any]) -> Any:
-    """Agents are compared; the reasons beside them are not computed."""
-    value = outcome[name]
-    return [one["agent"] for one in value] if name in ("dissent", "abstained") else value
+def _agents(entries: Any) -> list[Any]:
+    """Who; the reasons beside them are not computed."""
+    return [one["agent"] for one in entries]
 
 
 def _same(computed: Any, recorded: Any) -> bool:
     return canonical_bytes(computed) == canonical_bytes(recorded)
+
+
+def _unsupported(receipt: Mapping[str, Any], aggregation: Mapping[str, Any]) -> list[str]:
+    """Agents whose counted choice is none that they are journalled to have made, where answers are options."""
+    if not (receipt["contract"] or {}).get("options"):
+        return []
+    made: dict[str, set[str]] = {}
+    for event in receipt["events"]:
+        answer = event["data"].get("answer")
+        if event["kind"] == "answered" and isinstance(answer, dict) and isinstance(answer.get("choice"), str):
+            made.setdefault(event["data"]["agent"], set()).add(answer["choice"])
+    counted = {agent: ballot for agent, ballot in aggregation["ballots"].items() if ballot["kind"] == "choice"}
+    return sorted(agent for agent, ballot in counted.items() if ballot["options"][0] not in made.get(agent, set()))
