@@ -88,6 +88,8 @@ class _Replica:
             settings=settings,
             clock=parts.clock,
             tasks=parts.stores.tasks,
+            dead_letters=parts.stores.dead_letters,
+            controls=parts.stores.controls,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
             heartbeats=parts.heartbeats,

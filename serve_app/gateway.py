@@ -26,6 +26,8 @@ from cluster.ports import (
     AgentStore,
     Beat,
     Clock,
+    ControlStore,
+    DeadLetterStore,
     DeliberationStore,
     Doorbell,
     Heartbeats,
@@ -49,6 +51,8 @@ class Gateway:
     settings: Settings
     clock: Clock
     tasks: TaskStore
+    dead_letters: DeadLetterStore
+    controls: ControlStore
     agents: AgentStore
     deliberations: DeliberationStore
     heartbeats: Heartbeats
