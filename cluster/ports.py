@@ -16,8 +16,18 @@ from typing import Any, Protocol
 from cluster.domain.agents import Agent, Health, Intent, Liveness, NewAgent
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberations import Admitted, Deliberation, JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.limits import Control, ControlKind
 from cluster.domain.log import LogRecord, LogRow, Origin
-from cluster.domain.tasks import Decided, IdempotencyKey, NewTask, Submitted, Task, TaskDecision, TaskStatus
+from cluster.domain.tasks import (
+    Decided,
+    IdempotencyKey,
+    NewTask,
+    Submitted,
+    Task,
+    TaskDecision,
+    TaskDetail,
+    TaskStatus,
+)
 
 
 class Clock(Protocol):
@@ -71,15 +81,73 @@ class SubmitItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuery:
-    """``before`` is the keyset cursor (created_at, id) of the last row seen; newest first."""
+    """``before`` is the keyset cursor (created_at, id) of the last row seen; newest first. Times are of the submit,
+    epoch seconds, from ``created_after`` on and before ``created_before``."""
 
     workspace: str
     statuses: tuple[TaskStatus, ...] = ()
     task_type: str | None = None
     agent_id: str | None = None
+    details: tuple[TaskDetail, ...] = ()
+    queue: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
     limit: int = 100
     offset: int = 0
     before: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterQuery:
+    """Tasks that were given up on, newest first; ``before`` is (completed_at, id) of the last row seen. ``reason`` is
+    their status detail. Entries that were replayed are shown on request, purged ones never."""
+
+    workspace: str
+    ids: tuple[str, ...] = ()
+    task_type: str | None = None
+    queue: str | None = None
+    reason: TaskDetail | None = None
+    error_contains: str | None = None
+    ended_after: float | None = None
+    ended_before: float | None = None
+    with_replayed: bool = False
+    limit: int = 100
+    before: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A dead task submitted again as ``task``; ``record`` is the log row of the old one."""
+
+    of: str
+    task: NewTask
+    record: LogRecord
+    new_payload: bool
+
+
+class DeadLetterStore(Protocol):
+    async def list(self, query: DeadLetterQuery) -> tuple[list[Task], int]:
+        """(page, true total for the filter)"""
+
+    async def replay(self, replays: Sequence[Replay]) -> builtins.list[str | None]:
+        """Id of the task that each was replayed as, also when that happened before; None where it is not there."""
+
+    async def purge(self, workspace: str, task_ids: Sequence[str], records: Sequence[LogRecord]) -> int:
+        """Takes entries off the list for good and throws their payloads away; their history stays. How many."""
+
+
+class ControlStore(Protocol):
+    """Settings of queues, task types and tenants."""
+
+    async def put(self, control: Control, record: LogRecord) -> Control:
+        """As stored, with the ``seq`` of its log row; nothing is written when it is so already."""
+
+    async def get(self, workspace: str, kind: ControlKind, name: str) -> Control | None: ...
+
+    async def list(self, workspace: str) -> builtins.list[Control]: ...
+
+    async def load(self) -> builtins.list[Control]:
+        """Of all workspaces."""
 
 
 class TaskStore(Protocol):
@@ -105,6 +173,12 @@ class TaskStore(Protocol):
 
     async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
         """``{by_status: {..}, by_priority: {..pending only..}, by_type: {..}, total}``."""
+
+    async def forget_keys(self, before: float) -> None:
+        """Drops idempotency keys that were written before ``before``."""
+
+    async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
+        """(log rows of one task after its ``after``-th, how many it has). Their numbers are its own: 1, 2, 3, ..."""
 
     async def queue_metrics(self, workspace: str, now: float) -> Mapping[str, float]:
         """Fields of wire.md 1.2 row 17 and what row 24 needs."""

@@ -26,6 +26,8 @@ from cluster.ports import (
     AgentStore,
     Beat,
     Clock,
+    ControlStore,
+    DeadLetterStore,
     DeliberationStore,
     Doorbell,
     Heartbeats,
@@ -50,6 +52,8 @@ class Gateway:
     settings: Settings
     clock: Clock
     tasks: TaskStore
+    dead_letters: DeadLetterStore
+    controls: ControlStore
     agents: AgentStore
     deliberations: DeliberationStore
     signing: ReceiptSigner

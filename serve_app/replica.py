@@ -89,6 +89,8 @@ class Replica:
             settings=settings,
             clock=parts.clock,
             tasks=parts.stores.tasks,
+            dead_letters=parts.stores.dead_letters,
+            controls=parts.stores.controls,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
             signing=ReceiptSigner(parts.stores.signing_keys, settings.receipt_signing_key),

@@ -9,10 +9,20 @@ from cluster.telemetry import HttpObservations
 from cluster.version import VERSION
 from serve_app import errors
 from serve_app.middleware import RequestMiddleware
-from serve_app.routes import agents, deliberations, health, receipts, stream, tasks
+from serve_app.routes import agents, dead_letter, deliberations, health, queue, receipts, stream, task_reads, tasks
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
-_ROUTERS = (agents.router, tasks.router, deliberations.router, receipts.router, health.router, stream.router)
+_ROUTERS = (
+    agents.router,
+    tasks.router,
+    task_reads.router,
+    queue.router,
+    dead_letter.router,
+    deliberations.router,
+    receipts.router,
+    health.router,
+    stream.router,
+)
 
 
 def make_app() -> FastAPI:

@@ -8,6 +8,7 @@ from cluster.postgres.agents import PostgresAgents
 from cluster.postgres.deliberations import PostgresDeliberations
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
 from cluster.postgres.misc import PostgresActorNames, PostgresLeases, PostgresTelemetry
+from cluster.postgres.operations import PostgresControls, PostgresDeadLetters
 from cluster.postgres.pool import Pool, connect
 from cluster.postgres.receipts import PostgresSigningKeys
 from cluster.postgres.tasks import PostgresTasks
@@ -19,6 +20,8 @@ class Stores:
     log: PostgresLog
     region: PostgresRegion
     tasks: PostgresTasks
+    dead_letters: PostgresDeadLetters
+    controls: PostgresControls
     agents: PostgresAgents
     deliberations: PostgresDeliberations
     leases: PostgresLeases
@@ -43,6 +46,8 @@ async def open_stores(
         log=PostgresLog(pool, epoch),
         region=region_store,
         tasks=PostgresTasks(pool, epoch),
+        dead_letters=PostgresDeadLetters(pool, epoch),
+        controls=PostgresControls(pool, epoch),
         agents=PostgresAgents(pool, epoch),
         deliberations=PostgresDeliberations(pool, epoch),
         leases=PostgresLeases(pool),

@@ -73,12 +73,33 @@ create table tasks (
     required_capabilities   json not null,
     payload                 json not null,
     metadata                json not null,
+    rules                   json,
     result                  json,
-    error                   text
+    error                   text,
+    replayed_as             text,
+    purged_at               double precision
 ) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 create index tasks_open on tasks (created_at, id) where status in ('pending', 'running');
 create index tasks_page on tasks (workspace, created_at desc, id desc);
 create index tasks_running on tasks (workspace, assigned_agent) where status = 'running';
+create index tasks_dead on tasks (workspace, completed_at desc, id desc)
+    where status_detail in ('dead_lettered', 'timeout') and purged_at is null;
+create index tasks_ended on tasks (workspace, completed_at) where completed_at is not null;
+
+-- What operators set for a queue, a task type or a tenant. seq is the log row that says so.
+create table controls (
+    workspace   text not null,
+    kind        text not null,
+    name        text not null,
+    paused      boolean not null,
+    rate_per_s  double precision,
+    burst       integer not null,
+    weight      double precision not null,
+    seq         bigint not null,
+    changed_at  double precision not null,
+    principal   text not null,
+    primary key (workspace, kind, name)
+);
 
 create table agents (
     workspace           text not null,
@@ -219,7 +240,7 @@ create function submit_tasks(
     t_id text[], t_workspace text[], t_shard smallint[], t_queue text[], t_task_type text[], t_priority smallint[],
     t_detail text[], t_max_retries integer[], t_timeout_s double precision[], t_created_at double precision[],
     t_run_at double precision[], t_principal text[], t_target_agent text[], t_target_region text[],
-    t_routing text[], t_origin text[], t_fallback text[], t_required text[], t_payload text[], t_metadata text[],
+    t_routing text[], t_origin text[], t_fallback text[], t_required text[], t_payload text[], t_metadata text[], t_rules text[],
     i_route text[], i_key text[], i_digest bytea[],
     l_at double precision[], l_kind text[], l_attempt integer[], l_data text[], l_digest bytea[]
 ) returns table (task_id text, seq bigint, replayed boolean, conflict boolean) language plpgsql as $$
@@ -237,17 +258,18 @@ begin
     insert into tasks (
         id, workspace, shard, queue, task_type, priority, status, status_detail, attempt, retries, max_retries,
         timeout_s, created_at, run_at, principal, target_agent, target_region, region_routing_mode, origin_region,
-        fallback_regions, required_capabilities, payload, metadata)
+        fallback_regions, required_capabilities, payload, metadata, rules)
     select t.id, t.workspace, t.shard, t.queue, t.task_type, t.priority, 'pending', t.detail, 0, 0, t.max_retries,
            t.timeout_s, t.created_at, t.run_at, t.principal, t.target_agent, t.target_region, t.routing, t.origin,
-           t.fallback::json, t.required::json, t.payload::json, t.metadata::json
+           t.fallback::json, t.required::json, t.payload::json, t.metadata::json,
+           t.rules::json
     from unnest(
         v_ok, t_id, t_workspace, t_shard, t_queue, t_task_type, t_priority, t_detail, t_max_retries, t_timeout_s,
         t_created_at, t_run_at, t_principal, t_target_agent, t_target_region, t_routing, t_origin, t_fallback,
-        t_required, t_payload, t_metadata
+        t_required, t_payload, t_metadata, t_rules
     ) as t (
         ok, id, workspace, shard, queue, task_type, priority, detail, max_retries, timeout_s, created_at, run_at,
-        principal, target_agent, target_region, routing, origin, fallback, required, payload, metadata
+        principal, target_agent, target_region, routing, origin, fallback, required, payload, metadata, rules
     )
     where t.ok
     order by t.id;
@@ -310,6 +332,100 @@ begin
         from unnest(d_id, d_want) with ordinality as i (id, want, ord)
         left join tasks t on i.want and t.id = i.id
         order by i.ord;
+end $$;
+
+-- Submits dead tasks again as new ones, once each: answers the id that each was replayed as, now or before, and null
+-- where there is no such task. New rows are copies with another id, origin and, where given, payload.
+create function replay_tasks(
+    p_region text, p_epoch bigint, p_now double precision, p_workspace text,
+    r_of text[], r_id text[], r_principal text[], r_payload text[], r_rules text[],
+    l_at double precision[], l_kind text[], l_attempt integer[], l_principal text[], l_data text[], l_digest bytea[],
+    o_at double precision[], o_kind text[], o_attempt integer[], o_principal text[], o_data text[], o_digest bytea[]
+) returns text[] language plpgsql as $$
+declare
+    v_done text[];
+    v_ok boolean[];
+    v_workspaces text[] := array(select p_workspace from unnest(r_of));
+begin
+    with marked as (
+        update tasks t set replayed_as = r.id
+        from (select * from unnest(r_of, r_id) as r (of, id) order by r.of) r
+        where t.id = r.of and t.workspace = p_workspace and t.status in ('failed', 'timeout')
+          and t.replayed_as is null and t.purged_at is null
+        returning r.id
+    )
+    select array(select id from marked) into v_done;
+    insert into tasks (
+        id, workspace, shard, queue, task_type, priority, status, status_detail, attempt, retries, max_retries,
+        timeout_s, created_at, run_at, principal, target_agent, target_region, region_routing_mode, origin_region,
+        fallback_regions, required_capabilities, payload, metadata, rules)
+    select r.id, t.workspace, t.shard, t.queue, t.task_type, t.priority, 'pending', 'queued', 0, 0, t.max_retries,
+           t.timeout_s, p_now, p_now, r.principal, t.target_agent, t.target_region, t.region_routing_mode,
+           t.origin_region, t.fallback_regions, t.required_capabilities, coalesce(r.payload::json, t.payload),
+           t.metadata, r.rules::json
+    from unnest(r_of, r_id, r_principal, r_payload, r_rules) as r (of, id, principal, payload, rules)
+    join tasks t on t.id = r.of
+    where r.id = any (v_done)
+    order by r.id;
+    v_ok := array(select r.id = any (v_done) from unnest(r_id) with ordinality as r (id, ord) order by r.ord);
+    perform log_append(
+        p_region, p_epoch, v_ok || v_ok, l_at || o_at, v_workspaces || v_workspaces, l_kind || o_kind, r_id || r_of,
+        l_attempt || o_attempt, l_principal || o_principal, l_data || o_data, l_digest || o_digest);
+    return array(
+        select t.replayed_as from unnest(r_of) with ordinality as r (of, ord)
+        left join tasks t on t.id = r.of and t.workspace = p_workspace and t.purged_at is null
+        order by r.ord
+    );
+end $$;
+
+-- Takes dead tasks off the dead letter and throws their payloads away. Answers how many.
+create function purge_tasks(
+    p_region text, p_epoch bigint, p_now double precision, p_workspace text, r_id text[],
+    l_at double precision[], l_kind text[], l_attempt integer[], l_principal text[], l_data text[], l_digest bytea[]
+) returns integer language plpgsql as $$
+declare
+    v_done text[];
+begin
+    with purged as (
+        update tasks t set purged_at = p_now, payload = 'null'
+        from (select * from unnest(r_id) as r (id) order by r.id) r
+        where t.id = r.id and t.workspace = p_workspace and t.purged_at is null
+          and t.status_detail in ('dead_lettered', 'timeout')
+        returning t.id
+    )
+    select array(select id from purged) into v_done;
+    perform log_append(
+        p_region, p_epoch,
+        array(select r.id = any (v_done) from unnest(r_id) with ordinality as r (id, ord) order by r.ord),
+        l_at, array(select p_workspace from unnest(r_id)), l_kind, r_id, l_attempt, l_principal, l_data, l_digest);
+    return coalesce(array_length(v_done, 1), 0);
+end $$;
+
+-- Stores a setting and logs it; answers the seq of the row that says so, which is an older one if it was so already.
+create function put_control(
+    p_region text, p_epoch bigint, p_workspace text, p_kind text, p_name text, p_paused boolean,
+    p_rate double precision, p_burst integer, p_weight double precision,
+    l_at double precision[], l_kind text[], l_entity text[], l_principal text[], l_data text[], l_digest bytea[]
+) returns bigint language plpgsql as $$
+declare
+    v_old controls;
+    v_seq bigint[];
+begin
+    perform region_lock(p_region);
+    select * into v_old from controls c where c.workspace = p_workspace and c.kind = p_kind and c.name = p_name;
+    if found and (v_old.paused, v_old.rate_per_s, v_old.burst, v_old.weight)
+        is not distinct from (p_paused, p_rate, p_burst, p_weight) then
+        return v_old.seq;
+    end if;
+    v_seq := log_append(
+        p_region, p_epoch, array[true], l_at, array[p_workspace], l_kind, l_entity, array[null::integer], l_principal,
+        l_data, l_digest);
+    insert into controls as c
+    values (p_workspace, p_kind, p_name, p_paused, p_rate, p_burst, p_weight, v_seq[1], l_at[1], l_principal[1])
+    on conflict (workspace, kind, name) do update set
+        paused = excluded.paused, rate_per_s = excluded.rate_per_s, burst = excluded.burst, weight = excluded.weight,
+        seq = excluded.seq, changed_at = excluded.changed_at, principal = excluded.principal;
+    return v_seq[1];
 end $$;
 
 create function take_generation(p_region text, p_shard text, p_owner text) returns bigint language plpgsql as $$
