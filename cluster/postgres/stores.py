@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.postgres.agents import PostgresAgents
+from cluster.postgres.breakers import PostgresBreakers
 from cluster.postgres.deliberations import PostgresDeliberations
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
 from cluster.postgres.misc import PostgresActorNames, PostgresLeases, PostgresTelemetry
@@ -19,6 +20,7 @@ class Stores:
     region: PostgresRegion
     tasks: PostgresTasks
     agents: PostgresAgents
+    breakers: PostgresBreakers
     deliberations: PostgresDeliberations
     leases: PostgresLeases
     telemetry: PostgresTelemetry
@@ -42,6 +44,7 @@ async def open_stores(
         region=region_store,
         tasks=PostgresTasks(pool, epoch),
         agents=PostgresAgents(pool, epoch),
+        breakers=PostgresBreakers(pool, epoch),
         deliberations=PostgresDeliberations(pool, epoch),
         leases=PostgresLeases(pool),
         telemetry=PostgresTelemetry(pool),
