@@ -62,13 +62,11 @@ class Watch:
 
 
 def look(watch: Watch, store: str | None, now: float) -> Watch:
-    """Before a sweep. ``store`` None: the signs could not be read, so silence until now proves nothing; another life
-    of the store than before has forgotten what was heard."""
+    """Before a sweep. ``store`` None: the signs could not be read, so silence until now proves nothing; nor does it in
+    another life of the store than the one read before, which has forgotten what was heard."""
     if store is None:
         return replace(watch, since=now)
-    if watch.store is not None and watch.store != store:
-        return Watch(since=now, store=store)
-    return replace(watch, store=store)
+    return watch if watch.store == store else Watch(since=now, store=store)
 
 
 def sweep(
