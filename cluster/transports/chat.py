@@ -99,7 +99,7 @@ class HttpTransports:
         """Any answer below 500 shows that somebody is there. Raises PeerError."""
         shown = safe_url(endpoint)
         try:
-            pool = self._pool(provider)
+            pool = self.pool(provider)
             headers = self._headers(endpoint)
             async with pool.stream("GET", endpoint, headers=headers, timeout=_PROBE_TIMEOUT_S) as response:
                 status = response.status_code
@@ -110,7 +110,7 @@ class HttpTransports:
         if status >= 500:
             raise AgentUnavailable(f"{shown} answers {status}.")
 
-    def _pool(self, provider: str) -> httpx.AsyncClient:
+    def pool(self, provider: str) -> httpx.AsyncClient:
         name = provider if provider in self._pools or len(self._pools) < MAX_POOLS else ""
         pool = self._pools.get(name)
         if pool is None:
@@ -177,7 +177,7 @@ class HttpTransports:
 
     async def _post(self, provider: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> _Answer:
         shown = safe_url(url)
-        async with self._pool(provider).stream("POST", url, json=body, headers=headers) as response:
+        async with self.pool(provider).stream("POST", url, json=body, headers=headers) as response:
             content = bytearray()
             async for chunk in response.aiter_bytes():
                 content += chunk

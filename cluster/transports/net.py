@@ -10,12 +10,12 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import httpcore
 import httpx
 
-from cluster.domain.errors import AgentUnavailable, EndpointForbidden
+from cluster.domain.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -141,7 +141,29 @@ class PinnedTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.scheme not in ("http", "https"):
             raise EndpointForbidden("An endpoint must be an http or https URL.", "endpoint_forbidden")
-        return await super().handle_async_request(request)
+        response = await super().handle_async_request(request)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _Bounded(response.stream, request.url.host)
+        return response
+
+
+class _Bounded(httpx.AsyncByteStream):
+    """Ends a body that is longer than any answer may be, whoever reads it."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, host: str) -> None:
+        self._inner = inner
+        self._host = host
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._inner:
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise AgentMalformed(f"{self._host} sent more than {MAX_ANSWER_BYTES} bytes.")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 def safe_url(url: str) -> str:
