@@ -223,6 +223,7 @@ def _health_monitor(parts: Parts, role: Role, owner: str, retire: Callable[[], N
         doorbell=parts.doorbell,
         clock=parts.clock,
         agents=parts.stores.agents,
+        breakers=parts.stores.breakers,
         heartbeats=parts.heartbeats,
         probe=probe,
         push=push,

@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cluster.domain.agents import Agent, Health, Intent, Liveness, NewAgent
+from cluster.domain.agents import Agent, Health, Intent, IntentBy, Liveness, NewAgent
+from cluster.domain.breaker import Breaker
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberations import Admitted, Deliberation, JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.limits import Control, ControlKind
+from cluster.domain.liveness import Offer, ProbeHistory
 from cluster.domain.log import LogRecord, LogRow, Origin
 from cluster.domain.tasks import (
     Decided,
@@ -192,6 +194,7 @@ class AgentChange:
     agent_id: str
     record: LogRecord
     intent: Intent | None = None
+    intent_by: IntentBy | None = None
     liveness: Liveness | None = None
     health: Health | None = None
 
@@ -222,6 +225,16 @@ class AgentCounters:
     latency_ms_sum: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A sign of life at an epoch second. ``working``: it came on the channel that carries the work."""
+
+    workspace: str
+    agent_id: str
+    at: float
+    working: bool = False
+
+
 class AgentStore(Protocol):
     async def register(self, items: Sequence[RegisterItem]) -> list[Registered]:
         """Idempotent by (workspace, agent_id): replaces the description, keeps counters and intent, revives liveness
@@ -243,8 +256,48 @@ class AgentStore(Protocol):
 
     async def list(self, workspace: str, capability: str | None = None) -> list[Agent]: ...
 
+    async def seen(self, beats: Sequence[Beat]) -> None:
+        """Writes last signs of life behind. Not a change: nothing is logged, and an older sign changes nothing."""
+
+    async def findings(self, workspace: str, agent_id: str) -> int:
+        """Entries of the ``findings`` lists in results of tasks that the agent completed."""
+
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         """(log cursor, all agents of all workspaces), one snapshot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBreaker:
+    """``agent_id`` None and workspace "" for a dependency of the control plane itself."""
+
+    workspace: str
+    agent_id: str | None
+    breaker: Breaker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredProbe:
+    workspace: str
+    agent_id: str
+    history: ProbeHistory
+
+
+class BreakerStore(Protocol):
+    """Breakers and probes, so that they hold over restarts of everything."""
+
+    async def save(self, breakers: Sequence[StoredBreaker], records: Sequence[LogRecord]) -> None:
+        """One record per breaker; the last save of a name wins."""
+
+    async def load(self, workspace: str | None = None) -> list[StoredBreaker]:
+        """Those of one workspace and of the control plane, or all."""
+
+    async def save_probes(self, probes: Sequence[StoredProbe]) -> None:
+        """Written behind; of agents that still exist."""
+
+    async def probes(self, workspace: str | None = None) -> dict[tuple[str, str], ProbeHistory]: ...
+
+    async def offers(self, due_before: float) -> list[Offer]:
+        """What waits, of the oldest tasks that have been due since before a time."""
 
 
 class DeliberationStore(Protocol):
@@ -299,13 +352,6 @@ class TelemetryStore(Protocol):
         """One transaction, only if ``cursor`` moves forward; agent counters are added to the rows of ``agents``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
-    workspace: str
-    agent_id: str
-    at: float
-
-
 class Heartbeats(Protocol):
     """Signs of life. Loss of the store behind it loses freshness, never a fact."""
 
@@ -313,10 +359,16 @@ class Heartbeats(Protocol):
 
     async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]: ...
 
+    async def worked(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
+        """The last signs on the channel that carries the work (claims, reports)."""
+
     async def silent(self, before: float) -> list[tuple[str, str]]:
         """(workspace, agent_id) whose last beat is older than ``before``."""
 
     async def forget(self, agents: Sequence[tuple[str, str]]) -> None: ...
+
+    async def life(self) -> str:
+        """Changes when the store has lost what it was told."""
 
 
 class Doorbell(Protocol):

@@ -53,8 +53,36 @@ def _agent_id(value: str) -> str:
     return check_id(value, "agent_id")
 
 
+class Price(Body):
+    """Per million tokens."""
+
+    input_per_mtok: float = Field(ge=0, allow_inf_nan=False)
+    output_per_mtok: float = Field(ge=0, allow_inf_nan=False)
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
+
+
+class Rate(Body):
+    """A token bucket: ``per_minute`` calls on average, ``burst`` at once."""
+
+    per_minute: float = Field(gt=0, le=1_000_000, allow_inf_nan=False)
+    burst: int = Field(1, ge=1, le=100_000)
+
+
+class Resources(Body):
+    """What an agent with a Ray actor of its own asks of the cluster."""
+
+    num_cpus: float = Field(0, ge=0, le=10_000, allow_inf_nan=False)
+    num_gpus: float = Field(0, ge=0, le=10_000, allow_inf_nan=False)
+    memory: int = Field(0, ge=0, description="Bytes.")
+    resources: dict[str, float] = {}
+
+
 class RegisterAgent(Body):
-    """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming."""
+    """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming.
+
+    ``import_path`` (``module:Class``) runs a Python class in the cluster; ``dedicated`` gives the agent a Ray actor of
+    its own with ``resources``.
+    """
 
     agent_id: str
     capabilities: Names = []
@@ -67,9 +95,26 @@ class RegisterAgent(Body):
     transport: TransportKind | None = None
     endpoint: Text | None = Field(None, max_length=2048)
     max_concurrency: int = Field(1, ge=1, le=10_000)
+    price: Price | None = None
+    owner: str | None = Field(None, min_length=1, max_length=128)
+    rate: Rate | None = None
+    import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    dedicated: bool = False
+    resources: Resources | None = None
     options: dict[str, Any] = {}
 
     _check = field_validator("agent_id")(_agent_id)
+
+    def all_options(self) -> dict[str, Any]:
+        """What only some rooms read, under one roof: the named fields win over ``options`` of the same name."""
+        named: dict[str, Any] = {
+            "price": self.price and self.price.model_dump(),
+            "owner": self.owner,
+            "rate": self.rate and self.rate.model_dump(),
+            "import_path": self.import_path,
+            "dedicated": (self.resources or Resources()).model_dump() if self.dedicated else None,
+        }
+        return self.options | {name: value for name, value in named.items() if value is not None}
 
 
 class RegisterAgents(Body):
@@ -262,8 +307,13 @@ def _iso(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
 
 
+def last_sign(agent: Agent, fresh: float | None) -> float:
+    """Epoch seconds: the fresh sign of life, else what was written behind, else the registration."""
+    return max(fresh or 0.0, agent.last_seen_at or 0.0, agent.registered_at)
+
+
 def agent_wire(agent: Agent, last_heartbeat: float | None) -> dict[str, Any]:
-    seen = last_heartbeat if last_heartbeat is not None else agent.registered_at
+    seen = last_sign(agent, last_heartbeat)
     running = agent.running_task_ids
     return {
         "agent_id": agent.agent_id,
@@ -290,6 +340,10 @@ def agent_wire(agent: Agent, last_heartbeat: float | None) -> dict[str, Any]:
         "intent": agent.intent.value,
         "liveness": agent.liveness.value,
         "health": agent.health.value,
+        "price": agent.options.get("price"),
+        "owner": agent.options.get("owner"),
+        "rate": agent.options.get("rate"),
+        "options": {k: v for k, v in agent.options.items() if k not in ("price", "owner", "rate")},
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.postgres.agents import PostgresAgents
+from cluster.postgres.breakers import PostgresBreakers
 from cluster.postgres.deliberations import PostgresDeliberations
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
 from cluster.postgres.misc import PostgresActorNames, PostgresLeases, PostgresTelemetry
@@ -23,6 +24,7 @@ class Stores:
     dead_letters: PostgresDeadLetters
     controls: PostgresControls
     agents: PostgresAgents
+    breakers: PostgresBreakers
     deliberations: PostgresDeliberations
     leases: PostgresLeases
     telemetry: PostgresTelemetry
@@ -49,6 +51,7 @@ async def open_stores(
         dead_letters=PostgresDeadLetters(pool, epoch),
         controls=PostgresControls(pool, epoch),
         agents=PostgresAgents(pool, epoch),
+        breakers=PostgresBreakers(pool, epoch),
         deliberations=PostgresDeliberations(pool, epoch),
         leases=PostgresLeases(pool),
         telemetry=PostgresTelemetry(pool),

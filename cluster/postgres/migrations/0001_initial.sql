@@ -117,13 +117,42 @@ create table agents (
     max_concurrency     integer not null,
     options             json not null,
     intent              text not null,
+    intent_by           text not null default 'operator',
     liveness            text not null,
     health              text not null,
     registered_at       double precision not null,
     updated_at          double precision not null,
+    last_seen_at        double precision,
     tasks_completed     bigint not null default 0,
     tasks_failed        bigint not null default 0,
     latency_ms_sum      double precision not null default 0,
+    primary key (workspace, agent_id)
+);
+
+-- What a breaker and a probe remember over restarts. The workspace of a dependency's breaker is empty.
+create table breakers (
+    workspace       text not null,
+    name            text not null,
+    agent_id        text,
+    state           text not null,
+    threshold       integer not null,
+    reset_s         double precision not null,
+    failures        integer not null,
+    successes       integer not null,
+    last_failure    double precision,
+    changed_at      double precision not null,
+    primary key (workspace, name)
+);
+
+create table agent_probes (
+    workspace   text not null,
+    agent_id    text not null,
+    health      text not null,
+    failures    integer not null,
+    successes   integer not null,
+    latency_s   double precision,
+    error       text,
+    at          double precision,
     primary key (workspace, agent_id)
 );
 
@@ -471,7 +500,8 @@ begin
             registered_at, updated_at)
         select n.workspace, n.agent_id, n.principal, n.capabilities::json, n.model, n.provider, n.metadata::json,
                n.tags::json, n.region_id, n.available::json, n.transport, n.endpoint, n.max_concurrency,
-               n.options::json, 'active', 'alive', 'unknown', n.at, n.at
+               n.options::json, 'active', case when n.transport in ('pull', 'import') then 'alive' else 'starting' end,
+               'unknown', n.at, n.at
         from unnest(
             v_ok, a_workspace, a_agent_id, a_principal, a_capabilities, a_model, a_provider, a_metadata, a_tags,
             a_region_id, a_available, a_transport, a_endpoint, a_max_concurrency, a_options, a_at
@@ -487,7 +517,12 @@ begin
             region_id = excluded.region_id, available_regions = excluded.available_regions,
             transport = excluded.transport, endpoint = excluded.endpoint,
             max_concurrency = excluded.max_concurrency, options = excluded.options,
-            liveness = 'alive',
+            intent = case when a.intent_by = 'agent' then 'active' else a.intent end,
+            intent_by = 'operator',
+            liveness = case
+                when excluded.transport in ('pull', 'import') then 'alive'
+                when a.endpoint is distinct from excluded.endpoint or a.transport <> excluded.transport then 'starting'
+                else a.liveness end,
             health = case when a.endpoint is not distinct from excluded.endpoint then a.health else 'unknown' end,
             updated_at = excluded.updated_at
         returning a.workspace || ':' || a.agent_id as key, xmax = 0 as fresh
@@ -505,7 +540,7 @@ end $$;
 -- Sets the given facts of agents; logs only real changes. Answers whether each agent exists.
 create function change_agents(
     p_region text, p_epoch bigint,
-    c_workspace text[], c_agent_id text[], c_intent text[], c_liveness text[], c_health text[],
+    c_workspace text[], c_agent_id text[], c_intent text[], c_intent_by text[], c_liveness text[], c_health text[],
     l_at double precision[], l_kind text[], l_principal text[], l_data text[], l_digest bytea[]
 ) returns boolean[] language plpgsql as $$
 declare
@@ -513,13 +548,13 @@ declare
     v_changed text[];
 begin
     with c as (
-        select * from unnest(c_workspace, c_agent_id, c_intent, c_liveness, c_health, l_at)
-             as c (workspace, agent_id, intent, liveness, health, at)
+        select * from unnest(c_workspace, c_agent_id, c_intent, c_intent_by, c_liveness, c_health, l_at)
+             as c (workspace, agent_id, intent, intent_by, liveness, health, at)
         order by c.workspace, c.agent_id
     ), changed as (
         update agents a set
             intent = coalesce(c.intent, a.intent), liveness = coalesce(c.liveness, a.liveness),
-            health = coalesce(c.health, a.health), updated_at = c.at
+            health = coalesce(c.health, a.health), intent_by = coalesce(c.intent_by, a.intent_by), updated_at = c.at
         from c
         where a.workspace = c.workspace and a.agent_id = c.agent_id
           and (coalesce(c.intent, a.intent), coalesce(c.liveness, a.liveness), coalesce(c.health, a.health))
@@ -563,6 +598,10 @@ begin
         returning a.workspace || ':' || a.agent_id as key
     )
     select array(select key from removed) into v_removed;
+    delete from breakers b using unnest(r_workspace, r_agent_id) as r (workspace, agent_id)
+    where b.workspace = r.workspace and b.agent_id = r.agent_id;
+    delete from agent_probes p using unnest(r_workspace, r_agent_id) as r (workspace, agent_id)
+    where p.workspace = r.workspace and p.agent_id = r.agent_id;
     v_ok := array(
         select i.workspace || ':' || i.agent_id = any (v_removed)
         from unnest(r_workspace, r_agent_id) with ordinality as i (workspace, agent_id, ord) order by i.ord
@@ -575,6 +614,31 @@ begin
         p_region, p_epoch, v_ok, l_at, r_workspace, l_kind, r_agent_id,
         array(select null::integer from unnest(r_agent_id)), l_principal, l_data, l_digest);
     return array(select ok or not new from unnest(v_ok, v_new) with ordinality as o (ok, new, ord) order by ord);
+end $$;
+
+create function save_breakers(
+    p_region text, p_epoch bigint,
+    b_workspace text[], b_name text[], b_agent_id text[], b_state text[], b_threshold integer[],
+    b_reset_s double precision[], b_failures integer[], b_successes integer[], b_last_failure double precision[],
+    b_changed_at double precision[],
+    l_at double precision[], l_workspace text[], l_kind text[], l_entity text[], l_principal text[], l_data text[],
+    l_digest bytea[]
+) returns void language plpgsql as $$
+begin
+    insert into breakers as s (
+        workspace, name, agent_id, state, threshold, reset_s, failures, successes, last_failure, changed_at)
+    select * from unnest(
+        b_workspace, b_name, b_agent_id, b_state, b_threshold, b_reset_s, b_failures, b_successes, b_last_failure,
+        b_changed_at
+    ) as b (workspace, name, agent_id, state, threshold, reset_s, failures, successes, last_failure, changed_at)
+    order by b.workspace, b.name
+    on conflict (workspace, name) do update set
+        state = excluded.state, threshold = excluded.threshold, reset_s = excluded.reset_s,
+        failures = excluded.failures, successes = excluded.successes, last_failure = excluded.last_failure,
+        changed_at = excluded.changed_at;
+    perform log_append(
+        p_region, p_epoch, array(select true from unnest(l_entity)), l_at, l_workspace, l_kind, l_entity,
+        array(select null::integer from unnest(l_entity)), l_principal, l_data, l_digest);
 end $$;
 
 -- Admits deliberations: one per request id, one per idempotency key. A soft key (made from the body because the
