@@ -16,7 +16,7 @@ from cluster.domain.tasks import IdempotencyKey
 from cluster.ports import AgentChange, Beat, RegisterItem, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
-from serve_app.schemas import RegisterAgent, RegisterAgents, agent_wire, last_sign
+from serve_app.schemas import RegisterAgent, RegisterAgents, Text, agent_wire, last_sign
 
 router = APIRouter(tags=["agents"])
 
