@@ -55,8 +55,8 @@ deliberations remembers the key with the body for `ARAGORA_IDEMPOTENCY_WINDOW` s
 the same key and body give the same answer and change nothing again, the same key with another body is a 409. On a claim
 the key has the part of `claim_id`: the same one gives the same leases. The other mutating calls can be repeated as they
 are (cancelling twice, pausing twice, reporting an attempt twice), with or without a key; only the second deletion of an
-agent is a 404. A deliberation without a key and
-without a `request_id` is recognised by its body, because the released client sends it again after a time-out.
+agent is a 404. A deliberation without a key and without a `request_id` is recognised by its body, because the released
+client sends it again after a time-out.
 
 ## Limits
 
