@@ -24,11 +24,12 @@ warnings go to standard error.
 | Code | Meaning |
 |---|---|
 | 0 | done; for `deliberate` and `demo`: a decision was reached |
-| 1 | the control plane refused the request, or failed |
+| 1 | the control plane refused the request, or failed; for `receipts verify`: something in it does not hold |
 | 2 | wrong usage |
 | 3 | the deliberation ended without consensus |
 | 4 | the control plane cannot be reached or is not ready; for `status`: a component is not healthy |
 | 5 | this machine or its settings do not allow it (a port in use, a bad variable, a store that does not start) |
+| 6 | the receipt is valid, but its decision cannot be made again |
 | 130 | interrupted; 143 when `demo` was terminated |
 
 ## A session

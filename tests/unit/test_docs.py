@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute
 
-from cluster.cli import cli_page, settings_page
+from cluster.cli import cli_page, exits, settings_page
 from cluster.settings import LATER, Settings, role_of, variable_name
 from serve_app import api_page
 from tests.support.docs import ROOT
@@ -44,6 +44,11 @@ def test_every_route_is_on_the_page_with_its_permission() -> None:
 def test_no_secret_has_a_default_on_the_page() -> None:
     for line in settings_page.page().splitlines():
         assert "Secret." not in line or "| unset |" in line
+
+
+def test_every_exit_code_is_on_the_page() -> None:
+    codes = {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
+    assert {0, *codes} == {int(code) for code in re.findall(r"^\| (\d+) \|", cli_page.page(), re.MULTILINE)}
 
 
 def test_links_between_documents_lead_somewhere() -> None:
