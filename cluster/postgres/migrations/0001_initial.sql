@@ -630,3 +630,29 @@ begin
     where a.workspace = c.workspace and a.agent_id = c.agent_id;
     return true;
 end $$;
+
+-- --- receipts --------------------------------------------------------------------------------------------------------
+
+-- Every key that has signed receipts. The seed is there for the one that this deployment made for itself, and null for
+-- those whose private half a setting holds.
+create table signing_keys (
+    key_id      text primary key,
+    public_key  bytea not null,
+    seed        bytea,
+    created_at  timestamptz not null default clock_timestamp()
+);
+create unique index signing_keys_own on signing_keys ((true)) where seed is not null;
+
+-- The deployment's own seed. The first candidate becomes it: the index holds up all others until that one has committed.
+create function own_signing_key(p_key_id text, p_public_key bytea, p_seed bytea) returns bytea language plpgsql as $$
+declare
+    v_seed bytea;
+begin
+    select seed into v_seed from signing_keys where seed is not null;
+    if v_seed is null then
+        insert into signing_keys (key_id, public_key, seed) values (p_key_id, p_public_key, p_seed)
+        on conflict do nothing;
+        select seed into v_seed from signing_keys where seed is not null;
+    end if;
+    return v_seed;
+end $$;
