@@ -110,6 +110,7 @@ class Scheduler:
         self._tickets: dict[int, _Waiting] = {}
         self._by_agent: dict[AgentKey, deque[_Waiting]] = {}
         self._fresh: dict[tuple[str, str | None, frozenset[str]], None] = {}
+        self._freed: dict[AgentKey, None] = {}
         self._timers: list[_Timer] = []
         self._timer_number = 0
         self._decisions: list[TaskDecision] = []
@@ -335,6 +336,7 @@ class Scheduler:
             agent = self._agents.get((head.workspace, head.assigned_agent))
             if agent is not None:
                 agent.leases.pop(head.id, None)
+                self._freed[head.workspace, head.assigned_agent] = None
 
     def _expires_at(self, head: TaskHead) -> float:
         assert head.assigned_agent is not None
@@ -408,7 +410,12 @@ class Scheduler:
         self._granted.append((waiting.ticket, grants))
 
     def _serve_waiting(self, now: float) -> None:
-        """Only claims that what became ready could satisfy are looked at."""
+        """Only claims that what became ready could satisfy are looked at, and those of agents that have a slot again."""
+        freed, self._freed = self._freed, {}
+        for agent in freed:
+            for waiting in self._by_agent.get(agent, ()):
+                if not waiting.gone:
+                    self._offer_one(waiting, now)
         fresh, self._fresh = self._fresh, {}
         for workspace, target, required in fresh:
             if target is not None:
