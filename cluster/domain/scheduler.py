@@ -142,6 +142,7 @@ class Scheduler:
         self._tickets: dict[int, _Waiting] = {}
         self._by_agent: dict[AgentKey, deque[_Waiting]] = {}
         self._fresh: dict[tuple[str, str | None, frozenset[str]], bool] = {}
+        self._freed: dict[AgentKey, None] = {}
         self._timers: list[_Timer] = []
         self._timer_number = 0
         self._decisions: list[TaskDecision] = []
@@ -483,6 +484,7 @@ class Scheduler:
             agent = self._agents.get(key)
             if agent is not None:
                 agent.leases.pop(head.id, None)
+                self._freed[key] = None
             if head.detail is TaskDetail.CANCELLING:
                 self._has_stopped(key, head.id)
 
@@ -629,7 +631,12 @@ class Scheduler:
         self._answered.append(Answered(ticket=waiting.ticket, grants=grants, stopping=stopping))
 
     def _serve_waiting(self, now: float) -> None:
-        """Only claims that what became ready could satisfy are looked at."""
+        """Only claims that what became ready could satisfy are looked at, and those of agents that have a slot again."""
+        freed, self._freed = self._freed, {}
+        for agent in freed:
+            for waiting in self._by_agent.get(agent, ()):
+                if not waiting.gone:
+                    self._offer_one(waiting, now)
         for lane in self._queue.came_back():
             self._fresh.setdefault((lane.workspace, lane.target, lane.required), True)
         fresh, self._fresh = self._fresh, {}
