@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.tasks import Task, TaskDetail
-from serve_app.schemas import YEAR_3000, Body, Words, task_wire
+from serve_app.schemas import MAX_EPOCH_S, Body, Words, task_wire
 
 MAX_REPLAY = 1000
 
@@ -35,8 +35,8 @@ class DeadLetterFilter(Body):
     queue: Words | None = None
     reason: TaskDetail | None = None
     error_contains: Words | None = None
-    ended_after: float | None = Field(None, ge=0, le=YEAR_3000)
-    ended_before: float | None = Field(None, ge=0, le=YEAR_3000)
+    ended_after: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
+    ended_before: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
 
     @field_validator("reason")
     @classmethod

@@ -108,12 +108,12 @@ _CONFLICT = "This idempotency key was used with another body; use a new key."
 async def create_task(request: Request, body: CreateTask, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Durable before it is answered. Send an ``Idempotency-Key`` to make repeats safe."""
     gate = gateway(request)
+    task = _new_task(gate, body, asker, gate.clock.now())
     key = key or body.idempotency_key
     idem = None
     if key is not None:
         digest = body_digest(body.model_dump(mode="json", exclude={"idempotency_key"}))
         idem = IdempotencyKey(route="tasks", key=key, body_digest=digest)
-    task = _new_task(gate, body, asker, gate.clock.now())
     if body.after:
         await _check_dependencies(gate, asker, [task])
     outcome = await gate.submits.put(SubmitItem(task=task, idempotency=idem))
@@ -128,12 +128,13 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
     """Up to 1,000 tasks in one transaction. An ``Idempotency-Key`` covers the whole batch."""
     gate = gateway(request)
     now = gate.clock.now()
+    tasks = [_new_task(gate, one, asker, now) for one in body.tasks]
     digest = body_digest(body.model_dump(mode="json")) if key else b""
     items = []
-    for place, one in enumerate(body.tasks):
+    for place, task in enumerate(tasks):
         idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{place}", body_digest=digest) if key else None
-        items.append(SubmitItem(task=_new_task(gate, one, asker, now), idempotency=idem))
-    await _check_dependencies(gate, asker, [item.task for item in items])
+        items.append(SubmitItem(task=task, idempotency=idem))
+    await _check_dependencies(gate, asker, tasks)
     if key is None:
         outcomes: Sequence[Any] = await gate.submits.put_many(items)
     else:
@@ -345,7 +346,7 @@ async def cancel_task(request: Request, task_id: str, asker: Asker, key: Idempot
 async def extend_lease(request: Request, task_id: str, body: Extend, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Renews one lease; a heartbeat renews all leases of an agent."""
     token = LeaseToken.decode(body.lease_token)
-    if token.task_id != task_id:
+    if token.task_id != check_id(task_id, "task_id"):
         raise Conflict("lease_token belongs to another task.", "lease_lost")
     done = await gateway(request).scheduler.request(
         ExtendRequest(workspace=asker.workspace, task_id=task_id, attempt=token.attempt, agent_id=token.agent_id)
