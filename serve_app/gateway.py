@@ -37,6 +37,7 @@ from cluster.ports import (
     TaskStore,
 )
 from cluster.settings import Settings
+from serve_app.signing import ReceiptSigner
 from serve_app.streams import StreamHub
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ class Gateway:
     controls: ControlStore
     agents: AgentStore
     deliberations: DeliberationStore
+    signing: ReceiptSigner
     heartbeats: Heartbeats
     doorbell: Doorbell
     directory: AgentDirectory

@@ -9,7 +9,7 @@ from cluster.telemetry import HttpObservations
 from cluster.version import VERSION
 from serve_app import errors
 from serve_app.middleware import RequestMiddleware
-from serve_app.routes import agents, dead_letter, deliberations, health, queue, stream, task_reads, tasks
+from serve_app.routes import agents, dead_letter, deliberations, health, queue, receipts, stream, task_reads, tasks
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
 _ROUTERS = (
@@ -19,6 +19,7 @@ _ROUTERS = (
     queue.router,
     dead_letter.router,
     deliberations.router,
+    receipts.router,
     health.router,
     stream.router,
 )

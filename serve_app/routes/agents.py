@@ -180,7 +180,9 @@ async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: I
     """Removes an agent; its leases go back to the queue at once."""
     gate = gateway(request)
     data = {"agent_id": check_id(agent_id, "agent_id"), "reason": "manual_unregistration"}
-    removed = await gate.agents.remove([record_for(asker, gate.clock.now(), "agent.unregistered", agent_id, data)])
+    record = record_for(asker, gate.clock.now(), "agent.unregistered", agent_id, data)
+    once = IdempotencyKey(route=f"agents/{agent_id}", key=key, body_digest=b"") if key else None
+    removed = await gate.agents.remove([record], [once])
     gate.directory.forget(asker.workspace, agent_id)
     if not removed[0]:
         raise NotFound(f"There is no agent {agent_id}.", "agent_not_found")
