@@ -634,22 +634,23 @@ class Scheduler:
         """Only claims that what became ready could satisfy are looked at, and those of agents that have a slot again."""
         freed, self._freed = self._freed, {}
         for agent in freed:
-            for waiting in self._by_agent.get(agent, ()):
-                if not waiting.gone:
-                    self._offer_one(waiting, now)
+            self._offer_agent(agent, now)
         for lane in self._queue.came_back():
             self._fresh.setdefault((lane.workspace, lane.target, lane.required), True)
         fresh, self._fresh = self._fresh, {}
         for (workspace, target, required), picky in fresh.items():
             if target is not None:
-                for waiting in self._by_agent.get((workspace, target), ()):
-                    if not waiting.gone:
-                        self._offer_one(waiting, now)
+                self._offer_agent((workspace, target), now)
                 continue
             for key in [k for k in self._waiting if k[0] == workspace and required <= k[1]]:
                 self._offer(self._waiting[key], now, picky)
                 if not self._waiting[key]:
                     del self._waiting[key]
+
+    def _offer_agent(self, agent: AgentKey, now: float) -> None:
+        for waiting in self._by_agent.get(agent, ()):
+            if not waiting.gone:
+                self._offer_one(waiting, now)
 
     def _offer(self, queue: deque[_Waiting], now: float, picky: bool) -> None:
         """First come, first served among claims with equal capabilities; those whose slots are full keep their turn.
