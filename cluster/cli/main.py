@@ -20,7 +20,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.cli import talk
+from cluster.cli import evaluate, talk
 from cluster.cli.output import console, errors, staged, working
 from cluster.client import ControlPlaneClient
 from cluster.domain.errors import ControlPlaneError, TryLater
@@ -39,6 +39,7 @@ agents_app = typer.Typer(no_args_is_help=True, help="Agents.")
 tasks_app = typer.Typer(no_args_is_help=True, help="Tasks.")
 app.add_typer(agents_app, name="agents")
 app.add_typer(tasks_app, name="tasks")
+app.command("evaluate")(evaluate.evaluate)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
