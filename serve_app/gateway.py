@@ -22,6 +22,7 @@ from cluster.domain.log import canonical_json
 from cluster.domain.tasks import Submitted, Task
 from cluster.exchange import ExchangeClient
 from cluster.group_commit import GroupCommit
+from cluster.learner import Learner, owners_from
 from cluster.ports import (
     AgentStore,
     Beat,
@@ -29,6 +30,7 @@ from cluster.ports import (
     DeliberationStore,
     Doorbell,
     Heartbeats,
+    OutcomeStore,
     Registered,
     RegisterItem,
     SubmitItem,
@@ -53,6 +55,7 @@ class Gateway:
     agents: AgentStore
     deliberations: DeliberationStore
     signing: ReceiptSigner
+    outcomes: OutcomeStore
     heartbeats: Heartbeats
     doorbell: Doorbell
     directory: AgentDirectory
@@ -67,6 +70,7 @@ class Gateway:
     beats: GroupCommit[Beat, BeatAnswer] = field(init=False)
     signs: GroupCommit[Beat, None] = field(init=False)
     task_reads: GroupCommit[tuple[str, str], Task | None] = field(init=False)
+    learner: Learner = field(init=False)
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +80,7 @@ class Gateway:
         self.beats = GroupCommit(self._beat, max_batch=5000)
         self.signs = GroupCommit(self._sign, max_batch=5000)
         self.task_reads = GroupCommit(self._read_tasks)
+        self.learner = Learner(self.outcomes, owners_from(self.agents), self.clock)
 
     def _ringing(
         self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]]
@@ -147,6 +152,7 @@ class Gateway:
 
     async def close(self) -> None:
         await self.scheduler.close()
+        await self.learner.close()
         for task in list(self._background):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

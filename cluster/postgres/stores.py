@@ -11,6 +11,7 @@ from cluster.postgres.misc import PostgresActorNames, PostgresLeases, PostgresTe
 from cluster.postgres.pool import Pool, connect
 from cluster.postgres.receipts import PostgresSigningKeys
 from cluster.postgres.tasks import PostgresTasks
+from cluster.postgres.weights import PostgresOutcomes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class Stores:
     telemetry: PostgresTelemetry
     names: PostgresActorNames
     signing_keys: PostgresSigningKeys
+    outcomes: PostgresOutcomes
 
     async def close(self) -> None:
         await self.pool.close()
@@ -49,4 +51,5 @@ async def open_stores(
         telemetry=PostgresTelemetry(pool),
         names=PostgresActorNames(pool),
         signing_keys=PostgresSigningKeys(pool),
+        outcomes=PostgresOutcomes(pool, epoch),
     )
