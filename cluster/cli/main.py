@@ -20,7 +20,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.cli import evaluate, receipts, talk
+from cluster.cli import evaluate, outcomes, receipts, talk
 from cluster.cli.connection import client as _client
 from cluster.cli.connection import settings as _settings
 from cluster.cli.exits import NO_CONSENSUS, UNREACHABLE, guarded
@@ -41,6 +41,8 @@ app.add_typer(agents_app, name="agents")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(receipts.app, name="receipts")
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(outcomes.app, name="outcomes")
+app.add_typer(outcomes.weights_app, name="weights")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Words = Annotated[str | None, typer.Option(help="Separated by commas.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -18,7 +18,7 @@ from cluster.domain.consensus.learning import (
     alarm_json,
     checked_outcome,
 )
-from cluster.domain.deliberations import Deliberation
+from cluster.domain.deliberations import Deliberation, JournalEvent
 from cluster.domain.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
@@ -56,9 +56,9 @@ class ImportedOutcomes(Body):
 
 def _option(value: Any) -> str:
     """A string is itself, any other answer its canonical JSON, as the deliberation writes it."""
+    check_json(value, "an answer")
     if isinstance(value, str):
         return value
-    check_json(value, "an answer")
     try:
         return canonical_bytes(value).decode()
     except ValueError:
@@ -82,8 +82,8 @@ async def post_outcome(request: Request, request_id: str, body: DeliberationOutc
         raise NotFound(f"There is no deliberation {request_id}.", "deliberation_not_found")
     if one.terminal is None:
         raise Conflict(f"Deliberation {request_id} has not ended.", "not_ended")
-    asked = await _aggregation(gate, request_id)
-    new = _outcome_of(one, asked, body, asker, gate.clock.now())
+    asked = aggregation_of(await gate.deliberations.journal(request_id))
+    new = outcome_of(one, asked, body, asker, gate.clock.now())
     (recorded,) = await _record(gate, asker, [new])
     if recorded.conflict:
         raise Conflict(f"Another outcome of {request_id} is recorded already.", "outcome_conflict")
@@ -99,14 +99,14 @@ async def post_outcome(request: Request, request_id: str, body: DeliberationOutc
     }
 
 
-async def _aggregation(gate: Gateway, request_id: str) -> Aggregation | None:
+def aggregation_of(events: Sequence[JournalEvent]) -> Aggregation | None:
     """What the decision was made from, where the journal's end says so."""
-    ends = [event for event in await gate.deliberations.journal(request_id) if event.kind == "ended"]
+    ends = [event for event in events if event.kind == "ended"]
     document = ends[-1].data.get("aggregation") if ends else None
     return aggregation_from_document(document) if isinstance(document, Mapping) else None
 
 
-def _outcome_of(
+def outcome_of(
     one: Deliberation, asked: Aggregation | None, body: DeliberationOutcome, asker: Origin, now: float
 ) -> NewOutcome:
     options: tuple[str, ...] = ()
