@@ -97,6 +97,7 @@ class Replica:
             controls=parts.stores.controls,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
+            outcomes=parts.stores.outcomes,
             signing=ReceiptSigner(parts.stores.signing_keys, settings.receipt_signing_key),
             heartbeats=parts.heartbeats,
             doorbell=parts.doorbell,

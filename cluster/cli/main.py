@@ -19,7 +19,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.cli import dlq, queue, receipts, talk, tasks
+from cluster.cli import dlq, evaluate, outcomes, queue, receipts, talk, tasks
 from cluster.cli.calls import Json, Words
 from cluster.cli.calls import call as _call
 from cluster.cli.calls import print_json as _print_json
@@ -44,6 +44,9 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
 app.add_typer(receipts.app, name="receipts")
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(outcomes.app, name="outcomes")
+app.add_typer(outcomes.weights_app, name="weights")
 
 
 def _announce(layout: Layout) -> None:
