@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -136,10 +138,12 @@ class Shard:
 class SchedulerLife(RuleBasedStateMachine):
     """Time only moves forward; agents give signs of life unless all of them fall silent at once."""
 
+    make_shard: Callable[[], Any] = Shard
+
     @initialize()
     def begin(self) -> None:
         self.now = NOW
-        self.shard = Shard()
+        self.shard = type(self).make_shard()
         self.model = Model()
         self.number = 0
 
