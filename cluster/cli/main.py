@@ -20,15 +20,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.cli import receipts, talk
+from cluster.cli import batch, receipts, talk
 from cluster.cli.connection import client as _client
+from cluster.cli.connection import ray_variables, running_system
 from cluster.cli.connection import settings as _settings
 from cluster.cli.exits import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.output import console, staged, working
 from cluster.client import ControlPlaneClient
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.model_server import MODEL
-from cluster.embedded.run_file import is_held, read_run_file
+from cluster.embedded.run_file import read_run_file
 from cluster.settings import Settings
 from cluster.version import VERSION
 
@@ -39,6 +40,7 @@ agents_app = typer.Typer(no_args_is_help=True, help="Agents.")
 tasks_app = typer.Typer(no_args_is_help=True, help="Tasks.")
 app.add_typer(agents_app, name="agents")
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(batch.app, name="batch")
 app.add_typer(receipts.app, name="receipts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -303,13 +305,9 @@ def tasks_list(status: str | None = None, limit: int = 50, as_json: Json = False
 @app.command()
 def env() -> None:
     """Shell lines for another process: eval "$(aragora-cp env)"."""
-    layout = Layout.of(_settings().data_dir)
-    running = read_run_file(layout)
-    if running is None or not is_held(layout.lock_file):
-        raise EmbeddedError(f"No control plane runs on {layout.data_dir}; start one with `aragora-cp up`.")
-    typer.echo(f"export RAY_ADDRESS={running.dashboard_url}")
-    typer.echo("export RAY_AUTH_MODE=token")
-    typer.echo(f"export RAY_AUTH_TOKEN_PATH={running.ray_token_path}")
+    running = running_system(_settings())
+    for name, value in ray_variables(running).items():
+        typer.echo(f"export {name}={value}")
     typer.echo(f"export ARAGORA_API_URL={running.api_url}")
     typer.echo(f"export PATH={Path(sys.executable).parent}:$PATH")
 
