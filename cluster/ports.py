@@ -156,8 +156,11 @@ class AgentStore(Protocol):
     async def change(self, changes: Sequence[AgentChange]) -> list[bool]:
         """True where the agent exists (changed or already so)."""
 
-    async def remove(self, removals: Sequence[LogRecord]) -> list[bool]:
-        """One record per agent (entity = agent_id, workspace set); False where there was none."""
+    async def remove(
+        self, removals: Sequence[LogRecord], keys: Sequence[IdempotencyKey | None] | None = None
+    ) -> list[bool]:
+        """One record per agent (entity = agent_id, workspace set); False where there was none. ``keys``, if given,
+        one per record: a repeat of a removal is True and removes nothing."""
 
     async def get(self, workspace: str, agent_id: str) -> Agent | None: ...
 
