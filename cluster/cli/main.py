@@ -140,23 +140,37 @@ def deliberate(
     question: str,
     options: Words = None,
     agents: Words = None,
-    rounds: Annotated[
-        int | None, typer.Option(help="Rounds after the proposals; 0 counts the proposals as votes.")
+    answer_type: Annotated[
+        str | None, typer.Option("--type", help="choice, number, boolean, set, json or text.")
     ] = None,
-    consensus: Annotated[str | None, typer.Option(help="plurality, majority, supermajority, unanimous, ...")] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of a number.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Numbers this close are one answer.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Debate rounds at most; 0 decides by the first answers.")] = None,
+    consensus: Annotated[str | None, typer.Option(help="agree_k, plurality, majority, unanimous, judge, ...")] = None,
+    judge: Annotated[str | None, typer.Option(help="The agent that judges (consensus judge).")] = None,
+    max_agents: Annotated[int | None, typer.Option(help="Size of the panel at most.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Tokens that it may cost.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="US dollars that it may cost.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds until it must end.")] = None,
     as_json: Json = False,
 ) -> None:
     """Put a question to several agents. Exits 0 with a decision, 3 without consensus."""
+    budget = {name: value for name, value in (("tokens", budget_tokens), ("usd", budget_usd)) if value is not None}
     config = {
         name: value
         for name, value in (
             ("options", _split(options)),
             ("agents", _split(agents)),
+            ("answer_type", answer_type),
+            ("unit", unit),
+            ("tolerance", tolerance),
             ("rounds", rounds),
             ("consensus", consensus),
+            ("judge", judge),
+            ("max_agents", max_agents),
+            ("budget", budget),
         )
-        if value not in (None, [])
+        if value not in (None, [], {})
     }
 
     async def work() -> dict[str, Any]:
@@ -195,7 +209,13 @@ def demo(
                 ids = await talk.register_personas(client, endpoint, model, transport, provider)
                 console.print(f"agents registered: {', '.join(ids)}")
                 console.print(f"\n[bold]Question:[/] {escape(question)}")
-                config = {"options": _split(options), "agents": list(ids), "max_tokens": 96, "rounds": 1}
+                config = {
+                    "options": _split(options),
+                    "agents": list(ids),
+                    "max_tokens": 96,
+                    "rounds": 1,
+                    "consensus": "majority",
+                }
                 return await talk.deliberate(client, question, config, timeout_s=120.0, live=True)
 
         record = talk.run(work())
