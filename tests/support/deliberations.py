@@ -104,6 +104,7 @@ def _ended(result: Result, why: Mapping[str, str]) -> Ended:
             "reason": result.reason,
             "mode": result.mode.value,
             "answer": result.leader,
+            "option": result.leader,
             "confidence": result.uncalibrated_share if result.confidence is None else result.confidence,
             "confidence_calibrated": result.confidence is not None,
             "supporters": supporters if result.leader is not None else [],

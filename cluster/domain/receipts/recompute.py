@@ -37,7 +37,7 @@ class Recomputation:
 
 
 #: What an outcome must state for a comparison to mean anything. What else it states of a result is compared as well.
-_REQUIRED = ("confidence", "tally", "dissent", "abstained", "cast", "quorum", "tie_path")
+_REQUIRED = ("option", "confidence", "tally", "dissent", "abstained", "cast", "quorum", "tie_path")
 _RESULT = TypeAdapter(Result)
 
 
@@ -50,7 +50,7 @@ UNCHECKED = Recomputation(
 def recompute(receipt: Mapping[str, Any]) -> Recomputation:
     try:
         ended = event_data(receipt["events"][-1])
-        if "aggregation" not in ended:
+        if ended.get("aggregation") is None:
             return _not("the journal is older than recorded aggregations, or nothing was put to the vote")
         snapshot = _snapshot(receipt)
         result = aggregate(aggregation_from_document(ended["aggregation"]), snapshot)
@@ -104,8 +104,10 @@ def _terminal_follows(terminal: str, result: Result) -> bool:
 
 
 def _expected(result: Result) -> dict[str, Any]:
-    """``reason`` and ``mode`` of an outcome are those of the end and of the contract, ``answer`` may be in words."""
+    """``reason`` and ``mode`` of an outcome are those of the end and of the contract; ``option`` is what was counted,
+    which ``answer`` may say in words."""
     expected = {name: value for name, value in _document(result).items() if name not in ("reason", "mode")}
+    expected["option"] = result.leader
     expected["confidence"] = result.uncalibrated_share if result.confidence is None else result.confidence
     expected["confidence_calibrated"] = result.confidence is not None
     expected["dissent"] = [one.agent for one in result.dissent]
