@@ -16,7 +16,7 @@ from tests.support.models import models, register, vote
 from tests.support.probes import eventually
 from tests.support.system import clean_environment
 
-CONFIG = {"options": ["yes", "no"], "agents": ["a", "b", "c"], "rounds": 0}
+CONFIG = {"options": ["yes", "no"], "agents": ["a", "b", "c"], "rounds": 0, "debate_on": "always"}
 
 
 class Batch:

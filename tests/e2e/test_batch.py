@@ -54,7 +54,7 @@ def test_a_batch_runs_as_a_ray_job(system: RunningSystem, endpoint: str, tmp_pat
     for agent in agents:
         body = {"agent_id": agent, "transport": "openai", "endpoint": endpoint, "model": agent, "max_concurrency": 8}
         assert system.call("POST", "/api/control-plane/agents", body).is_success
-    config = {"options": ["yes", "no"], "agents": agents, "rounds": 0}
+    config = {"options": ["yes", "no"], "agents": agents, "rounds": 0, "debate_on": "always"}
     items = [{"id": f"q{n}", "content": f"Question {n}?", "config": config} for n in range(ITEMS)]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
 

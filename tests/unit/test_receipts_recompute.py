@@ -126,6 +126,15 @@ def test_ballots_that_nobody_cast_are_found() -> None:
     assert again.differences == ("ballot of cyd",)
 
 
+def test_a_ranking_that_nobody_handed_in_is_found() -> None:
+    rule = Rule(mode=Mode.BORDA)
+    honest = decided([Vote(agent, ranking("Redis", "Postgres")) for agent in AGENTS], rule=rule)
+    turned = decided([Vote(agent, ranking("Postgres", "Redis")) for agent in AGENTS], rule=rule)
+    assert recompute(receipt_of(honest)).verdict is Recomputed.EQUAL
+    forged = receipt_of(with_events(honest, [*honest.events[:-1], turned.events[-1]]), OTHER)
+    assert recompute(forged).differences == tuple(f"ballot of {agent}" for agent in AGENTS)
+
+
 def test_other_weights_make_another_decision() -> None:
     votes = [Vote("ada", choice("Postgres")), Vote("bob", choice("Redis")), Vote("cyd", choice("Redis"))]
     journal = decided(votes, rule=Rule(mode=Mode.LEARNED), snapshot=SNAPSHOT)

@@ -125,13 +125,15 @@ def _same(computed: Any, recorded: Any) -> bool:
 
 
 def _unsupported(receipt: Mapping[str, Any], aggregation: Mapping[str, Any]) -> list[str]:
-    """Agents whose counted choice is none that they are journalled to have made, where answers are options."""
+    """Agents whose counted ballot is none that they are journalled to have cast, where answers are options."""
     if not (receipt["contract"] or {}).get("options"):
         return []
-    made: dict[str, set[str]] = {}
+    cast: dict[str, list[list[str]]] = {}
     for event in receipt["events"]:
         answer = event["data"].get("answer")
         if event["kind"] == "answered" and isinstance(answer, dict) and isinstance(answer.get("choice"), str):
-            made.setdefault(event["data"]["agent"], set()).add(answer["choice"])
-    counted = {agent: ballot for agent, ballot in aggregation["ballots"].items() if ballot["kind"] == "choice"}
-    return sorted(agent for agent, ballot in counted.items() if ballot["options"][0] not in made.get(agent, set()))
+            given = cast.setdefault(event["data"]["agent"], [])
+            given.append([answer["choice"]])
+            given.append(list(answer.get("ranked") or ()))
+    ballots: Mapping[str, Any] = aggregation["ballots"]
+    return sorted(a for a, ballot in ballots.items() if ballot["options"] and ballot["options"] not in cast.get(a, ()))
