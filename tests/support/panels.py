@@ -11,7 +11,7 @@ from typing import Any
 from cluster.domain.budget import Price
 from cluster.domain.deliberation.calls import Call, call_of, outstanding
 from cluster.domain.deliberation.contract import Contract, make_contract
-from cluster.domain.deliberation.machine import Answered, Faulted, Happening, PanelChosen, Taken, next_alarm, plan
+from cluster.domain.deliberation.machine import Answered, Faulted, Happening, PanelChosen, Taken, Tick, next_alarm, plan
 from cluster.domain.deliberation.state import Member, Phase, State, fold, initial
 from cluster.domain.deliberations import JournalEvent
 from tests.support.samples import NOW
@@ -69,6 +69,7 @@ class World:
 
     def happens(self, *happenings: Happening) -> None:
         records, state = plan(self.state, happenings, self.now)
+        assert plan(self.state, happenings, self.now) == (records, state), "the plan is not deterministic"
         for kind, data in records:
             stored = json.loads(json.dumps(data))
             self.journal.append(JournalEvent(n=len(self.journal) + 1, at=self.now, kind=kind, data=stored))
@@ -103,8 +104,6 @@ class World:
 
     def run(self, chance: random.Random | None = None) -> World:
         """To the end: one answer after another, or time when nobody is being asked."""
-        from cluster.domain.deliberation.machine import Tick
-
         for _ in range(2000):
             if self.state.phase is Phase.ENDED:
                 return self
@@ -119,6 +118,20 @@ class World:
     @property
     def outcome(self) -> dict[str, Any]:
         return dict(self.journal[-1].data["outcome"])
+
+    def resumed(self, events: int) -> World:
+        """Another worker, after the journal's first ``events``; calls that were in flight are lost."""
+        state = fold(self.state.request_id, self.state.contract, self.state.admitted_at, self.journal[:events])
+        return World(state, self.behaviours, self.now, list(self.journal[:events]), [], self.usage)
+
+    def journalled(self) -> set[str]:
+        """Keys of the calls whose answers are in the journal."""
+        return {
+            f"{self.state.request_id}/{d['phase']}/{d['round']}/{d['agent']}/{d['attempt']}"
+            for event in self.journal
+            if event.kind in ("answered", "faulted", "late")
+            for d in (event.data,)
+        }
 
     def kinds(self) -> list[str]:
         return [
