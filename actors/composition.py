@@ -31,6 +31,7 @@ from cluster.redis.heartbeats import RedisHeartbeats
 from cluster.redis.pool import connect
 from cluster.settings import Settings, load_settings
 from cluster.transports.chat import Ask, HttpTransports, Provider
+from cluster.weights import NoWeights
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -182,6 +183,7 @@ def _deliberation(parts: Parts, role: Role, owner: str, retire: Callable[[], Non
         workers=parts.settings.deliberation_workers,
         store=parts.stores.deliberations,
         agents=parts.stores.agents,
+        weights=NoWeights(),
         log=parts.stores.log,
         doorbell=parts.doorbell,
         clock=parts.clock,
