@@ -36,6 +36,7 @@ from cluster.ports import (
     TaskStore,
 )
 from cluster.settings import Settings
+from serve_app.signing import ReceiptSigner
 from serve_app.streams import StreamHub
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Gateway:
     tasks: TaskStore
     agents: AgentStore
     deliberations: DeliberationStore
+    signing: ReceiptSigner
     heartbeats: Heartbeats
     doorbell: Doorbell
     directory: AgentDirectory

@@ -27,6 +27,7 @@ from cluster.redis.pool import ping
 from cluster.settings import Settings
 from cluster.telemetry import HttpObservations
 from serve_app.gateway import Gateway
+from serve_app.signing import ReceiptSigner
 from serve_app.streams import StreamHub
 from serve_app.web import add_middleware, make_app
 
@@ -94,6 +95,7 @@ class Replica:
             tasks=parts.stores.tasks,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
+            signing=ReceiptSigner(parts.stores.signing_keys, settings.receipt_signing_key),
             heartbeats=parts.heartbeats,
             doorbell=parts.doorbell,
             directory=directory,

@@ -16,7 +16,7 @@ from cluster.domain.tasks import IdempotencyKey
 from cluster.ports import AgentChange, Beat, RegisterItem, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
-from serve_app.schemas import RegisterAgent, RegisterAgents, agent_wire, last_sign
+from serve_app.schemas import Offset, RegisterAgent, RegisterAgents, Text, agent_wire, last_sign
 
 router = APIRouter(tags=["agents"])
 
@@ -81,10 +81,10 @@ def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) ->
 
 async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origin, key: str | None) -> list[Agent]:
     now = gate.clock.now()
+    agents = [_new_agent(gate, body, asker, now) for body in bodies]
     digest = body_digest([body.model_dump(mode="json") for body in bodies]) if key else b""
     items = []
-    for place, body in enumerate(bodies):
-        agent = _new_agent(gate, body, asker, now)
+    for place, agent in enumerate(agents):
         data = {
             "agent_id": agent.agent_id,
             "capabilities": list(agent.capabilities),
@@ -130,7 +130,7 @@ async def _matching(gate: Gateway, workspace: str, capability: str | None) -> li
     return [agent for agent in agents if capability is None or capability in agent.capabilities]
 
 
-_Word = Annotated[str | None, Query(max_length=128)]
+_Word = Annotated[Text | None, Query(max_length=128)]
 
 
 @router.get("/agents")
@@ -145,7 +145,7 @@ async def list_agents(
     region: _Word = None,
     tag: _Word = None,
     limit: Annotated[int | None, Query(ge=1, le=100_000)] = None,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> dict[str, Any]:
     """Agents of the workspace by id; ``available=false`` includes those that take no work. ``total`` counts every
     match, whatever ``limit`` and ``offset`` show of them."""
@@ -187,7 +187,9 @@ async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: I
     """Removes an agent; its leases go back to the queue at once."""
     gate = gateway(request)
     data = {"agent_id": check_id(agent_id, "agent_id"), "reason": "manual_unregistration"}
-    removed = await gate.agents.remove([record_for(asker, gate.clock.now(), "agent.unregistered", agent_id, data)])
+    record = record_for(asker, gate.clock.now(), "agent.unregistered", agent_id, data)
+    once = IdempotencyKey(route=f"agents/{agent_id}", key=key, body_digest=b"") if key else None
+    removed = await gate.agents.remove([record], [once])
     gate.directory.forget(asker.workspace, agent_id)
     if not removed[0]:
         raise NotFound(f"There is no agent {agent_id}.", "agent_not_found")

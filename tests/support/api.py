@@ -249,7 +249,7 @@ class Api:
     async def _served(self) -> AsyncIterator[None]:
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(self.app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(self.app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
         server = _Server(config)
         serving = asyncio.ensure_future(server.serve([listener]))
         try:
