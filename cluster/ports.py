@@ -395,6 +395,9 @@ class Leases(Protocol):
 
     async def release(self, name: str, holder: str) -> None: ...
 
+    async def held(self, prefix: str) -> list[str]:
+        """Names with a prefix that somebody holds now."""
+
 
 class TelemetryStore(Protocol):
     async def load(self, name: str) -> tuple[int, Mapping[str, Any]]:
