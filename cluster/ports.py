@@ -100,6 +100,9 @@ class TaskStore(Protocol):
 
     async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
 
+    async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
+        """(payload, metadata) by id: all that whoever holds the leases does not know yet."""
+
     async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
         """(page, true total for the filter)."""
 
