@@ -103,11 +103,15 @@ class Parts:
 
 async def build(role: Role, name: str, *, retire: Callable[[], None], reach: Reach) -> Any:
     """The started actor of a role."""
-    settings = load_process_settings()
-    parts = await Parts.open(settings, f"{name}", connections=4)
-    actor = _MAKERS[role.kind](parts, role, f"{name}:{os.getpid()}", retire, reach)
+    parts = await Parts.open(load_process_settings(), name, connections=4)
+    actor = make(parts, role, f"{name}:{os.getpid()}", retire=retire, reach=reach)
     await actor.start()
     return actor
+
+
+def make(parts: Parts, role: Role, owner: str, *, retire: Callable[[], None], reach: Reach) -> Any:
+    """The plain actor of a role, not yet started."""
+    return _MAKERS[role.kind](parts, role, owner, retire, reach)
 
 
 def _scheduler(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:

@@ -159,8 +159,11 @@ class AgentStore(Protocol):
     async def change(self, changes: Sequence[AgentChange]) -> list[bool]:
         """True where the agent exists (changed or already so)."""
 
-    async def remove(self, removals: Sequence[LogRecord]) -> list[bool]:
-        """One record per agent (entity = agent_id, workspace set); False where there was none."""
+    async def remove(
+        self, removals: Sequence[LogRecord], keys: Sequence[IdempotencyKey | None] | None = None
+    ) -> list[bool]:
+        """One record per agent (entity = agent_id, workspace set); False where there was none. ``keys``, if given,
+        one per record: a repeat of a removal is True and removes nothing."""
 
     async def get(self, workspace: str, agent_id: str) -> Agent | None: ...
 
@@ -278,3 +281,25 @@ class ActorNames(Protocol):
     async def current(self, role: str) -> ActorName | None: ...
 
     async def publish(self, actor: ActorName) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedKey:
+    """The public half of a key that has signed receipts. ``created_at``: epoch seconds of its first use."""
+
+    key_id: str
+    public_key: bytes
+    created_at: float
+
+
+class SigningKeys(Protocol):
+    """Keys of receipts: the one that this deployment made for itself, and the public halves of all that ever signed."""
+
+    async def own(self, candidate: bytes) -> bytes:
+        """The deployment's own 32-byte seed. ``candidate`` becomes it if there is none; all callers get the same."""
+
+    async def publish(self, public_key: bytes) -> None:
+        """Keeps the public half of a key whose private half is held elsewhere."""
+
+    async def published(self) -> list[PublishedKey]:
+        """Oldest first."""

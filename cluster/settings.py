@@ -7,6 +7,7 @@ made from this model.
 
 from __future__ import annotations
 
+import base64
 import difflib
 import hashlib
 import ipaddress
@@ -200,6 +201,11 @@ class Settings(BaseSettings):
     tls_cert_file: Path | None = _var(None, "Certificate.", group="Security", role=LATER)
     tls_key_file: Path | None = _var(None, "Private key.", group="Security", role=LATER)
     tls_ca_file: Path | None = _var(None, "Certificate authority of clients.", group="Security", role=LATER)
+    receipt_signing_key: SecretStr | None = _var(
+        None,
+        "Ed25519 seed that signs receipts: 32 bytes in base64. Unset: one is made and kept in the database.",
+        group="Security",
+    )
 
     # fmt: on
 
@@ -217,6 +223,17 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
             ipaddress.ip_network(network)
+        return value
+
+    @field_validator("receipt_signing_key")
+    @classmethod
+    def _seed(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            fits = value is None or len(base64.b64decode(value.get_secret_value(), validate=True)) == 32
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError("it must be 32 bytes in base64, as `openssl rand -base64 32` prints them")
         return value
 
     @field_validator("auth_enabled", "oauth_enabled", "rbac_enabled", "tls_enabled")

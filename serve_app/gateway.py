@@ -35,6 +35,7 @@ from cluster.ports import (
     TaskStore,
 )
 from cluster.settings import Settings
+from serve_app.signing import ReceiptSigner
 from serve_app.streams import StreamHub
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Gateway:
     tasks: TaskStore
     agents: AgentStore
     deliberations: DeliberationStore
+    signing: ReceiptSigner
     heartbeats: Heartbeats
     doorbell: Doorbell
     directory: AgentDirectory

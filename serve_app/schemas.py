@@ -9,17 +9,31 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from fastapi import Query
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.ids import check_id
+from cluster.domain.json_values import check_json
 from cluster.domain.tasks import Priority, Task, TaskStatus
 
 MAX_BATCH = 1000
 MAX_CLAIM = 100
 MAX_BLOCK_MS = 25_000
+#: The last second of the year 9999: what every notation of a time can hold.
+MAX_EPOCH_S = 253_402_300_799
 
-Names = Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=64)]
+
+def _storable(value: str, info: ValidationInfo) -> str:
+    check_json(value, info.field_name or "text")
+    return value
+
+
+#: Query parameter: how many rows to leave out.
+Offset = Annotated[int, Query(ge=0, le=2**63 - 1)]
+#: Text that the stores can hold.
+Text = Annotated[str, AfterValidator(_storable)]
+Names = Annotated[list[Annotated[Text, Field(min_length=1, max_length=128)]], Field(max_length=64)]
 
 
 class Body(BaseModel):
@@ -35,14 +49,14 @@ class RegisterAgent(Body):
 
     agent_id: str
     capabilities: Names = []
-    model: str = Field("unknown", max_length=256)
-    provider: str = Field("unknown", max_length=128)
+    model: Text = Field("unknown", max_length=256)
+    provider: Text = Field("unknown", max_length=128)
     metadata: dict[str, Any] = {}
     tags: Names = []
-    region_id: str | None = Field(None, max_length=128)
+    region_id: Text | None = Field(None, max_length=128)
     available_regions: Names = []
     transport: TransportKind | None = None
-    endpoint: str | None = Field(None, max_length=2048)
+    endpoint: Text | None = Field(None, max_length=2048)
     max_concurrency: int = Field(1, ge=1, le=10_000)
     options: dict[str, Any] = {}
 
@@ -71,21 +85,21 @@ class Heartbeats(Body):
 class CreateTask(Body):
     """``run_at`` is epoch seconds; ``delay_seconds`` counts from now; at most one of them."""
 
-    task_type: str = Field(min_length=1, max_length=256)
+    task_type: Text = Field(min_length=1, max_length=256)
     payload: Any = {}
     required_capabilities: Names = []
     priority: str = "normal"
     timeout_seconds: float | None = Field(None, gt=0, le=30 * 86_400)
     max_retries: int | None = Field(None, ge=0, le=100)
     metadata: dict[str, Any] = {}
-    run_at: float | None = Field(None, ge=0)
+    run_at: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
     delay_seconds: float | None = Field(None, ge=0, le=366 * 86_400)
     queue: str = "default"
     target_agent: str | None = None
-    target_region: str | None = Field(None, max_length=128)
+    target_region: Text | None = Field(None, max_length=128)
     fallback_regions: Names = []
     region_routing_mode: Literal["any", "preferred", "strict"] = "any"
-    idempotency_key: str | None = Field(None, min_length=1, max_length=255)
+    idempotency_key: Text | None = Field(None, min_length=1, max_length=255)
 
     @field_validator("priority")
     @classmethod
@@ -124,21 +138,21 @@ class Claim(Body):
 
 class Complete(Body):
     result: Any = None
-    agent_id: str | None = None
+    agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
-    lease_token: str | None = Field(None, max_length=1024)
+    lease_token: Text | None = Field(None, max_length=1024)
 
 
 class Fail(Body):
-    error: str = Field("Unknown error", max_length=16_384)
-    agent_id: str | None = None
+    error: Text = Field("Unknown error", max_length=16_384)
+    agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     requeue: bool = True
-    lease_token: str | None = Field(None, max_length=1024)
+    lease_token: Text | None = Field(None, max_length=1024)
 
 
 class Extend(Body):
-    lease_token: str = Field(max_length=1024)
+    lease_token: Text = Field(max_length=1024)
 
 
 class Prioritize(Body):
@@ -152,11 +166,11 @@ class Report(Body):
 
     task_id: str
     result: Any = None
-    error: str | None = Field(None, max_length=16_384)
+    error: Text | None = Field(None, max_length=16_384)
     requeue: bool = True
-    agent_id: str | None = None
+    agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
-    lease_token: str | None = Field(None, max_length=1024)
+    lease_token: Text | None = Field(None, max_length=1024)
 
 
 class Reports(Body):
@@ -167,12 +181,12 @@ class Deliberate(Body):
     """``config``: options, agents, rounds, consensus, min_agents, max_agents, quorum_ratio, max_tokens."""
 
     content: str = Field(min_length=1, max_length=20_000)
-    decision_type: str = Field("auto", max_length=64)
+    decision_type: Text = Field("auto", max_length=64)
     config: dict[str, Any] = {}
     context: dict[str, Any] = {}
     request_id: str | None = None
     is_async: bool = Field(False, alias="async")
-    mode: str | None = Field(None, max_length=16)
+    mode: Text | None = Field(None, max_length=16)
     priority: str = "normal"
     required_capabilities: Names = ["deliberation"]
     timeout_seconds: float | None = Field(None, ge=1, le=86_400)

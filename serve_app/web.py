@@ -9,10 +9,10 @@ from cluster.telemetry import HttpObservations
 from cluster.version import VERSION
 from serve_app import errors
 from serve_app.middleware import RequestMiddleware
-from serve_app.routes import agents, deliberations, health, stream, tasks
+from serve_app.routes import agents, deliberations, health, receipts, stream, tasks
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
-_ROUTERS = (agents.router, tasks.router, deliberations.router, health.router, stream.router)
+_ROUTERS = (agents.router, tasks.router, deliberations.router, receipts.router, health.router, stream.router)
 
 
 def make_app() -> FastAPI:

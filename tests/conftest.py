@@ -6,6 +6,7 @@ import pytest
 
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
+from tests.support.api import Api, api_settings
 from tests.support.stores import StoreUrls, fresh_name, running_stores
 
 
@@ -28,3 +29,10 @@ async def stores(store_urls: StoreUrls, schema: str) -> AsyncIterator[Stores]:
     opened = await open_stores(store_urls.database, schema, "test-region", max_connections=8)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def api(store_urls: StoreUrls, schema: str) -> AsyncIterator[Api]:
+    """The control plane without Ray, on a free port. The health monitor is started by the test that wants it."""
+    async with Api(api_settings(store_urls, schema)).running() as running:
+        yield running

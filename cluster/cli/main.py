@@ -2,7 +2,7 @@
 
 Exit codes: 0 done (a decision was reached), 1 the control plane refused or failed, 2 wrong usage, 3 the deliberation
 ended without consensus, 4 the control plane cannot be reached or is not ready, 5 this machine does not allow it,
-130 interrupted.
+6 a receipt is valid but its decision cannot be made again, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.cli import talk
-from cluster.cli.output import console, errors, staged, working
+from cluster.cli import receipts, talk
+from cluster.cli.connection import client as _client
+from cluster.cli.connection import settings as _settings
+from cluster.cli.exits import NO_CONSENSUS, UNREACHABLE, guarded
+from cluster.cli.output import console, staged, working
 from cluster.client import ControlPlaneClient
-from cluster.domain.errors import ControlPlaneError, TryLater
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.model_server import MODEL
 from cluster.embedded.run_file import is_held, read_run_file
-from cluster.settings import Settings, SettingsError, load_settings, unknown_names
+from cluster.settings import Settings
 from cluster.version import VERSION
-
-NO_CONSENSUS, UNREACHABLE, MACHINE = 3, 4, 5
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Aragora control plane."
@@ -39,25 +39,10 @@ agents_app = typer.Typer(no_args_is_help=True, help="Agents.")
 tasks_app = typer.Typer(no_args_is_help=True, help="Tasks.")
 app.add_typer(agents_app, name="agents")
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(receipts.app, name="receipts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
-
-
-def _settings() -> Settings:
-    for warning in unknown_names(os.environ):
-        errors.print(f"[yellow]warning:[/] {escape(warning)}")
-    return load_settings()
-
-
-def _client(settings: Settings) -> ControlPlaneClient:
-    """ARAGORA_API_URL, else the system of the data directory, else the default address."""
-    url = settings.api_url
-    if url is None:
-        running = read_run_file(Layout.of(settings.data_dir))
-        url = running.api_url if running is not None else f"http://{settings.http_host}:{settings.http_port}"
-    key = settings.api_key.get_secret_value() if settings.api_key is not None else None
-    return ControlPlaneClient(url, key)
 
 
 def _call(method: str, path: str, body: Any = None, **params: Any) -> Any:
@@ -337,19 +322,7 @@ def version() -> None:
 
 def main() -> None:
     """Every expected failure is one sentence and an exit code."""
-    try:
-        app()
-    except (SettingsError, EmbeddedError) as error:
-        errors.print(f"[red]error:[/] {escape(str(error))}")
-        raise SystemExit(MACHINE) from None
-    except TryLater as error:
-        errors.print(f"[red]error:[/] {escape(str(error))}")
-        raise SystemExit(UNREACHABLE) from None
-    except ControlPlaneError as error:
-        errors.print(f"[red]error:[/] {escape(str(error))}")
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    guarded(app)
 
 
 if __name__ == "__main__":

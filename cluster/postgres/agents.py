@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.domain.agents import Agent, Health, Intent, Liveness, TransportKind
 from cluster.domain.log import LogRecord
+from cluster.domain.tasks import IdempotencyKey
 from cluster.ports import AgentChange, Registered, RegisterItem
 from cluster.postgres.log import Epoch, RecordColumns, waves
 from cluster.postgres.pool import Pool
@@ -90,7 +91,10 @@ class PostgresAgents:
                 known[place] = value
         return known
 
-    async def remove(self, removals: Sequence[LogRecord]) -> list[bool]:
+    async def remove(
+        self, removals: Sequence[LogRecord], keys: Sequence[IdempotencyKey | None] | None = None
+    ) -> list[bool]:
+        keys = keys or [None] * len(removals)
         c = RecordColumns.of(removals)
         return list(
             await self._pool.value(
@@ -104,6 +108,9 @@ class PostgresAgents:
                 c.principal,
                 c.data,
                 c.digest,
+                [key and key.route for key in keys],
+                [key and key.key for key in keys],
+                [key and key.body_digest for key in keys],
             )
         )
 

@@ -9,6 +9,7 @@ from cluster.postgres.deliberations import PostgresDeliberations
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
 from cluster.postgres.misc import PostgresActorNames, PostgresLeases, PostgresTelemetry
 from cluster.postgres.pool import Pool, connect
+from cluster.postgres.receipts import PostgresSigningKeys
 from cluster.postgres.tasks import PostgresTasks
 
 
@@ -23,6 +24,7 @@ class Stores:
     leases: PostgresLeases
     telemetry: PostgresTelemetry
     names: PostgresActorNames
+    signing_keys: PostgresSigningKeys
 
     async def close(self) -> None:
         await self.pool.close()
@@ -46,4 +48,5 @@ async def open_stores(
         leases=PostgresLeases(pool),
         telemetry=PostgresTelemetry(pool),
         names=PostgresActorNames(pool),
+        signing_keys=PostgresSigningKeys(pool),
     )

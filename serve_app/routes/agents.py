@@ -16,7 +16,7 @@ from cluster.domain.tasks import IdempotencyKey
 from cluster.ports import AgentChange, Beat, RegisterItem, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
-from serve_app.schemas import Heartbeat, HeartbeatItem, Heartbeats, RegisterAgent, RegisterAgents, agent_wire
+from serve_app.schemas import Heartbeat, HeartbeatItem, Heartbeats, RegisterAgent, RegisterAgents, Text, agent_wire
 
 router = APIRouter(tags=["agents"])
 
@@ -57,10 +57,10 @@ def _new_agent(body: RegisterAgent, asker: Origin, now: float, default_region: s
 
 async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origin, key: str | None) -> list[Agent]:
     now = gate.clock.now()
+    agents = [_new_agent(body, asker, now, gate.settings.region) for body in bodies]
     digest = body_digest([body.model_dump(mode="json") for body in bodies]) if key else b""
     items = []
-    for place, body in enumerate(bodies):
-        agent = _new_agent(body, asker, now, gate.settings.region)
+    for place, agent in enumerate(agents):
         data = {
             "agent_id": agent.agent_id,
             "capabilities": list(agent.capabilities),
@@ -100,7 +100,7 @@ async def register_agents(request: Request, body: RegisterAgents, asker: Asker, 
 async def list_agents(
     request: Request,
     asker: Asker,
-    capability: Annotated[str | None, Query(max_length=128)] = None,
+    capability: Annotated[Text | None, Query(max_length=128)] = None,
     available: bool = True,
 ) -> dict[str, Any]:
     """Agents of the workspace; ``available=false`` includes those that take no work."""
@@ -180,7 +180,9 @@ async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: I
     """Removes an agent; its leases go back to the queue at once."""
     gate = gateway(request)
     data = {"agent_id": check_id(agent_id, "agent_id"), "reason": "manual_unregistration"}
-    removed = await gate.agents.remove([record_for(asker, gate.clock.now(), "agent.unregistered", agent_id, data)])
+    record = record_for(asker, gate.clock.now(), "agent.unregistered", agent_id, data)
+    once = IdempotencyKey(route=f"agents/{agent_id}", key=key, body_digest=b"") if key else None
+    removed = await gate.agents.remove([record], [once])
     gate.directory.forget(asker.workspace, agent_id)
     if not removed[0]:
         raise NotFound(f"There is no agent {agent_id}.", "agent_not_found")

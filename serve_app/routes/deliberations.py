@@ -22,7 +22,7 @@ from cluster.ports import record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
 from serve_app.routes.agents import gateway
-from serve_app.schemas import Deliberate
+from serve_app.schemas import Deliberate, Offset
 from serve_app.streams import Selection
 
 router = APIRouter(tags=["deliberations"])
@@ -125,7 +125,7 @@ async def list_deliberations(
     request: Request,
     asker: Asker,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> dict[str, Any]:
     found, total = await gateway(request).deliberations.list(asker.workspace, limit, offset)
     return {"deliberations": [record_wire(one) for one in found], "total": total, "limit": limit, "offset": offset}

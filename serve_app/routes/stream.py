@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from fastapi import APIRouter, Query, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from cluster.domain.errors import InvalidRequest
+from cluster.domain.ids import check_id
 from cluster.domain.log import LOCAL_ADMIN, Origin
 from serve_app.access import Asker, Permission, requires
 from serve_app.routes.agents import gateway
@@ -21,18 +23,23 @@ router = APIRouter(tags=["stream"])
 
 PING_S = 15.0
 MAX_FRAME_CHARS = 4096
+#: What a log sequence number can be: fewer digits than a 64-bit integer may have.
+_CURSOR = re.compile("[0-9]{1,18}")
 
 _ID = Annotated[str | None, Query(max_length=128)]
 
 
 def _selection(asker: Origin, task_id: str | None, agent_id: str | None, deliberation_id: str | None) -> Selection:
+    for value, name in ((task_id, "task_id"), (agent_id, "agent_id"), (deliberation_id, "deliberation_id")):
+        if value is not None:
+            check_id(value, name)
     return Selection(workspace=asker.workspace, task_id=task_id, agent_id=agent_id, deliberation_id=deliberation_id)
 
 
 def _cursor(text: str | None, default: int) -> int:
     if text is None or text == "":
         return default
-    if not text.isdigit():
+    if _CURSOR.fullmatch(text) is None:
         raise InvalidRequest("Last-Event-ID must be the id of an event of this stream.", "invalid_cursor")
     return int(text)
 
@@ -98,10 +105,10 @@ async def websocket_stream(socket: WebSocket) -> None:
     query = socket.query_params
     try:
         cursor = _cursor(query.get("after"), hub.cursor)
+        selection = _selection(asker, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id"))
     except InvalidRequest as error:
         await socket.close(code=1008, reason=error.message)
         return
-    selection = _selection(asker, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id"))
     await _send(socket, "connected", {"message": "Connected to the control plane stream", "last_event_id": cursor})
     sender = asyncio.ensure_future(_push(socket, hub, cursor, selection))
     try:

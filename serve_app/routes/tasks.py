@@ -39,9 +39,11 @@ from serve_app.schemas import (
     CreateTasks,
     Extend,
     Fail,
+    Offset,
     Prioritize,
     Report,
     Reports,
+    Text,
     history_wire,
     job_wire,
     task_wire,
@@ -88,12 +90,12 @@ _CONFLICT = "This idempotency key was used with another body; use a new key."
 async def create_task(request: Request, body: CreateTask, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Durable before it is answered. Send an ``Idempotency-Key`` to make repeats safe."""
     gate = gateway(request)
+    task = _new_task(gate, body, asker, gate.clock.now())
     key = key or body.idempotency_key
     idem = None
     if key is not None:
         digest = body_digest(body.model_dump(mode="json", exclude={"idempotency_key"}))
         idem = IdempotencyKey(route="tasks", key=key, body_digest=digest)
-    task = _new_task(gate, body, asker, gate.clock.now())
     outcome = await gate.submits.put(SubmitItem(task=task, idempotency=idem))
     if outcome.conflict:
         raise Conflict(_CONFLICT, "idempotency_conflict")
@@ -106,11 +108,12 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
     """Up to 1,000 tasks in one transaction. An ``Idempotency-Key`` covers the whole batch."""
     gate = gateway(request)
     now = gate.clock.now()
+    tasks = [_new_task(gate, one, asker, now) for one in body.tasks]
     digest = body_digest(body.model_dump(mode="json")) if key else b""
     items = []
-    for place, one in enumerate(body.tasks):
+    for place, task in enumerate(tasks):
         idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{place}", body_digest=digest) if key else None
-        items.append(SubmitItem(task=_new_task(gate, one, asker, now), idempotency=idem))
+        items.append(SubmitItem(task=task, idempotency=idem))
     if key is None:
         outcomes: Sequence[Any] = await gate.submits.put_many(items)
     else:
@@ -268,10 +271,10 @@ async def task_history(
     request: Request,
     asker: Asker,
     status: TaskStatus | None = None,
-    task_type: Annotated[str | None, Query(max_length=256)] = None,
-    agent_id: Annotated[str | None, Query(max_length=128)] = None,
+    task_type: Annotated[Text | None, Query(max_length=256)] = None,
+    agent_id: Annotated[Text | None, Query(max_length=128)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> dict[str, Any]:
     """Finished tasks, newest first, with the true total."""
     if status is not None and status not in _HISTORY:
@@ -300,10 +303,10 @@ async def list_tasks(
     request: Request,
     asker: Asker,
     status: TaskStatus | None = None,
-    task_type: Annotated[str | None, Query(max_length=256)] = None,
-    agent_id: Annotated[str | None, Query(max_length=128)] = None,
+    task_type: Annotated[Text | None, Query(max_length=256)] = None,
+    agent_id: Annotated[Text | None, Query(max_length=128)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> dict[str, Any]:
     """Tasks of the workspace, newest first, with the true total."""
     query = TaskQuery(
@@ -369,7 +372,7 @@ async def cancel_task(request: Request, task_id: str, asker: Asker, key: Idempot
 async def extend_lease(request: Request, task_id: str, body: Extend, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Renews one lease; a heartbeat renews all leases of an agent."""
     token = LeaseToken.decode(body.lease_token)
-    if token.task_id != task_id:
+    if token.task_id != check_id(task_id, "task_id"):
         raise Conflict("lease_token belongs to another task.", "lease_lost")
     done = await gateway(request).scheduler.request(
         ExtendRequest(workspace=asker.workspace, task_id=task_id, attempt=token.attempt, agent_id=token.agent_id)

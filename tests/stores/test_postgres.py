@@ -326,3 +326,17 @@ async def test_a_failed_migration_leaves_nothing_behind(store_urls: StoreUrls) -
 async def test_a_database_that_is_away_is_named() -> None:
     with pytest.raises(StoreUnavailable):
         await connect("postgresql://nobody@/none?host=/nonexistent", "s")
+
+
+async def test_a_repeated_removal_spares_who_has_come_back(stores: Stores) -> None:
+    removal = record_for(ASKER, NOW, "agent.unregistered", "a1")
+    key = _key("k", route="agents/a1")
+    assert await stores.agents.remove([removal], [key]) == [False]
+    await stores.agents.register([registration("a1")])
+    assert await stores.agents.remove([removal], [key]) == [True]
+    assert await stores.agents.remove([removal], [key]) == [True]
+    await stores.agents.register([registration("a1")])
+    assert await stores.agents.remove([removal], [key]) == [True]
+    assert await stores.agents.get("w", "a1") is not None
+    kinds = [row.kind for row in await stores.log.read(0, 10)]
+    assert kinds == ["agent.registered", "agent.unregistered", "agent.registered"]

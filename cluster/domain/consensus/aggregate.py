@@ -10,6 +10,9 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from cluster.domain.canonical import canonical_bytes
 from cluster.domain.consensus.ballots import Ballot, BallotKind, Denominator, Electorate
@@ -34,6 +37,24 @@ class Aggregation:
     ballots: Mapping[str, Ballot]
     judgement: Judgement | None = None
     accepted: Mapping[str, int] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """JSON from which the same decision is made again; a journal and a receipt carry it."""
+        document: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        return document
+
+
+_ADAPTER = TypeAdapter(Aggregation)
+
+
+def aggregation_from_document(document: Mapping[str, Any]) -> Aggregation:
+    """InvalidRequest for what ``document`` cannot have written."""
+    try:
+        return _ADAPTER.validate_python(dict(document))
+    except ValidationError as error:
+        raise InvalidRequest(
+            f"This is not the input of an aggregation: {error.errors()[0]['msg']}.", "invalid_aggregation"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ class Electorate:
     """Who may vote. ``options`` are the answers that can be given, where that is a closed set.
 
     ``asked`` is the part of the panel that was called on before a stop that the rest could not have changed; quorum is
-    measured against it, shares are not. An agent without an entry in ``owners`` is its own owner. ``weights`` are voting
+    measured against it, shares are not. An agent without an entry in ``owners`` is not capped. ``weights`` are voting
     weights given by the contract (1 each unless stated), not learned ones.
     """
 

@@ -106,11 +106,12 @@ def build_snapshot(
         held_out = np.array([_capped(row, agents, owners or {}, owner_cap) for row in held_out])
     odds = np.array([log_odds(float(share), options) for share in accuracy])
     odds_held_out = _log_odds_held_out(table, correct, given, options)
+    gate = _gate(table, held_out, odds_held_out)
     return WeightSnapshot(
         learned=_by_agent(agents, weights),
         log_odds=_by_agent(agents, odds),
         accuracy=_by_agent(agents, accuracy),
-        gate=_gate(table, held_out, odds_held_out),
+        gate=gate,
         owner_cap=owner_cap,
         ridge=ridge,
         outcomes=len(outcomes),
@@ -122,7 +123,7 @@ def build_snapshot(
                 table.options.tolist(),
             ]
         ),
-        calibration=_calibrations(table, agents, capped, held_out, odds_held_out, accuracy),
+        calibration=_calibrations(table, agents, capped, held_out, odds_held_out, accuracy, gate.choice),
     )
 
 
@@ -217,8 +218,9 @@ def _paired(ours: Floats, theirs: Floats) -> tuple[float, float]:
 
 
 def _wins(ours: Floats, theirs: Floats) -> bool:
+    """One differing outcome gives a gain equal to its own error, which rounding must not turn into a win."""
     gain, error = _paired(ours, theirs)
-    return gain > error
+    return gain > error + 1e-9
 
 
 # --- calibration ------------------------------------------------------------------------------------------------------
@@ -231,8 +233,13 @@ def _calibrations(
     held_out: Floats,
     odds_held_out: Floats,
     accuracy: Floats,
+    choice: Mode,
 ) -> dict[str, IsotonicMap]:
-    """Maps are fitted on leave-one-out posteriors: in-sample ones would look surer than they will be."""
+    """Maps are fitted on leave-one-out posteriors: in-sample ones would look surer than they will be.
+
+    The posterior of all votes is nearly a probability and is moved only as far as the outcomes warrant. That of an early
+    stop is none (those who were not asked say nothing), so there the outcomes alone speak.
+    """
     if len(table.right) < MIN_OUTCOMES:
         return {}
     row = np.arange(len(table.right))
@@ -242,13 +249,15 @@ def _calibrations(
     by_count, by_odds = count.argmax(axis=1), np.einsum("noa,na->no", chosen, odds_held_out).argmax(axis=1)
     by_learned = posterior.argmax(axis=1)
     asked = _asked_in_waves(table, agents, weights, accuracy)
-    partial = _probabilities(chosen * asked[:, None, :], open_, held_out)
-    by_waves = partial.argmax(axis=1)
+    answered = chosen * asked[:, None, :]
+    partial = _probabilities(answered, open_, held_out)
+    score = {Mode.WEIGHTED: odds_held_out, Mode.PLURALITY: np.ones(held_out.shape)}.get(choice, held_out)
+    by_waves = np.einsum("noa,na->no", answered, score).argmax(axis=1)
     return {
         "share": fit_isotonic(count.max(axis=1) / len(agents), by_count == table.right),
         "weighted": fit_isotonic(posterior[row, by_odds], by_odds == table.right, POSTERIOR_PRIOR),
         "learned": fit_isotonic(posterior.max(axis=1), by_learned == table.right, POSTERIOR_PRIOR),
-        "agree_k": fit_isotonic(partial.max(axis=1), by_waves == table.right, POSTERIOR_PRIOR),
+        "agree_k": fit_isotonic(partial[row, by_waves], by_waves == table.right),
     }
 
 

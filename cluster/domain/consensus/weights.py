@@ -26,18 +26,22 @@ def panel_weights(known: Mapping[str, float], agents: Iterable[str]) -> dict[str
 def cap_owner_shares(weights: Mapping[str, float], owners: Mapping[str, str], cap: float | None) -> dict[str, float]:
     """Scales owners down until none holds more than ``cap`` of the panel's total weight.
 
-    An agent without an owner is its own. Where too few owners have any weight for the cap to be possible (two owners
-    under a cap of 40 %), it cannot bind and the weights stay as they are.
+    An agent without a stated owner is not capped: a cap on each single agent would throw away what a much better one
+    knows. Where too few have any weight for the cap to be possible (two owners under a cap of 40 %), it cannot bind and
+    the weights stay as they are.
     """
     totals: dict[str, list[float]] = {}
     for agent, weight in weights.items():
-        totals.setdefault(owners.get(agent, agent), []).append(weight)
+        if agent in owners:
+            totals.setdefault(owners[agent], []).append(weight)
     held = {owner: math.fsum(parts) for owner, parts in totals.items() if math.fsum(parts) > 0}
-    if cap is None or len(held) * cap < 1.0:
+    whole = math.fsum(weights.values())
+    unowned = [weight for agent, weight in weights.items() if agent not in owners and weight > 0]
+    if cap is None or (len(held) + len(unowned)) * cap < 1.0:
         return dict(weights)
     capped: set[str] = set()
     while True:
-        free = math.fsum(weight for owner, weight in held.items() if owner not in capped)
+        free = whole - math.fsum(held[owner] for owner in capped)
         limit = cap * free / (1.0 - cap * len(capped))
         over = [owner for owner, weight in held.items() if owner not in capped and weight > limit * (1 + 1e-12)]
         if not over:
@@ -45,4 +49,4 @@ def cap_owner_shares(weights: Mapping[str, float], owners: Mapping[str, str], ca
         # The heaviest first: capping it lowers the total, which may bring others over the limit in the next turn.
         capped.add(max(over, key=lambda owner: (held[owner], owner)))
     scale = {owner: min(1.0, limit / held[owner]) for owner in capped}
-    return {agent: weight * scale.get(owners.get(agent, agent), 1.0) for agent, weight in weights.items()}
+    return {agent: weight * scale.get(owners.get(agent, ""), 1.0) for agent, weight in weights.items()}

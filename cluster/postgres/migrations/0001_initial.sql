@@ -430,15 +430,20 @@ end $$;
 
 create function remove_agents(
     p_region text, p_epoch bigint, r_workspace text[], r_agent_id text[],
-    l_at double precision[], l_kind text[], l_principal text[], l_data text[], l_digest bytea[]
+    l_at double precision[], l_kind text[], l_principal text[], l_data text[], l_digest bytea[],
+    i_route text[], i_key text[], i_digest bytea[]
 ) returns boolean[] language plpgsql as $$
 declare
+    v_new boolean[];
     v_removed text[];
     v_ok boolean[];
 begin
+    -- An answer that no other call has: a repeat finds the first call's, and removes nothing.
+    v_new := idempotency_claim(
+        l_at[1], r_workspace, i_route, i_key, i_digest, array(select gen_random_uuid()::text from unnest(r_agent_id)));
     with removed as (
-        delete from agents a using unnest(r_workspace, r_agent_id) as r (workspace, agent_id)
-        where a.workspace = r.workspace and a.agent_id = r.agent_id
+        delete from agents a using unnest(v_new, r_workspace, r_agent_id) as r (new, workspace, agent_id)
+        where r.new and a.workspace = r.workspace and a.agent_id = r.agent_id
         returning a.workspace || ':' || a.agent_id as key
     )
     select array(select key from removed) into v_removed;
@@ -446,10 +451,14 @@ begin
         select i.workspace || ':' || i.agent_id = any (v_removed)
         from unnest(r_workspace, r_agent_id) with ordinality as i (workspace, agent_id, ord) order by i.ord
     );
+    -- Only a removal is remembered: a refused call leaves its key free.
+    delete from idempotency s
+    using unnest(v_new, v_ok, r_workspace, i_route, i_key) as i (new, ok, workspace, route, key)
+    where i.new and not i.ok and s.workspace = i.workspace and s.route = i.route and s.key = i.key;
     perform log_append(
         p_region, p_epoch, v_ok, l_at, r_workspace, l_kind, r_agent_id,
         array(select null::integer from unnest(r_agent_id)), l_principal, l_data, l_digest);
-    return v_ok;
+    return array(select ok or not new from unnest(v_ok, v_new) with ordinality as o (ok, new, ord) order by ord);
 end $$;
 
 -- Admits deliberations: one per request id, one per idempotency key. A soft key (made from the body because the
@@ -620,4 +629,30 @@ begin
     ) c
     where a.workspace = c.workspace and a.agent_id = c.agent_id;
     return true;
+end $$;
+
+-- --- receipts --------------------------------------------------------------------------------------------------------
+
+-- Every key that has signed receipts. The seed is there for the one that this deployment made for itself, and null for
+-- those whose private half a setting holds.
+create table signing_keys (
+    key_id      text primary key,
+    public_key  bytea not null,
+    seed        bytea,
+    created_at  timestamptz not null default clock_timestamp()
+);
+create unique index signing_keys_own on signing_keys ((true)) where seed is not null;
+
+-- The deployment's own seed. The first candidate becomes it: the index holds up all others until that one has committed.
+create function own_signing_key(p_key_id text, p_public_key bytea, p_seed bytea) returns bytea language plpgsql as $$
+declare
+    v_seed bytea;
+begin
+    select seed into v_seed from signing_keys where seed is not null;
+    if v_seed is null then
+        insert into signing_keys (key_id, public_key, seed) values (p_key_id, p_public_key, p_seed)
+        on conflict do nothing;
+        select seed into v_seed from signing_keys where seed is not null;
+    end if;
+    return v_seed;
 end $$;

@@ -9,7 +9,7 @@ select change_agents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 
 -- name: remove_agents
 -- One commit of removals.
-select remove_agents($1, $2, $3, $4, $5, $6, $7, $8, $9)
+select remove_agents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 
 -- name: get_agents
 -- Agents by (workspace, id), with the tasks that each has leased.

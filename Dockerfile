@@ -1,0 +1,35 @@
+# The image that ray-cluster.yaml and kuberay/ name:
+#   docker build -t aragora/control-plane:0.1.0 .
+FROM python:3.11-slim-bookworm
+
+# wget: KubeRay's own probes call it.
+RUN apt-get update \
+    && apt-get install --no-install-recommends --yes ca-certificates wget \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 1000 ray
+
+WORKDIR /opt/aragora
+ENV PATH=/opt/aragora/.venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    RAY_USAGE_STATS_ENABLED=0 \
+    ARAGORA_HTTP_HOST=0.0.0.0
+
+# Dependencies in a layer of their own. What the project needs to run (no embedded servers, no demo, no test tools),
+# each package of the version and with a hash of the lock.
+COPY pyproject.toml requirements.lock ./
+RUN python -m venv .venv \
+    && pip install --no-cache-dir uv==0.13.9 \
+    && uv pip install --no-cache --python .venv/bin/python --require-hashes \
+        --constraint requirements.lock --requirement pyproject.toml --extra a2a
+
+COPY README.md LICENSE ./
+COPY actors actors
+COPY cluster cluster
+COPY regions regions
+COPY serve_app serve_app
+RUN uv pip install --no-cache --python .venv/bin/python --no-deps .
+
+USER 1000:1000
+EXPOSE 8080 9090
+# KubeRay and `ray up` start Ray by their own commands; without one, the image says what it is.
+CMD ["aragora-cp", "version"]

@@ -1,0 +1,33 @@
+"""Exit codes of every command, and the one place that turns errors into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.markup import escape
+
+from cluster.cli.output import errors
+from cluster.domain.errors import ControlPlaneError, TryLater
+from cluster.embedded.layout import EmbeddedError
+from cluster.settings import SettingsError
+
+REFUSED, USAGE, NO_CONSENSUS, UNREACHABLE, MACHINE, NOT_RECOMPUTABLE, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+
+
+def guarded(command: Callable[[], object]) -> None:
+    """Every expected failure is one sentence and an exit code."""
+    try:
+        command()
+    except (SettingsError, EmbeddedError) as error:
+        _leave(error, MACHINE)
+    except TryLater as error:
+        _leave(error, UNREACHABLE)
+    except ControlPlaneError as error:
+        _leave(error, REFUSED)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _leave(error: Exception, code: int) -> None:
+    errors.print(f"[red]error:[/] {escape(str(error))}")
+    raise SystemExit(code) from None

@@ -1,0 +1,232 @@
+"""``aragora-cp receipts``: fetch, verify, withhold, prove, show. All but ``get`` and ``keys`` work without any server.
+
+Exit codes of ``verify``: 0 everything holds, 1 something does not (the file is no receipt, a check fails, the decision
+comes out differently), 2 wrong usage, 6 the receipt is valid but ``--recompute`` has nothing to compute from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cluster.cli.connection import client, settings
+from cluster.cli.exits import NOT_RECOMPUTABLE, REFUSED
+from cluster.cli.output import console, errors
+from cluster.domain.canonical import canonical_bytes
+from cluster.domain.errors import CallerError, InvalidRequest
+
+if TYPE_CHECKING:  # the signature's library is loaded by the commands that need it
+    from cluster.domain.receipts.recompute import Recomputation
+    from cluster.domain.receipts.verify import Report
+
+app = typer.Typer(no_args_is_help=True, help="Receipts of deliberations: signed, and checked without a server.")
+
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A receipt, or a proof of one event.")]
+Out = Annotated[Path | None, typer.Option(help="Write here instead of printing.")]
+Event = Annotated[int, typer.Option("--event", min=0, help="Number of the event.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_MARKS = {"passed": "[green]ok[/]", "failed": "[red]FAILED[/]", "not_checked": "[yellow]not checked[/]"}
+
+
+def _fetch(path: str) -> Any:
+    async def work() -> Any:
+        async with client(settings()) as api:
+            return await api.get(path)
+
+    return asyncio.run(work())
+
+
+def _write(document: Mapping[str, Any], out: Path | None) -> None:
+    """In canonical form, so that equal receipts are equal files."""
+    content = canonical_bytes(document) + b"\n"
+    if out is None:
+        typer.echo(content.decode(), nl=False)
+        return
+    temporary = out.with_name(out.name + ".new")
+    temporary.write_bytes(content)
+    temporary.replace(out)
+    errors.print(f"Written to {escape(str(out))}.")
+
+
+def _read(file: Path) -> Any:
+    from cluster.domain.receipts.verify import parse
+
+    return parse(file.read_bytes())
+
+
+def _valid(file: Path) -> Any:
+    """A receipt that is worth working on: what is not valid is not handed on in another form."""
+    from cluster.domain.receipts.verify import verify
+
+    receipt = _read(file)
+    report = verify(receipt)
+    if not report.valid:
+        raise InvalidRequest(f"{file} is not a valid receipt: {report.checks[0].detail or ', '.join(report.failed)}.")
+    return receipt
+
+
+def _trusted(words: list[str] | None) -> Collection[bytes] | None:
+    return None if not words else {key for word in words for key in _keys(word)}
+
+
+def _keys(word: str) -> list[bytes]:
+    """Hex digits, or a file with hex digits, PEM or what ``receipts keys`` prints."""
+    from cluster.domain.receipts.keys import public_key_of
+
+    file = Path(word)
+    text = file.read_text() if file.is_file() else word
+    if text.lstrip().startswith("{"):
+        try:
+            return [public_key_of(one["public_key"]) for one in json.loads(text)["keys"]]
+        except (ValueError, KeyError, TypeError):
+            raise InvalidRequest(f"{word} does not hold keys as `aragora-cp receipts keys` prints them.") from None
+    return [public_key_of(text)]
+
+
+@app.command()
+def get(request_id: str, out: Out = None) -> None:
+    """Fetch the receipt of an ended deliberation."""
+    _write(_fetch(f"/deliberations/{request_id}/receipt"), out)
+
+
+@app.command()
+def keys(out: Out = None) -> None:
+    """Fetch the public keys of a control plane: keep the file, and verify with --key FILE."""
+    _write(_fetch("/receipts/keys"), out)
+
+
+@app.command()
+def verify(
+    file: File,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Decide again from the signed votes.")] = False,
+    key: Annotated[
+        list[str] | None, typer.Option(help="A key to trust: hex digits, or a file (hex, PEM, `receipts keys`).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a receipt, offline. Exits 0 if everything holds, 1 if not, 6 if it cannot be recomputed."""
+    from cluster.domain.receipts import recompute as again
+    from cluster.domain.receipts import verify as checks
+
+    try:
+        trusted = _trusted(key)
+    except CallerError as error:
+        raise typer.BadParameter(str(error), param_hint="--key") from None
+    document, report = checks.verify_file(file.read_bytes(), trusted)
+    computed = None
+    if recompute:
+        whole = report.valid and not checks.is_proof(document)
+        computed = again.recompute(document) if whole else again.UNCHECKED
+    if as_json:
+        typer.echo(json.dumps(_as_json(report, computed), indent=2, ensure_ascii=False))
+    else:
+        _print(report, computed)
+    raise typer.Exit(_exit_code(report, computed))
+
+
+def _exit_code(report: Report, computed: Recomputation | None) -> int:
+    if not report.valid or (computed is not None and computed.verdict.value == "different"):
+        return REFUSED
+    return NOT_RECOMPUTABLE if computed is not None and computed.verdict.value == "not_recomputable" else 0
+
+
+def _as_json(report: Report, computed: Recomputation | None) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "valid": report.valid,
+        "trusted": report.trusted,
+        "key_id": report.key_id,
+        "redacted": list(report.redacted),
+        "checks": [{"name": one.name, "status": one.status.value, "detail": one.detail} for one in report.checks],
+    }
+    if computed is not None:
+        shown["recompute"] = {
+            "verdict": computed.verdict.value,
+            "reason": computed.reason,
+            "differences": list(computed.differences),
+            "result": computed.result,
+        }
+    return shown
+
+
+def _print(report: Report, computed: Recomputation | None) -> None:
+    for one in report.checks:
+        console.print(f"{_MARKS[one.status.value]:<12} {one.name}{f': {escape(one.detail)}' if one.detail else ''}")
+    if report.redacted:
+        words = [f"event {n}" if n else "the contract" for n in report.redacted]
+        console.print(f"Withheld, and proven all the same: {', '.join(words)}")
+    if computed is not None:
+        detail = computed.reason or ", ".join(computed.differences)
+        verdict = computed.verdict.value.replace("_", " ")
+        console.print(f"Decided again from the signed votes: {verdict}{f' ({escape(detail)})' if detail else ''}")
+    if not report.valid:
+        console.print("[red]This is not what was signed.[/]")
+    elif report.trusted:
+        console.print(f"Valid, signed by trusted key {report.key_id}.")
+    else:
+        console.print(f"Valid. Whose key {report.key_id} is has not been checked; give the one you trust with --key.")
+
+
+@app.command()
+def redact(
+    file: File,
+    event: Annotated[list[int], typer.Option("--event", min=0, help="Number of an event; 0 is the contract.")],
+    out: Annotated[Path, typer.Option(help="The receipt without those words.")],
+) -> None:
+    """Withhold the words of events. Everything else, and every proof, stays as it is."""
+    from cluster.domain.receipts import document
+
+    before = after = _valid(file)
+    for n in event:
+        after = document.redact(after, n)
+    _write(after, out)
+    for n in event:
+        places = [place for place in document.echoes(before, n) if place not in document.redacted_events(after)]
+        if places:
+            where = ", ".join(f"event {place}" if place else "the contract (0)" for place in places)
+            errors.print(f"[yellow]note:[/] words of event {n} can still be read in {where}.")
+
+
+@app.command()
+def prove(file: File, event: Event, out: Out = None) -> None:
+    """One event with the proof that it belongs to the signed whole; `verify` checks it."""
+    from cluster.domain.receipts import document
+
+    _write(document.prove(_valid(file), event), out)
+
+
+@app.command()
+def show(file: File) -> None:
+    """A receipt for people."""
+    from cluster.domain.receipts import document
+    from cluster.domain.receipts.verify import is_proof
+
+    receipt = _read(file)
+    if is_proof(receipt):
+        raise InvalidRequest(f"{file} proves one event; `aragora-cp receipts verify` checks it.")
+    receipt, head = _valid(file), receipt["head"]
+    proof = receipt["consensus_proof"]
+    for name, value in (
+        ("Receipt", receipt["receipt_id"]),
+        ("Deliberation", receipt["request_id"]),
+        ("Question", receipt["input_summary"] or "(withheld)"),
+        ("Outcome", f"{head['outcome']} ({receipt['verdict']})"),
+        ("Confidence", receipt["confidence"]),
+        ("Supported by", ", ".join(proof["supporting_agents"]) or "nobody"),
+        ("Dissent", "; ".join(receipt["dissenting_views"]) or "none"),
+        ("Ended", receipt["timestamp"]),
+        ("Root", head["root"]),
+        ("Key", head["key_id"]),
+    ):
+        console.print(f"[bold]{name}:[/] {escape(str(value))}")
+    table = Table("event", "kind", "agent", "words")
+    for event in receipt["events"]:
+        words = "withheld" if "redacted" in event else " | ".join(document.strings(event["text"]))[:100]
+        table.add_row(str(event["n"]), event["kind"], escape(str(event["data"].get("agent", ""))), escape(words))
+    console.print(table)

@@ -1,0 +1,134 @@
+"""Recorded answers as read from files: questions, panels, and the split that keeps fitting and judging apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.domain.consensus.outcomes import Outcome
+from cluster.domain.errors import InvalidRequest
+
+#: A question is calibration if the first byte of the hash of its id is below this (a fifth), else test.
+CALIBRATION_BELOW = 51
+MALFORMED, ABSENT = "-", "."
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """``votes`` holds every agent of the file: its option, None for an answer without one. ``complete``: none is absent."""
+
+    id: str
+    votes: Mapping[str, str | None]
+    right: str
+    options: tuple[str, ...]
+    complete: bool = True
+
+    def outcome(self, agents: Sequence[str]) -> Outcome:
+        return Outcome(votes={a: self.votes[a] for a in agents}, right=self.right, options=self.options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    name: str
+    agents: tuple[str, ...]
+
+
+def is_calibration(question_id: str) -> bool:
+    return hashlib.sha256(question_id.encode()).digest()[0] < CALIBRATION_BELOW
+
+
+def read_votes(lines: Iterable[str]) -> list[Question]:
+    """The votes format: a header with ``models``, then one question a line. InvalidRequest names the bad line."""
+    models: list[str] | None = None
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        value = _object(line, number)
+        if models is None:
+            models = _models(value, number)
+            continue
+        try:
+            found.append(_question(value, models))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InvalidRequest(
+                f"Line {number} is not a question with q, n, g and one letter per model in a ({error}).",
+                "invalid_votes",
+            ) from None
+    if models is None:
+        raise InvalidRequest("The file of votes is empty.", "invalid_votes")
+    return found
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"Line {number} is not a JSON object.", "invalid_votes")
+    return value
+
+
+def _models(value: Mapping[str, Any], number: int) -> list[str]:
+    models = value.get("models")
+    if not isinstance(models, list) or not models or not all(isinstance(one, str) for one in models):
+        raise InvalidRequest(f"Line {number} must be a header that lists the models.", "invalid_votes")
+    if len(set(models)) != len(models):
+        raise InvalidRequest("The header names a model twice.", "invalid_votes")
+    return models
+
+
+def _question(value: Mapping[str, Any], models: Sequence[str]) -> Question:
+    letters, count, right = str(value["a"]), int(value["n"]), str(value["g"])
+    options = tuple(_LETTERS[:count])
+    if len(letters) != len(models):
+        raise ValueError(f"{len(letters)} answers of {len(models)} models")
+    if right not in options:
+        raise ValueError(f"the right answer {right!r} is not an option")
+    votes = {
+        model: None if letter in (MALFORMED, ABSENT) else letter for model, letter in zip(models, letters, strict=True)
+    }
+    return Question(id=str(value["q"]), votes=votes, right=right, options=options, complete=ABSENT not in letters)
+
+
+def read_panels(text: str) -> list[Panel]:
+    """``{"rows": [{"panel", "agents"}, ...]}`` as in a reference table, or ``{"name": [agents]}``."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        raise InvalidRequest("The file of panels is not JSON.", "invalid_panels") from None
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(value, dict) and isinstance(value.get("rows"), list):
+        pairs = [(row.get("panel"), row.get("agents")) for row in value["rows"] if isinstance(row, dict)]
+    elif isinstance(value, dict):
+        pairs = list(value.items())
+    if not pairs:
+        raise InvalidRequest("The file of panels names no panel.", "invalid_panels")
+    return [_panel(name, agents) for name, agents in pairs]
+
+
+def _panel(name: Any, agents: Any) -> Panel:
+    fits = isinstance(name, str) and isinstance(agents, list) and len(agents) > 0
+    if not fits or not all(isinstance(one, str) for one in agents) or len(set(agents)) != len(agents):
+        raise InvalidRequest(f"Panel {name!r} must have a name and a list of distinct agents.", "invalid_panels")
+    return Panel(name=name, agents=tuple(agents))
+
+
+def split(questions: Iterable[Question]) -> tuple[list[Question], list[Question]]:
+    """(calibration, test); questions that some agent of the file did not get are in neither."""
+    whole = [question for question in questions if question.complete]
+    return (
+        [question for question in whole if is_calibration(question.id)],
+        [question for question in whole if not is_calibration(question.id)],
+    )
+
+
+def check_panel(panel: Panel, known: Iterable[str]) -> None:
+    strangers = sorted(set(panel.agents) - set(known))
+    if strangers:
+        raise InvalidRequest(f"Panel {panel.name} names {strangers[0]!r}, which has no answers.", "unknown_agent")

@@ -1,0 +1,323 @@
+"""Figures of an evaluation: per panel and mode, with the best single agent and plurality always beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from cluster.domain.consensus.calibration import brier_score, expected_calibration_error, reliability
+from cluster.domain.consensus.learned import build_snapshot, fit_weights
+from cluster.domain.consensus.outcomes import Floats, VoteTable, vote_table
+from cluster.domain.consensus.rule import Mode
+from cluster.domain.errors import InvalidRequest
+from cluster.domain.evaluation.modes import BEST_SINGLE, MAY_DECLINE, MODES, Court, Verdicts, collude, verdicts
+from cluster.domain.evaluation.records import Panel, Question
+
+RESAMPLES = 2_000
+COLLUSION_DRAWS = 21
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """Difference in right answers per question, with its 95 % interval (paired bootstrap)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What a question cost on average; None where the material does not say. Latencies in milliseconds, money in USD."""
+
+    tokens: float | None = None
+    cost: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """``accuracy`` of a rule that may decline is among what it decides; of one that always answers it is over all
+    questions, and a question that nobody answered counts as wrong. ``accuracy_all`` is over all questions always."""
+
+    panel: str
+    mode: str
+    n: int
+    agents: int
+    accuracy: float
+    accuracy_all: float
+    coverage: float
+    calls_per_question: float
+    calls_share: float
+    waves_per_question: float
+    ece: float | None
+    brier: float | None
+    vs_plurality: Gain
+    vs_best_single: Gain
+    applied: str
+    effort: Effort = Effort()
+
+    def flat(self) -> dict[str, Any]:
+        """One level deep, for a line of CSV."""
+        found: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            if name == "effort":
+                found.update(value)
+            elif isinstance(value, dict):
+                found.update({f"{name}_{part}": inner for part, inner in value.items()})
+            else:
+                found[name] = value
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """``coverage`` of the questions had at least ``level`` on one option, and ``accuracy`` of those were right."""
+
+    panel: str
+    level: str
+    coverage: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    panel: str
+    mode: str
+    confidence: float
+    accuracy: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collusion:
+    """Mean (and least) accuracy with ``colluders`` members of the panel answering one wrong option in concert.
+
+    ``persistent`` colluded in calibration too, a ``sleeper`` only afterwards. ``among``: any members, or only others than
+    the best one, whose loss nothing can make good.
+    """
+
+    panel: str
+    colluders: int
+    kind: str
+    among: str
+    draws: int
+    plurality: float
+    learned: float
+    learned_least: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    n_calibration: int
+    n_test: int
+    rows: tuple[Row, ...]
+    agreement: tuple[Agreement, ...]
+    reliability: tuple[Bin, ...]
+    collusion: tuple[Collusion, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        whole: dict[str, Any] = asdict(self)
+        return whole
+
+
+def court_of(panel: Panel, calibration: Sequence[Question], owner_cap: float | None = None) -> Court:
+    if not calibration:
+        raise InvalidRequest("No calibration question is left to learn weights from.", "no_outcomes")
+    agents = panel.agents
+    snapshot = build_snapshot([question.outcome(agents) for question in calibration], agents, owner_cap=owner_cap)
+    best = snapshot.order()[0]
+    return Court(agents, snapshot, agents.index(best), snapshot.accuracy[best])
+
+
+def vote_table_of(questions: Sequence[Question], agents: Sequence[str]) -> VoteTable:
+    return vote_table([question.outcome(agents) for question in questions], agents)
+
+
+def evaluate_panel(
+    panel: Panel,
+    court: Court,
+    table: VoteTable,
+    *,
+    seed: int = 0,
+    modes: Sequence[str] = MODES,
+    efforts: Mapping[str, Effort] | None = None,
+) -> tuple[list[Row], list[Agreement], list[Bin]]:
+    decided = {
+        mode: verdicts(mode, table, court) for mode in dict.fromkeys((BEST_SINGLE, Mode.PLURALITY.value, *modes))
+    }
+    credit = {mode: _credit(one, table) for mode, one in decided.items()}
+    rng = np.random.default_rng(seed)
+    rows = [
+        _row(
+            panel, mode, decided[mode], table, court,
+            vs_plurality=_gain(credit[mode] - credit[Mode.PLURALITY.value], rng),
+            vs_best_single=_gain(credit[mode] - credit[BEST_SINGLE], rng),
+            effort=(efforts or {}).get(mode, Effort()),
+        )
+        for mode in modes
+    ]  # fmt: skip
+    bins = [
+        Bin(panel=panel.name, mode=mode, confidence=confidence, accuracy=accuracy, count=count)
+        for mode in modes
+        for confidence, accuracy, count in _reliability(decided[mode], table)
+    ]
+    return rows, agreement_levels(panel, table), bins
+
+
+def _credit(one: Verdicts, table: VoteTable) -> Floats:
+    credit: Floats = (one.decided & (one.leader == table.right)).astype(float)
+    return credit
+
+
+def _claims(one: Verdicts, table: VoteTable) -> tuple[Floats, Floats]:
+    """(confidence, right) of the questions that were decided with a stated confidence."""
+    claimed = one.decided & ~np.isnan(one.confidence)
+    return one.confidence[claimed], (one.leader == table.right)[claimed].astype(float)
+
+
+def _reliability(one: Verdicts, table: VoteTable) -> list[tuple[float, float, int]]:
+    return reliability(*_claims(one, table))
+
+
+def _row(
+    panel: Panel,
+    mode: str,
+    one: Verdicts,
+    table: VoteTable,
+    court: Court,
+    *,
+    vs_plurality: Gain,
+    vs_best_single: Gain,
+    effort: Effort,
+) -> Row:
+    credit = _credit(one, table)
+    counted = int(one.decided.sum()) if mode in MAY_DECLINE else len(credit)
+    confidence, right = _claims(one, table)
+    calls = float(one.asked.sum(axis=1).mean())
+    applied = court.agents[court.best] if mode == BEST_SINGLE else mode
+    if mode in (Mode.LEARNED.value, Mode.AGREE_K.value):
+        applied = court.snapshot.gate.choice.value
+    return Row(
+        panel=panel.name,
+        mode=mode,
+        n=len(credit),
+        agents=len(panel.agents),
+        accuracy=_rounded(float(credit.sum()) / counted if counted else 0.0),
+        accuracy_all=_rounded(float(credit.mean())),
+        coverage=_rounded(float(one.decided.mean())),
+        calls_per_question=_rounded(calls),
+        calls_share=_rounded(calls / len(panel.agents)),
+        waves_per_question=_rounded(float(one.waves.mean())),
+        ece=_rounded(expected_calibration_error(confidence, right)) if len(right) else None,
+        brier=_rounded(brier_score(confidence, right)) if len(right) else None,
+        vs_plurality=vs_plurality,
+        vs_best_single=vs_best_single,
+        applied=applied,
+        effort=effort,
+    )
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4)
+
+
+def _gain(difference: Floats, rng: np.random.Generator) -> Gain:
+    """Resampling questions whose differences are -1, 0 or 1 is drawing how often each value comes up."""
+    n = len(difference)
+    share = [float((difference == value).mean()) for value in (-1.0, 0.0, 1.0)]
+    share[1] = max(0.0, 1.0 - share[0] - share[2])
+    drawn = rng.multinomial(n, share, size=RESAMPLES)
+    means = (drawn[:, 2] - drawn[:, 0]) / n
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Gain(mean=_rounded(float(difference.mean())), low=_rounded(float(low)), high=_rounded(float(high)))
+
+
+def agreement_levels(panel: Panel, table: VoteTable) -> list[Agreement]:
+    """Agreement of the whole panel as a signal: how much of the work is that sure, and how right it is then."""
+    count = table.chosen().sum(axis=2)
+    top, right = count.max(axis=1), count.argmax(axis=1) == table.right
+    agents = len(panel.agents)
+    levels = (
+        ("unanimous", float(agents)),
+        ("at least 2/3", agents * 2 / 3 - 1e-9),
+        ("more than 1/2", agents / 2 + 1e-9),
+        ("at least 2", 2.0),
+        ("any answer", 1.0),
+    )
+    return [
+        Agreement(
+            panel=panel.name,
+            level=name,
+            coverage=_rounded(float((top >= needed).mean())),
+            accuracy=_rounded(float(right[top >= needed].mean())) if (top >= needed).any() else None,
+        )
+        for name, needed in levels
+    ]
+
+
+# --- collusion --------------------------------------------------------------------------------------------------------
+
+
+def evaluate_collusion(
+    panel: Panel,
+    calibration: Sequence[Question],
+    test: Sequence[Question],
+    colluders: int,
+    *,
+    seed: int = 0,
+    draws: int = COLLUSION_DRAWS,
+) -> list[Collusion]:
+    """Every choice of members where these are few enough, else seeded draws."""
+    agents = len(panel.agents)
+    if not 0 < colluders < agents:
+        raise InvalidRequest(f"Of {agents} agents 1 to {agents - 1} can collude.", "invalid_colluders")
+    before = vote_table_of(calibration, panel.agents)
+    after = vote_table_of(test, panel.agents)
+    innocent = fit_weights(before)
+    best = int((before.votes == before.right[:, None]).sum(axis=0).argmax())
+    found = []
+    for among, members in (("any", range(agents)), ("not_best", [i for i in range(agents) if i != best])):
+        chosen = _choices(list(members), colluders, draws, seed)
+        persistent, sleeper = [], []
+        for one in chosen:
+            attacked = collude(after, one)
+            plurality = _accuracy(attacked, np.ones(agents))
+            persistent.append((plurality, _accuracy(attacked, fit_weights(collude(before, one)))))
+            sleeper.append((plurality, _accuracy(attacked, innocent)))
+        found += [
+            _collusion(panel.name, colluders, kind, among, scores)
+            for kind, scores in (("persistent", persistent), ("sleeper", sleeper))
+        ]
+    return found
+
+
+def _collusion(panel: str, colluders: int, kind: str, among: str, scores: list[tuple[float, float]]) -> Collusion:
+    return Collusion(
+        panel=panel,
+        colluders=colluders,
+        kind=kind,
+        among=among,
+        draws=len(scores),
+        plurality=_rounded(float(np.mean([plurality for plurality, _ in scores]))),
+        learned=_rounded(float(np.mean([learned for _, learned in scores]))),
+        learned_least=_rounded(min(learned for _, learned in scores)),
+    )
+
+
+def _choices(members: list[int], colluders: int, draws: int, seed: int) -> list[tuple[int, ...]]:
+    if colluders >= len(members) or comb(len(members), colluders) <= draws:
+        return list(combinations(members, min(colluders, len(members))))
+    rng = np.random.default_rng(seed)
+    return [tuple(sorted(int(i) for i in rng.choice(members, colluders, replace=False))) for _ in range(draws)]
+
+
+def _accuracy(table: VoteTable, weights: Floats) -> float:
+    score = np.where(table.chosen().any(axis=2), table.chosen() @ weights, -np.inf)
+    return float((score.argmax(axis=1) == table.right).mean())

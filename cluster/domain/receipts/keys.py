@@ -1,0 +1,87 @@
+"""Ed25519 keys of receipts. A key's id is the first half of the SHA-256 of its 32 public bytes, in hex."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from cluster.domain.errors import InvalidRequest
+
+SEED_BYTES = 32
+ALGORITHM = "Ed25519"
+_SALTS = b"aragora receipt salts, version 1"
+
+
+def key_id(public_key: bytes) -> str:
+    return hashlib.sha256(public_key).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A private key. Salts come from the same secret by a label of their own, so that a receipt that is made again is
+    the same receipt, and none has to be stored."""
+
+    seed: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.seed) != SEED_BYTES:
+            raise InvalidRequest(f"A signing key is {SEED_BYTES} bytes.", "invalid_signing_key")
+
+    @property
+    def public_key(self) -> bytes:
+        return Ed25519PrivateKey.from_private_bytes(self.seed).public_key().public_bytes_raw()
+
+    @property
+    def key_id(self) -> str:
+        return key_id(self.public_key)
+
+    def sign(self, content: bytes) -> bytes:
+        return Ed25519PrivateKey.from_private_bytes(self.seed).sign(content)
+
+    def salt(self, request_id: str, n: int) -> bytes:
+        secret = hmac.digest(self.seed, _SALTS, "sha256")
+        return hmac.digest(secret, f"{request_id}\n{n}".encode(), "sha256")
+
+
+def is_signature(public_key: bytes, signature: bytes, content: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def seed_of(text: str) -> bytes:
+    """A seed as settings hold it: base64 of 32 bytes."""
+    try:
+        seed = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        seed = b""
+    if len(seed) != SEED_BYTES:
+        raise InvalidRequest(
+            f"A receipt signing key is {SEED_BYTES} bytes in base64 (make one with `openssl rand -base64 32`).",
+            "invalid_signing_key",
+        )
+    return seed
+
+
+def public_key_of(text: str) -> bytes:
+    """A public key as people hold it: 64 hex digits, or PEM."""
+    words = text.strip()
+    try:
+        if words.startswith("-----BEGIN"):
+            found = load_pem_public_key(words.encode())
+            if isinstance(found, Ed25519PublicKey):
+                return found.public_bytes_raw()
+        elif len(key := bytes.fromhex(words)) == SEED_BYTES:
+            return key
+    except ValueError:
+        pass
+    raise InvalidRequest("A public key is 64 hex digits, or an Ed25519 key in PEM.", "invalid_public_key")

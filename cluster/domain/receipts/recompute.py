@@ -1,0 +1,135 @@
+"""Deciding again: the aggregation is run anew from the signed votes and weights, and must say the same, bit for bit.
+
+Call it on a receipt that ``verify`` found valid: a result that follows from forged votes follows from them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from cluster.domain.canonical import canonical_bytes
+from cluster.domain.consensus.aggregate import aggregate, aggregation_from_document
+from cluster.domain.consensus.result import Result
+from cluster.domain.consensus.snapshot import WeightSnapshot, snapshot_from_document
+from cluster.domain.errors import InvalidRequest
+from cluster.domain.receipts.document import event_data
+
+
+class Recomputed(StrEnum):
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    NOT_RECOMPUTABLE = "not_recomputable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recomputation:
+    """``result`` is what was computed anew; ``differences`` names what the receipt says otherwise."""
+
+    verdict: Recomputed
+    reason: str = ""
+    differences: tuple[str, ...] = ()
+    result: Mapping[str, Any] | None = None
+
+
+#: What an outcome must state for a comparison to mean anything. What else it states of a result is compared as well.
+_REQUIRED = ("confidence", "tally", "dissent", "abstained", "cast", "quorum", "tie_path")
+_RESULT = TypeAdapter(Result)
+
+
+#: For what ``verify`` refused, and for one event alone.
+UNCHECKED = Recomputation(
+    verdict=Recomputed.NOT_RECOMPUTABLE, reason="only a valid receipt is worth computing, and only a whole one can be"
+)
+
+
+def recompute(receipt: Mapping[str, Any]) -> Recomputation:
+    try:
+        ended = event_data(receipt["events"][-1])
+        if "aggregation" not in ended:
+            return _not("the journal is older than recorded aggregations, or nothing was put to the vote")
+        snapshot = _snapshot(receipt)
+        result = aggregate(aggregation_from_document(ended["aggregation"]), snapshot)
+        missing = [name for name in _REQUIRED if name not in ended["outcome"]]
+        if missing:
+            return _not(f"the outcome does not state {', '.join(missing)}")
+        differences = _differences(receipt, ended, result)
+    except InvalidRequest as error:
+        return _not(error.message)
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError, IndexError) as error:
+        return _not(f"its votes cannot be read: {error!r}")
+    verdict = Recomputed.DIFFERENT if differences else Recomputed.EQUAL
+    return Recomputation(verdict=verdict, differences=differences, result=_document(result))
+
+
+def _not(reason: str) -> Recomputation:
+    return Recomputation(verdict=Recomputed.NOT_RECOMPUTABLE, reason=reason)
+
+
+def _document(result: Result) -> dict[str, Any]:
+    document: dict[str, Any] = _RESULT.dump_python(result, mode="json")
+    return document
+
+
+def _snapshot(receipt: Mapping[str, Any]) -> WeightSnapshot | None:
+    """The weights as they were when the panel was chosen: the newest ``panel`` event holds them."""
+    for event in reversed(receipt["events"]):
+        if event["kind"] == "panel":
+            document = event_data(event).get("snapshot")
+            return None if document is None else snapshot_from_document(document)
+    return None
+
+
+def _differences(receipt: Mapping[str, Any], ended: Mapping[str, Any], result: Result) -> tuple[str, ...]:
+    outcome = ended["outcome"]
+    said = {**outcome, "dissent": _agents(outcome["dissent"]), "abstained": _agents(outcome["abstained"])}
+    wrong = [name for name, value in _expected(result).items() if name in said and not _same(value, said[name])]
+    wrong += [f"ballot of {agent}" for agent in _unsupported(receipt, ended["aggregation"])]
+    if not _terminal_follows(receipt["head"]["outcome"], result):
+        wrong.insert(0, "decision")
+    return tuple(wrong)
+
+
+def _terminal_follows(terminal: str, result: Result) -> bool:
+    """Votes decide between these three; the deadline and a cancel end what the votes cannot."""
+    if terminal == "DECIDED":
+        return result.reached
+    if terminal in ("NO_CONSENSUS", "QUORUM_LOST"):
+        return not result.reached
+    return True
+
+
+def _expected(result: Result) -> dict[str, Any]:
+    """``reason`` and ``mode`` of an outcome are those of the end and of the contract, ``answer`` may be in words."""
+    expected = {name: value for name, value in _document(result).items() if name not in ("reason", "mode")}
+    expected["confidence"] = result.uncalibrated_share if result.confidence is None else result.confidence
+    expected["confidence_calibrated"] = result.confidence is not None
+    expected["dissent"] = [one.agent for one in result.dissent]
+    expected["abstained"] = list(result.abstained)
+    return expected
+
+
+def _agents(entries: Any) -> list[Any]:
+    """Who; the reasons beside them are not computed."""
+    return [one["agent"] for one in entries]
+
+
+def _same(computed: Any, recorded: Any) -> bool:
+    return canonical_bytes(computed) == canonical_bytes(recorded)
+
+
+def _unsupported(receipt: Mapping[str, Any], aggregation: Mapping[str, Any]) -> list[str]:
+    """Agents whose counted choice is none that they are journalled to have made, where answers are options."""
+    if not (receipt["contract"] or {}).get("options"):
+        return []
+    made: dict[str, set[str]] = {}
+    for event in receipt["events"]:
+        answer = event["data"].get("answer")
+        if event["kind"] == "answered" and isinstance(answer, dict) and isinstance(answer.get("choice"), str):
+            made.setdefault(event["data"]["agent"], set()).add(answer["choice"])
+    counted = {agent: ballot for agent, ballot in aggregation["ballots"].items() if ballot["kind"] == "choice"}
+    return sorted(agent for agent, ballot in counted.items() if ballot["options"][0] not in made.get(agent, set()))

@@ -1,0 +1,57 @@
+"""Receipts of ended deliberations, and the keys that verify them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from cluster.domain.canonical import canonical_bytes
+from cluster.domain.errors import Conflict, NotFound
+from cluster.domain.ids import check_id
+from cluster.domain.receipts.document import make_receipt
+from cluster.domain.receipts.keys import ALGORITHM
+from serve_app.access import Asker, Permission, requires
+from serve_app.routes.agents import gateway
+
+router = APIRouter(tags=["receipts"])
+
+
+@router.get("/receipts/keys")
+@requires(Permission.PUBLIC)
+async def get_keys(request: Request) -> dict[str, Any]:
+    """Public keys that have signed receipts here; ``current`` signs now."""
+    signing = gateway(request).signing
+    current = (await signing.signer()).key_id
+    return {
+        "keys": [
+            {
+                "key_id": key.key_id,
+                "algorithm": ALGORITHM,
+                "public_key": key.public_key.hex(),
+                "created_at": key.created_at,
+                "current": key.key_id == current,
+            }
+            for key in await signing.keys.published()
+        ]
+    }
+
+
+@router.get("/deliberations/{request_id}/receipt", response_model=None)
+@requires(Permission.DELIBERATIONS_READ)
+async def get_receipt(request: Request, request_id: str, asker: Asker) -> Response:
+    """The signed receipt, the same every time. 409 ``not_ended`` while the deliberation runs."""
+    gate = gateway(request)
+    one = await gate.deliberations.get(asker.workspace, check_id(request_id, "request_id"))
+    if one is None:
+        raise NotFound(f"There is no deliberation {request_id}.", "deliberation_not_found")
+    if one.terminal is None:
+        raise Conflict(f"Deliberation {request_id} has not ended; its receipt is made when it has.", "not_ended")
+    receipt = make_receipt(
+        await gate.signing.signer(),
+        request_id=request_id,
+        contract=one.contract,
+        events=await gate.deliberations.journal(request_id),
+    )
+    return Response(canonical_bytes(receipt), media_type="application/json")

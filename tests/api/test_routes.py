@@ -1,0 +1,213 @@
+"""Properties of all routes: each declares a permission, each change can be repeated, both prefixes serve the same."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from serve_app.access import Permission
+from serve_app.web import PREFIXES, make_app
+from tests.support.api import CP, Api
+
+SAFE = {"GET", "HEAD", "OPTIONS"}
+
+
+@dataclass(frozen=True)
+class Route:
+    method: str
+    path: str
+    endpoint: Any
+    headers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def _routes() -> list[Route]:
+    """Every HTTP route of the application itself. FastAPI keeps included routers as they are, in routes of their own."""
+    app = make_app()
+    found = []
+    for entry in app.routes:
+        for route in entry.effective_route_contexts() if hasattr(entry, "effective_route_contexts") else ():
+            dependants = [route.dependant, *route.dependant.dependencies]
+            headers = tuple(param.alias.lower() for one in dependants for param in one.header_params)
+            found += [Route(method, route.path, route.endpoint, headers) for method in route.methods]
+    assert {path for route in found if (path := route.path).startswith(CP)} == set(app.openapi()["paths"]) - set(ROOT)
+    return found
+
+
+ROOT = ("/health", "/health/live", "/health/detailed", "/metrics")
+
+
+def test_every_route_declares_a_permission() -> None:
+    undeclared = [
+        str(route) for route in _routes() if not isinstance(getattr(route.endpoint, "permission", None), Permission)
+    ]
+    assert undeclared == []
+
+
+def test_only_health_is_public() -> None:
+    public = {route.path for route in _routes() if route.endpoint.permission is Permission.PUBLIC}
+    assert public == {"/health", "/health/live"}
+
+
+def test_both_prefixes_have_the_same_routes() -> None:
+    under = [
+        {(route.path.removeprefix(prefix), route.method) for route in _routes() if route.path.startswith(prefix)}
+        for prefix in PREFIXES
+    ]
+    assert under[0] == under[1] != set()
+
+
+def _changing() -> list[Route]:
+    return [route for route in _routes() if route.path.startswith(f"{CP}/") and route.method not in SAFE]
+
+
+@pytest.mark.parametrize("route", _changing(), ids=str)
+def test_every_change_takes_an_idempotency_key(route: Route) -> None:
+    assert "idempotency-key" in route.headers
+
+
+# --- what each change is tried with -----------------------------------------------------------------------------------
+
+Prepare = Callable[[Api], Awaitable[tuple[str, Any]]]
+_ids = itertools.count(1)
+
+
+async def _agent(api: Api) -> str:
+    agent_id = f"agent-{next(_ids)}"
+    await api.post("/agents", {"agent_id": agent_id, "capabilities": [agent_id]})
+    return agent_id
+
+
+async def _task(api: Api, **changes: Any) -> str:
+    return str(
+        (await api.post("/tasks", {"task_type": "echo", "required_capabilities": ["nobody"], **changes}))["task_id"]
+    )
+
+
+async def _leased(api: Api) -> dict[str, Any]:
+    agent_id = await _agent(api)
+    await _task(api, required_capabilities=[agent_id])
+    return dict((await api.post("/tasks/claim", {"agent_id": agent_id}))["task"])
+
+
+def _fixed(path: str, body: Any) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        return path, body
+
+    return prepare
+
+
+def _of_agent(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        agent_id = await _agent(api)
+        return path.format(agent_id), body(agent_id) if callable(body) else body
+
+    return prepare
+
+
+def _of_task(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        task_id = await _task(api)
+        return path.format(task_id), body(task_id) if callable(body) else body
+
+    return prepare
+
+
+def _of_lease(path: str, body: Callable[[dict[str, Any]], Any]) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        task = await _leased(api)
+        return path.format(task["id"]), body(task)
+
+    return prepare
+
+
+async def _claim(api: Api) -> tuple[str, Any]:
+    agent_id = await _agent(api)
+    for _ in range(3):
+        await _task(api, required_capabilities=[agent_id])
+    return "/tasks/claim", {"agent_id": agent_id}
+
+
+async def _open_deliberation(api: Api) -> tuple[str, Any]:
+    body = {"content": f"question {next(_ids)}", "async": True, "config": {"min_agents": 2}}
+    request_id = (await api.post("/deliberations", body))["request_id"]
+    return f"/deliberations/{request_id}/cancel", None
+
+
+def _token(task: dict[str, Any]) -> dict[str, Any]:
+    return {"lease_token": task["lease_token"]}
+
+
+CHANGES: dict[tuple[str, str], Prepare] = {
+    ("POST", "/agents"): _fixed("/agents", {"agent_id": "one", "capabilities": ["x"]}),
+    ("POST", "/agents/batch"): _fixed("/agents/batch", {"agents": [{"agent_id": "two"}, {"agent_id": "three"}]}),
+    ("POST", "/agents/heartbeats"): _of_agent("/agents/heartbeats", lambda one: {"heartbeats": [{"agent_id": one}]}),
+    ("DELETE", "/agents/{agent_id}"): _of_agent("/agents/{}"),
+    ("POST", "/agents/{agent_id}/heartbeat"): _of_agent("/agents/{}/heartbeat"),
+    ("POST", "/agents/{agent_id}/pause"): _of_agent("/agents/{}/pause"),
+    ("POST", "/agents/{agent_id}/resume"): _of_agent("/agents/{}/resume"),
+    ("POST", "/tasks"): _fixed("/tasks", {"task_type": "echo", "payload": {"n": 1}}),
+    ("POST", "/tasks/batch"): _fixed("/tasks/batch", {"tasks": [{"task_type": "echo"}, {"task_type": "echo"}]}),
+    ("POST", "/tasks/claim"): _claim,
+    ("POST", "/tasks/complete"): _of_lease(
+        "/tasks/complete", lambda t: {"reports": [{"task_id": t["id"], **_token(t)}]}
+    ),
+    ("POST", "/tasks/{task_id}/complete"): _of_lease("/tasks/{}/complete", lambda t: {"result": 1, **_token(t)}),
+    ("POST", "/tasks/{task_id}/fail"): _of_lease("/tasks/{}/fail", lambda t: {"error": "no", **_token(t)}),
+    ("POST", "/tasks/{task_id}/cancel"): _of_task("/tasks/{}/cancel"),
+    ("POST", "/tasks/{task_id}/extend"): _of_lease("/tasks/{}/extend", _token),
+    ("POST", "/queue/prioritize"): _of_task("/queue/prioritize", lambda one: {"task_id": one, "priority": "high"}),
+    ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
+    ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,
+}
+#: What a repeat may well say anew: until when the lease now is, and that it is a lease delivered again.
+_MOVES = ("lease_expires_at", "redelivered", "last_heartbeat", "last_heartbeat_by_region")
+
+
+def _settled(answer: Any) -> Any:
+    if isinstance(answer, dict):
+        return {key: _settled(value) for key, value in answer.items() if key not in _MOVES}
+    return [_settled(value) for value in answer] if isinstance(answer, list) else answer
+
+
+def test_every_change_is_tried() -> None:
+    assert {(route.method, route.path.removeprefix(CP)) for route in _changing()} == set(CHANGES)
+
+
+async def test_a_change_repeated_under_one_key_answers_alike(api: Api) -> None:
+    """Also over the restart of the scheduler, which remembers nothing but what is stored."""
+    asked, different = [], []
+    for number, ((method, template), prepare) in enumerate(CHANGES.items()):
+        path, body = await prepare(api)
+        headers = {"Idempotency-Key": f"key {number}"}
+        first = await api.call(method, path, body, headers=headers)
+        assert first.is_success, f"{method} {template}: {first.text}"
+        asked.append((method, path, body, headers, first))
+    for restarted in (False, True):
+        if restarted:
+            await api.kill_scheduler()
+            await api.start_scheduler()
+        for method, path, body, headers, first in asked:
+            again = await api.call(method, path, body, headers=headers)
+            if (first.status_code, _settled(first.json())) != (again.status_code, _settled(again.json())):
+                different.append(f"{restarted=} {method} {path}: {first.text} / {again.status_code} {again.text}")
+    assert not different, "\n".join(different)
+
+
+async def test_a_key_with_another_body_is_a_conflict(api: Api) -> None:
+    for path, body, other in (
+        ("/tasks", {"task_type": "a"}, {"task_type": "b"}),
+        ("/tasks/batch", {"tasks": [{"task_type": "a"}]}, {"tasks": [{"task_type": "b"}]}),
+        ("/agents", {"agent_id": "a"}, {"agent_id": "a", "model": "m"}),
+        ("/deliberations", {"content": "a", "async": True}, {"content": "b", "async": True}),
+    ):
+        headers = {"Idempotency-Key": "mine"}
+        assert (await api.call("POST", path, body, headers=headers)).is_success
+        refused = await api.call("POST", path, other, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (409, "idempotency_conflict"), path

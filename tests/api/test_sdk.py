@@ -1,0 +1,274 @@
+"""The released client, synchronous and asynchronous, against every route that it knows and that exists here."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aragora_sdk.exceptions import AragoraError, NotFoundError, ValidationError
+from aragora_sdk.namespaces.control_plane import ControlPlaneAPI
+
+from tests.api.test_routes import _routes
+from tests.support.api import CP, Api, in_thread
+from tests.support.probes import eventually
+
+AGENT = {
+    "agent_id", "capabilities", "status", "model", "provider", "metadata", "registered_at", "last_heartbeat",
+    "current_task_id", "tasks_completed", "tasks_failed", "avg_latency_ms", "tags", "region_id", "available_regions",
+    "region_latency_ms", "last_heartbeat_by_region",
+}  # fmt: skip
+TASK = {
+    "id", "task_type", "payload", "required_capabilities", "status", "priority", "created_at", "assigned_at",
+    "started_at", "completed_at", "assigned_agent", "timeout_seconds", "max_retries", "retries", "result", "error",
+    "metadata", "target_region", "fallback_regions", "assigned_region", "region_routing_mode", "origin_region",
+}  # fmt: skip
+JOB = {
+    "id", "type", "name", "status", "progress", "started_at", "created_at", "document_count", "agents_assigned",
+    "priority",
+}  # fmt: skip
+HISTORY = {
+    "id", "type", "status", "priority", "assigned_agent", "result", "error", "retries", "duration_ms", "created_at",
+    "started_at", "completed_at", "metadata",
+}  # fmt: skip
+QUEUE_METRICS = {
+    "pending", "running", "completed_today", "failed_today", "avg_wait_time_ms", "avg_execution_time_ms",
+    "throughput_per_minute",
+}  # fmt: skip
+METRICS = {
+    "active_jobs", "queued_jobs", "completed_jobs", "agents_available", "agents_busy", "total_agents",
+    "documents_processed_today", "audits_completed_today", "tokens_used_today",
+}  # fmt: skip
+AGENT_METRICS = {
+    "agent_id", "tasks_completed", "findings_generated", "average_response_time_ms", "error_rate", "last_active",
+    "uptime_seconds",
+}  # fmt: skip
+HEALTH_CHECK = {"agent_id", "status", "latency_ms", "timestamp", "error", "metadata"}
+RESULT = {
+    "request_id", "status", "decision_type", "answer", "confidence", "consensus_reached", "reasoning", "evidence_used",
+    "duration_seconds", "error",
+}  # fmt: skip
+
+
+class Caller:
+    """Calls methods of either client by name, and remembers which."""
+
+    def __init__(self, api: Api, kind: str) -> None:
+        client = api.sdk(max_retries=1) if kind == "sync" else api.async_sdk(max_retries=1)
+        self._client = client.control_plane
+        self.called: set[str] = set()
+
+    async def __call__(self, name: str, *args: Any, **options: Any) -> Any:
+        self.called.add(name)
+        method = getattr(self._client, name)
+        if inspect.iscoroutinefunction(method):
+            return await method(*args, **options)
+        return await in_thread(method, *args, **options)
+
+
+@pytest.fixture(params=["sync", "async"])
+def sdk(api: Api, request: pytest.FixtureRequest) -> Caller:
+    return Caller(api, request.param)
+
+
+class _Recorder:
+    """Stands where the client's connection would, to learn what each method asks for."""
+
+    def __init__(self) -> None:
+        self.asked: tuple[str, str] = ("", "")
+
+    def request(self, method: str, path: str, **_: Any) -> dict[str, Any]:
+        self.asked = (method, path)
+        return {}
+
+
+def _supported() -> dict[str, int]:
+    """Methods of the client for which there is a route → how many arguments each needs."""
+    templates = {(route.method, tuple(route.path.split("/"))) for route in _routes()}
+    recorder = _Recorder()
+    found = {}
+    for name, method in inspect.getmembers(ControlPlaneAPI(recorder), inspect.ismethod):  # type: ignore[arg-type]
+        if name.startswith("_"):
+            continue
+        needed = [
+            p for p in inspect.signature(method).parameters.values() if p.default is p.empty and p.kind != p.VAR_KEYWORD
+        ]
+        method(*("ID" for _ in needed))
+        verb, path = recorder.asked
+        parts = path.split("/")
+        for template_verb, template in templates:
+            fits = len(template) == len(parts) and all(
+                t == p or (t.startswith("{") and p == "ID") for t, p in zip(template, parts, strict=True)
+            )
+            if template_verb == verb and fits:
+                found[name] = len(needed)
+    return found
+
+
+@asynccontextmanager
+async def _endpoint(answer: str) -> AsyncIterator[str]:
+    """An agent's endpoint of the plain HTTP contract that always gives one answer."""
+    body = json.dumps({"answer": answer, "rationale": "because", "confidence": "high"}).encode()
+    reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    reply += f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line), 0
+        )
+        await reader.readexactly(length)
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+async def test_the_client_can_do_everything_that_has_a_route(api: Api, sdk: Caller) -> None:
+    await _agents(sdk)
+    await _tasks(sdk)
+    await _numbers(sdk)
+    async with _endpoint("tea") as url:
+        await _deliberates(sdk, url)
+    await sdk("deregister_agent", "a1")
+    supported = _supported()
+    assert sdk.called <= set(supported)
+    missing = {name for name in supported if name not in sdk.called}
+    for name in sorted(name for name in missing if supported[name] == 0 and name.startswith(("get_", "list_"))):
+        assert isinstance(await sdk(name), dict)
+    assert len(sdk.called) >= 28
+
+
+async def _agents(sdk: Caller) -> None:
+    agent = await sdk(
+        "register_agent", agent_id="a1", capabilities=["x", "y"], model="m", provider="p", metadata={"k": 1}
+    )
+    assert agent.keys() >= AGENT
+    assert {agent["status"], agent["model"], agent["provider"]} == {"ready", "m", "p"}
+    assert isinstance(agent["registered_at"], float)
+    listed = await sdk("list_agents")
+    assert (listed["total"], listed["agents"][0].keys() >= AGENT) == (1, True)
+    assert (await sdk("get_agent", "a1"))["capabilities"] == ["x", "y"]
+    assert (await sdk("heartbeat", "a1"))["acknowledged"] is True
+    paused = await sdk("pause_agent", "a1")
+    assert paused["agent_id"] == "a1"
+    assert "paused_at" in paused
+    resumed = await sdk("resume_agent", "a1")
+    assert "resumed_at" in resumed
+    assert (await sdk("get_agent_metrics", "a1")).keys() >= AGENT_METRICS
+    assert (await sdk("get_agent_health", "a1")).keys() >= HEALTH_CHECK
+    with pytest.raises(NotFoundError, match="no agent nobody"):
+        await sdk("heartbeat", "nobody")
+
+
+async def _tasks(sdk: Caller) -> None:
+    ids = [
+        (await sdk("create_task", task_type="echo", payload={"n": n}, priority="high", timeout_seconds=60))["task_id"]
+        for n in range(3)
+    ]
+    claimed = (await sdk("claim_task", agent_id="a1", capabilities=["x"], block_ms=5000))["task"]
+    assert claimed.keys() >= TASK
+    assert (claimed["id"], claimed["status"], claimed["priority"], claimed["payload"]) == (
+        ids[0],
+        "running",
+        75,
+        {"n": 0},
+    )
+    assert await sdk("complete_task", ids[0]) == {"completed": True}
+    done = await sdk("get_task", ids[0])
+    assert (done["status"], done["assigned_agent"]) == ("completed", "a1")
+    claimed = (await sdk("claim_task", agent_id="a1"))["task"]
+    assert await sdk("fail_task", claimed["id"], error="broken", requeue=False) == {"failed": True}
+    failed = await sdk("get_task", claimed["id"])
+    assert (failed["status"], failed["error"]) == ("failed", "broken")
+    moved = await sdk("prioritize_queue", task_id=ids[2], priority="low")
+    assert (moved["success"], moved["task"]["priority"]) == (True, 0)
+    queue = await sdk("get_queue")
+    assert (queue["total"], queue["jobs"][0].keys() >= JOB, queue["jobs"][0]["priority"]) == (1, True, "low")
+    assert await sdk("cancel_task", ids[2]) == {"cancelled": True}
+    assert (await sdk("claim_task", agent_id="a1", block_ms=0))["task"] is None
+    history = await sdk("get_task_history")
+    assert (history["total"], history["has_more"]) == (3, False)
+    assert all(entry.keys() >= HISTORY for entry in history["history"])
+    with pytest.raises(ValidationError, match="task_type is required") as refused:
+        await sdk("create_task")
+    assert refused.value.response_body["errors"] == [{"field": "task_type", "message": "task_type is required."}]
+    with pytest.raises(AragoraError, match="already") as refused:
+        await sdk("cancel_task", ids[0])
+    assert refused.value.status_code == 409
+
+
+async def _numbers(sdk: Caller) -> None:
+    queue = await sdk("get_queue_metrics")
+    assert queue.keys() >= QUEUE_METRICS
+    assert (queue["pending"], queue["completed_today"]) == (0, 1)
+    metrics = await sdk("get_metrics")
+    assert metrics.keys() >= METRICS
+    assert (metrics["total_agents"], metrics["completed_jobs"]) == (1, 1)
+    stats = await sdk("get_stats")
+    assert stats.keys() >= {"registry", "health", "scheduler", "config"}
+    assert stats["scheduler"]["by_status"] == {"completed": 1, "failed": 1, "cancelled": 1}
+    assert "redis" not in json.dumps(stats)
+    health = await sdk("get_health")
+    assert (health["status"], health["agents"]["a1"].keys() >= HEALTH_CHECK) == ("healthy", True)
+    detailed = await sdk("get_health_detailed")
+    names = {component["name"] for component in detailed["components"]}
+    assert {"Database", "Redis", "Scheduler", "Coordinator"} <= names
+    info = await sdk("get_stream_info")
+    assert info["last_event_id"] > 0
+
+
+async def _deliberates(sdk: Caller, url: str) -> None:
+    for n in range(3):
+        await sdk("register_agent", agent_id=f"d{n}", capabilities=["debate"], endpoint=url)
+    config = {"options": ["tea", "coffee"], "min_agents": 3}
+    asked = {"content": "Tea or coffee?", "config": config, "timeout_seconds": 20}
+    result = await sdk("create_deliberation", request_id="sync-1", **asked)
+    assert result.keys() >= RESULT
+    assert (result["answer"], result["consensus_reached"], result["status"]) == ("tea", True, "completed")
+    queued = await sdk("create_deliberation", **{**asked, "request_id": "async-1", "async": True})
+    assert queued == {"task_id": "async-1", "request_id": "async-1", "status": "queued"}
+
+    async def decided() -> bool:
+        return bool((await sdk("get_deliberation_status", "async-1"))["status"] == "consensus_reached")
+
+    await eventually(decided)
+    record = await sdk("get_deliberation", "async-1")
+    assert (record["status"], record["result"]["answer"]) == ("completed", "tea")
+    transcript = await sdk("get_deliberation_transcript", "async-1")
+    assert transcript["total"] == len(transcript["events"]) > 3
+    for n in range(3):
+        await sdk("deregister_agent", f"d{n}")
+
+
+async def test_an_empty_body_with_a_json_content_type_is_an_empty_object(api: Api) -> None:
+    """As the released client sends it, on a connection where nothing more follows."""
+    await api.post("/agents", {"agent_id": "a1"})
+    task_id = (await api.post("/tasks", {"task_type": "echo"}))["task_id"]
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        lambda path=path: api.post(path, headers={"Content-Type": "application/json"})  # type: ignore[misc]
+        for path in ("/agents/a1/heartbeat", "/agents/a1/pause", "/agents/a1/resume", f"/tasks/{task_id}/cancel")
+    ]
+    for call in calls:
+        assert await call()
+    other = (await api.post("/tasks", {"task_type": "echo"}))["task_id"]
+    assert (await api.post("/tasks/claim", {"agent_id": "a1"}))["task"]["id"] == other
+    assert await api.post(f"/tasks/{other}/fail", headers={"Content-Type": "application/json"}) == {"failed": True}
+
+
+async def test_both_prefixes_are_one_api(api: Api) -> None:
+    other = CP.replace("/api/", "/api/v1/")
+    response = await api.client.post(f"{other}/agents", json={"agent_id": "a1"})
+    assert response.status_code == 201
+    for path in ("/agents/a1", "/agents", "/queue", "/stats", "/tasks/history"):
+        one, two = await api.client.get(CP + path), await api.client.get(other + path)
+        assert (one.status_code, one.json()) == (two.status_code, two.json())
+    created = await api.client.post(f"{other}/deliberations", json={"content": "q", "async": True})
+    assert (created.status_code, created.headers["location"].startswith(f"{other}/deliberations/")) == (202, True)

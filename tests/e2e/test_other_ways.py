@@ -1,0 +1,127 @@
+"""The same system started other ways: two side by side, and ``serve deploy`` on a bare Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from cluster.cli.system import serve_config
+from cluster.embedded.layout import Layout
+from cluster.embedded.ports import free_ports
+from cluster.embedded.processes import wait_until
+from cluster.embedded.ray_cluster import RayCluster
+from cluster.settings import load_settings
+from tests.support.stores import StoreUrls, fresh_name
+from tests.support.system import RunningSystem, clean_environment
+
+
+@pytest.fixture
+def bare_ray(tmp_path: Path, store_urls: StoreUrls) -> Iterator[tuple[RayCluster, Path]]:
+    """A Ray head that was told where the stores are, as a cluster's pods are by their environment."""
+    http, prometheus = free_ports(2)
+    environ = {
+        "ARAGORA_DATABASE_URL": store_urls.database,
+        "ARAGORA_REDIS_URL": store_urls.redis,
+        "ARAGORA_DATABASE_SCHEMA": fresh_name(),
+        "ARAGORA_REDIS_PREFIX": fresh_name(),
+        "ARAGORA_HTTP_PORT": str(http),
+        "ARAGORA_PROMETHEUS_PORT": str(prometheus),
+        "ARAGORA_DATA_DIR": str(tmp_path / "data"),
+        "ARAGORA_EMBEDDED": "true",
+    }
+    settings = load_settings(environ)
+    layout = Layout.of(settings.data_dir)
+    layout.create()
+    settings.to_config_file(layout.config_file)
+    ray = RayCluster(layout=layout, http_host=settings.http_host, http_port=settings.http_port)
+    ray.start(layout.config_file)
+    config = tmp_path / "serve.yaml"
+    config.write_text(yaml.safe_dump(serve_config(settings)))
+    try:
+        yield ray, config
+    finally:
+        ray.stop()
+
+
+def test_serve_deploy_on_a_bare_cluster_is_all_that_up_does(bare_ray: tuple[RayCluster, Path]) -> None:
+    ray, config = bare_ray
+    deployed = subprocess.run(
+        [str(Path(sys.executable).with_name("serve")), "deploy", "--address", ray.dashboard_url, str(config)],
+        env=clean_environment(**ray.environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    url = f"http://127.0.0.1:{yaml.safe_load(config.read_text())['http_options']['port']}"
+    assert wait_until(lambda: _healthy(url), 120), _reason(url)
+    created = httpx.post(f"{url}/api/control-plane/tasks", json={"task_type": "t", "required_capabilities": ["bare"]}, timeout=30)
+    assert created.status_code == 201
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _reason(url: str) -> str:
+    try:
+        return httpx.get(f"{url}/health", timeout=5).text
+    except httpx.HTTPError as error:
+        return repr(error)
+
+
+def test_two_systems_run_side_by_side(system: RunningSystem, tmp_path: Path) -> None:
+    other = RunningSystem(tmp_path / "data")
+    try:
+        other.start()
+        for one in (system, other):
+            created = one.call("POST", "/api/control-plane/tasks", {"task_type": "t", "required_capabilities": ["two"]})
+            assert created.status_code == 201
+        task_id = created.json()["task_id"]
+        assert system.call("GET", f"/api/control-plane/tasks/{task_id}").status_code == 404
+        shared = {(c.ip, c.port) for c in _listeners(system)} & {(c.ip, c.port) for c in _listeners(other)}
+        assert shared == set()
+    finally:
+        other.clean_up()
+    system.wait_healthy(10)
+
+
+def _listeners(system: RunningSystem) -> list[object]:
+    import psutil
+
+    found = []
+    for member in system.members():
+        try:
+            connections = psutil.Process(member.pid).net_connections("inet")
+        except psutil.Error:
+            continue
+        found += [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
+    assert found
+    return found
+
+
+def test_a_ray_address_that_nobody_answers_is_a_clear_error(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    http, prometheus = free_ports(2)
+    environment = clean_environment(
+        RAY_ADDRESS=f"http://127.0.0.1:{port}",
+        ARAGORA_DATA_DIR=str(tmp_path / "data"),
+        ARAGORA_HTTP_PORT=str(http),
+        ARAGORA_PROMETHEUS_PORT=str(prometheus),
+    )
+    command = [str(Path(sys.executable).with_name("aragora-cp")), "up"]
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150, check=False)
+    assert refused.returncode == 5, refused.stdout + refused.stderr
+    assert f"127.0.0.1:{port}" in refused.stderr
+    assert os.listdir(tmp_path / "data")

@@ -1,0 +1,279 @@
+"""The whole control plane without Ray: the real application, the real actors and stores, in the test's own loop.
+
+Each actor has what its process would have (a pool, a Redis client, its tasks) and can be killed at any moment: its
+connections break off, its tasks end, calls in flight fail as they do when a Ray actor dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import itertools
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+from aragora_sdk import AragoraAsyncClient, AragoraClient
+
+from actors.composition import Parts, make
+from actors.roles import (
+    AGENT_HOST,
+    DELIBERATION,
+    HEALTH_MONITOR,
+    REGION_LEADER,
+    SCHEDULER,
+    TELEMETRY,
+    Role,
+)
+from cluster.domain.errors import ActorUnavailable
+from cluster.domain.log import LogRow
+from cluster.ports import ActorNames
+from cluster.postgres.stores import Stores
+from cluster.settings import Settings
+from serve_app.gateway import Gateway
+from serve_app.replica import make_ingress
+from tests.support.stores import StoreUrls, fresh_name
+
+T = TypeVar("T")
+
+CP = "/api/control-plane"
+STARTED = (TELEMETRY, REGION_LEADER, SCHEDULER, AGENT_HOST, DELIBERATION)
+_owner: contextvars.ContextVar[Process | None] = contextvars.ContextVar("owner", default=None)
+_numbers = itertools.count(1)
+
+
+class Process:
+    """What would be one actor's process: everything that runs on its behalf ends with it."""
+
+    def __init__(self, role: Role, parts: Parts) -> None:
+        self.role = role
+        self.parts = parts
+        self.actor: Any = None
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.died = asyncio.Event()
+        self._context = contextvars.copy_context()
+        self._context.run(_owner.set, self)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        return asyncio.get_running_loop().create_task(work, context=self._context)
+
+    async def call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
+        answer = self.run(getattr(self.actor, method)(*args))
+        died = asyncio.ensure_future(self.died.wait())
+        try:
+            await asyncio.wait({answer, died}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done() or answer.cancelled():
+                raise ActorUnavailable("An actor of the control plane is restarting; try again in a moment.")
+            return answer.result()
+        finally:
+            answer.cancel()
+            died.cancel()
+
+    async def kill(self) -> None:
+        """As kill -9: nothing is flushed or released, commits in flight have an unknown outcome."""
+        self.died.set()
+        self.parts.stores.pool._pool.terminate()
+        await self._end_tasks()
+        await self._close()
+
+    async def stop(self) -> None:
+        self.died.set()
+        await self.run(self.actor.stop())
+        await self._end_tasks()
+        await self._close()
+
+    async def _end_tasks(self) -> None:
+        while self.tasks:
+            for task in list(self.tasks):
+                task.cancel()
+            await asyncio.wait(set(self.tasks), timeout=0.2)
+
+    async def _close(self) -> None:
+        await self.parts.doorbell.close()
+        await self.parts.redis.aclose()
+        await self.parts.stores.close()
+
+
+@contextlib.contextmanager
+def _owned_tasks() -> Iterator[None]:
+    """Every task belongs to the process in whose context it was made."""
+    loop = asyncio.get_running_loop()
+    before = loop.get_task_factory()
+
+    def factory(loop: Any, work: Any, context: contextvars.Context | None = None) -> Any:
+        task = asyncio.Task(work, loop=loop, context=context)
+        owner = _owner.get() if context is None else context.get(_owner)
+        if owner is not None:
+            owner.tasks.add(task)
+            task.add_done_callback(owner.tasks.discard)
+        return task
+
+    loop.set_task_factory(factory)
+    try:
+        yield
+    finally:
+        loop.set_task_factory(before)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the test runner."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Api:
+    """``client`` calls under the root (``CP`` is the API's prefix); ``stores`` are the test's own eyes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.processes: dict[str, Process] = {}
+        self.retired: list[str] = []
+        self.app = make_ingress(settings, self._reach)
+        self.url = ""
+        self.client: httpx.AsyncClient
+        self.parts: Parts
+        self._open_clients = contextlib.AsyncExitStack()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def stores(self) -> Stores:
+        return self.parts.stores
+
+    @property
+    def gateway(self) -> Gateway:
+        return self.app.state.gateway
+
+    def sdk(self, **options: Any) -> AragoraClient:
+        """The released client. It blocks: call it in a thread (``in_thread``)."""
+        client = AragoraClient(base_url=self.url, **options)
+        self._open_clients.callback(client.close)
+        return client
+
+    def async_sdk(self, **options: Any) -> AragoraAsyncClient:
+        client = AragoraAsyncClient(base_url=self.url, **options)
+        self._open_clients.push_async_callback(client.close)
+        return client
+
+    # --- actors --------------------------------------------------------------------------------------------------
+
+    def _reach(self, role: Role, names: ActorNames) -> Callable[..., Awaitable[Any]]:
+        async def call(method: str, *args: Any, timeout_s: float | None = None) -> Any:
+            process = self.processes.get(role.key)
+            if process is None:
+                raise ActorUnavailable(f"The {role.key} actor is being restarted; try again.")
+            return await process.call(method, *args, timeout_s=timeout_s)
+
+        return call
+
+    async def start(self, kind: str, index: int = 0) -> Any:
+        """The started plain actor; whoever plays its role now is replaced, but not ended."""
+        role = Role(kind=kind, index=index)
+        owner = f"{role.key}:{next(_numbers)}"
+        process = Process(role, await self._open(owner))
+
+        def retire() -> None:
+            self.retired.append(owner)
+            task = asyncio.get_running_loop().create_task(process.kill(), context=contextvars.Context())
+            self._ending.add(task)
+
+        process.actor = make(process.parts, role, owner, retire=retire, reach=self._reach)
+        await process.run(process.actor.start())
+        self.processes[role.key] = process
+        return process.actor
+
+    async def _open(self, owner: str) -> Parts:
+        # The metrics are read through the API; a port of their own is a matter of processes.
+        portless = self.settings.model_copy(update={"enable_metrics": False})
+        return await Parts.open(portless, owner, connections=4)
+
+    async def kill(self, kind: str, index: int = 0) -> None:
+        await self.processes.pop(Role(kind=kind, index=index).key).kill()
+
+    def actor(self, kind: str, index: int = 0) -> Any:
+        return self.processes[Role(kind=kind, index=index).key].actor
+
+    async def start_scheduler(self) -> Any:
+        return await self.start(SCHEDULER)
+
+    async def kill_scheduler(self) -> None:
+        await self.kill(SCHEDULER)
+
+    async def start_health_monitor(self) -> Any:
+        return await self.start(HEALTH_MONITOR)
+
+    # --- calls ---------------------------------------------------------------------------------------------------
+
+    async def call(self, method: str, path: str, body: Any = None, **options: Any) -> httpx.Response:
+        """``path`` under the API's prefix."""
+        return await self.client.request(method, CP + path, json=body, **options)
+
+    async def get(self, path: str, **options: Any) -> Any:
+        response = await self.call("GET", path, **options)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def post(self, path: str, body: Any = None, **options: Any) -> Any:
+        response = await self.call("POST", path, body, **options)
+        assert response.is_success, response.text
+        return response.json()
+
+    async def rows(self, entity: str | None = None) -> list[LogRow]:
+        rows = await self.stores.log.read(0, 100_000)
+        return [row for row in rows if entity is None or row.entity == entity]
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def running(self, kinds: tuple[str, ...] = STARTED) -> AsyncIterator[Api]:
+        with _owned_tasks():
+            self.parts = await Parts.open(self.settings, "test", connections=4)
+            for kind in kinds:
+                await self.start(kind)
+            async with self._served(), self._open_clients:
+                self.client = httpx.AsyncClient(base_url=self.url, timeout=60)
+                await self._open_clients.enter_async_context(self.client)
+                yield self
+            for process in reversed(list(self.processes.values())):
+                await process.stop()
+            await asyncio.gather(*self._ending)
+            await self.parts.doorbell.close()
+            await self.parts.redis.aclose()
+            await self.parts.stores.close()
+
+    @contextlib.asynccontextmanager
+    async def _served(self) -> AsyncIterator[None]:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        config = uvicorn.Config(self.app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        server = _Server(config)
+        serving = asyncio.ensure_future(server.serve([listener]))
+        try:
+            while not server.started:
+                assert not serving.done(), "the application did not start"
+                await asyncio.sleep(0.005)
+            yield
+        finally:
+            server.should_exit = True
+            await serving
+            listener.close()
+
+
+async def in_thread(function: Callable[..., T], *args: Any, **options: Any) -> T:
+    return await asyncio.to_thread(function, *args, **options)
+
+
+def api_settings(urls: StoreUrls, schema: str, **changes: Any) -> Settings:
+    values: dict[str, Any] = {
+        "database_url": urls.database,
+        "redis_url": urls.redis,
+        "database_schema": schema,
+        "redis_prefix": fresh_name(),
+        "region": "test-region",
+        "embedded": True,
+    }
+    return Settings.model_validate(values | changes)
