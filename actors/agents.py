@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.messages import AgentCall, AgentReply
-from cluster.directory import AgentDirectory
+from cluster.directory import AGENT_ROWS, AgentDirectory
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.errors import AgentUnavailable, ControlPlaneError
 from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
@@ -37,7 +37,15 @@ class AgentHost:
 
     async def start(self) -> None:
         cursor = await self._directory.load()
-        follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._directory.apply)
+        follower = LogFollower(
+            self._log,
+            self._doorbell,
+            self._clock,
+            after=cursor,
+            apply=self._directory.apply,
+            only=AGENT_ROWS,
+            linger_s=0.05,
+        )
         self._follower = asyncio.create_task(follower.run())
 
     async def stop(self) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from cluster.directory import AgentDirectory
+from cluster.directory import AGENT_ROWS, AgentDirectory
 from cluster.domain.agents import Agent, Health, TransportKind
 from cluster.domain.errors import PeerError, TryLater
 from cluster.domain.liveness import ProbeHistory, Verdict, probed, sweep
@@ -63,7 +63,15 @@ class HealthMonitor:
     async def start(self) -> None:
         self._watching_since = self._clock.now()
         cursor = await self._directory.load()
-        follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._directory.apply)
+        follower = LogFollower(
+            self._log,
+            self._doorbell,
+            self._clock,
+            after=cursor,
+            apply=self._directory.apply,
+            only=AGENT_ROWS,
+            linger_s=0.05,
+        )
         self._running = [
             asyncio.create_task(follower.run()),
             asyncio.create_task(self._forever(self.sweep_once, self._sweep_s)),

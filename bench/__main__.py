@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import harness, scheduler
+from bench import cluster, harness, scheduler
 from bench.stand import install_peers, standing
 
-PARTS = (scheduler,)
+PARTS = (scheduler, cluster)
 
 
 def main() -> None:

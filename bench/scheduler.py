@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -26,19 +26,26 @@ class Throughput:
     callers: int = CALLERS
     each: int = 1
     others: tuple[Part, ...] = ()
+    cpu_of: Callable[..., Callable[[], dict[str, float]]] | None = None
     rates: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
     def run(self, stand: Stand, total: int | None = None) -> None:
         number = total or self.total
         self.worker.start(op="expect", total=number)
-        cpu = stand.cpu(self.worker, self.client, *self.others)
+        cpu = self._count(stand)
         started = time.perf_counter()
         self.client.ask(op="submit", total=number, callers=self.callers, each=self.each)
         self.worker.answer()
         if total is None:
             self.rates.append(number / (time.perf_counter() - started))
             self.cpu.append(cpu() / number * 1000)
+
+    def _count(self, stand: Stand) -> Callable[[], float]:
+        if self.cpu_of is None:
+            return stand.cpu(self.worker, self.client, *self.others)
+        spent = self.cpu_of(stand, self.worker, self.client)
+        return lambda: spent()["all"]
 
     def rows(self) -> tuple[Row, Row]:
         return (

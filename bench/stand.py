@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class Stand:
     redis: EmbeddedRedis
     quick: bool = False
     runs: int = 5
+    stack: ExitStack = field(default_factory=ExitStack)
+    system: Any = None
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -153,7 +155,9 @@ def standing(*, quick: bool, runs: int) -> Iterator[Stand]:
     try:
         postgres.start()
         redis.start()
-        yield Stand(base=base, postgres=postgres, redis=redis, quick=quick, runs=runs)
+        stand = Stand(base=base, postgres=postgres, redis=redis, quick=quick, runs=runs)
+        with stand.stack:
+            yield stand
     finally:
         redis.stop()
         postgres.stop()

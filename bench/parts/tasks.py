@@ -1,6 +1,6 @@
 """The in-cluster client's two ends: ``python -m bench.parts.tasks client|worker SCHEMA SOCKET [SLOTS PREFETCH]``.
 
-SOCKET is that of a shard without Ray.
+SOCKET is that of a shard without Ray; ``ray`` joins the running system instead.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +18,31 @@ from bench.parts.loop import Countdown, Handlers, in_parallel, run
 from bench.parts.wire import Connection
 from cluster.clock import SystemClock
 from cluster.domain.log import Origin
-from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
+from cluster.exchange import ExchangeClient
 from cluster.postgres.stores import open_stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
 
 REGION = "bench"
 ORIGIN = Origin(workspace="bench", principal="user:bench")
-Call = Callable[[ExchangeCall], Awaitable[ExchangeReply]]
-
-
-async def _client(schema: str, call: Call, *, region: str, database: str, redis: str, prefix: str) -> TaskClient:
-    stores = await open_stores(database, schema, region, max_connections=4)
-    clock = SystemClock()
-    return TaskClient(
-        origin=ORIGIN,
-        region=region,
-        tasks=stores.tasks,
-        doorbell=RedisDoorbell(connect(redis), prefix),
-        clock=clock,
-        scheduler=ExchangeClient(f"bench:{os.getpid()}", call, clock=clock),
-    )
 
 
 async def task_client() -> TaskClient:
     schema, socket = sys.argv[2:4]
-    database, redis = os.environ["BENCH_DATABASE_URL"], os.environ["BENCH_REDIS_URL"]
-    call = Connection(Path(socket)).call
-    return await _client(schema, call, region=REGION, database=database, redis=redis, prefix=schema)
+    if socket == "ray":
+        from bench.parts import on_ray
+
+        return await on_ray.task_client(ORIGIN)
+    stores = await open_stores(os.environ["BENCH_DATABASE_URL"], schema, REGION, max_connections=4)
+    clock = SystemClock()
+    return TaskClient(
+        origin=ORIGIN,
+        region=REGION,
+        tasks=stores.tasks,
+        doorbell=RedisDoorbell(connect(os.environ["BENCH_REDIS_URL"]), schema),
+        clock=clock,
+        scheduler=ExchangeClient(f"bench:{os.getpid()}", Connection(Path(socket)).call, clock=clock),
+    )
 
 
 async def client() -> Handlers:
