@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +23,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=harness.OUT / "results.json", help="where the rows go as JSON")
     parser.add_argument("--list", action="store_true", help="the names, and stop")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # stops what it has started
     console = Console(width=180, soft_wrap=False)
     benches = harness.selected(arguments.only)
     if arguments.list:
