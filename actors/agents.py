@@ -16,7 +16,7 @@ from typing import Any
 from actors.hosts import RENEW_S, LiveHosts, Membership
 from actors.messages import AgentCall, AgentReply
 from actors.push import PushTasks
-from actors.turns import PullTurns
+from actors.turns import ENDED_KINDS, PullTurns
 from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
@@ -29,10 +29,13 @@ from cluster.domain.tasks import Task
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
-from cluster.ports import AgentStore, BreakerStore, Clock, Doorbell, Leases, Log, StoredBreaker, TaskStore
+from cluster.ports import AgentStore, BreakerStore, Clock, Doorbell, Leases, Log, LogFilter, StoredBreaker, TaskStore
 from cluster.transports.asking import Ask, Reply
 
 _logger = logging.getLogger(__name__)
+
+#: Kinds of log rows that a host looks at, by their beginnings.
+FOLLOWS = ("agent.", "task.submitted", *ENDED_KINDS)
 
 PRINCIPAL = "system:agent-host"
 
@@ -104,7 +107,9 @@ class AgentHost:
             if one.agent_id is not None:
                 self._breakers[one.workspace, one.agent_id] = one.breaker
         cursor = await self._directory.load()
-        follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._apply)
+        follower = LogFollower(
+            self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, only=LogFilter(kinds=FOLLOWS)
+        )
         self._loops = [asyncio.create_task(follower.run()), asyncio.create_task(self._stay())]
         await self._push.start()
 

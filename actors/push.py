@@ -99,9 +99,9 @@ class PushTasks:
         for row in rows:
             if row.kind.startswith("agent."):
                 self.changed()
-            elif row.kind.startswith("task.") and isinstance(row.data.get("target_agent"), str):
+            elif row.kind == "task.submitted" and isinstance(row.data.get("target_agent"), str):
                 agent = self._directory.known(row.workspace, row.data["target_agent"])
-                if row.kind == "task.submitted" and agent is not None and self._takes(agent):
+                if agent is not None and self._takes(agent):
                     self._claim_for(agent, wait=True)
 
     def changed(self) -> None:

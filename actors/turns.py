@@ -32,7 +32,7 @@ from cluster.transports.wire_formats import contract_reply
 PRINCIPAL = "system:agent-host"
 TASK_TYPE = "deliberation.turn"
 ROUTE = "turns"
-_ENDED = frozenset({"task.completed", "task.failed", "task.dead_lettered", "task.timeout", "task.cancelled"})
+ENDED_KINDS = frozenset({"task.completed", "task.failed", "task.dead_lettered", "task.timeout", "task.cancelled"})
 
 #: Sends a request to the scheduler shard.
 AskShard = Callable[[Any], Awaitable[Any]]
@@ -55,7 +55,7 @@ class PullTurns:
 
     def apply(self, rows: Sequence[LogRow]) -> None:
         for row in rows:
-            if row.kind in _ENDED:
+            if row.kind in ENDED_KINDS:
                 for woken in self._waiting.get(row.entity, ()):
                     woken.set()
 

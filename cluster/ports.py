@@ -56,16 +56,28 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFilter:
-    """All given fields must match; ``entities`` is any of them; ``kind_prefix`` e.g. ``task.``."""
+    """All given fields must match; ``entities`` is any of them; ``kind_prefix`` e.g. ``task.``, ``kinds`` any of such."""
 
     workspace: str | None = None
     entities: tuple[str, ...] = ()
     kind_prefix: str | None = None
+    kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPage:
+    """``cursor`` is how far the log has been looked through: beyond the last row, where later ones did not match."""
+
+    rows: list[LogRow]
+    cursor: int
 
 
 class Log(Protocol):
     async def read(self, after: int, limit: int, only: LogFilter | None = None) -> list[LogRow]:
         """Rows with ``seq > after`` in order. Never shows a later row before an earlier one."""
+
+    async def page(self, after: int, limit: int, only: LogFilter | None = None) -> LogPage:
+        """The next rows for a follower, at most ``limit``; a filter does not hold its cursor back."""
 
     async def head(self) -> int:
         """The last committed ``seq``, 0 for an empty log."""
@@ -184,6 +196,9 @@ class TaskStore(Protocol):
     async def get(self, workspace: str, task_id: str) -> Task | None: ...
 
     async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
+
+    async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
+        """(payload, metadata) by id: all that whoever holds the leases does not know yet."""
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
         """(page, true total for the filter)."""
