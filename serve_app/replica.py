@@ -33,6 +33,8 @@ from serve_app.web import add_middleware, make_app
 
 _logger = logging.getLogger("serve_app")
 
+#: Rows of a busy moment reach streams together.
+LINGER_S = 0.01
 PUSH_S = 2.0
 START_RETRY_S = 0.5
 PROBE_TIMEOUT_S = 2.0
@@ -77,7 +79,18 @@ class Replica:
             await directory.apply(rows)
             await hub.apply(rows)
 
-        follower = LogFollower(parts.stores.log, parts.doorbell, parts.clock, after=cursor, apply=apply)  # type: ignore[arg-type]
+        follower = LogFollower(
+            parts.stores.log,
+            parts.doorbell,
+            parts.clock,
+            after=cursor,
+            apply=apply,  # type: ignore[arg-type]
+            linger_s=LINGER_S,
+        )
+
+        async def catch_up() -> None:
+            await follower.catch_up_to(await parts.stores.log.head())
+
         scheduler = ExchangeClient(
             f"{socket.gethostname()}:{os.getpid()}",
             self._exchange,
@@ -89,8 +102,11 @@ class Replica:
             settings=settings,
             clock=parts.clock,
             tasks=parts.stores.tasks,
+            dead_letters=parts.stores.dead_letters,
+            controls=parts.stores.controls,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
+            outcomes=parts.stores.outcomes,
             signing=ReceiptSigner(parts.stores.signing_keys, settings.receipt_signing_key),
             heartbeats=parts.heartbeats,
             doorbell=parts.doorbell,
@@ -100,6 +116,8 @@ class Replica:
             probes=self._probes(),
             metrics_text=self._metrics_text,
             started_at=parts.clock.now(),
+            breakers=parts.stores.breakers,
+            catch_up=catch_up,
         )
         self._loops = [asyncio.create_task(follower.run()), asyncio.create_task(self._push_forever())]
         return gateway

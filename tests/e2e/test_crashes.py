@@ -93,9 +93,7 @@ def test_a_deliberation_survives_the_kill_of_its_worker(system: RunningSystem) -
 
 
 @pytest.mark.parametrize("store", ["postgres", "redis"])
-def test_a_store_that_is_killed_is_a_reason_to_start_again_and_loses_nothing(
-    system: RunningSystem, store: str
-) -> None:
+def test_a_store_that_is_killed_is_a_reason_to_start_again_and_loses_nothing(system: RunningSystem, store: str) -> None:
     """``up`` ends with one sentence when a process of its own has died; the next ``up`` has everything."""
     submitted = _submit(system, 30, store)
     kill(system.processes()[store].pid)

@@ -63,7 +63,9 @@ def test_serve_deploy_on_a_bare_cluster_is_all_that_up_does(bare_ray: tuple[RayC
     assert deployed.returncode == 0, deployed.stdout + deployed.stderr
     url = f"http://127.0.0.1:{yaml.safe_load(config.read_text())['http_options']['port']}"
     assert wait_until(lambda: _healthy(url), 120), _reason(url)
-    created = httpx.post(f"{url}/api/control-plane/tasks", json={"task_type": "t", "required_capabilities": ["bare"]}, timeout=30)
+    created = httpx.post(
+        f"{url}/api/control-plane/tasks", json={"task_type": "t", "required_capabilities": ["bare"]}, timeout=30
+    )
     assert created.status_code == 201
 
 
