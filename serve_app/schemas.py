@@ -93,7 +93,7 @@ class RegisterAgent(Body):
     endpoint: Text | None = Field(None, max_length=2048)
     max_concurrency: int = Field(1, ge=1, le=10_000)
     price: Price | None = None
-    owner: str | None = Field(None, min_length=1, max_length=128)
+    owner: Text | None = Field(None, min_length=1, max_length=128)
     rate: Rate | None = None
     import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     dedicated: bool = False

@@ -19,19 +19,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.cli import dlq, evaluate, outcomes, queue, receipts, talk, tasks
+from cluster.cli import batch, dlq, evaluate, outcomes, queue, receipts, talk, tasks
 from cluster.cli.calls import Json, Words
 from cluster.cli.calls import call as _call
 from cluster.cli.calls import print_json as _print_json
 from cluster.cli.calls import split as _split
 from cluster.cli.connection import client as _client
+from cluster.cli.connection import ray_variables, running_system
 from cluster.cli.connection import settings as _settings
 from cluster.cli.exits import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.output import console, staged, working
 from cluster.client import ControlPlaneClient
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.model_server import MODEL
-from cluster.embedded.run_file import is_held, read_run_file
+from cluster.embedded.run_file import read_run_file
 from cluster.settings import Settings
 from cluster.version import VERSION
 
@@ -43,6 +44,7 @@ app.add_typer(agents_app, name="agents")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
+app.add_typer(batch.app, name="batch")
 app.add_typer(receipts.app, name="receipts")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
@@ -126,23 +128,37 @@ def deliberate(
     question: str,
     options: Words = None,
     agents: Words = None,
-    rounds: Annotated[
-        int | None, typer.Option(help="Rounds after the proposals; 0 counts the proposals as votes.")
+    answer_type: Annotated[
+        str | None, typer.Option("--type", help="choice, number, boolean, set, json or text.")
     ] = None,
-    consensus: Annotated[str | None, typer.Option(help="plurality, majority, supermajority, unanimous, ...")] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of a number.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Numbers this close are one answer.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Debate rounds at most; 0 decides by the first answers.")] = None,
+    consensus: Annotated[str | None, typer.Option(help="agree_k, plurality, majority, unanimous, judge, ...")] = None,
+    judge: Annotated[str | None, typer.Option(help="The agent that judges (consensus judge).")] = None,
+    max_agents: Annotated[int | None, typer.Option(help="Size of the panel at most.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Tokens that it may cost.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="US dollars that it may cost.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds until it must end.")] = None,
     as_json: Json = False,
 ) -> None:
     """Put a question to several agents. Exits 0 with a decision, 3 without consensus."""
+    budget = {name: value for name, value in (("tokens", budget_tokens), ("usd", budget_usd)) if value is not None}
     config = {
         name: value
         for name, value in (
             ("options", _split(options)),
             ("agents", _split(agents)),
+            ("answer_type", answer_type),
+            ("unit", unit),
+            ("tolerance", tolerance),
             ("rounds", rounds),
             ("consensus", consensus),
+            ("judge", judge),
+            ("max_agents", max_agents),
+            ("budget", budget),
         )
-        if value not in (None, [])
+        if value not in (None, [], {})
     }
 
     async def work() -> dict[str, Any]:
@@ -181,7 +197,13 @@ def demo(
                 ids = await talk.register_personas(client, endpoint, model, transport, provider)
                 console.print(f"agents registered: {', '.join(ids)}")
                 console.print(f"\n[bold]Question:[/] {escape(question)}")
-                config = {"options": _split(options), "agents": list(ids), "max_tokens": 96, "rounds": 1}
+                config = {
+                    "options": _split(options),
+                    "agents": list(ids),
+                    "max_tokens": 96,
+                    "rounds": 1,
+                    "consensus": "majority",
+                }
                 return await talk.deliberate(client, question, config, timeout_s=120.0, live=True)
 
         record = talk.run(work())
@@ -244,13 +266,9 @@ def agents_register(
 @app.command()
 def env() -> None:
     """Shell lines for another process: eval "$(aragora-cp env)"."""
-    layout = Layout.of(_settings().data_dir)
-    running = read_run_file(layout)
-    if running is None or not is_held(layout.lock_file):
-        raise EmbeddedError(f"No control plane runs on {layout.data_dir}; start one with `aragora-cp up`.")
-    typer.echo(f"export RAY_ADDRESS={running.dashboard_url}")
-    typer.echo("export RAY_AUTH_MODE=token")
-    typer.echo(f"export RAY_AUTH_TOKEN_PATH={running.ray_token_path}")
+    running = running_system(_settings())
+    for name, value in ray_variables(running).items():
+        typer.echo(f"export {name}={value}")
     typer.echo(f"export ARAGORA_API_URL={running.api_url}")
     typer.echo(f"export PATH={Path(sys.executable).parent}:$PATH")
 

@@ -120,6 +120,9 @@ class _QueuesOpen(Event):
 class Scheduler:
     """``lease_ttl_s`` without a sign of life ends an agent's leases."""
 
+    #: Kinds of log rows that ``apply`` looks at (by their beginnings); a shard is not shown its own decisions.
+    FOLLOWS = ("task.submitted", "agent.", "control.")
+
     def __init__(
         self, *, lease_ttl_s: float, policy: RetryPolicy | None = None, queue: ReadyQueue | None = None
     ) -> None:
