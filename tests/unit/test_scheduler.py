@@ -11,9 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cluster.domain.claims import Grant, Wanted
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.log import LogRow, Origin
-from cluster.domain.scheduler import Grant, Missing, Scheduler, Wanted
+from cluster.domain.scheduler import Missing, Scheduler
 from cluster.domain.task_machine import Complete, ErrorClass, Fail, Reporter
 from cluster.domain.task_rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks import NewTask, Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
