@@ -43,6 +43,8 @@ _logger = logging.getLogger(__name__)
 BLOCK_MS = 20_000
 HEARTBEAT_S = 10.0
 DRAIN_S = 30.0
+#: How long a draining worker tries to say that it drains.
+SAY_SO_S = 5.0
 RETRY_FIRST_S = 0.2
 RETRY_MOST_S = 5.0
 #: Reports are repeated for this long; a lease that nobody renewed meanwhile belongs to another attempt.
@@ -295,8 +297,8 @@ class Worker:
 
     async def _finish(self) -> None:
         """Lets jobs end; what does not in time goes back to the queue."""
-        with contextlib.suppress(ControlPlaneError):
-            await self._beat()
+        with contextlib.suppress(ControlPlaneError, TimeoutError):
+            await asyncio.wait_for(self._patiently(self._beat), SAY_SO_S)
         running = [task for _, task in self._jobs.values()]
         if running:
             _, late = await asyncio.wait(running, timeout=self._drain_s)

@@ -44,7 +44,7 @@ async def ended(api: Api, task_id: str) -> dict[str, Any]:
         task = await api.get(f"/tasks/{task_id}")
         return task if task["status"] not in ("pending", "running") else None
 
-    return dict(await eventually(look))
+    return dict(await eventually(look, 90))
 
 
 async def test_jobs_are_claimed_in_batches_run_and_reported(api: Api) -> None:
