@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.domain.tasks import TaskHead
+from cluster.domain.values import compact
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
     """``capabilities`` are the agent's registered ones, narrowed by the request. ``wait``: park until there is work.
@@ -31,6 +33,7 @@ class ClaimRequest:
     wait: bool
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """``expires_at`` in epoch seconds, as of the holder's last sign of life."""
@@ -41,11 +44,13 @@ class Lease:
     redelivered: bool
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAnswer:
     leases: tuple[Lease, ...] = ()
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
     """``error`` None is a completion. Without ``attempt`` (no token) the report counts for the current attempt."""
@@ -60,6 +65,7 @@ class ReportRequest:
     requeue: bool = True
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequest:
     workspace: str
@@ -67,6 +73,7 @@ class CancelRequest:
     task_id: str
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendRequest:
     workspace: str
@@ -75,6 +82,7 @@ class ExtendRequest:
     agent_id: str
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrioritizeRequest:
     workspace: str
@@ -83,6 +91,7 @@ class PrioritizeRequest:
     priority: int
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeatRequest:
     """Signs of life: renews every lease of these agents. The answer names tasks of theirs that are to be cancelled."""
@@ -90,12 +99,14 @@ class BeatRequest:
     agents: tuple[tuple[str, str], ...]
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeatAnswer:
     cancelling: tuple[tuple[str, str, str], ...] = ()
     """(workspace, agent_id, task_id)"""
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveBackRequest:
     """A lease whose asker had gone when it was granted: the attempt was never delivered."""
@@ -106,6 +117,7 @@ class GiveBackRequest:
     agent_id: str
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """The task as it stands after the request. ``lease_expires_at`` for an extension."""
@@ -119,6 +131,7 @@ SchedulerRequest = (
 )
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCall:
     """One question to one agent, on its way from a deliberation worker to the host that carries the agent."""
@@ -132,6 +145,7 @@ class AgentCall:
     key: str
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentReply:
     """``tokens`` in all; ``estimated`` where the server counted none and the numbers are ours."""

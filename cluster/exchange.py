@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.domain.errors import ActorUnavailable, ControlPlaneError, Overloaded
+from cluster.domain.values import compact
 from cluster.ports import Clock
 
 #: Calls of one caller that may be in flight; the actor releases the oldest when this many have arrived.
@@ -25,6 +26,7 @@ CALLS_IN_FLIGHT = 3
 PARK_S = 10.0
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeCall:
     """``requests`` pairs a correlation number with a request; ``withdrawn`` are numbers nobody waits for any more."""
@@ -34,6 +36,7 @@ class ExchangeCall:
     withdrawn: tuple[int, ...] = ()
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeReply:
     """Answers by correlation number; an answer that is a ControlPlaneError is raised at the caller."""

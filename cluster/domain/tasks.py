@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.domain.errors import InvalidRequest
 from cluster.domain.log import LogRecord, Origin
+from cluster.domain.values import compact
 
 
 class TaskStatus(StrEnum):
@@ -128,6 +129,7 @@ class NewTask:
         )
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskHead:
     """State of the task machine. ``attempt`` counts claims (0 before the first); ``run_at`` is the earliest start.
