@@ -37,6 +37,9 @@ bench: setup ## Measure it beside its peers; ONLY=scheduler runs a part, ARGS=--
 
 docs: setup ## Write the generated pages
 	@$(BIN)/python -m cluster.cli.settings_page > docs/configuration.md
+	@$(BIN)/python -m cluster.cli.cli_page > docs/cli.md
+	@$(BIN)/python -m serve_app.api_page > docs/api.md
+	@$(BIN)/python -m cluster.cli.tasks_page docs/tasks.md
 
 lock: setup ## Write requirements.lock anew
 	@$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock

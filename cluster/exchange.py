@@ -24,6 +24,8 @@ from cluster.ports import Clock
 #: Calls of one caller that may be in flight; the actor releases the oldest when this many have arrived.
 CALLS_IN_FLIGHT = 3
 PARK_S = 10.0
+CLOSE_S = 1.0
+CLOSE_TRIES = 50
 
 
 @compact
@@ -256,6 +258,11 @@ class ExchangeClient:
                 future.set_exception(error)
 
     async def close(self) -> None:
+        """What has been withdrawn is withdrawn at the actor too, which would else grant it to nobody."""
+        for _ in range(CLOSE_TRIES):
+            if not self._given_up:
+                break
+            await asyncio.sleep(CLOSE_S / CLOSE_TRIES)
         self._closed = True
         for task in list(self._calls):
             task.cancel()

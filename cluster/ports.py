@@ -13,11 +13,38 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cluster.domain.agents import Agent, Health, Intent, Liveness, NewAgent
+from cluster.domain.agents import Agent, Health, Intent, IntentBy, Liveness, NewAgent
+from cluster.domain.breaker import Breaker
+from cluster.domain.consensus.learning import (
+    NewOutcome,
+    NewSnapshot,
+    RecordedOutcome,
+    SnapshotHead,
+    StoredOutcome,
+    StoredSnapshot,
+)
 from cluster.domain.consensus.snapshot import WeightSnapshot
-from cluster.domain.deliberations import Admitted, Deliberation, JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.deliberations import (
+    Admitted,
+    Deliberation,
+    JournalAppend,
+    JournalEvent,
+    NewDeliberation,
+    TakenDeliberation,
+)
+from cluster.domain.limits import Control, ControlKind
+from cluster.domain.liveness import Offer, ProbeHistory
 from cluster.domain.log import LogRecord, LogRow, Origin
-from cluster.domain.tasks import Decided, IdempotencyKey, NewTask, Submitted, Task, TaskDecision, TaskStatus
+from cluster.domain.tasks import (
+    Decided,
+    IdempotencyKey,
+    NewTask,
+    Submitted,
+    Task,
+    TaskDecision,
+    TaskDetail,
+    TaskStatus,
+)
 
 
 class Clock(Protocol):
@@ -83,15 +110,73 @@ class SubmitItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuery:
-    """``before`` is the keyset cursor (created_at, id) of the last row seen; newest first."""
+    """``before`` is the keyset cursor (created_at, id) of the last row seen; newest first. Times are of the submit,
+    epoch seconds, from ``created_after`` on and before ``created_before``."""
 
     workspace: str
     statuses: tuple[TaskStatus, ...] = ()
     task_type: str | None = None
     agent_id: str | None = None
+    details: tuple[TaskDetail, ...] = ()
+    queue: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
     limit: int = 100
     offset: int = 0
     before: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterQuery:
+    """Tasks that were given up on, newest first; ``before`` is (completed_at, id) of the last row seen. ``reason`` is
+    their status detail. Entries that were replayed are shown on request, purged ones never."""
+
+    workspace: str
+    ids: tuple[str, ...] = ()
+    task_type: str | None = None
+    queue: str | None = None
+    reason: TaskDetail | None = None
+    error_contains: str | None = None
+    ended_after: float | None = None
+    ended_before: float | None = None
+    with_replayed: bool = False
+    limit: int = 100
+    before: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A dead task submitted again as ``task``; ``record`` is the log row of the old one."""
+
+    of: str
+    task: NewTask
+    record: LogRecord
+    new_payload: bool
+
+
+class DeadLetterStore(Protocol):
+    async def list(self, query: DeadLetterQuery) -> tuple[list[Task], int]:
+        """(page, true total for the filter)"""
+
+    async def replay(self, replays: Sequence[Replay]) -> builtins.list[str | None]:
+        """Id of the task that each was replayed as, also when that happened before; None where it is not there."""
+
+    async def purge(self, workspace: str, task_ids: Sequence[str], records: Sequence[LogRecord]) -> int:
+        """Takes entries off the list for good and throws their payloads away; their history stays. How many."""
+
+
+class ControlStore(Protocol):
+    """Settings of queues, task types and tenants."""
+
+    async def put(self, control: Control, record: LogRecord) -> Control:
+        """As stored, with the ``seq`` of its log row; nothing is written when it is so already."""
+
+    async def get(self, workspace: str, kind: ControlKind, name: str) -> Control | None: ...
+
+    async def list(self, workspace: str) -> builtins.list[Control]: ...
+
+    async def load(self) -> builtins.list[Control]:
+        """Of all workspaces."""
 
 
 class TaskStore(Protocol):
@@ -121,6 +206,12 @@ class TaskStore(Protocol):
     async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
         """``{by_status: {..}, by_priority: {..pending only..}, by_type: {..}, total}``."""
 
+    async def forget_keys(self, before: float) -> None:
+        """Drops idempotency keys that were written before ``before``."""
+
+    async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
+        """(log rows of one task after its ``after``-th, how many it has). Their numbers are its own: 1, 2, 3, ..."""
+
     async def queue_metrics(self, workspace: str, now: float) -> Mapping[str, float]:
         """Fields of wire.md 1.2 row 17 and what row 24 needs."""
 
@@ -133,6 +224,7 @@ class AgentChange:
     agent_id: str
     record: LogRecord
     intent: Intent | None = None
+    intent_by: IntentBy | None = None
     liveness: Liveness | None = None
     health: Health | None = None
 
@@ -163,6 +255,16 @@ class AgentCounters:
     latency_ms_sum: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A sign of life at an epoch second. ``working``: it came on the channel that carries the work."""
+
+    workspace: str
+    agent_id: str
+    at: float
+    working: bool = False
+
+
 class AgentStore(Protocol):
     async def register(self, items: Sequence[RegisterItem]) -> list[Registered]:
         """Idempotent by (workspace, agent_id): replaces the description, keeps counters and intent, revives liveness
@@ -184,32 +286,74 @@ class AgentStore(Protocol):
 
     async def list(self, workspace: str, capability: str | None = None) -> list[Agent]: ...
 
+    async def seen(self, beats: Sequence[Beat]) -> None:
+        """Writes last signs of life behind. Not a change: nothing is logged, and an older sign changes nothing."""
+
+    async def findings(self, workspace: str, agent_id: str) -> int:
+        """Entries of the ``findings`` lists in results of tasks that the agent completed."""
+
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         """(log cursor, all agents of all workspaces), one snapshot."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBreaker:
+    """``agent_id`` None and workspace "" for a dependency of the control plane itself."""
+
+    workspace: str
+    agent_id: str | None
+    breaker: Breaker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredProbe:
+    workspace: str
+    agent_id: str
+    history: ProbeHistory
+
+
+class BreakerStore(Protocol):
+    """Breakers and probes, so that they hold over restarts of everything."""
+
+    async def save(self, breakers: Sequence[StoredBreaker], records: Sequence[LogRecord]) -> None:
+        """One record per breaker; the last save of a name wins."""
+
+    async def load(self, workspace: str | None = None) -> list[StoredBreaker]:
+        """Those of one workspace and of the control plane, or all."""
+
+    async def save_probes(self, probes: Sequence[StoredProbe]) -> None:
+        """Written behind; of agents that still exist."""
+
+    async def probes(self, workspace: str | None = None) -> dict[tuple[str, str], ProbeHistory]: ...
+
+    async def offers(self, due_before: float) -> list[Offer]:
+        """What waits, of the oldest tasks that have been due since before a time."""
+
+
 class DeliberationStore(Protocol):
-    async def admit(self, items: Sequence[NewDeliberation]) -> list[Admitted]:
+    async def admit(self, items: Sequence[NewDeliberation]) -> builtins.list[Admitted]:
         """Journal and row in one commit; log row ``deliberation.admitted``. An existing request_id of the same
         workspace with the same contract digest is a replay, with another one a conflict."""
 
-    async def take(self, request_id: str, owner: str) -> int | None:
-        """Raises the deliberation's fence and makes ``owner`` its worker; None if it is unknown or terminal."""
+    async def take(self, request_ids: Sequence[str], owner: str) -> builtins.list[TakenDeliberation | None]:
+        """Raises the deliberations' fences and makes ``owner`` their worker; None where unknown or terminal."""
 
-    async def open(self) -> list[tuple[str, str | None]]:
+    async def open(self) -> builtins.list[tuple[str, str | None]]:
         """(request_id, owner) of every deliberation without a terminal, oldest first."""
 
-    async def append(self, items: Sequence[JournalAppend]) -> list[bool]:
+    async def append(self, items: Sequence[JournalAppend]) -> builtins.list[bool]:
         """False where the fence was replaced (nothing of that item is written)."""
 
-    async def journal(self, request_id: str, after: int = 0) -> list[JournalEvent]: ...
+    async def journal(self, request_id: str, after: int = 0) -> builtins.list[JournalEvent]: ...
 
     async def get(self, workspace: str, request_id: str) -> Deliberation | None: ...
 
     async def get_any(self, request_id: str) -> Deliberation | None:
         """For workers, that serve all workspaces."""
 
-    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[list[Deliberation], int]: ...
+    async def list(
+        self, workspace: str, limit: int = 100, offset: int = 0
+    ) -> tuple[builtins.list[Deliberation], int]: ...
 
     async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
         """Asks for it: sets ``cancel_requested`` and logs ``deliberation.cancel_requested``; False if unknown or over."""
@@ -222,6 +366,41 @@ class WeightSource(Protocol):
         """The newest snapshot that covers every one of these agents; None while nothing has been learned of them."""
 
 
+class OutcomeStore(Protocol):
+    """What turned out to be right, and every snapshot of weights that was learned from it. Panels are sorted ids."""
+
+    async def record(self, items: Sequence[NewOutcome]) -> list[RecordedOutcome]:
+        """One per (workspace, id): the same again is a replay, another under its id a conflict. Log row
+        ``outcome.recorded``."""
+
+    async def recent(
+        self, workspace: str, agents: Sequence[str], limit: int, *, any_of: bool = False
+    ) -> list[StoredOutcome]:
+        """The newest whose panel holds all (or any) of ``agents``, oldest first, with these agents' votes only."""
+
+    async def count(
+        self, workspace: str, agents: Sequence[str], after: int, limit: int, *, any_of: bool = False
+    ) -> int:
+        """How many of those came after ``after``, counted up to ``limit``."""
+
+    async def agents(self, workspace: str, limit: int) -> list[str]:
+        """Who is on the panels of the newest ``limit`` outcomes, most frequent first."""
+
+    async def save(self, items: Sequence[NewSnapshot]) -> list[bool]:
+        """As the next version of its panel; False where one that knows as much is there. Log row ``weights.fitted``."""
+
+    async def heads(self, workspace: str) -> list[SnapshotHead]:
+        """The newest version of every panel, the largest panel first."""
+
+    async def newest(self, workspace: str) -> list[StoredSnapshot]:
+        """The same with their content."""
+
+    async def snapshot(self, workspace: str, snapshot_id: str) -> StoredSnapshot | None: ...
+
+    async def covering(self, workspace: str, agents: Sequence[str]) -> StoredSnapshot | None:
+        """Of the smallest panel that holds all of ``agents``, the newest version."""
+
+
 class Leases(Protocol):
     """Named leases on rows of this region's Postgres, for what must have one holder (supervisor, region leader)."""
 
@@ -230,6 +409,9 @@ class Leases(Protocol):
         database's clock decides."""
 
     async def release(self, name: str, holder: str) -> None: ...
+
+    async def held(self, prefix: str) -> list[str]:
+        """Names with a prefix that somebody holds now."""
 
 
 class TelemetryStore(Protocol):
@@ -240,13 +422,6 @@ class TelemetryStore(Protocol):
         """One transaction, only if ``cursor`` moves forward; agent counters are added to the rows of ``agents``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
-    workspace: str
-    agent_id: str
-    at: float
-
-
 class Heartbeats(Protocol):
     """Signs of life. Loss of the store behind it loses freshness, never a fact."""
 
@@ -254,10 +429,16 @@ class Heartbeats(Protocol):
 
     async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]: ...
 
+    async def worked(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
+        """The last signs on the channel that carries the work (claims, reports)."""
+
     async def silent(self, before: float) -> list[tuple[str, str]]:
         """(workspace, agent_id) whose last beat is older than ``before``."""
 
     async def forget(self, agents: Sequence[tuple[str, str]]) -> None: ...
+
+    async def life(self) -> str:
+        """Changes when the store has lost what it was told."""
 
 
 class Doorbell(Protocol):

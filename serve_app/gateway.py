@@ -22,13 +22,18 @@ from cluster.domain.log import canonical_json
 from cluster.domain.tasks import Submitted, Task
 from cluster.exchange import ExchangeClient
 from cluster.group_commit import GroupCommit
+from cluster.learner import Learner, owners_from
 from cluster.ports import (
     AgentStore,
     Beat,
+    BreakerStore,
     Clock,
+    ControlStore,
+    DeadLetterStore,
     DeliberationStore,
     Doorbell,
     Heartbeats,
+    OutcomeStore,
     Registered,
     RegisterItem,
     SubmitItem,
@@ -50,9 +55,12 @@ class Gateway:
     settings: Settings
     clock: Clock
     tasks: TaskStore
+    dead_letters: DeadLetterStore
+    controls: ControlStore
     agents: AgentStore
     deliberations: DeliberationStore
     signing: ReceiptSigner
+    outcomes: OutcomeStore
     heartbeats: Heartbeats
     doorbell: Doorbell
     directory: AgentDirectory
@@ -61,12 +69,16 @@ class Gateway:
     probes: Probes
     metrics_text: Callable[[], Awaitable[str]]
     started_at: float
+    breakers: BreakerStore
+    catch_up: Callable[[], Awaitable[None]]
+    """Brings this replica's copies up to everything that is committed now."""
     submits: GroupCommit[SubmitItem, Submitted] = field(init=False)
     registrations: GroupCommit[RegisterItem, Registered] = field(init=False)
     admissions: GroupCommit[NewDeliberation, Admitted] = field(init=False)
     beats: GroupCommit[Beat, BeatAnswer] = field(init=False)
     signs: GroupCommit[Beat, None] = field(init=False)
     task_reads: GroupCommit[tuple[str, str], Task | None] = field(init=False)
+    learner: Learner = field(init=False)
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +88,7 @@ class Gateway:
         self.beats = GroupCommit(self._beat, max_batch=5000)
         self.signs = GroupCommit(self._sign, max_batch=5000)
         self.task_reads = GroupCommit(self._read_tasks)
+        self.learner = Learner(self.outcomes, owners_from(self.agents), self.clock)
 
     def _ringing(
         self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]]
@@ -117,7 +130,7 @@ class Gateway:
 
     def speaks(self, workspace: str, agent_id: str) -> None:
         """Work on the channel is a sign of life as much as a heartbeat. It holds up no answer, and may be lost."""
-        self.spawn(self._speaks(Beat(workspace=workspace, agent_id=agent_id, at=self.clock.now())))
+        self.spawn(self._speaks(Beat(workspace=workspace, agent_id=agent_id, at=self.clock.now(), working=True)))
 
     async def _speaks(self, beat: Beat) -> None:
         with contextlib.suppress(TryLater):
@@ -147,6 +160,7 @@ class Gateway:
 
     async def close(self) -> None:
         await self.scheduler.close()
+        await self.learner.close()
         for task in list(self._background):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -87,6 +87,10 @@ class Replica:
             apply=apply,  # type: ignore[arg-type]
             linger_s=LINGER_S,
         )
+
+        async def catch_up() -> None:
+            await follower.catch_up_to(await parts.stores.log.head())
+
         scheduler = ExchangeClient(
             f"{socket.gethostname()}:{os.getpid()}",
             self._exchange,
@@ -98,8 +102,11 @@ class Replica:
             settings=settings,
             clock=parts.clock,
             tasks=parts.stores.tasks,
+            dead_letters=parts.stores.dead_letters,
+            controls=parts.stores.controls,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
+            outcomes=parts.stores.outcomes,
             signing=ReceiptSigner(parts.stores.signing_keys, settings.receipt_signing_key),
             heartbeats=parts.heartbeats,
             doorbell=parts.doorbell,
@@ -109,6 +116,8 @@ class Replica:
             probes=self._probes(),
             metrics_text=self._metrics_text,
             started_at=parts.clock.now(),
+            breakers=parts.stores.breakers,
+            catch_up=catch_up,
         )
         self._loops = [asyncio.create_task(follower.run()), asyncio.create_task(self._push_forever())]
         return gateway

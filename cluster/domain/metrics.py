@@ -40,6 +40,12 @@ class Family:
 FAMILIES: tuple[Family, ...] = (
     Family(name="aragora_cp_agents_registered_total", kind="counter", help="Registrations.", labels=("status",)),
     Family(name="aragora_cp_agents_active", kind="gauge", help="Active agents by capability.", labels=("capability",)),
+    Family(
+        name="aragora_cp_agent_status_changes_total",
+        kind="counter",
+        help="Changes of agents' liveness and health.",
+        labels=("status",),
+    ),
     Family(name="aragora_cp_agent_health_checks_total", kind="counter", help="Endpoint probes.", labels=("status",)),
     Family(
         name="aragora_cp_tasks_submitted_total",
@@ -191,13 +197,14 @@ class Metrics:
             handler(self, row.data)
 
     def snapshot(self) -> dict[str, Any]:
+        """A copy: what is counted afterwards does not show in it, however late it is saved."""
         return {
             "values": {
                 name: [[list(labels), value] for labels, value in series.items()]
                 for name, series in self.values.items()
             },
             "histograms": {
-                name: [[list(labels), h.counts, h.total] for labels, h in series.items()]
+                name: [[list(labels), list(h.counts), h.total] for labels, h in series.items()]
                 for name, series in self.histograms.items()
             },
         }
@@ -225,6 +232,11 @@ def _bounded(series: Mapping[Labels, Any], labels: Labels) -> Labels:
 
 def _priority(data: Mapping[str, Any]) -> str:
     return Priority(data["priority"]).wire_name
+
+
+def _agent_changed(metrics: Metrics, data: Mapping[str, Any]) -> None:
+    if isinstance(data.get("new_status"), str):
+        metrics.add("aragora_cp_agent_status_changes_total", (data["new_status"],))
 
 
 def _submitted(metrics: Metrics, data: Mapping[str, Any]) -> None:
@@ -284,6 +296,7 @@ _HANDLERS = {
     "task.dead_lettered": _ended_badly("retries_exhausted"),
     "task.timeout": _ended_badly("timeout"),
     "agent.registered": _registered,
+    "agent.status_changed": _agent_changed,
     "deliberation.admitted": _deliberation_admitted,
     "deliberation.started": _deliberation_started,
     "deliberation.completed": _deliberation_ended,

@@ -88,7 +88,7 @@ class PostgresLog:
                 list(only.entities) or None,
                 only.kind_prefix,
             )
-        return [_row(row) for row in rows]
+        return [log_row(row) for row in rows]
 
     async def page(self, after: int, limit: int, only: LogFilter | None = None) -> LogPage:
         if only is None:
@@ -98,7 +98,7 @@ class PostgresLog:
         found = await self._pool.rows(
             _SQL["page_log"], after, limit, only.workspace, list(only.entities) or None, kinds or None
         )
-        rows = [_row(row) for row in found if row["kind"] is not None]
+        rows = [log_row(row) for row in found if row["kind"] is not None]
         (head,) = [row["seq"] for row in found if row["kind"] is None]
         return LogPage(rows=rows, cursor=rows[-1].seq if len(rows) == limit else max(after, head))
 
@@ -151,7 +151,7 @@ class JsonText(Mapping[str, Any]):
         return self._text
 
 
-def _row(row: Any) -> LogRow:
+def log_row(row: Any) -> LogRow:
     return LogRow(
         seq=row["seq"],
         at=row["at"],

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.postgres.agents import PostgresAgents
+from cluster.postgres.breakers import PostgresBreakers
 from cluster.postgres.deliberations import PostgresDeliberations
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
 from cluster.postgres.misc import PostgresActorNames, PostgresLeases, PostgresTelemetry
+from cluster.postgres.operations import PostgresControls, PostgresDeadLetters
 from cluster.postgres.pool import Pool, connect
 from cluster.postgres.receipts import PostgresSigningKeys
 from cluster.postgres.tasks import PostgresTasks
+from cluster.postgres.weights import PostgresOutcomes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +22,16 @@ class Stores:
     log: PostgresLog
     region: PostgresRegion
     tasks: PostgresTasks
+    dead_letters: PostgresDeadLetters
+    controls: PostgresControls
     agents: PostgresAgents
+    breakers: PostgresBreakers
     deliberations: PostgresDeliberations
     leases: PostgresLeases
     telemetry: PostgresTelemetry
     names: PostgresActorNames
     signing_keys: PostgresSigningKeys
+    outcomes: PostgresOutcomes
 
     async def close(self) -> None:
         await self.pool.close()
@@ -43,10 +50,14 @@ async def open_stores(
         log=PostgresLog(pool, epoch),
         region=region_store,
         tasks=PostgresTasks(pool, epoch),
+        dead_letters=PostgresDeadLetters(pool, epoch),
+        controls=PostgresControls(pool, epoch),
         agents=PostgresAgents(pool, epoch),
+        breakers=PostgresBreakers(pool, epoch),
         deliberations=PostgresDeliberations(pool, epoch),
         leases=PostgresLeases(pool),
         telemetry=PostgresTelemetry(pool),
         names=PostgresActorNames(pool),
         signing_keys=PostgresSigningKeys(pool),
+        outcomes=PostgresOutcomes(pool, epoch),
     )

@@ -50,9 +50,10 @@ def test_every_route_declares_a_permission() -> None:
     assert undeclared == []
 
 
-def test_only_health_is_public() -> None:
+def test_only_health_and_public_keys_are_public() -> None:
     public = {route.path for route in _routes() if route.endpoint.permission is Permission.PUBLIC}
-    assert public == {"/health", "/health/live"}
+    keys = {f"{prefix}/receipts/keys" for prefix in PREFIXES}
+    assert public == {"/health", "/health/live"} | keys
 
 
 def test_both_prefixes_have_the_same_routes() -> None:
@@ -90,9 +91,9 @@ async def _task(api: Api, **changes: Any) -> str:
     )
 
 
-async def _leased(api: Api) -> dict[str, Any]:
+async def _leased(api: Api, **fields: Any) -> dict[str, Any]:
     agent_id = await _agent(api)
-    await _task(api, required_capabilities=[agent_id])
+    await _task(api, required_capabilities=[agent_id], **fields)
     return dict((await api.post("/tasks/claim", {"agent_id": agent_id}))["task"])
 
 
@@ -140,6 +141,21 @@ async def _open_deliberation(api: Api) -> tuple[str, Any]:
     return f"/deliberations/{request_id}/cancel", None
 
 
+async def _stopping(api: Api) -> tuple[str, Any]:
+    task = await _leased(api)
+    await api.post(f"/tasks/{task['id']}/cancel", None)
+    return f"/tasks/{task['id']}/stopped", _token(task)
+
+
+def _of_dead(path: str, body: Callable[[str], Any] | None = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        task = await _leased(api, max_retries=0)
+        await api.post(f"/tasks/{task['id']}/fail", {"error": "no", **_token(task)})
+        return path.format(task["id"]), body(task["id"]) if body is not None else None
+
+    return prepare
+
+
 def _token(task: dict[str, Any]) -> dict[str, Any]:
     return {"lease_token": task["lease_token"]}
 
@@ -151,6 +167,7 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("DELETE", "/agents/{agent_id}"): _of_agent("/agents/{}"),
     ("POST", "/agents/{agent_id}/heartbeat"): _of_agent("/agents/{}/heartbeat"),
     ("POST", "/agents/{agent_id}/pause"): _of_agent("/agents/{}/pause"),
+    ("POST", "/agents/{agent_id}/drain"): _of_agent("/agents/{}/drain"),
     ("POST", "/agents/{agent_id}/resume"): _of_agent("/agents/{}/resume"),
     ("POST", "/tasks"): _fixed("/tasks", {"task_type": "echo", "payload": {"n": 1}}),
     ("POST", "/tasks/batch"): _fixed("/tasks/batch", {"tasks": [{"task_type": "echo"}, {"task_type": "echo"}]}),
@@ -162,6 +179,16 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/tasks/{task_id}/fail"): _of_lease("/tasks/{}/fail", lambda t: {"error": "no", **_token(t)}),
     ("POST", "/tasks/{task_id}/cancel"): _of_task("/tasks/{}/cancel"),
     ("POST", "/tasks/{task_id}/extend"): _of_lease("/tasks/{}/extend", _token),
+    ("POST", "/tasks/fail"): _of_lease(
+        "/tasks/fail", lambda t: {"reports": [{"task_id": t["id"], "error": "no", **_token(t)}]}
+    ),
+    ("POST", "/tasks/{task_id}/stopped"): _stopping,
+    ("PUT", "/queue/controls"): _fixed("/queue/controls", {"kind": "queue", "name": "slow", "rate_per_second": 5}),
+    ("POST", "/queue/pause"): _fixed("/queue/pause", {"kind": "task_type", "name": "held"}),
+    ("POST", "/queue/resume"): _fixed("/queue/resume", {"kind": "task_type", "name": "held"}),
+    ("POST", "/dead-letter/{task_id}/replay"): _of_dead("/dead-letter/{}/replay"),
+    ("POST", "/dead-letter/replay"): _of_dead("/dead-letter/replay", lambda one: {"ids": [one]}),
+    ("POST", "/dead-letter/purge"): _of_dead("/dead-letter/purge", lambda one: {"ids": [one]}),
     ("POST", "/queue/prioritize"): _of_task("/queue/prioritize", lambda one: {"task_id": one, "priority": "high"}),
     ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
     ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,
