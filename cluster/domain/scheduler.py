@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cluster.domain.claims import AgentKey, Answered, Grant, Waiting, WaitingClaims, Wanted
 from cluster.domain.dependencies import Dependencies
@@ -47,6 +47,7 @@ from cluster.domain.task_machine import (
 from cluster.domain.task_rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.domain.timers import ANY_ATTEMPT, Timers
+from cluster.domain.values import evolve as replace
 
 
 class Missing(ControlPlaneError):
@@ -346,7 +347,8 @@ class Scheduler:
         if head.rules is not None:
             picky = self._enqueued_with_rules(head, now)
         where = (head.workspace, head.target_agent, head.required)
-        self._fresh[where] = picky or self._fresh.get(where, False)
+        if picky or where not in self._fresh:
+            self._fresh[where] = picky
 
     def _enqueued_with_rules(self, head: TaskHead, now: float) -> bool:
         """True if not every capable agent may have it."""
