@@ -113,6 +113,7 @@ class ReadyQueue:
         self._tags: dict[str, float] = {}
         self._waiting: dict[str, int] = {}
         self._virtual = 0.0
+        self._latest = 0.0
 
     def __len__(self) -> int:
         return len(self._places)
@@ -123,6 +124,8 @@ class ReadyQueue:
     def push(self, head: TaskHead) -> None:
         """At its place by age. A task that is already waiting moves."""
         self.discard(head.id)
+        if not self._places:
+            self._virtual = self._latest  # nobody waits, so nobody is owed anything
         lane = self._lane(head)
         level = _LEVEL_OF[head.priority]
         rules = head.rules
@@ -288,7 +291,8 @@ class ReadyQueue:
     def _charge(self, lane: _Lane) -> None:
         tag = self._tags.get(lane.share, 0.0)
         self._virtual = max(self._virtual, tag)
-        self._tags[lane.share] = tag + 1.0 / lane.weight
+        self._tags[lane.share] = tag = tag + 1.0 / lane.weight
+        self._latest = max(self._latest, tag)
         if lane.gated and (bucket := self.limits.bucket(lane.workspace, lane.queue)) is not None:
             bucket.spend()
 
@@ -349,6 +353,9 @@ class ReadyQueue:
         if len(self._lanes) < _SPARE_LANES or used * 2 > len(self._lanes):
             return
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.waiting}
+        # A tenant that waits for nothing and has had no more than its share is as one that never was.
+        self._waiting = {share: tasks for share, tasks in self._waiting.items() if tasks}
+        self._tags = {s: tag for s, tag in self._tags.items() if s in self._waiting or tag > self._virtual}
         self._by_workspace.clear()
         self._matches.clear()
         for lane in self._lanes.values():

@@ -125,6 +125,8 @@ class Model:
 
     def _stand_in_line(self, task: ModelTask) -> None:
         tenant = task.head.tenant
+        if not any(t.ready for t in self.tasks.values()):
+            self.virtual = max(self.tags.values(), default=0.0)
         if not any(t.ready and t.head.tenant == tenant for t in self.tasks.values()):
             self.tags[tenant] = max(self.tags.get(tenant, 0.0), self.virtual)
         task.ready = True

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cluster.domain.log import Origin
 from cluster.domain.queue import AGEING_S, LEVELS, ReadyQueue
+from cluster.domain.task_rules import TaskRules
 from cluster.domain.tasks import Priority, TaskHead
 from tests.support.samples import NOW, new_task
 
@@ -65,6 +66,20 @@ def test_a_moved_task_is_served_once_at_its_new_place() -> None:
     queue.push(low)
     queue.push(replace(low, priority=int(Priority.HIGH)))
     assert _drain(queue) == ["t", "n"]
+
+
+def test_tenants_that_have_gone_are_forgotten_without_a_change_of_turns() -> None:
+    queue = ReadyQueue()
+    for number in range(5000):
+        queue.push(_head(id=f"t{number}", rules=TaskRules(tenant=f"tenant{number}")))
+        if number % 50 == 49:
+            assert len(_drain(queue)) == 50
+    assert len(queue._tags) < 2500
+    assert len(queue._lanes) < 2500
+    for number in range(4):
+        queue.push(_head(id=f"x{number}", rules=TaskRules(tenant="x")))
+        queue.push(_head(id=f"y{number}", rules=TaskRules(tenant="y")))
+    assert [task_id[0] for task_id in _drain(queue)] == ["x", "y"] * 4
 
 
 @given(
