@@ -2,17 +2,19 @@
 #   docker build -t aragora/control-plane:0.1.0 .
 FROM python:3.11-slim-bookworm
 
-# wget: KubeRay's own probes call it.
+# wget: KubeRay's own probes call it; curl: the health checks of compose files do.
 RUN apt-get update \
-    && apt-get install --no-install-recommends --yes ca-certificates wget \
+    && apt-get install --no-install-recommends --yes ca-certificates curl wget \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 1000 ray
+    && useradd --create-home --uid 1000 ray \
+    && install --directory --owner=1000 --group=1000 --mode=0700 /var/lib/aragora
 
 WORKDIR /opt/aragora
 ENV PATH=/opt/aragora/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     RAY_USAGE_STATS_ENABLED=0 \
-    ARAGORA_HTTP_HOST=0.0.0.0
+    ARAGORA_HTTP_HOST=0.0.0.0 \
+    ARAGORA_DATA_DIR=/var/lib/aragora
 
 # Dependencies in a layer of their own. What the project needs to run (no embedded servers, no demo, no test tools),
 # each package of the version and with a hash of the lock.
@@ -31,5 +33,6 @@ RUN uv pip install --no-cache --python .venv/bin/python --no-deps .
 
 USER 1000:1000
 EXPOSE 8080 9090
-# KubeRay and `ray up` start Ray by their own commands; without one, the image says what it is.
-CMD ["aragora-cp", "version"]
+# KubeRay and `ray up` start Ray by their own commands. By itself the image is a whole control plane in one container, for
+# stores that ARAGORA_DATABASE_URL and ARAGORA_REDIS_URL name.
+CMD ["aragora-cp", "up"]

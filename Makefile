@@ -34,6 +34,8 @@ check: lint types ## The fast checks
 
 docs: setup ## Write the generated pages
 	@$(BIN)/python -m cluster.cli.settings_page > docs/configuration.md
+	@$(BIN)/python -m cluster.cli.cli_page > docs/cli.md
+	@$(BIN)/python -m serve_app.api_page > docs/api.md
 
 lock: setup ## Write requirements.lock anew
 	@$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock

@@ -127,6 +127,9 @@ def _scheduler(parts: Parts, role: Role, owner: str, retire: Callable[[], None],
         clock=parts.clock,
         lease_ttl_s=parts.settings.heartbeat_timeout,
         retire=retire,
+        controls=parts.stores.controls,
+        idempotency_window_s=parts.settings.idempotency_window,
+        cleanup_s=parts.settings.cleanup_interval,
     )
 
 
@@ -220,6 +223,7 @@ def _health_monitor(parts: Parts, role: Role, owner: str, retire: Callable[[], N
         doorbell=parts.doorbell,
         clock=parts.clock,
         agents=parts.stores.agents,
+        breakers=parts.stores.breakers,
         heartbeats=parts.heartbeats,
         probe=probe,
         push=push,

@@ -1,29 +1,60 @@
 """Watches the fleet: sweeps signs of life, probes endpoints, writes what changed to the registry.
 
-Whoever acts on a change (the shard that releases leases, the API's copies) learns of it from the log.
+The one writer of liveness and health. Whoever acts on a change (the shard that releases leases, the API's copies)
+learns of it from the log. What it remembers is in the store, so that a restart changes no verdict.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cluster.directory import AgentDirectory
-from cluster.domain.agents import Agent, Health, TransportKind
+from cluster.domain.agents import Agent, Health, Liveness, TransportKind
+from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, step
 from cluster.domain.errors import PeerError, TryLater
-from cluster.domain.liveness import ProbeHistory, Verdict, probed, sweep
-from cluster.domain.log import LogRecord
+from cluster.domain.liveness import (
+    DEAF_TIMEOUTS,
+    ProbeHistory,
+    Signs,
+    Verdict,
+    Watch,
+    look,
+    probed,
+    sweep,
+)
+from cluster.domain.log import LogRecord, LogRow
 from cluster.domain.metrics import Increment
 from cluster.follower import LogFollower
-from cluster.ports import AgentChange, AgentStore, Clock, Doorbell, Heartbeats, Log
+from cluster.ports import (
+    AgentChange,
+    AgentStore,
+    Beat,
+    BreakerStore,
+    Clock,
+    Doorbell,
+    Heartbeats,
+    Log,
+    StoredBreaker,
+    StoredProbe,
+)
 
 _logger = logging.getLogger(__name__)
 
 PRINCIPAL = "system:health-monitor"
 PROBE_INTERVAL_S = 30.0
 PROBES_AT_ONCE = 50
+#: Signs of life are written behind when they are this much newer than what is stored.
+WRITE_BEHIND_S = 60.0
+#: Breakers that agents' hosts opened are looked at this often.
+BREAKERS_S = 5.0
+SIGNS = "redis"
+
+Key = tuple[str, str]
 
 #: Answers the latency in seconds, raises PeerError when the endpoint is not well.
 Probe = Callable[[Agent], Awaitable[float]]
@@ -40,6 +71,7 @@ class HealthMonitor:
         doorbell: Doorbell,
         clock: Clock,
         agents: AgentStore,
+        breakers: BreakerStore,
         heartbeats: Heartbeats,
         probe: Probe,
         push: Push,
@@ -50,30 +82,60 @@ class HealthMonitor:
         self._doorbell = doorbell
         self._clock = clock
         self._agents = agents
+        self._breakers = breakers
         self._heartbeats = heartbeats
         self._probe = probe
         self._push = push
         self._timeout_s = timeout_s
         self._sweep_s = sweep_s
         self._directory = AgentDirectory(agents)
-        self._history: dict[tuple[str, str], ProbeHistory] = {}
+        self._watch = Watch(since=clock.now())
+        self._history: dict[Key, ProbeHistory] = {}
+        self._open: dict[Key, Breaker] = {}
+        self._written: dict[Key, float] = {}
+        self._signs = Breaker(name=SIGNS, threshold=3, reset_s=sweep_s * 2)
+        self._new: set[Key] = set()
+        self._new_arrived = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
-        self._watching_since = 0.0
 
     async def start(self) -> None:
-        self._watching_since = self._clock.now()
+        self._watch = Watch(since=self._clock.now())
         cursor = await self._directory.load()
-        follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._directory.apply)
+        self._history = await self._breakers.probes()
+        for one in await self._breakers.load(""):
+            if one.breaker.name == SIGNS:
+                self._signs = replace(one.breaker, threshold=self._signs.threshold, reset_s=self._signs.reset_s)
+        self._new = {
+            (agent.workspace, agent.agent_id)
+            for agent in self._directory.agents()
+            if agent.liveness is Liveness.STARTING
+        }
+        follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._apply)
         self._running = [
             asyncio.create_task(follower.run()),
             asyncio.create_task(self._forever(self.sweep_once, self._sweep_s)),
             asyncio.create_task(self._forever(self.probe_once, PROBE_INTERVAL_S)),
+            asyncio.create_task(self._forever(self.look_at_breakers, BREAKERS_S)),
+            asyncio.create_task(self._greet_forever()),
         ]
 
     async def stop(self) -> None:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def alive(self) -> bool:
+        """Whether its loops run."""
+        return all(not task.done() for task in self._running)
+
+    async def _apply(self, rows: Sequence[LogRow]) -> None:
+        await self._directory.apply(rows)
+        for row in rows:
+            if row.kind == "agent.registered":
+                self._new.add((row.workspace, row.entity))
+                self._new_arrived.set()
+            elif row.kind == "agent.unregistered":
+                self._history.pop((row.workspace, row.entity), None)
 
     async def _forever(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:
@@ -83,91 +145,188 @@ class HealthMonitor:
                 _logger.warning("the fleet cannot be watched now, will try again: %s", error)
             await self._clock.sleep(every_s)
 
+    # --- liveness ------------------------------------------------------------------------------------------------
+
     async def sweep_once(self) -> None:
-        agents = list(self._directory.agents())
-        seen: dict[tuple[str, str], float] = {}
+        """Silence is judged only by a store of signs that answers and is the one that was told."""
+        now = self._clock.now()
+        pulling = [agent for agent in self._directory.agents() if agent.transport is TransportKind.PULL]
+        signs = await self._read_signs(pulling, now)
+        if signs is None:
+            return
+        offers = await self._breakers.offers(now - self._timeout_s * DEAF_TIMEOUTS)
+        verdicts = sweep(pulling, signs, offers, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s)
+        if verdicts and offers:
+            verdicts = await self._confirmed(verdicts, signs, offers, now)
+        await self._change([self._liveness_change(verdict) for verdict in verdicts])
+        await self._write_behind(signs)
+
+    async def _confirmed(self, verdicts: Sequence[Verdict], signs: Signs, offers: Any, now: float) -> list[Verdict]:
+        """Deafness depends on load, which the copy does not know: judged again over the stored agents."""
+        keys = [(one.workspace, one.agent_id) for one in verdicts]
+        fresh = (await self._agents.get_many(keys)).values()
+        return sweep(fresh, signs, offers, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s)
+
+    async def _read_signs(self, agents: Iterable[Agent], now: float) -> Signs | None:
+        """None while the store of signs is away; its breaker spares it while it is."""
+        self._signs, admitted = admit(self._signs, now)
+        if not admitted:
+            self._watch = look(self._watch, None, now)
+            return None
+        try:
+            life = await self._heartbeats.life()
+            signs = await self._signs_of(agents)
+        except TryLater as error:
+            _logger.warning("signs of life cannot be read, nobody is judged by silence: %s", error)
+            self._watch = look(self._watch, None, now)
+            await self._signs_were(Outcome.FAILURE, now)
+            return None
+        self._watch = look(self._watch, life, now)
+        await self._signs_were(Outcome.SUCCESS, now)
+        return signs
+
+    async def _signs_were(self, outcome: Outcome, now: float) -> None:
+        before = self._signs
+        self._signs = step(before, outcome, now)
+        if self._signs.state is not before.state or outcome is Outcome.FAILURE:
+            data = {"name": SIGNS, "state": self._signs.state.value}
+            record = LogRecord(
+                at=now, workspace="system", kind="breaker.changed", entity=SIGNS, principal=PRINCIPAL, data=data
+            )
+            stored = StoredBreaker(workspace="", agent_id=None, breaker=self._signs)
+            await self._breakers.save([stored], [record])
+
+    async def _signs_of(self, agents: Iterable[Agent]) -> Signs:
         by_workspace: dict[str, list[str]] = {}
         for agent in agents:
             by_workspace.setdefault(agent.workspace, []).append(agent.agent_id)
+        last: dict[Key, float] = {}
+        worked: dict[Key, float] = {}
         for workspace, ids in by_workspace.items():
-            for agent_id, at in (await self._heartbeats.last(workspace, ids)).items():
-                seen[workspace, agent_id] = at
-        verdicts = sweep(
-            agents,
-            seen,
-            now=self._clock.now(),
-            watching_since=self._watching_since,
-            timeout_s=self._timeout_s,
-        )
-        if verdicts:
-            await self._agents.change([self._liveness_change(verdict) for verdict in verdicts])
-            await self._doorbell.ring()
+            last |= {(workspace, one): at for one, at in (await self._heartbeats.last(workspace, ids)).items()}
+            worked |= {(workspace, one): at for one, at in (await self._heartbeats.worked(workspace, ids)).items()}
+        return Signs(last=last, worked=worked)
+
+    async def _write_behind(self, signs: Signs) -> None:
+        """Durable facts of what Redis holds: good enough to answer from when it has lost them."""
+        newer = [
+            Beat(workspace=key[0], agent_id=key[1], at=at)
+            for key, at in signs.last.items()
+            if at - self._written.get(key, 0.0) >= WRITE_BEHIND_S
+        ]
+        await self._agents.seen(newer)
+        self._written = {key: self._written.get(key, 0.0) for key in signs.last} | {
+            (beat.workspace, beat.agent_id): beat.at for beat in newer
+        }
 
     def _liveness_change(self, verdict: Verdict) -> AgentChange:
-        data = {
-            "agent_id": verdict.agent_id,
-            "old_status": verdict.was.value,
-            "new_status": verdict.now.value,
-            "reason": "no sign of life" if verdict.now.value == "offline" else "signs of life",
-        }
+        reasons = {Liveness.OFFLINE: "no sign of life", Liveness.SUSPECT: "signs of life are late"}
+        reasons |= {Liveness.DEAF: "takes no work that is offered"}
         return AgentChange(
             workspace=verdict.workspace,
             agent_id=verdict.agent_id,
             liveness=verdict.now,
-            record=self._record(verdict.workspace, verdict.agent_id, data),
+            record=self._record(
+                (verdict.workspace, verdict.agent_id),
+                verdict.was.value,
+                verdict.now.value,
+                reasons.get(verdict.now, "signs of life"),
+            ),
         )
 
-    def _record(self, workspace: str, agent_id: str, data: dict[str, Any]) -> LogRecord:
+    def _record(self, key: Key, old: str, new: str, reason: str) -> LogRecord:
         return LogRecord(
             at=self._clock.now(),
-            workspace=workspace,
+            workspace=key[0],
             kind="agent.status_changed",
-            entity=agent_id,
+            entity=key[1],
             principal=PRINCIPAL,
-            data=data,
+            data={"agent_id": key[1], "old_status": old, "new_status": new, "reason": reason},
         )
 
-    async def alive(self) -> bool:
-        """Whether its loops run."""
-        return all(not task.done() for task in self._running)
-
-    async def probe_once(self) -> None:
-        pushed = [agent for agent in self._directory.agents() if agent.transport is not TransportKind.PULL]
-        gate = asyncio.Semaphore(PROBES_AT_ONCE)
-
-        async def one(agent: Agent) -> tuple[Agent, bool, float]:
-            async with gate:
-                try:
-                    return agent, True, await self._probe(agent)
-                except PeerError:
-                    return agent, False, 0.0
-
-        outcomes = await asyncio.gather(*(one(agent) for agent in pushed))
-        changes = [change for outcome in outcomes if (change := self._judge(*outcome)) is not None]
+    async def _change(self, changes: Sequence[AgentChange]) -> None:
         if changes:
             await self._agents.change(changes)
             await self._doorbell.ring()
-        if outcomes:
-            await self._push([_counted(ok) for _, ok, _ in outcomes])
 
-    def _judge(self, agent: Agent, ok: bool, latency_s: float) -> AgentChange | None:
-        key = (agent.workspace, agent.agent_id)
-        before = self._history.get(key) or ProbeHistory(health=agent.health)
-        after = self._history[key] = probed(before, ok, latency_s)
-        if after.health is agent.health:
-            return None
-        data = {
-            "agent_id": agent.agent_id,
-            "old_status": agent.health.value,
-            "new_status": after.health.value,
-            "reason": "probe",
+    # --- health --------------------------------------------------------------------------------------------------
+
+    async def probe_once(self) -> None:
+        await self._probe_these([agent for agent in self._directory.agents() if _has_endpoint(agent)])
+
+    async def _greet_forever(self) -> None:
+        """A new endpoint is probed at once: until its first good probe the agent is starting."""
+        while True:
+            await self._new_arrived.wait()
+            self._new_arrived.clear()
+            new, self._new = self._new, set()
+            found = [agent for key in new if (agent := self._directory.known(*key)) is not None]
+            with contextlib.suppress(TryLater):
+                await self._probe_these([agent for agent in found if _has_endpoint(agent)])
+
+    async def _probe_these(self, agents: Sequence[Agent]) -> None:
+        gate = asyncio.Semaphore(PROBES_AT_ONCE)
+
+        async def one(agent: Agent) -> tuple[Agent, ProbeHistory]:
+            key = (agent.workspace, agent.agent_id)
+            before = self._history.get(key) or ProbeHistory(health=agent.health)
+            async with gate:
+                try:
+                    latency_s = await self._probe(agent)
+                except PeerError as error:
+                    return agent, probed(before, False, 0.0, self._clock.now(), error.message[:500])
+                return agent, probed(before, True, latency_s, self._clock.now())
+
+        outcomes = await asyncio.gather(*(one(agent) for agent in agents))
+        if not outcomes:
+            return
+        self._history |= {(agent.workspace, agent.agent_id): history for agent, history in outcomes}
+        await self._change([change for agent, _ in outcomes if (change := self._judge(agent)) is not None])
+        await self._breakers.save_probes(
+            [
+                StoredProbe(workspace=agent.workspace, agent_id=agent.agent_id, history=history)
+                for agent, history in outcomes
+            ]
+        )
+        await self._push([_counted(history.error is None) for _, history in outcomes])
+
+    async def look_at_breakers(self) -> None:
+        """What the hosts found out while calling agents counts as much as a probe."""
+        now = self._clock.now()
+        found = {
+            (one.workspace, one.agent_id): one.breaker
+            for one in await self._breakers.load()
+            if one.agent_id is not None and one.breaker.state_at(now) is not BreakerState.CLOSED
         }
+        concerned = {*found, *self._open}
+        self._open = found
+        agents = [agent for key in concerned if (agent := self._directory.known(*key)) is not None]
+        await self._change([change for agent in agents if (change := self._judge(agent)) is not None])
+
+    def _judge(self, agent: Agent) -> AgentChange | None:
+        """The worse of what probes and calls say; None if that is what is known."""
+        key = (agent.workspace, agent.agent_id)
+        history = self._history.get(key)
+        health = history.health if history is not None else agent.health
+        breaker = self._open.get(key)
+        if breaker is not None:
+            open_now = breaker.state_at(self._clock.now()) is BreakerState.OPEN
+            health = Health.FAILED if open_now or health is Health.FAILED else Health.DEGRADED
+        starts = agent.liveness is Liveness.STARTING and history is not None and history.successes > 0
+        if health is agent.health and not starts:
+            return None
+        reason = "calls failed" if breaker is not None else "probe"
         return AgentChange(
             workspace=agent.workspace,
             agent_id=agent.agent_id,
-            health=after.health,
-            record=self._record(agent.workspace, agent.agent_id, data),
+            health=health,
+            liveness=Liveness.ALIVE if starts else None,
+            record=self._record(key, agent.health.value, health.value, reason),
         )
+
+
+def _has_endpoint(agent: Agent) -> bool:
+    return agent.transport not in (TransportKind.PULL, TransportKind.IMPORT)
 
 
 def _counted(ok: bool) -> Increment:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.domain.task_machine import ErrorClass
 from cluster.domain.tasks import TaskHead
 
 
@@ -18,6 +19,7 @@ class ClaimRequest:
     """``capabilities`` are the agent's registered ones, narrowed by the request. ``wait``: park until there is work.
 
     ``max_tasks`` None is the released client's claim: one task, or the oldest lease again when all slots are taken.
+    ``regions`` are those the agent is in; ``resting``: it is to get nothing new for now.
     """
 
     workspace: str
@@ -29,6 +31,8 @@ class ClaimRequest:
     claim_id: str
     own_claim_id: bool
     wait: bool
+    regions: frozenset[str] = frozenset()
+    resting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +47,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAnswer:
+    """``cancelling`` are ids of tasks that the agent holds and should stop."""
+
     leases: tuple[Lease, ...] = ()
+    cancelling: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
-    """``error`` None is a completion. Without ``attempt`` (no token) the report counts for the current attempt."""
+    """``error`` None is a completion, ``stopped`` the answer to a cancel. Without ``attempt`` (no token) the report
+    counts for the current attempt."""
 
     workspace: str
     principal: str
@@ -58,6 +66,9 @@ class ReportRequest:
     result_json: str | None = None
     error: str | None = None
     requeue: bool = True
+    error_class: ErrorClass = ErrorClass.RETRYABLE
+    retry_after_s: float | None = None
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +92,14 @@ class PrioritizeRequest:
     principal: str
     task_id: str
     priority: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainRequest:
+    """Answered with a ``TaskView``; NotFound for a task that is not open."""
+
+    workspace: str
+    task_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +134,14 @@ class Done:
 
 
 SchedulerRequest = (
-    ClaimRequest | ReportRequest | CancelRequest | ExtendRequest | PrioritizeRequest | BeatRequest | GiveBackRequest
+    ClaimRequest
+    | ReportRequest
+    | CancelRequest
+    | ExtendRequest
+    | PrioritizeRequest
+    | BeatRequest
+    | GiveBackRequest
+    | ExplainRequest
 )
 
 

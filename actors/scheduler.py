@@ -12,16 +12,18 @@ import functools
 import gc
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.messages import (
     BeatAnswer,
+    BeatRequest,
     CancelRequest,
     ClaimAnswer,
     ClaimRequest,
     Done,
+    ExplainRequest,
     ExtendRequest,
     GiveBackRequest,
     Lease,
@@ -30,10 +32,12 @@ from actors.messages import (
     SchedulerRequest,
 )
 from cluster.domain.errors import ActorUnavailable, Conflict, ControlPlaneError, Fenced, NotFound, TryLater
+from cluster.domain.explain import TaskView
 from cluster.domain.log import LogRow
 from cluster.domain.scheduler import Grant, Missing, Scheduler, Wanted
 from cluster.domain.task_machine import (
     LEASE_LOST,
+    CancelAcknowledged,
     CancelRequested,
     Complete,
     Event,
@@ -43,15 +47,16 @@ from cluster.domain.task_machine import (
     RetryPolicy,
     step,
 )
-from cluster.domain.tasks import LeaseToken, Priority, TaskDecision, TaskHead
+from cluster.domain.tasks import LeaseToken, Priority, TaskDecision, TaskHead, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
-from cluster.ports import Clock, Doorbell, Log, Region, ShardFence, TaskStore
+from cluster.ports import Clock, ControlStore, Doorbell, Log, Region, ShardFence, TaskStore
 
 _logger = logging.getLogger(__name__)
 
 REBUILD_RETRY_S = 0.5
+LOOK_UP_RETRY_S = 0.5
 CALLER_SILENT_S = 30.0
 HOUSEKEEPING_S = 5.0
 _SHARD_AWAY = "The scheduler is reading its state again; try again in a moment."
@@ -97,6 +102,9 @@ class SchedulerShard:
         lease_ttl_s: float,
         retire: Callable[[], None] = lambda: None,
         policy: RetryPolicy | None = None,
+        controls: ControlStore,
+        idempotency_window_s: float = 86_400.0,
+        cleanup_s: float = 60.0,
     ) -> None:
         self._shard = shard
         self._owner = owner
@@ -106,6 +114,9 @@ class SchedulerShard:
         self._doorbell = doorbell
         self._clock = clock
         self._lease_ttl_s = lease_ttl_s
+        self._controls = controls
+        self._idempotency_window_s = idempotency_window_s
+        self._cleanup_s = cleanup_s
         self._retire = retire
         self._policy = policy or RetryPolicy()
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
@@ -123,6 +134,7 @@ class SchedulerShard:
             asyncio.create_task(self._follow()),
             asyncio.create_task(self._run_timers()),
             asyncio.create_task(self._housekeeping()),
+            asyncio.create_task(self._forget_keys()),
         ]
 
     async def stop(self) -> None:
@@ -152,6 +164,7 @@ class SchedulerShard:
         fence = await self._tasks.take_generation(self._shard, self._owner)
         cursor, batches = await self._tasks.open_tasks(self._shard)
         mind = Scheduler(lease_ttl_s=self._lease_ttl_s, policy=self._policy)
+        mind.load_controls(await self._controls.load(), self._clock.now())
         async for batch in batches:
             mind.load((task.head() for task in batch), self._clock.now())
         gc.collect()
@@ -242,6 +255,15 @@ class SchedulerShard:
                 for one, number in [key for key in (state.by_caller if state else {}) if key[0] == caller]:
                     self._withdraw(one, number)
 
+    async def _forget_keys(self) -> None:
+        """Idempotency keys whose window is over."""
+        while True:
+            await self._clock.sleep(self._cleanup_s)
+            try:
+                await self._tasks.forget_keys(self._clock.now() - self._idempotency_window_s)
+            except TryLater as error:
+                _logger.warning("expired keys cannot be dropped, will try again: %s", error)
+
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
@@ -269,18 +291,21 @@ class SchedulerShard:
             return self._claim(state, caller, number, request, now)
         if isinstance(request, ReportRequest):
             return Done(head=mind.report(request.task_id, request.workspace, _event(request), now))
+        if isinstance(request, BeatRequest):
+            return BeatAnswer(cancelling=tuple(mind.beat(request.agents, now)))
         if isinstance(request, CancelRequest):
             return Done(head=mind.cancel(request.task_id, request.workspace, request.principal, now))
+        if isinstance(request, ExplainRequest):
+            return mind.view(request.task_id, request.workspace, now)
         if isinstance(request, PrioritizeRequest):
             priority = Priority(request.priority)
             head = mind.prioritize(request.task_id, request.workspace, request.principal, priority, now)
             return Done(head=head)
         if isinstance(request, ExtendRequest):
             return self._extend(mind, request, now)
-        if isinstance(request, GiveBackRequest):
-            mind.give_back(request.task_id, request.workspace, request.attempt, request.agent_id, "system:api", now)
-            return BeatAnswer()
-        return BeatAnswer(cancelling=tuple(mind.beat(request.agents, now)))
+        assert isinstance(request, GiveBackRequest)
+        mind.give_back(request.task_id, request.workspace, request.attempt, request.agent_id, "system:api", now)
+        return BeatAnswer()
 
     def _claim(self, state: _State, caller: str, number: int, request: ClaimRequest, now: float) -> Any:
         wanted = Wanted(
@@ -291,11 +316,13 @@ class SchedulerShard:
             max_tasks=request.max_tasks,
             claim_id=request.claim_id,
             own_claim_id=request.own_claim_id,
+            regions=request.regions,
+            resting=request.resting,
         )
         ticket = next(self._numbers) if request.wait else None
         grants = state.mind.claim(wanted, ticket, now)
         if grants is not None:
-            return _claim_answer(grants)
+            return _claim_answer(grants, state.mind.stopping(wanted.agent, now))
         assert ticket is not None
         state.tickets[ticket] = (caller, number)
         state.by_caller[caller, number] = ticket
@@ -340,11 +367,34 @@ class SchedulerShard:
             if not task.status.terminal:
                 return ActorUnavailable(_SHARD_AWAY)
             head = task.head()
+            if isinstance(request, ExplainRequest):
+                return TaskView(head=head)
             if isinstance(request, ExtendRequest):
                 return LEASE_LOST.error(head, _EXTENSION)
             return Done(head=step(head, _event(request), self._clock.now(), self._policy).head)
         except ControlPlaneError as error:
             return error
+
+    async def _look_up_ends(self, state: _State, unseen: Mapping[str, Sequence[str]]) -> None:
+        """How tasks ended that others wait for and that were over before those came. What memory has decided must be in
+        the store first; a task that is still open there has just been submitted, and its row will be read soon."""
+        while not state.failed:
+            try:
+                await state.lane.put(_Write((), ()))
+                ends = [end for one in unseen.items() for end in await self._ends(*one)]
+                break
+            except TryLater as error:
+                _logger.warning("ended tasks cannot be read, will try again: %s", error)
+                await self._clock.sleep(LOOK_UP_RETRY_S)
+        else:
+            return
+        state.mind.ended_before(ends, self._clock.now())
+        self._send([])
+
+    async def _ends(self, workspace: str, task_ids: Sequence[str]) -> list[tuple[str, TaskStatus]]:
+        found = await self._tasks.get_many(workspace, task_ids)
+        gone = [(task_id, TaskStatus.CANCELLED) for task_id in task_ids if task_id not in found]
+        return gone + [(task.id, task.status) for task in found.values() if task.status.terminal]
 
     # --- commits -------------------------------------------------------------------------------------------------
 
@@ -355,13 +405,16 @@ class SchedulerShard:
             for caller, number, answer in answers:
                 self._exchange.answer(caller, number, answer)
             return
-        decisions, granted = state.mind.take_output(self._clock.now())
+        decisions, answered = state.mind.take_output(self._clock.now())
         told = list(answers)
-        for ticket, grants in granted:
-            asker = state.tickets.pop(ticket, None)
+        for one in answered:
+            asker = state.tickets.pop(one.ticket, None)
             if asker is not None:
                 state.by_caller.pop(asker, None)
-                told.append((*asker, _claim_answer(grants)))
+                told.append((*asker, _claim_answer(one.grants, one.stopping)))
+        unseen = state.mind.take_unseen()
+        if unseen:
+            self._spawn(self._look_up_ends(state, unseen))
         if decisions or told:
             self._spawn(self._write(state, _Write(decisions, told)))
         if decisions:
@@ -417,8 +470,8 @@ class _Extension(Event):
 _EXTENSION = _Extension()
 
 
-def _claim_answer(grants: Sequence[Grant]) -> ClaimAnswer:
-    return ClaimAnswer(leases=tuple(_lease(grant) for grant in grants))
+def _claim_answer(grants: Sequence[Grant], stopping: tuple[str, ...]) -> ClaimAnswer:
+    return ClaimAnswer(leases=tuple(_lease(grant) for grant in grants), cancelling=stopping)
 
 
 def _lease(grant: Grant) -> Lease:
@@ -434,6 +487,14 @@ def _event(request: Any) -> Event:
     if isinstance(request, PrioritizeRequest):
         return Prioritized(principal=request.principal, priority=Priority(request.priority))
     by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
+    if request.stopped:
+        return CancelAcknowledged(by=by)
     if request.error is None:
         return Complete(by=by, result_json=request.result_json)
-    return Fail(by=by, error=request.error, requeue=request.requeue)
+    return Fail(
+        by=by,
+        error=request.error,
+        error_class=request.error_class,
+        requeue=request.requeue,
+        retry_after_s=request.retry_after_s,
+    )

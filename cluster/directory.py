@@ -6,7 +6,7 @@ looked up in the store, because another process may have registered the agent a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cluster.domain.agents import Agent
 from cluster.domain.log import LogRow
@@ -14,16 +14,23 @@ from cluster.ports import AgentStore
 
 _AGENT_KINDS = "agent."
 
+Key = tuple[str, str]
+"""(workspace, agent_id)"""
+
 
 class AgentDirectory:
     def __init__(self, store: AgentStore) -> None:
         self._store = store
-        self._agents: dict[tuple[str, str], Agent] = {}
+        self._agents: dict[Key, Agent] = {}
+        #: (workspace, capability) → agents that have it; the empty capability is had by all.
+        self._having: dict[tuple[str, str], set[str]] = {}
 
     async def load(self) -> int:
         """Reads all agents; the log cursor from which to follow."""
         cursor, agents = await self._store.load()
-        self._agents = {(agent.workspace, agent.agent_id): agent for agent in agents}
+        self._agents, self._having = {}, {}
+        for agent in agents:
+            self.note(agent)
         return cursor
 
     async def apply(self, rows: Sequence[LogRow]) -> None:
@@ -35,11 +42,11 @@ class AgentDirectory:
         for key in changed:
             self._put(key, found.get(key))
 
-    def _put(self, key: tuple[str, str], agent: Agent | None) -> None:
+    def _put(self, key: Key, agent: Agent | None) -> None:
         if agent is None:
-            self._agents.pop(key, None)
+            self.forget(*key)
         else:
-            self._agents[key] = agent
+            self.note(agent)
 
     async def get(self, workspace: str, agent_id: str) -> Agent | None:
         agent = self._agents.get((workspace, agent_id))
@@ -48,12 +55,30 @@ class AgentDirectory:
             self._put((workspace, agent_id), agent)
         return agent
 
+    def known(self, workspace: str, agent_id: str) -> Agent | None:
+        """As this copy has it."""
+        return self._agents.get((workspace, agent_id))
+
     def note(self, agent: Agent) -> None:
         """What this process has just written, before the log brings it back."""
-        self._agents[(agent.workspace, agent.agent_id)] = agent
+        key = (agent.workspace, agent.agent_id)
+        before = self._agents.get(key)
+        self._agents[key] = agent
+        if before is None or before.capabilities != agent.capabilities:
+            self._unlist(before)
+            for capability in ("", *agent.capabilities):
+                self._having.setdefault((agent.workspace, capability), set()).add(agent.agent_id)
 
     def forget(self, workspace: str, agent_id: str) -> None:
-        self._agents.pop((workspace, agent_id), None)
+        self._unlist(self._agents.pop((workspace, agent_id), None))
 
-    def agents(self, workspace: str | None = None) -> Iterable[Agent]:
-        return [agent for agent in self._agents.values() if workspace is None or agent.workspace == workspace]
+    def _unlist(self, agent: Agent | None) -> None:
+        if agent is not None:
+            for capability in ("", *agent.capabilities):
+                self._having[agent.workspace, capability].discard(agent.agent_id)
+
+    def agents(self, workspace: str | None = None, capability: str = "") -> list[Agent]:
+        """Those of a workspace that have a capability, without looking at the others."""
+        if workspace is None:
+            return list(self._agents.values())
+        return [self._agents[workspace, agent_id] for agent_id in self._having.get((workspace, capability), ())]

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cluster.domain.agents import Agent, Health, Intent, Liveness, NewAgent
+from cluster.domain.agents import Agent, Health, Intent, IntentBy, Liveness, NewAgent
+from cluster.domain.breaker import Breaker
 from cluster.domain.consensus.learning import (
     NewOutcome,
     NewSnapshot,
@@ -24,8 +25,19 @@ from cluster.domain.consensus.learning import (
 )
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberations import Admitted, Deliberation, JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.limits import Control, ControlKind
+from cluster.domain.liveness import Offer, ProbeHistory
 from cluster.domain.log import LogRecord, LogRow, Origin
-from cluster.domain.tasks import Decided, IdempotencyKey, NewTask, Submitted, Task, TaskDecision, TaskStatus
+from cluster.domain.tasks import (
+    Decided,
+    IdempotencyKey,
+    NewTask,
+    Submitted,
+    Task,
+    TaskDecision,
+    TaskDetail,
+    TaskStatus,
+)
 
 
 class Clock(Protocol):
@@ -79,15 +91,73 @@ class SubmitItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuery:
-    """``before`` is the keyset cursor (created_at, id) of the last row seen; newest first."""
+    """``before`` is the keyset cursor (created_at, id) of the last row seen; newest first. Times are of the submit,
+    epoch seconds, from ``created_after`` on and before ``created_before``."""
 
     workspace: str
     statuses: tuple[TaskStatus, ...] = ()
     task_type: str | None = None
     agent_id: str | None = None
+    details: tuple[TaskDetail, ...] = ()
+    queue: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
     limit: int = 100
     offset: int = 0
     before: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterQuery:
+    """Tasks that were given up on, newest first; ``before`` is (completed_at, id) of the last row seen. ``reason`` is
+    their status detail. Entries that were replayed are shown on request, purged ones never."""
+
+    workspace: str
+    ids: tuple[str, ...] = ()
+    task_type: str | None = None
+    queue: str | None = None
+    reason: TaskDetail | None = None
+    error_contains: str | None = None
+    ended_after: float | None = None
+    ended_before: float | None = None
+    with_replayed: bool = False
+    limit: int = 100
+    before: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A dead task submitted again as ``task``; ``record`` is the log row of the old one."""
+
+    of: str
+    task: NewTask
+    record: LogRecord
+    new_payload: bool
+
+
+class DeadLetterStore(Protocol):
+    async def list(self, query: DeadLetterQuery) -> tuple[list[Task], int]:
+        """(page, true total for the filter)"""
+
+    async def replay(self, replays: Sequence[Replay]) -> builtins.list[str | None]:
+        """Id of the task that each was replayed as, also when that happened before; None where it is not there."""
+
+    async def purge(self, workspace: str, task_ids: Sequence[str], records: Sequence[LogRecord]) -> int:
+        """Takes entries off the list for good and throws their payloads away; their history stays. How many."""
+
+
+class ControlStore(Protocol):
+    """Settings of queues, task types and tenants."""
+
+    async def put(self, control: Control, record: LogRecord) -> Control:
+        """As stored, with the ``seq`` of its log row; nothing is written when it is so already."""
+
+    async def get(self, workspace: str, kind: ControlKind, name: str) -> Control | None: ...
+
+    async def list(self, workspace: str) -> builtins.list[Control]: ...
+
+    async def load(self) -> builtins.list[Control]:
+        """Of all workspaces."""
 
 
 class TaskStore(Protocol):
@@ -114,6 +184,12 @@ class TaskStore(Protocol):
     async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
         """``{by_status: {..}, by_priority: {..pending only..}, by_type: {..}, total}``."""
 
+    async def forget_keys(self, before: float) -> None:
+        """Drops idempotency keys that were written before ``before``."""
+
+    async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
+        """(log rows of one task after its ``after``-th, how many it has). Their numbers are its own: 1, 2, 3, ..."""
+
     async def queue_metrics(self, workspace: str, now: float) -> Mapping[str, float]:
         """Fields of wire.md 1.2 row 17 and what row 24 needs."""
 
@@ -126,6 +202,7 @@ class AgentChange:
     agent_id: str
     record: LogRecord
     intent: Intent | None = None
+    intent_by: IntentBy | None = None
     liveness: Liveness | None = None
     health: Health | None = None
 
@@ -156,6 +233,16 @@ class AgentCounters:
     latency_ms_sum: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A sign of life at an epoch second. ``working``: it came on the channel that carries the work."""
+
+    workspace: str
+    agent_id: str
+    at: float
+    working: bool = False
+
+
 class AgentStore(Protocol):
     async def register(self, items: Sequence[RegisterItem]) -> list[Registered]:
         """Idempotent by (workspace, agent_id): replaces the description, keeps counters and intent, revives liveness
@@ -177,8 +264,48 @@ class AgentStore(Protocol):
 
     async def list(self, workspace: str, capability: str | None = None) -> list[Agent]: ...
 
+    async def seen(self, beats: Sequence[Beat]) -> None:
+        """Writes last signs of life behind. Not a change: nothing is logged, and an older sign changes nothing."""
+
+    async def findings(self, workspace: str, agent_id: str) -> int:
+        """Entries of the ``findings`` lists in results of tasks that the agent completed."""
+
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         """(log cursor, all agents of all workspaces), one snapshot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBreaker:
+    """``agent_id`` None and workspace "" for a dependency of the control plane itself."""
+
+    workspace: str
+    agent_id: str | None
+    breaker: Breaker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredProbe:
+    workspace: str
+    agent_id: str
+    history: ProbeHistory
+
+
+class BreakerStore(Protocol):
+    """Breakers and probes, so that they hold over restarts of everything."""
+
+    async def save(self, breakers: Sequence[StoredBreaker], records: Sequence[LogRecord]) -> None:
+        """One record per breaker; the last save of a name wins."""
+
+    async def load(self, workspace: str | None = None) -> list[StoredBreaker]:
+        """Those of one workspace and of the control plane, or all."""
+
+    async def save_probes(self, probes: Sequence[StoredProbe]) -> None:
+        """Written behind; of agents that still exist."""
+
+    async def probes(self, workspace: str | None = None) -> dict[tuple[str, str], ProbeHistory]: ...
+
+    async def offers(self, due_before: float) -> list[Offer]:
+        """What waits, of the oldest tasks that have been due since before a time."""
 
 
 class DeliberationStore(Protocol):
@@ -268,13 +395,6 @@ class TelemetryStore(Protocol):
         """One transaction, only if ``cursor`` moves forward; agent counters are added to the rows of ``agents``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
-    workspace: str
-    agent_id: str
-    at: float
-
-
 class Heartbeats(Protocol):
     """Signs of life. Loss of the store behind it loses freshness, never a fact."""
 
@@ -282,10 +402,16 @@ class Heartbeats(Protocol):
 
     async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]: ...
 
+    async def worked(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
+        """The last signs on the channel that carries the work (claims, reports)."""
+
     async def silent(self, before: float) -> list[tuple[str, str]]:
         """(workspace, agent_id) whose last beat is older than ``before``."""
 
     async def forget(self, agents: Sequence[tuple[str, str]]) -> None: ...
+
+    async def life(self) -> str:
+        """Changes when the store has lost what it was told."""
 
 
 class Doorbell(Protocol):

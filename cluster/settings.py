@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     allowed_networks: Words = _var(
         (), "Private networks (CIDR, commas) in which agents' endpoints may be.", group="Calling agents"
     )
+    agent_modules: Words = _var(
+        (), "Python modules (and what is below them) whose classes may run as agents.", group="Calling agents"
+    )
     openai_api_key: SecretStr | None = _var(
         None, "Key sent to OPENAI_BASE_URL, and nowhere else.", group="Calling agents", env="OPENAI_API_KEY"
     )
@@ -210,7 +213,13 @@ class Settings(BaseSettings):
     # fmt: on
 
     _words = field_validator(
-        "redis_sentinel_hosts", "allowed_networks", "cors_origins", "replication_targets", "admin_users", mode="before"
+        "redis_sentinel_hosts",
+        "allowed_networks",
+        "agent_modules",
+        "cors_origins",
+        "replication_targets",
+        "admin_users",
+        mode="before",
     )(_split)
 
     @field_validator("log_level", mode="before")
@@ -253,6 +262,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # load_settings hands over what it read, so that tests need no environment
+
+    def may_import(self, path: str) -> bool:
+        """Whether the class ``module:name`` may run as an agent."""
+        module = path.partition(":")[0]
+        return any(module == one or module.startswith(f"{one}.") for one in self.agent_modules)
 
     def fingerprint(self) -> str:
         """Of everything that a running actor or replica acts on: those that differ are replaced."""

@@ -26,7 +26,10 @@ from cluster.learner import Learner, owners_from
 from cluster.ports import (
     AgentStore,
     Beat,
+    BreakerStore,
     Clock,
+    ControlStore,
+    DeadLetterStore,
     DeliberationStore,
     Doorbell,
     Heartbeats,
@@ -52,6 +55,8 @@ class Gateway:
     settings: Settings
     clock: Clock
     tasks: TaskStore
+    dead_letters: DeadLetterStore
+    controls: ControlStore
     agents: AgentStore
     deliberations: DeliberationStore
     signing: ReceiptSigner
@@ -64,6 +69,9 @@ class Gateway:
     probes: Probes
     metrics_text: Callable[[], Awaitable[str]]
     started_at: float
+    breakers: BreakerStore
+    catch_up: Callable[[], Awaitable[None]]
+    """Brings this replica's copies up to everything that is committed now."""
     submits: GroupCommit[SubmitItem, Submitted] = field(init=False)
     registrations: GroupCommit[RegisterItem, Registered] = field(init=False)
     admissions: GroupCommit[NewDeliberation, Admitted] = field(init=False)
@@ -122,7 +130,7 @@ class Gateway:
 
     def speaks(self, workspace: str, agent_id: str) -> None:
         """Work on the channel is a sign of life as much as a heartbeat. It holds up no answer, and may be lost."""
-        self.spawn(self._speaks(Beat(workspace=workspace, agent_id=agent_id, at=self.clock.now())))
+        self.spawn(self._speaks(Beat(workspace=workspace, agent_id=agent_id, at=self.clock.now(), working=True)))
 
     async def _speaks(self, beat: Beat) -> None:
         with contextlib.suppress(TryLater):

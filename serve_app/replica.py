@@ -78,6 +78,10 @@ class Replica:
             await hub.apply(rows)
 
         follower = LogFollower(parts.stores.log, parts.doorbell, parts.clock, after=cursor, apply=apply)  # type: ignore[arg-type]
+
+        async def catch_up() -> None:
+            await follower.catch_up_to(await parts.stores.log.head())
+
         scheduler = ExchangeClient(
             f"{socket.gethostname()}:{os.getpid()}",
             self._exchange,
@@ -89,6 +93,8 @@ class Replica:
             settings=settings,
             clock=parts.clock,
             tasks=parts.stores.tasks,
+            dead_letters=parts.stores.dead_letters,
+            controls=parts.stores.controls,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
             outcomes=parts.stores.outcomes,
@@ -101,6 +107,8 @@ class Replica:
             probes=self._probes(),
             metrics_text=self._metrics_text,
             started_at=parts.clock.now(),
+            breakers=parts.stores.breakers,
+            catch_up=catch_up,
         )
         self._loops = [asyncio.create_task(follower.run()), asyncio.create_task(self._push_forever())]
         return gateway

@@ -14,7 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json
+from cluster.domain.json_values import check_json, storable
+from cluster.domain.task_machine import ErrorClass
+from cluster.domain.task_rules import WhenFailed
 from cluster.domain.tasks import Priority, Task, TaskStatus
 
 MAX_BATCH = 1000
@@ -22,6 +24,8 @@ MAX_CLAIM = 100
 MAX_BLOCK_MS = 25_000
 #: The last second of the year 9999: what every notation of a time can hold.
 MAX_EPOCH_S = 253_402_300_799
+
+MAX_SECONDS = 366 * 86_400.0
 
 
 def _storable(value: str, info: ValidationInfo) -> str:
@@ -33,7 +37,12 @@ def _storable(value: str, info: ValidationInfo) -> str:
 Offset = Annotated[int, Query(ge=0, le=2**63 - 1)]
 #: Text that the stores can hold.
 Text = Annotated[str, AfterValidator(_storable)]
-Names = Annotated[list[Annotated[Text, Field(min_length=1, max_length=128)]], Field(max_length=64)]
+Word = Annotated[Text, Field(min_length=1, max_length=128)]
+Words = Annotated[Text, Field(min_length=1, max_length=256)]
+Names = Annotated[list[Word], Field(max_length=64)]
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
+#: What an agent says went wrong is kept whatever it is made of: characters that cannot be stored are replaced.
+ErrorText = Annotated[str, Field(max_length=16_384), AfterValidator(storable)]
 
 
 class Body(BaseModel):
@@ -44,8 +53,36 @@ def _agent_id(value: str) -> str:
     return check_id(value, "agent_id")
 
 
+class Price(Body):
+    """Per million tokens."""
+
+    input_per_mtok: float = Field(ge=0, allow_inf_nan=False)
+    output_per_mtok: float = Field(ge=0, allow_inf_nan=False)
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
+
+
+class Rate(Body):
+    """A token bucket: ``per_minute`` calls on average, ``burst`` at once."""
+
+    per_minute: float = Field(gt=0, le=1_000_000, allow_inf_nan=False)
+    burst: int = Field(1, ge=1, le=100_000)
+
+
+class Resources(Body):
+    """What an agent with a Ray actor of its own asks of the cluster."""
+
+    num_cpus: float = Field(0, ge=0, le=10_000, allow_inf_nan=False)
+    num_gpus: float = Field(0, ge=0, le=10_000, allow_inf_nan=False)
+    memory: int = Field(0, ge=0, description="Bytes.")
+    resources: dict[str, float] = {}
+
+
 class RegisterAgent(Body):
-    """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming."""
+    """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming.
+
+    ``import_path`` (``module:Class``) runs a Python class in the cluster; ``dedicated`` gives the agent a Ray actor of
+    its own with ``resources``.
+    """
 
     agent_id: str
     capabilities: Names = []
@@ -58,9 +95,26 @@ class RegisterAgent(Body):
     transport: TransportKind | None = None
     endpoint: Text | None = Field(None, max_length=2048)
     max_concurrency: int = Field(1, ge=1, le=10_000)
+    price: Price | None = None
+    owner: str | None = Field(None, min_length=1, max_length=128)
+    rate: Rate | None = None
+    import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    dedicated: bool = False
+    resources: Resources | None = None
     options: dict[str, Any] = {}
 
     _check = field_validator("agent_id")(_agent_id)
+
+    def all_options(self) -> dict[str, Any]:
+        """What only some rooms read, under one roof: the named fields win over ``options`` of the same name."""
+        named: dict[str, Any] = {
+            "price": self.price and self.price.model_dump(),
+            "owner": self.owner,
+            "rate": self.rate and self.rate.model_dump(),
+            "import_path": self.import_path,
+            "dedicated": (self.resources or Resources()).model_dump() if self.dedicated else None,
+        }
+        return self.options | {name: value for name, value in named.items() if value is not None}
 
 
 class RegisterAgents(Body):
@@ -82,10 +136,26 @@ class Heartbeats(Body):
     heartbeats: list[HeartbeatItem] = Field(min_length=1, max_length=10_000)
 
 
-class CreateTask(Body):
-    """``run_at`` is epoch seconds; ``delay_seconds`` counts from now; at most one of them."""
+class After(Body):
+    """An edge: the task ``id`` ends first. ``when_failed``: what this one does if it ends without a result."""
 
-    task_type: Text = Field(min_length=1, max_length=256)
+    id: str
+    when_failed: WhenFailed = WhenFailed.FAIL
+
+    @field_validator("id")
+    @classmethod
+    def _id(cls, value: str) -> str:
+        return check_id(value, "after")
+
+
+class CreateTask(Body):
+    """``run_at`` is epoch seconds; ``delay_seconds`` counts from now; at most one of them.
+
+    ``timeout_seconds`` bounds one attempt, ``queue_timeout_seconds`` each wait for an agent, ``total_timeout_seconds``
+    everything. ``after`` names tasks that end first; an id alone means that this task fails when that one does.
+    """
+
+    task_type: Words
     payload: Any = {}
     required_capabilities: Names = []
     priority: str = "normal"
@@ -93,10 +163,17 @@ class CreateTask(Body):
     max_retries: int | None = Field(None, ge=0, le=100)
     metadata: dict[str, Any] = {}
     run_at: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
-    delay_seconds: float | None = Field(None, ge=0, le=366 * 86_400)
+    delay_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
     queue: str = "default"
+    tenant: str | None = None
+    queue_timeout_seconds: Seconds | None = None
+    total_timeout_seconds: Seconds | None = None
+    concurrency_key: Words | None = None
+    concurrency_limit: int = Field(1, ge=1, le=1_000_000)
+    after: list[str | After] = Field([], max_length=1000)
     target_agent: str | None = None
-    target_region: Text | None = Field(None, max_length=128)
+    excluded_agents: Names = []
+    target_region: Word | None = None
     fallback_regions: Names = []
     region_routing_mode: Literal["any", "preferred", "strict"] = "any"
     idempotency_key: Text | None = Field(None, min_length=1, max_length=255)
@@ -115,6 +192,16 @@ class CreateTask(Body):
     @classmethod
     def _queue(cls, value: str) -> str:
         return check_id(value, "queue")
+
+    @field_validator("tenant")
+    @classmethod
+    def _tenant(cls, value: str | None) -> str | None:
+        return None if value is None else check_id(value, "tenant")
+
+    @field_validator("after")
+    @classmethod
+    def _after(cls, value: list[str | After]) -> list[After]:
+        return [After(id=check_id(one, "after")) if isinstance(one, str) else one for one in value]
 
 
 class CreateTasks(Body):
@@ -144,10 +231,22 @@ class Complete(Body):
 
 
 class Fail(Body):
-    error: Text = Field("Unknown error", max_length=16_384)
+    """``error_class`` retryable and rate_limited are tried again, the latter after ``retry_after_seconds`` or slower
+    steps; not_retryable ends the task, as ``requeue`` false does."""
+
+    error: ErrorText = "Unknown error"
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     requeue: bool = True
+    error_class: ErrorClass = ErrorClass.RETRYABLE
+    retry_after_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
+    lease_token: Text | None = Field(None, max_length=1024)
+
+
+class Stopped(Body):
+    """The holder of a task that is being cancelled has stopped."""
+
+    agent_id: Text | None = Field(None, max_length=128)
     lease_token: Text | None = Field(None, max_length=1024)
 
 
@@ -158,16 +257,18 @@ class Extend(Body):
 class Prioritize(Body):
     task_id: str
     priority: str = "normal"
-    position: int | None = None
 
 
 class Report(Body):
-    """One entry of a batch: ``error`` makes it a failure."""
+    """One entry of a batch: ``error`` makes it a failure, ``stopped`` the answer to a cancel."""
 
     task_id: str
     result: Any = None
-    error: Text | None = Field(None, max_length=16_384)
+    error: ErrorText | None = None
     requeue: bool = True
+    error_class: ErrorClass = ErrorClass.RETRYABLE
+    retry_after_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
+    stopped: bool = False
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     lease_token: Text | None = Field(None, max_length=1024)
@@ -206,8 +307,13 @@ def _iso(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
 
 
+def last_sign(agent: Agent, fresh: float | None) -> float:
+    """Epoch seconds: the fresh sign of life, else what was written behind, else the registration."""
+    return max(fresh or 0.0, agent.last_seen_at or 0.0, agent.registered_at)
+
+
 def agent_wire(agent: Agent, last_heartbeat: float | None) -> dict[str, Any]:
-    seen = last_heartbeat if last_heartbeat is not None else agent.registered_at
+    seen = last_sign(agent, last_heartbeat)
     running = agent.running_task_ids
     return {
         "agent_id": agent.agent_id,
@@ -234,6 +340,10 @@ def agent_wire(agent: Agent, last_heartbeat: float | None) -> dict[str, Any]:
         "intent": agent.intent.value,
         "liveness": agent.liveness.value,
         "health": agent.health.value,
+        "price": agent.options.get("price"),
+        "owner": agent.options.get("owner"),
+        "rate": agent.options.get("rate"),
+        "options": {k: v for k, v in agent.options.items() if k not in ("price", "owner", "rate")},
     }
 
 
@@ -266,7 +376,26 @@ def task_wire(task: Task) -> dict[str, Any]:
         "assigned_region": task.assigned_region,
         "region_routing_mode": task.region_routing_mode,
         "origin_region": task.origin_region,
+        **_rules_wire(task),
     }
+
+
+def _rules_wire(task: Task) -> dict[str, Any]:
+    """Only what was asked for."""
+    rules = task.rules
+    wire: dict[str, Any] = {} if task.replayed_as is None else {"replayed_as": task.replayed_as}
+    if rules is None:
+        return wire
+    said = {
+        "tenant": rules.tenant,
+        "queue_timeout_seconds": rules.queue_timeout_s,
+        "total_timeout_seconds": rules.total_timeout_s,
+        "concurrency_key": rules.concurrency_key,
+        "concurrency_limit": rules.concurrency_limit if rules.concurrency_key is not None else None,
+        "excluded_agents": list(rules.excluded_agents) or None,
+        "after": [{"id": edge.after, "when_failed": edge.when_failed.value} for edge in rules.after] or None,
+    }
+    return wire | {name: value for name, value in said.items() if value is not None}
 
 
 def _name(task: Task) -> str:

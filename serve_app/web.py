@@ -9,12 +9,28 @@ from cluster.telemetry import HttpObservations
 from cluster.version import VERSION
 from serve_app import errors
 from serve_app.middleware import RequestMiddleware
-from serve_app.routes import agents, deliberations, health, outcomes, receipts, stream, tasks
+from serve_app.routes import (
+    agents,
+    dead_letter,
+    deliberations,
+    health,
+    heartbeats,
+    outcomes,
+    queue,
+    receipts,
+    stream,
+    task_reads,
+    tasks,
+)
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
 _ROUTERS = (
     agents.router,
+    heartbeats.router,
     tasks.router,
+    task_reads.router,
+    queue.router,
+    dead_letter.router,
     deliberations.router,
     receipts.router,
     outcomes.router,
@@ -35,6 +51,7 @@ def make_app() -> FastAPI:
         for router in _ROUTERS:
             app.include_router(router, prefix=prefix, include_in_schema=prefix == PREFIXES[0])
         app.add_api_websocket_route(f"{prefix}/stream", stream.websocket_stream)
+        app.add_api_websocket_route(f"{prefix}/agents/heartbeats", heartbeats.websocket_heartbeats)
     app.add_api_websocket_route("/ws/control-plane", stream.websocket_stream)
     errors.install(app)
     return app

@@ -51,19 +51,30 @@ class AgentStatus(StrEnum):
 
 
 class TransportKind(StrEnum):
-    """How an agent is talked to. ``pull`` agents have no endpoint: they claim work."""
+    """How an agent is talked to. ``pull`` agents have no endpoint: they claim work. ``import`` agents are Python
+    classes that run in the cluster."""
 
     PULL = "pull"
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
     HTTP = "http"
+    A2A = "a2a"
+    IMPORT = "import"
+
+
+class IntentBy(StrEnum):
+    """Who set the intent: what an agent said of itself it may take back, what an operator said it may not."""
+
+    OPERATOR = "operator"
+    AGENT = "agent"
 
 
 #: First row that matches decides; None matches everything. Docs and tests read this table.
 STATUS_TABLE: tuple[tuple[Liveness | None, Intent | None, Health | None, AgentStatus | None], ...] = (
-    (Liveness.OFFLINE, None, None, AgentStatus.OFFLINE),
-    (None, None, Health.FAILED, AgentStatus.FAILED),
     (None, Intent.PAUSED, None, AgentStatus.PAUSED),
+    (Liveness.OFFLINE, None, None, AgentStatus.OFFLINE),
+    (Liveness.DEAF, None, None, AgentStatus.FAILED),
+    (None, None, Health.FAILED, AgentStatus.FAILED),
     (None, Intent.DRAINING, None, AgentStatus.DRAINING),
     (Liveness.STARTING, None, None, AgentStatus.STARTING),
     (None, None, None, None),  # busy with all its slots leased, else ready
@@ -78,9 +89,34 @@ def wire_status(intent: Intent, liveness: Liveness, health: Health, leases: int,
     return AgentStatus.BUSY if leases >= max_concurrency else AgentStatus.READY
 
 
+#: What a status in a heartbeat asks for; every other status says nothing that the control plane does not know better.
+SAID_INTENT: Mapping[AgentStatus, Intent] = {
+    AgentStatus.PAUSED: Intent.PAUSED,
+    AgentStatus.DRAINING: Intent.DRAINING,
+    AgentStatus.READY: Intent.ACTIVE,
+}
+
+
+def said_intent(agent: Agent, status: AgentStatus | None) -> Intent | None:
+    """The intent that a heartbeat's status changes the agent's to, None for no change.
+
+    An agent may take itself out of work, and back in if it was itself that took it out.
+    """
+    wanted = None if status is None else SAID_INTENT.get(status)
+    if wanted is None or wanted is agent.intent:
+        return None
+    if agent.intent is not Intent.ACTIVE and agent.intent_by is IntentBy.OPERATOR:
+        return None
+    return wanted
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAgent:
-    """A validated registration. Registering again replaces what is described here and keeps counters and intent."""
+    """A validated registration. Registering again replaces what is described here and keeps counters and intent.
+
+    ``options`` holds what only some rooms read: ``price``, ``owner``, ``rate``, ``stream``, ``import_path``,
+    ``dedicated`` (resources).
+    """
 
     agent_id: str
     origin: Origin
@@ -100,7 +136,10 @@ class NewAgent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """An agent as stored, with its counters. Times in epoch seconds, latency in milliseconds."""
+    """An agent as stored, with its counters. Times in epoch seconds, latency in milliseconds.
+
+    ``last_seen_at`` is written behind: the fresh sign of life is in the store of heartbeats.
+    """
 
     agent_id: str
     workspace: str
@@ -121,6 +160,8 @@ class Agent:
     health: Health
     registered_at: float
     updated_at: float
+    intent_by: IntentBy = IntentBy.OPERATOR
+    last_seen_at: float | None = None
     tasks_completed: int = 0
     tasks_failed: int = 0
     latency_ms_sum: float = 0.0

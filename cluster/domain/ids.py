@@ -11,7 +11,9 @@ import re
 from cluster.domain.errors import InvalidRequest
 
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}"
-ROUTE_WORDS = frozenset({"history", "claim", "batch", "stats", "detailed", "heartbeats"})
+ROUTE_WORDS = frozenset(
+    {"history", "claim", "batch", "stats", "detailed", "heartbeats", "complete", "fail", "replay", "purge"}
+)
 _ID = re.compile(ID_PATTERN)
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 

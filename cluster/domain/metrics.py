@@ -40,6 +40,12 @@ class Family:
 FAMILIES: tuple[Family, ...] = (
     Family(name="aragora_cp_agents_registered_total", kind="counter", help="Registrations.", labels=("status",)),
     Family(name="aragora_cp_agents_active", kind="gauge", help="Active agents by capability.", labels=("capability",)),
+    Family(
+        name="aragora_cp_agent_status_changes_total",
+        kind="counter",
+        help="Changes of agents' liveness and health.",
+        labels=("status",),
+    ),
     Family(name="aragora_cp_agent_health_checks_total", kind="counter", help="Endpoint probes.", labels=("status",)),
     Family(
         name="aragora_cp_tasks_submitted_total",
@@ -227,6 +233,11 @@ def _priority(data: Mapping[str, Any]) -> str:
     return Priority(data["priority"]).wire_name
 
 
+def _agent_changed(metrics: Metrics, data: Mapping[str, Any]) -> None:
+    if isinstance(data.get("new_status"), str):
+        metrics.add("aragora_cp_agent_status_changes_total", (data["new_status"],))
+
+
 def _submitted(metrics: Metrics, data: Mapping[str, Any]) -> None:
     metrics.add("aragora_cp_tasks_submitted_total", (data["task_type"], _priority(data)))
 
@@ -284,6 +295,7 @@ _HANDLERS = {
     "task.dead_lettered": _ended_badly("retries_exhausted"),
     "task.timeout": _ended_badly("timeout"),
     "agent.registered": _registered,
+    "agent.status_changed": _agent_changed,
     "deliberation.admitted": _deliberation_admitted,
     "deliberation.started": _deliberation_started,
     "deliberation.completed": _deliberation_ended,

@@ -4,10 +4,15 @@ One first-in-first-out queue per (workspace, requirement set or target, priority
 heads are ever compared, so a claim costs the number of requirement sets that the agent satisfies, whatever the depth
 and whatever waits that nobody there can do.
 
-Order: effective priority, then fairness between workspaces, then age. A head gains one level per ``ageing_s`` of
+Order: effective priority, then fairness between tenants, then age. A head gains one level per ``ageing_s`` of
 waiting, up to the highest, so nothing starves; it is computed when heads are compared, and nothing is re-sorted.
-Workspaces take turns by start-time fair queueing (Goyal, Vin and Cheng 1996): a dispatch advances a workspace's tag by
-1 / weight, and one that comes back starts at the present virtual time instead of with a credit.
+Tenants take turns by start-time fair queueing (Goyal, Vin and Cheng 1996): a dispatch advances a tenant's tag by
+1 / weight, and one that comes back starts at the present virtual time instead of with a credit. A task without a
+tenant belongs to its workspace.
+
+What may not start now is passed over at no cost to the rest. A pause, a rate and a choice of agents concern whole
+queues, which are skipped. Tasks whose concurrency key is full are put aside when they come up, and one per queue comes
+back for each slot that becomes free.
 """
 
 from __future__ import annotations
@@ -16,6 +21,8 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from cluster.domain.limits import Control, ControlKind, Limits
+from cluster.domain.task_rules import Selection
 from cluster.domain.tasks import Priority, TaskHead
 
 AGEING_S = 120.0
@@ -25,22 +32,51 @@ _TOP = len(LEVELS) - 1
 _SPARE_LANES = 1000
 
 
+_NOWHERE: frozenset[str] = frozenset()
+
+LaneKey = tuple[str, str | None, frozenset[str], str, str | None, Selection | None]
+"""(workspace, target agent, required capabilities, queue, task type if it has settings, who may have it)"""
+
+
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """The queues of one requirement set (or target) of one workspace, one per priority level."""
+    """The queues of tasks that the same agents may have, one per priority level. ``gated``: there is more to ask than
+    the agent's capabilities."""
 
+    key: LaneKey
     workspace: str
-    required: frozenset[str]
     target: str | None
+    required: frozenset[str]
+    queue: str
+    task_type: str | None
+    selection: Selection | None
+    tenant: str
+    share: str
+    paused: bool = False
+    gated: bool = False
     levels: tuple[list[tuple[float, str]], ...] = field(default_factory=lambda: tuple([] for _ in LEVELS))
     waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
+    """``slot`` is (concurrency key, limit)."""
+
     lane: _Lane
     level: int
     since: float
+    slot: tuple[str, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a waiting task is. ``share`` is its tenant's part of the next dispatches among the tenants that wait in
+    this workspace, ``dispatches_behind`` by how many dispatches of its own weight it is ahead of its turn."""
+
+    ahead: int
+    effective_level: int
+    share: float
+    dispatches_behind: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +92,23 @@ class Rank:
 
 
 class ReadyQueue:
-    """Tasks that could start now. ``weights`` are the workspaces' shares (1 unless given)."""
+    """Tasks that could start now. ``weights`` are the workspaces' shares (1 unless given) where no setting says more."""
 
-    def __init__(self, ageing_s: float = AGEING_S, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        ageing_s: float = AGEING_S,
+        weights: Mapping[str, float] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
         self._ageing_s = ageing_s
         self._weights = dict(weights or {})
         self._places: dict[str, _Place] = {}
-        self._lanes: dict[tuple[str, str | None, frozenset[str]], _Lane] = {}
+        self._lanes: dict[LaneKey, _Lane] = {}
         self._by_workspace: dict[str, list[_Lane]] = {}
         self._matches: dict[tuple[str, frozenset[str]], list[_Lane]] = {}
+        self._aside: dict[tuple[str, str], dict[tuple[_Lane, int, int], list[tuple[float, str]]]] = {}
+        self._came_back: list[_Lane] = []
         self._tags: dict[str, float] = {}
         self._waiting: dict[str, int] = {}
         self._virtual = 0.0
@@ -80,29 +124,47 @@ class ReadyQueue:
         self.discard(head.id)
         lane = self._lane(head)
         level = _LEVEL_OF[head.priority]
-        self._places[head.id] = _Place(lane, level, max(head.created_at, head.run_at))
+        rules = head.rules
+        slot = (
+            None if rules is None or rules.concurrency_key is None else (rules.concurrency_key, rules.concurrency_limit)
+        )
+        self._places[head.id] = _Place(lane, level, max(head.created_at, head.run_at), slot)
         heapq.heappush(lane.levels[level], (head.created_at, head.id))
         lane.waiting += 1
-        if not self._waiting.get(head.workspace):
-            self._tags[head.workspace] = max(self._tags.get(head.workspace, 0.0), self._virtual)
-        self._waiting[head.workspace] = self._waiting.get(head.workspace, 0) + 1
+        if not self._waiting.get(lane.share):
+            self._tags[lane.share] = max(self._tags.get(lane.share, 0.0), self._virtual)
+        self._waiting[lane.share] = self._waiting.get(lane.share, 0) + 1
 
     def discard(self, task_id: str) -> None:
         """Its entry stays behind in the heap and is skipped when it comes up."""
         place = self._places.pop(task_id, None)
         if place is not None:
             place.lane.waiting -= 1
-            self._waiting[place.lane.workspace] -= 1
+            self._waiting[place.lane.share] -= 1
+            if place.slot is not None:
+                self.slot_free(place.lane.workspace, place.slot[0])
 
-    def take(self, workspace: str, agent_id: str, capabilities: frozenset[str], now: float) -> str | None:
+    def take(
+        self,
+        workspace: str,
+        agent_id: str,
+        capabilities: frozenset[str],
+        now: float,
+        regions: frozenset[str] = _NOWHERE,
+    ) -> str | None:
         """The id of the task that this agent should do first, removed from the queue; None if there is none for it."""
         best: tuple[tuple[int, float, float, str], _Lane, int] | None = None
         for lane in self._candidates(workspace, agent_id, capabilities):
+            if lane.gated and not self._is_open(lane, now):
+                continue
             for level, fifo in enumerate(lane.levels):
                 task_id = self._first(lane, level, fifo)
                 if task_id is None:
                     continue
-                key = (*self._rank(self._places[task_id], fifo[0][0], now).key(), task_id)
+                place = self._places[task_id]
+                if lane.selection is not None and not lane.selection.admits(agent_id, regions, now - place.since):
+                    continue
+                key = (*self._rank(place, fifo[0][0], now).key(), task_id)
                 if best is None or key < best[0]:
                     best = (key, lane, level)
         if best is None:
@@ -111,8 +173,82 @@ class ReadyQueue:
         heapq.heappop(lane.levels[level])
         task_id = key[-1]
         self.discard(task_id)
-        self._charge(lane.workspace)
+        self._charge(lane)
         return task_id
+
+    # --- limits ---------------------------------------------------------------------------------------------------
+
+    def control(self, control: Control, now: float) -> bool:
+        """Puts a setting in force; False if it is known already. Tasks of a type that had no settings before must be
+        pushed again, so that they come into queues of their own."""
+        if not self.limits.put(control, now):
+            return False
+        for lane in self._lanes.values():
+            if lane.workspace == control.workspace:
+                self._set_gate(lane)
+        return True
+
+    def slot_free(self, workspace: str, key: str) -> None:
+        """One task per queue that was put aside for this key may come up again."""
+        aside = self._aside.get((workspace, key))
+        if aside is None:
+            return
+        for where in list(aside):
+            lane, level, _ = where
+            entries = aside[where]
+            while entries:
+                entry = heapq.heappop(entries)
+                place = self._places.get(entry[1])
+                if place is not None and place.lane is lane and place.level == level:
+                    heapq.heappush(lane.levels[level], entry)
+                    self._came_back.append(lane)
+                    break
+            if not entries:
+                del aside[where]
+        if not aside:
+            del self._aside[workspace, key]
+
+    def came_back(self) -> list[_Lane]:
+        """Queues in which tasks have come up again since the last call."""
+        lanes, self._came_back = self._came_back, []
+        return lanes
+
+    def lanes_of(self, workspace: str) -> list[_Lane]:
+        """Queues of a workspace in which something waits."""
+        return [lane for lane in self._lanes.values() if lane.workspace == workspace and lane.waiting]
+
+    def next_token(self, workspace: str, now: float) -> float | None:
+        """When the next queue of the workspace that waits only for its rate may start a task."""
+        times = [
+            bucket.ready_at(now)
+            for lane in self.lanes_of(workspace)
+            if not lane.paused and (bucket := self.limits.bucket(workspace, lane.queue)) is not None
+        ]
+        return min(times, default=None)
+
+    def _set_gate(self, lane: _Lane) -> None:
+        paused = self.limits.paused
+        lane.paused = (
+            paused(lane.workspace, ControlKind.QUEUE, lane.queue)
+            or paused(lane.workspace, ControlKind.TENANT, lane.tenant)
+            or (lane.task_type is not None and paused(lane.workspace, ControlKind.TASK_TYPE, lane.task_type))
+        )
+        rated = self.limits.bucket(lane.workspace, lane.queue) is not None
+        lane.gated = lane.paused or rated
+
+    def _is_open(self, lane: _Lane, now: float) -> bool:
+        if lane.paused:
+            return False
+        bucket = self.limits.bucket(lane.workspace, lane.queue)
+        return bucket is None or bucket.ready(now)
+
+    def _put_aside(self, place: _Place, entry: tuple[float, str]) -> None:
+        assert place.slot is not None
+        key, limit = place.slot
+        aside = self._aside.setdefault((place.lane.workspace, key), {})
+        heapq.heappush(aside.setdefault((place.lane, place.level, limit), []), entry)
+
+    # --- order ----------------------------------------------------------------------------------------------------
 
     def ahead_of(self, head: TaskHead, now: float) -> int | None:
         """How many tasks of the same lane come first; None if it does not wait. Cost grows with the lane's depth."""
@@ -127,26 +263,50 @@ class ReadyQueue:
             if (other := self._places.get(task_id)) is not None and other.lane is place.lane
         )
 
-    def _rank(self, place: _Place, created_at: float, now: float) -> Rank:
-        aged = place.level + int(max(0.0, now - place.since) / self._ageing_s)
-        return Rank(
-            effective_level=min(_TOP, aged), tag=self._tags.get(place.lane.workspace, 0.0), created_at=created_at
+    def standing(self, head: TaskHead, now: float) -> Standing | None:
+        """None if it does not wait here."""
+        place, ahead = self._places.get(head.id), self.ahead_of(head, now)
+        if place is None or ahead is None:
+            return None
+        shares = {lane.share: self._weight(lane) for lane in self.lanes_of(head.workspace) if not lane.paused}
+        own = self._weight(place.lane)
+        rank = self._rank(place, head.created_at, now)
+        return Standing(
+            ahead=ahead,
+            effective_level=rank.effective_level,
+            share=own / max(own, sum(shares.values())),
+            dispatches_behind=max(0.0, (rank.tag - self._virtual) * own),
         )
 
-    def _charge(self, workspace: str) -> None:
-        tag = self._tags.get(workspace, 0.0)
+    def _rank(self, place: _Place, created_at: float, now: float) -> Rank:
+        aged = place.level + int(max(0.0, now - place.since) / self._ageing_s)
+        return Rank(effective_level=min(_TOP, aged), tag=self._tags.get(place.lane.share, 0.0), created_at=created_at)
+
+    def _weight(self, lane: _Lane) -> float:
+        control = self.limits.get(lane.workspace, ControlKind.TENANT, lane.tenant)
+        return self._weights.get(lane.share, 1.0) if control is None else control.weight
+
+    def _charge(self, lane: _Lane) -> None:
+        tag = self._tags.get(lane.share, 0.0)
         self._virtual = max(self._virtual, tag)
-        self._tags[workspace] = tag + 1.0 / self._weights.get(workspace, 1.0)
+        self._tags[lane.share] = tag + 1.0 / self._weight(lane)
+        if lane.gated and (bucket := self.limits.bucket(lane.workspace, lane.queue)) is not None:
+            bucket.spend()
 
     def _first(self, lane: _Lane, level: int, fifo: list[tuple[float, str]]) -> str | None:
-        """The head of a queue, after dropping entries of tasks that have left or moved."""
+        """The head of a queue, after dropping entries of tasks that have left or moved, and putting aside those whose
+        concurrency key is full."""
         while fifo:
             task_id = fifo[0][1]
             place = self._places.get(task_id)
             if place is not None and place.lane is lane and place.level == level:
-                return task_id
+                if place.slot is None or not self.limits.is_full(lane.workspace, *place.slot):
+                    return task_id
+                self._put_aside(place, fifo[0])
             heapq.heappop(fifo)
         return None
+
+    # --- lanes ----------------------------------------------------------------------------------------------------
 
     def _candidates(self, workspace: str, agent_id: str, capabilities: frozenset[str]) -> Iterator[_Lane]:
         key = (workspace, capabilities)
@@ -166,11 +326,14 @@ class ReadyQueue:
         return self._by_workspace.get(f"{workspace}\x1f{agent_id}", ())
 
     def _lane(self, head: TaskHead) -> _Lane:
-        key = (head.workspace, head.target_agent, head.required)
+        selection = None if head.rules is None else head.rules.selection()
+        own_type = head.task_type if self.limits.has_type(head.workspace, head.task_type) else None
+        key: LaneKey = (head.workspace, head.target_agent, head.required, head.queue, own_type, selection)
         lane = self._lanes.get(key)
         if lane is None:
             self._make_room()
-            lane = self._lanes[key] = _Lane(head.workspace, head.required, head.target_agent)
+            lane = self._lanes[key] = _new_lane(key, head)
+            self._set_gate(lane)
             self._by_workspace.setdefault(_group(lane), []).append(lane)
             self._forget_matches(lane)
         return lane
@@ -191,6 +354,22 @@ class ReadyQueue:
         self._matches.clear()
         for lane in self._lanes.values():
             self._by_workspace.setdefault(_group(lane), []).append(lane)
+
+
+def _new_lane(key: LaneKey, head: TaskHead) -> _Lane:
+    workspace, target, required, queue, own_type, selection = key
+    tenant = head.tenant
+    return _Lane(
+        key=key,
+        workspace=workspace,
+        target=target,
+        required=required,
+        queue=queue,
+        task_type=own_type,
+        selection=selection,
+        tenant=tenant,
+        share=workspace if tenant == workspace else f"{workspace}\x1f{tenant}",
+    )
 
 
 def _group(lane: _Lane) -> str:

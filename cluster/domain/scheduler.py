@@ -13,7 +13,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from cluster.domain.dependencies import Dependencies
 from cluster.domain.errors import ControlPlaneError, NotFound
+from cluster.domain.explain import TaskView
+from cluster.domain.limits import Control, ControlKind
 from cluster.domain.log import LogRow
 from cluster.domain.queue import ReadyQueue
 from cluster.domain.task_machine import (
@@ -22,12 +25,14 @@ from cluster.domain.task_machine import (
     CancelGraceOver,
     CancelRequested,
     Claim,
+    DependencyFailed,
     Dequeue,
     EndLease,
     Enqueue,
     Event,
     LeaseExpired,
     Prioritized,
+    QueueTimedOut,
     Release,
     Reporter,
     RetryPolicy,
@@ -35,8 +40,11 @@ from cluster.domain.task_machine import (
     RunTimedOut,
     StartGrace,
     StartLease,
+    TotalTimedOut,
+    Unblocked,
     step,
 )
+from cluster.domain.task_rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 
 AgentKey = tuple[str, str]
@@ -47,7 +55,8 @@ AgentKey = tuple[str, str]
 class Wanted:
     """A claim. ``max_tasks`` None: one task, or the oldest lease again when all slots are taken (released client).
 
-    ``own_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id.
+    ``own_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``resting``: the agent is
+    to get nothing new (paused, draining, unhealthy); its claim waits until that changes.
     """
 
     agent: AgentKey
@@ -57,6 +66,17 @@ class Wanted:
     max_tasks: int | None
     claim_id: str
     own_claim_id: bool
+    regions: frozenset[str] = frozenset()
+    resting: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a waiting claim gets: leases, or word that the agent should stop something, or neither (ask again)."""
+
+    ticket: int
+    grants: tuple[Grant, ...] = ()
+    stopping: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +110,11 @@ class _Waiting:
 
 
 _Timer = tuple[float, int, type[Event], str, int]
+_ANY_ATTEMPT = -1
+
+
+class _QueuesOpen(Event):
+    """Timer of a workspace, not of a task: a queue there may start tasks again."""
 
 
 class Scheduler:
@@ -104,19 +129,30 @@ class Scheduler:
         self._open: dict[str, TaskHead] = {}
         self._agents: dict[AgentKey, _Agent] = {}
         self._removed: set[AgentKey] = set()
+        self._resting: set[AgentKey] = set()
         self._extended: dict[str, float] = {}
         self._told: set[tuple[str, int]] = set()
+        self._stopping: dict[AgentKey, dict[str, None]] = {}
+        self._dependencies = Dependencies()
+        self._unseen: dict[str, str] = {}
+        self._ends: deque[tuple[str, TaskStatus]] = deque()
+        self._settling = False
+        self._opens_at: dict[str, float] = {}
         self._waiting: dict[tuple[str, frozenset[str]], deque[_Waiting]] = {}
         self._tickets: dict[int, _Waiting] = {}
         self._by_agent: dict[AgentKey, deque[_Waiting]] = {}
-        self._fresh: dict[tuple[str, str | None, frozenset[str]], None] = {}
+        self._fresh: dict[tuple[str, str | None, frozenset[str]], bool] = {}
         self._timers: list[_Timer] = []
         self._timer_number = 0
         self._decisions: list[TaskDecision] = []
-        self._granted: list[tuple[int, tuple[Grant, ...]]] = []
+        self._answered: list[Answered] = []
         self._sets: dict[frozenset[str], frozenset[str]] = {}
 
     # --- what comes in ------------------------------------------------------------------------------------------
+
+    def load_controls(self, controls: Iterable[Control], now: float) -> None:
+        for control in controls:
+            self._control(control, now)
 
     def load(self, heads: Iterable[TaskHead], now: float) -> None:
         """Open tasks from the store. Leases start afresh: their holders were not asked while the shard was away."""
@@ -124,13 +160,15 @@ class Scheduler:
             self._add(head, now)
 
     def apply(self, rows: Iterable[LogRow], now: float) -> None:
-        """New tasks, and what agents' rows say about who may hold leases."""
+        """New tasks, what agents' rows say about who may hold leases, and what operators have set."""
         for row in rows:
             if row.kind == "task.submitted":
                 if row.entity not in self._open:
                     self._add(TaskHead.from_log(row.entity, row.workspace, row.at, row.data), now)
             elif row.kind.startswith("agent."):
                 self._agent_changed(row, now)
+            elif row.kind.startswith("control."):
+                self._control(Control.from_log(row.workspace, row.seq, row.at, row.principal, row.data), now)
 
     def claim(self, wanted: Wanted, ticket: int | None, now: float) -> tuple[Grant, ...] | None:
         """Leases for an agent at once; None if there are none and the claim now waits under ``ticket``.
@@ -141,10 +179,19 @@ class Scheduler:
             raise NotFound(f"Agent {wanted.agent[1]} is not registered; register it first.", "agent_not_registered")
         self._seen(wanted.agent, now)
         grants = self._redelivered(wanted, now) or self._grant(wanted, now)
-        if grants or ticket is None:
+        if grants or ticket is None or self._has_news(wanted.agent):
             return grants
         self._wait(_Waiting(ticket, wanted))
         return None
+
+    def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
+        """Tasks that the agent should stop: told by the answer to its claim."""
+        stopping = self._stopping.get(agent)
+        if stopping is None:
+            return ()
+        for task_id in list(stopping):
+            self._tell(self._open[task_id], now)
+        return tuple(stopping)
 
     def withdraw(self, ticket: int) -> bool:
         """Takes a waiting claim back; False if it does not wait (any more)."""
@@ -174,7 +221,7 @@ class Scheduler:
         if head.status is not TaskStatus.RUNNING or (head.attempt, head.assigned_agent) != (attempt, agent_id):
             return None
         self._extended[task_id] = now
-        return self._expires_at(head)
+        return self._shown_expiry(head)
 
     def give_back(self, task_id: str, workspace: str, attempt: int, agent_id: str, principal: str, now: float) -> None:
         head = self._open.get(task_id)
@@ -202,8 +249,12 @@ class Scheduler:
         """Everything that is due."""
         while self._timers and self._timers[0][0] <= now:
             _, _, kind, task_id, attempt = heapq.heappop(self._timers)
+            if kind is _QueuesOpen:
+                self._opens_at.pop(task_id, None)
+                self._wake(task_id)
+                continue
             head = self._open.get(task_id)
-            if head is not None and head.attempt == attempt:
+            if head is not None and attempt in (head.attempt, _ANY_ATTEMPT):
                 self._due(head, kind, now)
 
     def next_timer(self) -> float | None:
@@ -212,13 +263,51 @@ class Scheduler:
 
     # --- what goes out ------------------------------------------------------------------------------------------
 
-    def take_output(self, now: float) -> tuple[list[TaskDecision], list[tuple[int, tuple[Grant, ...]]]]:
-        """Serves waiting claims with what became ready, then hands over decisions and, for waiting claims, their
-        grants by ticket. Grants may be told only after the decisions are durable."""
+    def take_output(self, now: float) -> tuple[list[TaskDecision], list[Answered]]:
+        """Serves waiting claims with what became ready, then hands over decisions and the answers of waiting claims,
+        which may be told only after the decisions are durable."""
         self._serve_waiting(now)
         decisions, self._decisions = self._decisions, []
-        granted, self._granted = self._granted, []
-        return decisions, granted
+        answered, self._answered = self._answered, []
+        return decisions, answered
+
+    def take_unseen(self) -> dict[str, list[str]]:
+        """By workspace, ids of tasks that others wait for and that are not open here: their end must be looked up."""
+        unseen, self._unseen = self._unseen, {}
+        by_workspace: dict[str, list[str]] = {}
+        for task_id, workspace in unseen.items():
+            if task_id not in self._open:
+                by_workspace.setdefault(workspace, []).append(task_id)
+        return by_workspace
+
+    def ended_before(self, ends: Iterable[tuple[str, TaskStatus]], now: float) -> None:
+        """How tasks ended that were looked up."""
+        self._ends.extend(ends)
+        self._settle(now)
+
+    def view(self, task_id: str, workspace: str, now: float) -> TaskView:
+        """The task as it stands here, for an explanation."""
+        head, limits = self._known(task_id, workspace), self._queue.limits
+        if head.status is TaskStatus.RUNNING:
+            return TaskView(head=head, lease_expires_at=self._shown_expiry(head))
+        names = (
+            (ControlKind.QUEUE, head.queue),
+            (ControlKind.TASK_TYPE, head.task_type),
+            (ControlKind.TENANT, head.tenant),
+        )
+        controls = [control for kind, name in names if (control := limits.get(workspace, kind, name)) is not None]
+        bucket, rules = limits.bucket(workspace, head.queue), head.rules
+        key = None if rules is None else rules.concurrency_key
+        full = rules is not None and key is not None and limits.is_full(workspace, key, rules.concurrency_limit)
+        return TaskView(
+            head=head,
+            standing=self._queue.standing(head, now),
+            paused_by=tuple(control for control in controls if control.paused),
+            rate=None if bucket is None else limits.get(workspace, ControlKind.QUEUE, head.queue),
+            rate_ready_at=None if bucket is None else bucket.ready_at(now),
+            slot_holders=limits.holders(workspace, key) if full and key is not None else (),
+            waits_for=self._dependencies.waits_for(task_id),
+        )
 
     @property
     def waiting_claims(self) -> int:
@@ -247,12 +336,23 @@ class Scheduler:
             run_at=head.created_at if head.run_at == head.created_at else head.run_at,
         )
         self._open[head.id] = head
-        if head.status is TaskStatus.PENDING:
+        if head.rules is not None and head.rules.total_timeout_s is not None:
+            self._arm(head.created_at + head.rules.total_timeout_s, TotalTimedOut, head, _ANY_ATTEMPT)
+        if head.detail is TaskDetail.BLOCKED:
+            self._block(head)
+        elif head.status is TaskStatus.PENDING:
             self._enqueue(head, head.run_at, now)
         else:
             self._hold(head, now)
             if head.detail is TaskDetail.CANCELLING:
-                self._arm(now + self._policy.cancel_grace_s, CancelGraceOver, head)
+                self._ask_to_stop(head, now + self._policy.cancel_grace_s, now)
+
+    def _block(self, head: TaskHead) -> None:
+        assert head.rules is not None, "only rules block"
+        self._dependencies.wait(head.id, head.rules.after)
+        for edge in head.rules.after:
+            if edge.after not in self._open:
+                self._unseen[edge.after] = head.workspace
 
     def _happens(self, head: TaskHead, event: Event, now: float) -> TaskHead:
         """One transition: memory, effects and the decision that makes it durable."""
@@ -260,6 +360,8 @@ class Scheduler:
         new = transition.head
         if new is not head:
             self._open[head.id] = new
+        if transition.decision is not None:
+            self._decisions.append(transition.decision)
         for effect in transition.effects:
             if isinstance(effect, Dequeue):
                 self._queue.discard(head.id)
@@ -270,23 +372,58 @@ class Scheduler:
             elif isinstance(effect, StartLease):
                 self._hold(new, now)
             elif isinstance(effect, StartGrace):
-                self._arm(effect.until, CancelGraceOver, new)
-        if transition.decision is not None:
-            self._decisions.append(transition.decision)
+                self._ask_to_stop(new, effect.until, now)
         if new.status.terminal:
-            self._open.pop(head.id, None)
+            self._end(head, new, now)
         return new
+
+    def _end(self, head: TaskHead, new: TaskHead, now: float) -> None:
+        self._open.pop(head.id, None)
+        if head.detail is TaskDetail.BLOCKED:
+            self._dependencies.forget(head.id)
+        if self._dependencies.has_dependents(head.id):
+            self._ends.append((head.id, new.status))
+            self._settle(now)
+
+    def _settle(self, now: float) -> None:
+        """A loop and not a recursion: a chain of tasks may be long."""
+        if self._settling:
+            return
+        self._settling = True
+        while self._ends:
+            after, status = self._ends.popleft()
+            for settled in self._dependencies.ended(after, status):
+                head = self._open[settled.task_id]
+                event = DependencyFailed(after=after, status=status) if settled.failed else Unblocked()
+                self._happens(head, event, now)
+        self._settling = False
 
     def _enqueue(self, head: TaskHead, not_before: float, now: float) -> None:
         if not_before > now:
             self._arm(not_before, RunAtReached, head)
             return
         self._queue.push(head)
-        self._fresh[(head.workspace, head.target_agent, head.required)] = None
+        picky = False
+        if head.rules is not None:
+            picky = self._enqueued_with_rules(head, now)
+        where = (head.workspace, head.target_agent, head.required)
+        self._fresh[where] = picky or self._fresh.get(where, False)
 
-    def _arm(self, at: float, kind: type[Event], head: TaskHead) -> None:
+    def _enqueued_with_rules(self, head: TaskHead, now: float) -> bool:
+        """True if not every capable agent may have it."""
+        rules = head.rules
+        assert rules is not None
+        since = max(head.created_at, head.run_at) if head.attempt == 0 else now
+        if rules.queue_timeout_s is not None:
+            self._arm(since + rules.queue_timeout_s, QueueTimedOut, head)
+        if rules.affinity is Affinity.PREFERRED:
+            self._arm_workspace(head.workspace, max(head.created_at, head.run_at) + PREFERENCE_S)
+        return bool(rules.excluded_agents) or rules.affinity is not Affinity.ANY
+
+    def _arm(self, at: float, kind: type[Event], head: TaskHead, attempt: int | None = None) -> None:
         self._timer_number += 1
-        heapq.heappush(self._timers, (at, self._timer_number, kind, head.id, head.attempt))
+        of = head.attempt if attempt is None else attempt
+        heapq.heappush(self._timers, (at, self._timer_number, kind, head.id, of))
 
     def _due(self, head: TaskHead, kind: type[Event], now: float) -> None:
         running = head.status is TaskStatus.RUNNING
@@ -299,6 +436,10 @@ class Scheduler:
             self._happens(head, RunTimedOut(), now)
         elif kind is CancelGraceOver and head.detail is TaskDetail.CANCELLING:
             self._happens(head, CancelGraceOver(), now)
+        elif kind is TotalTimedOut:
+            self._happens(head, TotalTimedOut(), now)
+        elif kind is QueueTimedOut and head.id in self._queue:
+            self._happens(head, QueueTimedOut(), now)
 
     def _lease_due(self, head: TaskHead, now: float) -> None:
         assert head.assigned_agent is not None
@@ -327,19 +468,53 @@ class Scheduler:
         self._arm(self._expires_at(head), LeaseExpired, head)
         started = now if head.started_at is None else head.started_at
         self._arm(started + head.timeout_s, RunTimedOut, head)
+        if head.rules is not None and head.rules.concurrency_key is not None:
+            self._queue.limits.hold(head.workspace, head.rules.concurrency_key, head.id)
 
     def _let_go(self, head: TaskHead) -> None:
         self._extended.pop(head.id, None)
         self._told.discard((head.id, head.attempt))
+        rules = head.rules
+        if rules is not None and rules.concurrency_key is not None:
+            self._queue.limits.let_go(head.workspace, rules.concurrency_key, head.id)
+            self._queue.slot_free(head.workspace, rules.concurrency_key)
         if head.assigned_agent is not None:
-            agent = self._agents.get((head.workspace, head.assigned_agent))
+            key = (head.workspace, head.assigned_agent)
+            agent = self._agents.get(key)
             if agent is not None:
                 agent.leases.pop(head.id, None)
+            if head.detail is TaskDetail.CANCELLING:
+                self._has_stopped(key, head.id)
 
     def _expires_at(self, head: TaskHead) -> float:
         assert head.assigned_agent is not None
         seen = self._agents[(head.workspace, head.assigned_agent)].seen
         return max(seen, self._extended.get(head.id, 0.0)) + self._ttl_s
+
+    def _shown_expiry(self, head: TaskHead) -> float:
+        """What its holder is told: no sign of life keeps a lease beyond the run time."""
+        assert head.started_at is not None
+        return min(self._expires_at(head), head.started_at + head.timeout_s)
+
+    def _ask_to_stop(self, head: TaskHead, until: float, now: float) -> None:
+        """The holder hears of it in the answer to what it says next; a claim of its that waits is answered now."""
+        assert head.assigned_agent is not None
+        key = (head.workspace, head.assigned_agent)
+        self._arm(until, CancelGraceOver, head)
+        self._stopping.setdefault(key, {})[head.id] = None
+        self._ask_again(key, now)
+
+    def _has_stopped(self, key: AgentKey, task_id: str) -> None:
+        stopping = self._stopping.get(key)
+        if stopping is not None:
+            stopping.pop(task_id, None)
+            if not stopping:
+                del self._stopping[key]
+
+    def _has_news(self, key: AgentKey) -> bool:
+        """There is something to stop that it has not been told of yet."""
+        stopping = self._stopping.get(key)
+        return stopping is not None and any((i, self._open[i].attempt) not in self._told for i in stopping)
 
     def _tell(self, head: TaskHead, now: float) -> None:
         if (head.id, head.attempt) not in self._told:
@@ -358,10 +533,22 @@ class Scheduler:
         if gone:
             self._removed.add(key)
             self._agents.pop(key, None)
-        # What the agent may do has changed: its claims are asked again by whoever holds them.
+        self._note_resting(key, row)
+        self._ask_again(key, now)  # what the agent may do has changed
+
+    def _note_resting(self, key: AgentKey, row: LogRow) -> None:
+        """The API knows better which agents rest; this closes the moment until all of its replicas have heard."""
+        word = row.data.get("intent") or row.data.get("new_status")
+        if word in ("paused", "draining", "failed"):
+            self._resting.add(key)
+        else:
+            self._resting.discard(key)
+
+    def _ask_again(self, key: AgentKey, now: float) -> None:
+        """Waiting claims of an agent are answered with what there is, and come again."""
         for waiting in self._by_agent.pop(key, ()):
             if not waiting.gone:
-                self._answer_waiting(waiting, ())
+                self._answer_waiting(waiting, (), now)
 
     def _lose(self, key: AgentKey, now: float, *, deliberate: bool) -> None:
         agent = self._agents.get(key)
@@ -380,18 +567,51 @@ class Scheduler:
         for head in again:
             if head.detail is TaskDetail.CANCELLING:
                 self._tell(head, now)
-        return tuple(Grant(head=h, expires_at=self._expires_at(h), redelivered=True) for h in again)
+        return tuple(Grant(head=h, expires_at=self._shown_expiry(h), redelivered=True) for h in again)
 
     def _grant(self, wanted: Wanted, now: float) -> tuple[Grant, ...]:
+        if self._rests(wanted):
+            return ()
         grants = []
         for _ in range(min(self._slots(wanted), wanted.max_tasks or 1)):
-            task_id = self._queue.take(*wanted.agent, wanted.capabilities, now)
+            task_id = self._queue.take(*wanted.agent, wanted.capabilities, now, wanted.regions)
             if task_id is None:
+                self._wait_for_tokens(wanted.agent[0], now)
                 break
             event = Claim(agent_id=wanted.agent[1], claim_id=wanted.claim_id, principal=wanted.principal)
             head = self._happens(self._open[task_id], event, now)
-            grants.append(Grant(head=head, expires_at=self._expires_at(head)))
+            grants.append(Grant(head=head, expires_at=self._shown_expiry(head)))
         return tuple(grants)
+
+    def _wait_for_tokens(self, workspace: str, now: float) -> None:
+        if not self._queue.limits.has_rates:
+            return
+        at, planned = self._queue.next_token(workspace, now), self._opens_at.get(workspace)
+        if at is not None and at > now and (planned is None or at < planned):
+            self._opens_at[workspace] = at
+            self._arm_workspace(workspace, at)
+
+    def _arm_workspace(self, workspace: str, at: float) -> None:
+        """Waiting claims of the workspace are served again then."""
+        self._timer_number += 1
+        timer: _Timer = (at, self._timer_number, _QueuesOpen, workspace, _ANY_ATTEMPT)
+        heapq.heappush(self._timers, timer)
+
+    def _wake(self, workspace: str) -> None:
+        for lane in self._queue.lanes_of(workspace):
+            self._fresh[(workspace, lane.target, lane.required)] = True
+
+    def _control(self, control: Control, now: float) -> None:
+        own_lanes = control.kind is ControlKind.TASK_TYPE and not self._queue.limits.has_type(
+            control.workspace, control.name
+        )
+        if not self._queue.control(control, now):
+            return
+        if own_lanes:
+            for head in self._open.values():
+                if head.task_type == control.name and head.workspace == control.workspace and head.id in self._queue:
+                    self._queue.push(head)
+        self._wake(control.workspace)
 
     def _wait(self, waiting: _Waiting) -> None:
         wanted = waiting.wanted
@@ -402,42 +622,50 @@ class Scheduler:
                 queue.popleft()
             queue.append(waiting)
 
-    def _answer_waiting(self, waiting: _Waiting, grants: tuple[Grant, ...]) -> None:
+    def _answer_waiting(self, waiting: _Waiting, grants: tuple[Grant, ...], now: float) -> None:
         waiting.gone = True
         self._tickets.pop(waiting.ticket, None)
-        self._granted.append((waiting.ticket, grants))
+        stopping = self.stopping(waiting.wanted.agent, now)
+        self._answered.append(Answered(ticket=waiting.ticket, grants=grants, stopping=stopping))
 
     def _serve_waiting(self, now: float) -> None:
         """Only claims that what became ready could satisfy are looked at."""
+        for lane in self._queue.came_back():
+            self._fresh.setdefault((lane.workspace, lane.target, lane.required), True)
         fresh, self._fresh = self._fresh, {}
-        for workspace, target, required in fresh:
+        for (workspace, target, required), picky in fresh.items():
             if target is not None:
                 for waiting in self._by_agent.get((workspace, target), ()):
                     if not waiting.gone:
                         self._offer_one(waiting, now)
                 continue
             for key in [k for k in self._waiting if k[0] == workspace and required <= k[1]]:
-                self._offer(self._waiting[key], now)
+                self._offer(self._waiting[key], now, picky)
                 if not self._waiting[key]:
                     del self._waiting[key]
 
-    def _offer(self, queue: deque[_Waiting], now: float) -> None:
-        """First come, first served among claims with equal capabilities; those whose slots are full keep their turn."""
+    def _offer(self, queue: deque[_Waiting], now: float, picky: bool) -> None:
+        """First come, first served among claims with equal capabilities; those whose slots are full keep their turn.
+
+        ``picky``: what one agent may not have, the next one perhaps may."""
         kept: deque[_Waiting] = deque()
         while queue:
             waiting = queue.popleft()
             if waiting.gone or self._offer_one(waiting, now):
                 continue
             kept.append(waiting)
-            if self._slots(waiting.wanted) > 0:
+            if not picky and self._slots(waiting.wanted) > 0 and not self._rests(waiting.wanted):
                 break  # it had room and found nothing, so nobody with these capabilities will
         queue.extendleft(reversed(kept))
 
     def _offer_one(self, waiting: _Waiting, now: float) -> bool:
         grants = self._grant(waiting.wanted, now)
         if grants:
-            self._answer_waiting(waiting, grants)
+            self._answer_waiting(waiting, grants, now)
         return bool(grants)
+
+    def _rests(self, wanted: Wanted) -> bool:
+        return wanted.resting or wanted.agent in self._resting
 
     def _slots(self, wanted: Wanted) -> int:
         return wanted.max_concurrency - len(self._agents[wanted.agent].leases)

@@ -213,6 +213,20 @@ class Release(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unblocked(Event):
+    cause: ClassVar[str] = "every task that it runs after has ended as it needs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DependencyFailed(Event):
+    """``after`` ended as ``status``, without a result."""
+
+    cause: ClassVar[str] = "a task that it runs after ended without a result, and its edge says `fail`"
+    after: str
+    status: TaskStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prioritized(Event):
     cause: ClassVar[str] = "a client changes the priority"
     principal: str
@@ -615,12 +629,43 @@ def _release_cancelling(head: TaskHead, event: Release, now: float, policy: Retr
     return _stopped(head, "not_delivered", now, event.by.principal, _run_data(head, now))
 
 
+def _unblocked(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy) -> Transition:
+    """Its wait begins now, so ageing and queue time count from here."""
+    if head.detail is not TaskDetail.BLOCKED:
+        return Transition(head=head)
+    delayed = head.run_at > now
+    new = replace(
+        head,
+        detail=TaskDetail.DELAYED if delayed else TaskDetail.QUEUED,
+        run_at=head.run_at if delayed else now,
+    )
+    data = {"task_type": head.task_type, "priority": head.priority, "run_at": new.run_at}
+    return _decided(head, new, (Enqueue(not_before=new.run_at),), "task.unblocked", now, SYSTEM, data)
+
+
+def _dependency_failed(head: TaskHead, event: DependencyFailed, now: float, policy: RetryPolicy) -> Transition:
+    if head.detail is not TaskDetail.BLOCKED:
+        return Transition(head=head)
+    error = f"Task {event.after}, which this one runs after, ended as {event.status.value}."
+    new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.FAILED)
+    data = {
+        "task_type": head.task_type,
+        "priority": head.priority,
+        "error": error,
+        "reason": "dependency_failed",
+        "after": event.after,
+        "retries_left": 0,
+    }
+    return _decided(head, new, (_DEQUEUE,), "task.failed", now, SYSTEM, data, error=error)
+
+
 def _prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPolicy) -> Transition:
     if head.priority == event.priority:
         return Transition(head=head)
     new = replace(head, priority=int(event.priority))
     data = {"task_type": head.task_type, "priority": new.priority, "old_priority": head.priority}
-    effects = (_DEQUEUE, Enqueue(not_before=head.run_at))
+    blocked = head.detail is TaskDetail.BLOCKED
+    effects = () if blocked else (_DEQUEUE, Enqueue(not_before=head.run_at))
     return _decided(head, new, effects, "task.prioritized", now, event.principal, data)
 
 
@@ -713,6 +758,10 @@ _LEAVES_QUEUE: dict[type[Event], Rule | Refusal] = {
     Prioritized: Rule(apply=_prioritize, to=(P.PENDING,), kinds=("task.prioritized",)),
     QueueTimedOut: Rule(apply=_queue_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
     TotalTimedOut: Rule(apply=_total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
+    Unblocked: Rule(
+        apply=_unblocked, to=(P.PENDING,), kinds=("task.unblocked",), note="`blocked` becomes `queued` or `delayed`"
+    ),
+    DependencyFailed: Rule(apply=_dependency_failed, to=(P.FAILED,), kinds=("task.failed",), note="only if `blocked`"),
     Release: Rule(apply=_unchanged, to=(), note="already given back"),
     Complete: LEASE_LOST,
     Fail: Rule(apply=_repeated, to=(), note=_REPEAT),
@@ -745,6 +794,8 @@ _ROWS: dict[Phase, Mapping[type[Event], Rule | Refusal]] = {
 }
 
 EVENTS: tuple[type[Event], ...] = (
+    Unblocked,
+    DependencyFailed,
     RunAtReached,
     Claim,
     Complete,

@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.domain.errors import InvalidRequest
 from cluster.domain.log import LogRecord, Origin
+from cluster.domain.task_rules import TaskRules
 
 
 class TaskStatus(StrEnum):
@@ -95,6 +96,8 @@ class NewTask:
     fallback_regions: tuple[str, ...] = ()
     region_routing_mode: str = "any"
     origin_region: str = "default"
+    rules: TaskRules | None = None
+    replay_of: str | None = None
 
     def head(self) -> TaskHead:
         delayed = self.run_at is not None and self.run_at > self.created_at
@@ -111,12 +114,15 @@ class NewTask:
             timeout_s=self.timeout_s,
             max_retries=self.max_retries,
             status=TaskStatus.PENDING,
-            detail=TaskDetail.DELAYED if delayed else TaskDetail.QUEUED,
+            detail=_first_detail(self.rules, delayed),
+            rules=self.rules,
         )
 
     def record(self) -> LogRecord:
         """The ``task.submitted`` row carries the head, so that a shard that follows the log needs no second read."""
-        head = self.head()
+        data = self.head().to_log()
+        if self.replay_of is not None:
+            data["replay_of"] = self.replay_of
         return LogRecord(
             at=self.created_at,
             workspace=self.origin.workspace,
@@ -124,8 +130,15 @@ class NewTask:
             entity=self.id,
             attempt=0,
             principal=self.origin.principal,
-            data=head.to_log(),
+            data=data,
         )
+
+
+def _first_detail(rules: TaskRules | None, delayed: bool) -> TaskDetail:
+    """A task that runs after others is blocked until the shard has seen how they ended."""
+    if rules is not None and rules.after:
+        return TaskDetail.BLOCKED
+    return TaskDetail.DELAYED if delayed else TaskDetail.QUEUED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +167,12 @@ class TaskHead:
     claim_id: str | None = None
     holder: str | None = None
     started_at: float | None = None
+    rules: TaskRules | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Whose turn it is to be: the workspace, unless the task names somebody."""
+        return self.workspace if self.rules is None or self.rules.tenant is None else self.rules.tenant
 
     def to_log(self) -> dict[str, Any]:
         data: dict[str, Any] = {
@@ -168,11 +187,14 @@ class TaskHead:
             data["target_agent"] = self.target_agent
         if self.queue != "default":
             data["queue"] = self.queue
+        if self.rules is not None:
+            data["rules"] = self.rules.to_json()
         return data
 
     @classmethod
     def from_log(cls, entity: str, workspace: str, at: float, data: Mapping[str, Any]) -> TaskHead:
         run_at = float(data["run_at"])
+        rules = TaskRules.from_json(data.get("rules"))
         return cls(
             id=entity,
             workspace=workspace,
@@ -186,7 +208,8 @@ class TaskHead:
             timeout_s=float(data["timeout_seconds"]),
             max_retries=int(data["max_retries"]),
             status=TaskStatus.PENDING,
-            detail=TaskDetail.DELAYED if run_at > at else TaskDetail.QUEUED,
+            detail=_first_detail(rules, run_at > at),
+            rules=rules,
         )
 
 
@@ -262,6 +285,9 @@ class Task:
     region_routing_mode: str
     origin_region: str
     principal: str
+    rules: TaskRules | None = None
+    replayed_as: str | None = None
+    purged_at: float | None = None
 
     def head(self) -> TaskHead:
         return TaskHead(
@@ -284,6 +310,7 @@ class Task:
             claim_id=self.claim_id,
             holder=self.holder,
             started_at=self.started_at,
+            rules=self.rules,
         )
 
 

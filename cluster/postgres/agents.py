@@ -7,10 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.domain.agents import Agent, Health, Intent, Liveness, TransportKind
+from cluster.domain.agents import Agent, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.log import LogRecord
 from cluster.domain.tasks import IdempotencyKey
-from cluster.ports import AgentChange, Registered, RegisterItem
+from cluster.ports import AgentChange, Beat, Registered, RegisterItem
 from cluster.postgres.log import Epoch, RecordColumns, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
@@ -79,6 +79,7 @@ class PostgresAgents:
                 [change.workspace for _, change in part],
                 [change.agent_id for _, change in part],
                 [change.intent and change.intent.value for _, change in part],
+                [change.intent_by and change.intent_by.value for _, change in part],
                 [change.liveness and change.liveness.value for _, change in part],
                 [change.health and change.health.value for _, change in part],
                 c.at,
@@ -128,6 +129,20 @@ class PostgresAgents:
         agents = [_agent(row) for row in await self._pool.rows(_SQL["list_agents"], workspace)]
         return agents if capability is None else [agent for agent in agents if capability in agent.capabilities]
 
+    async def seen(self, beats: Sequence[Beat]) -> None:
+        latest: dict[tuple[str, str], float] = {}
+        for beat in beats:
+            key = (beat.workspace, beat.agent_id)
+            latest[key] = max(beat.at, latest.get(key, beat.at))
+        if latest:
+            keys = list(latest)
+            await self._pool.execute(
+                _SQL["agents_seen"], [key[0] for key in keys], [key[1] for key in keys], list(latest.values())
+            )
+
+    async def findings(self, workspace: str, agent_id: str) -> int:
+        return int(await self._pool.value(_SQL["agent_findings"], workspace, agent_id))
+
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         async with self._pool.snapshot() as connection:
             cursor = await connection.fetchval("select coalesce(max(seq), 0) from log")
@@ -160,6 +175,8 @@ def _agent(row: Any) -> Agent:
         health=Health(row["health"]),
         registered_at=row["registered_at"],
         updated_at=row["updated_at"],
+        intent_by=IntentBy(row["intent_by"]),
+        last_seen_at=row["last_seen_at"],
         tasks_completed=row["tasks_completed"],
         tasks_failed=row["tasks_failed"],
         latency_ms_sum=row["latency_ms_sum"],

@@ -86,7 +86,7 @@ class PostgresLog:
                 list(only.entities) or None,
                 only.kind_prefix,
             )
-        return [_row(row) for row in rows]
+        return [log_row(row) for row in rows]
 
     async def head(self) -> int:
         return int(await self._pool.value(_SQL["log_head"]))
@@ -110,7 +110,7 @@ class PostgresLog:
         )
 
 
-def _row(row: Any) -> LogRow:
+def log_row(row: Any) -> LogRow:
     return LogRow(
         seq=row["seq"],
         at=row["at"],

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.postgres.agents import PostgresAgents
+from cluster.postgres.breakers import PostgresBreakers
 from cluster.postgres.deliberations import PostgresDeliberations
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
 from cluster.postgres.misc import PostgresActorNames, PostgresLeases, PostgresTelemetry
+from cluster.postgres.operations import PostgresControls, PostgresDeadLetters
 from cluster.postgres.pool import Pool, connect
 from cluster.postgres.receipts import PostgresSigningKeys
 from cluster.postgres.tasks import PostgresTasks
@@ -20,7 +22,10 @@ class Stores:
     log: PostgresLog
     region: PostgresRegion
     tasks: PostgresTasks
+    dead_letters: PostgresDeadLetters
+    controls: PostgresControls
     agents: PostgresAgents
+    breakers: PostgresBreakers
     deliberations: PostgresDeliberations
     leases: PostgresLeases
     telemetry: PostgresTelemetry
@@ -45,7 +50,10 @@ async def open_stores(
         log=PostgresLog(pool, epoch),
         region=region_store,
         tasks=PostgresTasks(pool, epoch),
+        dead_letters=PostgresDeadLetters(pool, epoch),
+        controls=PostgresControls(pool, epoch),
         agents=PostgresAgents(pool, epoch),
+        breakers=PostgresBreakers(pool, epoch),
         deliberations=PostgresDeliberations(pool, epoch),
         leases=PostgresLeases(pool),
         telemetry=PostgresTelemetry(pool),

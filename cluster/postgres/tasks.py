@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from cluster.domain.log import LogRow
+from cluster.domain.task_rules import TaskRules
 from cluster.domain.tasks import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskStatus
 from cluster.ports import ShardFence, SubmitItem, TaskQuery
-from cluster.postgres.log import Epoch, RecordColumns, waves
+from cluster.postgres.log import Epoch, RecordColumns, log_row, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
 _SQL = queries("tasks")
 PARTITIONS = 64
 OPEN_BATCH = 5000
+KEYS_AT_ONCE = 5000
 DAY_S = 86_400
 HOUR_S = 3600
 MINUTE_S = 60
@@ -62,6 +66,7 @@ class PostgresTasks:
             [json.dumps(task.required_capabilities, ensure_ascii=False) for task in tasks],
             [json.dumps(task.payload, ensure_ascii=False) for task in tasks],
             [json.dumps(task.metadata, ensure_ascii=False) for task in tasks],
+            [rules_json(task.rules) for task in tasks],
             [key and key.route for key in keys],
             [key and key.key for key in keys],
             [key and key.body_digest for key in keys],
@@ -149,15 +154,24 @@ class PostgresTasks:
         if not task_ids:
             return {}
         rows = await self._pool.rows(_SQL["get_tasks"], workspace, list(task_ids))
-        return {row["id"]: _task(row) for row in rows}
+        return {row["id"]: task_of(row) for row in rows}
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
         statuses = [status.value for status in query.statuses] or None
         before_at, before_id = query.before or (None, None)
-        filters = (query.workspace, statuses, query.task_type, query.agent_id)
+        filters = (
+            query.workspace,
+            statuses,
+            query.task_type,
+            query.agent_id,
+            [detail.value for detail in query.details] or None,
+            query.queue,
+            query.created_after,
+            query.created_before,
+        )
         rows = await self._pool.rows(_SQL["list_tasks"], *filters, before_at, before_id, query.limit, query.offset)
         total = await self._pool.value(_SQL["count_tasks"], *filters)
-        return [_task(row) for row in rows], int(total)
+        return [task_of(row) for row in rows], int(total)
 
     async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
         by_status: dict[str, int] = defaultdict(int)
@@ -181,15 +195,29 @@ class PostgresTasks:
         row["throughput_per_minute"] = row.pop("completed_last_minute")
         return row
 
+    async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
+        total = await self._pool.value(_SQL["count_task_events"], workspace, task_id)
+        rows = await self._pool.rows(_SQL["task_events"], workspace, task_id, after, limit)
+        return [log_row(row) for row in rows], int(total)
+
     async def forget_keys(self, before: float) -> None:
-        """Drops idempotency keys that were written before ``before``."""
-        await self._pool.execute(_SQL["forget_keys"], before)
+        """In steps, so that no statement holds up the others for long."""
+        while await self._pool.value(_SQL["forget_keys"], before, KEYS_AT_ONCE) == KEYS_AT_ONCE:
+            pass
 
 
 async def _tasks_only(batches: AsyncIterator[int | Sequence[Task]]) -> AsyncIterator[Sequence[Task]]:
     async for batch in batches:
         assert not isinstance(batch, int)
         yield batch
+
+
+def rules_json(rules: TaskRules | None) -> str | None:
+    return None if rules is None else json.dumps(rules.to_json(), ensure_ascii=False)
+
+
+def _rules(text: str | None) -> TaskRules | None:
+    return None if text is None else TaskRules.from_json(json.loads(text))
 
 
 def _decided(row: Any) -> Decided:
@@ -235,10 +263,11 @@ def _open_task(row: Any) -> Task:
         region_routing_mode="any",
         origin_region="",
         principal="",
+        rules=_rules(row["rules"]),
     )
 
 
-def _task(row: Any) -> Task:
+def task_of(row: Any) -> Task:
     result = row["result_text"]
     return Task(
         id=row["id"],
@@ -272,4 +301,7 @@ def _task(row: Any) -> Task:
         region_routing_mode=row["region_routing_mode"],
         origin_region=row["origin_region"],
         principal=row["principal"],
+        rules=_rules(row["rules_text"]),
+        replayed_as=row["replayed_as"],
+        purged_at=row["purged_at"],
     )

@@ -1,7 +1,11 @@
-"""Last signs of life in one sorted set, scored by time: one round trip for any number of agents."""
+"""Last signs of life in sorted sets, scored by time: one round trip for any number of agents.
+
+One set has every sign, one those that came with work (claims, reports).
+"""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 import redis.asyncio as redis
@@ -16,19 +20,36 @@ class RedisHeartbeats:
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._key = f"{prefix}:heartbeats"
+        self._worked_key = f"{prefix}:heartbeats:working"
 
     async def beat(self, beats: Sequence[Beat]) -> None:
-        if beats:
-            with translated():
-                await self._client.zadd(
-                    self._key, {_member(one.workspace, one.agent_id): one.at for one in beats}, gt=True
-                )
+        if not beats:
+            return
+        every: dict[str, float] = {}
+        working: dict[str, float] = {}
+        for one in beats:
+            member = _member(one.workspace, one.agent_id)
+            every[member] = max(one.at, every.get(member, one.at))
+            if one.working:
+                working[member] = max(one.at, working.get(member, one.at))
+        with translated():
+            async with self._client.pipeline(transaction=False) as pipe:
+                pipe.zadd(self._key, every, gt=True)
+                if working:
+                    pipe.zadd(self._worked_key, working, gt=True)
+                await pipe.execute()
 
     async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
+        return await self._scores(self._key, workspace, agent_ids)
+
+    async def worked(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
+        return await self._scores(self._worked_key, workspace, agent_ids)
+
+    async def _scores(self, key: str, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
         if not agent_ids:
             return {}
         with translated():
-            scores = await self._client.zmscore(self._key, [_member(workspace, one) for one in agent_ids])
+            scores = await self._client.zmscore(key, [_member(workspace, one) for one in agent_ids])
         return {one: float(at) for one, at in zip(agent_ids, scores, strict=True) if at is not None}
 
     async def silent(self, before: float) -> list[tuple[str, str]]:
@@ -39,7 +60,18 @@ class RedisHeartbeats:
     async def forget(self, agents: Sequence[tuple[str, str]]) -> None:
         if agents:
             with translated():
-                await self._client.zrem(self._key, *(_member(*one) for one in agents))
+                members = [_member(*one) for one in agents]
+                async with self._client.pipeline(transaction=False) as pipe:
+                    pipe.zrem(self._key, *members)
+                    pipe.zrem(self._worked_key, *members)
+                    await pipe.execute()
+
+    async def life(self) -> str:
+        with translated():
+            async with self._client.pipeline(transaction=False) as pipe:
+                pipe.set(f"{self._key}:life", secrets.token_hex(8), nx=True)
+                pipe.get(f"{self._key}:life")
+                return str((await pipe.execute())[1])
 
 
 def _member(workspace: str, agent_id: str) -> str:

@@ -1,44 +1,35 @@
-"""Asking an agent over HTTP: OpenAI-compatible chat completions, Anthropic messages, and the plain agent contract."""
+"""Asking an agent over HTTP: one bounded pool per provider, retries within the deadline, Retry-After honoured."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 
-from cluster.domain.agents import TransportKind
-from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
-from cluster.transports.net import MAX_ANSWER_BYTES, PinnedTransport
+from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable, EndpointForbidden
+from cluster.transports.asking import Ask, Reply
+from cluster.transports.net import MAX_ANSWER_BYTES, PinnedTransport, Resolve, resolve, safe_url
+from cluster.transports.wire_formats import FORMATS, WireFormat, sse_events
+
+__all__ = ["Ask", "HttpTransports", "Provider", "Reply"]
 
 _RETRIES = 2
 _BACKOFF_S = 0.5
-_MAX_RETRY_AFTER_S = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One question to one agent. ``timeout_s`` covers retries too; ``key`` is the same whenever the call is repeated."""
-
-    transport: TransportKind
-    endpoint: str
-    model: str
-    messages: Sequence[Mapping[str, str]]
-    schema: Mapping[str, Any]
-    max_tokens: int
-    timeout_s: float
-    key: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """``tokens`` in and out, as the server counted them (0 where it does not say)."""
-
-    text: str
-    tokens: int = 0
+_MAX_RETRY_AFTER_S = 60.0
+_PROBE_TIMEOUT_S = 10.0
+#: Providers beyond this many share one pool.
+MAX_POOLS = 64
+#: Endpoints that are remembered to know no structured output.
+MAX_UNSTRUCTURED = 1000
+_NO_STRUCTURED_OUTPUT = (400, 404, 415, 422, 501)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,161 +43,163 @@ class Provider:
         own, other = httpx.URL(self.base_url), httpx.URL(endpoint)
         return (own.scheme, own.host, own.port) == (other.scheme, other.host, other.port)
 
+    def __repr__(self) -> str:
+        return f"Provider(base_url={self.base_url!r}, headers=***)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    content: bytes
+    streamed: bool
+
+
+class _Refused(AgentRefused):
+    """Carries the status for whoever can ask in another way."""
+
+    def __init__(self, message: str, code: str | None = None, http_status: int = 400) -> None:
+        super().__init__(message, code)
+        self.args = (message, code, http_status)
+        self.http_status = http_status
+
 
 class HttpTransports:
-    """One bounded pool for all providers of a process. ``providers`` say which keys go where."""
+    """One bounded pool per provider of a process. ``providers`` say which keys go where."""
 
     def __init__(
-        self, *, allowed_networks: Sequence[str], pool_size: int, timeout_s: float, providers: Sequence[Provider] = ()
+        self,
+        *,
+        allowed_networks: Sequence[str],
+        pool_size: int,
+        timeout_s: float,
+        providers: Sequence[Provider] = (),
+        resolver: Resolve = resolve,
     ) -> None:
+        self._allowed = tuple(allowed_networks)
+        self._pool_size = pool_size
         self._providers = providers
         self._timeout_s = timeout_s
-        self._http = httpx.AsyncClient(
-            transport=PinnedTransport(allowed=allowed_networks, pool_size=pool_size),
-            timeout=httpx.Timeout(timeout_s, connect=10.0),
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._resolver = resolver
+        self._tls = ssl.create_default_context()
+        self._pools: dict[str, httpx.AsyncClient] = {}
+        self._unstructured: dict[tuple[str, str], None] = {}
 
     async def close(self) -> None:
-        await self._http.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
 
     async def ask(self, ask: Ask) -> Reply:
         """The agent's text. Raises PeerError; connect errors, 429 and 5xx are tried again within the time."""
         try:
-            async with asyncio.timeout(min(ask.timeout_s, self._timeout_s * (_RETRIES + 1))):
-                return await self._with_retries(ask)
+            async with asyncio.timeout(ask.timeout_s):
+                return await self._with_retries(ask, time.monotonic() + ask.timeout_s)
         except TimeoutError:
-            raise AgentTimeout(f"{ask.endpoint} did not answer within {ask.timeout_s:.1f} s.") from None
+            raise AgentTimeout(f"{safe_url(ask.endpoint)} did not answer within {ask.timeout_s:.1f} s.") from None
 
-    async def probe(self, endpoint: str) -> None:
+    async def probe(self, endpoint: str, provider: str = "unknown") -> None:
         """Any answer below 500 shows that somebody is there. Raises PeerError."""
+        shown = safe_url(endpoint)
         try:
-            response = await self._http.get(endpoint, headers=self._headers(endpoint), timeout=10.0)
+            pool = self.pool(provider)
+            headers = self._headers(endpoint)
+            async with pool.stream("GET", endpoint, headers=headers, timeout=_PROBE_TIMEOUT_S) as response:
+                status = response.status_code
         except httpx.TimeoutException:
-            raise AgentTimeout(f"{endpoint} did not answer the probe.") from None
-        except httpx.HTTPError as error:
-            raise AgentUnavailable(f"{endpoint} cannot be reached: {type(error).__name__}.") from error
-        if response.status_code >= 500:
-            raise AgentUnavailable(f"{endpoint} answers {response.status_code}.")
+            raise AgentTimeout(f"{shown} did not answer the probe.") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise AgentUnavailable(f"{shown} cannot be reached: {type(error).__name__}.") from error
+        if status >= 500:
+            raise AgentUnavailable(f"{shown} answers {status}.")
 
-    async def _with_retries(self, ask: Ask) -> Reply:
+    def pool(self, provider: str) -> httpx.AsyncClient:
+        name = provider if provider in self._pools or len(self._pools) < MAX_POOLS else ""
+        pool = self._pools.get(name)
+        if pool is None:
+            transport = PinnedTransport(
+                allowed=self._allowed, pool_size=self._pool_size, resolver=self._resolver, tls=self._tls
+            )
+            pool = self._pools[name] = httpx.AsyncClient(
+                transport=transport,
+                timeout=httpx.Timeout(self._timeout_s, connect=10.0),
+                follow_redirects=False,
+                trust_env=False,
+            )
+        return pool
+
+    async def _with_retries(self, ask: Ask, deadline: float) -> Reply:
+        """Waits as long as the server asks for; when that is later than the deadline, there is no point in waiting."""
         for attempt in range(_RETRIES + 1):
             try:
-                return await self._once(ask)
+                return await self._once(ask, deadline)
             except AgentUnavailable as error:
-                if attempt == _RETRIES:
-                    raise
                 wait_s = error.retry_after_s if error.retry_after_s is not None else _BACKOFF_S * 2**attempt
-                await asyncio.sleep(min(wait_s, _MAX_RETRY_AFTER_S))
+                too_late = wait_s > _MAX_RETRY_AFTER_S or time.monotonic() + wait_s >= deadline
+                if attempt == _RETRIES or too_late:
+                    raise
+                await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
 
-    async def _once(self, ask: Ask) -> Reply:
-        url, body, headers = _REQUESTS[ask.transport](ask)
+    async def _once(self, ask: Ask, deadline: float) -> Reply:
+        """Without structured output where the server has refused it before, or does so now."""
+        wire, place = FORMATS[ask.transport], (ask.endpoint, ask.model)
+        if place in self._unstructured:
+            return await self._exchange(wire, ask, deadline, structured=False)
         try:
-            response = await self._post(url, body, {**headers, **self._headers(ask.endpoint)})
+            return await self._exchange(wire, ask, deadline, structured=True)
+        except _Refused as error:
+            if error.http_status not in _NO_STRUCTURED_OUTPUT or not ask.schema:
+                raise
+            reply = await self._exchange(wire, ask, deadline, structured=False)
+            if len(self._unstructured) < MAX_UNSTRUCTURED:
+                self._unstructured[place] = None
+            return reply
+
+    async def _exchange(self, wire: WireFormat, ask: Ask, deadline: float, *, structured: bool) -> Reply:
+        url, body, headers = wire.request(ask, max(0.0, deadline - time.monotonic()), structured)
+        shown = safe_url(ask.endpoint)
+        try:
+            answer = await self._post(ask.provider, url, body, {**headers, **self._headers(ask.endpoint)})
         except httpx.TimeoutException:
-            raise AgentUnavailable(f"{ask.endpoint} did not answer in time.") from None
+            raise AgentUnavailable(f"{shown} did not answer in time.") from None
+        except httpx.InvalidURL:
+            raise EndpointForbidden(f"{shown} is not a URL.") from None
         except httpx.HTTPError as error:
-            raise AgentUnavailable(f"{ask.endpoint} cannot be reached: {type(error).__name__}.") from error
-        return _REPLIES[ask.transport](response)
+            raise AgentUnavailable(f"{shown} cannot be reached: {type(error).__name__}.") from error
+        if answer.streamed and wire.stream is not None:
+            return wire.stream(ask, sse_events(answer.content))
+        try:
+            value = json.loads(answer.content)
+        except ValueError:
+            raise AgentMalformed(f"{shown} did not answer JSON.") from None
+        return wire.reply(ask, value)
 
     def _headers(self, endpoint: str) -> Mapping[str, str]:
         return next((provider.headers for provider in self._providers if provider.owns(endpoint)), {})
 
-    async def _post(self, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
-        async with self._http.stream("POST", url, json=body, headers=headers) as response:
+    async def _post(self, provider: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> _Answer:
+        shown = safe_url(url)
+        async with self.pool(provider).stream("POST", url, json=body, headers=headers) as response:
             content = bytearray()
             async for chunk in response.aiter_bytes():
                 content += chunk
                 if len(content) > MAX_ANSWER_BYTES:
-                    raise AgentMalformed(f"{url} sent more than {MAX_ANSWER_BYTES} bytes.")
-        if response.status_code == 429 or response.status_code >= 500:
-            after = response.headers.get("retry-after", "")
-            raise AgentUnavailable(
-                f"{url} answers {response.status_code}.", None, float(after) if after.isdigit() else None
-            )
-        if response.status_code >= 300:
-            raise AgentRefused(f"{url} refuses with {response.status_code}: {bytes(content[:200])!r}.")
-        try:
-            return json.loads(content)
-        except ValueError:
-            raise AgentMalformed(f"{url} did not answer JSON.") from None
+                    raise AgentMalformed(f"{shown} sent more than {MAX_ANSWER_BYTES} bytes.")
+        status = response.status_code
+        if status == 429 or status >= 500:
+            raise AgentUnavailable(f"{shown} answers {status}.", None, retry_after(response.headers.get("retry-after")))
+        if status >= 300:
+            raise _Refused(f"{shown} refuses with {status}: {bytes(content[:200])!r}.", None, status)
+        return _Answer(bytes(content), response.headers.get("content-type", "").startswith("text/event-stream"))
 
 
-def _openai_request(ask: Ask) -> tuple[str, dict[str, Any], dict[str, str]]:
-    body = {
-        "model": ask.model,
-        "messages": list(ask.messages),
-        "max_tokens": ask.max_tokens,
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "strict": True, "schema": dict(ask.schema)},
-        },
-    }
-    return ask.endpoint.rstrip("/") + "/chat/completions", body, {"Idempotency-Key": ask.key}
-
-
-def _openai_reply(value: Any) -> Reply:
+def retry_after(value: str | None) -> float | None:
+    """Seconds, from a number or an HTTP date."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
     try:
-        message = value["choices"][0]["message"]
-        usage = value.get("usage") or {}
-        if message.get("refusal"):
-            raise AgentRefused(str(message["refusal"])[:200])
-        return Reply(text=str(message["content"] or ""), tokens=int(usage.get("total_tokens") or 0))
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise AgentMalformed("The answer is not a chat completion.") from None
-
-
-def _anthropic_request(ask: Ask) -> tuple[str, dict[str, Any], dict[str, str]]:
-    system = "\n".join(m["content"] for m in ask.messages if m["role"] == "system")
-    body = {
-        "model": ask.model,
-        "system": system,
-        "max_tokens": ask.max_tokens,
-        "messages": [dict(m) for m in ask.messages if m["role"] != "system"],
-    }
-    return ask.endpoint.rstrip("/") + "/v1/messages", body, {"anthropic-version": "2023-06-01"}
-
-
-def _anthropic_reply(value: Any) -> Reply:
-    try:
-        text = "".join(block["text"] for block in value["content"] if block["type"] == "text")
-        usage = value.get("usage") or {}
-        return Reply(text=text, tokens=int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0))
-    except (KeyError, TypeError, ValueError):
-        raise AgentMalformed("The answer is not an Anthropic message.") from None
-
-
-def _contract_request(ask: Ask) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """docs/agent-contract.md"""
-    body = {
-        "messages": list(ask.messages),
-        "schema": dict(ask.schema),
-        "max_tokens": ask.max_tokens,
-        "timeout_seconds": ask.timeout_s,
-        "idempotency_key": ask.key,
-    }
-    return ask.endpoint, body, {"Idempotency-Key": ask.key}
-
-
-def _contract_reply(value: Any) -> Reply:
-    """The typed answer itself, or ``{"text": ..., "tokens": n}``."""
-    if not isinstance(value, dict):
-        raise AgentMalformed("The answer is not a JSON object.")
-    if isinstance(value.get("text"), str):
-        tokens = value.get("tokens")
-        return Reply(text=value["text"], tokens=tokens if isinstance(tokens, int) else 0)
-    return Reply(text=json.dumps(value, ensure_ascii=False))
-
-
-_REQUESTS = {
-    TransportKind.OPENAI: _openai_request,
-    TransportKind.ANTHROPIC: _anthropic_request,
-    TransportKind.HTTP: _contract_request,
-}
-_REPLIES = {
-    TransportKind.OPENAI: _openai_reply,
-    TransportKind.ANTHROPIC: _anthropic_reply,
-    TransportKind.HTTP: _contract_reply,
-}
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())

@@ -1,7 +1,7 @@
 """The one way out: an HTTP transport that resolves once, checks every address, and connects to the one it checked.
 
-Checking a name and letting the HTTP library resolve it again is broken by DNS rebinding, so the connection is made to
-the checked address, with the original name in Host and SNI. Redirects are not followed.
+Checking a name and letting the HTTP library resolve it again is broken by DNS rebinding, so the check is made where the
+connection is opened, to the very address that was checked. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Sequence
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
+import httpcore
 import httpx
 
-from cluster.domain.errors import AgentUnavailable, EndpointForbidden
+from cluster.domain.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
-_TEREDO = ipaddress.ip_network("2001::/32")
-_CGNAT = ipaddress.ip_network("100.64.0.0/10")
+#: Where no agent is, whatever ``ipaddress`` says of it: CGNAT, 6to4, Teredo, local NAT64, IPv4-compatible IPv6.
+_NOWHERE = tuple(
+    ipaddress.ip_network(one) for one in ("100.64.0.0/10", "2002::/16", "2001::/32", "64:ff9b:1::/48", "::/96")
+)
 MAX_ANSWER_BYTES = 4_000_000
 
 
@@ -44,48 +47,131 @@ def forbidden(address: Address, allowed: Sequence[Network]) -> bool:
     if any(address in network for network in allowed):
         return False
     return any(
-        not one.is_global or one.is_multicast or one.is_unspecified or one in _CGNAT or one in _SIX_TO_FOUR
+        not one.is_global or one.is_multicast or one.is_unspecified or any(one in nowhere for nowhere in _NOWHERE)
         for one in embedded_addresses(address)
     )
 
 
-class PinnedTransport(httpx.AsyncBaseTransport):
-    def __init__(self, *, allowed: Sequence[str], pool_size: int) -> None:
+async def resolve(host: str, port: int) -> list[Address]:
+    """The system's resolver."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ipaddress.ip_address(entry[4][0]) for entry in found]
+
+
+#: Every address of a name; raises OSError when it has none.
+Resolve = Callable[[str, int], Awaitable[list[Address]]]
+
+
+class PinnedBackend(httpcore.AsyncNetworkBackend):
+    """Opens connections: resolves once, checks every address of the name, connects to one of those it checked.
+
+    It sits below the connection pool, so that a pooled connection stays bound to the name that it was checked, opened
+    and, over TLS, verified for.
+    """
+
+    def __init__(self, allowed: Sequence[str], resolver: Resolve) -> None:
         self._allowed = tuple(ipaddress.ip_network(network) for network in allowed)
-        limits = httpx.Limits(max_connections=pool_size, max_keepalive_connections=pool_size)
-        self._inner = httpx.AsyncHTTPTransport(limits=limits, retries=0)
+        self._resolver = resolver
+        self._inner = httpcore.AnyIOBackend()
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.scheme not in ("http", "https"):
-            raise EndpointForbidden("An endpoint must be an http or https URL.", "endpoint_forbidden")
-        host = request.url.host
-        address = await self._checked_address(host, request.url.port or (443 if request.url.scheme == "https" else 80))
-        request.extensions = {**request.extensions, "sni_hostname": host}
-        request.url = request.url.copy_with(host=str(address))
-        return await self._inner.handle_async_request(request)
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        addresses = await self._checked(host, port)
+        for place, address in enumerate(addresses):
+            try:
+                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if place == len(addresses) - 1:
+                    raise
+        raise AssertionError("unreachable")
 
-    async def _checked_address(self, host: str, port: int) -> Address:
+    async def _checked(self, host: str, port: int) -> list[Address]:
         """All addresses of a name must be allowed, not just the one that is used."""
-        addresses = await _resolve(host, port)
+        addresses = await self._addresses(host, port)
         for address in addresses:
             if forbidden(address, self._allowed):
                 raise EndpointForbidden(
                     f"{host} is at {address}, where agents may not be; allow its network with ARAGORA_ALLOWED_NETWORKS.",
                     "endpoint_forbidden",
                 )
-        return addresses[0]
+        return addresses
+
+    async def _addresses(self, host: str, port: int) -> list[Address]:
+        try:
+            return [ipaddress.ip_address(host)]
+        except ValueError:
+            pass
+        try:
+            found = await self._resolver(host, port)
+        except (OSError, UnicodeError) as error:
+            raise AgentUnavailable(f"{host} has no address: {type(error).__name__}.") from error
+        if not found:
+            raise AgentUnavailable(f"{host} has no address.")
+        return list(dict.fromkeys(found))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
+class PinnedTransport(httpx.AsyncHTTPTransport):
+    """httpx over a pool of checked connections. Redirects are the client's matter, and it does not follow them."""
+
+    def __init__(
+        self,
+        *,
+        allowed: Sequence[str],
+        pool_size: int,
+        resolver: Resolve = resolve,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls or ssl.create_default_context(),
+            max_connections=pool_size,
+            max_keepalive_connections=pool_size,
+            keepalive_expiry=15.0,
+            network_backend=PinnedBackend(allowed, resolver),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.scheme not in ("http", "https"):
+            raise EndpointForbidden("An endpoint must be an http or https URL.", "endpoint_forbidden")
+        response = await super().handle_async_request(request)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _Bounded(response.stream, request.url.host)
+        return response
+
+
+class _Bounded(httpx.AsyncByteStream):
+    """Ends a body that is longer than any answer may be, whoever reads it."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, host: str) -> None:
+        self._inner = inner
+        self._host = host
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._inner:
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise AgentMalformed(f"{self._host} sent more than {MAX_ANSWER_BYTES} bytes.")
+            yield chunk
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
 
-async def _resolve(host: str, port: int) -> list[Address]:
+def safe_url(url: str) -> str:
+    """A URL as it may be shown and logged: without user, password, query and fragment."""
     try:
-        return [ipaddress.ip_address(host)]
-    except ValueError:
-        pass
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise AgentUnavailable(f"{host} has no address: {error}.") from error
-    return [ipaddress.ip_address(entry[4][0]) for entry in found]
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return "the endpoint"
+    port = f":{parsed.port}" if parsed.port is not None else ""
+    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+    return f"{parsed.scheme}://{host}{port}{parsed.path}"

@@ -1,4 +1,4 @@
-"""Registering agents, their signs of life, and what is known of them."""
+"""The registry of agents: registering, describing, and what their operators want of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from cluster.domain.agents import Agent, Intent, NewAgent, TransportKind
+from cluster.domain.agents import Agent, AgentStatus, Intent, IntentBy, NewAgent, TransportKind
 from cluster.domain.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
@@ -16,27 +16,51 @@ from cluster.domain.tasks import IdempotencyKey
 from cluster.ports import AgentChange, Beat, RegisterItem, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
-from serve_app.schemas import Heartbeat, HeartbeatItem, Heartbeats, RegisterAgent, RegisterAgents, Text, agent_wire
+from serve_app.schemas import RegisterAgent, RegisterAgents, Text, agent_wire, last_sign
 
 router = APIRouter(tags=["agents"])
 
-#: A status in a heartbeat changes intent or says nothing new: it never overrides what the monitor knows.
-_INTENT_OF_STATUS = {"paused": Intent.PAUSED, "draining": Intent.DRAINING, "ready": Intent.ACTIVE}
+#: Up to this many matches are read one by one from the store; a longer list is read whole.
+READ_SINGLY = 2000
 
 
 def gateway(request: Request) -> Gateway:
     return request.app.state.gateway
 
 
-def _new_agent(body: RegisterAgent, asker: Origin, now: float, default_region: str) -> NewAgent:
-    transport = body.transport or (TransportKind.HTTP if body.endpoint else TransportKind.PULL)
-    if (transport is TransportKind.PULL) != (body.endpoint is None):
+def _transport(body: RegisterAgent) -> TransportKind:
+    if body.transport is not None:
+        return body.transport
+    if body.import_path is not None:
+        return TransportKind.IMPORT
+    return TransportKind.HTTP if body.endpoint else TransportKind.PULL
+
+
+def _check_reachable(gate: Gateway, body: RegisterAgent, transport: TransportKind) -> None:
+    wants_endpoint = transport not in (TransportKind.PULL, TransportKind.IMPORT)
+    if wants_endpoint != (body.endpoint is not None):
         raise InvalidRequest(
-            "endpoint and transport go together: a pull agent has no endpoint, every other transport needs one.",
+            "endpoint and transport go together: pull and import agents have no endpoint, every other transport needs "
+            "one.",
             "invalid_endpoint",
         )
+    if body.endpoint is not None and not body.endpoint.startswith(("http://", "https://")):
+        raise InvalidRequest("endpoint must be an http or https URL.", "invalid_endpoint")
+    if (transport is TransportKind.IMPORT) != (body.import_path is not None):
+        raise InvalidRequest('import_path and transport "import" go together.', "invalid_import_path")
+    if body.import_path is not None and not gate.settings.may_import(body.import_path):
+        raise InvalidRequest(
+            f"{body.import_path} may not run in the cluster; name its module in ARAGORA_AGENT_MODULES.",
+            "import_forbidden",
+        )
+
+
+def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) -> NewAgent:
+    transport = _transport(body)
+    _check_reachable(gate, body, transport)
+    options = body.all_options()
     check_json(body.metadata, "metadata")
-    check_json(body.options, "options")
+    check_json(options, "options")
     return NewAgent(
         agent_id=body.agent_id,
         origin=asker,
@@ -46,18 +70,18 @@ def _new_agent(body: RegisterAgent, asker: Origin, now: float, default_region: s
         provider=body.provider,
         metadata=body.metadata,
         tags=tuple(body.tags),
-        region_id=body.region_id or default_region,
+        region_id=body.region_id or gate.settings.region,
         available_regions=tuple(body.available_regions),
         transport=transport,
         endpoint=body.endpoint,
         max_concurrency=body.max_concurrency,
-        options=body.options,
+        options=options,
     )
 
 
 async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origin, key: str | None) -> list[Agent]:
     now = gate.clock.now()
-    agents = [_new_agent(body, asker, now, gate.settings.region) for body in bodies]
+    agents = [_new_agent(gate, body, asker, now) for body in bodies]
     digest = body_digest([body.model_dump(mode="json") for body in bodies]) if key else b""
     items = []
     for place, agent in enumerate(agents):
@@ -95,69 +119,52 @@ async def register_agents(request: Request, body: RegisterAgents, asker: Asker, 
     return {"agents": [agent_wire(agent, None) for agent in agents], "total": len(agents)}
 
 
+async def _matching(gate: Gateway, workspace: str, capability: str | None) -> list[Agent]:
+    """As stored. The copy says which to read, so that a filtered list does not cost the whole fleet."""
+    await gate.catch_up()
+    keys = [(workspace, agent.agent_id) for agent in gate.directory.agents(workspace, capability or "")]
+    if len(keys) > READ_SINGLY:
+        return await gate.agents.list(workspace, capability)
+    found = await gate.agents.get_many(keys)
+    agents = (found[key] for key in sorted(keys) if key in found)
+    return [agent for agent in agents if capability is None or capability in agent.capabilities]
+
+
+_Word = Annotated[Text | None, Query(max_length=128)]
+
+
 @router.get("/agents")
 @requires(Permission.AGENTS_READ)
 async def list_agents(
     request: Request,
     asker: Asker,
-    capability: Annotated[Text | None, Query(max_length=128)] = None,
+    capability: _Word = None,
     available: bool = True,
+    status: AgentStatus | None = None,
+    provider: _Word = None,
+    region: _Word = None,
+    tag: _Word = None,
+    limit: Annotated[int | None, Query(ge=1, le=100_000)] = None,
+    offset: Annotated[int, Query(ge=0)] = 0,
 ) -> dict[str, Any]:
-    """Agents of the workspace; ``available=false`` includes those that take no work."""
+    """Agents of the workspace by id; ``available=false`` includes those that take no work. ``total`` counts every
+    match, whatever ``limit`` and ``offset`` show of them."""
     gate = gateway(request)
-    agents = await gate.agents.list(asker.workspace, capability)
-    if available:
-        agents = [agent for agent in agents if agent.takes_work]
-    seen = await gate.heartbeats.last(asker.workspace, [agent.agent_id for agent in agents])
-    return {"agents": [agent_wire(agent, seen.get(agent.agent_id)) for agent in agents], "total": len(agents)}
+    agents = [
+        agent
+        for agent in await _matching(gate, asker.workspace, capability)
+        if (agent.takes_work or not available)
+        and status in (None, agent.status)
+        and provider in (None, agent.provider)
+        and region in (None, agent.region_id)
+        and (tag is None or tag in agent.tags)
+    ]
+    page = agents[offset:] if limit is None else agents[offset : offset + limit]
+    seen = await gate.heartbeats.last(asker.workspace, [agent.agent_id for agent in page])
+    return {"agents": [agent_wire(agent, seen.get(agent.agent_id)) for agent in page], "total": len(agents)}
 
 
-@router.post("/agents/heartbeats")
-@requires(Permission.AGENTS_WRITE)
-async def heartbeats(request: Request, body: Heartbeats, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Signs of life of many agents. ``unknown`` names those that have to register again."""
-    gate = gateway(request)
-    known: list[HeartbeatItem] = []
-    unknown: list[HeartbeatItem] = []
-    for item in body.heartbeats:
-        agent = await gate.directory.get(asker.workspace, item.agent_id)
-        (known if agent is not None else unknown).append(item)
-    await _change_intents(gate, asker, [(item.agent_id, item.status) for item in known])
-    now = gate.clock.now()
-    answers = await gate.beats.put_many(
-        [Beat(workspace=asker.workspace, agent_id=item.agent_id, at=now) for item in known]
-    )
-    cancelling = sorted({entry[1:] for answer in answers for entry in answer.cancelling})
-    return {
-        "acknowledged": len(known),
-        "unknown": [item.agent_id for item in unknown],
-        "cancelling": [{"agent_id": agent_id, "task_id": task_id} for agent_id, task_id in cancelling],
-    }
-
-
-async def _change_intents(gate: Gateway, asker: Origin, wanted: Sequence[tuple[str, str | None]]) -> None:
-    changes = []
-    for agent_id, status in wanted:
-        intent = _INTENT_OF_STATUS.get(status or "")
-        agent = await gate.directory.get(asker.workspace, agent_id)
-        if intent is not None and agent is not None and agent.intent is not intent:
-            changes.append(_intent_change(gate, asker, agent, intent))
-    if changes:
-        await gate.agents.change(changes)
-        gate.ring()
-
-
-def _intent_change(gate: Gateway, asker: Origin, agent: Agent, intent: Intent) -> AgentChange:
-    data = {"agent_id": agent.agent_id, "old_intent": agent.intent.value, "intent": intent.value}
-    return AgentChange(
-        workspace=asker.workspace,
-        agent_id=agent.agent_id,
-        intent=intent,
-        record=record_for(asker, gate.clock.now(), "agent.status_changed", agent.agent_id, data),
-    )
-
-
-async def _known(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
+async def stored_agent(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
     """The stored agent (not the copy), or 404."""
     agent = await gate.agents.get(asker.workspace, check_id(agent_id, "agent_id"))
     if agent is None:
@@ -169,7 +176,7 @@ async def _known(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
 @requires(Permission.AGENTS_READ)
 async def get_agent(request: Request, agent_id: str, asker: Asker) -> dict[str, Any]:
     gate = gateway(request)
-    agent = await _known(gate, asker, agent_id)
+    agent = await stored_agent(gate, asker, agent_id)
     seen = await gate.heartbeats.last(asker.workspace, [agent_id])
     return agent_wire(agent, seen.get(agent_id))
 
@@ -191,61 +198,76 @@ async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: I
     return {"unregistered": True}
 
 
-@router.post("/agents/{agent_id}/heartbeat")
-@requires(Permission.AGENTS_WRITE)
-async def heartbeat(
-    request: Request, agent_id: str, asker: Asker, key: Idempotency, body: Heartbeat | None = None
-) -> dict[str, Any]:
-    """A sign of life; renews every lease of the agent. ``cancelling`` names tasks that it should stop."""
-    gate = gateway(request)
-    agent = await gate.directory.get(asker.workspace, check_id(agent_id, "agent_id"))
-    if agent is None:
-        raise NotFound(f"There is no agent {agent_id}; register it first.", "agent_not_found")
-    await _change_intents(gate, asker, [(agent_id, body.status if body else None)])
-    answer = await gate.beats.put(Beat(workspace=asker.workspace, agent_id=agent_id, at=gate.clock.now()))
-    return {"acknowledged": True, "cancelling": [task_id for _, _, task_id in answer.cancelling]}
-
-
 @router.get("/agents/{agent_id}/metrics")
+@router.get("/metrics/agents/{agent_id}")
 @requires(Permission.AGENTS_READ)
 async def agent_metrics(request: Request, agent_id: str, asker: Asker) -> dict[str, Any]:
+    """What the agent did since it was first registered. ``findings_generated`` counts the entries of ``findings``
+    lists in its results; ``uptime_seconds`` is 0 while it is offline."""
     gate = gateway(request)
-    agent = await _known(gate, asker, agent_id)
-    seen = (await gate.heartbeats.last(asker.workspace, [agent_id])).get(agent_id, agent.registered_at)
+    agent = await stored_agent(gate, asker, agent_id)
+    seen = last_sign(agent, (await gate.heartbeats.last(asker.workspace, [agent_id])).get(agent_id))
     ended = agent.tasks_completed + agent.tasks_failed
+    offline = agent.status is AgentStatus.OFFLINE
     return {
         "agent_id": agent.agent_id,
+        "status": agent.status.value,
         "tasks_completed": agent.tasks_completed,
         "tasks_failed": agent.tasks_failed,
-        "findings_generated": 0,
+        "running_tasks": len(agent.running_task_ids),
+        "findings_generated": await gate.agents.findings(asker.workspace, agent_id),
         "average_response_time_ms": agent.avg_latency_ms,
         "error_rate": agent.tasks_failed / ended if ended else 0.0,
         "last_active": seen,
-        "uptime_seconds": max(0.0, gate.clock.now() - agent.registered_at),
+        "uptime_seconds": 0.0 if offline else max(0.0, gate.clock.now() - agent.registered_at),
     }
 
 
-async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: Intent) -> Agent:
+def intent_change(
+    gate: Gateway, asker: Origin, agent: Agent, intent: Intent, by: IntentBy = IntentBy.OPERATOR
+) -> AgentChange:
+    data = {"agent_id": agent.agent_id, "old_intent": agent.intent.value, "intent": intent.value, "by": by.value}
+    return AgentChange(
+        workspace=asker.workspace,
+        agent_id=agent.agent_id,
+        intent=intent,
+        intent_by=by,
+        record=record_for(asker, gate.clock.now(), "agent.status_changed", agent.agent_id, data),
+    )
+
+
+async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: Intent) -> tuple[Agent, dict[str, Any]]:
+    """The agent as it is afterwards. Setting what is set already changes and logs nothing."""
     gate = gateway(request)
-    agent = await _known(gate, asker, agent_id)
-    if agent.intent is not intent:
-        await gate.agents.change([_intent_change(gate, asker, agent, intent)])
+    agent = await stored_agent(gate, asker, agent_id)
+    if agent.intent is not intent or agent.intent_by is not IntentBy.OPERATOR:
+        await gate.agents.change([intent_change(gate, asker, agent, intent)])
         gate.ring()
-        agent = await _known(gate, asker, agent_id)
+        agent = await stored_agent(gate, asker, agent_id)
         gate.directory.note(agent)
-    return agent
+    seen = await gate.heartbeats.last(asker.workspace, [agent_id])
+    return agent, agent_wire(agent, seen.get(agent_id))
 
 
 @router.post("/agents/{agent_id}/pause")
 @requires(Permission.AGENTS_WRITE)
 async def pause_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """The agent gets no new work until it is resumed. Repeating it changes nothing."""
-    agent = await _set_intent(request, agent_id, asker, Intent.PAUSED)
-    return {**agent_wire(agent, None), "paused_at": agent.updated_at}
+    """The agent gets no new work until it is resumed, whatever its heartbeats say. Repeating it changes nothing."""
+    agent, wire = await _set_intent(request, agent_id, asker, Intent.PAUSED)
+    return {**wire, "paused_at": agent.updated_at}
+
+
+@router.post("/agents/{agent_id}/drain")
+@requires(Permission.AGENTS_WRITE)
+async def drain_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """The agent finishes what it has and gets no new work. ``drained`` once it holds nothing any more."""
+    agent, wire = await _set_intent(request, agent_id, asker, Intent.DRAINING)
+    return {**wire, "draining_since": agent.updated_at, "drained": not agent.running_task_ids}
 
 
 @router.post("/agents/{agent_id}/resume")
 @requires(Permission.AGENTS_WRITE)
 async def resume_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    agent = await _set_intent(request, agent_id, asker, Intent.ACTIVE)
-    return {**agent_wire(agent, None), "resumed_at": agent.updated_at}
+    """Back to work; ``status`` is what the agent's liveness, health and load make of it."""
+    agent, wire = await _set_intent(request, agent_id, asker, Intent.ACTIVE)
+    return {**wire, "resumed_at": agent.updated_at}

@@ -11,13 +11,16 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from cluster.domain.agents import Agent, AgentStatus, Health
+from cluster.domain.agents import Agent, AgentStatus, TransportKind
+from cluster.domain.breaker import Breaker
 from cluster.domain.errors import ControlPlaneError, NotFound
-from cluster.domain.ids import check_id
+from cluster.domain.fleet import agent_level, problem, system_level
+from cluster.domain.liveness import ProbeHistory
 from cluster.version import VERSION
 from serve_app.access import Asker, Permission, requires
 from serve_app.gateway import Gateway
-from serve_app.routes.agents import gateway
+from serve_app.routes.agents import gateway, stored_agent
+from serve_app.schemas import last_sign
 
 #: Mounted at the root, as the guide names them.
 root = APIRouter(tags=["health"])
@@ -97,42 +100,61 @@ async def prometheus(request: Request) -> Response:
     return Response(await gate.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _system_status(agents: list[Agent]) -> str:
-    """Wire 2.3, except that no data is unknown, not healthy."""
-    if not agents:
-        return "unknown"
-    failed = sum(agent.status in (AgentStatus.FAILED, AgentStatus.OFFLINE) for agent in agents) / len(agents)
-    if failed > 0.5:
-        return "critical"
-    if failed > 0.25:
-        return "unhealthy"
-    return "degraded" if failed or any(a.health is Health.DEGRADED for a in agents) else "healthy"
-
-
-def _health_wire(agent: Agent, seen: float | None) -> dict[str, Any]:
-    status = {Health.UNKNOWN: "unknown", Health.FAILED: "unhealthy"}.get(agent.health, agent.health.value)
-    if agent.status is AgentStatus.OFFLINE:
-        status = "unhealthy"
+def _health_wire(agent: Agent, seen: float | None, probe: ProbeHistory | None) -> dict[str, Any]:
+    """An agent with an endpoint is reported as its last probe found it, one that pulls as its signs of life say."""
+    probed = probe is not None and probe.at is not None and agent.transport is not TransportKind.PULL
+    latency_s = probe.latency_s if probe is not None and probed else None
     return {
         "agent_id": agent.agent_id,
-        "status": status,
-        "latency_ms": agent.avg_latency_ms or None,
-        "timestamp": seen if seen is not None else agent.updated_at,
-        "error": "no sign of life" if agent.status is AgentStatus.OFFLINE else None,
-        "metadata": {"liveness": agent.liveness.value, "intent": agent.intent.value},
+        "status": agent_level(agent).value,
+        "latency_ms": round(latency_s * 1000, 2) if latency_s is not None else None,
+        "timestamp": probe.at if probe is not None and probed else last_sign(agent, seen),
+        "error": (probe.error if probe is not None and probed else None) or problem(agent),
+        "metadata": {
+            "liveness": agent.liveness.value,
+            "health": agent.health.value,
+            "intent": agent.intent.value,
+            "consecutive_failures": probe.failures if probe is not None and probed else 0,
+        },
     }
 
 
 @router.get("/health")
 @requires(Permission.HEALTH_READ)
 async def fleet_health(request: Request, asker: Asker) -> dict[str, Any]:
+    """The fleet's level and every agent's. ``unknown``, not healthy, while there is no data."""
     gate = gateway(request)
     agents = await gate.agents.list(asker.workspace)
     seen = await gate.heartbeats.last(asker.workspace, [agent.agent_id for agent in agents])
+    probes = await gate.breakers.probes(asker.workspace)
     return {
-        "status": _system_status(agents),
-        "agents": {agent.agent_id: _health_wire(agent, seen.get(agent.agent_id)) for agent in agents},
+        "status": system_level(agents).value,
+        "agents": {
+            agent.agent_id: _health_wire(agent, seen.get(agent.agent_id), probes.get((agent.workspace, agent.agent_id)))
+            for agent in agents
+        },
     }
+
+
+def _breaker_wire(breaker: Breaker, now: float) -> dict[str, Any]:
+    return {
+        "name": breaker.name,
+        "state": breaker.state_at(now).value,
+        "failure_count": breaker.failures,
+        "success_count": breaker.successes,
+        "last_failure": breaker.last_failure,
+        "reset_timeout_ms": breaker.reset_s * 1000,
+    }
+
+
+@router.get("/breakers")
+@requires(Permission.HEALTH_READ)
+async def breakers(request: Request, asker: Asker) -> dict[str, Any]:
+    """Breakers of the workspace's agents and of the control plane's dependencies. One that has never failed since
+    its agent was registered is not listed."""
+    gate = gateway(request)
+    now = gate.clock.now()
+    return {"breakers": [_breaker_wire(one.breaker, now) for one in await gate.breakers.load(asker.workspace)]}
 
 
 @router.get("/health/detailed")
@@ -145,11 +167,10 @@ async def api_detailed(request: Request) -> dict[str, Any]:
 @requires(Permission.HEALTH_READ)
 async def agent_health(request: Request, agent_id: str, asker: Asker) -> dict[str, Any]:
     gate = gateway(request)
-    agent = await gate.agents.get(asker.workspace, check_id(agent_id, "agent_id"))
-    if agent is None:
-        raise NotFound(f"There is no agent {agent_id}.", "agent_not_found")
+    agent = await stored_agent(gate, asker, agent_id)
     seen = await gate.heartbeats.last(asker.workspace, [agent_id])
-    return _health_wire(agent, seen.get(agent_id))
+    probes = await gate.breakers.probes(asker.workspace)
+    return _health_wire(agent, seen.get(agent_id), probes.get((asker.workspace, agent_id)))
 
 
 @router.get("/stats")
@@ -168,7 +189,7 @@ async def stats(request: Request, asker: Asker) -> dict[str, Any]:
             "by_provider": dict(Counter(agent.provider for agent in agents)),
             "heartbeat_timeout": settings.heartbeat_timeout,
         },
-        "health": {"status": _system_status(agents)},
+        "health": {"status": system_level(agents).value},
         "scheduler": dict(await gate.tasks.counts(asker.workspace)),
         "config": {"heartbeat_timeout": settings.heartbeat_timeout, "task_timeout": settings.task_timeout},
     }

@@ -1,4 +1,4 @@
-"""Submitting, claiming, reporting and reading tasks.
+"""Submitting and claiming tasks, and reporting on them.
 
 Submits are committed from here; what concerns a lease goes through the scheduler shard, the single writer of leases.
 """
@@ -8,50 +8,38 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
-from actors.messages import (
-    CancelRequest,
-    ClaimAnswer,
-    ClaimRequest,
-    ExtendRequest,
-    Lease,
-    PrioritizeRequest,
-    ReportRequest,
-)
+from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequest, Lease, ReportRequest
 from cluster.domain.agents import Health, Intent
 from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
 from cluster.domain.log import Origin
-from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Priority, Task, TaskStatus
-from cluster.ports import SubmitItem, TaskQuery
+from cluster.domain.task_rules import Affinity, Edge, TaskRules, checked
+from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Priority
+from cluster.ports import SubmitItem
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
 from serve_app.routes.agents import gateway
 from serve_app.schemas import (
     MAX_BLOCK_MS,
+    After,
     Claim,
     Complete,
     CreateTask,
     CreateTasks,
     Extend,
     Fail,
-    Offset,
-    Prioritize,
     Report,
     Reports,
-    Text,
-    history_wire,
-    job_wire,
+    Stopped,
     task_wire,
 )
 
 router = APIRouter(tags=["tasks"])
-
-_HISTORY = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 
 
 def _new_task(gate: Gateway, body: CreateTask, asker: Origin, now: float) -> NewTask:
@@ -79,7 +67,37 @@ def _new_task(gate: Gateway, body: CreateTask, asker: Origin, now: float) -> New
         fallback_regions=tuple(body.fallback_regions),
         region_routing_mode=body.region_routing_mode,
         origin_region=settings.region,
+        rules=_rules(body),
     )
+
+
+def _rules(body: CreateTask) -> TaskRules | None:
+    affinity = Affinity(body.region_routing_mode)
+    target = () if body.target_region is None else (body.target_region,)
+    edges = [one for one in body.after if isinstance(one, After)]
+    return checked(
+        TaskRules(
+            tenant=body.tenant,
+            queue_timeout_s=body.queue_timeout_seconds,
+            total_timeout_s=body.total_timeout_seconds,
+            concurrency_key=body.concurrency_key,
+            concurrency_limit=body.concurrency_limit,
+            excluded_agents=tuple(sorted(set(body.excluded_agents))),
+            regions=() if affinity is Affinity.ANY else (*target, *body.fallback_regions),
+            affinity=affinity,
+            after=tuple(Edge(after=one.id, when_failed=one.when_failed) for one in edges),
+        )
+    )
+
+
+async def _check_dependencies(gate: Gateway, asker: Origin, tasks: Sequence[NewTask]) -> None:
+    """Tasks are never deleted, so what is here now is here when this one is committed."""
+    wanted = {edge.after for task in tasks if task.rules is not None for edge in task.rules.after}
+    if wanted:
+        found = await gate.tasks.get_many(asker.workspace, sorted(wanted))
+        unknown = sorted(wanted - set(found))
+        if unknown:
+            raise InvalidRequest(f"after names a task that does not exist: {unknown[0]}.", "unknown_dependency")
 
 
 _CONFLICT = "This idempotency key was used with another body; use a new key."
@@ -96,6 +114,8 @@ async def create_task(request: Request, body: CreateTask, asker: Asker, key: Ide
     if key is not None:
         digest = body_digest(body.model_dump(mode="json", exclude={"idempotency_key"}))
         idem = IdempotencyKey(route="tasks", key=key, body_digest=digest)
+    if body.after:
+        await _check_dependencies(gate, asker, [task])
     outcome = await gate.submits.put(SubmitItem(task=task, idempotency=idem))
     if outcome.conflict:
         raise Conflict(_CONFLICT, "idempotency_conflict")
@@ -114,6 +134,7 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
     for place, task in enumerate(tasks):
         idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{place}", body_digest=digest) if key else None
         items.append(SubmitItem(task=task, idempotency=idem))
+    await _check_dependencies(gate, asker, tasks)
     if key is None:
         outcomes: Sequence[Any] = await gate.submits.put_many(items)
     else:
@@ -130,6 +151,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     """Work for a registered agent, waiting up to ``block_ms`` (capped at 25 s); null when there is none.
 
     With ``max_tasks`` the answer has ``tasks``, a list, as well. The same ``claim_id`` gives the same leases.
+    ``cancelling`` names tasks of the agent that it should stop.
     """
     gate = gateway(request)
     agent = await gate.directory.get(asker.workspace, body.agent_id)
@@ -149,16 +171,16 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         claim_id=body.claim_id or key or gate.new_id("claim"),
         own_claim_id=bool(body.claim_id or key),
         wait=block_s > 0,
+        regions=frozenset((agent.region_id, *agent.available_regions)),
+        # One that claims is alive, whatever was said of it.
+        resting=agent.intent is not Intent.ACTIVE or agent.health is Health.FAILED,
     )
-    if (
-        agent.intent is Intent.ACTIVE and agent.health is not Health.FAILED
-    ):  # one that claims is alive, whatever was said
-        answer = await _claim(gate, request, claim, block_s)
-        gate.speaks(asker.workspace, body.agent_id)
-    else:
-        answer = ClaimAnswer()
+    answer = await _claim(gate, request, claim, block_s)
+    gate.speaks(asker.workspace, body.agent_id)
     tasks = await _leased(gate, asker.workspace, answer.leases)
     wire: dict[str, Any] = {"task": tasks[0] if tasks else None}
+    if answer.cancelling:
+        wire["cancelling"] = list(answer.cancelling)
     if body.max_tasks is not None:
         wire["tasks"] = tasks
     return wire
@@ -205,10 +227,11 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
     return wire
 
 
+@router.post("/tasks/fail")
 @router.post("/tasks/complete")
 @requires(Permission.TASKS_CLAIM)
 async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Up to 1,000 reports in one call; each gets its own outcome."""
+    """Up to 1,000 reports in one call, completions and failures; each gets its own outcome."""
     gate = gateway(request)
     outcomes = await asyncio.gather(
         *(_report(gate, asker, _report_request(asker, one)) for one in body.reports), return_exceptions=True
@@ -225,16 +248,27 @@ async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Ide
 
 
 def _report_request(asker: Origin, body: Report) -> ReportRequest:
-    return _report_of(asker, body.task_id, body, body.result, body.error, body.requeue)
+    if body.stopped:
+        return _report_of(asker, body.task_id, body, stopped=True)
+    if body.error is not None:
+        return _failure(asker, body.task_id, body, body.error)
+    return _report_of(asker, body.task_id, body, result=body.result)
+
+
+def _failure(asker: Origin, task_id: str, body: Report | Fail, error: str) -> ReportRequest:
+    return _report_of(
+        asker,
+        task_id,
+        body,
+        error=error,
+        requeue=body.requeue,
+        error_class=body.error_class,
+        retry_after_s=body.retry_after_seconds,
+    )
 
 
 def _report_of(
-    asker: Origin,
-    task_id: str,
-    body: Report | Complete | Fail,
-    result: Any,
-    error: str | None,
-    requeue: bool,
+    asker: Origin, task_id: str, body: Report | Complete | Fail | Stopped, *, result: Any = None, **said: Any
 ) -> ReportRequest:
     check_id(task_id, "task_id")
     attempt, agent_id = None, body.agent_id
@@ -252,9 +286,8 @@ def _report_of(
         task_id=task_id,
         attempt=attempt,
         agent_id=agent_id,
-        result_json=None if error is not None or result is None else json.dumps(result, ensure_ascii=False),
-        error=error,
-        requeue=requeue,
+        result_json=None if result is None else json.dumps(result, ensure_ascii=False),
+        **said,
     )
 
 
@@ -265,75 +298,6 @@ async def _report(gate: Gateway, asker: Origin, report: ReportRequest) -> None:
     gate.ring()
 
 
-@router.get("/tasks/history")
-@requires(Permission.TASKS_READ)
-async def task_history(
-    request: Request,
-    asker: Asker,
-    status: TaskStatus | None = None,
-    task_type: Annotated[Text | None, Query(max_length=256)] = None,
-    agent_id: Annotated[Text | None, Query(max_length=128)] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Offset = 0,
-) -> dict[str, Any]:
-    """Finished tasks, newest first, with the true total."""
-    if status is not None and status not in _HISTORY:
-        raise InvalidRequest("status must be completed, failed, cancelled or timeout.", "invalid_status")
-    query = TaskQuery(
-        workspace=asker.workspace,
-        statuses=(status,) if status else _HISTORY,
-        task_type=task_type,
-        agent_id=agent_id,
-        limit=limit,
-        offset=offset,
-    )
-    tasks, total = await gateway(request).tasks.list(query)
-    return {
-        "history": [history_wire(task) for task in tasks],
-        "total": total,
-        "limit": limit,
-        "offset": offset,
-        "has_more": offset + len(tasks) < total,
-    }
-
-
-@router.get("/tasks")
-@requires(Permission.TASKS_READ)
-async def list_tasks(
-    request: Request,
-    asker: Asker,
-    status: TaskStatus | None = None,
-    task_type: Annotated[Text | None, Query(max_length=256)] = None,
-    agent_id: Annotated[Text | None, Query(max_length=128)] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Offset = 0,
-) -> dict[str, Any]:
-    """Tasks of the workspace, newest first, with the true total."""
-    query = TaskQuery(
-        workspace=asker.workspace,
-        statuses=(status,) if status else (),
-        task_type=task_type,
-        agent_id=agent_id,
-        limit=limit,
-        offset=offset,
-    )
-    tasks, total = await gateway(request).tasks.list(query)
-    return {"tasks": [task_wire(task) for task in tasks], "total": total, "limit": limit, "offset": offset}
-
-
-@router.get("/tasks/{task_id}")
-@requires(Permission.TASKS_READ)
-async def get_task(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
-    return task_wire(await _known(gateway(request), asker, task_id))
-
-
-async def _known(gate: Gateway, asker: Origin, task_id: str) -> Task:
-    task = await gate.task_reads.put((asker.workspace, check_id(task_id, "task_id")))
-    if task is None:
-        raise NotFound(f"There is no task {task_id}.", "task_not_found")
-    return task
-
-
 @router.post("/tasks/{task_id}/complete")
 @requires(Permission.TASKS_CLAIM)
 async def complete_task(
@@ -341,7 +305,7 @@ async def complete_task(
 ) -> dict[str, Any]:
     """Ends a task. With the claim's ``lease_token`` only the holder of that very attempt can."""
     body = body or Complete()
-    await _report(gateway(request), asker, _report_of(asker, task_id, body, body.result, None, True))
+    await _report(gateway(request), asker, _report_of(asker, task_id, body, result=body.result))
     return {"completed": True}
 
 
@@ -352,8 +316,18 @@ async def fail_task(
 ) -> dict[str, Any]:
     """Reports a failed attempt; it is tried again while retries are left, unless ``requeue`` is false."""
     body = body or Fail()
-    await _report(gateway(request), asker, _report_of(asker, task_id, body, None, body.error, body.requeue))
+    await _report(gateway(request), asker, _failure(asker, task_id, body, body.error))
     return {"failed": True}
+
+
+@router.post("/tasks/{task_id}/stopped")
+@requires(Permission.TASKS_CLAIM)
+async def stopped_task(
+    request: Request, task_id: str, asker: Asker, key: Idempotency, body: Stopped | None = None
+) -> dict[str, Any]:
+    """Says that a task which is being cancelled has been stopped; its lease ends at once instead of after the grace."""
+    await _report(gateway(request), asker, _report_of(asker, task_id, body or Stopped(), stopped=True))
+    return {"stopped": True}
 
 
 @router.post("/tasks/{task_id}/cancel")
@@ -378,41 +352,3 @@ async def extend_lease(request: Request, task_id: str, body: Extend, asker: Aske
         ExtendRequest(workspace=asker.workspace, task_id=task_id, attempt=token.attempt, agent_id=token.agent_id)
     )
     return {"extended": True, "lease_expires_at": done.lease_expires_at}
-
-
-@router.get("/queue")
-@requires(Permission.QUEUE_READ)
-async def queue(request: Request, asker: Asker, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> dict[str, Any]:
-    """Running tasks first, then waiting ones."""
-    store = gateway(request).tasks
-    running, running_total = await store.list(
-        TaskQuery(workspace=asker.workspace, statuses=(TaskStatus.RUNNING,), limit=limit)
-    )
-    pending, pending_total = await store.list(
-        TaskQuery(workspace=asker.workspace, statuses=(TaskStatus.PENDING,), limit=limit)
-    )
-    jobs = [job_wire(task) for task in (*running, *pending)][:limit]
-    return {"jobs": jobs, "total": running_total + pending_total}
-
-
-@router.get("/queue/metrics")
-@requires(Permission.QUEUE_READ)
-async def queue_metrics(request: Request, asker: Asker) -> dict[str, Any]:
-    gate = gateway(request)
-    return dict(await gate.tasks.queue_metrics(asker.workspace, gate.clock.now()))
-
-
-@router.post("/queue/prioritize")
-@requires(Permission.QUEUE_WRITE)
-async def prioritize(request: Request, body: Prioritize, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Changes the priority of a waiting task."""
-    gate = gateway(request)
-    change = PrioritizeRequest(
-        workspace=asker.workspace,
-        principal=asker.principal,
-        task_id=check_id(body.task_id, "task_id"),
-        priority=int(Priority.parse(body.priority)),
-    )
-    await gate.scheduler.request(change)
-    gate.ring()
-    return {"success": True, "task": task_wire(await _known(gate, asker, body.task_id))}

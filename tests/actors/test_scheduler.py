@@ -73,6 +73,7 @@ class Cluster:
             doorbell=self.bell,
             clock=self.clock,
             lease_ttl_s=TTL_S,
+            controls=self.stores.controls,
             retire=lambda: self.retired.append(owner),
         )
         await shard.start()

@@ -12,6 +12,7 @@ import pytest
 from serve_app.access import Permission
 from serve_app.web import PREFIXES, make_app
 from tests.support.api import CP, Api
+from tests.support.probes import eventually
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -50,9 +51,10 @@ def test_every_route_declares_a_permission() -> None:
     assert undeclared == []
 
 
-def test_only_health_is_public() -> None:
+def test_only_health_and_public_keys_are_public() -> None:
     public = {route.path for route in _routes() if route.endpoint.permission is Permission.PUBLIC}
-    assert public == {"/health", "/health/live"}
+    keys = {f"{prefix}/receipts/keys" for prefix in PREFIXES}
+    assert public == {"/health", "/health/live"} | keys
 
 
 def test_both_prefixes_have_the_same_routes() -> None:
@@ -90,9 +92,9 @@ async def _task(api: Api, **changes: Any) -> str:
     )
 
 
-async def _leased(api: Api) -> dict[str, Any]:
+async def _leased(api: Api, **fields: Any) -> dict[str, Any]:
     agent_id = await _agent(api)
-    await _task(api, required_capabilities=[agent_id])
+    await _task(api, required_capabilities=[agent_id], **fields)
     return dict((await api.post("/tasks/claim", {"agent_id": agent_id}))["task"])
 
 
@@ -140,6 +142,33 @@ async def _open_deliberation(api: Api) -> tuple[str, Any]:
     return f"/deliberations/{request_id}/cancel", None
 
 
+async def _ended_deliberation(api: Api) -> tuple[str, Any]:
+    cancel, _ = await _open_deliberation(api)
+    await api.post(cancel)
+    path = cancel.removesuffix("/cancel")
+
+    async def ended() -> bool:
+        return (await api.get(path))["terminal"] is not None
+
+    await eventually(ended)
+    return f"{path}/outcome", {"correct": "a", "votes": {"x": "a", "y": "b"}}
+
+
+async def _stopping(api: Api) -> tuple[str, Any]:
+    task = await _leased(api)
+    await api.post(f"/tasks/{task['id']}/cancel", None)
+    return f"/tasks/{task['id']}/stopped", _token(task)
+
+
+def _of_dead(path: str, body: Callable[[str], Any] | None = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        task = await _leased(api, max_retries=0)
+        await api.post(f"/tasks/{task['id']}/fail", {"error": "no", **_token(task)})
+        return path.format(task["id"]), body(task["id"]) if body is not None else None
+
+    return prepare
+
+
 def _token(task: dict[str, Any]) -> dict[str, Any]:
     return {"lease_token": task["lease_token"]}
 
@@ -162,9 +191,23 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/tasks/{task_id}/fail"): _of_lease("/tasks/{}/fail", lambda t: {"error": "no", **_token(t)}),
     ("POST", "/tasks/{task_id}/cancel"): _of_task("/tasks/{}/cancel"),
     ("POST", "/tasks/{task_id}/extend"): _of_lease("/tasks/{}/extend", _token),
+    ("POST", "/tasks/fail"): _of_lease(
+        "/tasks/fail", lambda t: {"reports": [{"task_id": t["id"], "error": "no", **_token(t)}]}
+    ),
+    ("POST", "/tasks/{task_id}/stopped"): _stopping,
+    ("PUT", "/queue/controls"): _fixed("/queue/controls", {"kind": "queue", "name": "slow", "rate_per_second": 5}),
+    ("POST", "/queue/pause"): _fixed("/queue/pause", {"kind": "task_type", "name": "held"}),
+    ("POST", "/queue/resume"): _fixed("/queue/resume", {"kind": "task_type", "name": "held"}),
+    ("POST", "/dead-letter/{task_id}/replay"): _of_dead("/dead-letter/{}/replay"),
+    ("POST", "/dead-letter/replay"): _of_dead("/dead-letter/replay", lambda one: {"ids": [one]}),
+    ("POST", "/dead-letter/purge"): _of_dead("/dead-letter/purge", lambda one: {"ids": [one]}),
     ("POST", "/queue/prioritize"): _of_task("/queue/prioritize", lambda one: {"task_id": one, "priority": "high"}),
     ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
     ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,
+    ("POST", "/deliberations/{request_id}/outcome"): _ended_deliberation,
+    ("POST", "/outcomes/batch"): _fixed(
+        "/outcomes/batch", {"outcomes": [{"id": "q1", "votes": {"x": "a", "y": "b"}, "correct": "a"}]}
+    ),
 }
 #: What a repeat may well say anew: until when the lease now is, and that it is a lease delivered again.
 _MOVES = ("lease_expires_at", "redelivered", "last_heartbeat", "last_heartbeat_by_region")

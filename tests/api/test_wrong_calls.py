@@ -61,7 +61,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     f"{CP}/tasks": ("task_type", "queue", "target_agent", "target_region", "idempotency_key"),
     f"{CP}/tasks/claim": ("agent_id", "claim_id"),
     f"{CP}/tasks/running/complete": ("result", "agent_id", "lease_token"),
-    f"{CP}/tasks/running/fail": ("error", "agent_id", "lease_token"),
+    f"{CP}/tasks/running/fail": ("agent_id", "lease_token"),
     f"{CP}/deliberations": ("content", "request_id", "decision_type", "mode"),
 }
 LISTS: dict[str, tuple[str, ...]] = {
@@ -132,7 +132,6 @@ WRONG: dict[str, tuple[dict[str, Any], ...]] = {
     f"{CP}/tasks/running/fail": ({"error": "x" * 20_000},),
     f"{CP}/tasks/running/complete": ({"latency_ms": -1},),
     f"{CP}/tasks/complete": (
-        {"reports": [{"task_id": "running", "error": "x\x00"}]},
         {"reports": [{"task_id": "running", "result": {"x": "\x00"}}]},
         {"reports": [{"task_id": "a/b"}]},
         {"reports": []},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from cluster.domain.agents import NewAgent
+from cluster.domain.agents import Agent, Health, Intent, Liveness, NewAgent, TransportKind
 from cluster.domain.log import LogRecord, Origin
 from cluster.domain.tasks import NewTask
 from cluster.ports import RegisterItem, record_for
@@ -32,3 +32,29 @@ def registration(agent_id: str, *, at: float = NOW, origin: Origin = ASKER, **ch
 
 def system_event(entity: str) -> LogRecord:
     return LogRecord(at=NOW, workspace="w", kind="system.test", entity=entity)
+
+
+def an_agent(agent_id: str = "a1", **changes: Any) -> Agent:
+    """Active, alive and idle."""
+    values: dict[str, Any] = {
+        "agent_id": agent_id,
+        "workspace": "w",
+        "principal": "user:tester",
+        "capabilities": (),
+        "model": "m",
+        "provider": "p",
+        "metadata": {},
+        "tags": (),
+        "region_id": "test-region",
+        "available_regions": (),
+        "transport": TransportKind.PULL,
+        "endpoint": None,
+        "max_concurrency": 1,
+        "options": {},
+        "intent": Intent.ACTIVE,
+        "liveness": Liveness.ALIVE,
+        "health": Health.UNKNOWN,
+        "registered_at": NOW,
+        "updated_at": NOW,
+    }
+    return Agent(**(values | changes))

@@ -73,12 +73,33 @@ create table tasks (
     required_capabilities   json not null,
     payload                 json not null,
     metadata                json not null,
+    rules                   json,
     result                  json,
-    error                   text
+    error                   text,
+    replayed_as             text,
+    purged_at               double precision
 ) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 create index tasks_open on tasks (created_at, id) where status in ('pending', 'running');
 create index tasks_page on tasks (workspace, created_at desc, id desc);
 create index tasks_running on tasks (workspace, assigned_agent) where status = 'running';
+create index tasks_dead on tasks (workspace, completed_at desc, id desc)
+    where status_detail in ('dead_lettered', 'timeout') and purged_at is null;
+create index tasks_ended on tasks (workspace, completed_at) where completed_at is not null;
+
+-- What operators set for a queue, a task type or a tenant. seq is the log row that says so.
+create table controls (
+    workspace   text not null,
+    kind        text not null,
+    name        text not null,
+    paused      boolean not null,
+    rate_per_s  double precision,
+    burst       integer not null,
+    weight      double precision not null,
+    seq         bigint not null,
+    changed_at  double precision not null,
+    principal   text not null,
+    primary key (workspace, kind, name)
+);
 
 create table agents (
     workspace           text not null,
@@ -96,13 +117,42 @@ create table agents (
     max_concurrency     integer not null,
     options             json not null,
     intent              text not null,
+    intent_by           text not null default 'operator',
     liveness            text not null,
     health              text not null,
     registered_at       double precision not null,
     updated_at          double precision not null,
+    last_seen_at        double precision,
     tasks_completed     bigint not null default 0,
     tasks_failed        bigint not null default 0,
     latency_ms_sum      double precision not null default 0,
+    primary key (workspace, agent_id)
+);
+
+-- What a breaker and a probe remember over restarts. The workspace of a dependency's breaker is empty.
+create table breakers (
+    workspace       text not null,
+    name            text not null,
+    agent_id        text,
+    state           text not null,
+    threshold       integer not null,
+    reset_s         double precision not null,
+    failures        integer not null,
+    successes       integer not null,
+    last_failure    double precision,
+    changed_at      double precision not null,
+    primary key (workspace, name)
+);
+
+create table agent_probes (
+    workspace   text not null,
+    agent_id    text not null,
+    health      text not null,
+    failures    integer not null,
+    successes   integer not null,
+    latency_s   double precision,
+    error       text,
+    at          double precision,
     primary key (workspace, agent_id)
 );
 
@@ -219,7 +269,7 @@ create function submit_tasks(
     t_id text[], t_workspace text[], t_shard smallint[], t_queue text[], t_task_type text[], t_priority smallint[],
     t_detail text[], t_max_retries integer[], t_timeout_s double precision[], t_created_at double precision[],
     t_run_at double precision[], t_principal text[], t_target_agent text[], t_target_region text[],
-    t_routing text[], t_origin text[], t_fallback text[], t_required text[], t_payload text[], t_metadata text[],
+    t_routing text[], t_origin text[], t_fallback text[], t_required text[], t_payload text[], t_metadata text[], t_rules text[],
     i_route text[], i_key text[], i_digest bytea[],
     l_at double precision[], l_kind text[], l_attempt integer[], l_data text[], l_digest bytea[]
 ) returns table (task_id text, seq bigint, replayed boolean, conflict boolean) language plpgsql as $$
@@ -237,17 +287,18 @@ begin
     insert into tasks (
         id, workspace, shard, queue, task_type, priority, status, status_detail, attempt, retries, max_retries,
         timeout_s, created_at, run_at, principal, target_agent, target_region, region_routing_mode, origin_region,
-        fallback_regions, required_capabilities, payload, metadata)
+        fallback_regions, required_capabilities, payload, metadata, rules)
     select t.id, t.workspace, t.shard, t.queue, t.task_type, t.priority, 'pending', t.detail, 0, 0, t.max_retries,
            t.timeout_s, t.created_at, t.run_at, t.principal, t.target_agent, t.target_region, t.routing, t.origin,
-           t.fallback::json, t.required::json, t.payload::json, t.metadata::json
+           t.fallback::json, t.required::json, t.payload::json, t.metadata::json,
+           t.rules::json
     from unnest(
         v_ok, t_id, t_workspace, t_shard, t_queue, t_task_type, t_priority, t_detail, t_max_retries, t_timeout_s,
         t_created_at, t_run_at, t_principal, t_target_agent, t_target_region, t_routing, t_origin, t_fallback,
-        t_required, t_payload, t_metadata
+        t_required, t_payload, t_metadata, t_rules
     ) as t (
         ok, id, workspace, shard, queue, task_type, priority, detail, max_retries, timeout_s, created_at, run_at,
-        principal, target_agent, target_region, routing, origin, fallback, required, payload, metadata
+        principal, target_agent, target_region, routing, origin, fallback, required, payload, metadata, rules
     )
     where t.ok
     order by t.id;
@@ -312,6 +363,100 @@ begin
         order by i.ord;
 end $$;
 
+-- Submits dead tasks again as new ones, once each: answers the id that each was replayed as, now or before, and null
+-- where there is no such task. New rows are copies with another id, origin and, where given, payload.
+create function replay_tasks(
+    p_region text, p_epoch bigint, p_now double precision, p_workspace text,
+    r_of text[], r_id text[], r_principal text[], r_payload text[], r_rules text[],
+    l_at double precision[], l_kind text[], l_attempt integer[], l_principal text[], l_data text[], l_digest bytea[],
+    o_at double precision[], o_kind text[], o_attempt integer[], o_principal text[], o_data text[], o_digest bytea[]
+) returns text[] language plpgsql as $$
+declare
+    v_done text[];
+    v_ok boolean[];
+    v_workspaces text[] := array(select p_workspace from unnest(r_of));
+begin
+    with marked as (
+        update tasks t set replayed_as = r.id
+        from (select * from unnest(r_of, r_id) as r (of, id) order by r.of) r
+        where t.id = r.of and t.workspace = p_workspace and t.status in ('failed', 'timeout')
+          and t.replayed_as is null and t.purged_at is null
+        returning r.id
+    )
+    select array(select id from marked) into v_done;
+    insert into tasks (
+        id, workspace, shard, queue, task_type, priority, status, status_detail, attempt, retries, max_retries,
+        timeout_s, created_at, run_at, principal, target_agent, target_region, region_routing_mode, origin_region,
+        fallback_regions, required_capabilities, payload, metadata, rules)
+    select r.id, t.workspace, t.shard, t.queue, t.task_type, t.priority, 'pending', 'queued', 0, 0, t.max_retries,
+           t.timeout_s, p_now, p_now, r.principal, t.target_agent, t.target_region, t.region_routing_mode,
+           t.origin_region, t.fallback_regions, t.required_capabilities, coalesce(r.payload::json, t.payload),
+           t.metadata, r.rules::json
+    from unnest(r_of, r_id, r_principal, r_payload, r_rules) as r (of, id, principal, payload, rules)
+    join tasks t on t.id = r.of
+    where r.id = any (v_done)
+    order by r.id;
+    v_ok := array(select r.id = any (v_done) from unnest(r_id) with ordinality as r (id, ord) order by r.ord);
+    perform log_append(
+        p_region, p_epoch, v_ok || v_ok, l_at || o_at, v_workspaces || v_workspaces, l_kind || o_kind, r_id || r_of,
+        l_attempt || o_attempt, l_principal || o_principal, l_data || o_data, l_digest || o_digest);
+    return array(
+        select t.replayed_as from unnest(r_of) with ordinality as r (of, ord)
+        left join tasks t on t.id = r.of and t.workspace = p_workspace and t.purged_at is null
+        order by r.ord
+    );
+end $$;
+
+-- Takes dead tasks off the dead letter and throws their payloads away. Answers how many.
+create function purge_tasks(
+    p_region text, p_epoch bigint, p_now double precision, p_workspace text, r_id text[],
+    l_at double precision[], l_kind text[], l_attempt integer[], l_principal text[], l_data text[], l_digest bytea[]
+) returns integer language plpgsql as $$
+declare
+    v_done text[];
+begin
+    with purged as (
+        update tasks t set purged_at = p_now, payload = 'null'
+        from (select * from unnest(r_id) as r (id) order by r.id) r
+        where t.id = r.id and t.workspace = p_workspace and t.purged_at is null
+          and t.status_detail in ('dead_lettered', 'timeout')
+        returning t.id
+    )
+    select array(select id from purged) into v_done;
+    perform log_append(
+        p_region, p_epoch,
+        array(select r.id = any (v_done) from unnest(r_id) with ordinality as r (id, ord) order by r.ord),
+        l_at, array(select p_workspace from unnest(r_id)), l_kind, r_id, l_attempt, l_principal, l_data, l_digest);
+    return coalesce(array_length(v_done, 1), 0);
+end $$;
+
+-- Stores a setting and logs it; answers the seq of the row that says so, which is an older one if it was so already.
+create function put_control(
+    p_region text, p_epoch bigint, p_workspace text, p_kind text, p_name text, p_paused boolean,
+    p_rate double precision, p_burst integer, p_weight double precision,
+    l_at double precision[], l_kind text[], l_entity text[], l_principal text[], l_data text[], l_digest bytea[]
+) returns bigint language plpgsql as $$
+declare
+    v_old controls;
+    v_seq bigint[];
+begin
+    perform region_lock(p_region);
+    select * into v_old from controls c where c.workspace = p_workspace and c.kind = p_kind and c.name = p_name;
+    if found and (v_old.paused, v_old.rate_per_s, v_old.burst, v_old.weight)
+        is not distinct from (p_paused, p_rate, p_burst, p_weight) then
+        return v_old.seq;
+    end if;
+    v_seq := log_append(
+        p_region, p_epoch, array[true], l_at, array[p_workspace], l_kind, l_entity, array[null::integer], l_principal,
+        l_data, l_digest);
+    insert into controls as c
+    values (p_workspace, p_kind, p_name, p_paused, p_rate, p_burst, p_weight, v_seq[1], l_at[1], l_principal[1])
+    on conflict (workspace, kind, name) do update set
+        paused = excluded.paused, rate_per_s = excluded.rate_per_s, burst = excluded.burst, weight = excluded.weight,
+        seq = excluded.seq, changed_at = excluded.changed_at, principal = excluded.principal;
+    return v_seq[1];
+end $$;
+
 create function take_generation(p_region text, p_shard text, p_owner text) returns bigint language plpgsql as $$
 declare
     v_generation bigint;
@@ -355,7 +500,8 @@ begin
             registered_at, updated_at)
         select n.workspace, n.agent_id, n.principal, n.capabilities::json, n.model, n.provider, n.metadata::json,
                n.tags::json, n.region_id, n.available::json, n.transport, n.endpoint, n.max_concurrency,
-               n.options::json, 'active', 'alive', 'unknown', n.at, n.at
+               n.options::json, 'active', case when n.transport in ('pull', 'import') then 'alive' else 'starting' end,
+               'unknown', n.at, n.at
         from unnest(
             v_ok, a_workspace, a_agent_id, a_principal, a_capabilities, a_model, a_provider, a_metadata, a_tags,
             a_region_id, a_available, a_transport, a_endpoint, a_max_concurrency, a_options, a_at
@@ -371,7 +517,12 @@ begin
             region_id = excluded.region_id, available_regions = excluded.available_regions,
             transport = excluded.transport, endpoint = excluded.endpoint,
             max_concurrency = excluded.max_concurrency, options = excluded.options,
-            liveness = 'alive',
+            intent = case when a.intent_by = 'agent' then 'active' else a.intent end,
+            intent_by = 'operator',
+            liveness = case
+                when excluded.transport in ('pull', 'import') then 'alive'
+                when a.endpoint is distinct from excluded.endpoint or a.transport <> excluded.transport then 'starting'
+                else a.liveness end,
             health = case when a.endpoint is not distinct from excluded.endpoint then a.health else 'unknown' end,
             updated_at = excluded.updated_at
         returning a.workspace || ':' || a.agent_id as key, xmax = 0 as fresh
@@ -389,7 +540,7 @@ end $$;
 -- Sets the given facts of agents; logs only real changes. Answers whether each agent exists.
 create function change_agents(
     p_region text, p_epoch bigint,
-    c_workspace text[], c_agent_id text[], c_intent text[], c_liveness text[], c_health text[],
+    c_workspace text[], c_agent_id text[], c_intent text[], c_intent_by text[], c_liveness text[], c_health text[],
     l_at double precision[], l_kind text[], l_principal text[], l_data text[], l_digest bytea[]
 ) returns boolean[] language plpgsql as $$
 declare
@@ -397,13 +548,13 @@ declare
     v_changed text[];
 begin
     with c as (
-        select * from unnest(c_workspace, c_agent_id, c_intent, c_liveness, c_health, l_at)
-             as c (workspace, agent_id, intent, liveness, health, at)
+        select * from unnest(c_workspace, c_agent_id, c_intent, c_intent_by, c_liveness, c_health, l_at)
+             as c (workspace, agent_id, intent, intent_by, liveness, health, at)
         order by c.workspace, c.agent_id
     ), changed as (
         update agents a set
             intent = coalesce(c.intent, a.intent), liveness = coalesce(c.liveness, a.liveness),
-            health = coalesce(c.health, a.health), updated_at = c.at
+            health = coalesce(c.health, a.health), intent_by = coalesce(c.intent_by, a.intent_by), updated_at = c.at
         from c
         where a.workspace = c.workspace and a.agent_id = c.agent_id
           and (coalesce(c.intent, a.intent), coalesce(c.liveness, a.liveness), coalesce(c.health, a.health))
@@ -447,6 +598,10 @@ begin
         returning a.workspace || ':' || a.agent_id as key
     )
     select array(select key from removed) into v_removed;
+    delete from breakers b using unnest(r_workspace, r_agent_id) as r (workspace, agent_id)
+    where b.workspace = r.workspace and b.agent_id = r.agent_id;
+    delete from agent_probes p using unnest(r_workspace, r_agent_id) as r (workspace, agent_id)
+    where p.workspace = r.workspace and p.agent_id = r.agent_id;
     v_ok := array(
         select i.workspace || ':' || i.agent_id = any (v_removed)
         from unnest(r_workspace, r_agent_id) with ordinality as i (workspace, agent_id, ord) order by i.ord
@@ -459,6 +614,31 @@ begin
         p_region, p_epoch, v_ok, l_at, r_workspace, l_kind, r_agent_id,
         array(select null::integer from unnest(r_agent_id)), l_principal, l_data, l_digest);
     return array(select ok or not new from unnest(v_ok, v_new) with ordinality as o (ok, new, ord) order by ord);
+end $$;
+
+create function save_breakers(
+    p_region text, p_epoch bigint,
+    b_workspace text[], b_name text[], b_agent_id text[], b_state text[], b_threshold integer[],
+    b_reset_s double precision[], b_failures integer[], b_successes integer[], b_last_failure double precision[],
+    b_changed_at double precision[],
+    l_at double precision[], l_workspace text[], l_kind text[], l_entity text[], l_principal text[], l_data text[],
+    l_digest bytea[]
+) returns void language plpgsql as $$
+begin
+    insert into breakers as s (
+        workspace, name, agent_id, state, threshold, reset_s, failures, successes, last_failure, changed_at)
+    select * from unnest(
+        b_workspace, b_name, b_agent_id, b_state, b_threshold, b_reset_s, b_failures, b_successes, b_last_failure,
+        b_changed_at
+    ) as b (workspace, name, agent_id, state, threshold, reset_s, failures, successes, last_failure, changed_at)
+    order by b.workspace, b.name
+    on conflict (workspace, name) do update set
+        state = excluded.state, threshold = excluded.threshold, reset_s = excluded.reset_s,
+        failures = excluded.failures, successes = excluded.successes, last_failure = excluded.last_failure,
+        changed_at = excluded.changed_at;
+    perform log_append(
+        p_region, p_epoch, array(select true from unnest(l_entity)), l_at, l_workspace, l_kind, l_entity,
+        array(select null::integer from unnest(l_entity)), l_principal, l_data, l_digest);
 end $$;
 
 -- Admits deliberations: one per request id, one per idempotency key. A soft key (made from the body because the

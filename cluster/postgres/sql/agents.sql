@@ -5,7 +5,7 @@ select seq, created, conflict from register_agents(
 
 -- name: change_agents
 -- One commit of changed facts.
-select change_agents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+select change_agents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: remove_agents
 -- One commit of removals.
@@ -33,3 +33,20 @@ select a.*, a.capabilities::text as capabilities_text, a.metadata::text as metad
 from agents a left join running r on r.workspace = a.workspace and r.assigned_agent = a.agent_id
 where $1::text is null or a.workspace = $1
 order by a.workspace, a.agent_id
+
+-- name: agents_seen
+-- Last signs of life, written behind; locks in key order.
+with s as (
+    select * from unnest($1::text[], $2::text[], $3::double precision[]) as s (workspace, agent_id, at)
+    order by workspace, agent_id
+)
+update agents a set last_seen_at = s.at from s
+where a.workspace = s.workspace and a.agent_id = s.agent_id and a.last_seen_at is distinct from s.at
+  and coalesce(a.last_seen_at, 0) < s.at
+
+-- name: agent_findings
+-- Entries of the findings lists in results of an agent's completed tasks.
+select coalesce(sum(json_array_length(t.result -> 'findings')), 0)
+from tasks t
+where t.workspace = $1 and t.assigned_agent = $2 and t.status = 'completed'
+  and case when json_typeof(t.result) = 'object' then json_typeof(t.result -> 'findings') = 'array' else false end

@@ -2,7 +2,7 @@
 -- One commit of new tasks with their keys and log rows.
 select task_id, seq, replayed, conflict from submit_tasks(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-    $25, $26, $27, $28, $29, $30, $31, $32)
+    $25, $26, $27, $28, $29, $30, $31, $32, $33)
 
 -- name: decide_tasks
 -- One commit of a shard's decisions.
@@ -18,27 +18,33 @@ select take_generation($1, $2, $3)
 -- Everything that a shard's index is built from, oldest first; bodies are left out.
 select id, workspace, queue, task_type, priority, status, status_detail, attempt, retries, max_retries, timeout_s,
        created_at, run_at, started_at, assigned_agent, claim_id, holder, target_agent,
-       required_capabilities::text as required_capabilities
+       required_capabilities::text as required_capabilities, rules::text as rules
 from tasks where status in ('pending', 'running') order by created_at, id
 
 -- name: get_tasks
 -- Whole tasks by id within a workspace.
 select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
-       t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text
+       t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
+       t.rules::text as rules_text
 from tasks t where workspace = $1 and id = any ($2)
 
 -- name: list_tasks
 -- A page, newest first; filters that are null match everything.
 select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
-       t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text
+       t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
+       t.rules::text as rules_text
 from tasks t
 where workspace = $1
   and ($2::text[] is null or status = any ($2))
   and ($3::text is null or task_type = $3)
   and ($4::text is null or assigned_agent = $4)
-  and ($5::float8 is null or (created_at, id) < ($5, $6))
+  and ($5::text[] is null or status_detail = any ($5))
+  and ($6::text is null or queue = $6)
+  and ($7::float8 is null or created_at >= $7)
+  and ($8::float8 is null or created_at < $8)
+  and ($9::float8 is null or (created_at, id) < ($9, $10))
 order by created_at desc, id desc
-limit $7 offset $8
+limit $11 offset $12
 
 -- name: count_tasks
 -- The true total behind a page.
@@ -47,6 +53,10 @@ where workspace = $1
   and ($2::text[] is null or status = any ($2))
   and ($3::text is null or task_type = $3)
   and ($4::text is null or assigned_agent = $4)
+  and ($5::text[] is null or status_detail = any ($5))
+  and ($6::text is null or queue = $6)
+  and ($7::float8 is null or created_at >= $7)
+  and ($8::float8 is null or created_at < $8)
 
 -- name: task_counts
 -- How many tasks by status, type and priority.
@@ -54,18 +64,92 @@ select status, task_type, priority, count(*) as tasks
 from tasks where $1::text is null or workspace = $1 group by status, task_type, priority
 
 -- name: queue_metrics
--- What the queue did lately: totals of today (UTC) and rates of the last hour.
-select
-    count(*) filter (where status = 'pending') as pending,
-    count(*) filter (where status = 'running') as running,
-    count(*) filter (where status = 'completed' and completed_at >= $2) as completed_today,
-    count(*) filter (where status in ('failed', 'timeout') and completed_at >= $2) as failed_today,
-    coalesce(avg((started_at - created_at) * 1000) filter (where started_at >= $3), 0) as avg_wait_time_ms,
-    coalesce(avg((completed_at - started_at) * 1000)
-        filter (where status = 'completed' and completed_at >= $3), 0) as avg_execution_time_ms,
-    count(*) filter (where status = 'completed' and completed_at >= $4) as completed_last_minute
-from tasks where workspace = $1
+-- What waits and runs now, totals of today (UTC), means of the last hour. Old tasks are not read.
+select o.pending, o.running, e.completed_today, e.failed_today, e.completed_last_minute,
+       coalesce((o.wait_s + e.wait_s) / nullif(o.waits + e.waits, 0) * 1000, 0) as avg_wait_time_ms,
+       e.avg_execution_time_ms
+from (
+    select count(*) filter (where status = 'pending') as pending,
+           count(*) filter (where status = 'running') as running,
+           coalesce(sum(started_at - created_at) filter (where started_at >= $3), 0) as wait_s,
+           count(*) filter (where started_at >= $3) as waits
+    from tasks where status in ('pending', 'running') and workspace = $1
+) o, (
+    select count(*) filter (where status = 'completed' and completed_at >= $2) as completed_today,
+           count(*) filter (where status in ('failed', 'timeout') and completed_at >= $2) as failed_today,
+           count(*) filter (where status = 'completed' and completed_at >= $4) as completed_last_minute,
+           coalesce(sum(started_at - created_at) filter (where started_at >= $3), 0) as wait_s,
+           count(*) filter (where started_at >= $3) as waits,
+           coalesce(avg((completed_at - started_at) * 1000)
+               filter (where status = 'completed' and completed_at >= $3), 0) as avg_execution_time_ms
+    from tasks where workspace = $1 and completed_at >= least($2, $3)
+) e
+
+-- name: task_events
+-- Log rows of one task after its n-th; each task's rows are numbered by themselves, without gaps.
+select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest
+from log where entity = $2 and workspace = $1 and starts_with(kind, 'task.')
+order by seq offset $3 limit $4
+
+-- name: count_task_events
+-- How many log rows a task has.
+select count(*) from log where entity = $2 and workspace = $1 and starts_with(kind, 'task.')
 
 -- name: forget_keys
--- Expired idempotency keys.
-delete from idempotency where created_at < $1
+-- Some expired idempotency keys, oldest first.
+with expired as (
+    delete from idempotency where ctid = any (
+        array(select ctid from idempotency where created_at < $1 order by created_at limit $2)
+    ) returning 1
+)
+select count(*) from expired
+
+-- name: dead_letters
+-- A page of tasks that were given up on, newest first; filters that are null match everything.
+select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
+       t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
+       t.rules::text as rules_text
+from tasks t
+where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purged_at is null
+  and ($2::text[] is null or id = any ($2))
+  and ($3::text is null or task_type = $3)
+  and ($4::text is null or queue = $4)
+  and ($5::text is null or status_detail = $5)
+  and ($6::text is null or position(lower($6) in lower(error)) > 0)
+  and ($7::float8 is null or completed_at >= $7)
+  and ($8::float8 is null or completed_at < $8)
+  and ($9 or replayed_as is null)
+  and ($10::float8 is null or (completed_at, id) < ($10, $11))
+order by completed_at desc, id desc
+limit $12
+
+-- name: count_dead_letters
+-- The true total behind a page of the dead letter.
+select count(*) from tasks
+where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purged_at is null
+  and ($2::text[] is null or id = any ($2))
+  and ($3::text is null or task_type = $3)
+  and ($4::text is null or queue = $4)
+  and ($5::text is null or status_detail = $5)
+  and ($6::text is null or position(lower($6) in lower(error)) > 0)
+  and ($7::float8 is null or completed_at >= $7)
+  and ($8::float8 is null or completed_at < $8)
+  and ($9 or replayed_as is null)
+
+-- name: replay_tasks
+-- Submits dead tasks again, once each.
+select replay_tasks(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+
+-- name: purge_tasks
+-- Takes dead tasks off the dead letter.
+select purge_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+
+-- name: put_control
+-- Stores a setting of a queue, a task type or a tenant.
+select put_control($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+
+-- name: controls
+-- Settings of a workspace, or of all.
+select workspace, kind, name, paused, rate_per_s, burst, weight, seq, changed_at, principal
+from controls where $1::text is null or workspace = $1 order by workspace, kind, name

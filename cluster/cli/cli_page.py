@@ -1,0 +1,85 @@
+"""docs/cli.md, written from the commands themselves: ``make docs``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+HEAD = """# Command line
+
+This page is written by `make docs` from the commands; `aragora-cp COMMAND --help` says the same.
+
+`up`, `down`, `demo` and `env` work on this machine's data directory (`ARAGORA_DATA_DIR`, `.aragora/` by default). Every
+other command talks HTTP to the API, never to Ray or to a store: to the one that `ARAGORA_API_URL` names, else to the one
+that `up` started on the data directory, else to `http://127.0.0.1:8080`. `ARAGORA_API_KEY` is sent as a bearer token.
+
+Output is live on a terminal and plain lines in a pipe. `--json` prints the API's answer and nothing else; errors and
+warnings go to standard error.
+
+## Exit codes
+
+| Code | Meaning |
+|---|---|
+| 0 | done; for `deliberate` and `demo`: a decision was reached |
+| 1 | the control plane refused the request, or failed; for `receipts verify`: something in it does not hold |
+| 2 | wrong usage |
+| 3 | the deliberation ended without consensus |
+| 4 | the control plane cannot be reached or is not ready; for `status`: a component is not healthy |
+| 5 | this machine or its settings do not allow it (a port in use, a bad variable, a store that does not start) |
+| 6 | the receipt is valid, but its decision cannot be made again |
+| 130 | interrupted; 143 when `demo` was terminated |
+
+## A session
+
+```bash
+aragora-cp up                                    # in another terminal, until it says "Ready."
+aragora-cp status
+aragora-cp agents register reviewer-1 --capabilities debate,code
+id=$(aragora-cp tasks submit review --payload '{"pr": 17}' --key review-17)
+aragora-cp tasks get "$id"
+eval "$(aragora-cp env)"                         # RAY_ADDRESS and the token, for `ray job submit`
+aragora-cp down                                  # --delete-data throws the state away as well
+```
+
+## Commands
+"""
+
+
+def page() -> str:
+    from cluster.cli.main import app
+
+    return HEAD + "".join(_sections(typer.main.get_command(app), "aragora-cp"))
+
+
+def _sections(command: Any, name: str) -> Iterator[str]:
+    children = getattr(command, "commands", None)
+    if children is not None:
+        for child, one in children.items():
+            yield from _sections(one, f"{name} {child}")
+        return
+    parameters = [one for one in command.params if one.name != "help"]
+    arguments = "".join(f" {_argument(one)}" for one in parameters if one.param_type_name == "argument")
+    yield f"\n### `{name}{arguments}`\n\n{' '.join((command.help or '').split())}\n"
+    options = [one for one in parameters if one.param_type_name == "option"]
+    if options:
+        yield "\n| Option | Default | Meaning |\n|---|---|---|\n"
+        yield from (_option(one) for one in options)
+
+
+def _argument(parameter: Any) -> str:
+    name = str(parameter.name).upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _option(parameter: Any) -> str:
+    flag = bool(parameter.is_flag)
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    shown = "" if flag or parameter.default is None else f"`{parameter.default}`"
+    return f"| {names} | {shown} | {getattr(parameter, 'help', None) or ''} |\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

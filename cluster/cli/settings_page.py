@@ -1,0 +1,94 @@
+"""docs/configuration.md, written from the settings themselves: ``make docs``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import SecretStr
+
+from cluster.settings import CLIENT, CLIENT_NAMES, LATER, STARTUP, Settings, role_of, variable_name
+
+HEAD = """# Configuration
+
+This page is written by `make docs` from `cluster/settings.py`, which is the only reader of the environment.
+
+- The environment wins over the file that `ARAGORA_CONFIG_FILE` names (a JSON object of variable names and strings, mode
+  0600), which wins over the defaults. `aragora-cp up` writes such a file for the processes that it starts, so that no
+  secret is on a command line or in Ray's dashboard.
+- A bad value stops the start with one sentence. An `ARAGORA_` name that nothing reads gets a warning with the nearest
+  known one. An empty variable counts as unset.
+- A process reads its settings once. Changed ones take effect when Ray is started with them (`aragora-cp up` again, or new
+  pods): the supervisor then replaces every actor that runs with others.
+- Lists are separated by commas, booleans are `true` or `false`, secrets are never printed.
+
+**No effect yet** marks a variable that is accepted, so that one environment serves this and later versions, but that
+changes nothing in this version. Those that would only pretend safety (`ARAGORA_AUTH_ENABLED`, `ARAGORA_OAUTH_ENABLED`,
+`ARAGORA_RBAC_ENABLED`, `ARAGORA_TLS_ENABLED`) stop the start when they are true, as long as they are marked.
+"""
+
+TAIL = f"""
+## Of the client, and of Ray
+
+`{"`, `".join(CLIENT_NAMES)}` belong to the released client; this
+project neither reads them nor warns about them. `RAY_ADDRESS` (URL of a Ray dashboard) makes `aragora-cp up` use that
+cluster instead of starting one, with the token in the file that `RAY_AUTH_TOKEN_PATH` names: see [deployment](deploy.md).
+"""
+
+_ROLES = {
+    LATER: "**No effect yet.**",
+    CLIENT: "Read by the command line and by workers.",
+    STARTUP: "Read by `aragora-cp`.",
+}
+
+
+def page() -> str:
+    groups: dict[str, list[str]] = {}
+    for name, info in Settings.model_fields.items():
+        groups.setdefault(str(_extra(info)["group"]), []).append(_row(name, info))
+    header = "| Variable | Default | Meaning |\n|---|---|---|\n"
+    sections = [f"\n## {group}\n\n{header}{''.join(rows)}" for group, rows in groups.items()]
+    return HEAD + "".join(sections) + TAIL
+
+
+def _extra(info: Any) -> Mapping[str, Any]:
+    extra: Mapping[str, Any] = info.json_schema_extra
+    return extra
+
+
+def _row(name: str, info: Any) -> str:
+    sentences = [str(info.description), *_bounds(info), _ROLES.get(role_of(info), "")]
+    if _extra(info)["unit"] in ("seconds", "bytes"):
+        sentences.insert(1, f"In {_extra(info)['unit']}.")
+    meaning = " ".join(sentence for sentence in sentences if sentence)
+    return f"| `{variable_name(name, info)}` | {_shown(info)} | {meaning} |\n".replace("|}", "\\|}")
+
+
+def _shown(info: Any) -> str:
+    default = info.default
+    if default is None or default == ():
+        return "unset"
+    if isinstance(default, tuple):
+        default = ",".join(default)
+    return f"`{str(default).lower() if isinstance(default, bool) else f'{default:g}' if isinstance(default, float) else default}`"
+
+
+def _bounds(info: Any) -> Iterator[str]:
+    """What the model itself checks, in words."""
+    words = get_args(info.annotation)
+    if words and all(isinstance(word, str) for word in words):
+        yield f"One of {', '.join(f'`{word}`' for word in words)}."
+    if SecretStr in words:
+        yield "Secret."
+    limits = {name: getattr(rule, name) for rule in info.metadata for name in ("gt", "ge", "le") if hasattr(rule, name)}
+    if "gt" in limits:
+        yield f"More than {limits['gt']}."
+    if "ge" in limits and "le" in limits:
+        yield f"{limits['ge']} to {limits['le']}."
+    elif "ge" in limits:
+        yield f"At least {limits['ge']}."
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

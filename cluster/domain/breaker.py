@@ -1,0 +1,99 @@
+"""A circuit breaker as a value: ``step(breaker, event, now)``. No clock; every time is epoch seconds.
+
+closed     calls pass; ``threshold`` failures in a row open it
+open       calls are refused for ``reset_s`` seconds
+half open  up to ``TRIALS`` calls may be under way; ``SUCCESSES_TO_CLOSE`` successes in a row close it, one failure
+           opens it again
+
+An open breaker becomes half open by time alone (``state_at``), so that nothing has to wake up for it, and a breaker
+that was stored open and is read after a restart is still what it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+TRIALS = 3
+SUCCESSES_TO_CLOSE = 2
+THRESHOLD = 3
+RESET_S = 60.0
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Outcome(StrEnum):
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """``failures`` and ``successes`` count in a row; ``trials`` are calls let through while half open, which end by an
+    outcome or, when their caller died, by ``reset_s``."""
+
+    name: str
+    threshold: int = THRESHOLD
+    reset_s: float = RESET_S
+    state: BreakerState = BreakerState.CLOSED
+    failures: int = 0
+    successes: int = 0
+    last_failure: float | None = None
+    changed_at: float = 0.0
+    trials: tuple[float, ...] = ()
+
+    def state_at(self, now: float) -> BreakerState:
+        if self.state is BreakerState.OPEN and now >= self.changed_at + self.reset_s:
+            return BreakerState.HALF_OPEN
+        return self.state
+
+
+def admit(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
+    """Whether a call may go out now. An admitted call must be followed by ``step`` with its outcome."""
+    state = breaker.state_at(now)
+    if state is BreakerState.CLOSED:
+        return breaker, True
+    if state is BreakerState.OPEN:
+        return breaker, False
+    half = _half_open(breaker, now)
+    under_way = tuple(at for at in half.trials if at > now - half.reset_s)
+    if len(under_way) >= TRIALS:
+        return replace(half, trials=under_way), False
+    return replace(half, trials=(*under_way, now)), True
+
+
+def step(breaker: Breaker, outcome: Outcome, now: float) -> Breaker:
+    """After a call's outcome. Late outcomes of calls from before it opened do not close an open breaker."""
+    state = breaker.state_at(now)
+    if outcome is Outcome.FAILURE:
+        return _failed(breaker, state, now)
+    if state is BreakerState.OPEN:
+        return breaker
+    if state is BreakerState.CLOSED:
+        return replace(breaker, failures=0, successes=breaker.successes + 1)
+    half = _half_open(breaker, now)
+    successes = half.successes + 1
+    if successes < SUCCESSES_TO_CLOSE:
+        return replace(half, successes=successes, trials=half.trials[1:])
+    return replace(half, state=BreakerState.CLOSED, failures=0, successes=successes, changed_at=now, trials=())
+
+
+def _half_open(breaker: Breaker, now: float) -> Breaker:
+    if breaker.state is BreakerState.HALF_OPEN:
+        return breaker
+    return replace(breaker, state=BreakerState.HALF_OPEN, successes=0, changed_at=now, trials=())
+
+
+def _failed(breaker: Breaker, state: BreakerState, now: float) -> Breaker:
+    counted = replace(breaker, failures=breaker.failures + 1, successes=0, last_failure=now)
+    opens = state is BreakerState.HALF_OPEN or (state is BreakerState.CLOSED and counted.failures >= counted.threshold)
+    return replace(counted, state=BreakerState.OPEN, changed_at=now, trials=()) if opens else counted
+
+
+def agent_breaker(agent_id: str) -> str:
+    """The name of an agent's breaker on the wire."""
+    return f"health_{agent_id}"

@@ -1,0 +1,128 @@
+"""What a task may ask for beyond the usual: time limits, a share, slots, regions, agents that must not have it, and
+tasks that come first.
+
+Most tasks ask for none of it, and then ``rules`` is None everywhere: in the row, in the log and in a shard's memory.
+A name that a caller gives (tenant, concurrency key) counts within its workspace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from cluster.domain.errors import InvalidRequest
+
+
+class WhenFailed(StrEnum):
+    """What a task does when one that it runs after ends without a result."""
+
+    FAIL = "fail"
+    RUN_ANYWAY = "run_anyway"
+
+
+class Affinity(StrEnum):
+    """``preferred``: agents of the named regions have the first go, for ``PREFERENCE_S`` of waiting."""
+
+    ANY = "any"
+    PREFERRED = "preferred"
+    STRICT = "strict"
+
+
+PREFERENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """``after``: id of the task that comes first."""
+
+    after: str
+    when_failed: WhenFailed = WhenFailed.FAIL
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The part of the rules that decides who may have the task, and in whose turn: tasks alike in it share a queue."""
+
+    tenant: str | None
+    excluded: frozenset[str]
+    regions: tuple[str, ...]
+    affinity: Affinity
+
+    def admits(self, agent_id: str, agent_regions: frozenset[str], waited_s: float) -> bool:
+        if agent_id in self.excluded:
+            return False
+        if self.affinity is Affinity.ANY or not agent_regions.isdisjoint(self.regions):
+            return True
+        return self.affinity is Affinity.PREFERRED and waited_s >= PREFERENCE_S
+
+    @property
+    def picks_agents(self) -> bool:
+        return bool(self.excluded) or self.affinity is not Affinity.ANY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRules:
+    """``regions`` are the target and then the fallbacks. ``queue_timeout_s`` bounds each wait for an agent,
+    ``total_timeout_s`` everything from submit to end. Of the tasks that name a ``concurrency_key``, one starts only
+    while fewer than its ``concurrency_limit`` of them run."""
+
+    tenant: str | None = None
+    queue_timeout_s: float | None = None
+    total_timeout_s: float | None = None
+    concurrency_key: str | None = None
+    concurrency_limit: int = 1
+    excluded_agents: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    affinity: Affinity = Affinity.ANY
+    after: tuple[Edge, ...] = ()
+
+    def or_none(self) -> TaskRules | None:
+        return None if self == _NO_RULES else self
+
+    def selection(self) -> Selection | None:
+        """None where it does not narrow anything."""
+        if self.tenant is None and not self.excluded_agents and self.affinity is Affinity.ANY:
+            return None
+        return Selection(self.tenant, frozenset(self.excluded_agents), self.regions, self.affinity)
+
+    def to_json(self) -> dict[str, Any]:
+        """Only what differs from the usual."""
+        data: dict[str, Any] = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value == one.default:
+                continue
+            if one.name == "after":
+                value = [[edge.after, edge.when_failed.value] for edge in self.after]
+            data[one.name] = list(value) if isinstance(value, tuple) else value
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> TaskRules | None:
+        if not data:
+            return None
+        values = dict(data)
+        for name in ("excluded_agents", "regions"):
+            values[name] = tuple(values.get(name, ()))
+        values["after"] = tuple(Edge(after=i, when_failed=WhenFailed(w)) for i, w in values.get("after", ()))
+        values["affinity"] = Affinity(values.get("affinity", Affinity.ANY))
+        return cls(**values)
+
+
+_NO_RULES = TaskRules()
+
+
+def checked(rules: TaskRules) -> TaskRules | None:
+    """The rules if they make sense together, None if they ask for nothing; InvalidRequest with one sentence."""
+    if rules.affinity is not Affinity.ANY and not rules.regions:
+        raise InvalidRequest(
+            f"region_routing_mode {rules.affinity.value} needs target_region or fallback_regions.", "invalid_region"
+        )
+    if rules.concurrency_key is None and rules.concurrency_limit != 1:
+        raise InvalidRequest("concurrency_limit needs a concurrency_key.", "invalid_concurrency")
+    ids = [edge.after for edge in rules.after]
+    if len(set(ids)) != len(ids):
+        raise InvalidRequest("after names a task twice.", "invalid_dependency")
+    return rules.or_none()

@@ -1,0 +1,109 @@
+"""Breakers and probes over restarts, and what work is waiting for whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from cluster.domain.agents import Health
+from cluster.domain.breaker import Breaker, BreakerState
+from cluster.domain.liveness import Offer, ProbeHistory
+from cluster.domain.log import LogRecord
+from cluster.ports import StoredBreaker, StoredProbe
+from cluster.postgres.log import Epoch, RecordColumns
+from cluster.postgres.pool import Pool
+from cluster.postgres.queries import queries
+
+_SQL = queries("breakers")
+
+
+class PostgresBreakers:
+    def __init__(self, pool: Pool, epoch: Epoch) -> None:
+        self._pool = pool
+        self._epoch = epoch
+
+    async def save(self, breakers: Sequence[StoredBreaker], records: Sequence[LogRecord]) -> None:
+        if not breakers:
+            return
+        latest = {(one.workspace, one.breaker.name): one for one in breakers}
+        rows = list(latest.values())
+        c = RecordColumns.of(records)
+        await self._pool.execute(
+            _SQL["save_breakers"],
+            self._epoch.region,
+            self._epoch.value,
+            [row.workspace for row in rows],
+            [row.breaker.name for row in rows],
+            [row.agent_id for row in rows],
+            [row.breaker.state.value for row in rows],
+            [row.breaker.threshold for row in rows],
+            [row.breaker.reset_s for row in rows],
+            [row.breaker.failures for row in rows],
+            [row.breaker.successes for row in rows],
+            [row.breaker.last_failure for row in rows],
+            [row.breaker.changed_at for row in rows],
+            c.at,
+            c.workspace,
+            c.kind,
+            c.entity,
+            c.principal,
+            c.data,
+            c.digest,
+        )
+
+    async def load(self, workspace: str | None = None) -> list[StoredBreaker]:
+        return [
+            StoredBreaker(
+                workspace=row["workspace"],
+                agent_id=row["agent_id"],
+                breaker=Breaker(
+                    name=row["name"],
+                    threshold=row["threshold"],
+                    reset_s=row["reset_s"],
+                    state=BreakerState(row["state"]),
+                    failures=row["failures"],
+                    successes=row["successes"],
+                    last_failure=row["last_failure"],
+                    changed_at=row["changed_at"],
+                ),
+            )
+            for row in await self._pool.rows(_SQL["load_breakers"], workspace)
+        ]
+
+    async def save_probes(self, probes: Sequence[StoredProbe]) -> None:
+        if probes:
+            await self._pool.execute(
+                _SQL["save_probes"],
+                [one.workspace for one in probes],
+                [one.agent_id for one in probes],
+                [one.history.health.value for one in probes],
+                [one.history.failures for one in probes],
+                [one.history.successes for one in probes],
+                [one.history.latency_s for one in probes],
+                [one.history.error for one in probes],
+                [one.history.at for one in probes],
+            )
+
+    async def probes(self, workspace: str | None = None) -> dict[tuple[str, str], ProbeHistory]:
+        return {
+            (row["workspace"], row["agent_id"]): ProbeHistory(
+                health=Health(row["health"]),
+                failures=row["failures"],
+                successes=row["successes"],
+                latency_s=row["latency_s"],
+                error=row["error"],
+                at=row["at"],
+            )
+            for row in await self._pool.rows(_SQL["load_probes"], workspace)
+        }
+
+    async def offers(self, due_before: float) -> list[Offer]:
+        return [
+            Offer(
+                workspace=row["workspace"],
+                target=row["target_agent"],
+                required=frozenset(json.loads(row["required"])),
+                since=row["since"],
+            )
+            for row in await self._pool.rows(_SQL["offers"], due_before)
+        ]

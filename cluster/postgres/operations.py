@@ -1,0 +1,128 @@
+"""What operators do to tasks: the dead letter, and settings of queues, task types and tenants."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.domain.limits import Control, ControlKind
+from cluster.domain.log import LogRecord
+from cluster.domain.tasks import Task
+from cluster.ports import DeadLetterQuery, Replay
+from cluster.postgres.log import Epoch, RecordColumns
+from cluster.postgres.pool import Pool
+from cluster.postgres.queries import queries
+from cluster.postgres.tasks import rules_json, task_of
+
+_SQL = queries("tasks")
+
+
+class PostgresDeadLetters:
+    def __init__(self, pool: Pool, epoch: Epoch) -> None:
+        self._pool = pool
+        self._epoch = epoch
+
+    async def list(self, query: DeadLetterQuery) -> tuple[list[Task], int]:
+        before_at, before_id = query.before or (None, None)
+        filters = (
+            query.workspace,
+            list(query.ids) or None,
+            query.task_type,
+            query.queue,
+            query.reason and query.reason.value,
+            query.error_contains,
+            query.ended_after,
+            query.ended_before,
+            query.with_replayed,
+        )
+        rows = await self._pool.rows(_SQL["dead_letters"], *filters, before_at, before_id, query.limit)
+        total = await self._pool.value(_SQL["count_dead_letters"], *filters)
+        return [task_of(row) for row in rows], int(total)
+
+    async def replay(self, replays: Sequence[Replay]) -> builtins.list[str | None]:
+        if not replays:
+            return []
+        tasks = [one.task for one in replays]
+        new = RecordColumns.of([task.record() for task in tasks])
+        old = RecordColumns.of([one.record for one in replays])
+        return list(
+            await self._pool.value(
+                _SQL["replay_tasks"],
+                self._epoch.region,
+                self._epoch.value,
+                tasks[0].created_at,
+                tasks[0].origin.workspace,
+                [one.of for one in replays],
+                [task.id for task in tasks],
+                [task.origin.principal for task in tasks],
+                [json.dumps(one.task.payload, ensure_ascii=False) if one.new_payload else None for one in replays],
+                [rules_json(task.rules) for task in tasks],
+                *_columns(new),
+                *_columns(old),
+            )
+        )
+
+    async def purge(self, workspace: str, task_ids: Sequence[str], records: Sequence[LogRecord]) -> int:
+        if not task_ids:
+            return 0
+        return int(
+            await self._pool.value(
+                _SQL["purge_tasks"],
+                self._epoch.region,
+                self._epoch.value,
+                records[0].at,
+                workspace,
+                builtins.list(task_ids),
+                *_columns(RecordColumns.of(records)),
+            )
+        )
+
+
+class PostgresControls:
+    def __init__(self, pool: Pool, epoch: Epoch) -> None:
+        self._pool = pool
+        self._epoch = epoch
+
+    async def put(self, control: Control, record: LogRecord) -> Control:
+        c = RecordColumns.of([record])
+        await self._pool.value(
+            _SQL["put_control"],
+            self._epoch.region,
+            self._epoch.value,
+            control.workspace,
+            control.kind.value,
+            control.name,
+            control.paused,
+            control.rate_per_s,
+            control.burst,
+            control.weight,
+            c.at,
+            c.kind,
+            c.entity,
+            c.principal,
+            c.data,
+            c.digest,
+        )
+        stored = await self.get(control.workspace, control.kind, control.name)
+        assert stored is not None, "settings are never deleted"
+        return stored
+
+    async def get(self, workspace: str, kind: ControlKind, name: str) -> Control | None:
+        found = [one for one in await self.list(workspace) if (one.kind, one.name) == (kind, name)]
+        return found[0] if found else None
+
+    async def list(self, workspace: str) -> builtins.list[Control]:
+        return [_control(row) for row in await self._pool.rows(_SQL["controls"], workspace)]
+
+    async def load(self) -> builtins.list[Control]:
+        return [_control(row) for row in await self._pool.rows(_SQL["controls"], None)]
+
+
+def _columns(c: RecordColumns) -> tuple[Any, ...]:
+    return (c.at, c.kind, c.attempt, c.principal, c.data, c.digest)
+
+
+def _control(row: Any) -> Control:
+    return Control(**{**dict(row), "kind": ControlKind(row["kind"])})

@@ -1,0 +1,113 @@
+"""A2A 1.0: an agent is asked by a message, and answers by a message or a task. Needs the extra ``a2a``.
+
+The SDK is imported when the first such agent is asked, and talks through the one checked pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from cluster.domain.errors import AgentRefused, AgentTimeout, AgentUnavailable, PeerError
+from cluster.transports.asking import Ask, Reply, counted
+from cluster.transports.net import safe_url
+
+_POLL_S = 0.5
+MAX_CLIENTS = 1000
+
+
+class A2ATransport:
+    """``pool(provider)`` gives the HTTP client that connections are made with."""
+
+    def __init__(self, pool: Callable[[str], httpx.AsyncClient]) -> None:
+        self._pool = pool
+        self._clients: dict[str, Any] = {}
+
+    async def ask(self, ask: Ask) -> Reply:
+        shown = safe_url(ask.endpoint)
+        try:
+            async with asyncio.timeout(ask.timeout_s):
+                text = await self._ask(ask)
+        except TimeoutError:
+            raise AgentTimeout(f"{shown} did not answer within {ask.timeout_s:.1f} s.") from None
+        except PeerError:
+            raise
+        except Exception as error:  # the SDK's own errors have no common base
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, PeerError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is not None:
+                raise cause from None
+            raise AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.") from error
+        return counted(ask, text, None, None)
+
+    async def _client(self, ask: Ask) -> Any:
+        try:
+            from a2a.client import ClientConfig, ClientFactory
+        except ImportError:
+            raise AgentUnavailable("A2A agents need: pip install 'aragora-control-plane[a2a]'.") from None
+        if ask.endpoint not in self._clients:
+            factory = ClientFactory(ClientConfig(streaming=False, httpx_client=self._pool(ask.provider)))
+            client = await factory.create_from_url(ask.endpoint)
+            if len(self._clients) >= MAX_CLIENTS:
+                self._clients.clear()
+            self._clients[ask.endpoint] = client
+        return self._clients[ask.endpoint]
+
+    async def _ask(self, ask: Ask) -> str:
+        from a2a.types import GetTaskRequest, Message, Part, Role, SendMessageRequest
+
+        client = await self._client(ask)
+        message = Message(message_id=ask.key, role=Role.ROLE_USER, parts=[Part(text=_text(ask))])
+        request = SendMessageRequest(message=message)
+        request.metadata.update({"schema": dict(ask.schema), "timeout_seconds": ask.timeout_s})
+        task: Any = None
+        async for event in client.send_message(request):
+            if event.HasField("message"):
+                return _parts(event.message.parts)
+            if event.HasField("task"):
+                task = event.task
+        if task is None:
+            raise AgentUnavailable(f"{safe_url(ask.endpoint)} answered neither a message nor a task.")
+        while not _ended(task):
+            await asyncio.sleep(_POLL_S)
+            task = await client.get_task(GetTaskRequest(id=task.id))
+        return _of_task(task)
+
+
+def _text(ask: Ask) -> str:
+    if ask.task is not None:
+        return json.dumps(ask.task.get("payload"), ensure_ascii=False)
+    return "\n\n".join(message["content"] for message in ask.messages)
+
+
+def _parts(parts: Any) -> str:
+    from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+
+    texts = []
+    for part in parts:
+        if part.HasField("text"):
+            texts.append(part.text)
+        elif part.HasField("data"):
+            texts.append(json.dumps(MessageToDict(part.data), ensure_ascii=False))
+    return "".join(texts)
+
+
+def _ended(task: Any) -> bool:
+    from a2a.types import TaskState
+
+    return task.status.state not in (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
+
+
+def _of_task(task: Any) -> str:
+    """Its artifacts, or the message of its last status. Anything but a completed task is a refusal."""
+    from a2a.types import TaskState
+
+    if task.status.state != TaskState.TASK_STATE_COMPLETED:
+        raise AgentRefused(f"The agent's task ended as {TaskState.Name(task.status.state)}.")
+    text = "".join(_parts(artifact.parts) for artifact in task.artifacts)
+    return text or _parts(task.status.message.parts)

@@ -1,0 +1,78 @@
+"""Agents that are Python objects: given by the process (in-process), or imported by path where that is allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cluster.domain.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
+from cluster.in_cluster import InClusterAgent, Question, TaskWorker
+from cluster.transports.asking import Ask, Reply, counted
+
+_logger = logging.getLogger(__name__)
+
+
+class PythonTransport:
+    """``given`` are agents by id; ``may_import`` decides about ``options["import_path"]``."""
+
+    def __init__(
+        self, given: Mapping[str, InClusterAgent] | None = None, may_import: Callable[[str], bool] = lambda path: False
+    ) -> None:
+        self._agents: dict[tuple[str, str], Any] = {("", name): agent for name, agent in (given or {}).items()}
+        self._may_import = may_import
+
+    async def ask(self, ask: Ask) -> Reply:
+        agent = self._agent(ask)
+        try:
+            async with asyncio.timeout(ask.timeout_s):
+                return await (_answer(agent, ask) if ask.task is None else _work(agent, ask))
+        except TimeoutError:
+            raise AgentTimeout(f"Agent {ask.agent_id} did not answer within {ask.timeout_s:.1f} s.") from None
+        except (AgentMalformed, AgentUnavailable):
+            raise
+        except Exception as error:
+            _logger.warning("agent %s raised", ask.agent_id, exc_info=error)
+            raise AgentUnavailable(f"Agent {ask.agent_id} raised {type(error).__name__}: {error}"[:500]) from error
+
+    def _agent(self, ask: Ask) -> Any:
+        path = str(ask.options.get("import_path", ""))
+        key = (path, ask.agent_id)
+        if key not in self._agents:
+            self._agents[key] = self._imported(path, ask.options.get("arguments", {}))
+        return self._agents[key]
+
+    def _imported(self, path: str, arguments: Any) -> Any:
+        if not self._may_import(path):
+            raise EndpointForbidden(f"{path} may not run in the cluster; name its module in ARAGORA_AGENT_MODULES.")
+        module, _, name = path.partition(":")
+        try:
+            agent = getattr(importlib.import_module(module), name)(**arguments)
+        except Exception as error:
+            raise AgentUnavailable(f"{path} cannot be made an agent: {type(error).__name__}: {error}"[:500]) from error
+        if not isinstance(agent, InClusterAgent | TaskWorker):
+            raise AgentUnavailable(f"{path} has neither an answer nor a work method; see cluster/in_cluster.py.")
+        return agent
+
+
+async def _answer(agent: Any, ask: Ask) -> Reply:
+    if not isinstance(agent, InClusterAgent):
+        raise AgentUnavailable(f"Agent {ask.agent_id} has no answer method.")
+    question = Question(
+        messages=ask.messages, schema=ask.schema, max_tokens=ask.max_tokens, timeout_s=ask.timeout_s, key=ask.key
+    )
+    answer = await agent.answer(question)
+    return counted(ask, answer.text, answer.input_tokens, answer.output_tokens)
+
+
+async def _work(agent: Any, ask: Ask) -> Reply:
+    if not isinstance(agent, TaskWorker) or ask.task is None:
+        raise AgentUnavailable(f"Agent {ask.agent_id} has no work method, so it takes no tasks.")
+    result = await agent.work(ask.task)
+    try:
+        return Reply(text=json.dumps({"result": result}, ensure_ascii=False))
+    except (TypeError, ValueError):
+        raise AgentMalformed(f"The result of agent {ask.agent_id} is not JSON.") from None

@@ -1,0 +1,64 @@
+"""Recorded answers: a recorder around any transport, and a transport that serves what was recorded.
+
+One JSON object per line: the question's digest and the reply. The same question recorded more than once is answered
+in the order of the recording; the last answer is given again after that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from cluster.domain.canonical import canonical_bytes
+from cluster.domain.errors import AgentUnavailable
+from cluster.transports.asking import AgentTransport, Ask, Reply
+
+
+def digest(ask: Ask) -> str:
+    """Of what is asked of whom, and of nothing that changes from run to run."""
+    asked = {
+        "agent_id": ask.agent_id,
+        "model": ask.model,
+        "messages": [dict(message) for message in ask.messages],
+        "schema": dict(ask.schema),
+        "task": None if ask.task is None else ask.task.get("payload"),
+    }
+    return hashlib.sha256(canonical_bytes(asked)).hexdigest()
+
+
+class ReplayTransport:
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._replies: dict[str, deque[Reply]] = {}
+        for line in lines:
+            if line.strip():
+                entry = json.loads(line)
+                self._replies.setdefault(entry["digest"], deque()).append(Reply(**entry["reply"]))
+
+    @classmethod
+    def load(cls, path: Path) -> ReplayTransport:
+        with path.open(encoding="utf-8") as lines:
+            return cls(lines)
+
+    async def ask(self, ask: Ask) -> Reply:
+        replies = self._replies.get(digest(ask))
+        if not replies:
+            raise AgentUnavailable(f"Agent {ask.agent_id} was never recorded answering this question.")
+        return replies.popleft() if len(replies) > 1 else replies[0]
+
+
+class Recorder:
+    """Appends every answer to a file; errors are not recorded."""
+
+    def __init__(self, inner: AgentTransport, path: Path) -> None:
+        self._inner = inner
+        self._path = path
+
+    async def ask(self, ask: Ask) -> Reply:
+        reply = await self._inner.ask(ask)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"digest": digest(ask), "reply": asdict(reply)}, ensure_ascii=False) + "\n")
+        return reply

@@ -1,0 +1,189 @@
+"""docs/api.md, written from the routes themselves: ``make docs``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+from cluster.domain.ids import ID_PATTERN, ROUTE_WORDS
+from cluster.domain.json_values import MAX_DEPTH
+from cluster.settings import Settings
+from serve_app.routes import health
+from serve_app.routes.deliberations import SYNC_WAIT_S
+from serve_app.schemas import MAX_BATCH, MAX_BLOCK_MS, MAX_CLAIM
+from serve_app.web import _ROUTERS, PREFIXES, make_app
+
+HEAD = f"""# API
+
+This page is written by `make docs` from the routes. A running system shows the same, to try out, at `/docs`, and as
+OpenAPI at `/openapi.json`. Every path under `{PREFIXES[0]}` is also served under `{PREFIXES[1]}`.
+
+```bash
+curl -s -X POST http://127.0.0.1:8080/api/control-plane/tasks -H 'Content-Type: application/json' \\
+  -H 'Idempotency-Key: review-17' -d '{{"task_type": "review", "payload": {{"pr": 17}}}}'
+```
+
+## Errors
+
+```json
+{{"error": "There is no task task_x.", "code": "task_not_found", "trace_id": "4f1c2d3e4a5b6c7d"}}
+```
+
+`error` is always one sentence, `code` is stable, `trace_id` is also the response's `X-Trace-Id`: send `X-Request-ID` or
+`X-Correlation-ID` to choose it. A 400 for a body adds `errors`, a list of `field` and `message`.
+
+| Status | Meaning | Repeat it? |
+|---|---|---|
+| 400 | a field is missing or has a value that is not accepted | no |
+| 404 | the named thing does not exist in this workspace | no |
+| 405 | not a method of this path | no |
+| 409 | it exists, but its state does not allow this (`lease_lost`, `already_terminal`, `idempotency_conflict`) | no |
+| 413 | the body is too large | no |
+| 429 | too much is waiting (`overloaded`) | after `Retry-After` |
+| 503 | a store or an actor does not answer (`store_unavailable`, `actor_unavailable`, `fenced`) | after `Retry-After` |
+| 500 | our fault; the log has the trace id | report it |
+
+## Repeating safely
+
+Every mutating call takes the header `Idempotency-Key`, 1 to 255 printable characters. Creating agents, tasks and
+deliberations remembers the key with the body for `ARAGORA_IDEMPOTENCY_WINDOW` seconds, in the transaction of the change:
+the same key and body give the same answer and change nothing again, the same key with another body is a 409. On a claim
+the key has the part of `claim_id`: the same one gives the same leases. The other mutating calls can be repeated as they
+are (cancelling twice, pausing twice, reporting an attempt twice), with or without a key; only the second deletion of an
+agent is a 404. A deliberation without a key and without a `request_id` is recognised by its body, because the released
+client sends it again after a time-out.
+
+## Limits
+
+| What | Limit |
+|---|---|
+| body | `ARAGORA_MAX_BODY_BYTES`, {Settings.model_fields["max_body_bytes"].default:,} bytes by default |
+| items of a batch (agents, tasks, reports) | {MAX_BATCH:,}; heartbeats 10,000 |
+| tasks of one claim | {MAX_CLAIM} |
+| wait of a claim (`block_ms`) | {MAX_BLOCK_MS:,} ms; more is cut to that |
+| wait of a synchronous deliberation | {SYNC_WAIT_S:g} s, then 202 with a `Location` |
+| nesting of JSON that is kept | {MAX_DEPTH} levels |
+| ids that clients choose | `{ID_PATTERN}`, none of {", ".join(f"`{word}`" for word in sorted(ROUTE_WORDS))} |
+
+Unknown fields of a body are ignored, because the released client turns any keyword argument into one; unknown values are
+refused.
+
+## Permissions
+
+Every route declares one. While authentication is off, the caller is the local administrator, who holds them all.
+"""
+
+STREAM = """
+## Streams
+
+`GET {prefix}/stream` with `Accept: text/event-stream`, or a WebSocket at `{prefix}/stream` or
+`/ws/control-plane`: see [streams](streams.md). The permission is `control_plane:stream:read`.
+"""
+
+
+def page() -> str:
+    document = make_app().openapi()
+    sections: dict[str, list[str]] = {}
+    for path, route in _routes():
+        operation = document["paths"][path]
+        for method in sorted(route.methods or ()):
+            tag = str((route.tags or ["health"])[0])
+            lines = _route(method, path, route, operation[method.lower()], document["components"]["schemas"])
+            sections.setdefault(tag, []).append("\n".join(lines))
+    body = "".join(f"\n## {tag.capitalize()}\n\n" + "\n\n".join(routes) + "\n" for tag, routes in sections.items())
+    return HEAD + body + STREAM.replace("{prefix}", PREFIXES[0])
+
+
+def _routes() -> Iterator[tuple[str, APIRoute]]:
+    routers: Sequence[tuple[str, APIRouter]] = (("", health.root), *((PREFIXES[0], router) for router in _ROUTERS))
+    for prefix, router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                yield prefix + route.path, route
+
+
+def _route(
+    method: str, path: str, route: APIRoute, operation: Mapping[str, Any], schemas: Mapping[str, Any]
+) -> list[str]:
+    permission = getattr(route.endpoint, "permission", None)
+    lines = [f"### `{method} {path}`", "", f"Permission `{permission}`. Answers {route.status_code or 200}."]
+    if route.description:
+        lines[-1] += " " + re.sub(r"\s+", " ", route.description.replace("``", "`"))
+    parameters = [_parameter(p) for p in operation.get("parameters", ()) if p["in"] == "query"]
+    if parameters:
+        lines += ["", f"Query: {', '.join(parameters)}."]
+    fields = _body(operation, schemas)
+    if fields:
+        lines += ["", "| Field | Type | Default |", "|---|---|---|", *fields]
+    return lines
+
+
+def _parameter(parameter: Mapping[str, Any]) -> str:
+    default = parameter["schema"].get("default")
+    shown = "" if default is None else f" (default `{str(default).lower() if isinstance(default, bool) else default}`)"
+    return f"`{parameter['name']}`{shown}"
+
+
+def _body(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[str]:
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    schema = schemas.get(_reference(content), {})
+    required = set(schema.get("required", ()))
+    rows = []
+    for name, field in schema.get("properties", {}).items():
+        default = "**required**" if name in required else f"`{_json(field.get('default'))}`"
+        rows.append(f"| `{name}` | {_type(field, schemas)} | {default} |")
+    return rows
+
+
+def _reference(schema: Mapping[str, Any]) -> str:
+    for option in (schema, *schema.get("anyOf", ())):
+        if "$ref" in option:
+            return str(option["$ref"]).rpartition("/")[2]
+    return ""
+
+
+def _json(value: Any) -> str:
+    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if _hashable(value) else str(value)
+
+
+def _hashable(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _type(field: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    """In words, with the bounds that are checked."""
+    options = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
+    return " or ".join(_one_type(option, schemas) for option in options) or "any"
+
+
+def _one_type(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    name = _reference(schema)
+    if "enum" in schema:
+        return ", ".join(f"`{word}`" for word in schema["enum"])
+    if name:
+        known = schemas.get(name, {})
+        return _one_type(known, schemas) if "enum" in known else name
+    kind = str(schema.get("type", "any"))
+    if kind == "array":
+        return f"list{_bounds(schema)} of {_type(schema.get('items', {}), schemas)}"
+    return kind + _bounds(schema) + (" characters" if kind == "string" and "maxLength" in schema else "")
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    low = schema.get("minimum", schema.get("exclusiveMinimum", schema.get("minLength", schema.get("minItems"))))
+    high = schema.get("maximum", schema.get("maxLength", schema.get("maxItems")))
+    least = "more than" if "exclusiveMinimum" in schema else "at least"
+    if low is None and high is None:
+        return ""
+    if high is None:
+        return f", {least} {low:g}"
+    return f", at most {high:g}" if low is None else f", {low:g} to {high:g}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

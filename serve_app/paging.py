@@ -1,0 +1,50 @@
+"""Keyset pages: an opaque cursor names the last row of a page, so that the next one neither skips nor repeats."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import AfterValidator
+
+from cluster.domain.errors import InvalidRequest
+from cluster.domain.json_values import check_text
+
+
+def encode_cursor(at: float, task_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{at!r}|{task_id}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None) -> tuple[float, str] | None:
+    if cursor is None:
+        return None
+    try:
+        at, task_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split("|")
+        place = (float(at), task_id)
+    except ValueError:
+        raise InvalidRequest(
+            "cursor must be the next_cursor of an earlier answer, unchanged.", "invalid_cursor"
+        ) from None
+    check_text(task_id, "cursor")
+    return place
+
+
+def next_cursor(page: Sequence[Any], limit: int, place: Any) -> str | None:
+    """``place`` gives (time, id) of a row; None when the page is the last one."""
+    return encode_cursor(*place(page[-1])) if len(page) == limit else None
+
+
+def _storable(value: str | None) -> str | None:
+    if value is not None:
+        check_text(value, "The value")
+    return value
+
+
+Filter = Annotated[str | None, Query(max_length=256), AfterValidator(_storable)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Offset = Annotated[int, Query(ge=0, le=10_000_000)]
+Cursor = Annotated[str | None, Query(max_length=512)]
+#: Epoch seconds.
+Time = Annotated[float | None, Query(ge=0, le=32_503_680_000)]

@@ -1,0 +1,179 @@
+"""The dead letter: tasks that were given up on, to be looked at, submitted again, or thrown away."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from cluster.domain.errors import InvalidRequest, NotFound
+from cluster.domain.ids import check_id
+from cluster.domain.json_values import check_json
+from cluster.domain.log import Origin
+from cluster.domain.tasks import NewTask, Priority, Task, TaskDetail
+from cluster.ports import DeadLetterQuery, Replay, record_for
+from serve_app.access import Asker, Idempotency, Permission, requires
+from serve_app.gateway import Gateway
+from serve_app.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
+from serve_app.queue_schemas import Chosen, ReplayDead, dead_wire
+from serve_app.routes.agents import gateway
+
+router = APIRouter(prefix="/dead-letter", tags=["dead letter"])
+
+
+@router.get("")
+@requires(Permission.TASKS_READ)
+async def dead_letters(
+    request: Request,
+    asker: Asker,
+    task_type: Filter = None,
+    queue: Filter = None,
+    reason: Annotated[TaskDetail | None, Query()] = None,
+    error_contains: Filter = None,
+    ended_after: Time = None,
+    ended_before: Time = None,
+    replayed: bool = False,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    """Tasks that failed with no retries left (``dead_lettered``) or ran out of time (``timeout``), newest first, with
+    the true total. ``replayed=true`` also shows those that were submitted again."""
+    query = DeadLetterQuery(
+        workspace=asker.workspace,
+        task_type=task_type,
+        queue=queue,
+        reason=reason,
+        error_contains=error_contains,
+        ended_after=ended_after,
+        ended_before=ended_before,
+        with_replayed=replayed,
+        limit=limit,
+        before=decode_cursor(cursor),
+    )
+    tasks, total = await gateway(request).dead_letters.list(query)
+    following = next_cursor(tasks, limit, lambda task: (task.completed_at, task.id))
+    return {"tasks": [dead_wire(task) for task in tasks], "total": total, "limit": limit, "next_cursor": following}
+
+
+@router.post("/replay")
+@requires(Permission.TASKS_WRITE)
+async def replay_many(request: Request, body: ReplayDead, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Submits dead tasks again as new ones, each once however often it is asked. ``dry_run`` only says which."""
+    gate = gateway(request)
+    _check_payload(body)
+    tasks, total = await _chosen(gate, asker, body)
+    if body.dry_run:
+        payloads = [{"task_id": task.id, "payload": _payload(task, body)} for task in tasks]
+        return {"dry_run": True, "would_replay": payloads, "total": total, "remaining": total - len(tasks)}
+    replayed = await _replay(gate, asker, tasks, body)
+    return {"dry_run": False, "replayed": replayed, "total": total, "remaining": total - len(tasks)}
+
+
+@router.post("/purge")
+@requires(Permission.TASKS_WRITE)
+async def purge(request: Request, body: Chosen, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Takes tasks off the dead letter for good and throws their payloads away; their history stays."""
+    gate = gateway(request)
+    tasks, total = await _chosen(gate, asker, body)
+    ids = [task.id for task in tasks]
+    if body.dry_run:
+        return {"dry_run": True, "would_purge": ids, "total": total, "remaining": total - len(ids)}
+    now = gate.clock.now()
+    records = [record_for(asker, now, "task.purged", one, {"task_id": one}) for one in ids]
+    purged = await gate.dead_letters.purge(asker.workspace, ids, records)
+    gate.ring()
+    return {"dry_run": False, "purged": purged, "total": total, "remaining": total - len(ids)}
+
+
+@router.get("/{task_id}")
+@requires(Permission.TASKS_READ)
+async def dead_letter(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
+    """One dead task, whole."""
+    query = DeadLetterQuery(workspace=asker.workspace, ids=(check_id(task_id, "task_id"),), with_replayed=True)
+    tasks, _ = await gateway(request).dead_letters.list(query)
+    if not tasks:
+        raise NotFound(f"There is no task {task_id} in the dead letter.", "task_not_found")
+    return dead_wire(tasks[0])
+
+
+@router.post("/{task_id}/replay")
+@requires(Permission.TASKS_WRITE)
+async def replay_one(
+    request: Request, task_id: str, asker: Asker, key: Idempotency, body: ReplayDead | None = None
+) -> dict[str, Any]:
+    """Submits one dead task again; the same answer however often it is asked."""
+    gate = gateway(request)
+    body = (body or ReplayDead()).model_copy(update={"ids": [check_id(task_id, "task_id")], "filter": None})
+    _check_payload(body)
+    tasks, _ = await _chosen(gate, asker, body, with_replayed=True)
+    if not tasks:
+        raise NotFound(f"There is no task {task_id} in the dead letter.", "task_not_found")
+    if body.dry_run:
+        return {"dry_run": True, "task_id": task_id, "payload": _payload(tasks[0], body)}
+    (entry,) = await _replay(gate, asker, tasks, body)
+    return {"dry_run": False, **entry}
+
+
+def _check_payload(body: ReplayDead) -> None:
+    if body.payload is not None and body.payload_patch is not None:
+        raise InvalidRequest("Give payload or payload_patch, not both.", "invalid_request")
+    check_json(body.payload, "payload")
+    check_json(body.payload_patch, "payload_patch")
+
+
+async def _chosen(gate: Gateway, asker: Origin, body: Chosen, *, with_replayed: bool = False) -> tuple[list[Task], int]:
+    if (body.ids is None) == (body.filter is None):
+        raise InvalidRequest("Give ids or a filter (an empty one means all).", "invalid_request")
+    query = DeadLetterQuery(workspace=asker.workspace, limit=body.limit, with_replayed=with_replayed)
+    if body.ids is not None:
+        query = replace(query, ids=tuple(body.ids), limit=len(body.ids))
+    if body.filter is not None:
+        query = replace(query, **body.filter.model_dump())
+    return await gate.dead_letters.list(query)
+
+
+def _payload(task: Task, body: ReplayDead) -> Any:
+    if body.payload is not None:
+        return body.payload
+    if body.payload_patch is None:
+        return task.payload
+    if not isinstance(task.payload, dict):
+        raise InvalidRequest(
+            f"The payload of {task.id} is no object, so payload_patch does not fit; give payload.", "invalid_request"
+        )
+    return {**task.payload, **body.payload_patch}
+
+
+async def _replay(gate: Gateway, asker: Origin, tasks: list[Task], body: ReplayDead) -> list[dict[str, Any]]:
+    now = gate.clock.now()
+    replays = [_again(gate, asker, task, now, _payload(task, body)) for task in tasks]
+    outcomes = await gate.dead_letters.replay(replays)
+    gate.ring()
+    return [
+        {"task_id": task.id, "replayed_as": outcome}
+        for task, outcome in zip(tasks, outcomes, strict=True)
+        if outcome is not None
+    ]
+
+
+def _again(gate: Gateway, asker: Origin, task: Task, now: float, payload: Any) -> Replay:
+    """The same task with a new id. What it ran after has ended, so it starts at once."""
+    rules = None if task.rules is None else replace(task.rules, after=()).or_none()
+    new = NewTask(
+        id=gate.new_id("task"),
+        origin=asker,
+        task_type=task.task_type,
+        created_at=now,
+        payload=payload,
+        required_capabilities=task.required_capabilities,
+        priority=Priority(task.priority),
+        timeout_s=task.timeout_s,
+        max_retries=task.max_retries,
+        queue=task.queue,
+        target_agent=task.target_agent,
+        rules=rules,
+        replay_of=task.id,
+    )
+    record = record_for(asker, now, "task.replayed", task.id, {"replayed_as": new.id, "task_type": task.task_type})
+    return Replay(of=task.id, task=new, record=record, new_payload=payload is not task.payload)

@@ -1,0 +1,114 @@
+"""Signs of life: of one agent, of many in one call, and over a WebSocket that stays open.
+
+A status in a heartbeat changes what the agent wants (``paused``, ``draining``, and back) or is ignored: it never
+overrides what an operator decided or what the health monitor knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
+from pydantic import ValidationError
+
+from cluster.domain.agents import AgentStatus, IntentBy, said_intent
+from cluster.domain.errors import ControlPlaneError, InvalidRequest, NotFound
+from cluster.domain.ids import check_id
+from cluster.domain.log import LOCAL_ADMIN, Origin
+from cluster.ports import Beat
+from serve_app.access import Asker, Idempotency, Permission, requires
+from serve_app.gateway import Gateway
+from serve_app.routes.agents import gateway, intent_change
+from serve_app.schemas import Heartbeat, HeartbeatItem, Heartbeats
+
+router = APIRouter(tags=["agents"])
+
+MAX_FRAME_CHARS = 1_048_576
+
+
+async def _change_intents(gate: Gateway, asker: Origin, said: Sequence[tuple[str, str | None]]) -> None:
+    changes = []
+    for agent_id, status in said:
+        agent = await gate.directory.get(asker.workspace, agent_id)
+        intent = said_intent(agent, AgentStatus(status) if status else None) if agent is not None else None
+        if intent is not None and agent is not None:
+            changes.append(intent_change(gate, asker, agent, intent, IntentBy.AGENT))
+    if changes:
+        await gate.agents.change(changes)
+        gate.ring()
+
+
+async def _beat_many(gate: Gateway, asker: Origin, items: Sequence[HeartbeatItem]) -> dict[str, Any]:
+    known: list[HeartbeatItem] = []
+    unknown: list[str] = []
+    for item in items:
+        if await gate.directory.get(asker.workspace, item.agent_id) is None:
+            unknown.append(item.agent_id)
+        else:
+            known.append(item)
+    await _change_intents(gate, asker, [(item.agent_id, item.status) for item in known])
+    now = gate.clock.now()
+    answers = await gate.beats.put_many(
+        [Beat(workspace=asker.workspace, agent_id=item.agent_id, at=now) for item in known]
+    )
+    cancelling = sorted({entry[1:] for answer in answers for entry in answer.cancelling})
+    return {
+        "acknowledged": len(known),
+        "unknown": unknown,
+        "cancelling": [{"agent_id": agent_id, "task_id": task_id} for agent_id, task_id in cancelling],
+    }
+
+
+@router.post("/agents/heartbeats")
+@requires(Permission.AGENTS_WRITE)
+async def heartbeats(request: Request, body: Heartbeats, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Signs of life of many agents. ``unknown`` names those that have to register again."""
+    return await _beat_many(gateway(request), asker, body.heartbeats)
+
+
+@router.post("/agents/{agent_id}/heartbeat")
+@requires(Permission.AGENTS_WRITE)
+async def heartbeat(
+    request: Request, agent_id: str, asker: Asker, key: Idempotency, body: Heartbeat | None = None
+) -> dict[str, Any]:
+    """A sign of life; renews every lease of the agent. ``cancelling`` names tasks that it should stop."""
+    gate = gateway(request)
+    agent = await gate.directory.get(asker.workspace, check_id(agent_id, "agent_id"))
+    if agent is None:
+        raise NotFound(f"There is no agent {agent_id}; register it first.", "agent_not_found")
+    await _change_intents(gate, asker, [(agent_id, body.status if body else None)])
+    answer = await gate.beats.put(Beat(workspace=asker.workspace, agent_id=agent_id, at=gate.clock.now()))
+    return {"acknowledged": True, "cancelling": [task_id for _, _, task_id in answer.cancelling]}
+
+
+def _frame(text: str) -> list[HeartbeatItem]:
+    """``{"agent_id", "status"?}`` or ``{"heartbeats": [...]}``."""
+    if len(text) > MAX_FRAME_CHARS:
+        raise InvalidRequest(f"A frame may have up to {MAX_FRAME_CHARS} characters.", "too_large")
+    try:
+        value = json.loads(text)
+        if isinstance(value, dict) and "heartbeats" in value:
+            return Heartbeats.model_validate(value).heartbeats
+        return [HeartbeatItem.model_validate(value)]
+    except (ValueError, ValidationError):
+        raise InvalidRequest(
+            'Send {"agent_id": "..."} or {"heartbeats": [{"agent_id": "..."}, ...]}.', "invalid_request"
+        ) from None
+
+
+async def websocket_heartbeats(socket: WebSocket) -> None:
+    """Every frame is a batch of signs of life and is answered like one. An error is a frame, not an end."""
+    await socket.accept()
+    gate: Gateway = socket.app.state.gateway
+    asker = Origin(workspace=socket.app.state.workspace, principal=LOCAL_ADMIN)
+    with contextlib.suppress(WebSocketDisconnect):
+        while True:
+            text = await socket.receive_text()
+            try:
+                kind, data = "heartbeat_ack", await _beat_many(gate, asker, _frame(text))
+            except ControlPlaneError as error:
+                kind, data = "error", {"error": error.message, "code": error.code}
+            await socket.send_text(json.dumps({"type": kind, "timestamp": gate.clock.now(), "data": data}))

@@ -1,0 +1,115 @@
+"""The queue as operators see it: what waits, how it goes, and what holds it up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from actors.messages import PrioritizeRequest
+from cluster.domain.ids import check_id
+from cluster.domain.limits import Control, check_control
+from cluster.domain.log import LogRecord, Origin
+from cluster.domain.tasks import Priority, TaskStatus
+from cluster.ports import TaskQuery, record_for
+from serve_app.access import Asker, Idempotency, Permission, requires
+from serve_app.gateway import Gateway
+from serve_app.paging import Limit
+from serve_app.queue_schemas import ControlName, ControlSettings, control_wire
+from serve_app.routes.agents import gateway
+from serve_app.routes.task_reads import known_task
+from serve_app.schemas import Prioritize, job_wire, task_wire
+
+router = APIRouter(tags=["queue"])
+
+
+@router.get("/queue")
+@requires(Permission.QUEUE_READ)
+async def queue(request: Request, asker: Asker, limit: Limit = 50) -> dict[str, Any]:
+    """Running tasks first, then waiting ones."""
+    store = gateway(request).tasks
+    running, running_total = await store.list(
+        TaskQuery(workspace=asker.workspace, statuses=(TaskStatus.RUNNING,), limit=limit)
+    )
+    pending, pending_total = await store.list(
+        TaskQuery(workspace=asker.workspace, statuses=(TaskStatus.PENDING,), limit=limit)
+    )
+    jobs = [job_wire(task) for task in (*running, *pending)][:limit]
+    return {"jobs": jobs, "total": running_total + pending_total}
+
+
+@router.get("/queue/metrics")
+@requires(Permission.QUEUE_READ)
+async def queue_metrics(request: Request, asker: Asker) -> dict[str, Any]:
+    gate = gateway(request)
+    return dict(await gate.tasks.queue_metrics(asker.workspace, gate.clock.now()))
+
+
+@router.post("/queue/prioritize")
+@requires(Permission.QUEUE_WRITE)
+async def prioritize(request: Request, body: Prioritize, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Changes the priority of a waiting task."""
+    gate = gateway(request)
+    change = PrioritizeRequest(
+        workspace=asker.workspace,
+        principal=asker.principal,
+        task_id=check_id(body.task_id, "task_id"),
+        priority=int(Priority.parse(body.priority)),
+    )
+    await gate.scheduler.request(change)
+    gate.ring()
+    return {"success": True, "task": task_wire(await known_task(gate, asker, body.task_id))}
+
+
+@router.get("/queue/controls")
+@requires(Permission.QUEUE_READ)
+async def controls(request: Request, asker: Asker) -> dict[str, Any]:
+    """Settings of queues, task types and tenants; what is not listed has the defaults."""
+    found = await gateway(request).controls.list(asker.workspace)
+    return {"controls": [control_wire(one) for one in found], "total": len(found)}
+
+
+@router.put("/queue/controls")
+@requires(Permission.QUEUE_WRITE)
+async def set_control(request: Request, body: ControlSettings, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Sets the rate and burst of a queue, or the weight of a tenant. Shards follow within a second."""
+    gate = gateway(request)
+    old = await _control(gate, asker, body)
+    changed = replace(
+        old,
+        rate_per_s=body.rate_per_second if "rate_per_second" in body.model_fields_set else old.rate_per_s,
+        burst=old.burst if body.burst is None else body.burst,
+        weight=old.weight if body.weight is None else body.weight,
+    )
+    return control_wire(await _put(gate, asker, check_control(changed), "control.changed"))
+
+
+@router.post("/queue/pause")
+@requires(Permission.QUEUE_WRITE)
+async def pause(request: Request, body: ControlName, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """No task of the queue, type or tenant starts until it is resumed; what runs goes on. Repeating it changes
+    nothing."""
+    gate = gateway(request)
+    control = replace(await _control(gate, asker, body), paused=True)
+    return control_wire(await _put(gate, asker, control, "control.paused"))
+
+
+@router.post("/queue/resume")
+@requires(Permission.QUEUE_WRITE)
+async def resume(request: Request, body: ControlName, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    gate = gateway(request)
+    control = replace(await _control(gate, asker, body), paused=False)
+    return control_wire(await _put(gate, asker, control, "control.resumed"))
+
+
+async def _control(gate: Gateway, asker: Origin, body: ControlName) -> Control:
+    found = await gate.controls.get(asker.workspace, body.kind, body.name)
+    return found or Control(workspace=asker.workspace, kind=body.kind, name=body.name)
+
+
+async def _put(gate: Gateway, asker: Origin, control: Control, kind: str) -> Control:
+    record: LogRecord = record_for(asker, gate.clock.now(), kind, control.entity, control.to_log())
+    stored = await gate.controls.put(control, record)
+    gate.ring()
+    return stored

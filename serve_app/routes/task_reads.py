@@ -1,0 +1,161 @@
+"""Reading tasks: one, many, what happened to one, and why one is not running."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from actors.messages import ExplainRequest
+from cluster.domain.errors import InvalidRequest, NotFound
+from cluster.domain.explain import explain
+from cluster.domain.ids import check_id
+from cluster.domain.log import Origin
+from cluster.domain.queue import LEVELS
+from cluster.domain.tasks import Priority, Task, TaskDetail, TaskStatus
+from cluster.ports import TaskQuery
+from serve_app.access import Asker, Permission, requires
+from serve_app.gateway import Gateway
+from serve_app.paging import Cursor, Filter, Limit, Offset, Time, decode_cursor, next_cursor
+from serve_app.routes.agents import gateway
+from serve_app.schemas import history_wire, task_wire
+
+router = APIRouter(tags=["tasks"])
+
+ENDED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
+
+
+async def known_task(gate: Gateway, asker: Origin, task_id: str) -> Task:
+    task = await gate.task_reads.put((asker.workspace, check_id(task_id, "task_id")))
+    if task is None:
+        raise NotFound(f"There is no task {task_id}.", "task_not_found")
+    return task
+
+
+def task_query(
+    asker: Asker,
+    status: TaskStatus | None = None,
+    status_detail: TaskDetail | None = None,
+    task_type: Filter = None,
+    agent_id: Filter = None,
+    queue: Filter = None,
+    created_after: Time = None,
+    created_before: Time = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    cursor: Cursor = None,
+) -> TaskQuery:
+    """Filters and the page of a listing. ``cursor`` is the ``next_cursor`` of the page before; ``offset`` is for
+    clients that know nothing else."""
+    return TaskQuery(
+        workspace=asker.workspace,
+        statuses=(status,) if status else (),
+        details=(status_detail,) if status_detail else (),
+        task_type=task_type,
+        agent_id=agent_id,
+        queue=queue,
+        created_after=created_after,
+        created_before=created_before,
+        limit=limit,
+        offset=offset,
+        before=decode_cursor(cursor),
+    )
+
+
+Listing = Annotated[TaskQuery, Depends(task_query)]
+
+
+def _page(query: TaskQuery, page: list[Task], total: int) -> dict[str, Any]:
+    following = next_cursor(page, query.limit, lambda task: (task.created_at, task.id))
+    more = following is not None if query.before else query.offset + len(page) < total
+    return {
+        "total": total,
+        "limit": query.limit,
+        "offset": query.offset,
+        "has_more": more,
+        "next_cursor": following,
+    }
+
+
+@router.get("/tasks/history")
+@requires(Permission.TASKS_READ)
+async def task_history(request: Request, asker: Asker, query: Listing) -> dict[str, Any]:
+    """Finished tasks, newest first, with the true total."""
+    if query.statuses and query.statuses[0] not in ENDED:
+        raise InvalidRequest("status must be completed, failed, cancelled or timeout.", "invalid_status")
+    query = replace(query, statuses=query.statuses or ENDED)
+    tasks, total = await gateway(request).tasks.list(query)
+    return {"history": [history_wire(task) for task in tasks], **_page(query, tasks, total)}
+
+
+@router.get("/tasks")
+@requires(Permission.TASKS_READ)
+async def list_tasks(request: Request, asker: Asker, query: Listing) -> dict[str, Any]:
+    """Tasks of the workspace, newest first, with the true total."""
+    tasks, total = await gateway(request).tasks.list(query)
+    return {"tasks": [task_wire(task) for task in tasks], **_page(query, tasks, total)}
+
+
+@router.get("/tasks/{task_id}")
+@requires(Permission.TASKS_READ)
+async def get_task(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
+    return task_wire(await known_task(gateway(request), asker, task_id))
+
+
+@router.get("/tasks/{task_id}/events")
+@requires(Permission.TASKS_READ)
+async def task_events(
+    request: Request,
+    task_id: str,
+    asker: Asker,
+    after: Annotated[int, Query(ge=0, le=2_000_000_000)] = 0,
+    limit: Limit = 100,
+) -> dict[str, Any]:
+    """What happened to a task, oldest first. ``n`` counts its own events: 1, 2, 3, without gaps; read on with
+    ``after`` set to the last one seen."""
+    gate = gateway(request)
+    rows, total = await gate.tasks.events(asker.workspace, check_id(task_id, "task_id"), after, limit)
+    if total == 0:
+        raise NotFound(f"There is no task {task_id}.", "task_not_found")
+    events = [
+        {
+            "n": n,
+            "seq": row.seq,
+            "type": row.kind.removeprefix("task."),
+            "timestamp": row.at,
+            "attempt": row.attempt,
+            "principal": row.principal,
+            "data": dict(row.data),
+        }
+        for n, row in enumerate(rows, after + 1)
+    ]
+    return {"task_id": task_id, "events": events, "total": total, "has_more": after + len(events) < total}
+
+
+@router.get("/tasks/{task_id}/explain")
+@requires(Permission.TASKS_READ)
+async def explain_task(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
+    """Why a task is not running, and what would change that."""
+    gate = gateway(request)
+    view = await gate.scheduler.request(ExplainRequest(workspace=asker.workspace, task_id=check_id(task_id, "task_id")))
+    found = explain(view, await gate.agents.list(asker.workspace), gate.clock.now())
+    standing, head = found.standing, found.head
+    wire: dict[str, Any] = {
+        "task_id": task_id,
+        "status": head.status.value,
+        "status_detail": head.detail.value,
+        "summary": found.summary,
+        "reasons": [
+            {"code": one.code, "message": one.message, "unblock": one.unblock, "at": one.at} for one in found.reasons
+        ],
+        "able_agents": list(found.able_agents),
+        "queue": head.queue,
+        "tenant": head.tenant,
+    }
+    if standing is not None:
+        wire["position"] = standing.ahead + 1
+        wire["effective_priority"] = Priority(LEVELS[standing.effective_level]).wire_name
+        wire["fairness_share"] = round(standing.share, 6)
+        wire["dispatches_until_turn"] = round(standing.dispatches_behind, 6)
+    return wire

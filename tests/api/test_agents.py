@@ -1,0 +1,300 @@
+"""The registry over HTTP: what the released client and operators do with agents."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+from aragora_sdk import NotFoundError
+
+from cluster.ports import Beat
+from tests.support.api import CP, Api, in_thread
+from tests.support.probes import eventually
+
+
+async def test_every_agent_method_of_the_released_client(api: Api) -> None:
+    sdk = api.sdk().control_plane
+    await in_thread(sdk.register_agent, agent_id="a1", capabilities=["x"], model="m", provider="p", metadata={"k": 1})
+    listed = await in_thread(sdk.list_agents)
+    assert ([one["agent_id"] for one in listed["agents"]], listed["total"]) == (["a1"], 1)
+    agent = await in_thread(sdk.get_agent, "a1")
+    assert (agent["model"], agent["provider"], agent["metadata"]) == ("m", "p", {"k": 1})
+    assert (await in_thread(sdk.pause_agent, "a1"))["status"] == "paused"
+    assert (await in_thread(sdk.pause_agent, "a1"))["status"] == "paused"
+    assert (await in_thread(sdk.resume_agent, "a1"))["status"] == "ready"
+    assert (await in_thread(sdk.heartbeat, "a1"))["acknowledged"] is True
+    metrics = await in_thread(sdk.get_agent_metrics, "a1")
+    assert metrics == await in_thread(sdk.get_agent_metrics_by_id, "a1") | {
+        name: metrics[name] for name in ("uptime_seconds", "last_active")
+    }
+    health = await in_thread(sdk.get_agent_health, "a1")
+    assert (health["agent_id"], health["status"], health["error"]) == ("a1", "healthy", None)
+    assert (await in_thread(sdk.get_health))["status"] == "healthy"
+    assert await in_thread(sdk.get_breakers) == {"breakers": []}
+    assert await in_thread(sdk.deregister_agent, "a1") == {"unregistered": True}
+    for method in (sdk.get_agent, sdk.deregister_agent, sdk.pause_agent, sdk.heartbeat, sdk.get_agent_metrics):
+        with pytest.raises(NotFoundError):
+            await in_thread(method, "a1")
+    assert (await in_thread(sdk.get_health))["status"] == "unknown"
+
+
+async def test_registering_again_replaces_the_description_and_keeps_counters_and_intent(api: Api) -> None:
+    first = await api.post("/agents", {"agent_id": "a1", "capabilities": ["x"], "model": "old", "max_concurrency": 2})
+    await api.post("/tasks", {"task_type": "echo"})
+    task = (await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 5000}))["task"]
+    findings = {"result": {"findings": ["one", "two"]}, "agent_id": "a1"}
+    await api.post(f"/tasks/{task['id']}/complete", findings)
+
+    async def counted() -> bool:
+        return (await api.get("/agents/a1"))["tasks_completed"] == 1
+
+    await eventually(counted)
+    await api.post("/agents/a1/pause")
+    again = await api.post("/agents", {"agent_id": "a1", "capabilities": ["y"], "model": "new"})
+    assert (again["capabilities"], again["model"], again["status"]) == (["y"], "new", "paused")
+    assert again["registered_at"] == first["registered_at"]
+    metrics = await api.get("/metrics/agents/a1")
+    assert (metrics["tasks_completed"], metrics["error_rate"], metrics["findings_generated"]) == (1, 0.0, 2)
+
+
+async def test_price_owner_and_limits_come_back_and_are_checked(api: Api) -> None:
+    body = {
+        "agent_id": "a1",
+        "price": {"input_per_mtok": 1.5, "output_per_mtok": 6, "currency": "EUR"},
+        "owner": "team-1",
+        "rate": {"per_minute": 60, "burst": 5},
+        "options": {"stream": True},
+    }
+    agent = await api.post("/agents", body)
+    assert {name: agent[name] for name in body} == body
+    assert (await api.stores.agents.get("default", "a1")).options["owner"] == "team-1"  # type: ignore[union-attr]
+    for wrong in (
+        {"price": {"input_per_mtok": -1, "output_per_mtok": 0}},
+        {"rate": {"per_minute": 0}},
+        {"transport": "http"},
+        {"endpoint": "file:///etc/passwd"},
+        {"import_path": "os:system"},
+        {"import_path": "os.system"},
+    ):
+        response = await api.call("POST", "/agents", {"agent_id": "a2", **wrong})
+        assert response.status_code == 400, response.text
+        assert isinstance(response.json()["error"], str)
+
+
+async def test_a_list_is_filtered_counted_and_paged(api: Api) -> None:
+    agents = [
+        {"agent_id": f"a{i}", "capabilities": ["x" if i % 2 else "y"], "provider": f"p{i % 3}", "tags": [f"t{i}"]}
+        for i in range(6)
+    ]
+    await api.post("/agents/batch", {"agents": agents})
+    await api.post("/agents/a1/pause")
+
+    async def ids(query: str) -> list[str]:
+        return [one["agent_id"] for one in (await api.get(f"/agents?{query}"))["agents"]]
+
+    assert await ids("capability=x") == ["a3", "a5"]
+    assert await ids("capability=x&available=false") == ["a1", "a3", "a5"]
+    assert await ids("available=false&status=paused") == ["a1"]
+    assert await ids("capability=y&provider=p1") == ["a4"]
+    assert await ids("tag=t2") == ["a2"]
+    page = await api.get("/agents?available=false&limit=2&offset=3")
+    assert ([one["agent_id"] for one in page["agents"]], page["total"]) == (["a3", "a4"], 6)
+
+
+async def test_a_paused_agent_gets_no_work_whatever_its_heartbeats_say(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1"})
+    await api.post("/agents/a1/pause")
+    await api.post("/tasks", {"task_type": "echo"})
+    await api.post("/agents/a1/heartbeat", {"status": "ready"})
+    assert (await api.get("/agents/a1"))["status"] == "paused"
+    assert (await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 0}))["task"] is None
+    await api.post("/agents/a1/resume")
+    assert (await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 5000}))["task"] is not None
+
+
+async def test_draining_lets_an_agent_finish_and_takes_it_back_when_it_drained_itself(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1", "max_concurrency": 2})
+    await api.post("/tasks", {"task_type": "echo"})
+    task = (await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 5000}))["task"]
+    drained = await api.post("/agents/a1/drain")
+    assert (drained["status"], drained["drained"], drained["running_tasks"]) == ("draining", False, 1)
+    await api.post(f"/tasks/{task['id']}/complete", {"agent_id": "a1"})
+    assert (await api.post("/agents/a1/drain"))["drained"] is True
+    assert (await api.post("/agents/a1/resume"))["status"] == "ready"
+
+    await api.post("/agents/a1/heartbeat", {"status": "draining"})
+    assert (await api.get("/agents/a1"))["status"] == "draining"
+    assert (await api.post("/agents", {"agent_id": "a1"}))["status"] == "ready"
+
+
+async def test_repeating_an_intent_writes_nothing(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1"})
+    for verb in ("pause", "pause", "resume", "resume", "drain", "drain"):
+        await api.post(f"/agents/a1/{verb}")
+    intents = [row.data["intent"] for row in await api.rows("a1") if row.kind == "agent.status_changed"]
+    assert intents == ["paused", "active", "draining"]
+
+
+async def test_leases_of_an_agent_that_leaves_go_back_at_once(api: Api) -> None:
+    await api.post("/agents/batch", {"agents": [{"agent_id": "a1"}, {"agent_id": "a2"}]})
+    created = await api.post("/tasks", {"task_type": "echo"})
+    await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 5000})
+    assert (await api.call("DELETE", "/agents/a1")).json() == {"unregistered": True}
+    taken = (await api.post("/tasks/claim", {"agent_id": "a2", "block_ms": 20_000}))["task"]
+    assert (taken["id"], taken["attempt"]) == (created["task_id"], 2)
+
+
+async def test_many_heartbeats_in_one_call_renew_leases_and_name_the_unknown(api: Api) -> None:
+    await api.post("/agents/batch", {"agents": [{"agent_id": f"a{i}"} for i in range(3)]})
+    task = await _claimed(api, "a0")
+    await api.post(f"/tasks/{task}/cancel")
+    beats = [{"agent_id": name} for name in ("a0", "a1", "stranger")]
+    answer = await api.post("/agents/heartbeats", {"heartbeats": beats})
+    assert answer == {
+        "acknowledged": 2,
+        "unknown": ["stranger"],
+        "cancelling": [{"agent_id": "a0", "task_id": task}],
+    }
+
+
+async def _claimed(api: Api, agent_id: str) -> str:
+    await api.post("/tasks", {"task_type": "echo"})
+    return str((await api.post("/tasks/claim", {"agent_id": agent_id, "block_ms": 5000}))["task"]["id"])
+
+
+async def test_heartbeats_over_a_websocket(api: Api) -> None:
+    await api.post("/agents/batch", {"agents": [{"agent_id": "a0"}, {"agent_id": "a1"}]})
+    before = await api.parts.heartbeats.last("default", ["a0", "a1"])
+    url = api.url.replace("http", "ws", 1) + CP + "/agents/heartbeats"
+    async with websockets.connect(url) as socket:
+
+        async def say(text: str) -> dict[str, Any]:
+            await socket.send(text)
+            return dict(json.loads(await socket.recv()))
+
+        answer = await say('{"agent_id": "a0"}')
+        assert (answer["type"], answer["data"]["acknowledged"]) == ("heartbeat_ack", 1)
+        many = {"heartbeats": [{"agent_id": "a0", "status": "draining"}, {"agent_id": "a1"}, {"agent_id": "nobody"}]}
+        answer = await say(json.dumps(many))
+        assert (answer["data"]["acknowledged"], answer["data"]["unknown"]) == (2, ["nobody"])
+        for wrong in ("nonsense", "[]", '{"agent_id": "a/b"}', '{"agent_id": "a0", "status": "happy"}'):
+            assert (await say(wrong))["type"] == "error"
+        assert (await say('{"agent_id": "a1"}'))["type"] == "heartbeat_ack"
+    after = await api.parts.heartbeats.last("default", ["a0", "a1"])
+    assert all(after[name] > before[name] for name in ("a0", "a1"))
+    assert (await api.get("/agents/a0"))["status"] == "draining"
+
+
+async def test_the_work_channel_is_told_apart_from_heartbeats(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1"})
+    assert await api.parts.heartbeats.worked("default", ["a1"]) == {}
+    await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 0})
+
+    async def worked() -> Any:
+        return await api.parts.heartbeats.worked("default", ["a1"])
+
+    assert "a1" in await eventually(worked)
+
+
+async def test_a_silent_agent_goes_offline_loses_its_task_once_and_revives(api: Api) -> None:
+    await api.post("/agents/batch", {"agents": [{"agent_id": "silent"}, {"agent_id": "other"}]})
+    task = await _claimed(api, "silent")
+    monitor = await api.start_health_monitor()
+    timeout_s = api.settings.heartbeat_timeout
+    now = api.gateway.clock.now()
+    monitor._watch = type(monitor._watch)(since=now - 10 * timeout_s, store=await api.parts.heartbeats.life())
+    await _heard_last(api, "silent", now - timeout_s - 1)
+    await monitor.sweep_once()
+    agent = await api.get("/agents/silent")
+    assert (agent["status"], agent["liveness"]) == ("offline", "offline")
+    assert (await api.get("/health/silent"))["error"] == "no sign of life"
+    taken = (await api.post("/tasks/claim", {"agent_id": "other", "block_ms": 20_000}))["task"]
+    assert taken["id"] == task
+    requeued = [row for row in await api.rows(task) if row.kind == "task.requeued"]
+    assert len(requeued) == 1
+
+    await api.post("/agents/silent/heartbeat")
+    await monitor.sweep_once()
+    assert (await api.get("/agents/silent"))["status"] == "ready"
+
+
+async def _heard_last(api: Api, agent_id: str, at: float) -> None:
+    """As if it had not spoken since."""
+    await api.parts.heartbeats.forget([("default", agent_id)])
+    await api.parts.heartbeats.beat([Beat(workspace="default", agent_id=agent_id, at=at)])
+    await api.stores.pool.execute(
+        "update agents set registered_at = $1, last_seen_at = $1 where agent_id = $2", at - 1000, agent_id
+    )
+    agent = await api.stores.agents.get("default", agent_id)
+    assert agent is not None
+    monitor = api.actor("health-monitor")
+    monitor._directory.note(agent)
+
+
+async def test_a_loss_of_redis_declares_nobody_dead(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1"})
+    monitor = await api.start_health_monitor()
+    await monitor.sweep_once()
+    await _heard_last(api, "a1", api.gateway.clock.now() - 10_000)
+    await api.parts.redis.flushall()
+    await monitor.sweep_once()
+    assert (await api.get("/agents/a1"))["status"] == "ready"
+
+
+async def test_signs_of_life_are_written_behind(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1"})
+    monitor = await api.start_health_monitor()
+    await monitor.sweep_once()
+    stored = await api.stores.agents.get("default", "a1")
+    assert stored is not None
+    assert stored.last_seen_at == (await api.parts.heartbeats.last("default", ["a1"]))["a1"]
+    await api.parts.redis.flushall()
+    assert (await api.get("/agents/a1"))["last_heartbeat"] == stored.last_seen_at
+
+
+async def test_an_endpoint_is_probed_when_it_registers_and_its_breaker_is_listed(api: Api) -> None:
+    await api.start_health_monitor()
+    async with _endpoint(200) as good, _endpoint(500) as bad:
+        await api.post("/agents", {"agent_id": "good", "endpoint": good})
+        await api.post("/agents", {"agent_id": "bad", "endpoint": bad})
+
+        async def health(agent_id: str) -> Any:
+            found = await api.get(f"/health/{agent_id}")
+            return found if found["status"] != "unknown" else None
+
+        found = await eventually(lambda: health("good"))
+        assert (found["status"], found["error"]) == ("healthy", None)
+        assert found["latency_ms"] > 0
+        found = await eventually(lambda: health("bad"))
+        assert found["status"] == "degraded"
+        assert "500" in found["error"]
+        monitor = api.actor("health-monitor")
+        await monitor.probe_once()
+        await monitor.probe_once()
+        assert (await api.get("/agents/bad"))["status"] == "failed"
+        assert (await api.get("/agents/good"))["status"] == "ready"
+        assert (await api.get("/health"))["status"] == "unhealthy"
+        await api.kill("health-monitor")
+        await api.start_health_monitor()
+        history = api.actor("health-monitor")._history["default", "bad"]
+        assert history.failures == 3
+
+
+def _endpoint(status: int) -> Any:
+    from tests.support.endpoints import serving
+
+    return serving(lambda request: httpx.Response(status, json={}))
+
+
+async def test_a_thousand_agents_in_one_call(api: Api) -> None:
+    agents = [{"agent_id": f"a{i}", "capabilities": ["x"]} for i in range(1000)]
+    answer = await api.post("/agents/batch", {"agents": agents})
+    assert answer["total"] == 1000
+    too_many = await api.call("POST", "/agents/batch", {"agents": [*agents, {"agent_id": "b"}]})
+    assert too_many.status_code == 400
+    both = await asyncio.gather(api.get("/agents?capability=x"), api.get("/agents?capability=y"))
+    assert [one["total"] for one in both] == [1000, 0]

@@ -1,0 +1,57 @@
+"""Real HTTP servers that play agents' endpoints and providers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the test runner."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(answer: Callable[[Request], Any]) -> AsyncIterator[str]:
+    """The base URL of a server on loopback. ``answer`` gives an httpx.Response, an iterator of chunks (a stream of
+    server-sent events), or a coroutine of either; the request's body has been read."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        await request.body()
+        value = answer(request)
+        value = await value if inspect.isawaitable(value) else value
+        response: Response
+        if isinstance(value, httpx.Response):
+            headers = {k: v for k, v in value.headers.items() if k not in ("content-length", "content-type")}
+            media = value.headers.get("content-type")
+            response = Response(value.content, value.status_code, headers, media)
+        else:
+            response = StreamingResponse(value, media_type="text/event-stream")
+        await response(scope, receive, send)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = _Server(uvicorn.Config(application, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+    task = asyncio.ensure_future(server.serve([listener]))
+    try:
+        while not server.started:
+            assert not task.done(), "the server did not start"
+            await asyncio.sleep(0.005)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()

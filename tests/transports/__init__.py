@@ -1,0 +1,1 @@
+"""Agents over HTTP: wire formats, limits, and where they may be."""

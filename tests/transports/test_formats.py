@@ -1,0 +1,361 @@
+"""Asking over every wire format, against real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cluster.domain.agents import TransportKind
+from cluster.domain.errors import (
+    AgentMalformed,
+    AgentRefused,
+    AgentTimeout,
+    AgentUnavailable,
+    EndpointForbidden,
+)
+from cluster.in_cluster import Answer, Question
+from cluster.transports.a2a import A2ATransport
+from cluster.transports.asking import Ask, Reply
+from cluster.transports.chat import Provider, retry_after
+from cluster.transports.net import MAX_ANSWER_BYTES
+from cluster.transports.python import PythonTransport
+from cluster.transports.replay import Recorder, ReplayTransport
+from tests.support.endpoints import serving
+from tests.transports.test_net import LOOPBACK, question, transports
+
+SCHEMA = {"type": "object", "properties": {"choice": {"type": "string"}}, "required": ["choice"]}
+
+
+class Server:
+    """Remembers what it was asked and gives prepared answers in turn; the last one again and again."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.requests: list[tuple[str, dict[str, Any], Mapping[str, str]]] = []
+
+    async def __call__(self, request: Any) -> Any:
+        body = json.loads(await request.body() or b"null")
+        self.requests.append((request.url.path, body, request.headers))
+        answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
+        made = answer() if callable(answer) else answer
+        return await made if inspect.isawaitable(made) else made
+
+
+async def _asked(server: Server, kind: TransportKind, **changes: Any) -> Reply:
+    providers = changes.pop("providers", ())
+    async with serving(server) as url:
+        ours = transports(LOOPBACK, providers=providers(url) if providers else ())
+        try:
+            return await ours.ask(question(url, **({"transport": kind, "schema": SCHEMA} | changes)))
+        finally:
+            await ours.close()
+
+
+def completion(text: str, **changes: Any) -> httpx.Response:
+    value = {"choices": [{"message": {"role": "assistant", "content": text}}]}
+    return httpx.Response(200, json=value | changes)
+
+
+async def test_a_chat_completion_is_asked_for_a_structured_answer_and_counted() -> None:
+    server = Server(completion("yes", usage={"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}))
+    reply = await _asked(server, TransportKind.OPENAI)
+    assert reply == Reply(text="yes", tokens=10, input_tokens=7, output_tokens=3)
+    path, body, headers = server.requests[0]
+    assert path == "/chat/completions"
+    assert body["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert headers["idempotency-key"] == "k1"
+
+
+async def test_a_server_without_structured_output_is_asked_without_it_from_then_on() -> None:
+    server = Server(httpx.Response(400, json={"error": "response_format?"}), completion("plain"))
+    async with serving(server) as url:
+        ours = transports(LOOPBACK)
+        ask = question(url, transport=TransportKind.OPENAI, schema=SCHEMA)
+        assert (await ours.ask(ask)).text == "plain"
+        assert (await ours.ask(ask)).text == "plain"
+        await ours.close()
+    assert ["response_format" in body for _, body, _ in server.requests] == [True, False, False]
+
+
+async def test_tokens_that_nobody_counted_are_estimated_and_said_to_be() -> None:
+    reply = await _asked(Server(completion("12345678")), TransportKind.OPENAI)
+    assert (reply.input_tokens, reply.output_tokens, reply.tokens, reply.estimated) == (2, 2, 4, True)
+
+
+def stream(*events: Any, done: bool = True) -> Any:
+    async def chunks() -> AsyncIterator[bytes]:
+        for event in events:
+            yield f"data: {json.dumps(event)}\n\n".encode()
+        if done:
+            yield b"data: [DONE]\n\n"
+
+    return chunks
+
+
+def delta(**values: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": values}]}
+
+
+async def test_a_streamed_completion_is_put_together_with_its_usage() -> None:
+    server = Server(
+        stream(delta(role="assistant"), delta(content="ye"), delta(content="s"), {"choices": [], "usage": USAGE})
+    )
+    reply = await _asked(server, TransportKind.OPENAI, options={"stream": True})
+    assert reply == Reply(text="yes", tokens=12, input_tokens=9, output_tokens=3)
+    assert server.requests[0][1]["stream_options"] == {"include_usage": True}
+
+
+USAGE = {"prompt_tokens": 9, "completion_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        stream(delta(content="ha"), done=False),
+        stream({"error": {"message": "overloaded"}}),
+    ],
+)
+async def test_a_stream_that_breaks_off_is_no_answer(answer: Any) -> None:
+    with pytest.raises(AgentUnavailable):
+        await _asked(Server(answer), TransportKind.OPENAI, options={"stream": True}, timeout_s=1.0)
+
+
+async def test_a_server_that_does_not_stream_is_understood_too() -> None:
+    reply = await _asked(Server(completion("whole", usage=USAGE)), TransportKind.OPENAI, options={"stream": True})
+    assert reply.text == "whole"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(200, text="<html>"), AgentMalformed),
+        (httpx.Response(200, json={"choices": []}), AgentMalformed),
+        (httpx.Response(200, json=[1]), AgentMalformed),
+        (httpx.Response(200, json={"choices": [{"message": {"refusal": "no"}}]}), AgentRefused),
+        (httpx.Response(403, json={"error": "no"}), AgentRefused),
+        (httpx.Response(200, content=b"1" * (MAX_ANSWER_BYTES + 1)), AgentMalformed),
+    ],
+)
+async def test_wrong_answers_are_named(answer: httpx.Response, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await _asked(Server(answer), TransportKind.OPENAI)
+
+
+async def test_an_anthropic_answer_comes_through_a_tool_with_cached_tokens_counted() -> None:
+    usage = {"input_tokens": 5, "cache_read_input_tokens": 4, "output_tokens": 2}
+    content = [{"type": "tool_use", "name": "answer", "input": {"choice": "a"}}]
+    server = Server(httpx.Response(200, json={"content": content, "usage": usage}))
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"}]
+    reply = await _asked(server, TransportKind.ANTHROPIC, messages=messages)
+    assert reply == Reply(text='{"choice": "a"}', tokens=11, input_tokens=9, output_tokens=2)
+    path, body, headers = server.requests[0]
+    assert (path, body["system"], [m["role"] for m in body["messages"]]) == ("/v1/messages", "Be brief.", ["user"])
+    assert body["tool_choice"] == {"type": "tool", "name": "answer"}
+    assert headers["anthropic-version"]
+
+
+async def test_an_anthropic_text_is_an_answer_too() -> None:
+    content = [{"type": "text", "text": "yes"}]
+    reply = await _asked(Server(httpx.Response(200, json={"content": content})), TransportKind.ANTHROPIC, schema={})
+    assert (reply.text, reply.estimated) == ("yes", True)
+
+
+async def test_the_plain_contract_takes_a_text_or_the_typed_answer_itself() -> None:
+    server = Server(httpx.Response(200, json={"text": "yes", "input_tokens": 1, "output_tokens": 2}))
+    assert await _asked(server, TransportKind.HTTP) == Reply(text="yes", tokens=3, input_tokens=1, output_tokens=2)
+    _, body, _ = server.requests[0]
+    assert 0 < body["timeout_seconds"] <= 5.0
+    assert (body["idempotency_key"], body["schema"], body["max_tokens"]) == ("k1", SCHEMA, 64)
+    typed = await _asked(Server(httpx.Response(200, json={"choice": "a"})), TransportKind.HTTP)
+    assert json.loads(typed.text) == {"choice": "a"}
+
+
+async def test_a_task_goes_to_the_endpoint_as_a_task() -> None:
+    server = Server(httpx.Response(200, json={"result": [1]}))
+    task = {"id": "t1", "task_type": "echo", "payload": {"n": 1}, "attempt": 1}
+    assert json.loads((await _asked(server, TransportKind.HTTP, task=task, messages=[])).text) == {"result": [1]}
+    assert server.requests[0][1]["task"] == task
+
+
+async def test_retry_after_is_waited_for() -> None:
+    server = Server(httpx.Response(429, headers={"retry-after": "1"}), completion("later"))
+    started = time.monotonic()
+    assert (await _asked(server, TransportKind.OPENAI)).text == "later"
+    assert time.monotonic() - started >= 1.0
+    assert len(server.requests) == 2
+
+
+async def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
+    server = Server(httpx.Response(503, headers={"retry-after": "30"}))
+    with pytest.raises(AgentUnavailable, match="503"):
+        await _asked(server, TransportKind.OPENAI, timeout_s=3.0)
+    assert len(server.requests) == 1
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    assert retry_after("12") == 12.0
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert retry_after("soon") is None
+    assert retry_after(None) is None
+
+
+async def test_a_silent_server_ends_at_the_deadline() -> None:
+    async def never() -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with pytest.raises(AgentTimeout):
+        await _asked(Server(never), TransportKind.OPENAI, timeout_s=0.2)
+
+
+async def test_a_key_goes_to_its_provider_and_nowhere_else_and_into_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = {"Authorization": "Bearer very-secret"}
+    own = Server(completion("yes"))
+    await _asked(own, TransportKind.OPENAI, providers=lambda url: [Provider(base_url=url, headers=secret)])
+    assert own.requests[0][2]["authorization"] == "Bearer very-secret"
+    other = Server(httpx.Response(500, json={}))
+    with pytest.raises(AgentUnavailable) as failed:
+        await _asked(
+            other,
+            TransportKind.OPENAI,
+            timeout_s=0.3,
+            providers=lambda url: [Provider(base_url="http://127.0.0.1:1", headers=secret)],
+        )
+    assert "authorization" not in other.requests[0][2]
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith(("cluster", "httpx"))]
+    assert "very-secret" not in "\n".join([*ours, str(failed.value), repr(Provider(base_url="x", headers=secret))])
+
+
+class Echo:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+
+    async def answer(self, question: Question) -> Answer:
+        return Answer(text=self.prefix + question.messages[-1]["content"], input_tokens=1, output_tokens=2)
+
+    async def work(self, task: Mapping[str, Any]) -> Any:
+        return {"echo": task["payload"]}
+
+
+class Broken:
+    async def answer(self, question: Question) -> Answer:
+        raise ValueError("no idea")
+
+
+def _python(path: str, **changes: Any) -> Ask:
+    options = {"import_path": path, **changes.pop("options", {})}
+    return question("", transport=TransportKind.IMPORT, options=options, agent_id="a1", **changes)
+
+
+async def test_a_class_in_the_cluster_answers_and_works_where_its_module_is_allowed() -> None:
+    python = PythonTransport(may_import=lambda path: path.startswith("tests."))
+    ask = _python(f"{__name__}:Echo", options={"arguments": {"prefix": "> "}})
+    assert await python.ask(ask) == Reply(text="> Which?", tokens=3, input_tokens=1, output_tokens=2)
+    task = {"id": "t1", "task_type": "echo", "payload": 7, "attempt": 1}
+    worked = await python.ask(_python(f"{__name__}:Echo", task=task, options={"arguments": {"prefix": "> "}}))
+    assert json.loads(worked.text) == {"result": {"echo": 7}}
+    with pytest.raises(EndpointForbidden):
+        await python.ask(_python("os:system"))
+    for wrong in ("Broken", "Server", "Missing"):
+        with pytest.raises(AgentUnavailable):
+            await python.ask(_python(f"{__name__}:{wrong}"))
+
+
+async def test_an_object_of_this_process_is_an_agent_too() -> None:
+    reply = await PythonTransport({"a1": Echo()}).ask(question("", transport=TransportKind.IMPORT, agent_id="a1"))
+    assert reply.text == "Which?"
+
+
+async def test_what_was_recorded_is_served_again_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    answers = iter(["first", "second"])
+
+    class Changing:
+        async def ask(self, ask: Ask) -> Reply:
+            return Reply(text=next(answers), tokens=3)
+
+    recorder = Recorder(Changing(), file)
+    asked = [await recorder.ask(question("http://a", key=key)) for key in ("k1", "k2")]
+    replay = ReplayTransport.load(file)
+    again = [await replay.ask(question("http://b", key=key)) for key in ("x", "y", "z")]
+    assert again == [*asked, asked[-1]]
+    with pytest.raises(AgentUnavailable, match="never recorded"):
+        await replay.ask(question("http://a", model="another"))
+
+
+def _a2a_server(url: list[str], result: Any) -> Any:
+    """An agent card and JSON-RPC, as A2A 1.0 has them."""
+    card = {
+        "name": "Agent",
+        "description": "An agent.",
+        "version": "1",
+        "capabilities": {},
+        "defaultInputModes": ["text/plain"],
+        "defaultOutputModes": ["text/plain"],
+        "skills": [],
+    }
+
+    async def answer(request: Any) -> httpx.Response:
+        if request.url.path == "/.well-known/agent-card.json":
+            interface = {"url": f"{url[0]}/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+            return httpx.Response(200, json=card | {"supportedInterfaces": [interface]})
+        body = json.loads(await request.body())
+        return httpx.Response(200, json={"jsonrpc": "2.0", "id": body["id"], "result": result(body)})
+
+    return answer
+
+
+async def _asked_over_a2a(result: Any, allowed: tuple[str, ...] = LOOPBACK) -> Reply:
+    pytest.importorskip("a2a")
+    url: list[str] = []
+    async with serving(_a2a_server(url, result)) as base:
+        url.append(base)
+        ours = transports(allowed)
+        try:
+            ask = question(base, transport=TransportKind.A2A, schema=SCHEMA)
+            return await A2ATransport(ours.pool).ask(ask)
+        finally:
+            await ours.close()
+
+
+async def test_an_a2a_agent_answers_by_a_message() -> None:
+    asked: list[Any] = []
+
+    def result(body: Any) -> Any:
+        asked.append(body)
+        return {"message": {"messageId": "m1", "role": "ROLE_AGENT", "parts": [{"text": "yes"}]}}
+
+    reply = await _asked_over_a2a(result)
+    assert (reply.text, reply.estimated) == ("yes", True)
+    message = asked[0]["params"]["message"]
+    assert (asked[0]["method"], message["messageId"], message["parts"][0]["text"]) == ("SendMessage", "k1", "Which?")
+
+
+async def test_an_a2a_agent_answers_by_a_task_that_is_waited_for() -> None:
+    def task(state: str) -> dict[str, Any]:
+        artifacts = [{"artifactId": "r", "parts": [{"data": {"choice": "a"}}]}]
+        return {"id": "t1", "contextId": "c1", "status": {"state": state}, "artifacts": artifacts}
+
+    def result(body: Any) -> Any:
+        if body["method"] == "SendMessage":
+            return {"task": task("TASK_STATE_WORKING")}
+        return task("TASK_STATE_COMPLETED")
+
+    assert json.loads((await _asked_over_a2a(result)).text) == {"choice": "a"}
+    with pytest.raises(AgentRefused, match="TASK_STATE_REJECTED"):
+        await _asked_over_a2a(lambda body: {"task": task("TASK_STATE_REJECTED")})
+
+
+async def test_an_a2a_agent_is_looked_for_only_where_agents_may_be() -> None:
+    with pytest.raises(EndpointForbidden):
+        await _asked_over_a2a(lambda body: {}, allowed=())

@@ -1,0 +1,111 @@
+"""The computed status, what heartbeats may change, and the levels of an agent and a fleet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.domain.agents import (
+    STATUS_TABLE,
+    Agent,
+    AgentStatus,
+    Health,
+    Intent,
+    IntentBy,
+    Liveness,
+    TransportKind,
+    said_intent,
+    wire_status,
+)
+from cluster.domain.fleet import Level, agent_level, system_level
+from tests.support.samples import an_agent
+
+FACTS = list(product(Intent, Liveness, Health))
+
+
+def _matching(intent: Intent, liveness: Liveness, health: Health) -> list[Any]:
+    return [
+        status
+        for row_liveness, row_intent, row_health, status in STATUS_TABLE
+        if row_liveness in (None, liveness) and row_intent in (None, intent) and row_health in (None, health)
+    ]
+
+
+def test_every_combination_of_facts_has_the_status_of_its_first_row() -> None:
+    for intent, liveness, health in FACTS:
+        expected = _matching(intent, liveness, health)[0]
+        for leases in (0, 1, 2):
+            status = wire_status(intent, liveness, health, leases, 2)
+            assert status is (expected or (AgentStatus.BUSY if leases == 2 else AgentStatus.READY))
+
+
+def test_no_row_of_the_table_is_out_of_reach() -> None:
+    reached = {_matching(*facts)[0] for facts in FACTS}
+    assert reached == {row[3] for row in STATUS_TABLE}
+
+
+def test_a_paused_agent_is_paused_whatever_else_is_known() -> None:
+    assert {wire_status(Intent.PAUSED, liveness, health, 0, 1) for liveness, health in product(Liveness, Health)} == {
+        AgentStatus.PAUSED
+    }
+
+
+def test_only_agents_that_are_ready_starting_or_busy_take_work() -> None:
+    for intent, liveness, health in FACTS:
+        agent = an_agent(intent=intent, liveness=liveness, health=health)
+        assert agent.takes_work == (agent.status in (AgentStatus.READY, AgentStatus.STARTING)), (intent, liveness)
+
+
+def test_an_agent_takes_back_what_it_said_and_not_what_its_operator_said() -> None:
+    active = an_agent()
+    assert said_intent(active, AgentStatus.DRAINING) is Intent.DRAINING
+    own = replace(active, intent=Intent.DRAINING, intent_by=IntentBy.AGENT)
+    assert said_intent(own, AgentStatus.READY) is Intent.ACTIVE
+    operators = replace(active, intent=Intent.PAUSED, intent_by=IntentBy.OPERATOR)
+    assert said_intent(operators, AgentStatus.READY) is None
+    assert said_intent(operators, AgentStatus.DRAINING) is None
+
+
+@given(st.sampled_from(AgentStatus), st.sampled_from(Intent), st.sampled_from(IntentBy))
+def test_a_status_in_a_heartbeat_changes_intent_or_nothing(status: AgentStatus, intent: Intent, by: IntentBy) -> None:
+    wanted = said_intent(an_agent(intent=intent, intent_by=by), status)
+    assert wanted is None or wanted is not intent
+    if status not in (AgentStatus.PAUSED, AgentStatus.DRAINING, AgentStatus.READY):
+        assert wanted is None
+
+
+def _fleet(**counts: int) -> list[Agent]:
+    made = {
+        "healthy": an_agent(),
+        "degraded": an_agent(health=Health.DEGRADED, transport=TransportKind.HTTP),
+        "offline": an_agent(liveness=Liveness.OFFLINE),
+        "unknown": an_agent(liveness=Liveness.STARTING, transport=TransportKind.HTTP),
+        "paused": an_agent(liveness=Liveness.OFFLINE, intent=Intent.PAUSED),
+    }
+    return [made[name] for name, count in counts.items() for _ in range(count)]
+
+
+def test_no_data_is_unknown_and_not_healthy() -> None:
+    assert system_level([]) is Level.UNKNOWN
+    assert system_level(_fleet(unknown=3)) is Level.UNKNOWN
+    assert system_level(_fleet(paused=1)) is Level.UNKNOWN
+
+
+def test_the_level_of_a_fleet_is_set_by_shares_of_what_is_known() -> None:
+    assert system_level(_fleet(healthy=3, unknown=9)) is Level.HEALTHY
+    assert system_level(_fleet(healthy=3, degraded=1)) is Level.DEGRADED
+    assert system_level(_fleet(healthy=3, offline=1)) is Level.DEGRADED
+    assert system_level(_fleet(healthy=2, offline=1)) is Level.UNHEALTHY
+    assert system_level(_fleet(healthy=1, offline=1)) is Level.UNHEALTHY
+    assert system_level(_fleet(healthy=1, offline=2)) is Level.CRITICAL
+
+
+def test_an_agent_that_pulls_proves_its_health_by_being_alive_and_one_with_an_endpoint_does_not() -> None:
+    assert agent_level(an_agent()) is Level.HEALTHY
+    assert agent_level(an_agent(transport=TransportKind.HTTP)) is Level.UNKNOWN
+    assert agent_level(an_agent(transport=TransportKind.HTTP, health=Health.HEALTHY)) is Level.HEALTHY
+    assert agent_level(an_agent(liveness=Liveness.DEAF)) is Level.UNHEALTHY
