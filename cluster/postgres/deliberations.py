@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.domain.deliberations import Admitted, Deliberation, JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.deliberations import (
+    Admitted,
+    Deliberation,
+    JournalAppend,
+    JournalEvent,
+    NewDeliberation,
+    TakenDeliberation,
+)
 from cluster.domain.log import LogRecord
 from cluster.postgres.log import Epoch, RecordColumns, waves
 from cluster.postgres.pool import Pool
@@ -24,7 +32,7 @@ class PostgresDeliberations:
         self._pool = pool
         self._epoch = epoch
 
-    async def admit(self, items: Sequence[NewDeliberation]) -> list[Admitted]:
+    async def admit(self, items: Sequence[NewDeliberation]) -> builtins.list[Admitted]:
         outcomes: list[Admitted | None] = [None] * len(items)
         for part in waves(items, lambda item: (item.idempotency and item.idempotency.key, item.request_id)):
             rows = await self._admit([item for _, item in part])
@@ -74,14 +82,22 @@ class PostgresDeliberations:
             c.digest,
         )
 
-    async def take(self, request_id: str, owner: str) -> int | None:
-        fence = await self._pool.value(_SQL["take_deliberation"], request_id, owner)
-        return None if fence is None else int(fence)
+    async def take(self, request_ids: Sequence[str], owner: str) -> builtins.list[TakenDeliberation | None]:
+        rows = await self._pool.rows(_SQL["take_deliberations"], sorted(set(request_ids)), owner)
+        taken = {row["request_id"]: _deliberation(row) for row in rows}
+        begun = [request_id for request_id, one in taken.items() if one.events]
+        journals: dict[str, builtins.list[JournalEvent]] = {request_id: [] for request_id in taken}
+        for row in await self._pool.rows(_SQL["journals"], begun) if begun else ():
+            journals[row["request_id"]].append(_event(row))
+        return [
+            TakenDeliberation(deliberation=taken[one], journal=tuple(journals[one])) if one in taken else None
+            for one in request_ids
+        ]
 
-    async def open(self) -> list[tuple[str, str | None]]:
+    async def open(self) -> builtins.list[tuple[str, str | None]]:
         return [(row["request_id"], row["owner"]) for row in await self._pool.rows(_SQL["open_deliberations"])]
 
-    async def append(self, items: Sequence[JournalAppend]) -> list[bool]:
+    async def append(self, items: Sequence[JournalAppend]) -> builtins.list[bool]:
         done = [False] * len(items)
         for part in waves(items, lambda item: item.request_id):
             values = await self._append([item for _, item in part])
@@ -131,11 +147,8 @@ class PostgresDeliberations:
         )
         return values
 
-    async def journal(self, request_id: str, after: int = 0) -> list[JournalEvent]:
-        return [
-            JournalEvent(n=row["n"], at=row["at"], kind=row["kind"], data=json.loads(row["data"]))
-            for row in await self._pool.rows(_SQL["journal"], request_id, after)
-        ]
+    async def journal(self, request_id: str, after: int = 0) -> builtins.list[JournalEvent]:
+        return [_event(row) for row in await self._pool.rows(_SQL["journal"], request_id, after)]
 
     async def get(self, workspace: str, request_id: str) -> Deliberation | None:
         return await self._get(request_id, workspace)
@@ -147,7 +160,7 @@ class PostgresDeliberations:
         rows = await self._pool.rows(_SQL["get_deliberation"], request_id, workspace)
         return _deliberation(rows[0]) if rows else None
 
-    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[list[Deliberation], int]:
+    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[builtins.list[Deliberation], int]:
         rows = await self._pool.rows(_SQL["list_deliberations"], workspace, limit, offset)
         total = await self._pool.value(_SQL["count_deliberations"], workspace)
         return [_deliberation(row) for row in rows], int(total)
@@ -168,6 +181,10 @@ class PostgresDeliberations:
                 c.digest,
             )
         )
+
+
+def _event(row: Any) -> JournalEvent:
+    return JournalEvent(n=row["n"], at=row["at"], kind=row["kind"], data=json.loads(row["data"]))
 
 
 def _deliberation(row: Any) -> Deliberation:

@@ -598,10 +598,8 @@ begin
         returning a.workspace || ':' || a.agent_id as key
     )
     select array(select key from removed) into v_removed;
-    delete from breakers b using unnest(r_workspace, r_agent_id) as r (workspace, agent_id)
-    where b.workspace = r.workspace and b.agent_id = r.agent_id;
-    delete from agent_probes p using unnest(r_workspace, r_agent_id) as r (workspace, agent_id)
-    where p.workspace = r.workspace and p.agent_id = r.agent_id;
+    delete from breakers b where b.workspace || ':' || b.agent_id = any (v_removed);
+    delete from agent_probes p where p.workspace || ':' || p.agent_id = any (v_removed);
     v_ok := array(
         select i.workspace || ':' || i.agent_id = any (v_removed)
         from unnest(r_workspace, r_agent_id) with ordinality as i (workspace, agent_id, ord) order by i.ord
