@@ -40,6 +40,7 @@ docs: setup ## Write the generated pages
 	@$(BIN)/python -m cluster.cli.cli_page > docs/cli.md
 	@$(BIN)/python -m serve_app.api_page > docs/api.md
 	@$(BIN)/python -m cluster.cli.tasks_page docs/tasks.md
+	@$(BIN)/python -m cluster.cli.deliberations_page > docs/deliberations.md
 
 lock: setup ## Write requirements.lock anew
 	@$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock

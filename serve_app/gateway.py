@@ -25,6 +25,7 @@ from cluster.group_commit import GroupCommit
 from cluster.learner import Learner, owners_from
 from cluster.ports import (
     AgentStore,
+    Answers,
     Beat,
     BreakerStore,
     Clock,
@@ -57,6 +58,7 @@ class Gateway:
     tasks: TaskStore
     dead_letters: DeadLetterStore
     controls: ControlStore
+    answers: Answers
     agents: AgentStore
     deliberations: DeliberationStore
     signing: ReceiptSigner

@@ -104,6 +104,7 @@ class Replica:
             tasks=parts.stores.tasks,
             dead_letters=parts.stores.dead_letters,
             controls=parts.stores.controls,
+            answers=parts.stores.answers,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
             outcomes=parts.stores.outcomes,

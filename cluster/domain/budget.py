@@ -77,6 +77,10 @@ class Budget:
     tokens: int | None = None
     nanos: int | None = None
 
+    @property
+    def unlimited(self) -> bool:
+        return self.tokens is None and self.nanos is None
+
     def holds(self, amount: Amount) -> bool:
         return (self.tokens is None or amount.tokens <= self.tokens) and (
             self.nanos is None or amount.nanos <= self.nanos
@@ -107,7 +111,7 @@ class Ledger:
         return total
 
     def affords(self, amount: Amount) -> bool:
-        return self.budget.holds(self.held + amount)
+        return self.budget.unlimited or self.budget.holds(self.held + amount)
 
     def reserve(self, call: Any, amount: Amount) -> Ledger:
         """On top of what is reserved for this call already: a repeated call may be billed twice."""

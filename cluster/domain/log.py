@@ -69,7 +69,10 @@ class LogRow:
 
 def canonical_json(value: Any) -> str:
     """Sorted keys, no white space, UTF-8 kept. Non-finite numbers are refused, as JSON has none."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _encode(value)
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 def row_digest(

@@ -11,7 +11,7 @@ import heapq
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cluster.domain.dependencies import Dependencies
 from cluster.domain.errors import ControlPlaneError, NotFound
@@ -46,6 +46,7 @@ from cluster.domain.task_machine import (
 )
 from cluster.domain.task_rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.values import evolve as replace
 
 AgentKey = tuple[str, str]
 """(workspace, agent_id)"""

@@ -16,6 +16,7 @@ from typing import Any
 from cluster.domain.errors import InvalidRequest
 from cluster.domain.log import LogRecord, Origin
 from cluster.domain.task_rules import TaskRules
+from cluster.domain.values import compact
 
 
 class TaskStatus(StrEnum):
@@ -141,6 +142,7 @@ def _first_detail(rules: TaskRules | None, delayed: bool) -> TaskDetail:
     return TaskDetail.DELAYED if delayed else TaskDetail.QUEUED
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskHead:
     """State of the task machine. ``attempt`` counts claims (0 before the first); ``run_at`` is the earliest start.

@@ -21,6 +21,7 @@ from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
 _SQL = queries("deliberations")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 #: A key made from the body is forgotten this long after its deliberation ended.
 SOFT_KEY_S = 60.0
@@ -71,7 +72,7 @@ class PostgresDeliberations:
             c.principal,
             c.at,
             [item.deadline_at for item in items],
-            [json.dumps(item.contract, ensure_ascii=False) for item in items],
+            [_encode(item.contract) for item in items],
             [item.contract_digest for item in items],
             [item.mode for item in items],
             [key and key.route for key in keys],
@@ -130,13 +131,13 @@ class PostgresDeliberations:
             [len(item.events) for item in items],
             [item.state for item in items],
             [item.terminal for item in items],
-            [None if item.result is None else json.dumps(item.result, ensure_ascii=False) for item in items],
+            [None if item.result is None else _encode(item.result) for item in items],
             [item.completed_at for item in items],
             [request_id for request_id, _ in events],
             [event.n for _, event in events],
             [event.at for _, event in events],
             [event.kind for _, event in events],
-            [json.dumps(event.data, ensure_ascii=False) for _, event in events],
+            [_encode(event.data) for _, event in events],
             c.at,
             c.workspace,
             c.kind,

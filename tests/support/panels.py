@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.domain.budget import Price
+from cluster.domain.deliberation.ballots import aggregation
 from cluster.domain.deliberation.calls import Call, call_of, outstanding
 from cluster.domain.deliberation.contract import Contract, make_contract
 from cluster.domain.deliberation.machine import Answered, Faulted, Happening, PanelChosen, Taken, Tick, next_alarm, plan
@@ -80,6 +81,9 @@ class World:
         state = self.state
         again = fold(state.request_id, state.contract, state.admitted_at, self.journal)
         assert again == state, "the journal does not hold the state"
+        fresh = replace(state, memo={})
+        for step in range(state.round + 1) if state.panel else ():
+            assert aggregation(fresh, step) == aggregation(state, step), "what is remembered is out of date"
         assert state.ledger.budget.holds(state.ledger.held), "the budget is breached"
         assert (state.terminal is not None) == (state.phase is Phase.ENDED)
         assert [event.kind for event in self.journal].count("ended") == (state.terminal is not None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from cluster.domain.consensus.aggregate import Aggregation
 from cluster.domain.consensus.ballots import Ballot, BallotKind, Confidence, Electorate, abstain, choice
@@ -12,6 +13,8 @@ from cluster.domain.consensus.rule import Mode
 from cluster.domain.deliberation.answers import NO_REASON, SEVERITIES, Answer, AnswerKind, group_numbers
 from cluster.domain.deliberation.prompts import shuffled
 from cluster.domain.deliberation.state import Phase, State, Turn
+
+T = TypeVar("T")
 
 #: Modes that read more than a first choice, and what they ask for.
 BALLOT_OF = {
@@ -65,12 +68,28 @@ def answer_of(state: State, agent: str, round_: int) -> Answer | None:
     return None
 
 
-def answers(state: State, round_: int) -> dict[str, Answer]:
+def remembered(state: State, name: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """``name[1]`` is the round on whose answers, and earlier ones, the value depends."""
+    if name not in state.memo:
+        state.memo[name] = make()
+    value: T = state.memo[name]
+    return value
+
+
+def answers(state: State, round_: int) -> Mapping[str, Answer]:
+    return remembered(state, ("answers", round_), lambda: _answers(state, round_))
+
+
+def _answers(state: State, round_: int) -> dict[str, Answer]:
     return {a: answer for a in state.agents if (answer := answer_of(state, a, round_)) is not None}
 
 
-def options(state: State, round_: int) -> dict[str, str]:
+def options(state: State, round_: int) -> Mapping[str, str]:
     """Agent → the option that its answer is: numbers within tolerance are one, equal texts are one candidate."""
+    return remembered(state, ("options", round_), lambda: _options(state, round_))
+
+
+def _options(state: State, round_: int) -> dict[str, str]:
     given = {agent: str(answer.choice) for agent, answer in answers(state, round_).items()}
     if is_text(state):
         labels = {normal(text): label for label, text in candidates(state, round_).items()}
@@ -86,8 +105,12 @@ def normal(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def candidates(state: State, round_: int) -> dict[str, str]:
+def candidates(state: State, round_: int) -> Mapping[str, str]:
     """Label → text, in an order that does not follow the panel's."""
+    return remembered(state, ("candidates", round_), lambda: _candidates(state, round_))
+
+
+def _candidates(state: State, round_: int) -> dict[str, str]:
     texts: dict[str, str] = {}
     for answer in answers(state, round_).values():
         texts.setdefault(normal(str(answer.choice)), str(answer.choice))
@@ -110,8 +133,12 @@ def text_of(state: State, option: str | None, round_: int) -> str | None:
 # --- debate -----------------------------------------------------------------------------------------------------------
 
 
-def peers(state: State, agent: str, round_: int) -> list[Peer]:
+def peers(state: State, agent: str, round_: int) -> Sequence[Peer]:
     """At most ``peers`` others whose answers before this round differ, different options first; anonymous, shuffled."""
+    return remembered(state, ("peers", round_ - 1, agent), lambda: _peers(state, agent, round_))
+
+
+def _peers(state: State, agent: str, round_: int) -> list[Peer]:
     named = options(state, round_ - 1)
     said = answers(state, round_ - 1)
     others = [a for a in named if a != agent and named[a] != named.get(agent)]
@@ -139,8 +166,12 @@ def critiques_of(state: State, agent: str, round_: int) -> list[Critique]:
     ]
 
 
-def accepted(state: State, round_: int) -> dict[str, int]:
+def accepted(state: State, round_: int) -> Mapping[str, int]:
     """Option → how many critics were shown a rationale for it and found no defect."""
+    return remembered(state, ("accepted", round_), lambda: _accepted(state, round_))
+
+
+def _accepted(state: State, round_: int) -> dict[str, int]:
     counts: dict[str, int] = {}
     for step in range(1, round_ + 1):
         named = options(state, step - 1)
@@ -235,22 +266,28 @@ def judgement(state: State) -> Judgement | None:
     return Judgement(judge=state.judge.agent_id, verdicts=tuple(verdicts))
 
 
-def aggregation(state: State, round_: int) -> Aggregation:
-    """The input of the decision as it stands after a round."""
+def electorate(state: State, options: Sequence[str] = ()) -> Electorate:
+    """Quorum is measured among those who were asked, if the others could have changed nothing."""
     contract = state.contract
     asked = tuple(agent for agent in state.agents if state.turn(Phase.PROPOSE, 0, agent) is not None)
     settled = state.stop == "" or state.stop in SETTLED
+    return Electorate(
+        eligible=state.agents,
+        options=tuple(options),
+        asked=asked if settled and asked else None,
+        owners={member.agent_id: member.owner for member in state.panel if member.owner},
+        min_votes=min(contract.min_votes, len(state.panel)),
+        quorum_ratio=contract.quorum_ratio,
+    )
+
+
+def aggregation(state: State, round_: int) -> Aggregation:
+    """The input of the decision as it stands after a round."""
+    contract = state.contract
     closed: Sequence[str] = contract.answer_type.closed or (tuple(candidates(state, round_)) if is_text(state) else ())
     return Aggregation(
         rule=contract.rule,
-        electorate=Electorate(
-            eligible=state.agents,
-            options=tuple(closed),
-            asked=asked if settled and asked else None,
-            owners={member.agent_id: member.owner for member in state.panel if member.owner},
-            min_votes=min(contract.min_votes, len(state.panel)),
-            quorum_ratio=contract.quorum_ratio,
-        ),
+        electorate=electorate(state, closed),
         ballots=ballots(state, round_),
         judgement=judgement(state),
         accepted=accepted(state, round_),

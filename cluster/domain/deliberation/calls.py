@@ -54,10 +54,11 @@ def call_of(state: State, key: TurnKey) -> Call:
 
 def reservation(state: State, key: TurnKey, repairing: Turn | None = None) -> Amount:
     """What a call may cost: the prompt as estimated and all the tokens that it may answer with."""
-    shape, messages = _ask(state, key)
+    tokens = prompt_estimate(state, key)
     if repairing is not None:
-        messages = prompts.repair(messages, repairing.text, repairing.problem, _shape_text(shape))
-    return state.member(key[2]).price.amount(prompt_tokens(messages, shape), state.contract.max_tokens)
+        shape, messages = _ask(state, key)
+        tokens = prompt_tokens(prompts.repair(messages, repairing.text, repairing.problem, _shape_text(shape)), shape)
+    return state.member(key[2]).price.amount(tokens, state.contract.max_tokens)
 
 
 def prompt_tokens(messages: Sequence[Mapping[str, str]], shape: Shape) -> int:
@@ -65,8 +66,11 @@ def prompt_tokens(messages: Sequence[Mapping[str, str]], shape: Shape) -> int:
 
 
 def prompt_estimate(state: State, key: TurnKey) -> int:
-    shape, messages = _ask(state, key)
-    return prompt_tokens(messages, shape)
+    def count() -> int:
+        shape, messages = _ask(state, key)
+        return prompt_tokens(messages, shape)
+
+    return said.remembered(state, ("tokens", key[1], key), count)
 
 
 def shape_of(state: State, key: TurnKey) -> Shape:
@@ -78,6 +82,10 @@ def shape_of(state: State, key: TurnKey) -> Shape:
 
 def _ask(state: State, key: TurnKey) -> tuple[Shape, list[prompts.Message]]:
     """What the reply must look like, and the words."""
+    return said.remembered(state, ("ask", key[1], key), lambda: _build(state, key))
+
+
+def _build(state: State, key: TurnKey) -> tuple[Shape, list[prompts.Message]]:
     phase, round_, agent = key
     build = {
         Phase.PROPOSE: _propose,

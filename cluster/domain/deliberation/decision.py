@@ -145,8 +145,7 @@ def contested(state: State, at: Standing) -> bool:
 def lossless(state: State, at: Standing) -> bool:
     """True if the answers still outstanding, all for one option, cannot change the decision."""
     contract = state.contract
-    fuzzy = contract.answer_type.kind is AnswerKind.NUMBER and contract.answer_type.tolerance > 0
-    if contract.mode not in _TOPS or said.is_text(state) or fuzzy or at.result.leader is None:
+    if not can_be_lossless(state) or at.result.leader is None:
         return False
     weights = counting_weights(at.asked, state.snapshot)
     waiting = [agent for agent in state.agents if _outstanding(state, agent)]
@@ -154,6 +153,13 @@ def lossless(state: State, at: Standing) -> bool:
     needed = {Mode.MAJORITY: whole / 2 + 1e-6, Mode.SUPERMAJORITY: whole * contract.q}.get(contract.mode, 0.0)
     votes = {agent: option for agent, option in said.options(state, 0).items() if agent not in waiting}
     return decided_regardless(tally_of(votes, weights), sum(weights[agent] for agent in waiting), needed)
+
+
+def can_be_lossless(state: State) -> bool:
+    """Whether first choices alone decide, and further answers cannot regroup those that are there."""
+    contract = state.contract
+    fuzzy = contract.answer_type.kind is AnswerKind.NUMBER and contract.answer_type.tolerance > 0
+    return contract.mode in _TOPS and not said.is_text(state) and not fuzzy and contract.debate_on != "always"
 
 
 def _outstanding(state: State, agent: str) -> bool:

@@ -496,12 +496,14 @@ def _cuttable(state: State) -> bool:
 
 
 def _quorum(state: State) -> int:
-    return said.aggregation(state, 0).electorate.quorum()
+    return said.electorate(state).quorum()
 
 
 def _patience_ends(state: State) -> float | None:
     """When those still out in the first round have been waited for long enough, if they cannot change the decision."""
     if state.phase is not Phase.PROPOSE or not state.open_turns() or state.heard_at < state.wave_at:
+        return None
+    if not decision.can_be_lossless(state):
         return None
     at = decision.standing(state, 0)
     settled = at.result.reached and decision.lossless(state, at) and not decision.contested(state, at)
@@ -567,6 +569,8 @@ def _evaluation(made: _Plan) -> dict[str, Any]:
 
 def _affords_round(state: State) -> bool:
     """Critiques and revisions of everybody who has an answer, as they would be asked now."""
+    if state.ledger.budget.unlimited:
+        return True
     ahead = replace(state, phase=Phase.CRITIQUE, round=state.round + 1)
     critics = [reservation(ahead, key) for key in _callees(ahead)]
     authors = [reservation(ahead, key) for key in _callees(replace(ahead, phase=Phase.REVISE))]

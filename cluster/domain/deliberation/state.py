@@ -125,7 +125,8 @@ class Turn:
 class State:
     """``gone``: members that were replaced. ``overran``: agents that billed more than the budget could pay.
     ``waves_before``: waves asked before PROPOSE was entered last. ``wave_at``: when the last calls were announced,
-    ``heard_at`` the last answer in time; ``seconds``: how long answers took. ``stop``: what ended the asking."""
+    ``heard_at`` the last answer in time; ``seconds``: how long answers took. ``stop``: what ended the asking.
+    ``memo``: what was computed from the answers of a round, by (name, round, ...), until one of them changes."""
 
     request_id: str
     contract: Contract
@@ -134,6 +135,7 @@ class State:
     phase: Phase = Phase.ADMITTED
     round: int = 0
     panel: tuple[Member, ...] = ()
+    agents: tuple[str, ...] = ()
     pool: tuple[Member, ...] = ()
     gone: tuple[Member, ...] = ()
     judge: Member | None = None
@@ -150,6 +152,7 @@ class State:
     calls: int = 0
     events: int = 0
     terminal: Terminal | None = None
+    memo: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def deadline(self) -> float:
@@ -158,10 +161,6 @@ class State:
     def member(self, agent_id: str) -> Member:
         known: tuple[Member, ...] = (*self.panel, *self.pool, *self.gone, *((self.judge,) if self.judge else ()))
         return next(member for member in known if member.agent_id == agent_id)
-
-    @property
-    def agents(self) -> tuple[str, ...]:
-        return tuple(member.agent_id for member in self.panel)
 
     def turn(self, phase: Phase, round_: int, agent: str) -> Turn | None:
         return self.turns.get((phase, round_, agent))
@@ -185,57 +184,64 @@ def fold(request_id: str, contract: Contract, admitted_at: float, events: Sequen
 
 def apply(state: State, kind: str, data: Mapping[str, Any], at: float) -> State:
     """One journalled event."""
-    return replace(_APPLY[kind](state, data, at), events=state.events + 1)
+    return replace(state, events=state.events + 1, **_APPLY[kind](state, data, at))
+
+
+_Changes = dict[str, Any]
+"""Fields of the state and their new values"""
 
 
 def key_of(data: Mapping[str, Any]) -> TurnKey:
     return Phase(data["phase"]), data["round"], data["agent"]
 
 
-def _scheduled(state: State, data: Mapping[str, Any], at: float) -> State:
-    return replace(state, phase=Phase.SCHEDULED)
+def _scheduled(state: State, data: Mapping[str, Any], at: float) -> _Changes:
+    return {"phase": Phase.SCHEDULED}
 
 
-def _panel(state: State, data: Mapping[str, Any], at: float) -> State:
+def _panel(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     snapshot = data.get("snapshot")
     judge = data.get("judge")
-    return replace(
-        state,
-        phase=Phase.PROPOSE,
-        panel=tuple(Member.from_json(one) for one in data["members"]),
-        pool=tuple(Member.from_json(one) for one in data.get("pool", ())),
-        judge=Member.from_json(judge) if judge else None,
-        snapshot=snapshot_from_document(snapshot) if snapshot else None,
-    )
+    panel = tuple(Member.from_json(one) for one in data["members"])
+    return {
+        "phase": Phase.PROPOSE,
+        "panel": panel,
+        "agents": tuple(member.agent_id for member in panel),
+        "memo": {},
+        "pool": tuple(Member.from_json(one) for one in data.get("pool", ())),
+        "judge": Member.from_json(judge) if judge else None,
+        "snapshot": snapshot_from_document(snapshot) if snapshot else None,
+    }
 
 
-def _replaced(state: State, data: Mapping[str, Any], at: float) -> State:
+def _replaced(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     gone = set(data["gone"])
     new = tuple(Member.from_json(one) for one in data["members"])
     names = {member.agent_id for member in new}
-    return replace(
-        state,
-        panel=tuple(member for member in state.panel if member.agent_id not in gone) + new,
-        pool=tuple(member for member in state.pool if member.agent_id not in names),
-        gone=tuple(member for member in state.panel if member.agent_id in gone),
-    )
+    panel = tuple(member for member in state.panel if member.agent_id not in gone) + new
+    return {
+        "panel": panel,
+        "agents": tuple(member.agent_id for member in panel),
+        "memo": {},
+        "pool": tuple(member for member in state.pool if member.agent_id not in names),
+        "gone": tuple(member for member in state.panel if member.agent_id in gone),
+    }
 
 
-def _phase(state: State, data: Mapping[str, Any], at: float) -> State:
+def _phase(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     phase = Phase(data["phase"])
     if phase not in {rule.to for rule in TRANSITIONS[state.phase]}:
         raise ImpossibleTransition(f"{state.request_id}: {state.phase} is not followed by {phase}.")
-    return replace(
-        state,
-        phase=phase,
-        round=data["round"],
-        stop=data.get("stop") or state.stop,
-        wave_at=at,
-        waves_before=state.waves,
-    )
+    return {
+        "phase": phase,
+        "round": data["round"],
+        "stop": data.get("stop") or state.stop,
+        "wave_at": at,
+        "waves_before": state.waves,
+    }
 
 
-def _asked(state: State, data: Mapping[str, Any], at: float) -> State:
+def _asked(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     turns = dict(state.turns)
     ledger, phase, attempt = state.ledger, Phase(data["phase"]), data["attempt"]
     for call in data["calls"]:
@@ -246,17 +252,16 @@ def _asked(state: State, data: Mapping[str, Any], at: float) -> State:
     for refused in data.get("over_budget", ()):
         turns[phase, data["round"], refused] = Turn(open=False, running=False, fault="over_budget")
     first_of_wave = phase is Phase.PROPOSE and attempt == 0
-    return replace(
-        state,
-        turns=turns,
-        ledger=ledger,
-        waves=state.waves + first_of_wave,
-        wave_at=state.wave_at if attempt else at,
-        calls=state.calls + len(data["calls"]),
-    )
+    return {
+        "turns": turns,
+        "ledger": ledger,
+        "waves": state.waves + first_of_wave,
+        "wave_at": state.wave_at if attempt else at,
+        "calls": state.calls + len(data["calls"]),
+    }
 
 
-def _repeated(state: State, data: Mapping[str, Any], at: float) -> State:
+def _repeated(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     """Calls that were in flight when the worker was killed are made again: both may be billed."""
     turns = dict(state.turns)
     ledger = state.ledger
@@ -264,10 +269,10 @@ def _repeated(state: State, data: Mapping[str, Any], at: float) -> State:
         key = key_of(call)
         turns[key] = replace(turns[key], copies=turns[key].copies + 1)
         ledger = ledger.reserve((key, call["attempt"]), Amount(call["tokens"], call["nanos"]))
-    return replace(state, turns=turns, ledger=ledger, calls=state.calls + len(data["calls"]))
+    return {"turns": turns, "ledger": ledger, "calls": state.calls + len(data["calls"])}
 
 
-def _settled(state: State, data: Mapping[str, Any]) -> State:
+def _settled(state: State, data: Mapping[str, Any]) -> _Changes:
     overrun = Amount.from_json(data.get("overrun"))
     ledger = state.ledger.settle(
         (key_of(data), data["attempt"]),
@@ -276,23 +281,22 @@ def _settled(state: State, data: Mapping[str, Any]) -> State:
         estimated=bool(data.get("estimated")),
     )
     overran = state.overran | {data["agent"]} if overrun != Amount() else state.overran
-    return replace(state, ledger=ledger, overran=overran)
+    return {"ledger": ledger, "overran": overran}
 
 
-def _answered(state: State, data: Mapping[str, Any], at: float) -> State:
+def _answered(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     key = key_of(data)
     turn = replace(state.turns[key], text=data["text"], running=False, problem=data.get("problem", ""))
     if "answer" in data:
         turn = replace(turn, open=False, answer=Answer.from_json(data["answer"]))
-    return replace(
-        _settled(state, data),
-        turns={**state.turns, key: turn},
-        heard_at=at,
-        seconds=(*state.seconds, data["seconds"]),
-    )
+    changes = _settled(state, data)
+    if turn.answer is not None and key[0] in (Phase.PROPOSE, Phase.CRITIQUE, Phase.REVISE):
+        changes["memo"] = {name: value for name, value in state.memo.items() if name[1] < key[1]}
+    changes.update(turns={**state.turns, key: turn}, heard_at=at, seconds=(*state.seconds, data["seconds"]))
+    return changes
 
 
-def _faulted(state: State, data: Mapping[str, Any], at: float) -> State:
+def _faulted(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     """``problem``: the fault can be repaired by asking again."""
     key = key_of(data)
     problem = data.get("problem", "")
@@ -304,18 +308,18 @@ def _faulted(state: State, data: Mapping[str, Any], at: float) -> State:
         fault=data["fault"],
         detail=data["detail"],
     )
-    return replace(_settled(state, data), turns={**state.turns, key: turn})
+    return {**_settled(state, data), "turns": {**state.turns, key: turn}}
 
 
-def _late(state: State, data: Mapping[str, Any], at: float) -> State:
+def _late(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     turns = state.turns
     key = key_of(data)
     if key in turns and turns[key].attempt == data["attempt"]:
         turns = {**turns, key: replace(turns[key], running=False)}
-    return replace(_settled(state, data), turns=turns)
+    return {**_settled(state, data), "turns": turns}
 
 
-def _cut(state: State, data: Mapping[str, Any], at: float) -> State:
+def _cut(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     """Turns that are over without an answer; ``running`` while the call is left to answer late."""
     turns = dict(state.turns)
     ledger = state.ledger
@@ -326,20 +330,20 @@ def _cut(state: State, data: Mapping[str, Any], at: float) -> State:
         if not data["running"]:
             paid = Amount.from_json(one.get("billed"))
             ledger = ledger.settle((key, one["attempt"]), paid, Amount(), estimated=True)
-    return replace(state, turns=turns, ledger=ledger)
+    return {"turns": turns, "ledger": ledger}
 
 
-def _sla(state: State, data: Mapping[str, Any], at: float) -> State:
-    return replace(state, sla=Level(data["level"]))
+def _sla(state: State, data: Mapping[str, Any], at: float) -> _Changes:
+    return {"sla": Level(data["level"])}
 
 
-def _ended(state: State, data: Mapping[str, Any], at: float) -> State:
+def _ended(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     """Calls that are still out are billed at what was reserved for them."""
     ledger = state.ledger
     for key, reserved in list(ledger.reserved.items()):
         ledger = ledger.settle(key, reserved, Amount(), estimated=True)
     turns = {key: replace(turn, open=False, running=False) for key, turn in state.turns.items()}
-    return replace(state, phase=Phase.ENDED, terminal=Terminal(data["terminal"]), ledger=ledger, turns=turns)
+    return {"phase": Phase.ENDED, "terminal": Terminal(data["terminal"]), "ledger": ledger, "turns": turns}
 
 
 _APPLY = {
