@@ -52,7 +52,9 @@ async def test_a_deliberations_outcome_is_said_once(api: Api) -> None:
     other = await api.call("POST", path, {**body, "correct": "Redis"})
     assert (other.status_code, other.json()["code"]) == (409, "outcome_conflict")
     rows = [row for row in await api.rows(result["request_id"]) if row.kind == "outcome.recorded"]
-    assert [row.data for row in rows] == [{"source": "deliberation", "agents": 3, "right": 2}]
+    assert [row.data for row in rows] == [
+        {"outcome_id": result["request_id"], "source": "deliberation", "agents": 3, "right": 2}
+    ]
 
 
 def _ended(journal: Journal, **result: Any) -> Deliberation:
