@@ -196,7 +196,7 @@ class TaskHead:
     @classmethod
     def from_log(cls, entity: str, workspace: str, at: float, data: Mapping[str, Any]) -> TaskHead:
         run_at = float(data["run_at"])
-        rules = TaskRules.from_json(data.get("rules"))
+        rules = TaskRules.from_json(data["rules"]) if "rules" in data else None
         return cls(
             id=entity,
             workspace=workspace,
