@@ -15,6 +15,14 @@ from typing import Any, Protocol
 
 from cluster.domain.agents import Agent, Health, Intent, IntentBy, Liveness, NewAgent
 from cluster.domain.breaker import Breaker
+from cluster.domain.consensus.learning import (
+    NewOutcome,
+    NewSnapshot,
+    RecordedOutcome,
+    SnapshotHead,
+    StoredOutcome,
+    StoredSnapshot,
+)
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberations import (
     Admitted,
@@ -48,16 +56,28 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFilter:
-    """All given fields must match; ``entities`` is any of them; ``kind_prefix`` e.g. ``task.``."""
+    """All given fields must match; ``entities`` is any of them; ``kind_prefix`` e.g. ``task.``, ``kinds`` any of such."""
 
     workspace: str | None = None
     entities: tuple[str, ...] = ()
     kind_prefix: str | None = None
+    kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPage:
+    """``cursor`` is how far the log has been looked through: beyond the last row, where later ones did not match."""
+
+    rows: list[LogRow]
+    cursor: int
 
 
 class Log(Protocol):
     async def read(self, after: int, limit: int, only: LogFilter | None = None) -> list[LogRow]:
         """Rows with ``seq > after`` in order. Never shows a later row before an earlier one."""
+
+    async def page(self, after: int, limit: int, only: LogFilter | None = None) -> LogPage:
+        """The next rows for a follower, at most ``limit``; a filter does not hold its cursor back."""
 
     async def head(self) -> int:
         """The last committed ``seq``, 0 for an empty log."""
@@ -176,6 +196,9 @@ class TaskStore(Protocol):
     async def get(self, workspace: str, task_id: str) -> Task | None: ...
 
     async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
+
+    async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
+        """(payload, metadata) by id: all that whoever holds the leases does not know yet."""
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
         """(page, true total for the filter)."""
@@ -343,6 +366,41 @@ class WeightSource(Protocol):
         """The newest snapshot that covers every one of these agents; None while nothing has been learned of them."""
 
 
+class OutcomeStore(Protocol):
+    """What turned out to be right, and every snapshot of weights that was learned from it. Panels are sorted ids."""
+
+    async def record(self, items: Sequence[NewOutcome]) -> list[RecordedOutcome]:
+        """One per (workspace, id): the same again is a replay, another under its id a conflict. Log row
+        ``outcome.recorded``."""
+
+    async def recent(
+        self, workspace: str, agents: Sequence[str], limit: int, *, any_of: bool = False
+    ) -> list[StoredOutcome]:
+        """The newest whose panel holds all (or any) of ``agents``, oldest first, with these agents' votes only."""
+
+    async def count(
+        self, workspace: str, agents: Sequence[str], after: int, limit: int, *, any_of: bool = False
+    ) -> int:
+        """How many of those came after ``after``, counted up to ``limit``."""
+
+    async def agents(self, workspace: str, limit: int) -> list[str]:
+        """Who is on the panels of the newest ``limit`` outcomes, most frequent first."""
+
+    async def save(self, items: Sequence[NewSnapshot]) -> list[bool]:
+        """As the next version of its panel; False where one that knows as much is there. Log row ``weights.fitted``."""
+
+    async def heads(self, workspace: str) -> list[SnapshotHead]:
+        """The newest version of every panel, the largest panel first."""
+
+    async def newest(self, workspace: str) -> list[StoredSnapshot]:
+        """The same with their content."""
+
+    async def snapshot(self, workspace: str, snapshot_id: str) -> StoredSnapshot | None: ...
+
+    async def covering(self, workspace: str, agents: Sequence[str]) -> StoredSnapshot | None:
+        """Of the smallest panel that holds all of ``agents``, the newest version."""
+
+
 class Leases(Protocol):
     """Named leases on rows of this region's Postgres, for what must have one holder (supervisor, region leader)."""
 
@@ -351,6 +409,9 @@ class Leases(Protocol):
         database's clock decides."""
 
     async def release(self, name: str, holder: str) -> None: ...
+
+    async def held(self, prefix: str) -> list[str]:
+        """Names with a prefix that somebody holds now."""
 
 
 class TelemetryStore(Protocol):

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     allowed_networks: Words = _var(
         (), "Private networks (CIDR, commas) in which agents' endpoints may be.", group="Calling agents"
     )
+    agent_selection: Literal["least_loaded", "round_robin", "random", "lowest_latency", "scored"] = _var(
+        "least_loaded", "Which of several called agents gets the next task.", group="Calling agents"
+    )
     agent_modules: Words = _var(
         (), "Python modules (and what is below them) whose classes may run as agents.", group="Calling agents"
     )

@@ -33,6 +33,8 @@ from serve_app.web import add_middleware, make_app
 
 _logger = logging.getLogger("serve_app")
 
+#: Rows of a busy moment reach streams together.
+LINGER_S = 0.01
 PUSH_S = 2.0
 START_RETRY_S = 0.5
 PROBE_TIMEOUT_S = 2.0
@@ -77,7 +79,14 @@ class Replica:
             await directory.apply(rows)
             await hub.apply(rows)
 
-        follower = LogFollower(parts.stores.log, parts.doorbell, parts.clock, after=cursor, apply=apply)  # type: ignore[arg-type]
+        follower = LogFollower(
+            parts.stores.log,
+            parts.doorbell,
+            parts.clock,
+            after=cursor,
+            apply=apply,  # type: ignore[arg-type]
+            linger_s=LINGER_S,
+        )
 
         async def catch_up() -> None:
             await follower.catch_up_to(await parts.stores.log.head())
@@ -97,6 +106,7 @@ class Replica:
             controls=parts.stores.controls,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
+            outcomes=parts.stores.outcomes,
             signing=ReceiptSigner(parts.stores.signing_keys, settings.receipt_signing_key),
             heartbeats=parts.heartbeats,
             doorbell=parts.doorbell,

@@ -7,7 +7,6 @@ ended without consensus, 4 the control plane cannot be reached or is not ready, 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -20,15 +19,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.cli import receipts, talk
+from cluster.cli import batch, dlq, evaluate, outcomes, queue, receipts, talk, tasks
+from cluster.cli.calls import Json, Words
+from cluster.cli.calls import call as _call
+from cluster.cli.calls import print_json as _print_json
+from cluster.cli.calls import split as _split
 from cluster.cli.connection import client as _client
+from cluster.cli.connection import ray_variables, running_system
 from cluster.cli.connection import settings as _settings
 from cluster.cli.exits import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.output import console, staged, working
 from cluster.client import ControlPlaneClient
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.model_server import MODEL
-from cluster.embedded.run_file import is_held, read_run_file
+from cluster.embedded.run_file import read_run_file
 from cluster.settings import Settings
 from cluster.version import VERSION
 
@@ -36,29 +40,15 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Aragora control plane."
 )
 agents_app = typer.Typer(no_args_is_help=True, help="Agents.")
-tasks_app = typer.Typer(no_args_is_help=True, help="Tasks.")
 app.add_typer(agents_app, name="agents")
-app.add_typer(tasks_app, name="tasks")
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(dlq.app, name="dlq")
+app.add_typer(queue.app, name="queue")
+app.add_typer(batch.app, name="batch")
 app.add_typer(receipts.app, name="receipts")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
-
-
-def _call(method: str, path: str, body: Any = None, **params: Any) -> Any:
-    async def work() -> Any:
-        async with _client(_settings()) as client:
-            return await client.request(method, path, body, params=params)
-
-    return talk.run(work())
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _split(value: str | None) -> list[str]:
-    return [part.strip() for part in (value or "").split(",") if part.strip()]
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(outcomes.app, name="outcomes")
+app.add_typer(outcomes.weights_app, name="weights")
 
 
 def _announce(layout: Layout) -> None:
@@ -273,63 +263,12 @@ def agents_register(
     _print_json(_call("POST", "/agents", {key: value for key, value in body.items() if value is not None}))
 
 
-@tasks_app.command("submit")
-def tasks_submit(
-    task_type: str,
-    payload: Annotated[str, typer.Option(help="JSON.")] = "{}",
-    capabilities: Words = None,
-    priority: str = "normal",
-    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
-) -> None:
-    """Submit a task; prints its id."""
-    try:
-        value = json.loads(payload)
-    except ValueError as error:
-        raise typer.BadParameter(f"--payload is not JSON: {error}") from None
-    body = {
-        "task_type": task_type,
-        "payload": value,
-        "required_capabilities": _split(capabilities),
-        "priority": priority,
-    }
-    if key:
-        body["idempotency_key"] = key
-    typer.echo(_call("POST", "/tasks", body)["task_id"])
-
-
-@tasks_app.command("get")
-def tasks_get(task_id: str) -> None:
-    """One task as JSON."""
-    _print_json(_call("GET", f"/tasks/{task_id}"))
-
-
-@tasks_app.command("list")
-def tasks_list(status: str | None = None, limit: int = 50, as_json: Json = False) -> None:
-    """Tasks, newest first."""
-    found = _call("GET", "/tasks", status=status, limit=limit)
-    if as_json:
-        _print_json(found)
-        return
-    table = Table("task", "type", "status", "priority", "agent", "attempt")
-    for one in found["tasks"]:
-        agent = one["assigned_agent"] or ""
-        table.add_row(
-            one["id"], one["task_type"], one["status_detail"], str(one["priority"]), agent, str(one["attempt"])
-        )
-    console.print(table)
-    console.print(f"{len(found['tasks'])} of {found['total']}")
-
-
 @app.command()
 def env() -> None:
     """Shell lines for another process: eval "$(aragora-cp env)"."""
-    layout = Layout.of(_settings().data_dir)
-    running = read_run_file(layout)
-    if running is None or not is_held(layout.lock_file):
-        raise EmbeddedError(f"No control plane runs on {layout.data_dir}; start one with `aragora-cp up`.")
-    typer.echo(f"export RAY_ADDRESS={running.dashboard_url}")
-    typer.echo("export RAY_AUTH_MODE=token")
-    typer.echo(f"export RAY_AUTH_TOKEN_PATH={running.ray_token_path}")
+    running = running_system(_settings())
+    for name, value in ray_variables(running).items():
+        typer.echo(f"export {name}={value}")
     typer.echo(f"export ARAGORA_API_URL={running.api_url}")
     typer.echo(f"export PATH={Path(sys.executable).parent}:$PATH")
 

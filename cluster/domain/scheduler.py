@@ -120,6 +120,9 @@ class _QueuesOpen(Event):
 class Scheduler:
     """``lease_ttl_s`` without a sign of life ends an agent's leases."""
 
+    #: Kinds of log rows that ``apply`` looks at (by their beginnings); a shard is not shown its own decisions.
+    FOLLOWS = ("task.submitted", "agent.", "control.")
+
     def __init__(
         self, *, lease_ttl_s: float, policy: RetryPolicy | None = None, queue: ReadyQueue | None = None
     ) -> None:
@@ -142,6 +145,7 @@ class Scheduler:
         self._tickets: dict[int, _Waiting] = {}
         self._by_agent: dict[AgentKey, deque[_Waiting]] = {}
         self._fresh: dict[tuple[str, str | None, frozenset[str]], bool] = {}
+        self._freed: dict[AgentKey, None] = {}
         self._timers: list[_Timer] = []
         self._timer_number = 0
         self._decisions: list[TaskDecision] = []
@@ -483,6 +487,7 @@ class Scheduler:
             agent = self._agents.get(key)
             if agent is not None:
                 agent.leases.pop(head.id, None)
+                self._freed[key] = None
             if head.detail is TaskDetail.CANCELLING:
                 self._has_stopped(key, head.id)
 
@@ -629,20 +634,26 @@ class Scheduler:
         self._answered.append(Answered(ticket=waiting.ticket, grants=grants, stopping=stopping))
 
     def _serve_waiting(self, now: float) -> None:
-        """Only claims that what became ready could satisfy are looked at."""
+        """Only claims that what became ready could satisfy are looked at, and those of agents that have a slot again."""
+        freed, self._freed = self._freed, {}
+        for agent in freed:
+            self._offer_agent(agent, now)
         for lane in self._queue.came_back():
             self._fresh.setdefault((lane.workspace, lane.target, lane.required), True)
         fresh, self._fresh = self._fresh, {}
         for (workspace, target, required), picky in fresh.items():
             if target is not None:
-                for waiting in self._by_agent.get((workspace, target), ()):
-                    if not waiting.gone:
-                        self._offer_one(waiting, now)
+                self._offer_agent((workspace, target), now)
                 continue
             for key in [k for k in self._waiting if k[0] == workspace and required <= k[1]]:
                 self._offer(self._waiting[key], now, picky)
                 if not self._waiting[key]:
                     del self._waiting[key]
+
+    def _offer_agent(self, agent: AgentKey, now: float) -> None:
+        for waiting in self._by_agent.get(agent, ()):
+            if not waiting.gone:
+                self._offer_one(waiting, now)
 
     def _offer(self, queue: deque[_Waiting], now: float, picky: bool) -> None:
         """First come, first served among claims with equal capabilities; those whose slots are full keep their turn.

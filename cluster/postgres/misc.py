@@ -24,6 +24,9 @@ class PostgresLeases:
     async def release(self, name: str, holder: str) -> None:
         await self._pool.execute(_SQL["release_lease"], name, holder)
 
+    async def held(self, prefix: str) -> list[str]:
+        return [row["name"] for row in await self._pool.rows(_SQL["held_leases"], prefix)]
+
 
 class PostgresTelemetry:
     def __init__(self, pool: Pool) -> None:

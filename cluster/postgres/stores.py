@@ -13,6 +13,7 @@ from cluster.postgres.operations import PostgresControls, PostgresDeadLetters
 from cluster.postgres.pool import Pool, connect
 from cluster.postgres.receipts import PostgresSigningKeys
 from cluster.postgres.tasks import PostgresTasks
+from cluster.postgres.weights import PostgresOutcomes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Stores:
     telemetry: PostgresTelemetry
     names: PostgresActorNames
     signing_keys: PostgresSigningKeys
+    outcomes: PostgresOutcomes
 
     async def close(self) -> None:
         await self.pool.close()
@@ -57,4 +59,5 @@ async def open_stores(
         telemetry=PostgresTelemetry(pool),
         names=PostgresActorNames(pool),
         signing_keys=PostgresSigningKeys(pool),
+        outcomes=PostgresOutcomes(pool, epoch),
     )

@@ -156,6 +156,12 @@ class PostgresTasks:
         rows = await self._pool.rows(_SQL["get_tasks"], workspace, list(task_ids))
         return {row["id"]: task_of(row) for row in rows}
 
+    async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
+        if not task_ids:
+            return {}
+        rows = await self._pool.rows(_SQL["task_bodies"], workspace, task_ids)
+        return {row["id"]: (json.loads(row["payload"]), json.loads(row["metadata"])) for row in rows}
+
     async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
         statuses = [status.value for status in query.statuses] or None
         before_at, before_id = query.before or (None, None)

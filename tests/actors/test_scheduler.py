@@ -22,6 +22,7 @@ from actors.messages import (
 from actors.scheduler import SchedulerShard
 from cluster.clock import ManualClock
 from cluster.domain.errors import ActorUnavailable, Conflict, NotFound
+from cluster.domain.limits import Control, ControlKind
 from cluster.domain.tasks import LeaseToken, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.ports import SubmitItem, record_for
@@ -67,7 +68,7 @@ class Cluster:
         shard = SchedulerShard(
             shard="scheduler-0",
             owner=owner,
-            tasks=self.stores.tasks,
+            tasks=self.task_store(),
             log=self.stores.log,
             region=self.stores.region,
             doorbell=self.bell,
@@ -79,6 +80,21 @@ class Cluster:
         await shard.start()
         self.shard = shard
         return shard
+
+    def task_store(self) -> Any:
+        return self.stores.tasks
+
+    async def pause(self, queue: str, on: bool) -> None:
+        """Durable, and known to the shard."""
+        control = Control(workspace="w", kind=ControlKind.QUEUE, name=queue, paused=on)
+        record = record_for(ASKER, self.clock.now(), "control.changed", control.entity, control.to_log())
+        stored = await self.stores.controls.put(control, record)
+        await self.bell.ring()
+
+        async def known() -> bool:
+            return self.shard is not None and (await self.shard.status())["cursor"] >= stored.seq
+
+        await eventually(known)
 
     async def crash(self) -> None:
         """As kill -9: nothing is said, nothing is flushed."""

@@ -167,6 +167,7 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("DELETE", "/agents/{agent_id}"): _of_agent("/agents/{}"),
     ("POST", "/agents/{agent_id}/heartbeat"): _of_agent("/agents/{}/heartbeat"),
     ("POST", "/agents/{agent_id}/pause"): _of_agent("/agents/{}/pause"),
+    ("POST", "/agents/{agent_id}/drain"): _of_agent("/agents/{}/drain"),
     ("POST", "/agents/{agent_id}/resume"): _of_agent("/agents/{}/resume"),
     ("POST", "/tasks"): _fixed("/tasks", {"task_type": "echo", "payload": {"n": 1}}),
     ("POST", "/tasks/batch"): _fixed("/tasks/batch", {"tasks": [{"task_type": "echo"}, {"task_type": "echo"}]}),

@@ -6,6 +6,10 @@ select acquire_lease($1, $2, $3)
 -- Gives a lease up early; its fence stays for the next holder to exceed.
 update leases set until = clock_timestamp() where name = $1 and holder = $2
 
+-- name: held_leases
+-- Leases with a prefix that somebody holds now.
+select name from leases where starts_with(name, $1) and until > clock_timestamp() order by name
+
 -- name: load_telemetry
 -- A follower's cursor and snapshot.
 select cursor, snapshot::text as snapshot from telemetry where name = $1
