@@ -181,7 +181,7 @@ class Nemesis:
         async with httpx.AsyncClient() as http, asyncio.timeout(HEAL_S):
             while True:
                 with contextlib.suppress(httpx.HTTPError):
-                    if (await http.get(f"{self._target.api_url}/health", timeout=5)).status_code == 200:
+                    if (await http.get(f"{self._target.system.api_url}/health", timeout=5)).status_code == 200:
                         return
                 await asyncio.sleep(0.05)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.redis import EmbeddedRedis
+from cluster.settings import Settings
+from tests.chaos.workload import Place
 from tests.support.system import RunningSystem
 
 #: Short, so that expiry is met often; long against a restart of the shard on a loaded machine.
@@ -25,8 +27,15 @@ class Target:
     heartbeat_timeout_s: float
 
     @property
-    def api_url(self) -> str:
-        return self.system.api_url
+    def place(self) -> Place:
+        defaults = Settings()
+        return Place(
+            api_url=self.system.api_url,
+            database_url=self.postgres.url,
+            schema=defaults.database_schema,
+            workspace=defaults.workspace,
+            heartbeat_timeout_s=self.heartbeat_timeout_s,
+        )
 
 
 @contextmanager

@@ -19,11 +19,9 @@ import asyncpg
 import httpx
 
 from cluster.domain.task_machine import TRANSITIONS, Rule
-from cluster.settings import Settings
 from serve_app.streams import frame_type
 from tests.chaos.clients import CP, TRY_AGAIN_S, Client
 from tests.chaos.history import FinalTask, History, Leased, LogEvent, ReportKind, Submit
-from tests.chaos.target import Target
 from tests.support.probes import eventually
 
 WORK, ORDER, SHARES = "work", "order", "shares"
@@ -83,11 +81,22 @@ class Turn:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the load goes: the API, and the database that only the last look at the log's numbers needs."""
+
+    api_url: str
+    database_url: str
+    schema: str
+    workspace: str
+    heartbeat_timeout_s: float
+
+
 @dataclass(slots=True)
 class Workload:
     """``submitted_all`` set: nobody submits any more. ``client.stopping`` set: everybody goes home."""
 
-    target: Target
+    place: Place
     load: Load
     history: History
     client: Client
@@ -95,11 +104,11 @@ class Workload:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, target: Target, load: Load) -> AsyncIterator[Workload]:
+    async def open(cls, place: Place, load: Load) -> AsyncIterator[Workload]:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-        async with httpx.AsyncClient(base_url=target.api_url, limits=limits) as http:
+        async with httpx.AsyncClient(base_url=place.api_url, limits=limits) as http:
             history = History(expected_shares={f"{SHARES}/{tenant}": 1 / len(TENANTS) for tenant in TENANTS})
-            yield cls(target, load, history, Client(http, history))
+            yield cls(place, load, history, Client(http, history))
 
     # --- the run -------------------------------------------------------------------------------------------------
 
@@ -174,7 +183,7 @@ class Workload:
         for lease, conduct in zip(leases, turn.conduct, strict=False):
             await asyncio.sleep(turn.work_s)
             if conduct in (Conduct.COME_BACK_LATE, Conduct.VANISH) and not self.submitted_all.is_set():
-                await asyncio.sleep(self.target.heartbeat_timeout_s * turn.silence)
+                await asyncio.sleep(self.place.heartbeat_timeout_s * turn.silence)
                 if conduct is Conduct.VANISH:
                     return
             if turn.beats:
@@ -252,13 +261,12 @@ class Workload:
 
     async def _read_places(self) -> int:
         """The last place of this workspace; places of rows that its stream does not show, up to there."""
-        settings = Settings()
-        connection = await asyncpg.connect(self.target.postgres.url)
+        connection = await asyncpg.connect(self.place.database_url)
         try:
-            table = f'"{settings.database_schema}".log'
-            head = await connection.fetchval(f"select max(seq) from {table} where workspace = $1", settings.workspace)
+            table = f'"{self.place.schema}".log'
+            head = await connection.fetchval(f"select max(seq) from {table} where workspace = $1", self.place.workspace)
             others = await connection.fetch(
-                f"select seq from {table} where workspace <> $1 and seq <= $2", settings.workspace, head
+                f"select seq from {table} where workspace <> $1 and seq <= $2", self.place.workspace, head
             )
         finally:
             await connection.close()
