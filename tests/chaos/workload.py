@@ -35,10 +35,12 @@ KINDS = {frame_type(kind): kind for rule in TRANSITIONS.values() if isinstance(r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How much of what. ``duration_s`` paces the consumers of what is preloaded, so that it lasts for the run."""
+    """How much of what. ``run`` keeps apart several loads on one system; ``duration_s`` paces the consumers of what is
+    preloaded, so that it lasts for the run."""
 
     seed: int
     duration_s: float
+    run: str = ""
     submitters: int = 2
     submit_every_s: float = 0.1
     workers: int = 6
@@ -122,7 +124,7 @@ class Workload:
     async def _preload(self, capability: str, groups: list[tuple[str, str | None]]) -> None:
         for start in range(0, len(groups), BATCH):
             keyed = [
-                (f"{group}-{start + n}", group, tenant)
+                (f"{self.load.run}{group}-{start + n}", group, tenant)
                 for n, (group, tenant) in enumerate(groups[start : start + BATCH])
             ]
             tasks = [
@@ -132,7 +134,7 @@ class Workload:
                 for key, group, tenant in keyed
             ]
             call, response = await self.client.until_answered(
-                "submit", "/tasks/batch", {"tasks": tasks}, {"Idempotency-Key": f"{capability}-{start}"}
+                "submit", "/tasks/batch", {"tasks": tasks}, {"Idempotency-Key": f"{self.load.run}{capability}-{start}"}
             )
             assert response is not None
             for (key, group, _), task_id in zip(keyed, response.json()["task_ids"], strict=True):
@@ -145,11 +147,11 @@ class Workload:
         await self.preload()
         async with asyncio.TaskGroup() as group:
             for n in range(self.load.submitters):
-                group.create_task(self._submitter(f"submitter-{n}"))
+                group.create_task(self._submitter(f"{self.load.run}submitter-{n}"))
             for n in range(self.load.workers):
-                group.create_task(self._worker(f"worker-{n}"))
-            group.create_task(self._consumer("order-0", ORDER, self.load.ordered))
-            group.create_task(self._consumer("shares-0", SHARES, self.load.shared))
+                group.create_task(self._worker(f"{self.load.run}worker-{n}"))
+            group.create_task(self._consumer(f"{self.load.run}order-0", ORDER, self.load.ordered))
+            group.create_task(self._consumer(f"{self.load.run}shares-0", SHARES, self.load.shared))
             follower = group.create_task(self._follow())
             await faults()
             self.submitted_all.set()
