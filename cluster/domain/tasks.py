@@ -119,9 +119,9 @@ class NewTask:
             rules=self.rules,
         )
 
-    def record(self) -> LogRecord:
+    def record(self, head: TaskHead | None = None) -> LogRecord:
         """The ``task.submitted`` row carries the head, so that a shard that follows the log needs no second read."""
-        data = self.head().to_log()
+        data = (head or self.head()).to_log()
         if self.replay_of is not None:
             data["replay_of"] = self.replay_of
         return LogRecord(

@@ -8,12 +8,13 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from cluster.cli.doctor import OK, PROBLEM, WARNING, examine
 from cluster.worker import Job, Reject, Worker
+from tests.support.answering import always
 from tests.support.api import Api
 from tests.support.probes import eventually
 
@@ -197,6 +198,28 @@ async def test_the_command_runs_a_function_and_drains_on_sigterm(api: Api, tmp_p
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_workers_are_a_panel_that_decides(api: Api) -> None:
+    """Turns go to agents without an endpoint as tasks, and their results decide."""
+
+    def answer(job: Job) -> Any:
+        assert job.task_type == "deliberation.turn"
+        return {"text": always("A")("", job.payload), "input_tokens": 10, "output_tokens": 5}
+
+    workers = [a_worker(api, agent_id=f"p{number}", capabilities=["deliberation"]) for number in range(3)]
+    async with AsyncExitStack() as stack:
+        for worker in workers:
+            worker.handles("deliberation.turn")(answer)
+            await stack.enter_async_context(running(worker))
+
+        async def all_there() -> bool:
+            return bool((await api.get("/agents?capability=deliberation"))["total"] == 3)
+
+        await eventually(all_there)
+        body = {"content": "Which?", "config": {"options": ["A", "B"]}, "timeout_seconds": 60}
+        result = await api.post("/deliberations", body)
+        assert (result["terminal"], result["answer"], result["consensus_reached"]) == ("DECIDED", "A", True)
 
 
 async def test_the_doctor_finds_a_sound_system_sound_and_says_what_waits_for_nobody(api: Api, tmp_path: Path) -> None:
