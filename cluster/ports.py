@@ -203,6 +203,9 @@ class TaskStore(Protocol):
     async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
         """(page, true total for the filter)."""
 
+    async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
+        """Pending or running tasks, oldest first."""
+
     async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
         """``{by_status: {..}, by_priority: {..pending only..}, by_type: {..}, total}``."""
 

@@ -181,6 +181,10 @@ class PostgresTasks:
         total = await self._pool.value(_SQL["count_tasks"], *filters)
         return [task_of(row) for row in rows], int(total)
 
+    async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
+        rows = await self._pool.rows(_SQL["oldest_tasks"], workspace, status.value, limit)
+        return [task_of(row) for row in rows]
+
     async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
         by_status: dict[str, int] = defaultdict(int)
         by_type: dict[str, int] = defaultdict(int)

@@ -12,7 +12,7 @@ from cluster.domain.ids import check_id
 from cluster.domain.limits import Control, check_control
 from cluster.domain.log import LogRecord, Origin
 from cluster.domain.tasks import Priority, TaskStatus
-from cluster.ports import TaskQuery, record_for
+from cluster.ports import record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.answers import answered_once
 from serve_app.gateway import Gateway
@@ -28,16 +28,15 @@ router = APIRouter(tags=["queue"])
 @router.get("/queue")
 @requires(Permission.QUEUE_READ)
 async def queue(request: Request, asker: Asker, limit: Limit = 50) -> dict[str, Any]:
-    """Running tasks first, then waiting ones."""
-    store = gateway(request).tasks
-    running, running_total = await store.list(
-        TaskQuery(workspace=asker.workspace, statuses=(TaskStatus.RUNNING,), limit=limit)
-    )
-    pending, pending_total = await store.list(
-        TaskQuery(workspace=asker.workspace, statuses=(TaskStatus.PENDING,), limit=limit)
-    )
-    jobs = [job_wire(task) for task in (*running, *pending)][:limit]
-    return {"jobs": jobs, "total": running_total + pending_total}
+    """The oldest running tasks, then the oldest waiting ones, those of higher priority first."""
+    gate = gateway(request)
+    store = gate.tasks
+    running = await store.oldest(asker.workspace, TaskStatus.RUNNING, limit)
+    pending = await store.oldest(asker.workspace, TaskStatus.PENDING, limit)
+    pending.sort(key=lambda task: (-task.priority, task.created_at, task.id))
+    numbers = await store.queue_metrics(asker.workspace, gate.clock.now())
+    total = int(numbers["running"] + numbers["pending"])
+    return {"jobs": [job_wire(task) for task in (*running, *pending)][:limit], "total": total}
 
 
 @router.get("/queue/metrics")

@@ -287,4 +287,6 @@ async def test_priority_of_a_waiting_task_can_be_changed(tasks: TaskApi) -> None
     metrics = await tasks.get("/queue/metrics")
     assert (metrics["pending"], metrics["running"]) == (1, 1)
     assert metrics["avg_wait_time_ms"] > 0
-    assert first in [job["id"] for job in (await tasks.get("/queue"))["jobs"]]
+    third = await tasks.submit(priority="high")
+    view = await tasks.get("/queue")
+    assert ([job["id"] for job in view["jobs"]], view["total"]) == ([second, third, first], 3)

@@ -50,6 +50,16 @@ where workspace = $1
 order by created_at desc, id desc
 limit $11 offset $12
 
+-- name: oldest_tasks
+-- Open tasks of one status, oldest first: the order of the index of open tasks.
+select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
+       t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
+       t.rules::text as rules_text
+from tasks t
+where status in ('pending', 'running') and status = $2 and workspace = $1
+order by created_at, id
+limit $3
+
 -- name: count_tasks
 -- The true total behind a page.
 select count(*) from tasks
