@@ -61,18 +61,17 @@ class PullTurns:
 
     async def ask(self, agent: Agent, call: AgentCall) -> AgentReply:
         """The agent's answer; a turn that is over without one, or whose asker is gone, is cancelled."""
-        task_id: str | None = None
+        submitted = asyncio.ensure_future(self._submit(agent, call))
         ended = False
         try:
             async with asyncio.timeout(call.timeout_s):
-                task_id = await self._submit(agent, call)
-                task = await self._end_of(agent.workspace, task_id)
+                task = await self._end_of(agent.workspace, await asyncio.shield(submitted))
             ended = True
         except TimeoutError:
             raise AgentTimeout(f"Agent {call.agent_id} did not answer within {call.timeout_s:.1f} s.") from None
         finally:
-            if task_id is not None and not ended:
-                self._cancel(agent.workspace, task_id)
+            if not ended:
+                self._cancel(agent.workspace, submitted)
         return _reply(task, call)
 
     async def _submit(self, agent: Agent, call: AgentCall) -> str:
@@ -123,9 +122,12 @@ class PullTurns:
             if not self._waiting[task_id]:
                 del self._waiting[task_id]
 
-    def _cancel(self, workspace: str, task_id: str) -> None:
+    def _cancel(self, workspace: str, submitted: asyncio.Future[str]) -> None:
+        """A submit that is still under way is waited for: it may be committed already."""
+
         async def cancel() -> None:
             with contextlib.suppress(ControlPlaneError):
+                task_id = await submitted
                 await self._shard(CancelRequest(workspace=workspace, principal=PRINCIPAL, task_id=task_id))
 
         task = asyncio.create_task(cancel())

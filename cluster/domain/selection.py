@@ -54,6 +54,8 @@ def choose(strategy: Strategy, candidates: Sequence[Candidate], *, draw: float =
     return min(free, key=_KEYS[strategy]).agent_id
 
 
+PARTS = ("load", "latency", "success", "cost", "region")
+
 _Key = tuple[float, int, str]
 _KEYS: Mapping[Strategy, Callable[[Candidate], _Key]] = {
     Strategy.LEAST_LOADED: lambda one: (one.load / one.slots, one.chosen, one.agent_id),
@@ -66,14 +68,15 @@ def _best_scored(free: Sequence[Candidate], region: str) -> Candidate:
     slowest = max((one.latency_ms or 0.0 for one in free), default=0.0) or 1.0
     dearest = max((one.cost or 0.0 for one in free), default=0.0) or 1.0
 
+    load_w, latency_w, success_w, cost_w, region_w = (WEIGHTS[name] for name in PARTS)
+
     def score(one: Candidate) -> float:
-        parts = {
-            "load": 1.0 - one.load / one.slots,
-            "latency": 1.0 - (one.latency_ms or 0.0) / slowest,
-            "success": 1.0 if one.success is None else one.success,
-            "cost": 1.0 - (one.cost or 0.0) / dearest,
-            "region": 1.0 if not region or one.region == region else 0.0,
-        }
-        return sum(WEIGHTS[name] * value for name, value in parts.items())
+        return (
+            load_w * (1.0 - one.load / one.slots)
+            + latency_w * (1.0 - (one.latency_ms or 0.0) / slowest)
+            + success_w * (1.0 if one.success is None else one.success)
+            + cost_w * (1.0 - (one.cost or 0.0) / dearest)
+            + (region_w if not region or one.region == region else 0.0)
+        )
 
     return min(free, key=lambda one: (-score(one), one.chosen, one.agent_id))

@@ -183,10 +183,10 @@ async def test_the_command_runs_a_function_and_drains_on_sigterm(api: Api, tmp_p
     try:
         quick = await submit(api, {"n": 21, "s": 0})
         assert (await ended(api, quick))["result"] == 42
-        slow = await submit(api, {"n": 4, "s": 1})
+        slow = await submit(api, {"n": 4, "s": 2})
 
         async def claimed() -> bool:
-            return bool((await api.get(f"/tasks/{slow}"))["status"] == "running")
+            return bool((await api.get(f"/tasks/{slow}"))["status"] != "pending")
 
         await eventually(claimed)
         process.send_signal(signal.SIGTERM)

@@ -44,6 +44,7 @@ async def serving(answer: Callable[[Request], Any]) -> AsyncIterator[str]:
         await response(scope, receive, send)
 
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket
     server = _Server(uvicorn.Config(application, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
     task = asyncio.ensure_future(server.serve([listener]))
     try:
