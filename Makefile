@@ -29,6 +29,9 @@ lint: setup ## Style and layers
 types: setup ## mypy
 	@$(BIN)/mypy
 
+chaos: setup ## 100 faults under load, checked, as a table (up to 30 minutes; SEED=n repeats a run)
+	@$(BIN)/python -m tests.chaos.run --kills $(or $(KILLS),100) --seconds 1500 $(if $(SEED),--seed $(SEED)) --json .bench/chaos.json
+
 check: lint types ## The fast checks
 	@$(BIN)/python -m pytest -m "not slow"
 
@@ -39,8 +42,8 @@ docs: setup ## Write the generated pages
 	@$(BIN)/python -m cluster.cli.settings_page > docs/configuration.md
 	@$(BIN)/python -m cluster.cli.cli_page > docs/cli.md
 	@$(BIN)/python -m serve_app.api_page > docs/api.md
-	@$(BIN)/python -m cluster.cli.deliberations_page > docs/deliberations.md
 	@$(BIN)/python -m cluster.cli.tasks_page docs/tasks.md
+	@$(BIN)/python -m cluster.cli.deliberations_page > docs/deliberations.md
 
 lock: setup ## Write requirements.lock anew
 	@$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock
@@ -48,4 +51,4 @@ lock: setup ## Write requirements.lock anew
 clean: ## Remove the environment and caches
 	@rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo up down reset test lint types check bench docs lock clean
+.PHONY: help setup demo up down reset test bench chaos lint types check docs lock clean

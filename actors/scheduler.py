@@ -31,10 +31,11 @@ from actors.messages import (
     ReportRequest,
     SchedulerRequest,
 )
+from cluster.domain.claims import Grant, Wanted
 from cluster.domain.errors import ActorUnavailable, Conflict, ControlPlaneError, Fenced, NotFound, TryLater
 from cluster.domain.explain import TaskView
 from cluster.domain.log import LogRow
-from cluster.domain.scheduler import Grant, Missing, Scheduler, Wanted
+from cluster.domain.scheduler import Missing, Scheduler
 from cluster.domain.task_machine import (
     LEASE_LOST,
     CancelAcknowledged,

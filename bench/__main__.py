@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import cluster, harness, scheduler
+from bench import agents, cluster, deliberation, harness, scheduler
 from bench.stand import install_peers, standing
 
-PARTS = (scheduler, cluster)
+PARTS = (scheduler, cluster, agents, deliberation)
 
 
 def main() -> None:

@@ -359,6 +359,16 @@ class DeliberationStore(Protocol):
         """Asks for it: sets ``cancel_requested`` and logs ``deliberation.cancel_requested``; False if unknown or over."""
 
 
+class Answers(Protocol):
+    """Answers of changes that may be made twice without harm, so that a repeat under one key is answered alike."""
+
+    async def recall(self, workspace: str, route: str, key: str) -> tuple[bytes, str] | None:
+        """(digest of the body, the answer as JSON) of the first call under this key."""
+
+    async def remember(self, workspace: str, route: str, key: str, digest: bytes, answer: str, now: float) -> None:
+        """The first one stays."""
+
+
 class WeightSource(Protocol):
     """Weights and calibration learned from recorded outcomes, as frozen snapshots."""
 

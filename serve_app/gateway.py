@@ -25,6 +25,7 @@ from cluster.group_commit import GroupCommit
 from cluster.learner import Learner, owners_from
 from cluster.ports import (
     AgentStore,
+    Answers,
     Beat,
     BreakerStore,
     Clock,
@@ -57,6 +58,7 @@ class Gateway:
     tasks: TaskStore
     dead_letters: DeadLetterStore
     controls: ControlStore
+    answers: Answers
     agents: AgentStore
     deliberations: DeliberationStore
     signing: ReceiptSigner
@@ -115,10 +117,9 @@ class Gateway:
         return sortable_id(prefix, self.clock.now(), os.urandom(10))
 
     async def _beat(self, beats: Sequence[Beat]) -> Sequence[BeatAnswer]:
-        await self.heartbeats.beat(beats)
-        answer = await self.scheduler.request(
-            BeatRequest(agents=tuple(sorted({(beat.workspace, beat.agent_id) for beat in beats})))
-        )
+        renewals = BeatRequest(agents=tuple(sorted({(beat.workspace, beat.agent_id) for beat in beats})))
+        # Together: leases are renewed at once, also while the store of signs is slow or away.
+        _, answer = await asyncio.gather(self.heartbeats.beat(beats), self.scheduler.request(renewals))
         cancelling: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
         for entry in answer.cancelling:
             cancelling.setdefault(entry[:2], []).append(entry)

@@ -28,6 +28,7 @@ from cluster.settings import Settings
 from cluster.telemetry import HttpObservations
 from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
+from serve_app.signs import SignsIfThere
 from serve_app.streams import StreamHub
 from serve_app.web import add_middleware, make_app
 
@@ -104,11 +105,12 @@ class Replica:
             tasks=parts.stores.tasks,
             dead_letters=parts.stores.dead_letters,
             controls=parts.stores.controls,
+            answers=parts.stores.answers,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
             outcomes=parts.stores.outcomes,
             signing=ReceiptSigner(parts.stores.signing_keys, settings.receipt_signing_key),
-            heartbeats=parts.heartbeats,
+            heartbeats=SignsIfThere(parts.heartbeats),
             doorbell=parts.doorbell,
             directory=directory,
             scheduler=scheduler,

@@ -65,20 +65,10 @@ class Rate(Body):
     burst: int = Field(1, ge=1, le=100_000)
 
 
-class Resources(Body):
-    """What an agent with a Ray actor of its own asks of the cluster."""
-
-    num_cpus: float = Field(0, ge=0, le=10_000, allow_inf_nan=False)
-    num_gpus: float = Field(0, ge=0, le=10_000, allow_inf_nan=False)
-    memory: int = Field(0, ge=0, description="Bytes.")
-    resources: dict[str, float] = {}
-
-
 class RegisterAgent(Body):
     """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming.
 
-    ``import_path`` (``module:Class``) runs a Python class in the cluster; ``dedicated`` gives the agent a Ray actor of
-    its own with ``resources``.
+    ``import_path`` (``module:Class``) runs a Python class in the cluster.
     """
 
     agent_id: str
@@ -96,8 +86,6 @@ class RegisterAgent(Body):
     owner: Text | None = Field(None, min_length=1, max_length=128)
     rate: Rate | None = None
     import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    dedicated: bool = False
-    resources: Resources | None = None
     options: dict[str, Any] = {}
 
     _check = field_validator("agent_id")(_agent_id)
@@ -109,7 +97,6 @@ class RegisterAgent(Body):
             "owner": self.owner,
             "rate": self.rate and self.rate.model_dump(),
             "import_path": self.import_path,
-            "dedicated": (self.resources or Resources()).model_dump() if self.dedicated else None,
         }
         return self.options | {name: value for name, value in named.items() if value is not None}
 

@@ -153,13 +153,66 @@ async def batches(total: int, callers: int, each: int, agent_id: str) -> dict[st
     return {"seconds": time.perf_counter() - started}
 
 
+async def register(agents: int, each: int, prefix: str) -> dict[str, Any]:
+    """One in a hundred has each of a hundred capabilities."""
+    line = Line()
+    started = time.perf_counter()
+    for first in range(0, agents, each):
+        some = [
+            {"agent_id": f"{prefix}-{number}", "capabilities": ["common", f"rare-{number % 100}"]}
+            for number in range(first, min(first + each, agents))
+        ]
+        await line.expect("POST", "/agents/batch", {"agents": some})
+    line.close()
+    return {"seconds": time.perf_counter() - started}
+
+
+async def lists(times: int, capability: str) -> dict[str, Any]:
+    line = Line()
+    took: list[float] = []
+    found = 0
+    for _ in range(times):
+        started = time.perf_counter()
+        found = (await line.expect("GET", f"/agents?capability={capability}"))["total"]
+        took.append((time.perf_counter() - started) * 1000)
+    line.close()
+    return {"agents": found, "p50": statistics.median(took), "p99": statistics.quantiles(took, n=100)[98]}
+
+
+async def beats(agents: int, each: int, rate: float, seconds: float, prefix: str) -> dict[str, Any]:
+    """Batches at a steady rate, one after another."""
+    line = Line()
+    started = time.perf_counter()
+    total = int(rate * seconds)
+    for first in range(0, total, each):
+        await asyncio.sleep(max(0.0, started + first / rate - time.perf_counter()))
+        some = [{"agent_id": f"{prefix}-{number % agents}"} for number in range(first, first + each)]
+        await line.expect("POST", "/agents/heartbeats", {"heartbeats": some})
+    line.close()
+    return {"seconds": time.perf_counter() - started}
+
+
+async def rest(seconds: float) -> dict[str, Any]:
+    await asyncio.sleep(seconds)
+    return {}
+
+
 async def make() -> Handlers:
     agents = Agents()
 
     async def submit(rate: float, seconds: float, capability: str) -> dict[str, Any]:
         return await steadily(agents, rate, seconds, capability)
 
-    return {"wait": agents.wait, "leave": agents.leave, "submit": submit, "batches": batches}
+    return {
+        "wait": agents.wait,
+        "leave": agents.leave,
+        "submit": submit,
+        "batches": batches,
+        "register": register,
+        "lists": lists,
+        "beats": beats,
+        "rest": rest,
+    }
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ async def _serve(handlers: Handlers) -> None:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
+    if "close" in handlers:
+        await handlers["close"]()
 
 
 def run(make: Callable[[], Awaitable[Handlers]]) -> None:

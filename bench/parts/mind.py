@@ -8,8 +8,9 @@ import time
 from typing import Any
 
 from bench.parts.loop import Handlers, run
+from cluster.domain.claims import Wanted
 from cluster.domain.log import Origin
-from cluster.domain.scheduler import Scheduler, Wanted
+from cluster.domain.scheduler import Scheduler
 from cluster.domain.task_machine import Complete, Reporter
 from cluster.domain.tasks import NewTask, TaskHead
 

@@ -27,6 +27,7 @@ async def make() -> Handlers:
         shard="scheduler-0",
         owner="bench",
         tasks=stores.tasks,
+        controls=stores.controls,
         log=stores.log,
         region=stores.region,
         doorbell=RedisDoorbell(connect(os.environ["BENCH_REDIS_URL"]), schema),

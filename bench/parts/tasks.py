@@ -88,7 +88,9 @@ async def worker() -> Handlers:
             latencies.append((time.time() - work.payload["sent"]) * 1000)
         countdown.done()
 
-    working = TaskWorker(tasks, handle, agent_id="bench-worker", slots=int(sys.argv[4]), prefetch=int(sys.argv[5]))
+    working = TaskWorker(
+        tasks, handle, agent_id=f"bench-{os.getpid()}", slots=int(sys.argv[4]), prefetch=int(sys.argv[5])
+    )
     running = asyncio.create_task(working.run())
 
     async def expect(total: int) -> dict[str, Any]:
@@ -103,7 +105,13 @@ async def worker() -> Handlers:
             return {}
         return {"p50": statistics.median(latencies), "p99": statistics.quantiles(latencies, n=100)[98]}
 
-    return {"expect": expect}
+    async def close() -> dict[str, Any]:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await tasks.close()
+        return {}
+
+    return {"expect": expect, "close": close}
 
 
 if __name__ == "__main__":

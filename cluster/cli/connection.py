@@ -45,6 +45,7 @@ def ray_variables(running: RunFile) -> dict[str, str]:
     """What Ray's own commands need to know."""
     return {
         "RAY_ADDRESS": running.dashboard_url,
+        "RAY_DASHBOARD_ADDRESS": running.dashboard_url,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": running.ray_token_path,
     }

@@ -27,7 +27,9 @@ def evaluate(
         Path | None, typer.Option(help="JSON: USD per million tokens by agent (with --replay).", dir_okay=False)
     ] = None,
     colluders: Annotated[int, typer.Option(min=0, help="Also measure so many members of each panel colluding.")] = 0,
-    owner_cap: Annotated[float | None, typer.Option(min=0.05, max=1.0, help="Cap on an owner's weight.")] = None,
+    owner_cap: Annotated[
+        float | None, typer.Option(min=0.05, max=1.0, help="Cap each agent's share of the weight.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and of the choice of colluders.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows there.", dir_okay=False)] = None,

@@ -19,7 +19,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.cli import batch, dlq, evaluate, outcomes, queue, receipts, talk, tasks
+from cluster.cli import agents, batch, dlq, doctor, evaluate, outcomes, queue, receipts, talk, tasks, worker
 from cluster.cli.calls import Json, Words
 from cluster.cli.calls import call as _call
 from cluster.cli.calls import print_json as _print_json
@@ -39,8 +39,9 @@ from cluster.version import VERSION
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Aragora control plane."
 )
-agents_app = typer.Typer(no_args_is_help=True, help="Agents.")
-app.add_typer(agents_app, name="agents")
+app.add_typer(agents.app, name="agents")
+app.add_typer(worker.app, name="worker")
+app.command()(doctor.doctor)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
@@ -224,43 +225,6 @@ def _demo_model(settings: Settings, start_model: Any) -> tuple[str, str, str, st
         model = os.environ.get("ANTHROPIC_MODEL", "claude-3-5-haiku-latest")
         return settings.anthropic_base_url, model, "anthropic", "anthropic"
     return start_model(), MODEL, "openai", "local"
-
-
-@agents_app.command("list")
-def agents_list(as_json: Json = False) -> None:
-    """All agents, those that take no work included."""
-    found = _call("GET", "/agents", available="false")
-    if as_json:
-        _print_json(found)
-        return
-    table = Table("agent", "status", "capabilities", "model", "running", "done", "failed")
-    for one in found["agents"]:
-        counts = (str(one["running_tasks"]), str(one["tasks_completed"]), str(one["tasks_failed"]))
-        table.add_row(one["agent_id"], one["status"], ",".join(one["capabilities"]), one["model"], *counts)
-    console.print(table)
-
-
-@agents_app.command("register")
-def agents_register(
-    agent_id: str,
-    capabilities: Words = None,
-    model: str = "unknown",
-    provider: str = "unknown",
-    endpoint: Annotated[
-        str | None, typer.Option(help="Makes it an agent that is called; without it the agent claims.")
-    ] = None,
-    transport: Annotated[str | None, typer.Option(help="openai, anthropic or http.")] = None,
-    max_concurrency: int = 1,
-) -> None:
-    """Register an agent, or replace its description."""
-    body: dict[str, Any] = {
-        "agent_id": agent_id,
-        "capabilities": _split(capabilities),
-        "model": model,
-        "provider": provider,
-    }
-    body |= {"endpoint": endpoint, "transport": transport, "max_concurrency": max_concurrency}
-    _print_json(_call("POST", "/agents", {key: value for key, value in body.items() if value is not None}))
 
 
 @app.command()

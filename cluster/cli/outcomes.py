@@ -47,7 +47,7 @@ def import_(
 
 
 async def _send(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    counts = dict.fromkeys(("recorded", "replayed", "conflict"), 0)
+    counts = dict.fromkeys(("recorded", "conflict"), 0)
     async with client(settings()) as api:
         for start in range(0, len(outcomes), BATCH):
             done = await api.post("/outcomes/batch", {"outcomes": outcomes[start : start + BATCH]})

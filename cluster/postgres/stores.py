@@ -8,7 +8,7 @@ from cluster.postgres.agents import PostgresAgents
 from cluster.postgres.breakers import PostgresBreakers
 from cluster.postgres.deliberations import PostgresDeliberations
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
-from cluster.postgres.misc import PostgresActorNames, PostgresLeases, PostgresTelemetry
+from cluster.postgres.misc import PostgresActorNames, PostgresAnswers, PostgresLeases, PostgresTelemetry
 from cluster.postgres.operations import PostgresControls, PostgresDeadLetters
 from cluster.postgres.pool import Pool, connect
 from cluster.postgres.receipts import PostgresSigningKeys
@@ -27,6 +27,7 @@ class Stores:
     agents: PostgresAgents
     breakers: PostgresBreakers
     deliberations: PostgresDeliberations
+    answers: PostgresAnswers
     leases: PostgresLeases
     telemetry: PostgresTelemetry
     names: PostgresActorNames
@@ -55,6 +56,7 @@ async def open_stores(
         agents=PostgresAgents(pool, epoch),
         breakers=PostgresBreakers(pool, epoch),
         deliberations=PostgresDeliberations(pool, epoch),
+        answers=PostgresAnswers(pool),
         leases=PostgresLeases(pool),
         telemetry=PostgresTelemetry(pool),
         names=PostgresActorNames(pool),

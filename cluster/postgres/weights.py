@@ -57,6 +57,7 @@ class PostgresOutcomes:
                     entity=item.id,
                     principal=item.origin.principal,
                     data={
+                        "outcome_id": item.id,
                         "source": item.source,
                         "agents": len(item.panel),
                         "right": sum(vote == item.outcome.right for vote in item.outcome.votes.values()),

@@ -23,7 +23,7 @@ from cluster.domain.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
 from cluster.domain.log import Origin
-from serve_app.access import Asker, Permission, requires
+from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway
 from serve_app.routes.agents import gateway
 from serve_app.schemas import MAX_BATCH, Body, Text
@@ -74,7 +74,9 @@ def _votes(given: Mapping[str, Any]) -> dict[str, str | None]:
 
 @router.post("/deliberations/{request_id}/outcome")
 @requires(Permission.DELIBERATIONS_WRITE)
-async def post_outcome(request: Request, request_id: str, body: DeliberationOutcome, asker: Asker) -> dict[str, Any]:
+async def post_outcome(
+    request: Request, request_id: str, body: DeliberationOutcome, asker: Asker, _: Idempotency
+) -> dict[str, Any]:
     """Says what was right; repeating it changes nothing, another answer is 409 ``outcome_conflict``."""
     gate = gateway(request)
     one = await gate.deliberations.get(asker.workspace, check_id(request_id, "request_id"))
@@ -90,7 +92,6 @@ async def post_outcome(request: Request, request_id: str, body: DeliberationOutc
     votes = new.outcome.votes
     return {
         "request_id": request_id,
-        "replayed": recorded.replayed,
         "correct": None if new.outcome.right == NONE_RIGHT else new.outcome.right,
         "agents": {
             agent: {"vote": vote, "correct": vote == new.outcome.right if vote is not None else None}
@@ -140,15 +141,19 @@ def _right(correct: Any, result: Mapping[str, Any], options: tuple[str, ...]) ->
 
 @router.post("/outcomes/batch")
 @requires(Permission.DELIBERATIONS_WRITE)
-async def import_outcomes(request: Request, body: ImportedOutcomes, asker: Asker) -> dict[str, Any]:
-    """Recorded history: votes and right answers. Answers per item ``recorded``, ``replayed`` or ``conflict``."""
+async def import_outcomes(request: Request, body: ImportedOutcomes, asker: Asker, _: Idempotency) -> dict[str, Any]:
+    """Recorded history: votes and right answers, each id once. Sending it again answers alike; ``conflict`` is another
+    outcome under a known id, which changes nothing."""
     gate = gateway(request)
     now = gate.clock.now()
     new = [_imported(item, place, asker, now) for place, item in enumerate(body.outcomes)]
     done = await _record(gate, asker, new)
-    results = [{"id": one.id, "status": _status(one)} for one in done]
-    counts = {name: sum(one["status"] == name for one in results) for name in ("recorded", "replayed", "conflict")}
-    return {"results": results, **counts}
+    conflicts = sum(one.conflict for one in done)
+    return {
+        "results": [{"id": one.id, "status": "conflict" if one.conflict else "recorded"} for one in done],
+        "recorded": len(done) - conflicts,
+        "conflict": conflicts,
+    }
 
 
 def _imported(item: ImportedOutcome, place: int, asker: Origin, now: float) -> NewOutcome:
@@ -162,10 +167,6 @@ def _imported(item: ImportedOutcome, place: int, asker: Origin, now: float) -> N
     except InvalidRequest as error:
         raise InvalidRequest(f"outcomes[{place}]: {error}", error.code) from None
     return NewOutcome(id=outcome_id, origin=asker, at=now, outcome=outcome, panel=panel, source="import")
-
-
-def _status(one: RecordedOutcome) -> str:
-    return "conflict" if one.conflict else "replayed" if one.replayed else "recorded"
 
 
 async def _record(gate: Gateway, asker: Origin, new: list[NewOutcome]) -> list[RecordedOutcome]:

@@ -42,7 +42,7 @@ from serve_app.schemas import (
 router = APIRouter(tags=["tasks"])
 
 
-def _new_task(gate: Gateway, body: CreateTask, asker: Origin, now: float) -> NewTask:
+def _new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now: float) -> NewTask:
     if body.run_at is not None and body.delay_seconds is not None:
         raise InvalidRequest("Give run_at or delay_seconds, not both.", "invalid_request")
     check_json(body.payload, "payload")
@@ -50,7 +50,7 @@ def _new_task(gate: Gateway, body: CreateTask, asker: Origin, now: float) -> New
     run_at = body.run_at if body.delay_seconds is None else now + body.delay_seconds
     settings = gate.settings
     return NewTask(
-        id=gate.new_id("task"),
+        id=task_id,
         origin=asker,
         task_type=body.task_type,
         created_at=now,
@@ -108,7 +108,7 @@ _CONFLICT = "This idempotency key was used with another body; use a new key."
 async def create_task(request: Request, body: CreateTask, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Durable before it is answered. Send an ``Idempotency-Key`` to make repeats safe."""
     gate = gateway(request)
-    task = _new_task(gate, body, asker, gate.clock.now())
+    task = _new_task(gate, gate.new_id("task"), body, asker, gate.clock.now())
     key = key or body.idempotency_key
     idem = None
     if key is not None:
@@ -125,10 +125,12 @@ async def create_task(request: Request, body: CreateTask, asker: Asker, key: Ide
 @router.post("/tasks/batch", status_code=201)
 @requires(Permission.TASKS_WRITE)
 async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Up to 1,000 tasks in one transaction. An ``Idempotency-Key`` covers the whole batch."""
+    """Up to 1,000 tasks in one transaction, which wait in the order given. An ``Idempotency-Key`` covers the whole batch."""
     gate = gateway(request)
     now = gate.clock.now()
-    tasks = [_new_task(gate, one, asker, now) for one in body.tasks]
+    # One moment for all of them, so their ids say which comes first.
+    ids = sorted(gate.new_id("task") for _ in body.tasks)
+    tasks = [_new_task(gate, task_id, one, asker, now) for task_id, one in zip(ids, body.tasks, strict=True)]
     digest = body_digest(body.model_dump(mode="json")) if key else b""
     items = []
     for place, task in enumerate(tasks):

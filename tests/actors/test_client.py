@@ -37,6 +37,7 @@ class Inside:
             shard="scheduler-0",
             owner="test",
             tasks=self.stores.tasks,
+            controls=self.stores.controls,
             log=self.stores.log,
             region=self.stores.region,
             doorbell=self.bell,

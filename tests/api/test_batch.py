@@ -192,3 +192,21 @@ async def test_a_batch_outlives_the_worker_that_runs_its_deliberations(api: Api,
         let_go.set()
         assert (await running)[0] == 0
     assert {one["status"] for one in batch.lines()} == {"decided"}
+
+
+async def test_a_batch_that_is_stopped_says_so_and_leaves_its_deliberations_running(api: Api, batch: Batch) -> None:
+    """As `ray job stop` does it."""
+    batch.questions(2)
+    process = await batch.start()
+
+    async def admitted() -> bool:
+        return bool((await api.get("/deliberations"))["total"] == 2)
+
+    await eventually(admitted)
+    process.terminate()
+    printed, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 130, errors
+    assert b"Traceback" not in errors
+    assert b"Batch" in printed, "the summary is printed all the same"
+    listed = (await api.get("/deliberations"))["deliberations"]
+    assert [one["terminal"] for one in listed] == [None, None]

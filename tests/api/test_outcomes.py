@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from cluster.cli.main import app as cli
-from cluster.domain.consensus.ballots import abstain, choice
+from cluster.domain.consensus.ballots import choice
 from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.deliberations import Deliberation
 from cluster.domain.errors import Conflict, InvalidRequest
@@ -47,13 +47,14 @@ async def test_a_deliberations_outcome_is_said_once(api: Api) -> None:
     path = f"/deliberations/{result['request_id']}/outcome"
     body = {"correct": "Postgres", "votes": {"a": "Postgres", "b": "Redis", "c": "Postgres"}}
     said = await api.post(path, body)
-    assert said["replayed"] is False
     assert {agent: one["correct"] for agent, one in said["agents"].items()} == {"a": True, "b": False, "c": True}
-    assert (await api.post(path, body))["replayed"] is True
+    assert await api.post(path, body) == said
     other = await api.call("POST", path, {**body, "correct": "Redis"})
     assert (other.status_code, other.json()["code"]) == (409, "outcome_conflict")
     rows = [row for row in await api.rows(result["request_id"]) if row.kind == "outcome.recorded"]
-    assert [row.data for row in rows] == [{"source": "deliberation", "agents": 3, "right": 2}]
+    assert [row.data for row in rows] == [
+        {"outcome_id": result["request_id"], "source": "deliberation", "agents": 3, "right": 2}
+    ]
 
 
 def _ended(journal: Journal, **result: Any) -> Deliberation:
@@ -65,9 +66,8 @@ def _ended(journal: Journal, **result: Any) -> Deliberation:
 
 
 def test_votes_and_panel_come_from_what_the_decision_was_made_from() -> None:
-    journal = decided(
-        [Vote("a", choice("Postgres")), Vote("b", choice("Redis")), Vote("c", None), Vote("d", abstain("not_asked"))]
-    )
+    journal = decided([Vote("a", choice("Postgres")), Vote("b", choice("Redis")), Vote("c", None), Vote("d", None)])
+    journal.events[-1].data["aggregation"]["ballots"]["d"]["reason"] = "not_asked"
     asked = aggregation_of(journal.events)
     assert asked is not None
     new = outcome_of(_ended(journal), asked, DeliberationOutcome(correct="Redis"), ASKER, NOW)
@@ -106,9 +106,12 @@ async def test_an_outcome_needs_an_ended_deliberation(api: Api) -> None:
 async def test_imported_history_becomes_weights(api: Api) -> None:
     assert await api.get("/weights") == {"snapshots": []}
     done = await api.post("/outcomes/batch", {"outcomes": imports(200)})
-    assert (done["recorded"], done["replayed"], done["conflict"]) == (200, 0, 0)
-    again = await api.post("/outcomes/batch", {"outcomes": imports(200)})
-    assert (again["recorded"], again["replayed"]) == (0, 200)
+    assert (done["recorded"], done["conflict"]) == (200, 0)
+    assert await api.post("/outcomes/batch", {"outcomes": imports(200)}) == done
+    changed = [{**imports(1)[0], "correct": None}, imports(1)[0]]
+    other = await api.post("/outcomes/batch", {"outcomes": changed})
+    assert [one["status"] for one in other["results"]] == ["conflict", "recorded"]
+    assert len([row for row in await api.rows() if row.kind == "outcome.recorded"]) == 200
 
     async def fitted() -> list[dict[str, Any]]:
         return list((await api.get("/weights"))["snapshots"])
@@ -183,9 +186,9 @@ async def test_the_commands_import_and_show(api: Api, tmp_path: Path) -> None:
     file = tmp_path / "outcomes.jsonl"
     file.write_text("\n".join(json.dumps(one) for one in imports(120)))
     first = await _command(api, "outcomes", "import", str(file))
-    assert (first.exit_code, first.output) == (0, "120 recorded, 0 replayed, 0 conflict\n")
+    assert (first.exit_code, first.output) == (0, "120 recorded, 0 conflict\n")
     again = await _command(api, "outcomes", "import", str(file), "--json")
-    assert json.loads(again.output) == {"recorded": 0, "replayed": 120, "conflict": 0}
+    assert json.loads(again.output) == {"recorded": 120, "conflict": 0}
     await eventually(lambda: api.get("/weights?agents=good,fair,poor,weak"))
     shown = await _command(api, "weights", "--agents", "good,fair,poor,weak")
     assert "learned decides" in shown.output, shown.output
@@ -206,7 +209,7 @@ async def test_recorded_votes_can_be_imported_as_they_are(api: Api, tmp_path: Pa
     done = await _command(api, "outcomes", "import", str(file), "--prefix", "mmlu:", "--json")
     assert json.loads(done.output)["recorded"] == 50
     part = await _command(api, "outcomes", "import", str(file), "--split", "calibration", "--json")
-    assert 0 < json.loads(part.output)["recorded"] < 50
+    assert 0 < json.loads(part.output)["recorded"] < 50, "without the prefix these are other ids"
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"id": "q", "votes": {"x": "a"}, "correct": "a"}\nnonsense')
     refused = await _command(api, "outcomes", "import", str(bad))

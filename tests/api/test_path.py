@@ -29,3 +29,12 @@ async def test_a_claim_that_waits_outlives_the_scheduler(api: Api) -> None:
     await api.post(f"/tasks/{created['task_id']}/complete", {"agent_id": "a1"})
     kinds = [row.kind for row in await api.rows(created["task_id"])]
     assert kinds == ["task.submitted", "task.claimed", "task.completed"]
+
+
+async def test_a_batch_waits_in_the_order_given(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1", "max_concurrency": 100})
+    submitted = (await api.post("/tasks/batch", {"tasks": [{"task_type": "echo"}] * 40}))["task_ids"]
+    claimed = await api.post("/tasks/claim", {"agent_id": "a1", "max_tasks": 40, "block_ms": 5000})
+    assert [task["id"] for task in claimed["tasks"]] == submitted
+    logged = [row.entity for row in await api.rows() if row.kind == "task.submitted"]
+    assert logged == submitted

@@ -66,7 +66,7 @@ async def test_an_outcome_is_recorded_once_and_logged(stores: Stores) -> None:
     assert stored.outcome == outcome
     (row,) = await stores.log.read(0, 10)
     assert (row.seq, row.kind, row.entity, row.principal) == (first.seq, "outcome.recorded", "q1", "user:tester")
-    assert row.data == {"source": "import", "agents": 3, "right": 1}
+    assert row.data == {"outcome_id": "q1", "source": "import", "agents": 3, "right": 1}
 
 
 async def test_a_batch_answers_in_order_and_may_name_an_id_twice(stores: Stores) -> None:
@@ -121,6 +121,7 @@ async def test_snapshots_are_versions_that_only_grow(stores: Stores) -> None:
     assert await stores.outcomes.snapshot("other", early.snapshot.id) is None
     rows = [row for row in await stores.log.read(0, 10) if row.kind == "weights.fitted"]
     assert [row.entity for row in rows] == [early.snapshot.id, late.snapshot.id]
+    assert [row.data["snapshot_id"] for row in rows] == [early.snapshot.id, late.snapshot.id]
 
 
 async def test_saving_at_once_keeps_one(stores: Stores) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cluster.domain.claims import Grant, Wanted
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.log import LogRow, Origin
-from cluster.domain.scheduler import Grant, Missing, Scheduler, Wanted
+from cluster.domain.scheduler import Missing, Scheduler
 from cluster.domain.task_machine import Complete, ErrorClass, Fail, Reporter
 from cluster.domain.task_rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks import NewTask, Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
@@ -136,10 +139,12 @@ class Shard:
 class SchedulerLife(RuleBasedStateMachine):
     """Time only moves forward; agents give signs of life unless all of them fall silent at once."""
 
+    make_shard: Callable[[], Any] = Shard
+
     @initialize()
     def begin(self) -> None:
         self.now = NOW
-        self.shard = Shard()
+        self.shard = type(self).make_shard()
         self.model = Model()
         self.number = 0
 

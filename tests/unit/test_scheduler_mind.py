@@ -14,9 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cluster.domain.claims import Grant, Wanted
 from cluster.domain.errors import Conflict, ControlPlaneError, NotFound
 from cluster.domain.log import LogRow
-from cluster.domain.scheduler import Grant, Missing, Scheduler, Wanted
+from cluster.domain.scheduler import Missing, Scheduler
 from cluster.domain.task_machine import Complete, Fail, Reporter
 from cluster.domain.tasks import Priority, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task

@@ -99,6 +99,7 @@ class NewSnapshot:
         """What its row of the log says."""
         gate = self.snapshot.gate
         return {
+            "snapshot_id": self.snapshot.id,
             "agents": list(self.panel),
             "outcomes": self.snapshot.outcomes,
             "gate": gate.choice.value,

@@ -84,7 +84,8 @@ create index tasks_page on tasks (workspace, created_at desc, id desc);
 create index tasks_running on tasks (workspace, assigned_agent) where status = 'running';
 create index tasks_dead on tasks (workspace, completed_at desc, id desc)
     where status_detail in ('dead_lettered', 'timeout') and purged_at is null;
-create index tasks_ended on tasks (workspace, completed_at) where completed_at is not null;
+-- Tasks end in about the order in which their rows lie, so block ranges find the recent ones, at no cost per write.
+create index tasks_ended on tasks using brin (completed_at) with (pages_per_range = 16, autosummarize = on);
 
 -- What operators set for a queue, a task type or a tenant. seq is the log row that says so.
 create table controls (

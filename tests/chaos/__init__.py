@@ -1,0 +1,1 @@
+"""Faults against a whole system under load, and a checker that reads what its clients saw."""

@@ -1,0 +1,193 @@
+"""Faults, drawn from a seed: what is taken away, for how long, and how it is known to serve again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import httpx
+import redis.asyncio as redis
+from pydantic import SecretStr
+
+from actors.composition import Parts, make
+from actors.roles import SCHEDULER, Role
+from cluster.embedded.processes import ProcessId, session_members
+from cluster.ports import ActorNames
+from cluster.settings import Settings
+from tests.chaos.history import Fault
+from tests.chaos.target import Target
+
+HEAL_S = 90.0
+LOOK_S = 0.3
+
+#: One deal of the deck: what is dealt more often is where most can go wrong.
+DECK = (
+    *("kill-scheduler",) * 5,
+    *("postgres-kill",) * 3,
+    *("freeze-scheduler",) * 2,
+    *("two-generations",) * 2,
+    *("redis-flush", "redis-kill", "kill-api", "kill-supervisor"),
+    *("kill-telemetry", "kill-agent-host", "kill-deliberation", "kill-health-monitor", "kill-region-leader"),
+)
+
+#: What a kill's victim is called among Ray's named actors.
+_VICTIMS = {"kill-api": "aragora#Api#", "kill-supervisor": "aragora#Supervisor#"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """``wait_s`` before it begins; ``hold_s`` is how long it lasts, where it lasts."""
+
+    name: str
+    wait_s: float
+    hold_s: float
+
+
+def plan(seed: int, count: int, names: Sequence[str] = DECK) -> list[Planned]:
+    """The same for the same seed. Every name comes up before any is dealt anew."""
+    rng = random.Random(f"{seed}/nemesis")
+    dealt: list[str] = []
+    while len(dealt) < count:
+        once, rest = list(dict.fromkeys(names)), list(names)
+        for name in once:
+            rest.remove(name)
+        rng.shuffle(once)
+        rng.shuffle(rest)
+        dealt += once + rest
+    return [Planned(name=n, wait_s=rng.uniform(0.5, 3.0), hold_s=rng.uniform(0.3, 1.5)) for n in dealt[:count]]
+
+
+class Nemesis:
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    async def strike(self, planned: Planned) -> Fault:
+        """Waits, strikes, and returns when what it took away serves again."""
+        await asyncio.sleep(planned.wait_s)
+        act: Callable[[float], Awaitable[str]] | None = {
+            "postgres-kill": self._kill_postgres,
+            "redis-kill": self._kill_redis,
+            "redis-flush": self._flush_redis,
+            "freeze-scheduler": self._freeze_scheduler,
+            "two-generations": self._two_generations,
+        }.get(planned.name)
+        if act is None:
+            victim = _VICTIMS.get(planned.name, f"-{planned.name.removeprefix('kill-')}-")
+            return await self._kill_actor(planned.name, victim)
+        began = time.monotonic()
+        detail = await act(planned.hold_s)
+        await self._healthy()
+        return Fault(name=planned.name, began=began, healed=time.monotonic(), detail=detail)
+
+    # --- actors --------------------------------------------------------------------------------------------------
+
+    async def _actors(self, victim: str) -> dict[str, int]:
+        with contextlib.suppress(httpx.HTTPError):
+            found = await asyncio.to_thread(self._target.system.actors)
+            return {name: pid for name, pid in found.items() if victim in name}
+        return {}
+
+    async def _living(self, victim: str, dead: int = 0) -> ProcessId:
+        """The one process that plays the part, another than ``dead``."""
+        async with asyncio.timeout(HEAL_S):
+            while True:
+                for pid in (await self._actors(victim)).values():
+                    found = ProcessId.of(pid)
+                    if found is not None and pid != dead:
+                        return found
+                await asyncio.sleep(LOOK_S)
+
+    async def _kill_actor(self, name: str, victim: str) -> Fault:
+        process = await self._living(victim)
+        began = time.monotonic()
+        process.signal(signal.SIGKILL)
+        successor = await self._living(victim, process.pid)
+        await self._healthy()
+        return Fault(
+            name=name, began=began, healed=time.monotonic(), detail=f"{victim} {process.pid} then {successor.pid}"
+        )
+
+    async def _freeze_scheduler(self, hold_s: float) -> str:
+        """Beyond the leases that it grants: it wakes up with all of them overdue."""
+        process = await self._living(f"-{SCHEDULER}-")
+        process.signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(self._target.heartbeat_timeout_s + hold_s)
+        finally:
+            process.signal(signal.SIGCONT)
+        return f"{process.pid}"
+
+    async def _two_generations(self, hold_s: float) -> str:
+        """A second shard on the same stores, as in a rolling upgrade. It is dropped without having been told to
+        anybody; the first one is fenced by its next decision and must be replaced."""
+        first = await self._living(f"-{SCHEDULER}-")
+        async with self._second_shard() as generation:
+            await asyncio.sleep(hold_s)
+        successor = await self._living(f"-{SCHEDULER}-", first.pid)
+        return f"generation {generation} over {first.pid}, then {successor.pid}"
+
+    @contextlib.asynccontextmanager
+    async def _second_shard(self) -> AsyncIterator[int]:
+        settings = Settings(
+            database_url=SecretStr(self._target.postgres.url),
+            redis_url=SecretStr(self._target.redis.url),
+            heartbeat_timeout=self._target.heartbeat_timeout_s,
+        )
+        parts = await Parts.open(settings, "chaos-second-shard", connections=4)
+        shard = make(parts, Role(kind=SCHEDULER), "chaos", retire=lambda: None, reach=_reach_nobody)
+        try:
+            await shard.start()
+            yield int((await shard.status())["generation"])
+        finally:
+            await shard.stop()
+            await parts.doorbell.close()
+            await parts.stores.close()
+            await parts.redis.aclose()
+
+    # --- stores --------------------------------------------------------------------------------------------------
+
+    async def _kill_postgres(self, hold_s: float) -> str:
+        """kill -9 of the postmaster and of every backend, as a machine that loses power would."""
+        store = self._target.postgres
+        assert store.process is not None
+        for one in session_members(store.process):
+            one.signal(signal.SIGKILL)
+        await asyncio.sleep(hold_s)
+        await asyncio.to_thread(store.start)
+        return f"away for {hold_s:.1f} s and its recovery"
+
+    async def _kill_redis(self, hold_s: float) -> str:
+        store = self._target.redis
+        assert store.process is not None
+        store.process.signal(signal.SIGKILL)
+        await asyncio.sleep(hold_s)
+        await asyncio.to_thread(store.start)
+        return f"away for {hold_s:.1f} s"
+
+    async def _flush_redis(self, hold_s: float) -> str:
+        client = redis.Redis.from_url(self._target.redis.url)
+        try:
+            await client.flushall()
+        finally:
+            await client.aclose()
+        return ""
+
+    async def _healthy(self) -> None:
+        async with httpx.AsyncClient() as http, asyncio.timeout(HEAL_S):
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await http.get(f"{self._target.system.api_url}/health", timeout=5)).status_code == 200:
+                        return
+                await asyncio.sleep(0.05)
+
+
+def _reach_nobody(role: Role, names: ActorNames) -> Callable[..., Awaitable[object]]:
+    async def call(*args: object, **options: object) -> object:
+        raise AssertionError(f"a scheduler shard calls nobody, not {role.key}")
+
+    return call

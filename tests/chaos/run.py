@@ -1,0 +1,164 @@
+"""``python -m tests.chaos.run``: faults against a whole system under load, then every check, then a table.
+
+Exit code 1 if anything was violated. The same ``--seed`` gives the same plan of faults and the same decisions of
+every client; it is printed first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.checker import Violation, check, share_error
+from tests.chaos.history import FAILED, Answer, Fault, History
+from tests.chaos.nemesis import DECK, Nemesis, plan
+from tests.chaos.target import running_target
+from tests.chaos.workload import Load, Workload
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, help="how many faults")
+    parser.add_argument("--seed", type=int, default=None, help="repeats a run")
+    parser.add_argument("--seconds", type=float, default=1500.0, help="no fault begins after this")
+    parser.add_argument("--only", nargs="*", default=list(DECK), help="faults to draw from")
+    parser.add_argument("--json", type=Path, default=None, help="where to write the rows")
+    options = parser.parse_args(arguments)
+    seed = random.randrange(2**32) if options.seed is None else options.seed
+    print(f"seed {seed}, up to {options.kills} faults within {options.seconds:g} s", flush=True)
+    history = asyncio.run(chaos(seed, options.kills, options.seconds, options.only))
+    violations = check(history)
+    rows = rows_of(history, violations)
+    print(report(history, violations, rows))
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        found = {"seed": seed, "machine": machine(), "rows": rows, "violations": [asdict(v) for v in violations]}
+        options.json.write_text(json.dumps(found, indent=1))
+    return 1 if violations else 0
+
+
+async def chaos(seed: int, kills: int, seconds: float, names: Sequence[str] = DECK) -> History:
+    duration_s = min(seconds, kills * 12.0)
+    waiting = max(150, min(2400, int(duration_s * 3)))
+    load = Load(seed=seed, duration_s=duration_s, ordered=waiting, shared=waiting)
+    target_manager = running_target()
+    target = await asyncio.to_thread(target_manager.__enter__)
+    try:
+        async with Workload.open(target.place, load) as workload:
+            nemesis = Nemesis(target)
+            ends = time.monotonic() + seconds
+
+            async def faults() -> None:
+                for number, planned in enumerate(plan(seed, kills, names), 1):
+                    if time.monotonic() > ends:
+                        break
+                    fault = await nemesis.strike(planned)
+                    workload.history.faults.append(fault)
+                    print(
+                        f"{number:4d} {fault.name:20s} {fault.healed - fault.began:5.1f} s  {fault.detail}", flush=True
+                    )
+                await asyncio.sleep(1.0)
+
+            await workload.run(faults)
+            return workload.history
+    finally:
+        await asyncio.to_thread(target_manager.__exit__, None, None, None)
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def gaps(history: History, fault: Fault, until: float) -> dict[str, float]:
+    """Longest time without an acknowledged submit, and without an acknowledged write of the scheduler (a lease, a
+    report), from the fault's beginning until the next one's."""
+    submits = [call.ended for call in history.calls if call.name == "submit" and call.answer is Answer.OK]
+    leases = [claim.answered for claim in history.claims]
+    leases += [call.ended for call in history.calls if call.name == "report" and call.answer is Answer.OK]
+    return {"submit": _longest(submits, fault.began, until), "lease": _longest(leases, fault.began, until)}
+
+
+def _longest(times: list[float], start: float, end: float) -> float:
+    marks = [start, *sorted(at for at in times if start <= at <= end)]
+    return max((b - a for a, b in itertools.pairwise(marks)), default=end - start)
+
+
+def rows_of(history: History, violations: Sequence[Violation]) -> list[dict[str, Any]]:
+    """One row per kind of fault. Calls and violations count for the fault that began last before them."""
+    end = max((call.ended for call in history.calls), default=0.0)
+    faults = sorted(history.faults, key=lambda fault: fault.began)
+    spans = [(f, faults[i + 1].began if i + 1 < len(faults) else end) for i, f in enumerate(faults)]
+    rows = []
+    for name in dict.fromkeys([*DECK, *(fault.name for fault in faults)]):
+        mine = [(fault, until) for fault, until in spans if fault.name == name]
+        if not mine:
+            continue
+        sent = [c for c in history.calls if any(f.began <= c.sent < until for f, until in mine)]
+        longest = [gaps(history, fault, until) for fault, until in mine]
+        rows.append(
+            {
+                "name": f"chaos/{name}",
+                "faults": len(mine),
+                "calls": len(sent),
+                "failed": sum(c.answer in FAILED for c in sent),
+                "healed_s": spread([fault.healed - fault.began for fault, _ in mine]),
+                "submit_gap_s": spread([one["submit"] for one in longest]),
+                "lease_gap_s": spread([one["lease"] for one in longest]),
+                "violations": sum(
+                    v.at is not None and any(f.began <= v.at < until for f, until in mine) for v in violations
+                ),
+            }
+        )
+    return rows
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    ranked = sorted(values)
+    p95 = ranked[min(len(ranked) - 1, round(0.95 * (len(ranked) - 1)))]
+    return {"p50": round(statistics.median(ranked), 2), "p95": round(p95, 2), "max": round(ranked[-1], 2)}
+
+
+def machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+
+
+def report(history: History, violations: Sequence[Violation], rows: Sequence[dict[str, Any]]) -> str:
+    head = (
+        "| fault | faults | calls | failed | submit gap p50/p95/max s | lease gap p50/p95/max s | violations |",
+        "|---|---|---|---|---|---|---|",
+    )
+    lines = [f"\n{machine()}", *head]
+    for row in rows:
+        cells = [row["name"].removeprefix("chaos/"), row["faults"], row["calls"], row["failed"]]
+        cells += ["/".join(f"{value:.2f}" for value in row[key].values()) for key in ("submit_gap_s", "lease_gap_s")]
+        lines.append("| " + " | ".join(str(cell) for cell in [*cells, row["violations"]]) + " |")
+    failed = Counter(f"{c.name} {c.answer}" for c in history.calls if c.answer in FAILED)
+    shares = share_error(history)
+    acked = {s.task_id for s in history.submits if s.task_id is not None}
+    outcomes = Counter(f"{one.kind} {one.outcome}" for one in history.reports)
+    lines += [
+        f"\n{len(history.faults)} faults, {len(history.calls)} calls, {len(acked)} acknowledged tasks, "
+        f"{len(history.log)} log rows, {sum(len(c.leases) for c in history.claims)} leases",
+        f"reports: {dict(outcomes)}",
+        f"failed calls: {dict(failed)}",
+        "share error: " + ("not measured" if shares is None else f"{shares[0]:.1%} over {shares[1]} dispatches"),
+        f"violations: {dict(Counter(v.check for v in violations))}",
+        *(f"  {v.check}: {v.message}" for v in violations[:40]),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The workload and the checker over the real application without Ray, with faults that a test can cause by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from actors.roles import SCHEDULER
+from tests.chaos.checker import check
+from tests.chaos.history import Answer, Fault, Outcome
+from tests.chaos.nemesis import DECK, plan
+from tests.chaos.workload import Load, Place, Turn, Workload
+from tests.support.api import Api, api_settings
+from tests.support.probes import eventually
+from tests.support.stores import StoreUrls
+
+TTL_S = 1.0
+
+
+@pytest.fixture
+async def short_leases(store_urls: StoreUrls, schema: str) -> AsyncIterator[Api]:
+    async with Api(api_settings(store_urls, schema, heartbeat_timeout=TTL_S)).running() as running:
+        yield running
+
+
+def test_a_seed_fixes_every_decision() -> None:
+    assert plan(7, 60) == plan(7, 60) != plan(8, 60)
+    assert {planned.name for planned in plan(7, len(set(DECK)))} == set(DECK)
+    load = Load(seed=7, duration_s=1.0)
+    first, second = load.random("worker-1"), load.random("worker-1")
+    assert [Turn.draw(first, 4) for _ in range(50)] == [Turn.draw(second, 4) for _ in range(50)]
+
+
+async def test_shards_that_die_and_overlap_break_no_promise(short_leases: Api) -> None:
+    api = short_leases
+    await api.start_health_monitor()
+    place = Place(
+        api_url=api.url,
+        database_url=str(api.settings.database_url.get_secret_value() if api.settings.database_url else ""),
+        schema=api.settings.database_schema,
+        workspace=api.settings.workspace,
+        heartbeat_timeout_s=TTL_S,
+    )
+    load = Load(seed=3, duration_s=8.0, submit_every_s=0.02, ordered=40, shared=150)
+    async with Workload.open(place, load) as workload:
+        history, now = workload.history, asyncio.get_running_loop().time
+
+        async def faults() -> None:
+            for name in ("kill", "two generations") * 3:
+                before, began = len(history.reports), now()
+                if name == "kill":
+                    await api.kill(SCHEDULER)
+                await api.start(SCHEDULER)
+                await eventually(lambda before=before: len(history.reports) > before + 40)
+                history.faults.append(Fault(name=name, began=began, healed=now()))
+            await eventually(lambda: any(r.outcome is Outcome.LEASE_LOST for r in history.reports))
+
+        await workload.run(faults)
+    assert check(history) == []
+    assert len(api.retired) == 3
+    assert {call.answer for call in history.calls} == {Answer.OK, Answer.REFUSED}
+    assert any(lease.attempt > 1 for claim in history.claims for lease in claim.leases)
