@@ -88,6 +88,7 @@ class World:
         fresh = replace(state, memo={})
         for step in range(state.round + 1) if state.panel else ():
             assert aggregation(fresh, step) == aggregation(state, step), "what is remembered is out of date"
+        assert [call_of(fresh, key) for key in outstanding(fresh)] == self.calls()
         assert state.ledger.budget.holds(state.ledger.held), "the budget is breached"
         assert (state.terminal is not None) == (state.phase is Phase.ENDED)
         assert [event.kind for event in self.journal].count("ended") == (state.terminal is not None)
