@@ -45,7 +45,8 @@ Over HTTP it is `POST /api/control-plane/deliberations`:
 3. **Debate, only on disagreement.** At most `rounds` (2) rounds. Each agent sees at most `peers` (2) answers that differ
    from its own, with their rationales: anonymous, in an order of its own, without counts or confidences, quoted as data.
    It names defects, then keeps or changes its answer. A change without a reason counts half.
-4. **Decision.** A debate overturns the first answers only if the confidence is higher after it. `debate_delta` in every
+4. **Decision.** A debate overturns the first answers only if the confidence is higher after it; as long as it is not
+   calibrated, the new answer must also lead by half a panel over first and last votes together. `debate_delta` in every
    result says what the debate was worth: the answer before it, the answer after it, and the calls between.
 
 An answer that does not fit is repaired once; after that the agent abstains (`malformed`). Below quorum, agents that gave

@@ -194,3 +194,50 @@ async def test_a_worker_that_is_killed_is_followed_by_one_that_repeats_nothing(a
     assert len([key for key in keys if "/a/" in key]) == 1
     assert len({key for key in keys if "/b/" in key}) == 1
     assert record["result"]["cost"]["estimated"] is True
+
+
+async def test_resends_are_one_deliberation_and_another_body_is_a_conflict(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A", b="A")
+    config = {"options": ["A", "B"]}
+    first, second = await asyncio.gather(ask(api, config=config), ask(api, config=config))
+    assert first["request_id"] == second["request_id"]
+    assert (await ask(api, config=config))["request_id"] == first["request_id"], "for 60 s after its end"
+    assert len(agents.calls) == 2
+    named = await ask(api, config=config, request_id="named-1")
+    assert await ask(api, config=config, request_id="named-1") == named
+    refused = await api.call("POST", "/deliberations", {"content": "Another?", "request_id": "named-1"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "idempotency_conflict")
+
+
+async def test_typed_answers_come_back_as_values(api: Api, agents: Agents) -> None:
+    def number(value: float) -> Any:
+        return lambda agent, body: reply(value)
+
+    await panel(api, agents, a=number(10), b=number(10.5), c=number(99))
+    config = {"answer_type": "number", "tolerance": 1, "unit": "km", "consensus": "plurality", "rounds": 0}
+    result = await ask(api, "How far?", config=config)
+    assert (result["value"], result["answer_type"], result["supporters"]) == (10.5, "number", ["a", "b"])
+    assert "a number in km" in agents.bodies[0]["messages"][1]["content"]
+    agents.answering["a"] = agents.answering["b"] = lambda agent, body: reply(True)
+    result = await ask(api, "Now?", config={"answer_type": "boolean"})
+    assert (result["value"], result["answer"]) == (True, "true")
+
+
+async def test_what_it_cost_is_what_the_agents_registered_as_their_price(api: Api, agents: Agents) -> None:
+    agents.answering = {"a": always("A"), "b": always("A")}
+    price = {"input_per_mtok": 1000.0, "output_per_mtok": 1000.0}
+    body = registrations(agents, "a", "b", options={"price": price, "owner": "acme"})
+    await api.post("/agents/batch", body)
+    result = await ask(api, config={"options": ["A", "B"]})
+    assert (result["total_tokens"], result["total_cost_usd"]) == (240, 0.24)
+    result = await ask(api, "Cheaper?", config={"options": ["A", "B"], "budget": {"usd": 0.01}})
+    assert (result["terminal"], result["total_cost_usd"]) == ("BUDGET_EXHAUSTED", 0.0)
+
+
+async def test_the_events_of_one_deliberation_tell_its_story(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A", b="B", c="A")
+    result = await ask(api, config={"options": ["A", "B"], "consensus": "majority"})
+    kinds = [row.kind.removeprefix("deliberation.") for row in await api.rows(result["request_id"])]
+    assert kinds[:2] == ["admitted", "started"]
+    assert kinds[-1] == "completed"
+    assert {"agent_proposal", "consensus_check", "round_start", "agent_critique", "agent_revision"} <= set(kinds)

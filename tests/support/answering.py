@@ -77,7 +77,7 @@ class Agents:
             return Response(status_code=499)
         if isinstance(said, tuple):
             return Response(said[1], status_code=said[0])
-        return JSONResponse({"text": said, "tokens": 120})
+        return JSONResponse({"text": said, "input_tokens": 100, "output_tokens": 20})
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Agents]:

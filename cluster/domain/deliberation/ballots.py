@@ -69,7 +69,7 @@ def answer_of(state: State, agent: str, round_: int) -> Answer | None:
 
 
 def remembered(state: State, name: tuple[Any, ...], make: Callable[[], T]) -> T:
-    """``name[1]`` is the round on whose answers, and earlier ones, the value depends."""
+    """``name[1]`` is the last step on whose answers the value depends (``state.step_of``)."""
     if name not in state.memo:
         state.memo[name] = make()
     value: T = state.memo[name]
@@ -77,7 +77,7 @@ def remembered(state: State, name: tuple[Any, ...], make: Callable[[], T]) -> T:
 
 
 def answers(state: State, round_: int) -> Mapping[str, Answer]:
-    return remembered(state, ("answers", round_), lambda: _answers(state, round_))
+    return remembered(state, ("answers", 2 * round_), lambda: _answers(state, round_))
 
 
 def _answers(state: State, round_: int) -> dict[str, Answer]:
@@ -86,7 +86,7 @@ def _answers(state: State, round_: int) -> dict[str, Answer]:
 
 def options(state: State, round_: int) -> Mapping[str, str]:
     """Agent → the option that its answer is: numbers within tolerance are one, equal texts are one candidate."""
-    return remembered(state, ("options", round_), lambda: _options(state, round_))
+    return remembered(state, ("options", 2 * round_), lambda: _options(state, round_))
 
 
 def _options(state: State, round_: int) -> dict[str, str]:
@@ -107,7 +107,7 @@ def normal(text: str) -> str:
 
 def candidates(state: State, round_: int) -> Mapping[str, str]:
     """Label → text, in an order that does not follow the panel's."""
-    return remembered(state, ("candidates", round_), lambda: _candidates(state, round_))
+    return remembered(state, ("candidates", 2 * round_), lambda: _candidates(state, round_))
 
 
 def _candidates(state: State, round_: int) -> dict[str, str]:
@@ -135,7 +135,7 @@ def text_of(state: State, option: str | None, round_: int) -> str | None:
 
 def peers(state: State, agent: str, round_: int) -> Sequence[Peer]:
     """At most ``peers`` others whose answers before this round differ, different options first; anonymous, shuffled."""
-    return remembered(state, ("peers", round_ - 1, agent), lambda: _peers(state, agent, round_))
+    return remembered(state, ("peers", 2 * (round_ - 1), agent, round_), lambda: _peers(state, agent, round_))
 
 
 def _peers(state: State, agent: str, round_: int) -> list[Peer]:
@@ -168,7 +168,7 @@ def critiques_of(state: State, agent: str, round_: int) -> list[Critique]:
 
 def accepted(state: State, round_: int) -> Mapping[str, int]:
     """Option → how many critics were shown a rationale for it and found no defect."""
-    return remembered(state, ("accepted", round_), lambda: _accepted(state, round_))
+    return remembered(state, ("accepted", 2 * round_), lambda: _accepted(state, round_))
 
 
 def _accepted(state: State, round_: int) -> dict[str, int]:

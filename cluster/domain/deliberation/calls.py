@@ -70,7 +70,7 @@ def prompt_estimate(state: State, key: TurnKey) -> int:
         shape, messages = _ask(state, key)
         return prompt_tokens(messages, shape)
 
-    return said.remembered(state, ("tokens", key[1], key), count)
+    return said.remembered(state, ("tokens", _depends_on(key), key), count)
 
 
 def shape_of(state: State, key: TurnKey) -> Shape:
@@ -82,7 +82,14 @@ def shape_of(state: State, key: TurnKey) -> Shape:
 
 def _ask(state: State, key: TurnKey) -> tuple[Shape, list[prompts.Message]]:
     """What the reply must look like, and the words."""
-    return said.remembered(state, ("ask", key[1], key), lambda: _build(state, key))
+    return said.remembered(state, ("ask", _depends_on(key), key), lambda: _build(state, key))
+
+
+def _depends_on(key: TurnKey) -> int:
+    """The last step whose answers are in the prompt. A judge sees them all."""
+    phase, round_, _ = key
+    steps = {Phase.PROPOSE: -1, Phase.CRITIQUE: 2 * (round_ - 1), Phase.REVISE: 2 * round_ - 1, Phase.VOTE: 2 * round_}
+    return steps.get(phase, 1 << 30)
 
 
 def _build(state: State, key: TurnKey) -> tuple[Shape, list[prompts.Message]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,12 +71,32 @@ def final(state: State) -> tuple[Standing, Standing]:
 
 
 def _earned(state: State, first: Standing, last: Standing) -> bool:
+    """Whether the last round may replace round 0. Without calibration a higher share is not enough, as changes of mind
+    are partly noise: the new answer must also be well ahead over the trajectory, first and last votes together."""
     if state.contract.mode is Mode.JUDGE:
         return True
     if not last.result.reached:
         return not first.result.reached and last.result.leader is not None and last.score > first.score
-    same = said.text_of(state, first.result.leader, 0) == said.text_of(state, last.result.leader, last.round)
-    return (same and first.result.leader is not None) or last.score > first.score
+    before = said.text_of(state, first.result.leader, 0)
+    after = said.text_of(state, last.result.leader, last.round)
+    if before is not None and said.normal(before) == said.normal(str(after)):
+        return True
+    if last.score <= first.score:
+        return False
+    calibrated = first.result.confidence is not None and last.result.confidence is not None
+    return calibrated or before is None or _ahead(state, (first, last), str(before), str(after))
+
+
+def _ahead(state: State, rounds: Sequence[Standing], before: str, after: str) -> bool:
+    """Whether ``after`` has more of the votes of these rounds than ``before``, by half a panel at least."""
+    votes = [
+        (said.normal(text), ballot.strength)
+        for at in rounds
+        for ballot in at.asked.ballots.values()
+        if (text := said.text_of(state, ballot.top(), at.round)) is not None
+    ]
+    lead = sum(weight * ((text == said.normal(after)) - (text == said.normal(before))) for text, weight in votes)
+    return 2 * lead >= len(state.panel)
 
 
 # --- stops ------------------------------------------------------------------------------------------------------------

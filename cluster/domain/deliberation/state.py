@@ -126,7 +126,7 @@ class State:
     """``gone``: members that were replaced. ``overran``: agents that billed more than the budget could pay.
     ``waves_before``: waves asked before PROPOSE was entered last. ``wave_at``: when the last calls were announced,
     ``heard_at`` the last answer in time; ``seconds``: how long answers took. ``stop``: what ended the asking.
-    ``memo``: what was computed from the answers of a round, by (name, round, ...), until one of them changes."""
+    ``memo``: what was computed from answers, by (name, last step that it depends on, ...), until one of them changes."""
 
     request_id: str
     contract: Contract
@@ -193,6 +193,12 @@ _Changes = dict[str, Any]
 
 def key_of(data: Mapping[str, Any]) -> TurnKey:
     return Phase(data["phase"]), data["round"], data["agent"]
+
+
+def step_of(key: TurnKey) -> int:
+    """Order of the turns whose answers others are shown: PROPOSE 0, then CRITIQUE and REVISE of each round."""
+    phase, round_, _ = key
+    return 2 * round_ - (phase is Phase.CRITIQUE)
 
 
 def _scheduled(state: State, data: Mapping[str, Any], at: float) -> _Changes:
@@ -291,7 +297,7 @@ def _answered(state: State, data: Mapping[str, Any], at: float) -> _Changes:
         turn = replace(turn, open=False, answer=Answer.from_json(data["answer"]))
     changes = _settled(state, data)
     if turn.answer is not None and key[0] in (Phase.PROPOSE, Phase.CRITIQUE, Phase.REVISE):
-        changes["memo"] = {name: value for name, value in state.memo.items() if name[1] < key[1]}
+        changes["memo"] = {name: value for name, value in state.memo.items() if name[1] < step_of(key)}
     changes.update(turns={**state.turns, key: turn}, heard_at=at, seconds=(*state.seconds, data["seconds"]))
     return changes
 
