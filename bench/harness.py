@@ -7,6 +7,7 @@ something on a machine whose speed does not.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -59,6 +60,10 @@ class Row:
         object.__setattr__(self, "median", statistics.median(self.runs))
 
     @property
+    def failed(self) -> bool:
+        return math.isnan(self.median)
+
+    @property
     def met(self) -> bool | None:
         if self.goal is None:
             return None
@@ -69,6 +74,8 @@ class Row:
         row = asdict(self)
         row["goal"] = str(self.goal) if self.goal else None
         row["met"] = self.met
+        if self.failed:  # JSON has no number for it
+            row.update(median=None, runs=[])
         return row
 
 
@@ -156,7 +163,7 @@ def _ratio(row: Row) -> str:
 
 def number(value: float) -> str:
     """Three significant digits, thousands with a comma."""
-    if value != value:
+    if math.isnan(value):
         return "failed"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
@@ -188,4 +195,4 @@ def table(rows: Sequence[Row]) -> Table:
 
 def write(rows: Sequence[Row], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([row.to_json() for row in rows], indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps([row.to_json() for row in rows], indent=1, ensure_ascii=False, allow_nan=False) + "\n")

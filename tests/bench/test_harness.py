@@ -47,7 +47,9 @@ def test_a_bench_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> 
     console = Console(file=io.StringIO())
     one = harness.Bench(name="x.broken", about="", measure=broken)  # type: ignore[arg-type]
     rows = harness.measure([one], None, console)  # type: ignore[arg-type]
-    assert [row.name for row in rows] == ["before", "failed"]
+    assert [(row.name, row.failed) for row in rows] == [("before", False), ("failed", True)]
+    harness.write(rows, tmp_path / "rows.json")
+    assert [row["median"] for row in json.loads((tmp_path / "rows.json").read_text())] == [1.0, None]
 
 
 def test_a_tiny_run_gives_rows_that_can_be_read_again(tmp_path: Path) -> None:
