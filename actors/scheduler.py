@@ -12,7 +12,8 @@ import functools
 import gc
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -166,10 +167,9 @@ class SchedulerShard:
         cursor, batches = await self._tasks.open_tasks(self._shard)
         mind = Scheduler(lease_ttl_s=self._lease_ttl_s, policy=self._policy)
         mind.load_controls(await self._controls.load(), self._clock.now())
-        async for batch in batches:
-            mind.load((task.head() for task in batch), self._clock.now())
-        gc.collect()
-        gc.freeze()  # a million heads are not worth looking at again in every collection
+        with _no_collections():
+            async for batch in batches:
+                mind.load(batch, self._clock.now())
         follower = LogFollower(
             self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, only=LogFilter(kinds=mind.FOLLOWS)
         )
@@ -463,6 +463,18 @@ class SchedulerShard:
                 if not outcome.applied:
                     raise ActorUnavailable(f"Task {decision.head.id} is not in the store as it is in memory.")
         return [None] * len(writes)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """What is built inside stays: a million heads are not worth looking at again in every collection."""
+    gc.disable()
+    try:
+        yield
+        gc.collect()
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

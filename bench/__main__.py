@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: proves that it works, measures nothing")
     parser.add_argument("--runs", type=int, default=5, help="runs per figure")
     parser.add_argument("--out", type=Path, default=harness.OUT / "results.json", help="where the rows go as JSON")
+    parser.add_argument("--page", type=Path, help="a page whose table of rows is written anew (docs/performance.md)")
     parser.add_argument("--list", action="store_true", help="the names, and stop")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # stops what it has started
@@ -35,10 +36,12 @@ def main() -> None:
     console.print(harness.machine(), highlight=False)
     with standing(quick=arguments.quick, runs=arguments.runs) as stand:
         rows = harness.measure(benches, stand, console)
-    harness.write(rows, arguments.out)
+    everything = harness.write(rows, arguments.out)
+    if arguments.page is not None:
+        harness.write_page(everything, arguments.page)
     console.print(harness.table(rows))
     console.print(f"Rows as JSON: {arguments.out}", highlight=False)
-    if any(row.median != row.median for row in rows):
+    if any(row.failed for row in rows):
         raise SystemExit(1)
 
 

@@ -7,11 +7,12 @@ something on a machine whose speed does not.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,10 @@ class Row:
         object.__setattr__(self, "median", statistics.median(self.runs))
 
     @property
+    def failed(self) -> bool:
+        return math.isnan(self.median)
+
+    @property
     def met(self) -> bool | None:
         if self.goal is None:
             return None
@@ -69,6 +74,8 @@ class Row:
         row = asdict(self)
         row["goal"] = str(self.goal) if self.goal else None
         row["met"] = self.met
+        if self.failed:  # JSON has no number for it
+            row.update(median=None, runs=[])
         return row
 
 
@@ -156,7 +163,7 @@ def _ratio(row: Row) -> str:
 
 def number(value: float) -> str:
     """Three significant digits, thousands with a comma."""
-    if value != value:
+    if math.isnan(value):
         return "failed"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
@@ -186,6 +193,39 @@ def table(rows: Sequence[Row]) -> Table:
     return made
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
+def write(rows: Sequence[Row], path: Path) -> list[dict[str, Any]]:
+    """All rows of the file: those of benches that ran now, and what it had of the others."""
+    ran = {row.bench for row in rows}
+    kept = [row for row in (json.loads(path.read_text()) if path.exists() else []) if row["bench"] not in ran]
+    order = {name: place for place, name in enumerate(_BENCHES)}
+    merged = sorted([*kept, *(row.to_json() for row in rows)], key=lambda row: order.get(row["bench"], len(order)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([row.to_json() for row in rows], indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(merged, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return merged
+
+
+BEGIN, END = "<!-- rows -->", "<!-- end of rows -->"
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table of docs/performance.md."""
+    lines = [f"Measured on {row}." for row in dict.fromkeys(row["machine"] for row in rows)]
+    lines += ["", "| what | median | goal | runs |", "|---|---|---|---|"]
+    for row in rows:
+        if row["median"] is None:
+            lines.append(f"| {row['bench']} | failed | | |")
+            continue
+        median = f"{number(row['median'])} {row['unit']}"
+        if row["ratio"] is not None:
+            median += f" = {row['ratio']:.2f}x {row['peer']}"
+        goal = "" if row["goal"] is None else f"{row['goal']}: {'met' if row['met'] else '**not met**'}"
+        what = row["name"] + (f" ({row['note']})" if row["note"] else "")
+        lines.append(f"| {what} | {median} | {goal} | {', '.join(number(run) for run in row['runs'])} |")
+    return "\n".join(lines)
+
+
+def write_page(rows: Sequence[Mapping[str, Any]], page: Path) -> None:
+    """Between the two marks; the words around them stay."""
+    text = page.read_text()
+    head, rest = text.split(BEGIN)
+    page.write_text(f"{head}{BEGIN}\n\n{markdown(rows)}\n\n{END}{rest.split(END)[1]}")

@@ -16,11 +16,12 @@ from pydantic import SecretStr
 
 from bench.stand import ROOT, Part, Stand, cpu_seconds
 from cluster.cli import system as product
-from cluster.embedded.layout import Layout
+from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.ports import free_ports
 from cluster.embedded.processes import session_members
 from cluster.settings import Settings
 
+START_TRIES = 3
 APPLICATION = "bench.serve_noop:app"
 
 
@@ -137,8 +138,14 @@ def _with_noops(settings: Settings) -> dict[str, Any]:
 
 
 def shared(stand: Stand) -> Running:
-    """Started on first use, stopped with the stand."""
-    if stand.system is None:
-        stand.system = stand.stack.enter_context(started(stand))
+    """Started on first use, stopped with the stand. Ray may give up on a machine that is still busy; it is asked again."""
+    for left in reversed(range(START_TRIES)):
+        if stand.system is not None:
+            break
+        try:
+            stand.system = stand.stack.enter_context(started(stand))
+        except EmbeddedError:
+            if left == 0:
+                raise
     running: Running = stand.system
     return running

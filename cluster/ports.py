@@ -43,6 +43,7 @@ from cluster.domain.tasks import (
     Task,
     TaskDecision,
     TaskDetail,
+    TaskHead,
     TaskStatus,
 )
 
@@ -188,10 +189,8 @@ class TaskStore(Protocol):
     async def take_generation(self, shard: str, owner: str) -> ShardFence:
         """A new, higher generation; decisions under older ones fail with ``Fenced`` from now on."""
 
-    async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[Task]]]:
-        """(log cursor, batches of all pending and running tasks), one snapshot: rows after the cursor are not in it.
-
-        Payload, metadata and result are not loaded (None / empty)."""
+    async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[TaskHead]]]:
+        """(log cursor, batches of all pending and running tasks), one snapshot: rows after the cursor are not in it."""
 
     async def get(self, workspace: str, task_id: str) -> Task | None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from typing import Any
@@ -37,6 +38,8 @@ async def worker() -> Handlers:
     batch = int(sys.argv[2])
     pool = await asyncpg.create_pool(os.environ["BENCH_DATABASE_URL"], min_size=2, max_size=10)
     queries = Queries(AsyncpgPoolDriver(pool))
+    with contextlib.suppress(asyncpg.PostgresError):
+        await queries.uninstall()  # what an earlier bench of this run has left
     await queries.install()
     manager = QueueManager(queries)
     countdown = Countdown()

@@ -7,11 +7,12 @@ import json
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from cluster.domain.log import LogRow
 from cluster.domain.task_rules import TaskRules
-from cluster.domain.tasks import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskStatus
+from cluster.domain.tasks import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.ports import ShardFence, SubmitItem, TaskQuery
 from cluster.postgres.log import Epoch, RecordColumns, log_row, waves
 from cluster.postgres.pool import Pool
@@ -135,19 +136,19 @@ class PostgresTasks:
         generation = await self._pool.value(_SQL["take_generation"], self._epoch.region, shard, owner)
         return ShardFence(shard=shard, generation=generation)
 
-    async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[Task]]]:
+    async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[TaskHead]]]:
         """One shard owns all partitions for now, so the name selects nothing yet."""
         batches = self._open_batches()
         cursor = await anext(batches)
         assert isinstance(cursor, int)
-        return cursor, _tasks_only(batches)
+        return cursor, _heads_only(batches)
 
-    async def _open_batches(self) -> AsyncIterator[int | Sequence[Task]]:
+    async def _open_batches(self) -> AsyncIterator[int | Sequence[TaskHead]]:
         async with self._pool.snapshot() as connection:
             yield int(await connection.fetchval("select coalesce(max(seq), 0) from log"))
             rows = await connection.cursor(_SQL["open_tasks"])
             while batch := await rows.fetch(OPEN_BATCH, timeout=60):
-                yield [_open_task(row) for row in batch]
+                yield [_open_head(row) for row in batch]
 
     async def get(self, workspace: str, task_id: str) -> Task | None:
         return (await self.get_many(workspace, [task_id])).get(task_id)
@@ -218,7 +219,7 @@ class PostgresTasks:
             pass
 
 
-async def _tasks_only(batches: AsyncIterator[int | Sequence[Task]]) -> AsyncIterator[Sequence[Task]]:
+async def _heads_only(batches: AsyncIterator[int | Sequence[TaskHead]]) -> AsyncIterator[Sequence[TaskHead]]:
     async for batch in batches:
         assert not isinstance(batch, int)
         yield batch
@@ -242,39 +243,32 @@ def _decided(row: Any) -> Decided:
     )
 
 
-def _open_task(row: Any) -> Task:
-    return Task(
+@lru_cache(10_000)
+def _required(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
+
+
+def _open_head(row: Any) -> TaskHead:
+    return TaskHead(
         id=row["id"],
         workspace=row["workspace"],
         task_type=row["task_type"],
-        payload=None,
-        metadata={},
-        required_capabilities=tuple(json.loads(row["required_capabilities"])),
         priority=row["priority"],
-        status=TaskStatus(row["status"]),
-        status_detail=TaskDetail(row["status_detail"]),
+        required=_required(row["required_capabilities"]),
+        target_agent=row["target_agent"],
+        queue=row["queue"],
         created_at=row["created_at"],
         run_at=row["run_at"],
-        assigned_at=row["started_at"],
-        started_at=row["started_at"],
-        completed_at=None,
+        timeout_s=row["timeout_s"],
+        max_retries=row["max_retries"],
+        status=TaskStatus(row["status"]),
+        detail=TaskDetail(row["status_detail"]),
+        attempt=row["attempt"],
+        retries=row["retries"],
         assigned_agent=row["assigned_agent"],
         claim_id=row["claim_id"],
         holder=row["holder"],
-        attempt=row["attempt"],
-        retries=row["retries"],
-        max_retries=row["max_retries"],
-        timeout_s=row["timeout_s"],
-        result=None,
-        error=None,
-        queue=row["queue"],
-        target_agent=row["target_agent"],
-        target_region=None,
-        fallback_regions=(),
-        assigned_region=None,
-        region_routing_mode="any",
-        origin_region="",
-        principal="",
+        started_at=row["started_at"],
         rules=_rules(row["rules"]),
     )
 

@@ -39,6 +39,22 @@ def test_benches_are_selected_by_group_and_by_name() -> None:
         harness.selected(["scheduler.clai"])
 
 
+def test_rows_of_other_benches_stay_in_the_file_and_on_the_page(tmp_path: Path) -> None:
+    file, page = tmp_path / "rows.json", tmp_path / "page.md"
+    page.write_text(f"before\n{harness.BEGIN}\nold\n{harness.END}\nafter\n")
+    goal = Goal(bound=2, of="median", at_most=True)
+    harness.write([Row(name="old claim", unit="s", runs=(1.0,), bench="scheduler.claim")], file)
+    harness.write([Row(name="a start", unit="s", runs=(3.0,), bench="scheduler.start", goal=goal)], file)
+    rows = harness.write([Row(name="new claim", unit="s", runs=(2.0,), bench="scheduler.claim")], file)
+    assert [row["name"] for row in rows] == ["new claim", "a start"]
+    harness.write_page(rows, page)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "| a start | 3 s | ≤ 2: **not met** | 3 |" in text
+    assert "old" not in text
+
+
 def test_a_bench_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> None:
     def broken(stand: object) -> object:
         yield Row(name="before", unit="s", runs=(1.0,))
@@ -47,7 +63,9 @@ def test_a_bench_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> 
     console = Console(file=io.StringIO())
     one = harness.Bench(name="x.broken", about="", measure=broken)  # type: ignore[arg-type]
     rows = harness.measure([one], None, console)  # type: ignore[arg-type]
-    assert [row.name for row in rows] == ["before", "failed"]
+    assert [(row.name, row.failed) for row in rows] == [("before", False), ("failed", True)]
+    harness.write(rows, tmp_path / "rows.json")
+    assert [row["median"] for row in json.loads((tmp_path / "rows.json").read_text())] == [1.0, None]
 
 
 def test_a_tiny_run_gives_rows_that_can_be_read_again(tmp_path: Path) -> None:
