@@ -35,15 +35,20 @@ chaos: setup ## 100 faults under load, checked, as a table (up to 30 minutes; SE
 check: lint types ## The fast checks
 	@$(BIN)/python -m pytest -m "not slow"
 
+bench: setup ## Measure it beside its peers; ONLY=scheduler runs a part, ARGS=--quick only proves that it works
+	@$(BIN)/python -m bench $(ONLY) $(ARGS)
+
 docs: setup ## Write the generated pages
 	@$(BIN)/python -m cluster.cli.settings_page > docs/configuration.md
 	@$(BIN)/python -m cluster.cli.cli_page > docs/cli.md
 	@$(BIN)/python -m serve_app.api_page > docs/api.md
+	@$(BIN)/python -m cluster.cli.tasks_page docs/tasks.md
+	@$(BIN)/python -m cluster.cli.deliberations_page > docs/deliberations.md
 
 lock: setup ## Write requirements.lock anew
 	@$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock
 
 clean: ## Remove the environment and caches
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo up down reset test chaos lint types check docs lock clean
+.PHONY: help setup demo up down reset test bench chaos lint types check docs lock clean

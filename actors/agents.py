@@ -1,56 +1,165 @@
-"""An agent host: carries the agents that are called at an endpoint, thousands in one process."""
+"""An agent host: carries agents, thousands in one process. Those with an endpoint are called, those without get turns.
+
+Calls of one agent are bounded by its slots, its rate and its breaker. What the breaker learns is stored, and the
+health monitor makes it part of the agent's health.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from actors.hosts import RENEW_S, LiveHosts, Membership
 from actors.messages import AgentCall, AgentReply
-from cluster.directory import AgentDirectory
+from actors.push import PushTasks
+from actors.turns import ENDED_KINDS, PullTurns
+from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents import Agent, TransportKind
-from cluster.domain.errors import AgentUnavailable, ControlPlaneError
-from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
+from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
+from cluster.domain.errors import AgentMalformed, AgentTimeout, AgentUnavailable, ControlPlaneError, TryLater
+from cluster.domain.log import LogRecord, LogRow
+from cluster.domain.placement import carrier
+from cluster.domain.rate import TokenBucket, give_back, take
+from cluster.domain.selection import Strategy
+from cluster.domain.tasks import Task
+from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
-from cluster.ports import AgentStore, Clock, Doorbell, Log
+from cluster.group_commit import GroupCommit
+from cluster.ports import AgentStore, BreakerStore, Clock, Doorbell, Leases, Log, LogFilter, StoredBreaker, TaskStore
+from cluster.transports.asking import Ask, Reply
 
 _logger = logging.getLogger(__name__)
 
-#: Asks the agent's endpoint; raises PeerError.
-AskAgent = Callable[[Agent, AgentCall], Awaitable[AgentReply]]
+#: Kinds of log rows that a host looks at, by their beginnings.
+FOLLOWS = ("agent.", "task.submitted", *ENDED_KINDS)
+
+PRINCIPAL = "system:agent-host"
+
+#: Asks the agent over its transport; raises PeerError.
+AskAgent = Callable[[Ask], Awaitable[Reply]]
 
 
 class AgentHost:
-    """One semaphore per agent bounds what is asked of it at once."""
+    """Host ``index`` of ``hosts``; it carries the agents that rendezvous hashing over the living hosts gives it."""
 
-    def __init__(self, *, agents: AgentStore, log: Log, doorbell: Doorbell, clock: Clock, ask: AskAgent) -> None:
+    def __init__(
+        self,
+        *,
+        index: int,
+        hosts: int,
+        owner: str,
+        region: str,
+        agents: AgentStore,
+        tasks: TaskStore,
+        breakers: BreakerStore,
+        leases: Leases,
+        log: Log,
+        doorbell: Doorbell,
+        clock: Clock,
+        ask: AskAgent,
+        shard: ExchangeClient,
+        strategy: Strategy,
+        draw: Callable[[], float],
+        lease_ttl_s: float,
+    ) -> None:
+        self._index = index
         self._directory = AgentDirectory(agents)
+        self._breaker_store = breakers
         self._log = log
         self._doorbell = doorbell
         self._clock = clock
         self._ask = ask
+        self._shard = shard
+        self._membership = Membership(leases, clock, index)
+        self._hosts = LiveHosts(leases, clock, hosts)
+        self._live: tuple[int, ...] = ()
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
         self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._gates: dict[tuple[str, str], tuple[int, asyncio.Semaphore]] = {}
-        self._follower: asyncio.Task[None] | None = None
+        self._gates: dict[Key, tuple[int, asyncio.Semaphore]] = {}
+        self._buckets: dict[Key, tuple[Any, TokenBucket]] = {}
+        self._breakers: dict[Key, Breaker] = {}
+        self._saving: GroupCommit[tuple[StoredBreaker, LogRecord], None] = GroupCommit(self._save)
+        self._loops: list[asyncio.Task[None]] = []
+        self._saves: set[asyncio.Task[None]] = set()
+        self._turns = PullTurns(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
+        self._push = PushTasks(
+            directory=self._directory,
+            agents=agents,
+            tasks=tasks,
+            clock=clock,
+            shard=shard.request,
+            give=self._give,
+            mine=self.carries,
+            strategy=strategy,
+            draw=draw,
+            owner=owner,
+            beat_s=lease_ttl_s / 3,
+        )
 
     async def start(self) -> None:
+        await self._membership.renew()
+        self._live = await self._hosts.alive()
+        for one in await self._breaker_store.load():
+            if one.agent_id is not None:
+                self._breakers[one.workspace, one.agent_id] = one.breaker
         cursor = await self._directory.load()
-        follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._directory.apply)
-        self._follower = asyncio.create_task(follower.run())
+        follower = LogFollower(
+            self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, only=LogFilter(kinds=FOLLOWS)
+        )
+        self._loops = [asyncio.create_task(follower.run()), asyncio.create_task(self._stay())]
+        await self._push.start()
 
     async def stop(self) -> None:
-        tasks = [*self._calls.values(), *([self._follower] if self._follower else [])]
+        tasks = [*self._calls.values(), *self._loops, *self._saves]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._push.stop()
+        await self._turns.stop()
+        await self._membership.leave()
+        await self._shard.close()
 
     async def exchange(self, call: ExchangeCall) -> ExchangeReply:
         return await self._exchange.call(call)
 
     async def status(self) -> dict[str, Any]:
-        return {"agents": len(list(self._directory.agents())), "calls": len(self._calls)}
+        carried = sum(self.carries(agent) for agent in self._directory.agents())
+        return {"agents": carried, "calls": len(self._calls), "tasks": self._push.working, "hosts": list(self._live)}
+
+    def give_back(self, request: Any, answer: Any) -> None:
+        """A lease whose claim had been given up when it came."""
+        self._push.give_back(request, answer)
+
+    def carries(self, agent: Agent) -> bool:
+        return carrier(agent.workspace, agent.agent_id, self._live) == self._index
+
+    async def _stay(self) -> None:
+        while True:
+            await self._clock.sleep(RENEW_S)
+            try:
+                await self._membership.renew()
+                before, self._live = self._live, await self._hosts.alive()
+                if before != self._live:
+                    self._push.changed()
+            except TryLater as error:
+                _logger.warning("the hosts cannot be read now, will try again: %s", error)
+
+    async def _apply(self, rows: Sequence[LogRow]) -> None:
+        await self._directory.apply(rows)
+        self._turns.apply(rows)
+        self._push.apply(rows)
+        for row in rows:
+            if row.kind == "agent.unregistered":
+                key = (row.workspace, row.entity)
+                self._gates.pop(key, None)
+                self._buckets.pop(key, None)
+                self._breakers.pop(key, None)
+
+    # --- calls of deliberations ----------------------------------------------------------------------------------
 
     def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
         for number, request in requests:
@@ -77,10 +186,52 @@ class AgentHost:
 
     async def _one(self, call: AgentCall) -> AgentReply:
         agent = await self._directory.get(call.workspace, call.agent_id)
-        if agent is None or agent.transport is TransportKind.PULL:
-            raise AgentUnavailable(f"Agent {call.agent_id} has no endpoint to be called at.")
-        async with self._gate(agent):
-            return await self._ask(agent, call)
+        if agent is None:
+            raise AgentUnavailable(f"Agent {call.agent_id} is not registered.")
+        if agent.transport is TransportKind.PULL:
+            return await self._turns.ask(agent, call)
+        ask = _ask_of(agent, call.key, call.timeout_s)
+        reply = await self._call(
+            agent, replace(ask, messages=call.messages, schema=call.schema, max_tokens=call.max_tokens)
+        )
+        return AgentReply(
+            text=reply.text,
+            tokens=reply.tokens,
+            input_tokens=reply.input_tokens,
+            output_tokens=reply.output_tokens,
+            estimated=reply.estimated,
+        )
+
+    async def _give(self, agent: Agent, task: Task) -> Any:
+        """An ordinary task; its key is the attempt's, so that an agent that is given it again knows it."""
+        now = self._clock.now()
+        left_s = task.timeout_s - max(0.0, now - (task.started_at or now))
+        described = {
+            "id": task.id,
+            "task_type": task.task_type,
+            "payload": task.payload,
+            "metadata": dict(task.metadata),
+            "attempt": task.attempt,
+        }
+        ask = _ask_of(agent, f"{task.id}:{task.attempt}", max(0.001, left_s))
+        reply = await self._call(agent, replace(ask, task=described))
+        try:
+            return json.loads(reply.text)
+        except ValueError:
+            raise AgentMalformed(f"Agent {agent.agent_id} did not answer JSON.") from None
+
+    # --- bounds --------------------------------------------------------------------------------------------------
+
+    async def _call(self, agent: Agent, ask: Ask) -> Reply:
+        """Within the agent's slots, rate and breaker; waiting for them is part of the call's time."""
+        started = self._clock.now()
+        try:
+            async with asyncio.timeout(ask.timeout_s), self._gate(agent):
+                await self._wait_for_rate(agent, ask.timeout_s)
+                left_s = ask.timeout_s - (self._clock.now() - started)
+                return await self._guarded(agent, replace(ask, timeout_s=max(0.001, left_s)))
+        except TimeoutError:
+            raise AgentTimeout(f"Agent {agent.agent_id} had no time left within {ask.timeout_s:.1f} s.") from None
 
     def _gate(self, agent: Agent) -> asyncio.Semaphore:
         key = (agent.workspace, agent.agent_id)
@@ -88,3 +239,81 @@ class AgentHost:
         if known is None or known[0] != agent.max_concurrency:
             known = self._gates[key] = (agent.max_concurrency, asyncio.Semaphore(agent.max_concurrency))
         return known[1]
+
+    async def _wait_for_rate(self, agent: Agent, timeout_s: float) -> None:
+        key, rate, now = (agent.workspace, agent.agent_id), agent.options.get("rate"), self._clock.now()
+        known = self._buckets.get(key)
+        bucket = known[1] if known is not None and known[0] == rate else TokenBucket.of(rate, now)
+        if bucket is None:
+            return
+        bucket, wait_s = take(bucket, now)
+        if wait_s > timeout_s:
+            self._buckets[key] = (rate, give_back(bucket))
+            raise AgentUnavailable(f"Agent {agent.agent_id} is called as often as its rate allows.", None, wait_s)
+        self._buckets[key] = (rate, bucket)
+        if wait_s > 0:
+            await self._clock.sleep(wait_s)
+
+    async def _guarded(self, agent: Agent, ask: Ask) -> Reply:
+        """Unreachable and silent endpoints open the breaker; a wrong or refused answer shows that somebody is there."""
+        key = (agent.workspace, agent.agent_id)
+        breaker = self._breakers.get(key) or Breaker(name=agent_breaker(agent.agent_id))
+        self._breakers[key], admitted = admit(breaker, self._clock.now())
+        if not admitted:
+            raise AgentUnavailable(f"Agent {agent.agent_id} is not called: its last calls failed.")
+        outcome = Outcome.SUCCESS
+        try:
+            return await self._ask(ask)
+        except (AgentUnavailable, AgentTimeout):
+            outcome = Outcome.FAILURE
+            raise
+        finally:
+            self._learned(key, outcome)
+
+    def _learned(self, key: Key, outcome: Outcome) -> None:
+        before = self._breakers.get(key)
+        if before is None:
+            return
+        after = self._breakers[key] = step(before, outcome, self._clock.now())
+        if outcome is Outcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0:
+            return
+        data = {"agent_id": key[1], "name": after.name, "state": after.state.value, "failure_count": after.failures}
+        record = LogRecord(
+            at=self._clock.now(),
+            workspace=key[0],
+            kind="breaker.changed",
+            entity=key[1],
+            principal=PRINCIPAL,
+            data=data,
+        )
+        stored = StoredBreaker(workspace=key[0], agent_id=key[1], breaker=after)
+        task = asyncio.create_task(self._store(stored, record))
+        self._saves.add(task)
+        task.add_done_callback(self._saves.discard)
+
+    async def _store(self, breaker: StoredBreaker, record: LogRecord) -> None:
+        try:
+            await self._saving.put((breaker, record))
+        except ControlPlaneError as error:
+            _logger.warning("the breaker of agent %s could not be stored: %s", breaker.agent_id, error)
+
+    async def _save(self, items: Sequence[tuple[StoredBreaker, LogRecord]]) -> Sequence[None]:
+        latest = {(one.workspace, one.breaker.name): (one, record) for one, record in items}
+        await self._breaker_store.save([one for one, _ in latest.values()], [record for _, record in latest.values()])
+        return [None] * len(items)
+
+
+def _ask_of(agent: Agent, key: str, timeout_s: float) -> Ask:
+    return Ask(
+        transport=agent.transport,
+        endpoint=agent.endpoint or "",
+        model=agent.model,
+        messages=(),
+        schema={},
+        max_tokens=0,
+        timeout_s=timeout_s,
+        key=key,
+        provider=agent.provider,
+        agent_id=agent.agent_id,
+        options=agent.options,
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import time
-import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from actors.hosts import LiveHosts
 from actors.messages import AgentCall, AgentReply
 from actors.roles import (
     AGENT_HOST,
@@ -23,6 +24,7 @@ from actors.roles import (
 from cluster.clock import SystemClock
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.errors import AgentUnavailable
+from cluster.domain.selection import Strategy
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.ports import ActorNames
 from cluster.postgres.stores import Stores, open_stores
@@ -30,7 +32,11 @@ from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.heartbeats import RedisHeartbeats
 from cluster.redis.pool import connect
 from cluster.settings import Settings, load_settings
-from cluster.transports.chat import Ask, HttpTransports, Provider
+from cluster.transports.a2a import A2ATransport
+from cluster.transports.asking import AgentTransport, Ask, Reply
+from cluster.transports.chat import HttpTransports, Provider
+from cluster.transports.python import PythonTransport
+from cluster.weights import NoWeights
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -137,26 +143,40 @@ def _agent_host(parts: Parts, role: Role, owner: str, retire: Callable[[], None]
     from actors.agents import AgentHost
 
     transports = parts.transports()
-
-    async def ask(agent: Agent, call: AgentCall) -> AgentReply:
-        assert agent.endpoint is not None
-        reply = await transports.ask(
-            Ask(
-                transport=agent.transport,
-                endpoint=agent.endpoint,
-                model=agent.model,
-                messages=call.messages,
-                schema=call.schema,
-                max_tokens=call.max_tokens,
-                timeout_s=call.timeout_s,
-                key=call.key,
-            )
-        )
-        return AgentReply(text=reply.text, tokens=reply.tokens)
-
-    return AgentHost(
-        agents=parts.stores.agents, log=parts.stores.log, doorbell=parts.doorbell, clock=parts.clock, ask=ask
+    python = PythonTransport(may_import=parts.settings.may_import)
+    others: Mapping[TransportKind, AgentTransport] = {
+        TransportKind.IMPORT: python,
+        TransportKind.A2A: A2ATransport(transports.pool),
+    }
+    shard = ExchangeClient(
+        owner,
+        _exchange(reach(Role(kind=SCHEDULER), parts.stores.names)),
+        clock=parts.clock,
+        orphan=lambda request, answer: host.give_back(request, answer),
     )
+
+    async def ask(ask: Ask) -> Reply:
+        return await others.get(ask.transport, transports).ask(ask)
+
+    host = AgentHost(
+        index=role.index,
+        hosts=parts.settings.agent_hosts,
+        owner=owner,
+        region=parts.settings.region,
+        agents=parts.stores.agents,
+        tasks=parts.stores.tasks,
+        breakers=parts.stores.breakers,
+        leases=parts.stores.leases,
+        log=parts.stores.log,
+        doorbell=parts.doorbell,
+        clock=parts.clock,
+        ask=ask,
+        shard=shard,
+        strategy=Strategy(parts.settings.agent_selection),
+        draw=random.SystemRandom().random,
+        lease_ttl_s=parts.settings.heartbeat_timeout,
+    )
+    return host
 
 
 def _deliberation(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
@@ -167,8 +187,10 @@ def _deliberation(parts: Parts, role: Role, owner: str, retire: Callable[[], Non
         call = reach(Role(kind=AGENT_HOST, index=index), parts.stores.names)
         hosts.append(ExchangeClient(owner, _exchange(call), clock=parts.clock, hold_s=30.0))
 
+    live = LiveHosts(parts.stores.leases, parts.clock, len(hosts))
+
     async def call_agent(call: AgentCall) -> AgentReply:
-        host = hosts[hash_of(call.agent_id) % len(hosts)]
+        host = hosts[await live.carrier(call.workspace, call.agent_id)]
         try:
             async with asyncio.timeout(call.timeout_s + 1.0):
                 reply: AgentReply = await host.request(call, patient=True)
@@ -182,6 +204,7 @@ def _deliberation(parts: Parts, role: Role, owner: str, retire: Callable[[], Non
         workers=parts.settings.deliberation_workers,
         store=parts.stores.deliberations,
         agents=parts.stores.agents,
+        weights=NoWeights(),
         log=parts.stores.log,
         doorbell=parts.doorbell,
         clock=parts.clock,
@@ -189,16 +212,19 @@ def _deliberation(parts: Parts, role: Role, owner: str, retire: Callable[[], Non
     )
 
 
-def hash_of(text: str) -> int:
-    """The same in every process, unlike ``hash``."""
-    return zlib.crc32(text.encode())
-
-
 def _exchange(call: Callable[..., Awaitable[Any]]) -> Callable[[ExchangeCall], Awaitable[Any]]:
     async def exchange(message: ExchangeCall) -> Any:
         return await call("exchange", message)
 
     return exchange
+
+
+#: Below an agent's endpoint; others are probed at the endpoint itself.
+_PROBE_PATHS: Mapping[TransportKind, str] = {
+    TransportKind.OPENAI: "/models",
+    TransportKind.ANTHROPIC: "/v1/models",
+    TransportKind.A2A: "/.well-known/agent-card.json",
+}
 
 
 def _health_monitor(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
@@ -210,8 +236,9 @@ def _health_monitor(parts: Parts, role: Role, owner: str, retire: Callable[[], N
     async def probe(agent: Agent) -> float:
         assert agent.endpoint is not None
         started = time.perf_counter()
-        path = "/models" if agent.transport is TransportKind.OPENAI else ""
-        await transports.probe(agent.endpoint.rstrip("/") + path)
+        path = _PROBE_PATHS.get(agent.transport, "")
+        url = agent.endpoint.rstrip("/") + path if path else agent.endpoint
+        await transports.probe(url, agent.provider)
         return time.perf_counter() - started
 
     async def push(increments: Any) -> None:

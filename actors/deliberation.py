@@ -7,42 +7,41 @@ answered is asked again under the same key. The worker's fence keeps a predecess
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.messages import AgentCall, AgentReply
-from cluster.domain.agents import Agent, TransportKind
+from actors.panel import PanelChooser
 from cluster.domain.deliberation import machine
-from cluster.domain.deliberation.contract import DEFAULT_CAPABILITIES, PANEL_CAPABILITIES, Contract
+from cluster.domain.deliberation.calls import Call, call_of, outstanding
+from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberation.machine import (
+    PHASE_SHARE,
     Answered,
-    Call,
+    Broken,
     CancelAsked,
-    DeadlineReached,
     Faulted,
     Happening,
-    Member,
-    PanelChosen,
-    Phase,
-    State,
+    Taken,
+    Tick,
 )
+from cluster.domain.deliberation.state import Phase, State, TurnKey, fold
 from cluster.domain.deliberation.wire import ended_row, log_rows
-from cluster.domain.deliberations import Deliberation, JournalAppend, JournalEvent
+from cluster.domain.deliberations import Deliberation, JournalAppend, JournalEvent, TakenDeliberation
 from cluster.domain.errors import ControlPlaneError, Fenced, PeerError, TryLater
 from cluster.domain.log import LogRow
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
-from cluster.ports import AgentStore, Clock, DeliberationStore, Doorbell, Log, LogFilter
+from cluster.ports import AgentStore, Clock, DeliberationStore, Doorbell, Log, LogFilter, WeightSource
 
 _logger = logging.getLogger(__name__)
 
-AT_ONCE = 1000
+AT_ONCE = 4096
 LOOK_AGAIN_S = 1.0
-#: Time that is kept back for writing the end.
-RESERVE_S = 0.5
+#: A call is given up this long after the deadline at the latest, so that the deadline itself always comes first.
+CALL_GRACE_S = 0.5
 
 #: Hands a call to the host that carries the agent; raises PeerError or TryLater.
 CallAgent = Callable[[AgentCall], Awaitable[AgentReply]]
@@ -50,6 +49,37 @@ CallAgent = Callable[[AgentCall], Awaitable[AgentReply]]
 
 class _Lost(Exception):
     """Another worker has taken this deliberation."""
+
+
+class _Inbox:
+    """What has happened to one deliberation and was not looked at yet."""
+
+    def __init__(self) -> None:
+        self._items: list[Happening] = []
+        self._there = asyncio.Event()
+
+    def put(self, happening: Happening) -> None:
+        self._items.append(happening)
+        self._there.set()
+
+    def empty(self) -> bool:
+        return not self._items
+
+    def take_all(self) -> list[Happening]:
+        items, self._items = self._items, []
+        self._there.clear()
+        return items
+
+    async def wait(self, clock: Clock, limit_s: float) -> None:
+        """Until something is there, or the time is over."""
+        if limit_s <= 0:
+            return
+        tasks = [asyncio.ensure_future(self._there.wait()), asyncio.ensure_future(clock.sleep(limit_s))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 class DeliberationWorker:
@@ -63,6 +93,7 @@ class DeliberationWorker:
         workers: int,
         store: DeliberationStore,
         agents: AgentStore,
+        weights: WeightSource,
         log: Log,
         doorbell: Doorbell,
         clock: Clock,
@@ -72,23 +103,24 @@ class DeliberationWorker:
         self._index = index
         self._workers = workers
         self._store = store
-        self._agents = agents
         self._log = log
         self._doorbell = doorbell
-        self._clock = clock
         self._call_agent = call_agent
         self._lane: GroupCommit[JournalAppend, bool] = GroupCommit(self._append)
+        self._takes: GroupCommit[str, TakenDeliberation | None] = GroupCommit(self._take)
         self._runs: dict[str, asyncio.Task[None]] = {}
-        self._inboxes: dict[str, asyncio.Queue[Happening]] = {}
+        self._inboxes: dict[str, _Inbox] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._loops: list[asyncio.Task[None]] = []
+        self.clock = clock
+        self.panels = PanelChooser(agents, weights)
 
     async def start(self) -> None:
         head = await self._log.head()
         follower = LogFollower(
             self._log,
             self._doorbell,
-            self._clock,
+            self.clock,
             after=head,
             apply=self._apply,
             only=LogFilter(kind_prefix="deliberation."),
@@ -111,12 +143,15 @@ class DeliberationWorker:
         await self._doorbell.ring()
         return done
 
+    async def _take(self, request_ids: Sequence[str]) -> Sequence[TakenDeliberation | None]:
+        return await self._store.take(request_ids, self._name)
+
     async def _apply(self, rows: Sequence[LogRow]) -> None:
         for row in rows:
             if row.kind == "deliberation.admitted":
                 self._begin(row.entity)
             elif row.kind == "deliberation.cancel_requested" and row.entity in self._inboxes:
-                self._inboxes[row.entity].put_nowait(CancelAsked())
+                self._inboxes[row.entity].put(CancelAsked())
 
     def _begin(self, request_id: str) -> None:
         if zlib.crc32(request_id.encode()) % self._workers != self._index or request_id in self._runs:
@@ -136,25 +171,26 @@ class DeliberationWorker:
                     return
                 except (TryLater, Fenced) as error:
                     _logger.warning("deliberation %s has to wait: %s", request_id, error)
-                    await self._clock.sleep(LOOK_AGAIN_S)
-                except ControlPlaneError as error:
-                    _logger.error("deliberation %s cannot be run: %s", request_id, error)
-                    return
+                    await self.clock.sleep(LOOK_AGAIN_S)
                 finally:
                     self._inboxes.pop(request_id, None)
 
     async def _take_and_run(self, request_id: str) -> None:
-        inbox: asyncio.Queue[Happening] = asyncio.Queue()
+        inbox: _Inbox = _Inbox()
         self._inboxes[request_id] = inbox
-        fence = await self._store.take(request_id, self._name)
-        one = await self._store.get_any(request_id)
-        if fence is None or one is None:
+        taken = await self._takes.put(request_id)
+        if taken is None:
             return
-        journal = await self._store.journal(request_id)
-        state = machine.fold(request_id, Contract.from_json(one.contract), one.admitted_at, journal)
+        one = taken.deliberation
+        try:
+            state = fold(request_id, Contract.from_json(one.contract), one.admitted_at, taken.journal)
+        except Exception:
+            _logger.exception("deliberation %s cannot be read", request_id)
+            return
+        inbox.put(Taken(again=state.events > 0))
         if one.cancel_requested:
-            inbox.put_nowait(CancelAsked())
-        run = _Run(self, one, fence, state, inbox)
+            inbox.put(CancelAsked())
+        run = _Run(self, one, state, inbox)
         try:
             await run.to_the_end()
         finally:
@@ -165,23 +201,10 @@ class DeliberationWorker:
         if not await self._lane.put(append):
             raise _Lost
 
-    async def choose_panel(self, workspace: str, contract: Contract) -> PanelChosen:
-        """Ready agents that can be called: the named ones, else all with what is required, least loaded first."""
-        agents = await self._agents.list(workspace)
-        able = [agent for agent in agents if agent.transport is not TransportKind.PULL and agent.takes_work]
-        if contract.agents:
-            chosen = [agent for agent in able if agent.agent_id in contract.agents]
-            absent = sorted(set(contract.agents) - {agent.agent_id for agent in chosen})
-            missing = f"agents not available: {', '.join(absent)}" if absent else ""
-        else:
-            chosen = [agent for agent in able if _suits(agent, contract.required_capabilities)]
-            missing = f"agents with {', '.join(contract.required_capabilities) or 'any capability'}"
-        chosen.sort(key=lambda agent: (len(agent.running_task_ids), agent.agent_id))
-        members = tuple(_member(agent) for agent in chosen[: contract.max_agents])
-        return PanelChosen(members=members, missing=missing)
-
     async def ask(self, workspace: str, call: Call, deadline: float) -> Happening:
         where: dict[str, Any] = {"agent_id": call.agent_id, "phase": call.phase, "attempt": call.attempt}
+        where["round"] = call.round
+        started = self.clock.now()
         try:
             reply = await self._call_agent(
                 AgentCall(
@@ -190,89 +213,93 @@ class DeliberationWorker:
                     messages=call.messages,
                     schema=call.schema,
                     max_tokens=call.max_tokens,
-                    timeout_s=max(0.1, deadline - self._clock.now()),
+                    timeout_s=max(0.1, deadline - started) + CALL_GRACE_S,
                     key=call.key,
                 )
             )
         except PeerError as error:
             return Faulted(**where, fault=error.fault, detail=error.message)
-        except TryLater as error:
+        except ControlPlaneError as error:
             return Faulted(**where, fault="http", detail=error.message)
-        return Answered(**where, text=reply.text, tokens=reply.tokens)
-
-    @property
-    def clock(self) -> Clock:
-        return self._clock
+        except Exception as error:
+            _logger.exception("calling agent %s failed", call.agent_id)
+            return Faulted(**where, fault="http", detail=f"internal error: {type(error).__name__}")
+        return Answered(
+            **where,
+            text=reply.text,
+            tokens=reply.tokens,
+            input_tokens=reply.input_tokens,
+            output_tokens=reply.output_tokens,
+            estimated=reply.estimated,
+            seconds=self.clock.now() - started,
+        )
 
 
 class _Run:
     """One deliberation in this worker."""
 
-    def __init__(
-        self, worker: DeliberationWorker, one: Deliberation, fence: int, state: State, inbox: asyncio.Queue[Happening]
-    ) -> None:
+    def __init__(self, worker: DeliberationWorker, one: Deliberation, state: State, inbox: _Inbox) -> None:
         self._worker = worker
         self._one = one
-        self._fence = fence
         self._state = state
         self._inbox = inbox
-        self._calls: dict[str, asyncio.Task[None]] = {}
+        self._calls: dict[tuple[TurnKey, int], asyncio.Task[None]] = {}
 
     async def to_the_end(self) -> None:
-        self._call()
-        while self._state.phase is not Phase.ENDED:
-            await self._happened(await self._next())
+        try:
+            while self._state.phase is not Phase.ENDED:
+                await self._happened(await self._next())
+        except (ControlPlaneError, _Lost, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            _logger.exception("deliberation %s is broken", self._one.request_id)
+            await self._happened([Broken(detail=f"internal error: {type(error).__name__}")])
 
     async def close(self) -> None:
         for task in self._calls.values():
             task.cancel()
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
 
-    async def _next(self) -> Happening:
-        """What comes next: an answer, a cancel, a chosen panel, the deadline."""
-        clock, state = self._worker.clock, self._state
-        if not self._inbox.empty():
-            return self._inbox.get_nowait()
-        if clock.now() >= state.deadline - RESERVE_S:
-            return DeadlineReached()
-        if state.phase is Phase.ADMITTED:
-            chosen = await self._worker.choose_panel(self._one.workspace, state.contract)
-            wanted = len(state.contract.agents) or state.contract.min_votes
-            if len(chosen.members) >= wanted or clock.now() >= state.phase_deadline():
-                return chosen
-        limit = LOOK_AGAIN_S if state.phase is Phase.ADMITTED else state.deadline - RESERVE_S - clock.now()
-        return await self._inbox_or(limit)
+    async def _next(self) -> list[Happening]:
+        """Everything that has happened by now; waits for the first: an answer, a cancel, a panel, time."""
+        state, clock = self._state, self._worker.clock
+        if self._inbox.empty() and state.phase is Phase.SCHEDULED:
+            return await self._panel()
+        alarm = machine.next_alarm(state)
+        if self._inbox.empty():
+            await self._inbox.wait(clock, alarm - clock.now())
+        return self._inbox.take_all() or [Tick()]
 
-    async def _inbox_or(self, limit_s: float) -> Happening:
-        getter = asyncio.ensure_future(self._inbox.get())
-        sleeper = asyncio.ensure_future(self._worker.clock.sleep(limit_s))
-        try:
-            await asyncio.wait({getter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
-            if getter.done():
-                return getter.result()
-        finally:
-            for task in (getter, sleeper):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        return await self._next()
+    async def _panel(self) -> list[Happening]:
+        """A panel, as soon as it is complete or its share of the time is over."""
+        state, clock = self._state, self._worker.clock
+        contract = state.contract
+        chosen = await self._worker.panels.choose(self._one.workspace, contract)
+        wanted = min(len(contract.agents) or contract.min_votes, contract.max_agents)
+        complete = len(chosen.members) >= wanted and (chosen.judge is not None or contract.mode != "judge")
+        give_up = state.admitted_at + contract.timeout_s * PHASE_SHARE[Phase.SCHEDULED]
+        if complete or clock.now() >= give_up:
+            return [chosen]
+        alarm = min(machine.next_alarm(state), give_up, clock.now() + LOOK_AGAIN_S)
+        await self._inbox.wait(clock, alarm - clock.now())
+        return self._inbox.take_all() or [Tick()]
 
-    async def _happened(self, happening: Happening) -> None:
-        records, state = machine.plan(self._state, happening)
+    async def _happened(self, happenings: Sequence[Happening]) -> None:
+        now = self._worker.clock.now()
+        records, state = machine.plan(self._state, happenings, now)
         if records:
-            await self._worker.write(self._append(records, state))
+            await self._worker.write(self._append(records, state, now))
         self._state = state
         self._call()
 
-    def _append(self, records: Sequence[machine.Record], state: State) -> JournalAppend:
-        now = self._worker.clock.now()
+    def _append(self, records: Sequence[machine.Record], state: State, now: float) -> JournalAppend:
         events, log = [], []
         for place, (kind, data) in enumerate(records):
             events.append(JournalEvent(n=self._state.events + 1 + place, at=now, kind=kind, data=data))
             row = (
                 ended_row(data, now - self._one.admitted_at, state.contract.timeout_s)
                 if kind == "ended"
-                else log_rows(kind, data)
+                else log_rows(kind, data, state)
             )
             if row is not None:
                 log.append((place, *row))
@@ -280,7 +307,7 @@ class _Run:
         return JournalAppend(
             request_id=self._one.request_id,
             workspace=self._one.workspace,
-            fence=self._fence,
+            fence=self._one.fence,
             events=tuple(events),
             log=tuple(log),
             state=state.terminal.value if state.terminal is not None else state.phase.value,
@@ -290,30 +317,18 @@ class _Run:
         )
 
     def _call(self) -> None:
-        """Starts every announced call that is not under way in this process."""
-        if self._state.phase is Phase.ENDED:
-            return
-        deadline = min(self._state.phase_deadline(), self._state.deadline - RESERVE_S)
-        for call in machine.outstanding(self._state):
-            if call.key not in self._calls:
-                self._calls[call.key] = asyncio.create_task(self._ask(call, deadline))
+        """Starts every announced call that is not under way in this process, and takes back those that are over."""
+        turns = self._state.turns
+        for name, task in list(self._calls.items()):
+            key, attempt = name
+            if not turns[key].running or turns[key].attempt != attempt:
+                task.cancel()
+                del self._calls[name]
+        for key in outstanding(self._state):
+            name = (key, turns[key].attempt)
+            if name not in self._calls:
+                call = call_of(self._state, key)
+                self._calls[name] = asyncio.create_task(self._ask(call))
 
-    async def _ask(self, call: Call, deadline: float) -> None:
-        self._inbox.put_nowait(await self._worker.ask(self._one.workspace, call, deadline))
-
-
-def _suits(agent: Agent, required: Sequence[str]) -> bool:
-    """The released client's default asks for ``deliberation``; an agent for debates will do as well."""
-    if tuple(required) == DEFAULT_CAPABILITIES:
-        return bool(PANEL_CAPABILITIES & set(agent.capabilities))
-    return set(required) <= set(agent.capabilities)
-
-
-def _member(agent: Agent) -> Member:
-    persona = agent.metadata.get("persona")
-    return Member(
-        agent_id=agent.agent_id,
-        model=agent.model,
-        provider=agent.provider,
-        persona=persona if isinstance(persona, str) else "",
-    )
+    async def _ask(self, call: Call) -> None:
+        self._inbox.put(await self._worker.ask(self._one.workspace, call, self._state.deadline))

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cluster.directory import AgentDirectory
+from cluster.directory import AGENT_ROWS, AgentDirectory
 from cluster.domain.agents import Agent, Health, Liveness, TransportKind
 from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, step
 from cluster.domain.errors import PeerError, TryLater
@@ -110,7 +110,15 @@ class HealthMonitor:
             for agent in self._directory.agents()
             if agent.liveness is Liveness.STARTING
         }
-        follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._apply)
+        follower = LogFollower(
+            self._log,
+            self._doorbell,
+            self._clock,
+            after=cursor,
+            apply=self._apply,
+            only=AGENT_ROWS,
+            linger_s=0.05,
+        )
         self._running = [
             asyncio.create_task(follower.run()),
             asyncio.create_task(self._forever(self.sweep_once, self._sweep_s)),

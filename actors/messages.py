@@ -12,8 +12,10 @@ from typing import Any
 
 from cluster.domain.task_machine import ErrorClass
 from cluster.domain.tasks import TaskHead
+from cluster.domain.values import compact
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
     """``capabilities`` are the agent's registered ones, narrowed by the request. ``wait``: park until there is work.
@@ -35,6 +37,7 @@ class ClaimRequest:
     resting: bool = False
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """``expires_at`` in epoch seconds, as of the holder's last sign of life."""
@@ -45,6 +48,7 @@ class Lease:
     redelivered: bool
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAnswer:
     """``cancelling`` are ids of tasks that the agent holds and should stop."""
@@ -53,6 +57,7 @@ class ClaimAnswer:
     cancelling: tuple[str, ...] = ()
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
     """``error`` None is a completion, ``stopped`` the answer to a cancel. Without ``attempt`` (no token) the report
@@ -71,6 +76,7 @@ class ReportRequest:
     stopped: bool = False
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequest:
     workspace: str
@@ -78,6 +84,7 @@ class CancelRequest:
     task_id: str
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendRequest:
     workspace: str
@@ -86,6 +93,7 @@ class ExtendRequest:
     agent_id: str
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrioritizeRequest:
     workspace: str
@@ -94,6 +102,7 @@ class PrioritizeRequest:
     priority: int
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainRequest:
     """Answered with a ``TaskView``; NotFound for a task that is not open."""
@@ -109,12 +118,14 @@ class BeatRequest:
     agents: tuple[tuple[str, str], ...]
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeatAnswer:
     cancelling: tuple[tuple[str, str, str], ...] = ()
     """(workspace, agent_id, task_id)"""
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveBackRequest:
     """A lease whose asker had gone when it was granted: the attempt was never delivered."""
@@ -125,6 +136,7 @@ class GiveBackRequest:
     agent_id: str
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """The task as it stands after the request. ``lease_expires_at`` for an extension."""
@@ -145,6 +157,7 @@ SchedulerRequest = (
 )
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCall:
     """One question to one agent, on its way from a deliberation worker to the host that carries the agent."""
@@ -158,6 +171,7 @@ class AgentCall:
     key: str
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentReply:
     """``tokens`` in all; ``estimated`` where the server counted none and the numbers are ours."""

@@ -67,6 +67,11 @@ class ActorHost:
         return await getattr(actor, method)(*args)
 
 
+def join(address: str) -> None:
+    """Makes this process a quiet driver of a running cluster."""
+    ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+
+
 def create(settings: Settings, role: Role, fingerprint: str) -> ActorHandle:
     """The role's actor of this version, created if there is none."""
     name = actor_name(settings, role)

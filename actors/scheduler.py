@@ -31,10 +31,11 @@ from actors.messages import (
     ReportRequest,
     SchedulerRequest,
 )
+from cluster.domain.claims import Grant, Wanted
 from cluster.domain.errors import ActorUnavailable, Conflict, ControlPlaneError, Fenced, NotFound, TryLater
 from cluster.domain.explain import TaskView
 from cluster.domain.log import LogRow
-from cluster.domain.scheduler import Grant, Missing, Scheduler, Wanted
+from cluster.domain.scheduler import Missing, Scheduler
 from cluster.domain.task_machine import (
     LEASE_LOST,
     CancelAcknowledged,
@@ -51,7 +52,7 @@ from cluster.domain.tasks import LeaseToken, Priority, TaskDecision, TaskHead, T
 from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
-from cluster.ports import Clock, ControlStore, Doorbell, Log, Region, ShardFence, TaskStore
+from cluster.ports import Clock, ControlStore, Doorbell, Log, LogFilter, Region, ShardFence, TaskStore
 
 _logger = logging.getLogger(__name__)
 
@@ -169,7 +170,9 @@ class SchedulerShard:
             mind.load((task.head() for task in batch), self._clock.now())
         gc.collect()
         gc.freeze()  # a million heads are not worth looking at again in every collection
-        follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._apply)
+        follower = LogFollower(
+            self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, only=LogFilter(kinds=mind.FOLLOWS)
+        )
         state = _State(fence, mind, follower)
         # One lane per state: what an older state decided and could not commit must never reach the store.
         state.lane = GroupCommit(functools.partial(self._flush, state), max_batch=256, max_waiting=100_000)

@@ -30,6 +30,8 @@ from cluster.telemetry import exposition
 _logger = logging.getLogger(__name__)
 
 NAME = "metrics"
+#: Figures are counted in large portions: a scrape reads on by itself.
+LINGER_S = 0.5
 SAVE_S = 2.0
 BIND_RETRY_S = 0.5
 
@@ -64,7 +66,9 @@ class Telemetry:
         cursor, snapshot = await self._store.load(NAME)
         self._metrics = Metrics.restore(snapshot)
         await self._directory.load()
-        self._follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=self._apply)
+        self._follower = LogFollower(
+            self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, linger_s=LINGER_S
+        )
         while await self._follower.catch_up():
             pass
         self._saved_cursor = cursor

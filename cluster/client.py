@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import httpx
 from cluster.domain.errors import CallerError, ControlPlaneError, NotFound, TryLater
 
 API = "/api/control-plane"
+RECONNECT_S = 0.5
 
 
 class ApiError(CallerError):
@@ -106,7 +108,7 @@ class ControlPlaneClient:
                         cursor = event.seq
                         yield event
             except httpx.TransportError:
-                continue
+                await asyncio.sleep(RECONNECT_S)
 
 
 async def _parse_sse(response: httpx.Response) -> AsyncIterator[StreamEvent]:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from cluster.domain.agents import Agent
 from cluster.domain.log import LogRow
-from cluster.ports import AgentStore
+from cluster.ports import AgentStore, LogFilter
 
 _AGENT_KINDS = "agent."
+#: What a follower needs to read that keeps nothing but a directory.
+AGENT_ROWS = LogFilter(kinds=(_AGENT_KINDS,))
 
 Key = tuple[str, str]
 """(workspace, agent_id)"""

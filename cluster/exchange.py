@@ -18,13 +18,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.domain.errors import ActorUnavailable, ControlPlaneError, Overloaded
+from cluster.domain.values import compact
 from cluster.ports import Clock
 
 #: Calls of one caller that may be in flight; the actor releases the oldest when this many have arrived.
 CALLS_IN_FLIGHT = 3
 PARK_S = 10.0
+CLOSE_S = 1.0
+CLOSE_TRIES = 50
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeCall:
     """``requests`` pairs a correlation number with a request; ``withdrawn`` are numbers nobody waits for any more."""
@@ -34,6 +38,7 @@ class ExchangeCall:
     withdrawn: tuple[int, ...] = ()
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeReply:
     """Answers by correlation number; an answer that is a ControlPlaneError is raised at the caller."""
@@ -253,6 +258,11 @@ class ExchangeClient:
                 future.set_exception(error)
 
     async def close(self) -> None:
+        """What has been withdrawn is withdrawn at the actor too, which would else grant it to nobody."""
+        for _ in range(CLOSE_TRIES):
+            if not self._given_up:
+                break
+            await asyncio.sleep(CLOSE_S / CLOSE_TRIES)
         self._closed = True
         for task in list(self._calls):
             task.cancel()

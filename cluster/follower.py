@@ -18,7 +18,10 @@ _logger = logging.getLogger(__name__)
 
 
 class LogFollower:
-    """``apply`` gets rows in order, each once. ``poll_s`` bounds what a lost ring costs."""
+    """``apply`` gets rows in order, each once. ``poll_s`` bounds what a lost ring costs.
+
+    ``linger_s`` after a ring lets more rows come, for followers that need not know at once.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class LogFollower:
         apply: Callable[[Sequence[LogRow]], Awaitable[None]],
         only: LogFilter | None = None,
         poll_s: float = 1.0,
+        linger_s: float = 0.0,
         batch: int = 1000,
     ) -> None:
         self.cursor = after
@@ -39,6 +43,7 @@ class LogFollower:
         self._apply = apply
         self._only = only
         self._poll_s = poll_s
+        self._linger_s = linger_s
         self._batch = batch
         self._moved = asyncio.Condition()
         self._reading = asyncio.Lock()
@@ -52,19 +57,20 @@ class LogFollower:
                 _logger.warning("the log cannot be read, will try again: %s", error)
                 await self._clock.sleep(self._poll_s)
                 continue
-            if not full:
-                await self._doorbell.wait(self._poll_s)
+            if not full and await self._doorbell.wait(self._poll_s) and self._linger_s:
+                await asyncio.sleep(self._linger_s)  # not the port's clock: nothing is decided by it
 
     async def catch_up(self) -> bool:
         """One read. True when there may be more to read at once."""
         async with self._reading:
-            rows = await self._log.read(self.cursor, self._batch, self._only)
-            if rows:
-                await self._apply(rows)
-                self.cursor = rows[-1].seq
+            page = await self._log.page(self.cursor, self._batch, self._only)
+            if page.rows:
+                await self._apply(page.rows)
+            if page.cursor > self.cursor:
+                self.cursor = page.cursor
                 async with self._moved:
                     self._moved.notify_all()
-        return len(rows) == self._batch
+        return len(page.rows) == self._batch
 
     async def catch_up_to(self, seq: int) -> None:
         """Reads on by itself until rows up to ``seq`` have been applied."""

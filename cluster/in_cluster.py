@@ -8,7 +8,8 @@ Register it with ``{"agent_id": "echo", "import_path": "my_agents:Echo", "max_co
 above it) must be named in ARAGORA_AGENT_MODULES and be installed where the control plane runs. The class is
 instantiated once per process with ``options["arguments"]`` as keyword arguments. ``answer`` is cancelled when the
 question's time is over; whatever it raises makes the agent abstain. A class that also has ``work`` takes ordinary
-tasks: it gets the task and answers its result. With ``"dedicated": true`` the instance has a Ray actor of its own.
+tasks: it gets the task and answers its result. Instances live in the agent hosts' processes, so ``answer`` and ``work``
+must not block.
 """
 
 from __future__ import annotations

@@ -15,8 +15,23 @@ from typing import Any, Protocol
 
 from cluster.domain.agents import Agent, Health, Intent, IntentBy, Liveness, NewAgent
 from cluster.domain.breaker import Breaker
+from cluster.domain.consensus.learning import (
+    NewOutcome,
+    NewSnapshot,
+    RecordedOutcome,
+    SnapshotHead,
+    StoredOutcome,
+    StoredSnapshot,
+)
 from cluster.domain.consensus.snapshot import WeightSnapshot
-from cluster.domain.deliberations import Admitted, Deliberation, JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.deliberations import (
+    Admitted,
+    Deliberation,
+    JournalAppend,
+    JournalEvent,
+    NewDeliberation,
+    TakenDeliberation,
+)
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.liveness import Offer, ProbeHistory
 from cluster.domain.log import LogRecord, LogRow, Origin
@@ -41,16 +56,28 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFilter:
-    """All given fields must match; ``entities`` is any of them; ``kind_prefix`` e.g. ``task.``."""
+    """All given fields must match; ``entities`` is any of them; ``kind_prefix`` e.g. ``task.``, ``kinds`` any of such."""
 
     workspace: str | None = None
     entities: tuple[str, ...] = ()
     kind_prefix: str | None = None
+    kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPage:
+    """``cursor`` is how far the log has been looked through: beyond the last row, where later ones did not match."""
+
+    rows: list[LogRow]
+    cursor: int
 
 
 class Log(Protocol):
     async def read(self, after: int, limit: int, only: LogFilter | None = None) -> list[LogRow]:
         """Rows with ``seq > after`` in order. Never shows a later row before an earlier one."""
+
+    async def page(self, after: int, limit: int, only: LogFilter | None = None) -> LogPage:
+        """The next rows for a follower, at most ``limit``; a filter does not hold its cursor back."""
 
     async def head(self) -> int:
         """The last committed ``seq``, 0 for an empty log."""
@@ -169,6 +196,9 @@ class TaskStore(Protocol):
     async def get(self, workspace: str, task_id: str) -> Task | None: ...
 
     async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
+
+    async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
+        """(payload, metadata) by id: all that whoever holds the leases does not know yet."""
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
         """(page, true total for the filter)."""
@@ -301,30 +331,42 @@ class BreakerStore(Protocol):
 
 
 class DeliberationStore(Protocol):
-    async def admit(self, items: Sequence[NewDeliberation]) -> list[Admitted]:
+    async def admit(self, items: Sequence[NewDeliberation]) -> builtins.list[Admitted]:
         """Journal and row in one commit; log row ``deliberation.admitted``. An existing request_id of the same
         workspace with the same contract digest is a replay, with another one a conflict."""
 
-    async def take(self, request_id: str, owner: str) -> int | None:
-        """Raises the deliberation's fence and makes ``owner`` its worker; None if it is unknown or terminal."""
+    async def take(self, request_ids: Sequence[str], owner: str) -> builtins.list[TakenDeliberation | None]:
+        """Raises the deliberations' fences and makes ``owner`` their worker; None where unknown or terminal."""
 
-    async def open(self) -> list[tuple[str, str | None]]:
+    async def open(self) -> builtins.list[tuple[str, str | None]]:
         """(request_id, owner) of every deliberation without a terminal, oldest first."""
 
-    async def append(self, items: Sequence[JournalAppend]) -> list[bool]:
+    async def append(self, items: Sequence[JournalAppend]) -> builtins.list[bool]:
         """False where the fence was replaced (nothing of that item is written)."""
 
-    async def journal(self, request_id: str, after: int = 0) -> list[JournalEvent]: ...
+    async def journal(self, request_id: str, after: int = 0) -> builtins.list[JournalEvent]: ...
 
     async def get(self, workspace: str, request_id: str) -> Deliberation | None: ...
 
     async def get_any(self, request_id: str) -> Deliberation | None:
         """For workers, that serve all workspaces."""
 
-    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[list[Deliberation], int]: ...
+    async def list(
+        self, workspace: str, limit: int = 100, offset: int = 0
+    ) -> tuple[builtins.list[Deliberation], int]: ...
 
     async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
         """Asks for it: sets ``cancel_requested`` and logs ``deliberation.cancel_requested``; False if unknown or over."""
+
+
+class Answers(Protocol):
+    """Answers of changes that may be made twice without harm, so that a repeat under one key is answered alike."""
+
+    async def recall(self, workspace: str, route: str, key: str) -> tuple[bytes, str] | None:
+        """(digest of the body, the answer as JSON) of the first call under this key."""
+
+    async def remember(self, workspace: str, route: str, key: str, digest: bytes, answer: str, now: float) -> None:
+        """The first one stays."""
 
 
 class WeightSource(Protocol):
@@ -332,6 +374,41 @@ class WeightSource(Protocol):
 
     async def snapshot_for(self, workspace: str, agents: Sequence[str]) -> WeightSnapshot | None:
         """The newest snapshot that covers every one of these agents; None while nothing has been learned of them."""
+
+
+class OutcomeStore(Protocol):
+    """What turned out to be right, and every snapshot of weights that was learned from it. Panels are sorted ids."""
+
+    async def record(self, items: Sequence[NewOutcome]) -> list[RecordedOutcome]:
+        """One per (workspace, id): the same again is a replay, another under its id a conflict. Log row
+        ``outcome.recorded``."""
+
+    async def recent(
+        self, workspace: str, agents: Sequence[str], limit: int, *, any_of: bool = False
+    ) -> list[StoredOutcome]:
+        """The newest whose panel holds all (or any) of ``agents``, oldest first, with these agents' votes only."""
+
+    async def count(
+        self, workspace: str, agents: Sequence[str], after: int, limit: int, *, any_of: bool = False
+    ) -> int:
+        """How many of those came after ``after``, counted up to ``limit``."""
+
+    async def agents(self, workspace: str, limit: int) -> list[str]:
+        """Who is on the panels of the newest ``limit`` outcomes, most frequent first."""
+
+    async def save(self, items: Sequence[NewSnapshot]) -> list[bool]:
+        """As the next version of its panel; False where one that knows as much is there. Log row ``weights.fitted``."""
+
+    async def heads(self, workspace: str) -> list[SnapshotHead]:
+        """The newest version of every panel, the largest panel first."""
+
+    async def newest(self, workspace: str) -> list[StoredSnapshot]:
+        """The same with their content."""
+
+    async def snapshot(self, workspace: str, snapshot_id: str) -> StoredSnapshot | None: ...
+
+    async def covering(self, workspace: str, agents: Sequence[str]) -> StoredSnapshot | None:
+        """Of the smallest panel that holds all of ``agents``, the newest version."""
 
 
 class Leases(Protocol):
@@ -342,6 +419,9 @@ class Leases(Protocol):
         database's clock decides."""
 
     async def release(self, name: str, holder: str) -> None: ...
+
+    async def held(self, prefix: str) -> list[str]:
+        """Names with a prefix that somebody holds now."""
 
 
 class TelemetryStore(Protocol):

@@ -106,9 +106,9 @@ class Settings(BaseSettings):
         86_400, "How long an Idempotency-Key is remembered.", group="Tasks and agents", unit="seconds", gt=0
     )
     worker_concurrency: int = _var(
-        10, "Tasks that one worker process runs at once.", group="Tasks and agents", role=LATER, ge=1
+        10, "Tasks that one worker process runs at once.", group="Tasks and agents", role=CLIENT, ge=1
     )
-    batch_size: int = _var(50, "Tasks that a worker claims at once.", group="Tasks and agents", role=LATER, ge=1)
+    batch_size: int = _var(50, "Tasks that a worker claims at once.", group="Tasks and agents", role=CLIENT, ge=1)
     agent_hosts: int = _var(
         1, "Actors that call agents with an endpoint.", group="Tasks and agents", unit="actors", ge=1, le=1000
     )
@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     )
     allowed_networks: Words = _var(
         (), "Private networks (CIDR, commas) in which agents' endpoints may be.", group="Calling agents"
+    )
+    agent_selection: Literal["least_loaded", "round_robin", "random", "lowest_latency", "scored"] = _var(
+        "least_loaded", "Which of several called agents gets the next task.", group="Calling agents"
     )
     agent_modules: Words = _var(
         (), "Python modules (and what is below them) whose classes may run as agents.", group="Calling agents"

@@ -22,8 +22,10 @@ from cluster.domain.log import canonical_json
 from cluster.domain.tasks import Submitted, Task
 from cluster.exchange import ExchangeClient
 from cluster.group_commit import GroupCommit
+from cluster.learner import Learner, owners_from
 from cluster.ports import (
     AgentStore,
+    Answers,
     Beat,
     BreakerStore,
     Clock,
@@ -32,6 +34,7 @@ from cluster.ports import (
     DeliberationStore,
     Doorbell,
     Heartbeats,
+    OutcomeStore,
     Registered,
     RegisterItem,
     SubmitItem,
@@ -55,9 +58,11 @@ class Gateway:
     tasks: TaskStore
     dead_letters: DeadLetterStore
     controls: ControlStore
+    answers: Answers
     agents: AgentStore
     deliberations: DeliberationStore
     signing: ReceiptSigner
+    outcomes: OutcomeStore
     heartbeats: Heartbeats
     doorbell: Doorbell
     directory: AgentDirectory
@@ -75,6 +80,7 @@ class Gateway:
     beats: GroupCommit[Beat, BeatAnswer] = field(init=False)
     signs: GroupCommit[Beat, None] = field(init=False)
     task_reads: GroupCommit[tuple[str, str], Task | None] = field(init=False)
+    learner: Learner = field(init=False)
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +90,7 @@ class Gateway:
         self.beats = GroupCommit(self._beat, max_batch=5000)
         self.signs = GroupCommit(self._sign, max_batch=5000)
         self.task_reads = GroupCommit(self._read_tasks)
+        self.learner = Learner(self.outcomes, owners_from(self.agents), self.clock)
 
     def _ringing(
         self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]]
@@ -154,6 +161,7 @@ class Gateway:
 
     async def close(self) -> None:
         await self.scheduler.close()
+        await self.learner.close()
         for task in list(self._background):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

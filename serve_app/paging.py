@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import AfterValidator
+from pydantic import Field
 
 from cluster.domain.errors import InvalidRequest
-from cluster.domain.json_values import check_text
+from cluster.domain.json_values import check_json
+from serve_app.schemas import MAX_EPOCH_S, Text
 
 
 def encode_cursor(at: float, task_id: str) -> str:
@@ -27,7 +28,7 @@ def decode_cursor(cursor: str | None) -> tuple[float, str] | None:
         raise InvalidRequest(
             "cursor must be the next_cursor of an earlier answer, unchanged.", "invalid_cursor"
         ) from None
-    check_text(task_id, "cursor")
+    check_json(task_id, "cursor")
     return place
 
 
@@ -36,15 +37,8 @@ def next_cursor(page: Sequence[Any], limit: int, place: Any) -> str | None:
     return encode_cursor(*place(page[-1])) if len(page) == limit else None
 
 
-def _storable(value: str | None) -> str | None:
-    if value is not None:
-        check_text(value, "The value")
-    return value
-
-
-Filter = Annotated[str | None, Query(max_length=256), AfterValidator(_storable)]
+Filter = Annotated[Annotated[Text, Field(max_length=256)] | None, Query()]
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 Cursor = Annotated[str | None, Query(max_length=512)]
 #: Epoch seconds.
-Time = Annotated[float | None, Query(ge=0, le=32_503_680_000)]
+Time = Annotated[float | None, Query(ge=0, le=MAX_EPOCH_S)]

@@ -34,6 +34,8 @@ from serve_app.web import add_middleware, make_app
 
 _logger = logging.getLogger("serve_app")
 
+#: Rows of a busy moment reach streams together.
+LINGER_S = 0.01
 PUSH_S = 2.0
 START_RETRY_S = 0.5
 PROBE_TIMEOUT_S = 2.0
@@ -78,7 +80,14 @@ class Replica:
             await directory.apply(rows)
             await hub.apply(rows)
 
-        follower = LogFollower(parts.stores.log, parts.doorbell, parts.clock, after=cursor, apply=apply)  # type: ignore[arg-type]
+        follower = LogFollower(
+            parts.stores.log,
+            parts.doorbell,
+            parts.clock,
+            after=cursor,
+            apply=apply,  # type: ignore[arg-type]
+            linger_s=LINGER_S,
+        )
 
         async def catch_up() -> None:
             await follower.catch_up_to(await parts.stores.log.head())
@@ -96,8 +105,10 @@ class Replica:
             tasks=parts.stores.tasks,
             dead_letters=parts.stores.dead_letters,
             controls=parts.stores.controls,
+            answers=parts.stores.answers,
             agents=parts.stores.agents,
             deliberations=parts.stores.deliberations,
+            outcomes=parts.stores.outcomes,
             signing=ReceiptSigner(parts.stores.signing_keys, settings.receipt_signing_key),
             heartbeats=SignsIfThere(parts.heartbeats),
             doorbell=parts.doorbell,

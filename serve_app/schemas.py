@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json, storable
+from cluster.domain.json_values import check_json
 from cluster.domain.task_machine import ErrorClass
 from cluster.domain.task_rules import WhenFailed
 from cluster.domain.tasks import Priority, Task, TaskStatus
@@ -24,8 +24,6 @@ MAX_CLAIM = 100
 MAX_BLOCK_MS = 25_000
 #: The last second of the year 9999: what every notation of a time can hold.
 MAX_EPOCH_S = 253_402_300_799
-
-MAX_SECONDS = 366 * 86_400.0
 
 
 def _storable(value: str, info: ValidationInfo) -> str:
@@ -40,9 +38,8 @@ Text = Annotated[str, AfterValidator(_storable)]
 Word = Annotated[Text, Field(min_length=1, max_length=128)]
 Words = Annotated[Text, Field(min_length=1, max_length=256)]
 Names = Annotated[list[Word], Field(max_length=64)]
+MAX_SECONDS = 366 * 86_400.0
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
-#: What an agent says went wrong is kept whatever it is made of: characters that cannot be stored are replaced.
-ErrorText = Annotated[str, Field(max_length=16_384), AfterValidator(storable)]
 
 
 class Body(BaseModel):
@@ -68,20 +65,10 @@ class Rate(Body):
     burst: int = Field(1, ge=1, le=100_000)
 
 
-class Resources(Body):
-    """What an agent with a Ray actor of its own asks of the cluster."""
-
-    num_cpus: float = Field(0, ge=0, le=10_000, allow_inf_nan=False)
-    num_gpus: float = Field(0, ge=0, le=10_000, allow_inf_nan=False)
-    memory: int = Field(0, ge=0, description="Bytes.")
-    resources: dict[str, float] = {}
-
-
 class RegisterAgent(Body):
     """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming.
 
-    ``import_path`` (``module:Class``) runs a Python class in the cluster; ``dedicated`` gives the agent a Ray actor of
-    its own with ``resources``.
+    ``import_path`` (``module:Class``) runs a Python class in the cluster.
     """
 
     agent_id: str
@@ -96,11 +83,9 @@ class RegisterAgent(Body):
     endpoint: Text | None = Field(None, max_length=2048)
     max_concurrency: int = Field(1, ge=1, le=10_000)
     price: Price | None = None
-    owner: str | None = Field(None, min_length=1, max_length=128)
+    owner: Text | None = Field(None, min_length=1, max_length=128)
     rate: Rate | None = None
     import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    dedicated: bool = False
-    resources: Resources | None = None
     options: dict[str, Any] = {}
 
     _check = field_validator("agent_id")(_agent_id)
@@ -112,7 +97,6 @@ class RegisterAgent(Body):
             "owner": self.owner,
             "rate": self.rate and self.rate.model_dump(),
             "import_path": self.import_path,
-            "dedicated": (self.resources or Resources()).model_dump() if self.dedicated else None,
         }
         return self.options | {name: value for name, value in named.items() if value is not None}
 
@@ -234,7 +218,7 @@ class Fail(Body):
     """``error_class`` retryable and rate_limited are tried again, the latter after ``retry_after_seconds`` or slower
     steps; not_retryable ends the task, as ``requeue`` false does."""
 
-    error: ErrorText = "Unknown error"
+    error: Text = Field("Unknown error", max_length=16_384)
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     requeue: bool = True
@@ -264,7 +248,7 @@ class Report(Body):
 
     task_id: str
     result: Any = None
-    error: ErrorText | None = None
+    error: Text | None = Field(None, max_length=16_384)
     requeue: bool = True
     error_class: ErrorClass = ErrorClass.RETRYABLE
     retry_after_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)

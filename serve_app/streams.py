@@ -13,11 +13,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.domain.errors import StoreUnavailable
 from cluster.domain.log import LogRow
 from cluster.ports import Log, LogFilter
 
 KEEP_ROWS = 10_000
 PAGE = 500
+READ_RETRY_S = 1.0
 
 #: Log kind → frame type where the wire's name is not the kind with an underscore.
 FRAME_TYPES = {
@@ -89,14 +91,19 @@ class StreamHub:
         moved.set()
 
     async def rows(self, after: int, selection: Selection) -> AsyncIterator[LogRow]:
-        """Matching rows after ``after``, then those to come, for as long as it is iterated."""
+        """Matching rows after ``after``, then those to come, for as long as it is iterated. A store that is away is
+        waited for: the subscriber's connection outlives it."""
         cursor = after
         while True:
             moved = self._moved
             if cursor >= self.cursor:
                 await moved.wait()
                 continue
-            page, cursor = await self._page(cursor, selection)
+            try:
+                page, cursor = await self._page(cursor, selection)
+            except StoreUnavailable:
+                await asyncio.sleep(READ_RETRY_S)
+                continue
             for row in page:
                 yield row
 

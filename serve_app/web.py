@@ -15,6 +15,7 @@ from serve_app.routes import (
     deliberations,
     health,
     heartbeats,
+    outcomes,
     queue,
     receipts,
     stream,
@@ -32,6 +33,7 @@ _ROUTERS = (
     dead_letter.router,
     deliberations.router,
     receipts.router,
+    outcomes.router,
     health.router,
     stream.router,
 )

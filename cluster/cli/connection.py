@@ -8,8 +8,8 @@ from rich.markup import escape
 
 from cluster.cli.output import errors
 from cluster.client import ControlPlaneClient
-from cluster.embedded.layout import Layout
-from cluster.embedded.run_file import read_run_file
+from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.run_file import RunFile, is_held, read_run_file
 from cluster.settings import Settings, load_settings, unknown_names
 
 
@@ -30,3 +30,22 @@ def api_url(settings: Settings) -> str:
 def client(settings: Settings) -> ControlPlaneClient:
     key = settings.api_key.get_secret_value() if settings.api_key is not None else None
     return ControlPlaneClient(api_url(settings), key)
+
+
+def running_system(settings: Settings) -> RunFile:
+    """The system of the data directory; EmbeddedError where none runs."""
+    layout = Layout.of(settings.data_dir)
+    running = read_run_file(layout)
+    if running is None or not is_held(layout.lock_file):
+        raise EmbeddedError(f"No control plane runs on {layout.data_dir}; start one with `aragora-cp up`.")
+    return running
+
+
+def ray_variables(running: RunFile) -> dict[str, str]:
+    """What Ray's own commands need to know."""
+    return {
+        "RAY_ADDRESS": running.dashboard_url,
+        "RAY_DASHBOARD_ADDRESS": running.dashboard_url,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": running.ray_token_path,
+    }

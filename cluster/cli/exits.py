@@ -20,6 +20,9 @@ def guarded(command: Callable[[], object]) -> None:
         command()
     except (SettingsError, EmbeddedError) as error:
         _leave(error, MACHINE)
+    except OSError as error:
+        where = error.filename or "A file or socket"
+        _leave(EmbeddedError(f"{where} cannot be used: {error.strerror or error}."), MACHINE)
     except TryLater as error:
         _leave(error, UNREACHABLE)
     except ControlPlaneError as error:

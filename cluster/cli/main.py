@@ -7,7 +7,6 @@ ended without consensus, 4 the control plane cannot be reached or is not ready, 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -20,45 +19,37 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.cli import receipts, talk
+from cluster.cli import agents, batch, dlq, doctor, evaluate, outcomes, queue, receipts, talk, tasks, worker
+from cluster.cli.calls import Json, Words
+from cluster.cli.calls import call as _call
+from cluster.cli.calls import print_json as _print_json
+from cluster.cli.calls import split as _split
 from cluster.cli.connection import client as _client
+from cluster.cli.connection import ray_variables, running_system
 from cluster.cli.connection import settings as _settings
 from cluster.cli.exits import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.output import console, staged, working
 from cluster.client import ControlPlaneClient
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.model_server import MODEL
-from cluster.embedded.run_file import is_held, read_run_file
+from cluster.embedded.run_file import read_run_file
 from cluster.settings import Settings
 from cluster.version import VERSION
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Aragora control plane."
 )
-agents_app = typer.Typer(no_args_is_help=True, help="Agents.")
-tasks_app = typer.Typer(no_args_is_help=True, help="Tasks.")
-app.add_typer(agents_app, name="agents")
-app.add_typer(tasks_app, name="tasks")
+app.add_typer(agents.app, name="agents")
+app.add_typer(worker.app, name="worker")
+app.command()(doctor.doctor)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(dlq.app, name="dlq")
+app.add_typer(queue.app, name="queue")
+app.add_typer(batch.app, name="batch")
 app.add_typer(receipts.app, name="receipts")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
-
-
-def _call(method: str, path: str, body: Any = None, **params: Any) -> Any:
-    async def work() -> Any:
-        async with _client(_settings()) as client:
-            return await client.request(method, path, body, params=params)
-
-    return talk.run(work())
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _split(value: str | None) -> list[str]:
-    return [part.strip() for part in (value or "").split(",") if part.strip()]
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(outcomes.app, name="outcomes")
+app.add_typer(outcomes.weights_app, name="weights")
 
 
 def _announce(layout: Layout) -> None:
@@ -138,23 +129,37 @@ def deliberate(
     question: str,
     options: Words = None,
     agents: Words = None,
-    rounds: Annotated[
-        int | None, typer.Option(help="Rounds after the proposals; 0 counts the proposals as votes.")
+    answer_type: Annotated[
+        str | None, typer.Option("--type", help="choice, number, boolean, set, json or text.")
     ] = None,
-    consensus: Annotated[str | None, typer.Option(help="plurality, majority, supermajority, unanimous, ...")] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of a number.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Numbers this close are one answer.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Debate rounds at most; 0 decides by the first answers.")] = None,
+    consensus: Annotated[str | None, typer.Option(help="agree_k, plurality, majority, unanimous, judge, ...")] = None,
+    judge: Annotated[str | None, typer.Option(help="The agent that judges (consensus judge).")] = None,
+    max_agents: Annotated[int | None, typer.Option(help="Size of the panel at most.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Tokens that it may cost.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="US dollars that it may cost.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds until it must end.")] = None,
     as_json: Json = False,
 ) -> None:
     """Put a question to several agents. Exits 0 with a decision, 3 without consensus."""
+    budget = {name: value for name, value in (("tokens", budget_tokens), ("usd", budget_usd)) if value is not None}
     config = {
         name: value
         for name, value in (
             ("options", _split(options)),
             ("agents", _split(agents)),
+            ("answer_type", answer_type),
+            ("unit", unit),
+            ("tolerance", tolerance),
             ("rounds", rounds),
             ("consensus", consensus),
+            ("judge", judge),
+            ("max_agents", max_agents),
+            ("budget", budget),
         )
-        if value not in (None, [])
+        if value not in (None, [], {})
     }
 
     async def work() -> dict[str, Any]:
@@ -193,7 +198,13 @@ def demo(
                 ids = await talk.register_personas(client, endpoint, model, transport, provider)
                 console.print(f"agents registered: {', '.join(ids)}")
                 console.print(f"\n[bold]Question:[/] {escape(question)}")
-                config = {"options": _split(options), "agents": list(ids), "max_tokens": 96, "rounds": 1}
+                config = {
+                    "options": _split(options),
+                    "agents": list(ids),
+                    "max_tokens": 96,
+                    "rounds": 1,
+                    "consensus": "majority",
+                }
                 return await talk.deliberate(client, question, config, timeout_s=120.0, live=True)
 
         record = talk.run(work())
@@ -216,100 +227,12 @@ def _demo_model(settings: Settings, start_model: Any) -> tuple[str, str, str, st
     return start_model(), MODEL, "openai", "local"
 
 
-@agents_app.command("list")
-def agents_list(as_json: Json = False) -> None:
-    """All agents, those that take no work included."""
-    found = _call("GET", "/agents", available="false")
-    if as_json:
-        _print_json(found)
-        return
-    table = Table("agent", "status", "capabilities", "model", "running", "done", "failed")
-    for one in found["agents"]:
-        counts = (str(one["running_tasks"]), str(one["tasks_completed"]), str(one["tasks_failed"]))
-        table.add_row(one["agent_id"], one["status"], ",".join(one["capabilities"]), one["model"], *counts)
-    console.print(table)
-
-
-@agents_app.command("register")
-def agents_register(
-    agent_id: str,
-    capabilities: Words = None,
-    model: str = "unknown",
-    provider: str = "unknown",
-    endpoint: Annotated[
-        str | None, typer.Option(help="Makes it an agent that is called; without it the agent claims.")
-    ] = None,
-    transport: Annotated[str | None, typer.Option(help="openai, anthropic or http.")] = None,
-    max_concurrency: int = 1,
-) -> None:
-    """Register an agent, or replace its description."""
-    body: dict[str, Any] = {
-        "agent_id": agent_id,
-        "capabilities": _split(capabilities),
-        "model": model,
-        "provider": provider,
-    }
-    body |= {"endpoint": endpoint, "transport": transport, "max_concurrency": max_concurrency}
-    _print_json(_call("POST", "/agents", {key: value for key, value in body.items() if value is not None}))
-
-
-@tasks_app.command("submit")
-def tasks_submit(
-    task_type: str,
-    payload: Annotated[str, typer.Option(help="JSON.")] = "{}",
-    capabilities: Words = None,
-    priority: str = "normal",
-    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
-) -> None:
-    """Submit a task; prints its id."""
-    try:
-        value = json.loads(payload)
-    except ValueError as error:
-        raise typer.BadParameter(f"--payload is not JSON: {error}") from None
-    body = {
-        "task_type": task_type,
-        "payload": value,
-        "required_capabilities": _split(capabilities),
-        "priority": priority,
-    }
-    if key:
-        body["idempotency_key"] = key
-    typer.echo(_call("POST", "/tasks", body)["task_id"])
-
-
-@tasks_app.command("get")
-def tasks_get(task_id: str) -> None:
-    """One task as JSON."""
-    _print_json(_call("GET", f"/tasks/{task_id}"))
-
-
-@tasks_app.command("list")
-def tasks_list(status: str | None = None, limit: int = 50, as_json: Json = False) -> None:
-    """Tasks, newest first."""
-    found = _call("GET", "/tasks", status=status, limit=limit)
-    if as_json:
-        _print_json(found)
-        return
-    table = Table("task", "type", "status", "priority", "agent", "attempt")
-    for one in found["tasks"]:
-        agent = one["assigned_agent"] or ""
-        table.add_row(
-            one["id"], one["task_type"], one["status_detail"], str(one["priority"]), agent, str(one["attempt"])
-        )
-    console.print(table)
-    console.print(f"{len(found['tasks'])} of {found['total']}")
-
-
 @app.command()
 def env() -> None:
     """Shell lines for another process: eval "$(aragora-cp env)"."""
-    layout = Layout.of(_settings().data_dir)
-    running = read_run_file(layout)
-    if running is None or not is_held(layout.lock_file):
-        raise EmbeddedError(f"No control plane runs on {layout.data_dir}; start one with `aragora-cp up`.")
-    typer.echo(f"export RAY_ADDRESS={running.dashboard_url}")
-    typer.echo("export RAY_AUTH_MODE=token")
-    typer.echo(f"export RAY_AUTH_TOKEN_PATH={running.ray_token_path}")
+    running = running_system(_settings())
+    for name, value in ray_variables(running).items():
+        typer.echo(f"export {name}={value}")
     typer.echo(f"export ARAGORA_API_URL={running.api_url}")
     typer.echo(f"export PATH={Path(sys.executable).parent}:$PATH")
 

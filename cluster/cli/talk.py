@@ -12,6 +12,13 @@ from rich.markup import escape
 from cluster.cli.output import console
 from cluster.client import ControlPlaneClient, StreamEvent
 
+_BEGINS = {
+    "PROPOSE": "more agents are asked",
+    "CRITIQUE": "the answers differ: a debate round begins",
+    "REVISE": "the answers are revised",
+    "VOTE": "the vote begins",
+    "JUDGE": "the judge is asked",
+}
 _ENDS = ("deliberation_completed", "deliberation_failed", "deliberation_cancelled")
 
 
@@ -50,7 +57,18 @@ def _line(kind: str, data: Mapping[str, Any]) -> str:
         "deliberation_agent_proposal": lambda: (
             f"[bold]{said('agent')}[/] proposes: {said('proposal_preview')}\n    {said('rationale_preview')}"
         ),
-        "deliberation_round_start": lambda: "the vote begins",
+        "deliberation_round_start": lambda: _BEGINS.get(str(data.get("phase")), ""),
+        "deliberation_agent_critique": lambda: (
+            f"[bold]{said('agent')}[/] on {said('target')}: {said('issues_preview')}"
+            if data.get("issue_count")
+            else f"[bold]{said('agent')}[/] finds no defect"
+        ),
+        "deliberation_agent_revision": lambda: (
+            f"[bold]{said('agent')}[/] {'changes to' if data.get('changed') else 'keeps'}: {said('proposal_preview')}"
+            f"\n    {said('rationale_preview')}"
+        ),
+        "deliberation_sla_warning": lambda: f"{data.get('pct_used')} % of the time is used up",
+        "deliberation_sla_critical": lambda: f"{data.get('pct_used')} % of the time is used up",
         "deliberation_vote": lambda: (
             f"[bold]{said('agent')}[/] votes: {said('choice')} ({said('confidence')})\n    {said('reasoning_preview')}"
         ),
@@ -78,8 +96,14 @@ def show_result(record: Mapping[str, Any]) -> None:
         console.print(f"Abstained: {escape(one['agent'])} ({escape(one['reason'])})")
     if not result["dissent"]:
         console.print("Dissent: none")
+    delta = result["debate_delta"]
+    if delta["calls"]:
+        changed = f"changed it from {delta['round_0']}" if delta["changed"] else "did not change it"
+        console.print(f"Debate: {delta['calls']} calls; {escape(changed)}")
+    money = f", {result['total_cost_usd']:.4f} USD" if result["total_cost_usd"] else ""
     console.print(
-        f"Cost: {result['agent_calls']} calls, {result['total_tokens']} tokens, {result['duration_seconds']:.1f} s"
+        f"Cost: {result['agent_calls']} calls, {result['total_tokens']} tokens{money},"
+        f" {result['duration_seconds']:.1f} s"
     )
 
 

@@ -115,7 +115,7 @@ class NewAgent:
     """A validated registration. Registering again replaces what is described here and keeps counters and intent.
 
     ``options`` holds what only some rooms read: ``price``, ``owner``, ``rate``, ``stream``, ``import_path``,
-    ``dedicated`` (resources).
+    ``arguments``.
     """
 
     agent_id: str

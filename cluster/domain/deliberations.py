@@ -86,3 +86,11 @@ class Deliberation:
     fence: int
     events: int
     cancel_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenDeliberation:
+    """What a worker that takes one gets: the record with its own fence, and the journal to fold."""
+
+    deliberation: Deliberation
+    journal: tuple[JournalEvent, ...]

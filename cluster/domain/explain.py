@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.domain.agents import Agent
-from cluster.domain.limits import Control
-from cluster.domain.queue import AGEING_S, LEVELS, Standing
+from cluster.domain.limits import Control, ControlKind
+from cluster.domain.queue import AGEING_S, LEVELS, ReadyQueue, Standing
 from cluster.domain.task_rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks import Priority, TaskDetail, TaskHead, TaskStatus
 
@@ -29,6 +29,29 @@ class TaskView:
     slot_holders: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
     lease_expires_at: float | None = None
+
+
+def waiting_view(head: TaskHead, queue: ReadyQueue, waits_for: tuple[str, ...], now: float) -> TaskView:
+    """A task that waits, with the settings and slots that concern it."""
+    limits, rules, workspace = queue.limits, head.rules, head.workspace
+    names = (
+        (ControlKind.QUEUE, head.queue),
+        (ControlKind.TASK_TYPE, head.task_type),
+        (ControlKind.TENANT, head.tenant),
+    )
+    controls = [control for kind, name in names if (control := limits.get(workspace, kind, name)) is not None]
+    bucket = limits.bucket(workspace, head.queue)
+    key = None if rules is None else rules.concurrency_key
+    full = rules is not None and key is not None and limits.is_full(workspace, key, rules.concurrency_limit)
+    return TaskView(
+        head=head,
+        standing=queue.standing(head, now),
+        paused_by=tuple(control for control in controls if control.paused),
+        rate=None if bucket is None else limits.get(workspace, ControlKind.QUEUE, head.queue),
+        rate_ready_at=None if bucket is None else bucket.ready_at(now),
+        slot_holders=limits.holders(workspace, key) if full and key is not None else (),
+        waits_for=waits_for,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

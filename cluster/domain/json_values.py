@@ -22,21 +22,16 @@ def check_json(value: Any, what: str) -> None:
             raise InvalidRequest(f"{what} is nested deeper than {MAX_DEPTH} levels.", "invalid_json")
         if isinstance(item, dict):
             for key, inner in item.items():
-                check_text(key, what)
+                _check_text(key, what)
                 stack.append((inner, depth + 1))
         elif isinstance(item, list):
             stack.extend((inner, depth + 1) for inner in item)
         elif isinstance(item, str):
-            check_text(item, what)
+            _check_text(item, what)
         elif isinstance(item, float) and not math.isfinite(item):
             raise InvalidRequest(f"{what} holds a number that JSON does not have (NaN or infinity).", "invalid_json")
 
 
-def storable(text: str) -> str:
-    """The text with what cannot be stored replaced, for words that must not be lost over a character."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def check_text(text: str, what: str) -> None:
+def _check_text(text: str, what: str) -> None:
     if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
         raise InvalidRequest(f"{what} holds a character that cannot be stored (NUL or half a pair).", "invalid_json")

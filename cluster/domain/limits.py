@@ -147,7 +147,7 @@ class Limits:
         return control is not None and control.paused
 
     def has_type(self, workspace: str, task_type: str) -> bool:
-        return (workspace, ControlKind.TASK_TYPE, task_type) in self._controls
+        return bool(self._controls) and (workspace, ControlKind.TASK_TYPE, task_type) in self._controls
 
     def bucket(self, workspace: str, queue: str) -> TokenBucket | None:
         return self._buckets.get((workspace, queue))

@@ -67,18 +67,23 @@ class LogRow:
     digest: bytes
 
 
+#: Made once: `json.dumps` makes a new encoder at every call with options.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 def canonical_json(value: Any) -> str:
     """Sorted keys, no white space, UTF-8 kept. Non-finite numbers are refused, as JSON has none."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL(value)
 
 
 def row_digest(
     at_us: int, workspace: str, kind: str, entity: str, attempt: int | None, principal: str, data_json: str
 ) -> bytes:
     """SHA-256 over the row's columns, each preceded by its length, so that no two rows share a preimage."""
-    digest = hashlib.sha256()
-    for part in (str(at_us), workspace, kind, entity, "" if attempt is None else str(attempt), principal, data_json):
+    number = "" if attempt is None else str(attempt)
+    preimage = bytearray()
+    for part in (str(at_us), workspace, kind, entity, number, principal, data_json):
         encoded = part.encode()
-        digest.update(len(encoded).to_bytes(4, "big"))
-        digest.update(encoded)
-    return digest.digest()
+        preimage += len(encoded).to_bytes(4, "big")
+        preimage += encoded
+    return hashlib.sha256(preimage).digest()

@@ -197,13 +197,14 @@ class Metrics:
             handler(self, row.data)
 
     def snapshot(self) -> dict[str, Any]:
+        """A copy: what is counted afterwards does not show in it, however late it is saved."""
         return {
             "values": {
                 name: [[list(labels), value] for labels, value in series.items()]
                 for name, series in self.values.items()
             },
             "histograms": {
-                name: [[list(labels), h.counts, h.total] for labels, h in series.items()]
+                name: [[list(labels), list(h.counts), h.total] for labels, h in series.items()]
                 for name, series in self.histograms.items()
             },
         }

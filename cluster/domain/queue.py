@@ -54,6 +54,7 @@ class _Lane:
     share: str
     paused: bool = False
     gated: bool = False
+    weight: float = 1.0
     levels: tuple[list[tuple[float, str]], ...] = field(default_factory=lambda: tuple([] for _ in LEVELS))
     waiting: int = 0
 
@@ -235,6 +236,8 @@ class ReadyQueue:
         )
         rated = self.limits.bucket(lane.workspace, lane.queue) is not None
         lane.gated = lane.paused or rated
+        control = self.limits.get(lane.workspace, ControlKind.TENANT, lane.tenant)
+        lane.weight = self._weights.get(lane.share, 1.0) if control is None else control.weight
 
     def _is_open(self, lane: _Lane, now: float) -> bool:
         if lane.paused:
@@ -268,8 +271,8 @@ class ReadyQueue:
         place, ahead = self._places.get(head.id), self.ahead_of(head, now)
         if place is None or ahead is None:
             return None
-        shares = {lane.share: self._weight(lane) for lane in self.lanes_of(head.workspace) if not lane.paused}
-        own = self._weight(place.lane)
+        shares = {lane.share: lane.weight for lane in self.lanes_of(head.workspace) if not lane.paused}
+        own = place.lane.weight
         rank = self._rank(place, head.created_at, now)
         return Standing(
             ahead=ahead,
@@ -282,14 +285,10 @@ class ReadyQueue:
         aged = place.level + int(max(0.0, now - place.since) / self._ageing_s)
         return Rank(effective_level=min(_TOP, aged), tag=self._tags.get(place.lane.share, 0.0), created_at=created_at)
 
-    def _weight(self, lane: _Lane) -> float:
-        control = self.limits.get(lane.workspace, ControlKind.TENANT, lane.tenant)
-        return self._weights.get(lane.share, 1.0) if control is None else control.weight
-
     def _charge(self, lane: _Lane) -> None:
         tag = self._tags.get(lane.share, 0.0)
         self._virtual = max(self._virtual, tag)
-        self._tags[lane.share] = tag + 1.0 / self._weight(lane)
+        self._tags[lane.share] = tag + 1.0 / lane.weight
         if lane.gated and (bucket := self.limits.bucket(lane.workspace, lane.queue)) is not None:
             bucket.spend()
 

@@ -7,15 +7,15 @@ one from the store: memory is never ahead of the truth for longer than one commi
 
 from __future__ import annotations
 
-import heapq
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from cluster.domain.claims import AgentKey, Answered, Grant, Waiting, WaitingClaims, Wanted
 from cluster.domain.dependencies import Dependencies
 from cluster.domain.errors import ControlPlaneError, NotFound
-from cluster.domain.explain import TaskView
+from cluster.domain.explain import TaskView, waiting_view
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.log import LogRow
 from cluster.domain.queue import ReadyQueue
@@ -46,46 +46,8 @@ from cluster.domain.task_machine import (
 )
 from cluster.domain.task_rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
-
-AgentKey = tuple[str, str]
-"""(workspace, agent_id)"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A claim. ``max_tasks`` None: one task, or the oldest lease again when all slots are taken (released client).
-
-    ``own_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``resting``: the agent is
-    to get nothing new (paused, draining, unhealthy); its claim waits until that changes.
-    """
-
-    agent: AgentKey
-    principal: str
-    capabilities: frozenset[str]
-    max_concurrency: int
-    max_tasks: int | None
-    claim_id: str
-    own_claim_id: bool
-    regions: frozenset[str] = frozenset()
-    resting: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What a waiting claim gets: leases, or word that the agent should stop something, or neither (ask again)."""
-
-    ticket: int
-    grants: tuple[Grant, ...] = ()
-    stopping: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """``expires_at`` in epoch seconds unless the holder gives another sign of life."""
-
-    head: TaskHead
-    expires_at: float
-    redelivered: bool = False
+from cluster.domain.timers import ANY_ATTEMPT, Timers
+from cluster.domain.values import evolve as replace
 
 
 class Missing(ControlPlaneError):
@@ -102,23 +64,23 @@ class _Agent:
     seen: float = 0.0
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    ticket: int
-    wanted: Wanted
-    gone: bool = False
-
-
-_Timer = tuple[float, int, type[Event], str, int]
-_ANY_ATTEMPT = -1
-
-
 class _QueuesOpen(Event):
     """Timer of a workspace, not of a task: a queue there may start tasks again."""
 
 
+_RESTING = ("paused", "draining")
+_UNWELL = ("failed",)
+
+
+def _never(waiting: Waiting) -> bool:
+    return False
+
+
 class Scheduler:
     """``lease_ttl_s`` without a sign of life ends an agent's leases."""
+
+    #: Kinds of log rows that ``apply`` looks at (by their beginnings); a shard is not shown its own decisions.
+    FOLLOWS = ("task.submitted", "agent.", "control.")
 
     def __init__(
         self, *, lease_ttl_s: float, policy: RetryPolicy | None = None, queue: ReadyQueue | None = None
@@ -130,6 +92,7 @@ class Scheduler:
         self._agents: dict[AgentKey, _Agent] = {}
         self._removed: set[AgentKey] = set()
         self._resting: set[AgentKey] = set()
+        self._unwell: set[AgentKey] = set()
         self._extended: dict[str, float] = {}
         self._told: set[tuple[str, int]] = set()
         self._stopping: dict[AgentKey, dict[str, None]] = {}
@@ -138,12 +101,10 @@ class Scheduler:
         self._ends: deque[tuple[str, TaskStatus]] = deque()
         self._settling = False
         self._opens_at: dict[str, float] = {}
-        self._waiting: dict[tuple[str, frozenset[str]], deque[_Waiting]] = {}
-        self._tickets: dict[int, _Waiting] = {}
-        self._by_agent: dict[AgentKey, deque[_Waiting]] = {}
+        self._waiting = WaitingClaims()
         self._fresh: dict[tuple[str, str | None, frozenset[str]], bool] = {}
-        self._timers: list[_Timer] = []
-        self._timer_number = 0
+        self._freed: dict[AgentKey, None] = {}
+        self._timers = Timers()
         self._decisions: list[TaskDecision] = []
         self._answered: list[Answered] = []
         self._sets: dict[frozenset[str], frozenset[str]] = {}
@@ -181,7 +142,7 @@ class Scheduler:
         grants = self._redelivered(wanted, now) or self._grant(wanted, now)
         if grants or ticket is None or self._has_news(wanted.agent):
             return grants
-        self._wait(_Waiting(ticket, wanted))
+        self._waiting.add(ticket, wanted)
         return None
 
     def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
@@ -195,11 +156,7 @@ class Scheduler:
 
     def withdraw(self, ticket: int) -> bool:
         """Takes a waiting claim back; False if it does not wait (any more)."""
-        waiting = self._tickets.pop(ticket, None)
-        if waiting is None:
-            return False
-        waiting.gone = True
-        return True
+        return self._waiting.withdraw(ticket)
 
     def report(self, task_id: str, workspace: str, event: Event, now: float) -> TaskHead:
         """A report, a cancel, an extension of ``prioritize``: any event that somebody outside brings to one task."""
@@ -247,19 +204,19 @@ class Scheduler:
 
     def tick(self, now: float) -> None:
         """Everything that is due."""
-        while self._timers and self._timers[0][0] <= now:
-            _, _, kind, task_id, attempt = heapq.heappop(self._timers)
+        while (due := self._timers.pop(now)) is not None:
+            kind, subject, attempt = due
             if kind is _QueuesOpen:
-                self._opens_at.pop(task_id, None)
-                self._wake(task_id)
+                self._opens_at.pop(subject, None)
+                self._wake(subject)
                 continue
-            head = self._open.get(task_id)
-            if head is not None and attempt in (head.attempt, _ANY_ATTEMPT):
+            head = self._open.get(subject)
+            if head is not None and attempt in (head.attempt, ANY_ATTEMPT):
                 self._due(head, kind, now)
 
     def next_timer(self) -> float | None:
         """Epoch seconds of the next thing that is due."""
-        return self._timers[0][0] if self._timers else None
+        return self._timers.next()
 
     # --- what goes out ------------------------------------------------------------------------------------------
 
@@ -287,31 +244,14 @@ class Scheduler:
 
     def view(self, task_id: str, workspace: str, now: float) -> TaskView:
         """The task as it stands here, for an explanation."""
-        head, limits = self._known(task_id, workspace), self._queue.limits
+        head = self._known(task_id, workspace)
         if head.status is TaskStatus.RUNNING:
             return TaskView(head=head, lease_expires_at=self._shown_expiry(head))
-        names = (
-            (ControlKind.QUEUE, head.queue),
-            (ControlKind.TASK_TYPE, head.task_type),
-            (ControlKind.TENANT, head.tenant),
-        )
-        controls = [control for kind, name in names if (control := limits.get(workspace, kind, name)) is not None]
-        bucket, rules = limits.bucket(workspace, head.queue), head.rules
-        key = None if rules is None else rules.concurrency_key
-        full = rules is not None and key is not None and limits.is_full(workspace, key, rules.concurrency_limit)
-        return TaskView(
-            head=head,
-            standing=self._queue.standing(head, now),
-            paused_by=tuple(control for control in controls if control.paused),
-            rate=None if bucket is None else limits.get(workspace, ControlKind.QUEUE, head.queue),
-            rate_ready_at=None if bucket is None else bucket.ready_at(now),
-            slot_holders=limits.holders(workspace, key) if full and key is not None else (),
-            waits_for=self._dependencies.waits_for(task_id),
-        )
+        return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), now)
 
     @property
     def waiting_claims(self) -> int:
-        return len(self._tickets)
+        return len(self._waiting)
 
     @property
     def open_tasks(self) -> int:
@@ -337,7 +277,7 @@ class Scheduler:
         )
         self._open[head.id] = head
         if head.rules is not None and head.rules.total_timeout_s is not None:
-            self._arm(head.created_at + head.rules.total_timeout_s, TotalTimedOut, head, _ANY_ATTEMPT)
+            self._timers.arm(head.created_at + head.rules.total_timeout_s, TotalTimedOut, head.id)
         if head.detail is TaskDetail.BLOCKED:
             self._block(head)
         elif head.status is TaskStatus.PENDING:
@@ -407,7 +347,8 @@ class Scheduler:
         if head.rules is not None:
             picky = self._enqueued_with_rules(head, now)
         where = (head.workspace, head.target_agent, head.required)
-        self._fresh[where] = picky or self._fresh.get(where, False)
+        if picky or where not in self._fresh:
+            self._fresh[where] = picky
 
     def _enqueued_with_rules(self, head: TaskHead, now: float) -> bool:
         """True if not every capable agent may have it."""
@@ -417,13 +358,11 @@ class Scheduler:
         if rules.queue_timeout_s is not None:
             self._arm(since + rules.queue_timeout_s, QueueTimedOut, head)
         if rules.affinity is Affinity.PREFERRED:
-            self._arm_workspace(head.workspace, max(head.created_at, head.run_at) + PREFERENCE_S)
+            self._timers.arm(max(head.created_at, head.run_at) + PREFERENCE_S, _QueuesOpen, head.workspace)
         return bool(rules.excluded_agents) or rules.affinity is not Affinity.ANY
 
-    def _arm(self, at: float, kind: type[Event], head: TaskHead, attempt: int | None = None) -> None:
-        self._timer_number += 1
-        of = head.attempt if attempt is None else attempt
-        heapq.heappush(self._timers, (at, self._timer_number, kind, head.id, of))
+    def _arm(self, at: float, kind: type[Event], head: TaskHead) -> None:
+        self._timers.arm(at, kind, head.id, head.attempt)
 
     def _due(self, head: TaskHead, kind: type[Event], now: float) -> None:
         running = head.status is TaskStatus.RUNNING
@@ -444,7 +383,7 @@ class Scheduler:
     def _lease_due(self, head: TaskHead, now: float) -> None:
         assert head.assigned_agent is not None
         key = (head.workspace, head.assigned_agent)
-        if any(not waiting.gone for waiting in self._by_agent.get(key, ())):
+        if any(self._waiting.of_agent(key)):
             self._seen(key, now)  # an open long poll is a sign of life
         expires_at = self._expires_at(head)
         if expires_at > now:
@@ -483,6 +422,7 @@ class Scheduler:
             agent = self._agents.get(key)
             if agent is not None:
                 agent.leases.pop(head.id, None)
+                self._freed[key] = None
             if head.detail is TaskDetail.CANCELLING:
                 self._has_stopped(key, head.id)
 
@@ -538,17 +478,19 @@ class Scheduler:
 
     def _note_resting(self, key: AgentKey, row: LogRow) -> None:
         """The API knows better which agents rest; this closes the moment until all of its replicas have heard."""
-        word = row.data.get("intent") or row.data.get("new_status")
-        if word in ("paused", "draining", "failed"):
-            self._resting.add(key)
-        else:
-            self._resting.discard(key)
+        for said, bad, now_so in (
+            (row.data.get("intent"), _RESTING, self._resting),
+            (row.data.get("new_status"), _UNWELL, self._unwell),
+        ):
+            if said in bad:
+                now_so.add(key)
+            elif said is not None:
+                now_so.discard(key)
 
     def _ask_again(self, key: AgentKey, now: float) -> None:
         """Waiting claims of an agent are answered with what there is, and come again."""
-        for waiting in self._by_agent.pop(key, ()):
-            if not waiting.gone:
-                self._answer_waiting(waiting, (), now)
+        for waiting in self._waiting.take_agent(key):
+            self._answer_waiting(waiting, (), now)
 
     def _lose(self, key: AgentKey, now: float, *, deliberate: bool) -> None:
         agent = self._agents.get(key)
@@ -589,13 +531,7 @@ class Scheduler:
         at, planned = self._queue.next_token(workspace, now), self._opens_at.get(workspace)
         if at is not None and at > now and (planned is None or at < planned):
             self._opens_at[workspace] = at
-            self._arm_workspace(workspace, at)
-
-    def _arm_workspace(self, workspace: str, at: float) -> None:
-        """Waiting claims of the workspace are served again then."""
-        self._timer_number += 1
-        timer: _Timer = (at, self._timer_number, _QueuesOpen, workspace, _ANY_ATTEMPT)
-        heapq.heappush(self._timers, timer)
+            self._timers.arm(at, _QueuesOpen, workspace)
 
     def _wake(self, workspace: str) -> None:
         for lane in self._queue.lanes_of(workspace):
@@ -613,59 +549,46 @@ class Scheduler:
                     self._queue.push(head)
         self._wake(control.workspace)
 
-    def _wait(self, waiting: _Waiting) -> None:
-        wanted = waiting.wanted
-        self._tickets[waiting.ticket] = waiting
-        alike = self._waiting.setdefault((wanted.agent[0], wanted.capabilities), deque())
-        for queue in (alike, self._by_agent.setdefault(wanted.agent, deque())):
-            while queue and queue[0].gone:
-                queue.popleft()
-            queue.append(waiting)
-
-    def _answer_waiting(self, waiting: _Waiting, grants: tuple[Grant, ...], now: float) -> None:
-        waiting.gone = True
-        self._tickets.pop(waiting.ticket, None)
+    def _answer_waiting(self, waiting: Waiting, grants: tuple[Grant, ...], now: float) -> None:
+        self._waiting.withdraw(waiting.ticket)
         stopping = self.stopping(waiting.wanted.agent, now)
         self._answered.append(Answered(ticket=waiting.ticket, grants=grants, stopping=stopping))
 
     def _serve_waiting(self, now: float) -> None:
-        """Only claims that what became ready could satisfy are looked at."""
+        """Only claims that what became ready could satisfy are looked at, and those of agents that have a slot again."""
+        freed, self._freed = self._freed, {}
+        for agent in freed:
+            self._offer_agent(agent, now)
         for lane in self._queue.came_back():
             self._fresh.setdefault((lane.workspace, lane.target, lane.required), True)
         fresh, self._fresh = self._fresh, {}
         for (workspace, target, required), picky in fresh.items():
             if target is not None:
-                for waiting in self._by_agent.get((workspace, target), ()):
-                    if not waiting.gone:
-                        self._offer_one(waiting, now)
+                self._offer_agent((workspace, target), now)
                 continue
-            for key in [k for k in self._waiting if k[0] == workspace and required <= k[1]]:
-                self._offer(self._waiting[key], now, picky)
-                if not self._waiting[key]:
-                    del self._waiting[key]
+            self._waiting.offer(
+                workspace,
+                required,
+                lambda waiting: self._offer_one(waiting, now),
+                # It had room and found nothing, so nobody alike will; but what one agent may not have, another perhaps may.
+                _never if picky else self._has_room,
+            )
 
-    def _offer(self, queue: deque[_Waiting], now: float, picky: bool) -> None:
-        """First come, first served among claims with equal capabilities; those whose slots are full keep their turn.
+    def _offer_agent(self, agent: AgentKey, now: float) -> None:
+        for waiting in self._waiting.of_agent(agent):
+            self._offer_one(waiting, now)
 
-        ``picky``: what one agent may not have, the next one perhaps may."""
-        kept: deque[_Waiting] = deque()
-        while queue:
-            waiting = queue.popleft()
-            if waiting.gone or self._offer_one(waiting, now):
-                continue
-            kept.append(waiting)
-            if not picky and self._slots(waiting.wanted) > 0 and not self._rests(waiting.wanted):
-                break  # it had room and found nothing, so nobody with these capabilities will
-        queue.extendleft(reversed(kept))
+    def _has_room(self, waiting: Waiting) -> bool:
+        return self._slots(waiting.wanted) > 0 and not self._rests(waiting.wanted)
 
-    def _offer_one(self, waiting: _Waiting, now: float) -> bool:
+    def _offer_one(self, waiting: Waiting, now: float) -> bool:
         grants = self._grant(waiting.wanted, now)
         if grants:
             self._answer_waiting(waiting, grants, now)
         return bool(grants)
 
     def _rests(self, wanted: Wanted) -> bool:
-        return wanted.resting or wanted.agent in self._resting
+        return wanted.resting or wanted.agent in self._resting or wanted.agent in self._unwell
 
     def _slots(self, wanted: Wanted) -> int:
         return wanted.max_concurrency - len(self._agents[wanted.agent].leases)

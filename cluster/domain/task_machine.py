@@ -22,13 +22,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from cluster.domain.errors import Conflict, ControlPlaneError, ImpossibleTransition
 from cluster.domain.log import SYSTEM, LogRecord
 from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.values import evolve as replace
 
 SUMMARY_CHARS = 200
 

@@ -16,6 +16,7 @@ from typing import Any
 from cluster.domain.errors import InvalidRequest
 from cluster.domain.log import LogRecord, Origin
 from cluster.domain.task_rules import TaskRules
+from cluster.domain.values import compact
 
 
 class TaskStatus(StrEnum):
@@ -118,9 +119,9 @@ class NewTask:
             rules=self.rules,
         )
 
-    def record(self) -> LogRecord:
+    def record(self, head: TaskHead | None = None) -> LogRecord:
         """The ``task.submitted`` row carries the head, so that a shard that follows the log needs no second read."""
-        data = self.head().to_log()
+        data = (head or self.head()).to_log()
         if self.replay_of is not None:
             data["replay_of"] = self.replay_of
         return LogRecord(
@@ -141,6 +142,7 @@ def _first_detail(rules: TaskRules | None, delayed: bool) -> TaskDetail:
     return TaskDetail.DELAYED if delayed else TaskDetail.QUEUED
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskHead:
     """State of the task machine. ``attempt`` counts claims (0 before the first); ``run_at`` is the earliest start.
@@ -194,7 +196,7 @@ class TaskHead:
     @classmethod
     def from_log(cls, entity: str, workspace: str, at: float, data: Mapping[str, Any]) -> TaskHead:
         run_at = float(data["run_at"])
-        rules = TaskRules.from_json(data.get("rules"))
+        rules = TaskRules.from_json(data["rules"]) if "rules" in data else None
         return cls(
             id=entity,
             workspace=workspace,

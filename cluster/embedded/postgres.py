@@ -88,8 +88,19 @@ class EmbeddedPostgres:
                 self.process = left
                 return False
             self._end(left)
+        self._disown_recycled_pid()
         self._run()
         return True
+
+    def _disown_recycled_pid(self) -> None:
+        """After a reboot the lock file may name some other process, and PostgreSQL would take that for a running one.
+
+        Named after us it counts as stale, and PostgreSQL still looks for survivors by the file's shared memory key.
+        """
+        lock = self.data / "postmaster.pid"
+        if self._left_over() is None and lock.exists():
+            lines = lock.read_text().splitlines()
+            lock.write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
 
     def _init(self) -> None:
         """Into a directory beside, renamed when complete: a kill in the middle leaves nothing half made."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import resource
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from cluster.embedded.processes import ProcessId, end, session_members, spawn, t
 from cluster.embedded.secrets import write_private
 
 READY_S = 120.0
+STARTS = 2
 OBJECT_STORE_BYTES = 100_000_000
 WORKER_PORTS = 200
 FILES = 65_536
@@ -53,8 +53,16 @@ class RayCluster:
         return self.layout.ray_token.read_text().strip()
 
     def start(self, config_file: Path) -> None:
+        """Twice if need be: Ray gives its own parts 30 s to start, which a busy machine may not manage."""
         if not self.layout.ray_token.exists():
             write_private(self.layout.ray_token, secrets.token_hex(32))
+        for _ in range(STARTS):
+            if self._start(config_file):
+                return
+        log = self.layout.logs / "ray.log"
+        raise EmbeddedError(f"Ray did not start: {tail(log)} (log: {log}).")
+
+    def _start(self, config_file: Path) -> bool:
         # 16 for this head's servers, the rest for Serve's replicas and for workers: two clusters never meet.
         first = free_window(16 + 100 + WORKER_PORTS)
         singles = iter(range(first, first + 16))
@@ -84,9 +92,10 @@ class RayCluster:
         log = self.layout.logs / "ray.log"
         started = spawn(command, log=log, env={**os.environ, **self.environment}, cwd=self.layout.data_dir)
         self.process = started
-        if not wait_until(lambda: self._answers() or not started.alive(), READY_S) or not started.alive():
-            self.stop()
-            raise EmbeddedError(f"Ray did not start: {tail(log)} (log: {log}).")
+        if wait_until(lambda: self._answers() or not started.alive(), READY_S) and started.alive():
+            return True
+        self.stop()
+        return False
 
     def _environment(self, config_file: Path, stats: int, metrics: int, serve_first: int) -> dict[str, str]:
         binaries = str(Path(sys.executable).parent)
@@ -109,7 +118,7 @@ class RayCluster:
             "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(serve_first + 49),
             "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(serve_first + 50),
             "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(serve_first + 99),
-            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(haproxy, self.http_host)),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(haproxy, self.http_host, self.http_port)),
             "RAY_SERVE_HAPROXY_MAXCONN": str(_connections()),
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
@@ -134,7 +143,16 @@ class RayCluster:
         return {"Authorization": f"Bearer {self.token}"}
 
     def deploy(self, config: Mapping[str, Any]) -> None:
-        deploy(self.dashboard_url, self.token, config)
+        """Ray may still end while it takes the application: its own patience with a slow machine is short."""
+        process = self.process
+        assert process is not None
+        try:
+            deploy(self.dashboard_url, self.token, config, alive=process.alive)
+        except EmbeddedError:
+            if process.alive():
+                raise
+            log = self.layout.logs / "ray.log"
+            raise EmbeddedError(f"Ray has ended while it started: {tail(log)} (log: {log}).") from None
 
     def application_problem(self) -> str | None:
         """Why the application cannot be deployed; None while it may still come."""
@@ -154,20 +172,29 @@ class RayCluster:
         self.process = None
 
 
-def deploy(dashboard_url: str, token: str, config: Mapping[str, Any], timeout_s: float = 60.0) -> None:
-    """What ``serve deploy`` does: hands the configuration to the cluster and returns."""
+def deploy(
+    dashboard_url: str,
+    token: str,
+    config: Mapping[str, Any],
+    timeout_s: float = 60.0,
+    alive: Callable[[], bool] = lambda: True,
+) -> None:
+    """What ``serve deploy`` does: hands the configuration to the cluster and returns.
+
+    A call that is under way when ``timeout_s`` ends may take as long again; a cluster that is not ``alive`` is given up.
+    """
     deadline = time.monotonic() + timeout_s
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     while True:
         try:
             url = f"{dashboard_url.rstrip('/')}/api/serve/applications/"
-            response = httpx.put(url, headers=headers, json=dict(config), timeout=60.0)
+            response = httpx.put(url, headers=headers, json=dict(config), timeout=2 * timeout_s)
             if response.status_code == 200:
                 return
             problem = response.text[:300]
         except httpx.HTTPError as error:
             problem = type(error).__name__
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or not alive():
             raise EmbeddedError(f"The Ray cluster at {dashboard_url} does not take the application: {problem}.")
         time.sleep(0.2)
 
@@ -198,15 +225,22 @@ def _bundled_haproxy() -> Path:
     return binary
 
 
-def _wrapper(directory: Path, host: str) -> Path:
-    """Serve's HAProxy template binds all interfaces; this rewrites its file on the way to the real binary."""
+def _wrapper(directory: Path, host: str, port: int) -> Path:
+    """Serve's HAProxy template binds all interfaces; this rewrites its file on the way to the real binary.
+
+    The API's port goes to ``host``, HAProxy's own statistics and metrics stay on loopback whatever that is.
+    """
     script = directory / "haproxy"
     source = f"""#!{sys.executable} -S
 import os, re, resource, sys
 for flag, name in zip(sys.argv, sys.argv[1:]):
     if flag == "-f" and os.path.isfile(name):
         text = open(name).read()
-        text = re.sub(r"(?m)^(\\s*bind )(?:\\*|0\\.0\\.0\\.0|\\[::\\]|::)?:(\\d+)", r"\\g<1>{json.dumps(host)[1:-1]}:\\2", text)
+        text = re.sub(
+            r"(?m)^(\\s*bind )(?:\\*|0\\.0\\.0\\.0|\\[::\\]|::)?:(\\d+)",
+            lambda found: found[1] + ({host!r} if found[2] == "{port}" else "127.0.0.1") + ":" + found[2],
+            text,
+        )
         open(name, "w").write(text)
 # Ray raises the limit to the machine's maximum, and HAProxy walks through every possible descriptor when it starts.
 limit = min({FILES}, resource.getrlimit(resource.RLIMIT_NOFILE)[1])

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.domain.deliberations import Admitted, Deliberation, JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.deliberations import (
+    Admitted,
+    Deliberation,
+    JournalAppend,
+    JournalEvent,
+    NewDeliberation,
+    TakenDeliberation,
+)
 from cluster.domain.log import LogRecord
 from cluster.postgres.log import Epoch, RecordColumns, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
 _SQL = queries("deliberations")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 #: A key made from the body is forgotten this long after its deliberation ended.
 SOFT_KEY_S = 60.0
@@ -24,7 +33,7 @@ class PostgresDeliberations:
         self._pool = pool
         self._epoch = epoch
 
-    async def admit(self, items: Sequence[NewDeliberation]) -> list[Admitted]:
+    async def admit(self, items: Sequence[NewDeliberation]) -> builtins.list[Admitted]:
         outcomes: list[Admitted | None] = [None] * len(items)
         for part in waves(items, lambda item: (item.idempotency and item.idempotency.key, item.request_id)):
             rows = await self._admit([item for _, item in part])
@@ -63,7 +72,7 @@ class PostgresDeliberations:
             c.principal,
             c.at,
             [item.deadline_at for item in items],
-            [json.dumps(item.contract, ensure_ascii=False) for item in items],
+            [_encode(item.contract) for item in items],
             [item.contract_digest for item in items],
             [item.mode for item in items],
             [key and key.route for key in keys],
@@ -74,14 +83,22 @@ class PostgresDeliberations:
             c.digest,
         )
 
-    async def take(self, request_id: str, owner: str) -> int | None:
-        fence = await self._pool.value(_SQL["take_deliberation"], request_id, owner)
-        return None if fence is None else int(fence)
+    async def take(self, request_ids: Sequence[str], owner: str) -> builtins.list[TakenDeliberation | None]:
+        rows = await self._pool.rows(_SQL["take_deliberations"], sorted(set(request_ids)), owner)
+        taken = {row["request_id"]: _deliberation(row) for row in rows}
+        begun = [request_id for request_id, one in taken.items() if one.events]
+        journals: dict[str, builtins.list[JournalEvent]] = {request_id: [] for request_id in taken}
+        for row in await self._pool.rows(_SQL["journals"], begun) if begun else ():
+            journals[row["request_id"]].append(_event(row))
+        return [
+            TakenDeliberation(deliberation=taken[one], journal=tuple(journals[one])) if one in taken else None
+            for one in request_ids
+        ]
 
-    async def open(self) -> list[tuple[str, str | None]]:
+    async def open(self) -> builtins.list[tuple[str, str | None]]:
         return [(row["request_id"], row["owner"]) for row in await self._pool.rows(_SQL["open_deliberations"])]
 
-    async def append(self, items: Sequence[JournalAppend]) -> list[bool]:
+    async def append(self, items: Sequence[JournalAppend]) -> builtins.list[bool]:
         done = [False] * len(items)
         for part in waves(items, lambda item: item.request_id):
             values = await self._append([item for _, item in part])
@@ -114,13 +131,13 @@ class PostgresDeliberations:
             [len(item.events) for item in items],
             [item.state for item in items],
             [item.terminal for item in items],
-            [None if item.result is None else json.dumps(item.result, ensure_ascii=False) for item in items],
+            [None if item.result is None else _encode(item.result) for item in items],
             [item.completed_at for item in items],
             [request_id for request_id, _ in events],
             [event.n for _, event in events],
             [event.at for _, event in events],
             [event.kind for _, event in events],
-            [json.dumps(event.data, ensure_ascii=False) for _, event in events],
+            [_encode(event.data) for _, event in events],
             c.at,
             c.workspace,
             c.kind,
@@ -131,11 +148,8 @@ class PostgresDeliberations:
         )
         return values
 
-    async def journal(self, request_id: str, after: int = 0) -> list[JournalEvent]:
-        return [
-            JournalEvent(n=row["n"], at=row["at"], kind=row["kind"], data=json.loads(row["data"]))
-            for row in await self._pool.rows(_SQL["journal"], request_id, after)
-        ]
+    async def journal(self, request_id: str, after: int = 0) -> builtins.list[JournalEvent]:
+        return [_event(row) for row in await self._pool.rows(_SQL["journal"], request_id, after)]
 
     async def get(self, workspace: str, request_id: str) -> Deliberation | None:
         return await self._get(request_id, workspace)
@@ -147,7 +161,7 @@ class PostgresDeliberations:
         rows = await self._pool.rows(_SQL["get_deliberation"], request_id, workspace)
         return _deliberation(rows[0]) if rows else None
 
-    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[list[Deliberation], int]:
+    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[builtins.list[Deliberation], int]:
         rows = await self._pool.rows(_SQL["list_deliberations"], workspace, limit, offset)
         total = await self._pool.value(_SQL["count_deliberations"], workspace)
         return [_deliberation(row) for row in rows], int(total)
@@ -168,6 +182,10 @@ class PostgresDeliberations:
                 c.digest,
             )
         )
+
+
+def _event(row: Any) -> JournalEvent:
+    return JournalEvent(n=row["n"], at=row["at"], kind=row["kind"], data=json.loads(row["data"]))
 
 
 def _deliberation(row: Any) -> Deliberation:

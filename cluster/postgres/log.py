@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cluster.domain.log import LogRecord, LogRow
-from cluster.ports import LogFilter
+from cluster.ports import LogFilter, LogPage
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
 _SQL = queries("log")
+_LIKE = re.compile(r"[\\%_]")
 T = TypeVar("T")
 
 
@@ -88,6 +90,18 @@ class PostgresLog:
             )
         return [log_row(row) for row in rows]
 
+    async def page(self, after: int, limit: int, only: LogFilter | None = None) -> LogPage:
+        if only is None:
+            rows = await self.read(after, limit)
+            return LogPage(rows=rows, cursor=rows[-1].seq if rows else after)
+        kinds = [_LIKE.sub(r"\\\g<0>", kind) + "%" for kind in (*only.kinds, only.kind_prefix) if kind]
+        found = await self._pool.rows(
+            _SQL["page_log"], after, limit, only.workspace, list(only.entities) or None, kinds or None
+        )
+        rows = [log_row(row) for row in found if row["kind"] is not None]
+        (head,) = [row["seq"] for row in found if row["kind"] is None]
+        return LogPage(rows=rows, cursor=rows[-1].seq if len(rows) == limit else max(after, head))
+
     async def head(self) -> int:
         return int(await self._pool.value(_SQL["log_head"]))
 
@@ -110,6 +124,33 @@ class PostgresLog:
         )
 
 
+class JsonText(Mapping[str, Any]):
+    """A row's data, parsed when somebody looks: most followers look at few of the rows that pass."""
+
+    __slots__ = ("_parsed", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._parsed: dict[str, Any] | None = None
+
+    def _data(self) -> dict[str, Any]:
+        if self._parsed is None:
+            self._parsed = json.loads(self._text)
+        return self._parsed
+
+    def __getitem__(self, name: str) -> Any:
+        return self._data()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data())
+
+    def __len__(self) -> int:
+        return len(self._data())
+
+    def __repr__(self) -> str:
+        return self._text
+
+
 def log_row(row: Any) -> LogRow:
     return LogRow(
         seq=row["seq"],
@@ -119,7 +160,7 @@ def log_row(row: Any) -> LogRow:
         entity=row["entity"],
         attempt=row["attempt"],
         principal=row["principal"],
-        data=json.loads(row["data"]),
+        data=JsonText(row["data"]),
         digest=row["digest"],
     )
 

@@ -1,4 +1,4 @@
-"""Named leases, telemetry snapshots and the published names of actors."""
+"""Named leases, remembered answers, telemetry snapshots and the published names of actors."""
 
 from __future__ import annotations
 
@@ -23,6 +23,21 @@ class PostgresLeases:
 
     async def release(self, name: str, holder: str) -> None:
         await self._pool.execute(_SQL["release_lease"], name, holder)
+
+    async def held(self, prefix: str) -> list[str]:
+        return [row["name"] for row in await self._pool.rows(_SQL["held_leases"], prefix)]
+
+
+class PostgresAnswers:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def recall(self, workspace: str, route: str, key: str) -> tuple[bytes, str] | None:
+        rows = await self._pool.rows(_SQL["recall_answer"], workspace, route, key)
+        return (rows[0]["digest"], rows[0]["answer"]) if rows else None
+
+    async def remember(self, workspace: str, route: str, key: str, digest: bytes, answer: str, now: float) -> None:
+        await self._pool.execute(_SQL["remember_answer"], workspace, route, key, digest, answer, now)
 
 
 class PostgresTelemetry:

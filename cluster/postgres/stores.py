@@ -8,11 +8,12 @@ from cluster.postgres.agents import PostgresAgents
 from cluster.postgres.breakers import PostgresBreakers
 from cluster.postgres.deliberations import PostgresDeliberations
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
-from cluster.postgres.misc import PostgresActorNames, PostgresLeases, PostgresTelemetry
+from cluster.postgres.misc import PostgresActorNames, PostgresAnswers, PostgresLeases, PostgresTelemetry
 from cluster.postgres.operations import PostgresControls, PostgresDeadLetters
 from cluster.postgres.pool import Pool, connect
 from cluster.postgres.receipts import PostgresSigningKeys
 from cluster.postgres.tasks import PostgresTasks
+from cluster.postgres.weights import PostgresOutcomes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +27,12 @@ class Stores:
     agents: PostgresAgents
     breakers: PostgresBreakers
     deliberations: PostgresDeliberations
+    answers: PostgresAnswers
     leases: PostgresLeases
     telemetry: PostgresTelemetry
     names: PostgresActorNames
     signing_keys: PostgresSigningKeys
+    outcomes: PostgresOutcomes
 
     async def close(self) -> None:
         await self.pool.close()
@@ -53,8 +56,10 @@ async def open_stores(
         agents=PostgresAgents(pool, epoch),
         breakers=PostgresBreakers(pool, epoch),
         deliberations=PostgresDeliberations(pool, epoch),
+        answers=PostgresAnswers(pool),
         leases=PostgresLeases(pool),
         telemetry=PostgresTelemetry(pool),
         names=PostgresActorNames(pool),
         signing_keys=PostgresSigningKeys(pool),
+        outcomes=PostgresOutcomes(pool, epoch),
     )

@@ -18,6 +18,7 @@ from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
 _SQL = queries("tasks")
+_dump = json.JSONEncoder(ensure_ascii=False).encode
 PARTITIONS = 64
 OPEN_BATCH = 5000
 KEYS_AT_ONCE = 5000
@@ -39,7 +40,8 @@ class PostgresTasks:
     async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
         tasks = [item.task for item in items]
         keys = [item.idempotency for item in items]
-        c = RecordColumns.of([task.record() for task in tasks])
+        heads = [task.head() for task in tasks]
+        c = RecordColumns.of([task.record(head) for task, head in zip(tasks, heads, strict=True)])
         rows = await self._pool.rows(
             _SQL["submit_tasks"],
             self._epoch.region,
@@ -52,20 +54,20 @@ class PostgresTasks:
             [task.queue for task in tasks],
             [task.task_type for task in tasks],
             [int(task.priority) for task in tasks],
-            [task.head().detail.value for task in tasks],
+            [head.detail.value for head in heads],
             [task.max_retries for task in tasks],
             [task.timeout_s for task in tasks],
             [task.created_at for task in tasks],
-            [task.head().run_at for task in tasks],
+            [head.run_at for head in heads],
             c.principal,
             [task.target_agent for task in tasks],
             [task.target_region for task in tasks],
             [task.region_routing_mode for task in tasks],
             [task.origin_region for task in tasks],
-            [json.dumps(task.fallback_regions) for task in tasks],
-            [json.dumps(task.required_capabilities, ensure_ascii=False) for task in tasks],
-            [json.dumps(task.payload, ensure_ascii=False) for task in tasks],
-            [json.dumps(task.metadata, ensure_ascii=False) for task in tasks],
+            [_dump(task.fallback_regions) for task in tasks],
+            [_dump(task.required_capabilities) for task in tasks],
+            [_dump(task.payload) for task in tasks],
+            [_dump(task.metadata) for task in tasks],
             [rules_json(task.rules) for task in tasks],
             [key and key.route for key in keys],
             [key and key.key for key in keys],
@@ -155,6 +157,12 @@ class PostgresTasks:
             return {}
         rows = await self._pool.rows(_SQL["get_tasks"], workspace, list(task_ids))
         return {row["id"]: task_of(row) for row in rows}
+
+    async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
+        if not task_ids:
+            return {}
+        rows = await self._pool.rows(_SQL["task_bodies"], workspace, task_ids)
+        return {row["id"]: (json.loads(row["payload"]), json.loads(row["metadata"])) for row in rows}
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
         statuses = [status.value for status in query.statuses] or None

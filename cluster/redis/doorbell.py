@@ -23,12 +23,23 @@ class RedisDoorbell:
         self._seen: dict[int, int] = {}
         self._listener: asyncio.Task[None] | None = None
         self._closing = False
+        self._ringing = False
+        self._ring_again = False
 
     async def ring(self) -> None:
+        """Rings that come while one is on its way become one more after it."""
+        self._ring_again = True
+        if self._ringing:
+            return
+        self._ringing = True
         try:
-            await self._client.publish(self._channel, "1")
+            while self._ring_again:
+                self._ring_again = False
+                await self._client.publish(self._channel, "1")
         except (RedisError, OSError, TimeoutError) as error:
             _logger.debug("the doorbell did not ring: %s", error)
+        finally:
+            self._ringing = False
 
     async def wait(self, timeout_s: float) -> bool:
         """A ring since this waiter's last wait counts, so that none is lost between two waits."""

@@ -16,7 +16,7 @@ from cluster.domain.tasks import IdempotencyKey
 from cluster.ports import AgentChange, Beat, RegisterItem, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
-from serve_app.schemas import RegisterAgent, RegisterAgents, Text, agent_wire, last_sign
+from serve_app.schemas import Offset, RegisterAgent, RegisterAgents, Text, agent_wire, last_sign
 
 router = APIRouter(tags=["agents"])
 
@@ -145,7 +145,7 @@ async def list_agents(
     region: _Word = None,
     tag: _Word = None,
     limit: Annotated[int | None, Query(ge=1, le=100_000)] = None,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> dict[str, Any]:
     """Agents of the workspace by id; ``available=false`` includes those that take no work. ``total`` counts every
     match, whatever ``limit`` and ``offset`` show of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from cluster.domain.log import Origin
 from cluster.domain.tasks import NewTask, Priority, Task, TaskDetail
 from cluster.ports import DeadLetterQuery, Replay, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
+from serve_app.answers import answered_once
 from serve_app.gateway import Gateway
 from serve_app.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
 from serve_app.queue_schemas import Chosen, ReplayDead, dead_wire
@@ -62,6 +64,11 @@ async def replay_many(request: Request, body: ReplayDead, asker: Asker, key: Ide
     """Submits dead tasks again as new ones, each once however often it is asked. ``dry_run`` only says which."""
     gate = gateway(request)
     _check_payload(body)
+    change = functools.partial(_replay_many, gate, asker, body)
+    return await answered_once(gate, asker, "dead-letter/replay", key, body.model_dump(mode="json"), change)
+
+
+async def _replay_many(gate: Gateway, asker: Origin, body: ReplayDead) -> dict[str, Any]:
     tasks, total = await _chosen(gate, asker, body)
     if body.dry_run:
         payloads = [{"task_id": task.id, "payload": _payload(task, body)} for task in tasks]
@@ -75,6 +82,11 @@ async def replay_many(request: Request, body: ReplayDead, asker: Asker, key: Ide
 async def purge(request: Request, body: Chosen, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Takes tasks off the dead letter for good and throws their payloads away; their history stays."""
     gate = gateway(request)
+    change = functools.partial(_purge, gate, asker, body)
+    return await answered_once(gate, asker, "dead-letter/purge", key, body.model_dump(mode="json"), change)
+
+
+async def _purge(gate: Gateway, asker: Origin, body: Chosen) -> dict[str, Any]:
     tasks, total = await _chosen(gate, asker, body)
     ids = [task.id for task in tasks]
     if body.dry_run:

@@ -46,6 +46,7 @@ def _admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, 
         required_capabilities=body.required_capabilities,
         timeout_s=body.timeout_seconds,
         seed=seed if isinstance(seed, str) else digest.hex()[:16],
+        context=body.context,
     )
     idem = None
     if key is not None:

@@ -14,6 +14,7 @@ from cluster.domain.log import LogRecord, Origin
 from cluster.domain.tasks import Priority, TaskStatus
 from cluster.ports import TaskQuery, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
+from serve_app.answers import answered_once
 from serve_app.gateway import Gateway
 from serve_app.paging import Limit
 from serve_app.queue_schemas import ControlName, ControlSettings, control_wire
@@ -75,14 +76,18 @@ async def controls(request: Request, asker: Asker) -> dict[str, Any]:
 async def set_control(request: Request, body: ControlSettings, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Sets the rate and burst of a queue, or the weight of a tenant. Shards follow within a second."""
     gate = gateway(request)
-    old = await _control(gate, asker, body)
-    changed = replace(
-        old,
-        rate_per_s=body.rate_per_second if "rate_per_second" in body.model_fields_set else old.rate_per_s,
-        burst=old.burst if body.burst is None else body.burst,
-        weight=old.weight if body.weight is None else body.weight,
-    )
-    return control_wire(await _put(gate, asker, check_control(changed), "control.changed"))
+
+    async def change() -> dict[str, Any]:
+        old = await _control(gate, asker, body)
+        changed = replace(
+            old,
+            rate_per_s=body.rate_per_second if "rate_per_second" in body.model_fields_set else old.rate_per_s,
+            burst=old.burst if body.burst is None else body.burst,
+            weight=old.weight if body.weight is None else body.weight,
+        )
+        return control_wire(await _put(gate, asker, check_control(changed), "control.changed"))
+
+    return await answered_once(gate, asker, "queue/controls", key, body.model_dump(mode="json"), change)
 
 
 @router.post("/queue/pause")
@@ -90,17 +95,24 @@ async def set_control(request: Request, body: ControlSettings, asker: Asker, key
 async def pause(request: Request, body: ControlName, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """No task of the queue, type or tenant starts until it is resumed; what runs goes on. Repeating it changes
     nothing."""
-    gate = gateway(request)
-    control = replace(await _control(gate, asker, body), paused=True)
-    return control_wire(await _put(gate, asker, control, "control.paused"))
+    return await _set_paused(gateway(request), asker, body, key, paused=True)
 
 
 @router.post("/queue/resume")
 @requires(Permission.QUEUE_WRITE)
 async def resume(request: Request, body: ControlName, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    gate = gateway(request)
-    control = replace(await _control(gate, asker, body), paused=False)
-    return control_wire(await _put(gate, asker, control, "control.resumed"))
+    return await _set_paused(gateway(request), asker, body, key, paused=False)
+
+
+async def _set_paused(
+    gate: Gateway, asker: Origin, body: ControlName, key: str | None, *, paused: bool
+) -> dict[str, Any]:
+    async def change() -> dict[str, Any]:
+        control = replace(await _control(gate, asker, body), paused=paused)
+        return control_wire(await _put(gate, asker, control, "control.paused" if paused else "control.resumed"))
+
+    route = "queue/pause" if paused else "queue/resume"
+    return await answered_once(gate, asker, route, key, body.model_dump(mode="json"), change)
 
 
 async def _control(gate: Gateway, asker: Origin, body: ControlName) -> Control:

@@ -113,13 +113,21 @@ async def websocket_stream(socket: WebSocket) -> None:
     sender = asyncio.ensure_future(_push(socket, hub, cursor, selection))
     try:
         while not sender.done():
-            await _answer(socket, await socket.receive_text())
+            await _answer(socket, await _received(socket))
     except WebSocketDisconnect:
         pass
     finally:
         sender.cancel()
         with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
             await sender
+
+
+async def _received(socket: WebSocket) -> str:
+    """The text of the next frame; bytes are no message of ours, and answered like any other wrong one."""
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1000))
+    return message.get("text") or ""
 
 
 async def _push(socket: WebSocket, hub: StreamHub, cursor: int, selection: Selection) -> None:

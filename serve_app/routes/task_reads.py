@@ -17,9 +17,9 @@ from cluster.domain.tasks import Priority, Task, TaskDetail, TaskStatus
 from cluster.ports import TaskQuery
 from serve_app.access import Asker, Permission, requires
 from serve_app.gateway import Gateway
-from serve_app.paging import Cursor, Filter, Limit, Offset, Time, decode_cursor, next_cursor
+from serve_app.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
 from serve_app.routes.agents import gateway
-from serve_app.schemas import history_wire, task_wire
+from serve_app.schemas import Offset, history_wire, task_wire
 
 router = APIRouter(tags=["tasks"])
 

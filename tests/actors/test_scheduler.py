@@ -22,7 +22,8 @@ from actors.messages import (
 from actors.scheduler import SchedulerShard
 from cluster.clock import ManualClock
 from cluster.domain.errors import ActorUnavailable, Conflict, NotFound
-from cluster.domain.tasks import LeaseToken, TaskStatus
+from cluster.domain.limits import Control, ControlKind
+from cluster.domain.tasks import IdempotencyKey, LeaseToken, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.ports import SubmitItem, record_for
 from cluster.postgres.stores import Stores
@@ -63,11 +64,11 @@ class Cluster:
             answer.cancel()
             died.cancel()
 
-    async def start(self, owner: str = "one") -> SchedulerShard:
+    async def start(self, owner: str = "one", **options: Any) -> SchedulerShard:
         shard = SchedulerShard(
             shard="scheduler-0",
             owner=owner,
-            tasks=self.stores.tasks,
+            tasks=self.task_store(),
             log=self.stores.log,
             region=self.stores.region,
             doorbell=self.bell,
@@ -75,10 +76,26 @@ class Cluster:
             lease_ttl_s=TTL_S,
             controls=self.stores.controls,
             retire=lambda: self.retired.append(owner),
+            **options,
         )
         await shard.start()
         self.shard = shard
         return shard
+
+    def task_store(self) -> Any:
+        return self.stores.tasks
+
+    async def pause(self, queue: str, on: bool) -> None:
+        """Durable, and known to the shard."""
+        control = Control(workspace="w", kind=ControlKind.QUEUE, name=queue, paused=on)
+        record = record_for(ASKER, self.clock.now(), "control.changed", control.entity, control.to_log())
+        stored = await self.stores.controls.put(control, record)
+        await self.bell.ring()
+
+        async def known() -> bool:
+            return self.shard is not None and (await self.shard.status())["cursor"] >= stored.seq
+
+        await eventually(known)
 
     async def crash(self) -> None:
         """As kill -9: nothing is said, nothing is flushed."""
@@ -397,6 +414,27 @@ def _done(cluster: Cluster, task: asyncio.Task[Any]) -> Awaitable[bool]:
         return task.done()
 
     return check()
+
+
+async def test_idempotency_keys_are_forgotten_when_their_window_is_over(cluster: Cluster) -> None:
+    async def submit(body: bytes) -> bool:
+        key = IdempotencyKey(route="tasks", key="k", body_digest=body)
+        (outcome,) = await cluster.stores.tasks.submit(
+            [SubmitItem(task=new_task(created_at=cluster.clock.now()), idempotency=key)]
+        )
+        return outcome.conflict
+
+    await cluster.crash()
+    await cluster.start("two", idempotency_window_s=100.0, cleanup_s=60.0)
+    assert not await submit(b"one")
+    await cluster.clock.advance(60)
+    assert await submit(b"another")
+    await cluster.clock.advance(60)
+
+    async def forgotten() -> bool:
+        return not await submit(b"another")
+
+    await eventually(forgotten)
 
 
 async def _life(cluster: Cluster, steps: list[Callable[[], Awaitable[Any]]]) -> None:

@@ -8,13 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from cluster.cli.main import app
 from cluster.domain.receipts.document import redact
 from cluster.domain.receipts.keys import Signer
-from cluster.domain.receipts.recompute import recompute
+from cluster.domain.receipts.recompute import Recomputed, recompute
 from cluster.domain.receipts.verify import parse, verify
+from tests.support.answering import Agents, always, labels_of, phase_of, registrations, reply
 from tests.support.api import Api, api_settings
 from tests.support.models import models, register, vote
 from tests.support.stores import StoreUrls
@@ -50,7 +52,7 @@ async def test_an_ended_deliberation_has_a_receipt_that_verifies(api: Api) -> No
     record = await api.get(f"/deliberations/{result['request_id']}")
     assert receipt["head"]["contract_hash"] == record["contract_digest"]
     assert await _receipt(api, result["request_id"]) == content
-    assert recompute(receipt).verdict.value != "different"
+    assert recompute(receipt).verdict is Recomputed.EQUAL
     words = [event["n"] for event in receipt["events"] if event["text"]]
     assert words
     withheld = receipt
@@ -110,3 +112,81 @@ async def test_the_command_fetches_and_verifies(api: Api, tmp_path: Path, monkey
     assert verified.exit_code == 0
     assert json.loads(verified.output)["trusted"] is True
     assert ended["terminal"] in (await asyncio.to_thread(run, "show", str(receipt))).output
+
+
+RANKED = json.dumps({"ranking": ["B", "A", "C"], "rationale": "", "confidence": "high"})
+ABC = ["A", "B", "C"]
+
+
+def _ranks(agent: str, body: dict[str, Any]) -> str:
+    return json.dumps({"critiques": []}) if phase_of(body) == "CRITIQUE" else RANKED
+
+
+@pytest.mark.parametrize(
+    ("config", "answers", "terminal"),
+    [
+        ({"options": ABC}, {"a": "A", "b": "A", "c": "B"}, "DECIDED"),
+        ({"options": ABC, "consensus": "majority"}, {"a": "A", "b": "B", "c": "A"}, "DECIDED"),
+        ({"options": ABC, "consensus": "unanimous"}, {"a": "A", "b": "B", "c": "A"}, "NO_CONSENSUS"),
+        ({"options": ABC, "consensus": "plurality", "tie_break": "seeded"}, {"a": "A", "b": "B", "c": "C"}, "DECIDED"),
+        ({"options": ABC, "consensus": "plurality"}, {"a": "A", "b": "B", "c": "C"}, "NO_CONSENSUS"),
+        ({"options": ABC, "consensus": "judge", "agents": ["a", "b"], "judge": "c"}, {"a": "A", "b": "B", "c": "B"}, "DECIDED"),
+        ({"options": ABC, "consensus": "borda"}, {"a": _ranks, "b": _ranks, "c": _ranks}, "DECIDED"),
+        ({"options": ABC, "consensus": "schulze"}, {"a": _ranks, "b": _ranks, "c": _ranks}, "DECIDED"),
+        ({"options": ABC, "consensus": "none"}, {"a": "A", "b": "B", "c": "C"}, "NO_CONSENSUS"),
+        ({"answer_type": "number", "tolerance": 1}, {"a": 10, "b": 10.5, "c": 99}, "DECIDED"),
+        ({"answer_type": "boolean"}, {"a": True, "b": False, "c": True}, "DECIDED"),
+        ({"answer_type": "json"}, {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 2}}, "DECIDED"),
+        ({}, {"a": "use a monolith", "b": "use services", "c": "use a monolith"}, "DECIDED"),
+        ({"options": ABC, "budget": {"tokens": 900}, "max_tokens": 64}, {"a": "A", "b": "B", "c": "C"}, "BUDGET_EXHAUSTED"),
+    ],
+)  # fmt: skip
+async def test_every_kind_of_decision_comes_out_again(
+    api: Api, config: dict[str, Any], answers: dict[str, Any], terminal: str
+) -> None:
+    async with Agents().running() as agents:
+        for name, answer in answers.items():
+            agents.answering[name] = answer if callable(answer) else always(answer)
+        await api.post("/agents/batch", registrations(agents, *answers))
+        result = await api.post("/deliberations", {"content": "Which?", "config": config})
+    receipt = parse(await _receipt(api, result["request_id"]))
+    assert verify(receipt, await _trusted(api)).trusted
+    assert receipt["head"]["outcome"] == result["terminal"] == terminal, result
+    again = recompute(receipt)
+    assert again.verdict is Recomputed.EQUAL, again
+    assert again.result is not None
+    assert again.result["confidence"] in (result["confidence"], None)
+
+
+async def test_no_word_of_an_agent_is_left_when_all_are_withheld(api: Api) -> None:
+    """Of a debate about texts, in which everything that an agent can write has a word of its own."""
+    words = iter(f"word{n}x" for n in range(10_000))
+    said: list[str] = []
+
+    def word() -> str:
+        said.append(next(words))
+        return said[-1]
+
+    def says(agent: str, body: dict[str, Any]) -> str:
+        if phase_of(body) == "CRITIQUE":
+            target = body["schema"]["properties"]["critiques"]["items"]["properties"]["target"]["enum"][0]
+            one = {"target": target, "claim_quote": word(), "defect": word(), "severity": "minor", "fix": word()}
+            return json.dumps({"critiques": [one]})
+        labels = labels_of(body)
+        return reply(labels[0] if labels else f"{agent} wants {word()}", rationale=word(), evidence=[word()])
+
+    async with Agents().running() as agents:
+        agents.answering.update(dict.fromkeys("abc", says))
+        await api.post("/agents/batch", registrations(agents, "a", "b", "c", metadata={"persona": word()}))
+        config = {"rounds": 1, "debate_on": "always", "consensus": "plurality"}
+        result = await api.post("/deliberations", {"content": f"What is {word()}?", "config": config})
+    receipt = parse(await _receipt(api, result["request_id"]))
+    assert {"CRITIQUE", "REVISE", "VOTE"} <= {event["data"].get("phase") for event in receipt["events"]}
+    whole = json.dumps(receipt)
+    known = [one for one in said if one in whole]
+    assert len(known) > 15, "the journal keeps what agents said"
+    for n in (0, *(event["n"] for event in receipt["events"] if event["text"])):
+        receipt = redact(receipt, n)
+    assert [one for one in known if one in json.dumps(receipt)] == []
+    assert verify(receipt, await _trusted(api)).trusted
+    assert recompute(receipt).verdict is Recomputed.EQUAL

@@ -12,6 +12,7 @@ import pytest
 from serve_app.access import Permission
 from serve_app.web import PREFIXES, make_app
 from tests.support.api import CP, Api
+from tests.support.probes import eventually
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -141,6 +142,18 @@ async def _open_deliberation(api: Api) -> tuple[str, Any]:
     return f"/deliberations/{request_id}/cancel", None
 
 
+async def _ended_deliberation(api: Api) -> tuple[str, Any]:
+    cancel, _ = await _open_deliberation(api)
+    await api.post(cancel)
+    path = cancel.removesuffix("/cancel")
+
+    async def ended() -> bool:
+        return (await api.get(path))["terminal"] is not None
+
+    await eventually(ended)
+    return f"{path}/outcome", {"correct": "a", "votes": {"x": "a", "y": "b"}}
+
+
 async def _stopping(api: Api) -> tuple[str, Any]:
     task = await _leased(api)
     await api.post(f"/tasks/{task['id']}/cancel", None)
@@ -167,6 +180,7 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("DELETE", "/agents/{agent_id}"): _of_agent("/agents/{}"),
     ("POST", "/agents/{agent_id}/heartbeat"): _of_agent("/agents/{}/heartbeat"),
     ("POST", "/agents/{agent_id}/pause"): _of_agent("/agents/{}/pause"),
+    ("POST", "/agents/{agent_id}/drain"): _of_agent("/agents/{}/drain"),
     ("POST", "/agents/{agent_id}/resume"): _of_agent("/agents/{}/resume"),
     ("POST", "/tasks"): _fixed("/tasks", {"task_type": "echo", "payload": {"n": 1}}),
     ("POST", "/tasks/batch"): _fixed("/tasks/batch", {"tasks": [{"task_type": "echo"}, {"task_type": "echo"}]}),
@@ -191,6 +205,10 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/queue/prioritize"): _of_task("/queue/prioritize", lambda one: {"task_id": one, "priority": "high"}),
     ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
     ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,
+    ("POST", "/deliberations/{request_id}/outcome"): _ended_deliberation,
+    ("POST", "/outcomes/batch"): _fixed(
+        "/outcomes/batch", {"outcomes": [{"id": "q1", "votes": {"x": "a", "y": "b"}, "correct": "a"}]}
+    ),
 }
 #: What a repeat may well say anew: until when the lease now is, and that it is a lease delivered again.
 _MOVES = ("lease_expires_at", "redelivered", "last_heartbeat", "last_heartbeat_by_region")

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from cluster.clock import SystemClock
 from cluster.domain.errors import Fenced
 from cluster.domain.log import LogRow
 from cluster.follower import LogFollower
-from cluster.ports import LogFilter, SubmitItem
+from cluster.ports import LogFilter, LogPage, SubmitItem
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.probes import eventually
 from tests.support.samples import new_task, system_event
@@ -121,3 +122,18 @@ async def test_reading_can_be_filtered_by_workspace_entity_and_kind(stores: Stor
     assert [r.seq for r in await stores.log.read(0, 10, LogFilter(kind_prefix="system."))] == [2, 3]
     assert await stores.log.read(0, 10, LogFilter(workspace="nobody")) == []
     assert [r.seq for r in await stores.log.read(1, 1)] == [2]
+
+
+async def test_a_filter_does_not_hold_a_followers_cursor_back(stores: Stores) -> None:
+    kinds = ["task.submitted", "task.claimed", "agent.registered", "task_submitted"]
+    await stores.log.append([replace(system_event(kind), kind=kind) for kind in kinds * 3])
+    only = LogFilter(kinds=("task.submitted", "agent."))
+    page = await stores.log.page(0, 100, only)
+    assert [row.kind for row in page.rows] == ["task.submitted", "agent.registered"] * 3
+    assert page.cursor == 12
+    first = await stores.log.page(0, 3, only)
+    assert (len(first.rows), first.cursor) == (3, 5)
+    rest = await stores.log.page(first.cursor, 100, only)
+    assert [row.seq for row in rest.rows] == [7, 9, 11]
+    assert (await stores.log.page(12, 100, only)) == LogPage(rows=[], cursor=12)
+    assert (await stores.log.page(0, 2)).cursor == 2

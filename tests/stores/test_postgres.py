@@ -229,10 +229,12 @@ async def test_one_request_id_is_one_deliberation(stores: Stores) -> None:
 
 async def test_a_journal_grows_only_under_its_newest_fence_and_without_gaps(stores: Stores) -> None:
     await stores.deliberations.admit([_admission("r1")])
-    old = await stores.deliberations.take("r1", "worker-old")
-    new = await stores.deliberations.take("r1", "worker-new")
-    assert old is not None
-    assert new is not None
+    (first,) = await stores.deliberations.take(["r1"], "worker-old")
+    (second, nobody) = await stores.deliberations.take(["r1", "unknown"], "worker-new")
+    assert first is not None
+    assert second is not None
+    assert nobody is None
+    old, new = first.deliberation.fence, second.deliberation.fence
     event = JournalEvent(n=1, at=NOW, kind="scheduled", data={"agents": ["a"]})
     append = JournalAppend(
         request_id="r1",
@@ -245,6 +247,10 @@ async def test_a_journal_grows_only_under_its_newest_fence_and_without_gaps(stor
     assert await stores.deliberations.append([replace(append, fence=old)]) == [False]
     assert await stores.deliberations.append([append]) == [True]
     assert await stores.deliberations.append([append]) == [False]
+    (third,) = await stores.deliberations.take(["r1"], "worker-new")
+    assert third is not None
+    assert third.journal == (event,)
+    append = replace(append, fence=third.deliberation.fence)
     gap = replace(append, events=(replace(event, n=3),))
     assert await stores.deliberations.append([gap]) == [False]
     end = replace(
@@ -260,7 +266,7 @@ async def test_a_journal_grows_only_under_its_newest_fence_and_without_gaps(stor
     record = await stores.deliberations.get("w", "r1")
     assert record is not None
     assert (record.state, record.terminal, record.result, record.events) == ("DECIDED", "DECIDED", {"answer": "a"}, 2)
-    assert await stores.deliberations.take("r1", "late") is None
+    assert await stores.deliberations.take(["r1"], "late") == [None]
     assert await stores.deliberations.open() == []
     assert not await stores.deliberations.cancel(
         "w", "r1", record_for(ASKER, NOW, "deliberation.cancel_requested", "r1")

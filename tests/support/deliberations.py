@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.domain.consensus.aggregate import Aggregation, aggregate
-from cluster.domain.consensus.ballots import Ballot, Electorate, abstain
+from cluster.domain.consensus.ballots import Ballot, BallotKind, Electorate, abstain
 from cluster.domain.consensus.result import Result
 from cluster.domain.consensus.rule import Mode, Rule
 from cluster.domain.consensus.snapshot import WeightSnapshot
@@ -87,7 +87,8 @@ def _answer(journal: Journal, vote: Vote) -> None:
     if vote.ballot is None:
         journal.add("faulted", **where, fault="timeout", detail="no answer before the deadline")
         return
-    answer = {"choice": vote.ballot.top(), "rationale": vote.rationale, "confidence": "high", "abstained": False}
+    answer = {"choice": vote.ballot.options[0], "rationale": vote.rationale, "confidence": "high", "abstained": False}
+    answer["ranked"] = list(vote.ballot.options) if vote.ballot.kind is not BallotKind.CHOICE else []
     text = json.dumps({"answer": answer["choice"], "rationale": vote.rationale}, ensure_ascii=False)
     journal.add("answered", **where, text=text, tokens=12, answer=answer)
 
@@ -104,6 +105,7 @@ def _ended(result: Result, why: Mapping[str, str]) -> Ended:
             "reason": result.reason,
             "mode": result.mode.value,
             "answer": result.leader,
+            "option": result.leader,
             "confidence": result.uncalibrated_share if result.confidence is None else result.confidence,
             "confidence_calibrated": result.confidence is not None,
             "supporters": supporters if result.leader is not None else [],

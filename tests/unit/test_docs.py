@@ -9,12 +9,20 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute
 
-from cluster.cli import cli_page, exits, settings_page
+from cluster.cli import cli_page, deliberations_page, exits, settings_page
+from cluster.domain.consensus.rule import Mode
+from cluster.domain.deliberation.state import Terminal
+from cluster.domain.deliberation.tables import MODES, TERMINALS
 from cluster.settings import LATER, Settings, role_of, variable_name
 from serve_app import api_page
 from tests.support.docs import ROOT
 
-PAGES = {"configuration.md": settings_page.page, "api.md": api_page.page, "cli.md": cli_page.page}
+PAGES = {
+    "configuration.md": settings_page.page,
+    "api.md": api_page.page,
+    "cli.md": cli_page.page,
+    "deliberations.md": deliberations_page.page,
+}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -78,3 +86,8 @@ def test_every_dependency_has_its_reason() -> None:
     ]
     section = (ROOT / "docs" / "architecture.md").read_text().partition("## Dependencies")[2]
     assert not [one for one in named if re.split(r"[<>=]", one)[0] not in section]
+
+
+def test_the_page_of_deliberations_names_every_mode_and_end() -> None:
+    assert set(MODES) == set(Mode)
+    assert set(TERMINALS) == set(Terminal)

@@ -84,7 +84,7 @@ def _signed_anew(journal: Journal, **ended: Any) -> dict[str, Any]:
         ("abstained", [{"agent": "cyd", "reason": "timeout"}]),
         ("tie_path", ["alpha"]),
         ("cast", 2),
-        ("leader", "Redis"),
+        ("option", "Redis"),
     ],
 )
 def test_an_outcome_that_does_not_follow_from_the_votes_is_found(field: str, value: Any) -> None:
@@ -126,6 +126,15 @@ def test_ballots_that_nobody_cast_are_found() -> None:
     assert again.differences == ("ballot of cyd",)
 
 
+def test_a_ranking_that_nobody_handed_in_is_found() -> None:
+    rule = Rule(mode=Mode.BORDA)
+    honest = decided([Vote(agent, ranking("Redis", "Postgres")) for agent in AGENTS], rule=rule)
+    turned = decided([Vote(agent, ranking("Postgres", "Redis")) for agent in AGENTS], rule=rule)
+    assert recompute(receipt_of(honest)).verdict is Recomputed.EQUAL
+    forged = receipt_of(with_events(honest, [*honest.events[:-1], turned.events[-1]]), OTHER)
+    assert recompute(forged).differences == tuple(f"ballot of {agent}" for agent in AGENTS)
+
+
 def test_other_weights_make_another_decision() -> None:
     votes = [Vote("ada", choice("Postgres")), Vote("bob", choice("Redis")), Vote("cyd", choice("Redis"))]
     journal = decided(votes, rule=Rule(mode=Mode.LEARNED), snapshot=SNAPSHOT)
@@ -144,11 +153,11 @@ def test_withheld_words_do_not_hinder_it() -> None:
     assert recompute(redact(receipt, 0)).verdict is Recomputed.EQUAL
 
 
-@pytest.mark.parametrize("lost", ["aggregation", "tie_path", "snapshot"])
+@pytest.mark.parametrize("lost", ["aggregation", "tie_path", "option", "snapshot"])
 def test_what_was_not_recorded_is_never_a_pass(lost: str) -> None:
     journal = played(recorded=lost != "aggregation")
     data = dict(journal.events[-1].data)
-    if lost == "tie_path":
+    if lost in ("tie_path", "option"):
         data["outcome"] = {name: value for name, value in data["outcome"].items() if name != lost}
     events = [*journal.events[:-1], replace(journal.events[-1], data=data)]
     if lost == "snapshot":

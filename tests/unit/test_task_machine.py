@@ -14,23 +14,34 @@ from cluster.domain.task_machine import (
     EVENTS,
     TERMINAL,
     TRANSITIONS,
+    AgentLost,
     Backoff,
+    CancelAcknowledged,
+    CancelDelivered,
+    CancelGraceOver,
     CancelRequested,
     Claim,
     Complete,
+    DependencyFailed,
     ErrorClass,
     Event,
     Fail,
     LeaseExpired,
     Phase,
+    Prioritized,
+    QueueTimedOut,
     Refusal,
+    Release,
     Reporter,
     RetryPolicy,
     RunTimedOut,
+    TotalTimedOut,
+    Unblocked,
     phase_of,
     step,
 )
-from cluster.domain.tasks import TaskDetail, TaskHead, TaskStatus
+from cluster.domain.task_rules import Edge, TaskRules
+from cluster.domain.tasks import Priority, TaskDetail, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task
 
 POLICY = RetryPolicy()
@@ -121,14 +132,38 @@ def test_cancelling_a_finished_task_is_refused_and_a_cancelled_one_is_not() -> N
     assert step(cancelled, CancelRequested(principal="p"), NOW, POLICY).decision is None
 
 
+@pytest.mark.parametrize(
+    ("event", "status", "kind"),
+    [
+        (QueueTimedOut(), TaskStatus.TIMEOUT, "task.timeout"),
+        (TotalTimedOut(), TaskStatus.TIMEOUT, "task.timeout"),
+        (CancelRequested(principal="p"), TaskStatus.CANCELLED, "task.cancelled"),
+        (DependencyFailed(after="x", status=TaskStatus.CANCELLED), TaskStatus.FAILED, "task.failed"),
+        (Unblocked(), TaskStatus.PENDING, "task.unblocked"),
+    ],
+)
+def test_what_ends_or_frees_a_blocked_task(event: Event, status: TaskStatus, kind: str) -> None:
+    head = new_task(rules=TaskRules(after=(Edge(after="x"),))).head()
+    assert head.detail is TaskDetail.BLOCKED
+    transition = step(head, event, NOW + 5, POLICY)
+    assert transition.decision is not None
+    assert (transition.head.status, transition.decision.record.kind) == (status, kind)
+    if isinstance(event, Unblocked):
+        assert transition.head.run_at == NOW + 5, "its wait begins when it is free"
+    again = step(transition.head, event, NOW + 6, POLICY) if isinstance(event, Unblocked) else None
+    assert again is None or again.decision is None
+
+
 class TaskLife(RuleBasedStateMachine):
     """Any events in any order, from the holder and from strangers."""
 
-    @initialize(max_retries=st.integers(0, 3))
-    def submit(self, max_retries: int) -> None:
-        self.head = new_task(max_retries=max_retries).head()
+    @initialize(max_retries=st.integers(0, 3), blocked=st.booleans())
+    def submit(self, max_retries: int, blocked: bool) -> None:
+        rules = TaskRules(after=(Edge(after="first"),)) if blocked else None
+        self.head = new_task(max_retries=max_retries, rules=rules).head()
         self.now = NOW
         self.claims = 0
+        self.released = 0
         self.ended: TaskHead | None = None
 
     def _apply(self, event: Event) -> None:
@@ -149,6 +184,7 @@ class TaskLife(RuleBasedStateMachine):
         assert transition.decision.expect_status is before.status
         assert transition.decision.expect_attempt == before.attempt
         self.claims += isinstance(event, Claim)
+        self.released += isinstance(event, Release) or (isinstance(event, AgentLost) and event.deliberate)
         if self.head.status.terminal:
             self.ended = self.head
 
@@ -167,9 +203,30 @@ class TaskLife(RuleBasedStateMachine):
         by = Reporter(principal="p1", agent_id=agent, attempt=self.head.attempt - back if token else None)
         self._apply(Complete(by=by) if kind is Complete else Fail(by=by, error="e", requeue=requeue))
 
-    @rule(kind=st.sampled_from([LeaseExpired, RunTimedOut]))
+    @rule(
+        kind=st.sampled_from(
+            [LeaseExpired, RunTimedOut, QueueTimedOut, TotalTimedOut, CancelGraceOver, CancelDelivered, Unblocked]
+        )
+    )
     def timer(self, kind: type[Event]) -> None:
         self._apply(kind())
+
+    @rule(deliberate=st.booleans())
+    def agent_is_lost(self, deliberate: bool) -> None:
+        self._apply(AgentLost(deliberate=deliberate))
+
+    @rule(kind=st.sampled_from([Release, CancelAcknowledged]), back=st.integers(0, 1))
+    def give_back(self, kind: type[Event], back: int) -> None:
+        by = Reporter(principal="p1", agent_id=self.head.assigned_agent, attempt=self.head.attempt - back)
+        self._apply(kind(by=by))  # type: ignore[call-arg]
+
+    @rule(status=st.sampled_from([TaskStatus.FAILED, TaskStatus.CANCELLED]))
+    def what_it_runs_after_fails(self, status: TaskStatus) -> None:
+        self._apply(DependencyFailed(after="first", status=status))
+
+    @rule(priority=st.sampled_from(list(Priority)))
+    def prioritize(self, priority: Priority) -> None:
+        self._apply(Prioritized(principal="p", priority=priority))
 
     @rule()
     def cancel(self) -> None:
@@ -181,7 +238,7 @@ class TaskLife(RuleBasedStateMachine):
             return
         assert self.head.attempt == self.claims
         assert self.head.retries <= self.head.max_retries
-        assert self.claims <= self.head.max_retries + 1
+        assert self.claims <= self.head.max_retries + 1 + self.released
         assert (self.head.assigned_agent is not None and self.head.started_at is not None) or (
             self.head.status is not TaskStatus.RUNNING
         )

@@ -105,6 +105,15 @@ def aggregate(asked: Aggregation, snapshot: WeightSnapshot | None = None) -> Res
     )
 
 
+def counting_weights(asked: Aggregation, snapshot: WeightSnapshot | None = None) -> dict[str, float]:
+    """What a ballot of each agent counts once k of ``agree_k`` did not agree: for stops that nothing can overturn."""
+    escalated = asked.rule.escalate_to if asked.rule.mode is Mode.AGREE_K else asked.rule.mode
+    applied = _applied_mode(replace(asked, rule=replace(asked.rule, mode=escalated)), snapshot)
+    if snapshot is not None and applied in _SCORED:
+        return _model_weights(asked, applied, snapshot)
+    return _voting_weights(asked)
+
+
 def _check(asked: Aggregation) -> None:
     strangers = set(asked.ballots) - set(asked.electorate.eligible)
     if strangers:

@@ -35,13 +35,12 @@ def cap_owner_shares(weights: Mapping[str, float], owners: Mapping[str, str], ca
         if agent in owners:
             totals.setdefault(owners[agent], []).append(weight)
     held = {owner: math.fsum(parts) for owner, parts in totals.items() if math.fsum(parts) > 0}
-    whole = math.fsum(weights.values())
     unowned = [weight for agent, weight in weights.items() if agent not in owners and weight > 0]
     if cap is None or (len(held) + len(unowned)) * cap < 1.0:
         return dict(weights)
     capped: set[str] = set()
     while True:
-        free = whole - math.fsum(held[owner] for owner in capped)
+        free = math.fsum([*unowned, *(weight for owner, weight in held.items() if owner not in capped)])
         limit = cap * free / (1.0 - cap * len(capped))
         over = [owner for owner, weight in held.items() if owner not in capped and weight > limit * (1 + 1e-12)]
         if not over:

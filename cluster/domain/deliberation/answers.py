@@ -1,77 +1,360 @@
-"""Typed answers: the JSON that an agent is asked for, and what is made of what it sends.
+"""Typed answers: the JSON that an agent is asked for, and the canonical form of what it sends.
 
-Ranges and membership are checked here, because servers are known to ignore those parts of a JSON schema.
+Two answers are the same answer only if their canonical forms are equal (numbers: within the tolerance). Likeness of texts
+decides nothing. Ranges and membership are checked here, because servers are known to ignore those parts of a JSON schema.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from cluster.domain.consensus.ballots import Confidence
+from cluster.domain.canonical import canonical_bytes
+from cluster.domain.consensus.ballots import BallotKind, Confidence
 
 MAX_TEXT = 4000
+MAX_ITEMS = 32
+SEVERITIES = ("low", "medium", "high")
+OWN_ERROR = "own_error"
+NO_REASON = "none"
+_NUMBER = re.compile(r"^\s*([+-]?(?:\d[\d,_ ]*)?(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(.*?)\s*$", re.DOTALL)
+_TRUE, _FALSE = ("true", "yes"), ("false", "no")
+
+
+class AnswerKind(StrEnum):
+    CHOICE = "choice"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    SET = "set"
+    JSON = "json"
+    TEXT = "text"
+
+
+#: What each kind is and when two of its answers are one. Docs print this table.
+ANSWER_KINDS = {
+    AnswerKind.CHOICE: ("one of `options`", "same option"),
+    AnswerKind.NUMBER: ("a number, in `unit` if given", "within `tolerance` of each other"),
+    AnswerKind.BOOLEAN: ("true or false", "same value"),
+    AnswerKind.SET: ("a list, of `options` if given", "same members, in any order"),
+    AnswerKind.JSON: ("a JSON value with the shape of `schema`", "same canonical JSON (RFC 8785)"),
+    AnswerKind.TEXT: ("free text", "endorsed by vote, or chosen by a judge"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerType:
+    kind: AnswerKind = AnswerKind.TEXT
+    options: tuple[str, ...] = ()
+    unit: str = ""
+    tolerance: float = 0.0
+    schema: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind.value,
+            "options": list(self.options),
+            "unit": self.unit,
+            "tolerance": self.tolerance,
+            "schema": dict(self.schema),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> AnswerType:
+        return cls(**{**value, "kind": AnswerKind(value["kind"]), "options": tuple(value["options"])})
+
+    @property
+    def closed(self) -> tuple[str, ...]:
+        """Every canonical answer that can be given, where that is a closed set."""
+        if self.kind is AnswerKind.BOOLEAN:
+            return ("true", "false")
+        return self.options if self.kind is AnswerKind.CHOICE else ()
+
+    def value_of(self, canonical: str | None) -> Any:
+        """The JSON value that a canonical answer stands for."""
+        plain = canonical is None or self.kind in (AnswerKind.CHOICE, AnswerKind.TEXT)
+        return canonical if plain else json.loads(str(canonical))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a reply must look like. ``labels``: the closed set that may be answered. ``reasons``: a revision, with the
+    critiques that it may name. ``targets``: critiques, with the participants that they may be about."""
+
+    answer: AnswerType = field(default_factory=AnswerType)
+    labels: tuple[str, ...] = ()
+    ballot: BallotKind = BallotKind.CHOICE
+    reasons: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """``choice``: the option, the candidate's label, or the free text. None together with ``abstained``."""
+    """``choice``: the canonical answer, a candidate's label, or free text; None together with ``abstained``.
 
-    choice: str | None
+    ``ranked``: the whole ranking or approved set, where that was asked for. ``critiques``: JSON of critique messages.
+    """
+
+    choice: str | None = None
     rationale: str = ""
     confidence: str | None = None
     abstained: bool = False
+    ranked: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    because: str = ""
+    changed: bool = False
+    critiques: tuple[Mapping[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        """Without what is empty; ``choice``, ``rationale`` and ``confidence`` always."""
+        value: dict[str, Any] = {"choice": self.choice, "rationale": self.rationale, "confidence": self.confidence}
+        for name in ("abstained", "because", "changed"):
+            if getattr(self, name):
+                value[name] = getattr(self, name)
+        for name in ("ranked", "evidence", "critiques"):
+            if getattr(self, name):
+                value[name] = list(getattr(self, name))
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Answer:
-        return cls(**value)
+        fields: dict[str, Any] = {n: tuple(item) if isinstance(item, list) else item for n, item in value.items()}
+        return cls(**fields)
 
 
 class Malformed(ValueError):
     """Why an answer does not fit; the sentence goes into the repair prompt."""
 
 
-def answer_schema(options: Sequence[str]) -> dict[str, Any]:
-    """JSON schema of an answer; without options the answer is text."""
-    answer: dict[str, Any] = {"type": "string", "enum": list(options)} if options else {"type": "string"}
-    if not options:
-        answer["maxLength"] = MAX_TEXT
-    return {
-        "type": "object",
-        "properties": {
-            "answer": answer,
-            "rationale": {"type": "string", "maxLength": 400},
-            "confidence": {"type": "string", "enum": [level.value for level in Confidence]},
-        },
-        "required": ["answer", "rationale", "confidence"],
-        "additionalProperties": False,
-    }
+# --- asking -----------------------------------------------------------------------------------------------------------
 
 
-def parse_answer(text: str, options: Sequence[str]) -> Answer:
+def answer_schema(shape: Shape) -> dict[str, Any]:
+    """JSON schema of a reply."""
+    if shape.targets is not None:
+        return _object({"critiques": {"type": "array", "maxItems": 2, "items": _critique_schema(shape.targets)}})
+    fields: dict[str, Any] = {"answer": _answer_property(shape)}
+    if shape.ballot is not BallotKind.CHOICE and shape.labels:
+        fields = {_LIST_FIELD[shape.ballot]: {"type": "array", "items": _enum(shape.labels)}}
+    fields["rationale"] = {"type": "string", "maxLength": 400}
+    fields["confidence"] = _enum([level.value for level in Confidence])
+    if shape.reasons is not None:
+        fields["because"] = _enum([*shape.reasons, OWN_ERROR, NO_REASON])
+    return _object(fields)
+
+
+_LIST_FIELD = {BallotKind.APPROVAL: "approve", BallotKind.RANKING: "ranking"}
+
+
+def _object(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+def _enum(values: Sequence[str]) -> dict[str, Any]:
+    return {"type": "string", "enum": list(values)}
+
+
+def _critique_schema(targets: Sequence[str]) -> dict[str, Any]:
+    text = {"type": "string", "maxLength": 300}
+    return _object(
+        {"target": _enum(targets), "claim_quote": text, "defect": text, "severity": _enum(SEVERITIES), "fix": text}
+    )
+
+
+def _answer_property(shape: Shape) -> dict[str, Any]:
+    if shape.labels:
+        return _enum(shape.labels)
+    kind = shape.answer.kind
+    if kind is AnswerKind.NUMBER:
+        return {"type": "number"}
+    if kind is AnswerKind.SET:
+        items = _enum(shape.answer.options) if shape.answer.options else {"type": "string"}
+        return {"type": "array", "items": items}
+    if kind is AnswerKind.JSON:
+        return dict(shape.answer.schema)
+    return {"type": "string", "maxLength": MAX_TEXT}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def parse_reply(text: str, shape: Shape) -> Answer:
     """Raises Malformed. ``{"abstain": true}`` is an answer too."""
     value = _json_object(text)
+    if shape.targets is not None:
+        return Answer(critiques=tuple(_critiques(value, shape.targets)))
+    rationale = _text(value.get("rationale"))
     if value.get("abstain") is True:
-        return Answer(choice=None, rationale=_text(value.get("rationale")), abstained=True)
-    raw = value.get("answer")
+        return Answer(rationale=rationale, abstained=True)
+    ranked = _ranked(value, shape)
+    known = value.get("confidence")
+    because = value.get("because")
+    return Answer(
+        choice=ranked[0] if ranked else canonical(_given(value), shape),
+        rationale=rationale,
+        confidence=known if known in {level.value for level in Confidence} else None,
+        ranked=ranked,
+        evidence=tuple(_text(one)[:500] for one in _list(value.get("evidence"))[:5] if isinstance(one, str)),
+        because=_because(because, shape.reasons),
+    )
+
+
+def _given(value: Mapping[str, Any]) -> Any:
+    if "answer" not in value:
+        raise Malformed('"answer" is missing')
+    return value["answer"]
+
+
+def _because(value: Any, reasons: tuple[str, ...] | None) -> str:
+    if reasons is None:
+        return ""
+    return value if isinstance(value, str) and value in (*reasons, OWN_ERROR) else NO_REASON
+
+
+def canonical(raw: Any, shape: Shape) -> str:
+    """The one text that stands for an answer. Raises Malformed."""
+    if shape.labels:
+        return _member(raw, shape.labels)
+    return _CANONICAL[shape.answer.kind](raw, shape.answer)
+
+
+def _member(raw: Any, allowed: Sequence[str]) -> str:
     if isinstance(raw, bool | int | float):
-        raw = str(raw)
-    if not isinstance(raw, str) or not raw.strip():
-        raise Malformed('"answer" must be a non-empty string')
-    choice = raw.strip()[:MAX_TEXT]
-    if options:
-        by_fold = {option.casefold(): option for option in options}
-        if choice.casefold() not in by_fold:
-            raise Malformed(f'"answer" must be exactly one of {json.dumps(list(options), ensure_ascii=False)}')
-        choice = by_fold[choice.casefold()]
-    confidence = value.get("confidence")
-    known = confidence if confidence in {level.value for level in Confidence} else None
-    return Answer(choice=choice, rationale=_text(value.get("rationale")), confidence=known)
+        raw = json.dumps(raw)
+    by_fold = {option.casefold(): option for option in allowed}
+    found = by_fold.get(raw.strip().casefold()) if isinstance(raw, str) else None
+    if found is None:
+        raise Malformed(f'"answer" must be exactly one of {json.dumps(list(allowed), ensure_ascii=False)}')
+    return found
+
+
+def _a_choice(raw: Any, answer: AnswerType) -> str:
+    return _member(raw, answer.options)
+
+
+def _a_boolean(raw: Any, answer: AnswerType) -> str:
+    word = raw.strip().casefold() if isinstance(raw, str) else json.dumps(raw)
+    if word in _TRUE:
+        return "true"
+    if word in _FALSE:
+        return "false"
+    raise Malformed('"answer" must be true or false')
+
+
+def _a_number(raw: Any, answer: AnswerType) -> str:
+    number: float | None = None
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        number = float(raw)
+    elif isinstance(raw, str) and (match := _NUMBER.match(raw)) and match.group(1).strip():
+        if match.group(2) and match.group(2).casefold() != answer.unit.casefold():
+            raise Malformed(f'"answer" must be a number in {answer.unit or "no unit"}')
+        number = float(re.sub(r"[,_ ]", "", match.group(1)))
+    if number is None or not math.isfinite(number):
+        raise Malformed('"answer" must be a number')
+    return canonical_bytes(number).decode()
+
+
+def _a_set(raw: Any, answer: AnswerType) -> str:
+    if not isinstance(raw, list) or len(raw) > MAX_ITEMS:
+        raise Malformed(f'"answer" must be a list of at most {MAX_ITEMS} texts')
+    if answer.options:
+        members = {_member(one, answer.options) for one in raw}
+    else:
+        members = {_text(one).strip() for one in raw if isinstance(one, str | int | float)}
+    return canonical_bytes(sorted(members)).decode()
+
+
+def _a_json(raw: Any, answer: AnswerType) -> str:
+    problem = mismatch(raw, answer.schema)
+    if problem:
+        raise Malformed(f'"answer" {problem}')
+    try:
+        return canonical_bytes(raw).decode()[:MAX_TEXT]
+    except (ValueError, TypeError):
+        raise Malformed('"answer" holds a number that JSON cannot carry exactly') from None
+
+
+def _a_text(raw: Any, answer: AnswerType) -> str:
+    text = _text(raw if isinstance(raw, str) else json.dumps(raw)).strip()
+    if not text or raw is None:
+        raise Malformed('"answer" must be a non-empty text')
+    return text
+
+
+_CANONICAL: dict[AnswerKind, Callable[[Any, AnswerType], str]] = {
+    AnswerKind.CHOICE: _a_choice,
+    AnswerKind.BOOLEAN: _a_boolean,
+    AnswerKind.NUMBER: _a_number,
+    AnswerKind.SET: _a_set,
+    AnswerKind.JSON: _a_json,
+    AnswerKind.TEXT: _a_text,
+}
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "number": (int, float),
+    "integer": (int,),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+
+
+def mismatch(value: Any, schema: Mapping[str, Any]) -> str:
+    """Why a value does not fit, by the plain parts of JSON schema: type, enum, required, properties, items."""
+    kind = schema.get("type")
+    if isinstance(kind, str) and kind in _JSON_TYPES:
+        wrong_bool = isinstance(value, bool) and kind in ("number", "integer")
+        if wrong_bool or not isinstance(value, _JSON_TYPES[kind]):
+            return f"must be of type {kind}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"must be one of {json.dumps(schema['enum'], ensure_ascii=False)}"
+    if isinstance(value, dict):
+        return _object_mismatch(value, schema)
+    if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
+        return next((found for one in value if (found := mismatch(one, schema["items"]))), "")
+    return ""
+
+
+def _object_mismatch(value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    missing = [name for name in _list(schema.get("required")) if name not in value]
+    if missing:
+        return f"needs {json.dumps(missing[0], ensure_ascii=False)}"
+    properties = schema.get("properties")
+    for name, inner in properties.items() if isinstance(properties, Mapping) else ():
+        if name in value and isinstance(inner, Mapping) and (found := mismatch(value[name], inner)):
+            return f"{json.dumps(name, ensure_ascii=False)} {found}"
+    return ""
+
+
+def _ranked(value: Mapping[str, Any], shape: Shape) -> tuple[str, ...]:
+    """An approved set or a ranking; a single ``answer`` will do for one."""
+    if shape.ballot is BallotKind.CHOICE or not shape.labels:
+        return ()
+    named = _list(value.get(_LIST_FIELD[shape.ballot])) or ([value["answer"]] if "answer" in value else [])
+    ranked = tuple(dict.fromkeys(_member(one, shape.labels) for one in named))
+    if not ranked:
+        raise Malformed(f'"{_LIST_FIELD[shape.ballot]}" must name at least one of {json.dumps(list(shape.labels))}')
+    return ranked
+
+
+def _critiques(value: Mapping[str, Any], targets: Sequence[str]) -> list[dict[str, str]]:
+    """Those about somebody who was shown; the rest is dropped, as is what names no defect."""
+    found = []
+    for one in _list(value.get("critiques"))[:MAX_ITEMS]:
+        if isinstance(one, Mapping) and one.get("target") in targets and _text(one.get("defect")).strip():
+            severity = one.get("severity")
+            critique = {name: _text(one.get(name))[:500] for name in ("target", "claim_quote", "defect", "fix")}
+            found.append({**critique, "severity": severity if severity in SEVERITIES else "medium"})
+    return found[: len(targets)]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _text(value: Any) -> str:
@@ -85,8 +368,33 @@ def _json_object(text: str) -> dict[str, Any]:
         raise Malformed("the reply must be one JSON object")
     try:
         value = json.loads(text[start : end + 1])
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         raise Malformed("the reply must be one valid JSON object, complete to its last brace") from None
     if not isinstance(value, dict):
         raise Malformed("the reply must be one JSON object")
     return value
+
+
+# --- numbers that are one answer --------------------------------------------------------------------------------------
+
+
+def group_numbers(given: Sequence[str], tolerance: float) -> dict[str, str]:
+    """Answer → the answer that stands for it: the one with the most within its tolerance, ties to the median's side."""
+    left = sorted(given, key=float)
+    groups: dict[str, str] = {}
+    while left:
+        head = _head(left, tolerance)
+        near = [one for one in left if abs(float(one) - float(head)) <= tolerance]
+        groups.update(dict.fromkeys(near, head))
+        left = [one for one in left if one not in groups]
+    return groups
+
+
+def _head(numbers: Sequence[str], tolerance: float) -> str:
+    middle = float(numbers[len(numbers) // 2])
+
+    def worth(one: str) -> tuple[float, float, float]:
+        near = sum(abs(float(other) - float(one)) <= tolerance for other in numbers)
+        return (-near, abs(float(one) - middle), float(one))
+
+    return min(numbers, key=worth)

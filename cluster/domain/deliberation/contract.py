@@ -1,60 +1,124 @@
-"""The contract of a deliberation: everything that decides its course, frozen and hashed when it is admitted."""
+"""The contract of a deliberation: everything that decides its course, frozen and hashed when it is admitted.
+
+The panel and the weights are chosen later; the ``panel`` event binds them to the contract's hash.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.domain.budget import NANOS, Budget, parse_budget
 from cluster.domain.canonical import canonical_bytes
-from cluster.domain.consensus.rule import MODE_NAMES, Mode, parse_mode
+from cluster.domain.consensus.ballots import Denominator
+from cluster.domain.consensus.rule import Mode, Rule, TieBreak, parse_mode
+from cluster.domain.deliberation.answers import AnswerKind, AnswerType
+from cluster.domain.deliberation.prompts import template_hashes
 from cluster.domain.errors import InvalidRequest
 from cluster.domain.ids import check_id
 
 DEFAULT_TIMEOUT_S = 300.0
 DEFAULT_MAX_AGENTS = 7
 DEFAULT_MAX_TOKENS = 256
+DEFAULT_ROUNDS = 2
+MAX_ROUNDS = 9
 MAX_OPTIONS = 26
 MAX_QUESTION_CHARS = 20_000
 #: Capabilities that the released client asks for by default; either of them will do.
 DEFAULT_CAPABILITIES = ("deliberation",)
 PANEL_CAPABILITIES = frozenset({"deliberation", "debate"})
 
+#: When a debate is held, if there are rounds for it. Docs print this table.
+DEBATE_ON = {
+    "auto": "the rule reaches no decision; and, while no weights have been learned for the panel, on any disagreement",
+    "undecided": "the rule reaches no decision",
+    "disagreement": "not everybody answers alike",
+    "always": "always, for all rounds (to compare with fixed protocols)",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """``options`` empty: the answers are free text and the vote is among the proposals. ``rounds`` 0: proposals of a
-    choice are the ballots (quick). ``timeout_s`` covers the whole deliberation."""
+    """``rounds`` 0: no debate (quick). ``timeout_s`` covers the whole deliberation. ``tau``: a calibrated confidence
+    that ends the asking. ``peers``: how many differing views each agent is shown. ``judge`` "" is one from the pool."""
 
     question: str
-    options: tuple[str, ...]
-    agents: tuple[str, ...]
-    required_capabilities: tuple[str, ...]
-    mode: str
-    rounds: int
-    min_votes: int
-    quorum_ratio: float
-    max_agents: int
-    max_tokens: int
-    timeout_s: float
-    seed: str
-    schema_version: int = 1
+    context: Mapping[str, Any] = field(default_factory=dict)
+    answer_type: AnswerType = field(default_factory=AnswerType)
+    agents: tuple[str, ...] = ()
+    required_capabilities: tuple[str, ...] = ()
+    mode: Mode = Mode.AGREE_K
+    denominator: Denominator = Denominator.ELIGIBLE
+    q: float = 2 / 3
+    k: int = 2
+    escalate_to: Mode = Mode.LEARNED
+    tie_break: TieBreak = TieBreak.NO_CONSENSUS
+    tau: float = 0.9
+    rounds: int = DEFAULT_ROUNDS
+    debate_on: str = "auto"
+    peers: int = 2
+    judge: str = ""
+    min_votes: int = 2
+    quorum_ratio: float = 0.5
+    max_agents: int = DEFAULT_MAX_AGENTS
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    budget_tokens: int | None = None
+    budget_nanos: int | None = None
+    seed: str = ""
+    prompts: Mapping[str, str] = field(default_factory=template_hashes)
+    schema_version: int = 2
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return self.answer_type.options
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(tokens=self.budget_tokens, nanos=self.budget_nanos)
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(
+            mode=self.mode,
+            denominator=self.denominator,
+            q=self.q,
+            k=self.k,
+            escalate_to=self.escalate_to,
+            tie_break=self.tie_break,
+            seed=self.seed,
+        )
 
     def to_json(self) -> dict[str, Any]:
-        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+        plain = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        return {**plain, "answer_type": self.answer_type.to_json(), "options": list(self.options)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Contract:
         fields: dict[str, Any] = {n: tuple(item) if isinstance(item, list) else item for n, item in value.items()}
-        return cls(**fields)
+        fields.pop("options")
+        for name, enum in _ENUMS.items():
+            fields[name] = enum(fields[name])
+        return cls(**{**fields, "answer_type": AnswerType.from_json(value["answer_type"])})
 
     def digest(self) -> bytes:
         return hashlib.sha256(canonical_bytes(self.to_json())).digest()
 
 
+_ENUMS: dict[str, Any] = {
+    "mode": Mode,
+    "escalate_to": Mode,
+    "denominator": Denominator,
+    "tie_break": TieBreak,
+}
+
+
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def make_contract(
@@ -65,6 +129,7 @@ def make_contract(
     required_capabilities: Sequence[str],
     timeout_s: float | None,
     seed: str,
+    context: Mapping[str, Any] | None = None,
 ) -> Contract:
     """InvalidRequest, with one sentence, for anything that cannot be run as asked."""
     if decision_type not in ("auto", "debate", "quick"):
@@ -74,30 +139,92 @@ def make_contract(
         )
     if not question.strip() or len(question) > MAX_QUESTION_CHARS:
         raise InvalidRequest(f"content must be 1 to {MAX_QUESTION_CHARS} characters.", "invalid_content")
-    mode = parse_mode(str(config.get("consensus", Mode.PLURALITY.value)))
-    if mode is Mode.JUDGE:
-        supported = ", ".join(name for name in MODE_NAMES if name != Mode.JUDGE.value)
-        raise InvalidRequest(f"This version has no judge yet; the modes are {supported}.", "unsupported_consensus_mode")
-    agents = tuple(dict.fromkeys(check_id(one, "config.agents") for one in _words(config, "agents", 64)))
+    budget = _budget(config)
+    rounds = 0 if decision_type == "quick" else int(_number(config, "rounds", DEFAULT_ROUNDS, 0, MAX_ROUNDS))
+    contract = Contract(
+        question=question,
+        context=_context(context or {}),
+        answer_type=_answer_type(config),
+        agents=tuple(dict.fromkeys(check_id(one, "config.agents") for one in _words(config, "agents", 64))),
+        required_capabilities=tuple(sorted(set(required_capabilities))),
+        mode=parse_mode(str(config.get("consensus") or Mode.AGREE_K.value)),
+        denominator=Denominator(_one_of(config, "denominator", "eligible", tuple(Denominator))),
+        q=_number(config, "q", 2 / 3, 0, 1),
+        k=int(_number(config, "k", 2, 1, 64)),
+        escalate_to=parse_mode(str(config.get("escalate_to") or Mode.LEARNED.value)),
+        tie_break=TieBreak(_one_of(config, "tie_break", "no_consensus", tuple(TieBreak))),
+        tau=_number(config, "tau", 0.9, 0, 1),
+        rounds=rounds,
+        debate_on=_one_of(config, "debate_on", "auto", tuple(DEBATE_ON)),
+        peers=int(_number(config, "peers", 2, 1, 8)),
+        judge=check_id(str(config["judge"]), "config.judge") if config.get("judge") else "",
+        min_votes=int(_number(config, "min_agents", 2, 1, 64)),
+        quorum_ratio=_number(config, "quorum_ratio", 0.5, 0, 1),
+        max_agents=int(_number(config, "max_agents", DEFAULT_MAX_AGENTS, 1, 64)),
+        max_tokens=int(_number(config, "max_tokens", DEFAULT_MAX_TOKENS, 16, 8192)),
+        timeout_s=float(timeout_s or _number(config, "timeout_seconds", DEFAULT_TIMEOUT_S, 0.1, 86_400)),
+        budget_tokens=budget.tokens,
+        budget_nanos=budget.nanos,
+        seed=seed,
+    )
+    _check(contract)
+    return contract
+
+
+def _check(contract: Contract) -> None:
+    _ = contract.rule  # thresholds are checked there
+    if contract.judge and contract.judge in contract.agents:
+        raise InvalidRequest("config.judge must not be a member of the panel.", "invalid_judge")
+    if contract.escalate_to is Mode.JUDGE:
+        raise InvalidRequest("agree_k cannot escalate to a judge; use consensus judge.", "invalid_consensus_mode")
+
+
+def _budget(config: Mapping[str, Any]) -> Budget:
+    given = config.get("budget")
+    if given is None:
+        flat = {"tokens": config.get("budget_tokens"), "usd": config.get("budget_usd")}
+        given = {name: value for name, value in flat.items() if value is not None}
+    return parse_budget(given)
+
+
+def budget_usd(contract: Contract) -> float | None:
+    return None if contract.budget_nanos is None else contract.budget_nanos / NANOS
+
+
+def _context(context: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        size = len(canonical_bytes(dict(context)))
+    except (ValueError, TypeError):
+        raise InvalidRequest("context holds a number that JSON cannot carry exactly.", "invalid_context") from None
+    if size > MAX_QUESTION_CHARS:
+        raise InvalidRequest(f"context must be at most {MAX_QUESTION_CHARS} bytes of JSON.", "invalid_context")
+    return context
+
+
+def _answer_type(config: Mapping[str, Any]) -> AnswerType:
     options = _words(config, "options", MAX_OPTIONS)
-    if options and len(set(options)) != len(options):
+    if len({option.casefold() for option in options}) != len(options):
         raise InvalidRequest("config.options names an option twice.", "invalid_options")
     if len(options) == 1:
         raise InvalidRequest("config.options needs at least two options, or none for a free answer.", "invalid_options")
-    rounds = 0 if decision_type == "quick" else int(_number(config, "rounds", 1, 0, 2))
-    return Contract(
-        question=question,
-        options=options,
-        agents=agents,
-        required_capabilities=tuple(sorted(set(required_capabilities))),
-        mode=mode.value,
-        rounds=rounds,
-        min_votes=int(_number(config, "min_agents", 2, 1, 64)),
-        quorum_ratio=float(_number(config, "quorum_ratio", 0.5, 0, 1)),
-        max_agents=int(_number(config, "max_agents", DEFAULT_MAX_AGENTS, 1, 64)),
-        max_tokens=int(_number(config, "max_tokens", DEFAULT_MAX_TOKENS, 16, 8192)),
-        timeout_s=float(timeout_s or _number(config, "timeout_seconds", DEFAULT_TIMEOUT_S, 1, 86_400)),
-        seed=seed,
+    default = AnswerKind.CHOICE if options else AnswerKind.TEXT
+    kind = AnswerKind(_one_of(config, "answer_type", default.value, tuple(AnswerKind)))
+    if kind is AnswerKind.CHOICE and not options:
+        raise InvalidRequest("answer_type choice needs config.options.", "invalid_options")
+    if options and kind not in (AnswerKind.CHOICE, AnswerKind.SET):
+        raise InvalidRequest(f"config.options do not go with answer_type {kind.value}.", "invalid_options")
+    schema = config.get("schema") or {}
+    if not isinstance(schema, Mapping):
+        raise InvalidRequest("config.schema must be a JSON schema.", "invalid_config")
+    unit = config.get("unit") or ""
+    if not isinstance(unit, str) or len(unit) > 40:
+        raise InvalidRequest("config.unit must be a short text.", "invalid_config")
+    return AnswerType(
+        kind=kind,
+        options=options if kind is not AnswerKind.BOOLEAN else (),
+        unit=unit,
+        tolerance=_number(config, "tolerance", 0.0, 0, 1e12),
+        schema=_context(schema),
     )
 
 
@@ -109,10 +236,19 @@ def _words(config: Mapping[str, Any], name: str, most: int) -> tuple[str, ...]:
     return tuple(one.strip() for one in value)
 
 
+def _one_of(config: Mapping[str, Any], name: str, default: str, allowed: Sequence[str]) -> str:
+    value = config.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, str) or value not in [str(one) for one in allowed]:
+        raise InvalidRequest(f"config.{name} must be one of {', '.join(map(str, allowed))}.", "invalid_config")
+    return value
+
+
 def _number(config: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
     value = config.get(name)
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise InvalidRequest(f"config.{name} must be a number from {low:g} to {high:g}.", "invalid_config")
-    return value
+    return float(value)

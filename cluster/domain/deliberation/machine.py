@@ -1,129 +1,85 @@
-"""The protocol as a fold over its journal.
+"""The protocol: what to journal when something happens.
 
-``plan`` answers what to write when something happens, ``apply`` folds what was written, ``outstanding`` are the calls
-that have been announced and not answered. A worker journals first and calls afterwards, so one that is rebuilt from the
-journal repeats only calls whose answers never reached it, under the same call keys.
+``plan`` answers what to write and the state as it is then; ``state.apply`` folds what was written; ``calls.outstanding``
+are the calls that have been announced and not answered. A worker journals first and calls afterwards, so one that is
+rebuilt from the journal repeats only calls whose answers never reached it, under the same call keys.
 
-    ADMITTED → PROPOSE → VOTE → terminal
-
-Terminals: DECIDED, NO_CONSENSUS, QUORUM_LOST, DEADLINE_EXCEEDED, CANCELLED, FAILED. All but FAILED carry the best answer
-so far and the dissent; only DECIDED is authoritative.
+``now`` decides about deadlines and levels and is written into no record: the journal's own times do for the fold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.domain.consensus.aggregate import Aggregation, aggregate
-from cluster.domain.consensus.ballots import Ballot, Confidence, Electorate, abstain, choice
-from cluster.domain.consensus.result import Result
-from cluster.domain.consensus.rule import Mode, Rule
-from cluster.domain.deliberation import prompts
-from cluster.domain.deliberation.answers import Answer, Malformed, answer_schema, parse_answer
-from cluster.domain.deliberation.contract import Contract
-from cluster.domain.deliberations import JournalEvent
+from cluster.domain.budget import Amount, estimated_tokens
+from cluster.domain.canonical import canonical_bytes
+from cluster.domain.consensus.rule import Mode
+from cluster.domain.consensus.snapshot import WeightSnapshot
+from cluster.domain.deliberation import ballots as said
+from cluster.domain.deliberation import decision
+from cluster.domain.deliberation.answers import Answer, Malformed, parse_reply
+from cluster.domain.deliberation.calls import prompt_estimate, reservation, shape_of
+from cluster.domain.deliberation.state import (
+    CALLING,
+    TRANSITIONS,
+    Member,
+    Phase,
+    State,
+    Terminal,
+    Turn,
+    TurnKey,
+    apply,
+)
+from cluster.domain.sla import Level, crossed, next_crossing_s
 
-
-class Phase(StrEnum):
-    ADMITTED = "ADMITTED"
-    PROPOSE = "PROPOSE"
-    VOTE = "VOTE"
-    ENDED = "ENDED"
-
-
-class Terminal(StrEnum):
-    DECIDED = "DECIDED"
-    NO_CONSENSUS = "NO_CONSENSUS"
-    QUORUM_LOST = "QUORUM_LOST"
-    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
-    CANCELLED = "CANCELLED"
-    FAILED = "FAILED"
-
-
-#: Share of the whole time by whose end a phase's calls must be answered.
-PHASE_SHARE = {Phase.ADMITTED: 0.25, Phase.PROPOSE: 0.55, Phase.VOTE: 0.95}
 MAX_REPAIRS = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """An agent on the panel, as it was when the panel was chosen."""
-
-    agent_id: str
-    model: str = "unknown"
-    provider: str = "unknown"
-    persona: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One agent in one phase. ``attempt`` counts repairs; ``answer`` None while it is asked or when it abstained."""
-
-    attempt: int = 0
-    open: bool = True
-    text: str = ""
-    problem: str = ""
-    repairing: str = ""
-    answer: Answer | None = None
-    fault: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    request_id: str
-    contract: Contract
-    admitted_at: float
-    phase: Phase = Phase.ADMITTED
-    panel: tuple[Member, ...] = ()
-    turns: Mapping[tuple[Phase, str], Turn] = field(default_factory=dict)
-    events: int = 0
-    tokens: int = 0
-    calls: int = 0
-    terminal: Terminal | None = None
-
-    def phase_deadline(self) -> float:
-        return self.admitted_at + self.contract.timeout_s * PHASE_SHARE.get(self.phase, 1.0)
-
-    @property
-    def deadline(self) -> float:
-        return self.admitted_at + self.contract.timeout_s
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A call to make. ``key`` is the same whenever the same call is repeated."""
-
-    agent_id: str
-    phase: Phase
-    attempt: int
-    key: str
-    messages: Sequence[Mapping[str, str]]
-    schema: Mapping[str, Any]
-    max_tokens: int
+MAX_DETAIL = 500
+#: A straggler that cannot change the decision is waited for as long as the slowest answer took, and at least this long.
+PATIENCE_S = 0.25
+#: Share of the whole time by whose end a phase's calls should be answered; debate rounds share what lies between.
+PHASE_SHARE = {Phase.SCHEDULED: 0.25, Phase.PROPOSE: 0.50, Phase.VOTE: 0.90, Phase.JUDGE: 0.97}
+_DEBATE_ENDS = 0.80
+_LAST_CALL = 0.97
 
 
 # --- what happens -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A worker has taken the deliberation; ``again``: with a journal that another one began."""
+
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PanelChosen:
+    """``pool`` are replacements; ``missing`` says what could not be found."""
+
     members: tuple[Member, ...]
+    pool: tuple[Member, ...] = ()
+    judge: Member | None = None
+    snapshot: WeightSnapshot | None = None
     missing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
+    """Token counts as the agent's server reports them; all 0 where it does not. ``seconds``: how long it took."""
+
     agent_id: str
     phase: Phase
     attempt: int
     text: str
+    round: int = 0
     tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    estimated: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,11 +91,12 @@ class Faulted:
     attempt: int
     fault: str
     detail: str
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeadlineReached:
-    pass
+class Tick:
+    """Time has passed: ``next_alarm`` says when one is due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,290 +104,530 @@ class CancelAsked:
     pass
 
 
-Happening = PanelChosen | Answered | Faulted | DeadlineReached | CancelAsked
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """The control plane itself cannot go on with this one."""
+
+    detail: str
+
+
+Happening = Taken | PanelChosen | Answered | Faulted | Tick | CancelAsked | Broken
 Record = tuple[str, Mapping[str, Any]]
 """(kind, data) of a journal event to be"""
 
 
-def plan(state: State, happening: Happening) -> tuple[list[Record], State]:
-    """What to journal because of this, and the state as it is once that is journalled."""
-    records: list[Record] = []
-    if state.phase is not Phase.ENDED:
-        for kind, data in _direct(state, happening):
-            records.append((kind, data))
-            state = apply(state, kind, data)
-        while (following := _follows(state)) is not None:
-            records.append(following)
-            state = apply(state, *following)
-    return records, state
+class _Plan:
+    """Records as they are made, and the state with them applied."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self.state = state
+        self.now = now
+        self.records: list[Record] = []
+
+    def add(self, kind: str, data: Mapping[str, Any]) -> None:
+        self.records.append((kind, data))
+        self.state = apply(self.state, kind, data, self.now)
+
+    @property
+    def over(self) -> bool:
+        return self.state.phase is Phase.ENDED
 
 
-def _direct(state: State, happening: Happening) -> list[Record]:
-    if isinstance(happening, PanelChosen):
-        return _panel(state, happening)
-    if isinstance(happening, DeadlineReached):
-        return [_end(state, Terminal.DEADLINE_EXCEEDED, "the deadline was reached")]
-    if isinstance(happening, CancelAsked):
-        return [_end(state, Terminal.CANCELLED, "cancelled by request")]
-    turn = state.turns.get((happening.phase, happening.agent_id))
-    where = {"agent": happening.agent_id, "phase": happening.phase.value, "attempt": happening.attempt}
-    late = turn is None or not turn.open or turn.attempt != happening.attempt or happening.phase is not state.phase
-    if isinstance(happening, Faulted):
-        return [] if late else [("faulted", {**where, "fault": happening.fault, "detail": happening.detail[:500]})]
-    said = {**where, "text": happening.text.replace("\x00", ""), "tokens": happening.tokens}
-    if late:
-        return [("late", said)]
-    return [("answered", {**said, **_read(state, happening)})]
+def plan(state: State, happenings: Happening | Sequence[Happening], now: float) -> tuple[list[Record], State]:
+    """What to journal because of this, and the state as it is once that is journalled with the time ``now``."""
+    made = _Plan(state, now)
+    many = happenings if isinstance(happenings, Sequence) else (happenings,)
+    for happening in many:
+        if not made.over:
+            _time(made)
+        if not made.over:
+            _HAPPENS[type(happening)](made, happening)
+    while not made.over and _follows(made):
+        pass
+    return made.records, made.state
 
 
-def _read(state: State, happening: Answered) -> dict[str, Any]:
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def phase_deadline(state: State) -> float:
+    """When the stragglers of the present phase are given up, if there is a quorum without them."""
+    share = PHASE_SHARE.get(state.phase, 1.0)
+    rounds = state.contract.rounds
+    last = rounds == 0 and not said.is_text(state) and state.contract.mode is not Mode.JUDGE
+    if state.phase is Phase.PROPOSE and last:
+        share = _LAST_CALL
+    if state.phase in (Phase.CRITIQUE, Phase.REVISE):
+        step = 2 * state.round - (state.phase is Phase.CRITIQUE)
+        share = 0.5 + (_DEBATE_ENDS - 0.5) * step / (2 * max(1, rounds))
+    return state.admitted_at + state.contract.timeout_s * share
+
+
+def next_alarm(state: State) -> float:
+    """When time alone changes something next."""
+    times = [state.deadline]
+    crossing = next_crossing_s(state.sla, state.contract.timeout_s)
+    if crossing is not None:
+        times.append(state.admitted_at + crossing)
+    if _cuttable(state):
+        times.append(phase_deadline(state))
+    patient = _patience_ends(state)
+    if patient is not None:
+        times.append(patient)
+    return min(times)
+
+
+def _time(made: _Plan) -> None:
+    """Levels that have been crossed, and the deadline."""
+    state, now = made.state, made.now
+    timeout_s = state.contract.timeout_s
+    for level in crossed(state.sla, now - state.admitted_at, timeout_s):
+        elapsed = max(0.0, round(now - state.admitted_at, 6))
+        made.add("sla", {"level": level.value, "elapsed_seconds": elapsed, "timeout_seconds": timeout_s})
+    if made.state.sla is Level.VIOLATED:
+        _end(made, Terminal.DEADLINE_EXCEEDED, "the deadline was reached")
+
+
+# --- happenings -------------------------------------------------------------------------------------------------------
+
+
+def _taken(made: _Plan, happening: Taken) -> None:
+    if made.state.phase is Phase.ADMITTED:
+        made.add("scheduled", {})
+    elif happening.again:
+        _repeat(made)
+
+
+def _repeat(made: _Plan) -> None:
+    """What was in flight is asked again, as far as the budget pays for it twice."""
+    again: list[tuple[TurnKey, Amount]] = []
+    refused: list[TurnKey] = []
+    for key, turn in made.state.turns.items():
+        if not turn.running:
+            continue
+        if not turn.open:
+            refused.append(key)  # it would have answered late: nobody waits for it any more
+            continue
+        amount = reservation_now(made.state, key)
+        if made.state.ledger.affords(_sum([amount, *(a for _, a in again)])):
+            again.append((key, amount))
+        else:
+            refused.append(key)
+    if again:
+        made.add(
+            "repeated",
+            {"calls": [{**_where(key, made.state.turns[key].attempt), **a.to_json()} for key, a in again]},
+        )
+    if refused:
+        _cut(made, refused, "abandoned", running=False)
+
+
+def reservation_now(state: State, key: TurnKey) -> Amount:
+    turn = state.turns[key]
+    repairing = replace(turn, problem=turn.repairing) if turn.attempt else None
+    return reservation(state, key, repairing)
+
+
+def _panel(made: _Plan, happening: PanelChosen) -> None:
+    contract = made.state.contract
+    if made.state.phase is not Phase.SCHEDULED:
+        return
+    judged = contract.mode is not Mode.JUDGE or happening.judge is not None
+    if len(happening.members) < contract.min_votes or not judged:
+        found = f"{len(happening.members)} of {contract.min_votes} agents"
+        judge = "" if judged else "; a judge that is not on the panel"
+        _end(made, Terminal.QUORUM_LOST, f"panel: {found}; missing: {happening.missing or 'agents'}{judge}")
+        return
+    members = [member.to_json() for member in happening.members]
+    data: dict[str, Any] = {
+        "members": members,
+        "pool": [member.to_json() for member in happening.pool],
+        "judge": happening.judge.to_json() if happening.judge else None,
+        "missing": happening.missing,
+        "contract_digest": contract.digest().hex(),
+        "snapshot": None,
+        "snapshot_id": None,
+    }
+    if happening.snapshot is not None:
+        data.update(snapshot=happening.snapshot.document(), snapshot_id=happening.snapshot.id)
+    bound = {name: data[name] for name in ("contract_digest", "members", "judge", "snapshot_id")}
+    data["binding"] = hashlib.sha256(canonical_bytes(bound)).hexdigest()
+    made.add("panel", data)
+
+
+def _answered(made: _Plan, happening: Answered) -> None:
+    key = (happening.phase, happening.round, happening.agent_id)
+    turn = made.state.turns.get(key)
+    data = {
+        **_where(key, happening.attempt),
+        "text": happening.text.replace("\x00", ""),
+        "seconds": max(0.0, round(happening.seconds, 6)),
+        **_bill(made.state, key, happening, turn),
+    }
+    if turn is None or not turn.open or not turn.running or turn.attempt != happening.attempt:
+        if turn is not None and (turn.running or (key, happening.attempt) in made.state.ledger.reserved):
+            made.add("late", data)
+        return
+    made.add("answered", {**data, **_read(made.state, key, happening.text)})
+
+
+def _read(state: State, key: TurnKey, text: str) -> dict[str, Any]:
     try:
-        return {"answer": parse_answer(happening.text, labels(state)).to_json()}
+        answer = parse_reply(text.replace("\x00", ""), shape_of(state, key))
     except Malformed as problem:
         return {"problem": str(problem)}
+    return {"answer": _compared(state, key, answer).to_json()}
 
 
-def _panel(state: State, happening: PanelChosen) -> list[Record]:
-    if len(happening.members) < state.contract.min_votes:
-        reason = happening.missing or "too few agents"
-        return [_end(state, Terminal.QUORUM_LOST, f"{reason}: {len(happening.members)} of {state.contract.min_votes}")]
-    return [("panel", {"members": [member.to_json() for member in happening.members]})]
+def _compared(state: State, key: TurnKey, answer: Answer) -> Answer:
+    """With real names for the targets of critiques, and whether a revision changes anything."""
+    phase, round_, agent = key
+    if phase is Phase.CRITIQUE:
+        names = {peer.label: peer.agent for peer in said.peers(state, agent, round_)}
+        return replace(answer, critiques=tuple({**one, "target": names[one["target"]]} for one in answer.critiques))
+    if phase is not Phase.REVISE or answer.choice is None:
+        return answer
+    before = said.answer_of(state, agent, round_ - 1)
+    return replace(answer, changed=before is None or _differs(state, str(before.choice), answer.choice))
 
 
-def _follows(state: State) -> Record | None:
-    """The next thing that the state itself demands."""
-    if state.phase in (Phase.ADMITTED, Phase.ENDED):
-        return None
-    mine = {agent: turn for (phase, agent), turn in state.turns.items() if phase is state.phase}
-    if not mine:
-        return "asked", {"phase": state.phase.value, "agents": [m.agent_id for m in state.panel], "attempt": 0}
-    broken = [agent for agent, turn in mine.items() if turn.open and turn.problem]
-    for agent in broken:
-        if mine[agent].attempt < MAX_REPAIRS:
-            return "asked", {"phase": state.phase.value, "agents": [agent], "attempt": mine[agent].attempt + 1}
-        detail = mine[agent].problem
-        where = {"agent": agent, "phase": state.phase.value, "attempt": mine[agent].attempt}
-        return "faulted", {**where, "fault": "malformed", "detail": detail}
-    if any(turn.open for turn in mine.values()):
-        return None
-    if state.phase is Phase.PROPOSE and _needs_vote(state):
-        return "phase", {"phase": Phase.VOTE.value}
-    return _decide(state)
+def _differs(state: State, before: str, after: str) -> bool:
+    kind = state.contract.answer_type
+    if kind.kind.value == "number":
+        return abs(float(before) - float(after)) > kind.tolerance
+    return said.normal(before) != said.normal(after)
 
 
-def _needs_vote(state: State) -> bool:
-    answers = [turn.answer for turn in state.turns.values() if turn.answer is not None and turn.answer.choice]
-    return bool(answers) and (state.contract.rounds > 0 or not state.contract.options)
-
-
-def _decide(state: State) -> Record:
-    result = tally(state)
-    if result.reached:
-        return _end(state, Terminal.DECIDED, "")
-    terminal = Terminal.QUORUM_LOST if result.reason in ("quorum", "no_votes") else Terminal.NO_CONSENSUS
-    return _end(state, terminal, result.reason)
-
-
-def _end(state: State, terminal: Terminal, reason: str) -> Record:
-    return "ended", {"terminal": terminal.value, "reason": reason, "outcome": outcome(state, terminal, reason)}
-
-
-# --- the fold ---------------------------------------------------------------------------------------------------------
-
-
-def apply(state: State, kind: str, data: Mapping[str, Any]) -> State:
-    """One journalled event."""
-    state = replace(state, events=state.events + 1)
-    if kind == "panel":
-        return replace(state, panel=tuple(Member(**one) for one in data["members"]), phase=Phase.PROPOSE)
-    if kind == "phase":
-        return replace(state, phase=Phase(data["phase"]))
-    if kind == "ended":
-        return replace(state, phase=Phase.ENDED, terminal=Terminal(data["terminal"]))
-    turns = dict(state.turns)
-    if kind == "asked":
-        for agent in data["agents"]:
-            key = (Phase(data["phase"]), agent)
-            before = turns.get(key, Turn())
-            turns[key] = replace(before, attempt=data["attempt"], problem="", repairing=before.problem)
-        return replace(state, turns=turns)
-    tokens = state.tokens + int(data.get("tokens", 0))
-    if kind == "late":
-        return replace(state, tokens=tokens, calls=state.calls + 1)
-    key = (Phase(data["phase"]), data["agent"])
-    if kind == "faulted":
-        turns[key] = replace(turns[key], open=False, fault=data["fault"], problem="")
-    elif "answer" in data:
-        turns[key] = replace(turns[key], open=False, text=data["text"], answer=Answer.from_json(data["answer"]))
-    else:
-        turns[key] = replace(turns[key], text=data["text"], problem=data["problem"])
-    return replace(state, turns=turns, tokens=tokens, calls=state.calls + (kind == "answered"))
-
-
-def fold(request_id: str, contract: Contract, admitted_at: float, events: Sequence[JournalEvent]) -> State:
-    state = State(request_id=request_id, contract=contract, admitted_at=admitted_at)
-    for event in events:
-        state = apply(state, event.kind, event.data)
-    return state
-
-
-# --- calls ------------------------------------------------------------------------------------------------------------
-
-
-def outstanding(state: State) -> list[Call]:
-    """Calls of the present phase that were announced and have no answer yet."""
-    personas = {member.agent_id: member.persona for member in state.panel}
-    return [
-        _call(state, agent, turn, personas[agent])
-        for (phase, agent), turn in state.turns.items()
-        if phase is state.phase and turn.open
-    ]
-
-
-def _call(state: State, agent: str, turn: Turn, persona: str) -> Call:
-    allowed = labels(state)
-    if state.phase is Phase.PROPOSE:
-        messages = prompts.propose(state.contract, persona)
-    else:
-        shown = {_label(state, member): text for member, text in _proposals(state).items() if member != agent}
-        messages = prompts.vote(state.contract, persona, shown or _own(state), allowed, agent)
-    if turn.attempt:
-        messages = prompts.repair(messages, turn.text, turn.repairing)
-    return Call(
-        agent_id=agent,
-        phase=state.phase,
-        attempt=turn.attempt,
-        key=f"{state.request_id}/{state.phase.value}/{agent}/{turn.attempt}",
-        messages=messages,
-        schema=answer_schema(allowed),
-        max_tokens=state.contract.max_tokens,
-    )
-
-
-def labels(state: State) -> tuple[str, ...]:
-    """What may be answered in this phase: the options, a proposal's label, or anything."""
-    if state.contract.options:
-        return state.contract.options
-    return tuple(_label(state, agent) for agent in _proposals(state)) if state.phase is not Phase.PROPOSE else ()
-
-
-def _label(state: State, agent: str) -> str:
-    """Anonymous, and in an order that does not follow the panel's."""
-    if state.contract.options:
-        proposed = state.turns[Phase.PROPOSE, agent].answer
-        place = [member.agent_id for member in state.panel].index(agent) + 1
-        return f"{proposed.choice if proposed else ''} (participant {place})"
-    order = prompts.shuffled([member.agent_id for member in state.panel], state.contract.seed, "labels")
-    return f"#{order.index(agent) + 1}"
-
-
-def _proposals(state: State) -> dict[str, str]:
-    found = {}
-    for member in state.panel:
-        turn = state.turns.get((Phase.PROPOSE, member.agent_id))
-        if turn is not None and turn.answer is not None and turn.answer.choice is not None:
-            found[member.agent_id] = f"{turn.answer.choice} - {turn.answer.rationale}".strip(" -")
-    return found
-
-
-def _own(state: State) -> dict[str, str]:
-    return {_label(state, agent): text for agent, text in _proposals(state).items()}
-
-
-# --- the decision -----------------------------------------------------------------------------------------------------
-
-
-def _ballot(turn: Turn | None) -> Ballot:
-    if turn is None or turn.answer is None or turn.answer.choice is None:
-        return abstain((turn.fault if turn is not None and turn.fault else "") or "abstained")
-    confidence = Confidence(turn.answer.confidence) if turn.answer.confidence else None
-    return choice(turn.answer.choice, confidence)
-
-
-def _deciding_phase(state: State) -> Phase:
-    """Votes where there are any; else the proposals of a choice are the ballots."""
-    voted = any(phase is Phase.VOTE for phase, _ in state.turns)
-    return Phase.VOTE if voted or not state.contract.options else Phase.PROPOSE
-
-
-def tally(state: State, phase: Phase | None = None) -> Result:
-    phase = phase or _deciding_phase(state)
-    panel = tuple(member.agent_id for member in state.panel)
-    contract = state.contract
-    return aggregate(
-        Aggregation(
-            rule=Rule(mode=Mode(contract.mode), seed=contract.seed),
-            electorate=Electorate(
-                eligible=panel,
-                options=contract.options,
-                min_votes=min(contract.min_votes, len(panel)),
-                quorum_ratio=contract.quorum_ratio,
-            ),
-            ballots={agent: _ballot(state.turns.get((phase, agent))) for agent in panel},
-        )
-    )
-
-
-def _text_of(state: State, label: str | None) -> str | None:
-    """A label of a free-text vote stands for the proposal that it names."""
-    if label is None or state.contract.options:
-        return label
-    for member in state.panel:
-        if _label(state, member.agent_id) == label:
-            turn = state.turns.get((Phase.PROPOSE, member.agent_id))
-            return turn.answer.choice if turn is not None and turn.answer is not None else None
-    return None
-
-
-def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
-    """The end as JSON: what was decided, how sure, by whom, against whom, and at what cost."""
-    base: dict[str, Any] = {
-        "reason": reason,
-        "authoritative": terminal is Terminal.DECIDED,
-        "calls": state.calls,
-        "tokens": state.tokens,
-        "mode": state.contract.mode,
-        "panel": [member.agent_id for member in state.panel],
+def _bill(state: State, key: TurnKey, said_: Answered, turn: Turn | None) -> dict[str, Any]:
+    """Usage as reported, else as estimated; every copy of a repeated call is billed alike."""
+    input_tokens, output_tokens = said_.input_tokens, said_.output_tokens
+    estimated = said_.estimated
+    known = key in state.turns
+    if input_tokens + output_tokens == 0:
+        prompt = prompt_estimate(state, key) if known else 0
+        estimated = estimated or said_.tokens == 0
+        input_tokens = min(prompt, said_.tokens) if said_.tokens else prompt
+        output_tokens = said_.tokens - input_tokens if said_.tokens else estimated_tokens(said_.text)
+    copies = turn.copies if turn is not None else 1
+    price = state.member(key[2]).price
+    used = price.amount(input_tokens, output_tokens).times(copies)
+    paid, overrun = state.ledger.bill((key, said_.attempt), used)
+    bill: dict[str, Any] = {
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "billed": paid.to_json(),
+        "estimated": estimated or copies > 1,
     }
-    if not state.panel:
-        return {**base, "answer": None, "confidence": 0.0, "dissent": [], "abstained": [], "tally": {}}
-    result = tally(state)
-    phase = _deciding_phase(state)
-    agreed = [
-        member.agent_id
-        for member in state.panel
-        if result.leader is not None and _ballot(state.turns.get((phase, member.agent_id))).top() == result.leader
-    ]
-    base.update(
-        answer=_text_of(state, result.leader),
-        confidence=result.uncalibrated_share if result.confidence is None else result.confidence,
-        confidence_calibrated=result.confidence is not None,
-        supporters=agreed,
-        dissent=[
-            {
-                "agent": one.agent,
-                "answer": _text_of(state, one.options[0]) if one.options else None,
-                **_why(state, one.agent),
-            }
-            for one in result.dissent
-        ],
-        abstained=[
-            {"agent": agent, "reason": _ballot(state.turns.get((phase, agent))).reason} for agent in result.abstained
-        ],
-        tally=dict(result.tally),
-        quorum=result.quorum,
-        cast=result.cast,
+    if overrun != Amount():
+        bill["overrun"] = overrun.to_json()
+    return bill
+
+
+#: What a fault costs: nothing where the agent refused the connection or the request, else as much as was reserved.
+_FREE_FAULTS = frozenset({"http", "refusal", "cancelled_before"})
+
+
+def _faulted(made: _Plan, happening: Faulted) -> None:
+    key = (happening.phase, happening.round, happening.agent_id)
+    turn = made.state.turns.get(key)
+    if turn is None or turn.attempt != happening.attempt or not turn.running:
+        return
+    reserved = made.state.ledger.reserved.get((key, happening.attempt), Amount())
+    free = happening.fault in _FREE_FAULTS and turn.copies == 1
+    data = {
+        **_where(key, happening.attempt),
+        "fault": happening.fault,
+        "detail": happening.detail.replace("\x00", "")[:MAX_DETAIL],
+        "billed": (Amount() if free else reserved).to_json(),
+        "estimated": not free,
+    }
+    if not turn.open:
+        made.add("late", {**data, "text": "", "seconds": 0.0})
+        return
+    repairable = happening.fault == "malformed" and turn.attempt < MAX_REPAIRS
+    made.add("faulted", {**data, "problem": happening.detail[:MAX_DETAIL] or "malformed"} if repairable else data)
+
+
+def _tick(made: _Plan, happening: Tick) -> None:
+    """Time itself is looked at for every happening."""
+
+
+def _cancelled(made: _Plan, happening: CancelAsked) -> None:
+    _end(made, Terminal.CANCELLED, "cancelled by request")
+
+
+def _broken(made: _Plan, happening: Broken) -> None:
+    _end(made, Terminal.FAILED, happening.detail[:MAX_DETAIL])
+
+
+_HAPPENS: dict[type, Callable[[_Plan, Any], None]] = {
+    Taken: _taken,
+    PanelChosen: _panel,
+    Answered: _answered,
+    Faulted: _faulted,
+    Tick: _tick,
+    CancelAsked: _cancelled,
+    Broken: _broken,
+}
+
+
+# --- what follows -----------------------------------------------------------------------------------------------------
+
+
+def _follows(made: _Plan) -> bool:
+    """One step that the state itself asks for; False when it waits for answers or time."""
+    state = made.state
+    if state.phase in CALLING:
+        return _calling(made)
+    if state.phase is Phase.AGGREGATE:
+        _end(made, *decision.terminal_of(state))
+        return True
+    if state.phase is Phase.EVALUATE:
+        return _advance(made)
+    return False
+
+
+def _calling(made: _Plan) -> bool:
+    state = made.state
+    broken = [key for key, turn in state.turns.items() if turn.open and turn.problem]
+    if broken:
+        _repair(made, broken)
+        return True
+    if _begin(made):
+        return True
+    still = state.open_turns()
+    if still:
+        return _give_up(made, still)
+    if state.phase is Phase.PROPOSE and _replace(made):
+        return True
+    return _advance(made)
+
+
+def _begin(made: _Plan) -> bool:
+    """The first calls of a phase that has just begun."""
+    state = made.state
+    wanted = [key for key in _callees(state) if key not in state.turns]
+    if not wanted:
+        return False
+    before = len(made.records)
+    _announce(made, wanted)
+    return len(made.records) > before
+
+
+def _callees(state: State) -> list[TurnKey]:
+    """Whom the present phase asks. A wave is asked as a whole before the next is thought about."""
+    phase, round_ = state.phase, state.round
+    if phase is Phase.PROPOSE:
+        return [] if _wave_is_out(state) else [(phase, 0, agent) for agent in decision.wave(state)]
+    if phase is Phase.VOTE:
+        return [(phase, round_, agent) for agent in state.agents]
+    if phase is Phase.JUDGE:
+        return [(phase, order, state.judge.agent_id) for order in (0, 1)] if state.judge else []
+    named = said.answers(state, round_ - 1)
+    if phase is Phase.CRITIQUE:
+        return [(phase, round_, agent) for agent in named if said.peers(state, agent, round_)]
+    return [(phase, round_, agent) for agent in named]
+
+
+def _wave_is_out(state: State) -> bool:
+    """Since PROPOSE was last entered somebody has been asked."""
+    return state.waves > state.waves_before
+
+
+def _announce(made: _Plan, keys: Sequence[TurnKey], attempt: int = 0) -> None:
+    """Reserves and announces as many calls as the budget covers. Others wait in PROPOSE, and abstain elsewhere."""
+    state = made.state
+    ledger = state.ledger
+    calls, refused = [], []
+    for key in keys:
+        amount = reservation(state, key, state.turns[key] if attempt else None)
+        if ledger.affords(amount) and key[2] not in state.overran:
+            ledger = ledger.reserve((key, attempt), amount)
+            calls.append({"agent": key[2], "round": key[1], **amount.to_json()})
+        else:
+            refused.append(key)
+    waits = state.phase is Phase.PROPOSE and not attempt
+    if not calls and waits:
+        return
+    data: dict[str, Any] = {"phase": keys[0][0].value, "round": keys[0][1], "attempt": attempt, "calls": calls}
+    if state.phase is Phase.PROPOSE and not attempt:
+        data["wave"] = state.waves + 1
+    if refused and not waits and not attempt:
+        data["over_budget"] = [key[2] for key in refused]
+    if calls or "over_budget" in data:
+        made.add("asked", data)
+    if refused and attempt:
+        _cut(made, refused, "malformed", running=False)
+
+
+def _repair(made: _Plan, keys: list[TurnKey]) -> None:
+    """One repair each, then abstain(malformed)."""
+    hopeless = [key for key in keys if made.state.turns[key].attempt >= MAX_REPAIRS]
+    if hopeless:
+        _cut(made, hopeless, "malformed", running=False)
+    for key in keys:
+        if key not in hopeless:
+            _announce(made, [key], attempt=made.state.turns[key].attempt + 1)
+
+
+def _give_up(made: _Plan, still: list[TurnKey]) -> bool:
+    """Stragglers: cancelled when they cannot change the decision, cut when the phase's time is up."""
+    state = made.state
+    patient = _patience_ends(state)
+    if patient is not None and made.now >= patient:
+        _cut(made, still, "cancelled", running=False)
+        return True
+    if _cuttable(state) and made.now >= phase_deadline(state):
+        _cut(made, still, "timeout", running=True)
+        return True
+    return False
+
+
+def _cuttable(state: State) -> bool:
+    """Whether the end of the phase's time ends the phase: not where only those who are waited for can make a quorum."""
+    if state.phase in (Phase.CRITIQUE, Phase.REVISE):
+        return bool(state.open_turns())
+    if state.phase is Phase.PROPOSE and state.open_turns():
+        return len(said.answers(state, 0)) >= _quorum(state) or bool(state.pool and not state.gone)
+    if state.phase is Phase.VOTE and state.open_turns():
+        cast = sum(1 for (p, r, _), turn in state.turns.items() if (p, r) == (Phase.VOTE, state.round) and turn.answer)
+        return cast >= _quorum(state)
+    return False
+
+
+def _quorum(state: State) -> int:
+    return said.electorate(state).quorum()
+
+
+def _patience_ends(state: State) -> float | None:
+    """When those still out in the first round have been waited for long enough, if they cannot change the decision."""
+    if state.phase is not Phase.PROPOSE or not state.open_turns() or state.heard_at < state.wave_at:
+        return None
+    if not decision.can_be_lossless(state):
+        return None
+    at = decision.standing(state, 0)
+    settled = at.result.reached and decision.lossless(state, at) and not decision.contested(state, at)
+    if not settled or at.result.cast < min(state.contract.min_votes, len(state.panel)):
+        return None
+    return state.heard_at + max(PATIENCE_S, state.heard_at - state.wave_at)
+
+
+def _replace(made: _Plan) -> bool:
+    """Once, below quorum: those who gave nothing make room for agents of the pool."""
+    state = made.state
+    silent = [agent for agent in state.agents if said.answer_of(state, agent, 0) is None]
+    silent = [agent for agent in silent if state.turn(Phase.PROPOSE, 0, agent) is not None]
+    short = len(state.agents) - len(silent) < _quorum(state)
+    if not short or not state.pool or state.gone or decision.unasked(state):
+        return False
+    new = state.pool[: len(silent)]
+    made.add(
+        "replaced",
+        {
+            "gone": silent[: len(new)],
+            "why": [decision.last_fault(state, agent) for agent in silent[: len(new)]],
+            "members": [member.to_json() for member in new],
+        },
     )
-    if state.contract.options and phase is Phase.VOTE:
-        first = tally(state, Phase.PROPOSE)
-        base["debate_delta"] = {
-            "round_0": first.leader,
-            "final": result.leader,
-            "changed": first.leader != result.leader,
-        }
-    return base
+    before = len(made.records)
+    _announce(made, [(Phase.PROPOSE, 0, member.agent_id) for member in new])
+    return len(made.records) > before
 
 
-def _why(state: State, agent: str) -> dict[str, str]:
-    turn = state.turns.get((_deciding_phase(state), agent))
-    return {"rationale": turn.answer.rationale if turn is not None and turn.answer is not None else ""}
+# --- transitions ------------------------------------------------------------------------------------------------------
+
+
+def _advance(made: _Plan) -> bool:
+    """The first rule of the table that holds."""
+    state = made.state
+    rule = next(rule for rule in TRANSITIONS[state.phase] if rule.guard == "" or _GUARDS[rule.guard](state))
+    data: dict[str, Any] = {"phase": rule.to.value, "round": state.round}
+    if rule.to is Phase.CRITIQUE:
+        data["round"] = state.round + 1
+    if rule.to is Phase.EVALUATE:
+        data.update(_evaluation(made))
+    made.add("phase", data)
+    return True
+
+
+def _evaluation(made: _Plan) -> dict[str, Any]:
+    """How the decision stands, and the stop that fires, if any."""
+    state = made.state
+    stop, at = decision.stop_of(state, lambda: _affords_round(state), made.now)
+    if stop == "" and decision.wave(state) and not _affords_any(state):
+        stop = "budget"
+    return {
+        "leader": at.result.leader,
+        "reached": at.result.reached,
+        "confidence": at.result.confidence,
+        "share": at.result.uncalibrated_share,
+        "cast": at.result.cast,
+        "why": at.result.reason,
+        "stop": stop,
+    }
+
+
+def _affords_round(state: State) -> bool:
+    """Critiques and revisions of everybody who has an answer, as they would be asked now."""
+    if state.ledger.budget.unlimited:
+        return True
+    ahead = replace(state, phase=Phase.CRITIQUE, round=state.round + 1)
+    critics = [reservation(ahead, key) for key in _callees(ahead)]
+    authors = [reservation(ahead, key) for key in _callees(replace(ahead, phase=Phase.REVISE))]
+    return state.ledger.affords(_sum([*critics, *authors]))
+
+
+def _affords_any(state: State) -> bool:
+    return any(state.ledger.affords(reservation(state, (Phase.PROPOSE, 0, agent))) for agent in decision.wave(state))
+
+
+def _sum(amounts: Iterable[Amount]) -> Amount:
+    total = Amount()
+    for amount in amounts:
+        total += amount
+    return total
+
+
+_GUARDS: Mapping[str, Callable[[State], bool]] = {
+    "texts_to_choose_from": lambda state: (
+        said.is_text(state) and state.contract.mode is not Mode.JUDGE and len(said.candidates(state, state.round)) > 1
+    ),
+    "judge_is_due": lambda state: (
+        bool(state.stop)
+        and state.contract.mode is Mode.JUDGE
+        and state.stop not in ("quorum", "budget")
+        and bool(said.answers(state, 0))
+    ),
+    "stopped": lambda state: bool(state.stop),
+    "wave_is_left": lambda state: bool(decision.wave(state)),
+}
+
+
+def _where(key: TurnKey, attempt: int) -> dict[str, Any]:
+    return {"agent": key[2], "phase": key[0].value, "round": key[1], "attempt": attempt}
+
+
+def _cut(made: _Plan, keys: Sequence[TurnKey], fault: str, *, running: bool) -> None:
+    """Ends turns without an answer. A call that is not left running is billed at its reservation."""
+    state = made.state
+    turns = []
+    for key in keys:
+        attempt = state.turns[key].attempt
+        reserved = state.ledger.reserved.get((key, attempt))
+        bill = {} if running or reserved is None else {"billed": reserved.to_json()}
+        turns.append({**_where(key, attempt), **bill})
+    made.add("cut", {"fault": fault, "running": running, "turns": turns})
+
+
+def _end(made: _Plan, terminal: Terminal, reason: str) -> None:
+    state = made.state
+    data: dict[str, Any] = {
+        "terminal": terminal.value,
+        "reason": reason,
+        "outcome": decision.outcome(state, terminal, reason),
+        "aggregation": None,
+    }
+    if state.panel:
+        asked, round_ = decision.deciding(state)
+        data.update(aggregation=asked.document(), aggregation_round=round_)
+    made.add("ended", data)

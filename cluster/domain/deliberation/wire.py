@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cluster.domain.deliberation.state import Phase, State
 from cluster.domain.deliberations import Deliberation, JournalEvent
-
-SLA_WARNING, SLA_CRITICAL, SLA_VIOLATED = 0.80, 0.95, 1.0
+from cluster.domain.sla import level_at
 
 _STATUS_OF_TERMINAL = {
     "DECIDED": "consensus_reached",
@@ -22,15 +22,6 @@ _RECORD_STATUS = {
     "DEADLINE_EXCEEDED": "timeout",
     "CANCELLED": "cancelled",
 }
-
-
-def sla_level(duration_s: float, timeout_s: float) -> str:
-    used = duration_s / timeout_s
-    if used >= SLA_VIOLATED:
-        return "violated"
-    if used >= SLA_CRITICAL:
-        return "critical"
-    return "warning" if used >= SLA_WARNING else "compliant"
 
 
 def status(state: str, terminal: str | None) -> str:
@@ -57,21 +48,31 @@ def result_wire(one: Deliberation) -> dict[str, Any]:
         "terminal": one.terminal,
         "decision_type": "quick" if one.contract.get("rounds") == 0 else "debate",
         "answer": outcome.get("answer"),
+        "value": outcome.get("value"),
+        "answer_type": outcome.get("answer_type"),
         "confidence": outcome.get("confidence", 0.0),
         "confidence_calibrated": outcome.get("confidence_calibrated", False),
         "consensus_reached": one.terminal == "DECIDED",
         "authoritative": one.terminal == "DECIDED",
         "reasoning": _reasoning(one, outcome),
-        "evidence_used": [],
+        "evidence_used": outcome.get("evidence", []),
         "dissent": outcome.get("dissent", []),
         "dissenting_views": [f"{d['agent']}: {d['answer']}" for d in outcome.get("dissent", [])],
         "supporters": outcome.get("supporters", []),
         "abstained": outcome.get("abstained", []),
         "tally": outcome.get("tally", {}),
+        "tie_path": outcome.get("tie_path", []),
+        "pairwise": outcome.get("pairwise"),
+        "stop": outcome.get("stop"),
+        "applied_mode": outcome.get("applied"),
+        "snapshot_id": outcome.get("snapshot_id"),
         "panel": outcome.get("panel", []),
         "debate_delta": outcome.get("debate_delta"),
         "mode": outcome.get("mode", one.contract.get("mode")),
+        "rounds_completed": outcome.get("rounds", 0),
         "total_tokens": outcome.get("tokens", 0),
+        "total_cost_usd": outcome.get("cost", {}).get("usd", 0.0),
+        "cost": outcome.get("cost"),
         "agent_calls": outcome.get("calls", 0),
         "duration_seconds": _duration(one),
         "error": None if one.terminal in (None, "DECIDED") else (outcome.get("reason") or one.terminal),
@@ -109,9 +110,10 @@ def record_wire(one: Deliberation) -> dict[str, Any]:
         wire["error"] = result_wire(one)["error"]
         wire["metrics"] = {
             "duration_seconds": duration,
+            "rounds_completed": outcome.get("rounds", 0),
             "total_agent_responses": outcome.get("calls", 0),
             "consensus_confidence": outcome.get("confidence", 0.0),
-            "sla_compliance": sla_level(duration, float(one.contract["timeout_s"])),
+            "sla_compliance": level_at(duration, float(one.contract["timeout_s"])),
         }
     return wire
 
@@ -138,32 +140,131 @@ def _iso(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
 
 
-def log_rows(kind: str, data: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+LogEntry = tuple[str, dict[str, Any]]
+
+
+def log_rows(kind: str, data: Mapping[str, Any], state: State) -> LogEntry | None:
     """The log row that announces a journal event: names, previews and numbers, never whole texts."""
-    if kind == "panel":
-        return "deliberation.started", {"agents": [m["agent_id"] for m in data["members"]], "total_rounds": 1}
-    if kind == "phase":
-        return "deliberation.round_start", {"phase": data["phase"], "round": 1}
-    if kind == "faulted":
-        return "deliberation.agent_error", {**_who(data), "fault": data["fault"], "detail": data["detail"][:200]}
-    if kind == "answered" and "answer" in data:
-        return _answered_row(data)
-    if kind == "answered":
-        return "deliberation.recovery_attempted", {**_who(data), "problem": data["problem"]}
-    return None
+    row = _ROWS.get(kind)
+    return row(data, state) if row is not None else None
+
+
+def _panel_row(data: Mapping[str, Any], state: State) -> LogEntry:
+    return "deliberation.started", {
+        "agents": [member["agent_id"] for member in data["members"]],
+        "task_preview": state.contract.question[:200],
+        "total_rounds": state.contract.rounds,
+        "snapshot_id": data["snapshot_id"],
+    }
+
+
+def _replaced_row(data: Mapping[str, Any], state: State) -> LogEntry:
+    members = [member["agent_id"] for member in data["members"]]
+    return "deliberation.recovery_attempted", {
+        "agent": data["gone"][0],
+        "problem": f"replaced: {', '.join(data['gone'])} by {', '.join(members)}",
+    }
+
+
+def _phase_row(data: Mapping[str, Any], state: State) -> LogEntry | None:
+    where = {"phase": data["phase"], "round": data["round"], "total_rounds": state.contract.rounds}
+    if data["phase"] == Phase.EVALUATE:
+        checked = {name: data[name] for name in ("reached", "confidence", "share", "cast", "stop")}
+        return "deliberation.consensus_check", {**where, **checked, "leader": (data["leader"] or "")[:200] or None}
+    return None if data["phase"] == Phase.AGGREGATE else ("deliberation.round_start", where)
+
+
+def _faulted_row(data: Mapping[str, Any], state: State) -> LogEntry:
+    if data.get("problem"):
+        return "deliberation.recovery_attempted", {**_who(data), "problem": data["problem"][:200]}
+    return "deliberation.agent_error", {**_who(data), "fault": data["fault"], "detail": data["detail"][:200]}
+
+
+def _cut_row(data: Mapping[str, Any], state: State) -> LogEntry:
+    agents = [one["agent"] for one in data["turns"]]
+    return "deliberation.agent_error", {
+        "agent": agents[0],
+        "agents": agents,
+        "phase": data["turns"][0]["phase"],
+        "fault": data["fault"],
+        "detail": _CUT_WORDS.get(data["fault"], ""),
+    }
+
+
+_CUT_WORDS = {
+    "timeout": "its phase's share of the time is over",
+    "cancelled": "the answer could not change the decision",
+    "over_budget": "the budget does not cover the call",
+    "malformed": "the repaired reply does not fit either",
+    "abandoned": "the worker was replaced",
+}
+
+
+def _sla_row(data: Mapping[str, Any], state: State) -> LogEntry:
+    elapsed, timeout = data["elapsed_seconds"], data["timeout_seconds"]
+    return f"deliberation.sla_{data['level']}", {
+        **data,
+        "remaining_seconds": max(0.0, round(timeout - elapsed, 6)),
+        "pct_used": round(100 * elapsed / timeout, 2),
+    }
 
 
 def _who(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {"agent": data["agent"], "phase": data["phase"]}
+    return {"agent": data["agent"], "phase": data["phase"], "round": data["round"]}
 
 
-def _answered_row(data: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    answer = data["answer"]
-    if data["phase"] == "PROPOSE":
-        preview = {"proposal_preview": (answer["choice"] or "")[:200], "rationale_preview": answer["rationale"][:200]}
-        return "deliberation.agent_proposal", {**_who(data), **preview, "confidence": answer["confidence"]}
+def _answered_row(data: Mapping[str, Any], state: State) -> LogEntry:
+    if "answer" not in data:
+        return "deliberation.recovery_attempted", {**_who(data), "problem": data["problem"][:200]}
+    return _ANSWER_ROWS[Phase(data["phase"])](data, data["answer"])
+
+
+def _proposal(data: Mapping[str, Any], answer: Mapping[str, Any]) -> LogEntry:
+    preview = {"proposal_preview": (answer["choice"] or "")[:200], "rationale_preview": answer["rationale"][:200]}
+    return "deliberation.agent_proposal", {**_who(data), **preview, "confidence": answer["confidence"]}
+
+
+def _revision(data: Mapping[str, Any], answer: Mapping[str, Any]) -> LogEntry:
+    _, row = _proposal(data, answer)
+    change = {"changed": answer.get("changed", False), "because": answer.get("because") or None}
+    return "deliberation.agent_revision", {**row, **change}
+
+
+def _vote(data: Mapping[str, Any], answer: Mapping[str, Any]) -> LogEntry:
     vote = {"choice": answer["choice"], "confidence": answer["confidence"]}
     return "deliberation.vote", {**_who(data), **vote, "reasoning_preview": answer["rationale"][:200]}
+
+
+def _critique(data: Mapping[str, Any], answer: Mapping[str, Any]) -> LogEntry:
+    found = answer.get("critiques", [])
+    return "deliberation.agent_critique", {
+        **_who(data),
+        "critic": data["agent"],
+        "target": found[0]["target"] if found else None,
+        "issue_count": len(found),
+        "severity": found[0]["severity"] if found else None,
+        "issues_preview": "; ".join(one["defect"] for one in found)[:200],
+    }
+
+
+_ANSWER_ROWS: Mapping[Phase, Callable[[Mapping[str, Any], Mapping[str, Any]], LogEntry]] = {
+    Phase.PROPOSE: _proposal,
+    Phase.REVISE: _revision,
+    Phase.CRITIQUE: _critique,
+    Phase.VOTE: _vote,
+    Phase.JUDGE: _vote,
+}
+_ROWS: Mapping[str, Callable[[Mapping[str, Any], State], LogEntry | None]] = {
+    "panel": _panel_row,
+    "replaced": _replaced_row,
+    "phase": _phase_row,
+    "faulted": _faulted_row,
+    "cut": _cut_row,
+    "sla": _sla_row,
+    "answered": _answered_row,
+}
 
 
 def ended_row(one: Mapping[str, Any], duration_s: float, timeout_s: float) -> tuple[str, dict[str, Any]]:
@@ -180,6 +281,7 @@ def ended_row(one: Mapping[str, Any], duration_s: float, timeout_s: float) -> tu
         "confidence": result["confidence"],
         "winner": (result["answer"] or "")[:200] or None,
         "duration_seconds": round(duration_s, 6),
-        "sla_level": sla_level(duration_s, timeout_s),
+        "rounds_completed": result["rounds"],
+        "sla_level": level_at(duration_s, timeout_s),
         "error": one["reason"] or None,
     }

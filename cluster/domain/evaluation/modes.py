@@ -6,8 +6,8 @@ to the lowest option, as in the published table that the figures are compared wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +58,14 @@ class Court:
     snapshot: WeightSnapshot
     best: int
     best_accuracy: float
+    owners: Mapping[str, str] = field(default_factory=dict)
 
     def weights(self, mode: Mode) -> Floats:
         """The weights that decide where ``mode`` is applied, capped per owner."""
         if mode is Mode.PLURALITY:
             return np.ones(len(self.agents))
         known = self.snapshot.log_odds if mode is Mode.WEIGHTED else self.snapshot.learned
-        capped = cap_owner_shares(panel_weights(known, self.agents), {}, self.snapshot.owner_cap)
+        capped = cap_owner_shares(panel_weights(known, self.agents), self.owners, self.snapshot.owner_cap)
         return np.array([capped[agent] for agent in self.agents])
 
 

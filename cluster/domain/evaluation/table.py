@@ -128,12 +128,14 @@ class Report:
 
 
 def court_of(panel: Panel, calibration: Sequence[Question], owner_cap: float | None = None) -> Court:
+    """``owner_cap`` caps as if every agent had an owner of its own; None caps nobody."""
     if not calibration:
         raise InvalidRequest("No calibration question is left to learn weights from.", "no_outcomes")
     agents = panel.agents
-    snapshot = build_snapshot([question.outcome(agents) for question in calibration], agents, owner_cap=owner_cap)
+    owners = {agent: agent for agent in agents} if owner_cap is not None else {}
+    snapshot = build_snapshot([question.outcome(agents) for question in calibration], agents, owners, owner_cap)
     best = snapshot.order()[0]
-    return Court(agents, snapshot, agents.index(best), snapshot.accuracy[best])
+    return Court(agents, snapshot, agents.index(best), snapshot.accuracy[best], owners)
 
 
 def vote_table_of(questions: Sequence[Question], agents: Sequence[str]) -> VoteTable:

@@ -30,6 +30,10 @@ TEXT_NAMES = frozenset(
         "evidence",
     }
 )
+#: What repeats an answer, and is text where answers are the agents' own words.
+ANSWER_NAMES = frozenset({"answer", "choice", "value", "round_0", "final", "refused"})
+#: Objects whose every value is such an answer.
+ANSWER_MAPS = frozenset({"candidates"})
 #: What the decision is computed from: it stays whole, or nobody could compute it again.
 WHOLE_NAMES = frozenset({"aggregation", "snapshot", "weights"})
 #: A string this long is text under any name.
@@ -43,13 +47,13 @@ Path = tuple[str | int, ...]
 def answers_are_free(contract: Mapping[str, Any]) -> bool:
     """Whether an answer is in the agent's own words, and not a choice among what the contract names."""
     kind = (contract.get("answer_type") or {}).get("kind")
-    return kind in ("text", "json") if kind is not None else not contract.get("options")
+    return kind == "text" if kind is not None else not contract.get("options")
 
 
 def split(data: Mapping[str, Any], free_answers: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """(structure, JSON pointer → text)."""
     rest: dict[str, Any] = copy.deepcopy(dict(data))
-    names = TEXT_NAMES | {"answer", "choice"} if free_answers else TEXT_NAMES
+    names = TEXT_NAMES | ANSWER_NAMES | ANSWER_MAPS if free_answers else TEXT_NAMES
     texts = {}
     for path in list(_texts(rest, names, ())):
         holder: Any = rest
@@ -75,7 +79,7 @@ def _texts(value: Any, names: frozenset[str], path: Path) -> Iterator[Path]:
         for name, item in value.items():
             if name in WHOLE_NAMES:
                 continue
-            if name in names and _is_text(item):
+            if name in names and (_is_text(item) or (name in ANSWER_MAPS and item)):
                 yield (*path, name)
             else:
                 yield from _texts(item, names, (*path, name))

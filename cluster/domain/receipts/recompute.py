@@ -37,7 +37,7 @@ class Recomputation:
 
 
 #: What an outcome must state for a comparison to mean anything. What else it states of a result is compared as well.
-_REQUIRED = ("confidence", "tally", "dissent", "abstained", "cast", "quorum", "tie_path")
+_REQUIRED = ("option", "confidence", "tally", "dissent", "abstained", "cast", "quorum", "tie_path")
 _RESULT = TypeAdapter(Result)
 
 
@@ -50,7 +50,7 @@ UNCHECKED = Recomputation(
 def recompute(receipt: Mapping[str, Any]) -> Recomputation:
     try:
         ended = event_data(receipt["events"][-1])
-        if "aggregation" not in ended:
+        if ended.get("aggregation") is None:
             return _not("the journal is older than recorded aggregations, or nothing was put to the vote")
         snapshot = _snapshot(receipt)
         result = aggregate(aggregation_from_document(ended["aggregation"]), snapshot)
@@ -104,8 +104,10 @@ def _terminal_follows(terminal: str, result: Result) -> bool:
 
 
 def _expected(result: Result) -> dict[str, Any]:
-    """``reason`` and ``mode`` of an outcome are those of the end and of the contract, ``answer`` may be in words."""
+    """``reason`` and ``mode`` of an outcome are those of the end and of the contract; ``option`` is what was counted,
+    which ``answer`` may say in words."""
     expected = {name: value for name, value in _document(result).items() if name not in ("reason", "mode")}
+    expected["option"] = result.leader
     expected["confidence"] = result.uncalibrated_share if result.confidence is None else result.confidence
     expected["confidence_calibrated"] = result.confidence is not None
     expected["dissent"] = [one.agent for one in result.dissent]
@@ -123,13 +125,15 @@ def _same(computed: Any, recorded: Any) -> bool:
 
 
 def _unsupported(receipt: Mapping[str, Any], aggregation: Mapping[str, Any]) -> list[str]:
-    """Agents whose counted choice is none that they are journalled to have made, where answers are options."""
+    """Agents whose counted ballot is none that they are journalled to have cast, where answers are options."""
     if not (receipt["contract"] or {}).get("options"):
         return []
-    made: dict[str, set[str]] = {}
+    cast: dict[str, list[list[str]]] = {}
     for event in receipt["events"]:
         answer = event["data"].get("answer")
         if event["kind"] == "answered" and isinstance(answer, dict) and isinstance(answer.get("choice"), str):
-            made.setdefault(event["data"]["agent"], set()).add(answer["choice"])
-    counted = {agent: ballot for agent, ballot in aggregation["ballots"].items() if ballot["kind"] == "choice"}
-    return sorted(agent for agent, ballot in counted.items() if ballot["options"][0] not in made.get(agent, set()))
+            given = cast.setdefault(event["data"]["agent"], [])
+            given.append([answer["choice"]])
+            given.append(list(answer.get("ranked") or ()))
+    ballots: Mapping[str, Any] = aggregation["ballots"]
+    return sorted(a for a, ballot in ballots.items() if ballot["options"] and ballot["options"] not in cast.get(a, ()))

@@ -84,7 +84,8 @@ create index tasks_page on tasks (workspace, created_at desc, id desc);
 create index tasks_running on tasks (workspace, assigned_agent) where status = 'running';
 create index tasks_dead on tasks (workspace, completed_at desc, id desc)
     where status_detail in ('dead_lettered', 'timeout') and purged_at is null;
-create index tasks_ended on tasks (workspace, completed_at) where completed_at is not null;
+-- Tasks end in about the order in which their rows lie, so block ranges find the recent ones, at no cost per write.
+create index tasks_ended on tasks using brin (completed_at) with (pages_per_range = 16, autosummarize = on);
 
 -- What operators set for a queue, a task type or a tenant. seq is the log row that says so.
 create table controls (
@@ -598,10 +599,8 @@ begin
         returning a.workspace || ':' || a.agent_id as key
     )
     select array(select key from removed) into v_removed;
-    delete from breakers b using unnest(r_workspace, r_agent_id) as r (workspace, agent_id)
-    where b.workspace = r.workspace and b.agent_id = r.agent_id;
-    delete from agent_probes p using unnest(r_workspace, r_agent_id) as r (workspace, agent_id)
-    where p.workspace = r.workspace and p.agent_id = r.agent_id;
+    delete from breakers b where b.workspace || ':' || b.agent_id = any (v_removed);
+    delete from agent_probes p where p.workspace || ':' || p.agent_id = any (v_removed);
     v_ok := array(
         select i.workspace || ':' || i.agent_id = any (v_removed)
         from unnest(r_workspace, r_agent_id) with ordinality as i (workspace, agent_id, ord) order by i.ord
@@ -835,4 +834,117 @@ begin
         select seed into v_seed from signing_keys where seed is not null;
     end if;
     return v_seed;
+end $$;
+
+-- Outcomes: who answered what and what turned out to be right; and the weights that were learned from them.
+create table outcomes (
+    workspace       text not null,
+    id              text not null,
+    n               bigint generated always as identity,
+    recorded_at     double precision not null,
+    principal       text not null,
+    source          text not null,
+    panel           text[] not null,
+    votes           json not null,
+    right_answer    text not null,
+    options         json not null,
+    digest          bytea not null,
+    primary key (workspace, id)
+);
+create index outcomes_recent on outcomes (workspace, n desc);
+
+-- Never changed and never deleted: contracts and receipts name them. ``through_n`` is the last outcome that was fitted.
+create table weight_snapshots (
+    workspace       text not null,
+    id              text not null,
+    panel_key       text not null,
+    panel           text[] not null,
+    version         integer not null,
+    through_n       bigint not null,
+    created_at      double precision not null,
+    document        json not null,
+    alarms          json not null,
+    primary key (workspace, id),
+    unique (workspace, panel_key, version)
+);
+
+-- Records outcomes: one per id. The same content again is a replay, another one a conflict that changes nothing. No id
+-- may appear twice in one call.
+create function record_outcomes(
+    p_region text, p_epoch bigint,
+    o_workspace text[], o_id text[], o_at double precision[], o_principal text[], o_source text[], o_panel text[],
+    o_votes text[], o_right text[], o_options text[], o_content bytea[],
+    l_kind text[], l_data text[], l_digest bytea[]
+) returns table (seq bigint, replayed boolean, conflict boolean) language plpgsql as $$
+declare
+    v_new text[];
+    v_seq bigint[];
+begin
+    with inserted as (
+        insert into outcomes (
+            workspace, id, recorded_at, principal, source, panel, votes, right_answer, options, digest)
+        select o.workspace, o.id, o.at, o.principal, o.source, array(select json_array_elements_text(o.panel::json)),
+               o.votes::json, o.right_answer, o.options::json, o.content
+        from unnest(
+            o_workspace, o_id, o_at, o_principal, o_source, o_panel, o_votes, o_right, o_options, o_content
+        ) with ordinality as o (
+            workspace, id, at, principal, source, panel, votes, right_answer, options, content, ord
+        )
+        order by o.workspace, o.id
+        on conflict do nothing
+        returning outcomes.workspace || ':' || outcomes.id as key
+    )
+    select array(select key from inserted) into v_new;
+    v_seq := log_append(
+        p_region, p_epoch,
+        array(
+            select i.workspace || ':' || i.id = any (v_new)
+            from unnest(o_workspace, o_id) with ordinality as i (workspace, id, ord) order by i.ord
+        ),
+        o_at, o_workspace, l_kind, o_id, array(select null::integer from unnest(o_id)), o_principal, l_data, l_digest);
+    return query
+        select v_seq[i.ord], v_seq[i.ord] is null and s.digest = i.content,
+               v_seq[i.ord] is null and s.digest <> i.content
+        from unnest(o_workspace, o_id, o_content) with ordinality as i (workspace, id, content, ord)
+        join outcomes s on s.workspace = i.workspace and s.id = i.id
+        order by i.ord;
+end $$;
+
+-- Saves snapshots as the next versions of their panels; one that knows no more than the newest is not written. Takes the
+-- region's lock first, so that two that fit at once cannot both make the same version. No panel may appear twice.
+create function save_snapshots(
+    p_region text, p_epoch bigint,
+    s_workspace text[], s_id text[], s_panel_key text[], s_panel text[], s_through bigint[], s_document text[],
+    s_alarms text[],
+    l_at double precision[], l_kind text[], l_principal text[], l_data text[], l_digest bytea[]
+) returns boolean[] language plpgsql as $$
+declare
+    v_new text[];
+    v_ok boolean[];
+begin
+    perform region_lock(p_region);
+    with inserted as (
+        insert into weight_snapshots (
+            workspace, id, panel_key, panel, version, through_n, created_at, document, alarms)
+        select s.workspace, s.id, s.panel_key, array(select json_array_elements_text(s.panel::json)),
+               coalesce(newest.version, 0) + 1, s.through_n, s.at, s.document::json, s.alarms::json
+        from unnest(s_workspace, s_id, s_panel_key, s_panel, s_through, l_at, s_document, s_alarms)
+             as s (workspace, id, panel_key, panel, through_n, at, document, alarms)
+        left join lateral (
+            select w.version, w.through_n from weight_snapshots w
+            where w.workspace = s.workspace and w.panel_key = s.panel_key order by w.version desc limit 1
+        ) newest on true
+        where newest.through_n is null or newest.through_n < s.through_n
+        on conflict do nothing
+        returning weight_snapshots.workspace || ':' || weight_snapshots.id as key
+    )
+    select array(select key from inserted) into v_new;
+    v_ok := array(
+        select i.workspace || ':' || i.id = any (v_new)
+        from unnest(s_workspace, s_id) with ordinality as i (workspace, id, ord) order by i.ord
+    );
+    perform log_append(
+        p_region, p_epoch, v_ok, l_at, s_workspace, l_kind, s_id, array(select null::integer from unnest(s_id)),
+        l_principal, l_data, l_digest);
+    return v_ok;
 end $$;

@@ -12,9 +12,18 @@ select append_deliberations(
 -- Asks the worker to stop.
 select cancel_deliberation($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
--- name: take_deliberation
+-- name: take_deliberations
 -- Makes a worker the owner, above every earlier one.
-update deliberations set owner = $2, fence = fence + 1 where request_id = $1 and terminal is null returning fence
+with mine as (
+    select request_id from deliberations where request_id = any ($1) and terminal is null order by request_id for update
+)
+update deliberations d set owner = $2, fence = d.fence + 1 from mine where d.request_id = mine.request_id
+returning d.*, d.contract::text as contract_text, d.result::text as result_text
+
+-- name: journals
+-- All events of several, in order.
+select request_id, n, at, kind, data::text as data
+from deliberation_events where request_id = any ($1) order by request_id, n
 
 -- name: open_deliberations
 -- What has not ended, oldest first.

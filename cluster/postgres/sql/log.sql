@@ -14,6 +14,24 @@ limit $2
 select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest
 from log where seq > $1 order by seq limit $2
 
+-- name: page_log
+-- Matching rows after a cursor in order, and as the last one, of no kind, the log's head in the same snapshot.
+with head as (
+    select coalesce(max(seq), 0) as seq from log
+), page as (
+    select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest
+    from log
+    where seq > $1
+      and ($3::text is null or workspace = $3)
+      and ($4::text[] is null or entity = any ($4))
+      and ($5::text[] is null or kind like any ($5))
+    order by seq
+    limit $2
+)
+select * from page
+union all
+select seq, null, null, null, null, null, null, null, null from head
+
 -- name: log_head
 -- The last committed number.
 select coalesce(max(seq), 0) from log

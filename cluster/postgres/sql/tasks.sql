@@ -28,6 +28,10 @@ select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabi
        t.rules::text as rules_text
 from tasks t where workspace = $1 and id = any ($2)
 
+-- name: task_bodies
+-- What a lease does not carry.
+select id, payload::text as payload, metadata::text as metadata from tasks where workspace = $1 and id = any ($2)
+
 -- name: list_tasks
 -- A page, newest first; filters that are null match everything.
 select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,

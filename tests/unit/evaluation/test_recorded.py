@@ -121,3 +121,12 @@ def test_persistent_colluders_are_outvoted_by_what_is_known_of_them() -> None:
         assert persistent.learned >= least
         assert persistent.learned > persistent.plurality + 0.2
         assert persistent.learned > sleeper.learned, "who was good before it turned is believed for a while"
+
+
+def test_a_cap_on_each_agent_costs_what_a_much_better_one_knows() -> None:
+    found = material()
+    panel = found.panels["1STRONG4WEAK"]
+    court = court_of(panel, found.calibration, owner_cap=0.4)
+    rows, _, _ = evaluate_panel(panel, court, vote_table_of(found.test, panel.agents), modes=["learned"])
+    print(rows[0])
+    assert 0.6 < rows[0].accuracy < evaluated("1STRONG4WEAK")[0]["learned"].accuracy - 0.02

@@ -1,0 +1,324 @@
+"""Submitting and working from inside the cluster: straight to the stores and the shard, without HTTP.
+
+For processes that live beside the actors (batch drivers, agents written in Python, anything with a handle on the
+shard's exchange). Submits are committed to Postgres from here, claims and reports travel over one standing exchange;
+both coalesce what concurrent callers do, so many callers with one task each cost little more than one with many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, ClaimRequest, Lease, ReportRequest
+from cluster.domain.errors import Conflict, ControlPlaneError, NotFound, TryLater
+from cluster.domain.ids import sortable_id
+from cluster.domain.log import Origin
+from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Submitted
+from cluster.exchange import ExchangeClient
+from cluster.group_commit import GroupCommit
+from cluster.ports import Clock, Doorbell, SubmitItem, TaskStore
+
+_logger = logging.getLogger(__name__)
+
+MAX_CLAIM = 100
+RETRY_S = 0.2
+_CANCELLED = "The task was cancelled."
+
+
+class TaskClient:
+    """One per process and loop. ``origin`` is who asks; ``scheduler`` the standing exchange with the shard."""
+
+    def __init__(
+        self,
+        *,
+        origin: Origin,
+        region: str,
+        tasks: TaskStore,
+        doorbell: Doorbell,
+        clock: Clock,
+        scheduler: ExchangeClient,
+    ) -> None:
+        self.origin = origin
+        self.clock = clock
+        self.scheduler = scheduler
+        self._region = region
+        self._tasks = tasks
+        self._doorbell = doorbell
+        self._submits: GroupCommit[SubmitItem, Submitted] = GroupCommit(self._commit, max_batch=1000)
+        self._bodies: GroupCommit[str, Body | None] = GroupCommit(self._read_bodies, max_batch=1000)
+        self._background: set[asyncio.Future[Any]] = set()
+
+    def new_id(self, prefix: str) -> str:
+        return sortable_id(prefix, self.clock.now(), os.urandom(10))
+
+    def task(self, task_type: str, payload: Any = None, **options: Any) -> NewTask:
+        """A task of this client; ``options`` are fields of ``NewTask``."""
+        return NewTask(
+            id=self.new_id("task"),
+            origin=self.origin,
+            task_type=task_type,
+            created_at=self.clock.now(),
+            payload={} if payload is None else payload,
+            origin_region=self._region,
+            **options,
+        )
+
+    async def submit(self, task: NewTask, key: IdempotencyKey | None = None) -> str:
+        """Its id, once it is durable: with a key that was used before, the id of the first task."""
+        return self._accepted(await self._submits.put(SubmitItem(task=task, idempotency=key)))
+
+    async def submit_many(self, tasks: Sequence[NewTask]) -> list[str]:
+        """All of them in one transaction."""
+        outcomes = await self._submits.put_many([SubmitItem(task=task) for task in tasks])
+        return [self._accepted(outcome) for outcome in outcomes]
+
+    def _accepted(self, outcome: Submitted) -> str:
+        if outcome.conflict:
+            raise Conflict("This idempotency key was used with another body; use a new key.", "idempotency_conflict")
+        return outcome.task_id
+
+    async def _commit(self, items: Sequence[SubmitItem]) -> Sequence[Submitted]:
+        outcomes = await self._tasks.submit(items)
+        self._spawn(self._doorbell.ring())
+        return outcomes
+
+    async def claim(
+        self,
+        agent_id: str,
+        capabilities: frozenset[str],
+        *,
+        max_tasks: int,
+        max_concurrency: int,
+        claim_id: str | None = None,
+        wait: bool = True,
+    ) -> tuple[Lease, ...]:
+        """Leases for an agent; ``wait`` parks at the shard until there are some. The same ``claim_id`` gives the same."""
+        request = ClaimRequest(
+            workspace=self.origin.workspace,
+            agent_id=agent_id,
+            principal=self.origin.principal,
+            capabilities=capabilities,
+            max_concurrency=max_concurrency,
+            max_tasks=max_tasks,
+            claim_id=claim_id or self.new_id("claim"),
+            own_claim_id=True,
+            wait=wait,
+        )
+        answer: ClaimAnswer = await self.scheduler.request(request, patient=wait)
+        return answer.leases
+
+    async def report(self, lease: Lease, *, result_json: str | None = None, error: str | None = None) -> None:
+        """Ends the lease; returns once that is durable. Raises Conflict (``lease_lost``) for anybody but its holder."""
+        token = LeaseToken.decode(lease.token)
+        await self.scheduler.request(
+            ReportRequest(
+                workspace=self.origin.workspace,
+                principal=self.origin.principal,
+                task_id=token.task_id,
+                attempt=token.attempt,
+                agent_id=token.agent_id,
+                result_json=result_json,
+                error=error,
+            )
+        )
+
+    async def beat(self, agent_id: str) -> BeatAnswer:
+        """A sign of life: renews every lease of the agent."""
+        answer: BeatAnswer = await self.scheduler.request(BeatRequest(agents=((self.origin.workspace, agent_id),)))
+        return answer
+
+    async def bodies(self, leases: Sequence[Lease]) -> Sequence[Body | None]:
+        """Payloads do not pass through the shard: whoever needs them reads them, many at once."""
+        return await self._bodies.put_many([lease.head.id for lease in leases])
+
+    async def _read_bodies(self, ids: Sequence[str]) -> Sequence[Body | None]:
+        found = await self._tasks.bodies(self.origin.workspace, ids)
+        return [Body(*found[one]) if one in found else None for one in ids]
+
+    def _spawn(self, work: Awaitable[Any]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def close(self) -> None:
+        """Everything that was put is flushed first."""
+        await self._submits.drain()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.scheduler.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    payload: Any
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a handler gets: the lease, and what the task is about."""
+
+    lease: Lease
+    payload: Any
+    metadata: Mapping[str, Any]
+
+
+#: Does the work and answers its result (anything that JSON has); what it raises is the task's error.
+Handler = Callable[[Work], Awaitable[Any]]
+
+
+class TaskWorker:
+    """Runs up to ``slots`` tasks at once for one agent, with up to ``prefetch`` more leased and waiting.
+
+    A slot is free again when its handler has returned: reports are written behind it, and are repeated until they are
+    durable or the lease is lost. ``beat_s`` is the time between signs of life.
+    """
+
+    def __init__(
+        self,
+        client: TaskClient,
+        handler: Handler,
+        *,
+        agent_id: str,
+        capabilities: frozenset[str] = frozenset(),
+        slots: int = 1,
+        prefetch: int = 0,
+        beat_s: float = 10.0,
+    ) -> None:
+        self._client = client
+        self._handler = handler
+        self._agent_id = agent_id
+        self._capabilities = capabilities
+        self._slots = slots
+        self._capacity = slots + prefetch
+        self._beat_s = beat_s
+        self._held = 0
+        self._free = asyncio.Event()
+        self._ready: deque[Work] = deque()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._stopped: set[str] = set()
+        self._reports: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled; what is running then is cancelled too, and its leases expire or are taken over."""
+        beating = asyncio.create_task(self._beat())
+        try:
+            while True:
+                while self._held >= self._capacity:
+                    self._free.clear()
+                    await self._free.wait()
+                await self._claim()
+        finally:
+            tasks = [beating, *self._running.values(), *self._reports]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def settled(self) -> None:
+        """Returns once every report so far is durable."""
+        while self._reports:
+            await asyncio.wait(set(self._reports))
+
+    async def _claim(self) -> None:
+        claim_id = self._client.new_id("claim")
+        wanted = min(MAX_CLAIM, self._capacity - self._held)
+        try:
+            leases = await self._client.claim(
+                self._agent_id,
+                self._capabilities,
+                max_tasks=wanted,
+                max_concurrency=self._capacity,
+                claim_id=claim_id,
+            )
+        except TryLater as error:
+            _logger.debug("a claim of %s will be made again: %s", self._agent_id, error)
+            await self._client.clock.sleep(RETRY_S)
+            return
+        self._held += len(leases)
+        self._keep(asyncio.create_task(self._begin(leases)))
+
+    async def _begin(self, leases: Sequence[Lease]) -> None:
+        for lease, body in zip(leases, await self._bodies(leases), strict=True):
+            if body is None:  # the row is gone, so there is nothing to do or to report
+                self._let_go()
+                continue
+            self._ready.append(Work(lease=lease, payload=body.payload, metadata=body.metadata))
+        self._fill()
+
+    async def _bodies(self, leases: Sequence[Lease]) -> Sequence[Body | None]:
+        while True:
+            try:
+                return await self._client.bodies(leases)
+            except TryLater as error:
+                _logger.debug("payloads will be read again: %s", error)
+                await self._client.clock.sleep(RETRY_S)
+
+    def _fill(self) -> None:
+        while self._ready and len(self._running) < self._slots:
+            work = self._ready.popleft()
+            self._running[work.lease.head.id] = asyncio.create_task(self._do(work))
+
+    async def _do(self, work: Work) -> None:
+        result: Any = None
+        error: str | None = None
+        try:
+            result = await self._handler(work)
+        except asyncio.CancelledError:
+            if work.lease.head.id not in self._stopped:
+                raise  # the worker itself ends
+            error = _CANCELLED
+        except Exception as failure:
+            error = f"{type(failure).__name__}: {failure}"
+        del self._running[work.lease.head.id]
+        self._stopped.discard(work.lease.head.id)
+        self._keep(asyncio.create_task(self._report(work.lease, result, error)))
+        self._fill()
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+
+    async def _report(self, lease: Lease, result: Any, error: str | None) -> None:
+        result_json = None if error is not None or result is None else json.dumps(result, ensure_ascii=False)
+        try:
+            while True:
+                try:
+                    await self._client.report(lease, result_json=result_json, error=error)
+                    return
+                except TryLater:
+                    await self._client.clock.sleep(RETRY_S)
+        except (Conflict, NotFound) as lost:
+            _logger.info("the result of task %s does not count: %s", lease.head.id, lost)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._held -= 1
+        self._free.set()
+
+    async def _beat(self) -> None:
+        """Renews the leases, and stops what is to be cancelled."""
+        while True:
+            await self._client.clock.sleep(self._beat_s)
+            try:
+                answer = await self._client.beat(self._agent_id)
+            except ControlPlaneError as error:
+                _logger.debug("a sign of life of %s was lost: %s", self._agent_id, error)
+                continue
+            for _, _, task_id in answer.cancelling:
+                self._stop(task_id)
+
+    def _stop(self, task_id: str) -> None:
+        running = self._running.get(task_id)
+        if running is not None:
+            self._stopped.add(task_id)
+            running.cancel()
+        for work in [work for work in self._ready if work.lease.head.id == task_id]:
+            self._ready.remove(work)
+            self._keep(asyncio.create_task(self._report(work.lease, None, _CANCELLED)))

@@ -1,0 +1,161 @@
+"""Turns of agents without an endpoint: a question becomes a task for the agent, and its completion is the answer.
+
+The task's idempotency key is the call's, so a call that is repeated after a crash finds the task of the first one. It
+has one attempt: who loses it has lost the turn, as a call to an endpoint that breaks off is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from actors.messages import AgentCall, AgentReply, CancelRequest
+from cluster.domain.agents import Agent, TransportKind
+from cluster.domain.errors import (
+    AgentMalformed,
+    AgentRefused,
+    AgentTimeout,
+    AgentUnavailable,
+    ControlPlaneError,
+)
+from cluster.domain.ids import sortable_id
+from cluster.domain.log import LogRow, Origin
+from cluster.domain.tasks import IdempotencyKey, NewTask, Priority, Task, TaskStatus
+from cluster.ports import Clock, Doorbell, SubmitItem, TaskStore
+from cluster.transports.asking import Ask
+from cluster.transports.wire_formats import contract_reply
+
+PRINCIPAL = "system:agent-host"
+TASK_TYPE = "deliberation.turn"
+ROUTE = "turns"
+ENDED_KINDS = frozenset({"task.completed", "task.failed", "task.dead_lettered", "task.timeout", "task.cancelled"})
+
+#: Sends a request to the scheduler shard.
+AskShard = Callable[[Any], Awaitable[Any]]
+
+
+class PullTurns:
+    def __init__(self, *, tasks: TaskStore, doorbell: Doorbell, clock: Clock, shard: AskShard, region: str) -> None:
+        self._tasks = tasks
+        self._doorbell = doorbell
+        self._clock = clock
+        self._shard = shard
+        self._region = region
+        self._waiting: dict[str, list[asyncio.Event]] = {}
+        self._cancels: set[asyncio.Task[None]] = set()
+
+    async def stop(self) -> None:
+        for task in self._cancels:
+            task.cancel()
+        await asyncio.gather(*self._cancels, return_exceptions=True)
+
+    def apply(self, rows: Sequence[LogRow]) -> None:
+        for row in rows:
+            if row.kind in ENDED_KINDS:
+                for woken in self._waiting.get(row.entity, ()):
+                    woken.set()
+
+    async def ask(self, agent: Agent, call: AgentCall) -> AgentReply:
+        """The agent's answer; a turn that is over without one, or whose asker is gone, is cancelled."""
+        task_id: str | None = None
+        ended = False
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                task_id = await self._submit(agent, call)
+                task = await self._end_of(agent.workspace, task_id)
+            ended = True
+        except TimeoutError:
+            raise AgentTimeout(f"Agent {call.agent_id} did not answer within {call.timeout_s:.1f} s.") from None
+        finally:
+            if task_id is not None and not ended:
+                self._cancel(agent.workspace, task_id)
+        return _reply(task, call)
+
+    async def _submit(self, agent: Agent, call: AgentCall) -> str:
+        now = self._clock.now()
+        payload = {
+            "messages": [dict(message) for message in call.messages],
+            "schema": dict(call.schema),
+            "max_tokens": call.max_tokens,
+            "deadline": now + call.timeout_s,
+            "timeout_seconds": call.timeout_s,
+            "idempotency_key": call.key,
+        }
+        task = NewTask(
+            id=sortable_id("task", now, os.urandom(10)),
+            origin=Origin(workspace=agent.workspace, principal=PRINCIPAL),
+            task_type=TASK_TYPE,
+            created_at=now,
+            payload=payload,
+            priority=Priority.HIGH,
+            timeout_s=call.timeout_s,
+            max_retries=0,
+            target_agent=agent.agent_id,
+            origin_region=self._region,
+        )
+        digest = hashlib.sha256(f"{agent.agent_id}\x1f{call.key}".encode()).digest()
+        key = IdempotencyKey(route=ROUTE, key=call.key, body_digest=digest)
+        (outcome,) = await self._tasks.submit([SubmitItem(task=task, idempotency=key)])
+        if outcome.conflict:
+            raise AgentUnavailable(f"The key of this turn belongs to another agent than {agent.agent_id}.")
+        await self._doorbell.ring()
+        return outcome.task_id
+
+    async def _end_of(self, workspace: str, task_id: str) -> Task:
+        """Woken by the log; looked at first, because a repeated call may come after the end."""
+        woken = asyncio.Event()
+        self._waiting.setdefault(task_id, []).append(woken)
+        try:
+            while True:
+                woken.clear()
+                task = await self._tasks.get(workspace, task_id)
+                if task is None:
+                    raise AgentUnavailable(f"The turn's task {task_id} is gone.")
+                if task.status.terminal:
+                    return task
+                await woken.wait()
+        finally:
+            self._waiting[task_id].remove(woken)
+            if not self._waiting[task_id]:
+                del self._waiting[task_id]
+
+    def _cancel(self, workspace: str, task_id: str) -> None:
+        async def cancel() -> None:
+            with contextlib.suppress(ControlPlaneError):
+                await self._shard(CancelRequest(workspace=workspace, principal=PRINCIPAL, task_id=task_id))
+
+        task = asyncio.create_task(cancel())
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
+
+
+def _reply(task: Task, call: AgentCall) -> AgentReply:
+    if task.status is TaskStatus.TIMEOUT:
+        raise AgentTimeout(f"Agent {call.agent_id} did not end its turn in time.")
+    if task.status is not TaskStatus.COMPLETED:
+        raise AgentRefused(f"Agent {call.agent_id} gave its turn up: {task.error or task.status.value}"[:500])
+    if task.result is None:
+        raise AgentMalformed(f"Agent {call.agent_id} completed its turn without an answer.")
+    result = {"text": task.result} if isinstance(task.result, str) else task.result
+    ask = Ask(
+        transport=TransportKind.PULL,
+        endpoint="",
+        model="",
+        messages=call.messages,
+        schema=call.schema,
+        max_tokens=call.max_tokens,
+        timeout_s=call.timeout_s,
+        key=call.key,
+    )
+    reply = contract_reply(ask, result)
+    return AgentReply(
+        text=reply.text,
+        tokens=reply.tokens,
+        input_tokens=reply.input_tokens,
+        output_tokens=reply.output_tokens,
+        estimated=reply.estimated,
+    )

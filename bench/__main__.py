@@ -1,0 +1,46 @@
+"""``python -m bench [--quick] [--runs N] [--list] [NAME…]``"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import agents, cluster, deliberation, harness, scheduler
+from bench.stand import install_peers, standing
+
+PARTS = (scheduler, cluster, agents, deliberation)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures the control plane and its peers.")
+    parser.add_argument("only", nargs="*", help="groups or parts, like scheduler or scheduler.claim")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: proves that it works, measures nothing")
+    parser.add_argument("--runs", type=int, default=5, help="runs per figure")
+    parser.add_argument("--out", type=Path, default=harness.OUT / "results.json", help="where the rows go as JSON")
+    parser.add_argument("--list", action="store_true", help="the names, and stop")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # stops what it has started
+    console = Console(width=180, soft_wrap=False)
+    benches = harness.selected(arguments.only)
+    if arguments.list:
+        for one in benches:
+            console.print(f"{one.name}: {one.about}", highlight=False)
+        return
+    if any(one.peers for one in benches):
+        install_peers()
+    console.print(harness.machine(), highlight=False)
+    with standing(quick=arguments.quick, runs=arguments.runs) as stand:
+        rows = harness.measure(benches, stand, console)
+    harness.write(rows, arguments.out)
+    console.print(harness.table(rows))
+    console.print(f"Rows as JSON: {arguments.out}", highlight=False)
+    if any(row.median != row.median for row in rows):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

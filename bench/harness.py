@@ -1,0 +1,191 @@
+"""What every bench is made of: a registry, rows with medians and ratios, the machine, the table and the JSON.
+
+A bench is a function from a ``Stand`` to rows. Peers run beside ours in the same call, in turns, so that a ratio means
+something on a machine whose speed does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.stand import Stand
+
+OUT = Path(".bench")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """A bound on the row's median, or on its ratio to the peer; ``at_most`` for what should be small."""
+
+    bound: float
+    of: str = "ratio"
+    at_most: bool = False
+
+    def __str__(self) -> str:
+        return f"{'≤' if self.at_most else '≥'} {self.bound:g}{'x' if self.of == 'ratio' else ''}"
+
+    def met(self, value: float) -> bool:
+        return value <= self.bound if self.at_most else value >= self.bound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table. ``ratio`` is our median over the peer's; ``note`` says what a reader must know."""
+
+    name: str
+    unit: str
+    runs: tuple[float, ...]
+    peer: str | None = None
+    ratio: float | None = None
+    goal: Goal | None = None
+    note: str = ""
+    bench: str = ""
+    machine: str = ""
+    median: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        assert self.runs, "a row has at least one run"
+        object.__setattr__(self, "median", statistics.median(self.runs))
+
+    @property
+    def met(self) -> bool | None:
+        if self.goal is None:
+            return None
+        value = self.ratio if self.goal.of == "ratio" else self.median
+        return value is not None and self.goal.met(value)
+
+    def to_json(self) -> dict[str, Any]:
+        row = asdict(self)
+        row["goal"] = str(self.goal) if self.goal else None
+        row["met"] = self.met
+        return row
+
+
+def against(ours: Row, peer: Row, goal: Goal | None = None) -> Row:
+    """Ours beside a peer's row of the same run."""
+    return replace(ours, peer=peer.name, ratio=ours.median / peer.median, goal=goal)
+
+
+Measure = Callable[[Stand], Iterator[Row]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """``name`` is ``group.part``; ``ONLY`` selects groups or parts. ``peers`` tells that the peers' packages are needed."""
+
+    name: str
+    about: str
+    measure: Measure
+    peers: bool = False
+    ray: bool = False
+
+
+_BENCHES: dict[str, Bench] = {}
+
+
+def bench(name: str, about: str, *, peers: bool = False, ray: bool = False) -> Callable[[Measure], Measure]:
+    """Registers a bench; they run in the order in which they are registered."""
+
+    def register(measure: Measure) -> Measure:
+        assert name not in _BENCHES, name
+        _BENCHES[name] = Bench(name=name, about=about, measure=measure, peers=peers, ray=ray)
+        return measure
+
+    return register
+
+
+def selected(only: Sequence[str]) -> list[Bench]:
+    """Benches whose name is, or begins with, one of ``only``; all of them when it is empty."""
+    unknown = [one for one in only if not any(_covers(one, name) for name in _BENCHES)]
+    if unknown:
+        raise SystemExit(f"There is no bench {', '.join(unknown)}; there are {', '.join(_BENCHES)}.")
+    return [one for name, one in _BENCHES.items() if not only or any(_covers(wanted, name) for wanted in only)]
+
+
+def _covers(wanted: str, name: str) -> bool:
+    return name == wanted or name.startswith(f"{wanted}.")
+
+
+def machine() -> str:
+    """One line that says what the figures were measured on."""
+    model = platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    system = f"{platform.system()} {platform.release().split('-')[0]}"
+    return f"{os.cpu_count()} x {model}, {memory:.0f} GiB, {system}, Python {platform.python_version()}"
+
+
+def measure(benches: Sequence[Bench], stand: Stand, console: Console) -> list[Row]:
+    """Runs them one after another; one that fails is reported and does not take the others with it."""
+    rows: list[Row] = []
+    where = machine()
+    for one in benches:
+        started = time.monotonic()
+        console.print(f"[bold]{one.name}[/bold]: {one.about}")
+        try:
+            for row in one.measure(stand):
+                rows.append(replace(row, bench=one.name, machine=where))
+                console.print(f"  {row.name}: {number(row.median)} {row.unit}{_ratio(row)}", highlight=False)
+        except Exception:
+            console.print_exception(max_frames=8)
+            rows.append(Row(name="failed", unit="", runs=(float("nan"),), bench=one.name, machine=where))
+        console.print(f"  {time.monotonic() - started:.0f} s", style="dim")
+    return rows
+
+
+def _ratio(row: Row) -> str:
+    text = f" = {row.ratio:.2f}x {row.peer}" if row.ratio is not None else ""
+    if row.goal is not None:
+        text += f" (goal {row.goal}: {'met' if row.met else 'not met'})"
+    return text
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands with a comma."""
+    if value != value:
+        return "failed"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def table(rows: Sequence[Row]) -> Table:
+    made = Table(title="Medians; ratios are of the same run")
+    for title, justify in (("bench", "left"), ("what", "left"), ("median", "right"), ("unit", "left")):
+        made.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for title in ("runs", "peer", "ratio", "goal", "met", "note"):
+        made.add_column(title)
+    for row in rows:
+        met = {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[row.met]
+        made.add_row(
+            row.bench,
+            row.name,
+            number(row.median),
+            row.unit,
+            str(len(row.runs)),
+            row.peer or "",
+            "" if row.ratio is None else f"{row.ratio:.2f}x",
+            "" if row.goal is None else str(row.goal),
+            met,
+            row.note,
+        )
+    return made
+
+
+def write(rows: Sequence[Row], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([row.to_json() for row in rows], indent=1, ensure_ascii=False) + "\n")

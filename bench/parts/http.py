@@ -1,0 +1,219 @@
+"""Many agents over plain HTTP/1.1 in one process: ``python -m bench.parts.http URL PREFIX``.
+
+A client of a few lines over asyncio's streams, because thousands of connections of a full client would measure that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from bench.parts.loop import Handlers, in_parallel, run
+
+PLACE = urlsplit(sys.argv[1])
+PREFIX = sys.argv[2]
+API = "/api/control-plane"
+
+
+class Line:
+    """One connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(PLACE.hostname, PLACE.port)
+        reader, writer = self._streams
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
+        status = int((await reader.readline()).split()[1])
+        length = 0
+        while (line := await reader.readline()) != b"\r\n":
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        answer = await reader.readexactly(length)
+        return status, json.loads(answer) if answer else None
+
+    async def expect(self, method: str, path: str, body: Any = None) -> Any:
+        status, answer = await self.call(method, API + path, body)
+        if status >= 300:
+            raise RuntimeError(f"{method} {path}: {status} {answer}")
+        return answer
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+
+
+class Agents:
+    """Agents that wait for work, each on a connection of its own."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Task[None]] = []
+        self.latencies: list[float] = []
+
+    async def wait(self, agents: int, capability: str) -> dict[str, Any]:
+        """Registers them and lets them poll; what they get they complete."""
+        line = Line()
+        ids = [f"{PREFIX}-{capability}-{number}" for number in range(agents)]
+        for first in range(0, agents, 500):
+            some = [{"agent_id": one, "capabilities": [capability]} for one in ids[first : first + 500]]
+            await line.expect("POST", "/agents/batch", {"agents": some})
+        line.close()
+        self.waiting += [asyncio.create_task(self._work(one)) for one in ids]
+        return {}
+
+    async def _work(self, agent_id: str) -> None:
+        line = Line()
+        try:
+            while True:
+                claim = {"agent_id": agent_id, "block_ms": 25_000}
+                task = (await line.expect("POST", "/tasks/claim", claim))["task"]
+                if task is not None:
+                    self.latencies.append((time.time() - task["payload"]["sent"]) * 1000)
+                    done = {"lease_token": task["lease_token"]}
+                    await line.expect("POST", f"/tasks/{task['id']}/complete", done)
+        finally:
+            line.close()
+
+    async def leave(self) -> dict[str, Any]:
+        for task in self.waiting:
+            task.cancel()
+        failed = [
+            end for end in await asyncio.gather(*self.waiting, return_exceptions=True) if isinstance(end, Exception)
+        ]
+        self.waiting.clear()
+        return {"error": str(failed[0])} if failed else {}
+
+
+async def steadily(agents: Agents, rate: float, seconds: float, capability: str) -> dict[str, Any]:
+    """Submits at a steady rate whatever the answers take; what the submits took, and when agents had the tasks."""
+    agents.latencies.clear()
+    took: list[float] = []
+    idle: list[Line] = []
+
+    async def one() -> None:
+        line = idle.pop() if idle else Line()
+        sent = time.time()
+        body = {"task_type": "noop", "payload": {"sent": sent}, "required_capabilities": [capability]}
+        await line.expect("POST", "/tasks", body)
+        took.append((time.time() - sent) * 1000)
+        idle.append(line)
+
+    total = int(rate * seconds)
+    start = time.perf_counter()
+    running = []
+    for number in range(total):
+        await asyncio.sleep(max(0.0, start + number / rate - time.perf_counter()))
+        running.append(asyncio.create_task(one()))
+    await asyncio.gather(*running)
+    for _ in range(200):
+        if not agents.waiting or len(agents.latencies) >= total:
+            break
+        await asyncio.sleep(0.05)
+    for line in idle:
+        line.close()
+    answer = {"submit_p50": statistics.median(took), "submit_p99": statistics.quantiles(took, n=100)[98]}
+    if agents.latencies:
+        got = agents.latencies
+        answer |= {"got": len(got), "p50": statistics.median(got), "p99": statistics.quantiles(got, n=100)[98]}
+    return answer
+
+
+async def batches(total: int, callers: int, each: int, agent_id: str) -> dict[str, Any]:
+    """Submit, claim and complete through the batch endpoints."""
+    first = Line()
+    await first.expect("POST", "/agents", {"agent_id": agent_id, "max_concurrency": 10_000})
+    idle = [first]
+
+    async def one(size: int) -> None:
+        line = idle.pop() if idle else Line()
+        tasks = [{"task_type": "noop", "payload": {}} for _ in range(size)]
+        await line.expect("POST", "/tasks/batch", {"tasks": tasks})
+        left = size
+        while left > 0:
+            claim = {"agent_id": agent_id, "block_ms": 5_000, "max_tasks": left}
+            leased = (await line.expect("POST", "/tasks/claim", claim))["tasks"]
+            reports = [{"task_id": task["id"], "lease_token": task["lease_token"]} for task in leased]
+            if reports:
+                await line.expect("POST", "/tasks/complete", {"reports": reports})
+            left -= len(leased)
+        idle.append(line)
+
+    started = time.perf_counter()
+    await in_parallel(callers, total, each, one)
+    return {"seconds": time.perf_counter() - started}
+
+
+async def register(agents: int, each: int, prefix: str) -> dict[str, Any]:
+    """One in a hundred has each of a hundred capabilities."""
+    line = Line()
+    started = time.perf_counter()
+    for first in range(0, agents, each):
+        some = [
+            {"agent_id": f"{prefix}-{number}", "capabilities": ["common", f"rare-{number % 100}"]}
+            for number in range(first, min(first + each, agents))
+        ]
+        await line.expect("POST", "/agents/batch", {"agents": some})
+    line.close()
+    return {"seconds": time.perf_counter() - started}
+
+
+async def lists(times: int, capability: str) -> dict[str, Any]:
+    line = Line()
+    took: list[float] = []
+    found = 0
+    for _ in range(times):
+        started = time.perf_counter()
+        found = (await line.expect("GET", f"/agents?capability={capability}"))["total"]
+        took.append((time.perf_counter() - started) * 1000)
+    line.close()
+    return {"agents": found, "p50": statistics.median(took), "p99": statistics.quantiles(took, n=100)[98]}
+
+
+async def beats(agents: int, each: int, rate: float, seconds: float, prefix: str) -> dict[str, Any]:
+    """Batches at a steady rate, one after another."""
+    line = Line()
+    started = time.perf_counter()
+    total = int(rate * seconds)
+    for first in range(0, total, each):
+        await asyncio.sleep(max(0.0, started + first / rate - time.perf_counter()))
+        some = [{"agent_id": f"{prefix}-{number % agents}"} for number in range(first, first + each)]
+        await line.expect("POST", "/agents/heartbeats", {"heartbeats": some})
+    line.close()
+    return {"seconds": time.perf_counter() - started}
+
+
+async def rest(seconds: float) -> dict[str, Any]:
+    await asyncio.sleep(seconds)
+    return {}
+
+
+async def make() -> Handlers:
+    agents = Agents()
+
+    async def submit(rate: float, seconds: float, capability: str) -> dict[str, Any]:
+        return await steadily(agents, rate, seconds, capability)
+
+    return {
+        "wait": agents.wait,
+        "leave": agents.leave,
+        "submit": submit,
+        "batches": batches,
+        "register": register,
+        "lists": lists,
+        "beats": beats,
+        "rest": rest,
+    }
+
+
+if __name__ == "__main__":
+    run(make)

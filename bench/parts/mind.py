@@ -1,0 +1,85 @@
+"""The shard's mind alone: what a claim costs with so many tasks pending in front of the matching work."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from typing import Any
+
+from bench.parts.loop import Handlers, run
+from cluster.domain.claims import Wanted
+from cluster.domain.log import Origin
+from cluster.domain.scheduler import Scheduler
+from cluster.domain.task_machine import Complete, Reporter
+from cluster.domain.tasks import NewTask, TaskHead
+
+ORIGIN = Origin(workspace="bench", principal="user:bench")
+NOW = 1_700_000_000.0
+
+
+def _head(number: int, created_at: float, required: tuple[str, ...]) -> TaskHead:
+    return NewTask(
+        id=f"task_{number:026d}", origin=ORIGIN, task_type="noop", created_at=created_at, required_capabilities=required
+    ).head()
+
+
+def _filled(pending: int, sets: int, claims: int) -> Scheduler:
+    """``pending`` tasks for nobody here, then the matching work, spread over ``sets`` requirement sets."""
+    mind = Scheduler(lease_ttl_s=30.0)
+    mind.load((_head(n, NOW + n * 1e-6, (f"other-{n % 10}",)) for n in range(pending)), NOW + 3)
+    mind.load((_head(pending + n, NOW + 2 + n * 1e-6, (f"mine-{n % sets}",)) for n in range(claims)), NOW + 3)
+    return mind
+
+
+async def claims(pending: int, sets: int, claims: int) -> dict[str, Any]:
+    """p99 of a claim with its decision, in microseconds, and the longest stop of everything, in milliseconds."""
+    gc.unfreeze()
+    gc.collect()
+    started = time.perf_counter()
+    mind = _filled(pending, sets, claims)
+    filled_s = time.perf_counter() - started
+    gc.collect()
+    gc.freeze()
+    capabilities = frozenset(f"mine-{n}" for n in range(sets))
+    stops: list[float] = []
+    took = [_claim(mind, number, capabilities, stops) for number in range(claims)]
+    return {
+        "p50_us": statistics.median(took) * 1e6,
+        "p99_us": statistics.quantiles(took, n=100)[98] * 1e6,
+        "longest_ms": max(stops) * 1e3,
+        "filled_s": filled_s,
+    }
+
+
+def _claim(mind: Scheduler, number: int, capabilities: frozenset[str], stops: list[float]) -> float:
+    """One claim and its report. The claim is timed; the whole is a candidate for the longest stop."""
+    now = NOW + 3 + number * 1e-3
+    wanted = Wanted(
+        agent=("bench", "worker"),
+        principal=ORIGIN.principal,
+        capabilities=capabilities,
+        max_concurrency=8,
+        max_tasks=1,
+        claim_id=f"claim_{number}",
+        own_claim_id=True,
+    )
+    started = time.perf_counter()
+    grants = mind.claim(wanted, None, now)
+    mind.take_output(now)
+    took = time.perf_counter() - started
+    assert grants is not None
+    (grant,) = grants
+    by = Reporter(principal=ORIGIN.principal, agent_id="worker", attempt=grant.head.attempt)
+    mind.report(grant.head.id, "bench", Complete(by=by), now)
+    mind.take_output(now)
+    stops.append(time.perf_counter() - started)
+    return took
+
+
+async def make() -> Handlers:
+    return {"claims": claims}
+
+
+if __name__ == "__main__":
+    run(make)

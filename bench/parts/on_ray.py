@@ -1,0 +1,38 @@
+"""The in-cluster client of a process that has joined the cluster named by RAY_ADDRESS."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from actors.client import TaskClient
+from actors.composition import load_process_settings, urls
+from actors.roles import SCHEDULER, Role
+from actors.runtime import join, reach
+from cluster.clock import SystemClock
+from cluster.domain.log import Origin
+from cluster.exchange import ExchangeCall, ExchangeClient
+from cluster.postgres.stores import open_stores
+from cluster.redis.doorbell import RedisDoorbell
+from cluster.redis.pool import connect
+
+
+async def task_client(origin: Origin) -> TaskClient:
+    settings = load_process_settings()
+    join(os.environ["RAY_ADDRESS"])
+    database, redis = urls(settings)
+    stores = await open_stores(database, settings.database_schema, settings.region, max_connections=4)
+    shard = reach(Role(kind=SCHEDULER), stores.names)
+
+    async def exchange(call: ExchangeCall) -> Any:
+        return await shard("exchange", call)
+
+    clock = SystemClock()
+    return TaskClient(
+        origin=origin,
+        region=settings.region,
+        tasks=stores.tasks,
+        doorbell=RedisDoorbell(connect(redis), settings.redis_prefix),
+        clock=clock,
+        scheduler=ExchangeClient(f"bench:{os.getpid()}", exchange, clock=clock),
+    )

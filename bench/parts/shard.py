@@ -1,0 +1,47 @@
+"""A scheduler shard in a process of its own, without Ray: ``python -m bench.parts.shard SCHEMA SOCKET``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from actors.scheduler import SchedulerShard
+from bench.parts.loop import Handlers, run
+from bench.parts.wire import serve
+from cluster.clock import SystemClock
+from cluster.postgres.stores import open_stores
+from cluster.redis.doorbell import RedisDoorbell
+from cluster.redis.pool import connect
+
+REGION = "bench"
+
+
+async def make() -> Handlers:
+    schema, socket = sys.argv[1], Path(sys.argv[2])
+    stores = await open_stores(os.environ["BENCH_DATABASE_URL"], schema, REGION, max_connections=4)
+    shard = SchedulerShard(
+        shard="scheduler-0",
+        owner="bench",
+        tasks=stores.tasks,
+        controls=stores.controls,
+        log=stores.log,
+        region=stores.region,
+        doorbell=RedisDoorbell(connect(os.environ["BENCH_REDIS_URL"]), schema),
+        clock=SystemClock(),
+        lease_ttl_s=30.0,
+    )
+    await shard.start()
+    server = await serve(socket, shard.exchange)
+
+    async def status() -> dict[str, Any]:
+        return {**await shard.status(), "rss": psutil.Process().memory_info().rss, "serving": server.is_serving()}
+
+    return {"status": status}
+
+
+if __name__ == "__main__":
+    run(make)

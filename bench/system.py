@@ -1,0 +1,144 @@
+"""A whole control plane on the stand's stores, as ``aragora-cp up`` starts it, shared by the benches that need Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import psutil
+from pydantic import SecretStr
+
+from bench.stand import ROOT, Part, Stand, cpu_seconds
+from cluster.cli import system as product
+from cluster.embedded.layout import Layout
+from cluster.embedded.ports import free_ports
+from cluster.embedded.processes import session_members
+from cluster.settings import Settings
+
+APPLICATION = "bench.serve_noop:app"
+
+
+@dataclass(slots=True)
+class Running:
+    """``environment`` lets a process join: as a Ray driver, or through the settings file."""
+
+    system: product.System
+    settings: Settings
+    environment: Mapping[str, str]
+    schema: str
+
+    @property
+    def api_url(self) -> str:
+        return self.system.api_url
+
+    def roles(self) -> dict[str, list[psutil.Process]]:
+        """The cluster's processes by what they are; the rest of Ray is ``Ray``."""
+        assert self.system.ray is not None
+        assert self.system.ray.process is not None
+        shard = asyncio.run(_shard_pid(self.settings, self.schema))
+        found: dict[str, list[psutil.Process]] = {"proxy": [], "replica": [], "shard": [], "Ray": []}
+        for member in session_members(self.system.ray.process):
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(member.pid)
+                found[_role(process, shard)].append(process)
+        return found
+
+    def cpu(self, stand: Stand, *parts: Part) -> Callable[[], dict[str, float]]:
+        """CPU seconds since, by role; ``client`` is the given parts, ``all`` the sum."""
+        roles = self.roles()
+        before = {role: sum(map(cpu_seconds, processes)) for role, processes in roles.items()}
+        rest = stand.cpu(*parts)
+        stores = stand.cpu()
+
+        def spent() -> dict[str, float]:
+            used = {role: sum(map(cpu_seconds, ones)) - before[role] for role, ones in roles.items()}
+            used["stores"] = stores()
+            used["client"] = rest() - used["stores"]
+            used["all"] = sum(used.values())
+            return used
+
+        return spent
+
+
+def _role(process: psutil.Process, shard: int) -> str:
+    if process.pid == shard:
+        return "shard"
+    name = " ".join(process.cmdline()[:1])
+    if name.startswith("ray::ServeReplica") and ":Api" in name:
+        return "replica"
+    return "proxy" if "haproxy" in name else "Ray"
+
+
+async def _shard_pid(settings: Settings, schema: str) -> int:
+    assert settings.database_url is not None
+    connection = await asyncpg.connect(
+        settings.database_url.get_secret_value(), server_settings={"search_path": schema}
+    )
+    try:
+        owner: str = await connection.fetchval("select owner from shards limit 1")
+    finally:
+        await connection.close()
+    return int(owner.rsplit(":", 1)[1])
+
+
+@contextmanager
+def started(stand: Stand) -> Iterator[Running]:
+    http, prometheus = free_ports(2)
+    data_dir = stand.base / "system"
+    settings = Settings(
+        database_url=SecretStr(stand.database_url),
+        redis_url=SecretStr(stand.redis_url),
+        database_schema=stand.name(),
+        data_dir=data_dir,
+        http_port=http,
+        prometheus_port=prometheus,
+        http_host="127.0.0.1",
+        embedded=True,
+    )
+    assert importlib.util.find_spec(APPLICATION.split(":")[0]) is not None
+    layout = Layout.of(data_dir)
+    layout.create()
+    ordinary, product.serve_config = product.serve_config, _with_noops
+    python_path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    system = product.System(settings, layout, lambda stage, seconds: None)
+    try:
+        system.start()
+        assert system.ray is not None
+        environment = {
+            **system.ray.environment,
+            "RAY_ADDRESS": system.ray.address,
+            "ARAGORA_CONFIG_FILE": str(layout.config_file),
+        }
+        yield Running(system, settings, environment, settings.database_schema)
+    finally:
+        system.stop()
+        product.serve_config = ordinary
+        if python_path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = python_path
+
+
+_ordinary = product.serve_config
+
+
+def _with_noops(settings: Settings) -> dict[str, Any]:
+    """The committed configuration with three no-op routes in the application."""
+    config = _ordinary(settings)
+    config["applications"][0]["import_path"] = APPLICATION
+    return config
+
+
+def shared(stand: Stand) -> Running:
+    """Started on first use, stopped with the stand."""
+    if stand.system is None:
+        stand.system = stand.stack.enter_context(started(stand))
+    running: Running = stand.system
+    return running

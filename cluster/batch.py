@@ -1,0 +1,14 @@
+"""``python -m cluster.batch run IN.jsonl --out OUT.jsonl --resume``: a batch as a Ray job (or any process) runs it."""
+
+from __future__ import annotations
+
+from cluster.cli.batch import app
+from cluster.cli.exits import guarded
+
+
+def main() -> None:
+    guarded(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Asks the items of a batch, so many at once, and hands over each outcome as it comes.
+
+An answer that does not come is asked for again, for as long as ``patience_s``: the key makes it the same question. The
+stream of events says early that a deliberation has ended; that it did not is found out by looking, less and less often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cluster.batches.items import Item
+from cluster.client import ApiError, ControlPlaneClient
+from cluster.domain.errors import CallerError, ControlPlaneError, TryLater
+
+T = TypeVar("T")
+
+LOOK_FIRST_S, LOOK_MOST_S = 0.5, 15.0
+RETRY_FIRST_S, RETRY_MOST_S = 0.2, 5.0
+_ENDS = ("deliberation_completed", "deliberation_failed", "deliberation_cancelled")
+
+Entry = dict[str, Any]
+Finished = Callable[[Entry], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """``patience_s``: how long one call is repeated before the batch gives up."""
+
+    concurrency: int = 32
+    patience_s: float = 300.0
+
+
+class Driver:
+    def __init__(self, client: ControlPlaneClient, limits: Limits, finished: Finished) -> None:
+        self._client = client
+        self._limits = limits
+        self._finished = finished
+        self._ends: dict[str, set[asyncio.Event]] = {}
+
+    async def run(self, items: Iterator[Item]) -> None:
+        """TryLater when the control plane cannot be had; what is finished by then is written."""
+        cursor = int((await self._insist(lambda: self._client.get("/stream")))["last_event_id"])
+        listening = asyncio.create_task(self._listen(cursor))
+        workers = [asyncio.create_task(self._work(items)) for _ in range(self._limits.concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for task in (*workers, listening):
+                task.cancel()
+            await asyncio.gather(*workers, listening, return_exceptions=True)
+
+    async def _work(self, items: Iterator[Item]) -> None:
+        for item in items:
+            self._finished(await self._ask(item))
+
+    async def _ask(self, item: Item) -> Entry:
+        body = {**item.body, "request_id": item.request_id, "async": True}
+        ended = asyncio.Event()
+        waiting = self._ends.setdefault(item.request_id, set())
+        waiting.add(ended)
+        try:
+            await self._insist(lambda: self._client.post("/deliberations", body, idempotency_key=item.key))
+            return _outcome(item, await self._until_ended(item.request_id, ended))
+        except CallerError as error:
+            if isinstance(error, ApiError) and error.status in (401, 403):
+                raise  # no item is to blame
+            return {**_head(item), "status": "refused", "error": error.message, "code": error.code, "result": None}
+        finally:
+            waiting.discard(ended)
+            if not waiting:
+                self._ends.pop(item.request_id, None)
+
+    async def _until_ended(self, request_id: str, ended: asyncio.Event) -> Mapping[str, Any]:
+        pause = LOOK_FIRST_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), pause)
+            record: Mapping[str, Any] = await self._insist(lambda: self._client.get(f"/deliberations/{request_id}"))
+            if record["terminal"] is not None:
+                return record
+            ended.clear()
+            pause = min(LOOK_MOST_S, pause * 2)
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeats a call that failed by no fault of its own."""
+        give_up = time.monotonic() + self._limits.patience_s
+        pause = RETRY_FIRST_S
+        while True:
+            try:
+                return await call()
+            except CallerError:
+                raise
+            except ControlPlaneError as error:
+                if time.monotonic() + pause > give_up:
+                    raise TryLater(f"{error.message} What is finished is written; --resume goes on.") from error
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(RETRY_MOST_S, pause * 2)
+
+    async def _listen(self, cursor: int) -> None:
+        while True:
+            with contextlib.suppress(ControlPlaneError):
+                async for event in self._client.events(after=cursor):
+                    cursor = event.seq
+                    if event.type in _ENDS:
+                        for ended in self._ends.get(str(event.data.get("request_id")), ()):
+                            ended.set()
+            await asyncio.sleep(RETRY_MOST_S)
+
+
+def _head(item: Item) -> Entry:
+    return {"line": item.line, "id": item.id, "key": item.key, "request_id": item.request_id}
+
+
+def _outcome(item: Item, record: Mapping[str, Any]) -> Entry:
+    result = record["result"]
+    return {
+        **_head(item),
+        "status": str(record["terminal"]).lower(),
+        "answer": result["answer"],
+        "confidence": result["confidence"],
+        "consensus_reached": result["consensus_reached"],
+        "error": result["error"],
+        "result": result,
+    }

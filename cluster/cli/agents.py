@@ -1,0 +1,112 @@
+"""``aragora-cp agents``: what there is in the registry, and what its operator wants of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cluster.cli import talk
+from cluster.cli.connection import client, settings
+from cluster.cli.output import console
+
+app = typer.Typer(no_args_is_help=True, help="Agents.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
+
+
+def _call(method: str, path: str, body: Any = None, **params: Any) -> Any:
+    async def work() -> Any:
+        async with client(settings()) as api:
+            return await api.request(method, path, body, params=params)
+
+    return talk.run(work())
+
+
+def _print(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def split(value: str | None) -> list[str]:
+    return [part.strip() for part in (value or "").split(",") if part.strip()]
+
+
+@app.command("list")
+def list_agents(
+    capability: Annotated[str | None, typer.Option(help="Only those that have it.")] = None,
+    status: Annotated[str | None, typer.Option(help="ready, busy, paused, offline, ...")] = None,
+    as_json: Json = False,
+) -> None:
+    """All agents, those that take no work included."""
+    found = _call("GET", "/agents", available="false", capability=capability, status=status)
+    if as_json:
+        _print(found)
+        return
+    table = Table("agent", "status", "capabilities", "model", "running", "done", "failed")
+    for one in found["agents"]:
+        counts = (str(one["running_tasks"]), str(one["tasks_completed"]), str(one["tasks_failed"]))
+        table.add_row(one["agent_id"], one["status"], ",".join(one["capabilities"]), one["model"], *counts)
+    console.print(table)
+
+
+@app.command()
+def register(
+    agent_id: str,
+    capabilities: Words = None,
+    model: str = "unknown",
+    provider: str = "unknown",
+    endpoint: Annotated[
+        str | None, typer.Option(help="Makes it an agent that is called; without it the agent claims.")
+    ] = None,
+    transport: Annotated[str | None, typer.Option(help="openai, anthropic, http or a2a.")] = None,
+    import_path: Annotated[str | None, typer.Option(help="module:Class that runs in the cluster.")] = None,
+    max_concurrency: int = 1,
+) -> None:
+    """Register an agent, or replace its description."""
+    body: dict[str, Any] = {
+        "agent_id": agent_id,
+        "capabilities": split(capabilities),
+        "model": model,
+        "provider": provider,
+        "endpoint": endpoint,
+        "transport": transport,
+        "import_path": import_path,
+        "max_concurrency": max_concurrency,
+    }
+    _print(_call("POST", "/agents", {key: value for key, value in body.items() if value is not None}))
+
+
+@app.command()
+def show(agent_id: str) -> None:
+    """One agent with its health and metrics, as JSON."""
+    agent, health = _call("GET", f"/agents/{agent_id}"), _call("GET", f"/health/{agent_id}")
+    _print({"agent": agent, "health": health, "metrics": _call("GET", f"/agents/{agent_id}/metrics")})
+
+
+@app.command()
+def pause(agent_id: str) -> None:
+    """No new work until it is resumed."""
+    console.print(_call("POST", f"/agents/{agent_id}/pause")["status"])
+
+
+@app.command()
+def drain(agent_id: str) -> None:
+    """No new work; what it has it finishes."""
+    answer = _call("POST", f"/agents/{agent_id}/drain")
+    console.print("drained" if answer["drained"] else f"draining, {answer['running_tasks']} running")
+
+
+@app.command()
+def resume(agent_id: str) -> None:
+    """Back to work."""
+    console.print(_call("POST", f"/agents/{agent_id}/resume")["status"])
+
+
+@app.command()
+def remove(agent_id: str) -> None:
+    """Deregister it; what it holds goes back to the queue."""
+    _call("DELETE", f"/agents/{agent_id}")
+    console.print("removed")

@@ -1,0 +1,45 @@
+"""One call of the API per command, and what commands share."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from cluster.cli import talk
+from cluster.cli.connection import client, settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
+
+
+def call(method: str, path: str, body: Any = None, **params: Any) -> Any:
+    async def work() -> Any:
+        async with client(settings()) as api:
+            return await api.request(method, path, body, params=params)
+
+    return talk.run(work())
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def split(value: str | None) -> list[str]:
+    return [part.strip() for part in (value or "").split(",") if part.strip()]
+
+
+def json_option(value: str | None, name: str) -> Any:
+    """The value of an option that takes JSON; None if it was not given."""
+    if value is None:
+        return None
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"{name} is not JSON: {error}") from None
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that the user gave."""
+    return {name: value for name, value in fields.items() if value not in (None, [])}

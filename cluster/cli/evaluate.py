@@ -1,0 +1,141 @@
+"""``aragora-cp evaluate``: figures of every rule on recorded answers, on this machine, without a control plane."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.domain.errors import InvalidRequest
+from cluster.domain.evaluation.table import Effort, Gain, Report, Row
+from cluster.evaluation import as_csv, evaluate_votes
+from cluster.replay import evaluate_replay
+
+
+def evaluate(
+    votes: Annotated[Path | None, typer.Option(help="Recorded votes (JSONL).", dir_okay=False)] = None,
+    panels: Annotated[Path | None, typer.Option(help="Panels of agents (JSON).", dir_okay=False)] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Recorded answers as text, replayed over HTTP by a server of its own.", dir_okay=False),
+    ] = None,
+    panel: Annotated[list[str] | None, typer.Option(help="Only this panel; may be repeated.")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="JSON: USD per million tokens by agent (with --replay).", dir_okay=False)
+    ] = None,
+    colluders: Annotated[int, typer.Option(min=0, help="Also measure so many members of each panel colluding.")] = 0,
+    owner_cap: Annotated[
+        float | None, typer.Option(min=0.05, max=1.0, help="Cap each agent's share of the weight.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and of the choice of colluders.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows there.", dir_okay=False)] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write accuracy over calls and the reliability curve (PNG, SVG, PDF).")
+    ] = None,
+) -> None:
+    """Accuracy, coverage, calls and calibration of every rule, on votes or on replayed answers."""
+    if replay is not None:
+        report = evaluate_replay(replay, votes, panels, only=panel or (), prices=prices, seed=seed)
+    elif votes is not None and panels is not None:
+        report = evaluate_votes(votes, panels, seed=seed, owner_cap=owner_cap, colluders=colluders, only=panel or ())
+    else:
+        raise InvalidRequest("Give --votes FILE and --panels FILE, or --replay FILE.", "missing_option")
+    _write(csv_file, as_csv(report.rows))
+    if plot is not None:
+        from cluster.cli.evaluation_plot import draw  # matplotlib is an extra and slow to import
+
+        draw(report, plot)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        _show(report)
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is None:
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error}.", "unwritable_file") from None
+
+
+def _show(report: Report) -> None:
+    _print(f"{report.n_calibration} questions to learn from, {report.n_test} to judge by.")
+    for name in dict.fromkeys(row.panel for row in report.rows):
+        rows = [row for row in report.rows if row.panel == name]
+        levels = [one for one in report.agreement if one.panel == name]
+        agreement = "; ".join(f"{one.level} {one.coverage:.1%} -> {_percent(one.accuracy)} right" for one in levels)
+        _print("", f"{name} ({rows[0].agents} agents, n = {rows[0].n})", *_rows_table(rows), f"agreement: {agreement}")
+    if report.collusion:
+        _print("", "Members that answer one wrong option in concert:", *_collusion_table(report))
+    _print(
+        "",
+        "The accuracy of majority, supermajority and unanimous is among the questions that they decide.",
+        "In brackets: 95 % intervals, paired bootstrap over questions.",
+    )
+
+
+def _print(*lines: str) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+def _rows_table(rows: Sequence[Row]) -> list[str]:
+    measured = any(row.effort != Effort() for row in rows)
+    head = ["mode", "accuracy", "coverage", "calls", "of all", "ECE", "Brier", "vs plurality", "vs best single"]
+    lines = [[*head, *(("tokens", "USD", "p50 ms", "p95 ms") if measured else ())]]
+    for row in rows:
+        cells = [
+            row.mode if row.applied in (row.mode, "learned") else f"{row.mode} ({row.applied})",
+            _percent(row.accuracy),
+            _percent(row.coverage),
+            f"{row.calls_per_question:.2f}",
+            f"{row.calls_share:.0%}",
+            _decimals(row.ece, 3),
+            _decimals(row.brier, 3),
+            _interval(row.vs_plurality),
+            _interval(row.vs_best_single),
+        ]
+        if measured:
+            effort = row.effort
+            cells += [_decimals(effort.tokens, 0), _decimals(effort.cost, 6)]
+            cells += [_decimals(effort.latency_p50_ms, 1), _decimals(effort.latency_p95_ms, 1)]
+        lines.append(cells)
+    return _columns(lines)
+
+
+def _collusion_table(report: Report) -> list[str]:
+    lines = [["panel", "colluders", "kind", "among", "draws", "plurality", "learned", "learned, least"]]
+    for one in report.collusion:
+        figures = (_percent(one.plurality), _percent(one.learned), _percent(one.learned_least))
+        lines.append([one.panel, str(one.colluders), one.kind, one.among, str(one.draws), *figures])
+    return _columns(lines)
+
+
+def _columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned by hand: a pipe has no width that a table could be fitted to."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+
+
+def _interval(gain: Gain) -> str:
+    return f"{gain.mean:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _decimals(value: float | None, places: int) -> str:
+    return "-" if value is None else f"{value:.{places}f}"

@@ -1,0 +1,77 @@
+"""The plot of an evaluation: accuracy over cost for every panel and mode, and how true stated confidence is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cluster.domain.errors import InvalidRequest
+from cluster.domain.evaluation.modes import MAY_DECLINE
+from cluster.domain.evaluation.table import Report, Row
+
+_CURVES = ("plurality", "learned", "agree_k")
+
+
+def draw(report: Report, path: Path) -> None:
+    """InvalidRequest where matplotlib is missing or the file cannot be written."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InvalidRequest(
+            "A plot needs matplotlib; install it with `pip install 'aragora-control-plane[plot]'`.", "missing_extra"
+        ) from None
+    figure: Any = Figure(figsize=(12, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    _accuracy_over_cost(left, report)
+    _reliability(right, report)
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"The plot cannot be written to {path}: {error}.", "unwritable_file") from None
+
+
+def _accuracy_over_cost(axes: Any, report: Report) -> None:
+    """Rules that may decline are left out: their accuracy is on the questions they picked."""
+    rows = [row for row in report.rows if row.mode not in MAY_DECLINE]
+    priced = bool(rows) and all(row.effort.cost is not None for row in rows)
+    markers = dict(zip(dict.fromkeys(row.mode for row in rows), "osD^v*", strict=False))
+    for panel in dict.fromkeys(row.panel for row in rows):
+        own = sorted((row for row in rows if row.panel == panel), key=lambda row: _cost(row, priced))
+        (line,) = axes.plot([_cost(row, priced) for row in own], [row.accuracy for row in own], lw=0.7, label=panel)
+        for row in own:
+            axes.plot(_cost(row, priced), row.accuracy, markers[row.mode], color=line.get_color(), ms=6)
+    for mode, marker in markers.items():
+        axes.plot([], [], marker, color="grey", label=mode)
+    axes.set_xlabel("USD per question" if priced else "calls per question")
+    axes.set_ylabel("accuracy")
+    axes.set_title("Accuracy over cost")
+    axes.legend(fontsize=7, ncols=2)
+    axes.grid(alpha=0.3)
+
+
+def _cost(row: Row, priced: bool) -> float:
+    return float(row.effort.cost or 0.0) if priced else row.calls_per_question
+
+
+def _reliability(axes: Any, report: Report) -> None:
+    """All panels together, weighted by how many questions fell into a bin."""
+    axes.plot([0, 1], [0, 1], "--", color="grey", lw=0.8)
+    for mode in _CURVES:
+        bins: dict[int, list[tuple[float, float, int]]] = {}
+        for one in report.reliability:
+            if one.mode == mode:
+                bins.setdefault(round(one.confidence * 10), []).append((one.confidence, one.accuracy, one.count))
+        points = [_mean(bins[place]) for place in sorted(bins)]
+        axes.plot([x for x, _ in points], [y for _, y in points], "o-", ms=4, label=mode)
+    axes.set_xlabel("stated confidence")
+    axes.set_ylabel("share that was right")
+    axes.set_title("Reliability, all panels")
+    axes.legend()
+    axes.grid(alpha=0.3)
+
+
+def _mean(points: list[tuple[float, float, int]]) -> tuple[float, float]:
+    whole = sum(count for _, _, count in points)
+    return sum(x * n for x, _, n in points) / whole, sum(y * n for _, y, n in points) / whole

@@ -1,0 +1,167 @@
+"""``aragora-cp outcomes`` and ``aragora-cp weights``: what turned out to be right, and what was learned from it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster.cli.connection import client, settings
+from cluster.domain.errors import InvalidRequest
+from cluster.domain.evaluation.records import Question, is_calibration, read_votes
+
+app = typer.Typer(no_args_is_help=True, help="Right answers of questions that agents have answered.")
+weights_app = typer.Typer(invoke_without_command=True, help="Weights of agents, learned from outcomes.")
+
+BATCH = 500
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSONL: outcomes, or recorded votes.")],
+    prefix: Annotated[str, typer.Option(help="Put before each id, so that files cannot meet.")] = "",
+    split: Annotated[str, typer.Option(help="all, calibration or test: of recorded votes.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Imports outcomes; a file can be imported again, what is known already is left as it is.
+
+    Lines are {"id", "votes": {agent: answer or null}, "correct", "options"?}, or the format of recorded votes.
+    """
+    if split not in ("all", "calibration", "test"):
+        raise InvalidRequest("--split must be all, calibration or test.", "invalid_option")
+    outcomes = [{**one, "id": prefix + one["id"]} for one in _read(file, split)]
+    if not outcomes:
+        raise InvalidRequest(f"{file} holds no outcome.", "no_outcomes")
+    counts = asyncio.run(_send(outcomes))
+    if as_json:
+        typer.echo(json.dumps(counts))
+    else:
+        typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+    if counts["conflict"]:
+        raise typer.Exit(1)
+
+
+async def _send(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    counts = dict.fromkeys(("recorded", "conflict"), 0)
+    async with client(settings()) as api:
+        for start in range(0, len(outcomes), BATCH):
+            done = await api.post("/outcomes/batch", {"outcomes": outcomes[start : start + BATCH]})
+            for name in counts:
+                counts[name] += int(done[name])
+    return counts
+
+
+def _read(file: Path, split: str) -> Iterator[dict[str, Any]]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{file} cannot be read: {error}.", "unreadable_file") from None
+    first = _parsed(next((line for line in lines if line.strip()), ""), 1)
+    if "models" in first:
+        for question in read_votes(lines):
+            if question.complete and split in ("all", _half(question)):
+                yield _outcome(question)
+        return
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            value = _parsed(line, number)
+            if not isinstance(value.get("id"), str):
+                raise InvalidRequest(f"Line {number} has no id.", "invalid_outcome")
+            yield value
+
+
+def _half(question: Question) -> str:
+    return "calibration" if is_calibration(question.id) else "test"
+
+
+def _outcome(question: Question) -> dict[str, Any]:
+    return {
+        "id": question.id,
+        "votes": dict(question.votes),
+        "correct": question.right,
+        "options": list(question.options),
+    }
+
+
+def _parsed(line: str, number: int) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"Line {number} is not a JSON object.", "invalid_outcome")
+    return value
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def _fetch(path: str, **params: Any) -> Any:
+    async def work() -> Any:
+        async with client(settings()) as api:
+            return await api.get(path, **params)
+
+    return asyncio.run(work())
+
+
+@weights_app.callback()
+def weights(
+    context: typer.Context,
+    agents: Annotated[str | None, typer.Option(help="The panel whose weights are wanted; separated by commas.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The newest snapshot of every panel, or the one that a panel would use."""
+    if context.invoked_subcommand is not None:
+        return
+    found = _fetch("/weights", agents=agents)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    elif not found["snapshots"]:
+        typer.echo("Nothing has been learned yet; record outcomes of at least 20 questions.")
+    else:
+        for snapshot in found["snapshots"]:
+            _show(snapshot)
+
+
+@weights_app.command("show")
+def show(snapshot_id: Annotated[str, typer.Argument(help="As results and receipts name it.")]) -> None:
+    """One snapshot as JSON, with its calibration."""
+    typer.echo(json.dumps(_fetch(f"/weights/{snapshot_id}"), indent=2))
+
+
+@weights_app.command("alarms")
+def alarms(as_json: Json = False) -> None:
+    """Agents that became worse or unbelievably better, and pairs whose errors coincide."""
+    found = _fetch("/weights/alarms")
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for alarm in found["alarms"]:
+        typer.echo(
+            f"{alarm['kind']}: {', '.join(alarm['agents'])}: {alarm['observed']:.0%} where {alarm['expected']:.0%} "
+            f"was expected, over {alarm['outcomes']} outcomes"
+        )
+    if not found["alarms"]:
+        typer.echo("No alarms.")
+
+
+def _show(snapshot: Mapping[str, Any]) -> None:
+    gate = snapshot["gate"]
+    typer.echo(
+        f"snapshot {snapshot['snapshot_id'][:16]} (version {snapshot['version']}, {snapshot['outcomes']} outcomes): "
+        f"{gate['choice']} decides, {gate['gain']:+.1%} over plurality (standard error {gate['gain_se']:.1%})"
+    )
+    width = max(len(agent) for agent in snapshot["agents"])
+    typer.echo(f"  {'agent'.ljust(width)}  learned  log-odds  accuracy")
+    for agent in sorted(snapshot["agents"], key=lambda agent: -snapshot["learned"][agent]):
+        typer.echo(
+            f"  {agent.ljust(width)}  {snapshot['learned'][agent]:7.3f}  {snapshot['log_odds'][agent]:8.3f}"
+            f"  {snapshot['accuracy'][agent]:8.1%}"
+        )
+    for alarm in snapshot["alarms"]:
+        typer.echo(f"  alarm when it was made: {alarm['kind']} ({', '.join(alarm['agents'])})")

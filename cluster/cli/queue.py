@@ -1,0 +1,78 @@
+"""``aragora-cp queue``: what waits, and what operators set for queues, task types and tenants."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cluster.cli.calls import Json, call, given, print_json
+from cluster.cli.output import console
+
+app = typer.Typer(no_args_is_help=True, help="Queues: pause, resume, limits.")
+
+Kind = Annotated[str, typer.Option(help="queue, task_type or tenant.")]
+
+
+@app.command()
+def metrics() -> None:
+    """What waits and runs, and how it went lately, as JSON."""
+    print_json(call("GET", "/queue/metrics"))
+
+
+@app.command()
+def controls(as_json: Json = False) -> None:
+    """What is set; everything else has the defaults."""
+    found = call("GET", "/queue/controls")
+    if as_json:
+        print_json(found)
+        return
+    table = Table("kind", "name", "paused", "rate per second", "burst", "weight", "by")
+    for one in found["controls"]:
+        cells = (one["kind"], one["name"], "paused" if one["paused"] else "")
+        limits = (str(one.get(name, "")) for name in ("rate_per_second", "burst", "weight"))
+        table.add_row(*(escape(cell) for cell in (*cells, *limits, one["changed_by"])))
+    console.print(table)
+
+
+@app.command()
+def pause(name: str, kind: Kind = "queue") -> None:
+    """Nothing of it starts until it is resumed; what runs goes on."""
+    call("POST", "/queue/pause", {"kind": kind, "name": name})
+    console.print(f"Paused {kind} {escape(name)}.")
+
+
+@app.command()
+def resume(name: str, kind: Kind = "queue") -> None:
+    """Let it start tasks again."""
+    call("POST", "/queue/resume", {"kind": kind, "name": name})
+    console.print(f"Resumed {kind} {escape(name)}.")
+
+
+@app.command()
+def limit(
+    name: str,
+    rate: Annotated[float | None, typer.Option(help="Tasks that may start per second.")] = None,
+    burst: Annotated[int | None, typer.Option(help="How many may start at once after a quiet time.")] = None,
+    unlimited: Annotated[bool, typer.Option("--unlimited", help="Lift the limit.")] = False,
+) -> None:
+    """How fast a queue may start tasks."""
+    if unlimited == (rate is not None):
+        raise typer.BadParameter("Give --rate or --unlimited.")
+    body = {"kind": "queue", "name": name, "rate_per_second": rate} | given(burst=burst)
+    print_json(call("PUT", "/queue/controls", body))
+
+
+@app.command()
+def weight(tenant: str, weight: float) -> None:
+    """A tenant's share of the dispatches, against 1 of everybody else."""
+    print_json(call("PUT", "/queue/controls", {"kind": "tenant", "name": tenant, "weight": weight}))
+
+
+@app.command()
+def prioritize(task_id: str, priority: str) -> None:
+    """Change the priority of a waiting task."""
+    call("POST", "/queue/prioritize", {"task_id": task_id, "priority": priority})
+    console.print(f"{escape(task_id)} is now {escape(priority)}.")

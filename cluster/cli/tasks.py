@@ -1,0 +1,144 @@
+"""``aragora-cp tasks``: submit, look at, explain and cancel tasks."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cluster.cli.calls import Json, Words, call, given, json_option, print_json, split
+from cluster.cli.output import console
+
+app = typer.Typer(no_args_is_help=True, help="Tasks.")
+
+
+@app.command()
+def submit(
+    task_type: str,
+    payload: Annotated[str, typer.Option(help="JSON.")] = "{}",
+    capabilities: Words = None,
+    priority: str = "normal",
+    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
+    queue: str | None = None,
+    tenant: Annotated[str | None, typer.Option(help="Whose share of the agents it uses.")] = None,
+    after: Annotated[str | None, typer.Option(help="Ids of tasks that must end first, separated by commas.")] = None,
+    run_anyway: Annotated[bool, typer.Option("--run-anyway", help="Run also if one of --after fails.")] = False,
+    delay: Annotated[float | None, typer.Option(help="Seconds until it may start.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that one attempt may run.")] = None,
+    queue_timeout: Annotated[float | None, typer.Option(help="Seconds that it may wait for an agent.")] = None,
+    total_timeout: Annotated[float | None, typer.Option(help="Seconds from submit to end.")] = None,
+    max_retries: int | None = None,
+    concurrency_key: str | None = None,
+    concurrency_limit: Annotated[int | None, typer.Option(help="Tasks of the key that may run at once.")] = None,
+    target_agent: str | None = None,
+    exclude: Annotated[str | None, typer.Option(help="Agents that must not have it, separated by commas.")] = None,
+) -> None:
+    """Submit a task; prints its id."""
+    edges = [{"id": one, "when_failed": "run_anyway" if run_anyway else "fail"} for one in split(after)]
+    body = {
+        "task_type": task_type,
+        "payload": json_option(payload, "--payload"),
+        "required_capabilities": split(capabilities),
+        "priority": priority,
+    } | given(
+        idempotency_key=key,
+        queue=queue,
+        tenant=tenant,
+        after=edges,
+        delay_seconds=delay,
+        timeout_seconds=timeout,
+        queue_timeout_seconds=queue_timeout,
+        total_timeout_seconds=total_timeout,
+        max_retries=max_retries,
+        concurrency_key=concurrency_key,
+        concurrency_limit=concurrency_limit,
+        target_agent=target_agent,
+        excluded_agents=split(exclude),
+    )
+    typer.echo(call("POST", "/tasks", body)["task_id"])
+
+
+@app.command()
+def get(task_id: str) -> None:
+    """One task as JSON."""
+    print_json(call("GET", f"/tasks/{task_id}"))
+
+
+@app.command("list")
+def list_(
+    status: Annotated[str | None, typer.Option(help="pending, running, completed, failed, cancelled, timeout.")] = None,
+    detail: Annotated[str | None, typer.Option(help="queued, delayed, retrying, blocked, ...")] = None,
+    task_type: Annotated[str | None, typer.Option("--type")] = None,
+    agent: str | None = None,
+    queue: str | None = None,
+    limit: int = 50,
+    cursor: Annotated[str | None, typer.Option(help="Where the last page said to read on.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tasks, newest first."""
+    filters = given(status=status, status_detail=detail, task_type=task_type, agent_id=agent, queue=queue)
+    found = call("GET", "/tasks", limit=limit, cursor=cursor, **filters)
+    if as_json:
+        print_json(found)
+        return
+    table = Table("task", "type", "status", "priority", "agent", "attempt")
+    for one in found["tasks"]:
+        who = one["assigned_agent"] or ""
+        table.add_row(one["id"], one["task_type"], one["status_detail"], str(one["priority"]), who, str(one["attempt"]))
+    console.print(table)
+    console.print(f"{len(found['tasks'])} of {found['total']}")
+    if found["next_cursor"]:
+        console.print(f"Read on with --cursor {found['next_cursor']}")
+
+
+@app.command()
+def explain(task_id: str, as_json: Json = False) -> None:
+    """Why a task is not running, and what would change that."""
+    found = call("GET", f"/tasks/{task_id}/explain")
+    if as_json:
+        print_json(found)
+        return
+    console.print(f"[bold]{escape(task_id)}[/] is {found['status_detail']}. {escape(found['summary'])}")
+    for one in found["reasons"]:
+        at = "" if one["at"] is None else f" (at {_time(one['at'])})"
+        console.print(f"- {escape(one['message'])}\n  What would change it: {escape(one['unblock'])}{at}")
+    if "position" in found:
+        console.print(
+            f"Place {found['position']} in its queue, served as {found['effective_priority']}; "
+            f"tenant {escape(found['tenant'])} has {found['fairness_share']:.0%} of the dispatches."
+        )
+    if found["able_agents"]:
+        console.print(f"Agents that may have it: {escape(', '.join(found['able_agents']))}")
+
+
+@app.command()
+def events(task_id: str, after: int = 0, limit: int = 100, as_json: Json = False) -> None:
+    """What happened to a task, oldest first."""
+    found = call("GET", f"/tasks/{task_id}/events", after=after, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    table = Table("n", "time", "event", "attempt", "by", "what")
+    for one in found["events"]:
+        said = {name: value for name, value in one["data"].items() if name in _SHOWN}
+        what = ", ".join(f"{name} {value}" for name, value in said.items())
+        row = (str(one["n"]), _time(one["timestamp"]), one["type"], str(one["attempt"]), one["principal"], what)
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+
+
+_SHOWN = ("agent_id", "reason", "error", "error_class", "delay_seconds", "replayed_as", "after", "fenced")
+
+
+@app.command()
+def cancel(task_id: str) -> None:
+    """Stop a task: at once if it waits, through its agent if it runs."""
+    call("POST", f"/tasks/{task_id}/cancel")
+    console.print("Cancelled, or its agent has been asked to stop.")
+
+
+def _time(at: Any) -> str:
+    return datetime.fromtimestamp(float(at)).astimezone().isoformat(timespec="milliseconds")

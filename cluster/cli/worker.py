@@ -1,0 +1,64 @@
+"""``aragora-cp worker``: a worker process around a function."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from cluster.cli.agents import split
+from cluster.cli.connection import api_url, settings
+from cluster.worker import Worker
+
+app = typer.Typer(no_args_is_help=True, help="Workers.")
+
+
+@app.callback()
+def workers() -> None:
+    """Workers."""
+
+
+def load(path: str) -> Any:
+    """The function (or ``Worker``) at ``module:name``, found from the current directory too."""
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise typer.BadParameter(f"{path} is not module:name.")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise typer.BadParameter(f"{path} cannot be loaded: {error}") from None
+
+
+@app.command()
+def run(
+    target: Annotated[str, typer.Argument(help="module:function that gets a Job, or module:worker.")],
+    capabilities: Annotated[str | None, typer.Option(help="Separated by commas.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Jobs at once [ARAGORA_WORKER_CONCURRENCY].")] = None,
+    agent_id: Annotated[str | None, typer.Option(help="Default: host name and process id.")] = None,
+    task_types: Annotated[str | None, typer.Option(help="Separated by commas; default: all.")] = None,
+    drain_seconds: Annotated[float, typer.Option(help="Time that jobs get after SIGTERM.")] = 30.0,
+) -> None:
+    """Register an agent that claims tasks and runs a function for each. SIGTERM and Ctrl-C drain it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    found = load(target)
+    if isinstance(found, Worker):
+        found.run_forever()
+        return
+    ours = settings()
+    worker = Worker(
+        agent_id,
+        capabilities=split(capabilities),
+        concurrency=concurrency or ours.worker_concurrency,
+        batch=ours.batch_size,
+        base_url=api_url(ours),
+        drain_s=drain_seconds,
+    )
+    worker.handles(*split(task_types))(found)
+    worker.run_forever()

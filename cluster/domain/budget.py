@@ -1,0 +1,170 @@
+"""Budgets in tokens and money: reserve before a call, settle after it, and never hold more than there is.
+
+Money is counted in integer nano-dollars, so that sums are exact. Invariant of every ledger: spent + reserved is at most
+the budget, in both units. An agent that bills more than was reserved is paid from what is left; what does not fit is kept
+apart as ``overrun``, for which the budget does not answer, and the agent is not asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cluster.domain.errors import InvalidRequest
+
+NANOS = 1_000_000_000
+_BYTES_PER_TOKEN = 3  # fewer than any common tokenizer needs on average, so that estimates err upwards
+_TOKENS_PER_MESSAGE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    tokens: int = 0
+    nanos: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.tokens + other.tokens, self.nanos + other.nanos)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.tokens - other.tokens, self.nanos - other.nanos)
+
+    def times(self, count: int) -> Amount:
+        return Amount(self.tokens * count, self.nanos * count)
+
+    def at_most(self, other: Amount) -> Amount:
+        return Amount(min(self.tokens, other.tokens), min(self.nanos, other.nanos))
+
+    def to_json(self) -> dict[str, int]:
+        return {"tokens": self.tokens, "nanos": self.nanos}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, int] | None) -> Amount:
+        return cls(value["tokens"], value["nanos"]) if value else cls()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """US dollars per million tokens."""
+
+    input_per_mtok: float = 0.0
+    output_per_mtok: float = 0.0
+
+    def amount(self, input_tokens: int, output_tokens: int) -> Amount:
+        nanos = (input_tokens * self.input_per_mtok + output_tokens * self.output_per_mtok) * (NANOS // 1_000_000)
+        return Amount(input_tokens + output_tokens, round(nanos))
+
+    def to_json(self) -> dict[str, float]:
+        return {"input_per_mtok": self.input_per_mtok, "output_per_mtok": self.output_per_mtok}
+
+
+def parse_price(value: Any) -> Price:
+    """An agent's ``options["price"]``; what is no price costs nothing."""
+    if not isinstance(value, Mapping):
+        return Price()
+    numbers = {
+        name: float(value[name])
+        for name in ("input_per_mtok", "output_per_mtok")
+        if isinstance(value.get(name), int | float) and 0 <= value[name] <= 1e6
+    }
+    return Price(**numbers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """None is no limit."""
+
+    tokens: int | None = None
+    nanos: int | None = None
+
+    @property
+    def unlimited(self) -> bool:
+        return self.tokens is None and self.nanos is None
+
+    def holds(self, amount: Amount) -> bool:
+        return (self.tokens is None or amount.tokens <= self.tokens) and (
+            self.nanos is None or amount.nanos <= self.nanos
+        )
+
+
+def estimated_tokens(*texts: str) -> int:
+    """Of a prompt's messages, or of an answer whose sender does not count."""
+    return sum(-(-len(text.encode()) // _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE for text in texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """``reserved`` by call; ``estimated`` once any bill was an estimate of ours."""
+
+    budget: Budget = field(default_factory=Budget)
+    spent: Amount = field(default_factory=Amount)
+    reserved: Mapping[Any, Amount] = field(default_factory=dict)
+    overrun: Amount = field(default_factory=Amount)
+    estimated: bool = False
+
+    @property
+    def held(self) -> Amount:
+        """spent + reserved"""
+        total = self.spent
+        for amount in self.reserved.values():
+            total += amount
+        return total
+
+    def affords(self, amount: Amount) -> bool:
+        return self.budget.unlimited or self.budget.holds(self.held + amount)
+
+    def reserve(self, call: Any, amount: Amount) -> Ledger:
+        """On top of what is reserved for this call already: a repeated call may be billed twice."""
+        before = self.reserved.get(call, Amount())
+        return replace(self, reserved={**self.reserved, call: before + amount})
+
+    def bill(self, call: Any, used: Amount) -> tuple[Amount, Amount]:
+        """(what the budget pays, what it cannot): a bill above its reservation is paid from what is left."""
+        free = self.held - self.reserved.get(call, Amount())
+        far = 1 << 62
+        room = Amount(
+            far if self.budget.tokens is None else max(0, self.budget.tokens - free.tokens),
+            far if self.budget.nanos is None else max(0, self.budget.nanos - free.nanos),
+        )
+        paid = used.at_most(room)
+        return paid, used - paid
+
+    def settle(self, call: Any, paid: Amount, overrun: Amount, *, estimated: bool) -> Ledger:
+        return replace(
+            self,
+            spent=self.spent + paid,
+            overrun=self.overrun + overrun,
+            reserved={key: amount for key, amount in self.reserved.items() if key != call},
+            estimated=self.estimated or estimated,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The wire's account, in tokens and dollars."""
+        total = self.spent + self.overrun
+        return {
+            "tokens": total.tokens,
+            "usd": total.nanos / NANOS,
+            "budget_tokens": self.budget.tokens,
+            "budget_usd": None if self.budget.nanos is None else self.budget.nanos / NANOS,
+            "overrun_tokens": self.overrun.tokens,
+            "overrun_usd": self.overrun.nanos / NANOS,
+            "estimated": self.estimated,
+        }
+
+
+def parse_budget(value: Any) -> Budget:
+    """``{"tokens": n, "usd": x}``, both optional. InvalidRequest for anything else."""
+    if value is None:
+        return Budget()
+    if not isinstance(value, Mapping) or set(value) - {"tokens", "usd"}:
+        raise InvalidRequest('config.budget must be {"tokens": number, "usd": number}.', "invalid_budget")
+    for name in ("tokens", "usd"):
+        limit = value.get(name)
+        if limit is not None and (
+            isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= 1e9
+        ):
+            raise InvalidRequest(f"config.budget.{name} must be a number from 0 to 1e9.", "invalid_budget")
+    tokens, usd = value.get("tokens"), value.get("usd")
+    return Budget(
+        tokens=None if tokens is None else int(tokens), nanos=None if usd is None else round(float(usd) * NANOS)
+    )

@@ -1,0 +1,112 @@
+"""Claims: what an agent asks for, what it gets, and those that wait until there is something for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cluster.domain.tasks import TaskHead
+
+AgentKey = tuple[str, str]
+"""(workspace, agent_id)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A claim. ``max_tasks`` None: one task, or the oldest lease again when all slots are taken (released client).
+
+    ``own_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``resting``: the agent is
+    to get nothing new (paused, draining, unhealthy); its claim waits until that changes.
+    """
+
+    agent: AgentKey
+    principal: str
+    capabilities: frozenset[str]
+    max_concurrency: int
+    max_tasks: int | None
+    claim_id: str
+    own_claim_id: bool
+    regions: frozenset[str] = frozenset()
+    resting: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """``expires_at`` in epoch seconds unless the holder gives another sign of life."""
+
+    head: TaskHead
+    expires_at: float
+    redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a waiting claim gets: leases, or word that the agent should stop something, or neither (ask again)."""
+
+    ticket: int
+    grants: tuple[Grant, ...] = ()
+    stopping: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    ticket: int
+    wanted: Wanted
+    gone: bool = False
+
+
+class WaitingClaims:
+    """In order of arrival, by agent and by capabilities. What has gone stays behind and is skipped."""
+
+    def __init__(self) -> None:
+        self._alike: dict[tuple[str, frozenset[str]], deque[Waiting]] = {}
+        self._by_agent: dict[AgentKey, deque[Waiting]] = {}
+        self._tickets: dict[int, Waiting] = {}
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def add(self, ticket: int, wanted: Wanted) -> None:
+        waiting = self._tickets[ticket] = Waiting(ticket, wanted)
+        alike = self._alike.setdefault((wanted.agent[0], wanted.capabilities), deque())
+        for queue in (alike, self._by_agent.setdefault(wanted.agent, deque())):
+            while queue and queue[0].gone:
+                queue.popleft()
+            queue.append(waiting)
+
+    def withdraw(self, ticket: int) -> bool:
+        """False if it does not wait (any more)."""
+        waiting = self._tickets.pop(ticket, None)
+        if waiting is not None:
+            waiting.gone = True
+        return waiting is not None
+
+    def of_agent(self, agent: AgentKey) -> Iterator[Waiting]:
+        return (waiting for waiting in self._by_agent.get(agent, ()) if not waiting.gone)
+
+    def take_agent(self, agent: AgentKey) -> list[Waiting]:
+        """Those of one agent, which leave."""
+        return [waiting for waiting in self._by_agent.pop(agent, ()) if not waiting.gone]
+
+    def offer(
+        self,
+        workspace: str,
+        required: frozenset[str],
+        give: Callable[[Waiting], bool],
+        was_last: Callable[[Waiting], bool],
+    ) -> None:
+        """First come, first served among claims with equal capabilities. ``give`` is true for one that got something;
+        one that did not keeps its turn, and after one for which ``was_last`` is true nobody alike is asked."""
+        for key in [key for key in self._alike if key[0] == workspace and required <= key[1]]:
+            queue, kept = self._alike[key], deque[Waiting]()
+            while queue:
+                waiting = queue.popleft()
+                if waiting.gone or give(waiting):
+                    continue
+                kept.append(waiting)
+                if was_last(waiting):
+                    break
+            queue.extendleft(reversed(kept))
+            if not queue:
+                del self._alike[key]

@@ -1,0 +1,294 @@
+"""From what agents said to what is counted: answers by round, candidates among texts, peers, critiques, ballots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cluster.domain.consensus.aggregate import Aggregation
+from cluster.domain.consensus.ballots import Ballot, BallotKind, Confidence, Electorate, abstain, choice
+from cluster.domain.consensus.result import Judgement
+from cluster.domain.consensus.rule import Mode
+from cluster.domain.deliberation.answers import NO_REASON, SEVERITIES, Answer, AnswerKind, group_numbers
+from cluster.domain.deliberation.prompts import shuffled
+from cluster.domain.deliberation.state import Phase, State, Turn
+
+T = TypeVar("T")
+
+#: Modes that read more than a first choice, and what they ask for.
+BALLOT_OF = {
+    Mode.APPROVAL: BallotKind.APPROVAL,
+    Mode.BORDA: BallotKind.RANKING,
+    Mode.SCHULZE: BallotKind.RANKING,
+}
+#: Weight of an answer that was changed in a debate without a reason.
+UNREASONED = 0.5
+MAX_CRITIQUES = 3
+#: Stops after which nobody who was not asked could have changed anything: quorum is measured among the asked.
+SETTLED = frozenset({"lossless", "agree_k", "posterior", "unanimous"})
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A participant as another one sees it."""
+
+    label: str
+    agent: str
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Critique:
+    id: str
+    critic: str
+    defect: str
+    claim_quote: str
+    severity: str
+    fix: str
+
+
+def is_text(state: State) -> bool:
+    return state.contract.answer_type.kind is AnswerKind.TEXT
+
+
+def ballot_kind(state: State) -> BallotKind:
+    return BALLOT_OF.get(state.contract.mode, BallotKind.CHOICE)
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def answer_of(state: State, agent: str, round_: int) -> Answer | None:
+    """The answer that an agent stands by after a round: an abstention or a fault in a debate leaves the one before."""
+    for step in range(round_, -1, -1):
+        turn = state.turn(Phase.REVISE if step else Phase.PROPOSE, step, agent)
+        if turn is not None and turn.answer is not None and turn.answer.choice is not None:
+            return turn.answer
+    return None
+
+
+def remembered(state: State, name: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """``name[1]`` is the round on whose answers, and earlier ones, the value depends."""
+    if name not in state.memo:
+        state.memo[name] = make()
+    value: T = state.memo[name]
+    return value
+
+
+def answers(state: State, round_: int) -> Mapping[str, Answer]:
+    return remembered(state, ("answers", round_), lambda: _answers(state, round_))
+
+
+def _answers(state: State, round_: int) -> dict[str, Answer]:
+    return {a: answer for a in state.agents if (answer := answer_of(state, a, round_)) is not None}
+
+
+def options(state: State, round_: int) -> Mapping[str, str]:
+    """Agent → the option that its answer is: numbers within tolerance are one, equal texts are one candidate."""
+    return remembered(state, ("options", round_), lambda: _options(state, round_))
+
+
+def _options(state: State, round_: int) -> dict[str, str]:
+    given = {agent: str(answer.choice) for agent, answer in answers(state, round_).items()}
+    if is_text(state):
+        labels = {normal(text): label for label, text in candidates(state, round_).items()}
+        return {agent: labels[normal(text)] for agent, text in given.items()}
+    if state.contract.answer_type.kind is AnswerKind.NUMBER:
+        groups = group_numbers(list(given.values()), state.contract.answer_type.tolerance)
+        return {agent: groups[number] for agent, number in given.items()}
+    return given
+
+
+def normal(text: str) -> str:
+    """Texts that differ in case and white space only are one candidate."""
+    return " ".join(text.split()).casefold()
+
+
+def candidates(state: State, round_: int) -> Mapping[str, str]:
+    """Label → text, in an order that does not follow the panel's."""
+    return remembered(state, ("candidates", round_), lambda: _candidates(state, round_))
+
+
+def _candidates(state: State, round_: int) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for answer in answers(state, round_).values():
+        texts.setdefault(normal(str(answer.choice)), str(answer.choice))
+    order = shuffled(sorted(texts), state.contract.seed, f"candidates{round_}")
+    return {f"#{place}": texts[key] for place, key in enumerate(order, start=1)}
+
+
+def rationale_for(state: State, option: str, round_: int) -> str:
+    """The first rationale given for an option."""
+    named = options(state, round_)
+    said = answers(state, round_)
+    return next((said[agent].rationale for agent in state.agents if named.get(agent) == option), "")
+
+
+def text_of(state: State, option: str | None, round_: int) -> str | None:
+    """What an option says: a label stands for its text."""
+    return candidates(state, round_).get(option or "") if is_text(state) else option
+
+
+# --- debate -----------------------------------------------------------------------------------------------------------
+
+
+def peers(state: State, agent: str, round_: int) -> Sequence[Peer]:
+    """At most ``peers`` others whose answers before this round differ, different options first; anonymous, shuffled."""
+    return remembered(state, ("peers", round_ - 1, agent), lambda: _peers(state, agent, round_))
+
+
+def _peers(state: State, agent: str, round_: int) -> list[Peer]:
+    named = options(state, round_ - 1)
+    said = answers(state, round_ - 1)
+    others = [a for a in named if a != agent and named[a] != named.get(agent)]
+    if not others and state.contract.debate_on == "always":
+        others = [a for a in named if a != agent]
+    order = shuffled(others, state.contract.seed, f"{round_}|{agent}")
+    first = [a for place, a in enumerate(order) if named[a] not in [named[b] for b in order[:place]]]
+    chosen = [*first, *(a for a in order if a not in first)][: state.contract.peers]
+    return [Peer(f"P{place}", a, said[a]) for place, a in enumerate(chosen, start=1)]
+
+
+def critiques_of(state: State, agent: str, round_: int) -> list[Critique]:
+    """What the others found in an agent's answer, the severest first, under names of its own."""
+    found = [
+        (critic, one)
+        for critic in state.agents
+        if (turn := state.turn(Phase.CRITIQUE, round_, critic)) is not None and turn.answer is not None
+        for one in turn.answer.critiques
+        if one["target"] == agent
+    ]
+    found.sort(key=lambda pair: -SEVERITIES.index(pair[1]["severity"]))
+    return [
+        Critique(f"c{place}", critic, one["defect"], one["claim_quote"], one["severity"], one["fix"])
+        for place, (critic, one) in enumerate(found[:MAX_CRITIQUES], start=1)
+    ]
+
+
+def accepted(state: State, round_: int) -> Mapping[str, int]:
+    """Option → how many critics were shown a rationale for it and found no defect."""
+    return remembered(state, ("accepted", round_), lambda: _accepted(state, round_))
+
+
+def _accepted(state: State, round_: int) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for step in range(1, round_ + 1):
+        named = options(state, step - 1)
+        for critic in state.agents:
+            turn = state.turn(Phase.CRITIQUE, step, critic)
+            if turn is None or turn.answer is None:
+                continue
+            blamed = {one["target"] for one in turn.answer.critiques}
+            for peer in peers(state, critic, step):
+                if peer.agent not in blamed:
+                    counts[named[peer.agent]] = counts.get(named[peer.agent], 0) + 1
+    return counts if not is_text(state) else {}
+
+
+def strength(state: State, agent: str, round_: int) -> float:
+    """Half for an answer whose last change was made without a reason."""
+    weight = 1.0
+    for step in range(1, round_ + 1):
+        turn = state.turn(Phase.REVISE, step, agent)
+        if turn is not None and turn.answer is not None and turn.answer.changed:
+            weight = UNREASONED if turn.answer.because == NO_REASON else 1.0
+    return weight
+
+
+def changed_in(state: State, round_: int) -> bool:
+    revised = [state.turn(Phase.REVISE, round_, agent) for agent in state.agents]
+    return any(turn is not None and turn.answer is not None and turn.answer.changed for turn in revised)
+
+
+# --- what is counted --------------------------------------------------------------------------------------------------
+
+
+def voted(state: State, round_: int) -> bool:
+    return any(phase is Phase.VOTE and step == round_ for phase, step, _ in state.turns)
+
+
+def ballots(state: State, round_: int) -> dict[str, Ballot]:
+    """One per member of the panel: its vote where texts were voted on, else its answer."""
+    if is_text(state) and voted(state, round_):
+        kind = ballot_kind(state)
+        return {agent: _vote(state.turn(Phase.VOTE, round_, agent), kind) for agent in state.agents}
+    named = options(state, round_)
+    return {agent: _ballot(state, agent, named, round_) for agent in state.agents}
+
+
+def _ballot(state: State, agent: str, named: Mapping[str, str], round_: int) -> Ballot:
+    answer = answer_of(state, agent, round_)
+    if answer is None:
+        return abstain(why_silent(state.turn(Phase.PROPOSE, 0, agent)))
+    kind, weight = ballot_kind(state), strength(state, agent, round_)
+    if answer.ranked:
+        return Ballot(kind=kind, options=answer.ranked, confidence=_confidence(answer), strength=weight)
+    return choice(named[agent], _confidence(answer), weight)
+
+
+def _vote(turn: Turn | None, kind: BallotKind) -> Ballot:
+    if turn is None or turn.answer is None or turn.answer.choice is None:
+        return abstain(why_silent(turn))
+    answer = turn.answer
+    if answer.ranked:
+        return Ballot(kind=kind, options=answer.ranked, confidence=_confidence(answer))
+    return choice(str(answer.choice), _confidence(answer))
+
+
+def why_silent(turn: Turn | None) -> str:
+    if turn is None:
+        return "not_asked"
+    return turn.fault or ("unanswered" if turn.open else "abstained")
+
+
+def _confidence(answer: Answer) -> Confidence | None:
+    return Confidence(answer.confidence) if answer.confidence else None
+
+
+def judged_options(state: State, order: int) -> dict[str, str]:
+    """Label → option for the judge; the second time in the opposite order."""
+    named = sorted(set(options(state, state.round).values()))
+    listed = shuffled(named, state.contract.seed, "judge")
+    return {f"#{place}": option for place, option in enumerate(listed[::-1] if order else listed, start=1)}
+
+
+def judgement(state: State) -> Judgement | None:
+    """None unless both verdicts are there."""
+    if state.judge is None:
+        return None
+    verdicts = []
+    for order in (0, 1):
+        turn = state.turn(Phase.JUDGE, order, state.judge.agent_id)
+        if turn is None or turn.answer is None or turn.answer.choice is None:
+            return None
+        verdicts.append(judged_options(state, order)[turn.answer.choice])
+    return Judgement(judge=state.judge.agent_id, verdicts=tuple(verdicts))
+
+
+def electorate(state: State, options: Sequence[str] = ()) -> Electorate:
+    """Quorum is measured among those who were asked, if the others could have changed nothing."""
+    contract = state.contract
+    asked = tuple(agent for agent in state.agents if state.turn(Phase.PROPOSE, 0, agent) is not None)
+    settled = state.stop == "" or state.stop in SETTLED
+    return Electorate(
+        eligible=state.agents,
+        options=tuple(options),
+        asked=asked if settled and asked else None,
+        owners={member.agent_id: member.owner for member in state.panel if member.owner},
+        min_votes=min(contract.min_votes, len(state.panel)),
+        quorum_ratio=contract.quorum_ratio,
+    )
+
+
+def aggregation(state: State, round_: int) -> Aggregation:
+    """The input of the decision as it stands after a round."""
+    contract = state.contract
+    closed: Sequence[str] = contract.answer_type.closed or (tuple(candidates(state, round_)) if is_text(state) else ())
+    return Aggregation(
+        rule=contract.rule,
+        electorate=electorate(state, closed),
+        ballots=ballots(state, round_),
+        judgement=judgement(state),
+        accepted=accepted(state, round_),
+    )

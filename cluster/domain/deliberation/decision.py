@@ -1,0 +1,342 @@
+"""When to stop asking, whether a debate has earned the right to overturn round 0, and what the end says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.domain.consensus.aggregate import Aggregation, aggregate, counting_weights
+from cluster.domain.consensus.result import Result
+from cluster.domain.consensus.rule import Mode
+from cluster.domain.consensus.waves import decided_regardless, next_wave, tally_of
+from cluster.domain.deliberation import ballots as said
+from cluster.domain.deliberation.answers import AnswerKind
+from cluster.domain.deliberation.state import Phase, State, Terminal
+
+#: Kept back from the deadline for the aggregation and for writing the end.
+RESERVE_S = 0.5
+
+#: Every stop in the order in which they are tried. Docs print this table.
+STOPS: Mapping[str, str] = {
+    "quorum": "too few votes, and nobody is left to ask",
+    "lossless": "the answers still outstanding cannot change the decision",
+    "agree_k": "the first k answers agree",
+    "posterior": "the calibrated confidence has reached `tau`",
+    "unanimous": "everybody answers alike",
+    "decided": "the rule has decided, and the contract asks for no debate on it",
+    "stable": "nobody changed an answer in the last round",
+    "cycle": "the answers are as they were after an earlier round",
+    "rounds": "no debate round is left",
+    "budget": "the budget left does not cover the next calls",
+    "time": "the time left does not cover the next round",
+}
+_TOPS = frozenset({Mode.PLURALITY, Mode.AGREE_K, Mode.WEIGHTED, Mode.LEARNED, Mode.MAJORITY, Mode.SUPERMAJORITY})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The decision as it stands after a round."""
+
+    round: int
+    asked: Aggregation
+    result: Result
+
+    @property
+    def score(self) -> float:
+        """Calibrated confidence, else the leader's share; of a tie, the share of its options."""
+        if self.result.confidence is not None:
+            return self.result.confidence
+        return self.result.uncalibrated_share if self.result.leader is not None else self.result.support
+
+
+def standing(state: State, round_: int) -> Standing:
+    asked = said.aggregation(state, round_)
+    return Standing(round_, asked, aggregate(asked, state.snapshot))
+
+
+def last_round(state: State) -> int:
+    """The last round that is complete: a debate round that was broken off does not count."""
+    unfinished = state.phase in (Phase.CRITIQUE, Phase.REVISE, Phase.VOTE)
+    return max(0, state.round - 1) if unfinished else state.round
+
+
+def final(state: State) -> tuple[Standing, Standing]:
+    """(round 0, what counts). A debate that does not raise the confidence changes nothing."""
+    first = standing(state, 0)
+    if last_round(state) == 0:
+        return first, first
+    last = standing(state, last_round(state))
+    return first, last if _earned(state, first, last) else first
+
+
+def _earned(state: State, first: Standing, last: Standing) -> bool:
+    if state.contract.mode is Mode.JUDGE:
+        return True
+    if not last.result.reached:
+        return not first.result.reached and last.result.leader is not None and last.score > first.score
+    same = said.text_of(state, first.result.leader, 0) == said.text_of(state, last.result.leader, last.round)
+    return (same and first.result.leader is not None) or last.score > first.score
+
+
+# --- stops ------------------------------------------------------------------------------------------------------------
+
+
+def stop_of(state: State, afford: Callable[[], bool], now: float) -> tuple[str, Standing]:
+    """The first stop that fires, "" if asking goes on. ``afford``: the budget covers the next round."""
+    at = standing(state, state.round)
+    always = state.contract.debate_on == "always"
+    if at.result.cast < at.result.quorum and not unasked(state):
+        return "quorum", at
+    if not always and (stop := _settled(state, at)):
+        return stop, at
+    if wave(state):
+        return "", at
+    if not always and (stop := _idle(state, at)):
+        return stop, at
+    if state.round >= state.contract.rounds:
+        return "rounds", at
+    if not afford():
+        return "budget", at
+    return ("time" if _too_late(state, now) else ""), at
+
+
+def _settled(state: State, at: Standing) -> str:
+    """Stops that look at the answers alone."""
+    result = at.result
+    if not result.reached or result.cast < min(state.contract.min_votes, len(state.panel)):
+        return ""
+    if lossless(state, at) and not contested(state, at):
+        return "lossless"
+    if result.applied is Mode.AGREE_K:
+        return "agree_k"
+    if result.confidence is not None and result.confidence >= state.contract.tau:
+        return "posterior"
+    if not result.dissent and not unasked(state):
+        return "unanimous"
+    return "" if wave(state) or contested(state, at) else "decided"
+
+
+def _idle(state: State, at: Standing) -> str:
+    """Stops of a debate that goes nowhere, and of one that nobody asked for."""
+    if state.contract.mode in (Mode.NONE, Mode.JUDGE) and state.contract.debate_on == "auto":
+        return "decided"
+    if len(set(said.options(state, state.round).values())) < 2 and not said.voted(state, state.round):
+        return "unanimous"
+    if state.round == 0:
+        return ""
+    if not said.changed_in(state, state.round):
+        return "stable"
+    now = said.options(state, state.round)
+    return "cycle" if any(said.options(state, step) == now for step in range(state.round)) else ""
+
+
+def contested(state: State, at: Standing) -> bool:
+    """Whether the contract wants a debate about this."""
+    wish = state.contract.debate_on
+    if state.contract.rounds == 0:
+        return False
+    if wish == "always" or not at.result.reached:
+        return True
+    undisputed = not at.result.dissent or state.contract.mode in (Mode.JUDGE, Mode.NONE)
+    return wish != "undecided" and not undisputed and (wish == "disagreement" or state.snapshot is None)
+
+
+def lossless(state: State, at: Standing) -> bool:
+    """True if the answers still outstanding, all for one option, cannot change the decision."""
+    contract = state.contract
+    if not can_be_lossless(state) or at.result.leader is None:
+        return False
+    weights = counting_weights(at.asked, state.snapshot)
+    waiting = [agent for agent in state.agents if _outstanding(state, agent)]
+    whole = float(len(state.agents))
+    needed = {Mode.MAJORITY: whole / 2 + 1e-6, Mode.SUPERMAJORITY: whole * contract.q}.get(contract.mode, 0.0)
+    votes = {agent: option for agent, option in said.options(state, 0).items() if agent not in waiting}
+    return decided_regardless(tally_of(votes, weights), sum(weights[agent] for agent in waiting), needed)
+
+
+def can_be_lossless(state: State) -> bool:
+    """Whether first choices alone decide, and further answers cannot regroup those that are there."""
+    contract = state.contract
+    fuzzy = contract.answer_type.kind is AnswerKind.NUMBER and contract.answer_type.tolerance > 0
+    return contract.mode in _TOPS and not said.is_text(state) and not fuzzy and contract.debate_on != "always"
+
+
+def _outstanding(state: State, agent: str) -> bool:
+    turn = state.turn(Phase.PROPOSE, 0, agent)
+    return turn is None or turn.open
+
+
+def _too_late(state: State, now: float) -> bool:
+    """The slowest twentieth of the calls so far, for every step of a round, against the time left."""
+    ordered = sorted(state.seconds)
+    slow = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else 0.0
+    steps = 3 if said.is_text(state) else 2
+    return slow * steps > state.deadline - RESERVE_S - now
+
+
+def unasked(state: State) -> tuple[str, ...]:
+    return tuple(agent for agent in state.agents if state.turn(Phase.PROPOSE, 0, agent) is None)
+
+
+def wave(state: State) -> tuple[str, ...]:
+    """Whom to ask for a first answer now. All at once, except where k that agree may be enough."""
+    left = unasked(state)
+    contract = state.contract
+    if not left or state.round > 0:
+        return ()
+    if contract.mode is not Mode.AGREE_K or said.is_text(state) or contract.debate_on == "always":
+        return left
+    enough = max(contract.k, min(contract.min_votes, len(state.panel)))
+    asked = [agent for agent in state.agents if agent not in left]
+    if not asked:
+        return left[: max(2, enough)]
+    named = said.options(state, 0)
+    at = said.aggregation(state, 0)
+    found = next_wave(
+        order=state.agents,
+        answers={agent: named.get(agent) for agent in asked},
+        weights=counting_weights(at, state.snapshot),
+        waves=state.waves,
+        agree_k=enough,
+    )
+    # Too few for the quorum are never enough, whatever they say.
+    return found or (left if len(named) < min(contract.min_votes, len(state.panel)) else ())
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def terminal_of(state: State) -> tuple[Terminal, str]:
+    """From AGGREGATE."""
+    _, last = final(state)
+    result = last.result
+    if result.reached:
+        return Terminal.DECIDED, ""
+    short = any(turn.fault == "over_budget" for turn in state.turns.values())
+    if state.stop == "budget" or short:
+        return Terminal.BUDGET_EXHAUSTED, f"the budget does not cover the next calls ({result.reason})"
+    if result.reason in ("quorum", "no_votes"):
+        return Terminal.QUORUM_LOST, missing(state, result)
+    return Terminal.NO_CONSENSUS, result.reason
+
+
+def missing(state: State, result: Result) -> str:
+    silent = ", ".join(f"{agent} ({last_fault(state, agent)})" for agent in result.abstained)
+    return f"quorum: {result.cast} of {result.quorum} votes; none from {silent or 'anybody'}"
+
+
+def last_fault(state: State, agent: str) -> str:
+    return next(
+        (turn.fault for (_, _, who), turn in reversed(list(state.turns.items())) if who == agent and turn.fault),
+        "abstained",
+    )
+
+
+def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
+    """The end as JSON: what was decided, how sure, by whom, against whom, and at what cost."""
+    base: dict[str, Any] = {
+        "reason": reason,
+        "authoritative": terminal is Terminal.DECIDED,
+        "calls": state.calls,
+        "mode": state.contract.mode.value,
+        "answer_type": state.contract.answer_type.kind.value,
+        "panel": list(state.agents),
+        "rounds": last_round(state),
+        "stop": state.stop,
+        **_cost(state),
+    }
+    if not state.panel:
+        nothing: dict[str, Any] = {"supporters": [], "dissent": [], "abstained": [], "tally": {}}
+        delta = {"round_0": None, "final": None, "changed": False, "calls": 0, "tokens": 0}
+        return {**base, **nothing, "answer": None, "value": None, "confidence": 0.0, "debate_delta": delta}
+    first, last = final(state)
+    result = last.result
+    answer = said.text_of(state, result.leader, last.round)
+    return {
+        **base,
+        "answer": answer,
+        "value": state.contract.answer_type.value_of(answer),
+        "option": result.leader,
+        "applied": result.applied.value,
+        "confidence": result.uncalibrated_share if result.confidence is None else result.confidence,
+        "confidence_calibrated": result.confidence is not None,
+        "snapshot_id": result.snapshot_id,
+        "supporters": [a for a in state.agents if _supports(last, a)],
+        "dissent": [_dissent(state, last, one.agent, one.options) for one in result.dissent],
+        "abstained": [{"agent": a, "reason": last.asked.ballots[a].reason} for a in result.abstained],
+        "tally": dict(result.tally),
+        "tie_path": list(result.tie_path),
+        "pairwise": result.pairwise,
+        "quorum": result.quorum,
+        "cast": result.cast,
+        "candidates": said.candidates(state, last.round) if said.is_text(state) else {},
+        "evidence": _evidence(state, last),
+        "debate_delta": _delta(state, first, last),
+    }
+
+
+def _supports(last: Standing, agent: str) -> bool:
+    ballot = last.asked.ballots[agent]
+    return last.result.leader is not None and (
+        ballot.top() == last.result.leader
+        or (last.result.applied is Mode.APPROVAL and last.result.leader in ballot.approved())
+    )
+
+
+def _dissent(state: State, last: Standing, agent: str, options: tuple[str, ...]) -> dict[str, Any]:
+    turn = state.turn(Phase.VOTE, last.round, agent) if said.is_text(state) else None
+    answer = turn.answer if turn is not None and turn.answer else said.answer_of(state, agent, last.round)
+    return {
+        "agent": agent,
+        "answer": said.text_of(state, options[0], last.round) if options else None,
+        "options": list(options),
+        "rationale": answer.rationale if answer is not None else "",
+    }
+
+
+def _evidence(state: State, last: Standing) -> list[str]:
+    found = [
+        one
+        for agent in state.agents
+        if _supports(last, agent) and (answer := said.answer_of(state, agent, last.round)) is not None
+        for one in answer.evidence
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _delta(state: State, first: Standing, last: Standing) -> dict[str, Any]:
+    """What the debate was worth: round 0's answer, the final one, and the calls between them."""
+    before = said.text_of(state, first.result.leader, 0)
+    after = said.text_of(state, last.result.leader, last.round)
+    debated = [key for key in state.turns if key[0] is not Phase.JUDGE and key[1] > 0]
+    refused = None
+    if last_round(state) > 0 and last.round == 0:
+        ended = standing(state, last_round(state))
+        refused = said.text_of(state, ended.result.leader, ended.round)
+    return {
+        "round_0": before,
+        "final": after,
+        "changed": before != after,
+        "rounds": last_round(state),
+        "calls": sum(state.turns[key].attempt + 1 for key in debated),
+        "confidence_round_0": first.score,
+        "confidence_final": last.score,
+        "refused": refused,
+    }
+
+
+def _cost(state: State) -> dict[str, Any]:
+    """As it is once everything still out is billed at its reservation."""
+    ledger = state.ledger
+    total = ledger.held + ledger.overrun
+    cost = ledger.to_json()
+    cost.update(tokens=total.tokens, usd=total.nanos / 1_000_000_000)
+    cost["estimated"] = ledger.estimated or bool(ledger.reserved)
+    return {"tokens": total.tokens, "cost": cost}
+
+
+def deciding(state: State) -> tuple[Aggregation, int]:
+    """The input of the final aggregation and the round that it is of."""
+    _, last = final(state)
+    return last.asked, last.round

@@ -1,0 +1,36 @@
+"""Service levels of a deliberation: how much of its time is used up, and which thresholds that has crossed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    COMPLIANT = "compliant"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    VIOLATED = "violated"
+
+
+#: (level, share of the time at which it begins), in order.
+THRESHOLDS = ((Level.WARNING, 0.80), (Level.CRITICAL, 0.95), (Level.VIOLATED, 1.0))
+_ORDER = tuple(Level)
+#: Epoch seconds as floats are exact to a fraction of a microsecond.
+_EPSILON_S = 1e-6
+
+
+def level_at(elapsed_s: float, timeout_s: float) -> Level:
+    reached = [level for level, share in THRESHOLDS if elapsed_s + _EPSILON_S >= share * timeout_s]
+    return reached[-1] if reached else Level.COMPLIANT
+
+
+def crossed(before: Level, elapsed_s: float, timeout_s: float) -> tuple[Level, ...]:
+    """The levels entered since ``before``: each is to be notified once, also those that were jumped over."""
+    now = _ORDER.index(level_at(elapsed_s, timeout_s))
+    return _ORDER[_ORDER.index(before) + 1 : now + 1]
+
+
+def next_crossing_s(before: Level, timeout_s: float) -> float | None:
+    """Seconds after admission at which the next level begins; None after the last."""
+    later = [share for level, share in THRESHOLDS if _ORDER.index(level) > _ORDER.index(before)]
+    return later[0] * timeout_s if later else None

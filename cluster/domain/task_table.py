@@ -1,0 +1,33 @@
+"""The task machine's table as a page shows it; a test holds docs/tasks.md to it."""
+
+from __future__ import annotations
+
+from cluster.domain.task_machine import EVENTS, IMPOSSIBLE, TRANSITIONS, Phase, Refusal, Rule
+
+BEGIN = "<!-- states: written by `make docs` from the table in cluster/domain/task_machine.py -->"
+END = "<!-- end of states -->"
+
+
+def state_table() -> str:
+    """Markdown: every event that can happen to a task in each state, and what becomes of it."""
+    lines = ["| State | What happens | Becomes | Log row | |", "|---|---|---|---|---|"]
+    for phase in Phase:
+        for event in EVENTS:
+            rule = TRANSITIONS[phase, event]
+            if rule is not IMPOSSIBLE:
+                lines.append(f"| {phase.value} | {event.cause} | {_row(rule)} |")
+    return "\n".join(lines)
+
+
+def _row(rule: Rule | Refusal) -> str:
+    if isinstance(rule, Refusal):
+        return f"refused: 409 `{rule.code}` | |"
+    becomes = " or ".join(phase.value for phase in rule.to) or "as it was"
+    return " | ".join((becomes, ", ".join(f"`{kind}`" for kind in rule.kinds), rule.note))
+
+
+def with_table(page: str) -> str:
+    """The page with the table between its markers made anew."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{state_table()}\n{END}{after}"

@@ -1,0 +1,107 @@
+"""A whole evaluation from its files: read, split, decide, and bring the figures into every form that is asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cluster.domain.errors import InvalidRequest
+from cluster.domain.evaluation.records import Panel, Question, check_panel, read_panels, read_votes, split
+from cluster.domain.evaluation.table import (
+    Effort,
+    Report,
+    Row,
+    court_of,
+    evaluate_collusion,
+    evaluate_panel,
+    vote_table_of,
+)
+
+
+def read_questions(path: Path) -> list[Question]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return read_votes(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} cannot be read: {error}.", "unreadable_file") from None
+
+
+def read_panel_file(path: Path) -> list[Panel]:
+    try:
+        return read_panels(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} cannot be read: {error}.", "unreadable_file") from None
+
+
+def evaluate(
+    calibration: Sequence[Question],
+    test: Sequence[Question],
+    panels: Sequence[Panel],
+    *,
+    seed: int = 0,
+    owner_cap: float | None = None,
+    colluders: int = 0,
+    efforts: Mapping[str, Mapping[str, Effort]] | None = None,
+) -> Report:
+    """``efforts``: per panel and mode what was measured besides the votes."""
+    if not test:
+        raise InvalidRequest("No test question is left to judge by.", "no_outcomes")
+    rows, levels, bins, collusion = [], [], [], []
+    for panel in panels:
+        check_panel(panel, test[0].votes)
+        court = court_of(panel, calibration, owner_cap)
+        found = evaluate_panel(
+            panel, court, vote_table_of(test, panel.agents), seed=seed, efforts=(efforts or {}).get(panel.name)
+        )
+        rows += found[0]
+        levels += found[1]
+        bins += found[2]
+        if 0 < colluders < len(panel.agents):
+            collusion += evaluate_collusion(panel, calibration, test, colluders, seed=seed)
+    return Report(
+        n_calibration=len(calibration),
+        n_test=len(test),
+        rows=tuple(rows),
+        agreement=tuple(levels),
+        reliability=tuple(bins),
+        collusion=tuple(collusion),
+    )
+
+
+def evaluate_votes(
+    votes: Path,
+    panels: Path,
+    *,
+    seed: int = 0,
+    owner_cap: float | None = None,
+    colluders: int = 0,
+    only: Sequence[str] = (),
+) -> Report:
+    calibration, test = split(read_questions(votes))
+    return evaluate(
+        calibration,
+        test,
+        chosen_panels(read_panel_file(panels), only),
+        seed=seed,
+        owner_cap=owner_cap,
+        colluders=colluders,
+    )
+
+
+def chosen_panels(panels: Sequence[Panel], only: Sequence[str]) -> list[Panel]:
+    unknown = sorted(set(only) - {panel.name for panel in panels})
+    if unknown:
+        names = ", ".join(panel.name for panel in panels)
+        raise InvalidRequest(f"There is no panel {unknown[0]!r}; the file has {names}.", "unknown_panel")
+    return [panel for panel in panels if not only or panel.name in only]
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    out = io.StringIO()
+    flat = [row.flat() for row in rows]
+    writer = csv.DictWriter(out, fieldnames=list(flat[0]) if flat else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return out.getvalue()

@@ -1,0 +1,206 @@
+"""The deliberation worker without Ray, on real stores: kills at every event, faults, load, deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from actors.messages import AgentCall
+from cluster.domain.deliberations import JournalAppend
+from cluster.domain.errors import AgentTimeout, AgentUnavailable, StoreUnavailable
+from cluster.postgres.stores import Stores
+from cluster.redis.doorbell import RedisDoorbell
+from cluster.redis.pool import connect
+from tests.support.stores import StoreUrls, fresh_name
+from tests.support.workers import Agent, Workshop, phase_of, run_all, saying
+
+
+@pytest.fixture
+async def shop(store_urls: StoreUrls, stores: Stores) -> AsyncIterator[Workshop]:
+    redis = connect(store_urls.redis)
+    bell = RedisDoorbell(redis, fresh_name())
+    yield Workshop(stores, bell)
+    await bell.close()
+    await redis.aclose()
+
+
+def revising(first: str, then: str) -> Agent:
+    """Changes its answer in the first debate round, for an error of its own."""
+
+    async def agent(call: AgentCall) -> str:
+        if phase_of(call) == "CRITIQUE":
+            targets = call.schema["properties"]["critiques"]["items"]["properties"]["target"]["enum"]
+            return json.dumps({"critiques": [{"target": targets[0], "defect": "wrong", "severity": "high"}]})
+        answer = then if phase_of(call) == "REVISE" else first
+        return json.dumps({"answer": answer, "rationale": "r", "confidence": "high", "because": "own_error"})
+
+    return agent
+
+
+class Dying:
+    """The store of a worker that is killed after its n-th append: the write is there, the worker learns nothing of it."""
+
+    def __init__(self, stores: Stores, appends: int) -> None:
+        self._store = stores.deliberations
+        self._left = appends
+        self.died = asyncio.Event()
+        self.buried = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def append(self, items: Sequence[JournalAppend]) -> list[bool]:
+        done = await self._store.append(items) if self._left > 0 else []
+        self._left -= 1
+        if self._left <= 0:
+            self.died.set()
+            await self.buried.wait()
+            raise StoreUnavailable("The worker is dead.")
+        return done
+
+
+async def test_killed_after_any_commit_another_worker_decides_the_same_and_repeats_nothing_journalled(
+    shop: Workshop,
+) -> None:
+    await shop.register(a=revising("A", "B"), b=saying("B"), c=saying("C"))
+    config = {"options": ["A", "B", "C"], "consensus": "majority", "agents": ["a", "b", "c"]}
+    (whole,) = await run_all(shop, [shop.admission("whole", **config)])
+    assert whole.result is not None
+    assert (whole.terminal, whole.result["answer"]) == ("DECIDED", "B")
+    commits = await _killed(shop, config, whole.result)
+    assert commits >= 6
+
+
+async def _killed(shop: Workshop, config: dict[str, Any], wanted: Any) -> int:
+    """How many commits there were to be killed after."""
+    commits = 0
+    while True:
+        commits += 1
+        request_id = f"killed-{commits}"
+        store = Dying(shop.stores, commits)
+        first = shop.worker(store)
+        await first.start()
+        await shop.admit(shop.admission(request_id, **config))
+        died = asyncio.ensure_future(store.died.wait())
+        ended = asyncio.ensure_future(shop.ended(request_id))
+        await asyncio.wait({died, ended}, return_when=asyncio.FIRST_COMPLETED)
+        journalled = _answered(await shop.stores.deliberations.journal(request_id))
+        await first.stop()
+        store.buried.set()
+        died.cancel()
+        if not store.died.is_set():
+            await ended
+            return commits - 1
+        shop.calls.clear()
+        second = shop.worker()
+        await second.start()
+        one = await ended
+        await second.stop()
+        assert not set(shop.calls) & journalled
+        assert one.result is not None
+        for name in ("answer", "confidence", "tally", "dissent", "supporters"):
+            assert one.result[name] == wanted[name], f"killed after commit {commits}"
+
+
+def _answered(events: Any) -> set[str]:
+    answers = [(event, event.data) for event in events if event.kind in ("answered", "faulted", "late")]
+    return {f"{e.data['agent']}/{d['phase']}/{d['round']}/{d['attempt']}" for e, d in answers}
+
+
+def unreliable(seed: int) -> Agent:
+    """10 % never answer, 10 % answer nonsense, 5 % are server errors."""
+
+    async def agent(call: AgentCall) -> str:
+        roll = random.Random(f"{seed}{call.key}").random()
+        if roll < 0.10:
+            await asyncio.sleep(call.timeout_s)
+            raise AgentTimeout("no answer")
+        if roll < 0.20:
+            return "the answer is: maybe"
+        if roll < 0.25:
+            raise AgentUnavailable("500")
+        if phase_of(call) == "CRITIQUE":
+            return '{"critiques": []}'
+        answer = random.Random(f"{call.key}").choice(["A", "B"])
+        return json.dumps({"answer": answer, "rationale": "r", "confidence": "low", "because": "none"})
+
+    return agent
+
+
+async def test_with_faults_everywhere_all_end_in_time_and_within_budget(shop: Workshop) -> None:
+    await shop.register(**{f"u{place}": unreliable(place) for place in range(7)})
+    config = {"options": ["A", "B"], "budget": {"tokens": 12_000}}
+    items = [shop.admission(f"f{place}", timeout_s=4.0, seed=str(place), **config) for place in range(60)]
+    ended = await run_all(shop, items)
+    assert len(ended) == 60
+    for one in ended:
+        assert one.completed_at is not None
+        assert one.result is not None
+        assert one.completed_at <= one.deadline_at + 0.25
+        assert one.result["tokens"] <= 12_000
+    assert {one.terminal for one in ended} <= {
+        "DECIDED",
+        "NO_CONSENSUS",
+        "QUORUM_LOST",
+        "BUDGET_EXHAUSTED",
+        "DEADLINE_EXCEEDED",
+    }
+    assert sum(one.terminal == "DECIDED" for one in ended) > 30
+
+
+async def test_five_hundred_at_once(shop: Workshop) -> None:
+    async def slow(call: AgentCall) -> str:
+        await asyncio.sleep(0.2)
+        return json.dumps({"answer": "A", "rationale": "r", "confidence": "high"})
+
+    await shop.register(a=slow, b=slow, c=slow)
+    items = [shop.admission(f"m{place}", options=["A", "B"]) for place in range(500)]
+    ended = await run_all(shop, items)
+    assert [one.terminal for one in ended] == ["DECIDED"] * 500
+    assert len(shop.calls) == 1000
+
+
+async def test_a_worker_whose_deliberation_was_taken_away_writes_nothing_more(shop: Workshop) -> None:
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def held(call: AgentCall) -> str:
+        reached.set()
+        await go.wait()
+        return json.dumps({"answer": "A", "rationale": "r", "confidence": "high"})
+
+    await shop.register(a=held, b=held)
+    old, new = shop.worker(), shop.worker()
+    await old.start()
+    await shop.admit(shop.admission("r1", options=["A", "B"]))
+    await reached.wait()
+    await new.start()
+    go.set()
+    one = await shop.ended("r1")
+    await old.stop()
+    await new.stop()
+    events = await shop.stores.deliberations.journal("r1")
+    assert one.terminal == "DECIDED"
+    assert [event.n for event in events] == list(range(1, len(events) + 1))
+    assert [event.kind for event in events].count("ended") == 1
+
+
+async def test_a_bug_in_the_protocol_ends_one_deliberation_as_failed(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster.domain.deliberation import decision
+
+    await shop.register(a=saying("A"), b=saying("A"))
+
+    def broken(*_: Any) -> Any:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(decision, "stop_of", broken)
+    (one,) = await run_all(shop, [shop.admission("r1", options=["A", "B"])])
+    assert one.terminal == "FAILED"
+    assert one.result is not None
+    assert one.result["authoritative"] is False

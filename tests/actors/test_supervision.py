@@ -1,0 +1,167 @@
+"""The reconcile loop and the region's leader, on real leases: one acts at a time, successors first, then the killing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from actors.region_leader import RegionLeader
+from actors.roles import Role, desired_roles, fingerprint
+from actors.supervisor import LEASE, Supervisor
+from cluster.clock import ManualClock
+from cluster.domain.errors import ActorUnavailable
+from cluster.ports import ActorName
+from cluster.postgres.stores import Stores
+from cluster.settings import load_settings
+from tests.support.probes import eventually
+
+ROLES = (Role(kind="first"), Role(kind="second"))
+
+
+class World:
+    """Actors by name. ``broken`` roles do not come up."""
+
+    def __init__(self, version: str, running: set[str], stores: Stores) -> None:
+        self.version = version
+        self.running = running
+        self.broken: set[str] = set()
+        self.acts: list[str] = []
+        self._stores = stores
+
+    def wanted_name(self, role: Role) -> str:
+        return f"{role.key}-{self.version}"
+
+    async def ensure(self, role: Role) -> str:
+        if role.kind in self.broken:
+            raise ActorUnavailable("does not start")
+        name = self.wanted_name(role)
+        if name not in self.running:
+            self.acts.append(f"create {name}")
+            self.running.add(name)
+        return self.version
+
+    async def existing(self, role: Role) -> Sequence[str]:
+        return sorted(name for name in self.running if name.startswith(role.key))
+
+    async def kill(self, name: str) -> None:
+        """Whoever is killed has been replaced where callers look."""
+        current = await self._stores.names.current(name.rpartition("-")[0])
+        assert current is not None
+        assert current.name != name
+        assert current.name in self.running
+        self.acts.append(f"kill {name}")
+        self.running.discard(name)
+
+
+def _supervisor(stores: Stores, world: World, holder: str) -> Supervisor:
+    return Supervisor(
+        holder=holder, roles=ROLES, machinery=world, names=stores.names, leases=stores.leases, clock=ManualClock()
+    )  # fmt: skip
+
+
+async def test_a_new_version_replaces_the_old_one_role_by_role_successor_first(stores: Stores) -> None:
+    running: set[str] = set()
+    old = World("v1", running, stores)
+    assert await _supervisor(stores, old, "one").reconcile()
+    assert old.acts == ["create first-0-v1", "create second-0-v1"]
+    assert await _supervisor(stores, old, "one").reconcile()
+    assert len(old.acts) == 2, "nothing to do, nothing done"
+    new = World("v2", running, stores)
+    assert await _supervisor(stores, new, "one").reconcile()
+    assert new.acts == ["create first-0-v2", "kill first-0-v1", "create second-0-v2", "kill second-0-v1"]
+    assert running == {"first-0-v2", "second-0-v2"}
+
+
+async def test_a_killed_actor_is_made_again_and_a_broken_one_holds_up_nobody(stores: Stores) -> None:
+    world = World("v1", set(), stores)
+    one = _supervisor(stores, world, "one")
+    await one.reconcile()
+    world.running.clear()
+    world.broken = {"first"}
+    assert await one.reconcile()
+    assert world.running == {"second-0-v1"}
+    world.broken = set()
+    await one.reconcile()
+    assert world.running == {"first-0-v1", "second-0-v1"}
+
+
+async def test_a_successor_that_does_not_come_up_leaves_its_predecessor_alone(stores: Stores) -> None:
+    running: set[str] = set()
+    await _supervisor(stores, World("v1", running, stores), "one").reconcile()
+    new = World("v2", running, stores)
+    new.broken = {"first", "second"}
+    await _supervisor(stores, new, "one").reconcile()
+    assert running == {"first-0-v1", "second-0-v1"}
+    assert await stores.names.current("first-0") == ActorName(role="first-0", name="first-0-v1", fingerprint="v1")
+
+
+async def test_two_supervisors_never_act_at_once(stores: Stores) -> None:
+    world = World("v1", set(), stores)
+    one, two = _supervisor(stores, world, "one"), _supervisor(stores, world, "two")
+    acted = await asyncio.gather(*(each.reconcile() for _ in range(5) for each in (one, two)))
+    assert acted.count(True) == 5
+    holder = one if acted[0] else two
+    other = two if acted[0] else one
+    await holder.stop()
+    assert await other.reconcile()
+    assert not await holder.reconcile()
+
+
+async def test_an_expired_lease_is_taken_over(stores: Stores) -> None:
+    assert await stores.leases.acquire(LEASE, "dead", 0.05) is not None
+    one = _supervisor(stores, World("v1", set(), stores), "one")
+    assert await eventually(one.reconcile)
+
+
+def test_desired_roles_follow_the_settings_and_names_follow_what_matters() -> None:
+    settings = load_settings({"ARAGORA_AGENT_HOSTS": "2", "ARAGORA_DELIBERATION_WORKERS": "3"})
+    keys = [role.key for role in desired_roles(settings)]
+    assert len(keys) == len(set(keys)) >= 9
+    assert keys.index("scheduler-0") < keys.index("agent-host-0") < keys.index("health-monitor-0")
+    assert fingerprint(settings) != fingerprint(load_settings({"ARAGORA_AGENT_HOSTS": "2"}))
+    assert fingerprint(settings) == fingerprint(settings.model_copy(update={"api_url": "http://elsewhere"}))
+
+
+def _leader(stores: Stores, holder: str, clock: ManualClock, ttl_s: float = 60.0) -> RegionLeader:
+    return RegionLeader(
+        region="test-region", holder=holder, region_store=stores.region, leases=stores.leases, clock=clock, ttl_s=ttl_s
+    )  # fmt: skip
+
+
+async def test_one_region_has_one_leader_whose_restart_changes_no_epoch(stores: Stores) -> None:
+    clock = ManualClock()
+    first, second = _leader(stores, "one", clock), _leader(stores, "two", clock)
+    await first.start()
+    await second.start()
+    before, other = await first.status(), await second.status()
+    assert (before["leader"], other["leader"]) == (True, False)
+    await first.stop()
+    await clock.advance(20.0)
+
+    async def leads() -> bool:
+        return bool((await second.status())["leader"])
+
+    await eventually(leads)
+    after = await second.status()
+    assert after["epoch"] == before["epoch"]
+    assert after["fence"] > before["fence"]  # type: ignore[operator]
+    await second.stop()
+
+
+async def test_a_leader_that_was_killed_is_followed_when_its_lease_is_over(stores: Stores) -> None:
+    clock = ManualClock()
+    dead = _leader(stores, "dead", clock, ttl_s=0.2)
+    assert await dead.campaign()
+    heir = _leader(stores, "heir", clock)
+    assert await eventually(heir.campaign)
+    assert not await dead.campaign()
+
+
+@pytest.mark.parametrize("kind", ["first"])
+async def test_the_published_name_survives_in_the_store(stores: Stores, kind: str) -> None:
+    await _supervisor(stores, World("v1", set(), stores), "one").reconcile()
+    current = await stores.names.current(f"{kind}-0")
+    assert current is not None
+    assert (current.name, current.fingerprint) == (f"{kind}-0-v1", "v1")

@@ -1,0 +1,206 @@
+"""Counters follow the log: exact whatever is killed, and whenever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from actors.roles import TELEMETRY
+from actors.telemetry import Telemetry
+from cluster.clock import SystemClock
+from cluster.domain.errors import StoreUnavailable
+from cluster.domain.metrics import Increment
+from cluster.domain.task_machine import Claim, Complete, Fail, Reporter, RetryPolicy, step
+from cluster.domain.tasks import Priority
+from cluster.ports import AgentCounters, SubmitItem, TelemetryStore
+from cluster.postgres.stores import Stores
+from cluster.redis.doorbell import RedisDoorbell
+from cluster.redis.pool import connect
+from tests.support.api import Api
+from tests.support.samples import NOW, new_task, registration
+from tests.support.stores import StoreUrls, fresh_name
+
+
+class Faulty:
+    """The real store; a save can be lost before it is made, or its answer after."""
+
+    def __init__(self, store: TelemetryStore) -> None:
+        self._store = store
+        self.fault = ""
+
+    async def load(self, name: str) -> tuple[int, Mapping[str, Any]]:
+        return await self._store.load(name)
+
+    async def save(self, name: str, cursor: int, snapshot: Mapping[str, Any], agents: Sequence[AgentCounters]) -> bool:
+        fault, self.fault = self.fault, ""
+        if fault == "before":
+            raise StoreUnavailable("away")
+        saved = await self._store.save(name, cursor, snapshot, agents)
+        if fault == "after":
+            raise StoreUnavailable("the answer was lost")
+        return saved
+
+
+class Bench:
+    def __init__(self, stores: Stores, bell: RedisDoorbell) -> None:
+        self.stores = stores
+        self.bell = bell
+        self.store = Faulty(stores.telemetry)
+        self.actor: Telemetry | None = None
+
+    async def start(self) -> Telemetry:
+        self.actor = Telemetry(
+            log=self.stores.log, doorbell=self.bell, clock=SystemClock(), agents=self.stores.agents,
+            tasks=self.stores.tasks, store=self.store, listen=None,
+        )  # fmt: skip
+        await self.actor.start()
+        return self.actor
+
+    async def kill(self) -> None:
+        assert self.actor is not None
+        await self.actor.stop()
+        self.actor = None
+
+    async def work(self, count: int) -> None:
+        """Tasks of agent a1: every third fails for good, the rest complete."""
+        fence = await self.stores.tasks.take_generation("s", "test")
+        for n in range(count):
+            task = new_task(max_retries=0, priority=Priority.HIGH)
+            await self.stores.tasks.submit([SubmitItem(task=task)])
+            claim = step(task.head(), Claim(agent_id="a1", claim_id="c", principal="p"), NOW + 1, RetryPolicy())
+            by = Reporter(principal="p", agent_id="a1", attempt=1)
+            event = Fail(by=by, error="no") if n % 3 == 2 else Complete(by=by)
+            end = step(claim.head, event, NOW + 3, RetryPolicy())
+            for transition in (claim, end):
+                assert transition.decision is not None
+                (done,) = await self.stores.tasks.decide(fence, [transition.decision])
+                assert done.applied
+
+    async def check(self) -> None:
+        """The numbers are those of the log."""
+        assert self.actor is not None
+        kinds = Counter(row.kind for row in await self.stores.log.read(0, 100_000))
+        values = numbers(await self.actor.render())
+        assert total(values, "aragora_cp_tasks_submitted_total") == kinds["task.submitted"]
+        assert total(values, "aragora_cp_tasks_completed_total") == kinds["task.completed"]
+        assert total(values, "aragora_cp_tasks_failed_total") == kinds["task.dead_lettered"]
+        assert total(values, "aragora_cp_task_duration_seconds_count") == kinds["task.completed"]
+        await self.actor.save()
+        agent = await self.stores.agents.get("w", "a1")
+        assert agent is not None
+        assert (agent.tasks_completed, agent.tasks_failed) == (kinds["task.completed"], kinds["task.dead_lettered"])
+
+
+def numbers(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def total(values: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: str) -> float:
+    return sum(value for (one, _), value in values.items() if one == name)
+
+
+@pytest.fixture
+async def bench(stores: Stores, store_urls: StoreUrls) -> AsyncIterator[Bench]:
+    client = connect(store_urls.redis)
+    made = Bench(stores, RedisDoorbell(client, fresh_name()))
+    await stores.agents.register([registration("a1")])
+    await made.start()
+    yield made
+    if made.actor is not None:
+        await made.kill()
+    await made.bell.close()
+    await client.aclose()
+
+
+@pytest.mark.parametrize("fault", ["", "before", "after"])
+@pytest.mark.parametrize("repeated", [True, False])
+async def test_counts_are_exact_wherever_the_actor_dies(bench: Bench, fault: str, repeated: bool) -> None:
+    actor = bench.actor
+    assert actor is not None
+    await bench.work(3)
+    await actor.render()
+    bench.store.fault = fault
+    if fault:
+        with pytest.raises(StoreUnavailable):
+            await actor.save()
+    else:
+        await actor.save()
+    await bench.work(3)
+    if repeated:
+        await actor.render()
+        await actor.save()
+    await bench.kill()
+    await bench.work(3)
+    await bench.start()
+    await bench.check()
+    await bench.kill()
+    await bench.start()
+    await bench.check()
+
+
+async def test_an_actor_that_was_never_saved_counts_from_the_beginning(bench: Bench) -> None:
+    await bench.work(4)
+    await bench.kill()
+    await bench.start()
+    await bench.check()
+
+
+async def test_two_at_once_count_nothing_twice(bench: Bench) -> None:
+    """A successor beside its predecessor: whose cursor is not ahead saves nothing."""
+    first = bench.actor
+    assert first is not None
+    await bench.work(3)
+    await first.render()
+    second = await bench.start()
+    await asyncio.gather(first.save(), second.save())
+    await first.stop()
+    await bench.work(2)
+    await bench.kill()
+    await bench.start()
+    await bench.check()
+
+
+async def test_increments_are_merged_and_gauges_are_of_now(bench: Bench) -> None:
+    actor = bench.actor
+    assert actor is not None
+    labels = ("GET", "/x", "200")
+    for _ in range(2):
+        await actor.push([Increment(name="aragora_http_requests_total", labels=labels, amount=2)])
+    await bench.stores.tasks.submit([SubmitItem(task=new_task(priority=Priority.URGENT)) for _ in range(3)])
+    values = numbers(await actor.render())
+    assert total(values, "aragora_http_requests_total") == 4
+    assert values["aragora_cp_task_queue_depth", (("priority", "urgent"),)] == 3
+
+
+async def test_the_api_serves_the_numbers_and_says_503_while_their_owner_is_away(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1", "capabilities": ["x"]})
+    for n in range(3):
+        task_id = (await api.post("/tasks", {"task_type": "echo"}))["task_id"]
+        await api.get(f"/tasks/{task_id}")
+        assert n == 0 or (await api.call("GET", f"/tasks/unknown-{n}")).status_code == 404
+    text = (await api.client.get("/metrics")).text
+    values = numbers(text)
+    assert total(values, "aragora_cp_tasks_submitted_total") == 3
+    assert values["aragora_cp_agents_active", (("capability", "x"),)] == 1
+    seen = {
+        dict(labels)["endpoint"]: value
+        for (name, labels), value in values.items()
+        if name == "aragora_http_requests_total"
+    }
+    assert "unknown-1" not in text
+    assert all("task_" not in endpoint or "{" in endpoint for endpoint in seen), seen
+    await api.kill(TELEMETRY)
+    away = await api.client.get("/metrics")
+    assert (away.status_code, away.json()["code"]) == (503, "actor_unavailable")
+    await api.start(TELEMETRY)
+    again = numbers((await api.client.get("/metrics")).text)
+    assert total(again, "aragora_cp_tasks_submitted_total") == 3

@@ -1,0 +1,311 @@
+"""Agents that are called, and turns of agents that are not: through the host, the shard and real endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from actors.messages import AgentCall, AgentReply
+from actors.roles import AGENT_HOST
+from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
+from tests.support.api import Api, in_thread
+from tests.support.endpoints import serving
+from tests.support.probes import eventually
+
+
+def a_call(agent_id: str, **changes: Any) -> AgentCall:
+    values: dict[str, Any] = {
+        "workspace": "default",
+        "agent_id": agent_id,
+        "messages": [{"role": "user", "content": "Which?"}],
+        "schema": {"type": "object"},
+        "max_tokens": 64,
+        "timeout_s": 20.0,
+        "key": "turn-1",
+    }
+    return AgentCall(**(values | changes))
+
+
+def _ask(api: Api, call: AgentCall) -> asyncio.Task[AgentReply]:
+    host = api.processes[f"{AGENT_HOST}-0"]
+    return host.run(host.actor._one(call))
+
+
+async def _turn(api: Api, agent_id: str = "a1") -> dict[str, Any]:
+    """Claimed as the released client claims."""
+    sdk = api.sdk().control_plane
+    task = (await in_thread(sdk.claim_task, agent_id=agent_id, block_ms=10_000))["task"]
+    assert task["task_type"] == "deliberation.turn"
+    return dict(task)
+
+
+async def test_a_turn_of_an_agent_without_an_endpoint_is_a_task_that_the_released_client_completes(api: Api) -> None:
+    sdk = api.sdk().control_plane
+    await in_thread(sdk.register_agent, agent_id="a1")
+    asked = _ask(api, a_call("a1"))
+    task = await _turn(api)
+    payload = task["payload"]
+    assert (payload["messages"], payload["schema"]) == ([{"role": "user", "content": "Which?"}], {"type": "object"})
+    assert payload["deadline"] > task["created_at"]
+    assert (task["target_agent"], task["timeout_seconds"], task["max_retries"]) == ("a1", 20.0, 0)
+    result = {"text": '{"choice": "a"}', "input_tokens": 5, "output_tokens": 7}
+    await api.post(f"/tasks/{task['id']}/complete", {"result": result, "agent_id": "a1"})
+    reply = AgentReply(text='{"choice": "a"}', tokens=12, input_tokens=5, output_tokens=7)
+    assert await asked == reply
+    assert await _ask(api, a_call("a1")) == reply, "the same key finds the same turn"
+
+
+async def test_a_typed_answer_is_an_answer_and_none_is_malformed(api: Api) -> None:
+    sdk = api.sdk().control_plane
+    await in_thread(sdk.register_agent, agent_id="a1")
+    asked = _ask(api, a_call("a1"))
+    task = await _turn(api)
+    await api.post(f"/tasks/{task['id']}/complete", {"result": {"choice": "a"}})
+    reply = await asked
+    assert (json.loads(reply.text), reply.estimated) == ({"choice": "a"}, True)
+
+    asked = _ask(api, a_call("a1", key="turn-2"))
+    task = await _turn(api)
+    await in_thread(sdk.complete_task, task["id"])
+    with pytest.raises(AgentMalformed):
+        await asked
+
+
+async def test_a_turn_that_is_given_up_is_not_asked_again(api: Api) -> None:
+    sdk = api.sdk().control_plane
+    await in_thread(sdk.register_agent, agent_id="a1")
+    asked = _ask(api, a_call("a1"))
+    task = await _turn(api)
+    await api.post(f"/tasks/{task['id']}/fail", {"error": "no idea", "agent_id": "a1"})
+    with pytest.raises(AgentRefused, match="no idea"):
+        await asked
+    assert (await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 0}))["task"] is None
+
+
+async def test_a_turn_nobody_waits_for_any_more_is_cancelled(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1"})
+    with pytest.raises(AgentTimeout):
+        await _ask(api, a_call("a1", timeout_s=0.3))
+    asked = _ask(api, a_call("a1", key="turn-2"))
+
+    async def turns(status: str) -> Any:
+        found = await api.get("/tasks", params={"status": status})
+        return [task["id"] for task in found["tasks"]]
+
+    assert await eventually(lambda: turns("pending"))
+    asked.cancel()
+
+    async def all_cancelled() -> bool:
+        return len(await turns("cancelled")) == 2
+
+    await eventually(all_cancelled)
+
+
+async def test_a_turn_outlives_the_host_that_asked(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1"})
+    asked = _ask(api, a_call("a1"))
+    task = await _turn(api)
+    await api.kill(AGENT_HOST)
+    await asyncio.gather(asked, return_exceptions=True)
+    await api.post(f"/tasks/{task['id']}/complete", {"result": "yes", "agent_id": "a1"})
+    await api.start(AGENT_HOST)
+    assert (await _ask(api, a_call("a1"))).text == "yes"
+
+
+class Endpoint:
+    """Speaks the plain contract; keeps what it was asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers) or [{"text": "yes"}]
+        self.asked: list[dict[str, Any]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, request: Any) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200)
+        self.asked.append(json.loads(await request.body()))
+        answer = self.answers[min(len(self.asked), len(self.answers)) - 1]
+        await self.gate.wait()
+        return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
+
+
+async def test_usage_of_a_called_agent_comes_back(api: Api) -> None:
+    endpoint = Endpoint({"text": "yes", "input_tokens": 3, "output_tokens": 4})
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+        assert await _ask(api, a_call("a1")) == AgentReply(text="yes", tokens=7, input_tokens=3, output_tokens=4)
+
+
+async def test_failed_calls_open_a_breaker_that_holds_over_restarts(api: Api) -> None:
+    endpoint = Endpoint(httpx.Response(500), *[httpx.Response(500)] * 20)
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+        for number in range(3):
+            with pytest.raises(AgentUnavailable):
+                await _ask(api, a_call("a1", key=f"k{number}", timeout_s=0.4))
+
+        async def opened() -> Any:
+            return [one for one in (await api.get("/breakers"))["breakers"] if one["state"] == "open"]
+
+        (breaker,) = await eventually(opened)
+        assert set(breaker) == {
+            "name",
+            "state",
+            "failure_count",
+            "success_count",
+            "last_failure",
+            "reset_timeout_ms",
+        }
+        assert (breaker["name"], breaker["failure_count"], breaker["reset_timeout_ms"]) == ("health_a1", 3, 60_000)
+        calls = len(endpoint.asked)
+        await api.kill(AGENT_HOST)
+        await api.start(AGENT_HOST)
+        with pytest.raises(AgentUnavailable, match="is not called"):
+            await _ask(api, a_call("a1", key="k9"))
+        assert len(endpoint.asked) == calls
+        monitor = await api.start_health_monitor()
+        await monitor.look_at_breakers()
+        assert (await api.get("/agents/a1"))["status"] == "failed"
+
+
+async def test_slots_and_rate_bound_what_is_asked_at_once(api: Api) -> None:
+    endpoint = Endpoint()
+    endpoint.gate.clear()
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url, "max_concurrency": 2})
+        asked = [_ask(api, a_call("a1", key=f"k{number}")) for number in range(5)]
+        await eventually(lambda: len(endpoint.asked) == 2)
+        endpoint.gate.set()
+        await asyncio.gather(*asked)
+        limited = {"agent_id": "a2", "endpoint": url, "max_concurrency": 5, "rate": {"per_minute": 1, "burst": 2}}
+        await api.post("/agents", limited)
+        outcomes = await asyncio.gather(
+            *(_ask(api, a_call("a2", key=f"r{number}")) for number in range(3)), return_exceptions=True
+        )
+        refused = [one for one in outcomes if isinstance(one, AgentUnavailable)]
+        assert [one.retry_after_s is not None and one.retry_after_s > 20 for one in refused] == [True]
+
+
+async def _ended(api: Api, task_id: str) -> dict[str, Any]:
+    async def ended() -> Any:
+        task = await api.get(f"/tasks/{task_id}")
+        return task if task["status"] not in ("pending", "running") else None
+
+    return dict(await eventually(ended))
+
+
+async def test_a_called_agent_is_given_tasks_by_its_host(api: Api) -> None:
+    endpoint = Endpoint({"result": {"sum": 3}})
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url, "capabilities": ["add"]})
+        body = {"task_type": "add", "payload": {"terms": [1, 2]}, "required_capabilities": ["add"]}
+        created = await api.post("/tasks", body)
+        task = await _ended(api, created["task_id"])
+        assert (task["status"], task["result"], task["assigned_agent"]) == ("completed", {"sum": 3}, "a1")
+        given = endpoint.asked[0]
+        assert given["task"] == {
+            "id": created["task_id"],
+            "task_type": "add",
+            "payload": {"terms": [1, 2]},
+            "metadata": {},
+            "attempt": 1,
+        }
+        assert given["idempotency_key"] == f"{created['task_id']}:1"
+
+
+async def test_a_task_that_names_its_agent_reaches_it(api: Api) -> None:
+    async with serving(Endpoint({"result": 1})) as url:
+        agents = [{"agent_id": f"a{i}", "endpoint": url} for i in range(6)]
+        await api.post("/agents/batch", {"agents": agents})
+        created = [await api.post("/tasks", {"task_type": "t", "target_agent": f"a{i}"}) for i in (5, 3, 4)]
+        ended = [await _ended(api, one["task_id"]) for one in created]
+        assert [(one["status"], one["assigned_agent"]) for one in ended] == [
+            ("completed", "a5"),
+            ("completed", "a3"),
+            ("completed", "a4"),
+        ]
+
+
+async def test_an_agent_that_answers_an_error_fails_its_task(api: Api) -> None:
+    async with serving(Endpoint({"error": "cannot", "requeue": False})) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+        task = await _ended(api, (await api.post("/tasks", {"task_type": "t"}))["task_id"])
+        assert (task["status"], task["error"]) == ("failed", "cannot")
+
+
+async def test_tasks_go_to_the_least_loaded_agent(api: Api) -> None:
+    one, two = Endpoint({"result": 1}), Endpoint({"result": 2})
+    one.gate.clear()
+    two.gate.clear()
+    async with serving(one) as first, serving(two) as second:
+        agents = [
+            {"agent_id": name, "endpoint": url, "max_concurrency": 5} for name, url in (("a", first), ("b", second))
+        ]
+        await api.post("/agents/batch", {"agents": agents})
+        created = []
+        for number in range(1, 7):
+            created.append((await api.post("/tasks", {"task_type": "t"}))["task_id"])
+            await eventually(lambda: len(one.asked) + len(two.asked) == number)  # noqa: B023
+        assert (len(one.asked), len(two.asked)) == (3, 3)
+        one.gate.set()
+        two.gate.set()
+        for task_id in created:
+            assert (await _ended(api, task_id))["status"] == "completed"
+
+
+async def test_a_task_of_a_killed_host_is_given_again_under_the_same_key_and_costs_no_attempt(api: Api) -> None:
+    endpoint = Endpoint({"result": 1})
+    endpoint.gate.clear()
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+        created = await api.post("/tasks", {"task_type": "t"})
+        await eventually(lambda: len(endpoint.asked) == 1)
+        await api.kill(AGENT_HOST)
+        endpoint.gate.set()
+        await api.start(AGENT_HOST)
+        task = await _ended(api, created["task_id"])
+        assert (task["status"], task["attempt"]) == ("completed", 1)
+        assert len({one["idempotency_key"] for one in endpoint.asked}) == 1
+
+
+class Adder:
+    async def work(self, task: Mapping[str, Any]) -> Any:
+        return sum(task["payload"])
+
+
+async def test_agents_move_to_another_host_when_theirs_is_lost(store_urls: Any, schema: str) -> None:
+    from tests.support.api import api_settings
+
+    settings = api_settings(store_urls, schema, agent_hosts=2, agent_modules=(__name__,))
+    async with Api(settings).running() as api:
+        await api.start(AGENT_HOST, 1)
+        path = f"{__name__}:Adder"
+        agents = [{"agent_id": f"a{i}", "import_path": path, "capabilities": [f"c{i}"]} for i in range(20)]
+        await api.post("/agents/batch", {"agents": agents})
+
+        async def carried(index: int) -> int:
+            return int((await api.actor(AGENT_HOST, index).status())["agents"])
+
+        async def split() -> bool:
+            shares = [await carried(0), await carried(1)]
+            return sum(shares) == 20 and min(shares) > 0
+
+        await eventually(split)
+        await api.kill(AGENT_HOST, 1)
+
+        async def moved() -> bool:
+            return await carried(0) == 20
+
+        await eventually(moved)
+        tasks = [
+            await api.post("/tasks", {"task_type": "add", "payload": [i, 1], "required_capabilities": [f"c{i}"]})
+            for i in range(20)
+        ]
+        results = [(await _ended(api, one["task_id"]))["result"] for one in tasks]
+        assert results == [i + 1 for i in range(20)]

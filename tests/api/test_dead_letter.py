@@ -1,0 +1,102 @@
+"""The dead letter over HTTP: what gets there, looking at it, replaying it once, and throwing it away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.task_api import TaskApi
+
+
+async def _dead(tasks: TaskApi, task_type: str = "echo", error: str = "broken", **fields: Any) -> str:
+    await tasks.agent("a1")
+    task_id = await tasks.submit(task_type, max_retries=0, **fields)
+    await tasks.fail(await tasks.claim_one("a1"), error=error)
+    return task_id
+
+
+async def test_a_task_without_retries_left_is_kept_with_everything_it_was(tasks: TaskApi) -> None:
+    task_id = await _dead(tasks, payload={"n": 1}, queue="q", concurrency_key="k")
+    page = await tasks.get("/dead-letter")
+    assert [(one["id"], one["reason"], one["error"]) for one in page["tasks"]] == [(task_id, "dead_lettered", "broken")]
+    assert page["total"] == 1
+    one = await tasks.get(f"/dead-letter/{task_id}")
+    assert (one["payload"], one["queue"], one["concurrency_key"]) == ({"n": 1}, "q", "k")
+    await tasks.call("GET", "/dead-letter/task_nobody", expect=404)
+
+
+async def test_a_replay_is_a_new_task_made_once_with_the_edited_payload(tasks: TaskApi) -> None:
+    task_id = await _dead(tasks, payload={"n": 1, "m": 2}, priority="high", required_capabilities=[])
+    dry = await tasks.post(f"/dead-letter/{task_id}/replay", {"dry_run": True, "payload_patch": {"n": 5}})
+    assert dry["payload"] == {"n": 5, "m": 2}
+    first = await tasks.post(f"/dead-letter/{task_id}/replay", {"payload_patch": {"n": 5}})
+    again = await tasks.post(f"/dead-letter/{task_id}/replay", {"payload_patch": {"n": 6}})
+    assert first == again
+    lease = await tasks.claim_one("a1")
+    assert (lease["id"], lease["payload"], lease["priority"]) == (first["replayed_as"], {"n": 5, "m": 2}, 75)
+    await tasks.complete(lease)
+    assert await tasks.kinds(task_id) == ["submitted", "claimed", "dead_lettered", "replayed"]
+    assert await tasks.kinds(lease["id"]) == ["submitted", "claimed", "completed"]
+    assert (await tasks.get("/dead-letter"))["total"] == 0
+    shown = await tasks.get("/dead-letter", replayed="true")
+    assert [one["replayed_as"] for one in shown["tasks"]] == [lease["id"]]
+    assert (await tasks.get(f"/tasks/{task_id}"))["status_detail"] == "dead_lettered", "what has ended never changes"
+
+
+async def test_many_are_replayed_by_filter_and_the_rest_stays(tasks: TaskApi) -> None:
+    a = [await _dead(tasks, "a", f"timeout of {n}") for n in range(3)]
+    b = await _dead(tasks, "b", "bug")
+    dry = await tasks.post("/dead-letter/replay", {"filter": {"task_type": "a"}, "dry_run": True})
+    assert sorted(one["task_id"] for one in dry["would_replay"]) == sorted(a)
+    assert (await tasks.get("/dead-letter"))["total"] == 4
+    part = await tasks.post("/dead-letter/replay", {"filter": {"error_contains": "TIMEOUT"}, "limit": 2})
+    assert (len(part["replayed"]), part["total"], part["remaining"]) == (2, 3, 1)
+    rest = await tasks.post("/dead-letter/replay", {"ids": [*a, b, "task_nobody"], "payload": [1]})
+    assert {one["task_id"] for one in part["replayed"] + rest["replayed"]} == {*a, b}
+    assert len(rest["replayed"]) == 2
+    assert (await tasks.get("/tasks", status="pending"))["total"] == 4
+
+
+async def test_what_is_purged_is_gone_for_good_but_not_from_history(tasks: TaskApi) -> None:
+    task_id, kept = await _dead(tasks, "a", payload={"secret": 1}), await _dead(tasks, "b")
+    purge = {"filter": {"task_type": "a"}}
+    assert (await tasks.post("/dead-letter/purge", purge | {"dry_run": True}))["would_purge"] == [task_id]
+    assert (await tasks.post("/dead-letter/purge", purge))["purged"] == 1
+    assert (await tasks.post("/dead-letter/purge", purge))["purged"] == 0
+    assert [one["id"] for one in (await tasks.get("/dead-letter"))["tasks"]] == [kept]
+    await tasks.call("POST", f"/dead-letter/{task_id}/replay", expect=404)
+    task = await tasks.get(f"/tasks/{task_id}")
+    assert (task["payload"], task["error"]) == (None, "broken")
+    assert (await tasks.kinds(task_id))[-1] == "purged"
+
+
+async def test_pages_of_the_dead_letter_neither_skip_nor_repeat(tasks: TaskApi) -> None:
+    ids = [await _dead(tasks) for _ in range(5)]
+    seen: list[str] = []
+    params: dict[str, Any] = {"limit": 2}
+    while True:
+        page = await tasks.get("/dead-letter", **params)
+        seen += [one["id"] for one in page["tasks"]]
+        if page["next_cursor"] is None:
+            break
+        params["cursor"] = page["next_cursor"]
+    assert seen == list(reversed(ids))
+    await tasks.call("GET", "/dead-letter", expect=400, cursor="!!")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"ids": []},
+        {"ids": ["x"], "filter": {}},
+        {"filter": {"reason": "completed"}},
+        {"filter": {"ended_after": -1}},
+        {"filter": {}, "limit": 0},
+        {"filter": {}, "payload": 1, "payload_patch": {}},
+    ],
+)
+async def test_a_choice_that_makes_no_sense_is_refused(tasks: TaskApi, body: dict[str, Any]) -> None:
+    answer = await tasks.call("POST", "/dead-letter/replay", body, expect=400)
+    assert answer["error"].endswith(".")

@@ -1,0 +1,196 @@
+"""Deliberations through the API: real application, worker and host, agents as HTTP servers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from actors.roles import DELIBERATION
+from tests.support.answering import Agents, always, registrations, reply
+from tests.support.api import Api
+from tests.support.probes import eventually
+
+
+@pytest.fixture
+async def agents() -> AsyncIterator[Agents]:
+    async with Agents().running() as running:
+        yield running
+
+
+async def panel(api: Api, agents: Agents, **answers: Any) -> None:
+    for name, answer in answers.items():
+        agents.answering[name] = always(answer) if isinstance(answer, str) else answer
+    await api.post("/agents/batch", registrations(agents, *answers))
+
+
+async def ask(api: Api, content: str = "Which?", **body: Any) -> dict[str, Any]:
+    found: dict[str, Any] = await api.post("/deliberations", {"content": content} | body)
+    return found
+
+
+async def test_agreement_ends_after_the_first_wave(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A", b="A", c="B")
+    result = await ask(api, config={"options": ["A", "B"]})
+    assert (result["status"], result["terminal"], result["answer"]) == ("completed", "DECIDED", "A")
+    assert result["consensus_reached"] is True
+    assert len(agents.calls) == 2
+    assert result["debate_delta"]["changed"] is False
+    record = await api.get(f"/deliberations/{result['request_id']}")
+    assert (record["status"], record["deliberation_status"]) == ("completed", "consensus_reached")
+    assert record["metrics"]["sla_compliance"] == "compliant"
+
+
+async def test_disagreement_is_debated_and_the_dissent_is_kept(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A", b="B", c="A")
+    result = await ask(api, config={"options": ["A", "B"], "consensus": "majority"})
+    assert result["answer"] == "A"
+    assert result["dissent"][0]["agent"] == "b"
+    assert result["stop"] == "stable"
+    assert (result["rounds_completed"], result["agent_calls"], len(agents.calls)) == (1, 9, 9)
+    transcript = await api.get(f"/deliberations/{result['request_id']}/transcript")
+    phases = [event["data"].get("phase") for event in transcript["events"] if event["kind"] == "phase"]
+    assert phases == ["EVALUATE", "CRITIQUE", "REVISE", "EVALUATE", "AGGREGATE"]
+
+
+async def test_texts_become_a_choice_by_endorsement(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="use a monolith", b="use services", c="use a monolith")
+    result = await ask(api)
+    assert (result["answer"], result["answer_type"]) == ("use a monolith", "text")
+    assert [one["agent"] for one in result["dissent"]] == ["b"]
+
+
+async def test_a_judge_is_not_on_the_panel_and_sees_both_orders(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A", b="B", c="C", j="B")
+    config = {"options": ["A", "B", "C"], "consensus": "hybrid", "agents": ["a", "b", "c"], "judge": "j"}
+    result = await ask(api, config=config)
+    assert (result["terminal"], result["answer"], result["mode"]) == ("DECIDED", "B", "judge")
+    judged = [body for body in agents.bodies if "/JUDGE/" in body["idempotency_key"]]
+    assert len(judged) == 2
+    assert judged[0]["messages"] != judged[1]["messages"]
+
+
+async def test_a_panel_that_is_too_small_waits_and_ends_quorum_lost(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A")
+    result = await ask(api, config={"options": ["A", "B"]}, timeout_seconds=2)
+    assert (result["status"], result["terminal"]) == ("failed", "QUORUM_LOST")
+    assert "1 of 2 agents" in result["error"]
+    assert agents.calls == []
+
+
+async def test_agents_that_register_in_time_are_waited_for(api: Api, agents: Agents) -> None:
+    waiting = asyncio.ensure_future(ask(api, config={"options": ["A", "B"], "agents": ["a", "b"]}))
+    await panel(api, agents, a="A")
+    found = await eventually(lambda: _states(api))
+    assert found == ["SCHEDULED"]
+    await panel(api, agents, b="A")
+    assert (await waiting)["terminal"] == "DECIDED"
+
+
+async def _states(api: Api) -> list[str]:
+    listed = await api.get("/deliberations")
+    states = [one["state"] for one in listed["deliberations"]]
+    return states if states == ["SCHEDULED"] else []
+
+
+async def test_the_deadline_ends_it_with_what_there_is(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A", b=lambda agent, body: None)
+    result = await ask(api, config={"options": ["A", "B"]}, timeout_seconds=1)
+    assert (result["status"], result["terminal"], result["authoritative"]) == ("timeout", "DEADLINE_EXCEEDED", False)
+    assert result["answer"] == "A"
+    kinds = [row.kind for row in await api.rows(result["request_id"])]
+    levels = [f"deliberation.sla_{level}" for level in ("warning", "critical", "violated")]
+    assert [kind for kind in kinds if "sla" in kind] == levels
+    record = await api.get(f"/deliberations/{result['request_id']}")
+    assert record["metrics"]["sla_compliance"] == "violated"
+    assert result["duration_seconds"] < 1.25
+
+
+async def test_a_budget_is_never_exceeded_and_says_so(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A", b="B", c="C")
+    result = await ask(api, config={"options": ["A", "B", "C"], "budget": {"tokens": 900}, "max_tokens": 64})
+    assert (result["status"], result["terminal"], result["authoritative"]) == ("failed", "BUDGET_EXHAUSTED", False)
+    assert result["total_tokens"] <= 900
+    result = await ask(api, config={"options": ["A", "B", "C"], "budget": {"tokens": 10}})
+    assert (result["terminal"], result["total_tokens"]) == ("BUDGET_EXHAUSTED", 0)
+
+
+async def test_a_cancel_keeps_the_best_answer_so_far(api: Api, agents: Agents) -> None:
+    await panel(api, agents, a="A", b=lambda agent, body: None)
+    body = {"content": "Which?", "config": {"options": ["A", "B"]}, "async": True}
+    admitted = await api.post("/deliberations", body)
+    path = f"/deliberations/{admitted['request_id']}"
+
+    async def heard() -> bool:
+        events = (await api.get(f"{path}/transcript"))["events"]
+        return "answered" in [event["kind"] for event in events]
+
+    await eventually(heard)
+    assert await api.post(f"{path}/cancel") == {"cancelled": True}
+
+    async def over() -> Any:
+        record = await api.get(path)
+        return record if record["terminal"] else None
+
+    record = await eventually(over)
+    assert (record["status"], record["deliberation_status"]) == ("cancelled", "cancelled")
+    assert (record["result"]["answer"], record["result"]["authoritative"]) == ("A", False)
+
+
+async def test_a_malformed_reply_is_repaired_once_and_then_abstains(api: Api, agents: Agents) -> None:
+    bad = [0]
+
+    def once(agent: str, body: dict[str, Any]) -> str:
+        bad[0] += 1
+        return "no idea" if bad[0] == 1 else reply("A")
+
+    await panel(api, agents, a=once, b="A", c=lambda agent, body: "never JSON")
+    result = await ask(api, config={"options": ["A", "B"], "consensus": "plurality"})
+    assert (result["answer"], result["supporters"]) == ("A", ["a", "b"])
+    assert result["abstained"] == [{"agent": "c", "reason": "malformed"}]
+    assert len(agents.calls) == 5
+
+
+async def test_below_quorum_the_pool_replaces_once(api: Api, agents: Agents) -> None:
+    down = lambda agent, body: (400, "no")  # noqa: E731
+    await panel(api, agents, a=down, b="A", c="A")
+    config = {"options": ["A", "B"], "max_agents": 2, "consensus": "plurality"}
+    result = await ask(api, config=config)
+    assert (result["terminal"], sorted(result["panel"])) == ("DECIDED", ["b", "c"])
+    agents.answering["b"] = agents.answering["c"] = down
+    result = await ask(api, "Again?", config=config)
+    assert result["terminal"] == "QUORUM_LOST"
+    assert "refusal" in result["error"]
+
+
+async def test_a_worker_that_is_killed_is_followed_by_one_that_repeats_nothing(api: Api, agents: Agents) -> None:
+    held = asyncio.Event()
+
+    def slow(agent: str, body: dict[str, Any]) -> str | None:
+        return reply("A") if held.is_set() else None
+
+    await panel(api, agents, a="A", b=slow)
+    body = {"content": "Which?", "config": {"options": ["A", "B"]}, "async": True}
+    path = f"/deliberations/{(await api.post('/deliberations', body))['request_id']}"
+
+    async def heard() -> bool:
+        events = (await api.get(f"{path}/transcript"))["events"]
+        return [event["kind"] for event in events][-1:] == ["answered"]
+
+    await eventually(heard)
+    await api.kill(DELIBERATION)
+    held.set()
+    await api.start(DELIBERATION)
+
+    async def over() -> Any:
+        record = await api.get(path)
+        return record if record["terminal"] else None
+
+    record = await eventually(over)
+    assert (record["terminal"], record["result"]["answer"], record["result"]["agent_calls"]) == ("DECIDED", "A", 3)
+    keys = [key for _, key in agents.calls]
+    assert len([key for key in keys if "/a/" in key]) == 1
+    assert len({key for key in keys if "/b/" in key}) == 1
+    assert record["result"]["cost"]["estimated"] is True

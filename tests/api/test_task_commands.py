@@ -1,0 +1,69 @@
+"""The commands of tasks, queues and the dead letter, as a user types them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from tests.support.system import clean_environment
+from tests.support.task_api import TaskApi
+
+COMMAND = str(Path(sys.executable).with_name("aragora-cp"))
+
+
+async def _run(tasks: TaskApi, *words: str, code: int = 0) -> str:
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        *words,
+        env=clean_environment(ARAGORA_API_URL=tasks.api.url, COLUMNS="200"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == code, output.decode()
+    return output.decode()
+
+
+async def test_a_task_is_submitted_explained_and_followed(tasks: TaskApi) -> None:
+    first = (await _run(tasks, "tasks", "submit", "build", "--payload", '{"n": 1}', "--capabilities", "gpu")).strip()
+    then = (await _run(tasks, "tasks", "submit", "ship", "--after", first)).strip()
+    assert "Register an agent with gpu." in await _run(tasks, "tasks", "explain", first)
+    assert f"tasks that have not ended: {first}" in await _run(tasks, "tasks", "explain", then)
+    listed = await _run(tasks, "tasks", "list", "--type", "ship")
+    assert then in listed
+    assert "1 of 1" in listed
+    await _run(tasks, "tasks", "cancel", first)
+    assert "cancelled" in await _run(tasks, "tasks", "events", first)
+    assert "There is no task" in await _run(tasks, "tasks", "explain", "task_nobody", code=1)
+
+
+async def test_dead_tasks_are_listed_replayed_and_purged(tasks: TaskApi) -> None:
+    await tasks.agent("a1")
+    for error in ("flaky network", "bug"):
+        await tasks.submit(max_retries=0, payload={"n": 1})
+        await tasks.fail(await tasks.claim_one("a1"), error=error)
+    assert "2 of 2" in await _run(tasks, "dlq", "list")
+    assert "would be replayed" in await _run(tasks, "dlq", "replay", "--error", "network", "--dry-run")
+    assert " -> task_" in await _run(tasks, "dlq", "replay", "--error", "network", "--patch", '{"n": 2}')
+    assert (await tasks.claim_one("a1"))["payload"] == {"n": 2}
+    await _run(tasks, "dlq", "replay", code=2)
+    assert "1 purged." in await _run(tasks, "dlq", "purge", "--all")
+    assert "0 of 0" in await _run(tasks, "dlq", "list")
+
+
+async def test_queues_are_paused_and_limited(tasks: TaskApi) -> None:
+    await _run(tasks, "queue", "pause", "mail")
+    limited = json.loads(await _run(tasks, "queue", "limit", "mail", "--rate", "5", "--burst", "2"))
+    assert (limited["paused"], limited["rate_per_second"], limited["burst"]) == (True, 5.0, 2)
+    await _run(tasks, "queue", "weight", "acme", "3")
+    shown = await _run(tasks, "queue", "controls")
+    assert "mail" in shown
+    assert "acme" in shown
+    await _run(tasks, "queue", "resume", "mail")
+    unlimited = json.loads(await _run(tasks, "queue", "limit", "mail", "--unlimited"))
+    assert (unlimited["paused"], unlimited["rate_per_second"]) == (False, None)
+    task_id = await tasks.submit()
+    await _run(tasks, "queue", "prioritize", task_id, "urgent")
+    assert (await tasks.get(f"/tasks/{task_id}"))["priority"] == 100

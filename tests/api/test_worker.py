@@ -1,0 +1,249 @@
+"""The worker kit against the real API: claims, reports, cancels, drains, and restarts of what it talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from cluster.cli.doctor import OK, PROBLEM, WARNING, examine
+from cluster.worker import Job, Reject, Worker
+from tests.support.answering import always
+from tests.support.api import Api
+from tests.support.probes import eventually
+
+COMMAND = str(Path(sys.executable).with_name("aragora-cp"))
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[Worker]:
+    task = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        worker.drain()
+        await asyncio.wait_for(task, 30)
+
+
+def a_worker(api: Api, **options: Any) -> Worker:
+    return Worker(**({"agent_id": "w1", "capabilities": ["x"], "base_url": api.url, "heartbeat_s": 0.2} | options))
+
+
+async def submit(api: Api, payload: Any = None, **changes: Any) -> str:
+    body = {"task_type": "echo", "payload": payload, "required_capabilities": ["x"], "max_retries": 0} | changes
+    return str((await api.post("/tasks", body))["task_id"])
+
+
+async def ended(api: Api, task_id: str) -> dict[str, Any]:
+    async def look() -> Any:
+        task = await api.get(f"/tasks/{task_id}")
+        return task if task["status"] not in ("pending", "running") else None
+
+    return dict(await eventually(look, 90))
+
+
+async def test_jobs_are_claimed_in_batches_run_and_reported(api: Api) -> None:
+    worker = a_worker(api, concurrency=4)
+    at_once: list[int] = []
+
+    @worker.handles("echo")
+    async def echo(job: Job) -> Any:
+        at_once.append(len(worker._jobs))
+        await asyncio.sleep(0)
+        return {"said": job.payload}
+
+    @worker.handles("blocking")
+    def blocking(job: Job) -> str:
+        return threading.current_thread().name
+
+    ids = [await submit(api, number) for number in range(10)]
+    thread = await submit(api, task_type="blocking")
+    strange = await submit(api, task_type="strange")
+    async with running(worker):
+        results = [await ended(api, task_id) for task_id in ids]
+        assert [one["result"] for one in results] == [{"said": number} for number in range(10)]
+        assert str((await ended(api, thread))["result"]).startswith("job-w1")
+        assert "no handler for strange" in (await ended(api, strange))["error"]
+    assert 1 < max(at_once) <= 4
+
+
+async def test_what_a_handler_raises_fails_the_attempt_and_a_rejection_the_task(api: Api) -> None:
+    worker = a_worker(api)
+
+    @worker.handles()
+    async def fails(job: Job) -> None:
+        raise Reject("never") if job.payload == "reject" else ValueError("not now")
+
+    rejected = await submit(api, "reject", max_retries=5)
+    failed = await submit(api, "fail")
+    async with running(worker):
+        task = await ended(api, rejected)
+        assert (task["status"], task["error"], task["attempt"]) == ("failed", "never", 1)
+        assert "ValueError: not now" in (await ended(api, failed))["error"]
+
+
+async def test_a_cancelled_job_is_stopped(api: Api) -> None:
+    worker = a_worker(api)
+    started = asyncio.Event()
+    stopped: list[str] = []
+
+    @worker.handles()
+    async def waits(job: Job) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.append(job.id)
+
+    task_id = await submit(api)
+    async with running(worker):
+        await started.wait()
+        await api.post(f"/tasks/{task_id}/cancel")
+        assert (await ended(api, task_id))["status"] == "cancelled"
+        assert stopped == [task_id]
+
+
+async def test_draining_ends_jobs_and_claims_no_more(api: Api) -> None:
+    worker = a_worker(api, concurrency=1)
+    started, go = asyncio.Event(), asyncio.Event()
+
+    @worker.handles()
+    async def waits(job: Job) -> str:
+        started.set()
+        await go.wait()
+        return "done"
+
+    first, second = await submit(api), await submit(api)
+    run = asyncio.create_task(worker.run())
+    await started.wait()
+    worker.drain()
+
+    async def draining() -> bool:
+        return bool((await api.get("/agents/w1"))["status"] == "draining")
+
+    await eventually(draining)
+    go.set()
+    await asyncio.wait_for(run, 30)
+    assert (await api.get(f"/tasks/{first}"))["result"] == "done"
+    assert (await api.get(f"/tasks/{second}"))["status"] == "pending"
+    async with running(a_worker(api)):
+
+        async def back() -> bool:
+            return bool((await api.get("/agents/w1"))["intent"] == "active")
+
+        await eventually(back)
+
+
+async def test_a_job_that_does_not_end_in_time_goes_back(api: Api) -> None:
+    worker = a_worker(api, drain_s=0.1)
+    started = asyncio.Event()
+
+    @worker.handles()
+    async def waits(job: Job) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    task_id = await submit(api, max_retries=1)
+    async with running(worker):
+        await started.wait()
+    rows = [row.kind for row in await api.rows(task_id)]
+    assert rows == ["task.submitted", "task.claimed", "task.retried"]
+
+
+async def test_a_worker_outlives_the_scheduler_and_a_lost_registration(api: Api) -> None:
+    worker = a_worker(api)
+
+    @worker.handles()
+    async def echo(job: Job) -> Any:
+        return job.payload
+
+    async with running(worker):
+        assert (await ended(api, await submit(api, 1)))["result"] == 1
+        await api.kill_scheduler()
+        task_id = await submit(api, 2)
+        await api.start_scheduler()
+        assert (await ended(api, task_id))["result"] == 2
+        await api.call("DELETE", "/agents/w1")
+        assert (await ended(api, await submit(api, 3)))["result"] == 3
+
+
+async def test_the_command_runs_a_function_and_drains_on_sigterm(api: Api, tmp_path: Path) -> None:
+    (tmp_path / "my_jobs.py").write_text(
+        "import asyncio\n\n\nasync def double(job):\n    await asyncio.sleep(job.payload['s'])\n    return job.payload['n'] * 2\n"
+    )
+    words = ["worker", "run", "my_jobs:double", "--capabilities", "x,y", "--agent-id", "w9", "--concurrency", "2"]
+    environment = {**os.environ, "ARAGORA_API_URL": api.url}
+    process = await asyncio.create_subprocess_exec(COMMAND, *words, cwd=tmp_path, env=environment)
+    try:
+        quick = await submit(api, {"n": 21, "s": 0})
+        assert (await ended(api, quick))["result"] == 42
+        slow = await submit(api, {"n": 4, "s": 1})
+
+        async def claimed() -> bool:
+            return bool((await api.get(f"/tasks/{slow}"))["status"] == "running")
+
+        await eventually(claimed)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert (await api.get(f"/tasks/{slow}"))["result"] == 8
+        agent = await api.get("/agents/w9")
+        assert (agent["status"], agent["capabilities"], agent["max_concurrency"]) == ("draining", ["x", "y"], 2)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_workers_are_a_panel_that_decides(api: Api) -> None:
+    """Turns go to agents without an endpoint as tasks, and their results decide."""
+
+    def answer(job: Job) -> Any:
+        assert job.task_type == "deliberation.turn"
+        return {"text": always("A")("", job.payload), "input_tokens": 10, "output_tokens": 5}
+
+    workers = [a_worker(api, agent_id=f"p{number}", capabilities=["deliberation"]) for number in range(3)]
+    async with AsyncExitStack() as stack:
+        for worker in workers:
+            worker.handles("deliberation.turn")(answer)
+            await stack.enter_async_context(running(worker))
+
+        async def all_there() -> bool:
+            return bool((await api.get("/agents?capability=deliberation"))["total"] == 3)
+
+        await eventually(all_there)
+        body = {"content": "Which?", "config": {"options": ["A", "B"]}, "timeout_seconds": 60}
+        result = await api.post("/deliberations", body)
+        assert (result["terminal"], result["answer"], result["consensus_reached"]) == ("DECIDED", "A", True)
+
+
+async def test_the_doctor_finds_a_sound_system_sound_and_says_what_waits_for_nobody(api: Api, tmp_path: Path) -> None:
+    settings = api.settings.model_copy(update={"api_url": api.url, "data_dir": tmp_path})
+    levels = {finding.check: finding.level for finding in await examine(settings)}
+    assert {check for check, level in levels.items() if level == PROBLEM} <= {"component health-monitor-0"}
+    assert {levels[check] for check in ("API", "database", "redis", "retries", "waiting tasks")} == {OK}
+    await submit(api)
+    found = {finding.check: finding for finding in await examine(settings)}["waiting tasks"]
+    assert (found.level, "x" in found.detail, found.advice != "") == (WARNING, True, True)
+
+
+async def test_the_doctor_says_what_to_do_about_what_is_away(tmp_path: Path) -> None:
+    from cluster.settings import load_settings
+
+    settings = load_settings(
+        {
+            "ARAGORA_API_URL": "http://127.0.0.1:1",
+            "ARAGORA_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+            "ARAGORA_REDIS_URL": "redis://127.0.0.1:1/0",
+            "ARAGORA_DATA_DIR": str(tmp_path),
+        }
+    )
+    found = {finding.check: finding for finding in await examine(settings)}
+    for check in ("API", "database", "redis"):
+        assert found[check].level == PROBLEM, check
+        assert found[check].advice, check

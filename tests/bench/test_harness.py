@@ -1,0 +1,66 @@
+"""Rows, ratios and goals; and a tiny run through real stores and processes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench import harness, scheduler
+from bench.harness import Goal, Row, against
+from bench.stand import standing
+
+
+def test_a_ratio_is_of_the_medians_and_meets_its_goal_or_not() -> None:
+    ours = Row(name="ours", unit="tasks/s", runs=(900.0, 1000.0, 5000.0))
+    peer = Row(name="peer", unit="tasks/s", runs=(200.0, 250.0, 300.0))
+    row = against(ours, peer, Goal(bound=4))
+    assert (row.median, row.ratio, row.met) == (1000.0, 4.0, True)
+    assert against(ours, peer, Goal(bound=4.1)).met is False
+    assert against(ours, peer).met is None
+
+
+@pytest.mark.parametrize(("median", "met"), [(14.9, True), (15.0, True), (15.1, False)])
+def test_a_goal_may_bound_the_median_from_above(median: float, met: bool) -> None:
+    row = Row(name="start", unit="s", runs=(median,), goal=Goal(bound=15, of="median", at_most=True))
+    assert row.met is met
+
+
+def test_benches_are_selected_by_group_and_by_name() -> None:
+    everything = [one.name for one in harness.selected([])]
+    assert [one.name for one in harness.selected(["scheduler.claim"])] == ["scheduler.claim"]
+    assert [one.name for one in harness.selected(["scheduler"])] == [
+        name for name in everything if name.startswith("scheduler.")
+    ]
+    with pytest.raises(SystemExit, match=r"no bench scheduler\.clai;"):
+        harness.selected(["scheduler.clai"])
+
+
+def test_a_bench_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    def broken(stand: object) -> object:
+        yield Row(name="before", unit="s", runs=(1.0,))
+        raise RuntimeError("on purpose")
+
+    console = Console(file=io.StringIO())
+    one = harness.Bench(name="x.broken", about="", measure=broken)  # type: ignore[arg-type]
+    rows = harness.measure([one], None, console)  # type: ignore[arg-type]
+    assert [row.name for row in rows] == ["before", "failed"]
+
+
+def test_a_tiny_run_gives_rows_that_can_be_read_again(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with standing(quick=True, runs=2) as stand:
+        rows = harness.measure(harness.selected(["scheduler.claim", "scheduler.start"]), stand, console)
+        with scheduler.without_ray(stand, 60) as ours:
+            scheduler.in_turns(stand, [ours])
+        rate, cpu = ours.rows()
+    console.print(harness.table([*rows, rate, cpu]))
+    harness.write(rows, tmp_path / "rows.json")
+    read = json.loads((tmp_path / "rows.json").read_text())
+    assert {"name", "unit", "median", "runs", "peer", "ratio", "machine"} <= read[0].keys()
+    assert [row["name"] for row in read] == [row.name for row in rows]
+    assert all(row.median > 0 for row in (*rows, rate, cpu))
+    assert all(len(row.runs) == 2 for row in rows)

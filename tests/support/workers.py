@@ -1,0 +1,123 @@
+"""A deliberation worker without Ray: real stores, agents as functions of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from actors.deliberation import DeliberationWorker
+from actors.messages import AgentCall, AgentReply
+from cluster.clock import SystemClock
+from cluster.domain.deliberation.contract import make_contract
+from cluster.domain.deliberations import Deliberation, NewDeliberation
+from cluster.postgres.stores import Stores
+from cluster.redis.doorbell import RedisDoorbell
+from cluster.weights import NoWeights
+from tests.support.probes import eventually
+from tests.support.samples import ASKER, registration
+
+#: What an agent makes of a call. Raises PeerError.
+Agent = Callable[[AgentCall], Awaitable[str]]
+
+
+def phase_of(call: AgentCall) -> str:
+    return call.key.split("/")[1]
+
+
+def saying(answer: Any) -> Agent:
+    async def agent(call: AgentCall) -> str:
+        if phase_of(call) == "CRITIQUE":
+            return '{"critiques": []}'
+        return json.dumps({"answer": answer, "rationale": f"because {answer}", "confidence": "high"})
+
+    return agent
+
+
+class Workshop:
+    """``calls``: the key of every call that reached an agent."""
+
+    def __init__(self, stores: Stores, bell: RedisDoorbell) -> None:
+        self.stores = stores
+        self.bell = bell
+        self.clock = SystemClock()
+        self.agents: dict[str, Agent] = {}
+        self.calls: list[str] = []
+        self.tokens = 100
+        self._generation = 0
+
+    async def register(self, **agents: Agent) -> None:
+        self.agents.update(agents)
+        await self.stores.agents.register([registration(name, capabilities=("debate",)) for name in agents])
+
+    async def call_agent(self, call: AgentCall) -> AgentReply:
+        self.calls.append(call.key)
+        text = await self.agents[call.agent_id](call)
+        half = self.tokens // 2
+        return AgentReply(text=text, tokens=self.tokens, input_tokens=half, output_tokens=self.tokens - half)
+
+    def worker(self, store: Any = None) -> DeliberationWorker:
+        """Another one, that has not been started."""
+        self._generation += 1
+        return DeliberationWorker(
+            name=f"worker-{self._generation}",
+            index=0,
+            workers=1,
+            store=store or self.stores.deliberations,
+            agents=self.stores.agents,
+            weights=NoWeights(),
+            log=self.stores.log,
+            doorbell=self.bell,
+            clock=self.clock,
+            call_agent=self.call_agent,
+        )
+
+    def admission(self, request_id: str, timeout_s: float = 60.0, **config: Any) -> NewDeliberation:
+        agreed = make_contract(
+            question="Which?",
+            decision_type="debate",
+            config=config,
+            required_capabilities=("deliberation",),
+            timeout_s=timeout_s,
+            seed="seed",
+        )
+        now = self.clock.now()
+        return NewDeliberation(
+            request_id=request_id,
+            task_id=request_id,
+            origin=ASKER,
+            admitted_at=now,
+            deadline_at=now + agreed.timeout_s,
+            contract=agreed.to_json(),
+            contract_digest=agreed.digest(),
+            mode="async",
+        )
+
+    async def admit(self, *items: NewDeliberation) -> None:
+        await self.stores.deliberations.admit(items)
+        await self.bell.ring()
+
+    async def ended(self, request_id: str, timeout_s: float = 30.0) -> Deliberation:
+        async def over() -> Deliberation | None:
+            one = await self.stores.deliberations.get_any(request_id)
+            return one if one is not None and one.terminal is not None else None
+
+        found: Deliberation = await eventually(over, timeout_s=timeout_s, what=f"the end of {request_id}")
+        return found
+
+
+async def run_all(shop: Workshop, items: list[NewDeliberation], timeout_s: float = 60.0) -> list[Deliberation]:
+    worker = shop.worker()
+    await worker.start()
+    try:
+        await shop.admit(*items)
+        await eventually(lambda: _none_open(shop), timeout_s=timeout_s, what="all of them to end")
+    finally:
+        await worker.stop()
+    return [one for item in items if (one := await shop.stores.deliberations.get_any(item.request_id)) is not None]
+
+
+async def _none_open(shop: Workshop) -> bool:
+    await asyncio.sleep(0.02)
+    return not await shop.stores.deliberations.open()

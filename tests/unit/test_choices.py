@@ -1,0 +1,93 @@
+"""Which agent gets a task, which host carries an agent, and how often an agent is called."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.domain.placement import carrier
+from cluster.domain.rate import TokenBucket, take
+from cluster.domain.selection import Candidate, Strategy, choose
+
+AGENTS = [f"a{i}" for i in range(2000)]
+
+
+def _candidates(**changes: dict[str, object]) -> list[Candidate]:
+    return [Candidate(agent_id=name, **values) for name, values in changes.items()]  # type: ignore[arg-type]
+
+
+def test_the_least_loaded_is_measured_by_the_share_of_its_slots() -> None:
+    candidates = _candidates(big={"load": 3, "slots": 10}, small={"load": 1, "slots": 2})
+    assert choose(Strategy.LEAST_LOADED, candidates) == "big"
+
+
+def test_round_robin_takes_who_was_chosen_longest_ago() -> None:
+    chosen = dict.fromkeys(("a", "b", "c"), 0)
+    order = []
+    for number in range(1, 7):
+        name = choose(
+            Strategy.ROUND_ROBIN, [Candidate(agent_id=k, chosen=v, load=9, slots=10) for k, v in chosen.items()]
+        )
+        assert name is not None
+        chosen[name] = number
+        order.append(name)
+    assert order == ["a", "b", "c"] * 2
+
+
+def test_random_is_the_callers_draw() -> None:
+    candidates = _candidates(b={}, a={}, c={})
+    assert [choose(Strategy.RANDOM, candidates, draw=draw) for draw in (0.0, 0.34, 0.99)] == ["a", "b", "c"]
+
+
+def test_the_lowest_latency_wins_and_the_untried_are_tried() -> None:
+    assert choose(Strategy.LOWEST_LATENCY, _candidates(a={"latency_ms": 9.0}, b={"latency_ms": 5.0})) == "b"
+    assert choose(Strategy.LOWEST_LATENCY, _candidates(a={"latency_ms": 9.0}, b={})) == "b"
+
+
+def test_a_score_weighs_load_latency_success_cost_and_region() -> None:
+    better = {
+        "load": ({"load": 0, "slots": 2}, {"load": 1, "slots": 2}),
+        "latency": ({"latency_ms": 10.0}, {"latency_ms": 20.0}),
+        "success": ({"success": 1.0}, {"success": 0.5}),
+        "cost": ({"cost": 1.0}, {"cost": 5.0}),
+        "region": ({"region": "eu"}, {"region": "us"}),
+    }
+    for name, (good, bad) in better.items():
+        assert choose(Strategy.SCORED, _candidates(z=good, a=bad), region="eu") == "z", name  # type: ignore[arg-type]
+
+
+@given(
+    st.sampled_from(Strategy),
+    st.lists(st.builds(Candidate, agent_id=st.text(min_size=1), load=st.integers(0, 5), slots=st.integers(1, 5))),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_nobody_without_a_free_slot_is_chosen(strategy: Strategy, candidates: list[Candidate], draw: float) -> None:
+    chosen = choose(strategy, candidates, draw=draw)
+    free = {one.agent_id for one in candidates if one.load < one.slots}
+    assert (chosen in free) if free else chosen is None
+
+
+def test_agents_are_spread_evenly_and_only_those_of_a_lost_host_move() -> None:
+    before = {name: carrier("w", name, [0, 1, 2, 3]) for name in AGENTS}
+    shares = Counter(before.values())
+    assert all(400 <= share <= 600 for share in shares.values()), shares
+    after = {name: carrier("w", name, [0, 1, 3]) for name in AGENTS}
+    assert {name for name in AGENTS if before[name] != after[name]} == {n for n in AGENTS if before[n] == 2}
+    assert carrier("w", "a", []) is None
+
+
+@given(st.lists(st.floats(0, 30), min_size=1, max_size=60), st.integers(1, 600), st.integers(1, 10))
+def test_a_rate_is_never_exceeded_over_any_span(gaps: list[float], per_minute: int, burst: int) -> None:
+    bucket = TokenBucket.of({"per_minute": per_minute, "burst": burst}, 0.0)
+    assert bucket is not None
+    now, used = 0.0, []
+    for gap in gaps:
+        now += gap
+        bucket, wait_s = take(bucket, now)
+        used.append(now + wait_s)
+    for first in range(len(used)):
+        for last in range(first, len(used)):
+            allowed = burst + (used[last] - used[first]) * per_minute / 60
+            assert last - first + 1 <= allowed + 1e-6

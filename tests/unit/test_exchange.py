@@ -1,0 +1,377 @@
+"""Group commit, the exchange with an actor that dies, and the follower of the log: the hops that carry many calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.clock import ManualClock, SystemClock
+from cluster.domain.errors import ActorUnavailable, Conflict, Overloaded, StoreUnavailable
+from cluster.domain.log import LogRow
+from cluster.exchange import CALLS_IN_FLIGHT, ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
+from cluster.follower import LogFollower
+from cluster.group_commit import GroupCommit
+from cluster.ports import LogFilter
+from tests.support.probes import eventually
+
+# --- group commit -----------------------------------------------------------------------------------------------------
+
+
+class Flushes:
+    """A flush that waits for its turn and can fail."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.failing: set[int] = set()
+
+    async def __call__(self, items: Sequence[int]) -> Sequence[int]:
+        self.batches.append(list(items))
+        await self.gate.wait()
+        if self.failing & set(items):
+            raise StoreUnavailable("away")
+        return [item * 10 for item in items]
+
+
+async def test_what_arrives_during_a_flush_goes_into_the_next_one() -> None:
+    flushes = Flushes()
+    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=4)
+    first = asyncio.create_task(lane.put(1))
+    await eventually(lambda: flushes.batches == [[1]])
+    rest = [asyncio.create_task(lane.put(n)) for n in range(2, 8)]
+    await asyncio.sleep(0)
+    flushes.gate.set()
+    assert await asyncio.gather(first, *rest) == [10, 20, 30, 40, 50, 60, 70]
+    assert flushes.batches == [[1], [2, 3, 4, 5], [6, 7]]
+
+
+async def test_an_error_goes_to_its_own_batch_only() -> None:
+    flushes = Flushes()
+    flushes.failing = {2}
+    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1)
+    flushes.gate.set()
+    one, two, three = await asyncio.gather(*(lane.put(n) for n in (1, 2, 3)), return_exceptions=True)
+    assert (one, three) == (10, 30)
+    assert isinstance(two, StoreUnavailable)
+    await lane.drain()
+
+
+async def test_a_group_stays_together_even_above_the_bound() -> None:
+    flushes = Flushes()
+    flushes.gate.set()
+    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=2)
+    groups = await asyncio.gather(lane.put_many([1, 2, 3]), lane.put_many([4]), lane.put_many([]))
+    assert [list(group) for group in groups] == [[10, 20, 30], [40], []]
+    assert flushes.batches == [[1, 2, 3], [4]]
+
+
+async def test_too_many_waiting_are_refused_and_a_cancelled_caller_still_writes() -> None:
+    flushes = Flushes()
+    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1, max_waiting=2)
+    tasks = [asyncio.create_task(lane.put(1))]
+    await eventually(lambda: flushes.batches == [[1]])
+    tasks += [asyncio.create_task(lane.put(n)) for n in (2, 3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await lane.put(4)
+    tasks[1].cancel()
+    flushes.gate.set()
+    assert await tasks[2] == 30
+    assert flushes.batches == [[1], [2], [3]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(groups=st.lists(st.lists(st.integers(), max_size=5), max_size=20), most=st.integers(1, 6))
+def test_every_item_is_flushed_once_in_order(groups: list[list[int]], most: int) -> None:
+    async def run() -> None:
+        flushes = Flushes()
+        flushes.gate.set()
+        lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=most)
+        answers = await asyncio.gather(*(lane.put_many(group) for group in groups))
+        assert [list(answer) for answer in answers] == [[n * 10 for n in group] for group in groups]
+        assert [n for batch in flushes.batches for n in batch] == [n for group in groups for n in group]
+        assert all(len(batch) <= max(most, 5) for batch in flushes.batches)
+
+    asyncio.run(run())
+
+
+# --- exchange ---------------------------------------------------------------------------------------------------------
+
+
+class Actor:
+    """Answers what it is told to, when it is told to; can die and be replaced."""
+
+    def __init__(self) -> None:
+        self.clock = SystemClock()
+        self.start()
+
+    def start(self) -> None:
+        self.asked: list[tuple[str, int, Any]] = []
+        self.withdrawn: list[int] = []
+        self.calls = 0
+        self.died = asyncio.Event()
+        self.server: ExchangeServer | None = ExchangeServer(self._handle, self._withdraw, self.clock)
+
+    def die(self) -> None:
+        self.server = None
+        self.died.set()
+
+    def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
+        self.asked += [(caller, number, request) for number, request in requests]
+
+    def _withdraw(self, caller: str, number: int) -> None:
+        self.withdrawn.append(number)
+        assert self.server is not None
+        self.server.answer(caller, number, "withdrawn")
+
+    def answer(self, request: Any, answer: Any) -> None:
+        caller, number, _ = next(one for one in self.asked if one[2] == request)
+        assert self.server is not None
+        self.server.answer(caller, number, answer)
+
+    async def call(self, call: ExchangeCall) -> ExchangeReply:
+        if self.server is None:
+            raise ActorUnavailable("down")
+        self.calls += 1
+        answer = asyncio.ensure_future(self.server.call(call))
+        died = asyncio.ensure_future(self.died.wait())
+        await asyncio.wait({answer, died}, return_when=asyncio.FIRST_COMPLETED)
+        died.cancel()
+        if not answer.done():
+            answer.cancel()
+            raise ActorUnavailable("died")
+        return answer.result()
+
+    def has(self, *requests: Any) -> bool:
+        return {one[2] for one in self.asked} >= set(requests)
+
+
+async def test_many_requests_share_few_calls_and_answers_come_in_any_order() -> None:
+    actor = Actor()
+    client = ExchangeClient("c", actor.call, clock=actor.clock)
+    asked = [asyncio.create_task(client.request(n)) for n in range(500)]
+    await eventually(lambda: actor.has(*range(500)))
+    for n in reversed(range(500)):
+        actor.answer(n, n + 1)
+    assert await asyncio.gather(*asked) == list(range(1, 501))
+    assert actor.calls <= 500 // 100 + CALLS_IN_FLIGHT
+    await client.close()
+
+
+async def test_an_answer_that_is_an_error_is_raised_at_its_asker() -> None:
+    actor = Actor()
+    client = ExchangeClient("c", actor.call, clock=actor.clock)
+    bad, good = asyncio.create_task(client.request("bad")), asyncio.create_task(client.request("good"))
+    await eventually(lambda: actor.has("bad", "good"))
+    actor.answer("bad", Conflict("no", "code"))
+    actor.answer("good", 1)
+    with pytest.raises(Conflict, match="no"):
+        await bad
+    assert await good == 1
+    await client.close()
+
+
+async def test_what_a_dead_actor_left_unanswered_is_asked_of_its_successor() -> None:
+    actor = Actor()
+    client = ExchangeClient("c", actor.call, clock=actor.clock)
+    asked = [asyncio.create_task(client.request(n)) for n in ("answered", "lost")]
+    await eventually(lambda: actor.has("answered", "lost"))
+    actor.answer("answered", 1)
+    assert await asked[0] == 1
+    actor.die()
+    later = asyncio.create_task(client.request("later"))
+    actor.start()
+    await eventually(lambda: actor.has("lost", "later"))
+    assert not actor.has("answered")
+    actor.answer("lost", 2)
+    actor.answer("later", 3)
+    assert (await asked[1], await later) == (2, 3)
+    await client.close()
+
+
+async def test_an_actor_that_lost_its_state_is_asked_again_without_being_replaced() -> None:
+    actor = Actor()
+    client = ExchangeClient("c", actor.call, clock=actor.clock)
+    asked = asyncio.create_task(client.request("x"))
+    await eventually(lambda: actor.has("x"))
+    actor.answer("x", ActorUnavailable("reading"))
+    actor.asked.clear()
+    await eventually(lambda: actor.has("x"))
+    actor.answer("x", 1)
+    assert await asked == 1
+    await client.close()
+
+
+async def test_impatient_requests_fail_after_a_while_and_patient_ones_outlive_the_actor() -> None:
+    actor = Actor()
+    actor.die()
+    clock = ManualClock()
+    client = ExchangeClient("c", actor.call, clock=clock, hold_s=5.0)
+    impatient = asyncio.create_task(client.request("i"))
+    patient = asyncio.create_task(client.request("p", patient=True))
+
+    async def failed() -> bool:
+        await clock.advance(1.0)
+        return impatient.done()
+
+    await eventually(failed)
+    with pytest.raises(ActorUnavailable):
+        await impatient
+    with pytest.raises(ActorUnavailable):
+        await client.request("at once")
+    assert not patient.done()
+    actor.start()
+
+    async def asked() -> bool:
+        await clock.advance(1.0)
+        return actor.has("p")
+
+    await eventually(asked)
+    actor.answer("p", 1)
+    assert await patient == 1
+    assert not actor.has("i")
+    await client.close()
+
+
+async def test_an_answer_without_an_asker_goes_to_the_orphanage() -> None:
+    """The lease was on its way when the client hung up: it must not lie idle."""
+    actor, orphans = Actor(), []
+    client = ExchangeClient("c", actor.call, clock=actor.clock, orphan=lambda *both: orphans.append(both))
+    gone = asyncio.create_task(client.request("claim", patient=True))
+    await eventually(lambda: actor.has("claim"))
+    actor.answer("claim", "lease")
+    gone.cancel()
+    await eventually(lambda: orphans == [("claim", "lease")] or orphans == [("claim", "withdrawn")])
+    assert orphans == [("claim", "lease")]
+    await client.close()
+
+
+async def test_a_request_that_was_never_sent_is_dropped_without_a_word() -> None:
+    actor = Actor()
+    actor.die()
+    client = ExchangeClient("c", actor.call, clock=actor.clock, hold_s=100.0)
+    gone = asyncio.create_task(client.request("gone", patient=True))
+    await asyncio.sleep(0.01)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    actor.start()
+    asked = asyncio.create_task(client.request("here"))
+    await eventually(lambda: actor.has("here"))
+    actor.answer("here", 1)
+    await asked
+    assert not actor.has("gone")
+    await client.close()
+
+
+async def test_waiting_is_bounded_and_a_closed_client_refuses() -> None:
+    actor = Actor()
+    client = ExchangeClient("c", actor.call, clock=actor.clock, max_waiting=2)
+    waiting = [asyncio.create_task(client.request(n, patient=True)) for n in range(2)]
+    await eventually(lambda: actor.has(0, 1))
+    with pytest.raises(Overloaded):
+        await client.request("third")
+    await client.close()
+    assert all(
+        isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*waiting, return_exceptions=True)
+    )
+    with pytest.raises(Overloaded):
+        await client.request("late")
+
+
+async def test_a_silent_caller_is_forgotten_and_a_parked_one_is_not() -> None:
+    clock = ManualClock()
+    server = ExchangeServer(lambda caller, requests: None, lambda caller, number: None, clock)
+    parked = asyncio.create_task(server.call(ExchangeCall(caller="parked")))
+    gone = asyncio.create_task(server.call(ExchangeCall(caller="gone", requests=((1, "x"),))))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    await clock.advance(31.0)
+    assert server.gone(30.0) == ["gone"]
+    server.answer("gone", 1, "late")
+    parked.cancel()
+    await asyncio.gather(parked, return_exceptions=True)
+
+
+# --- follower ---------------------------------------------------------------------------------------------------------
+
+
+class Rows:
+    """A log of numbered rows that can be away."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.away = False
+
+    async def read(self, after: int, limit: int, only: LogFilter | None = None) -> list[LogRow]:
+        if self.away:
+            raise StoreUnavailable("away")
+        return [_row(seq) for seq in range(after + 1, min(after + limit, self.count) + 1)]
+
+
+def _row(seq: int) -> LogRow:
+    return LogRow(
+        seq=seq, at=0.0, workspace="w", kind="k", entity="e", attempt=None, principal="p", data={}, digest=b""
+    )  # fmt: skip
+
+
+class Bell:
+    def __init__(self) -> None:
+        self.rung = asyncio.Event()
+
+    async def ring(self) -> None:
+        self.rung.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        await self.rung.wait()
+        self.rung.clear()
+        return True
+
+
+async def test_a_follower_applies_every_row_once_in_order_over_an_absent_store() -> None:
+    rows, bell, clock, applied = Rows(), Bell(), ManualClock(), []
+
+    async def apply(batch: Sequence[LogRow]) -> None:
+        applied.extend(row.seq for row in batch)
+
+    follower = LogFollower(rows, bell, clock, after=2, apply=apply, batch=3)  # type: ignore[arg-type]
+    running = asyncio.create_task(follower.run())
+    reached = asyncio.create_task(follower.reached(20))
+    rows.count = 12
+    await bell.ring()
+    await eventually(lambda: follower.cursor == 12)
+    rows.away = True
+    rows.count = 20
+    await bell.ring()
+    await asyncio.sleep(0)
+    assert not reached.done()
+    rows.away = False
+
+    async def caught_up() -> bool:
+        await clock.advance(1.0)
+        return reached.done()
+
+    await eventually(caught_up)
+    rows.count = 23
+    await follower.catch_up_to(23)
+    assert applied == list(range(3, 24))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_apply_raises_ends_the_follower_and_moves_no_cursor() -> None:
+    rows = Rows()
+    rows.count = 1
+
+    async def apply(batch: Sequence[LogRow]) -> None:
+        raise ValueError("broken")
+
+    follower = LogFollower(rows, Bell(), ManualClock(), after=0, apply=apply)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="broken"):
+        await follower.run()
+    assert follower.cursor == 0

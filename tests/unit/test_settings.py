@@ -1,0 +1,142 @@
+"""Settings: one sentence for a bad value, the nearest name for an unknown one, a private file, every promised variable."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.settings import Settings, SettingsError, load_settings, unknown_names, variable_name
+
+GUIDE = Path(__file__).parents[3].parent / "shared" / "guide.md"
+GUIDE_TEXT = GUIDE.read_text() if GUIDE.exists() else None
+VARIABLES = {variable_name(name, info) for name, info in Settings.model_fields.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ARAGORA_HTTP_PORT", "eighty"),
+        ("ARAGORA_HTTP_PORT", "70000"),
+        ("ARAGORA_HEARTBEAT_TIMEOUT", "0"),
+        ("ARAGORA_HEARTBEAT_TIMEOUT", "nan"),
+        ("ARAGORA_MAX_TASK_RETRIES", "-1"),
+        ("ARAGORA_LOG_LEVEL", "loud"),
+        ("ARAGORA_ENABLE_METRICS", "perhaps"),
+        ("ARAGORA_ALLOWED_NETWORKS", "10.0.0.0/8,here"),
+        ("ARAGORA_DATABASE_SCHEMA", "Robert'); drop table"),
+        ("ARAGORA_DEPLOYMENT_ID", "Ä"),
+        ("ARAGORA_WORKSPACE", "a b"),
+    ],
+)
+def test_a_bad_value_is_one_sentence_that_names_the_variable(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings({name: value})
+    sentence = str(refused.value)
+    assert sentence.startswith(f"{name}=")
+    assert value in sentence
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+def test_a_secret_is_never_shown() -> None:
+    settings = load_settings({"ARAGORA_DATABASE_URL": "postgresql://u:hunter2@h/d", "OPENAI_API_KEY": "sk-hunter2"})
+    assert "hunter2" not in repr(settings) + str(settings)
+    assert "hunter2" not in settings.model_dump_json()
+
+
+def test_the_environment_wins_over_the_file_and_empty_is_unset(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"ARAGORA_HTTP_PORT": "1234", "ARAGORA_REGION": "eu", "OPENAI_API_KEY": "k"}))
+    file.chmod(0o600)
+    settings = load_settings({"ARAGORA_CONFIG_FILE": str(file), "ARAGORA_HTTP_PORT": "99", "ARAGORA_REGION": ""})
+    assert (settings.http_port, settings.region) == (99, "eu")
+    assert settings.openai_api_key is not None
+    assert settings.openai_api_key.get_secret_value() == "k"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o610])
+def test_a_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "config.json"
+    file.write_text("{}")
+    file.chmod(mode)
+    with pytest.raises(SettingsError, match="chmod 600"):
+        load_settings({"ARAGORA_CONFIG_FILE": str(file)})
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"ARAGORA_HTTP_PORT": 1}', "{", "\xff"])
+def test_a_file_of_another_shape_is_one_sentence(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_bytes(content.encode("latin-1"))
+    file.chmod(0o600)
+    with pytest.raises(SettingsError, match=r"^ARAGORA_CONFIG_FILE .*\.$"):
+        load_settings({"ARAGORA_CONFIG_FILE": str(file)})
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_settings({"ARAGORA_CONFIG_FILE": str(tmp_path / "absent")})
+
+
+values = st.fixed_dictionaries(
+    {},
+    optional={
+        "ARAGORA_DATABASE_URL": st.just("postgresql://u:p@h/d"),
+        "ARAGORA_HTTP_PORT": st.integers(1, 65_535).map(str),
+        "ARAGORA_HEARTBEAT_TIMEOUT": st.floats(0.1, 1e6).map(str),
+        "ARAGORA_ENABLE_METRICS": st.sampled_from(["true", "false", "1", "0"]),
+        "ARAGORA_CORS_ORIGINS": st.sampled_from(["*", "https://a.example", "https://a.example, https://b.example"]),
+        "ARAGORA_LOG_LEVEL": st.sampled_from(["info", "WARNING", "Debug"]),
+        "ARAGORA_DATA_DIR": st.just("/tmp/somewhere else"),
+        "OPENAI_API_KEY": st.just("sk-1"),
+    },
+)
+
+
+@given(values)
+def test_a_written_file_reads_back_as_the_same_settings(
+    tmp_path_factory: pytest.TempPathFactory, given: dict[str, str]
+) -> None:
+    settings = load_settings(given)
+    file = tmp_path_factory.mktemp("s") / "config.json"
+    settings.to_config_file(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    again = load_settings({"ARAGORA_CONFIG_FILE": str(file)})
+    assert (again, again.fingerprint()) == (settings, settings.fingerprint())
+
+
+def test_the_fingerprint_changes_with_what_actors_act_on_and_with_nothing_else() -> None:
+    base = load_settings({})
+    assert load_settings({"ARAGORA_HEARTBEAT_TIMEOUT": "31"}).fingerprint() != base.fingerprint()
+    assert load_settings({"OPENAI_API_KEY": "k"}).fingerprint() != base.fingerprint()
+    for name, value in (("ARAGORA_API_URL", "http://x"), ("ARAGORA_API_KEY", "k"), ("ARAGORA_DATA_DIR", "/x")):
+        assert load_settings({name: value}).fingerprint() == base.fingerprint()
+
+
+def test_an_unknown_name_is_warned_about_with_the_nearest_one() -> None:
+    environ = {"ARAGORA_HEARTBEAT_TIMEOUTS": "1", "ARAGORA_ZZZ": "1", "PATH": "x", "ARAGORA_TIMEOUT": "30"}
+    near, far = unknown_names(environ)
+    assert near == "ARAGORA_HEARTBEAT_TIMEOUTS is not a setting; did you mean ARAGORA_HEARTBEAT_TIMEOUT?"
+    assert far.startswith("ARAGORA_ZZZ is not a setting")
+    assert unknown_names(dict.fromkeys(VARIABLES, "x")) == []
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings({}).http_port = 1  # type: ignore[misc]
+
+
+def test_every_field_is_described() -> None:
+    for name, info in Settings.model_fields.items():
+        assert info.description, name
+        assert isinstance(info.json_schema_extra, dict), name
+        assert info.json_schema_extra["group"], name
+
+
+@pytest.mark.skipif(GUIDE_TEXT is None, reason="the deployment guide is not beside this checkout")
+def test_every_variable_of_the_guide_is_a_setting() -> None:
+    named = set(re.findall(r"ARAGORA_[A-Z][A-Z_]*[A-Z]", GUIDE_TEXT or ""))
+    assert len(named) > 30
+    assert named - VARIABLES == set()

@@ -1,0 +1,35 @@
+"""docs/tasks.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+
+from cluster.domain import queue, task_machine, task_rules
+from cluster.domain.task_table import with_table
+from serve_app.schemas import CreateTask
+from tests.support.docs import ROOT
+
+PAGE = ROOT / "docs" / "tasks.md"
+
+
+def test_the_table_of_states_is_the_machines() -> None:
+    page = PAGE.read_text()
+    assert with_table(page) == page, "run make docs"
+
+
+def test_every_field_of_a_submit_is_described_and_nothing_else_is() -> None:
+    section = PAGE.read_text().split("## Submit")[1].split("\n## ")[0]
+    described = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+    assert described == set(CreateTask.model_fields)
+
+
+def test_numbers_on_the_page_are_those_of_the_code() -> None:
+    page = PAGE.read_text()
+    policy = task_machine.RetryPolicy()
+    assert f"every {queue.AGEING_S:g} seconds" in page
+    assert f"{3 * queue.AGEING_S:g} seconds" in page
+    assert f"first {task_rules.PREFERENCE_S:g} seconds" in page
+    assert f"{policy.cancel_grace_s:g} seconds to stop" in page
+    assert f"| `retryable` | {policy.retryable.base_s:g} s, doubling, at most {policy.retryable.cap_s:g} s" in page
+    limited = policy.rate_limited
+    assert f"| `rate_limited` | {limited.base_s:g} s, doubling, at most {limited.cap_s:g} s" in page
