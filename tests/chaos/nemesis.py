@@ -16,7 +16,9 @@ from pydantic import SecretStr
 
 from actors.composition import Parts, make
 from actors.roles import SCHEDULER, Role
-from cluster.embedded.processes import ProcessId, session_members
+from cluster.embedded.postgres import EmbeddedPostgres
+from cluster.embedded.processes import ProcessId, end, session_members
+from cluster.embedded.redis import EmbeddedRedis
 from cluster.ports import ActorNames
 from cluster.settings import Settings
 from tests.chaos.history import Fault
@@ -62,17 +64,51 @@ def plan(seed: int, count: int, names: Sequence[str] = DECK) -> list[Planned]:
     return [Planned(name=n, wait_s=rng.uniform(0.5, 3.0), hold_s=rng.uniform(0.3, 1.5)) for n in dealt[:count]]
 
 
+@dataclass(frozen=True, slots=True)
+class StoreFaults:
+    """What can happen to the stores; each answers what it did, and returns when the store is there again."""
+
+    postgres: EmbeddedPostgres
+    redis: EmbeddedRedis
+
+    async def kill_postgres(self, hold_s: float) -> str:
+        """kill -9 of the postmaster and of every backend, as a machine that loses power would."""
+        store = self.postgres
+        assert store.process is not None
+        await asyncio.to_thread(end, session_members(store.process), first=signal.SIGKILL)
+        await asyncio.sleep(hold_s)
+        await asyncio.to_thread(store.start)
+        return f"away for {hold_s:.1f} s and its recovery"
+
+    async def kill_redis(self, hold_s: float) -> str:
+        store = self.redis
+        assert store.process is not None
+        await asyncio.to_thread(end, [store.process], first=signal.SIGKILL)
+        await asyncio.sleep(hold_s)
+        await asyncio.to_thread(store.start)
+        return f"away for {hold_s:.1f} s"
+
+    async def flush_redis(self, hold_s: float) -> str:
+        client = redis.Redis.from_url(self.redis.url)
+        try:
+            await client.flushall()
+        finally:
+            await client.aclose()
+        return ""
+
+
 class Nemesis:
     def __init__(self, target: Target) -> None:
         self._target = target
+        self._stores = StoreFaults(target.postgres, target.redis)
 
     async def strike(self, planned: Planned) -> Fault:
         """Waits, strikes, and returns when what it took away serves again."""
         await asyncio.sleep(planned.wait_s)
         act: Callable[[float], Awaitable[str]] | None = {
-            "postgres-kill": self._kill_postgres,
-            "redis-kill": self._kill_redis,
-            "redis-flush": self._flush_redis,
+            "postgres-kill": self._stores.kill_postgres,
+            "redis-kill": self._stores.kill_redis,
+            "redis-flush": self._stores.flush_redis,
             "freeze-scheduler": self._freeze_scheduler,
             "two-generations": self._two_generations,
         }.get(planned.name)
@@ -149,33 +185,7 @@ class Nemesis:
             await parts.stores.close()
             await parts.redis.aclose()
 
-    # --- stores --------------------------------------------------------------------------------------------------
-
-    async def _kill_postgres(self, hold_s: float) -> str:
-        """kill -9 of the postmaster and of every backend, as a machine that loses power would."""
-        store = self._target.postgres
-        assert store.process is not None
-        for one in session_members(store.process):
-            one.signal(signal.SIGKILL)
-        await asyncio.sleep(hold_s)
-        await asyncio.to_thread(store.start)
-        return f"away for {hold_s:.1f} s and its recovery"
-
-    async def _kill_redis(self, hold_s: float) -> str:
-        store = self._target.redis
-        assert store.process is not None
-        store.process.signal(signal.SIGKILL)
-        await asyncio.sleep(hold_s)
-        await asyncio.to_thread(store.start)
-        return f"away for {hold_s:.1f} s"
-
-    async def _flush_redis(self, hold_s: float) -> str:
-        client = redis.Redis.from_url(self._target.redis.url)
-        try:
-            await client.flushall()
-        finally:
-            await client.aclose()
-        return ""
+    # --- the end of a fault ------------------------------------------------------------------------------------------
 
     async def _healthy(self) -> None:
         async with httpx.AsyncClient() as http, asyncio.timeout(HEAL_S):

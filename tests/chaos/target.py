@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.redis import EmbeddedRedis
 from cluster.settings import Settings
 from tests.chaos.workload import Place
+from tests.support.stores import own_stores
 from tests.support.system import RunningSystem
 
 #: Short, so that expiry is met often; long against a restart of the shard on a loaded machine.
@@ -40,26 +40,15 @@ class Target:
 
 @contextmanager
 def running_target(heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S) -> Iterator[Target]:
-    base = Path(tempfile.mkdtemp(prefix="aragora-chaos-"))
-    sockets = base / "s"
-    sockets.mkdir(mode=0o700)
-    postgres = EmbeddedPostgres(data=base / "postgres", sockets=sockets, log=base / "postgres.log", password="chaos-pg")
-    redis = EmbeddedRedis(data=base / "redis", sockets=sockets, log=base / "redis.log", password="chaos-redis")
-    try:
-        postgres.start()
-        redis.start()
+    with own_stores() as (postgres, redis), tempfile.TemporaryDirectory(prefix="aragora-chaos-") as base:
         settings = {
             "ARAGORA_DATABASE_URL": postgres.url,
             "ARAGORA_REDIS_URL": redis.url,
             "ARAGORA_HEARTBEAT_TIMEOUT": f"{heartbeat_timeout_s:g}",
         }
-        system = RunningSystem(base / "data", settings)
+        system = RunningSystem(Path(base) / "data", settings)
         try:
             system.start()
             yield Target(system, postgres, redis, heartbeat_timeout_s)
         finally:
             system.clean_up()
-    finally:
-        redis.stop()
-        postgres.stop()
-        shutil.rmtree(base, ignore_errors=True)

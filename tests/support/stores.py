@@ -24,6 +24,13 @@ class StoreUrls:
 
 @contextmanager
 def running_stores() -> Iterator[StoreUrls]:
+    with own_stores() as (postgres, redis):
+        yield StoreUrls(postgres.url, redis.url)
+
+
+@contextmanager
+def own_stores() -> Iterator[tuple[EmbeddedPostgres, EmbeddedRedis]]:
+    """Stores that a test may take away."""
     with tempfile.TemporaryDirectory(prefix="aragora-test-") as name:
         base = Path(name)
         sockets = base / "s"
@@ -35,7 +42,7 @@ def running_stores() -> Iterator[StoreUrls]:
         try:
             postgres.start()
             redis.start()
-            yield StoreUrls(postgres.url, redis.url)
+            yield postgres, redis
         finally:
             redis.stop()
             postgres.stop()
