@@ -35,7 +35,7 @@ def main() -> None:
         install_peers()
     console.print(harness.machine(), highlight=False)
     with standing(quick=arguments.quick, runs=arguments.runs) as stand:
-        rows = harness.measure(benches, stand, console)
+        rows = harness.measure(benches, stand, console, lambda some: harness.write(some, arguments.out))
     everything = harness.write(rows, arguments.out)
     if arguments.page is not None:
         harness.write_page(everything, arguments.page)

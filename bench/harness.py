@@ -136,8 +136,16 @@ def machine() -> str:
     return f"{os.cpu_count()} x {model}, {memory:.0f} GiB, {system}, Python {platform.python_version()}"
 
 
-def measure(benches: Sequence[Bench], stand: Stand, console: Console) -> list[Row]:
-    """Runs them one after another; one that fails is reported and does not take the others with it."""
+def measure(
+    benches: Sequence[Bench],
+    stand: Stand,
+    console: Console,
+    save: Callable[[Sequence[Row]], object] = lambda rows: None,
+) -> list[Row]:
+    """Runs them one after another; one that fails is reported and does not take the others with it.
+
+    ``save`` gets the rows so far after each, so that a run that is ended loses only what it had not measured.
+    """
     rows: list[Row] = []
     where = machine()
     for one in benches:
@@ -151,6 +159,7 @@ def measure(benches: Sequence[Bench], stand: Stand, console: Console) -> list[Ro
             console.print_exception(max_frames=8)
             rows.append(Row(name="failed", unit="", runs=(float("nan"),), bench=one.name, machine=where))
         console.print(f"  {time.monotonic() - started:.0f} s", style="dim")
+        save(rows)
     return rows
 
 
