@@ -26,6 +26,7 @@ from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.errors import AgentUnavailable
 from cluster.domain.selection import Strategy
 from cluster.exchange import ExchangeCall, ExchangeClient
+from cluster.learner import Learner, owners_from
 from cluster.ports import ActorNames
 from cluster.postgres.stores import Stores, open_stores
 from cluster.redis.doorbell import RedisDoorbell
@@ -36,7 +37,6 @@ from cluster.transports.a2a import A2ATransport
 from cluster.transports.asking import AgentTransport, Ask, Reply
 from cluster.transports.chat import HttpTransports, Provider
 from cluster.transports.python import PythonTransport
-from cluster.weights import NoWeights
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -204,7 +204,7 @@ def _deliberation(parts: Parts, role: Role, owner: str, retire: Callable[[], Non
         workers=parts.settings.deliberation_workers,
         store=parts.stores.deliberations,
         agents=parts.stores.agents,
-        weights=NoWeights(),
+        weights=Learner(parts.stores.outcomes, owners_from(parts.stores.agents), parts.clock),
         log=parts.stores.log,
         doorbell=parts.doorbell,
         clock=parts.clock,

@@ -23,11 +23,11 @@ from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberations import NewDeliberation
 from cluster.domain.ids import sortable_id
 from cluster.domain.log import Origin
+from cluster.learner import Learner, owners_from
 from cluster.ports import RegisterItem, record_for
 from cluster.postgres.stores import Stores, open_stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
-from cluster.weights import NoWeights
 
 ORIGIN = Origin(workspace="bench", principal="user:bench")
 AGENTS = ("one", "two", "three")
@@ -61,7 +61,7 @@ class Engine:
             workers=1,
             store=stores.deliberations,
             agents=stores.agents,
-            weights=NoWeights(),
+            weights=Learner(stores.outcomes, owners_from(stores.agents), SystemClock()),
             log=stores.log,
             doorbell=bell,
             clock=SystemClock(),

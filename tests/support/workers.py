@@ -12,9 +12,9 @@ from actors.messages import AgentCall, AgentReply
 from cluster.clock import SystemClock
 from cluster.domain.deliberation.contract import make_contract
 from cluster.domain.deliberations import Deliberation, NewDeliberation
+from cluster.learner import Learner, owners_from
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell
-from cluster.weights import NoWeights
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, registration
 
@@ -66,7 +66,7 @@ class Workshop:
             workers=1,
             store=store or self.stores.deliberations,
             agents=self.stores.agents,
-            weights=NoWeights(),
+            weights=Learner(self.stores.outcomes, owners_from(self.stores.agents), self.clock),
             log=self.stores.log,
             doorbell=self.bell,
             clock=self.clock,
