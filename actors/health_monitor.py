@@ -289,13 +289,13 @@ class HealthMonitor:
         if not outcomes:
             return
         self._history |= {(agent.workspace, agent.agent_id): history for agent, history in outcomes}
-        await self._change([change for agent, _ in outcomes if (change := self._judge(agent)) is not None])
         await self._breakers.save_probes(
             [
                 StoredProbe(workspace=agent.workspace, agent_id=agent.agent_id, history=history)
                 for agent, history in outcomes
             ]
         )
+        await self._change([change for agent, _ in outcomes if (change := self._judge(agent)) is not None])
         await self._push([_counted(history.error is None) for _, history in outcomes])
 
     async def look_at_breakers(self) -> None:

@@ -281,7 +281,7 @@ async def test_an_endpoint_is_probed_when_it_registers_and_its_breaker_is_listed
         await api.kill("health-monitor")
         await api.start_health_monitor()
         history = api.actor("health-monitor")._history["default", "bad"]
-        assert history.failures == 3
+        assert history.failures >= 3, "the monitor probes by itself too, and goes on counting"
 
 
 def _endpoint(status: int) -> Any:
