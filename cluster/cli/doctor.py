@@ -25,9 +25,6 @@ from cluster.client import ControlPlaneClient
 from cluster.domain.errors import ControlPlaneError, StoreUnavailable, TryLater
 from cluster.embedded.layout import Layout
 from cluster.embedded.run_file import read_run_file
-from cluster.postgres.pool import connect as connect_postgres
-from cluster.redis.pool import connect as connect_redis
-from cluster.redis.pool import ping
 from cluster.settings import Settings, load_settings
 
 #: Leases and deadlines are compared between machines whose clocks differ by no more than this.
@@ -78,6 +75,8 @@ async def check_api(api: ControlPlaneClient) -> list[Finding]:
 
 async def check_database(ours: Settings) -> Finding:
     """Reachable from here, and with a clock like ours."""
+    from cluster.postgres.pool import connect as connect_postgres  # the other commands load no driver
+
     url = _stores_settings(ours).database_url
     if url is None:
         return _problem("database", "not known here", "Set ARAGORA_DATABASE_URL to have it checked.", WARNING)
@@ -100,6 +99,9 @@ def _clock(name: str, skew_s: float) -> Finding:
 
 
 async def check_redis(ours: Settings) -> Finding:
+    from cluster.redis.pool import connect as connect_redis
+    from cluster.redis.pool import ping
+
     url = _stores_settings(ours).redis_url
     if url is None:
         return _problem("redis", "not known here", "Set ARAGORA_REDIS_URL to have it checked.", WARNING)

@@ -67,8 +67,13 @@ class RayCluster:
         first = free_window(16 + 100 + WORKER_PORTS)
         singles = iter(range(first, first + 16))
         serve_first, worker_first = first + 16, first + 116
-        self.gcs_port, self.dashboard_port, stats, metrics = (next(singles) for _ in range(4))
-        self.environment = self._environment(config_file, stats, metrics, serve_first)
+        self.gcs_port, self.dashboard_port, stats, metrics, *fallback = (next(singles) for _ in range(6))
+        self.environment = self._environment(config_file, stats, metrics, serve_first) | {
+            # HAProxy's last resort while no replica is up. Its fixed default is shared by every cluster of a machine
+            # (SO_REUSEPORT), which would then answer for each other.
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback[0]),
+            "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback[1]),
+        }
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
         options = {
             "node-ip-address": "127.0.0.1",

@@ -16,7 +16,7 @@ from cluster.domain.log import LogRow
 from cluster.exchange import CALLS_IN_FLIGHT, ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
-from cluster.ports import LogFilter
+from cluster.ports import LogFilter, LogPage
 from tests.support.probes import eventually
 
 # --- group commit -----------------------------------------------------------------------------------------------------
@@ -312,6 +312,10 @@ class Rows:
         if self.away:
             raise StoreUnavailable("away")
         return [_row(seq) for seq in range(after + 1, min(after + limit, self.count) + 1)]
+
+    async def page(self, after: int, limit: int, only: LogFilter | None = None) -> LogPage:
+        rows = await self.read(after, limit, only)
+        return LogPage(rows=rows, cursor=rows[-1].seq if rows else after)
 
 
 def _row(seq: int) -> LogRow:
