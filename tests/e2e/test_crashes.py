@@ -92,13 +92,16 @@ def test_a_deliberation_survives_the_kill_of_its_worker(system: RunningSystem) -
         assert wait_until(ended, 60)
 
 
-@pytest.mark.parametrize("store", ["postgres", "redis"])
-def test_a_store_that_is_killed_is_a_reason_to_start_again_and_loses_nothing(system: RunningSystem, store: str) -> None:
-    """``up`` ends with one sentence when a process of its own has died; the next ``up`` has everything."""
-    submitted = _submit(system, 30, store)
-    kill(system.processes()[store].pid)
+@pytest.mark.parametrize(("part", "code"), [("postgres", 5), ("redis", 5), ("ray", 5), ("up", -signal.SIGKILL)])
+def test_a_process_that_is_killed_is_a_reason_to_start_again_and_loses_nothing(
+    system: RunningSystem, part: str, code: int
+) -> None:
+    """``up`` ends with one sentence when a process of its own has died; the next ``up`` has everything, also what a
+    killed ``up`` left running."""
+    submitted = _submit(system, 30, part)
+    system.processes()[part].signal(signal.SIGKILL)
     assert system.process is not None
-    assert system.process.wait(90) == 5, system.output
+    assert system.process.wait(90) == code, system.output
     system.start()
     for task_id in submitted:
         assert system.call("GET", f"{TASKS}/{task_id}").json()["status"] == "pending"
