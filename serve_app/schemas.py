@@ -68,7 +68,8 @@ class Rate(Body):
 class RegisterAgent(Body):
     """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming.
 
-    ``import_path`` (``module:Class``) runs a Python class in the cluster.
+    ``import_path`` (``module:Class``) runs a Python class in the cluster. ``dedicated`` actors are not run by this
+    version: true is refused, instead of giving an agent that is not what was asked for.
     """
 
     agent_id: str
@@ -87,6 +88,8 @@ class RegisterAgent(Body):
     rate: Rate | None = None
     import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     options: dict[str, Any] = {}
+
+    dedicated: Literal[False] = False
 
     _check = field_validator("agent_id")(_agent_id)
 

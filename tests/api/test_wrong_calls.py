@@ -105,6 +105,7 @@ WRONG: dict[str, tuple[dict[str, Any], ...]] = {
         {"max_concurrency": 0},
         {"max_concurrency": 10**30},
         {"transport": "pigeon"},
+        {"dedicated": True},
         {"transport": "openai"},
         {"transport": "pull", "endpoint": "http://127.0.0.1:1"},
         {"capabilities": [1]},
