@@ -70,7 +70,8 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Ask every item of a file. A driver that was killed goes on with --resume, and asks nothing twice."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as `ray job stop` ends a job
+    # `ray job stop` ends a job so. As Ctrl-C it cancels the driver; raised by itself it would hit whatever runs just then.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     total = _checked(input, run_name, bad_lines)
     with opened(out, resume) as output:
         if output.torn:
