@@ -29,6 +29,7 @@ from cluster.domain.tasks import Task
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
+from cluster.loops import Died, Loops, unwatched
 from cluster.ports import AgentStore, BreakerStore, Clock, Doorbell, Leases, Log, LogFilter, StoredBreaker, TaskStore
 from cluster.transports.asking import Ask, Reply
 
@@ -65,6 +66,7 @@ class AgentHost:
         strategy: Strategy,
         draw: Callable[[], float],
         lease_ttl_s: float,
+        died: Died = unwatched,
     ) -> None:
         self._index = index
         self._directory = AgentDirectory(agents)
@@ -83,7 +85,7 @@ class AgentHost:
         self._buckets: dict[Key, tuple[Any, TokenBucket]] = {}
         self._breakers: dict[Key, Breaker] = {}
         self._saving: GroupCommit[tuple[StoredBreaker, LogRecord], None] = GroupCommit(self._save)
-        self._loops: list[asyncio.Task[None]] = []
+        self._loops = Loops(died)
         self._saves: set[asyncio.Task[None]] = set()
         self._turns = PullTurns(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
         self._push = PushTasks(
@@ -98,6 +100,7 @@ class AgentHost:
             draw=draw,
             owner=owner,
             beat_s=lease_ttl_s / 3,
+            died=died,
         )
 
     async def start(self) -> None:
@@ -110,11 +113,12 @@ class AgentHost:
         follower = LogFollower(
             self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, only=LogFilter(kinds=FOLLOWS)
         )
-        self._loops = [asyncio.create_task(follower.run()), asyncio.create_task(self._stay())]
+        self._loops.start(follower.run(), self._stay())
         await self._push.start()
 
     async def stop(self) -> None:
-        tasks = [*self._calls.values(), *self._loops, *self._saves]
+        await self._loops.stop()
+        tasks = [*self._calls.values(), *self._saves]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

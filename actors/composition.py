@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from actors.hosts import LiveHosts
@@ -27,6 +28,7 @@ from cluster.domain.errors import AgentUnavailable
 from cluster.domain.selection import Strategy
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.learner import Learner, owners_from
+from cluster.loops import Died
 from cluster.ports import ActorNames
 from cluster.postgres.stores import Stores, open_stores
 from cluster.redis.doorbell import RedisDoorbell
@@ -40,6 +42,9 @@ from cluster.transports.python import PythonTransport
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
+
+#: Whether the actor that asks is the one whose name is published for its role, or nobody's is.
+Wanted = Callable[[], Awaitable[bool]]
 
 #: Makes the caller of a role from the published names; given by the runtime, so that nothing here knows Ray.
 Reach = Callable[[Role, ActorNames], Callable[..., Awaitable[Any]]]
@@ -107,51 +112,70 @@ class Parts:
         )
 
 
-async def build(role: Role, name: str, *, retire: Callable[[], None], reach: Reach) -> Any:
+async def build(role: Role, name: str, *, died: Died, reach: Reach) -> Any:
     """The started actor of a role."""
     parts = await Parts.open(load_process_settings(), name, connections=4)
-    actor = make(parts, role, f"{name}:{os.getpid()}", retire=retire, reach=reach)
+
+    async def wanted() -> bool:
+        published = await parts.stores.names.current(role.key)
+        return published is None or published.name == name
+
+    actor = make(parts, role, f"{name}:{os.getpid()}", wanted=wanted, died=died, reach=reach)
     await actor.start()
     return actor
 
 
-def make(parts: Parts, role: Role, owner: str, *, retire: Callable[[], None], reach: Reach) -> Any:
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an actor is made from. ``owner`` names its process in leases."""
+
+    parts: Parts
+    role: Role
+    owner: str
+    wanted: Wanted
+    died: Died
+    reach: Reach
+
+
+def make(parts: Parts, role: Role, owner: str, *, wanted: Wanted, died: Died, reach: Reach) -> Any:
     """The plain actor of a role, not yet started."""
-    return _MAKERS[role.kind](parts, role, owner, retire, reach)
+    context = Context(parts, role, owner, wanted, died, reach)
+    return _MAKERS[role.kind](context)
 
 
-def _scheduler(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+def _scheduler(it: Context) -> Any:
     from actors.scheduler import SchedulerShard
 
     return SchedulerShard(
-        shard=role.key,
-        owner=owner,
-        tasks=parts.stores.tasks,
-        log=parts.stores.log,
-        region=parts.stores.region,
-        doorbell=parts.doorbell,
-        clock=parts.clock,
-        lease_ttl_s=parts.settings.heartbeat_timeout,
-        retire=retire,
-        controls=parts.stores.controls,
-        idempotency_window_s=parts.settings.idempotency_window,
-        cleanup_s=parts.settings.cleanup_interval,
+        shard=it.role.key,
+        owner=it.owner,
+        tasks=it.parts.stores.tasks,
+        log=it.parts.stores.log,
+        region=it.parts.stores.region,
+        doorbell=it.parts.doorbell,
+        clock=it.parts.clock,
+        lease_ttl_s=it.parts.settings.heartbeat_timeout,
+        wanted=it.wanted,
+        died=it.died,
+        controls=it.parts.stores.controls,
+        idempotency_window_s=it.parts.settings.idempotency_window,
+        cleanup_s=it.parts.settings.cleanup_interval,
     )
 
 
-def _agent_host(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+def _agent_host(it: Context) -> Any:
     from actors.agents import AgentHost
 
-    transports = parts.transports()
-    python = PythonTransport(may_import=parts.settings.may_import)
+    transports = it.parts.transports()
+    python = PythonTransport(may_import=it.parts.settings.may_import)
     others: Mapping[TransportKind, AgentTransport] = {
         TransportKind.IMPORT: python,
         TransportKind.A2A: A2ATransport(transports.pool),
     }
     shard = ExchangeClient(
-        owner,
-        _exchange(reach(Role(kind=SCHEDULER), parts.stores.names)),
-        clock=parts.clock,
+        it.owner,
+        _exchange(it.reach(Role(kind=SCHEDULER), it.parts.stores.names)),
+        clock=it.parts.clock,
         orphan=lambda request, answer: host.give_back(request, answer),
     )
 
@@ -159,35 +183,36 @@ def _agent_host(parts: Parts, role: Role, owner: str, retire: Callable[[], None]
         return await others.get(ask.transport, transports).ask(ask)
 
     host = AgentHost(
-        index=role.index,
-        hosts=parts.settings.agent_hosts,
-        owner=owner,
-        region=parts.settings.region,
-        agents=parts.stores.agents,
-        tasks=parts.stores.tasks,
-        breakers=parts.stores.breakers,
-        leases=parts.stores.leases,
-        log=parts.stores.log,
-        doorbell=parts.doorbell,
-        clock=parts.clock,
+        index=it.role.index,
+        hosts=it.parts.settings.agent_hosts,
+        owner=it.owner,
+        region=it.parts.settings.region,
+        agents=it.parts.stores.agents,
+        tasks=it.parts.stores.tasks,
+        breakers=it.parts.stores.breakers,
+        leases=it.parts.stores.leases,
+        log=it.parts.stores.log,
+        doorbell=it.parts.doorbell,
+        clock=it.parts.clock,
         ask=ask,
         shard=shard,
-        strategy=Strategy(parts.settings.agent_selection),
+        strategy=Strategy(it.parts.settings.agent_selection),
         draw=random.SystemRandom().random,
-        lease_ttl_s=parts.settings.heartbeat_timeout,
+        lease_ttl_s=it.parts.settings.heartbeat_timeout,
+        died=it.died,
     )
     return host
 
 
-def _deliberation(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+def _deliberation(it: Context) -> Any:
     from actors.deliberation import DeliberationWorker
 
     hosts = []
-    for index in range(parts.settings.agent_hosts):
-        call = reach(Role(kind=AGENT_HOST, index=index), parts.stores.names)
-        hosts.append(ExchangeClient(owner, _exchange(call), clock=parts.clock, hold_s=30.0))
+    for index in range(it.parts.settings.agent_hosts):
+        call = it.reach(Role(kind=AGENT_HOST, index=index), it.parts.stores.names)
+        hosts.append(ExchangeClient(it.owner, _exchange(call), clock=it.parts.clock, hold_s=30.0))
 
-    live = LiveHosts(parts.stores.leases, parts.clock, len(hosts))
+    live = LiveHosts(it.parts.stores.leases, it.parts.clock, len(hosts))
 
     async def call_agent(call: AgentCall) -> AgentReply:
         host = hosts[await live.carrier(call.workspace, call.agent_id)]
@@ -199,16 +224,17 @@ def _deliberation(parts: Parts, role: Role, owner: str, retire: Callable[[], Non
             raise AgentUnavailable(f"The host of agent {call.agent_id} did not answer in time.") from None
 
     return DeliberationWorker(
-        name=owner,
-        index=role.index,
-        workers=parts.settings.deliberation_workers,
-        store=parts.stores.deliberations,
-        agents=parts.stores.agents,
-        weights=Learner(parts.stores.outcomes, owners_from(parts.stores.agents), parts.clock),
-        log=parts.stores.log,
-        doorbell=parts.doorbell,
-        clock=parts.clock,
+        name=it.owner,
+        index=it.role.index,
+        workers=it.parts.settings.deliberation_workers,
+        store=it.parts.stores.deliberations,
+        agents=it.parts.stores.agents,
+        weights=Learner(it.parts.stores.outcomes, owners_from(it.parts.stores.agents), it.parts.clock),
+        log=it.parts.stores.log,
+        doorbell=it.parts.doorbell,
+        clock=it.parts.clock,
         call_agent=call_agent,
+        died=it.died,
     )
 
 
@@ -227,11 +253,11 @@ _PROBE_PATHS: Mapping[TransportKind, str] = {
 }
 
 
-def _health_monitor(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+def _health_monitor(it: Context) -> Any:
     from actors.health_monitor import HealthMonitor
 
-    transports = parts.transports()
-    telemetry = reach(Role(kind=TELEMETRY), parts.stores.names)
+    transports = it.parts.transports()
+    telemetry = it.reach(Role(kind=TELEMETRY), it.parts.stores.names)
 
     async def probe(agent: Agent) -> float:
         assert agent.endpoint is not None
@@ -244,46 +270,49 @@ def _health_monitor(parts: Parts, role: Role, owner: str, retire: Callable[[], N
     async def push(increments: Any) -> None:
         await telemetry("push", list(increments), timeout_s=5.0)
 
-    settings = parts.settings
+    settings = it.parts.settings
     return HealthMonitor(
-        log=parts.stores.log,
-        doorbell=parts.doorbell,
-        clock=parts.clock,
-        agents=parts.stores.agents,
-        breakers=parts.stores.breakers,
-        heartbeats=parts.heartbeats,
+        log=it.parts.stores.log,
+        doorbell=it.parts.doorbell,
+        clock=it.parts.clock,
+        agents=it.parts.stores.agents,
+        breakers=it.parts.stores.breakers,
+        heartbeats=it.parts.heartbeats,
         probe=probe,
         push=push,
         timeout_s=settings.heartbeat_timeout,
         sweep_s=min(settings.cleanup_interval, settings.heartbeat_timeout / 3),
+        died=it.died,
     )
 
 
-def _region_leader(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+def _region_leader(it: Context) -> Any:
     from actors.region_leader import RegionLeader
 
     return RegionLeader(
-        region=parts.settings.region,
-        holder=owner,
-        region_store=parts.stores.region,
-        leases=parts.stores.leases,
-        clock=parts.clock,
-        ttl_s=parts.settings.stale_leader_threshold,
+        region=it.parts.settings.region,
+        holder=it.owner,
+        region_store=it.parts.stores.region,
+        leases=it.parts.stores.leases,
+        clock=it.parts.clock,
+        ttl_s=it.parts.settings.stale_leader_threshold,
+        died=it.died,
     )
 
 
-def _telemetry(parts: Parts, role: Role, owner: str, retire: Callable[[], None], reach: Reach) -> Any:
+def _telemetry(it: Context) -> Any:
     from actors.telemetry import Telemetry
 
-    settings = parts.settings
+    settings = it.parts.settings
     return Telemetry(
-        log=parts.stores.log,
-        doorbell=parts.doorbell,
-        clock=parts.clock,
-        agents=parts.stores.agents,
-        tasks=parts.stores.tasks,
-        store=parts.stores.telemetry,
+        log=it.parts.stores.log,
+        doorbell=it.parts.doorbell,
+        clock=it.parts.clock,
+        agents=it.parts.stores.agents,
+        tasks=it.parts.stores.tasks,
+        store=it.parts.stores.telemetry,
         listen=(settings.http_host, settings.prometheus_port) if settings.enable_metrics else None,
+        died=it.died,
     )
 
 

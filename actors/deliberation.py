@@ -34,6 +34,7 @@ from cluster.domain.errors import ControlPlaneError, Fenced, PeerError, TryLater
 from cluster.domain.log import LogRow
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
+from cluster.loops import Died, Loops, unwatched
 from cluster.ports import AgentStore, Clock, DeliberationStore, Doorbell, Log, LogFilter, WeightSource
 
 _logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class DeliberationWorker:
         doorbell: Doorbell,
         clock: Clock,
         call_agent: CallAgent,
+        died: Died = unwatched,
     ) -> None:
         self._name = name
         self._index = index
@@ -111,7 +113,7 @@ class DeliberationWorker:
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._inboxes: dict[str, _Inbox] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
-        self._loops: list[asyncio.Task[None]] = []
+        self._loops = Loops(died)
         self.clock = clock
         self.panels = PanelChooser(agents, weights)
 
@@ -127,10 +129,11 @@ class DeliberationWorker:
         )
         for request_id, _ in await self._store.open():
             self._begin(request_id)
-        self._loops = [asyncio.create_task(follower.run())]
+        self._loops.start(follower.run())
 
     async def stop(self) -> None:
-        tasks = [*self._loops, *self._runs.values()]
+        await self._loops.stop()
+        tasks = list(self._runs.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

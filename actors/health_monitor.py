@@ -30,6 +30,7 @@ from cluster.domain.liveness import (
 from cluster.domain.log import LogRecord, LogRow
 from cluster.domain.metrics import Increment
 from cluster.follower import LogFollower
+from cluster.loops import Died, Loops, unwatched
 from cluster.ports import (
     AgentChange,
     AgentStore,
@@ -77,6 +78,7 @@ class HealthMonitor:
         push: Push,
         timeout_s: float,
         sweep_s: float,
+        died: Died = unwatched,
     ) -> None:
         self._log = log
         self._doorbell = doorbell
@@ -96,7 +98,7 @@ class HealthMonitor:
         self._signs = Breaker(name=SIGNS, threshold=3, reset_s=sweep_s * 2)
         self._new: set[Key] = set()
         self._new_arrived = asyncio.Event()
-        self._running: list[asyncio.Task[None]] = []
+        self._loops = Loops(died)
 
     async def start(self) -> None:
         self._watch = Watch(since=self._clock.now())
@@ -119,22 +121,20 @@ class HealthMonitor:
             only=AGENT_ROWS,
             linger_s=0.05,
         )
-        self._running = [
-            asyncio.create_task(follower.run()),
-            asyncio.create_task(self._forever(self.sweep_once, self._sweep_s)),
-            asyncio.create_task(self._forever(self.probe_once, PROBE_INTERVAL_S)),
-            asyncio.create_task(self._forever(self.look_at_breakers, BREAKERS_S)),
-            asyncio.create_task(self._greet_forever()),
-        ]
+        self._loops.start(
+            follower.run(),
+            self._forever(self.sweep_once, self._sweep_s),
+            self._forever(self.probe_once, PROBE_INTERVAL_S),
+            self._forever(self.look_at_breakers, BREAKERS_S),
+            self._greet_forever(),
+        )
 
     async def stop(self) -> None:
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._loops.stop()
 
     async def alive(self) -> bool:
         """Whether its loops run."""
-        return all(not task.done() for task in self._running)
+        return self._loops.running
 
     async def _apply(self, rows: Sequence[LogRow]) -> None:
         await self._directory.apply(rows)

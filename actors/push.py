@@ -23,6 +23,7 @@ from cluster.domain.errors import CallerError, ControlPlaneError, PeerError, Try
 from cluster.domain.log import LogRow
 from cluster.domain.selection import Candidate, Strategy, choose
 from cluster.domain.tasks import Task
+from cluster.loops import Died, Loops
 from cluster.ports import AgentStore, Clock, TaskStore
 
 _logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class PushTasks:
         draw: Callable[[], float],
         owner: str,
         beat_s: float,
+        died: Died,
     ) -> None:
         self._directory = directory
         self._agents = agents
@@ -83,13 +85,14 @@ class PushTasks:
         self._dirty = True
         self._look_at = 0.0
         self._owned: set[asyncio.Task[None]] = set()
+        self._loops = Loops(died)
         self._moved = asyncio.Event()
 
     async def start(self) -> None:
-        for loop in (self._forever(), self._beat_forever()):
-            self._own(loop)
+        self._loops.start(self._forever(), self._beat_forever())
 
     async def stop(self) -> None:
+        await self._loops.stop()
         for task in list(self._owned):
             task.cancel()
         await asyncio.gather(*self._owned, return_exceptions=True)

@@ -6,10 +6,10 @@ actor changes no primary.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from cluster.domain.errors import StoreUnavailable
+from cluster.loops import Died, Loops, unwatched
 from cluster.ports import Clock, Leases, Region
 
 _logger = logging.getLogger(__name__)
@@ -19,7 +19,15 @@ class RegionLeader:
     """``ttl_s`` is how long the lease outlives its holder; it is renewed at a third of that."""
 
     def __init__(
-        self, *, region: str, holder: str, region_store: Region, leases: Leases, clock: Clock, ttl_s: float
+        self,
+        *,
+        region: str,
+        holder: str,
+        region_store: Region,
+        leases: Leases,
+        clock: Clock,
+        ttl_s: float,
+        died: Died = unwatched,
     ) -> None:
         self._name = f"region-leader:{region}"
         self._region = region
@@ -30,16 +38,14 @@ class RegionLeader:
         self._ttl_s = ttl_s
         self._fence: int | None = None
         self._epoch = 0
-        self._running: asyncio.Task[None] | None = None
+        self._loops = Loops(died)
 
     async def start(self) -> None:
         await self.campaign()
-        self._running = asyncio.create_task(self._renew_forever())
+        self._loops.start(self._renew_forever())
 
     async def stop(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        await self._loops.stop()
         await self._leases.release(self._name, self._holder)
 
     async def campaign(self) -> bool:

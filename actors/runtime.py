@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -51,11 +53,12 @@ class ActorHost:
     async def _build(self) -> PlainActor:
         from actors.composition import build  # its imports are paid in the actor's process only
 
-        return await build(self._role, self._name, retire=self._retire, reach=reach)
+        return await build(self._role, self._name, died=self._died, reach=reach)
 
-    def _retire(self) -> None:
-        """Another took over: leave, so that nobody is served by a copy that can no longer write."""
-        asyncio.get_running_loop().call_soon(ray.actor.exit_actor)
+    def _died(self, error: BaseException) -> None:
+        """Ray starts the process again, and the actor reads everything from the stores."""
+        logging.shutdown()
+        os._exit(1)
 
     async def ready(self) -> str:
         """Started and serving; answers the fingerprint of the settings it was built from."""

@@ -1,8 +1,8 @@
 """The scheduler shard: the single writer of leases, and a cache over Postgres.
 
 Its mind is ``cluster.domain.scheduler``; this shell gives it the clock, the log, the store and a standing exchange with
-the API's replicas. A commit that fails or is fenced makes it forget everything and start again from the store; a newer
-generation makes it leave.
+the API's replicas. A commit that fails or is fenced makes it forget everything and start again from the store under a
+new generation; where another is published in its place, it stands by instead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import gc
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,11 +53,13 @@ from cluster.domain.tasks import LeaseToken, Priority, TaskDecision, TaskHead, T
 from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
+from cluster.loops import Died, Loops, unwatched
 from cluster.ports import Clock, ControlStore, Doorbell, Log, LogFilter, Region, ShardFence, TaskStore
 
 _logger = logging.getLogger(__name__)
 
 REBUILD_RETRY_S = 0.5
+STAND_BY_S = 1.0
 LOOK_UP_RETRY_S = 0.5
 CALLER_SILENT_S = 30.0
 HOUSEKEEPING_S = 5.0
@@ -88,8 +90,12 @@ class _State:
     lane: GroupCommit[_Write, None] = field(init=False)
 
 
+async def _always() -> bool:
+    return True
+
+
 class SchedulerShard:
-    """``retire`` is called once a newer generation has taken over."""
+    """``wanted`` says whether this is the shard that is published, or nobody is."""
 
     def __init__(
         self,
@@ -102,7 +108,8 @@ class SchedulerShard:
         doorbell: Doorbell,
         clock: Clock,
         lease_ttl_s: float,
-        retire: Callable[[], None] = lambda: None,
+        wanted: Callable[[], Awaitable[bool]] = _always,
+        died: Died = unwatched,
         policy: RetryPolicy | None = None,
         controls: ControlStore,
         idempotency_window_s: float = 86_400.0,
@@ -119,31 +126,22 @@ class SchedulerShard:
         self._controls = controls
         self._idempotency_window_s = idempotency_window_s
         self._cleanup_s = cleanup_s
-        self._retire = retire
+        self._wanted = wanted
         self._policy = policy or RetryPolicy()
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
         self._numbers = itertools.count(1)
         self._state: _State | None = None
-        self._rebuilding: asyncio.Task[None] | None = None
-        self._running: list[asyncio.Task[None]] = []
-        self._work: set[asyncio.Task[None]] = set()
+        self._rebuilding = False
+        self._loops, self._work = Loops(died), Loops(died)
         self._timer_moved = asyncio.Event()
-        self._retired = False
 
     async def start(self) -> None:
         await self._build()
-        self._running = [
-            asyncio.create_task(self._follow()),
-            asyncio.create_task(self._run_timers()),
-            asyncio.create_task(self._housekeeping()),
-            asyncio.create_task(self._forget_keys()),
-        ]
+        self._loops.start(self._follow(), self._run_timers(), self._housekeeping(), self._forget_keys())
 
     async def stop(self) -> None:
-        tasks = [*self._running, *self._work, *([self._rebuilding] if self._rebuilding else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._loops.stop()
+        await self._work.stop()
 
     async def exchange(self, call: ExchangeCall) -> ExchangeReply:
         return await self._exchange.call(call)
@@ -193,18 +191,23 @@ class SchedulerShard:
         state.failed = True
         for caller, number in state.tickets.values():
             self._exchange.answer(caller, number, ActorUnavailable(_SHARD_AWAY))
-        if self._rebuilding is None:
-            self._rebuilding = asyncio.create_task(self._rebuild())
+        if not self._rebuilding:
+            self._rebuilding = True
+            self._loops.start(self._rebuild())
 
     async def _rebuild(self) -> None:
+        """Takes the shard back by a new generation, unless another is published in its place: that one owns it."""
         while True:
             try:
-                await self._build()
-                break
+                if await self._wanted():
+                    await self._build()
+                    break
+                _logger.info("shard %s is served by another, standing by", self._shard)
+                await self._clock.sleep(STAND_BY_S)
             except TryLater as error:
                 _logger.warning("shard %s cannot read its state yet: %s", self._shard, error)
                 await self._clock.sleep(REBUILD_RETRY_S)
-        self._rebuilding = None
+        self._rebuilding = False
 
     # --- loops ---------------------------------------------------------------------------------------------------
 
@@ -284,7 +287,7 @@ class SchedulerShard:
                 answers.append((caller, number, answer))
         self._send(answers)
         if missing:
-            self._spawn(self._look_up(missing))
+            self._work.start(self._look_up(missing))
 
     def _one(self, caller: str, number: int, request: SchedulerRequest) -> Any:
         """The answer, or None for a claim that waits now."""
@@ -348,18 +351,22 @@ class SchedulerShard:
     async def _look_up(self, missing: list[Asked]) -> None:
         """What is not open here: perhaps so new that its log row has not been read, else as the store has it."""
         answers: list[tuple[str, int, Any]] = []
+        refused: ControlPlaneError | None = None
         try:
             await self._serving().follower.catch_up_to(await self._log.head())
-            for caller, number, request in missing:
-                try:
+        except ControlPlaneError as error:
+            refused = error
+        for caller, number, request in missing:
+            answer: Any = refused
+            try:
+                if answer is None:
                     answer = self._one(caller, number, request)
-                except Missing:
-                    answer = await self._ended(request)
-                answers.append((caller, number, answer))
-        except TryLater as error:
-            answered = {number for _, number, _ in answers}
-            answers += [(caller, number, error) for caller, number, _ in missing if number not in answered]
-        self._send(answers)
+            except Missing:
+                answer = await self._ended(request)
+            except ControlPlaneError as error:
+                answer = error
+            answers.append((caller, number, answer))
+        self._send([one for one in answers if one[2] is not None])
 
     async def _ended(self, request: Any) -> Any:
         """The machine's answer for a task that has ended: a repeat is answered alike, anything else is refused."""
@@ -417,16 +424,11 @@ class SchedulerShard:
                 told.append((*asker, _claim_answer(one.grants, one.stopping)))
         unseen = state.mind.take_unseen()
         if unseen:
-            self._spawn(self._look_up_ends(state, unseen))
+            self._work.start(self._look_up_ends(state, unseen))
         if decisions or told:
-            self._spawn(self._write(state, _Write(decisions, told)))
+            self._work.start(self._write(state, _Write(decisions, told)))
         if decisions:
             self._timer_moved.set()
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
 
     async def _write(self, state: _State, write: _Write) -> None:
         error: ControlPlaneError | None = None
@@ -434,11 +436,9 @@ class SchedulerShard:
             await state.lane.put(write)
         except Fenced as fenced:
             error = ActorUnavailable(_SHARD_AWAY)
-            self._fenced(fenced)
+            _logger.info("shard %s was taken over: %s", self._shard, fenced)
         except TryLater as failed:
             error = failed
-        except ControlPlaneError:
-            raise
         except Exception as failed:
             _logger.error("a commit of shard %s failed", self._shard, exc_info=failed)
             error = ActorUnavailable(_SHARD_AWAY)
@@ -446,12 +446,6 @@ class SchedulerShard:
             self._fail(state)
         for caller, number, answer in write.answers:
             self._exchange.answer(caller, number, answer if error is None else error)
-
-    def _fenced(self, error: Fenced) -> None:
-        if error.code == "generation_replaced" and not self._retired:
-            self._retired = True
-            _logger.info("shard %s was taken over, leaving", self._shard)
-            self._retire()
 
     async def _flush(self, state: _State, writes: Sequence[_Write]) -> Sequence[None]:
         if state.failed:

@@ -5,7 +5,6 @@ Serves ``/metrics`` on its own port, so that Prometheus reads the same numbers h
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from cluster.domain.log import LogRow
 from cluster.domain.metrics import Increment, Labels, Metrics
 from cluster.domain.tasks import Priority
 from cluster.follower import LogFollower
+from cluster.loops import Died, Loops, unwatched
 from cluster.ports import AgentCounters, AgentStore, Clock, Doorbell, Log, TaskStore, TelemetryStore
 from cluster.telemetry import exposition
 
@@ -47,6 +47,7 @@ class Telemetry:
         tasks: TaskStore,
         store: TelemetryStore,
         listen: tuple[str, int] | None,
+        died: Died = unwatched,
     ) -> None:
         self._log = log
         self._doorbell = doorbell
@@ -60,7 +61,7 @@ class Telemetry:
         self._counters: dict[tuple[str, str], AgentCounters] = {}
         self._unsaved: tuple[int, dict[str, Any], tuple[AgentCounters, ...]] | None = None
         self._saved_cursor = 0
-        self._running: list[asyncio.Task[None]] = []
+        self._loops = Loops(died)
 
     async def start(self) -> None:
         cursor, snapshot = await self._store.load(NAME)
@@ -72,17 +73,12 @@ class Telemetry:
         while await self._follower.catch_up():
             pass
         self._saved_cursor = cursor
-        self._running = [
-            asyncio.create_task(self._follower.run()),
-            asyncio.create_task(self._save_forever()),
-        ]
+        self._loops.start(self._follower.run(), self._save_forever())
         if self._listen is not None:
-            self._running.append(asyncio.create_task(self._serve(*self._listen)))
+            self._loops.start(self._serve(*self._listen))
 
     async def stop(self) -> None:
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._loops.stop()
 
     async def push(self, increments: Sequence[Increment]) -> None:
         self._metrics.merge(increments)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from typing import Any
@@ -41,11 +42,17 @@ def _stay_on_loopback(settings: Settings) -> None:
         replica.add_port_to_grpc_server = on_loopback
 
 
+def _died(error: BaseException) -> None:
+    """Serve starts another replica, which reads everything from the stores."""
+    logging.shutdown()
+    os._exit(1)
+
+
 def _ingress() -> FastAPI:
     """Built per replica, in its own loop."""
     settings = load_process_settings()
     _stay_on_loopback(settings)
-    return make_ingress(settings, reach)
+    return make_ingress(settings, reach, _died)
 
 
 @serve.deployment(

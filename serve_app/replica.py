@@ -22,6 +22,7 @@ from cluster.domain.errors import ActorUnavailable, TryLater
 from cluster.domain.log import LogRow
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.follower import LogFollower
+from cluster.loops import Died, Loops
 from cluster.postgres.migrate import migrate
 from cluster.redis.pool import ping
 from cluster.settings import Settings
@@ -59,7 +60,9 @@ async def migrated(settings: Settings) -> None:
 class Replica:
     """Everything that one replica's routes work with, from its start to its end."""
 
-    def __init__(self, settings: Settings, parts: Parts, reach: Reach, observations: HttpObservations) -> None:
+    def __init__(
+        self, settings: Settings, parts: Parts, reach: Reach, observations: HttpObservations, died: Died
+    ) -> None:
         self.settings = settings
         self.parts = parts
         self.observations = observations
@@ -67,7 +70,7 @@ class Replica:
         self._roles: dict[str, CallRole] = {
             role.key: reach(role, parts.stores.names) for role in desired_roles(settings)
         }
-        self._loops: list[asyncio.Task[None]] = []
+        self._loops = Loops(died)
 
     async def start(self) -> Gateway:
         parts, settings = self.parts, self.settings
@@ -121,7 +124,7 @@ class Replica:
             breakers=parts.stores.breakers,
             catch_up=catch_up,
         )
-        self._loops = [asyncio.create_task(follower.run()), asyncio.create_task(self._push_forever())]
+        self._loops.start(follower.run(), self._push_forever())
         return gateway
 
     async def _exchange(self, message: ExchangeCall) -> Any:
@@ -167,9 +170,7 @@ class Replica:
                 raise
 
     async def stop(self) -> None:
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._loops.stop()
         await self.parts.doorbell.close()
         await self.parts.stores.close()
         await self.parts.redis.aclose()
@@ -179,7 +180,7 @@ def _component(key: str) -> str:
     return {"scheduler-0": "Scheduler", "region-leader-0": "Coordinator"}.get(key, key)
 
 
-def make_ingress(settings: Settings, reach: Reach) -> FastAPI:
+def make_ingress(settings: Settings, reach: Reach, died: Died) -> FastAPI:
     """The application with the replica as its lifespan: pools belong to the loop that they were made in."""
     observations = HttpObservations()
 
@@ -187,7 +188,7 @@ def make_ingress(settings: Settings, reach: Reach) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await migrated(settings)
         parts = await Parts.open(settings, "aragora-api", connections=CONNECTIONS)
-        replica = Replica(settings, parts, reach, observations)
+        replica = Replica(settings, parts, reach, observations, died)
         app.state.gateway = await replica.start()
         app.state.workspace = settings.workspace
         yield

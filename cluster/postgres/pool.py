@@ -20,6 +20,8 @@ _FENCED = {
     "AG001": ("This region's epoch was raised.", "epoch_replaced"),
     "AG002": ("The scheduler shard was taken over.", "generation_replaced"),
 }
+#: InternalClientError: the server broke in on an idle connection (a crash, a shutdown) before it was used.
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 #: SQLSTATE classes in which the same call may succeed later.
 _TRY_AGAIN = ("08", "53", "57", "40", "55", "58")
 
@@ -49,7 +51,7 @@ class Pool:
         try:
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
                 yield connection
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except _FAILURES as error:
             raise translated(error) from error
 
     async def rows(self, sql: str, *args: Any) -> Sequence[Any]:
@@ -94,6 +96,6 @@ async def connect(url: str, schema: str, *, max_size: int = 8, application: str 
         pool = await asyncpg.create_pool(
             url, min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, server_settings=settings
         )
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except _FAILURES as error:
         raise StoreUnavailable(f"The database cannot be reached: {error}.") from error
     return Pool(pool)

@@ -44,7 +44,8 @@ class Cluster:
         self.stores = stores
         self.bell = bell
         self.clock = ManualClock(NOW)
-        self.retired: list[str] = []
+        self.published = "one"
+        self.deaths: list[BaseException] = []
         self.died = asyncio.Event()
         self.shard: SchedulerShard | None = None
         self.client = ExchangeClient("replica-1", self._call, clock=self.clock, hold_s=1000.0)
@@ -65,6 +66,9 @@ class Cluster:
             died.cancel()
 
     async def start(self, owner: str = "one", **options: Any) -> SchedulerShard:
+        async def wanted() -> bool:
+            return self.published == owner
+
         shard = SchedulerShard(
             shard="scheduler-0",
             owner=owner,
@@ -75,7 +79,8 @@ class Cluster:
             clock=self.clock,
             lease_ttl_s=TTL_S,
             controls=self.stores.controls,
-            retire=lambda: self.retired.append(owner),
+            wanted=wanted,
+            died=self.deaths.append,
             **options,
         )
         await shard.start()
@@ -384,26 +389,40 @@ async def test_a_killed_shard_is_rebuilt_with_leases_queue_and_waiting_claims(cl
     assert [one.head.id for one in late.result()] == [queued]
 
 
-async def test_of_two_shards_only_the_newer_generation_writes_and_the_older_leaves(cluster: Cluster) -> None:
+async def test_of_two_shards_only_the_newer_generation_writes_and_the_older_stands_by(cluster: Cluster) -> None:
     task_id = await cluster.submit()
     old = cluster.shard
     assert old is not None
     await eventually(lambda: old._state is not None and old._state.mind.open_tasks == 1)
     new = await cluster.start("two")
-    cluster.shard = old
+    cluster.shard, cluster.published = old, "two"
     pending = asyncio.create_task(cluster.claim("a1"))
-
-    async def retired() -> bool:
-        await cluster.clock.advance(0.1)
-        return cluster.retired == ["one"]
-
-    await eventually(retired)
+    await eventually(lambda: old._state is not None and old._state.failed)
+    for _ in range(5):
+        await cluster.clock.advance(1.0)
+    with pytest.raises(ActorUnavailable):
+        await old.status()
     await cluster.crash()
     cluster.shard = new
     await eventually(lambda: _done(cluster, pending))
     assert [lease.head.id for lease in (await cluster.claim("a1"))] == [task_id]
     claims = [kind for kind in await cluster.kinds(task_id) if kind == "claimed"]
     assert claims == ["claimed"]
+
+
+async def test_a_shard_that_is_still_the_published_one_takes_itself_back_in_place(cluster: Cluster) -> None:
+    task_id = await cluster.submit()
+    old = cluster.shard
+    assert old is not None
+    first = (await old.status())["generation"]
+    other = await cluster.start("two")
+    cluster.shard = old
+    pending = asyncio.create_task(cluster.claim("a1"))
+    await eventually(lambda: _done(cluster, pending))
+    assert (await old.status())["generation"] == first + 2
+    assert [lease.head.id for lease in await cluster.claim("a1", max_concurrency=2)] in ([task_id], [])
+    assert (await cluster.kinds(task_id)).count("claimed") == 1
+    await other.stop()
 
 
 def _done(cluster: Cluster, task: asyncio.Task[Any]) -> Awaitable[bool]:

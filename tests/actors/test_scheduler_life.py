@@ -87,7 +87,7 @@ class RealShard:
         while True:
             self.shard._send([])
             due = self.mind.next_timer()
-            if not self.shard._work and (due is None or due > self.clock.now()):
+            if self.shard._work.idle and (due is None or due > self.clock.now()):
                 break
             await asyncio.sleep(0)
         self._heads = None

@@ -173,23 +173,38 @@ async def test_a_worker_outlives_the_scheduler_and_a_lost_registration(api: Api)
         assert (await ended(api, await submit(api, 3)))["result"] == 3
 
 
+_SLOW_JOB = """
+import asyncio
+import pathlib
+
+
+async def double(job):
+    if "until" in job.payload:
+        pathlib.Path(job.payload["started"]).touch()
+        while not pathlib.Path(job.payload["until"]).exists():
+            await asyncio.sleep(0.02)
+    return job.payload["n"] * 2
+"""
+
+
 async def test_the_command_runs_a_function_and_drains_on_sigterm(api: Api, tmp_path: Path) -> None:
-    (tmp_path / "my_jobs.py").write_text(
-        "import asyncio\n\n\nasync def double(job):\n    await asyncio.sleep(job.payload['s'])\n    return job.payload['n'] * 2\n"
-    )
+    (tmp_path / "my_jobs.py").write_text(_SLOW_JOB)
+    started, go_on = tmp_path / "started", tmp_path / "go_on"
     words = ["worker", "run", "my_jobs:double", "--capabilities", "x,y", "--agent-id", "w9", "--concurrency", "2"]
     environment = {**os.environ, "ARAGORA_API_URL": api.url}
     process = await asyncio.create_subprocess_exec(COMMAND, *words, cwd=tmp_path, env=environment)
     try:
-        quick = await submit(api, {"n": 21, "s": 0})
+        quick = await submit(api, {"n": 21})
         assert (await ended(api, quick))["result"] == 42
-        slow = await submit(api, {"n": 4, "s": 2})
-
-        async def claimed() -> bool:
-            return bool((await api.get(f"/tasks/{slow}"))["status"] != "pending")
-
-        await eventually(claimed)
+        slow = await submit(api, {"n": 4, "started": str(started), "until": str(go_on)})
+        await eventually(started.exists)
         process.send_signal(signal.SIGTERM)
+
+        async def draining() -> bool:
+            return bool((await api.get("/agents/w9"))["status"] == "draining")
+
+        await eventually(draining)
+        go_on.touch()
         assert await asyncio.wait_for(process.wait(), 30) == 0
         assert (await api.get(f"/tasks/{slow}"))["result"] == 8
         agent = await api.get("/agents/w9")

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import asyncpg
 import httpx
 import redis.asyncio as redis
 from pydantic import SecretStr
@@ -19,6 +20,7 @@ from actors.roles import SCHEDULER, Role
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, session_members
 from cluster.embedded.redis import EmbeddedRedis
+from cluster.loops import unwatched
 from cluster.ports import ActorNames
 from cluster.settings import Settings
 from tests.chaos.history import Fault
@@ -159,13 +161,24 @@ class Nemesis:
         return f"{process.pid}"
 
     async def _two_generations(self, hold_s: float) -> str:
-        """A second shard on the same stores, as in a rolling upgrade. It is dropped without having been told to
-        anybody; the first one is fenced by its next decision and must be replaced."""
-        first = await self._living(f"-{SCHEDULER}-")
+        """A second shard on the same stores, as in a rolling upgrade. It is never published; the first one is fenced by
+        its next decision and must take the shard back."""
         async with self._second_shard() as generation:
             await asyncio.sleep(hold_s)
-        successor = await self._living(f"-{SCHEDULER}-", first.pid)
-        return f"generation {generation} over {first.pid}, then {successor.pid}"
+        async with asyncio.timeout(HEAL_S):
+            after = await self._generation()
+            while after <= generation:
+                await asyncio.sleep(0.05)
+                after = await self._generation()
+        return f"generation {generation}, then {after}"
+
+    async def _generation(self) -> int:
+        connection = await asyncpg.connect(self._target.postgres.url)
+        try:
+            table = f'"{self._target.place.schema}".shards'
+            return int(await connection.fetchval(f"select max(generation) from {table}"))
+        finally:
+            await connection.close()
 
     @contextlib.asynccontextmanager
     async def _second_shard(self) -> AsyncIterator[int]:
@@ -175,7 +188,7 @@ class Nemesis:
             heartbeat_timeout=self._target.heartbeat_timeout_s,
         )
         parts = await Parts.open(settings, "chaos-second-shard", connections=4)
-        shard = make(parts, Role(kind=SCHEDULER), "chaos", retire=lambda: None, reach=_reach_nobody)
+        shard = make(parts, Role(kind=SCHEDULER), "chaos", wanted=_never, died=unwatched, reach=_reach_nobody)
         try:
             await shard.start()
             yield int((await shard.status())["generation"])
@@ -194,6 +207,10 @@ class Nemesis:
                     if (await http.get(f"{self._target.system.api_url}/health", timeout=5)).status_code == 200:
                         return
                 await asyncio.sleep(0.05)
+
+
+async def _never() -> bool:
+    return False
 
 
 def _reach_nobody(role: Role, names: ActorNames) -> Callable[..., Awaitable[object]]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from actors.roles import SCHEDULER
+from cluster.domain.errors import ActorUnavailable
 from cluster.postgres.migrate import migrate
 from tests.chaos.checker import check
 from tests.chaos.history import Answer, Fault, Outcome
@@ -64,7 +65,10 @@ async def test_shards_that_die_and_overlap_break_no_promise(short_leases: Api) -
 
         await workload.run(faults)
     assert check(history) == []
-    assert len(api.retired) == 3
+    assert len(api.superseded) == 3
+    for process in api.superseded:
+        with pytest.raises(ActorUnavailable):
+            await process.actor.status()
     assert {call.answer for call in history.calls} == {Answer.OK, Answer.REFUSED}
     assert any(lease.attempt > 1 for claim in history.claims for lease in claim.leases)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from cluster.domain.agents import AgentStatus, Intent, Liveness
@@ -14,7 +15,7 @@ from cluster.domain.task_machine import Claim, Complete, Reporter, RetryPolicy, 
 from cluster.domain.tasks import IdempotencyKey, TaskHead, TaskStatus
 from cluster.ports import ActorName, AgentChange, AgentCounters, ShardFence, SubmitItem, TaskQuery, record_for
 from cluster.postgres.migrate import Migration, MigrationError, migrate, shipped
-from cluster.postgres.pool import connect
+from cluster.postgres.pool import connect, translated
 from cluster.postgres.stores import Stores
 from tests.support.samples import ASKER, NOW, new_task, registration
 from tests.support.stores import StoreUrls, fresh_name
@@ -346,3 +347,17 @@ async def test_a_repeated_removal_spares_who_has_come_back(stores: Stores) -> No
     assert await stores.agents.get("w", "a1") is not None
     kinds = [row.kind for row in await stores.log.read(0, 10)]
     assert kinds == ["agent.registered", "agent.unregistered", "agent.registered"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
+        asyncpg.InterfaceError("connection is closed"),
+        asyncpg.CannotConnectNowError("the database system is starting up"),
+        ConnectionResetError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_server_that_breaks_off_is_a_store_that_is_away(broken: Exception) -> None:
+    assert isinstance(translated(broken), StoreUnavailable)

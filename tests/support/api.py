@@ -132,13 +132,13 @@ class Api:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.processes: dict[str, Process] = {}
-        self.retired: list[str] = []
-        self.app = make_ingress(settings, self._reach)
+        self.superseded: list[Process] = []
+        self.deaths: list[BaseException] = []
+        self.app = make_ingress(settings, self._reach, self.deaths.append)
         self.url = ""
         self.client: httpx.AsyncClient
         self.parts: Parts
         self._open_clients = contextlib.AsyncExitStack()
-        self._ending: set[asyncio.Task[None]] = set()
 
     @property
     def stores(self) -> Stores:
@@ -176,13 +176,13 @@ class Api:
         owner = f"{role.key}:{next(_numbers)}"
         process = Process(role, await self._open(owner))
 
-        def retire() -> None:
-            self.retired.append(owner)
-            task = asyncio.get_running_loop().create_task(process.kill(), context=contextvars.Context())
-            self._ending.add(task)
+        async def wanted() -> bool:
+            return self.processes.get(role.key, process) is process
 
-        process.actor = make(process.parts, role, owner, retire=retire, reach=self._reach)
+        process.actor = make(process.parts, role, owner, wanted=wanted, died=self.deaths.append, reach=self._reach)
         await process.run(process.actor.start())
+        if role.key in self.processes:
+            self.superseded.append(self.processes[role.key])
         self.processes[role.key] = process
         return process.actor
 
@@ -238,12 +238,12 @@ class Api:
                 self.client = httpx.AsyncClient(base_url=self.url, timeout=60)
                 await self._open_clients.enter_async_context(self.client)
                 yield self
-            for process in reversed(list(self.processes.values())):
+            for process in reversed([*self.superseded, *self.processes.values()]):
                 await process.stop()
-            await asyncio.gather(*self._ending)
             await self.parts.doorbell.close()
             await self.parts.redis.aclose()
             await self.parts.stores.close()
+        assert self.deaths == []
 
     @contextlib.asynccontextmanager
     async def _served(self) -> AsyncIterator[None]:

@@ -1,0 +1,59 @@
+"""Background work that never ends unnoticed.
+
+A loop that ended by an unexpected error would leave its owner alive but blind (a copy that no longer follows the log,
+timers that no longer run). So its owner is told, and gives the process up: whoever starts it again reads the stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+_logger = logging.getLogger(__name__)
+
+#: Told once, by the first work that ended by an error.
+Died = Callable[[BaseException], None]
+
+
+def unwatched(error: BaseException) -> None:
+    """For an owner that nobody would start again: the log line is all."""
+
+
+class Loops:
+    """Loops for as long as the owner lives, and short works of its own. ``died`` is called outside of every task."""
+
+    def __init__(self, died: Died) -> None:
+        self._died = died
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._broken = False
+
+    def start(self, *works: Coroutine[Any, Any, Any]) -> None:
+        for work in works:
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None or self._broken:
+            return
+        self._broken = True
+        _logger.critical("background work ended, giving up: %s", task.get_coro(), exc_info=error)
+        self._died(error)
+
+    @property
+    def running(self) -> bool:
+        return not self._broken
+
+    @property
+    def idle(self) -> bool:
+        return not self._tasks
+
+    async def stop(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
