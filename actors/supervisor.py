@@ -6,6 +6,7 @@ harm. A lease in Postgres keeps two passes from acting at once.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,15 +55,22 @@ class Supervisor:
             await self.clock.sleep(PASS_S)
 
     async def reconcile(self) -> bool:
-        """One pass; False when another supervisor holds the lease. Roles are replaced one at a time."""
-        for role in self.roles:
+        """One pass; False when another supervisor holds the lease.
+
+        What is missing altogether is made at once, side by side; roles are replaced one at a time.
+        """
+        missing = [role for role in self.roles if not await self.machinery.existing(role)]
+        for some in [missing] * bool(missing) + [[role] for role in self.roles]:
             if await self.leases.acquire(LEASE, self.holder, LEASE_TTL_S) is None:
                 return False
-            try:
-                await self._settle(role)
-            except ControlPlaneError as error:
-                _logger.warning("%s does not serve yet: %s", role.key, error)
+            await asyncio.gather(*(self._try_to_settle(role) for role in some))
         return True
+
+    async def _try_to_settle(self, role: Role) -> None:
+        try:
+            await self._settle(role)
+        except ControlPlaneError as error:
+            _logger.warning("%s does not serve yet: %s", role.key, error)
 
     async def _settle(self, role: Role) -> None:
         """The wanted actor serves, is published, and is the only one of its role, in this order."""

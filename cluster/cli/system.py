@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from cluster.embedded import model_server
 from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import require_free
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, wait_until
@@ -142,18 +143,19 @@ class System:
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_S
         reason = ""
-        while time.monotonic() < deadline:
-            try:
-                response = httpx.get(f"{self.api_url}/health", timeout=5.0)
-                if response.status_code == 200:
-                    return
-                reason = response.text[:300]
-            except httpx.HTTPError as error:
-                reason = type(error).__name__
-            problem = self.ray.application_problem() if self.ray is not None else None
-            if problem:
-                raise EmbeddedError(f"The application does not start: {problem}")
-            time.sleep(0.1)
+        with local_client(5.0) as http:
+            while time.monotonic() < deadline:
+                try:
+                    response = http.get(f"{self.api_url}/health")
+                    if response.status_code == 200:
+                        return
+                    reason = response.text[:300]
+                except httpx.HTTPError as error:
+                    reason = type(error).__name__
+                problem = self.ray.application_problem(http) if self.ray is not None else None
+                if problem:
+                    raise EmbeddedError(f"The application does not start: {problem}")
+                time.sleep(0.2)
         raise EmbeddedError(f"The API was not ready within {READY_S:g} s ({reason}); see {self.layout.logs}.")
 
     def start_model(self) -> str:

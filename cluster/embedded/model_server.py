@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import free_ports
 from cluster.embedded.processes import ProcessId, spawn, tail, wait_until
 
@@ -40,13 +41,15 @@ def start(layout: Layout) -> tuple[ProcessId, str]:
     process = spawn([sys.executable, "-m", "cluster.embedded.model_server", str(port)], log=log)
     base_url = f"http://127.0.0.1:{port}/v1"
 
-    def ready() -> bool:
+    def ready(http: httpx.Client) -> bool:
         try:
-            return httpx.get(f"{base_url}/models", timeout=2.0).status_code == 200
+            return http.get(f"{base_url}/models").status_code == 200
         except httpx.HTTPError:
             return False
 
-    if not wait_until(lambda: ready() or not process.alive(), READY_S) or not process.alive():
+    with local_client(2.0) as http:
+        there = wait_until(lambda: ready(http) or not process.alive(), READY_S)
+    if not there or not process.alive():
         raise EmbeddedError(f"The language model did not start: {tail(log)} (log: {log}).")
     return process, base_url
 

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import free_window
 from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
 from cluster.embedded.secrets import write_private
@@ -97,8 +98,9 @@ class RayCluster:
         log = self.layout.logs / "ray.log"
         started = spawn(command, log=log, env={**os.environ, **self.environment}, cwd=self.layout.data_dir)
         self.process = started
-        if wait_until(lambda: self._answers() or not started.alive(), READY_S) and started.alive():
-            return True
+        with local_client(2.0) as http:
+            if wait_until(lambda: self._answers(http) or not started.alive(), READY_S) and started.alive():
+                return True
         self.stop()
         return False
 
@@ -137,9 +139,9 @@ class RayCluster:
             "RAY_DEDUP_LOGS": "0",
         }
 
-    def _answers(self) -> bool:
+    def _answers(self, http: httpx.Client) -> bool:
         try:
-            response = httpx.get(f"{self.dashboard_url}/api/version", headers=self._headers(), timeout=2.0)
+            response = http.get(f"{self.dashboard_url}/api/version", headers=self._headers())
             return response.status_code == 200
         except httpx.HTTPError:
             return False
@@ -159,10 +161,10 @@ class RayCluster:
             log = self.layout.logs / "ray.log"
             raise EmbeddedError(f"Ray has ended while it started: {tail(log)} (log: {log}).") from None
 
-    def application_problem(self) -> str | None:
+    def application_problem(self, http: httpx.Client) -> str | None:
         """Why the application cannot be deployed; None while it may still come."""
         try:
-            response = httpx.get(f"{self.dashboard_url}/api/serve/applications/", headers=self._headers(), timeout=5.0)
+            response = http.get(f"{self.dashboard_url}/api/serve/applications/", headers=self._headers())
             one = response.json()["applications"].get(APPLICATION, {})
         except (httpx.HTTPError, ValueError, KeyError):
             return None
