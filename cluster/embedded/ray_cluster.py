@@ -95,6 +95,8 @@ class RayCluster:
             "log-style": "record",
         }
         command += [f"--{name}={value}" for name, value in options.items()] + ["--disable-usage-stats"]
+        # One machine has nothing to scale, and no driver prints what workers log: two processes less to start.
+        command += ["--no-monitor", "--include-log-monitor=false"]
         log = self.layout.logs / "ray.log"
         started = spawn(command, log=log, env={**os.environ, **self.environment}, cwd=self.layout.data_dir)
         self.process = started

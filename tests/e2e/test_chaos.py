@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import psutil
 import pytest
 from aragora_sdk import AragoraAsyncClient
 
@@ -14,6 +18,7 @@ from tests.chaos.nemesis import Nemesis, Planned
 from tests.chaos.target import Target, running_target
 from tests.chaos.workload import Load, Workload
 from tests.support.probes import eventually
+from tests.support.system import RunningSystem
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +100,37 @@ async def test_no_call_of_the_released_client_fails_when_the_shard_is_killed(tar
         ended = [await plane.get_task(task_id) for task_id in submitted]
     assert sorted(done) == sorted(submitted)
     assert {task["status"] for task in ended} == {"completed"}
+
+
+def test_two_systems_run_side_by_side(target: Target, system: RunningSystem) -> None:
+    other = target.system
+    for one in (system, other):
+        created = one.call("POST", "/api/control-plane/tasks", {"task_type": "t", "required_capabilities": ["two"]})
+        assert created.status_code == 201
+    task_id = created.json()["task_id"]
+    assert system.call("GET", f"/api/control-plane/tasks/{task_id}").status_code == 404
+    shared = {(c.ip, c.port) for c in _listeners(system)} & {(c.ip, c.port) for c in _listeners(other)}
+    assert shared == set()
+
+
+def _listeners(system: RunningSystem) -> list[Any]:
+    found = []
+    for member in system.members():
+        with contextlib.suppress(psutil.Error):
+            connections = psutil.Process(member.pid).net_connections("inet")
+            found += [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
+    assert found
+    return found
+
+
+def test_frozen_parts_do_not_stop_a_clean_end(target: Target, system: RunningSystem) -> None:
+    """Ctrl-C ends everything also when a worker of Ray is stopped by a signal, and nothing of another system. Last of
+    this file: it ends the file's own system."""
+    ending = target.system
+    pid = next(pid for name, pid in ending.actors().items() if "-telemetry-" in name)
+    member = next(one for one in ending.members() if one.pid == pid)
+    member.signal(signal.SIGSTOP)
+    everybody = ending.members()
+    assert ending.stop() == 0
+    assert [one for one in everybody if one.alive()] == []
+    system.wait_healthy(10)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -92,14 +91,16 @@ def test_a_deliberation_survives_the_kill_of_its_worker(system: RunningSystem) -
         assert wait_until(ended, 60)
 
 
-@pytest.mark.parametrize(("part", "code"), [("postgres", 5), ("redis", 5), ("ray", 5), ("up", -signal.SIGKILL)])
+@pytest.mark.parametrize(("parts", "code"), [(("postgres", "redis"), 5), (("ray",), 5), (("up",), -signal.SIGKILL)])
 def test_a_process_that_is_killed_is_a_reason_to_start_again_and_loses_nothing(
-    system: RunningSystem, part: str, code: int
+    system: RunningSystem, parts: tuple[str, ...], code: int
 ) -> None:
     """``up`` ends with one sentence when a process of its own has died; the next ``up`` has everything, also what a
     killed ``up`` left running."""
-    submitted = _submit(system, 30, part)
-    system.processes()[part].signal(signal.SIGKILL)
+    submitted = _submit(system, 30, parts[0])
+    living = system.processes()
+    for part in parts:
+        living[part].signal(signal.SIGKILL)
     assert system.process is not None
     assert system.process.wait(90) == code, system.output
     system.start()
@@ -139,13 +140,3 @@ async def test_everything_is_killed_in_the_middle_of_a_thousand_submits(system: 
     async with httpx.AsyncClient(base_url=system.api_url, timeout=30) as client:
         found = [await client.get(f"{TASKS}/{task_id}") for task_id in acknowledged]
     assert [answer.status_code for answer in found] == [200] * len(acknowledged)
-
-
-def test_frozen_parts_do_not_stop_a_clean_end(system: RunningSystem, tmp_path: Path) -> None:
-    """Ctrl-C ends everything also when a worker of Ray is stopped by a signal."""
-    pid = next(pid for name, pid in system.actors().items() if "-telemetry-" in name)
-    member = next(one for one in system.members() if one.pid == pid)
-    member.signal(signal.SIGSTOP)
-    everybody = system.members()
-    assert system.stop() == 0
-    assert [one for one in everybody if one.alive()] == []

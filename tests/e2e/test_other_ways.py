@@ -19,7 +19,7 @@ from cluster.embedded.processes import wait_until
 from cluster.embedded.ray_cluster import RayCluster
 from cluster.settings import load_settings
 from tests.support.stores import StoreUrls, fresh_name
-from tests.support.system import RunningSystem, clean_environment
+from tests.support.system import clean_environment
 
 
 @pytest.fixture
@@ -81,36 +81,6 @@ def _reason(url: str) -> str:
         return httpx.get(f"{url}/health", timeout=5).text
     except httpx.HTTPError as error:
         return repr(error)
-
-
-def test_two_systems_run_side_by_side(system: RunningSystem, tmp_path: Path) -> None:
-    other = RunningSystem(tmp_path / "data")
-    try:
-        other.start()
-        for one in (system, other):
-            created = one.call("POST", "/api/control-plane/tasks", {"task_type": "t", "required_capabilities": ["two"]})
-            assert created.status_code == 201
-        task_id = created.json()["task_id"]
-        assert system.call("GET", f"/api/control-plane/tasks/{task_id}").status_code == 404
-        shared = {(c.ip, c.port) for c in _listeners(system)} & {(c.ip, c.port) for c in _listeners(other)}
-        assert shared == set()
-    finally:
-        other.clean_up()
-    system.wait_healthy(10)
-
-
-def _listeners(system: RunningSystem) -> list[object]:
-    import psutil
-
-    found = []
-    for member in system.members():
-        try:
-            connections = psutil.Process(member.pid).net_connections("inet")
-        except psutil.Error:
-            continue
-        found += [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
-    assert found
-    return found
 
 
 def test_a_ray_address_that_nobody_answers_is_a_clear_error(tmp_path: Path) -> None:
