@@ -1,4 +1,7 @@
-"""Composition root of an actor's process: settings, stores and the plain actor of a role."""
+"""Composition root of an actor's process: settings, stores and the plain actor of a role.
+
+What only some roles need is imported by their makers: a process that starts again pays for every import.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.hosts import LiveHosts
 from actors.messages import AgentCall, AgentReply
@@ -27,7 +30,6 @@ from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.errors import AgentUnavailable
 from cluster.domain.selection import Strategy
 from cluster.exchange import ExchangeCall, ExchangeClient
-from cluster.learner import Learner, owners_from
 from cluster.loops import Died
 from cluster.ports import ActorNames
 from cluster.postgres.stores import Stores, open_stores
@@ -35,10 +37,10 @@ from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.heartbeats import RedisHeartbeats
 from cluster.redis.pool import connect
 from cluster.settings import Settings, load_settings
-from cluster.transports.a2a import A2ATransport
-from cluster.transports.asking import AgentTransport, Ask, Reply
-from cluster.transports.chat import HttpTransports, Provider
-from cluster.transports.python import PythonTransport
+
+if TYPE_CHECKING:
+    from cluster.transports.asking import AgentTransport, Ask, Reply
+    from cluster.transports.chat import HttpTransports
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -95,6 +97,8 @@ class Parts:
         return cls(settings, stores)
 
     def transports(self) -> HttpTransports:
+        from cluster.transports.chat import HttpTransports, Provider
+
         settings = self.settings
         providers = []
         if settings.openai_api_key is not None:
@@ -165,6 +169,8 @@ def _scheduler(it: Context) -> Any:
 
 def _agent_host(it: Context) -> Any:
     from actors.agents import AgentHost
+    from cluster.transports.a2a import A2ATransport
+    from cluster.transports.python import PythonTransport
 
     transports = it.parts.transports()
     python = PythonTransport(may_import=it.parts.settings.may_import)
@@ -206,6 +212,7 @@ def _agent_host(it: Context) -> Any:
 
 def _deliberation(it: Context) -> Any:
     from actors.deliberation import DeliberationWorker
+    from cluster.learner import Learner, owners_from
 
     hosts = []
     for index in range(it.parts.settings.agent_hosts):

@@ -11,19 +11,10 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.domain.agents import Agent, Health, Intent, IntentBy, Liveness, NewAgent
 from cluster.domain.breaker import Breaker
-from cluster.domain.consensus.learning import (
-    NewOutcome,
-    NewSnapshot,
-    RecordedOutcome,
-    SnapshotHead,
-    StoredOutcome,
-    StoredSnapshot,
-)
-from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberations import (
     Admitted,
     Deliberation,
@@ -46,6 +37,17 @@ from cluster.domain.tasks import (
     TaskHead,
     TaskStatus,
 )
+
+if TYPE_CHECKING:
+    from cluster.domain.consensus.learning import (
+        NewOutcome,
+        NewSnapshot,
+        RecordedOutcome,
+        SnapshotHead,
+        StoredOutcome,
+        StoredSnapshot,
+    )
+    from cluster.domain.consensus.snapshot import WeightSnapshot
 
 
 class Clock(Protocol):
