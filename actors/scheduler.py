@@ -61,8 +61,9 @@ _logger = logging.getLogger(__name__)
 REBUILD_RETRY_S = 0.5
 STAND_BY_S = 1.0
 LOOK_UP_RETRY_S = 0.5
-CALLER_SILENT_S = 30.0
-HOUSEKEEPING_S = 5.0
+#: Beyond the seconds for which a caller's last call may stay parked. One that was only slow asks again.
+CALLER_SILENT_S = 10.0
+HOUSEKEEPING_S = 1.0
 _SHARD_AWAY = "The scheduler is reading its state again; try again in a moment."
 
 Asked = tuple[str, int, SchedulerRequest]

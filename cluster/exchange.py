@@ -23,7 +23,9 @@ from cluster.ports import Clock
 
 #: Calls of one caller that may be in flight; the actor releases the oldest when this many have arrived.
 CALLS_IN_FLIGHT = 3
-PARK_S = 10.0
+PARK_S = 3.0
+#: How long an actor that is there may take over an answer, beyond what its absence is waited for.
+ANSWER_S = 10.0
 CLOSE_S = 1.0
 CLOSE_TRIES = 50
 
@@ -41,13 +43,16 @@ class ExchangeCall:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeReply:
-    """Answers by correlation number; an answer that is a ControlPlaneError is raised at the caller."""
+    """Answers by correlation number; an answer that is a ControlPlaneError is raised at the caller. ``session`` changes
+    when the actor had forgotten the caller: what it had been asked before is then unknown to it."""
 
     answers: tuple[tuple[int, Any], ...] = ()
+    session: int = 0
 
 
 @dataclass(slots=True)
 class _Caller:
+    session: int
     outbox: list[tuple[int, Any]] = field(default_factory=list)
     parked: deque[asyncio.Future[None]] = field(default_factory=deque)
     last_seen: float = 0.0
@@ -70,9 +75,12 @@ class ExchangeServer:
         self._withdraw = withdraw
         self._clock = clock
         self._callers: dict[str, _Caller] = {}
+        self._sessions = itertools.count(1)
 
     async def call(self, call: ExchangeCall) -> ExchangeReply:
-        caller = self._callers.setdefault(call.caller, _Caller())
+        caller = self._callers.get(call.caller)
+        if caller is None:
+            caller = self._callers[call.caller] = _Caller(next(self._sessions))
         caller.last_seen = self._clock.now()
         for number in call.withdrawn:
             self._withdraw(call.caller, number)
@@ -82,7 +90,7 @@ class ExchangeServer:
             await self._park(caller)
         caller.last_seen = self._clock.now()
         answers, caller.outbox = caller.outbox, []
-        return ExchangeReply(answers=tuple(answers))
+        return ExchangeReply(answers=tuple(answers), session=caller.session)
 
     async def _park(self, caller: _Caller) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -132,7 +140,8 @@ def _release(future: asyncio.Future[None]) -> None:
 class ExchangeClient:
     """The caller's half. ``call`` raises ActorUnavailable while the actor is away; requests are then held and repeated.
 
-    ``hold_s`` bounds how long a request outlives the actor; ``orphan(request, answer)`` gets an answer that came
+    ``hold_s`` bounds how long a request outlives the actor, ``max_held`` how many new ones are held while it is away;
+    ``orphan(request, answer)`` gets an answer that came
     after its asker had gone.
     """
 
@@ -144,6 +153,7 @@ class ExchangeClient:
         clock: Clock,
         hold_s: float = 5.0,
         max_waiting: int = 20_000,
+        max_held: int = 1000,
         max_batch: int = 1000,
         orphan: Callable[[Any, Any], None] = lambda request, answer: None,
     ) -> None:
@@ -152,6 +162,10 @@ class ExchangeClient:
         self._clock = clock
         self._hold_s = hold_s
         self._max_waiting = max_waiting
+        self._max_held = max_held
+        self._impatient = 0
+        self._session: int | None = None
+        self._in_flight: dict[asyncio.Task[None], Sequence[int]] = {}
         self._max_batch = max_batch
         self._orphan = orphan
         self._numbers = itertools.count(1)
@@ -159,7 +173,6 @@ class ExchangeClient:
         self._given_up: dict[int, Any] = {}
         self._unsent: deque[int] = deque()
         self._withdrawn: list[int] = []
-        self._calls: set[asyncio.Task[None]] = set()
         self._away_since: float | None = None
         self._closed = False
 
@@ -167,7 +180,7 @@ class ExchangeClient:
         """The actor's answer. ``patient`` requests (long polls) are bounded by their asker, not by ``hold_s``."""
         if self._closed or len(self._waiting) >= self._max_waiting:
             raise Overloaded("Too many requests are waiting; try again in a moment.")
-        if not patient and self._away_since is not None and self._clock.now() - self._away_since > self._hold_s:
+        if not patient and self._holds_no_more():
             self._pump()
             raise ActorUnavailable("The actor behind this call is restarting; try again in a moment.")
         number = next(self._numbers)
@@ -175,17 +188,26 @@ class ExchangeClient:
         self._waiting[number] = (request, future, patient)
         self._unsent.append(number)
         self._pump()
+        self._impatient += not patient
         try:
-            answer = await (future if patient else asyncio.wait_for(future, self._hold_s + PARK_S))
+            answer = await (future if patient else asyncio.wait_for(future, self._hold_s + ANSWER_S))
         except TimeoutError:
             self._give_up(number)
             raise ActorUnavailable("The actor behind this call did not answer in time; try again.") from None
         except asyncio.CancelledError:
             self._give_up(number)
             raise
+        finally:
+            self._impatient -= not patient
         if isinstance(answer, ControlPlaneError):
             raise answer
         return answer
+
+    def _holds_no_more(self) -> bool:
+        """The actor has been away for too long, or too many wait for it already."""
+        if self._away_since is None:
+            return False
+        return self._impatient >= self._max_held or self._clock.now() - self._away_since > self._hold_s
 
     def _give_up(self, number: int) -> None:
         waiting = self._waiting.pop(number, None)
@@ -200,18 +222,18 @@ class ExchangeClient:
 
     def _pump(self) -> None:
         """Keeps a call in flight while anything is unanswered, and one more for what has not been sent yet."""
-        if self._closed or (self._away_since is not None and self._calls):
+        if self._closed or (self._away_since is not None and self._in_flight):
             return
-        wanted = bool(self._unsent or self._withdrawn) or (bool(self._waiting) and not self._calls)
-        if wanted and len(self._calls) < CALLS_IN_FLIGHT:
+        wanted = bool(self._unsent or self._withdrawn) or (bool(self._waiting) and not self._in_flight)
+        if wanted and len(self._in_flight) < CALLS_IN_FLIGHT:
             batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), self._max_batch))]
             withdrawn, self._withdrawn = self._withdrawn, []
             task = asyncio.get_running_loop().create_task(self._one_call(batch, withdrawn))
-            self._calls.add(task)
+            self._in_flight[task] = batch
             task.add_done_callback(self._call_ended)
 
     def _call_ended(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
+        del self._in_flight[task]
         self._pump()
 
     async def _one_call(self, batch: list[int], withdrawn: list[int]) -> None:
@@ -220,16 +242,26 @@ class ExchangeClient:
             reply = await self._call(ExchangeCall(caller=self._caller, requests=requests, withdrawn=tuple(withdrawn)))
         except ActorUnavailable as error:
             self._given_up.clear()
+            self._session = None
             await self._actor_away(error, list(self._waiting))
             return
         away = {number: answer for number, answer in reply.answers if isinstance(answer, ActorUnavailable)}
         for number, answer in reply.answers:
             if number not in away:
                 self._deliver(number, answer)
+        self._notice(reply.session)
         if away:  # the actor is there, but has lost its state
             await self._actor_away(next(iter(away.values())), [number for number in away if number in self._waiting])
         else:
             self._away_since = None
+
+    def _notice(self, session: int) -> None:
+        """An actor that had forgotten this caller (it seemed dead) is asked again what it no longer knows of."""
+        before, self._session = self._session, session
+        if before is not None and before != session:
+            known = {number for batch in self._in_flight.values() for number in batch}
+            lost = (number for number in self._waiting if number not in known)
+            self._unsent = deque(sorted({*self._unsent, *lost}))
 
     def _deliver(self, number: int, answer: Any) -> None:
         waiting = self._waiting.pop(number, None)
@@ -264,8 +296,9 @@ class ExchangeClient:
                 break
             await asyncio.sleep(CLOSE_S / CLOSE_TRIES)
         self._closed = True
-        for task in list(self._calls):
+        calls = list(self._in_flight)
+        for task in calls:
             task.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*calls, return_exceptions=True)
         for _, future, _ in self._waiting.values():
             future.cancel()

@@ -379,3 +379,40 @@ async def test_what_apply_raises_ends_the_follower_and_moves_no_cursor() -> None
     with pytest.raises(ValueError, match="broken"):
         await follower.run()
     assert follower.cursor == 0
+
+
+async def test_a_caller_that_was_forgotten_while_it_lived_asks_again() -> None:
+    actor = Actor()
+    client = ExchangeClient("c", actor.call, clock=actor.clock)
+    first = asyncio.create_task(client.request("first", patient=True))
+    await eventually(lambda: actor.has("first"))
+    assert actor.server is not None
+    actor.server._callers.clear()
+    actor.asked.clear()
+    second = asyncio.create_task(client.request("second"))
+    await eventually(lambda: actor.has("second"))
+    actor.answer("second", 2)
+    assert await second == 2
+    await eventually(lambda: actor.has("first"))
+    assert sum(one[2] == "first" for one in actor.asked) == 1
+    actor.answer("first", 1)
+    assert await first == 1
+    await client.close()
+
+
+async def test_only_so_many_calls_are_held_while_the_actor_is_away() -> None:
+    actor = Actor()
+    actor.die()
+    client = ExchangeClient("c", actor.call, clock=actor.clock, hold_s=100.0, max_held=2)
+    poll = asyncio.create_task(client.request("poll", patient=True))
+    await eventually(lambda: client._away_since is not None)
+    held = [asyncio.create_task(client.request(n)) for n in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(ActorUnavailable):
+        await client.request("one too many")
+    actor.start()
+    await eventually(lambda: actor.has("poll", 0, 1))
+    for request in ("poll", 0, 1):
+        actor.answer(request, request)
+    assert await asyncio.gather(poll, *held) == ["poll", 0, 1]
+    await client.close()
