@@ -114,7 +114,8 @@ class SubmitItem:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuery:
     """``before`` is the keyset cursor (created_at, id) of the last row seen; newest first. Times are of the submit,
-    epoch seconds, from ``created_after`` on and before ``created_before``."""
+    epoch seconds, from ``created_after`` on and before ``created_before``. A delayed task counts as queued from its
+    ``run_at`` on, as of ``now``."""
 
     workspace: str
     statuses: tuple[TaskStatus, ...] = ()
@@ -127,6 +128,7 @@ class TaskQuery:
     limit: int = 100
     offset: int = 0
     before: tuple[float, str] | None = None
+    now: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -290,6 +290,11 @@ class Task:
     rules: TaskRules | None = None
     replayed_as: str | None = None
     purged_at: float | None = None
+
+    def as_of(self, now: float) -> Task:
+        """A delay that is over needs no event: the task is queued from then on."""
+        over = self.status_detail is TaskDetail.DELAYED and self.run_at <= now
+        return replace(self, status_detail=TaskDetail.QUEUED) if over else self
 
     def head(self) -> TaskHead:
         return TaskHead(

@@ -22,7 +22,9 @@ from cluster.embedded.processes import ProcessId, end, session_members, spawn, t
 from cluster.embedded.secrets import write_private
 
 READY_S = 120.0
-STARTS = 2
+STARTS = 3
+#: What `ray start` says when the node has joined.
+STARTED = "Ray runtime started"
 OBJECT_STORE_BYTES = 100_000_000
 WORKER_PORTS = 200
 FILES = 65_536
@@ -54,7 +56,7 @@ class RayCluster:
         return self.layout.ray_token.read_text().strip()
 
     def start(self, config_file: Path) -> None:
-        """Twice if need be: Ray gives its own parts 30 s to start, which a busy machine may not manage."""
+        """Again if need be: Ray gives its own parts 30 s to start, which a busy machine may not manage."""
         if not self.layout.ray_token.exists():
             write_private(self.layout.ray_token, secrets.token_hex(32))
         for _ in range(STARTS):
@@ -98,10 +100,18 @@ class RayCluster:
         # One machine has nothing to scale, and no driver prints what workers log: two processes less to start.
         command += ["--no-monitor", "--include-log-monitor=false"]
         log = self.layout.logs / "ray.log"
+        said = log.stat().st_size if log.exists() else 0
         started = spawn(command, log=log, env={**os.environ, **self.environment}, cwd=self.layout.data_dir)
         self.process = started
         with local_client(2.0) as http:
-            if wait_until(lambda: self._answers(http) or not started.alive(), READY_S) and started.alive():
+
+            def serves() -> bool:
+                """The dashboard answers before the node has joined, and without that Ray gives up again."""
+                with log.open(errors="replace") as text:
+                    text.seek(said)
+                    return STARTED in text.read() and self._answers(http)
+
+            if wait_until(lambda: serves() or not started.alive(), READY_S) and started.alive():
                 return True
         self.stop()
         return False

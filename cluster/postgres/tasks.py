@@ -178,8 +178,10 @@ class PostgresTasks:
             query.created_after,
             query.created_before,
         )
-        rows = await self._pool.rows(_SQL["list_tasks"], *filters, before_at, before_id, query.limit, query.offset)
-        total = await self._pool.value(_SQL["count_tasks"], *filters)
+        rows = await self._pool.rows(
+            _SQL["list_tasks"], *filters, before_at, before_id, query.limit, query.offset, query.now
+        )
+        total = await self._pool.value(_SQL["count_tasks"], *filters, query.now)
         return [task_of(row) for row in rows], int(total)
 
     async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:

@@ -31,12 +31,13 @@ async def queue(request: Request, asker: Asker, limit: Limit = 50) -> dict[str, 
     """The oldest running tasks, then the oldest waiting ones, those of higher priority first."""
     gate = gateway(request)
     store = gate.tasks
+    now = gate.clock.now()
     running = await store.oldest(asker.workspace, TaskStatus.RUNNING, limit)
     pending = await store.oldest(asker.workspace, TaskStatus.PENDING, limit)
     pending.sort(key=lambda task: (-task.priority, task.created_at, task.id))
-    numbers = await store.queue_metrics(asker.workspace, gate.clock.now())
+    numbers = await store.queue_metrics(asker.workspace, now)
     total = int(numbers["running"] + numbers["pending"])
-    return {"jobs": [job_wire(task) for task in (*running, *pending)][:limit], "total": total}
+    return {"jobs": [job_wire(task.as_of(now)) for task in (*running, *pending)][:limit], "total": total}
 
 
 @router.get("/queue/metrics")

@@ -30,10 +30,11 @@ async def known_task(gate: Gateway, asker: Origin, task_id: str) -> Task:
     task = await gate.task_reads.put((asker.workspace, check_id(task_id, "task_id")))
     if task is None:
         raise NotFound(f"There is no task {task_id}.", "task_not_found")
-    return task
+    return task.as_of(gate.clock.now())
 
 
 def task_query(
+    request: Request,
     asker: Asker,
     status: TaskStatus | None = None,
     status_detail: TaskDetail | None = None,
@@ -60,6 +61,7 @@ def task_query(
         limit=limit,
         offset=offset,
         before=decode_cursor(cursor),
+        now=gateway(request).clock.now(),
     )
 
 
@@ -94,7 +96,7 @@ async def task_history(request: Request, asker: Asker, query: Listing) -> dict[s
 async def list_tasks(request: Request, asker: Asker, query: Listing) -> dict[str, Any]:
     """Tasks of the workspace, newest first, with the true total."""
     tasks, total = await gateway(request).tasks.list(query)
-    return {"tasks": [task_wire(task) for task in tasks], **_page(query, tasks, total)}
+    return {"tasks": [task_wire(task.as_of(query.now)) for task in tasks], **_page(query, tasks, total)}
 
 
 @router.get("/tasks/{task_id}")

@@ -290,3 +290,18 @@ async def test_priority_of_a_waiting_task_can_be_changed(tasks: TaskApi) -> None
     third = await tasks.submit(priority="high")
     view = await tasks.get("/queue")
     assert ([job["id"] for job in view["jobs"]], view["total"]) == ([second, third, first], 3)
+
+
+async def test_a_task_whose_delay_is_over_is_queued_wherever_it_is_shown(tasks: TaskApi) -> None:
+    soon, later = await tasks.submit(delay_seconds=0.3), await tasks.submit(delay_seconds=3600)
+
+    async def over() -> bool:
+        return bool((await tasks.get(f"/tasks/{soon}"))["status_detail"] == "queued")
+
+    await eventually(over)
+    for detail, ids in (("queued", [soon]), ("delayed", [later])):
+        found = await tasks.get("/tasks", status_detail=detail)
+        assert ([one["id"] for one in found["tasks"]], found["total"]) == (ids, 1)
+        assert {one["status_detail"] for one in found["tasks"]} == {detail}
+    shown = {job["id"]: job["status_detail"] for job in (await tasks.get("/queue"))["jobs"]}
+    assert shown == {soon: "queued", later: "delayed"}

@@ -42,7 +42,8 @@ where workspace = $1
   and ($2::text[] is null or status = any ($2))
   and ($3::text is null or task_type = $3)
   and ($4::text is null or assigned_agent = $4)
-  and ($5::text[] is null or status_detail = any ($5))
+  and ($5::text[] is null
+       or case when status_detail = 'delayed' and run_at <= $13 then 'queued' else status_detail end = any ($5))
   and ($6::text is null or queue = $6)
   and ($7::float8 is null or created_at >= $7)
   and ($8::float8 is null or created_at < $8)
@@ -67,7 +68,8 @@ where workspace = $1
   and ($2::text[] is null or status = any ($2))
   and ($3::text is null or task_type = $3)
   and ($4::text is null or assigned_agent = $4)
-  and ($5::text[] is null or status_detail = any ($5))
+  and ($5::text[] is null
+       or case when status_detail = 'delayed' and run_at <= $9 then 'queued' else status_detail end = any ($5))
   and ($6::text is null or queue = $6)
   and ($7::float8 is null or created_at >= $7)
   and ($8::float8 is null or created_at < $8)
