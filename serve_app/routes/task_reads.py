@@ -30,7 +30,14 @@ async def known_task(gate: Gateway, asker: Origin, task_id: str) -> Task:
     task = await gate.task_reads.put((asker.workspace, check_id(task_id, "task_id")))
     if task is None:
         raise NotFound(f"There is no task {task_id}.", "task_not_found")
-    return task.as_of(gate.clock.now())
+    return shown(gate, task)
+
+
+def shown(gate: Gateway, task: Task) -> Task:
+    """As of now, and with the region of the agent that has it or had it last, as that is registered."""
+    agent = gate.directory.known(task.workspace, task.assigned_agent) if task.assigned_agent else None
+    region = None if agent is None else agent.region_id
+    return replace(task.as_of(gate.clock.now()), assigned_region=region)
 
 
 def task_query(
@@ -95,8 +102,9 @@ async def task_history(request: Request, asker: Asker, query: Listing) -> dict[s
 @requires(Permission.TASKS_READ)
 async def list_tasks(request: Request, asker: Asker, query: Listing) -> dict[str, Any]:
     """Tasks of the workspace, newest first, with the true total."""
-    tasks, total = await gateway(request).tasks.list(query)
-    return {"tasks": [task_wire(task.as_of(query.now)) for task in tasks], **_page(query, tasks, total)}
+    gate = gateway(request)
+    tasks, total = await gate.tasks.list(query)
+    return {"tasks": [task_wire(shown(gate, task)) for task in tasks], **_page(query, tasks, total)}
 
 
 @router.get("/tasks/{task_id}")

@@ -24,6 +24,7 @@ from cluster.ports import SubmitItem
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
 from serve_app.routes.agents import gateway
+from serve_app.routes.task_reads import shown
 from serve_app.schemas import (
     MAX_BLOCK_MS,
     After,
@@ -220,7 +221,7 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
         if task is not None:
             wire.append(
                 {
-                    **task_wire(task),
+                    **task_wire(shown(gate, task)),
                     "lease_token": lease.token,
                     "lease_expires_at": lease.expires_at,
                     "redelivered": lease.redelivered,

@@ -305,3 +305,15 @@ async def test_a_task_whose_delay_is_over_is_queued_wherever_it_is_shown(tasks: 
         assert {one["status_detail"] for one in found["tasks"]} == {detail}
     shown = {job["id"]: job["status_detail"] for job in (await tasks.get("/queue"))["jobs"]}
     assert shown == {soon: "queued", later: "delayed"}
+
+
+async def test_a_task_says_in_which_region_its_agent_is(tasks: TaskApi) -> None:
+    await tasks.agent("a1", region_id="eu-west-1")
+    task_id = await tasks.submit()
+    assert (await tasks.get(f"/tasks/{task_id}"))["assigned_region"] is None
+    lease = await tasks.claim_one("a1")
+    assert lease["assigned_region"] == "eu-west-1"
+    await tasks.complete(lease)
+    (listed,) = (await tasks.get("/tasks"))["tasks"]
+    for shown in (listed, await tasks.get(f"/tasks/{task_id}")):
+        assert (shown["assigned_region"], shown["region_routing_mode"]) == ("eu-west-1", "any")
