@@ -19,7 +19,7 @@ from cluster.embedded.processes import wait_until
 from cluster.embedded.ray_cluster import RayCluster
 from cluster.settings import load_settings
 from tests.support.stores import StoreUrls, fresh_name
-from tests.support.system import clean_environment
+from tests.support.system import clean_environment, living_actors
 
 
 @pytest.fixture
@@ -50,23 +50,53 @@ def bare_ray(tmp_path: Path, store_urls: StoreUrls) -> Iterator[tuple[RayCluster
         ray.stop()
 
 
-def test_serve_deploy_on_a_bare_cluster_is_all_that_up_does(bare_ray: tuple[RayCluster, Path]) -> None:
-    ray, config = bare_ray
-    deployed = subprocess.run(
-        [str(Path(sys.executable).with_name("serve")), "deploy", "--address", ray.dashboard_url, str(config)],
+def _control_plane(ray: RayCluster) -> set[str]:
+    return {name for name in living_actors(ray.dashboard_url, ray.token) if name.startswith("aragora-")}
+
+
+def _serve(ray: RayCluster, *words: str) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("serve")), *words],
         env=clean_environment(**ray.environment),
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_serve_deploy_on_a_bare_cluster_is_all_that_up_does(bare_ray: tuple[RayCluster, Path]) -> None:
+    """And an application that is deployed again with another setting replaces every actor and keeps what was written."""
+    ray, config = bare_ray
+    _serve(ray, "deploy", "--address", ray.dashboard_url, str(config))
     url = f"http://127.0.0.1:{yaml.safe_load(config.read_text())['http_options']['port']}"
     assert wait_until(lambda: _healthy(url), 120), _reason(url)
     created = httpx.post(
         f"{url}/api/control-plane/tasks", json={"task_type": "t", "required_capabilities": ["bare"]}, timeout=30
     )
     assert created.status_code == 201
+    before = _control_plane(ray)
+    assert before
+
+    _serve(ray, "shutdown", "--address", ray.dashboard_url, "--yes")
+    file = ray.layout.config_file
+    changed = load_settings({"ARAGORA_CONFIG_FILE": str(file), "ARAGORA_HEARTBEAT_TIMEOUT": "17"})
+    changed.to_config_file(file)
+    _serve(ray, "deploy", "--address", ray.dashboard_url, str(config))
+
+    def replaced() -> bool:
+        after = _control_plane(ray)
+        return len(after) == len(before) and not after & before
+
+    assert wait_until(replaced, 120), (sorted(before), sorted(_control_plane(ray)))
+    assert wait_until(lambda: _healthy(url), 120), _reason(url)
+    task_id = created.json()["task_id"]
+    agent = {"agent_id": "bare-1", "capabilities": ["bare"]}
+    assert httpx.post(f"{url}/api/control-plane/agents", json=agent, timeout=30).status_code == 201
+    claim = {"agent_id": "bare-1", "block_ms": 20_000}
+    claimed = httpx.post(f"{url}/api/control-plane/tasks/claim", json=claim, timeout=60).json()["task"]
+    assert claimed["id"] == task_id
 
 
 def _healthy(url: str) -> bool:

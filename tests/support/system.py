@@ -128,15 +128,7 @@ class RunningSystem:
 
     def actors(self) -> dict[str, int]:
         """Name → pid of the living named actors, as Ray's dashboard has them."""
-        token = self.layout.ray_token.read_text().strip()
-        response = httpx.get(
-            f"{self.run_file.dashboard_url}/api/v0/actors",
-            params={"detail": "1", "limit": "1000"},
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=10,
-        )
-        rows = response.raise_for_status().json()["data"]["result"]["result"]
-        return {row["name"]: row["pid"] for row in rows if row["name"] and row["state"] == "ALIVE"}
+        return living_actors(self.run_file.dashboard_url, self.layout.ray_token.read_text().strip())
 
     def logs(self) -> dict[Path, str]:
         """Text of every log of the system, Ray's included."""
@@ -154,6 +146,18 @@ class RunningSystem:
 
     def call(self, method: str, path: str, body: Any = None, **options: Any) -> httpx.Response:
         return httpx.request(method, f"{self.api_url}{path}", json=body, timeout=60, **options)
+
+
+def living_actors(dashboard_url: str, token: str) -> dict[str, int]:
+    """Name → pid of the living named actors, as Ray's dashboard has them; Serve's own among them."""
+    response = httpx.get(
+        f"{dashboard_url}/api/v0/actors",
+        params={"detail": "1", "limit": "1000"},
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=10,
+    )
+    rows = response.raise_for_status().json()["data"]["result"]["result"]
+    return {row["name"]: row["pid"] for row in rows if row["name"] and row["state"] == "ALIVE"}
 
 
 def new_text(before: dict[Path, str], after: dict[Path, str]) -> Iterator[tuple[Path, str]]:

@@ -1,0 +1,28 @@
+"""What importing the application does: nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_SCRIPT = """
+import sys
+
+seen = []
+sys.addaudithook(lambda event, args: seen.append(event) if event in ("socket.connect", "socket.bind") else None)
+import serve_app.app
+
+assert "serve_app.replica" in sys.modules
+print("did", *seen)
+import socket
+socket.create_server(("127.0.0.1", 0)).close()
+print("then", *seen)
+"""
+
+
+def test_importing_the_application_opens_no_connection() -> None:
+    done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    first, then = done.stdout.splitlines()
+    assert first == "did"
+    assert then == "then socket.bind", "the probe sees sockets at all"
