@@ -169,6 +169,7 @@ class SchedulerShard:
         with _no_collections():
             async for batch in batches:
                 mind.load(batch, self._clock.now())
+        mind.loaded(fence.generation)
         follower = LogFollower(
             self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, only=LogFilter(kinds=mind.FOLLOWS)
         )

@@ -17,6 +17,7 @@ back for each slot that becomes free.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -138,6 +139,13 @@ class ReadyQueue:
         if not self._waiting.get(lane.share):
             self._tags[lane.share] = max(self._tags.get(lane.share, 0.0), self._virtual)
         self._waiting[lane.share] = self._waiting.get(lane.share, 0) + 1
+
+    def draw_lots(self, seed: int) -> None:
+        """For a queue that was built anew: who had been served last is not known, and without lots the tenant of the
+        oldest task would gain a dispatch by every restart. Each starts less than one of its dispatches behind."""
+        for lane in self._lanes.values():
+            digest = hashlib.sha256(f"{seed}|{lane.share}".encode()).digest()
+            self._tags[lane.share] = int.from_bytes(digest[:4]) / 2**32 / lane.weight
 
     def discard(self, task_id: str) -> None:
         """Its entry stays behind in the heap and is skipped when it comes up."""

@@ -120,6 +120,10 @@ class Scheduler:
         for head in heads:
             self._add(head, now)
 
+    def loaded(self, generation: int) -> None:
+        """Everything is there that was open; nothing has been dispatched yet."""
+        self._queue.draw_lots(generation)
+
     def apply(self, rows: Iterable[LogRow], now: float) -> None:
         """New tasks, what agents' rows say about who may hold leases, and what operators have set."""
         for row in rows:

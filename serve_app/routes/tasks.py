@@ -198,10 +198,13 @@ async def _claim(gate: Gateway, request: Request, claim: ClaimRequest, block_s: 
     hung_up = asyncio.ensure_future(_hung_up(request))
     try:
         await asyncio.wait({asked, hung_up}, timeout=block_s, return_when=asyncio.FIRST_COMPLETED)
-        if asked.done():
-            answer = asked.result()
-            return answer
-        return ClaimAnswer()
+        if not asked.done():
+            return ClaimAnswer()
+        answer = asked.result()
+        if hung_up.done():
+            gate.give_back(claim, answer)
+            return ClaimAnswer()
+        return answer
     finally:
         asked.cancel()
         hung_up.cancel()

@@ -121,3 +121,17 @@ def test_the_index_serves_in_the_order_of_a_plain_sort(
     able = [h for h in heads if h.required <= capabilities and int(h.id[1:]) not in removed]
     assert _drain(queue, now, capabilities) == [h.id for h in sorted(able, key=key)]
     assert len(queue) == len([h for h in heads if int(h.id[1:]) not in removed]) - len(able)
+
+
+def test_a_queue_that_is_built_anew_favours_no_tenant() -> None:
+    """One dispatch after each of many restarts: who gets it is a matter of lots, not of whose task is the oldest."""
+    served = dict.fromkeys(("ann", "ben", "cid"), 0)
+    for generation in range(300):
+        queue = ReadyQueue()
+        for place, tenant in enumerate(served):
+            queue.push(_head(id=tenant, created_at=NOW + place, rules=TaskRules(tenant=tenant)))
+        queue.draw_lots(generation)
+        first = queue.take("w", "x", ALL, NOW + 10)
+        assert first is not None
+        served[first] += 1
+    assert all(80 <= count <= 120 for count in served.values()), served
