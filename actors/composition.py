@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import random
@@ -11,10 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from actors.hosts import LiveHosts
-from actors.messages import AgentCall, AgentReply
+from actors.hosts import HostCalls, LiveHosts
 from actors.roles import (
     AGENT_HOST,
+    DEDICATED_AGENT,
     DELIBERATION,
     HEALTH_MONITOR,
     REGION_LEADER,
@@ -24,7 +23,6 @@ from actors.roles import (
 )
 from cluster.clock import SystemClock
 from cluster.domain.agents import Agent, TransportKind
-from cluster.domain.errors import AgentUnavailable
 from cluster.domain.selection import Strategy
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.learner import Learner, owners_from
@@ -183,8 +181,8 @@ def _agent_host(it: Context) -> Any:
         return await others.get(ask.transport, transports).ask(ask)
 
     host = AgentHost(
-        index=it.role.index,
-        hosts=it.parts.settings.agent_hosts,
+        role=it.role,
+        hosts=_live_hosts(it),
         owner=it.owner,
         region=it.parts.settings.region,
         agents=it.parts.stores.agents,
@@ -204,24 +202,15 @@ def _agent_host(it: Context) -> Any:
     return host
 
 
+def _live_hosts(it: Context) -> LiveHosts:
+    return LiveHosts(it.parts.stores.leases, it.parts.stores.agents, it.parts.clock, it.parts.settings.agent_hosts)
+
+
 def _deliberation(it: Context) -> Any:
     from actors.deliberation import DeliberationWorker
 
-    hosts = []
-    for index in range(it.parts.settings.agent_hosts):
-        call = it.reach(Role(kind=AGENT_HOST, index=index), it.parts.stores.names)
-        hosts.append(ExchangeClient(it.owner, _exchange(call), clock=it.parts.clock, hold_s=30.0))
-
-    live = LiveHosts(it.parts.stores.leases, it.parts.clock, len(hosts))
-
-    async def call_agent(call: AgentCall) -> AgentReply:
-        host = hosts[await live.carrier(call.workspace, call.agent_id)]
-        try:
-            async with asyncio.timeout(call.timeout_s + 1.0):
-                reply: AgentReply = await host.request(call, patient=True)
-                return reply
-        except TimeoutError:
-            raise AgentUnavailable(f"The host of agent {call.agent_id} did not answer in time.") from None
+    def exchange(role: Role) -> ExchangeClient:
+        return ExchangeClient(it.owner, _exchange(it.reach(role, it.parts.stores.names)), clock=it.parts.clock)
 
     return DeliberationWorker(
         name=it.owner,
@@ -233,7 +222,7 @@ def _deliberation(it: Context) -> Any:
         log=it.parts.stores.log,
         doorbell=it.parts.doorbell,
         clock=it.parts.clock,
-        call_agent=call_agent,
+        call_agent=HostCalls(_live_hosts(it), exchange, it.parts.clock).call,
         died=it.died,
     )
 
@@ -319,6 +308,7 @@ def _telemetry(it: Context) -> Any:
 _MAKERS: dict[str, Callable[..., Any]] = {
     SCHEDULER: _scheduler,
     AGENT_HOST: _agent_host,
+    DEDICATED_AGENT: _agent_host,
     DELIBERATION: _deliberation,
     HEALTH_MONITOR: _health_monitor,
     REGION_LEADER: _region_leader,

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from cluster.domain.agents import Agent, AgentStatus, Intent, IntentBy, NewAgent, TransportKind
+from actors.hosts import DEDICATED_PREFIX, dedicated_lease
+from cluster.domain.agents import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
 from cluster.domain.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
@@ -55,6 +56,25 @@ def _check_reachable(gate: Gateway, body: RegisterAgent, transport: TransportKin
         )
 
 
+def _dedicated(body: RegisterAgent, transport: TransportKind) -> Dedicated | None:
+    needs = Dedicated(
+        num_cpus=body.num_cpus, num_gpus=body.num_gpus, memory=body.memory, resources=dict(body.resources)
+    )
+    if not body.dedicated:
+        if needs != Dedicated():
+            raise InvalidRequest(
+                "num_cpus, num_gpus, memory and resources are those of an actor of its own; set dedicated to true.",
+                "invalid_dedicated",
+            )
+        return None
+    if transport is TransportKind.PULL:
+        raise InvalidRequest(
+            "An agent that pulls runs where its worker runs; dedicated needs an endpoint or an import_path.",
+            "invalid_dedicated",
+        )
+    return needs
+
+
 def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) -> NewAgent:
     transport = _transport(body)
     _check_reachable(gate, body, transport)
@@ -76,6 +96,7 @@ def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) ->
         endpoint=body.endpoint,
         max_concurrency=body.max_concurrency,
         options=options,
+        dedicated=_dedicated(body, transport),
     )
 
 
@@ -160,8 +181,25 @@ async def list_agents(
         and (tag is None or tag in agent.tags)
     ]
     page = agents[offset:] if limit is None else agents[offset : offset + limit]
-    seen = await gate.heartbeats.last(asker.workspace, [agent.agent_id for agent in page])
-    return {"agents": [agent_wire(agent, seen.get(agent.agent_id)) for agent in page], "total": len(agents)}
+    return {"agents": await _wires(gate, asker.workspace, page), "total": len(agents)}
+
+
+async def _wires(gate: Gateway, workspace: str, agents: Sequence[Agent]) -> list[dict[str, Any]]:
+    """With the fresh signs of life, and for dedicated agents with what became of their actors."""
+    seen = await gate.heartbeats.last(workspace, [agent.agent_id for agent in agents])
+    dedicated = any(agent.dedicated is not None for agent in agents)
+    placed = set(await gate.leases.held(DEDICATED_PREFIX)) if dedicated else frozenset()
+    return [
+        agent_wire(one, seen.get(one.agent_id), placed=dedicated_lease(one.workspace, one.agent_id) in placed)
+        if one.dedicated is not None
+        else agent_wire(one, seen.get(one.agent_id))
+        for one in agents
+    ]
+
+
+async def agent_answer(gate: Gateway, agent: Agent) -> dict[str, Any]:
+    (wire,) = await _wires(gate, agent.workspace, [agent])
+    return wire
 
 
 async def stored_agent(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
@@ -176,9 +214,7 @@ async def stored_agent(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
 @requires(Permission.AGENTS_READ)
 async def get_agent(request: Request, agent_id: str, asker: Asker) -> dict[str, Any]:
     gate = gateway(request)
-    agent = await stored_agent(gate, asker, agent_id)
-    seen = await gate.heartbeats.last(asker.workspace, [agent_id])
-    return agent_wire(agent, seen.get(agent_id))
+    return await agent_answer(gate, await stored_agent(gate, asker, agent_id))
 
 
 @router.delete("/agents/{agent_id}")
@@ -245,8 +281,7 @@ async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: In
         gate.ring()
         agent = await stored_agent(gate, asker, agent_id)
         gate.directory.note(agent)
-    seen = await gate.heartbeats.last(asker.workspace, [agent_id])
-    return agent, agent_wire(agent, seen.get(agent_id))
+    return agent, await agent_answer(gate, agent)
 
 
 @router.post("/agents/{agent_id}/pause")
