@@ -166,22 +166,31 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _names(text: str) -> tuple[str, ...]:
+    """Most rows have most of their lists and objects empty, and a fleet has many rows."""
+    return () if text == "[]" else tuple(json.loads(text))
+
+
+def _object(text: str) -> dict[str, Any]:
+    return {} if text == "{}" else json.loads(text)
+
+
 def _agent(row: Any) -> Agent:
     return Agent(
         agent_id=row["agent_id"],
         workspace=row["workspace"],
         principal=row["principal"],
-        capabilities=tuple(json.loads(row["capabilities_text"])),
+        capabilities=_names(row["capabilities_text"]),
         model=row["model"],
         provider=row["provider"],
-        metadata=json.loads(row["metadata_text"]),
-        tags=tuple(json.loads(row["tags_text"])),
+        metadata=_object(row["metadata_text"]),
+        tags=_names(row["tags_text"]),
         region_id=row["region_id"],
-        available_regions=tuple(json.loads(row["available_text"])),
+        available_regions=_names(row["available_text"]),
         transport=TransportKind(row["transport"]),
         endpoint=row["endpoint"],
         max_concurrency=row["max_concurrency"],
-        options=json.loads(row["options_text"]),
+        options=_object(row["options_text"]),
         intent=Intent(row["intent"]),
         liveness=Liveness(row["liveness"]),
         health=Health(row["health"]),
