@@ -16,11 +16,19 @@ from typing import Any
 from actors.hosts import RENEW_S, LiveHosts, Membership
 from actors.messages import AgentCall, AgentReply
 from actors.push import PushTasks
+from actors.roles import Role
 from actors.turns import ENDED_KINDS, PullTurns
 from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
-from cluster.domain.errors import AgentMalformed, AgentTimeout, AgentUnavailable, ControlPlaneError, TryLater
+from cluster.domain.errors import (
+    AgentMalformed,
+    AgentTimeout,
+    AgentUnavailable,
+    ControlPlaneError,
+    Misrouted,
+    TryLater,
+)
 from cluster.domain.log import LogRecord, LogRow
 from cluster.domain.placement import carrier
 from cluster.domain.rate import TokenBucket, give_back, take
@@ -45,13 +53,14 @@ AskAgent = Callable[[Ask], Awaitable[Reply]]
 
 
 class AgentHost:
-    """Host ``index`` of ``hosts``; it carries the agents that rendezvous hashing over the living hosts gives it."""
+    """The host that plays ``role``: it carries the agents that rendezvous hashing over the living hosts gives it, or
+    the one agent whose own actor it is."""
 
     def __init__(
         self,
         *,
-        index: int,
-        hosts: int,
+        role: Role,
+        hosts: LiveHosts,
         owner: str,
         region: str,
         agents: AgentStore,
@@ -68,7 +77,7 @@ class AgentHost:
         lease_ttl_s: float,
         died: Died = unwatched,
     ) -> None:
-        self._index = index
+        self._role = role
         self._directory = AgentDirectory(agents)
         self._breaker_store = breakers
         self._log = log
@@ -76,8 +85,8 @@ class AgentHost:
         self._clock = clock
         self._ask = ask
         self._shard = shard
-        self._membership = Membership(leases, clock, index)
-        self._hosts = LiveHosts(leases, clock, hosts)
+        self._membership = Membership(leases, clock, role)
+        self._hosts = hosts
         self._live: tuple[int, ...] = ()
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
         self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -107,14 +116,22 @@ class AgentHost:
         await self._membership.renew()
         self._live = await self._hosts.alive()
         for one in await self._breaker_store.load():
-            if one.agent_id is not None:
+            if one.agent_id is not None and self._role.agent in (None, (one.workspace, one.agent_id)):
                 self._breakers[one.workspace, one.agent_id] = one.breaker
-        cursor = await self._directory.load()
+        cursor = await self._load()
         follower = LogFollower(
             self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, only=LogFilter(kinds=FOLLOWS)
         )
         self._loops.start(follower.run(), self._stay())
         await self._push.start()
+
+    async def _load(self) -> int:
+        """The cursor comes first: what changes in between is read again."""
+        if self._role.agent is None:
+            return await self._directory.load()
+        cursor = await self._log.head()
+        await self._directory.get(*self._role.agent)
+        return cursor
 
     async def stop(self) -> None:
         await self._loops.stop()
@@ -139,7 +156,9 @@ class AgentHost:
         self._push.give_back(request, answer)
 
     def carries(self, agent: Agent) -> bool:
-        return carrier(agent.workspace, agent.agent_id, self._live) == self._index
+        if self._role.agent is not None:
+            return agent.dedicated is not None and (agent.workspace, agent.agent_id) == self._role.agent
+        return agent.dedicated is None and carrier(agent.workspace, agent.agent_id, self._live) == self._role.index
 
     async def _stay(self) -> None:
         while True:
@@ -153,6 +172,8 @@ class AgentHost:
                 _logger.warning("the hosts cannot be read now, will try again: %s", error)
 
     async def _apply(self, rows: Sequence[LogRow]) -> None:
+        if self._role.agent is not None:
+            rows = [row for row in rows if row.kind in ENDED_KINDS or _about(row) == self._role.agent]
         await self._directory.apply(rows)
         self._turns.apply(rows)
         self._push.apply(rows)
@@ -192,6 +213,8 @@ class AgentHost:
         agent = await self._directory.get(call.workspace, call.agent_id)
         if agent is None:
             raise AgentUnavailable(f"Agent {call.agent_id} is not registered.")
+        if (agent.dedicated is None) != (self._role.agent is None):
+            raise Misrouted(f"Agent {call.agent_id} is carried by another actor now; try again in a moment.")
         if agent.transport is TransportKind.PULL:
             return await self._turns.ask(agent, call)
         ask = _ask_of(agent, call.key, call.timeout_s)
@@ -305,6 +328,11 @@ class AgentHost:
         latest = {(one.workspace, one.breaker.name): (one, record) for one, record in items}
         await self._breaker_store.save([one for one, _ in latest.values()], [record for _, record in latest.values()])
         return [None] * len(items)
+
+
+def _about(row: LogRow) -> Key:
+    """The agent that a row concerns: the one that changed, or the one that a new task names."""
+    return row.workspace, str(row.data.get("target_agent")) if row.kind == "task.submitted" else row.entity
 
 
 def _ask_of(agent: Agent, key: str, timeout_s: float) -> Ask:

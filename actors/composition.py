@@ -5,7 +5,6 @@ What only some roles need is imported by their makers: a process that starts aga
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import random
@@ -14,10 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from actors.hosts import LiveHosts
-from actors.messages import AgentCall, AgentReply
+from actors.hosts import HostCalls, LiveHosts
 from actors.roles import (
     AGENT_HOST,
+    DEDICATED_AGENT,
     DELIBERATION,
     HEALTH_MONITOR,
     REGION_LEADER,
@@ -27,7 +26,6 @@ from actors.roles import (
 )
 from cluster.clock import SystemClock
 from cluster.domain.agents import Agent, TransportKind
-from cluster.domain.errors import AgentUnavailable
 from cluster.domain.selection import Strategy
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.loops import Died
@@ -189,8 +187,8 @@ def _agent_host(it: Context) -> Any:
         return await others.get(ask.transport, transports).ask(ask)
 
     host = AgentHost(
-        index=it.role.index,
-        hosts=it.parts.settings.agent_hosts,
+        role=it.role,
+        hosts=_live_hosts(it),
         owner=it.owner,
         region=it.parts.settings.region,
         agents=it.parts.stores.agents,
@@ -210,25 +208,16 @@ def _agent_host(it: Context) -> Any:
     return host
 
 
+def _live_hosts(it: Context) -> LiveHosts:
+    return LiveHosts(it.parts.stores.leases, it.parts.stores.agents, it.parts.clock, it.parts.settings.agent_hosts)
+
+
 def _deliberation(it: Context) -> Any:
     from actors.deliberation import DeliberationWorker
     from cluster.learner import Learner, owners_from
 
-    hosts = []
-    for index in range(it.parts.settings.agent_hosts):
-        call = it.reach(Role(kind=AGENT_HOST, index=index), it.parts.stores.names)
-        hosts.append(ExchangeClient(it.owner, _exchange(call), clock=it.parts.clock, hold_s=30.0))
-
-    live = LiveHosts(it.parts.stores.leases, it.parts.clock, len(hosts))
-
-    async def call_agent(call: AgentCall) -> AgentReply:
-        host = hosts[await live.carrier(call.workspace, call.agent_id)]
-        try:
-            async with asyncio.timeout(call.timeout_s + 1.0):
-                reply: AgentReply = await host.request(call, patient=True)
-                return reply
-        except TimeoutError:
-            raise AgentUnavailable(f"The host of agent {call.agent_id} did not answer in time.") from None
+    def exchange(role: Role) -> ExchangeClient:
+        return ExchangeClient(it.owner, _exchange(it.reach(role, it.parts.stores.names)), clock=it.parts.clock)
 
     return DeliberationWorker(
         name=it.owner,
@@ -240,7 +229,7 @@ def _deliberation(it: Context) -> Any:
         log=it.parts.stores.log,
         doorbell=it.parts.doorbell,
         clock=it.parts.clock,
-        call_agent=call_agent,
+        call_agent=HostCalls(_live_hosts(it), exchange, it.parts.clock).call,
         died=it.died,
     )
 
@@ -326,6 +315,7 @@ def _telemetry(it: Context) -> Any:
 _MAKERS: dict[str, Callable[..., Any]] = {
     SCHEDULER: _scheduler,
     AGENT_HOST: _agent_host,
+    DEDICATED_AGENT: _agent_host,
     DELIBERATION: _deliberation,
     HEALTH_MONITOR: _health_monitor,
     REGION_LEADER: _region_leader,

@@ -21,7 +21,7 @@ from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.errors import CallerError, ControlPlaneError, PeerError, TryLater
 from cluster.domain.log import LogRow
-from cluster.domain.selection import Candidate, Strategy, choose
+from cluster.domain.selection import Candidate, Ranking, Strategy
 from cluster.domain.tasks import Task
 from cluster.loops import Died, Loops
 from cluster.ports import AgentStore, Clock, TaskStore
@@ -82,6 +82,7 @@ class PushTasks:
         self._working: dict[Key, dict[str, asyncio.Task[None]]] = defaultdict(dict)
         self._carried: set[Key] = set()
         self._groups: dict[Group, dict[str, Agent]] = {}
+        self._rankings: dict[Group, Ranking] = {}
         self._dirty = True
         self._look_at = 0.0
         self._owned: set[asyncio.Task[None]] = set()
@@ -176,12 +177,35 @@ class PushTasks:
         before, self._groups = self._groups, defaultdict(dict)
         for agent in takers:
             self._groups[agent.workspace, frozenset(agent.capabilities)][agent.agent_id] = agent
+        self._rank_again(before)
         self._choose_again(before)
         await self._adopt(takers)
         if due:
             self._look_at = self._clock.now() + LOOK_AGAIN_S
             for agent in takers:
                 self._claim_for(agent, wait=False)
+
+    def _rank_again(self, before: Mapping[Group, Mapping[str, Agent]]) -> None:
+        """Only what is not as it was: an agent that has changed is another object."""
+        for group in [group for group in self._rankings if group not in self._groups]:
+            del self._rankings[group]
+        for group, agents in self._groups.items():
+            ranking = self._rankings.get(group)
+            if ranking is None:
+                ranking = self._rankings[group] = Ranking(self._strategy)
+            known = before.get(group, {})
+            for agent_id in known.keys() - agents.keys():
+                ranking.remove(agent_id)
+            for agent_id, agent in agents.items():
+                if known.get(agent_id) is not agent:
+                    ranking.put(self._candidate(agent))
+
+    def _rank(self, agent: Agent) -> None:
+        """Its load, or the time of its last choice, is not what it was."""
+        group = (agent.workspace, frozenset(agent.capabilities))
+        current = self._groups.get(group, {}).get(agent.agent_id)
+        if current is not None:
+            self._rankings[group].put(self._candidate(current))
 
     def _choose_again(self, before: Mapping[Group, Mapping[str, Agent]]) -> None:
         """Claims that wait were chosen among the agents of their group as they were then."""
@@ -203,16 +227,20 @@ class PushTasks:
     def _offer(self) -> None:
         """As many claims of a group as may wait, of the agents that would be chosen next."""
         waiting: Counter[Group] = Counter(group for group, _ in self._waiting.values())
+        waiting_ids: dict[str, set[str]] = defaultdict(set)
+        for workspace, agent_id in self._waiting:
+            waiting_ids[workspace].add(agent_id)
         for group, agents in self._groups.items():
             missing = WAITING_PER_GROUP - waiting[group]
             if missing <= 0:
                 continue
-            rest = {a.agent_id: a for a in agents.values() if (a.workspace, a.agent_id) not in self._waiting}
+            ranking = self._rankings[group]
             for _ in range(missing):
-                chosen = choose(self._strategy, [self._candidate(a) for a in rest.values()], draw=self._draw())
+                chosen = ranking.choose(draw=self._draw(), excluded=waiting_ids[group[0]])
                 if chosen is None:
                     break
-                self._claim_for(rest.pop(chosen), wait=True)
+                waiting_ids[group[0]].add(chosen)
+                self._claim_for(agents[chosen], wait=True)
 
     def _candidate(self, agent: Agent) -> Candidate:
         key = (agent.workspace, agent.agent_id)
@@ -265,6 +293,7 @@ class PushTasks:
     async def _take(self, agent: Agent, lease: Lease) -> None:
         key = (agent.workspace, agent.agent_id)
         self._chosen[key] = next(self._numbers)
+        self._rank(agent)
         while True:
             try:
                 task = await self._tasks.get(agent.workspace, lease.head.id)
@@ -280,12 +309,15 @@ class PushTasks:
         key = (agent.workspace, agent.agent_id)
         work = self._own(self._work(agent, task))
         self._working[key][task.id] = work
-        work.add_done_callback(lambda _: self._worked(key, task.id))
+        self._rank(agent)
+        work.add_done_callback(lambda _: self._worked(agent, task.id))
 
-    def _worked(self, key: Key, task_id: str) -> None:
+    def _worked(self, agent: Agent, task_id: str) -> None:
+        key = (agent.workspace, agent.agent_id)
         self._working[key].pop(task_id, None)
         if not self._working[key]:
             del self._working[key]
+        self._rank(agent)
         self._moved.set()
 
     async def _work(self, agent: Agent, task: Task) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from cluster.domain.agents import Dedicated
+from cluster.domain.log import canonical_json
 from cluster.settings import Settings
 from cluster.version import VERSION
 
 SCHEDULER = "scheduler"
 AGENT_HOST = "agent-host"
+DEDICATED_AGENT = "dedicated-agent"
 HEALTH_MONITOR = "health-monitor"
 REGION_LEADER = "region-leader"
 DELIBERATION = "deliberation"
@@ -20,14 +23,29 @@ NAMESPACE = "aragora"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """One actor that has to exist. ``kind`` says what it does, ``index`` which of its kind it is."""
+    """One actor that has to exist. ``kind`` says what it does, ``index`` which of its kind it is.
+
+    The actor of one agent has that agent's (workspace, agent_id), and ``needs``: what it declares to Ray.
+    """
 
     kind: str
     index: int = 0
+    agent: tuple[str, str] | None = None
+    needs: Dedicated | None = None
 
     @property
     def key(self) -> str:
-        return f"{self.kind}-{self.index}"
+        return f"{self.kind}-{self.index if self.agent is None else agent_digest(*self.agent)}"
+
+
+def agent_digest(workspace: str, agent_id: str) -> str:
+    """Of one length, so that no agent's name is the beginning of another's."""
+    return hashlib.blake2b(f"{workspace}\x1f{agent_id}".encode(), digest_size=10).hexdigest()
+
+
+def dedicated_role(workspace: str, agent_id: str, needs: Dedicated | None = None) -> Role:
+    """Without ``needs`` it says only where the agent is reached."""
+    return Role(kind=DEDICATED_AGENT, agent=(workspace, agent_id), needs=needs)
 
 
 def desired_roles(settings: Settings) -> tuple[Role, ...]:
@@ -48,8 +66,19 @@ def fingerprint(settings: Settings) -> str:
 
 
 def actor_name(settings: Settings, role: Role) -> str:
-    """The Ray name: prefix, role, and the fingerprint that tells a successor from its predecessor."""
-    return f"{settings.deployment_id}-{role.key}-{fingerprint(settings)}"
+    """The Ray name: prefix, role, and the fingerprint that tells a successor from its predecessor.
+
+    What an actor declares to Ray is fixed when it is made: other needs make another actor.
+    """
+    name = f"{settings.deployment_id}-{role.key}-{fingerprint(settings)}"
+    if role.needs is None:
+        return name
+    needs = canonical_json(asdict(role.needs))
+    return f"{name}-{hashlib.sha256(needs.encode()).hexdigest()[:8]}"
+
+
+def kind_prefix(settings: Settings, kind: str) -> str:
+    return f"{settings.deployment_id}-{kind}-"
 
 
 def role_prefix(settings: Settings, role: Role) -> str:

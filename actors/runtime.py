@@ -18,7 +18,8 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util import list_named_actors
 
-from actors.roles import NAMESPACE, Role, actor_name, role_prefix
+from actors.roles import NAMESPACE, Role, actor_name, kind_prefix, role_prefix
+from cluster.domain.agents import Dedicated
 from cluster.domain.errors import ActorUnavailable, ControlPlaneError
 from cluster.ports import ActorNames
 from cluster.settings import Settings
@@ -39,8 +40,8 @@ class PlainActor(Protocol):
 class ActorHost:
     """The process of one actor. Ray restarts it; it rebuilds itself from the stores."""
 
-    def __init__(self, kind: str, index: int, name: str, fingerprint: str) -> None:
-        self._role = Role(kind=kind, index=index)
+    def __init__(self, role: Role, name: str, fingerprint: str) -> None:
+        self._role = role
         self._name = name
         self._fingerprint = fingerprint
         self._starting: asyncio.Future[PlainActor] | None = None
@@ -78,25 +79,35 @@ def join(address: str) -> None:
 def create(settings: Settings, role: Role, fingerprint: str) -> ActorHandle:
     """The role's actor of this version, created if there is none."""
     name = actor_name(settings, role)
-    resources = {CONTROL_PLANE_RESOURCE: 0.001} if CONTROL_PLANE_RESOURCE in ray.cluster_resources() else None
     options = {
         "name": name,
         "namespace": NAMESPACE,
         "lifetime": "detached",
         "get_if_exists": True,
-        "num_cpus": 0,
         "max_restarts": -1,
         "max_task_retries": 0,
         "max_concurrency": MAX_CONCURRENCY,
-        "resources": resources,
+        **_resources(role.needs),
     }
     remote = ray.remote(ActorHost)
-    return remote.options(**options).remote(role.kind, role.index, name, fingerprint)
+    return remote.options(**options).remote(role, name, fingerprint)
 
 
-def names_of(settings: Settings, role: Role) -> list[str]:
-    """Ray names of every actor of the role, of whatever version."""
-    prefix = role_prefix(settings, role)
+def _resources(needs: Dedicated | None) -> dict[str, Any]:
+    """What an agent's own actor declares; the others stay on the nodes of the control plane and take nothing."""
+    if needs is None:
+        here = CONTROL_PLANE_RESOURCE in ray.cluster_resources()
+        return {"num_cpus": 0, "resources": {CONTROL_PLANE_RESOURCE: 0.001} if here else None}
+    return {
+        "num_cpus": needs.num_cpus,
+        "num_gpus": needs.num_gpus or None,
+        "memory": needs.memory or None,
+        "resources": {name: amount for name, amount in needs.resources.items() if amount} or None,
+    }
+
+
+def names_of(prefix: str) -> list[str]:
+    """Ray names of the living actors that begin so, of whatever version."""
     return [
         entry["name"]
         for entry in list_named_actors(all_namespaces=True)
@@ -186,7 +197,10 @@ class RayMachinery:
         return await ready(handle, self.READY_TIMEOUT_S)
 
     async def existing(self, role: Role) -> list[str]:
-        return await asyncio.to_thread(names_of, self._settings, role)
+        return await asyncio.to_thread(names_of, role_prefix(self._settings, role))
+
+    async def of_kind(self, kind: str) -> list[str]:
+        return await asyncio.to_thread(names_of, kind_prefix(self._settings, kind))
 
     async def kill(self, name: str) -> None:
         await asyncio.to_thread(kill, name)

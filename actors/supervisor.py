@@ -2,6 +2,9 @@
 
 Level-triggered: every pass looks at the world again and converges, so a lost event or a crash in the middle does no
 harm. A lease in Postgres keeps two passes from acting at once.
+
+Fixed roles are replaced successor first. An agent's own actor is ended first: its successor may need the very GPU that
+it holds. And it may wait for ever for a node that has what it declares, so nobody waits for it.
 """
 
 from __future__ import annotations
@@ -9,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from actors.roles import Role
+from actors.roles import DEDICATED_AGENT, Role, dedicated_role
 from cluster.domain.errors import ControlPlaneError, TryLater
-from cluster.ports import ActorName, ActorNames, Clock, Leases
+from cluster.ports import ActorName, ActorNames, Clock, DedicatedAgent, Leases
 
 _logger = logging.getLogger(__name__)
 
@@ -33,7 +36,16 @@ class Machinery(Protocol):
 
     async def existing(self, role: Role) -> Sequence[str]: ...
 
+    async def of_kind(self, kind: str) -> Sequence[str]:
+        """Names of the actors of every role of a kind, those included that wait for a place."""
+
     async def kill(self, name: str) -> None: ...
+
+
+class DedicatedAgents(Protocol):
+    """The part of the registry that says which agents have an actor of their own."""
+
+    async def dedicated(self) -> Sequence[DedicatedAgent]: ...
 
 
 @dataclass(kw_only=True)
@@ -41,9 +53,12 @@ class Supervisor:
     holder: str
     roles: Sequence[Role]
     machinery: Machinery
+    agents: DedicatedAgents
     names: ActorNames
     leases: Leases
     clock: Clock
+    #: Agents' own actors that have been asked whether they serve, by name. One that has no place does not answer.
+    _waited_for: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -61,10 +76,20 @@ class Supervisor:
         """
         missing = [role for role in self.roles if not await self.machinery.existing(role)]
         for some in [missing] * bool(missing) + [[role] for role in self.roles]:
-            if await self.leases.acquire(LEASE, self.holder, LEASE_TTL_S) is None:
+            if not await self._leads():
                 return False
             await asyncio.gather(*(self._try_to_settle(role) for role in some))
+        if not await self._leads():
+            return False
+        await self._reconcile_dedicated()
         return True
+
+    async def _leads(self) -> bool:
+        """Who has lost the lease finishes nothing that it began for agents' own actors."""
+        held = await self.leases.acquire(LEASE, self.holder, LEASE_TTL_S) is not None
+        if not held:
+            await self._wait_no_more(set(self._waited_for))
+        return held
 
     async def _try_to_settle(self, role: Role) -> None:
         try:
@@ -74,15 +99,50 @@ class Supervisor:
 
     async def _settle(self, role: Role) -> None:
         """The wanted actor serves, is published, and is the only one of its role, in this order."""
+        await self._ensure(role)
+        for name in await self.machinery.existing(role):
+            if name != self.machinery.wanted_name(role):
+                _logger.info("replacing %s", name)
+                await self.machinery.kill(name)
+
+    async def _ensure(self, role: Role) -> None:
         wanted = self.machinery.wanted_name(role)
         fingerprint = await self.machinery.ensure(role)
         published = await self.names.current(role.key)
         if published is None or published.name != wanted:
             await self.names.publish(ActorName(role=role.key, name=wanted, fingerprint=fingerprint))
-        for name in await self.machinery.existing(role):
-            if name != wanted:
-                _logger.info("replacing %s by %s", name, wanted)
-                await self.machinery.kill(name)
+
+    # --- agents' own actors --------------------------------------------------------------------------------------
+
+    async def _reconcile_dedicated(self) -> None:
+        roles = [dedicated_role(one.workspace, one.agent_id, one.needs) for one in await self.agents.dedicated()]
+        wanted = {self.machinery.wanted_name(role): role for role in roles}
+        there = set(await self.machinery.of_kind(DEDICATED_AGENT))
+        await self._wait_no_more(self._waited_for.keys() - wanted.keys())
+        for name in sorted(there - wanted.keys()):
+            _logger.info("ending %s", name)
+            await self.names.withdraw(name)
+            await self.machinery.kill(name)
+        for name, role in wanted.items():  # also those that serve: one that Ray has started again begins when asked
+            if name not in self._waited_for:
+                self._waited_for[name] = asyncio.create_task(self._wait_for(name, role))
+
+    async def _wait_for(self, name: str, role: Role) -> None:
+        try:
+            await self._ensure(role)
+        except ControlPlaneError as error:
+            _logger.warning("%s has no place yet: %s", name, error)
+        except Exception as error:  # one agent's actor holds up nobody else's
+            _logger.error("%s could not be made", name, exc_info=error)
+        finally:
+            self._waited_for.pop(name, None)
+
+    async def _wait_no_more(self, names: set[str]) -> None:
+        tasks = [self._waited_for.pop(name) for name in names]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def stop(self) -> None:
+        await self._wait_no_more(set(self._waited_for))
         await self.leases.release(LEASE, self.holder)

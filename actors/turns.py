@@ -24,6 +24,7 @@ from cluster.domain.errors import (
 )
 from cluster.domain.ids import sortable_id
 from cluster.domain.log import LogRow, Origin
+from cluster.domain.task_rules import TaskRules
 from cluster.domain.tasks import IdempotencyKey, NewTask, Priority, Task, TaskStatus
 from cluster.ports import Clock, Doorbell, SubmitItem, TaskStore
 from cluster.transports.asking import Ask
@@ -95,6 +96,7 @@ class PullTurns:
             max_retries=0,
             target_agent=agent.agent_id,
             origin_region=self._region,
+            rules=TaskRules(total_timeout_s=call.timeout_s),
         )
         digest = hashlib.sha256(f"{agent.agent_id}\x1f{call.key}".encode()).digest()
         key = IdempotencyKey(route=ROUTE, key=call.key, body_digest=digest)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from bench.harness import Goal, Row, bench
 from bench.stand import Stand
 from bench.system import shared
+from cluster.domain.selection import Strategy
 
 BEATS_PER_S = 5_000
 
@@ -64,3 +65,21 @@ def heartbeats(stand: Stand) -> Iterator[Row]:
         note="all of Ray, the actors, Postgres and Redis",
     )
     yield Row(name="CPU of the control plane at rest", unit="cores", runs=tuple(shares))
+
+
+@bench("agents.selection", "who gets the next task, among 10,000 agents that are called")
+def selection(stand: Stand) -> Iterator[Row]:
+    number, choices = stand.size(10_000, 100), stand.size(20_000, 500)
+    with stand.part("bench.parts.choosing") as part:
+        for strategy in Strategy:
+            answers = [
+                part.ask(op="choose", strategy=strategy.value, agents=number, choices=choices)
+                for _ in range(stand.runs)
+            ]
+            yield Row(
+                name=f"choose among {number:,} agents, {strategy.value}, p99",
+                unit="ms",
+                runs=tuple(answer["p99"] for answer in answers),
+                goal=Goal(bound=20, of="median", at_most=True),
+                note=f"p50 {answers[0]['p50']:.4f} ms, ranking everybody {answers[0]['first']:.0f} ms",
+            )

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cluster.domain.agents import Agent, Health, Intent, IntentBy, Liveness, NewAgent
+from cluster.domain.agents import Agent, Dedicated, Health, Intent, IntentBy, Liveness, NewAgent
 from cluster.domain.breaker import Breaker
 from cluster.domain.deliberations import (
     Admitted,
@@ -271,6 +271,15 @@ class Beat:
     working: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DedicatedAgent:
+    """An agent that wants an actor of its own, and what the actor declares to Ray."""
+
+    workspace: str
+    agent_id: str
+    needs: Dedicated
+
+
 class AgentStore(Protocol):
     async def register(self, items: Sequence[RegisterItem]) -> list[Registered]:
         """Idempotent by (workspace, agent_id): replaces the description, keeps counters and intent, revives liveness
@@ -297,6 +306,9 @@ class AgentStore(Protocol):
 
     async def findings(self, workspace: str, agent_id: str) -> int:
         """Entries of the ``findings`` lists in results of tasks that the agent completed."""
+
+    async def dedicated(self) -> builtins.list[DedicatedAgent]:
+        """Of all workspaces, by (workspace, agent_id)."""
 
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         """(log cursor, all agents of all workspaces), one snapshot."""
@@ -490,6 +502,9 @@ class ActorNames(Protocol):
     async def current(self, role: str) -> ActorName | None: ...
 
     async def publish(self, actor: ActorName) -> None: ...
+
+    async def withdraw(self, name: str) -> None:
+        """Nobody plays the role any more that the actor of this name is published for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,7 @@ class Supervisor:
             holder=f"{socket.gethostname()}:{os.getpid()}",
             roles=desired_roles(settings),
             machinery=RayMachinery(settings, fingerprint(settings)),
+            agents=parts.stores.agents,
             names=parts.stores.names,
             leases=parts.stores.leases,
             clock=SystemClock(),

@@ -34,6 +34,7 @@ from cluster.ports import (
     DeliberationStore,
     Doorbell,
     Heartbeats,
+    Leases,
     OutcomeStore,
     Registered,
     RegisterItem,
@@ -72,6 +73,7 @@ class Gateway:
     metrics_text: Callable[[], Awaitable[str]]
     started_at: float
     breakers: BreakerStore
+    leases: Leases
     catch_up: Callable[[], Awaitable[None]]
     """Brings this replica's copies up to everything that is committed now."""
     submits: GroupCommit[SubmitItem, Submitted] = field(init=False)

@@ -122,6 +122,7 @@ class Replica:
             metrics_text=self._metrics_text,
             started_at=parts.clock.now(),
             breakers=parts.stores.breakers,
+            leases=parts.stores.leases,
             catch_up=catch_up,
         )
         self._loops.start(follower.run(), self._push_forever())

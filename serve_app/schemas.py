@@ -6,6 +6,7 @@ client turns any keyword argument into a field; unknown values are refused.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -65,11 +66,28 @@ class Rate(Body):
     burst: int = Field(1, ge=1, le=100_000)
 
 
+def _amount(value: float) -> float:
+    """Ray counts resources in ten thousandths."""
+    if round(value, 4) != value:
+        raise ValueError("at most four decimals")
+    return value
+
+
+def _resource_name(value: str) -> str:
+    if value in ("CPU", "GPU", "memory", "object_store_memory"):
+        raise ValueError(f"{value} has a field of its own or cannot be asked for")
+    return value
+
+
+Amount = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False), AfterValidator(_amount)]
+ResourceName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_][\w.:\-]*$"), AfterValidator(_resource_name)]
+
+
 class RegisterAgent(Body):
     """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming.
 
-    ``import_path`` (``module:Class``) runs a Python class in the cluster. ``dedicated`` actors are not run by this
-    version: true is refused, instead of giving an agent that is not what was asked for.
+    ``import_path`` (``module:Class``) runs a Python class in the cluster. ``dedicated`` gives the agent a Ray actor of
+    its own, which declares ``num_cpus``, ``num_gpus``, ``memory`` (bytes) and custom ``resources`` to Ray.
     """
 
     agent_id: str
@@ -88,10 +106,20 @@ class RegisterAgent(Body):
     rate: Rate | None = None
     import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     options: dict[str, Any] = {}
-
-    dedicated: Literal[False] = False
+    dedicated: bool = False
+    num_cpus: Amount = 0
+    num_gpus: Amount = 0
+    memory: int = Field(0, ge=0, le=2**60)
+    resources: dict[ResourceName, Amount] = Field({}, max_length=32)
 
     _check = field_validator("agent_id")(_agent_id)
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _gpus(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("more than one GPU must be a whole number of them")
+        return value
 
     def all_options(self) -> dict[str, Any]:
         """What only some rooms read, under one roof: the named fields win over ``options`` of the same name."""
@@ -299,7 +327,24 @@ def last_sign(agent: Agent, fresh: float | None) -> float:
     return max(fresh or 0.0, agent.last_seen_at or 0.0, agent.registered_at)
 
 
-def agent_wire(agent: Agent, last_heartbeat: float | None) -> dict[str, Any]:
+def _dedicated_wire(agent: Agent, placed: bool) -> dict[str, Any]:
+    """Only for an agent that has, or waits for, an actor of its own."""
+    needs = agent.dedicated
+    if needs is None:
+        return {"dedicated": False}
+    waits = (
+        "Its own actor does not run: it is being started, or it waits for a node of the Ray cluster that has "
+        f"{needs.words} free. Its tasks wait for it."
+    )
+    return {
+        "dedicated": True,
+        **asdict(needs),
+        "status_detail": "Its own actor runs." if placed else waits,
+    }
+
+
+def agent_wire(agent: Agent, last_heartbeat: float | None, *, placed: bool = False) -> dict[str, Any]:
+    """``placed``: the actor of a dedicated agent runs."""
     seen = last_sign(agent, last_heartbeat)
     running = agent.running_task_ids
     return {
@@ -331,6 +376,7 @@ def agent_wire(agent: Agent, last_heartbeat: float | None) -> dict[str, Any]:
         "owner": agent.options.get("owner"),
         "rate": agent.options.get("rate"),
         "options": {k: v for k, v in agent.options.items() if k not in ("price", "owner", "rate")},
+        **_dedicated_wire(agent, placed),
     }
 
 

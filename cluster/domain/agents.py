@@ -111,11 +111,32 @@ def said_intent(agent: Agent, status: AgentStatus | None) -> Intent | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dedicated:
+    """The agent has an actor of its own, which declares this to Ray. ``memory`` in bytes; ``resources`` are custom."""
+
+    num_cpus: float = 0.0
+    num_gpus: float = 0.0
+    memory: int = 0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """``2 CPUs, 1 GPUs, 1,024 bytes of memory, 1 of licence``; what is zero is left out."""
+        parts = [
+            *([f"{self.num_cpus:g} CPUs"] * bool(self.num_cpus)),
+            *([f"{self.num_gpus:g} GPUs"] * bool(self.num_gpus)),
+            *([f"{self.memory:,} bytes of memory"] * bool(self.memory)),
+            *(f"{amount:g} of {name}" for name, amount in sorted(self.resources.items())),
+        ]
+        return ", ".join(parts) or "room for another process"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewAgent:
     """A validated registration. Registering again replaces what is described here and keeps counters and intent.
 
     ``options`` holds what only some rooms read: ``price``, ``owner``, ``rate``, ``stream``, ``import_path``,
-    ``arguments``.
+    ``arguments``. ``dedicated`` None: it is carried by a host, with thousands of others.
     """
 
     agent_id: str
@@ -132,6 +153,7 @@ class NewAgent:
     endpoint: str | None = None
     max_concurrency: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
+    dedicated: Dedicated | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +188,7 @@ class Agent:
     tasks_failed: int = 0
     latency_ms_sum: float = 0.0
     running_task_ids: tuple[str, ...] = ()
+    dedicated: Dedicated | None = None
 
     @property
     def avg_latency_ms(self) -> float:

@@ -9,6 +9,7 @@
     ├── TryLater                   the request is fine, we cannot serve it now (503, Retry-After)
     │   ├── StoreUnavailable       Postgres or Redis does not answer
     │   ├── ActorUnavailable       an actor is restarting
+    │   ├── Misrouted              the agent is carried by another actor than the one that was asked
     │   ├── Overloaded             429  a bound on waiting work is reached
     │   └── Fenced                 this process acts under an epoch, generation or fence that was replaced
     ├── PeerError                  an agent's endpoint is at fault
@@ -77,6 +78,10 @@ class StoreUnavailable(TryLater):
 
 class ActorUnavailable(TryLater):
     default_code = "actor_unavailable"
+
+
+class Misrouted(TryLater):
+    default_code = "misrouted"
 
 
 class Overloaded(TryLater):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import builtins
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from cluster.domain.agents import Agent, Health, Intent, IntentBy, Liveness, TransportKind
+from cluster.domain.agents import Agent, Dedicated, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.log import LogRecord
 from cluster.domain.tasks import IdempotencyKey
-from cluster.ports import AgentChange, Beat, Registered, RegisterItem
+from cluster.ports import AgentChange, Beat, DedicatedAgent, Registered, RegisterItem
 from cluster.postgres.log import Epoch, RecordColumns, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
@@ -59,6 +60,7 @@ class PostgresAgents:
             [agent.endpoint for agent in agents],
             [agent.max_concurrency for agent in agents],
             [_json(agent.options) for agent in agents],
+            [agent.dedicated and _json(asdict(agent.dedicated)) for agent in agents],
             c.at,
             [key and key.route for key in keys],
             [key and key.key for key in keys],
@@ -143,6 +145,16 @@ class PostgresAgents:
     async def findings(self, workspace: str, agent_id: str) -> int:
         return int(await self._pool.value(_SQL["agent_findings"], workspace, agent_id))
 
+    async def dedicated(self) -> builtins.list[DedicatedAgent]:
+        return [
+            DedicatedAgent(
+                workspace=row["workspace"],
+                agent_id=row["agent_id"],
+                needs=Dedicated(**json.loads(row["dedicated_text"])),
+            )
+            for row in await self._pool.rows(_SQL["dedicated_agents"])
+        ]
+
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         async with self._pool.snapshot() as connection:
             cursor = await connection.fetchval("select coalesce(max(seq), 0) from log")
@@ -154,22 +166,31 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _names(text: str) -> tuple[str, ...]:
+    """Most rows have most of their lists and objects empty, and a fleet has many rows."""
+    return () if text == "[]" else tuple(json.loads(text))
+
+
+def _object(text: str) -> dict[str, Any]:
+    return {} if text == "{}" else json.loads(text)
+
+
 def _agent(row: Any) -> Agent:
     return Agent(
         agent_id=row["agent_id"],
         workspace=row["workspace"],
         principal=row["principal"],
-        capabilities=tuple(json.loads(row["capabilities_text"])),
+        capabilities=_names(row["capabilities_text"]),
         model=row["model"],
         provider=row["provider"],
-        metadata=json.loads(row["metadata_text"]),
-        tags=tuple(json.loads(row["tags_text"])),
+        metadata=_object(row["metadata_text"]),
+        tags=_names(row["tags_text"]),
         region_id=row["region_id"],
-        available_regions=tuple(json.loads(row["available_text"])),
+        available_regions=_names(row["available_text"]),
         transport=TransportKind(row["transport"]),
         endpoint=row["endpoint"],
         max_concurrency=row["max_concurrency"],
-        options=json.loads(row["options_text"]),
+        options=_object(row["options_text"]),
         intent=Intent(row["intent"]),
         liveness=Liveness(row["liveness"]),
         health=Health(row["health"]),
@@ -181,4 +202,5 @@ def _agent(row: Any) -> Agent:
         tasks_failed=row["tasks_failed"],
         latency_ms_sum=row["latency_ms_sum"],
         running_task_ids=tuple(row["running"] or ()),
+        dedicated=Dedicated(**json.loads(row["dedicated_text"])) if row["dedicated_text"] else None,
     )

@@ -74,3 +74,6 @@ class PostgresActorNames:
 
     async def publish(self, actor: ActorName) -> None:
         await self._pool.execute(_SQL["publish_actor"], actor.role, actor.name, actor.fingerprint)
+
+    async def withdraw(self, name: str) -> None:
+        await self._pool.execute(_SQL["withdraw_actor"], name)

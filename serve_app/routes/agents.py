@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
 
-from cluster.domain.agents import Agent, AgentStatus, Intent, IntentBy, NewAgent, TransportKind
+from actors.hosts import DEDICATED_PREFIX, dedicated_lease
+from cluster.domain.agents import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
 from cluster.domain.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
@@ -55,6 +57,25 @@ def _check_reachable(gate: Gateway, body: RegisterAgent, transport: TransportKin
         )
 
 
+def _dedicated(body: RegisterAgent, transport: TransportKind) -> Dedicated | None:
+    needs = Dedicated(
+        num_cpus=body.num_cpus, num_gpus=body.num_gpus, memory=body.memory, resources=dict(body.resources)
+    )
+    if not body.dedicated:
+        if needs != Dedicated():
+            raise InvalidRequest(
+                "num_cpus, num_gpus, memory and resources are those of an actor of its own; set dedicated to true.",
+                "invalid_dedicated",
+            )
+        return None
+    if transport is TransportKind.PULL:
+        raise InvalidRequest(
+            "An agent that pulls runs where its worker runs; dedicated needs an endpoint or an import_path.",
+            "invalid_dedicated",
+        )
+    return needs
+
+
 def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) -> NewAgent:
     transport = _transport(body)
     _check_reachable(gate, body, transport)
@@ -76,6 +97,7 @@ def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) ->
         endpoint=body.endpoint,
         max_concurrency=body.max_concurrency,
         options=options,
+        dedicated=_dedicated(body, transport),
     )
 
 
@@ -133,7 +155,7 @@ async def _matching(gate: Gateway, workspace: str, capability: str | None) -> li
 _Word = Annotated[Text | None, Query(max_length=128)]
 
 
-@router.get("/agents")
+@router.get("/agents", response_model=dict[str, Any])
 @requires(Permission.AGENTS_READ)
 async def list_agents(
     request: Request,
@@ -146,7 +168,7 @@ async def list_agents(
     tag: _Word = None,
     limit: Annotated[int | None, Query(ge=1, le=100_000)] = None,
     offset: Offset = 0,
-) -> dict[str, Any]:
+) -> JSONResponse:
     """Agents of the workspace by id; ``available=false`` includes those that take no work. ``total`` counts every
     match, whatever ``limit`` and ``offset`` show of them."""
     gate = gateway(request)
@@ -154,14 +176,32 @@ async def list_agents(
         agent
         for agent in await _matching(gate, asker.workspace, capability)
         if (agent.takes_work or not available)
-        and status in (None, agent.status)
+        and (status is None or agent.status is status)
         and provider in (None, agent.provider)
         and region in (None, agent.region_id)
         and (tag is None or tag in agent.tags)
     ]
     page = agents[offset:] if limit is None else agents[offset : offset + limit]
-    seen = await gate.heartbeats.last(asker.workspace, [agent.agent_id for agent in page])
-    return {"agents": [agent_wire(agent, seen.get(agent.agent_id)) for agent in page], "total": len(agents)}
+    # As it is: validating every field of every row again would take longer than reading them.
+    return JSONResponse({"agents": await _wires(gate, asker.workspace, page), "total": len(agents)})
+
+
+async def _wires(gate: Gateway, workspace: str, agents: Sequence[Agent]) -> list[dict[str, Any]]:
+    """With the fresh signs of life, and for dedicated agents with what became of their actors."""
+    seen = await gate.heartbeats.last(workspace, [agent.agent_id for agent in agents])
+    dedicated = any(agent.dedicated is not None for agent in agents)
+    placed = set(await gate.leases.held(DEDICATED_PREFIX)) if dedicated else frozenset()
+    return [
+        agent_wire(one, seen.get(one.agent_id), placed=dedicated_lease(one.workspace, one.agent_id) in placed)
+        if one.dedicated is not None
+        else agent_wire(one, seen.get(one.agent_id))
+        for one in agents
+    ]
+
+
+async def agent_answer(gate: Gateway, agent: Agent) -> dict[str, Any]:
+    (wire,) = await _wires(gate, agent.workspace, [agent])
+    return wire
 
 
 async def stored_agent(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
@@ -176,9 +216,7 @@ async def stored_agent(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
 @requires(Permission.AGENTS_READ)
 async def get_agent(request: Request, agent_id: str, asker: Asker) -> dict[str, Any]:
     gate = gateway(request)
-    agent = await stored_agent(gate, asker, agent_id)
-    seen = await gate.heartbeats.last(asker.workspace, [agent_id])
-    return agent_wire(agent, seen.get(agent_id))
+    return await agent_answer(gate, await stored_agent(gate, asker, agent_id))
 
 
 @router.delete("/agents/{agent_id}")
@@ -245,8 +283,7 @@ async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: In
         gate.ring()
         agent = await stored_agent(gate, asker, agent_id)
         gate.directory.note(agent)
-    seen = await gate.heartbeats.last(asker.workspace, [agent_id])
-    return agent, agent_wire(agent, seen.get(agent_id))
+    return agent, await agent_answer(gate, agent)
 
 
 @router.post("/agents/{agent_id}/pause")

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 import pytest
 
 from actors.region_leader import RegionLeader
-from actors.roles import Role, desired_roles, fingerprint
+from actors.roles import DEDICATED_AGENT, Role, actor_name, dedicated_role, desired_roles, fingerprint
 from actors.supervisor import LEASE, Supervisor
 from cluster.clock import ManualClock
+from cluster.domain.agents import Dedicated, TransportKind
 from cluster.domain.errors import ActorUnavailable
-from cluster.ports import ActorName
+from cluster.ports import ActorName, record_for
 from cluster.postgres.stores import Stores
 from cluster.settings import load_settings
 from tests.support.probes import eventually
+from tests.support.samples import ASKER, NOW, registration
 
 ROLES = (Role(kind="first"), Role(kind="second"))
 
@@ -28,14 +30,21 @@ class World:
         self.running = running
         self.broken: set[str] = set()
         self.acts: list[str] = []
+        self.gpus = 0
+        self.asked: list[str] = []
         self._stores = stores
 
     def wanted_name(self, role: Role) -> str:
-        return f"{role.key}-{self.version}"
+        needs = role.needs
+        return f"{role.key}-{self.version}" + (f".{needs.num_cpus:g}.{needs.num_gpus:g}" if needs is not None else "")
 
     async def ensure(self, role: Role) -> str:
         if role.kind in self.broken:
             raise ActorUnavailable("does not start")
+        if role.needs is not None and role.needs.num_gpus > self.gpus:
+            self.running.add(self.wanted_name(role))
+            await asyncio.Event().wait()
+        self.asked.append(role.key)
         name = self.wanted_name(role)
         if name not in self.running:
             self.acts.append(f"create {name}")
@@ -45,20 +54,124 @@ class World:
     async def existing(self, role: Role) -> Sequence[str]:
         return sorted(name for name in self.running if name.startswith(role.key))
 
+    async def of_kind(self, kind: str) -> Sequence[str]:
+        return sorted(name for name in self.running if name.startswith(kind))
+
     async def kill(self, name: str) -> None:
-        """Whoever is killed has been replaced where callers look."""
+        """Whoever is killed has been replaced where callers look, or is looked for no more."""
         current = await self._stores.names.current(name.rpartition("-")[0])
-        assert current is not None
-        assert current.name != name
-        assert current.name in self.running
+        if name.startswith(DEDICATED_AGENT):
+            assert current is None or current.name != name
+        else:
+            assert current is not None
+            assert current.name != name
+            assert current.name in self.running
         self.acts.append(f"kill {name}")
         self.running.discard(name)
 
 
 def _supervisor(stores: Stores, world: World, holder: str) -> Supervisor:
     return Supervisor(
-        holder=holder, roles=ROLES, machinery=world, names=stores.names, leases=stores.leases, clock=ManualClock()
-    )  # fmt: skip
+        holder=holder,
+        roles=ROLES,
+        machinery=world,
+        agents=stores.agents,
+        names=stores.names,
+        leases=stores.leases,
+        clock=ManualClock(),
+    )
+
+
+async def _want(stores: Stores, agent_id: str, needs: Dedicated | None) -> str:
+    """Registers; the key of the role that the agent's own actor has."""
+    item = registration(agent_id, transport=TransportKind.HTTP, endpoint="http://127.0.0.1:1/", dedicated=needs)
+    await stores.agents.register([item])
+    return dedicated_role("w", agent_id).key
+
+
+async def _own(world: World, stores: Stores, one: Supervisor) -> set[str]:
+    """Published names of agents' own actors, once nothing moves any more."""
+    await one.reconcile()
+    names = await world.of_kind(DEDICATED_AGENT)
+    found = [await stores.names.current(name.rpartition("-")[0]) for name in names]
+    return {current.name for current in found if current is not None}
+
+
+async def test_an_agent_that_asks_for_it_has_an_actor_of_its_own_until_it_does_not(stores: Stores) -> None:
+    world = World("v1", set(), stores)
+    one = _supervisor(stores, world, "one")
+    first = await _want(stores, "a1", Dedicated(num_cpus=1))
+    await _want(stores, "a2", None)
+
+    async def own(*names: str) -> bool:
+        return await _own(world, stores, one) == set(names)
+
+    await eventually(lambda: own(f"{first}-v1.1.0"))
+    asked = world.asked.count(first)
+    await one.reconcile()
+    await eventually(lambda: world.asked.count(first) > asked, what="one that was started again begins when asked")
+    second = await _want(stores, "a2", Dedicated())
+    await eventually(lambda: own(f"{first}-v1.1.0", f"{second}-v1.0.0"))
+    await _want(stores, "a1", None)
+    await eventually(lambda: own(f"{second}-v1.0.0"))
+    assert await stores.names.current(first) is None
+    await stores.agents.remove([record_for(ASKER, NOW, "agent.unregistered", "a2")])
+    await eventually(own)
+    assert await world.of_kind(DEDICATED_AGENT) == []
+    await one.stop()
+
+
+async def test_an_actor_of_other_needs_or_version_is_ended_before_its_successor_is_made(stores: Stores) -> None:
+    running: set[str] = set()
+    world, new = World("v1", running, stores), World("v2", running, stores)
+    one = _supervisor(stores, world, "one")
+    key = await _want(stores, "a1", Dedicated(num_cpus=1))
+
+    async def own(world: World, one: Supervisor, name: str) -> bool:
+        return await _own(world, stores, one) == {name}
+
+    await eventually(lambda: own(world, one, f"{key}-v1.1.0"))
+    await _want(stores, "a1", Dedicated(num_cpus=2))
+    await eventually(lambda: own(world, one, f"{key}-v1.2.0"))
+    assert world.acts[-2:] == [f"kill {key}-v1.1.0", f"create {key}-v1.2.0"]
+    two = _supervisor(stores, new, "one")
+    await eventually(lambda: own(new, two, f"{key}-v2.2.0"))
+    assert [act for act in new.acts if key in act] == [f"kill {key}-v1.2.0", f"create {key}-v2.2.0"]
+    await one.stop()
+    await two.stop()
+
+
+async def test_an_actor_without_a_place_holds_up_nobody_and_is_ended_when_nobody_wants_it(stores: Stores) -> None:
+    world = World("v1", set(), stores)
+    one = _supervisor(stores, world, "one")
+    greedy = await _want(stores, "a1", Dedicated(num_gpus=1))
+    modest = await _want(stores, "a2", Dedicated())
+
+    async def own(name: str) -> bool:
+        return await _own(world, stores, one) == {name}
+
+    await eventually(lambda: own(f"{modest}-v1.0.0"))
+    world.running.discard("first-0-v1")
+    await one.reconcile()
+    assert "first-0-v1" in world.running, "the fixed roles go on"
+    assert await stores.names.current(greedy) is None
+    assert any(name.startswith(greedy) for name in world.running)
+    await stores.agents.remove([record_for(ASKER, NOW, "agent.unregistered", "a1")])
+    await one.reconcile()
+    assert not any(name.startswith(greedy) for name in world.running)
+    await one.stop()
+
+
+def test_names_of_agents_own_actors_follow_what_they_declare() -> None:
+    settings = load_settings({})
+    small, large = Dedicated(num_cpus=1, resources={"a": 1, "b": 2}), Dedicated(num_cpus=2)
+    names = {
+        actor_name(settings, dedicated_role("w", agent, needs)) for agent in ("a", "b") for needs in (small, large)
+    }
+    assert len(names) == 4
+    again = Dedicated(num_cpus=1, resources={"b": 2, "a": 1})
+    assert actor_name(settings, dedicated_role("w", "a", again)) in names
+    assert dedicated_role("w", "a", small).key == dedicated_role("w", "a").key
 
 
 async def test_a_new_version_replaces_the_old_one_role_by_role_successor_first(stores: Stores) -> None:

@@ -68,6 +68,39 @@ def _submitted_total(system: RunningSystem) -> float | None:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("aragora_cp_tasks_submitted_total{"))
 
 
+def test_an_agent_with_an_actor_of_its_own_survives_the_kill_of_it(system: RunningSystem) -> None:
+    with answering_agent({"result": "done"}) as endpoint:
+        own = {"dedicated": True, "num_cpus": 0.01, "memory": 1_000_000}
+        body = {"agent_id": "own", "capabilities": ["own"], "endpoint": endpoint, **own}
+        assert system.call("POST", "/api/control-plane/agents", body).status_code == 201
+        greedy = body | {"agent_id": "greedy", "capabilities": ["greedy"], "num_cpus": 10_000}
+        assert system.call("POST", "/api/control-plane/agents", greedy).status_code == 201
+
+        def actor() -> tuple[str, int] | None:
+            found = [(name, pid) for name, pid in system.actors().items() if "-dedicated-agent-" in name]
+            return found[0] if len(found) == 1 else None
+
+        def done() -> bool:
+            task = {"task_type": "t", "required_capabilities": ["own"]}
+            task_id = system.call("POST", TASKS, task).json()["task_id"]
+            return wait_until(lambda: system.call("GET", f"{TASKS}/{task_id}").json()["status"] == "completed", 60)
+
+        assert wait_until(lambda: actor() is not None, 60), system.actors()
+        before = actor()
+        assert before is not None
+        assert done()
+        detail = system.call("GET", "/api/control-plane/agents/own").json()["status_detail"]
+        assert detail == "Its own actor runs."
+        detail = system.call("GET", "/api/control-plane/agents/greedy").json()["status_detail"]
+        assert "waits for a node" in detail
+        kill(before[1])
+        assert done()
+        assert wait_until(lambda: actor() not in (None, before), 60), "the same name, another process"
+        for agent_id in ("own", "greedy"):
+            assert system.call("DELETE", f"/api/control-plane/agents/{agent_id}").status_code == 200
+        assert wait_until(lambda: not any("-dedicated-agent-" in name for name in system.actors()), 60)
+
+
 def test_a_deliberation_survives_the_kill_of_its_worker(system: RunningSystem) -> None:
     with answering_agent({"answer": "a", "rationale": "r", "confidence": "high"}) as endpoint:
         for place in range(3):

@@ -8,12 +8,21 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from cluster.domain.agents import AgentStatus, Intent, Liveness
+from cluster.domain.agents import AgentStatus, Dedicated, Intent, Liveness
 from cluster.domain.deliberations import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.errors import Conflict, Fenced, StoreUnavailable
 from cluster.domain.task_machine import Claim, Complete, Reporter, RetryPolicy, step
 from cluster.domain.tasks import IdempotencyKey, TaskHead, TaskStatus
-from cluster.ports import ActorName, AgentChange, AgentCounters, ShardFence, SubmitItem, TaskQuery, record_for
+from cluster.ports import (
+    ActorName,
+    AgentChange,
+    AgentCounters,
+    DedicatedAgent,
+    ShardFence,
+    SubmitItem,
+    TaskQuery,
+    record_for,
+)
 from cluster.postgres.migrate import Migration, MigrationError, migrate, shipped
 from cluster.postgres.pool import connect, translated
 from cluster.postgres.stores import Stores
@@ -184,6 +193,20 @@ async def test_registering_again_keeps_counters_and_intent_and_revives(stores: S
     assert agent.registered_at == NOW
     kinds = [row.kind for row in await stores.log.read(0, 10)]
     assert kinds == ["agent.registered", "agent.status_changed", "agent.registered"]
+
+
+async def test_what_an_agents_own_actor_declares_is_stored_with_it_until_it_registers_without(stores: Stores) -> None:
+    needs = Dedicated(num_cpus=0.5, num_gpus=1, memory=2**33, resources={"licence": 2.0})
+    (first,) = await stores.agents.register([registration("a1", dedicated=needs)])
+    await stores.agents.register([registration("a2")])
+    assert first.agent.dedicated == needs
+    found = await stores.agents.list("w")
+    assert [agent.dedicated for agent in found] == [needs, None]
+    assert (await stores.agents.get("w", "a1")) == found[0]
+    assert await stores.agents.dedicated() == [DedicatedAgent(workspace="w", agent_id="a1", needs=needs)]
+    assert (await stores.agents.load())[1] == found
+    await stores.agents.register([registration("a1")])
+    assert await stores.agents.dedicated() == []
 
 
 async def test_an_agent_shows_its_leases_and_is_removed_once(stores: Stores) -> None:

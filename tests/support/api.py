@@ -172,7 +172,9 @@ class Api:
 
     async def start(self, kind: str, index: int = 0) -> Any:
         """The started plain actor; whoever plays its role now is replaced, but not ended."""
-        role = Role(kind=kind, index=index)
+        return await self.start_role(Role(kind=kind, index=index))
+
+    async def start_role(self, role: Role) -> Any:
         owner = f"{role.key}:{next(_numbers)}"
         process = Process(role, await self._open(owner))
 
@@ -192,7 +194,10 @@ class Api:
         return await Parts.open(portless, owner, connections=4)
 
     async def kill(self, kind: str, index: int = 0) -> None:
-        await self.processes.pop(Role(kind=kind, index=index).key).kill()
+        await self.kill_role(Role(kind=kind, index=index))
+
+    async def kill_role(self, role: Role) -> None:
+        await self.processes.pop(role.key).kill()
 
     def actor(self, kind: str, index: int = 0) -> Any:
         return self.processes[Role(kind=kind, index=index).key].actor

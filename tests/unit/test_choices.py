@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.domain.placement import carrier
 from cluster.domain.rate import TokenBucket, take
-from cluster.domain.selection import Candidate, Strategy, choose
+from cluster.domain.selection import Candidate, Ranking, Strategy, choose
 
 AGENTS = [f"a{i}" for i in range(2000)]
 
@@ -91,3 +93,60 @@ def test_a_rate_is_never_exceeded_over_any_span(gaps: list[float], per_minute: i
         for last in range(first, len(used)):
             allowed = burst + (used[last] - used[first]) * per_minute / 60
             assert last - first + 1 <= allowed + 1e-6
+
+
+CANDIDATES = st.builds(
+    Candidate,
+    agent_id=st.sampled_from([f"a{number}" for number in range(8)]),
+    load=st.integers(0, 3),
+    slots=st.integers(1, 3),
+    latency_ms=st.none() | st.sampled_from([1.0, 5.0, 50.0]),
+    success=st.none() | st.sampled_from([0.0, 0.5, 1.0]),
+    cost=st.none() | st.sampled_from([1.0, 10.0]),
+    region=st.sampled_from(["r1", "r2"]),
+    chosen=st.integers(0, 5),
+)
+NAMES = st.sets(st.sampled_from([f"a{number}" for number in range(8)]), max_size=3)
+
+
+@given(st.sampled_from(Strategy), st.lists(CANDIDATES | NAMES, max_size=60), st.floats(0, 1, exclude_max=True), NAMES)
+def test_a_ranking_that_is_kept_chooses_as_looking_at_everybody_does(
+    strategy: Strategy, changes: list[Candidate | set[str]], draw: float, excluded: set[str]
+) -> None:
+    ranking, known = Ranking(strategy, "r1"), dict[str, Candidate]()
+    for change in changes:
+        if isinstance(change, Candidate):
+            known[change.agent_id] = change
+            ranking.put(change)
+        else:
+            for name in change:
+                known.pop(name, None)
+                ranking.remove(name)
+        rest = [one for one in known.values() if one.agent_id not in excluded or one.load >= one.slots]
+        found = ranking.choose(draw=draw, excluded=excluded)
+        assert len(ranking) == len(known)
+        if strategy is Strategy.RANDOM:
+            free = {one.agent_id for one in rest if one.load < one.slots}
+            assert found in free if free else found is None
+        elif not excluded & known.keys():
+            assert found == choose(strategy, list(known.values()), region="r1")
+        elif strategy is not Strategy.SCORED:
+            assert found == choose(strategy, rest)
+        else:
+            assert (found is None) == (choose(strategy, rest) is None)
+            assert found not in excluded
+
+
+@pytest.mark.parametrize("strategy", [Strategy.RANDOM, Strategy.LEAST_LOADED])
+def test_every_free_candidate_can_be_drawn_and_load_is_spread(strategy: Strategy) -> None:
+    ranking = Ranking(strategy)
+    fleet = {f"a{number}": Candidate(agent_id=f"a{number}", slots=100) for number in range(10)}
+    for one in fleet.values():
+        ranking.put(one)
+    for number in range(1, 1001):
+        chosen = ranking.choose(draw=(number % 10) / 10)
+        assert chosen is not None
+        fleet[chosen] = replace(fleet[chosen], load=fleet[chosen].load + 1, chosen=number)
+        ranking.put(fleet[chosen])
+    assert {one.load for one in fleet.values()} == {100}
+    assert ranking.choose() is None

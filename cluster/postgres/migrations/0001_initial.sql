@@ -127,8 +127,11 @@ create table agents (
     tasks_completed     bigint not null default 0,
     tasks_failed        bigint not null default 0,
     latency_ms_sum      double precision not null default 0,
+    -- What the agent's own actor declares to Ray; null for agents that hosts carry.
+    dedicated           json,
     primary key (workspace, agent_id)
 );
+create index agents_dedicated on agents (workspace, agent_id) where dedicated is not null;
 
 -- What a breaker and a probe remember over restarts. The workspace of a dependency's breaker is empty.
 create table breakers (
@@ -476,7 +479,7 @@ create function register_agents(
     p_region text, p_epoch bigint, p_now double precision,
     a_workspace text[], a_agent_id text[], a_principal text[], a_capabilities text[], a_model text[],
     a_provider text[], a_metadata text[], a_tags text[], a_region_id text[], a_available text[], a_transport text[],
-    a_endpoint text[], a_max_concurrency integer[], a_options text[], a_at double precision[],
+    a_endpoint text[], a_max_concurrency integer[], a_options text[], a_dedicated text[], a_at double precision[],
     i_route text[], i_key text[], i_digest bytea[],
     l_kind text[], l_data text[], l_digest bytea[]
 ) returns table (seq bigint, created boolean, conflict boolean) language plpgsql as $$
@@ -497,18 +500,19 @@ begin
     with inserted as (
         insert into agents as a (
             workspace, agent_id, principal, capabilities, model, provider, metadata, tags, region_id,
-            available_regions, transport, endpoint, max_concurrency, options, intent, liveness, health,
-            registered_at, updated_at)
+            available_regions, transport, endpoint, max_concurrency, options, dedicated, intent, liveness,
+            health, registered_at, updated_at)
         select n.workspace, n.agent_id, n.principal, n.capabilities::json, n.model, n.provider, n.metadata::json,
                n.tags::json, n.region_id, n.available::json, n.transport, n.endpoint, n.max_concurrency,
-               n.options::json, 'active', case when n.transport in ('pull', 'import') then 'alive' else 'starting' end,
+               n.options::json, n.dedicated::json, 'active',
+               case when n.transport in ('pull', 'import') then 'alive' else 'starting' end,
                'unknown', n.at, n.at
         from unnest(
             v_ok, a_workspace, a_agent_id, a_principal, a_capabilities, a_model, a_provider, a_metadata, a_tags,
-            a_region_id, a_available, a_transport, a_endpoint, a_max_concurrency, a_options, a_at
+            a_region_id, a_available, a_transport, a_endpoint, a_max_concurrency, a_options, a_dedicated, a_at
         ) as n (
             ok, workspace, agent_id, principal, capabilities, model, provider, metadata, tags, region_id, available,
-            transport, endpoint, max_concurrency, options, at
+            transport, endpoint, max_concurrency, options, dedicated, at
         )
         where n.ok
         order by n.workspace, n.agent_id
@@ -517,7 +521,7 @@ begin
             provider = excluded.provider, metadata = excluded.metadata, tags = excluded.tags,
             region_id = excluded.region_id, available_regions = excluded.available_regions,
             transport = excluded.transport, endpoint = excluded.endpoint,
-            max_concurrency = excluded.max_concurrency, options = excluded.options,
+            max_concurrency = excluded.max_concurrency, options = excluded.options, dedicated = excluded.dedicated,
             intent = case when a.intent_by = 'agent' then 'active' else a.intent end,
             intent_by = 'operator',
             liveness = case

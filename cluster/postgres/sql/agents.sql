@@ -1,7 +1,7 @@
 -- name: register_agents
 -- One commit of registrations.
 select seq, created, conflict from register_agents(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
 
 -- name: change_agents
 -- One commit of changed facts.
@@ -14,7 +14,8 @@ select remove_agents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 -- name: get_agents
 -- Agents by (workspace, id), with the tasks that each has leased.
 select a.*, a.capabilities::text as capabilities_text, a.metadata::text as metadata_text, a.tags::text as tags_text,
-       a.available_regions::text as available_text, a.options::text as options_text, r.running
+       a.available_regions::text as available_text, a.options::text as options_text,
+       a.dedicated::text as dedicated_text, r.running
 from unnest($1::text[], $2::text[]) as k (workspace, agent_id)
 join agents a using (workspace, agent_id)
 left join lateral (
@@ -29,10 +30,16 @@ with running as (
     from tasks where status = 'running' and ($1::text is null or workspace = $1) group by workspace, assigned_agent
 )
 select a.*, a.capabilities::text as capabilities_text, a.metadata::text as metadata_text, a.tags::text as tags_text,
-       a.available_regions::text as available_text, a.options::text as options_text, r.running
+       a.available_regions::text as available_text, a.options::text as options_text,
+       a.dedicated::text as dedicated_text, r.running
 from agents a left join running r on r.workspace = a.workspace and r.assigned_agent = a.agent_id
 where $1::text is null or a.workspace = $1
 order by a.workspace, a.agent_id
+
+-- name: dedicated_agents
+-- Agents that want an actor of their own.
+select workspace, agent_id, dedicated::text as dedicated_text from agents
+where dedicated is not null order by workspace, agent_id
 
 -- name: agents_seen
 -- Last signs of life, written behind; locks in key order.

@@ -27,6 +27,10 @@ select role, name, fingerprint from actor_names where role = $1
 insert into actor_names (role, name, fingerprint) values ($1, $2, $3)
 on conflict (role) do update set name = excluded.name, fingerprint = excluded.fingerprint
 
+-- name: withdraw_actor
+-- Its role is played by nobody now.
+delete from actor_names where name = $1
+
 -- name: recall_answer
 -- What the first call under a key was asked and answered.
 select digest, answer from idempotency where workspace = $1 and route = $2 and key = $3
