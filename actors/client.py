@@ -126,6 +126,7 @@ class TaskClient:
                 agent_id=token.agent_id,
                 result_json=result_json,
                 error=error,
+                brief=True,
             )
         )
 

@@ -61,7 +61,7 @@ class ClaimAnswer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
     """``error`` None is a completion, ``stopped`` the answer to a cancel. Without ``attempt`` (no token) the report
-    counts for the current attempt."""
+    counts for the current attempt. ``brief``: the asker needs no more than that it is durable."""
 
     workspace: str
     principal: str
@@ -74,6 +74,7 @@ class ReportRequest:
     error_class: ErrorClass = ErrorClass.RETRYABLE
     retry_after_s: float | None = None
     stopped: bool = False
+    brief: bool = False
 
 
 @compact
@@ -143,6 +144,11 @@ class Done:
 
     head: TaskHead
     lease_expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What a brief report is answered."""
 
 
 SchedulerRequest = (

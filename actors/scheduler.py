@@ -29,6 +29,7 @@ from actors.messages import (
     GiveBackRequest,
     Lease,
     PrioritizeRequest,
+    Recorded,
     ReportRequest,
     SchedulerRequest,
 )
@@ -298,7 +299,7 @@ class SchedulerShard:
         if isinstance(request, ClaimRequest):
             return self._claim(state, caller, number, request, now)
         if isinstance(request, ReportRequest):
-            return Done(head=mind.report(request.task_id, request.workspace, _event(request), now))
+            return _reported(request, mind.report(request.task_id, request.workspace, _event(request), now))
         if isinstance(request, BeatRequest):
             return BeatAnswer(cancelling=tuple(mind.beat(request.agents, now)))
         if isinstance(request, CancelRequest):
@@ -383,7 +384,8 @@ class SchedulerShard:
                 return TaskView(head=head)
             if isinstance(request, ExtendRequest):
                 return LEASE_LOST.error(head, _EXTENSION)
-            return Done(head=step(head, _event(request), self._clock.now(), self._policy).head)
+            new = step(head, _event(request), self._clock.now(), self._policy).head
+            return _reported(request, new) if isinstance(request, ReportRequest) else Done(head=new)
         except ControlPlaneError as error:
             return error
 
@@ -479,6 +481,10 @@ class _Extension(Event):
 
 
 _EXTENSION = _Extension()
+
+
+def _reported(request: ReportRequest, head: TaskHead) -> Done | Recorded:
+    return Recorded() if request.brief else Done(head=head)
 
 
 def _claim_answer(grants: Sequence[Grant], stopping: tuple[str, ...]) -> ClaimAnswer:

@@ -190,7 +190,9 @@ class ExchangeClient:
         self._pump()
         self._impatient += not patient
         try:
-            answer = await (future if patient else asyncio.wait_for(future, self._hold_s + ANSWER_S))
+            # Not wait_for, which makes a second future and a callback for each of what may be thousands a second.
+            async with asyncio.timeout(None if patient else self._hold_s + ANSWER_S):
+                answer = await future
         except TimeoutError:
             self._give_up(number)
             raise ActorUnavailable("The actor behind this call did not answer in time; try again.") from None

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cluster.domain.tasks import TaskHead
+from cluster.domain.values import compact
 
 AgentKey = tuple[str, str]
 """(workspace, agent_id)"""
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """A claim. ``max_tasks`` None: one task, or the oldest lease again when all slots are taken (released client).
@@ -31,6 +33,7 @@ class Wanted:
     resting: bool = False
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """``expires_at`` in epoch seconds unless the holder gives another sign of life."""

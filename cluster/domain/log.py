@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.domain.values import compact
+
 LOCAL_ADMIN = "user:local-admin"
 SYSTEM = "system"
 
@@ -25,6 +27,7 @@ class Origin:
     principal: str = LOCAL_ADMIN
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRecord:
     """A change that is about to be committed. ``at`` is epoch seconds of the writer's clock."""
@@ -52,6 +55,7 @@ class LogRecord:
         )
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRow:
     """A committed record. ``data`` is parsed; ``data_json`` is the stored text that the digest covers."""

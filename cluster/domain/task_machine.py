@@ -29,6 +29,7 @@ from typing import Any, ClassVar
 from cluster.domain.errors import Conflict, ControlPlaneError, ImpossibleTransition
 from cluster.domain.log import SYSTEM, LogRecord
 from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.values import compact
 from cluster.domain.values import evolve as replace
 
 SUMMARY_CHARS = 200
@@ -101,6 +102,7 @@ class RetryPolicy:
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reporter:
     """Who reports on an attempt. ``attempt`` and ``agent_id`` come from the lease token; without a token ``attempt``
@@ -127,6 +129,7 @@ class RunAtReached(Event):
     cause: ClassVar[str] = "timer: `run_at` or the end of a backoff"
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim(Event):
     cause: ClassVar[str] = "an agent claims"
@@ -136,6 +139,7 @@ class Claim(Event):
     want_body: bool = False
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complete(Event):
     cause: ClassVar[str] = "the holder reports a result"
@@ -269,6 +273,7 @@ class StartGrace:
 Effect = Enqueue | Dequeue | StartLease | EndLease | StartGrace
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
     head: TaskHead

@@ -76,6 +76,7 @@ class IdempotencyKey:
     body_digest: bytes
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
     """A validated submit. Times are epoch seconds; ``run_at`` None means as soon as possible."""
@@ -215,6 +216,7 @@ class TaskHead:
         )
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDecision:
     """One transition on its way to the store: written only if status and attempt are still the expected ones.
@@ -232,6 +234,7 @@ class TaskDecision:
     want_body: bool = False
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
     """Outcome of one decision. Not applied: the stored row had another status or attempt."""
@@ -242,6 +245,7 @@ class Decided:
     metadata: Mapping[str, Any] | None = None
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
     """``replayed``: an earlier submit under the same key; ``conflict``: same key, another body (nothing written)."""

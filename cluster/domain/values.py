@@ -1,14 +1,16 @@
-"""Frozen values by the hundred thousand: a faster ``replace``, and a compact way through pickle.
+"""Frozen values by the hundred thousand: faster construction and ``replace``, and a compact way through pickle.
 
-``dataclasses.replace`` and the pickling of a frozen dataclass with slots walk the fields in Python, several times per
-object. A shard does both a few times per task, which made them its largest cost.
+A frozen dataclass with slots sets each field through a call of ``object.__setattr__``; ``dataclasses.replace`` and its
+pickling walk the fields in Python besides. A shard does all three a few times per task, which made them its largest
+cost. Here a value is filled while it is of a twin class, of the same slots and not frozen, whose plain assignments the
+interpreter specialises; then it becomes what it is.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -16,11 +18,33 @@ T = TypeVar("T")
 
 class _Layout(NamedTuple):
     get: Callable[[Any], tuple[Any, ...]]
-    setters: tuple[Callable[[Any, Any], None], ...]
-    place: Mapping[str, int]
+    build: Callable[[tuple[Any, ...]], Any]
+    evolve: Callable[[Any, dict[str, Any]], Any]
+    init: Callable[..., None]
 
 
 _LAYOUTS: dict[type[Any], _Layout] = {}
+
+_SOURCE = """
+def build(values):
+    new = Twin()
+    ({new}) = values
+    new.__class__ = cls
+    return new
+
+def evolve(value, changes):
+    new = Twin()
+    {copy}
+    for name, change in changes.items():
+        setattr(new, name, change)
+    new.__class__ = cls
+    return new
+
+def init(self, {parameters}):
+    become(self, "__class__", Twin)
+    {assign}
+    self.__class__ = cls
+"""
 
 
 def _layout(cls: type[Any]) -> _Layout:
@@ -30,42 +54,75 @@ def _layout(cls: type[Any]) -> _Layout:
     return known
 
 
+def _twin(cls: type[Any]) -> type[Any]:
+    body = {"__slots__": cls.__dict__["__slots__"], "__setattr__": object.__setattr__}
+    return type(f"{cls.__name__}InTheMaking", cls.__bases__, body)
+
+
 def _look_at(cls: type[Any]) -> _Layout:
-    names = [field.name for field in fields(cls)]
+    every = fields(cls)
+    names = [field.name for field in every]
+    scope: dict[str, Any] = {"Twin": _twin(cls), "cls": cls, "become": object.__setattr__, "MISSING": MISSING}
+    for field in every:
+        scope[f"default_{field.name}"] = field.default
+        scope[f"make_{field.name}"] = field.default_factory
+    separate = "\n    ".join
+    source = _SOURCE.format(
+        new=" ".join(f"new.{name}," for name in names),
+        copy=separate(f"new.{name} = value.{name}" for name in names),
+        parameters=", ".join(map(_parameter, [*_by_place(every), *_by_name(every)])),
+        assign=separate(f"self.{field.name} = {_argument(field)}" for field in every),
+    )
+    exec(source, scope)  # nothing in it is from outside: names of fields, as dataclasses itself does it
     getter = operator.attrgetter(*names)
-    one = len(names) == 1
     return _Layout(
-        get=(lambda value: (getter(value),)) if one else getter,
-        setters=tuple(getattr(cls, name).__set__ for name in names),
-        place={name: place for place, name in enumerate(names)},
+        get=(lambda value: (getter(value),)) if len(names) == 1 else getter,
+        build=scope["build"],
+        evolve=scope["evolve"],
+        init=scope["init"],
     )
 
 
-def _build(cls: type[T], values: tuple[Any, ...]) -> T:
-    new = object.__new__(cls)
-    for put, value in zip(_layout(cls).setters, values, strict=True):
-        put(new, value)
-    return new
+def _by_place(every: tuple[Field[Any], ...]) -> list[Field[Any] | None]:
+    return [field for field in every if not field.kw_only]
+
+
+def _by_name(every: tuple[Field[Any], ...]) -> list[Field[Any] | None]:
+    named: list[Field[Any] | None] = [field for field in every if field.kw_only]
+    return [None, *named] if named else []
+
+
+def _parameter(field: Field[Any] | None) -> str:
+    if field is None:
+        return "*"
+    if field.default_factory is not MISSING:
+        return f"{field.name}=MISSING"
+    return field.name if field.default is MISSING else f"{field.name}=default_{field.name}"
+
+
+def _argument(field: Field[Any]) -> str:
+    name = field.name
+    return name if field.default_factory is MISSING else f"make_{name}() if {name} is MISSING else {name}"
+
+
+def _build(cls: type[Any], values: tuple[Any, ...]) -> Any:
+    return _layout(cls).build(values)
 
 
 def evolve(value: T, **changes: Any) -> T:
     """``dataclasses.replace`` for frozen dataclasses with slots and without ``__post_init__``."""
-    cls = value.__class__
-    layout = _layout(cls)
-    values = list(layout.get(value))
-    for name, change in changes.items():
-        values[layout.place[name]] = change
-    new = object.__new__(cls)
-    for put, one in zip(layout.setters, values, strict=True):
-        put(new, one)
+    new: T = _layout(value.__class__).evolve(value, changes)
     return new
 
 
 def compact(cls: type[T]) -> type[T]:
-    """Class decorator: pickles as its class and a tuple of its values."""
+    """Decorator of a frozen dataclass with slots, without ``__post_init__`` and without subclasses: is made faster, and
+    pickles as its class and a tuple of its values."""
+    layout = _layout(cls)
 
     def reduce(self: Any) -> tuple[Any, ...]:
-        return _build, (cls, _layout(cls).get(self))
+        return _build, (cls, layout.get(self))
 
     cls.__reduce__ = reduce  # type: ignore[method-assign]
+    cls.__init__ = layout.init  # type: ignore[method-assign]
     return cls

@@ -141,6 +141,12 @@ class JsonText(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return self._data()[name]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._data().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._data()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._data())
 

@@ -91,6 +91,8 @@ async def connect(url: str, schema: str, *, max_size: int = 8, application: str 
         "lock_timeout": str(LOCK_TIMEOUT_MS),
         "statement_timeout": str(STATEMENT_TIMEOUT_MS),
         "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+        # Queues live in memory and on solid state: at the default of 4, batches of look-ups by key become table scans.
+        "random_page_cost": "1.1",
     }
     try:
         pool = await asyncpg.create_pool(

@@ -9,7 +9,7 @@ import pytest
 
 from actors.messages import BeatAnswer, ClaimAnswer, Done, Lease
 from cluster.domain.tasks import TaskDetail, TaskHead, TaskStatus
-from cluster.domain.values import evolve
+from cluster.domain.values import compact, evolve
 from cluster.exchange import ExchangeReply
 from tests.support.samples import new_task
 
@@ -24,7 +24,7 @@ def test_evolve_is_replace() -> None:
     assert evolve(head, **changes) == dataclasses.replace(head, **changes)
     assert evolve(head) == head
     assert head.attempt == 0
-    with pytest.raises(KeyError):
+    with pytest.raises(AttributeError):
         evolve(head, no_such_field=1)
 
 
@@ -37,3 +37,27 @@ def test_messages_come_back_from_pickle_as_they_were() -> None:
     assert back.answers[0][1].leases[0].head.required == frozenset({"a", "b"})
     with pytest.raises(dataclasses.FrozenInstanceError):
         back.answers[0][1].leases[0].head.attempt = 7
+
+
+@compact
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sample:
+    """Fields of every kind that a constructor knows."""
+
+    first: int
+    second: str = "x"
+    third: list[int] = dataclasses.field(default_factory=list)
+    fourth: int | None = dataclasses.field(default=None, kw_only=True)
+
+
+def test_construction_takes_what_a_dataclass_takes() -> None:
+    one = _Sample(1, "y", fourth=4)
+    assert (one.first, one.second, one.third, one.fourth) == (1, "y", [], 4)
+    assert one.third is not _Sample(1).third
+    assert _Sample(first=1) == _Sample(1, "x", [])
+    assert type(one) is _Sample
+    for arguments, names in (((), {}), ((1, "x", [], 4), {}), ((1,), {"fifth": 5})):
+        with pytest.raises(TypeError):
+            _Sample(*arguments, **names)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.first = 2  # type: ignore[misc]

@@ -319,6 +319,8 @@ end $$;
 
 -- Writes a shard's decisions. Each applies only if the row has the expected status and attempt and is not terminal;
 -- all of them only if the shard's generation is still the stated one. No task may appear twice in one call.
+-- Tasks are found by their key alone, whatever the statistics of a young or fast-growing table say: scanning it looks
+-- cheap to the planner when it is small, and stays in the cached plan when it is not.
 create function decide_tasks(
     p_region text, p_epoch bigint, p_shard text, p_generation bigint,
     d_id text[], d_expect_status text[], d_expect_attempt integer[],
@@ -327,7 +329,8 @@ create function decide_tasks(
     d_completed double precision[], d_result text[], d_error text[], d_want boolean[],
     l_at double precision[], l_workspace text[], l_kind text[], l_attempt integer[], l_principal text[],
     l_data text[], l_digest bytea[]
-) returns table (applied boolean, seq bigint, payload text, metadata text) language plpgsql as $$
+) returns table (applied boolean, seq bigint, payload text, metadata text) language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     v_done text[];
     v_ok boolean[];
@@ -348,8 +351,9 @@ begin
             holder = d.holder, started_at = d.started, completed_at = d.completed,
             result = coalesce(d.result::json, t.result), error = coalesce(d.error, t.error)
         from d
+        -- Not t.status: the planner must not be offered the index of open tasks, every entry of which it would read.
         where t.id = d.id and t.status = d.expect_status and t.attempt = d.expect_attempt
-          and t.status in ('pending', 'running')
+          and d.expect_status in ('pending', 'running')
         returning t.id
     )
     select array(select id from changed) into v_done;

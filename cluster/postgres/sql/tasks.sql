@@ -26,11 +26,11 @@ from tasks where status in ('pending', 'running') order by created_at, id
 select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
        t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
        t.rules::text as rules_text
-from tasks t where workspace = $1 and id = any ($2)
+from tasks t where workspace || '' = $1 and id = any ($2)
 
 -- name: task_bodies
--- What a lease does not carry.
-select id, payload::text as payload, metadata::text as metadata from tasks where workspace = $1 and id = any ($2)
+-- What a lease does not carry. Found by key: an index that begins with the workspace would be read from end to end.
+select id, payload::text as payload, metadata::text as metadata from tasks where workspace || '' = $1 and id = any ($2)
 
 -- name: list_tasks
 -- A page, newest first; filters that are null match everything.
