@@ -51,8 +51,14 @@ class Standing:
 
 
 def standing(state: State, round_: int) -> Standing:
-    asked = said.aggregation(state, round_)
-    return Standing(round_, asked, aggregate(asked, state.snapshot))
+    """Counted once for the same turns: stops, outcome and receipt all ask."""
+    settled = state.stop == "" or state.stop in said.SETTLED
+    kept: dict[Any, tuple[Any, Standing]] = state.memo.setdefault(2 * round_, {})
+    name = ("standing", 2 * round_, settled)
+    if name not in kept or kept[name][0] is not state.turns:
+        asked = said.aggregation(state, round_)
+        kept[name] = (state.turns, Standing(round_, asked, aggregate(asked, state.snapshot)))
+    return kept[name][1]
 
 
 def last_round(state: State) -> int:
