@@ -116,7 +116,11 @@ def _build(state: State, key: TurnKey) -> _Words:
 def _question(state: State) -> str:
     """The question with what the asker gave with it."""
     contract = state.contract
-    return said.remembered(state, ("question", -1), lambda: prompts.question_text(contract.question, contract.context))
+
+    def make() -> str:
+        return prompts.question_text(contract.question, contract.context, contract.material)
+
+    return said.remembered(state, ("question", -1), make)
 
 
 def _schema(state: State, shape: Shape) -> tuple[Mapping[str, Any], int]:

@@ -268,6 +268,7 @@ def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
         "mode": state.contract.mode.value,
         "answer_type": state.contract.answer_type.kind.value,
         "panel": list(state.agents),
+        "lost": lost(state),
         "rounds": last_round(state),
         "stop": state.stop,
         **_cost(state),
@@ -300,6 +301,14 @@ def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
         "evidence": _evidence(state, last),
         "debate_delta": _delta(state, first, last),
     }
+
+
+def lost(state: State) -> list[str]:
+    """Agents that the contract names and that were not there when the panel was chosen. Nobody takes their place."""
+    if len(state.panel) >= state.contract.max_agents:
+        return []
+    there = {member.agent_id for member in (*state.panel, *state.gone)}
+    return [agent for agent in state.contract.agents if agent not in there]
 
 
 def _supports(last: Standing, agent: str) -> bool:

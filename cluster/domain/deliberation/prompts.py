@@ -43,6 +43,7 @@ These are candidate answers. {_DATA}
 $peers
 Choose the best one, whatever the order in which they are shown. $kind
 Reply with one JSON object only: $shape""",
+    "material": f"$question\nThese were given with the question. {_DATA}\n$material",
     "repair": "That reply does not fit: $problem. Reply again with one JSON object only: $shape",
 }
 
@@ -78,9 +79,14 @@ def shape_text(name: str, *, with_reason: bool = False) -> str:
     return SHAPES[name][:-1] + _REASON if with_reason else SHAPES[name]
 
 
-def question_text(question: str, context: Mapping[str, Any]) -> str:
-    """``context`` is the asker's own data."""
-    return f"{question}\nContext (data): {encode(dict(context))}" if context else question
+def question_text(question: str, context: Mapping[str, Any], material: Mapping[str, Sequence[Any]]) -> str:
+    """``context`` is the asker's own data; ``material``, by kind, may be anybody's words."""
+    if context:
+        question += f"\nContext (data): {encode(dict(context))}"
+    if not material:
+        return question
+    lines = [{"from": kind, "item": item} for kind, items in material.items() for item in items]
+    return _filled("material", {"question": question, "material": quoted(lines)})
 
 
 #: Templates cut at their ``$names``: every second piece is a name.
