@@ -53,11 +53,14 @@ class _Lost(Exception):
 
 
 class _Inbox:
-    """What has happened to one deliberation and was not looked at yet."""
+    """What has happened to one deliberation and was not looked at yet. One sleeper wakes it for what is due by time."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._items: list[Happening] = []
         self._there = asyncio.Event()
+        self._sleeper: asyncio.Task[None] | None = None
+        self._alarm = 0.0
 
     def put(self, happening: Happening) -> None:
         self._items.append(happening)
@@ -71,16 +74,26 @@ class _Inbox:
         self._there.clear()
         return items
 
-    async def wait(self, clock: Clock, limit_s: float) -> None:
-        """Until something is there, or the time is over."""
-        if limit_s <= 0:
+    async def wait(self, until: float) -> None:
+        """Until something is there, or the time has come; earlier where an alarm that was set before is due first."""
+        left_s = until - self._clock.now()
+        if left_s <= 0:
             return
-        tasks = [asyncio.ensure_future(self._there.wait()), asyncio.ensure_future(clock.sleep(limit_s))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
+        if self._sleeper is None or self._sleeper.done() or self._alarm > until:
+            self.close()
+            self._alarm = until
+            self._sleeper = asyncio.create_task(self._sleep(left_s))
+        await self._there.wait()
+        self._there.clear()
+
+    async def _sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._there.set()
+
+    def close(self) -> None:
+        if self._sleeper is not None:
+            self._sleeper.cancel()
+            self._sleeper = None
 
 
 class DeliberationWorker:
@@ -179,14 +192,15 @@ class DeliberationWorker:
                     self._inboxes.pop(request_id, None)
 
     async def _take_and_run(self, request_id: str) -> None:
-        inbox: _Inbox = _Inbox()
+        inbox = _Inbox(self.clock)
         self._inboxes[request_id] = inbox
         taken = await self._takes.put(request_id)
         if taken is None:
             return
         one = taken.deliberation
         try:
-            state = fold(request_id, Contract.from_json(one.contract), one.admitted_at, taken.journal)
+            contract = Contract.from_json(one.contract)
+            state = fold(request_id, contract, one.admitted_at, taken.journal, one.contract_digest)
         except Exception:
             _logger.exception("deliberation %s cannot be read", request_id)
             return
@@ -259,18 +273,19 @@ class _Run:
             await self._happened([Broken(detail=f"internal error: {type(error).__name__}")])
 
     async def close(self) -> None:
+        self._inbox.close()
         for task in self._calls.values():
             task.cancel()
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
 
     async def _next(self) -> list[Happening]:
         """Everything that has happened by now; waits for the first: an answer, a cancel, a panel, time."""
-        state, clock = self._state, self._worker.clock
+        state = self._state
         if self._inbox.empty() and state.phase is Phase.SCHEDULED:
             return await self._panel()
         alarm = machine.next_alarm(state)
         if self._inbox.empty():
-            await self._inbox.wait(clock, alarm - clock.now())
+            await self._inbox.wait(alarm)
         return self._inbox.take_all() or [Tick()]
 
     async def _panel(self) -> list[Happening]:
@@ -284,7 +299,7 @@ class _Run:
         if complete or clock.now() >= give_up:
             return [chosen]
         alarm = min(machine.next_alarm(state), give_up, clock.now() + LOOK_AGAIN_S)
-        await self._inbox.wait(clock, alarm - clock.now())
+        await self._inbox.wait(alarm)
         return self._inbox.take_all() or [Tick()]
 
     async def _happened(self, happenings: Sequence[Happening]) -> None:

@@ -294,12 +294,18 @@ class Reports(Body):
 
 
 class Deliberate(Body):
-    """``config``: options, agents, rounds, consensus, min_agents, max_agents, quorum_ratio, max_tokens."""
+    """``config``: options, agents, rounds, consensus, min_agents, max_agents, quorum_ratio, max_tokens.
+
+    ``documents``, ``attachments`` and ``evidence`` are shown to the panel as data; nothing is fetched.
+    """
 
     content: str = Field(min_length=1, max_length=20_000)
     decision_type: Text = Field("auto", max_length=64)
     config: dict[str, Any] = {}
     context: dict[str, Any] = {}
+    documents: list[str] = Field([], max_length=50)
+    attachments: list[dict[str, Any]] = Field([], max_length=50)
+    evidence: list[dict[str, Any]] = Field([], max_length=50)
     request_id: str | None = None
     is_async: bool = Field(False, alias="async")
     mode: Text | None = Field(None, max_length=16)

@@ -34,11 +34,16 @@ Over HTTP it is `POST /api/control-plane/deliberations`:
  "timeout_seconds": 120}
 ```
 
+`documents` (texts), `attachments` and `evidence` (objects), at most 50 of each and 64 KiB of JSON together, are shown to
+everybody on the panel as quoted data, never as instructions, and are part of the hashed contract; more is a 400. Nothing
+is fetched: what is to be read must be in the body.
+
 ## How it goes
 
 1. **Panel.** The agents of `config.agents`, else those that take work and have all of `required_capabilities` (the
    default `["deliberation"]` means `deliberation` or `debate`), at most `max_agents` (7), by weight, then least load.
-   Where there are too few, it waits for them until a quarter of the time is over.
+   Where there are too few, it waits for them until a quarter of the time is over. An agent that `config.agents` names and
+   that is not there by then is `lost` in the result: nobody takes its place, and the others decide if they are a quorum.
 2. **First answers.** Every agent answers on its own, without seeing the others. By default two are asked first; if they
    agree, that is the decision, and the rest is never asked. If not, each further wave is the fewest agents who could
    settle it.

@@ -8,10 +8,11 @@ apart as ``overrun``, for which the budget does not answer, and the agent is not
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.domain.errors import InvalidRequest
+from cluster.domain.values import evolve
 
 NANOS = 1_000_000_000
 _BYTES_PER_TOKEN = 3  # fewer than any common tokenizer needs on average, so that estimates err upwards
@@ -116,7 +117,7 @@ class Ledger:
     def reserve(self, call: Any, amount: Amount) -> Ledger:
         """On top of what is reserved for this call already: a repeated call may be billed twice."""
         before = self.reserved.get(call, Amount())
-        return replace(self, reserved={**self.reserved, call: before + amount})
+        return evolve(self, reserved={**self.reserved, call: before + amount})
 
     def bill(self, call: Any, used: Amount) -> tuple[Amount, Amount]:
         """(what the budget pays, what it cannot): a bill above its reservation is paid from what is left."""
@@ -130,7 +131,7 @@ class Ledger:
         return paid, used - paid
 
     def settle(self, call: Any, paid: Amount, overrun: Amount, *, estimated: bool) -> Ledger:
-        return replace(
+        return evolve(
             self,
             spent=self.spent + paid,
             overrun=self.overrun + overrun,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from cluster.domain.deliberation.contract import make_contract
+from cluster.domain.deliberation.contract import MATERIAL, make_contract
 from cluster.domain.deliberation.wire import record_wire, result_wire, status_wire, transcript_wire
 from cluster.domain.deliberations import Deliberation, NewDeliberation
 from cluster.domain.errors import Conflict, NotFound
@@ -36,6 +36,8 @@ def _admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, 
     check_json(body.config, "config")
     check_json(body.context, "context")
     check_json(body.content, "content")
+    material = {name: getattr(body, name) for name in MATERIAL}
+    check_json(material, "documents, attachments and evidence")
     request_id = body.request_id or gate.new_id("delib")
     digest = body_digest(body.model_dump(mode="json"))
     seed = body.config.get("seed")
@@ -47,6 +49,7 @@ def _admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, 
         timeout_s=body.timeout_seconds,
         seed=seed if isinstance(seed, str) else digest.hex()[:16],
         context=body.context,
+        material=material,
     )
     idem = None
     if key is not None:

@@ -39,12 +39,14 @@ class Target:
 
 
 @contextmanager
-def running_target(heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S) -> Iterator[Target]:
+def running_target(heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S, **more: str) -> Iterator[Target]:
+    """``more``: further settings, by the names of their environment variables."""
     with own_stores() as (postgres, redis), tempfile.TemporaryDirectory(prefix="aragora-chaos-") as base:
         settings = {
             "ARAGORA_DATABASE_URL": postgres.url,
             "ARAGORA_REDIS_URL": redis.url,
             "ARAGORA_HEARTBEAT_TIMEOUT": f"{heartbeat_timeout_s:g}",
+            **more,
         }
         system = RunningSystem(Path(base) / "data", settings)
         try:

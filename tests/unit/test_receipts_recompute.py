@@ -16,6 +16,7 @@ from cluster.domain.receipts.document import make_receipt, redact
 from cluster.domain.receipts.recompute import Recomputed, recompute
 from cluster.domain.receipts.verify import parse, verify
 from tests.support.deliberations import Journal, Vote, decided
+from tests.support.panels import World, contract, members, says
 from tests.unit.test_receipts import OTHER, played, receipt_of, with_events
 
 AGENTS = ("ada", "bob", "cyd", "dan")
@@ -133,6 +134,24 @@ def test_a_ranking_that_nobody_handed_in_is_found() -> None:
     assert recompute(receipt_of(honest)).verdict is Recomputed.EQUAL
     forged = receipt_of(with_events(honest, [*honest.events[:-1], turned.events[-1]]), OTHER)
     assert recompute(forged).differences == tuple(f"ballot of {agent}" for agent in AGENTS)
+
+
+def test_a_vote_among_texts_that_nobody_cast_is_found() -> None:
+    """Free texts are counted by their labels; each must be the one that the agent voted for in the deciding round."""
+    voices = {
+        name: says(text) for name, text in zip(AGENTS, ("use one", "use two", "use two", "use three"), strict=True)
+    }
+    world = World.of(contract(rounds=0, consensus="plurality"), voices).start(members(*AGENTS)).run()
+    honest = Journal(contract=world.state.contract.to_json(), request_id="r", events=world.journal)
+    assert "asked:VOTE" in world.kinds()
+    assert recompute(receipt_of(honest)).verdict is Recomputed.EQUAL
+    vote = next(e for e in world.journal if e.kind == "answered" and e.data["phase"] == "VOTE")
+    other = {"#1": "#2"}.get(vote.data["answer"]["choice"], "#1")
+    turned = replace(vote, data={**vote.data, "answer": {**vote.data["answer"], "choice": other}})
+    forged = with_events(honest, [turned if event is vote else event for event in honest.events])
+    assert recompute(receipt_of(forged, OTHER)).differences == (f"ballot of {vote.data['agent']}",)
+    withheld = redact(receipt_of(honest), vote.n)
+    assert recompute(withheld).verdict is Recomputed.EQUAL
 
 
 def test_other_weights_make_another_decision() -> None:

@@ -142,11 +142,12 @@ def _k_agree(asked: Aggregation) -> bool:
 
 
 def _cast(asked: Aggregation) -> dict[str, Ballot]:
-    return {a: asked.ballots[a] for a in asked.electorate.eligible if _votes(asked.ballots.get(a))}
-
-
-def _votes(ballot: Ballot | None) -> bool:
-    return ballot is not None and ballot.kind is not BallotKind.ABSTAIN
+    given = asked.ballots
+    return {
+        agent: ballot
+        for agent in asked.electorate.eligible
+        if (ballot := given.get(agent)) is not None and ballot.kind is not BallotKind.ABSTAIN
+    }
 
 
 # --- counting ---------------------------------------------------------------------------------------------------------

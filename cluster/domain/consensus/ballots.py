@@ -73,6 +73,8 @@ class Ballot:
 
     def top(self) -> str | None:
         """The one option this ballot puts first; None where it abstains or puts several first."""
+        if self.kind is BallotKind.CHOICE:
+            return self.options[0]
         order = self.order()
         return next(iter(order[0])) if order and len(order[0]) == 1 else None
 

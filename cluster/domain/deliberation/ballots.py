@@ -70,9 +70,10 @@ def answer_of(state: State, agent: str, round_: int) -> Answer | None:
 
 def remembered(state: State, name: tuple[Any, ...], make: Callable[[], T]) -> T:
     """``name[1]`` is the last step on whose answers the value depends (``state.step_of``)."""
-    if name not in state.memo:
-        state.memo[name] = make()
-    value: T = state.memo[name]
+    kept = state.memo.setdefault(name[1], {})
+    if name not in kept:
+        kept[name] = make()
+    value: T = kept[name]
     return value
 
 

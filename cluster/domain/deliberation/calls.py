@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,9 +36,10 @@ def outstanding(state: State) -> list[TurnKey]:
 def call_of(state: State, key: TurnKey) -> Call:
     phase, round_, agent = key
     turn = state.turns[key]
-    shape, messages = _ask(state, key)
+    words = _words(state, key)
+    messages = words.messages
     if turn.attempt:
-        messages = prompts.repair(messages, turn.text, turn.repairing, _shape_text(shape))
+        messages = prompts.repair(messages, turn.text, turn.repairing, _shape_text(words.shape))
     return Call(
         agent_id=agent,
         phase=phase,
@@ -47,70 +47,90 @@ def call_of(state: State, key: TurnKey) -> Call:
         attempt=turn.attempt,
         key=f"{state.request_id}/{phase.value}/{round_}/{agent}/{turn.attempt}",
         messages=messages,
-        schema=answer_schema(shape),
+        schema=words.schema,
         max_tokens=state.contract.max_tokens,
     )
 
 
 def reservation(state: State, key: TurnKey, repairing: Turn | None = None) -> Amount:
     """What a call may cost: the prompt as estimated and all the tokens that it may answer with."""
-    tokens = prompt_estimate(state, key)
+    words = _words(state, key)
+    tokens = words.tokens
     if repairing is not None:
-        shape, messages = _ask(state, key)
-        tokens = prompt_tokens(prompts.repair(messages, repairing.text, repairing.problem, _shape_text(shape)), shape)
+        again = prompts.repair(words.messages, repairing.text, repairing.problem, _shape_text(words.shape))
+        tokens += estimated_tokens(*(message["content"] for message in again[len(words.messages) :]))
     return state.member(key[2]).price.amount(tokens, state.contract.max_tokens)
 
 
-def prompt_tokens(messages: Sequence[Mapping[str, str]], shape: Shape) -> int:
-    return estimated_tokens(*(m["content"] for m in messages), json.dumps(answer_schema(shape), ensure_ascii=False))
-
-
 def prompt_estimate(state: State, key: TurnKey) -> int:
-    def count() -> int:
-        shape, messages = _ask(state, key)
-        return prompt_tokens(messages, shape)
-
-    return said.remembered(state, ("tokens", _depends_on(key), key), count)
+    return _words(state, key).tokens
 
 
 def shape_of(state: State, key: TurnKey) -> Shape:
-    return _ask(state, key)[0]
+    return _words(state, key).shape
 
 
 # --- prompts by phase -------------------------------------------------------------------------------------------------
 
 
-def _ask(state: State, key: TurnKey) -> tuple[Shape, list[prompts.Message]]:
-    """What the reply must look like, and the words."""
-    return said.remembered(state, ("ask", _depends_on(key), key), lambda: _build(state, key))
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What the reply must look like, the words, and the tokens of both."""
+
+    shape: Shape
+    messages: list[prompts.Message]
+    schema: Mapping[str, Any]
+    tokens: int
 
 
-def _depends_on(key: TurnKey) -> int:
-    """The last step whose answers are in the prompt. A judge sees them all."""
-    phase, round_, _ = key
-    steps = {Phase.PROPOSE: -1, Phase.CRITIQUE: 2 * (round_ - 1), Phase.REVISE: 2 * round_ - 1, Phase.VOTE: 2 * round_}
-    return steps.get(phase, 1 << 30)
+def _words(state: State, key: TurnKey) -> _Words:
+    depends = _DEPENDS_ON[key[0]](key[1])
+    # What depends on nobody's answer is the same for all who have the same persona.
+    whose = (key[0], state.member(key[2]).persona) if depends < 0 else key
+    return said.remembered(state, ("words", depends, whose), lambda: _build(state, key))
 
 
-def _build(state: State, key: TurnKey) -> tuple[Shape, list[prompts.Message]]:
+#: The last step whose answers are in the prompt of a round. A judge sees them all.
+_DEPENDS_ON: Mapping[Phase, Callable[[int], int]] = {
+    Phase.PROPOSE: lambda _: -1,
+    Phase.CRITIQUE: lambda round_: 2 * (round_ - 1),
+    Phase.REVISE: lambda round_: 2 * round_ - 1,
+    Phase.VOTE: lambda round_: 2 * round_,
+    Phase.JUDGE: lambda _: 1 << 30,
+}
+
+
+def _build(state: State, key: TurnKey) -> _Words:
     phase, round_, agent = key
-    build = {
-        Phase.PROPOSE: _propose,
-        Phase.VOTE: _vote,
-        Phase.CRITIQUE: _critique,
-        Phase.REVISE: _revise,
-        Phase.JUDGE: _judge,
-    }[phase]
-    shape, template, parts = build(state, round_, agent)
-    contract = state.contract
+    shape, template, parts = _BUILD[phase](state, round_, agent)
     messages = prompts.ask(
         template,
         state.member(agent).persona,
-        contract.question,
-        contract.context,
-        **{"shape": _shape_text(shape), "kind": _kind_text(shape), **parts},
+        _question(state),
+        {"shape": _shape_text(shape), "kind": _kind_text(shape), **parts},
     )
-    return shape, messages
+    schema, tokens = _schema(state, shape)
+    return _Words(shape, messages, schema, tokens + estimated_tokens(*(message["content"] for message in messages)))
+
+
+def _question(state: State) -> str:
+    """The question with what the asker gave with it."""
+    contract = state.contract
+
+    def make() -> str:
+        return prompts.question_text(contract.question, contract.context, contract.material)
+
+    return said.remembered(state, ("question", -1), make)
+
+
+def _schema(state: State, shape: Shape) -> tuple[Mapping[str, Any], int]:
+    """JSON schema of a reply and its tokens: the same for all who may answer alike."""
+
+    def make() -> tuple[Mapping[str, Any], int]:
+        schema = answer_schema(shape)
+        return schema, estimated_tokens(prompts.encode(schema))
+
+    return said.remembered(state, ("schema", -1, shape.labels, shape.ballot, shape.reasons, shape.targets), make)
 
 
 Built = tuple[Shape, str, dict[str, str]]
@@ -169,11 +189,20 @@ def _judge(state: State, order: int, agent: str) -> Built:
     return Shape(labels=tuple(named)), "judge", {"peers": prompts.quoted(lines)}
 
 
+_BUILD: Mapping[Phase, Callable[[State, int, str], Built]] = {
+    Phase.PROPOSE: _propose,
+    Phase.VOTE: _vote,
+    Phase.CRITIQUE: _critique,
+    Phase.REVISE: _revise,
+    Phase.JUDGE: _judge,
+}
+
+
 def _own(state: State, round_: int, agent: str) -> str:
     answer = said.answer_of(state, agent, round_ - 1)
     if answer is None:
         return "(none yet)"
-    return json.dumps({"answer": answer.choice, "rationale": answer.rationale}, ensure_ascii=False)
+    return prompts.encode({"answer": answer.choice, "rationale": answer.rationale})
 
 
 def _short(text: str, rationale: str) -> str:
@@ -190,7 +219,7 @@ def _shape_text(shape: Shape) -> str:
 def _kind_text(shape: Shape) -> str:
     """The sentence that says what may be answered."""
     if shape.labels:
-        listed = json.dumps(list(shape.labels), ensure_ascii=False)
+        listed = prompts.encode(shape.labels)
         field = {BallotKind.APPROVAL: "approve", BallotKind.RANKING: "ranking"}.get(shape.ballot)
         if field is not None:
             return f'"{field}" holds some of {listed}.'
@@ -199,7 +228,7 @@ def _kind_text(shape: Shape) -> str:
 
 
 def _set_text(answer: AnswerType) -> str:
-    among = f" of {json.dumps(list(answer.options), ensure_ascii=False)}" if answer.options else ""
+    among = f" of {prompts.encode(answer.options)}" if answer.options else ""
     return f'"answer" is a list of texts{among}.'
 
 
@@ -208,7 +237,7 @@ def _number_text(answer: AnswerType) -> str:
 
 
 def _json_text(answer: AnswerType) -> str:
-    schema = json.dumps(dict(answer.schema), ensure_ascii=False)
+    schema = prompts.encode(dict(answer.schema))
     return f'"answer" is a JSON value with this schema: {schema}.'
 
 

@@ -26,6 +26,10 @@ DEFAULT_ROUNDS = 2
 MAX_ROUNDS = 9
 MAX_OPTIONS = 26
 MAX_QUESTION_CHARS = 20_000
+#: What may be given with a question, by name, and how much of it: items of each kind, and bytes of JSON in all.
+MATERIAL = ("documents", "attachments", "evidence")
+MAX_MATERIAL = 50
+MAX_MATERIAL_BYTES = 65_536
 #: Capabilities that the released client asks for by default; either of them will do.
 DEFAULT_CAPABILITIES = ("deliberation",)
 PANEL_CAPABILITIES = frozenset({"deliberation", "debate"})
@@ -42,10 +46,12 @@ DEBATE_ON = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
     """``rounds`` 0: no debate (quick). ``timeout_s`` covers the whole deliberation. ``tau``: a calibrated confidence
-    that ends the asking. ``peers``: how many differing views each agent is shown. ``judge`` "" is one from the pool."""
+    that ends the asking. ``peers``: how many differing views each agent is shown. ``judge`` "" is one from the pool.
+    ``material``: documents, attachments and evidence that were given with the question, each kind a list."""
 
     question: str
     context: Mapping[str, Any] = field(default_factory=dict)
+    material: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     answer_type: AnswerType = field(default_factory=AnswerType)
     agents: tuple[str, ...] = ()
     required_capabilities: tuple[str, ...] = ()
@@ -130,6 +136,7 @@ def make_contract(
     timeout_s: float | None,
     seed: str,
     context: Mapping[str, Any] | None = None,
+    material: Mapping[str, Sequence[Any]] | None = None,
 ) -> Contract:
     """InvalidRequest, with one sentence, for anything that cannot be run as asked."""
     if decision_type not in ("auto", "debate", "quick"):
@@ -144,6 +151,7 @@ def make_contract(
     contract = Contract(
         question=question,
         context=_context(context or {}),
+        material=_material(material or {}),
         answer_type=_answer_type(config),
         agents=tuple(dict.fromkeys(check_id(one, "config.agents") for one in _words(config, "agents", 64))),
         required_capabilities=tuple(sorted(set(required_capabilities))),
@@ -199,6 +207,25 @@ def _context(context: Mapping[str, Any]) -> Mapping[str, Any]:
     if size > MAX_QUESTION_CHARS:
         raise InvalidRequest(f"context must be at most {MAX_QUESTION_CHARS} bytes of JSON.", "invalid_context")
     return context
+
+
+def _material(material: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+    """Without the kinds of which nothing was given."""
+    given = {name: list(material[name]) for name in MATERIAL if material.get(name)}
+    many = next((name for name, items in given.items() if len(items) > MAX_MATERIAL), None)
+    if many is not None:
+        raise InvalidRequest(f"{many} must be a list of at most {MAX_MATERIAL}.", f"invalid_{many}")
+    try:
+        size = len(canonical_bytes(given))
+    except (ValueError, TypeError):
+        raise InvalidRequest(
+            f"{', '.join(given)}: there is a number that JSON cannot carry exactly.", "invalid_material"
+        ) from None
+    if size > MAX_MATERIAL_BYTES:
+        raise InvalidRequest(
+            f"{', '.join(given)}: must be at most {MAX_MATERIAL_BYTES} bytes of JSON together.", "material_too_large"
+        )
+    return given
 
 
 def _answer_type(config: Mapping[str, Any]) -> AnswerType:

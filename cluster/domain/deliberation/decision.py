@@ -51,8 +51,14 @@ class Standing:
 
 
 def standing(state: State, round_: int) -> Standing:
-    asked = said.aggregation(state, round_)
-    return Standing(round_, asked, aggregate(asked, state.snapshot))
+    """Counted once for the same turns: stops, outcome and receipt all ask."""
+    settled = state.stop == "" or state.stop in said.SETTLED
+    kept: dict[Any, tuple[Any, Standing]] = state.memo.setdefault(2 * round_, {})
+    name = ("standing", 2 * round_, settled)
+    if name not in kept or kept[name][0] is not state.turns:
+        asked = said.aggregation(state, round_)
+        kept[name] = (state.turns, Standing(round_, asked, aggregate(asked, state.snapshot)))
+    return kept[name][1]
 
 
 def last_round(state: State) -> int:
@@ -262,6 +268,7 @@ def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
         "mode": state.contract.mode.value,
         "answer_type": state.contract.answer_type.kind.value,
         "panel": list(state.agents),
+        "lost": lost(state),
         "rounds": last_round(state),
         "stop": state.stop,
         **_cost(state),
@@ -294,6 +301,14 @@ def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
         "evidence": _evidence(state, last),
         "debate_delta": _delta(state, first, last),
     }
+
+
+def lost(state: State) -> list[str]:
+    """Agents that the contract names and that were not there when the panel was chosen. Nobody takes their place."""
+    if len(state.panel) >= state.contract.max_agents:
+        return []
+    there = {member.agent_id for member in (*state.panel, *state.gone)}
+    return [agent for agent in state.contract.agents if agent not in there]
 
 
 def _supports(last: Standing, agent: str) -> bool:

@@ -244,7 +244,7 @@ def _panel(made: _Plan, happening: PanelChosen) -> None:
         "pool": [member.to_json() for member in happening.pool],
         "judge": happening.judge.to_json() if happening.judge else None,
         "missing": happening.missing,
-        "contract_digest": contract.digest().hex(),
+        "contract_digest": (made.state.contract_digest or contract.digest()).hex(),
         "snapshot": None,
         "snapshot_id": None,
     }

@@ -9,7 +9,7 @@ computed from the journal is computed, not stored, so that a rebuilt worker cann
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberations import JournalEvent
 from cluster.domain.errors import ImpossibleTransition
 from cluster.domain.sla import Level
+from cluster.domain.values import evolve
 
 
 class Phase(StrEnum):
@@ -126,7 +127,8 @@ class State:
     """``gone``: members that were replaced. ``overran``: agents that billed more than the budget could pay.
     ``waves_before``: waves asked before PROPOSE was entered last. ``wave_at``: when the last calls were announced,
     ``heard_at`` the last answer in time; ``seconds``: how long answers took. ``stop``: what ended the asking.
-    ``memo``: what was computed from answers, by (name, last step that it depends on, ...), until one of them changes."""
+    ``contract_digest``: as it was admitted; b"" is computed where it is needed. ``memo``: what was computed from answers,
+    by the last step that it depends on and a name, until one of them changes."""
 
     request_id: str
     contract: Contract
@@ -152,7 +154,8 @@ class State:
     calls: int = 0
     events: int = 0
     terminal: Terminal | None = None
-    memo: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False, repr=False)
+    contract_digest: bytes = field(default=b"", compare=False)
+    memo: dict[int, dict[tuple[Any, ...], Any]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def deadline(self) -> float:
@@ -169,14 +172,24 @@ class State:
         return [key for key, turn in self.turns.items() if turn.open]
 
 
-def initial(request_id: str, contract: Contract, admitted_at: float) -> State:
+def initial(request_id: str, contract: Contract, admitted_at: float, contract_digest: bytes = b"") -> State:
     return State(
-        request_id=request_id, contract=contract, admitted_at=admitted_at, ledger=Ledger(budget=contract.budget)
+        request_id=request_id,
+        contract=contract,
+        admitted_at=admitted_at,
+        ledger=Ledger(budget=contract.budget),
+        contract_digest=contract_digest,
     )
 
 
-def fold(request_id: str, contract: Contract, admitted_at: float, events: Sequence[JournalEvent]) -> State:
-    state = initial(request_id, contract, admitted_at)
+def fold(
+    request_id: str,
+    contract: Contract,
+    admitted_at: float,
+    events: Sequence[JournalEvent],
+    contract_digest: bytes = b"",
+) -> State:
+    state = initial(request_id, contract, admitted_at, contract_digest)
     for event in events:
         state = apply(state, event.kind, event.data, event.at)
     return state
@@ -184,7 +197,7 @@ def fold(request_id: str, contract: Contract, admitted_at: float, events: Sequen
 
 def apply(state: State, kind: str, data: Mapping[str, Any], at: float) -> State:
     """One journalled event."""
-    return replace(state, events=state.events + 1, **_APPLY[kind](state, data, at))
+    return evolve(state, events=state.events + 1, **_APPLY[kind](state, data, at))
 
 
 _Changes = dict[str, Any]
@@ -253,7 +266,7 @@ def _asked(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     for call in data["calls"]:
         key = (phase, call.get("round", data["round"]), call["agent"])
         before = turns.get(key, Turn())
-        turns[key] = replace(before, attempt=attempt, problem="", repairing=before.problem, running=True, copies=1)
+        turns[key] = evolve(before, attempt=attempt, problem="", repairing=before.problem, running=True, copies=1)
         ledger = ledger.reserve((key, attempt), Amount(call["tokens"], call["nanos"]))
     for refused in data.get("over_budget", ()):
         turns[phase, data["round"], refused] = Turn(open=False, running=False, fault="over_budget")
@@ -273,7 +286,7 @@ def _repeated(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     ledger = state.ledger
     for call in data["calls"]:
         key = key_of(call)
-        turns[key] = replace(turns[key], copies=turns[key].copies + 1)
+        turns[key] = evolve(turns[key], copies=turns[key].copies + 1)
         ledger = ledger.reserve((key, call["attempt"]), Amount(call["tokens"], call["nanos"]))
     return {"turns": turns, "ledger": ledger, "calls": state.calls + len(data["calls"])}
 
@@ -292,12 +305,13 @@ def _settled(state: State, data: Mapping[str, Any]) -> _Changes:
 
 def _answered(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     key = key_of(data)
-    turn = replace(state.turns[key], text=data["text"], running=False, problem=data.get("problem", ""))
+    turn = evolve(state.turns[key], text=data["text"], running=False, problem=data.get("problem", ""))
     if "answer" in data:
-        turn = replace(turn, open=False, answer=Answer.from_json(data["answer"]))
+        turn = evolve(turn, open=False, answer=Answer.from_json(data["answer"]))
     changes = _settled(state, data)
     if turn.answer is not None and key[0] in (Phase.PROPOSE, Phase.CRITIQUE, Phase.REVISE):
-        changes["memo"] = {name: value for name, value in state.memo.items() if name[1] < step_of(key)}
+        step = step_of(key)
+        changes["memo"] = {place: kept for place, kept in state.memo.items() if place < step}
     changes.update(turns={**state.turns, key: turn}, heard_at=at, seconds=(*state.seconds, data["seconds"]))
     return changes
 
@@ -306,7 +320,7 @@ def _faulted(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     """``problem``: the fault can be repaired by asking again."""
     key = key_of(data)
     problem = data.get("problem", "")
-    turn = replace(
+    turn = evolve(
         state.turns[key],
         open=bool(problem),
         running=False,
@@ -321,7 +335,7 @@ def _late(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     turns = state.turns
     key = key_of(data)
     if key in turns and turns[key].attempt == data["attempt"]:
-        turns = {**turns, key: replace(turns[key], running=False)}
+        turns = {**turns, key: evolve(turns[key], running=False)}
     return {**_settled(state, data), "turns": turns}
 
 
@@ -332,7 +346,7 @@ def _cut(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     for one in data["turns"]:
         key = key_of(one)
         fault = turns[key].fault or data["fault"]
-        turns[key] = replace(turns[key], open=False, running=data["running"], fault=fault, problem="")
+        turns[key] = evolve(turns[key], open=False, running=data["running"], fault=fault, problem="")
         if not data["running"]:
             paid = Amount.from_json(one.get("billed"))
             ledger = ledger.settle((key, one["attempt"]), paid, Amount(), estimated=True)
@@ -348,7 +362,7 @@ def _ended(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     ledger = state.ledger
     for key, reserved in list(ledger.reserved.items()):
         ledger = ledger.settle(key, reserved, Amount(), estimated=True)
-    turns = {key: replace(turn, open=False, running=False) for key, turn in state.turns.items()}
+    turns = {key: evolve(turn, open=False, running=False) for key, turn in state.turns.items()}
     return {"phase": Phase.ENDED, "terminal": Terminal(data["terminal"]), "ledger": ledger, "turns": turns}
 
 

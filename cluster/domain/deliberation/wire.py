@@ -67,6 +67,7 @@ def result_wire(one: Deliberation) -> dict[str, Any]:
         "applied_mode": outcome.get("applied"),
         "snapshot_id": outcome.get("snapshot_id"),
         "panel": outcome.get("panel", []),
+        "lost": outcome.get("lost", []),
         "debate_delta": outcome.get("debate_delta"),
         "mode": outcome.get("mode", one.contract.get("mode")),
         "rounds_completed": outcome.get("rounds", 0),

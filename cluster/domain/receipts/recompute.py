@@ -5,7 +5,7 @@ Call it on a receipt that ``verify`` found valid: a result that follows from for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -88,7 +88,7 @@ def _differences(receipt: Mapping[str, Any], ended: Mapping[str, Any], result: R
     outcome = ended["outcome"]
     said = {**outcome, "dissent": _agents(outcome["dissent"]), "abstained": _agents(outcome["abstained"])}
     wrong = [name for name, value in _expected(result).items() if name in said and not _same(value, said[name])]
-    wrong += [f"ballot of {agent}" for agent in _unsupported(receipt, ended["aggregation"])]
+    wrong += [f"ballot of {agent}" for agent in _unsupported(receipt, ended)]
     if not _terminal_follows(receipt["head"]["outcome"], result):
         wrong.insert(0, "decision")
     return tuple(wrong)
@@ -124,16 +124,45 @@ def _same(computed: Any, recorded: Any) -> bool:
     return canonical_bytes(computed) == canonical_bytes(recorded)
 
 
-def _unsupported(receipt: Mapping[str, Any], aggregation: Mapping[str, Any]) -> list[str]:
-    """Agents whose counted ballot is none that they are journalled to have cast, where answers are options."""
-    if not (receipt["contract"] or {}).get("options"):
+def _unsupported(receipt: Mapping[str, Any], ended: Mapping[str, Any]) -> list[str]:
+    """Agents whose counted ballot is none that they are journalled to have cast. One whose words are withheld may have."""
+    counts = _ballot_events(receipt, ended)
+    if counts is None:
         return []
     cast: dict[str, list[list[str]]] = {}
+    withheld = set()
     for event in receipt["events"]:
-        answer = event["data"].get("answer")
-        if event["kind"] == "answered" and isinstance(answer, dict) and isinstance(answer.get("choice"), str):
-            given = cast.setdefault(event["data"]["agent"], [])
-            given.append([answer["choice"]])
-            given.append(list(answer.get("ranked") or ()))
-    ballots: Mapping[str, Any] = aggregation["ballots"]
-    return sorted(a for a, ballot in ballots.items() if ballot["options"] and ballot["options"] not in cast.get(a, ()))
+        answer = event_data(event).get("answer")
+        if event["kind"] != "answered" or not isinstance(answer, dict) or not counts(event["data"]):
+            continue
+        agent = event["data"]["agent"]
+        given = answer.get("choice")
+        cast.setdefault(agent, []).extend([[given] if isinstance(given, str) else [], list(answer.get("ranked") or ())])
+        if event.get("redacted") is not None and "choice" not in answer:
+            withheld.add(agent)
+    ballots: Mapping[str, Any] = ended["aggregation"]["ballots"]
+    return sorted(
+        agent
+        for agent, ballot in ballots.items()
+        if ballot["options"] and agent not in withheld and ballot["options"] not in cast.get(agent, ())
+    )
+
+
+def _ballot_events(receipt: Mapping[str, Any], ended: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool] | None:
+    """Which answers are ballots as they were counted: where answers are texts, the votes of the deciding round, if one was
+    held; where they are typed, all. None where what is counted is made from answers: numbers within a tolerance."""
+    contract = receipt["contract"] or {}
+    typed = contract.get("answer_type") or {}
+    kind = typed.get("kind") or ("choice" if contract.get("options") else None)
+    if kind == "text":
+        round_ = ended.get("aggregation_round")
+        asked = [event["data"] for event in receipt["events"] if event["kind"] == "asked"]
+        if not any(one["phase"] == _VOTE and one["round"] == round_ for one in asked):
+            return None
+        return lambda data: data["phase"] == _VOTE and data["round"] == round_
+    if kind is None or (kind == "number" and typed.get("tolerance")):
+        return None
+    return lambda data: True
+
+
+_VOTE = "VOTE"
