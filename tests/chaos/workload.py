@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,12 +23,11 @@ from cluster.domain.task_machine import TRANSITIONS, Rule
 from serve_app.streams import frame_type
 from tests.chaos.clients import CP, TRY_AGAIN_S, Client
 from tests.chaos.history import FinalTask, History, Leased, LogEvent, ReportKind, Submit
-from tests.support.probes import eventually
 
 WORK, ORDER, SHARES = "work", "order", "shares"
 TENANTS = ("ann", "ben", "cid")
 BATCH = 100
-DRAIN_S = 120.0
+STALLED_S = 60.0
 KINDS = {frame_type(kind): kind for rule in TRANSITIONS.values() if isinstance(rule, Rule) for kind in rule.kinds} | {
     "task_submitted": "task.submitted"
 }
@@ -226,15 +226,17 @@ class Workload:
     # --- the end -------------------------------------------------------------------------------------------------
 
     async def _drained(self) -> None:
-        """Bounded: what is still open after it is the checker's to name."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                await eventually(self._nothing_is_open, timeout_s=DRAIN_S * 2)
+        """For as long as there is less open every ``STALLED_S``: what is still open then is the checker's to name."""
+        least, since = await self._open(), time.monotonic()
+        while least and time.monotonic() - since < STALLED_S:
+            await asyncio.sleep(0.5)
+            still = await self._open()
+            if still < least:
+                least, since = still, time.monotonic()
 
-    async def _nothing_is_open(self) -> bool:
-        await asyncio.sleep(0.5)
+    async def _open(self) -> int:
         counts = [(await self._get("/tasks", status=status, limit=1))["total"] for status in ("pending", "running")]
-        return counts == [0, 0]
+        return sum(counts)
 
     async def _get(self, path: str, **query: Any) -> dict[str, Any]:
         """Reads of the harness are tried until they are answered and are no part of the history."""
