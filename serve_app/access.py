@@ -44,12 +44,12 @@ def requires(permission: Permission) -> Callable[[F], F]:
     return declare
 
 
-def origin(request: Request) -> Origin:
+async def origin(request: Request) -> Origin:
     """The asker and its workspace."""
     return Origin(workspace=request.app.state.workspace, principal=LOCAL_ADMIN)
 
 
-def idempotency_key(
+async def idempotency_key(
     idempotency_key: Annotated[
         str | None, Header(description="Repeats of one request under one key answer alike.")
     ] = None,

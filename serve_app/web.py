@@ -24,11 +24,12 @@ from serve_app.routes import (
 )
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
+#: Matched in this order, one route after the other: what workers call all the time comes first.
 _ROUTERS = (
-    agents.router,
-    heartbeats.router,
     tasks.router,
+    heartbeats.router,
     task_reads.router,
+    agents.router,
     queue.router,
     dead_letter.router,
     deliberations.router,
@@ -46,13 +47,13 @@ def make_app() -> FastAPI:
         version=VERSION,
         description="Agents, tasks and deliberations. Every mutating call takes an `Idempotency-Key`.",
     )
-    app.include_router(health.root)
     for prefix in PREFIXES:
         for router in _ROUTERS:
             app.include_router(router, prefix=prefix, include_in_schema=prefix == PREFIXES[0])
         app.add_api_websocket_route(f"{prefix}/stream", stream.websocket_stream)
         app.add_api_websocket_route(f"{prefix}/agents/heartbeats", heartbeats.websocket_heartbeats)
     app.add_api_websocket_route("/ws/control-plane", stream.websocket_stream)
+    app.include_router(health.root)
     errors.install(app)
     return app
 

@@ -40,7 +40,7 @@ def shown(gate: Gateway, task: Task) -> Task:
     return replace(task.as_of(gate.clock.now()), assigned_region=region)
 
 
-def task_query(
+async def task_query(
     request: Request,
     asker: Asker,
     status: TaskStatus | None = None,
