@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -49,11 +49,12 @@ class Driver:
         listening = asyncio.create_task(self._listen(cursor))
         workers = [asyncio.create_task(self._work(items)) for _ in range(self._limits.concurrency)]
         try:
-            await asyncio.gather(*workers)
+            # Not gather: cancelled, it waits for workers of which one may have taken the cancellation for a time-out.
+            ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            for task in ended:
+                task.result()
         finally:
-            for task in (*workers, listening):
-                task.cancel()
-            await asyncio.gather(*workers, listening, return_exceptions=True)
+            await _end((*workers, listening))
 
     async def _work(self, items: Iterator[Item]) -> None:
         for item in items:
@@ -80,7 +81,8 @@ class Driver:
         pause = LOOK_FIRST_S
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await ended.wait()
             record: Mapping[str, Any] = await self._insist(lambda: self._client.get(f"/deliberations/{request_id}"))
             if record["terminal"] is not None:
                 return record
@@ -111,6 +113,15 @@ class Driver:
                         for ended in self._ends.get(str(event.data.get("request_id")), ()):
                             ended.set()
             await asyncio.sleep(RETRY_MOST_S)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels until all have ended: a library may turn one cancellation into an error of its own, which is retried."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.2)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _head(item: Item) -> Entry:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from cluster.batches.driver import _end
 from cluster.batches.items import BadLine, Item, read_items, schema
 from cluster.batches.output import Output, opened
 from cluster.batches.progress import Pace, progress
@@ -176,3 +178,23 @@ def test_the_job_is_named_by_what_it_asks_and_where_it_writes(tmp_path: Path) ->
     job = submission_id(one, out, "")
     assert submission_id(one, out, "") == job
     assert len({job, submission_id(other, out, ""), submission_id(one, one, ""), submission_id(one, out, "r")}) == 4
+
+
+async def test_a_worker_that_takes_a_cancellation_for_something_else_is_ended_all_the_same() -> None:
+    swallowed = 0
+
+    async def work() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed > 2:
+                    raise
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await _end([task])
+    assert task.cancelled()
+    assert swallowed == 3
