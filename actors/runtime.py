@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -21,6 +19,7 @@ from ray.util import list_named_actors
 from actors.roles import NAMESPACE, Role, actor_name, kind_prefix, role_prefix
 from cluster.domain.agents import Dedicated
 from cluster.domain.errors import ActorUnavailable, ControlPlaneError
+from cluster.loops import end_process
 from cluster.ports import ActorNames
 from cluster.settings import Settings
 
@@ -54,12 +53,7 @@ class ActorHost:
     async def _build(self) -> PlainActor:
         from actors.composition import build  # its imports are paid in the actor's process only
 
-        return await build(self._role, self._name, died=self._died, reach=reach)
-
-    def _died(self, error: BaseException) -> None:
-        """Ray starts the process again, and the actor reads everything from the stores."""
-        logging.shutdown()
-        os._exit(1)
+        return await build(self._role, self._name, died=end_process, reach=reach)
 
     async def ready(self) -> str:
         """Started and serving; answers the fingerprint of the settings it was built from."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -19,6 +20,12 @@ Died = Callable[[BaseException], None]
 
 def unwatched(error: BaseException) -> None:
     """For an owner that nobody would start again: the log line is all."""
+
+
+def end_process(error: BaseException) -> None:
+    """For a process that Ray or Serve starts again."""
+    logging.shutdown()
+    os._exit(1)
 
 
 class Loops:

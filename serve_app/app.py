@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 from typing import Any
@@ -19,6 +18,7 @@ from actors.roles import desired_roles, fingerprint
 from actors.runtime import RayMachinery, reach
 from actors.supervisor import Supervisor as ReconcileLoop
 from cluster.clock import SystemClock
+from cluster.loops import end_process
 from cluster.settings import Settings
 from serve_app.replica import make_ingress, migrated
 
@@ -42,17 +42,11 @@ def _stay_on_loopback(settings: Settings) -> None:
         replica.add_port_to_grpc_server = on_loopback
 
 
-def _died(error: BaseException) -> None:
-    """Serve starts another replica, which reads everything from the stores."""
-    logging.shutdown()
-    os._exit(1)
-
-
 def _ingress() -> FastAPI:
     """Built per replica, in its own loop."""
     settings = load_process_settings()
     _stay_on_loopback(settings)
-    return make_ingress(settings, reach, _died)
+    return make_ingress(settings, reach, end_process)
 
 
 @serve.deployment(

@@ -287,13 +287,14 @@ class Task:
     target_agent: str | None
     target_region: str | None
     fallback_regions: tuple[str, ...]
-    assigned_region: str | None
     region_routing_mode: str
     origin_region: str
     principal: str
     rules: TaskRules | None = None
     replayed_as: str | None = None
     purged_at: float | None = None
+    #: Filled in for readers: not a fact of the task, but of the agent that has it.
+    assigned_region: str | None = None
 
     def as_of(self, now: float) -> Task:
         """A delay that is over needs no event: the task is queued from then on."""

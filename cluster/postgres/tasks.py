@@ -305,7 +305,6 @@ def task_of(row: Any) -> Task:
         target_agent=row["target_agent"],
         target_region=row["target_region"],
         fallback_regions=tuple(json.loads(row["fallback_regions_text"])),
-        assigned_region=row["assigned_region"],
         region_routing_mode=row["region_routing_mode"],
         origin_region=row["origin_region"],
         principal=row["principal"],

@@ -13,22 +13,10 @@ import pytest
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST
 from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
+from tests.support.agents import a_call
 from tests.support.api import Api, in_thread
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
-
-
-def a_call(agent_id: str, **changes: Any) -> AgentCall:
-    values: dict[str, Any] = {
-        "workspace": "default",
-        "agent_id": agent_id,
-        "messages": [{"role": "user", "content": "Which?"}],
-        "schema": {"type": "object"},
-        "max_tokens": 64,
-        "timeout_s": 20.0,
-        "key": "turn-1",
-    }
-    return AgentCall(**(values | changes))
 
 
 def _ask(api: Api, call: AgentCall) -> asyncio.Task[AgentReply]:

@@ -17,6 +17,7 @@ from actors.turns import PullTurns
 from cluster.domain.errors import ActorUnavailable, AgentTimeout, AgentUnavailable
 from cluster.exchange import ExchangeClient
 from cluster.in_cluster import Answer, Question
+from tests.support.agents import a_call
 from tests.support.api import Api, api_settings
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
@@ -101,16 +102,7 @@ def _calls(api: Api) -> HostCalls:
 
 
 def _turn(agent_id: str, **changes: Any) -> AgentCall:
-    values: dict[str, Any] = {
-        "workspace": "default",
-        "agent_id": agent_id,
-        "messages": [{"role": "user", "content": "Which?"}],
-        "schema": {"type": "object"},
-        "max_tokens": 64,
-        "timeout_s": 30.0,
-        "key": f"turn-{agent_id}",
-    }
-    return AgentCall(**(values | changes))
+    return a_call(agent_id, **{"timeout_s": 30.0, "key": f"turn-{agent_id}"} | changes)
 
 
 async def _ended(api: Api, task_id: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from actors.messages import AgentCall
+
 
 @contextmanager
 def answering_agent(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -38,3 +40,17 @@ def answering_agent(answer: Mapping[str, Any]) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def a_call(agent_id: str, **changes: Any) -> AgentCall:
+    """A turn that an agent is asked for."""
+    values: dict[str, Any] = {
+        "workspace": "default",
+        "agent_id": agent_id,
+        "messages": [{"role": "user", "content": "Which?"}],
+        "schema": {"type": "object"},
+        "max_tokens": 64,
+        "timeout_s": 20.0,
+        "key": "turn-1",
+    }
+    return AgentCall(**(values | changes))

@@ -66,7 +66,6 @@ create table tasks (
     principal               text not null,
     target_agent            text,
     target_region           text,
-    assigned_region         text,
     region_routing_mode     text not null,
     origin_region           text not null,
     fallback_regions        json not null,
