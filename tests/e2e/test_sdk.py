@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ from tests.support.system import RunningSystem
 
 
 def test_tasks_and_agents_with_the_synchronous_client(system: RunningSystem) -> None:
-    plane = AragoraClient(base_url=system.api_url).control_plane
+    with contextlib.closing(AragoraClient(base_url=system.api_url)) as client:
+        _go_through(client.control_plane)
+
+
+def _go_through(plane: Any) -> None:
     agent = plane.register_agent(agent_id="sync-1", capabilities=["sync-review"], model="m", provider="p")
     assert (agent["agent_id"], agent["status"]) == ("sync-1", "ready")
     assert plane.heartbeat("sync-1")["acknowledged"] is True
