@@ -47,6 +47,7 @@ _logger = logging.getLogger(__name__)
 FOLLOWS = ("agent.", "task.submitted", *ENDED_KINDS)
 
 PRINCIPAL = "system:agent-host"
+APART_S = 0.01
 
 #: Asks the agent over its transport; raises PeerError.
 AskAgent = Callable[[Ask], Awaitable[Reply]]
@@ -120,7 +121,13 @@ class AgentHost:
                 self._breakers[one.workspace, one.agent_id] = one.breaker
         cursor = await self._load()
         follower = LogFollower(
-            self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, only=LogFilter(kinds=FOLLOWS)
+            self._log,
+            self._doorbell,
+            self._clock,
+            after=cursor,
+            apply=self._apply,
+            only=LogFilter(kinds=FOLLOWS),
+            apart_s=APART_S,
         )
         self._loops.start(follower.run(), self._stay())
         await self._push.start()

@@ -41,6 +41,7 @@ _logger = logging.getLogger(__name__)
 
 AT_ONCE = 4096
 LOOK_AGAIN_S = 1.0
+APART_S = 0.01
 #: A call is given up this long after the deadline at the latest, so that the deadline itself always comes first.
 CALL_GRACE_S = 0.5
 
@@ -139,6 +140,7 @@ class DeliberationWorker:
             after=head,
             apply=self._apply,
             only=LogFilter(kind_prefix="deliberation."),
+            apart_s=APART_S,
         )
         for request_id, _ in await self._store.open():
             self._begin(request_id)

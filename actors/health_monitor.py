@@ -54,6 +54,7 @@ WRITE_BEHIND_S = 60.0
 #: Breakers that agents' hosts opened are looked at this often.
 BREAKERS_S = 5.0
 SIGNS = "redis"
+APART_S = 0.1
 
 Key = tuple[str, str]
 
@@ -119,7 +120,7 @@ class HealthMonitor:
             after=cursor,
             apply=self._apply,
             only=AGENT_ROWS,
-            linger_s=0.05,
+            apart_s=APART_S,
         )
         self._loops.start(
             follower.run(),

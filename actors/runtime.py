@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -17,6 +20,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util import list_named_actors
 
 from actors.roles import NAMESPACE, Role, actor_name, kind_prefix, role_prefix
+from cluster.channel import Address, Channel, ChannelServer
 from cluster.domain.agents import Dedicated
 from cluster.domain.errors import ActorUnavailable, ControlPlaneError
 from cluster.loops import end_process
@@ -26,6 +30,10 @@ from cluster.settings import Settings
 CONTROL_PLANE_RESOURCE = "control_plane"
 #: Calls that one actor process takes on at once: standing exchanges of replicas and workers, and short ones.
 MAX_CONCURRENCY = 1000
+#: After a channel could not be opened (a firewall between the nodes), Ray carries the calls for so long.
+CHANNEL_RETRY_S = 30.0
+
+_logger = logging.getLogger(__name__)
 
 
 class PlainActor(Protocol):
@@ -44,6 +52,8 @@ class ActorHost:
         self._name = name
         self._fingerprint = fingerprint
         self._starting: asyncio.Future[PlainActor] | None = None
+        self._server = ChannelServer(self.call)
+        self._address: Address | None = None
 
     async def _actor(self) -> PlainActor:
         if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
@@ -53,16 +63,29 @@ class ActorHost:
     async def _build(self) -> PlainActor:
         from actors.composition import build  # its imports are paid in the actor's process only
 
-        return await build(self._role, self._name, died=end_process, reach=reach)
+        actor = await build(self._role, self._name, died=end_process, reach=reach)
+        if not _ray_encrypts():
+            self._address = await self._server.start(ray.util.get_node_ip_address())
+        return actor
 
     async def ready(self) -> str:
         """Started and serving; answers the fingerprint of the settings it was built from."""
         await self._actor()
         return self._fingerprint
 
+    async def called_at(self) -> Address | None:
+        """Where calls are taken past Ray. Ray hands it out only to those who may call."""
+        await self._actor()
+        return self._address
+
     async def call(self, method: str, *args: Any) -> Any:
         actor = await self._actor()
         return await getattr(actor, method)(*args)
+
+
+def _ray_encrypts() -> bool:
+    """Then nothing of ours goes over the network in clear either."""
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 def join(address: str) -> None:
@@ -133,37 +156,76 @@ async def _await(reference: Any, timeout_s: float | None) -> Any:
         raise ActorUnavailable("The Ray cluster does not answer; try again in a moment.") from error
 
 
-class RoleHandle:
-    """Calls to whoever plays a role now. Resolved through the published names, and again after every failure."""
+class _OverRay:
+    """Calls as Ray carries them."""
 
-    def __init__(self, role: Role, names: ActorNames) -> None:
+    def __init__(self, handle: ActorHandle) -> None:
+        self._handle = handle
+
+    async def call(self, method: str, *args: Any) -> Any:
+        return await _await(self._handle.call.remote(method, *args), None)
+
+    def retire(self) -> None:
+        """Nothing is held."""
+
+
+class RoleHandle:
+    """Calls to whoever plays a role now. Resolved through the published names, and again after every failure.
+
+    Ray says where the actor is, and a channel carries the calls; where none can be opened, Ray does.
+    """
+
+    def __init__(self, role: Role, names: ActorNames, *, direct: bool = True) -> None:
         self._role = role
         self._names = names
-        self._handle: ActorHandle | None = None
+        self._direct = direct
+        self._no_channel_until = 0.0
+        self._way: Channel | _OverRay | None = None
+        self._resolving = asyncio.Lock()
 
     async def call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
-        handle = self._handle or await self._resolve()
         try:
-            return await _await(handle.call.remote(method, *args), timeout_s)
-        except ActorUnavailable:
-            self._handle = None
-            raise
+            async with asyncio.timeout(timeout_s):
+                way = self._way or await self._resolve()
+                try:
+                    return await way.call(method, *args)
+                except ActorUnavailable:
+                    self._forget(way)
+                    raise
+        except TimeoutError as error:
+            raise ActorUnavailable(f"The {self._role.key} actor does not answer; try again in a moment.") from error
 
-    async def _resolve(self) -> ActorHandle:
+    def _forget(self, way: Channel | _OverRay) -> None:
+        if self._way is way:
+            self._way = None
+            way.retire()
+
+    async def _resolve(self) -> Channel | _OverRay:
+        async with self._resolving:
+            if self._way is None:
+                self._way = await self._open(await self._find())
+            return self._way
+
+    async def _find(self) -> ActorHandle:
         published = await self._names.current(self._role.key)
         if published is None:
             raise ActorUnavailable(f"The {self._role.key} actor has not been started yet; try again in a moment.")
         try:
-            self._handle = await asyncio.to_thread(ray.get_actor, published.name, namespace=NAMESPACE)
+            return await asyncio.to_thread(ray.get_actor, published.name, namespace=NAMESPACE)
         except (ValueError, RayError) as error:
             raise ActorUnavailable(f"The {self._role.key} actor is being restarted; try again.") from error
-        return self._handle
 
-    def method(self, name: str, timeout_s: float | None = None) -> Callable[..., Awaitable[Any]]:
-        async def bound(*args: Any) -> Any:
-            return await self.call(name, *args, timeout_s=timeout_s)
-
-        return bound
+    async def _open(self, handle: ActorHandle) -> Channel | _OverRay:
+        if not self._direct or time.monotonic() < self._no_channel_until:
+            return _OverRay(handle)
+        address: Address | None = await _await(handle.called_at.remote(), None)
+        try:
+            if address is not None:
+                return await Channel.open(address)
+        except OSError as error:
+            self._no_channel_until = time.monotonic() + CHANNEL_RETRY_S
+            _logger.warning("%s is called through Ray, which costs more: %s", self._role.key, error or "no answer")
+        return _OverRay(handle)
 
 
 def reach(role: Role, names: ActorNames) -> Callable[..., Awaitable[Any]]:

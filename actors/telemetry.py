@@ -31,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 NAME = "metrics"
 #: Figures are counted in large portions: a scrape reads on by itself.
-LINGER_S = 0.5
+APART_S = 0.5
 SAVE_S = 2.0
 BIND_RETRY_S = 0.5
 
@@ -68,7 +68,7 @@ class Telemetry:
         self._metrics = Metrics.restore(snapshot)
         await self._directory.load()
         self._follower = LogFollower(
-            self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, linger_s=LINGER_S
+            self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, apart_s=APART_S
         )
         while await self._follower.catch_up():
             pass

@@ -72,13 +72,13 @@ def schema(stand: Stand) -> str:
 
 @contextmanager
 def without_ray(stand: Stand, total: int, *, callers: int = CALLERS, each: int = 1) -> Iterator[Throughput]:
-    """Shard, worker and client in three processes; what a call costs is a pickle over a socket."""
-    name, socket = schema(stand), str(stand.base / f"{stand.name()}.sock")
+    """Shard, worker and client in three processes; calls go over channels."""
+    name, address = schema(stand), str(stand.base / stand.name())
     slots = (str(SLOTS), str(PREFETCH)) if each == 1 else ("400", "400")
     with (
-        stand.part("bench.parts.shard", name, socket) as shard,
-        stand.part("bench.parts.tasks", "worker", name, socket, *slots) as worker,
-        stand.part("bench.parts.tasks", "client", name, socket) as client,
+        stand.part("bench.parts.shard", name, address) as shard,
+        stand.part("bench.parts.tasks", "worker", name, address, *slots) as worker,
+        stand.part("bench.parts.tasks", "client", name, address) as client,
     ):
         label = "ours without Ray" if each == 1 else f"ours without Ray, {each} per call"
         yield Throughput(label, worker, client, total, callers, each, (shard,))
@@ -204,10 +204,10 @@ def start(stand: Stand) -> Iterator[Row]:
     seconds, memory, worst = [], [], []
     with stand.part("bench.parts.tasks", "client", name, "none") as client:
         for _ in range(stand.runs):
-            socket = str(stand.base / f"{stand.name()}.sock")
+            address = str(stand.base / stand.name())
             started = time.perf_counter()
             client.start(op="steadily", rate=20, seconds=stand.size(5, 1))
-            with stand.part("bench.parts.shard", name, socket) as shard:
+            with stand.part("bench.parts.shard", name, address) as shard:
                 seconds.append(time.perf_counter() - started)
                 worst.append(client.answer()["p99"])
                 memory.append(shard.ask(op="status")["rss"] / 2**20)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from cluster.domain.errors import StoreUnavailable
@@ -20,7 +21,8 @@ _logger = logging.getLogger(__name__)
 class LogFollower:
     """``apply`` gets rows in order, each once. ``poll_s`` bounds what a lost ring costs.
 
-    ``linger_s`` after a ring lets more rows come, for followers that need not know at once.
+    Reads are at least ``apart_s`` from each other: the first row after a quiet time is seen at once, and those of a busy
+    time together.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class LogFollower:
         apply: Callable[[Sequence[LogRow]], Awaitable[None]],
         only: LogFilter | None = None,
         poll_s: float = 1.0,
-        linger_s: float = 0.0,
+        apart_s: float = 0.0,
         batch: int = 1000,
     ) -> None:
         self.cursor = after
@@ -43,7 +45,7 @@ class LogFollower:
         self._apply = apply
         self._only = only
         self._poll_s = poll_s
-        self._linger_s = linger_s
+        self._apart_s = apart_s
         self._batch = batch
         self._moved = asyncio.Condition()
         self._reading = asyncio.Lock()
@@ -57,8 +59,12 @@ class LogFollower:
                 _logger.warning("the log cannot be read, will try again: %s", error)
                 await self._clock.sleep(self._poll_s)
                 continue
-            if not full and await self._doorbell.wait(self._poll_s) and self._linger_s:
-                await asyncio.sleep(self._linger_s)  # not the port's clock: nothing is decided by it
+            if not full:
+                read_at = time.monotonic()  # not the port's clock: nothing is decided by it
+                await self._doorbell.wait(self._poll_s)
+                soon_s = read_at + self._apart_s - time.monotonic()
+                if soon_s > 0:
+                    await asyncio.sleep(soon_s)
 
     async def catch_up(self) -> bool:
         """One read. True when there may be more to read at once."""

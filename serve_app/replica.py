@@ -36,7 +36,7 @@ from serve_app.web import add_middleware, make_app
 _logger = logging.getLogger("serve_app")
 
 #: Rows of a busy moment reach streams together.
-LINGER_S = 0.01
+APART_S = 0.02
 PUSH_S = 2.0
 START_RETRY_S = 0.5
 PROBE_TIMEOUT_S = 2.0
@@ -89,7 +89,7 @@ class Replica:
             parts.clock,
             after=cursor,
             apply=apply,  # type: ignore[arg-type]
-            linger_s=LINGER_S,
+            apart_s=APART_S,
         )
 
         async def catch_up() -> None:

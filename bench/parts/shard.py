@@ -1,4 +1,7 @@
-"""A scheduler shard in a process of its own, without Ray: ``python -m bench.parts.shard SCHEMA SOCKET``."""
+"""A scheduler shard in a process of its own, without Ray: ``python -m bench.parts.shard SCHEMA ADDRESS``.
+
+ADDRESS is the file in which it says where it is called.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import psutil
 
 from actors.scheduler import SchedulerShard
 from bench.parts.loop import Handlers, run
-from bench.parts.wire import serve
+from cluster.channel import ChannelServer
 from cluster.clock import SystemClock
 from cluster.postgres.stores import open_stores
 from cluster.redis.doorbell import RedisDoorbell
@@ -21,7 +24,7 @@ REGION = "bench"
 
 
 async def make() -> Handlers:
-    schema, socket = sys.argv[1], Path(sys.argv[2])
+    schema, address = sys.argv[1], Path(sys.argv[2])
     stores = await open_stores(os.environ["BENCH_DATABASE_URL"], schema, REGION, max_connections=4)
     shard = SchedulerShard(
         shard="scheduler-0",
@@ -35,10 +38,15 @@ async def make() -> Handlers:
         lease_ttl_s=30.0,
     )
     await shard.start()
-    server = await serve(socket, shard.exchange)
+
+    async def call(method: str, *arguments: Any) -> Any:
+        return await getattr(shard, method)(*arguments)
+
+    server = ChannelServer(call)
+    (await server.start("127.0.0.1")).save(address)
 
     async def status() -> dict[str, Any]:
-        return {**await shard.status(), "rss": psutil.Process().memory_info().rss, "serving": server.is_serving()}
+        return {**await shard.status(), "rss": psutil.Process().memory_info().rss}
 
     return {"status": status}
 

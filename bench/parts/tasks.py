@@ -1,6 +1,6 @@
-"""The in-cluster client's two ends: ``python -m bench.parts.tasks client|worker SCHEMA SOCKET [SLOTS PREFETCH]``.
+"""The in-cluster client's two ends: ``python -m bench.parts.tasks client|worker SCHEMA ADDRESS [SLOTS PREFETCH]``.
 
-SOCKET is that of a shard without Ray; ``ray`` joins the running system instead.
+ADDRESS is the file of a shard without Ray; ``ray`` joins the running system instead.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 from actors.client import TaskClient, TaskWorker, Work
 from bench.parts.loop import Countdown, Handlers, in_parallel, run
-from bench.parts.wire import Connection
+from cluster.channel import Address, Channel
 from cluster.clock import SystemClock
 from cluster.domain.log import Origin
-from cluster.exchange import ExchangeClient
+from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.postgres.stores import open_stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
@@ -28,20 +28,25 @@ ORIGIN = Origin(workspace="bench", principal="user:bench")
 
 
 async def task_client() -> TaskClient:
-    schema, socket = sys.argv[2:4]
-    if socket == "ray":
+    schema, address = sys.argv[2:4]
+    if address == "ray":
         from bench.parts import on_ray
 
         return await on_ray.task_client(ORIGIN)
     stores = await open_stores(os.environ["BENCH_DATABASE_URL"], schema, REGION, max_connections=4)
     clock = SystemClock()
+    channel = await Channel.open(Address.load(Path(address)))
+
+    async def exchange(call: ExchangeCall) -> Any:
+        return await channel.call("exchange", call)
+
     return TaskClient(
         origin=ORIGIN,
         region=REGION,
         tasks=stores.tasks,
         doorbell=RedisDoorbell(connect(os.environ["BENCH_REDIS_URL"]), schema),
         clock=clock,
-        scheduler=ExchangeClient(f"bench:{os.getpid()}", Connection(Path(socket)).call, clock=clock),
+        scheduler=ExchangeClient(f"bench:{os.getpid()}", exchange, clock=clock),
     )
 
 

@@ -105,7 +105,8 @@ def _argument(field: Field[Any]) -> str:
     return name if field.default_factory is MISSING else f"make_{name}() if {name} is MISSING else {name}"
 
 
-def _build(cls: type[Any], values: tuple[Any, ...]) -> Any:
+def rebuild(cls: type[Any], values: tuple[Any, ...]) -> Any:
+    """How a compact value comes out of a pickle."""
     return _layout(cls).build(values)
 
 
@@ -121,7 +122,7 @@ def compact(cls: type[T]) -> type[T]:
     layout = _layout(cls)
 
     def reduce(self: Any) -> tuple[Any, ...]:
-        return _build, (cls, layout.get(self))
+        return rebuild, (cls, layout.get(self))
 
     cls.__reduce__ = reduce  # type: ignore[method-assign]
     cls.__init__ = layout.init  # type: ignore[method-assign]

@@ -125,6 +125,7 @@ class RayCluster:
             "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
             "ARAGORA_CONFIG_FILE": str(config_file),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.layout.ray_token),
             # Makes every Ray server listen on the node's address, 127.0.0.1, instead of on all interfaces.

@@ -84,6 +84,11 @@ class Pool:
             self._pool.terminate()
 
 
+async def _as_it_is(connection: Any) -> None:
+    """No session state is ever set, so the default's round trip after every use has nothing to reset. An open
+    transaction is rolled back by asyncpg before this."""
+
+
 async def connect(url: str, schema: str, *, max_size: int = 8, application: str = "aragora") -> Pool:
     settings = {
         "search_path": schema,
@@ -96,7 +101,7 @@ async def connect(url: str, schema: str, *, max_size: int = 8, application: str 
     }
     try:
         pool = await asyncpg.create_pool(
-            url, min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, server_settings=settings
+            url, min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, server_settings=settings, reset=_as_it_is
         )
     except _FAILURES as error:
         raise StoreUnavailable(f"The database cannot be reached: {error}.") from error
