@@ -41,6 +41,7 @@ from cluster.domain.task_machine import (
     StartGrace,
     StartLease,
     TotalTimedOut,
+    Transition,
     Unblocked,
     step,
 )
@@ -162,19 +163,23 @@ class Scheduler:
         """Takes a waiting claim back; False if it does not wait (any more)."""
         return self._waiting.withdraw(ticket)
 
-    def report(self, task_id: str, workspace: str, event: Event, now: float) -> TaskHead:
-        """A report, a cancel, an extension of ``prioritize``: any event that somebody outside brings to one task."""
+    def consider(self, task_id: str, workspace: str, event: Event, now: float) -> tuple[TaskHead, Transition]:
+        """What a report, a cancel or another event that somebody brings to one task would do: for ``carry_out``, and at
+        once. Whatever is raised here leaves memory whole; only that its reporter lives has been noted."""
         head = self._known(task_id, workspace)
         by = getattr(event, "by", None)
         if isinstance(by, Reporter) and by.agent_id is not None:
             self._seen((workspace, by.agent_id), now)
-        return self._happens(head, event, now)
+        return head, step(head, event, now, self._policy)
+
+    def report(self, task_id: str, workspace: str, event: Event, now: float) -> TaskHead:
+        return self.carry_out(*self.consider(task_id, workspace, event, now), now)
 
     def cancel(self, task_id: str, workspace: str, principal: str, now: float) -> TaskHead:
-        return self._happens(self._known(task_id, workspace), CancelRequested(principal=principal), now)
+        return self.report(task_id, workspace, CancelRequested(principal=principal), now)
 
     def prioritize(self, task_id: str, workspace: str, principal: str, priority: Priority, now: float) -> TaskHead:
-        return self._happens(self._known(task_id, workspace), Prioritized(principal=principal, priority=priority), now)
+        return self.report(task_id, workspace, Prioritized(principal=principal, priority=priority), now)
 
     def extend(self, task_id: str, workspace: str, attempt: int, agent_id: str, now: float) -> float | None:
         """Renews one lease; when it expires now. None if it is not this holder's."""
@@ -299,8 +304,10 @@ class Scheduler:
                 self._unseen[edge.after] = head.workspace
 
     def _happens(self, head: TaskHead, event: Event, now: float) -> TaskHead:
+        return self.carry_out(head, step(head, event, now, self._policy), now)
+
+    def carry_out(self, head: TaskHead, transition: Transition, now: float) -> TaskHead:
         """One transition: memory, effects and the decision that makes it durable."""
-        transition = step(head, event, now, self._policy)
         new = transition.head
         if new is not head:
             self._open[head.id] = new

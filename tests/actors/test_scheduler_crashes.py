@@ -19,8 +19,8 @@ from cluster.domain.task_rules import Edge, TaskRules, WhenFailed
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
-from tests.actors.test_scheduler import TTL_S, Cluster
 from tests.support.probes import eventually
+from tests.support.shards import TTL_S, Cluster
 from tests.support.stores import StoreUrls, fresh_name
 
 
