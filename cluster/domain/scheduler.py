@@ -95,6 +95,7 @@ class Scheduler:
         self._resting: set[AgentKey] = set()
         self._unwell: set[AgentKey] = set()
         self._extended: dict[str, float] = {}
+        self._redelivered_ids: set[str] = set()
         self._told: set[tuple[str, int]] = set()
         self._stopping: dict[AgentKey, dict[str, None]] = {}
         self._dependencies = Dependencies()
@@ -190,8 +191,10 @@ class Scheduler:
         return self._shown_expiry(head)
 
     def give_back(self, task_id: str, workspace: str, attempt: int, agent_id: str, principal: str, now: float) -> None:
+        """A lease whose answer nobody received. One that has been answered again since is somebody's: its holder came
+        back with a new connection before the old one was seen to be broken."""
         head = self._open.get(task_id)
-        if head is not None and head.workspace == workspace:
+        if head is not None and head.workspace == workspace and task_id not in self._redelivered_ids:
             by = Reporter(principal=principal, agent_id=agent_id, attempt=attempt)
             self._happens(head, Release(by=by), now)
 
@@ -423,6 +426,7 @@ class Scheduler:
 
     def _let_go(self, head: TaskHead) -> None:
         self._extended.pop(head.id, None)
+        self._redelivered_ids.discard(head.id)
         self._told.discard((head.id, head.attempt))
         rules = head.rules
         if rules is not None and rules.concurrency_key is not None:
@@ -518,6 +522,7 @@ class Scheduler:
         if not again and released_client and len(held) >= wanted.max_concurrency:
             again = held[:1]
         for head in again:
+            self._redelivered_ids.add(head.id)
             if head.detail is TaskDetail.CANCELLING:
                 self._tell(head, now)
         return tuple(Grant(head=h, expires_at=self._shown_expiry(h), redelivered=True) for h in again)
