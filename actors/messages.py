@@ -97,10 +97,13 @@ class ExtendRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrioritizeRequest:
+    """What is None stays as it is; ``position`` counts from 1."""
+
     workspace: str
     principal: str
     task_id: str
-    priority: int
+    priority: int | None = None
+    position: int | None = None
 
 
 @compact

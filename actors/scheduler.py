@@ -548,7 +548,12 @@ def _prepared(mind: Scheduler, request: SchedulerRequest, now: float) -> Any:
     """All that can be found out before memory is changed."""
     if isinstance(request, ClaimRequest):
         return _wanted(request)
-    if isinstance(request, ReportRequest | CancelRequest | PrioritizeRequest):
+    if isinstance(request, PrioritizeRequest):
+        priority = None if request.priority is None else Priority(request.priority)
+        return mind.consider_priority(
+            request.task_id, request.workspace, request.principal, priority, request.position, now
+        )
+    if isinstance(request, ReportRequest | CancelRequest):
         return mind.consider(request.task_id, request.workspace, _event(request), now)
     return None
 
@@ -571,7 +576,7 @@ def _event(request: Any) -> Event:
     if isinstance(request, CancelRequest):
         return CancelRequested(principal=request.principal)
     if isinstance(request, PrioritizeRequest):
-        return Prioritized(principal=request.principal, priority=Priority(request.priority))
+        return Prioritized(principal=request.principal)
     by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
     if request.stopped:
         return CancelAcknowledged(by=by)

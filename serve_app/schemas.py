@@ -270,8 +270,11 @@ class Extend(Body):
 
 
 class Prioritize(Body):
+    """What is left out stays as it is. ``position`` counts the waiting tasks of the same line from 1, 0 is 1."""
+
     task_id: str
-    priority: str = "normal"
+    priority: str | None = None
+    position: int | None = Field(None, ge=0, le=10_000)
 
 
 class Report(Body):

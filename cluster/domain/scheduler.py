@@ -173,14 +173,33 @@ class Scheduler:
             self._seen((workspace, by.agent_id), now)
         return head, step(head, event, now, self._policy)
 
+    def consider_priority(
+        self, task_id: str, workspace: str, principal: str, priority: Priority | None, position: int | None, now: float
+    ) -> tuple[TaskHead, Transition]:
+        """``position`` counts the waiting tasks of its line that have the same priority, from 1."""
+        place = None
+        head = self._known(task_id, workspace)
+        if position is not None and head.status is TaskStatus.PENDING:
+            moved = head if priority is None else replace(head, priority=int(priority))
+            place = self._queue.place_at(moved, position)
+        return self.consider(task_id, workspace, Prioritized(principal=principal, priority=priority, place=place), now)
+
     def report(self, task_id: str, workspace: str, event: Event, now: float) -> TaskHead:
         return self.carry_out(*self.consider(task_id, workspace, event, now), now)
 
     def cancel(self, task_id: str, workspace: str, principal: str, now: float) -> TaskHead:
         return self.report(task_id, workspace, CancelRequested(principal=principal), now)
 
-    def prioritize(self, task_id: str, workspace: str, principal: str, priority: Priority, now: float) -> TaskHead:
-        return self.report(task_id, workspace, Prioritized(principal=principal, priority=priority), now)
+    def prioritize(
+        self,
+        task_id: str,
+        workspace: str,
+        principal: str,
+        priority: Priority | None,
+        now: float,
+        position: int | None = None,
+    ) -> TaskHead:
+        return self.carry_out(*self.consider_priority(task_id, workspace, principal, priority, position, now), now)
 
     def extend(self, task_id: str, workspace: str, attempt: int, agent_id: str, now: float) -> float | None:
         """Renews one lease; when it expires now. None if it is not this holder's."""

@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 
 from cluster.domain.errors import Conflict, ControlPlaneError, ImpossibleTransition
 from cluster.domain.log import SYSTEM, LogRecord
+from cluster.domain.places import Place, encode
 from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.domain.values import compact
 from cluster.domain.values import evolve as replace
@@ -233,9 +234,12 @@ class DependencyFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prioritized(Event):
-    cause: ClassVar[str] = "a client changes the priority"
+    """What is None stays as it is."""
+
+    cause: ClassVar[str] = "a client changes the priority, or the place in line"
     principal: str
-    priority: Priority
+    priority: Priority | None = None
+    place: Place | None = None
 
 
 # --- what a step gives ------------------------------------------------------------------------------------------------
@@ -666,10 +670,13 @@ def _dependency_failed(head: TaskHead, event: DependencyFailed, now: float, poli
 
 
 def _prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPolicy) -> Transition:
-    if head.priority == event.priority:
+    priority = head.priority if event.priority is None else int(event.priority)
+    if head.priority == priority and event.place in (None, head.place):
         return Transition(head=head)
-    new = replace(head, priority=int(event.priority))
+    new = replace(head, priority=priority, place=event.place or head.place)
     data = {"task_type": head.task_type, "priority": new.priority, "old_priority": head.priority}
+    if event.place is not None:
+        data["place"] = encode(event.place)
     blocked = head.detail is TaskDetail.BLOCKED
     effects = () if blocked else (_DEQUEUE, Enqueue(not_before=head.run_at))
     return _decided(head, new, effects, "task.prioritized", now, event.principal, data)

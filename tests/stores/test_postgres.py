@@ -343,6 +343,13 @@ async def test_migrations_run_once_together_and_never_backwards(store_urls: Stor
         await migrate(store_urls.database, schema, [edited, future])
 
 
+async def test_an_older_schema_is_brought_up_to_date(store_urls: StoreUrls) -> None:
+    schema = fresh_name()
+    for newest in range(1, len(shipped()) + 1):
+        assert await migrate(store_urls.database, schema, shipped()[:newest]) == newest
+    assert await migrate(store_urls.database, schema) == len(shipped())
+
+
 async def test_a_failed_migration_leaves_nothing_behind(store_urls: StoreUrls) -> None:
     schema = fresh_name()
     broken = Migration(version=9998, name="9998_broken.sql", sql="create table half (id int); select nonsense")

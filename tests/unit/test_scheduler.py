@@ -500,6 +500,27 @@ def test_a_lease_is_given_back_unless_it_has_been_answered_again_since() -> None
     assert shard.store["t"].status is TaskStatus.PENDING, "only the lease that was answered again is kept"
 
 
+def test_a_place_in_line_outlives_a_restart_a_lease_and_a_change_of_priority() -> None:
+    shard = Shard()
+    for name in ("t1", "t2", "t3", "t4"):
+        shard.submit(new_task(id=name, created_at=NOW), NOW)
+    shard.mind.prioritize("t4", "w", "p", None, NOW, position=2)
+    shard.flush(NOW)
+    assert shard.kinds["t4"] == ["submitted", "prioritized"]
+    shard.mind.prioritize("t4", "w", "p", None, NOW, position=2)
+    shard.flush(NOW)
+    assert shard.kinds["t4"] == ["submitted", "prioritized"], "it is there already"
+    shard.restart(NOW)
+    assert [shard.claimed("a1", NOW), shard.claimed("a1", NOW)] == [["t1"], ["t4"]]
+    shard.mind.report("t4", "w", Release(by=Reporter(principal="p", agent_id="a1", attempt=1)), NOW)
+    shard.flush(NOW)
+    assert shard.claimed("a1", NOW, max_tasks=2) == ["t4", "t2"]
+    shard.submit(new_task(id="u1", created_at=NOW, priority=Priority.URGENT), NOW)
+    shard.mind.prioritize("t3", "w", "p", Priority.URGENT, NOW, position=0)
+    shard.flush(NOW)
+    assert shard.claimed("a1", NOW, max_tasks=2) == ["t3", "u1"]
+
+
 def test_a_long_chain_falls_with_its_first_link() -> None:
     shard = Shard()
     shard.submit(new_task(id="t0"), NOW)
