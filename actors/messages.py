@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.domain.task_machine import ErrorClass
+from cluster.domain.retries import ErrorClass
 from cluster.domain.tasks import TaskHead
 from cluster.domain.values import compact
 

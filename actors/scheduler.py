@@ -49,19 +49,11 @@ from cluster.domain.errors import (
 )
 from cluster.domain.explain import TaskView
 from cluster.domain.log import LogRow
+from cluster.domain.retries import RetryPolicy
 from cluster.domain.scheduler import Missing, Scheduler
-from cluster.domain.task_machine import (
-    LEASE_LOST,
-    CancelAcknowledged,
-    CancelRequested,
-    Complete,
-    Event,
-    Fail,
-    Prioritized,
-    Reporter,
-    RetryPolicy,
-    step,
-)
+from cluster.domain.task_events import CancelAcknowledged, CancelRequested, Complete, Event, Fail, Prioritized, Reporter
+from cluster.domain.task_machine import step
+from cluster.domain.task_refusals import LEASE_LOST
 from cluster.domain.tasks import LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower

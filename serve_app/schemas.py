@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
-from cluster.domain.task_machine import ErrorClass
+from cluster.domain.retries import ErrorClass
 from cluster.domain.task_rules import WhenFailed
 from cluster.domain.tasks import Priority, Task, TaskStatus
 

@@ -19,32 +19,27 @@ from cluster.domain.explain import TaskView, waiting_view
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.log import LogRow
 from cluster.domain.queue import ReadyQueue
-from cluster.domain.task_machine import (
+from cluster.domain.retries import RetryPolicy
+from cluster.domain.task_effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
+from cluster.domain.task_events import (
     AgentLost,
     CancelDelivered,
     CancelGraceOver,
     CancelRequested,
     Claim,
     DependencyFailed,
-    Dequeue,
-    EndLease,
-    Enqueue,
     Event,
     LeaseExpired,
     Prioritized,
     QueueTimedOut,
     Release,
     Reporter,
-    RetryPolicy,
     RunAtReached,
     RunTimedOut,
-    StartGrace,
-    StartLease,
     TotalTimedOut,
-    Transition,
     Unblocked,
-    step,
 )
+from cluster.domain.task_machine import step
 from cluster.domain.task_rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.domain.timers import ANY_ATTEMPT, Timers

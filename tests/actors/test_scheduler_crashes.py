@@ -14,7 +14,8 @@ import pytest
 from actors.messages import BeatRequest, Lease
 from cluster.domain.errors import Conflict
 from cluster.domain.log import LogRow
-from cluster.domain.task_machine import TRANSITIONS, Phase, Rule
+from cluster.domain.task_machine import TRANSITIONS, Rule
+from cluster.domain.task_phases import Phase
 from cluster.domain.task_rules import Edge, TaskRules, WhenFailed
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell

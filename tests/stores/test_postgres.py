@@ -11,7 +11,9 @@ import pytest
 from cluster.domain.agents import AgentStatus, Dedicated, Intent, Liveness
 from cluster.domain.deliberations import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.errors import Conflict, Fenced, StoreUnavailable
-from cluster.domain.task_machine import Claim, Complete, Reporter, RetryPolicy, step
+from cluster.domain.retries import RetryPolicy
+from cluster.domain.task_events import Claim, Complete, Reporter
+from cluster.domain.task_machine import step
 from cluster.domain.tasks import IdempotencyKey, TaskHead, TaskStatus
 from cluster.ports import (
     ActorName,

@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cluster.domain.claims import Grant, Wanted
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.log import LogRow, Origin
+from cluster.domain.retries import ErrorClass
 from cluster.domain.scheduler import Missing, Scheduler
-from cluster.domain.task_machine import Complete, ErrorClass, Fail, Release, Reporter
+from cluster.domain.task_events import Complete, Fail, Release, Reporter
 from cluster.domain.task_rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks import NewTask, Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task
