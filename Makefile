@@ -30,6 +30,7 @@ types: setup ## mypy
 	@$(BIN)/mypy
 
 chaos: setup ## 100 faults under load, and 100 kills amid deliberations, checked (half an hour; SEED=n repeats a run)
+	@rm -f .bench/chaos.json .bench/chaos-deliberations.json
 	@options="--kills $(or $(KILLS),100) --seconds 1500 $(if $(SEED),--seed $(SEED))"; \
 	$(BIN)/python -m tests.chaos.run $$options --json .bench/chaos.json; faults=$$?; \
 	$(BIN)/python -m tests.chaos.deliberations $$options --json .bench/chaos-deliberations.json; kills=$$?; \
