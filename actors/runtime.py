@@ -44,43 +44,54 @@ class PlainActor(Protocol):
     async def stop(self) -> None: ...
 
 
+class _Process:
+    """What ``ActorHost`` holds. Apart from it because Ray wraps every method of an actor's class for its tracing, and
+    what comes over the channel would pay for that."""
+
+    def __init__(self, role: Role, name: str) -> None:
+        self._role = role
+        self._name = name
+        self._actor: PlainActor | None = None
+        self._starting: asyncio.Future[PlainActor] | None = None
+        self.address: Address | None = None
+
+    async def started(self) -> PlainActor:
+        if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
+            self._starting = asyncio.ensure_future(self._start())
+        return await asyncio.shield(self._starting)
+
+    async def _start(self) -> PlainActor:
+        from actors.composition import build  # its imports are paid in the actor's process only
+
+        self._actor = await build(self._role, self._name, died=end_process, reach=reach)
+        if not _ray_encrypts():
+            self.address = await ChannelServer(self.call).start(ray.util.get_node_ip_address())
+        return self._actor
+
+    async def call(self, method: str, *args: Any) -> Any:
+        actor = self._actor or await self.started()
+        return await getattr(actor, method)(*args)
+
+
 class ActorHost:
     """The process of one actor. Ray restarts it; it rebuilds itself from the stores."""
 
     def __init__(self, role: Role, name: str, fingerprint: str) -> None:
-        self._role = role
-        self._name = name
+        self._process = _Process(role, name)
         self._fingerprint = fingerprint
-        self._starting: asyncio.Future[PlainActor] | None = None
-        self._server = ChannelServer(self.call)
-        self._address: Address | None = None
-
-    async def _actor(self) -> PlainActor:
-        if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
-            self._starting = asyncio.ensure_future(self._build())
-        return await asyncio.shield(self._starting)
-
-    async def _build(self) -> PlainActor:
-        from actors.composition import build  # its imports are paid in the actor's process only
-
-        actor = await build(self._role, self._name, died=end_process, reach=reach)
-        if not _ray_encrypts():
-            self._address = await self._server.start(ray.util.get_node_ip_address())
-        return actor
 
     async def ready(self) -> str:
         """Started and serving; answers the fingerprint of the settings it was built from."""
-        await self._actor()
+        await self._process.started()
         return self._fingerprint
 
     async def called_at(self) -> Address | None:
         """Where calls are taken past Ray. Ray hands it out only to those who may call."""
-        await self._actor()
-        return self._address
+        await self._process.started()
+        return self._process.address
 
     async def call(self, method: str, *args: Any) -> Any:
-        actor = await self._actor()
-        return await getattr(actor, method)(*args)
+        return await self._process.call(method, *args)
 
 
 def _ray_encrypts() -> bool:

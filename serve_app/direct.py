@@ -71,7 +71,7 @@ class DirectRoute:
             elif kind == "asker":
                 values[name] = await origin(request)
             elif kind == "key":
-                values[name] = await idempotency_key(request.headers.get("idempotency-key"))
+                values[name] = await idempotency_key(_header(request.scope, b"idempotency-key"))
             else:
                 values[name] = part if kind == "part" else body
         return values
@@ -169,6 +169,13 @@ def _plain(scope: Scope) -> bool:
         seen[name] = value
     kind = seen.get(b"content-type")
     return kind == b"application/json" or (kind is None and seen.get(b"content-length", b"0") == b"0")
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return str(value.decode("latin-1"))
+    return None
 
 
 async def _read(receive: Receive) -> bytes | None:
