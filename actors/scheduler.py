@@ -228,7 +228,7 @@ class SchedulerShard:
                 await self._clock.sleep(REBUILD_RETRY_S)
                 continue
             if not full:
-                await self._doorbell.wait(1.0)
+                await self._doorbell.wait(1.0, state.mind.FOLLOWS)
 
     async def _apply(self, rows: Sequence[LogRow]) -> None:
         state = self._state

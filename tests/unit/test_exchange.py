@@ -328,10 +328,10 @@ class Bell:
     def __init__(self) -> None:
         self.rung = asyncio.Event()
 
-    async def ring(self) -> None:
+    async def ring(self, *kinds: str) -> None:
         self.rung.set()
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float, kinds: Sequence[str] = ()) -> bool:
         await self.rung.wait()
         self.rung.clear()
         return True
