@@ -15,6 +15,7 @@ from cluster.embedded.ports import free_ports
 AT_ONCE = 50
 WORKERS = 2
 _UNIT = "deliberations/s"
+_BUDGET = 12_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,3 +128,25 @@ def crowd(stand: Stand) -> Iterator[Row]:
     yield Row(name=f"engine CPU per agent call, {label}", unit="ms", runs=tuple(cpu), goal=goal)
     yield Row(name=f"CPU of the stores per agent call, {label}", unit="ms", runs=tuple(stores))
     yield Row(name=f"time until the last has ended, {label}", unit="s", runs=tuple(seconds))
+
+
+@bench("deliberation.faults", "10 % of calls hang, 10 % are answered with nonsense, 5 % fail: deadlines and budgets")
+def faults(stand: Stand) -> Iterator[Row]:
+    """Deadlines are of 6 s, which the slow ones reach; budgets of 12,000 tokens, which some cannot do with."""
+    late, breaches, still_open = [], [], []
+    total = stand.size(200, 5)
+    for _ in range(stand.runs):
+        with ExitStack() as stack:
+            (part,) = _Engine.start(stack, stand, 1).parts
+            part.ask(op="expect", delay_s=0.05, faulty=True)
+            part.ask(op="deliberate", total=total, timeout_s=6.0, budget_tokens=_BUDGET)
+            found = part.ask(op="kept_to")
+            late.append(found["late_ms"])
+            breaches.append(float(found["breaches"]))
+            still_open.append(float(found["open"]))
+    label = f"{total} deliberations amid faults"
+    none = Goal(bound=0, of="median", at_most=True)
+    limit = Goal(bound=250, of="median", at_most=True)
+    yield Row(name=f"latest end after the deadline, {label}", unit="ms", runs=tuple(late), goal=limit)
+    yield Row(name=f"budgets exceeded at any event, {label}", unit="deliberations", runs=tuple(breaches), goal=none)
+    yield Row(name=f"without a terminal state, {label}", unit="deliberations", runs=tuple(still_open), goal=none)
