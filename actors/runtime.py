@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -168,10 +169,15 @@ async def _await(reference: Any, timeout_s: float | None) -> Any:
 
 
 class _OverRay:
-    """Calls as Ray carries them."""
+    """Calls as Ray carries them, for ``good_for_s``."""
 
-    def __init__(self, handle: ActorHandle) -> None:
+    def __init__(self, handle: ActorHandle, good_for_s: float = math.inf) -> None:
         self._handle = handle
+        self._until = time.monotonic() + good_for_s
+
+    @property
+    def stale(self) -> bool:
+        return time.monotonic() > self._until
 
     async def call(self, method: str, *args: Any) -> Any:
         return await _await(self._handle.call.remote(method, *args), None)
@@ -190,14 +196,13 @@ class RoleHandle:
         self._role = role
         self._names = names
         self._direct = direct
-        self._no_channel_until = 0.0
         self._way: Channel | _OverRay | None = None
         self._resolving = asyncio.Lock()
 
     async def call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
         try:
             async with asyncio.timeout(timeout_s):
-                way = self._way or await self._resolve()
+                way = await self._resolve()
                 try:
                     return await way.call(method, *args)
                 except ActorUnavailable:
@@ -212,8 +217,11 @@ class RoleHandle:
             way.retire()
 
     async def _resolve(self) -> Channel | _OverRay:
+        way = self._way
+        if way is not None and not way.stale:
+            return way
         async with self._resolving:
-            if self._way is None:
+            if self._way is None or self._way.stale:
                 self._way = await self._open(await self._find())
             return self._way
 
@@ -227,15 +235,16 @@ class RoleHandle:
             raise ActorUnavailable(f"The {self._role.key} actor is being restarted; try again.") from error
 
     async def _open(self, handle: ActorHandle) -> Channel | _OverRay:
-        if not self._direct or time.monotonic() < self._no_channel_until:
+        if not self._direct:
             return _OverRay(handle)
         address: Address | None = await _await(handle.called_at.remote(), None)
         try:
             if address is not None:
                 return await Channel.open(address)
         except OSError as error:
-            self._no_channel_until = time.monotonic() + CHANNEL_RETRY_S
-            _logger.warning("%s is called through Ray, which costs more: %s", self._role.key, error or "no answer")
+            why = str(error) or "no answer"
+            _logger.warning("%s is called through Ray, which costs more: %s", self._role.key, why)
+            return _OverRay(handle, CHANNEL_RETRY_S)
         return _OverRay(handle)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors import runtime
 from actors.roles import SCHEDULER, Role
 from actors.runtime import RoleHandle
 from cluster.channel import Address, Channel, ChannelServer
@@ -79,6 +80,19 @@ async def test_where_there_is_no_channel_ray_carries_the_calls(address: Address 
     with pytest.raises(NotFound):
         await role.call("refuse")
     assert handle.carried == ["echo", "refuse"]
+
+
+async def test_a_channel_that_could_not_be_opened_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "CHANNEL_RETRY_S", 0.0)
+    handle = _Handle(Address("127.0.0.1", 1, bytes(32)))
+    role = _Role(handle)
+    await role.call("echo")
+    server = ChannelServer(_answer)
+    handle.address = await server.start("127.0.0.1")
+    await role.call("echo")
+    assert handle.carried == ["echo"]
+    assert isinstance(role._way, Channel)
+    await server.close()
 
 
 async def test_a_wrong_key_is_no_channel() -> None:
