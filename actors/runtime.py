@@ -261,22 +261,32 @@ class RayMachinery:
     def __init__(self, settings: Settings, fingerprint: str) -> None:
         self._settings = settings
         self._fingerprint = fingerprint
+        self._handles: dict[str, ActorHandle] = {}
 
     def wanted_name(self, role: Role) -> str:
         return actor_name(self._settings, role)
 
     async def ensure(self, role: Role) -> str:
+        name = self.wanted_name(role)
+        handle = self._handles.pop(name, None)
         try:
-            handle = await asyncio.to_thread(create, self._settings, role, self._fingerprint)
+            if handle is None:
+                handle = await asyncio.to_thread(create, self._settings, role, self._fingerprint)
         except (RayError, ValueError) as error:
             raise ActorUnavailable(f"{role.key} cannot be created yet: {error}") from error
-        return await ready(handle, self.READY_TIMEOUT_S)
+        fingerprint = await ready(handle, self.READY_TIMEOUT_S)
+        self._handles[name] = handle  # until it does not answer
+        return fingerprint
 
-    async def existing(self, role: Role) -> list[str]:
-        return await asyncio.to_thread(names_of, role_prefix(self._settings, role))
+    async def existing(self) -> list[str]:
+        return await asyncio.to_thread(names_of, f"{self._settings.deployment_id}-")
 
-    async def of_kind(self, kind: str) -> list[str]:
-        return await asyncio.to_thread(names_of, kind_prefix(self._settings, kind))
+    def plays(self, name: str, role: Role) -> bool:
+        return name.startswith(role_prefix(self._settings, role))
+
+    def is_of(self, name: str, kind: str) -> bool:
+        return name.startswith(kind_prefix(self._settings, kind))
 
     async def kill(self, name: str) -> None:
+        self._handles.pop(name, None)
         await asyncio.to_thread(kill, name)
