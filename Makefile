@@ -29,8 +29,13 @@ lint: setup ## Style and layers
 types: setup ## mypy
 	@$(BIN)/mypy
 
-chaos: setup ## 100 faults under load, checked, as a table (up to 30 minutes; SEED=n repeats a run)
-	@$(BIN)/python -m tests.chaos.run --kills $(or $(KILLS),100) --seconds 1500 $(if $(SEED),--seed $(SEED)) --json .bench/chaos.json
+chaos: setup ## 100 faults under load, and 100 kills amid deliberations, checked (half an hour; SEED=n repeats a run)
+	@rm -f .bench/chaos.json .bench/chaos-deliberations.json
+	@options="--kills $(or $(KILLS),100) --seconds 1500 $(if $(SEED),--seed $(SEED))"; \
+	$(BIN)/python -m tests.chaos.run $$options --json .bench/chaos.json; faults=$$?; \
+	$(BIN)/python -m tests.chaos.deliberations $$options --json .bench/chaos-deliberations.json; kills=$$?; \
+	$(if $(KILLS),,$(BIN)/python -m tests.chaos.page docs/robustness.md .bench/chaos.json .bench/chaos-deliberations.json &&) \
+	[ $$faults -eq 0 ] && [ $$kills -eq 0 ]
 
 check: lint types ## The fast checks
 	@$(BIN)/python -m pytest -m "not slow"

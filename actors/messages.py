@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.domain.task_machine import ErrorClass
+from cluster.domain.retries import ErrorClass
 from cluster.domain.tasks import TaskHead
 from cluster.domain.values import compact
 
@@ -97,10 +97,13 @@ class ExtendRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrioritizeRequest:
+    """What is None stays as it is; ``position`` counts from 1."""
+
     workspace: str
     principal: str
     task_id: str
-    priority: int
+    priority: int | None = None
+    position: int | None = None
 
 
 @compact

@@ -3,6 +3,9 @@
 Its mind is ``cluster.domain.scheduler``; this shell gives it the clock, the log, the store and a standing exchange with
 the API's replicas. A commit that fails or is fenced makes it forget everything and start again from the store under a
 new generation; where another is published in its place, it stands by instead.
+
+A bug is answered to the one request that met it. Met before memory is touched, or while it is only read, it concerns
+nobody else; out of the middle of a change it leaves memory that is right for nobody, which is forgotten too.
 """
 
 from __future__ import annotations
@@ -34,23 +37,24 @@ from actors.messages import (
     SchedulerRequest,
 )
 from cluster.domain.claims import Grant, Wanted
-from cluster.domain.errors import ActorUnavailable, Conflict, ControlPlaneError, Fenced, NotFound, TryLater
+from cluster.domain.errors import (
+    ActorUnavailable,
+    Conflict,
+    ControlPlaneError,
+    Fenced,
+    InternalError,
+    NotFound,
+    TryLater,
+    is_bug,
+)
 from cluster.domain.explain import TaskView
 from cluster.domain.log import LogRow
+from cluster.domain.retries import RetryPolicy
 from cluster.domain.scheduler import Missing, Scheduler
-from cluster.domain.task_machine import (
-    LEASE_LOST,
-    CancelAcknowledged,
-    CancelRequested,
-    Complete,
-    Event,
-    Fail,
-    Prioritized,
-    Reporter,
-    RetryPolicy,
-    step,
-)
-from cluster.domain.tasks import LeaseToken, Priority, TaskDecision, TaskHead, TaskStatus
+from cluster.domain.task_events import CancelAcknowledged, CancelRequested, Complete, Event, Fail, Prioritized, Reporter
+from cluster.domain.task_machine import step
+from cluster.domain.task_refusals import LEASE_LOST
+from cluster.domain.tasks import LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
@@ -66,6 +70,7 @@ LOOK_UP_RETRY_S = 0.5
 CALLER_SILENT_S = 10.0
 HOUSEKEEPING_S = 1.0
 _SHARD_AWAY = "The scheduler is reading its state again; try again in a moment."
+_BUG = "The scheduler failed on this request; its log says why."
 
 Asked = tuple[str, int, SchedulerRequest]
 """(caller, correlation number, request)"""
@@ -85,10 +90,10 @@ class _State:
 
     fence: ShardFence
     mind: Scheduler
-    follower: LogFollower
     tickets: dict[int, tuple[str, int]] = field(default_factory=dict)
     by_caller: dict[tuple[str, int], int] = field(default_factory=dict)
     failed: bool = False
+    follower: LogFollower = field(init=False)
     lane: GroupCommit[_Write, None] = field(init=False)
 
 
@@ -171,11 +176,12 @@ class SchedulerShard:
             async for batch in batches:
                 mind.load(batch, self._clock.now())
         mind.loaded(fence.generation)
-        follower = LogFollower(
-            self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, only=LogFilter(kinds=mind.FOLLOWS)
-        )
-        state = _State(fence, mind, follower)
-        # One lane per state: what an older state decided and could not commit must never reach the store.
+        state = _State(fence, mind)
+        # A follower and a lane per state: rows that an older one was reading are known here, and what it decided and
+        # could not commit must never reach the store.
+        apply = functools.partial(self._apply, state)
+        only = LogFilter(kinds=mind.FOLLOWS)
+        state.follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=apply, only=only)
         state.lane = GroupCommit(functools.partial(self._flush, state), max_batch=256, max_waiting=100_000)
         self._state = state
         self._send([])
@@ -187,7 +193,7 @@ class SchedulerShard:
             raise ActorUnavailable(_SHARD_AWAY)
         return self._state
 
-    def _fail(self, state: _State) -> None:
+    def _fail(self, state: _State, pause_s: float = 0.0) -> None:
         """Memory is ahead of the store: drop it, tell everybody who waits to ask again, read the store."""
         if state.failed:
             return
@@ -196,15 +202,24 @@ class SchedulerShard:
             self._exchange.answer(caller, number, ActorUnavailable(_SHARD_AWAY))
         if not self._rebuilding:
             self._rebuilding = True
-            self._loops.start(self._rebuild())
+            self._loops.start(self._rebuild(pause_s))
 
-    async def _rebuild(self) -> None:
+    def _broke(self, state: _State, error: Exception) -> None:
+        """A change of memory was not carried through. The pause bounds what a bug costs that is met again at once."""
+        _logger.error("shard %s forgets its state, which a bug has left half-changed", self._shard, exc_info=error)
+        self._fail(state, REBUILD_RETRY_S)
+
+    async def _rebuild(self, pause_s: float) -> None:
         """Takes the shard back by a new generation, unless another is published in its place: that one owns it."""
+        await self._clock.sleep(pause_s)
         while True:
             try:
                 if await self._wanted():
                     await self._build()
-                    break
+                    if self._state is not None and not self._state.failed:
+                        break
+                    await self._clock.sleep(REBUILD_RETRY_S)
+                    continue
                 _logger.info("shard %s is served by another, standing by", self._shard)
                 await self._clock.sleep(STAND_BY_S)
             except TryLater as error:
@@ -230,10 +245,12 @@ class SchedulerShard:
             if not full:
                 await self._doorbell.wait(1.0, state.mind.FOLLOWS)
 
-    async def _apply(self, rows: Sequence[LogRow]) -> None:
-        state = self._state
-        if state is not None and not state.failed:
-            state.mind.apply(rows, self._clock.now())
+    async def _apply(self, state: _State, rows: Sequence[LogRow]) -> None:
+        if not state.failed:
+            try:
+                state.mind.apply(rows, self._clock.now())
+            except Exception as error:
+                self._broke(state, error)
             self._send([])
 
     async def _run_timers(self) -> None:
@@ -242,7 +259,10 @@ class SchedulerShard:
             due = None if state is None or state.failed else state.mind.next_timer()
             now = self._clock.now()
             if state is not None and due is not None and due <= now:
-                state.mind.tick(now)
+                try:
+                    state.mind.tick(now)
+                except Exception as error:
+                    self._broke(state, error)
                 self._send([])
                 continue
             self._timer_moved.clear()
@@ -276,65 +296,69 @@ class SchedulerShard:
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
+        missing = self._decide([(caller, number, request) for number, request in requests])
+        if missing:
+            self._work.start(self._look_up(missing))
+
+    def _decide(self, batch: Sequence[Asked]) -> list[Asked]:
+        """Answers what is open here, each request for itself; what is not is returned. Nothing is awaited between a
+        change of memory and its way to the store: an answer must not outlive the state that it was decided in."""
         answers: list[tuple[str, int, Any]] = []
         missing: list[Asked] = []
-        for number, request in requests:
+        for caller, number, request in batch:
             try:
                 answer = self._one(caller, number, request)
             except Missing:
                 missing.append((caller, number, request))
                 continue
-            except ControlPlaneError as error:
-                answer = error
+            except Exception as error:
+                answer = self._refusal(request, error)
             if answer is not None:
                 answers.append((caller, number, answer))
         self._send(answers)
-        if missing:
-            self._work.start(self._look_up(missing))
+        return missing
+
+    def _refusal(self, request: Any, error: Exception) -> ControlPlaneError:
+        if isinstance(error, ControlPlaneError) and not is_bug(error):
+            return error
+        _logger.error("shard %s failed on a %s", self._shard, type(request).__name__, exc_info=error)
+        return InternalError(_BUG)
 
     def _one(self, caller: str, number: int, request: SchedulerRequest) -> Any:
         """The answer, or None for a claim that waits now."""
         state, now = self._serving(), self._clock.now()
+        if isinstance(request, ExplainRequest):
+            return state.mind.view(request.task_id, request.workspace, now)
+        prepared = _prepared(state.mind, request, now)
+        try:
+            return self._change(state, (caller, number), request, prepared, now)
+        except Exception as error:
+            if is_bug(error):
+                self._broke(state, error)
+            raise
+
+    def _change(self, state: _State, asker: tuple[str, int], request: Any, prepared: Any, now: float) -> Any:
         mind = state.mind
         if isinstance(request, ClaimRequest):
-            return self._claim(state, caller, number, request, now)
-        if isinstance(request, ReportRequest):
-            return _reported(request, mind.report(request.task_id, request.workspace, _event(request), now))
+            return self._claim(state, asker, prepared, request.wait, now)
         if isinstance(request, BeatRequest):
             return BeatAnswer(cancelling=tuple(mind.beat(request.agents, now)))
-        if isinstance(request, CancelRequest):
-            return Done(head=mind.cancel(request.task_id, request.workspace, request.principal, now))
-        if isinstance(request, ExplainRequest):
-            return mind.view(request.task_id, request.workspace, now)
-        if isinstance(request, PrioritizeRequest):
-            priority = Priority(request.priority)
-            head = mind.prioritize(request.task_id, request.workspace, request.principal, priority, now)
-            return Done(head=head)
         if isinstance(request, ExtendRequest):
             return self._extend(mind, request, now)
-        assert isinstance(request, GiveBackRequest)
-        mind.give_back(request.task_id, request.workspace, request.attempt, request.agent_id, "system:api", now)
-        return BeatAnswer()
+        if isinstance(request, GiveBackRequest):
+            mind.give_back(request.task_id, request.workspace, request.attempt, request.agent_id, "system:api", now)
+            return BeatAnswer()
+        head, transition = prepared
+        return _reported(request, mind.carry_out(head, transition, now))
 
-    def _claim(self, state: _State, caller: str, number: int, request: ClaimRequest, now: float) -> Any:
-        wanted = Wanted(
-            agent=(request.workspace, request.agent_id),
-            principal=request.principal,
-            capabilities=request.capabilities,
-            max_concurrency=request.max_concurrency,
-            max_tasks=request.max_tasks,
-            claim_id=request.claim_id,
-            own_claim_id=request.own_claim_id,
-            regions=request.regions,
-            resting=request.resting,
-        )
-        ticket = next(self._numbers) if request.wait else None
+    def _claim(self, state: _State, asker: tuple[str, int], wanted: Wanted, wait: bool, now: float) -> Any:
+        ticket = next(self._numbers) if wait else None
         grants = state.mind.claim(wanted, ticket, now)
         if grants is not None:
             return _claim_answer(grants, state.mind.stopping(wanted.agent, now))
         assert ticket is not None
-        state.tickets[ticket] = (caller, number)
-        state.by_caller[caller, number] = ticket
+        state.tickets[ticket] = asker
+        state.by_caller[asker] = ticket
         return None
 
     def _extend(self, mind: Scheduler, request: ExtendRequest, now: float) -> Done:
@@ -351,43 +375,37 @@ class SchedulerShard:
             del state.tickets[ticket]
             self._exchange.answer(caller, number, ClaimAnswer())
 
-    async def _look_up(self, missing: list[Asked]) -> None:
+    async def _look_up(self, missing: Sequence[Asked]) -> None:
         """What is not open here: perhaps so new that its log row has not been read, else as the store has it."""
-        answers: list[tuple[str, int, Any]] = []
-        refused: ControlPlaneError | None = None
         try:
             await self._serving().follower.catch_up_to(await self._log.head())
-        except ControlPlaneError as error:
-            refused = error
-        for caller, number, request in missing:
-            answer: Any = refused
-            try:
-                if answer is None:
-                    answer = self._one(caller, number, request)
-            except Missing:
-                answer = await self._ended(request)
-            except ControlPlaneError as error:
-                answer = error
-            answers.append((caller, number, answer))
-        self._send([one for one in answers if one[2] is not None])
+        except Exception as error:
+            refused = self._refusal(missing[0][2], error)
+            for caller, number, _ in missing:
+                self._exchange.answer(caller, number, refused)
+            return
+        for caller, number, request in self._decide(missing):
+            self._exchange.answer(caller, number, await self._ended(request))
 
     async def _ended(self, request: Any) -> Any:
-        """The machine's answer for a task that has ended: a repeat is answered alike, anything else is refused."""
+        """The machine's answer for a task that has ended: a repeat is answered alike, anything else is refused. Only the
+        store is asked, so it may be told at once."""
         try:
-            task = await self._tasks.get(request.workspace, request.task_id)
-            if task is None:
-                return NotFound(f"There is no task {request.task_id}.", "task_not_found")
-            if not task.status.terminal:
-                return ActorUnavailable(_SHARD_AWAY)
-            head = task.head()
-            if isinstance(request, ExplainRequest):
-                return TaskView(head=head)
-            if isinstance(request, ExtendRequest):
-                return LEASE_LOST.error(head, _EXTENSION)
-            new = step(head, _event(request), self._clock.now(), self._policy).head
-            return _reported(request, new) if isinstance(request, ReportRequest) else Done(head=new)
-        except ControlPlaneError as error:
-            return error
+            return self._end_of(request, await self._tasks.get(request.workspace, request.task_id))
+        except Exception as error:
+            return self._refusal(request, error)
+
+    def _end_of(self, request: Any, task: Task | None) -> Any:
+        if task is None:
+            raise NotFound(f"There is no task {request.task_id}.", "task_not_found")
+        if not task.status.terminal:
+            raise ActorUnavailable(_SHARD_AWAY)
+        head = task.head()
+        if isinstance(request, ExplainRequest):
+            return TaskView(head=head)
+        if isinstance(request, ExtendRequest):
+            raise LEASE_LOST.error(head, _EXTENSION)
+        return _reported(request, step(head, _event(request), self._clock.now(), self._policy).head)
 
     async def _look_up_ends(self, state: _State, unseen: Mapping[str, Sequence[str]]) -> None:
         """How tasks ended that others wait for and that were over before those came. What memory has decided must be in
@@ -402,7 +420,10 @@ class SchedulerShard:
                 await self._clock.sleep(LOOK_UP_RETRY_S)
         else:
             return
-        state.mind.ended_before(ends, self._clock.now())
+        try:
+            state.mind.ended_before(ends, self._clock.now())
+        except Exception as error:
+            self._broke(state, error)
         self._send([])
 
     async def _ends(self, workspace: str, task_ids: Sequence[str]) -> list[tuple[str, TaskStatus]]:
@@ -415,10 +436,28 @@ class SchedulerShard:
     def _send(self, answers: Sequence[tuple[str, int, Any]]) -> None:
         """Takes what the mind has decided; answers follow when everything before them is durable."""
         state = self._state
-        if state is None or state.failed:
+        try:
+            written = None if state is None or state.failed else self._output(state, answers)
+        except Exception as error:
+            assert state is not None
+            self._broke(state, error)
+            written = None
+        if state is None or written is None:
             for caller, number, answer in answers:
-                self._exchange.answer(caller, number, answer)
+                self._exchange.answer(caller, number, _undone(answer))
             return
+        write, unseen = written
+        if unseen:
+            self._work.start(self._look_up_ends(state, unseen))
+        if write.decisions or write.answers:
+            self._work.start(self._write(state, write))
+        if write.decisions:
+            self._timer_moved.set()
+
+    def _output(
+        self, state: _State, answers: Sequence[tuple[str, int, Any]]
+    ) -> tuple[_Write, Mapping[str, Sequence[str]]]:
+        """What is to be written, and whose ends must be looked up."""
         decisions, answered = state.mind.take_output(self._clock.now())
         told = list(answers)
         for one in answered:
@@ -426,13 +465,7 @@ class SchedulerShard:
             if asker is not None:
                 state.by_caller.pop(asker, None)
                 told.append((*asker, _claim_answer(one.grants, one.stopping)))
-        unseen = state.mind.take_unseen()
-        if unseen:
-            self._work.start(self._look_up_ends(state, unseen))
-        if decisions or told:
-            self._work.start(self._write(state, _Write(decisions, told)))
-        if decisions:
-            self._timer_moved.set()
+        return _Write(decisions, told), state.mind.take_unseen()
 
     async def _write(self, state: _State, write: _Write) -> None:
         error: ControlPlaneError | None = None
@@ -483,8 +516,13 @@ class _Extension(Event):
 _EXTENSION = _Extension()
 
 
-def _reported(request: ReportRequest, head: TaskHead) -> Done | Recorded:
-    return Recorded() if request.brief else Done(head=head)
+def _undone(answer: Any) -> ControlPlaneError:
+    """Whatever was decided has been forgotten: all but the request that broke it is to be asked again."""
+    return answer if isinstance(answer, InternalError) else ActorUnavailable(_SHARD_AWAY)
+
+
+def _reported(request: Any, head: TaskHead) -> Done | Recorded:
+    return Recorded() if isinstance(request, ReportRequest) and request.brief else Done(head=head)
 
 
 def _claim_answer(grants: Sequence[Grant], stopping: tuple[str, ...]) -> ClaimAnswer:
@@ -498,11 +536,39 @@ def _lease(grant: Grant) -> Lease:
     return Lease(head=head, token=token.encode(), expires_at=grant.expires_at, redelivered=grant.redelivered)
 
 
+def _prepared(mind: Scheduler, request: SchedulerRequest, now: float) -> Any:
+    """All that can be found out before memory is changed."""
+    if isinstance(request, ClaimRequest):
+        return _wanted(request)
+    if isinstance(request, PrioritizeRequest):
+        priority = None if request.priority is None else Priority(request.priority)
+        return mind.consider_priority(
+            request.task_id, request.workspace, request.principal, priority, request.position, now
+        )
+    if isinstance(request, ReportRequest | CancelRequest):
+        return mind.consider(request.task_id, request.workspace, _event(request), now)
+    return None
+
+
+def _wanted(request: ClaimRequest) -> Wanted:
+    return Wanted(
+        agent=(request.workspace, request.agent_id),
+        principal=request.principal,
+        capabilities=request.capabilities,
+        max_concurrency=request.max_concurrency,
+        max_tasks=request.max_tasks,
+        claim_id=request.claim_id,
+        own_claim_id=request.own_claim_id,
+        regions=request.regions,
+        resting=request.resting,
+    )
+
+
 def _event(request: Any) -> Event:
     if isinstance(request, CancelRequest):
         return CancelRequested(principal=request.principal)
     if isinstance(request, PrioritizeRequest):
-        return Prioritized(principal=request.principal, priority=Priority(request.priority))
+        return Prioritized(principal=request.principal)
     by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
     if request.stopped:
         return CancelAcknowledged(by=by)

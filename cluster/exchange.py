@@ -194,10 +194,10 @@ class ExchangeClient:
             async with asyncio.timeout(None if patient else self._hold_s + ANSWER_S):
                 answer = await future
         except TimeoutError:
-            self._give_up(number)
+            self._give_up(number, request, future)
             raise ActorUnavailable("The actor behind this call did not answer in time; try again.") from None
         except asyncio.CancelledError:
-            self._give_up(number)
+            self._give_up(number, request, future)
             raise
         finally:
             self._impatient -= not patient
@@ -211,14 +211,16 @@ class ExchangeClient:
             return False
         return self._impatient >= self._max_held or self._clock.now() - self._away_since > self._hold_s
 
-    def _give_up(self, number: int) -> None:
-        waiting = self._waiting.pop(number, None)
-        if waiting is None or self._closed:
+    def _give_up(self, number: int, request: Any, future: asyncio.Future[Any]) -> None:
+        """An answer that came in the very moment in which its asker went is an orphan like one that comes later."""
+        if future.done() and not future.cancelled() and future.exception() is None:
+            self._orphan(request, future.result())
+        if self._waiting.pop(number, None) is None or self._closed:
             return
         if number in self._unsent:
             self._unsent.remove(number)
             return
-        self._given_up[number] = waiting[0]
+        self._given_up[number] = request
         self._withdrawn.append(number)
         self._pump()
 
@@ -292,10 +294,13 @@ class ExchangeClient:
                 future.set_exception(error)
 
     async def close(self) -> None:
-        """What has been withdrawn is withdrawn at the actor too, which would else grant it to nobody."""
+        """What has been withdrawn is withdrawn at the actor too, which would else grant it to nobody; and what came all
+        the same is given back: a request of its own, which the orphan's keeper makes a turn later."""
         for _ in range(CLOSE_TRIES):
             if not self._given_up:
-                break
+                await asyncio.sleep(0)
+                if not self._impatient:
+                    break
             await asyncio.sleep(CLOSE_S / CLOSE_TRIES)
         self._closed = True
         calls = list(self._in_flight)

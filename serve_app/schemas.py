@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
-from cluster.domain.task_machine import ErrorClass
+from cluster.domain.retries import ErrorClass
 from cluster.domain.task_rules import WhenFailed
 from cluster.domain.tasks import Priority, Task, TaskStatus
 
@@ -270,8 +270,11 @@ class Extend(Body):
 
 
 class Prioritize(Body):
+    """What is left out stays as it is. ``position`` counts the waiting tasks of the same line from 1, 0 is 1."""
+
     task_id: str
-    priority: str = "normal"
+    priority: str | None = None
+    position: int | None = Field(None, ge=0, le=10_000)
 
 
 class Report(Body):

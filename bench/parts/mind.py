@@ -12,7 +12,7 @@ from bench.parts.loop import Handlers, run
 from cluster.domain.claims import Wanted
 from cluster.domain.log import Origin
 from cluster.domain.scheduler import Scheduler
-from cluster.domain.task_machine import Complete, Reporter
+from cluster.domain.task_events import Complete, Reporter
 from cluster.domain.tasks import NewTask, TaskHead
 
 ORIGIN = Origin(workspace="bench", principal="user:bench")

@@ -72,7 +72,14 @@ def weight(tenant: str, weight: float) -> None:
 
 
 @app.command()
-def prioritize(task_id: str, priority: str) -> None:
-    """Change the priority of a waiting task."""
-    call("POST", "/queue/prioritize", {"task_id": task_id, "priority": priority})
-    console.print(f"{escape(task_id)} is now {escape(priority)}.")
+def prioritize(
+    task_id: str,
+    priority: Annotated[str | None, typer.Argument(help="low, normal, high or urgent; as it is if left out.")] = None,
+    position: Annotated[int | None, typer.Option(min=1, help="Its place in its line: 1 is the next one.")] = None,
+) -> None:
+    """Change the priority of a waiting task, or its place among those of its priority."""
+    if priority is None and position is None:
+        raise typer.BadParameter("Give a priority, a --position or both.")
+    changed = call("POST", "/queue/prioritize", {"task_id": task_id} | given(priority=priority, position=position))
+    said = "" if position is None else f", number {position} in its line"
+    console.print(f"{escape(task_id)} has priority {changed['task']['priority']}{said}.")

@@ -18,7 +18,8 @@
     │   ├── AgentMalformed         an answer that does not fit the contract
     │   ├── AgentRefused           the endpoint answered 4xx, or the model declined
     │   └── EndpointForbidden      the address is not one that agents may have
-    └── ImpossibleTransition       a state machine was given an event its state does not know: our bug
+    └── InternalError              500  our bug; the log of the process that met it says more
+        └── ImpossibleTransition   a state machine was given an event its state does not know
 
 Positional arguments only, so that every error pickles through Ray unchanged.
 """
@@ -131,5 +132,15 @@ class EndpointForbidden(PeerError):
     fault = "http"
 
 
-class ImpossibleTransition(ControlPlaneError):
+class InternalError(ControlPlaneError):
+    status = 500
+    default_code = "internal_error"
+
+
+class ImpossibleTransition(InternalError):
     default_code = "impossible_transition"
+
+
+def is_bug(error: BaseException) -> bool:
+    """Nobody outside is to blame, and repeating it would help nobody."""
+    return isinstance(error, InternalError) or not isinstance(error, ControlPlaneError)

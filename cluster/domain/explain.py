@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.domain.agents import Agent
+from cluster.domain.eligibility import Reason, eligible
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.queue import AGEING_S, LEVELS, ReadyQueue, Standing
-from cluster.domain.task_rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks import Priority, TaskDetail, TaskHead, TaskStatus
 
 
@@ -55,16 +55,6 @@ def waiting_view(head: TaskHead, queue: ReadyQueue, waits_for: tuple[str, ...], 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """``unblock`` says what would let the task go on; ``at`` when that happens by itself (epoch seconds)."""
-
-    code: str
-    message: str
-    unblock: str
-    at: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     head: TaskHead
     summary: str
@@ -77,19 +67,36 @@ def explain(view: TaskView, agents: Sequence[Agent], now: float) -> Explanation:
     """``agents`` are those of the task's workspace."""
     head = view.head
     if head.status.terminal:
-        return Explanation(head=head, summary=f"The task has ended: {head.detail.value}.")
+        return _ended(head)
     if head.status is TaskStatus.RUNNING:
         return _running(view)
     reasons = [*_time_and_order(view, now), *_limits(view, now)]
-    able, agent_reasons = _agents(head, agents, now)
+    able, agent_reasons = eligible(head, agents, now)
     if head.detail is not TaskDetail.BLOCKED:
         reasons += agent_reasons
         if not reasons and view.standing is not None:
-            reasons.append(_turn(view.standing))
+            reasons.append(_turn(view.standing, head.tenant))
     summary = reasons[0].message if reasons else "The task may start; the scheduler has not offered it yet."
     return Explanation(
         head=head, summary=summary, reasons=tuple(reasons), standing=view.standing, able_agents=tuple(able)
     )
+
+
+def _ended(head: TaskHead) -> Explanation:
+    summary = f"The task has ended: {head.detail.value}."
+    if head.detail not in (TaskDetail.DEAD_LETTERED, TaskDetail.TIMEOUT):
+        return Explanation(head=head, summary=summary)
+    if head.detail is TaskDetail.TIMEOUT:
+        code, message = "timed_out", f"A time limit ended it in attempt {head.attempt}."
+        if head.attempt == 0:
+            message = "A time limit ended it before an agent took it."
+    else:
+        code = "attempts_exhausted"
+        message = (
+            f"Its last attempt, number {head.attempt}, failed, and all of its {head.max_retries} retries are used."
+        )
+    replay = Reason(code=code, message=message, unblock=f"Replay it: aragora-cp dlq replay {head.id}")
+    return Explanation(head=head, summary=summary, reasons=(replay,))
 
 
 def _running(view: TaskView) -> Explanation:
@@ -119,7 +126,9 @@ def _time_and_order(view: TaskView, now: float) -> list[Reason]:
         )
     if head.run_at > now:
         retrying = head.detail is TaskDetail.RETRYING
-        what = f"Attempt {head.attempt} failed and the next one is backing off" if retrying else "It is delayed"
+        what = "It is delayed"
+        if retrying:
+            what = f"Attempt {head.attempt} failed (retry {head.retries} of {head.max_retries}); the next one is backing off"
         reasons.append(
             Reason(
                 code="retrying" if retrying else "delayed",
@@ -165,79 +174,13 @@ def _limits(view: TaskView, now: float) -> list[Reason]:
     return reasons
 
 
-def _agents(head: TaskHead, agents: Sequence[Agent], now: float) -> tuple[list[str], list[Reason]]:
-    """(agents that may have the task, what is wrong if there is none that could take it now)"""
-    if head.target_agent is not None:
-        agents = [agent for agent in agents if agent.agent_id == head.target_agent]
-        if not agents:
-            return [], [_missing(f"It is for agent {head.target_agent}, which is not registered.", "Register it.")]
-    capable = [agent for agent in agents if head.required <= set(agent.capabilities)]
-    if not capable:
-        return [], [_incapable(head, agents)]
-    allowed = [agent for agent in capable if _admitted(head, agent, now)]
-    if not allowed:
-        return [], [_not_admitted(head)]
-    working = [agent for agent in allowed if agent.takes_work]
-    names = [agent.agent_id for agent in allowed]
-    if not working:
-        states = ", ".join(f"{agent.agent_id} is {agent.status.value}" for agent in allowed[:5])
-        return names, [_missing(f"No agent that may have it takes work: {states}.", "One of them comes back.")]
-    if all(len(agent.running_task_ids) >= agent.max_concurrency for agent in working):
-        return names, [
-            Reason(
-                code="agents_busy",
-                message=f"All {len(working)} agents that may have it are busy.",
-                unblock="One of them finishes a task, or another agent registers.",
-            )
-        ]
-    return names, []
-
-
-def _missing(message: str, unblock: str) -> Reason:
-    return Reason(code="no_agent", message=message, unblock=unblock)
-
-
-def _incapable(head: TaskHead, agents: Sequence[Agent]) -> Reason:
-    names = ", ".join(sorted(head.required))
-    message = f"No registered agent has {names}." if names else "No agent is registered."
-    known = {name for agent in agents for name in agent.capabilities}
-    lacking = ", ".join(sorted(head.required - known)) or names
-    return Reason(
-        code="no_capable_agent",
-        message=message,
-        unblock=f"Register an agent with {lacking}." if names else "Register an agent.",
-    )
-
-
-def _admitted(head: TaskHead, agent: Agent, now: float) -> bool:
-    selection = None if head.rules is None else head.rules.selection()
-    regions = frozenset((agent.region_id, *agent.available_regions))
-    waited = now - max(head.created_at, head.run_at)
-    return selection is None or selection.admits(agent.agent_id, regions, waited)
-
-
-def _not_admitted(head: TaskHead) -> Reason:
-    rules = head.rules
-    assert rules is not None, "only rules refuse a capable agent"
-    if rules.affinity is Affinity.ANY:
-        return Reason(code="excluded", message="All capable agents are excluded.", unblock="Another agent registers.")
-    regions = ", ".join(rules.regions)
-    if rules.affinity is Affinity.PREFERRED:
-        return Reason(
-            code="region",
-            message=f"Agents of {regions} have the first go.",
-            unblock=f"One of them claims it, or it has waited {PREFERENCE_S:g} s.",
-            at=max(head.created_at, head.run_at) + PREFERENCE_S,
-        )
-    return Reason(
-        code="region", message=f"No capable agent is in {regions}.", unblock="An agent registers in one of them."
-    )
-
-
-def _turn(standing: Standing) -> Reason:
+def _turn(standing: Standing, tenant: str) -> Reason:
     level = Priority(LEVELS[standing.effective_level]).wire_name
+    others = ""
+    if standing.dispatches_behind > 0:
+        others = f" Other tenants come first: {tenant} has {standing.share:.0%} of the dispatches."
     return Reason(
         code="waiting_for_turn",
-        message=f"{standing.ahead} tasks of its own queue are ahead of it; it is served as {level}.",
+        message=f"{standing.ahead} tasks of its own queue are ahead of it; it is served as {level}.{others}",
         unblock=f"Agents claim those ahead of it; it rises one level per {AGEING_S:g} s of waiting, up to urgent.",
     )

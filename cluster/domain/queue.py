@@ -4,8 +4,9 @@ One first-in-first-out queue per (workspace, requirement set or target, priority
 heads are ever compared, so a claim costs the number of requirement sets that the agent satisfies, whatever the depth
 and whatever waits that nobody there can do.
 
-Order: effective priority, then fairness between tenants, then age. A head gains one level per ``ageing_s`` of
-waiting, up to the highest, so nothing starves; it is computed when heads are compared, and nothing is re-sorted.
+Order: effective priority, then fairness between tenants, then age, or the place that a task was given. A head gains
+one level per ``ageing_s`` of waiting, up to the highest, so nothing starves; it is computed when heads are compared, and
+nothing is re-sorted.
 Tenants take turns by start-time fair queueing (Goyal, Vin and Cheng 1996): a dispatch advances a tenant's tag by
 1 / weight, and one that comes back starts at the present virtual time instead of with a credit. A task without a
 tenant belongs to its workspace.
@@ -19,9 +20,11 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from cluster.domain import places
 from cluster.domain.limits import Control, ControlKind, Limits
 from cluster.domain.task_rules import Selection
 from cluster.domain.tasks import Priority, TaskHead
@@ -34,6 +37,9 @@ _SPARE_LANES = 1000
 
 
 _NOWHERE: frozenset[str] = frozenset()
+
+Entry = tuple[float, str, str]
+"""(place in line, id)"""
 
 LaneKey = tuple[str, str | None, frozenset[str], str, str | None, Selection | None]
 """(workspace, target agent, required capabilities, queue, task type if it has settings, who may have it)"""
@@ -56,14 +62,16 @@ class _Lane:
     paused: bool = False
     gated: bool = False
     weight: float = 1.0
-    levels: tuple[list[tuple[float, str]], ...] = field(default_factory=lambda: tuple([] for _ in LEVELS))
+    levels: tuple[list[Entry], ...] = field(default_factory=lambda: tuple([] for _ in LEVELS))
     waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """``slot`` is (concurrency key, limit)."""
+    """``slot`` is (concurrency key, limit). An entry of a heap counts only while it is this very one: those of tasks that
+    have left or moved stay behind."""
 
+    entry: Entry
     lane: _Lane
     level: int
     since: float
@@ -87,10 +95,10 @@ class Rank:
 
     effective_level: int
     tag: float
-    created_at: float
+    entry: Entry
 
-    def key(self) -> tuple[int, float, float]:
-        return (-self.effective_level, self.tag, self.created_at)
+    def key(self) -> tuple[int, float, Entry]:
+        return (-self.effective_level, self.tag, self.entry)
 
 
 class ReadyQueue:
@@ -109,7 +117,7 @@ class ReadyQueue:
         self._lanes: dict[LaneKey, _Lane] = {}
         self._by_workspace: dict[str, list[_Lane]] = {}
         self._matches: dict[tuple[str, frozenset[str]], list[_Lane]] = {}
-        self._aside: dict[tuple[str, str], dict[tuple[_Lane, int, int], list[tuple[float, str]]]] = {}
+        self._aside: dict[tuple[str, str], dict[tuple[_Lane, int, int], list[Entry]]] = {}
         self._came_back: list[_Lane] = []
         self._tags: dict[str, float] = {}
         self._waiting: dict[str, int] = {}
@@ -123,7 +131,7 @@ class ReadyQueue:
         return task_id in self._places
 
     def push(self, head: TaskHead) -> None:
-        """At its place by age. A task that is already waiting moves."""
+        """At its place by age, or at the one that it was given. A task that is already waiting moves."""
         self.discard(head.id)
         if not self._places:
             self._virtual = self._latest  # nobody waits, so nobody is owed anything
@@ -133,8 +141,9 @@ class ReadyQueue:
         slot = (
             None if rules is None or rules.concurrency_key is None else (rules.concurrency_key, rules.concurrency_limit)
         )
-        self._places[head.id] = _Place(lane, level, max(head.created_at, head.run_at), slot)
-        heapq.heappush(lane.levels[level], (head.created_at, head.id))
+        entry = (head.created_at, head.id, head.id) if head.place is None else (*head.place, head.id)
+        self._places[head.id] = _Place(entry, lane, level, max(head.created_at, head.run_at), slot)
+        heapq.heappush(lane.levels[level], entry)
         lane.waiting += 1
         if not self._waiting.get(lane.share):
             self._tags[lane.share] = max(self._tags.get(lane.share, 0.0), self._virtual)
@@ -165,25 +174,25 @@ class ReadyQueue:
         regions: frozenset[str] = _NOWHERE,
     ) -> str | None:
         """The id of the task that this agent should do first, removed from the queue; None if there is none for it."""
-        best: tuple[tuple[int, float, float, str], _Lane, int] | None = None
+        best: tuple[tuple[int, float, Entry], _Lane, int] | None = None
         for lane in self._candidates(workspace, agent_id, capabilities):
             if lane.gated and not self._is_open(lane, now):
                 continue
             for level, fifo in enumerate(lane.levels):
-                task_id = self._first(lane, level, fifo)
+                task_id = self._first(lane, fifo)
                 if task_id is None:
                     continue
                 place = self._places[task_id]
                 if lane.selection is not None and not lane.selection.admits(agent_id, regions, now - place.since):
                     continue
-                key = (*self._rank(place, fifo[0][0], now).key(), task_id)
+                key = self._rank(place, now).key()
                 if best is None or key < best[0]:
                     best = (key, lane, level)
         if best is None:
             return None
         key, lane, level = best
         heapq.heappop(lane.levels[level])
-        task_id = key[-1]
+        task_id = key[-1][-1]
         self.discard(task_id)
         self._charge(lane)
         return task_id
@@ -210,8 +219,7 @@ class ReadyQueue:
             entries = aside[where]
             while entries:
                 entry = heapq.heappop(entries)
-                place = self._places.get(entry[1])
-                if place is not None and place.lane is lane and place.level == level:
+                if self._stands(entry):
                     heapq.heappush(lane.levels[level], entry)
                     self._came_back.append(lane)
                     break
@@ -256,11 +264,15 @@ class ReadyQueue:
         bucket = self.limits.bucket(lane.workspace, lane.queue)
         return bucket is None or bucket.ready(now)
 
-    def _put_aside(self, place: _Place, entry: tuple[float, str]) -> None:
+    def _put_aside(self, place: _Place) -> None:
         assert place.slot is not None
         key, limit = place.slot
         aside = self._aside.setdefault((place.lane.workspace, key), {})
-        heapq.heappush(aside.setdefault((place.lane, place.level, limit), []), entry)
+        heapq.heappush(aside.setdefault((place.lane, place.level, limit), []), place.entry)
+
+    def _stands(self, entry: Entry) -> bool:
+        place = self._places.get(entry[-1])
+        return place is not None and place.entry is entry
 
     # --- order ----------------------------------------------------------------------------------------------------
 
@@ -269,13 +281,36 @@ class ReadyQueue:
         place = self._places.get(head.id)
         if place is None:
             return None
-        own = (*self._rank(place, head.created_at, now).key(), head.id)
+        own = self._rank(place, now).key()
         return sum(
-            (*self._rank(other, created_at, now).key(), task_id) < own
+            self._rank(self._places[entry[-1]], now).key() < own
             for fifo in place.lane.levels
-            for created_at, task_id in fifo
-            if (other := self._places.get(task_id)) is not None and other.lane is place.lane
+            for entry in fifo
+            if self._stands(entry)
         )
+
+    def place_at(self, head: TaskHead, position: int) -> places.Place | None:
+        """The place in line at which ``position - 1`` other tasks of its level are ahead of it, or the last one; None if
+        there is no other. Cost grows with the depth of the line, unless it is to be the first."""
+        level = _LEVEL_OF[head.priority]
+        lane = self._lanes.get(self._lane_key(head))
+        lines = [] if lane is None else [lane.levels[level], *self._aside_of(lane, level)]
+        if position <= 1:
+            first = min((line[0] for line in lines if line), default=None)
+            is_first = first is not None and first[-1] == head.id and self._stands(first)
+            return None if first is None or is_first else places.before(first[:2], head.id)
+        others = (entry for entry in itertools.chain(*lines) if entry[-1] != head.id and self._stands(entry))
+        ahead = [entry[:2] for entry in heapq.nsmallest(position, others)]
+        if not ahead:
+            return None
+        if len(ahead) < position:
+            return places.between(ahead[-1], None)
+        return places.between(ahead[-2], ahead[-1])
+
+    def _aside_of(self, lane: _Lane, level: int) -> Iterator[list[Entry]]:
+        for (workspace, _), aside in self._aside.items():
+            if workspace == lane.workspace:
+                yield from (entries for where, entries in aside.items() if where[:2] == (lane, level))
 
     def standing(self, head: TaskHead, now: float) -> Standing | None:
         """None if it does not wait here."""
@@ -284,7 +319,7 @@ class ReadyQueue:
             return None
         shares = {lane.share: lane.weight for lane in self.lanes_of(head.workspace) if not lane.paused}
         own = place.lane.weight
-        rank = self._rank(place, head.created_at, now)
+        rank = self._rank(place, now)
         return Standing(
             ahead=ahead,
             effective_level=rank.effective_level,
@@ -292,9 +327,9 @@ class ReadyQueue:
             dispatches_behind=max(0.0, (rank.tag - self._virtual) * own),
         )
 
-    def _rank(self, place: _Place, created_at: float, now: float) -> Rank:
+    def _rank(self, place: _Place, now: float) -> Rank:
         aged = place.level + int(max(0.0, now - place.since) / self._ageing_s)
-        return Rank(effective_level=min(_TOP, aged), tag=self._tags.get(place.lane.share, 0.0), created_at=created_at)
+        return Rank(effective_level=min(_TOP, aged), tag=self._tags.get(place.lane.share, 0.0), entry=place.entry)
 
     def _charge(self, lane: _Lane) -> None:
         tag = self._tags.get(lane.share, 0.0)
@@ -304,16 +339,16 @@ class ReadyQueue:
         if lane.gated and (bucket := self.limits.bucket(lane.workspace, lane.queue)) is not None:
             bucket.spend()
 
-    def _first(self, lane: _Lane, level: int, fifo: list[tuple[float, str]]) -> str | None:
+    def _first(self, lane: _Lane, fifo: list[Entry]) -> str | None:
         """The head of a queue, after dropping entries of tasks that have left or moved, and putting aside those whose
         concurrency key is full."""
         while fifo:
-            task_id = fifo[0][1]
+            task_id = fifo[0][-1]
             place = self._places.get(task_id)
-            if place is not None and place.lane is lane and place.level == level:
+            if place is not None and place.entry is fifo[0]:
                 if place.slot is None or not self.limits.is_full(lane.workspace, *place.slot):
                     return task_id
-                self._put_aside(place, fifo[0])
+                self._put_aside(place)
             heapq.heappop(fifo)
         return None
 
@@ -336,10 +371,13 @@ class ReadyQueue:
     def _targeted(self, workspace: str, agent_id: str) -> Iterable[_Lane]:
         return self._by_workspace.get(f"{workspace}\x1f{agent_id}", ())
 
-    def _lane(self, head: TaskHead) -> _Lane:
+    def _lane_key(self, head: TaskHead) -> LaneKey:
         selection = None if head.rules is None else head.rules.selection()
         own_type = head.task_type if self.limits.has_type(head.workspace, head.task_type) else None
-        key: LaneKey = (head.workspace, head.target_agent, head.required, head.queue, own_type, selection)
+        return (head.workspace, head.target_agent, head.required, head.queue, own_type, selection)
+
+    def _lane(self, head: TaskHead) -> _Lane:
+        key = self._lane_key(head)
         lane = self._lanes.get(key)
         if lane is None:
             self._make_room()

@@ -10,40 +10,37 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from cluster.domain.claims import AgentKey, Answered, Grant, Waiting, WaitingClaims, Wanted
 from cluster.domain.dependencies import Dependencies
 from cluster.domain.errors import ControlPlaneError, NotFound
 from cluster.domain.explain import TaskView, waiting_view
+from cluster.domain.holders import Holders, key_of
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.log import LogRow
 from cluster.domain.queue import ReadyQueue
-from cluster.domain.task_machine import (
+from cluster.domain.retries import RetryPolicy
+from cluster.domain.stops import Stops
+from cluster.domain.task_effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
+from cluster.domain.task_events import (
     AgentLost,
     CancelDelivered,
     CancelGraceOver,
     CancelRequested,
     Claim,
     DependencyFailed,
-    Dequeue,
-    EndLease,
-    Enqueue,
     Event,
     LeaseExpired,
     Prioritized,
     QueueTimedOut,
     Release,
     Reporter,
-    RetryPolicy,
     RunAtReached,
     RunTimedOut,
-    StartGrace,
-    StartLease,
     TotalTimedOut,
     Unblocked,
-    step,
 )
+from cluster.domain.task_machine import step
 from cluster.domain.task_rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.domain.timers import ANY_ATTEMPT, Timers
@@ -56,20 +53,8 @@ class Missing(ControlPlaneError):
     status = 404
 
 
-@dataclass(slots=True)
-class _Agent:
-    """What the shard remembers of an agent: its leases in order of age, and when it was last seen."""
-
-    leases: dict[str, None] = field(default_factory=dict)
-    seen: float = 0.0
-
-
 class _QueuesOpen(Event):
     """Timer of a workspace, not of a task: a queue there may start tasks again."""
-
-
-_RESTING = ("paused", "draining")
-_UNWELL = ("failed",)
 
 
 def _never(waiting: Waiting) -> bool:
@@ -85,17 +70,11 @@ class Scheduler:
     def __init__(
         self, *, lease_ttl_s: float, policy: RetryPolicy | None = None, queue: ReadyQueue | None = None
     ) -> None:
-        self._ttl_s = lease_ttl_s
         self._policy = policy or RetryPolicy()
         self._queue = queue or ReadyQueue()
         self._open: dict[str, TaskHead] = {}
-        self._agents: dict[AgentKey, _Agent] = {}
-        self._removed: set[AgentKey] = set()
-        self._resting: set[AgentKey] = set()
-        self._unwell: set[AgentKey] = set()
-        self._extended: dict[str, float] = {}
-        self._told: set[tuple[str, int]] = set()
-        self._stopping: dict[AgentKey, dict[str, None]] = {}
+        self._holders = Holders(lease_ttl_s)
+        self._stops = Stops()
         self._dependencies = Dependencies()
         self._unseen: dict[str, str] = {}
         self._ends: deque[tuple[str, TaskStatus]] = deque()
@@ -140,9 +119,9 @@ class Scheduler:
 
         Without a ticket it does not wait: the answer is then an empty tuple.
         """
-        if wanted.agent in self._removed:
+        if self._holders.is_removed(wanted.agent):
             raise NotFound(f"Agent {wanted.agent[1]} is not registered; register it first.", "agent_not_registered")
-        self._seen(wanted.agent, now)
+        self._holders.seen(wanted.agent, now)
         grants = self._redelivered(wanted, now) or self._grant(wanted, now)
         if grants or ticket is None or self._has_news(wanted.agent):
             return grants
@@ -151,42 +130,65 @@ class Scheduler:
 
     def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
         """Tasks that the agent should stop: told by the answer to its claim."""
-        stopping = self._stopping.get(agent)
-        if stopping is None:
-            return ()
-        for task_id in list(stopping):
+        stopping = self._stops.of(agent)
+        for task_id in stopping:
             self._tell(self._open[task_id], now)
-        return tuple(stopping)
+        return stopping
 
     def withdraw(self, ticket: int) -> bool:
         """Takes a waiting claim back; False if it does not wait (any more)."""
         return self._waiting.withdraw(ticket)
 
-    def report(self, task_id: str, workspace: str, event: Event, now: float) -> TaskHead:
-        """A report, a cancel, an extension of ``prioritize``: any event that somebody outside brings to one task."""
+    def consider(self, task_id: str, workspace: str, event: Event, now: float) -> tuple[TaskHead, Transition]:
+        """What a report, a cancel or another event that somebody brings to one task would do: for ``carry_out``, and at
+        once. Whatever is raised here leaves memory whole; only that its reporter lives has been noted."""
         head = self._known(task_id, workspace)
         by = getattr(event, "by", None)
         if isinstance(by, Reporter) and by.agent_id is not None:
-            self._seen((workspace, by.agent_id), now)
-        return self._happens(head, event, now)
+            self._holders.seen((workspace, by.agent_id), now)
+        return head, step(head, event, now, self._policy)
+
+    def consider_priority(
+        self, task_id: str, workspace: str, principal: str, priority: Priority | None, position: int | None, now: float
+    ) -> tuple[TaskHead, Transition]:
+        """``position`` counts the waiting tasks of its line that have the same priority, from 1."""
+        place = None
+        head = self._known(task_id, workspace)
+        if position is not None and head.status is TaskStatus.PENDING:
+            moved = head if priority is None else replace(head, priority=int(priority))
+            place = self._queue.place_at(moved, position)
+        return self.consider(task_id, workspace, Prioritized(principal=principal, priority=priority, place=place), now)
+
+    def report(self, task_id: str, workspace: str, event: Event, now: float) -> TaskHead:
+        return self.carry_out(*self.consider(task_id, workspace, event, now), now)
 
     def cancel(self, task_id: str, workspace: str, principal: str, now: float) -> TaskHead:
-        return self._happens(self._known(task_id, workspace), CancelRequested(principal=principal), now)
+        return self.report(task_id, workspace, CancelRequested(principal=principal), now)
 
-    def prioritize(self, task_id: str, workspace: str, principal: str, priority: Priority, now: float) -> TaskHead:
-        return self._happens(self._known(task_id, workspace), Prioritized(principal=principal, priority=priority), now)
+    def prioritize(
+        self,
+        task_id: str,
+        workspace: str,
+        principal: str,
+        priority: Priority | None,
+        now: float,
+        position: int | None = None,
+    ) -> TaskHead:
+        return self.carry_out(*self.consider_priority(task_id, workspace, principal, priority, position, now), now)
 
     def extend(self, task_id: str, workspace: str, attempt: int, agent_id: str, now: float) -> float | None:
         """Renews one lease; when it expires now. None if it is not this holder's."""
         head = self._known(task_id, workspace)
         if head.status is not TaskStatus.RUNNING or (head.attempt, head.assigned_agent) != (attempt, agent_id):
             return None
-        self._extended[task_id] = now
-        return self._shown_expiry(head)
+        self._holders.extend(task_id, now)
+        return self._holders.shown_expiry(head)
 
     def give_back(self, task_id: str, workspace: str, attempt: int, agent_id: str, principal: str, now: float) -> None:
+        """A lease whose answer nobody received. One that has been answered again since is somebody's: its holder came
+        back with a new connection before the old one was seen to be broken."""
         head = self._open.get(task_id)
-        if head is not None and head.workspace == workspace:
+        if head is not None and head.workspace == workspace and not self._holders.was_answered_again(task_id):
             by = Reporter(principal=principal, agent_id=agent_id, attempt=attempt)
             self._happens(head, Release(by=by), now)
 
@@ -194,8 +196,8 @@ class Scheduler:
         """Signs of life renew every lease. (workspace, agent_id, task_id) of tasks that their holders should stop."""
         stop = []
         for key in agents:
-            self._seen(key, now)
-            for task_id in self._agents[key].leases:
+            self._holders.seen(key, now)
+            for task_id in self._holders.leases(key):
                 head = self._open[task_id]
                 if head.detail is TaskDetail.CANCELLING:
                     stop.append((*key, task_id))
@@ -250,7 +252,7 @@ class Scheduler:
         """The task as it stands here, for an explanation."""
         head = self._known(task_id, workspace)
         if head.status is TaskStatus.RUNNING:
-            return TaskView(head=head, lease_expires_at=self._shown_expiry(head))
+            return TaskView(head=head, lease_expires_at=self._holders.shown_expiry(head))
         return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), now)
 
     @property
@@ -299,8 +301,10 @@ class Scheduler:
                 self._unseen[edge.after] = head.workspace
 
     def _happens(self, head: TaskHead, event: Event, now: float) -> TaskHead:
+        return self.carry_out(head, step(head, event, now, self._policy), now)
+
+    def carry_out(self, head: TaskHead, transition: Transition, now: float) -> TaskHead:
         """One transition: memory, effects and the decision that makes it durable."""
-        transition = step(head, event, now, self._policy)
         new = transition.head
         if new is not head:
             self._open[head.id] = new
@@ -385,11 +389,10 @@ class Scheduler:
             self._happens(head, QueueTimedOut(), now)
 
     def _lease_due(self, head: TaskHead, now: float) -> None:
-        assert head.assigned_agent is not None
-        key = (head.workspace, head.assigned_agent)
+        key = key_of(head)
         if any(self._waiting.of_agent(key)):
-            self._seen(key, now)  # an open long poll is a sign of life
-        expires_at = self._expires_at(head)
+            self._holders.seen(key, now)  # an open long poll is a sign of life
+        expires_at = self._holders.expires_at(head)
         if expires_at > now:
             self._arm(expires_at, LeaseExpired, head)
         else:
@@ -397,99 +400,50 @@ class Scheduler:
 
     # --- leases -------------------------------------------------------------------------------------------------
 
-    def _seen(self, key: AgentKey, now: float) -> None:
-        agent = self._agents.get(key)
-        if agent is None:
-            agent = self._agents[key] = _Agent()
-        agent.seen = max(agent.seen, now)
-
     def _hold(self, head: TaskHead, now: float) -> None:
-        assert head.assigned_agent is not None, "a running task has an agent"
-        key = (head.workspace, head.assigned_agent)
-        self._seen(key, now)
-        self._agents[key].leases[head.id] = None
-        self._arm(self._expires_at(head), LeaseExpired, head)
+        self._holders.hold(head, now)
+        self._arm(self._holders.expires_at(head), LeaseExpired, head)
         started = now if head.started_at is None else head.started_at
         self._arm(started + head.timeout_s, RunTimedOut, head)
         if head.rules is not None and head.rules.concurrency_key is not None:
             self._queue.limits.hold(head.workspace, head.rules.concurrency_key, head.id)
 
     def _let_go(self, head: TaskHead) -> None:
-        self._extended.pop(head.id, None)
-        self._told.discard((head.id, head.attempt))
         rules = head.rules
         if rules is not None and rules.concurrency_key is not None:
             self._queue.limits.let_go(head.workspace, rules.concurrency_key, head.id)
             self._queue.slot_free(head.workspace, rules.concurrency_key)
-        if head.assigned_agent is not None:
-            key = (head.workspace, head.assigned_agent)
-            agent = self._agents.get(key)
-            if agent is not None:
-                agent.leases.pop(head.id, None)
-                self._freed[key] = None
-            if head.detail is TaskDetail.CANCELLING:
-                self._has_stopped(key, head.id)
-
-    def _expires_at(self, head: TaskHead) -> float:
-        assert head.assigned_agent is not None
-        seen = self._agents[(head.workspace, head.assigned_agent)].seen
-        return max(seen, self._extended.get(head.id, 0.0)) + self._ttl_s
-
-    def _shown_expiry(self, head: TaskHead) -> float:
-        """What its holder is told: no sign of life keeps a lease beyond the run time."""
-        assert head.started_at is not None
-        return min(self._expires_at(head), head.started_at + head.timeout_s)
+        if self._holders.let_go(head):
+            self._freed[key_of(head)] = None
+        self._stops.forget(head)
 
     def _ask_to_stop(self, head: TaskHead, until: float, now: float) -> None:
         """The holder hears of it in the answer to what it says next; a claim of its that waits is answered now."""
-        assert head.assigned_agent is not None
-        key = (head.workspace, head.assigned_agent)
         self._arm(until, CancelGraceOver, head)
-        self._stopping.setdefault(key, {})[head.id] = None
-        self._ask_again(key, now)
-
-    def _has_stopped(self, key: AgentKey, task_id: str) -> None:
-        stopping = self._stopping.get(key)
-        if stopping is not None:
-            stopping.pop(task_id, None)
-            if not stopping:
-                del self._stopping[key]
+        self._stops.ask(key_of(head), head.id)
+        self._ask_again(key_of(head), now)
 
     def _has_news(self, key: AgentKey) -> bool:
         """There is something to stop that it has not been told of yet."""
-        stopping = self._stopping.get(key)
-        return stopping is not None and any((i, self._open[i].attempt) not in self._told for i in stopping)
+        return any(not self._stops.is_told(self._open[task_id]) for task_id in self._stops.of(key))
 
     def _tell(self, head: TaskHead, now: float) -> None:
-        if (head.id, head.attempt) not in self._told:
-            self._told.add((head.id, head.attempt))
+        if self._stops.tell(head):
             self._happens(head, CancelDelivered(), now)
 
     def _agent_changed(self, row: LogRow, now: float) -> None:
         key = (row.workspace, row.entity)
         if row.kind == "agent.registered":
-            self._removed.discard(key)
+            self._holders.register(key)
             return
         gone = row.kind == "agent.unregistered"
         offline = row.data.get("new_status") == "offline"
         if gone or offline:
             self._lose(key, now, deliberate=gone)
         if gone:
-            self._removed.add(key)
-            self._agents.pop(key, None)
-        self._note_resting(key, row)
+            self._holders.remove(key)
+        self._holders.note(key, row)
         self._ask_again(key, now)  # what the agent may do has changed
-
-    def _note_resting(self, key: AgentKey, row: LogRow) -> None:
-        """The API knows better which agents rest; this closes the moment until all of its replicas have heard."""
-        for said, bad, now_so in (
-            (row.data.get("intent"), _RESTING, self._resting),
-            (row.data.get("new_status"), _UNWELL, self._unwell),
-        ):
-            if said in bad:
-                now_so.add(key)
-            elif said is not None:
-                now_so.discard(key)
 
     def _ask_again(self, key: AgentKey, now: float) -> None:
         """Waiting claims of an agent are answered with what there is, and come again."""
@@ -497,23 +451,23 @@ class Scheduler:
             self._answer_waiting(waiting, (), now)
 
     def _lose(self, key: AgentKey, now: float, *, deliberate: bool) -> None:
-        agent = self._agents.get(key)
-        for task_id in list(agent.leases if agent is not None else ()):
+        for task_id in list(self._holders.leases(key)):
             self._happens(self._open[task_id], AgentLost(deliberate=deliberate), now)
 
     # --- claims -------------------------------------------------------------------------------------------------
 
     def _redelivered(self, wanted: Wanted, now: float) -> tuple[Grant, ...]:
         """Leases that the agent has already and may not know of, because an answer was lost."""
-        held = [self._open[task_id] for task_id in self._agents[wanted.agent].leases]
+        held = [self._open[task_id] for task_id in self._holders.leases(wanted.agent)]
         again = [head for head in held if head.claim_id == wanted.claim_id]
         released_client = wanted.max_tasks is None and not wanted.own_claim_id
         if not again and released_client and len(held) >= wanted.max_concurrency:
             again = held[:1]
         for head in again:
+            self._holders.answer_again(head.id)
             if head.detail is TaskDetail.CANCELLING:
                 self._tell(head, now)
-        return tuple(Grant(head=h, expires_at=self._shown_expiry(h), redelivered=True) for h in again)
+        return tuple(Grant(head=h, expires_at=self._holders.shown_expiry(h), redelivered=True) for h in again)
 
     def _grant(self, wanted: Wanted, now: float) -> tuple[Grant, ...]:
         if self._rests(wanted):
@@ -526,7 +480,7 @@ class Scheduler:
                 break
             event = Claim(agent_id=wanted.agent[1], claim_id=wanted.claim_id, principal=wanted.principal)
             head = self._happens(self._open[task_id], event, now)
-            grants.append(Grant(head=head, expires_at=self._shown_expiry(head)))
+            grants.append(Grant(head=head, expires_at=self._holders.shown_expiry(head)))
         return tuple(grants)
 
     def _wait_for_tokens(self, workspace: str, now: float) -> None:
@@ -592,7 +546,7 @@ class Scheduler:
         return bool(grants)
 
     def _rests(self, wanted: Wanted) -> bool:
-        return wanted.resting or wanted.agent in self._resting or wanted.agent in self._unwell
+        return wanted.resting or self._holders.rests(wanted.agent)
 
     def _slots(self, wanted: Wanted) -> int:
-        return wanted.max_concurrency - len(self._agents[wanted.agent].leases)
+        return wanted.max_concurrency - len(self._holders.leases(wanted.agent))

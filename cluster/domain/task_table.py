@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cluster.domain.task_machine import EVENTS, IMPOSSIBLE, TRANSITIONS, Phase, Refusal, Rule
+from cluster.domain.task_machine import EVENTS, TRANSITIONS, Rule
+from cluster.domain.task_phases import Phase
+from cluster.domain.task_refusals import IMPOSSIBLE, Refusal
 
 BEGIN = "<!-- states: written by `make docs` from the table in cluster/domain/task_machine.py -->"
 END = "<!-- end of states -->"

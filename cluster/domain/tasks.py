@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.domain.errors import InvalidRequest
 from cluster.domain.log import LogRecord, Origin
+from cluster.domain.places import Place
 from cluster.domain.task_rules import TaskRules
 from cluster.domain.values import compact
 
@@ -148,7 +149,8 @@ def _first_detail(rules: TaskRules | None, delayed: bool) -> TaskDetail:
 class TaskHead:
     """State of the task machine. ``attempt`` counts claims (0 before the first); ``run_at`` is the earliest start.
 
-    ``holder`` is the principal that claimed; ``claim_id`` the caller's own name for that claim.
+    ``holder`` is the principal that claimed; ``claim_id`` the caller's own name for that claim. ``place`` is where it was
+    put in its line, instead of where its age puts it.
     """
 
     id: str
@@ -171,6 +173,7 @@ class TaskHead:
     holder: str | None = None
     started_at: float | None = None
     rules: TaskRules | None = None
+    place: Place | None = None
 
     @property
     def tenant(self) -> str:
@@ -293,6 +296,7 @@ class Task:
     rules: TaskRules | None = None
     replayed_as: str | None = None
     purged_at: float | None = None
+    place: Place | None = None
     #: Filled in for readers: not a fact of the task, but of the agent that has it.
     assigned_region: str | None = None
 
@@ -323,6 +327,7 @@ class Task:
             holder=self.holder,
             started_at=self.started_at,
             rules=self.rules,
+            place=self.place,
         )
 
 

@@ -23,6 +23,7 @@ from cluster.embedded.processes import ProcessId, end, session_members, spawn, t
 
 USER = "aragora"
 DATABASE = "postgres"
+_SOCKET = ".s.PGSQL.5432"
 _READY_S = 60.0
 _CONFIG = """
 listen_addresses = ''
@@ -93,14 +94,17 @@ class EmbeddedPostgres:
         return True
 
     def _disown_recycled_pid(self) -> None:
-        """After a reboot the lock file may name some other process, and PostgreSQL would take that for a running one.
+        """After a kill or a reboot the lock files, of the data and of the socket, may name some other process, and
+        PostgreSQL would take that for a running one.
 
-        Named after us it counts as stale, and PostgreSQL still looks for survivors by the file's shared memory key.
+        Named after us they count as stale, and PostgreSQL still looks for survivors by the first one's shared memory key.
         """
-        lock = self.data / "postmaster.pid"
-        if self._left_over() is None and lock.exists():
-            lines = lock.read_text().splitlines()
-            lock.write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
+        if self._left_over() is not None:
+            return
+        for lock in (self.data / "postmaster.pid", self.sockets / f"{_SOCKET}.lock"):
+            if lock.exists():
+                lines = lock.read_text().splitlines()
+                lock.write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
 
     def _init(self) -> None:
         """Into a directory beside, renamed when complete: a kill in the middle leaves nothing half made."""
@@ -150,7 +154,7 @@ class EmbeddedPostgres:
         raise EmbeddedError(f"PostgreSQL did not start: {tail(self.log)} (log: {self.log}).")
 
     def _answers(self) -> bool:
-        if not (self.sockets / ".s.PGSQL.5432").exists():
+        if not (self.sockets / _SOCKET).exists():
             return False
 
         async def ask() -> None:

@@ -89,8 +89,10 @@ def end(processes: Sequence[ProcessId], *, first: int = signal.SIGTERM, grace_s:
 
 
 def _alive(processes: Sequence[ProcessId]) -> list[ProcessId]:
+    """Reaps after the look, so that what was seen to be gone has no zombie left: others take one for a living process."""
+    left = [process for process in processes if process.alive()]
     _reap()
-    return [process for process in processes if process.alive()]
+    return left
 
 
 def _reap() -> None:

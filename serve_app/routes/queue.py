@@ -34,7 +34,7 @@ async def queue(request: Request, asker: Asker, limit: Limit = 50) -> dict[str, 
     now = gate.clock.now()
     running = await store.oldest(asker.workspace, TaskStatus.RUNNING, limit)
     pending = await store.oldest(asker.workspace, TaskStatus.PENDING, limit)
-    pending.sort(key=lambda task: (-task.priority, task.created_at, task.id))
+    pending.sort(key=lambda task: (-task.priority, task.place or (task.created_at, task.id)))
     numbers = await store.queue_metrics(asker.workspace, now)
     total = int(numbers["running"] + numbers["pending"])
     return {"jobs": [job_wire(task.as_of(now)) for task in (*running, *pending)][:limit], "total": total}
@@ -50,13 +50,15 @@ async def queue_metrics(request: Request, asker: Asker) -> dict[str, Any]:
 @router.post("/queue/prioritize")
 @requires(Permission.QUEUE_WRITE)
 async def prioritize(request: Request, body: Prioritize, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Changes the priority of a waiting task."""
+    """Changes the priority of a waiting task, or its place among those that wait in the same line: of the same priority,
+    tenant and queue, for the same agents."""
     gate = gateway(request)
     change = PrioritizeRequest(
         workspace=asker.workspace,
         principal=asker.principal,
         task_id=check_id(body.task_id, "task_id"),
-        priority=int(Priority.parse(body.priority)),
+        priority=None if body.priority is None else int(Priority.parse(body.priority)),
+        position=body.position,
     )
     await gate.scheduler.request(change)
     gate.ring()

@@ -6,8 +6,9 @@ Submits are committed from here; what concerns a lease goes through the schedule
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -179,9 +180,9 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         # One that claims is alive, whatever was said of it.
         resting=agent.intent is not Intent.ACTIVE or agent.health is Health.FAILED,
     )
-    answer = await _claim(gate, request, claim, block_s)
-    gate.speaks(asker.workspace, body.agent_id)
-    tasks = await _leased(gate, asker.workspace, answer.leases)
+    async with _granted(gate, request, claim, block_s) as answer:
+        gate.speaks(asker.workspace, body.agent_id)
+        tasks = await _leased(gate, asker.workspace, answer.leases)
     wire: dict[str, Any] = {"task": tasks[0] if tasks else None}
     if answer.cancelling:
         wire["cancelling"] = list(answer.cancelling)
@@ -190,25 +191,27 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     return wire
 
 
-async def _claim(gate: Gateway, request: Request, claim: ClaimRequest, block_s: float) -> ClaimAnswer:
-    """Waits here, and takes the claim back when its time is over or its client has hung up."""
-    if not claim.wait:
-        answer: ClaimAnswer = await gate.scheduler.request(claim)
-        return answer
-    asked = asyncio.ensure_future(gate.scheduler.request(claim, patient=True))
+@contextlib.asynccontextmanager
+async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s: float) -> AsyncIterator[ClaimAnswer]:
+    """Leases, and a block to make the answer from them. The claim waits here, and is taken back when its time is over.
+
+    Leases go back unless the block comes to its end with the client still there: a client that hangs up, a request
+    that Serve cancels and a store that fails would else leave them to an agent that never heard of them, and whose other
+    signs of life keep them."""
+    asked = asyncio.ensure_future(gate.scheduler.request(claim, patient=claim.wait))
     hung_up = asyncio.ensure_future(_hung_up(request))
+    taken = False
     try:
-        await asyncio.wait({asked, hung_up}, timeout=block_s, return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done():
-            return ClaimAnswer()
-        answer = asked.result()
-        if hung_up.done():
-            gate.give_back(claim, answer)
-            return ClaimAnswer()
-        return answer
+        timeout = block_s if claim.wait else None
+        await asyncio.wait({asked, hung_up}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        yield asked.result() if asked.done() else ClaimAnswer()
+        taken = not hung_up.done()
     finally:
-        asked.cancel()
         hung_up.cancel()
+        granted = asked.done() and not asked.cancelled() and asked.exception() is None
+        if granted and not taken:
+            gate.give_back(claim, asked.result())
+        asked.cancel()
 
 
 async def _hung_up(request: Request) -> None:

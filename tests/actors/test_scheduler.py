@@ -3,173 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from actors.messages import (
     BeatRequest,
-    CancelRequest,
-    ClaimRequest,
     ExtendRequest,
     GiveBackRequest,
-    Lease,
     PrioritizeRequest,
-    ReportRequest,
 )
-from actors.scheduler import SchedulerShard
-from cluster.clock import ManualClock
 from cluster.domain.errors import ActorUnavailable, Conflict, NotFound
-from cluster.domain.limits import Control, ControlKind
-from cluster.domain.tasks import IdempotencyKey, LeaseToken, TaskStatus
-from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
+from cluster.domain.tasks import IdempotencyKey, TaskStatus
 from cluster.ports import SubmitItem, record_for
-from cluster.postgres.stores import Stores
-from cluster.redis.doorbell import RedisDoorbell
-from cluster.redis.pool import connect
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, NOW, new_task, registration
-from tests.support.stores import StoreUrls, fresh_name
-
-TTL_S = 30.0
-_claims = itertools.count(1)
-
-
-class Cluster:
-    """One shard at a time, reached as a replica reaches it: by an exchange that outlives restarts."""
-
-    def __init__(self, stores: Stores, bell: RedisDoorbell) -> None:
-        self.stores = stores
-        self.bell = bell
-        self.clock = ManualClock(NOW)
-        self.published = "one"
-        self.deaths: list[BaseException] = []
-        self.died = asyncio.Event()
-        self.shard: SchedulerShard | None = None
-        self.client = ExchangeClient("replica-1", self._call, clock=self.clock, hold_s=1000.0)
-
-    async def _call(self, call: ExchangeCall) -> ExchangeReply:
-        """As Ray does it: a call in flight fails when the actor's process dies."""
-        if self.shard is None:
-            raise ActorUnavailable("down")
-        answer = asyncio.ensure_future(self.shard.exchange(call))
-        died = asyncio.ensure_future(self.died.wait())
-        try:
-            await asyncio.wait({answer, died}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                raise ActorUnavailable("died")
-            return answer.result()
-        finally:
-            answer.cancel()
-            died.cancel()
-
-    async def start(self, owner: str = "one", **options: Any) -> SchedulerShard:
-        async def wanted() -> bool:
-            return self.published == owner
-
-        shard = SchedulerShard(
-            shard="scheduler-0",
-            owner=owner,
-            tasks=self.task_store(),
-            log=self.stores.log,
-            region=self.stores.region,
-            doorbell=self.bell,
-            clock=self.clock,
-            lease_ttl_s=TTL_S,
-            controls=self.stores.controls,
-            wanted=wanted,
-            died=self.deaths.append,
-            **options,
-        )
-        await shard.start()
-        self.shard = shard
-        return shard
-
-    def task_store(self) -> Any:
-        return self.stores.tasks
-
-    async def pause(self, queue: str, on: bool) -> None:
-        """Durable, and known to the shard."""
-        control = Control(workspace="w", kind=ControlKind.QUEUE, name=queue, paused=on)
-        record = record_for(ASKER, self.clock.now(), "control.changed", control.entity, control.to_log())
-        stored = await self.stores.controls.put(control, record)
-        await self.bell.ring()
-
-        async def known() -> bool:
-            return self.shard is not None and (await self.shard.status())["cursor"] >= stored.seq
-
-        await eventually(known)
-
-    async def crash(self) -> None:
-        """As kill -9: nothing is said, nothing is flushed."""
-        assert self.shard is not None
-        shard, self.shard = self.shard, None
-        died, self.died = self.died, asyncio.Event()
-        died.set()
-        await shard.stop()
-
-    async def submit(self, **changes: Any) -> str:
-        task = new_task(created_at=self.clock.now(), **changes)
-        await self.stores.tasks.submit([SubmitItem(task=task)])
-        await self.bell.ring()
-        return task.id
-
-    async def claim(self, agent_id: str = "a1", *, wait: bool = False, **changes: Any) -> tuple[Lease, ...]:
-        values = {
-            "workspace": "w",
-            "agent_id": agent_id,
-            "principal": ASKER.principal,
-            "capabilities": frozenset(),
-            "max_concurrency": 1,
-            "max_tasks": None,
-            "claim_id": f"claim-{next(_claims)}",
-            "own_claim_id": False,
-            "wait": wait,
-        }
-        answer = await self.client.request(ClaimRequest(**(values | changes)), patient=wait)
-        return answer.leases
-
-    async def claim_one(self, agent_id: str = "a1", **changes: Any) -> Lease:
-        """Waits for work: the shard may not have read the submit yet."""
-        (lease,) = await asyncio.wait_for(self.claim(agent_id, wait=True, **changes), 20)
-        return lease
-
-    async def report(self, lease: Lease, *, token: bool = True, **changes: Any) -> Any:
-        decoded = LeaseToken.decode(lease.token)
-        values = {
-            "workspace": "w",
-            "principal": ASKER.principal,
-            "task_id": decoded.task_id,
-            "attempt": decoded.attempt if token else None,
-            "agent_id": decoded.agent_id if token else None,
-        }
-        return await self.client.request(ReportRequest(**(values | changes)))
-
-    async def cancel(self, task_id: str) -> Any:
-        return await self.client.request(CancelRequest(workspace="w", principal=ASKER.principal, task_id=task_id))
-
-    async def status(self, task_id: str) -> TaskStatus:
-        task = await self.stores.tasks.get("w", task_id)
-        assert task is not None
-        return task.status
-
-    async def kinds(self, task_id: str) -> list[str]:
-        return [row.kind.removeprefix("task.") for row in await self.stores.log.read(0, 1000) if row.entity == task_id]
-
-
-@pytest.fixture
-async def cluster(stores: Stores, store_urls: StoreUrls) -> AsyncIterator[Cluster]:
-    client = connect(store_urls.redis)
-    made = Cluster(stores, RedisDoorbell(client, fresh_name()))
-    await made.start()
-    yield made
-    if made.shard is not None:
-        await made.shard.stop()
-    await made.client.close()
-    await made.bell.close()
-    await client.aclose()
+from tests.support.shards import TTL_S, Cluster
 
 
 async def test_a_task_goes_from_submit_through_claim_to_its_end(cluster: Cluster) -> None:

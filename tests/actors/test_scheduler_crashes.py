@@ -14,13 +14,14 @@ import pytest
 from actors.messages import BeatRequest, Lease
 from cluster.domain.errors import Conflict
 from cluster.domain.log import LogRow
-from cluster.domain.task_machine import TRANSITIONS, Phase, Rule
+from cluster.domain.task_machine import TRANSITIONS, Rule
+from cluster.domain.task_phases import Phase
 from cluster.domain.task_rules import Edge, TaskRules, WhenFailed
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
-from tests.actors.test_scheduler import TTL_S, Cluster
 from tests.support.probes import eventually
+from tests.support.shards import TTL_S, Cluster
 from tests.support.stores import StoreUrls, fresh_name
 
 

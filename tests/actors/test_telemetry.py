@@ -15,7 +15,9 @@ from actors.telemetry import Telemetry
 from cluster.clock import SystemClock
 from cluster.domain.errors import StoreUnavailable
 from cluster.domain.metrics import Increment
-from cluster.domain.task_machine import Claim, Complete, Fail, Reporter, RetryPolicy, step
+from cluster.domain.retries import RetryPolicy
+from cluster.domain.task_events import Claim, Complete, Fail, Reporter
+from cluster.domain.task_machine import step
 from cluster.domain.tasks import Priority
 from cluster.ports import AgentCounters, SubmitItem, TelemetryStore
 from cluster.postgres.stores import Stores

@@ -190,6 +190,8 @@ async def _tasks(sdk: Caller) -> None:
     assert (failed["status"], failed["error"]) == ("failed", "broken")
     moved = await sdk("prioritize_queue", task_id=ids[2], priority="low")
     assert (moved["success"], moved["task"]["priority"]) == (True, 0)
+    moved = await sdk("prioritize_queue", task_id=ids[2], position=1)
+    assert (moved["success"], moved["task"]["priority"]) == (True, 0)
     queue = await sdk("get_queue")
     assert (queue["total"], queue["jobs"][0].keys() >= JOB, queue["jobs"][0]["priority"]) == (1, True, "low")
     assert await sdk("cancel_task", ids[2]) == {"cancelled": True}

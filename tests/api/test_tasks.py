@@ -292,6 +292,27 @@ async def test_priority_of_a_waiting_task_can_be_changed(tasks: TaskApi) -> None
     assert ([job["id"] for job in view["jobs"]], view["total"]) == ([second, third, first], 3)
 
 
+async def test_a_waiting_task_is_moved_within_its_line_for_good(tasks: TaskApi) -> None:
+    await tasks.agent("a1", max_concurrency=9)
+    batch = await tasks.post("/tasks/batch", {"tasks": [{"task_type": "echo", "priority": "high"}] * 5})
+    ids = batch["task_ids"]
+    await eventually(lambda: tasks.open_is(5))
+    moved = await tasks.post("/queue/prioritize", {"task_id": ids[4], "position": 2})
+    assert (moved["success"], moved["task"]["priority"]) == (True, 75), "what is not named stays as it is"
+    await tasks.post("/queue/prioritize", {"task_id": ids[3], "position": 0})
+    await tasks.post("/queue/prioritize", {"task_id": ids[0], "position": 100})
+    wanted = [ids[3], ids[4], ids[1], ids[2], ids[0]]
+    assert [job["id"] for job in (await tasks.get("/queue"))["jobs"]] == wanted
+    assert [(await tasks.get(f"/tasks/{one}/explain"))["position"] for one in wanted] == [1, 2, 3, 4, 5]
+    assert await tasks.kinds(ids[4]) == ["submitted", "prioritized"]
+    await tasks.api.kill_scheduler()
+    await tasks.api.start_scheduler()
+    claimed = await tasks.post("/tasks/claim", {"agent_id": "a1", "max_tasks": 5})
+    assert [one["id"] for one in claimed["tasks"]] == wanted
+    await tasks.call("POST", "/queue/prioritize", {"task_id": ids[0], "position": 1}, expect=409)
+    await tasks.call("POST", "/queue/prioritize", {"task_id": ids[0], "position": -1}, expect=400)
+
+
 async def test_a_task_whose_delay_is_over_is_queued_wherever_it_is_shown(tasks: TaskApi) -> None:
     soon, later = await tasks.submit(delay_seconds=0.3), await tasks.submit(delay_seconds=3600)
 

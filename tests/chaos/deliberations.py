@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 
 from tests.chaos.nemesis import Nemesis, Planned
-from tests.chaos.run import machine, spread
+from tests.chaos.page import kills_table, machine, spread
 from tests.chaos.target import running_target
 from tests.support.answering import Agents, phase_of, registrations, reply
 from tests.support.probes import eventually
@@ -243,14 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seed = random.randrange(2**32) if options.seed is None else options.seed
     print(f"seed {seed}, up to {options.kills} kills within {options.seconds:g} s", flush=True)
     row = asyncio.run(kills(seed, options.kills, options.seconds, options.at_once))
-    healed = "/".join(f"{value:.2f}" for value in row["healed_s"].values())
-    print(
-        f"\n{machine()}\n"
-        "| kills | deliberations under way at kills | deliberations | calls at agents | repeated in flight | "
-        "next worker p50/p95/max s | violations |\n|---|---|---|---|---|---|---|\n"
-        f"| {row['kills']} | {row['under_way']} | {row['deliberations']} | {row['calls']} | {row['repeated']} | {healed} | "
-        f"{len(row['violations'])} |"
-    )
+    print("\n".join(["", machine(), *kills_table(row)]))
     for violation in row["violations"][:40]:
         print(f"  {violation}")
     if options.json is not None:

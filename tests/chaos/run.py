@@ -10,10 +10,7 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
-import platform
 import random
-import statistics
 import sys
 import time
 from collections import Counter
@@ -23,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.checker import Violation, check, share_error
-from tests.chaos.history import FAILED, Answer, Fault, History
+from tests.chaos.history import FAILED, Answer, Fault, History, Outcome
 from tests.chaos.nemesis import DECK, Nemesis, plan
+from tests.chaos.page import faults_table, machine, spread, totals_line
 from tests.chaos.target import running_target
 from tests.chaos.workload import Load, Workload
 
@@ -45,7 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report(history, violations, rows))
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        found = {"seed": seed, "machine": machine(), "rows": rows, "violations": [asdict(v) for v in violations]}
+        found = {
+            "seed": seed,
+            "machine": machine(),
+            "totals": totals_of(history),
+            "rows": rows,
+            "violations": [asdict(v) for v in violations],
+        }
         options.json.write_text(json.dumps(found, indent=1))
     return 1 if violations else 0
 
@@ -124,36 +128,26 @@ def rows_of(history: History, violations: Sequence[Violation]) -> list[dict[str,
     return rows
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    ranked = sorted(values)
-    p95 = ranked[min(len(ranked) - 1, round(0.95 * (len(ranked) - 1)))]
-    return {"p50": round(statistics.median(ranked), 2), "p95": round(p95, 2), "max": round(ranked[-1], 2)}
-
-
-def machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+def totals_of(history: History) -> dict[str, Any]:
+    return {
+        "faults": len(history.faults),
+        "calls": len(history.calls),
+        "tasks": len({s.task_id for s in history.submits if s.task_id is not None}),
+        "log_rows": len(history.log),
+        "leases": sum(len(c.leases) for c in history.claims),
+        "lease_lost": sum(one.outcome is Outcome.LEASE_LOST for one in history.reports),
+        "share_error": share_error(history),
+    }
 
 
 def report(history: History, violations: Sequence[Violation], rows: Sequence[dict[str, Any]]) -> str:
-    head = (
-        "| fault | faults | calls | failed | submit gap p50/p95/max s | lease gap p50/p95/max s | violations |",
-        "|---|---|---|---|---|---|---|",
-    )
-    lines = [f"\n{machine()}", *head]
-    for row in rows:
-        cells = [row["name"].removeprefix("chaos/"), row["faults"], row["calls"], row["failed"]]
-        cells += ["/".join(f"{value:.2f}" for value in row[key].values()) for key in ("submit_gap_s", "lease_gap_s")]
-        lines.append("| " + " | ".join(str(cell) for cell in [*cells, row["violations"]]) + " |")
+    lines = [f"\n{machine()}", *faults_table(rows)]
     failed = Counter(f"{c.name} {c.answer}" for c in history.calls if c.answer in FAILED)
-    shares = share_error(history)
-    acked = {s.task_id for s in history.submits if s.task_id is not None}
     outcomes = Counter(f"{one.kind} {one.outcome}" for one in history.reports)
     lines += [
-        f"\n{len(history.faults)} faults, {len(history.calls)} calls, {len(acked)} acknowledged tasks, "
-        f"{len(history.log)} log rows, {sum(len(c.leases) for c in history.claims)} leases",
+        "\n" + totals_line(totals_of(history)),
         f"reports: {dict(outcomes)}",
         f"failed calls: {dict(failed)}",
-        "share error: " + ("not measured" if shares is None else f"{shares[0]:.1%} over {shares[1]} dispatches"),
         f"violations: {dict(Counter(v.check for v in violations))}",
         *(f"  {v.check}: {v.message}" for v in violations[:40]),
     ]

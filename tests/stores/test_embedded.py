@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 import redis
 
@@ -110,6 +111,9 @@ def test_a_stale_pid_file_of_somebody_elses_process_harms_nobody(layout: Layout)
             _kill(store.process)
         lines = (layout.postgres / "postmaster.pid").read_text().splitlines()
         (layout.postgres / "postmaster.pid").write_text("\n".join([str(bystander.pid), *lines[1:]]))
+        socket_lock = layout.sockets / ".s.PGSQL.5432.lock"
+        lines = socket_lock.read_text().splitlines()
+        socket_lock.write_text("\n".join([str(bystander.pid), *lines[1:], ""]))
         (layout.redis / "valkey.pid").write_text(str(bystander.pid))
         again, later = _stores(layout)
         assert (later.start(), bystander.alive()) == (True, True)
@@ -211,6 +215,14 @@ def test_a_recycled_pid_is_not_taken_for_the_process(layout: Layout) -> None:
     finally:
         end([child])
     assert not child.alive()
+
+
+def test_what_has_been_ended_leaves_no_zombie(layout: Layout) -> None:
+    """One would pass for a living process wherever only its number is asked for."""
+    for _ in range(5):
+        children = [spawn(["sleep", "600"], log=layout.logs / "sleep.log") for _ in range(40)]
+        end(children, first=signal.SIGKILL)
+        assert [child for child in children if psutil.pid_exists(child.pid)] == []
 
 
 def test_a_taken_port_is_named_with_the_variable_to_change() -> None:

@@ -11,7 +11,9 @@ import pytest
 from cluster.domain.agents import AgentStatus, Dedicated, Intent, Liveness
 from cluster.domain.deliberations import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.errors import Conflict, Fenced, StoreUnavailable
-from cluster.domain.task_machine import Claim, Complete, Reporter, RetryPolicy, step
+from cluster.domain.retries import RetryPolicy
+from cluster.domain.task_events import Claim, Complete, Reporter
+from cluster.domain.task_machine import step
 from cluster.domain.tasks import IdempotencyKey, TaskHead, TaskStatus
 from cluster.ports import (
     ActorName,
@@ -341,6 +343,13 @@ async def test_migrations_run_once_together_and_never_backwards(store_urls: Stor
     edited = replace(shipped()[0], sql="select 1")
     with pytest.raises(MigrationError, match="another content"):
         await migrate(store_urls.database, schema, [edited, future])
+
+
+async def test_an_older_schema_is_brought_up_to_date(store_urls: StoreUrls) -> None:
+    schema = fresh_name()
+    for newest in range(1, len(shipped()) + 1):
+        assert await migrate(store_urls.database, schema, shipped()[:newest]) == newest
+    assert await migrate(store_urls.database, schema) == len(shipped())
 
 
 async def test_a_failed_migration_leaves_nothing_behind(store_urls: StoreUrls) -> None:

@@ -138,6 +138,7 @@ class Api:
         self.url = ""
         self.client: httpx.AsyncClient
         self.parts: Parts
+        self._server: _Server
         self._open_clients = contextlib.AsyncExitStack()
 
     @property
@@ -147,6 +148,11 @@ class Api:
     @property
     def gateway(self) -> Gateway:
         return self.app.state.gateway
+
+    @property
+    def connections(self) -> int:
+        """Of clients, as far as the server knows."""
+        return len(self._server.server_state.connections)
 
     def sdk(self, **options: Any) -> AragoraClient:
         """The released client. It blocks: call it in a thread (``in_thread``)."""
@@ -256,7 +262,7 @@ class Api:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(self.app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-        server = _Server(config)
+        server = self._server = _Server(config)
         serving = asyncio.ensure_future(server.serve([listener]))
         try:
             while not server.started:

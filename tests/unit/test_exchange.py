@@ -251,6 +251,40 @@ async def test_an_answer_without_an_asker_goes_to_the_orphanage() -> None:
     await client.close()
 
 
+async def test_an_answer_that_comes_as_its_asker_goes_is_an_orphan_too() -> None:
+    """The answer has been delivered, and the asker is cancelled before it runs again."""
+    actor, orphans = Actor(), []
+    client = ExchangeClient("c", actor.call, clock=actor.clock, orphan=lambda *both: orphans.append(both))
+    gone = asyncio.create_task(client.request("claim", patient=True))
+    await eventually(lambda: actor.has("claim"))
+    ((number, (_, future, _)),) = client._waiting.items()
+    client._deliver(number, "lease")
+    assert future.done()
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert orphans == [("claim", "lease")]
+    await client.close()
+
+
+async def test_closing_waits_until_an_orphan_has_been_given_back() -> None:
+    actor = Actor()
+    returns: list[asyncio.Task[Any]] = []
+
+    def orphan(request: Any, answer: Any) -> None:
+        returns.append(asyncio.create_task(client.request(("back", answer))))
+
+    client = ExchangeClient("c", actor.call, clock=actor.clock, orphan=orphan)
+    gone = asyncio.create_task(client.request("claim", patient=True))
+    await eventually(lambda: actor.has("claim"))
+    gone.cancel()
+    closing = asyncio.create_task(client.close())
+    await eventually(lambda: actor.has(("back", "withdrawn")))
+    actor.answer(("back", "withdrawn"), "thanks")
+    await closing
+    assert [one.result() for one in returns] == ["thanks"]
+
+
 async def test_a_request_that_was_never_sent_is_dropped_without_a_word() -> None:
     actor = Actor()
     actor.die()

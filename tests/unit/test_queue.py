@@ -135,3 +135,57 @@ def test_a_queue_that_is_built_anew_favours_no_tenant() -> None:
         assert first is not None
         served[first] += 1
     assert all(80 <= count <= 120 for count in served.values()), served
+
+
+@settings(max_examples=200)
+@given(
+    ages=st.lists(st.integers(0, 2), min_size=1, max_size=8),
+    moves=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 10)), max_size=12),
+    slots=st.booleans(),
+)
+def test_a_task_gets_the_position_that_it_is_moved_to(
+    ages: list[int], moves: list[tuple[int, int]], slots: bool
+) -> None:
+    """Against a list. Tasks whose slot is taken are put aside meanwhile, and come back at their places."""
+    rules = TaskRules(concurrency_key="k") if slots else None
+    heads = {f"t{n}": _head(id=f"t{n}", created_at=NOW + age, rules=rules) for n, age in enumerate(ages)}
+    queue = ReadyQueue()
+    for head in heads.values():
+        queue.push(head)
+    line = sorted(heads, key=lambda name: (heads[name].created_at, name))
+    if slots:
+        queue.limits.hold("w", "k", "holder")
+        assert _drain(queue, NOW + 5) == []
+    for number, position in moves:
+        name = f"t{number % len(heads)}"
+        place = queue.place_at(heads[name], position)
+        if place is not None:
+            heads[name] = replace(heads[name], place=place)
+            queue.push(heads[name])
+        line.remove(name)
+        line.insert(max(position, 1) - 1, name)
+        queue.push(_head(id="other", queue="other"))
+        assert queue.place_at(_head(id="alone", priority=Priority.LOW), position) is None
+        queue.discard("other")
+    if slots:
+        queue.limits.let_go("w", "k", "holder")
+        queue.slot_free("w", "k")
+    served = []
+    while (task_id := queue.take("w", "x", ALL, NOW + 5)) is not None:
+        served.append(task_id)
+        if slots:
+            queue.slot_free("w", "k")
+    assert served == line
+
+
+def test_a_moved_task_is_counted_once_among_those_ahead() -> None:
+    queue = ReadyQueue()
+    heads = [_head(id=f"t{n}", created_at=NOW + n) for n in range(3)]
+    for head in heads:
+        queue.push(head)
+    for position in (1, 3, 2, 1):
+        place = queue.place_at(heads[2], position)
+        heads[2] = replace(heads[2], place=place)
+        queue.push(heads[2])
+        assert queue.ahead_of(heads[2], NOW + 5) == position - 1
+    assert [queue.ahead_of(head, NOW + 5) for head in heads] == [1, 2, 0]

@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cluster.domain.claims import Grant, Wanted
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.log import LogRow, Origin
+from cluster.domain.retries import ErrorClass
 from cluster.domain.scheduler import Missing, Scheduler
-from cluster.domain.task_machine import Complete, ErrorClass, Fail, Reporter
+from cluster.domain.task_events import Complete, Fail, Release, Reporter
 from cluster.domain.task_rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks import NewTask, Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task
@@ -478,6 +479,47 @@ def test_an_agent_that_rests_gets_nothing_new_and_is_asked_again_when_that_chang
     shard.agent_row("a1", "agent.status_changed", {"intent": "active"}, NOW)
     assert shard.answered[ticket] == ()  # type: ignore[index]
     assert shard.claimed("a1", NOW, max_tasks=5) == ["t", "u"]
+
+
+def test_a_lease_is_given_back_unless_it_has_been_answered_again_since() -> None:
+    shard = Shard()
+    shard.submit(new_task(id="t", max_retries=0), NOW)
+    assert shard.claimed("a1", NOW, claim_id="first") == ["t"]
+    shard.mind.give_back("t", "w", 1, "a1", "p", NOW)
+    shard.flush(NOW)
+    assert (shard.store["t"].status, shard.store["t"].retries) == (TaskStatus.PENDING, 0)
+    assert shard.claimed("a1", NOW, claim_id="second") == ["t"]
+    assert shard.claimed("a1", NOW, claim_id="second") == ["t"]
+    shard.mind.give_back("t", "w", 2, "a1", "p", NOW)
+    shard.flush(NOW)
+    assert (shard.store["t"].status, shard.store["t"].attempt) == (TaskStatus.RUNNING, 2)
+    shard.mind.report("t", "w", Release(by=Reporter(principal="p", agent_id="a1", attempt=2)), NOW)
+    shard.flush(NOW)
+    assert shard.claimed("a1", NOW, claim_id="third") == ["t"]
+    shard.mind.give_back("t", "w", 3, "a1", "p", NOW)
+    shard.flush(NOW)
+    assert shard.store["t"].status is TaskStatus.PENDING, "only the lease that was answered again is kept"
+
+
+def test_a_place_in_line_outlives_a_restart_a_lease_and_a_change_of_priority() -> None:
+    shard = Shard()
+    for name in ("t1", "t2", "t3", "t4"):
+        shard.submit(new_task(id=name, created_at=NOW), NOW)
+    shard.mind.prioritize("t4", "w", "p", None, NOW, position=2)
+    shard.flush(NOW)
+    assert shard.kinds["t4"] == ["submitted", "prioritized"]
+    shard.mind.prioritize("t4", "w", "p", None, NOW, position=2)
+    shard.flush(NOW)
+    assert shard.kinds["t4"] == ["submitted", "prioritized"], "it is there already"
+    shard.restart(NOW)
+    assert [shard.claimed("a1", NOW), shard.claimed("a1", NOW)] == [["t1"], ["t4"]]
+    shard.mind.report("t4", "w", Release(by=Reporter(principal="p", agent_id="a1", attempt=1)), NOW)
+    shard.flush(NOW)
+    assert shard.claimed("a1", NOW, max_tasks=2) == ["t4", "t2"]
+    shard.submit(new_task(id="u1", created_at=NOW, priority=Priority.URGENT), NOW)
+    shard.mind.prioritize("t3", "w", "p", Priority.URGENT, NOW, position=0)
+    shard.flush(NOW)
+    assert shard.claimed("a1", NOW, max_tasks=2) == ["t3", "u1"]
 
 
 def test_a_long_chain_falls_with_its_first_link() -> None:

@@ -18,7 +18,7 @@ from cluster.domain.claims import Grant, Wanted
 from cluster.domain.errors import Conflict, ControlPlaneError, NotFound
 from cluster.domain.log import LogRow
 from cluster.domain.scheduler import Missing, Scheduler
-from cluster.domain.task_machine import Complete, Fail, Reporter
+from cluster.domain.task_events import Complete, Fail, Reporter
 from cluster.domain.tasks import Priority, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task
 

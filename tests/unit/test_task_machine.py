@@ -10,12 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from cluster.domain.errors import Conflict, ImpossibleTransition
-from cluster.domain.task_machine import (
-    EVENTS,
-    TERMINAL,
-    TRANSITIONS,
+from cluster.domain.retries import Backoff, ErrorClass, RetryPolicy
+from cluster.domain.task_events import (
     AgentLost,
-    Backoff,
     CancelAcknowledged,
     CancelDelivered,
     CancelGraceOver,
@@ -23,23 +20,20 @@ from cluster.domain.task_machine import (
     Claim,
     Complete,
     DependencyFailed,
-    ErrorClass,
     Event,
     Fail,
     LeaseExpired,
-    Phase,
     Prioritized,
     QueueTimedOut,
-    Refusal,
     Release,
     Reporter,
-    RetryPolicy,
     RunTimedOut,
     TotalTimedOut,
     Unblocked,
-    phase_of,
-    step,
 )
+from cluster.domain.task_machine import EVENTS, TRANSITIONS, step
+from cluster.domain.task_phases import TERMINAL, Phase, phase_of
+from cluster.domain.task_refusals import Refusal
 from cluster.domain.task_rules import Edge, TaskRules
 from cluster.domain.tasks import Priority, TaskDetail, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cluster.domain import queue, task_machine, task_rules
+from cluster.domain import queue, retries, task_rules
 from cluster.domain.task_table import with_table
 from serve_app.schemas import CreateTask
 from tests.support.docs import ROOT
@@ -25,7 +25,7 @@ def test_every_field_of_a_submit_is_described_and_nothing_else_is() -> None:
 
 def test_numbers_on_the_page_are_those_of_the_code() -> None:
     page = PAGE.read_text()
-    policy = task_machine.RetryPolicy()
+    policy = retries.RetryPolicy()
     assert f"every {queue.AGEING_S:g} seconds" in page
     assert f"{3 * queue.AGEING_S:g} seconds" in page
     assert f"first {task_rules.PREFERENCE_S:g} seconds" in page

@@ -8,7 +8,7 @@ select task_id, seq, replayed, conflict from submit_tasks(
 -- One commit of a shard's decisions.
 select applied, seq, payload, metadata from decide_tasks(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-    $25, $26, $27, $28)
+    $25, $26, $27, $28, $29)
 
 -- name: take_generation
 -- A new generation for a shard; older ones can no longer write.
@@ -18,7 +18,7 @@ select take_generation($1, $2, $3)
 -- Everything that a shard's index is built from, oldest first; bodies are left out.
 select id, workspace, queue, task_type, priority, status, status_detail, attempt, retries, max_retries, timeout_s,
        created_at, run_at, started_at, assigned_agent, claim_id, holder, target_agent,
-       required_capabilities::text as required_capabilities, rules::text as rules
+       required_capabilities::text as required_capabilities, rules::text as rules, place
 from tasks where status in ('pending', 'running') order by created_at, id
 
 -- name: get_tasks

@@ -1,0 +1,112 @@
+"""Which agents may have a waiting task, and for each kind of agent that may not or cannot now, the rule that says so.
+
+Rules of a task are all that forbids an agent: whom it is for, whom it excludes, the regions it must run in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.domain.agents import Agent, AgentStatus
+from cluster.domain.task_rules import PREFERENCE_S, Affinity
+from cluster.domain.tasks import TaskHead
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """``unblock`` says what would let the task go on; ``at`` when that happens by itself (epoch seconds)."""
+
+    code: str
+    message: str
+    unblock: str
+    at: float | None = None
+
+
+def eligible(head: TaskHead, agents: Sequence[Agent], now: float) -> tuple[list[str], list[Reason]]:
+    """(agents that may have the task, what is wrong if there is none that could take it now)"""
+    if head.target_agent is not None:
+        agents = [agent for agent in agents if agent.agent_id == head.target_agent]
+        if not agents:
+            return [], [_no_agent(f"It is for agent {head.target_agent}, which is not registered.", "Register it.")]
+    capable = [agent for agent in agents if head.required <= set(agent.capabilities)]
+    if not capable:
+        return [], [_incapable(head, agents)]
+    excluded = [agent for agent in capable if head.rules is not None and agent.agent_id in head.rules.excluded_agents]
+    allowed = [agent for agent in capable if agent not in excluded and _in_region(head, agent, now)]
+    barred = _barred(head, excluded, [agent for agent in capable if agent not in excluded and agent not in allowed])
+    if not allowed:
+        return [], barred
+    names = [agent.agent_id for agent in allowed]
+    busy = _cannot_now(allowed)
+    return names, [busy, *barred] if busy is not None else []
+
+
+def _no_agent(message: str, unblock: str) -> Reason:
+    return Reason(code="no_agent", message=message, unblock=unblock)
+
+
+def _incapable(head: TaskHead, agents: Sequence[Agent]) -> Reason:
+    names = ", ".join(sorted(head.required))
+    known = {name for agent in agents for name in agent.capabilities}
+    lacking = ", ".join(sorted(head.required - known)) or names
+    if head.target_agent is not None:
+        message = f"It is for agent {head.target_agent}, which does not have {lacking}."
+        unblock = f"Register {head.target_agent} again with {lacking}."
+    else:
+        message = f"No registered agent has {names}." if names else "No agent is registered."
+        unblock = f"Register an agent with {lacking}." if names else "Register an agent."
+    return Reason(code="no_capable_agent", message=message, unblock=unblock)
+
+
+def _in_region(head: TaskHead, agent: Agent, now: float) -> bool:
+    selection = None if head.rules is None else head.rules.selection()
+    regions = frozenset((agent.region_id, *agent.available_regions))
+    return selection is None or selection.admits(agent.agent_id, regions, now - _since(head))
+
+
+def _since(head: TaskHead) -> float:
+    return max(head.created_at, head.run_at)
+
+
+def _barred(head: TaskHead, excluded: Sequence[Agent], elsewhere: Sequence[Agent]) -> list[Reason]:
+    """Agents that could do it, and that the task itself refuses."""
+    reasons = []
+    if excluded:
+        message = f"The task excludes {_named(excluded)}, which could do it."
+        unblock = "Another agent that can do it registers, or the task is submitted anew without the exclusion."
+        reasons.append(Reason(code="excluded", message=message, unblock=unblock))
+    if elsewhere:
+        assert head.rules is not None, "only rules ask for a region"
+        regions = ", ".join(head.rules.regions)
+        if head.rules.affinity is Affinity.PREFERRED:
+            message = f"Agents of {regions} have the first go; {_named(elsewhere)} could do it elsewhere."
+            unblock = f"One of them claims it, or it has waited {PREFERENCE_S:g} s."
+            reasons.append(Reason(code="region", message=message, unblock=unblock, at=_since(head) + PREFERENCE_S))
+        else:
+            message = f"The task must run in {regions}; {_named(elsewhere)} could do it elsewhere."
+            reasons.append(Reason(code="region", message=message, unblock=f"An agent registers in {regions}."))
+    return reasons
+
+
+def _cannot_now(allowed: Sequence[Agent]) -> Reason | None:
+    working = [agent for agent in allowed if agent.takes_work]
+    if not working:
+        states = ", ".join(f"{agent.agent_id} is {agent.status.value}" for agent in allowed[:_SHOWN])
+        resting = [a for a in allowed if a.status in (AgentStatus.PAUSED, AgentStatus.DRAINING)]
+        resume = f": aragora-cp agents resume {resting[0].agent_id}" if resting else ""
+        return _no_agent(f"No agent that may have it takes work: {states}.", f"One of them comes back{resume}.")
+    if any(len(agent.running_task_ids) < agent.max_concurrency for agent in working):
+        return None
+    return Reason(
+        code="agents_busy",
+        message=f"All {len(working)} agents that may have it are busy.",
+        unblock="One of them finishes a task, or another agent registers.",
+    )
+
+
+def _named(agents: Sequence[Agent]) -> str:
+    more = len(agents) - _SHOWN
+    return ", ".join(agent.agent_id for agent in agents[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

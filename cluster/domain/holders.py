@@ -1,0 +1,113 @@
+"""What a shard remembers of agents: the leases that each has, how long they last, and who may get nothing new."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from cluster.domain.claims import AgentKey
+from cluster.domain.log import LogRow
+from cluster.domain.tasks import TaskHead
+
+_RESTING = ("paused", "draining")
+_UNWELL = ("failed",)
+
+
+def key_of(head: TaskHead) -> AgentKey:
+    """The holder of a running task."""
+    assert head.assigned_agent is not None, "a running task has an agent"
+    return head.workspace, head.assigned_agent
+
+
+@dataclass(slots=True)
+class _Holder:
+    """Its leases in order of age, and when it was last seen."""
+
+    leases: dict[str, None] = field(default_factory=dict)
+    seen: float = 0.0
+
+
+class Holders:
+    """``ttl_s`` without a sign of life ends an agent's leases."""
+
+    def __init__(self, ttl_s: float) -> None:
+        self._ttl_s = ttl_s
+        self._holders: dict[AgentKey, _Holder] = {}
+        self._removed: set[AgentKey] = set()
+        self._resting: set[AgentKey] = set()
+        self._unwell: set[AgentKey] = set()
+        self._extended: dict[str, float] = {}
+        self._answered_again: set[str] = set()
+
+    # --- leases -------------------------------------------------------------------------------------------------
+
+    def seen(self, key: AgentKey, now: float) -> None:
+        holder = self._holders.get(key)
+        if holder is None:
+            holder = self._holders[key] = _Holder()
+        holder.seen = max(holder.seen, now)
+
+    def leases(self, key: AgentKey) -> Collection[str]:
+        """Ids of the tasks that it has, the oldest lease first."""
+        holder = self._holders.get(key)
+        return () if holder is None else holder.leases.keys()
+
+    def hold(self, head: TaskHead, now: float) -> None:
+        key = key_of(head)
+        self.seen(key, now)
+        self._holders[key].leases[head.id] = None
+
+    def let_go(self, head: TaskHead) -> bool:
+        """True if its holder has a slot more now."""
+        self._extended.pop(head.id, None)
+        self._answered_again.discard(head.id)
+        holder = None if head.assigned_agent is None else self._holders.get((head.workspace, head.assigned_agent))
+        if holder is None:
+            return False
+        holder.leases.pop(head.id, None)
+        return True
+
+    def extend(self, task_id: str, now: float) -> None:
+        """A sign of life for one lease alone."""
+        self._extended[task_id] = now
+
+    def expires_at(self, head: TaskHead) -> float:
+        return max(self._holders[key_of(head)].seen, self._extended.get(head.id, 0.0)) + self._ttl_s
+
+    def shown_expiry(self, head: TaskHead) -> float:
+        """What its holder is told: no sign of life keeps a lease beyond the run time."""
+        assert head.started_at is not None
+        return min(self.expires_at(head), head.started_at + head.timeout_s)
+
+    def answer_again(self, task_id: str) -> None:
+        """A lease has been answered once more, because its holder may not know of it."""
+        self._answered_again.add(task_id)
+
+    def was_answered_again(self, task_id: str) -> bool:
+        return task_id in self._answered_again
+
+    # --- who may get something new --------------------------------------------------------------------------------
+
+    def is_removed(self, key: AgentKey) -> bool:
+        return key in self._removed
+
+    def rests(self, key: AgentKey) -> bool:
+        return key in self._resting or key in self._unwell
+
+    def register(self, key: AgentKey) -> None:
+        self._removed.discard(key)
+
+    def remove(self, key: AgentKey) -> None:
+        self._removed.add(key)
+        self._holders.pop(key, None)
+
+    def note(self, key: AgentKey, row: LogRow) -> None:
+        """The API knows better which agents rest; this closes the moment until all of its replicas have heard."""
+        for said, bad, now_so in (
+            (row.data.get("intent"), _RESTING, self._resting),
+            (row.data.get("new_status"), _UNWELL, self._unwell),
+        ):
+            if said in bad:
+                now_so.add(key)
+            elif said is not None:
+                now_so.discard(key)

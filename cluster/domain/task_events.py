@@ -1,0 +1,150 @@
+"""Everything that can happen to a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cluster.domain.places import Place
+from cluster.domain.retries import ErrorClass
+from cluster.domain.tasks import Priority, TaskStatus
+from cluster.domain.values import compact
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporter:
+    """Who reports on an attempt. ``attempt`` and ``agent_id`` come from the lease token; without a token ``attempt``
+    is None, and the report counts for the current attempt if its principal is the one that claimed."""
+
+    principal: str
+    agent_id: str | None = None
+    attempt: int | None = None
+
+    @property
+    def fenced(self) -> bool:
+        return self.attempt is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """``cause`` says to readers of the table who or what brings the event."""
+
+    cause: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAtReached(Event):
+    cause: ClassVar[str] = "timer: `run_at` or the end of a backoff"
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim(Event):
+    cause: ClassVar[str] = "an agent claims"
+    agent_id: str
+    claim_id: str
+    principal: str
+    want_body: bool = False
+
+
+@compact
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complete(Event):
+    cause: ClassVar[str] = "the holder reports a result"
+    by: Reporter
+    result_json: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail(Event):
+    """``requeue`` false: the holder says that another attempt is of no use."""
+
+    cause: ClassVar[str] = "the holder reports a failure"
+    by: Reporter
+    error: str
+    error_class: ErrorClass = ErrorClass.RETRYABLE
+    requeue: bool = True
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested(Event):
+    cause: ClassVar[str] = "a client cancels"
+    principal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelDelivered(Event):
+    cause: ClassVar[str] = "the holder was told (heartbeat, claim or stream message)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAcknowledged(Event):
+    cause: ClassVar[str] = "the holder says that it has stopped"
+    by: Reporter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelGraceOver(Event):
+    cause: ClassVar[str] = "timer: the holder had its time to stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseExpired(Event):
+    cause: ClassVar[str] = "timer: no sign of life from the holder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTimedOut(Event):
+    cause: ClassVar[str] = "timer: run time exceeded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueTimedOut(Event):
+    cause: ClassVar[str] = "timer: queue time exceeded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TotalTimedOut(Event):
+    cause: ClassVar[str] = "timer: total time exceeded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentLost(Event):
+    """``deliberate``: somebody took the agent away (deregistered it), so the task is not to blame."""
+
+    cause: ClassVar[str] = "the holder is gone (offline or deregistered)"
+    deliberate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(Event):
+    """The claimant was gone when its lease was granted: the attempt was never delivered."""
+
+    cause: ClassVar[str] = "a lease that nobody received is given back"
+    by: Reporter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unblocked(Event):
+    cause: ClassVar[str] = "every task that it runs after has ended as it needs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DependencyFailed(Event):
+    """``after`` ended as ``status``, without a result."""
+
+    cause: ClassVar[str] = "a task that it runs after ended without a result, and its edge says `fail`"
+    after: str
+    status: TaskStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prioritized(Event):
+    """What is None stays as it is."""
+
+    cause: ClassVar[str] = "a client changes the priority, or the place in line"
+    principal: str
+    priority: Priority | None = None
+    place: Place | None = None

@@ -1,0 +1,405 @@
+"""What each event does to a task. The table of the machine says in which phase which of these happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.domain.log import SYSTEM, LogRecord
+from cluster.domain.places import encode
+from cluster.domain.retries import ErrorClass, RetryPolicy
+from cluster.domain.task_effects import DEQUEUE, END_LEASE, START_LEASE, Apply, Effect, Enqueue, StartGrace, Transition
+from cluster.domain.task_events import (
+    AgentLost,
+    CancelAcknowledged,
+    CancelDelivered,
+    CancelRequested,
+    Claim,
+    Complete,
+    DependencyFailed,
+    Event,
+    Fail,
+    LeaseExpired,
+    Prioritized,
+    QueueTimedOut,
+    Release,
+    Reporter,
+    RunAtReached,
+    RunTimedOut,
+    TotalTimedOut,
+    Unblocked,
+)
+from cluster.domain.task_refusals import ALREADY_TERMINAL, LEASE_LOST, Refusal
+from cluster.domain.tasks import TaskDecision, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.values import evolve as replace
+
+SUMMARY_CHARS = 200
+
+
+def _decided(
+    old: TaskHead,
+    new: TaskHead,
+    effects: tuple[Effect, ...],
+    kind: str,
+    now: float,
+    principal: str,
+    data: Mapping[str, Any],
+    *,
+    result_json: str | None = None,
+    error: str | None = None,
+    want_body: bool = False,
+) -> Transition:
+    record = LogRecord(
+        at=now, workspace=old.workspace, kind=kind, entity=old.id, attempt=new.attempt, principal=principal, data=data
+    )
+    decision = TaskDecision(
+        head=new,
+        expect_status=old.status,
+        expect_attempt=old.attempt,
+        record=record,
+        completed_at=now if new.status.terminal else None,
+        result_json=result_json,
+        error=error,
+        want_body=want_body,
+    )
+    return Transition(head=new, decision=decision, effects=effects)
+
+
+def unchanged(head: TaskHead, event: Event, now: float, policy: RetryPolicy) -> Transition:
+    return Transition(head=head)
+
+
+def run_at_reached(head: TaskHead, event: RunAtReached, now: float, policy: RetryPolicy) -> Transition:
+    """Not written: readers see from ``run_at`` that a delay is over."""
+    return Transition(head=replace(head, detail=TaskDetail.QUEUED), effects=(Enqueue(not_before=head.run_at),))
+
+
+def claim(head: TaskHead, event: Claim, now: float, policy: RetryPolicy) -> Transition:
+    new = replace(
+        head,
+        status=TaskStatus.RUNNING,
+        detail=TaskDetail.RUNNING,
+        attempt=head.attempt + 1,
+        assigned_agent=event.agent_id,
+        claim_id=event.claim_id,
+        holder=event.principal,
+        started_at=now,
+    )
+    data = {
+        "agent_id": event.agent_id,
+        "claim_id": event.claim_id,
+        "task_type": head.task_type,
+        "priority": head.priority,
+        "wait_seconds": _since(head.run_at, now),
+    }
+    effects = (DEQUEUE, START_LEASE)
+    return _decided(head, new, effects, "task.claimed", now, event.principal, data, want_body=event.want_body)
+
+
+def _holds(head: TaskHead, by: Reporter) -> bool:
+    if by.attempt is not None:
+        return by.attempt == head.attempt and by.agent_id == head.assigned_agent
+    return by.principal == head.holder and by.agent_id in (None, head.assigned_agent)
+
+
+def _ended_it(head: TaskHead, by: Reporter) -> bool:
+    """``by`` is the holder whose own report ended the last attempt."""
+    if head.holder is None or (head.assigned_agent is not None and by.agent_id not in (None, head.assigned_agent)):
+        return False
+    return by.attempt == head.attempt if by.attempt is not None else by.principal == head.holder
+
+
+def _must_hold(head: TaskHead, by: Reporter, event: Event) -> None:
+    if not _holds(head, by):
+        raise LEASE_LOST.error(head, event)
+
+
+def _run_data(head: TaskHead, now: float) -> dict[str, Any]:
+    started = now if head.started_at is None else head.started_at
+    return {
+        "agent_id": head.assigned_agent,
+        "task_type": head.task_type,
+        "priority": head.priority,
+        "duration_seconds": _since(started, now),
+    }
+
+
+def _report_data(head: TaskHead, by: Reporter, now: float) -> dict[str, Any]:
+    data = _run_data(head, now)
+    if not by.fenced:
+        data["fenced"] = False
+    return data
+
+
+def _since(start: float, now: float) -> float:
+    return max(0.0, round(now - start, 6))
+
+
+def result_summary(result_json: str | None) -> str:
+    """The first characters of a result as a person would read it: text without quotes, anything else as JSON."""
+    if result_json is None:
+        return ""
+    if result_json.startswith('"'):
+        return str(json.loads(result_json))[:SUMMARY_CHARS]
+    return result_json[:SUMMARY_CHARS]
+
+
+def complete(head: TaskHead, event: Complete, now: float, policy: RetryPolicy) -> Transition:
+    _must_hold(head, event.by, event)
+    new = replace(head, status=TaskStatus.COMPLETED, detail=TaskDetail.COMPLETED)
+    data = _report_data(head, event.by, now)
+    data["result_summary"] = result_summary(event.result_json)
+    return _decided(
+        head,
+        new,
+        (END_LEASE,),
+        "task.completed",
+        now,
+        event.by.principal,
+        data,
+        result_json=event.result_json,
+    )
+
+
+def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transition:
+    _must_hold(head, event.by, event)
+    data = _report_data(head, event.by, now)
+    data["error_class"] = event.error_class.value
+    by = event.by.principal
+    if not event.requeue or event.error_class is ErrorClass.NOT_RETRYABLE:
+        data.update(error=_short(event.error), retries_left=0)
+        new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.FAILED)
+        return _decided(head, new, (END_LEASE,), "task.failed", now, by, data, error=event.error)
+    if head.retries >= head.max_retries:
+        return _dead_letter(head, data, event.error, "retries_exhausted", now, by, holder=head.holder)
+    delay_s = policy.delay_s(head, event.error_class, event.retry_after_s)
+    return _retry(head, data, event.error, "failed", now, by, delay_s, holder=head.holder)
+
+
+def _short(error: str) -> str:
+    """Log rows travel to every follower; the whole text is in the task's row."""
+    return error[:1000]
+
+
+def _retry(
+    head: TaskHead,
+    data: dict[str, Any],
+    error: str,
+    reason: str,
+    now: float,
+    principal: str,
+    delay_s: float,
+    *,
+    holder: str | None = None,
+) -> Transition:
+    new = replace(
+        head,
+        status=TaskStatus.PENDING,
+        detail=TaskDetail.RETRYING,
+        retries=head.retries + 1,
+        run_at=now + delay_s,
+        assigned_agent=None,
+        claim_id=None,
+        holder=holder,
+        started_at=None,
+    )
+    data.update(
+        error=_short(error),
+        reason=reason,
+        retries_left=head.max_retries - new.retries,
+        run_at=new.run_at,
+        delay_seconds=round(delay_s, 6),
+    )
+    effects = (END_LEASE, Enqueue(not_before=new.run_at))
+    return _decided(head, new, effects, "task.retried", now, principal, data, error=error)
+
+
+def _dead_letter(
+    head: TaskHead,
+    data: dict[str, Any],
+    error: str,
+    reason: str,
+    now: float,
+    principal: str,
+    *,
+    holder: str | None = None,
+) -> Transition:
+    new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.DEAD_LETTERED, holder=holder)
+    data.update(error=_short(error), reason=reason, retries_left=0)
+    return _decided(head, new, (END_LEASE,), "task.dead_lettered", now, principal, data, error=error)
+
+
+def _requeue(head: TaskHead, reason: str, now: float, principal: str, *, charged: bool) -> Transition:
+    """Back to its old place (``run_at`` stays), at once: another agent can take it."""
+    retries = head.retries + charged
+    new = replace(
+        head,
+        status=TaskStatus.PENDING,
+        detail=TaskDetail.QUEUED,
+        retries=retries,
+        assigned_agent=None,
+        claim_id=None,
+        holder=None,
+        started_at=None,
+    )
+    data = _run_data(head, now)
+    data.update(reason=reason, retries_left=max(0, head.max_retries - retries))
+    effects = (END_LEASE, Enqueue(not_before=head.run_at))
+    return _decided(head, new, effects, "task.requeued", now, principal, data)
+
+
+def _lost(head: TaskHead, error: str, reason: str, now: float) -> Transition:
+    if head.retries >= head.max_retries:
+        return _dead_letter(head, _run_data(head, now), error, reason, now, SYSTEM)
+    return _requeue(head, reason, now, SYSTEM, charged=True)
+
+
+def lease_expired(head: TaskHead, event: LeaseExpired, now: float, policy: RetryPolicy) -> Transition:
+    error = f"Agent {head.assigned_agent} gave no sign of life and lost its lease on attempt {head.attempt}."
+    return _lost(head, error, "lease_expired", now)
+
+
+def agent_lost(head: TaskHead, event: AgentLost, now: float, policy: RetryPolicy) -> Transition:
+    if event.deliberate:
+        return _requeue(head, "agent_unregistered", now, SYSTEM, charged=False)
+    return _lost(head, f"Agent {head.assigned_agent} went offline during attempt {head.attempt}.", "agent_offline", now)
+
+
+def release(head: TaskHead, event: Release, now: float, policy: RetryPolicy) -> Transition:
+    if not _holds(head, event.by):
+        return Transition(head=head)
+    return _requeue(head, "not_delivered", now, event.by.principal, charged=False)
+
+
+def run_timed_out(head: TaskHead, event: RunTimedOut, now: float, policy: RetryPolicy) -> Transition:
+    error = f"Attempt {head.attempt} did not finish within {head.timeout_s:g} s."
+    if head.retries >= head.max_retries:
+        return _time_out(head, error, "run_time", now)
+    delay_s = policy.delay_s(head, ErrorClass.RETRYABLE, None)
+    return _retry(head, _run_data(head, now), error, "run_timeout", now, SYSTEM, delay_s)
+
+
+def _time_out(head: TaskHead, error: str, reason: str, now: float) -> Transition:
+    waiting = head.status is TaskStatus.PENDING
+    new = replace(head, status=TaskStatus.TIMEOUT, detail=TaskDetail.TIMEOUT, holder=None)
+    data = _run_data(head, now)
+    data.update(error=error, reason=reason, retries_left=0)
+    effects: tuple[Effect, ...] = (DEQUEUE,) if waiting else (END_LEASE,)
+    return _decided(head, new, effects, "task.timeout", now, SYSTEM, data, error=error)
+
+
+def queue_timed_out(head: TaskHead, event: QueueTimedOut, now: float, policy: RetryPolicy) -> Transition:
+    return _time_out(head, "No agent took the task within its queue time.", "queue_time", now)
+
+
+def total_timed_out(head: TaskHead, event: TotalTimedOut, now: float, policy: RetryPolicy) -> Transition:
+    return _time_out(head, "The task did not end within its total time.", "total_time", now)
+
+
+def cancel_waiting(head: TaskHead, event: CancelRequested, now: float, policy: RetryPolicy) -> Transition:
+    new = replace(head, status=TaskStatus.CANCELLED, detail=TaskDetail.CANCELLED)
+    data = {"task_type": head.task_type, "priority": head.priority, "reason": "requested"}
+    return _decided(head, new, (DEQUEUE,), "task.cancelled", now, event.principal, data)
+
+
+def cancel_running(head: TaskHead, event: CancelRequested, now: float, policy: RetryPolicy) -> Transition:
+    new = replace(head, detail=TaskDetail.CANCELLING)
+    until = now + policy.cancel_grace_s
+    data = {"agent_id": head.assigned_agent, "task_type": head.task_type, "revoked_at": until}
+    return _decided(head, new, (StartGrace(until=until),), "task.cancel_requested", now, event.principal, data)
+
+
+def cancel_delivered(head: TaskHead, event: CancelDelivered, now: float, policy: RetryPolicy) -> Transition:
+    data = {"agent_id": head.assigned_agent, "task_type": head.task_type}
+    return _decided(head, head, (), "task.cancel_delivered", now, SYSTEM, data)
+
+
+def _stopped(head: TaskHead, reason: str, now: float, principal: str, data: dict[str, Any]) -> Transition:
+    """``stopped by the holder`` keeps the holder, so that it can repeat itself; any other reason takes it away."""
+    holder = head.holder if reason == "stopped" else None
+    new = replace(head, status=TaskStatus.CANCELLED, detail=TaskDetail.CANCELLED, holder=holder)
+    data["reason"] = reason
+    return _decided(head, new, (END_LEASE,), "task.cancelled", now, principal, data)
+
+
+def cancel_acknowledged(
+    head: TaskHead, event: CancelAcknowledged | Fail, now: float, policy: RetryPolicy
+) -> Transition:
+    _must_hold(head, event.by, event)
+    return _stopped(head, "stopped", now, event.by.principal, _report_data(head, event.by, now))
+
+
+def stopped_because(reason: str) -> Apply:
+    def apply(head: TaskHead, event: Event, now: float, policy: RetryPolicy) -> Transition:
+        return _stopped(head, reason, now, SYSTEM, _run_data(head, now))
+
+    return apply
+
+
+def release_cancelling(head: TaskHead, event: Release, now: float, policy: RetryPolicy) -> Transition:
+    if not _holds(head, event.by):
+        return Transition(head=head)
+    return _stopped(head, "not_delivered", now, event.by.principal, _run_data(head, now))
+
+
+def unblocked(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy) -> Transition:
+    """Its wait begins now, so ageing and queue time count from here."""
+    if head.detail is not TaskDetail.BLOCKED:
+        return Transition(head=head)
+    delayed = head.run_at > now
+    new = replace(
+        head,
+        detail=TaskDetail.DELAYED if delayed else TaskDetail.QUEUED,
+        run_at=head.run_at if delayed else now,
+    )
+    data = {"task_type": head.task_type, "priority": head.priority, "run_at": new.run_at}
+    return _decided(head, new, (Enqueue(not_before=new.run_at),), "task.unblocked", now, SYSTEM, data)
+
+
+def dependency_failed(head: TaskHead, event: DependencyFailed, now: float, policy: RetryPolicy) -> Transition:
+    if head.detail is not TaskDetail.BLOCKED:
+        return Transition(head=head)
+    error = f"Task {event.after}, which this one runs after, ended as {event.status.value}."
+    new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.FAILED)
+    data = {
+        "task_type": head.task_type,
+        "priority": head.priority,
+        "error": error,
+        "reason": "dependency_failed",
+        "after": event.after,
+        "retries_left": 0,
+    }
+    return _decided(head, new, (DEQUEUE,), "task.failed", now, SYSTEM, data, error=error)
+
+
+def prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPolicy) -> Transition:
+    priority = head.priority if event.priority is None else int(event.priority)
+    if head.priority == priority and event.place in (None, head.place):
+        return Transition(head=head)
+    new = replace(head, priority=priority, place=event.place or head.place)
+    data = {"task_type": head.task_type, "priority": new.priority, "old_priority": head.priority}
+    if event.place is not None:
+        data["place"] = encode(event.place)
+    blocked = head.detail is TaskDetail.BLOCKED
+    effects = () if blocked else (DEQUEUE, Enqueue(not_before=head.run_at))
+    return _decided(head, new, effects, "task.prioritized", now, event.principal, data)
+
+
+def repeat_or(refusal: Refusal) -> Apply:
+    """A report after the attempt has ended: answered like the first if it is the first again."""
+
+    def apply(
+        head: TaskHead, event: Complete | Fail | CancelAcknowledged, now: float, policy: RetryPolicy
+    ) -> Transition:
+        if _ended_it(head, event.by):
+            return Transition(head=head)
+        raise refusal.error(head, event)
+
+    return apply
+
+
+def other_end(head: TaskHead, event: Complete | Fail, now: float, policy: RetryPolicy) -> Transition:
+    """The holder now says the opposite of what it said before."""
+    refusal = ALREADY_TERMINAL if _ended_it(head, event.by) else LEASE_LOST
+    raise refusal.error(head, event)
