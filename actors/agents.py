@@ -47,7 +47,7 @@ _logger = logging.getLogger(__name__)
 FOLLOWS = ("agent.", "task.submitted", *ENDED_KINDS)
 
 PRINCIPAL = "system:agent-host"
-APART_S = 0.01
+APART_S = 0.02
 
 #: Asks the agent over its transport; raises PeerError.
 AskAgent = Callable[[Ask], Awaitable[Reply]]

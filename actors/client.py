@@ -86,7 +86,7 @@ class TaskClient:
 
     async def _commit(self, items: Sequence[SubmitItem]) -> Sequence[Submitted]:
         outcomes = await self._tasks.submit(items)
-        self._spawn(self._doorbell.ring())
+        self._spawn(self._doorbell.ring("task.submitted"))
         return outcomes
 
     async def claim(

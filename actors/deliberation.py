@@ -158,7 +158,7 @@ class DeliberationWorker:
 
     async def _append(self, items: Sequence[JournalAppend]) -> Sequence[bool]:
         done = await self._store.append(items)
-        await self._doorbell.ring()
+        await self._doorbell.ring("deliberation.")
         return done
 
     async def _take(self, request_ids: Sequence[str]) -> Sequence[TakenDeliberation | None]:

@@ -256,7 +256,7 @@ class HealthMonitor:
     async def _change(self, changes: Sequence[AgentChange]) -> None:
         if changes:
             await self._agents.change(changes)
-            await self._doorbell.ring()
+            await self._doorbell.ring("agent.")
 
     # --- health --------------------------------------------------------------------------------------------------
 

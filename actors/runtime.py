@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -44,43 +45,54 @@ class PlainActor(Protocol):
     async def stop(self) -> None: ...
 
 
+class _Process:
+    """What ``ActorHost`` holds. Apart from it because Ray wraps every method of an actor's class for its tracing, and
+    what comes over the channel would pay for that."""
+
+    def __init__(self, role: Role, name: str) -> None:
+        self._role = role
+        self._name = name
+        self._actor: PlainActor | None = None
+        self._starting: asyncio.Future[PlainActor] | None = None
+        self.address: Address | None = None
+
+    async def started(self) -> PlainActor:
+        if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
+            self._starting = asyncio.ensure_future(self._start())
+        return await asyncio.shield(self._starting)
+
+    async def _start(self) -> PlainActor:
+        from actors.composition import build  # its imports are paid in the actor's process only
+
+        self._actor = await build(self._role, self._name, died=end_process, reach=reach)
+        if not _ray_encrypts():
+            self.address = await ChannelServer(self.call).start(ray.util.get_node_ip_address())
+        return self._actor
+
+    async def call(self, method: str, *args: Any) -> Any:
+        actor = self._actor or await self.started()
+        return await getattr(actor, method)(*args)
+
+
 class ActorHost:
     """The process of one actor. Ray restarts it; it rebuilds itself from the stores."""
 
     def __init__(self, role: Role, name: str, fingerprint: str) -> None:
-        self._role = role
-        self._name = name
+        self._process = _Process(role, name)
         self._fingerprint = fingerprint
-        self._starting: asyncio.Future[PlainActor] | None = None
-        self._server = ChannelServer(self.call)
-        self._address: Address | None = None
-
-    async def _actor(self) -> PlainActor:
-        if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
-            self._starting = asyncio.ensure_future(self._build())
-        return await asyncio.shield(self._starting)
-
-    async def _build(self) -> PlainActor:
-        from actors.composition import build  # its imports are paid in the actor's process only
-
-        actor = await build(self._role, self._name, died=end_process, reach=reach)
-        if not _ray_encrypts():
-            self._address = await self._server.start(ray.util.get_node_ip_address())
-        return actor
 
     async def ready(self) -> str:
         """Started and serving; answers the fingerprint of the settings it was built from."""
-        await self._actor()
+        await self._process.started()
         return self._fingerprint
 
     async def called_at(self) -> Address | None:
         """Where calls are taken past Ray. Ray hands it out only to those who may call."""
-        await self._actor()
-        return self._address
+        await self._process.started()
+        return self._process.address
 
     async def call(self, method: str, *args: Any) -> Any:
-        actor = await self._actor()
-        return await getattr(actor, method)(*args)
+        return await self._process.call(method, *args)
 
 
 def _ray_encrypts() -> bool:
@@ -157,10 +169,15 @@ async def _await(reference: Any, timeout_s: float | None) -> Any:
 
 
 class _OverRay:
-    """Calls as Ray carries them."""
+    """Calls as Ray carries them, for ``good_for_s``."""
 
-    def __init__(self, handle: ActorHandle) -> None:
+    def __init__(self, handle: ActorHandle, good_for_s: float = math.inf) -> None:
         self._handle = handle
+        self._until = time.monotonic() + good_for_s
+
+    @property
+    def stale(self) -> bool:
+        return time.monotonic() > self._until
 
     async def call(self, method: str, *args: Any) -> Any:
         return await _await(self._handle.call.remote(method, *args), None)
@@ -179,14 +196,13 @@ class RoleHandle:
         self._role = role
         self._names = names
         self._direct = direct
-        self._no_channel_until = 0.0
         self._way: Channel | _OverRay | None = None
         self._resolving = asyncio.Lock()
 
     async def call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
         try:
             async with asyncio.timeout(timeout_s):
-                way = self._way or await self._resolve()
+                way = await self._resolve()
                 try:
                     return await way.call(method, *args)
                 except ActorUnavailable:
@@ -201,8 +217,11 @@ class RoleHandle:
             way.retire()
 
     async def _resolve(self) -> Channel | _OverRay:
+        way = self._way
+        if way is not None and not way.stale:
+            return way
         async with self._resolving:
-            if self._way is None:
+            if self._way is None or self._way.stale:
                 self._way = await self._open(await self._find())
             return self._way
 
@@ -216,15 +235,16 @@ class RoleHandle:
             raise ActorUnavailable(f"The {self._role.key} actor is being restarted; try again.") from error
 
     async def _open(self, handle: ActorHandle) -> Channel | _OverRay:
-        if not self._direct or time.monotonic() < self._no_channel_until:
+        if not self._direct:
             return _OverRay(handle)
         address: Address | None = await _await(handle.called_at.remote(), None)
         try:
             if address is not None:
                 return await Channel.open(address)
         except OSError as error:
-            self._no_channel_until = time.monotonic() + CHANNEL_RETRY_S
-            _logger.warning("%s is called through Ray, which costs more: %s", self._role.key, error or "no answer")
+            why = str(error) or "no answer"
+            _logger.warning("%s is called through Ray, which costs more: %s", self._role.key, why)
+            return _OverRay(handle, CHANNEL_RETRY_S)
         return _OverRay(handle)
 
 
@@ -241,22 +261,32 @@ class RayMachinery:
     def __init__(self, settings: Settings, fingerprint: str) -> None:
         self._settings = settings
         self._fingerprint = fingerprint
+        self._handles: dict[str, ActorHandle] = {}
 
     def wanted_name(self, role: Role) -> str:
         return actor_name(self._settings, role)
 
     async def ensure(self, role: Role) -> str:
+        name = self.wanted_name(role)
+        handle = self._handles.pop(name, None)
         try:
-            handle = await asyncio.to_thread(create, self._settings, role, self._fingerprint)
+            if handle is None:
+                handle = await asyncio.to_thread(create, self._settings, role, self._fingerprint)
         except (RayError, ValueError) as error:
             raise ActorUnavailable(f"{role.key} cannot be created yet: {error}") from error
-        return await ready(handle, self.READY_TIMEOUT_S)
+        fingerprint = await ready(handle, self.READY_TIMEOUT_S)
+        self._handles[name] = handle  # until it does not answer
+        return fingerprint
 
-    async def existing(self, role: Role) -> list[str]:
-        return await asyncio.to_thread(names_of, role_prefix(self._settings, role))
+    async def existing(self) -> list[str]:
+        return await asyncio.to_thread(names_of, f"{self._settings.deployment_id}-")
 
-    async def of_kind(self, kind: str) -> list[str]:
-        return await asyncio.to_thread(names_of, kind_prefix(self._settings, kind))
+    def plays(self, name: str, role: Role) -> bool:
+        return name.startswith(role_prefix(self._settings, role))
+
+    def is_of(self, name: str, kind: str) -> bool:
+        return name.startswith(kind_prefix(self._settings, kind))
 
     async def kill(self, name: str) -> None:
+        self._handles.pop(name, None)
         await asyncio.to_thread(kill, name)

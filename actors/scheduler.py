@@ -243,7 +243,7 @@ class SchedulerShard:
                 await self._clock.sleep(REBUILD_RETRY_S)
                 continue
             if not full:
-                await self._doorbell.wait(1.0)
+                await self._doorbell.wait(1.0, state.mind.FOLLOWS)
 
     async def _apply(self, state: _State, rows: Sequence[LogRow]) -> None:
         if not state.failed:

@@ -23,6 +23,8 @@ _logger = logging.getLogger(__name__)
 
 LEASE = "supervisor"
 LEASE_TTL_S = 15.0
+#: Not asked for again within this time, which leaves most of its life for a step that takes long.
+LEASE_FRESH_S = 1.0
 PASS_S = 2.0
 
 
@@ -34,10 +36,13 @@ class Machinery(Protocol):
     async def ensure(self, role: Role) -> str:
         """Creates the role's actor of this version if needed and waits until it serves; its fingerprint."""
 
-    async def existing(self, role: Role) -> Sequence[str]: ...
+    async def existing(self) -> Sequence[str]:
+        """Names of the deployment's actors, of whatever version, those included that wait for a place."""
 
-    async def of_kind(self, kind: str) -> Sequence[str]:
-        """Names of the actors of every role of a kind, those included that wait for a place."""
+    def plays(self, name: str, role: Role) -> bool: ...
+
+    def is_of(self, name: str, kind: str) -> bool:
+        """Whether an actor plays some role of the kind."""
 
     async def kill(self, name: str) -> None: ...
 
@@ -59,6 +64,7 @@ class Supervisor:
     clock: Clock
     #: Agents' own actors that have been asked whether they serve, by name. One that has no place does not answer.
     _waited_for: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
+    _led_at: float = field(default=float("-inf"), init=False)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -74,33 +80,39 @@ class Supervisor:
 
         What is missing altogether is made at once, side by side; roles are replaced one at a time.
         """
-        missing = [role for role in self.roles if not await self.machinery.existing(role)]
+        there = await self.machinery.existing()
+        by_role = {role: [name for name in there if self.machinery.plays(name, role)] for role in self.roles}
+        missing = [role for role in self.roles if not by_role[role]]
         for some in [missing] * bool(missing) + [[role] for role in self.roles]:
             if not await self._leads():
                 return False
-            await asyncio.gather(*(self._try_to_settle(role) for role in some))
+            await asyncio.gather(*(self._try_to_settle(role, by_role[role]) for role in some))
         if not await self._leads():
             return False
-        await self._reconcile_dedicated()
+        await self._reconcile_dedicated({name for name in there if self.machinery.is_of(name, DEDICATED_AGENT)})
         return True
 
     async def _leads(self) -> bool:
-        """Who has lost the lease finishes nothing that it began for agents' own actors."""
+        """Who has lost the lease finishes nothing that it began for agents' own actors. A steady pass renews it once."""
+        now = self.clock.now()
+        if 0 <= now - self._led_at < LEASE_FRESH_S:
+            return True
         held = await self.leases.acquire(LEASE, self.holder, LEASE_TTL_S) is not None
+        self._led_at = now if held else float("-inf")
         if not held:
             await self._wait_no_more(set(self._waited_for))
         return held
 
-    async def _try_to_settle(self, role: Role) -> None:
+    async def _try_to_settle(self, role: Role, there: Sequence[str]) -> None:
         try:
-            await self._settle(role)
+            await self._settle(role, there)
         except ControlPlaneError as error:
             _logger.warning("%s does not serve yet: %s", role.key, error)
 
-    async def _settle(self, role: Role) -> None:
+    async def _settle(self, role: Role, there: Sequence[str]) -> None:
         """The wanted actor serves, is published, and is the only one of its role, in this order."""
         await self._ensure(role)
-        for name in await self.machinery.existing(role):
+        for name in there:
             if name != self.machinery.wanted_name(role):
                 _logger.info("replacing %s", name)
                 await self.machinery.kill(name)
@@ -114,10 +126,9 @@ class Supervisor:
 
     # --- agents' own actors --------------------------------------------------------------------------------------
 
-    async def _reconcile_dedicated(self) -> None:
+    async def _reconcile_dedicated(self, there: set[str]) -> None:
         roles = [dedicated_role(one.workspace, one.agent_id, one.needs) for one in await self.agents.dedicated()]
         wanted = {self.machinery.wanted_name(role): role for role in roles}
-        there = set(await self.machinery.of_kind(DEDICATED_AGENT))
         await self._wait_no_more(self._waited_for.keys() - wanted.keys())
         for name in sorted(there - wanted.keys()):
             _logger.info("ending %s", name)
@@ -145,4 +156,5 @@ class Supervisor:
 
     async def stop(self) -> None:
         await self._wait_no_more(set(self._waited_for))
+        self._led_at = float("-inf")
         await self.leases.release(LEASE, self.holder)

@@ -103,7 +103,7 @@ class PullTurns:
         (outcome,) = await self._tasks.submit([SubmitItem(task=task, idempotency=key)])
         if outcome.conflict:
             raise AgentUnavailable(f"The key of this turn belongs to another agent than {agent.agent_id}.")
-        await self._doorbell.ring()
+        await self._doorbell.ring("task.submitted")
         return outcome.task_id
 
     async def _end_of(self, workspace: str, task_id: str) -> Task:

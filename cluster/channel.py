@@ -275,6 +275,11 @@ class Channel(_Frames):
             if self._retired and not self._waiting:
                 self.close()
 
+    @property
+    def stale(self) -> bool:
+        """Lost, or about to be."""
+        return self._transport.is_closing()
+
     def retire(self) -> None:
         """Closes once what has been asked is answered."""
         self._retired = True

@@ -44,6 +44,7 @@ class LogFollower:
         self._clock = clock
         self._apply = apply
         self._only = only
+        self._kinds = only.all_kinds() if only is not None else ()
         self._poll_s = poll_s
         self._apart_s = apart_s
         self._batch = batch
@@ -61,7 +62,7 @@ class LogFollower:
                 continue
             if not full:
                 read_at = time.monotonic()  # not the port's clock: nothing is decided by it
-                await self._doorbell.wait(self._poll_s)
+                await self._doorbell.wait(self._poll_s, self._kinds)
                 soon_s = read_at + self._apart_s - time.monotonic()
                 if soon_s > 0:
                     await asyncio.sleep(soon_s)

@@ -66,6 +66,9 @@ class LogFilter:
     kind_prefix: str | None = None
     kinds: tuple[str, ...] = ()
 
+    def all_kinds(self) -> tuple[str, ...]:
+        return (*self.kinds, *([self.kind_prefix] if self.kind_prefix else ()))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPage:
@@ -472,11 +475,15 @@ class Heartbeats(Protocol):
 class Doorbell(Protocol):
     """Wakes those who follow the log. Rings may be lost or doubled: followers re-read from their cursor."""
 
-    async def ring(self) -> None:
-        """Never raises for an unreachable store: a doorbell that cannot ring costs latency only."""
+    async def ring(self, *kinds: str) -> None:
+        """``kinds`` of the rows that were written, or their beginnings; none are any.
 
-    async def wait(self, timeout_s: float) -> bool:
-        """True when rung since the last wait, False after the timeout. An unreachable store waits for the timeout."""
+        Never raises for an unreachable store: a doorbell that cannot ring costs latency only.
+        """
+
+    async def wait(self, timeout_s: float, kinds: Sequence[str] = ()) -> bool:
+        """True when rung since the last wait, for rows of which some may be of ``kinds`` (beginnings; none are all);
+        False after the timeout. An unreachable store waits for the timeout."""
 
 
 def record_for(origin: Origin, at: float, kind: str, entity: str, data: Mapping[str, Any] | None = None) -> LogRecord:

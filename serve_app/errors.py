@@ -32,8 +32,7 @@ def _trace(request: Request) -> str:
     return str(request.scope.get("state", {}).get("trace_id", ""))
 
 
-async def _control_plane_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ControlPlaneError)
+def control_plane_response(request: Request, error: ControlPlaneError) -> Response:
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TryLater) else {}
     if error.status >= 500 and not isinstance(error, TryLater):
         _logger.error("request %s failed: %s", _trace(request), error)
@@ -79,12 +78,22 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return error_response(error.status_code, message, code, _trace(request), error.headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+def unexpected_response(request: Request, error: Exception) -> Response:
+    """Never the error itself, which is for the operator's log."""
     trace_id = _trace(request)
     _logger.error("request %s failed unexpectedly", trace_id, exc_info=error)
     return error_response(
         500, f"The server failed on this request; report trace id {trace_id}.", "internal_error", trace_id
     )
+
+
+async def _control_plane_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ControlPlaneError)
+    return control_plane_response(request, error)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return unexpected_response(request, error)
 
 
 def install(app: FastAPI) -> None:

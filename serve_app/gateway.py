@@ -86,28 +86,29 @@ class Gateway:
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self.submits = GroupCommit(self._ringing(self.tasks.submit))
-        self.registrations = GroupCommit(self._ringing(self.agents.register))
-        self.admissions = GroupCommit(self._ringing(self.deliberations.admit))
+        self.submits = GroupCommit(self._ringing(self.tasks.submit, "task.submitted"))
+        self.registrations = GroupCommit(self._ringing(self.agents.register, "agent."))
+        self.admissions = GroupCommit(self._ringing(self.deliberations.admit, "deliberation."))
         self.beats = GroupCommit(self._beat, max_batch=5000)
         self.signs = GroupCommit(self._sign, max_batch=5000)
         self.task_reads = GroupCommit(self._read_tasks)
         self.learner = Learner(self.outcomes, owners_from(self.agents), self.clock)
 
     def _ringing(
-        self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]]
+        self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *kinds: str
     ) -> Callable[[Sequence[T]], Awaitable[Sequence[R]]]:
         """Rings after the commit, without holding the answer for it."""
 
         async def write_and_ring(items: Sequence[T]) -> Sequence[R]:
             outcomes = await write(items)
-            self.ring()
+            self.ring(*kinds)
             return outcomes
 
         return write_and_ring
 
-    def ring(self) -> None:
-        self.spawn(self.doorbell.ring())
+    def ring(self, *kinds: str) -> None:
+        """``kinds`` as the doorbell has them: who follows others is not woken."""
+        self.spawn(self.doorbell.ring(*kinds))
 
     def spawn(self, work: Awaitable[Any]) -> None:
         """Owns a background task: its error is logged by asyncio's handler, its end forgotten."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from cluster.telemetry import HttpObservations
 from cluster.version import VERSION
 from serve_app import errors
+from serve_app.direct import DirectApp
 from serve_app.middleware import RequestMiddleware
 from serve_app.routes import (
     agents,
@@ -40,9 +40,9 @@ _ROUTERS = (
 )
 
 
-def make_app() -> FastAPI:
+def make_app() -> DirectApp:
     """Routes and nothing else: what they work with is put into ``app.state`` by the composition root."""
-    app = FastAPI(
+    app = DirectApp(
         title="Aragora control plane",
         version=VERSION,
         description="Agents, tasks and deliberations. Every mutating call takes an `Idempotency-Key`.",
@@ -59,7 +59,7 @@ def make_app() -> FastAPI:
 
 
 def add_middleware(
-    app: FastAPI, *, max_body_bytes: int, cors_origins: tuple[str, ...], observations: HttpObservations
+    app: DirectApp, *, max_body_bytes: int, cors_origins: tuple[str, ...], observations: HttpObservations
 ) -> None:
     if cors_origins:
         app.add_middleware(
@@ -70,4 +70,4 @@ def add_middleware(
             allow_headers=["*"],
             expose_headers=["X-Trace-Id", "Location", "Retry-After"],
         )
-    app.add_middleware(RequestMiddleware, max_body_bytes=max_body_bytes, observe=observations.observe)
+    app.around(lambda inner: RequestMiddleware(inner, max_body_bytes=max_body_bytes, observe=observations.observe))

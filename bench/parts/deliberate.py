@@ -1,4 +1,4 @@
-"""The deliberation engine in one process without Ray: ``python -m bench.parts.deliberate SCHEMA``.
+"""A deliberation worker in a process of its own, without Ray: ``python -m bench.parts.deliberate SCHEMA INDEX WORKERS``.
 
 Agents are functions that answer at once, or after a delay; everything else is the product's: admission, journal, protocol,
 aggregation, on a real store.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from actors.deliberation import DeliberationWorker
@@ -20,7 +22,9 @@ from cluster.clock import SystemClock
 from cluster.domain.agents import NewAgent, TransportKind
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
 from cluster.domain.deliberation.contract import Contract
+from cluster.domain.deliberation.state import apply, initial
 from cluster.domain.deliberations import NewDeliberation
+from cluster.domain.errors import AgentTimeout, AgentUnavailable
 from cluster.domain.ids import sortable_id
 from cluster.domain.log import Origin
 from cluster.learner import Learner, owners_from
@@ -37,7 +41,7 @@ _CRITIQUE = json.dumps({"critiques": []})
 _ANSWER = json.dumps({"answer": "Postgres", "rationale": "It is there.", "confidence": "high"})
 
 
-def contract(timeout_s: float) -> Contract:
+def contract(timeout_s: float, budget_tokens: int | None = None) -> Contract:
     """Every agent answers, then criticises and revises three times: 21 calls."""
     return Contract(
         question="Which database should the team use?",
@@ -46,19 +50,28 @@ def contract(timeout_s: float) -> Contract:
         rounds=ROUNDS,
         debate_on="always",
         timeout_s=timeout_s,
+        budget_tokens=budget_tokens,
     )
 
 
+def _fault(call: AgentCall) -> str:
+    """Of the same call always the same: 10 % hang, 10 % are answered with nonsense, 5 % with a server error."""
+    roll = random.Random(call.key).random()
+    return "hang" if roll < 0.10 else "nonsense" if roll < 0.20 else "error" if roll < 0.25 else ""
+
+
 class Engine:
-    def __init__(self, stores: Stores, bell: RedisDoorbell) -> None:
+    def __init__(self, stores: Stores, bell: RedisDoorbell, index: int, workers: int) -> None:
         self.stores = stores
         self.bell = bell
         self.delay_s = 0.0
+        self.faulty = False
         self.calls = 0
+        self.cpu = 0.0
         self.worker = DeliberationWorker(
             name="bench",
-            index=0,
-            workers=1,
+            index=index,
+            workers=workers,
             store=stores.deliberations,
             agents=stores.agents,
             weights=Learner(stores.outcomes, owners_from(stores.agents), SystemClock()),
@@ -91,18 +104,34 @@ class Engine:
 
     async def call(self, call: AgentCall) -> AgentReply:
         self.calls += 1
+        fault = _fault(call) if self.faulty else ""
+        if fault == "hang":
+            await asyncio.sleep(call.timeout_s)
+            raise AgentTimeout("no answer")
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
+        if fault == "error":
+            raise AgentUnavailable("503")
+        if fault == "nonsense":
+            return AgentReply(text="I would rather not say.", tokens=50, input_tokens=40, output_tokens=10)
         text = _CRITIQUE if call.key.split("/")[1] == "CRITIQUE" else _ANSWER
         return AgentReply(text=text, tokens=50, input_tokens=40, output_tokens=10)
 
-    async def deliberate(self, total: int, delay_s: float) -> dict[str, Any]:
-        """All at once; ends when the last has its decision."""
-        self.delay_s, self.calls = delay_s, 0
-        timeout_s = 300.0
-        agreed = contract(timeout_s)
+    async def expect(self, delay_s: float, faulty: bool = False) -> dict[str, Any]:
+        """What comes next is counted from here."""
+        self.delay_s, self.faulty, self.calls, self.cpu = delay_s, faulty, 0, time.process_time()
+        return {}
+
+    async def spent(self) -> dict[str, Any]:
+        return {"cpu": time.process_time() - self.cpu, "calls": self.calls}
+
+    async def deliberate(
+        self, total: int, timeout_s: float = 300.0, budget_tokens: int | None = None
+    ) -> dict[str, Any]:
+        """Admits all at once, for whichever worker they belong to; ends when the last has its decision."""
+        agreed = contract(timeout_s, budget_tokens)
         document, digest = agreed.to_json(), agreed.digest()
-        started, cpu = time.perf_counter(), time.process_time()
+        started = time.perf_counter()
         for first in range(0, total, 100):
             await self.stores.deliberations.admit(
                 [self._new(document, digest, timeout_s) for _ in range(first, min(first + 100, total))]
@@ -110,9 +139,29 @@ class Engine:
             await self.bell.ring()
         while await self._open():  # noqa: ASYNC110 - what ends them is another process's business too
             await asyncio.sleep(0.02)
-        seconds = time.perf_counter() - started
-        assert self.calls == total * CALLS, f"{self.calls} calls of {total * CALLS}"
-        return {"seconds": seconds, "cpu": time.process_time() - cpu, "calls": self.calls}
+        return {"seconds": time.perf_counter() - started}
+
+    async def kept_to(self) -> dict[str, Any]:
+        """How the deliberations of this schema kept to their deadlines, and to their budgets after every event."""
+        rows = await self.stores.pool.rows(
+            "select request_id, terminal, completed_at - deadline_at as late from deliberations"
+        )
+        breaches = 0
+        for row in rows:
+            one = await self.stores.deliberations.get_any(row["request_id"])
+            assert one is not None
+            state = initial(one.request_id, Contract.from_json(one.contract), one.admitted_at)
+            over = False
+            for event in await self.stores.deliberations.journal(one.request_id):
+                state = apply(state, event.kind, event.data, event.at)
+                over = over or not state.ledger.budget.holds(state.ledger.held)
+            breaches += over
+        return {
+            "late_ms": max(row["late"] for row in rows) * 1000,
+            "breaches": breaches,
+            "open": sum(row["terminal"] is None for row in rows),
+            "ends": Counter(row["terminal"] for row in rows),
+        }
 
     def _new(self, document: dict[str, Any], digest: bytes, timeout_s: float) -> NewDeliberation:
         now = time.time()
@@ -132,10 +181,11 @@ class Engine:
 
 
 async def make() -> Handlers:
-    stores = await open_stores(os.environ["BENCH_DATABASE_URL"], sys.argv[1], "bench", max_connections=4)
-    engine = Engine(stores, RedisDoorbell(connect(os.environ["BENCH_REDIS_URL"]), sys.argv[1]))
+    schema, index, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    stores = await open_stores(os.environ["BENCH_DATABASE_URL"], schema, "bench", max_connections=4)
+    engine = Engine(stores, RedisDoorbell(connect(os.environ["BENCH_REDIS_URL"]), schema), index, workers)
     await engine.start()
-    return {"deliberate": engine.deliberate}
+    return {"expect": engine.expect, "deliberate": engine.deliberate, "spent": engine.spent, "kept_to": engine.kept_to}
 
 
 if __name__ == "__main__":

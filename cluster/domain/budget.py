@@ -90,7 +90,11 @@ class Budget:
 
 def estimated_tokens(*texts: str) -> int:
     """Of a prompt's messages, or of an answer whose sender does not count."""
-    return sum(-(-len(text.encode()) // _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE for text in texts)
+    return sum(-(-_bytes(text) // _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE for text in texts)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +118,18 @@ class Ledger:
     def affords(self, amount: Amount) -> bool:
         return self.budget.unlimited or self.budget.holds(self.held + amount)
 
-    def reserve(self, call: Any, amount: Amount) -> Ledger:
-        """On top of what is reserved for this call already: a repeated call may be billed twice."""
-        before = self.reserved.get(call, Amount())
-        return evolve(self, reserved={**self.reserved, call: before + amount})
+    def reserve(self, amounts: Mapping[Any, Amount]) -> Ledger:
+        """By call, on top of what is reserved for it already: a repeated call may be billed twice."""
+        reserved = dict(self.reserved)
+        for call, amount in amounts.items():
+            before = reserved.get(call)
+            reserved[call] = amount if before is None else before + amount
+        return evolve(self, reserved=reserved)
 
     def bill(self, call: Any, used: Amount) -> tuple[Amount, Amount]:
         """(what the budget pays, what it cannot): a bill above its reservation is paid from what is left."""
+        if self.budget.unlimited:
+            return used, Amount()
         free = self.held - self.reserved.get(call, Amount())
         far = 1 << 62
         room = Amount(

@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.domain.log import Origin
 from cluster.domain.tasks import IdempotencyKey
+from cluster.domain.values import compact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Admitted:
     conflict: bool = False
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEvent:
     """One journalled step. ``n`` counts from 1 per deliberation without gaps; ``data`` is JSON."""
@@ -48,6 +50,7 @@ class JournalEvent:
     data: Mapping[str, Any]
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalAppend:
     """Events to append under a worker's fence, the record's new columns, and the log rows that announce them.

@@ -33,5 +33,14 @@ def check_json(value: Any, what: str) -> None:
 
 
 def _check_text(text: str, what: str) -> None:
-    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+    if "\x00" in text or not (text.isascii() or _encodes(text)):
         raise InvalidRequest(f"{what} holds a character that cannot be stored (NUL or half a pair).", "invalid_json")
+
+
+def _encodes(text: str) -> bool:
+    """Half a pair is what UTF-8 does not have."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

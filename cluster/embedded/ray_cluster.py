@@ -125,12 +125,14 @@ class RayCluster:
             "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
             "ARAGORA_CONFIG_FILE": str(config_file),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray's default of 15 puts the API and the actors behind the stores and everything else on the machine.
             "RAY_worker_niceness": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.layout.ray_token),
             # Makes every Ray server listen on the node's address, 127.0.0.1, instead of on all interfaces.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_SERVE_LOG_TO_STDERR": "0",
+            "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",

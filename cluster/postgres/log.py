@@ -94,7 +94,7 @@ class PostgresLog:
         if only is None:
             rows = await self.read(after, limit)
             return LogPage(rows=rows, cursor=rows[-1].seq if rows else after)
-        kinds = [_LIKE.sub(r"\\\g<0>", kind) + "%" for kind in (*only.kinds, only.kind_prefix) if kind]
+        kinds = [_LIKE.sub(r"\\\g<0>", kind) + "%" for kind in only.all_kinds()]
         found = await self._pool.rows(
             _SQL["page_log"], after, limit, only.workspace, list(only.entities) or None, kinds or None
         )

@@ -49,8 +49,12 @@ class Pool:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):  # asyncpg's own bound makes a task for each
+                connection = await self._pool.acquire()
+            try:
                 yield connection
+            finally:
+                await self._pool.release(connection)
         except _FAILURES as error:
             raise translated(error) from error
 

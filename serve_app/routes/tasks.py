@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequest, Lease, ReportRequest
+from actors.turns import ENDED_KINDS
 from cluster.domain.agents import Health, Intent
 from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
@@ -143,7 +144,7 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
         outcomes: Sequence[Any] = await gate.submits.put_many(items)
     else:
         outcomes = await gate.tasks.submit(items, all_or_none=True)
-        gate.ring()
+        gate.ring("task.submitted")
     if any(outcome.conflict for outcome in outcomes):
         raise Conflict(_CONFLICT, "idempotency_conflict")
     return {"task_ids": [outcome.task_id for outcome in outcomes], "total": len(outcomes)}
@@ -304,7 +305,7 @@ async def _report(gate: Gateway, asker: Origin, report: ReportRequest) -> None:
     await gate.scheduler.request(report)
     if report.agent_id is not None:
         gate.speaks(report.workspace, report.agent_id)
-    gate.ring()
+    gate.ring(*ENDED_KINDS)
 
 
 @router.post("/tasks/{task_id}/complete")

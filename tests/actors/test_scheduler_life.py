@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,9 +29,9 @@ from tests.unit.test_scheduler import CAPABILITIES, TTL_S, SchedulerLife
 class _NoBell:
     """The test says when the shard reads on."""
 
-    async def ring(self) -> None: ...
+    async def ring(self, *kinds: str) -> None: ...
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float, kinds: Sequence[str] = ()) -> bool:
         await asyncio.get_running_loop().create_future()
         return False
 

@@ -51,11 +51,17 @@ class World:
             self.running.add(name)
         return self.version
 
-    async def existing(self, role: Role) -> Sequence[str]:
-        return sorted(name for name in self.running if name.startswith(role.key))
+    async def existing(self) -> Sequence[str]:
+        return sorted(self.running)
 
-    async def of_kind(self, kind: str) -> Sequence[str]:
-        return sorted(name for name in self.running if name.startswith(kind))
+    def plays(self, name: str, role: Role) -> bool:
+        return name.startswith(role.key)
+
+    def is_of(self, name: str, kind: str) -> bool:
+        return name.startswith(kind)
+
+    def dedicated(self) -> list[str]:
+        return [name for name in sorted(self.running) if self.is_of(name, DEDICATED_AGENT)]
 
     async def kill(self, name: str) -> None:
         """Whoever is killed has been replaced where callers look, or is looked for no more."""
@@ -92,7 +98,7 @@ async def _want(stores: Stores, agent_id: str, needs: Dedicated | None) -> str:
 async def _own(world: World, stores: Stores, one: Supervisor) -> set[str]:
     """Published names of agents' own actors, once nothing moves any more."""
     await one.reconcile()
-    names = await world.of_kind(DEDICATED_AGENT)
+    names = world.dedicated()
     found = [await stores.names.current(name.rpartition("-")[0]) for name in names]
     return {current.name for current in found if current is not None}
 
@@ -117,7 +123,7 @@ async def test_an_agent_that_asks_for_it_has_an_actor_of_its_own_until_it_does_n
     assert await stores.names.current(first) is None
     await stores.agents.remove([record_for(ASKER, NOW, "agent.unregistered", "a2")])
     await eventually(own)
-    assert await world.of_kind(DEDICATED_AGENT) == []
+    assert world.dedicated() == []
     await one.stop()
 
 

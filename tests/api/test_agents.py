@@ -218,8 +218,12 @@ async def test_a_silent_agent_goes_offline_loses_its_task_once_and_revives(api: 
     assert len(requeued) == 1
 
     await api.post("/agents/silent/heartbeat")
-    await monitor.sweep_once()
-    assert (await api.get("/agents/silent"))["status"] == "ready"
+
+    async def revived() -> bool:  # the monitor's copy follows the log
+        await monitor.sweep_once()
+        return bool((await api.get("/agents/silent"))["status"] == "ready")
+
+    await eventually(revived)
 
 
 async def _heard_last(api: Api, agent_id: str, at: float) -> None:

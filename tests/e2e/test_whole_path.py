@@ -42,6 +42,31 @@ def _cmdline(process: psutil.Process) -> list[str]:
         return []
 
 
+def test_actors_are_called_past_ray_and_through_ray_alike(system: RunningSystem) -> None:
+    environment = system.environment | {
+        "RAY_ADDRESS": system.run_file.ray_address,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": system.run_file.ray_token_path,
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as the system's Ray: 127.0.0.1 is a node's address
+        "ARAGORA_CONFIG_FILE": str(system.layout.config_file),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.carriers"],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    ways = json.loads(done.stdout.splitlines()[-1])
+    assert {kind.rsplit("-", 1)[0] for kind in ways} >= {"scheduler", "agent-host", "telemetry", "health-monitor"}
+    for role, way in ways.items():
+        assert way["channel"], (role, way)
+        assert way["direct"] == way["over_ray"], (role, way)
+
+
 def test_every_listener_is_on_loopback(system: RunningSystem) -> None:
     found = [
         (member.pid, connection.laddr)

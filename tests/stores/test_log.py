@@ -28,9 +28,9 @@ ROOT = Path(__file__).parents[2]
 class _NoBell:
     """A doorbell that never rings: the follower lives on its own polling."""
 
-    async def ring(self) -> None: ...
+    async def ring(self, *kinds: str) -> None: ...
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float, kinds: Sequence[str] = ()) -> bool:
         await asyncio.sleep(0.005)
         return False
 

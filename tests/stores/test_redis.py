@@ -12,6 +12,7 @@ from cluster.ports import Beat
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.heartbeats import RedisHeartbeats
 from cluster.redis.pool import connect, ping
+from tests.support.probes import eventually
 from tests.support.stores import StoreUrls, fresh_name
 
 
@@ -59,6 +60,45 @@ async def test_the_doorbell_wakes_every_waiter_and_keeps_a_ring_between_waits(cl
     await other.ring()
     rung.set()
     assert await waiter == [True, True]
+    await bell.close()
+
+
+async def test_a_ring_wakes_those_whom_it_may_concern(client: redis.Redis) -> None:
+    """Beginnings on either side match, a ring without kinds concerns everybody, and rings under way are merged."""
+    bell = RedisDoorbell(client, fresh_name())
+    woken: list[str] = []
+    ready: set[str] = set()
+
+    async def waits(name: str, *kinds: str) -> None:
+        await bell.wait(10.0, kinds)  # the first wait ends at once
+        await bell.wait(10.0, kinds)  # the subscription itself rings
+        ready.add(name)
+        while await bell.wait(10.0, kinds):
+            woken.append(name)
+
+    waiters = [
+        asyncio.create_task(waits("shard", "task.submitted", "agent.")),
+        asyncio.create_task(waits("worker", "deliberation.")),
+        asyncio.create_task(waits("stream")),
+    ]
+    await eventually(lambda: len(ready) == 3)
+    for kinds, heard in (
+        (("task.completed", "task.failed"), {"stream"}),
+        (("task.submitted",), {"shard", "stream"}),
+        (("task.",), {"shard", "stream"}),
+        (("agent.registered",), {"shard", "stream"}),
+        (("deliberation.",), {"worker", "stream"}),
+        ((), {"shard", "worker", "stream"}),
+    ):
+        woken.clear()
+        await bell.ring(*kinds)
+        await eventually(lambda heard=heard: set(woken) == heard)
+    woken.clear()
+    await asyncio.gather(bell.ring("task.completed"), bell.ring("agent.x"), bell.ring("deliberation.x"))
+    await eventually(lambda: set(woken) == {"shard", "worker", "stream"})
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.gather(*waiters, return_exceptions=True)
     await bell.close()
 
 

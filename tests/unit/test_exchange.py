@@ -362,10 +362,10 @@ class Bell:
     def __init__(self) -> None:
         self.rung = asyncio.Event()
 
-    async def ring(self) -> None:
+    async def ring(self, *kinds: str) -> None:
         self.rung.set()
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float, kinds: Sequence[str] = ()) -> bool:
         await self.rung.wait()
         self.rung.clear()
         return True
@@ -398,6 +398,26 @@ async def test_a_follower_applies_every_row_once_in_order_over_an_absent_store()
     rows.count = 23
     await follower.catch_up_to(23)
     assert applied == list(range(3, 24))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_follower_that_need_not_know_at_once_reads_the_first_row_and_lets_others_gather() -> None:
+    rows, bell, clock, applied = Rows(), Bell(), ManualClock(), []
+
+    async def apply(batch: Sequence[LogRow]) -> None:
+        applied.append([row.seq for row in batch])
+
+    follower = LogFollower(rows, bell, clock, after=0, apply=apply, apart_s=3600.0)  # type: ignore[arg-type]
+    rows.count = 1
+    running = asyncio.create_task(follower.run())
+    await eventually(lambda: applied == [[1]])
+    for rows.count in range(2, 6):
+        await bell.ring()
+        await asyncio.sleep(0)
+    assert applied == [[1]]
+    await follower.catch_up_to(5)
+    assert applied == [[1], [2, 3, 4, 5]], "whoever must know now reads at once"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

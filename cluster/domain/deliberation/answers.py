@@ -16,6 +16,7 @@ from typing import Any
 
 from cluster.domain.canonical import canonical_bytes
 from cluster.domain.consensus.ballots import BallotKind, Confidence
+from cluster.domain.values import compact
 
 MAX_TEXT = 4000
 MAX_ITEMS = 32
@@ -92,6 +93,7 @@ class Shape:
     targets: tuple[str, ...] | None = None
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """``choice``: the canonical answer, a candidate's label, or free text; None together with ``abstained``.

@@ -70,10 +70,14 @@ def answer_of(state: State, agent: str, round_: int) -> Answer | None:
 
 def remembered(state: State, name: tuple[Any, ...], make: Callable[[], T]) -> T:
     """``name[1]`` is the last step on whose answers the value depends (``state.step_of``)."""
-    kept = state.memo.setdefault(name[1], {})
-    if name not in kept:
-        kept[name] = make()
-    value: T = kept[name]
+    kept = state.memo.get(name[1])
+    if kept is None:
+        kept = state.memo[name[1]] = {}
+    value: T
+    try:
+        value = kept[name]
+    except KeyError:
+        value = kept[name] = make()
     return value
 
 

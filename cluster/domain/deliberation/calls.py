@@ -12,8 +12,10 @@ from cluster.domain.deliberation import ballots as said
 from cluster.domain.deliberation import prompts
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType, Shape, answer_schema
 from cluster.domain.deliberation.state import Phase, State, Turn, TurnKey
+from cluster.domain.values import compact
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """A call to make. ``key`` is the same whenever the same call is repeated."""

@@ -34,6 +34,7 @@ from cluster.domain.deliberation.state import (
     apply,
 )
 from cluster.domain.sla import Level, crossed, next_crossing_s
+from cluster.domain.values import compact, evolve
 
 MAX_REPAIRS = 1
 MAX_DETAIL = 500
@@ -66,6 +67,7 @@ class PanelChosen:
     missing: str = ""
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """Token counts as the agent's server reports them; all 0 where it does not. ``seconds``: how long it took."""
@@ -136,7 +138,7 @@ class _Plan:
 def plan(state: State, happenings: Happening | Sequence[Happening], now: float) -> tuple[list[Record], State]:
     """What to journal because of this, and the state as it is once that is journalled with the time ``now``."""
     made = _Plan(state, now)
-    many = happenings if isinstance(happenings, Sequence) else (happenings,)
+    many = happenings if isinstance(happenings, list | tuple) else (happenings,)
     for happening in many:
         if not made.over:
             _time(made)
@@ -224,7 +226,7 @@ def _repeat(made: _Plan) -> None:
 
 def reservation_now(state: State, key: TurnKey) -> Amount:
     turn = state.turns[key]
-    repairing = replace(turn, problem=turn.repairing) if turn.attempt else None
+    repairing = evolve(turn, problem=turn.repairing) if turn.attempt else None
     return reservation(state, key, repairing)
 
 
@@ -284,11 +286,11 @@ def _compared(state: State, key: TurnKey, answer: Answer) -> Answer:
     phase, round_, agent = key
     if phase is Phase.CRITIQUE:
         names = {peer.label: peer.agent for peer in said.peers(state, agent, round_)}
-        return replace(answer, critiques=tuple({**one, "target": names[one["target"]]} for one in answer.critiques))
+        return evolve(answer, critiques=tuple({**one, "target": names[one["target"]]} for one in answer.critiques))
     if phase is not Phase.REVISE or answer.choice is None:
         return answer
     before = said.answer_of(state, agent, round_ - 1)
-    return replace(answer, changed=before is None or _differs(state, str(before.choice), answer.choice))
+    return evolve(answer, changed=before is None or _differs(state, str(before.choice), answer.choice))
 
 
 def _differs(state: State, before: str, after: str) -> bool:
@@ -442,7 +444,8 @@ def _announce(made: _Plan, keys: Sequence[TurnKey], attempt: int = 0) -> None:
     for key in keys:
         amount = reservation(state, key, state.turns[key] if attempt else None)
         if ledger.affords(amount) and key[2] not in state.overran:
-            ledger = ledger.reserve((key, attempt), amount)
+            if not ledger.budget.unlimited:
+                ledger = ledger.reserve({(key, attempt): amount})
             calls.append({"agent": key[2], "round": key[1], **amount.to_json()})
         else:
             refused.append(key)

@@ -20,7 +20,7 @@ from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberations import JournalEvent
 from cluster.domain.errors import ImpossibleTransition
 from cluster.domain.sla import Level
-from cluster.domain.values import evolve
+from cluster.domain.values import compact, evolve
 
 
 class Phase(StrEnum):
@@ -34,6 +34,10 @@ class Phase(StrEnum):
     JUDGE = "JUDGE"
     AGGREGATE = "AGGREGATE"
     ENDED = "ENDED"
+
+
+#: By value: a journal has thousands of them, and a call of the enumeration costs a microsecond.
+PHASES: Mapping[str, Phase] = {phase.value: phase for phase in Phase}
 
 
 class Terminal(StrEnum):
@@ -105,6 +109,7 @@ class Member:
         return cls(**{**value, "price": Price(**value["price"])})
 
 
+@compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One agent in one phase of one round. ``attempt`` counts repairs, ``copies`` how often the call was made again after
@@ -162,8 +167,11 @@ class State:
         return self.admitted_at + self.contract.timeout_s
 
     def member(self, agent_id: str) -> Member:
-        known: tuple[Member, ...] = (*self.panel, *self.pool, *self.gone, *((self.judge,) if self.judge else ()))
-        return next(member for member in known if member.agent_id == agent_id)
+        for member in self.panel:
+            if member.agent_id == agent_id:
+                return member
+        others: tuple[Member, ...] = (*self.pool, *self.gone, *((self.judge,) if self.judge else ()))
+        return next(member for member in others if member.agent_id == agent_id)
 
     def turn(self, phase: Phase, round_: int, agent: str) -> Turn | None:
         return self.turns.get((phase, round_, agent))
@@ -205,7 +213,7 @@ _Changes = dict[str, Any]
 
 
 def key_of(data: Mapping[str, Any]) -> TurnKey:
-    return Phase(data["phase"]), data["round"], data["agent"]
+    return PHASES[data["phase"]], data["round"], data["agent"]
 
 
 def step_of(key: TurnKey) -> int:
@@ -248,7 +256,7 @@ def _replaced(state: State, data: Mapping[str, Any], at: float) -> _Changes:
 
 
 def _phase(state: State, data: Mapping[str, Any], at: float) -> _Changes:
-    phase = Phase(data["phase"])
+    phase = PHASES[data["phase"]]
     if phase not in {rule.to for rule in TRANSITIONS[state.phase]}:
         raise ImpossibleTransition(f"{state.request_id}: {state.phase} is not followed by {phase}.")
     return {
@@ -262,12 +270,18 @@ def _phase(state: State, data: Mapping[str, Any], at: float) -> _Changes:
 
 def _asked(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     turns = dict(state.turns)
-    ledger, phase, attempt = state.ledger, Phase(data["phase"]), data["attempt"]
+    phase, attempt = PHASES[data["phase"]], data["attempt"]
+    amounts: dict[Any, Amount] = {}
     for call in data["calls"]:
         key = (phase, call.get("round", data["round"]), call["agent"])
-        before = turns.get(key, Turn())
-        turns[key] = evolve(before, attempt=attempt, problem="", repairing=before.problem, running=True, copies=1)
-        ledger = ledger.reserve((key, attempt), Amount(call["tokens"], call["nanos"]))
+        before = turns.get(key)
+        turns[key] = (
+            Turn(attempt=attempt)
+            if before is None
+            else evolve(before, attempt=attempt, problem="", repairing=before.problem, running=True, copies=1)
+        )
+        amounts[key, attempt] = Amount(call["tokens"], call["nanos"])
+    ledger = state.ledger.reserve(amounts)
     for refused in data.get("over_budget", ()):
         turns[phase, data["round"], refused] = Turn(open=False, running=False, fault="over_budget")
     first_of_wave = phase is Phase.PROPOSE and attempt == 0
@@ -283,12 +297,12 @@ def _asked(state: State, data: Mapping[str, Any], at: float) -> _Changes:
 def _repeated(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     """Calls that were in flight when the worker was killed are made again: both may be billed."""
     turns = dict(state.turns)
-    ledger = state.ledger
+    amounts: dict[Any, Amount] = {}
     for call in data["calls"]:
         key = key_of(call)
         turns[key] = evolve(turns[key], copies=turns[key].copies + 1)
-        ledger = ledger.reserve((key, call["attempt"]), Amount(call["tokens"], call["nanos"]))
-    return {"turns": turns, "ledger": ledger, "calls": state.calls + len(data["calls"])}
+        amounts[key, call["attempt"]] = Amount(call["tokens"], call["nanos"])
+    return {"turns": turns, "ledger": state.ledger.reserve(amounts), "calls": state.calls + len(data["calls"])}
 
 
 def _settled(state: State, data: Mapping[str, Any]) -> _Changes:
@@ -305,9 +319,13 @@ def _settled(state: State, data: Mapping[str, Any]) -> _Changes:
 
 def _answered(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     key = key_of(data)
-    turn = evolve(state.turns[key], text=data["text"], running=False, problem=data.get("problem", ""))
-    if "answer" in data:
-        turn = evolve(turn, open=False, answer=Answer.from_json(data["answer"]))
+    turn = evolve(
+        state.turns[key],
+        text=data["text"],
+        running=False,
+        problem=data.get("problem", ""),
+        **({"open": False, "answer": Answer.from_json(data["answer"])} if "answer" in data else {}),
+    )
     changes = _settled(state, data)
     if turn.answer is not None and key[0] in (Phase.PROPOSE, Phase.CRITIQUE, Phase.REVISE):
         step = step_of(key)

@@ -1,0 +1,204 @@
+"""Plain calls go straight to their endpoints; everything else goes the whole way through FastAPI.
+
+What FastAPI does for a request (half a dozen layers, matching one route after the other, solving dependencies) took a
+third of the replica's CPU, and comes to the same for every request of a route. So a route that takes nothing but the
+request, its asker, an idempotency key, one part of its path and a JSON body is called from a table. A request that is
+not plain (another content type, a body that does not fit, one from a browser of another origin) is left to FastAPI,
+which also words every refusal: there is one wording and one description of the API.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import to_json
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cluster.domain.errors import ControlPlaneError
+from serve_app import errors
+from serve_app.access import Asker, Idempotency, idempotency_key, origin
+
+
+class DirectRoute:
+    """One route of the table."""
+
+    def __init__(self, route: APIRoute, fills: dict[str, str], body: TypeAdapter[Any] | None) -> None:
+        self.route = route
+        self._endpoint = route.endpoint
+        self._status = route.status_code or 200
+        self._fills = fills
+        self._body = body
+
+    async def __call__(self, app: FastAPI, scope: Scope, receive: Receive, send: Send, part: str) -> None:
+        raw = b""
+        body: Any = None
+        if self._body is not None:
+            read = await _read(receive)
+            if read is None:
+                return  # the caller has gone
+            raw = read
+            try:
+                body = self._body.validate_python(json.loads(raw) if raw else None)
+            except Exception:  # FastAPI reads it again, and says what is wrong with it
+                await app.whole_way(scope, _replayed(raw, receive), send)  # type: ignore[attr-defined]
+                return
+        scope["app"] = app
+        scope["route"] = self.route
+        request = Request(scope, receive)
+        try:
+            answer = await self._endpoint(**await self._arguments(request, part, body))
+        except ControlPlaneError as error:
+            answer = errors.control_plane_response(request, error)
+        except Exception as error:
+            answer = errors.unexpected_response(request, error)
+        if isinstance(answer, Response):
+            await answer(scope, receive, send)
+        else:
+            await _send_json(send, self._status, to_json(answer))
+
+    async def _arguments(self, request: Request, part: str, body: Any) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, kind in self._fills.items():
+            if kind == "request":
+                values[name] = request
+            elif kind == "asker":
+                values[name] = await origin(request)
+            elif kind == "key":
+                values[name] = await idempotency_key(_header(request.scope, b"idempotency-key"))
+            else:
+                values[name] = part if kind == "part" else body
+        return values
+
+
+def direct_route(route: APIRoute) -> DirectRoute | None:
+    """None for a route that takes anything else: a query, a header of its own, a dependency."""
+    if route.dependencies or route.response_model not in (None, dict[str, Any]) or "POST" not in (route.methods or ()):
+        return None
+    hints = get_type_hints(route.endpoint, include_extras=True)
+    fills: dict[str, str] = {}
+    body: TypeAdapter[Any] | None = None
+    for name in inspect.signature(route.endpoint).parameters:
+        kind = _kind(hints[name], name, route)
+        if kind is None:
+            return None
+        if kind == "body":
+            body = TypeAdapter(hints[name])
+        fills[name] = kind
+    return DirectRoute(route, fills, body)
+
+
+def _kind(hint: Any, name: str, route: APIRoute) -> str | None:
+    if hint is Request:
+        return "request"
+    if hint == Asker:
+        return "asker"
+    if hint == Idempotency:
+        return "key"
+    if hint is str and f"{{{name}}}" in route.path:
+        return "part"
+    models = [one for one in (getattr(hint, "__args__", None) or (hint,)) if one is not type(None)]
+    return "body" if len(models) == 1 and isinstance(models[0], type) and issubclass(models[0], BaseModel) else None
+
+
+class DirectApp(FastAPI):
+    """FastAPI with the table before it. ``around`` is a layer around both."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._exact: dict[str, DirectRoute] = {}
+        #: By what is before and after the one part of the path that varies.
+        self._varying: dict[tuple[str, str], DirectRoute] = {}
+        self._entry: ASGIApp = self._dispatch
+
+    def include_router(self, router: APIRouter, *, prefix: str = "", **options: Any) -> None:
+        super().include_router(router, prefix=prefix, **options)
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                direct = direct_route(route)
+                if direct is not None:
+                    self._put(prefix + route.path, direct)
+
+    def _put(self, template: str, direct: DirectRoute) -> None:
+        if "{" not in template:
+            self._exact[template] = direct
+            return
+        parts = template.rsplit("/", 2)
+        if len(parts) == 3 and parts[1].startswith("{") and "{" not in parts[0] + parts[2]:
+            self._varying[parts[0], parts[2]] = direct
+
+    def directly(self) -> set[str]:
+        """Templates of the routes that are in the table, for tests."""
+        return set(self._exact) | {f"{head}/*/{tail}" for head, tail in self._varying}
+
+    def around(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
+        self._entry = layer(self._entry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._entry(scope, receive, send)
+
+    async def whole_way(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
+            path: str = scope["path"]
+            direct, part = self._exact.get(path), ""
+            if direct is None:
+                head, _, rest = path.rpartition("/")
+                head, _, part = head.rpartition("/")
+                direct = self._varying.get((head, rest)) if part else None
+            if direct is not None and _plain(scope):
+                await direct(self, scope, receive, send, part)
+                return
+        await self.whole_way(scope, receive, send)
+
+
+def _plain(scope: Scope) -> bool:
+    """JSON or nothing, no browser of another origin, no header twice."""
+    seen: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name == b"origin" or (name in seen and name == b"idempotency-key"):
+            return False
+        seen[name] = value
+    kind = seen.get(b"content-type")
+    return kind == b"application/json" or (kind is None and seen.get(b"content-length", b"0") == b"0")
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return str(value.decode("latin-1"))
+    return None
+
+
+async def _read(receive: Receive) -> bytes | None:
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return first.pop() if first else await receive()
+
+    return replayed
+
+
+async def _send_json(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
