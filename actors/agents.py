@@ -48,6 +48,9 @@ FOLLOWS = ("agent.", "task.submitted", *ENDED_KINDS)
 
 PRINCIPAL = "system:agent-host"
 APART_S = 0.01
+#: Beyond the seconds for which a caller's last call may stay parked. One that was only slow asks again.
+CALLER_SILENT_S = 10.0
+HOUSEKEEPING_S = 1.0
 
 #: Asks the agent over its transport; raises PeerError.
 AskAgent = Callable[[Ask], Awaitable[Reply]]
@@ -129,7 +132,7 @@ class AgentHost:
             only=LogFilter(kinds=FOLLOWS),
             apart_s=APART_S,
         )
-        self._loops.start(follower.run(), self._stay())
+        self._loops.start(follower.run(), self._stay(), self._housekeeping())
         await self._push.start()
 
     async def _load(self) -> int:
@@ -178,6 +181,15 @@ class AgentHost:
             except TryLater as error:
                 _logger.warning("the hosts cannot be read now, will try again: %s", error)
 
+    async def _housekeeping(self) -> None:
+        """What was asked by deliberation workers that have died is asked for nobody: the agent's slot is free again,
+        and the turn of an agent that pulls is cancelled."""
+        while True:
+            await self._clock.sleep(HOUSEKEEPING_S)
+            for caller in self._exchange.gone(CALLER_SILENT_S):
+                for one, number in [key for key in self._calls if key[0] == caller]:
+                    self._withdraw(one, number)
+
     async def _apply(self, rows: Sequence[LogRow]) -> None:
         if self._role.agent is not None:
             rows = [row for row in rows if row.kind in ENDED_KINDS or _about(row) == self._role.agent]
@@ -195,13 +207,20 @@ class AgentHost:
 
     def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
         for number, request in requests:
-            task = asyncio.create_task(self._answer(caller, number, request))
-            self._calls[caller, number] = task
+            task = self._calls[caller, number] = asyncio.create_task(self._answer(caller, number, request))
+            task.add_done_callback(lambda ended, key=(caller, number): self._over(key, ended))  # type: ignore[misc]
+
+    def _over(self, key: tuple[str, int], ended: asyncio.Task[None]) -> None:
+        """A caller that was taken for dead asks again under the same number: that call is not the one that ended."""
+        if self._calls.get(key) is ended:
+            del self._calls[key]
 
     def _withdraw(self, caller: str, number: int) -> None:
+        """Answered all the same: until it is, the caller keeps what it has withdrawn."""
         task = self._calls.pop((caller, number), None)
         if task is not None:
             task.cancel()
+            self._exchange.answer(caller, number, AgentUnavailable("The call was withdrawn."))
 
     async def _answer(self, caller: str, number: int, call: AgentCall) -> None:
         answer: AgentReply | ControlPlaneError
@@ -212,8 +231,6 @@ class AgentHost:
         except Exception as error:
             _logger.error("calling agent %s failed", call.agent_id, exc_info=error)
             answer = AgentUnavailable(f"Calling agent {call.agent_id} failed in the control plane.")
-        finally:
-            self._calls.pop((caller, number), None)
         self._exchange.answer(caller, number, answer)
 
     async def _one(self, call: AgentCall) -> AgentReply:

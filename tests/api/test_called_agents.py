@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import pytest
 
+from actors.agents import HOUSEKEEPING_S
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST
+from cluster.clock import ManualClock, SystemClock
 from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
+from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.agents import a_call
 from tests.support.api import Api, in_thread
 from tests.support.endpoints import serving
@@ -178,6 +182,50 @@ async def test_slots_and_rate_bound_what_is_asked_at_once(api: Api) -> None:
         )
         refused = [one for one in outcomes if isinstance(one, AgentUnavailable)]
         assert [one.retry_after_s is not None and one.retry_after_s > 20 for one in refused] == [True]
+
+
+async def test_what_a_caller_asked_that_has_died_is_given_up_and_the_caller_forgotten(api: Api) -> None:
+    clock = ManualClock(time.time())
+    await api.kill(AGENT_HOST)
+    host = await api.start(AGENT_HOST, clock=clock)
+    endpoint = Endpoint()
+    endpoint.gate.clear()
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+
+        async def exchange(caller: str, *calls: AgentCall) -> ExchangeReply:
+            return await api.processes[f"{AGENT_HOST}-0"].run(
+                host.exchange(ExchangeCall(caller=caller, requests=tuple(enumerate(calls))))
+            )
+
+        dying = asyncio.ensure_future(exchange("dying", a_call("a1")))
+        await eventually(lambda: endpoint.asked)
+        known = (await dying).session
+
+        async def given_up() -> bool:
+            await clock.advance(HOUSEKEEPING_S)
+            return (await host.status())["calls"] == 0
+
+        await eventually(given_up)
+        endpoint.gate.set()
+        reply = await exchange("dying", a_call("a1", key="turn-2"))
+        assert reply.session != known, "it was forgotten"
+        assert [answer.text for _, answer in reply.answers] == ["yes"]
+
+
+async def test_a_withdrawn_call_is_answered_so_that_its_caller_can_forget_it(api: Api) -> None:
+    endpoint = Endpoint()
+    endpoint.gate.clear()
+    host = api.actor(AGENT_HOST)
+    client = ExchangeClient("worker", host.exchange, clock=SystemClock())
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+        asked = asyncio.ensure_future(client.request(a_call("a1"), patient=True))
+        await eventually(lambda: endpoint.asked)
+        asked.cancel()
+        await eventually(lambda: asked.done() and not client._given_up)
+        assert (await host.status())["calls"] == 0
+    await client.close()
 
 
 async def _ended(api: Api, task_id: str) -> dict[str, Any]:
