@@ -92,6 +92,8 @@ class AgentHost:
         self._membership = Membership(leases, clock, role)
         self._hosts = hosts
         self._live: tuple[int, ...] = ()
+        #: Kept with the directory and the hosts, because to find it anew costs a hash per agent and host.
+        self._carried: set[Key] = set()
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
         self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._gates: dict[Key, tuple[int, asyncio.Semaphore]] = {}
@@ -108,7 +110,7 @@ class AgentHost:
             clock=clock,
             shard=shard.request,
             give=self._give,
-            mine=self.carries,
+            carried=lambda: self._carried,
             strategy=strategy,
             draw=draw,
             owner=owner,
@@ -123,6 +125,7 @@ class AgentHost:
             if one.agent_id is not None and self._role.agent in (None, (one.workspace, one.agent_id)):
                 self._breakers[one.workspace, one.agent_id] = one.breaker
         cursor = await self._load()
+        self._carry_anew()
         follower = LogFollower(
             self._log,
             self._doorbell,
@@ -158,8 +161,12 @@ class AgentHost:
         return await self._exchange.call(call)
 
     async def status(self) -> dict[str, Any]:
-        carried = sum(self.carries(agent) for agent in self._directory.agents())
-        return {"agents": carried, "calls": len(self._calls), "tasks": self._push.working, "hosts": list(self._live)}
+        return {
+            "agents": len(self._carried),
+            "calls": len(self._calls),
+            "tasks": self._push.working,
+            "hosts": list(self._live),
+        }
 
     def give_back(self, request: Any, answer: Any) -> None:
         """A lease whose claim had been given up when it came."""
@@ -170,6 +177,9 @@ class AgentHost:
             return agent.dedicated is not None and (agent.workspace, agent.agent_id) == self._role.agent
         return agent.dedicated is None and carrier(agent.workspace, agent.agent_id, self._live) == self._role.index
 
+    def _carry_anew(self) -> None:
+        self._carried = {(one.workspace, one.agent_id) for one in self._directory.agents() if self.carries(one)}
+
     async def _stay(self) -> None:
         while True:
             await self._clock.sleep(RENEW_S)
@@ -177,7 +187,8 @@ class AgentHost:
                 await self._membership.renew()
                 before, self._live = self._live, await self._hosts.alive()
                 if before != self._live:
-                    self._push.changed()
+                    self._carry_anew()
+                    self._push.hosts_changed()
             except TryLater as error:
                 _logger.warning("the hosts cannot be read now, will try again: %s", error)
 
@@ -194,6 +205,9 @@ class AgentHost:
         if self._role.agent is not None:
             rows = [row for row in rows if row.kind in ENDED_KINDS or _about(row) == self._role.agent]
         await self._directory.apply(rows)
+        for key in {(row.workspace, row.entity) for row in rows if row.kind.startswith("agent.")}:
+            agent = self._directory.known(*key)
+            (self._carried.add if agent is not None and self.carries(agent) else self._carried.discard)(key)
         self._turns.apply(rows)
         self._push.apply(rows)
         for row in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -266,6 +266,49 @@ async def test_a_task_that_names_its_agent_reaches_it(api: Api) -> None:
             ("completed", "a3"),
             ("completed", "a4"),
         ]
+
+
+async def test_tasks_that_name_a_busy_agent_follow_each_other_at_once(api: Api) -> None:
+    clock = ManualClock(time.time())  # looking again, which would find them too, never comes
+    await api.kill(AGENT_HOST)
+    await api.start(AGENT_HOST, clock=clock)
+    endpoint = Endpoint({"result": 1})
+    endpoint.gate.clear()
+    async with serving(endpoint) as url:
+        agents = [{"agent_id": f"a{i}", "endpoint": url, "capabilities": ["c"]} for i in range(4)]
+        await api.post("/agents/batch", {"agents": agents})
+        created = [await api.post("/tasks", {"task_type": "t", "target_agent": "a2"}) for _ in range(4)]
+        await _advance_until(clock, lambda: len(endpoint.asked) == 1)
+        endpoint.gate.set()
+        await _advance_until(clock, lambda: len(endpoint.asked) == 4, step_s=0.005)
+        for one in created:
+            assert (await _ended(api, one["task_id"]))["assigned_agent"] == "a2"
+
+
+async def _advance_until(clock: ManualClock, condition: Callable[[], bool], step_s: float = 0.05) -> None:
+    async def advanced() -> bool:
+        await clock.advance(step_s)
+        return condition()
+
+    await eventually(advanced, what="after advancing the clock")
+
+
+async def test_what_an_agent_is_offered_follows_its_registration_and_its_operator(api: Api) -> None:
+    async with serving(Endpoint({"result": 1})) as url:
+        for name, capability in (("a1", "x"), ("a2", "y")):
+            await api.post("/agents", {"agent_id": name, "endpoint": url, "capabilities": [capability]})
+
+        async def taker(capability: str) -> str:
+            created = await api.post("/tasks", {"task_type": "t", "required_capabilities": [capability]})
+            return str((await _ended(api, created["task_id"]))["assigned_agent"])
+
+        assert (await taker("x"), await taker("y")) == ("a1", "a2")
+        await api.post("/agents", {"agent_id": "a2", "endpoint": url, "capabilities": ["x", "z"]})
+        await api.post("/agents/a1/pause")
+        assert (await taker("x"), await taker("z")) == ("a2", "a2")
+        await api.post("/agents/a1/resume")
+        await api.call("DELETE", "/agents/a2")
+        assert await taker("x") == "a1"
 
 
 async def test_an_agent_that_answers_an_error_fails_its_task(api: Api) -> None:
