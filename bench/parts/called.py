@@ -17,6 +17,9 @@ from typing import Any
 from bench.parts.http import Line
 from bench.parts.loop import Handlers, run
 
+#: Well below what the API's servers keep an idle connection open for.
+IDLE_S = 1.0
+
 
 class Endpoint:
     """Speaks the agent contract for whoever is asked for: after ``ms`` of a task's payload the answer is its number."""
@@ -59,7 +62,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._idle: list[Line] = []
+        self._idle: list[tuple[float, Line]] = []
         self._load: asyncio.Task[int] | None = None
 
     def _task(self, task_type: str, agent_id: str, ms: float) -> dict[str, Any]:
@@ -67,9 +70,12 @@ class Tasks:
         return {"task_type": task_type, "target_agent": agent_id, "payload": payload}
 
     async def _post(self, path: str, body: dict[str, Any]) -> None:
-        line = self._idle.pop() if self._idle else Line()
+        since, line = self._idle.pop() if self._idle else (time.monotonic(), Line())
+        if time.monotonic() - since > IDLE_S:
+            line.close()
+            line = Line()
         await line.expect("POST", path, body)
-        self._idle.append(line)
+        self._idle.append((time.monotonic(), line))
 
     async def each(self, agents: Sequence[str], task_type: str) -> dict[str, Any]:
         """One task for each of them."""
