@@ -48,6 +48,9 @@ FOLLOWS = ("agent.", "task.submitted", *ENDED_KINDS)
 
 PRINCIPAL = "system:agent-host"
 APART_S = 0.02
+#: Beyond the seconds for which a caller's last call may stay parked. One that was only slow asks again.
+CALLER_SILENT_S = 10.0
+HOUSEKEEPING_S = 1.0
 
 #: Asks the agent over its transport; raises PeerError.
 AskAgent = Callable[[Ask], Awaitable[Reply]]
@@ -89,6 +92,8 @@ class AgentHost:
         self._membership = Membership(leases, clock, role)
         self._hosts = hosts
         self._live: tuple[int, ...] = ()
+        #: Kept with the directory and the hosts, because to find it anew costs a hash per agent and host.
+        self._carried: set[Key] = set()
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
         self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._gates: dict[Key, tuple[int, asyncio.Semaphore]] = {}
@@ -105,7 +110,7 @@ class AgentHost:
             clock=clock,
             shard=shard.request,
             give=self._give,
-            mine=self.carries,
+            carried=lambda: self._carried,
             strategy=strategy,
             draw=draw,
             owner=owner,
@@ -120,6 +125,7 @@ class AgentHost:
             if one.agent_id is not None and self._role.agent in (None, (one.workspace, one.agent_id)):
                 self._breakers[one.workspace, one.agent_id] = one.breaker
         cursor = await self._load()
+        self._carry_anew()
         follower = LogFollower(
             self._log,
             self._doorbell,
@@ -129,7 +135,7 @@ class AgentHost:
             only=LogFilter(kinds=FOLLOWS),
             apart_s=APART_S,
         )
-        self._loops.start(follower.run(), self._stay())
+        self._loops.start(follower.run(), self._stay(), self._housekeeping())
         await self._push.start()
 
     async def _load(self) -> int:
@@ -155,8 +161,12 @@ class AgentHost:
         return await self._exchange.call(call)
 
     async def status(self) -> dict[str, Any]:
-        carried = sum(self.carries(agent) for agent in self._directory.agents())
-        return {"agents": carried, "calls": len(self._calls), "tasks": self._push.working, "hosts": list(self._live)}
+        return {
+            "agents": len(self._carried),
+            "calls": len(self._calls),
+            "tasks": self._push.working,
+            "hosts": list(self._live),
+        }
 
     def give_back(self, request: Any, answer: Any) -> None:
         """A lease whose claim had been given up when it came."""
@@ -167,6 +177,9 @@ class AgentHost:
             return agent.dedicated is not None and (agent.workspace, agent.agent_id) == self._role.agent
         return agent.dedicated is None and carrier(agent.workspace, agent.agent_id, self._live) == self._role.index
 
+    def _carry_anew(self) -> None:
+        self._carried = {(one.workspace, one.agent_id) for one in self._directory.agents() if self.carries(one)}
+
     async def _stay(self) -> None:
         while True:
             await self._clock.sleep(RENEW_S)
@@ -174,14 +187,27 @@ class AgentHost:
                 await self._membership.renew()
                 before, self._live = self._live, await self._hosts.alive()
                 if before != self._live:
-                    self._push.changed()
+                    self._carry_anew()
+                    self._push.hosts_changed()
             except TryLater as error:
                 _logger.warning("the hosts cannot be read now, will try again: %s", error)
+
+    async def _housekeeping(self) -> None:
+        """What was asked by deliberation workers that have died is asked for nobody: the agent's slot is free again,
+        and the turn of an agent that pulls is cancelled."""
+        while True:
+            await self._clock.sleep(HOUSEKEEPING_S)
+            for caller in self._exchange.gone(CALLER_SILENT_S):
+                for one, number in [key for key in self._calls if key[0] == caller]:
+                    self._withdraw(one, number)
 
     async def _apply(self, rows: Sequence[LogRow]) -> None:
         if self._role.agent is not None:
             rows = [row for row in rows if row.kind in ENDED_KINDS or _about(row) == self._role.agent]
         await self._directory.apply(rows)
+        for key in {(row.workspace, row.entity) for row in rows if row.kind.startswith("agent.")}:
+            agent = self._directory.known(*key)
+            (self._carried.add if agent is not None and self.carries(agent) else self._carried.discard)(key)
         self._turns.apply(rows)
         self._push.apply(rows)
         for row in rows:
@@ -195,13 +221,20 @@ class AgentHost:
 
     def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
         for number, request in requests:
-            task = asyncio.create_task(self._answer(caller, number, request))
-            self._calls[caller, number] = task
+            task = self._calls[caller, number] = asyncio.create_task(self._answer(caller, number, request))
+            task.add_done_callback(lambda ended, key=(caller, number): self._over(key, ended))  # type: ignore[misc]
+
+    def _over(self, key: tuple[str, int], ended: asyncio.Task[None]) -> None:
+        """A caller that was taken for dead asks again under the same number: that call is not the one that ended."""
+        if self._calls.get(key) is ended:
+            del self._calls[key]
 
     def _withdraw(self, caller: str, number: int) -> None:
+        """Answered all the same: until it is, the caller keeps what it has withdrawn."""
         task = self._calls.pop((caller, number), None)
         if task is not None:
             task.cancel()
+            self._exchange.answer(caller, number, AgentUnavailable("The call was withdrawn."))
 
     async def _answer(self, caller: str, number: int, call: AgentCall) -> None:
         answer: AgentReply | ControlPlaneError
@@ -212,8 +245,6 @@ class AgentHost:
         except Exception as error:
             _logger.error("calling agent %s failed", call.agent_id, exc_info=error)
             answer = AgentUnavailable(f"Calling agent {call.agent_id} failed in the control plane.")
-        finally:
-            self._calls.pop((caller, number), None)
         self._exchange.answer(caller, number, answer)
 
     async def _one(self, call: AgentCall) -> AgentReply:

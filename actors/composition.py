@@ -29,7 +29,7 @@ from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.selection import Strategy
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.loops import Died
-from cluster.ports import ActorNames
+from cluster.ports import ActorNames, Clock
 from cluster.postgres.stores import Stores, open_stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.heartbeats import RedisHeartbeats
@@ -78,7 +78,7 @@ class Parts:
     def __init__(self, settings: Settings, stores: Stores) -> None:
         self.settings = settings
         self.stores = stores
-        self.clock = SystemClock()
+        self.clock: Clock = SystemClock()
         self.redis = connect(urls(settings)[1], max_connections=settings.pool_max_connections)
         self.doorbell = RedisDoorbell(self.redis, settings.redis_prefix)
         self.heartbeats = RedisHeartbeats(self.redis, settings.redis_prefix)

@@ -13,7 +13,7 @@ import itertools
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence, Set
 from typing import Any
 
 from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest, Lease, ReportRequest
@@ -47,7 +47,8 @@ GiveTask = Callable[[Agent, Task], Awaitable[Any]]
 
 
 class PushTasks:
-    """``mine`` says which agents this host carries now."""
+    """``carried`` are the agents that this host carries now. What is kept of them follows what changes, so that neither
+    a change nor a claim costs what the registry holds."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class PushTasks:
         clock: Clock,
         shard: AskShard,
         give: GiveTask,
-        mine: Callable[[Agent], bool],
+        carried: Callable[[], Set[Key]],
         strategy: Strategy,
         draw: Callable[[], float],
         owner: str,
@@ -71,19 +72,26 @@ class PushTasks:
         self._clock = clock
         self._shard = shard
         self._give = give
-        self._mine = mine
+        self._carried = carried
         self._strategy = strategy
         self._draw = draw
         self._owner = owner
         self._beat_s = beat_s
         self._numbers = itertools.count(1)
         self._chosen: dict[Key, int] = {}
-        self._waiting: dict[Key, tuple[Group, asyncio.Task[None]]] = {}
         self._working: dict[Key, dict[str, asyncio.Task[None]]] = defaultdict(dict)
-        self._carried: set[Key] = set()
-        self._groups: dict[Group, dict[str, Agent]] = {}
+        #: Carried agents that take tasks, and those of them whose leases have not been looked for yet.
+        self._takers: dict[Key, Agent] = {}
+        self._new: set[Key] = set()
         self._rankings: dict[Group, Ranking] = {}
-        self._dirty = True
+        self._waiting: dict[Key, Group] = {}
+        self._claims: dict[Group, dict[str, asyncio.Task[None]]] = defaultdict(dict)
+        #: Tasks that named an agent while it could not claim.
+        self._named: Counter[Key] = Counter()
+        #: What the next look is about: agents that changed, everybody if hosts did, groups that may lack claims.
+        self._changed: set[Key] = set()
+        self._hosts_changed = True
+        self._short: set[Group] = set()
         self._look_at = 0.0
         self._owned: set[asyncio.Task[None]] = set()
         self._loops = Loops(died)
@@ -102,15 +110,16 @@ class PushTasks:
         """What concerns claims: agents that changed, tasks that name their agent."""
         for row in rows:
             if row.kind.startswith("agent."):
-                self.changed()
+                self._changed.add((row.workspace, row.entity))
+                self._moved.set()
             elif row.kind == "task.submitted" and isinstance(row.data.get("target_agent"), str):
                 agent = self._directory.known(row.workspace, row.data["target_agent"])
-                if agent is not None and self._takes(agent):
-                    self._claim_for(agent, wait=True)
+                if agent is not None and self._takes(agent) and not self._claim_for(agent, wait=True):
+                    self._named[row.workspace, agent.agent_id] += 1
 
-    def changed(self) -> None:
-        """Agents, or the hosts that carry them, are not what they were."""
-        self._dirty = True
+    def hosts_changed(self) -> None:
+        """Other agents are carried here than before."""
+        self._hosts_changed = True
         self._moved.set()
 
     def give_back(self, request: Any, answer: Any) -> None:
@@ -142,7 +151,7 @@ class PushTasks:
         return task
 
     def _takes(self, agent: Agent) -> bool:
-        return agent.transport in TAKERS and agent.takes_work and self._mine(agent)
+        return agent.transport in TAKERS and agent.takes_work and _key(agent) in self._carried()
 
     # --- claims --------------------------------------------------------------------------------------------------
 
@@ -156,7 +165,6 @@ class PushTasks:
                 await self._moved_or(max(0.0, self._look_at - self._clock.now()))
             except TryLater as error:
                 _logger.warning("tasks of called agents have to wait: %s", error)
-                self._dirty = True
                 await self._clock.sleep(RETRY_S)
 
     async def _moved_or(self, seconds: float) -> None:
@@ -169,81 +177,86 @@ class PushTasks:
             moved.cancel()
 
     async def _look(self) -> None:
-        due = self._clock.now() >= self._look_at
-        if not (self._dirty or due):
-            return
-        self._dirty = False
-        takers = [agent for agent in self._directory.agents() if self._takes(agent)]
-        before, self._groups = self._groups, defaultdict(dict)
-        for agent in takers:
-            self._groups[agent.workspace, frozenset(agent.capabilities)][agent.agent_id] = agent
-        self._rank_again(before)
-        self._choose_again(before)
-        await self._adopt(takers)
-        if due:
+        if self._hosts_changed:
+            self._hosts_changed = False
+            self._changed |= self._carried() | self._takers.keys()
+        changed, self._changed = self._changed, set()
+        moved = {group for key in changed for group in self._update(key)}
+        for claim in [claim for group in moved for claim in self._claims.get(group, {}).values()]:
+            claim.cancel()  # it was chosen among the agents of its group as they were then
+        if self._new:
+            await self._adopt()
+        if self._clock.now() >= self._look_at:
             self._look_at = self._clock.now() + LOOK_AGAIN_S
-            for agent in takers:
+            for agent in list(self._takers.values()):
                 self._claim_for(agent, wait=False)
 
-    def _rank_again(self, before: Mapping[Group, Mapping[str, Agent]]) -> None:
-        """Only what is not as it was: an agent that has changed is another object."""
-        for group in [group for group in self._rankings if group not in self._groups]:
+    def _update(self, key: Key) -> Sequence[Group]:
+        """One agent as the directory has it now; the groups that it left or joined."""
+        agent, before = self._directory.known(*key), self._takers.get(key)
+        if agent is not None and not self._takes(agent):
+            agent = None
+        if agent is before:  # an agent that has changed is another object
+            return ()
+        was = None if before is None else _group(before)
+        now = None if agent is None else _group(agent)
+        if was is not None and was != now:
+            self._leave(was, key)
+        if agent is None:
+            del self._takers[key]
+            self._new.discard(key)
+        else:
+            self._takers[key] = agent
+            self._rank(agent)
+            if before is None:
+                self._new.add(key)
+        return [group for group in (was, now) if group is not None and was != now]
+
+    def _leave(self, group: Group, key: Key) -> None:
+        ranking = self._rankings[group]
+        ranking.remove(key[1])
+        if len(ranking) == 0:
             del self._rankings[group]
-        for group, agents in self._groups.items():
-            ranking = self._rankings.get(group)
-            if ranking is None:
-                ranking = self._rankings[group] = Ranking(self._strategy)
-            known = before.get(group, {})
-            for agent_id in known.keys() - agents.keys():
-                ranking.remove(agent_id)
-            for agent_id, agent in agents.items():
-                if known.get(agent_id) is not agent:
-                    ranking.put(self._candidate(agent))
 
     def _rank(self, agent: Agent) -> None:
-        """Its load, or the time of its last choice, is not what it was."""
-        group = (agent.workspace, frozenset(agent.capabilities))
-        current = self._groups.get(group, {}).get(agent.agent_id)
-        if current is not None:
-            self._rankings[group].put(self._candidate(current))
+        """It is new here, or its load, or the time of its last choice, is not what it was."""
+        current = self._takers.get(_key(agent))
+        if current is None:
+            return
+        group = _group(current)
+        if group not in self._rankings:
+            self._rankings[group] = Ranking(self._strategy)
+        self._rankings[group].put(self._candidate(current))
+        self._short.add(group)
 
-    def _choose_again(self, before: Mapping[Group, Mapping[str, Agent]]) -> None:
-        """Claims that wait were chosen among the agents of their group as they were then."""
-        for group, claim in list(self._waiting.values()):
-            if self._groups.get(group, {}).keys() != before.get(group, {}).keys():
-                claim.cancel()
-
-    async def _adopt(self, takers: Sequence[Agent]) -> None:
+    async def _adopt(self) -> None:
         """Leases of agents that this host did not carry before: whoever held them for the agent is gone, and asks no
-        more. The same attempt is given to the agent again, under the same key."""
-        new = [(a.workspace, a.agent_id) for a in takers if (a.workspace, a.agent_id) not in self._carried]
+        more. The same attempt is given to the agent again, under the same key. A task that named one of them while
+        nobody carried it is claimed."""
+        new = sorted(self._new)
         for key, agent in (await self._agents.get_many(new)).items():
             known = self._working.get(key, {})
             ids = [task_id for task_id in agent.running_task_ids if task_id not in known]
             for task in (await self._tasks.get_many(key[0], ids)).values() if ids else ():
                 self._start(agent, task)
-        self._carried = {(agent.workspace, agent.agent_id) for agent in takers}
+        self._new.difference_update(new)
+        for agent in [self._takers[key] for key in new if key in self._takers]:
+            self._claim_for(agent, wait=False)
 
     def _offer(self) -> None:
         """As many claims of a group as may wait, of the agents that would be chosen next."""
-        waiting: Counter[Group] = Counter(group for group, _ in self._waiting.values())
-        waiting_ids: dict[str, set[str]] = defaultdict(set)
-        for workspace, agent_id in self._waiting:
-            waiting_ids[workspace].add(agent_id)
-        for group, agents in self._groups.items():
-            missing = WAITING_PER_GROUP - waiting[group]
-            if missing <= 0:
-                continue
-            ranking = self._rankings[group]
-            for _ in range(missing):
-                chosen = ranking.choose(draw=self._draw(), excluded=waiting_ids[group[0]])
+        short, self._short = self._short, set()
+        for group in short & self._rankings.keys():
+            waiting = set(self._claims.get(group, ()))
+            for _ in range(WAITING_PER_GROUP - len(waiting)):
+                chosen = self._rankings[group].choose(draw=self._draw(), excluded=waiting)
                 if chosen is None:
                     break
-                waiting_ids[group[0]].add(chosen)
-                self._claim_for(agents[chosen], wait=True)
+                waiting.add(chosen)
+                self._claim_for(self._takers[group[0], chosen], wait=True)
 
     def _candidate(self, agent: Agent) -> Candidate:
-        key = (agent.workspace, agent.agent_id)
+        key = _key(agent)
         ended = agent.tasks_completed + agent.tasks_failed
         price = agent.options.get("price")
         return Candidate(
@@ -257,17 +270,34 @@ class PushTasks:
             chosen=self._chosen.get(key, 0),
         )
 
-    def _claim_for(self, agent: Agent, *, wait: bool) -> None:
-        key = (agent.workspace, agent.agent_id)
+    def _claim_for(self, agent: Agent, *, wait: bool) -> bool:
+        """False when a claim of the agent waits already, or it has no free slot."""
+        key, group = _key(agent), _group(agent)
         if key in self._waiting or len(self._working.get(key, ())) >= agent.max_concurrency:
-            return
-        task = self._own(self._claim(agent, wait))
-        self._waiting[key] = ((agent.workspace, frozenset(agent.capabilities)), task)
-        task.add_done_callback(lambda _: self._waited(key))
+            return False
+        task = self._claims[group][agent.agent_id] = self._own(self._claim(agent, wait))
+        self._waiting[key] = group
+        task.add_done_callback(lambda _: self._waited(key, group))
+        return True
 
-    def _waited(self, key: Key) -> None:
-        self._waiting.pop(key, None)
+    def _waited(self, key: Key, group: Group) -> None:
+        """The agent may be of another group by now, which has lacked its claim."""
+        del self._waiting[key]
+        del self._claims[group][key[1]]
+        if not self._claims[group]:
+            del self._claims[group]
+        self._short.add(group)
+        if key in self._takers:
+            self._short.add(_group(self._takers[key]))
+        self._claim_named(key)
         self._moved.set()
+
+    def _claim_named(self, key: Key) -> None:
+        agent = self._takers.get(key)
+        if agent is None:
+            del self._named[key]
+        elif self._named[key] > 0 and self._claim_for(agent, wait=False):
+            self._named[key] -= 1
 
     async def _claim(self, agent: Agent, wait: bool) -> None:
         request = ClaimRequest(
@@ -287,11 +317,11 @@ class PushTasks:
             _logger.info("a claim for agent %s was not answered: %s", agent.agent_id, error)
             await self._clock.sleep(RETRY_S)
             return
-        for lease in answer.leases:
-            await self._take(agent, lease)
+        for lease in answer.leases:  # taken also by a claim that is cancelled meanwhile: the lease is there
+            await asyncio.shield(self._own(self._take(agent, lease)))
 
     async def _take(self, agent: Agent, lease: Lease) -> None:
-        key = (agent.workspace, agent.agent_id)
+        key = _key(agent)
         self._chosen[key] = next(self._numbers)
         self._rank(agent)
         while True:
@@ -306,18 +336,19 @@ class PushTasks:
     # --- work ----------------------------------------------------------------------------------------------------
 
     def _start(self, agent: Agent, task: Task) -> None:
-        key = (agent.workspace, agent.agent_id)
+        key = _key(agent)
         work = self._own(self._work(agent, task))
         self._working[key][task.id] = work
         self._rank(agent)
         work.add_done_callback(lambda _: self._worked(agent, task.id))
 
     def _worked(self, agent: Agent, task_id: str) -> None:
-        key = (agent.workspace, agent.agent_id)
+        key = _key(agent)
         self._working[key].pop(task_id, None)
         if not self._working[key]:
             del self._working[key]
         self._rank(agent)
+        self._claim_named(key)
         self._moved.set()
 
     async def _work(self, agent: Agent, task: Task) -> None:
@@ -387,3 +418,11 @@ class PushTasks:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             await self._report(agent, task, error=CANCELLED, requeue=False)
+
+
+def _key(agent: Agent) -> Key:
+    return agent.workspace, agent.agent_id
+
+
+def _group(agent: Agent) -> Group:
+    return agent.workspace, frozenset(agent.capabilities)

@@ -1,15 +1,22 @@
-"""Ten thousand agents over HTTP: registering them, listing them, hearing from them."""
+"""Ten thousand agents over HTTP: registering them, listing them, hearing from them, and what their loss costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from bench.harness import Goal, Row, bench
-from bench.stand import Stand
-from bench.system import shared
+from bench.stand import Part, Stand
+from bench.system import Running, alone, shared
+from cluster.domain.placement import carrier
 from cluster.domain.selection import Strategy
 
 BEATS_PER_S = 5_000
+HOSTS = 2
+#: Tasks a second, and how long each takes: as many are under way when the host is killed as the product of the two.
+LOAD_PER_S, LOAD_MS = 50, 500
+#: Longest wait for anything that should happen; what has not happened by then counts as lost.
+PATIENCE_S = 120.0
 
 
 @bench("agents.registry", "10,000 agents registered in batches, then a filtered list of them", ray=True)
@@ -83,3 +90,173 @@ def selection(stand: Stand) -> Iterator[Row]:
                 goal=Goal(bound=20, of="median", at_most=True),
                 note=f"p50 {answers[0]['p50']:.4f} ms, ranking everybody {answers[0]['first']:.0f} ms",
             )
+
+
+@bench("agents.silence", "1,000 agents that hold a task each fall silent at once", ray=True)
+def silence(stand: Stand) -> Iterator[Row]:
+    running = shared(stand)
+    number = stand.size(1_000, 20)
+    timeout_s = running.settings.heartbeat_timeout
+    sweep_s = min(running.settings.cleanup_interval, timeout_s / 3)
+    seconds, requeues, not_once = [], [], []
+    with stand.part("bench.parts.http", running.api_url, stand.name()) as client:
+        for turn in range(stand.runs):
+            prefix = f"silent-{turn}"
+            client.ask(op="hold", agents=number, prefix=prefix)
+            spoke = client.ask(op="beats", agents=number, each=500, rate=number, seconds=3, prefix=prefix)["last"]
+            answer = client.ask(op="until_offline", agents=number, prefix=prefix, within_s=PATIENCE_S)
+            seconds.append(answer["at"] - spoke if answer["offline"] == number else float("inf"))
+            client.ask(op="rest", seconds=2)  # whatever comes after the last is a second requeue of something
+            times = _times(running, "task.requeued", prefix)
+            requeues.append(float(sum(times)))
+            not_once.append(float(sum(one != 1 for one in times)))
+    label = f"{number:,} agents silent at once"
+    yield Row(
+        name=f"{label}: all offline after",
+        unit="s",
+        runs=tuple(seconds),
+        goal=Goal(bound=timeout_s + sweep_s, of="median", at_most=True),
+        note=f"heartbeat timeout {timeout_s:g} s, a sweep every {sweep_s:g} s",
+    )
+    yield Row(
+        name=f"{label}: requeues of their tasks",
+        unit="tasks",
+        runs=tuple(requeues),
+        goal=Goal(bound=number, of="median", at_most=False),
+    )
+    yield Row(
+        name=f"{label}: tasks not requeued exactly once",
+        unit="tasks",
+        runs=tuple(not_once),
+        goal=Goal(bound=0, of="median", at_most=True),
+    )
+
+
+def _times(running: Running, kind: str, task_type: str) -> list[int]:
+    """How often the log says this of each task of a type."""
+    sql = """
+        select count(l.seq)::integer as times
+        from tasks t left join log l on l.entity = t.id and l.kind = $1
+        where t.task_type = $2 group by t.id"""
+    return [row["times"] for row in running.rows(sql, kind, task_type)]
+
+
+@bench("agents.host-kill", "kill -9 of a host that carries 2,000 agents at work", ray=True)
+def host_kill(stand: Stand) -> Iterator[Row]:
+    number = stand.size(2_000, 40) * HOSTS
+    seconds, lost = [], []
+    with (
+        alone(stand, agent_hosts=HOSTS) as running,
+        stand.part("bench.parts.called", running.api_url, stand.name()) as agents,
+    ):
+        ids = [f"called-{place}" for place in range(number)]
+        agents.ask(op="register", agents=ids, each=500, groups=100)
+        for turn in range(stand.runs):
+            _until(lambda: _hosts(running) == HOSTS, agents)
+            of_host = [one for one in ids if carrier(running.settings.workspace, one, range(HOSTS)) == turn % HOSTS]
+            one = _Kill(running, agents, f"kill-{turn}", ids, of_host)
+            seconds.append(one.seconds(turn % HOSTS))
+            lost.append(one.lost())
+    label = f"kill -9 of a host with {number // HOSTS:,} agents"
+    yield Row(
+        name=f"{label}: all of them served again after",
+        unit="s",
+        runs=tuple(seconds),
+        goal=Goal(bound=10, of="median", at_most=True),
+        note=f"{HOSTS} hosts, {LOAD_PER_S} tasks/s of {LOAD_MS} ms beside it",
+    )
+    yield Row(
+        name=f"{label}: leases lost",
+        unit="tasks",
+        runs=tuple(lost),
+        goal=Goal(bound=0, of="median", at_most=True),
+        note="tasks that were not completed, or twice, or needed a second attempt",
+    )
+
+
+class _Kill:
+    """One kill under load. Whether an agent is served is asked by a task that names it."""
+
+    def __init__(
+        self, running: Running, agents: Part, name: str, everybody: Sequence[str], of_host: Sequence[str]
+    ) -> None:
+        self._running = running
+        self._agents = agents
+        self._load, self._each = f"{name}-load", f"{name}-each"
+        self._everybody = everybody
+        self._of_host = of_host
+
+    def seconds(self, host: int) -> float:
+        """From the kill to the end of the last agent's task."""
+        agents, running = self._agents, self._running
+        agents.ask(op="each", agents=self._everybody, task_type=f"{self._each}-before")
+        _until(lambda: _completed(running, f"{self._each}-before") == len(self._everybody), agents)
+        agents.ask(op="load", agents=self._everybody, task_type=self._load, rate=LOAD_PER_S, ms=LOAD_MS)
+        agents.ask(op="rest", seconds=3)
+        (process,) = (one for name, one in running.actors("agent-host").items() if f"-agent-host-{host}-" in name)
+        process.kill()
+        killed_at = time.time()
+        agents.ask(op="each", agents=self._of_host, task_type=self._each)
+        _until(lambda: _completed(running, self._each) == len(self._of_host), agents)
+        submitted = agents.ask(op="end_load")["tasks"]
+        _until(lambda: _completed(running, self._load) == submitted, agents)
+        return self._last_end() - killed_at
+
+    def _last_end(self) -> float:
+        sql = """
+            select case when bool_and(status = 'completed') then max(completed_at) else 'infinity' end as at
+            from tasks where task_type = $1"""
+        return float(self._running.rows(sql, self._each)[0]["at"])
+
+    def lost(self) -> float:
+        sql = "select count(*) as number from tasks where task_type = any($1) and attempt > 1"
+        types = (self._load, self._each)
+        ends = [times for one in types for times in _times(self._running, "task.completed", one)]
+        again = self._running.rows(sql, list(types))[0]["number"]
+        return float(sum(times != 1 for times in ends) + again)
+
+
+def _completed(running: Running, task_type: str) -> int:
+    sql = "select count(*) as number from tasks where task_type = $1 and status = 'completed'"
+    return int(running.rows(sql, task_type)[0]["number"])
+
+
+def _hosts(running: Running) -> int:
+    """Those that hold their leases and whose processes live."""
+    sql = "select count(*) as number from leases where name like 'agent-host:%' and until > now()"
+    return min(int(running.rows(sql)[0]["number"]), len(running.actors("agent-host")))
+
+
+def _until(condition: Callable[[], bool], part: Part) -> None:
+    """Or until the patience is over: the figures then say what is missing. The part does the waiting."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition() and time.monotonic() < deadline:
+        part.ask(op="rest", seconds=0.2)
+
+
+@bench("agents.host-memory", "the hosts' memory with 10,000 agents that are called", ray=True)
+def host_memory(stand: Stand) -> Iterator[Row]:
+    number, served = stand.size(10_000, 100), stand.size(1_000, 10)
+    memory, sizes = [], []
+    with alone(stand) as running, stand.part("bench.parts.called", running.api_url, stand.name()) as agents:
+        empty = sum(_pss(running))
+        ids = [f"called-{place}" for place in range(number)]
+        agents.ask(op="register", agents=ids, each=500, groups=100)
+        for turn in range(stand.runs):  # at work, because what claims and calls leave behind counts too
+            name = f"memory-{turn}"
+            agents.ask(op="each", agents=ids[turn * served : (turn + 1) * served], task_type=name)
+            _until(lambda: _completed(running, name) == served, agents)  # noqa: B023
+            sizes = _pss(running)
+            memory.append(sum(sizes))
+    yield Row(
+        name=f"memory of all agent hosts with {number:,} agents",
+        unit="MiB",
+        runs=tuple(memory),
+        goal=Goal(bound=1024, of="median", at_most=True),
+        note=f"PSS of {len(sizes)} process(es), {empty:.0f} without agents",
+    )
+
+
+def _pss(running: Running) -> list[float]:
+    """MiB of each host, shared pages by the share that it has in them."""
+    return [process.memory_full_info().pss / 2**20 for process in running.actors("agent-host").values()]

@@ -71,7 +71,8 @@ class Stand:
     redis: EmbeddedRedis
     quick: bool = False
     runs: int = 5
-    stack: ExitStack = field(default_factory=ExitStack)
+    #: What the shared system, if there is one, is stopped with.
+    systems: ExitStack = field(default_factory=ExitStack)
     system: Any = None
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -156,7 +157,7 @@ def standing(*, quick: bool, runs: int) -> Iterator[Stand]:
         postgres.start()
         redis.start()
         stand = Stand(base=base, postgres=postgres, redis=redis, quick=quick, runs=runs)
-        with stand.stack:
+        with stand.systems:
             yield stand
     finally:
         redis.stop()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+import httpx
 import psutil
 from pydantic import SecretStr
 
@@ -42,12 +43,34 @@ class Running:
         """The cluster's processes by what they are; the rest of Ray is ``Ray``."""
         assert self.system.ray is not None
         assert self.system.ray.process is not None
-        shard = asyncio.run(_shard_pid(self.settings, self.schema))
+        owner: str = self.rows("select owner from shards limit 1")[0]["owner"]
+        shard = int(owner.rsplit(":", 1)[1])
         found: dict[str, list[psutil.Process]] = {"proxy": [], "replica": [], "shard": [], "Ray": []}
         for member in session_members(self.system.ray.process):
             with suppress(psutil.NoSuchProcess):
                 process = psutil.Process(member.pid)
                 found[_role(process, shard)].append(process)
+        return found
+
+    def rows(self, sql: str, *args: Any) -> Sequence[Mapping[str, Any]]:
+        """What the system's own tables say."""
+        return asyncio.run(_rows(self.settings, self.schema, sql, args))
+
+    def actors(self, kind: str) -> dict[str, psutil.Process]:
+        """Processes of the living actors of a kind by their Ray names, as Ray's dashboard has them."""
+        ray = self.system.ray
+        assert ray is not None
+        response = httpx.get(
+            f"{ray.dashboard_url}/api/v0/actors",
+            params={"detail": "1", "limit": "1000"},
+            headers={"Authorization": f"Bearer {ray.token}"},
+            timeout=10,
+        )
+        found = {}
+        for row in response.raise_for_status().json()["data"]["result"]["result"]:
+            if row["state"] == "ALIVE" and f"-{kind}-" in (row["name"] or ""):
+                with suppress(psutil.NoSuchProcess):
+                    found[row["name"]] = psutil.Process(row["pid"])
         return found
 
     def cpu(self, stand: Stand, *parts: Part) -> Callable[[], dict[str, float]]:
@@ -76,31 +99,34 @@ def _role(process: psutil.Process, shard: int) -> str:
     return "proxy" if "haproxy" in name else "Ray"
 
 
-async def _shard_pid(settings: Settings, schema: str) -> int:
+async def _rows(settings: Settings, schema: str, sql: str, args: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
     assert settings.database_url is not None
     connection = await asyncpg.connect(
         settings.database_url.get_secret_value(), server_settings={"search_path": schema}
     )
     try:
-        owner: str = await connection.fetchval("select owner from shards limit 1")
+        return [dict(row) for row in await connection.fetch(sql, *args)]
     finally:
         await connection.close()
-    return int(owner.rsplit(":", 1)[1])
 
 
 @contextmanager
-def started(stand: Stand) -> Iterator[Running]:
+def started(stand: Stand, **changes: Any) -> Iterator[Running]:
+    """``changes`` are settings that are not as by default."""
     http, prometheus = free_ports(2)
-    data_dir = stand.base / "system"
+    name = stand.name()
+    data_dir = stand.base / name  # Ray's sockets are below, and a socket's path has little room
     settings = Settings(
         database_url=SecretStr(stand.database_url),
         redis_url=SecretStr(stand.redis_url),
-        database_schema=stand.name(),
+        database_schema=name,
+        redis_prefix=name,
         data_dir=data_dir,
         http_port=http,
         prometheus_port=prometheus,
         http_host="127.0.0.1",
         embedded=True,
+        **changes,
     )
     assert importlib.util.find_spec(APPLICATION.split(":")[0]) is not None
     layout = Layout.of(data_dir)
@@ -138,14 +164,29 @@ def _with_noops(settings: Settings) -> dict[str, Any]:
 
 
 def shared(stand: Stand) -> Running:
-    """Started on first use, stopped with the stand. Ray may give up on a machine that is still busy; it is asked again."""
+    """Started on first use, stopped with the stand or when a bench wants a system for itself."""
+    if stand.system is None:
+        stand.system = _start(stand, stand.systems)
+    running: Running = stand.system
+    return running
+
+
+@contextmanager
+def alone(stand: Stand, **changes: Any) -> Iterator[Running]:
+    """A new system for one bench. The shared one is ended, whose idle time would be in the figures; the next bench that
+    wants it starts another."""
+    stand.system = None
+    stand.systems.close()
+    with ExitStack() as stack:
+        yield _start(stand, stack, **changes)
+
+
+def _start(stand: Stand, stack: ExitStack, **changes: Any) -> Running:
+    """Ray may give up on a machine that is still busy; it is asked again."""
     for left in reversed(range(START_TRIES)):
-        if stand.system is not None:
-            break
         try:
-            stand.system = stand.stack.enter_context(started(stand))
+            return stack.enter_context(started(stand, **changes))
         except EmbeddedError:
             if left == 0:
                 raise
-    running: Running = stand.system
-    return running
+    raise AssertionError("unreachable")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest
 from cluster.directory import AgentDirectory
+from cluster.domain.breaker import Breaker
 from cluster.domain.deliberations import Admitted, NewDeliberation
 from cluster.domain.errors import TryLater
 from cluster.domain.ids import sortable_id
@@ -73,6 +74,8 @@ class Gateway:
     metrics_text: Callable[[], Awaitable[str]]
     started_at: float
     breakers: BreakerStore
+    database: Callable[[], Breaker]
+    """What this replica knows of the database, which cannot be asked for it."""
     leases: Leases
     catch_up: Callable[[], Awaitable[None]]
     """Brings this replica's copies up to everything that is committed now."""
@@ -83,6 +86,8 @@ class Gateway:
     signs: GroupCommit[Beat, None] = field(init=False)
     task_reads: GroupCommit[tuple[str, str], Task | None] = field(init=False)
     learner: Learner = field(init=False)
+    breakers_read: dict[str, Sequence[Breaker]] = field(default_factory=dict, init=False)
+    """Of each workspace as they were last read."""
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -149,6 +154,18 @@ class Gateway:
             for task_id, task in (await self.tasks.get_many(workspace, ids)).items():
                 found[workspace, task_id] = task
         return [found.get(key) for key in keys]
+
+    async def all_breakers(self, workspace: str) -> tuple[Sequence[Breaker], bool]:
+        """Those of agents and of dependencies; False when the stored ones are as they were last read, because the
+        database is away. Its own is named once it has failed, as all of them are."""
+        current = True
+        try:
+            self.breakers_read[workspace] = [one.breaker for one in await self.breakers.load(workspace)]
+        except TryLater:
+            current = False
+        database = self.database()
+        own = [database] if database.last_failure is not None else []
+        return [*own, *self.breakers_read.get(workspace, ())], current
 
     def give_back(self, request: Any, answer: Any) -> None:
         """An answer whose asker has gone: leases go back at once, instead of lying idle until they expire."""

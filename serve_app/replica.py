@@ -122,6 +122,7 @@ class Replica:
             metrics_text=self._metrics_text,
             started_at=parts.clock.now(),
             breakers=parts.stores.breakers,
+            database=lambda: parts.stores.pool.breaker,
             leases=parts.stores.leases,
             catch_up=catch_up,
         )

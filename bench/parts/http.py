@@ -189,7 +189,43 @@ async def beats(agents: int, each: int, rate: float, seconds: float, prefix: str
         some = [{"agent_id": f"{prefix}-{number % agents}"} for number in range(first, first + each)]
         await line.expect("POST", "/agents/heartbeats", {"heartbeats": some})
     line.close()
-    return {"seconds": time.perf_counter() - started}
+    return {"seconds": time.perf_counter() - started, "last": time.time()}
+
+
+async def hold(agents: int, prefix: str) -> dict[str, Any]:
+    """Each agent registers and holds the lease of one task, all of the type ``prefix``."""
+    lines = [Line() for _ in range(min(agents, 50))]
+    ids = [f"{prefix}-{number}" for number in range(agents)]
+    for first in range(0, agents, 500):
+        some = ids[first : first + 500]
+        bodies = [{"agent_id": one, "capabilities": [prefix]} for one in some]
+        await lines[0].expect("POST", "/agents/batch", {"agents": bodies})
+        tasks = [{"task_type": prefix, "payload": {}, "target_agent": one, "timeout_seconds": 3_600} for one in some]
+        await lines[0].expect("POST", "/tasks/batch", {"tasks": tasks})
+    left = list(ids)
+
+    async def claim(line: Line) -> None:
+        while left:
+            body = {"agent_id": left.pop(), "block_ms": 20_000}
+            assert (await line.expect("POST", "/tasks/claim", body))["task"] is not None
+        line.close()
+
+    await asyncio.gather(*(claim(line) for line in lines))
+    return {}
+
+
+async def until_offline(agents: int, prefix: str, within_s: float) -> dict[str, Any]:
+    """Asks the API until all that have the capability ``prefix`` are offline; when that was, and how many are."""
+    line = Line()
+    deadline = time.monotonic() + within_s
+    while True:
+        asked_at = time.time()
+        path = f"/agents?capability={prefix}&available=false&status=offline&limit=1"
+        offline = (await line.expect("GET", path))["total"]
+        if offline == agents or time.monotonic() > deadline:
+            line.close()
+            return {"at": asked_at, "offline": offline}
+        await asyncio.sleep(0.2)
 
 
 async def rest(seconds: float) -> dict[str, Any]:
@@ -211,6 +247,8 @@ async def make() -> Handlers:
         "register": register,
         "lists": lists,
         "beats": beats,
+        "hold": hold,
+        "until_offline": until_offline,
         "rest": rest,
     }
 

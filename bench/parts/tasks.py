@@ -1,6 +1,7 @@
 """The in-cluster client's two ends: ``python -m bench.parts.tasks client|worker SCHEMA ADDRESS [SLOTS PREFETCH]``.
 
-ADDRESS is the file of a shard without Ray; ``ray`` joins the running system instead.
+ADDRESS is the file of a shard without Ray, which a client that only submits never opens; ``ray`` joins the running system
+instead.
 """
 
 from __future__ import annotations
@@ -35,9 +36,12 @@ async def task_client() -> TaskClient:
         return await on_ray.task_client(ORIGIN)
     stores = await open_stores(os.environ["BENCH_DATABASE_URL"], schema, REGION, max_connections=4)
     clock = SystemClock()
-    channel = await Channel.open(Address.load(Path(address)))
+    channel: Channel | None = None
 
     async def exchange(call: ExchangeCall) -> Any:
+        nonlocal channel
+        if channel is None:
+            channel = await Channel.open(Address.load(Path(address)))
         return await channel.call("exchange", call)
 
     return TaskClient(

@@ -1,16 +1,26 @@
-"""The pool of connections: limits on every wait, and errors in the words of the domain."""
+"""The pool of connections: limits on every wait, a breaker, and errors in the words of the domain."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 
+from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, step
 from cluster.domain.errors import Conflict, Fenced, StoreUnavailable
 
+_logger = logging.getLogger(__name__)
+
+#: The breaker's name on the wire.
+DATABASE = "database"
+#: One connection that broke says little. Short, because what waits for the database is everything.
+BREAKER_THRESHOLD = 5
+BREAKER_RESET_S = 1.0
 LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 30_000
 IDLE_IN_TRANSACTION_MS = 30_000
@@ -24,6 +34,8 @@ _FENCED = {
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 #: SQLSTATE classes in which the same call may succeed later.
 _TRY_AGAIN = ("08", "53", "57", "40", "55", "58")
+#: Those in which it is the server that is not there: no connection, shutting down or starting up.
+_AWAY = ("08", "57P")
 
 
 def translated(error: Exception) -> Exception:
@@ -39,15 +51,34 @@ def translated(error: Exception) -> Exception:
         return ours
     if isinstance(error, asyncpg.InterfaceError) and "closed" not in str(error) and "closing" not in str(error):
         return ours
+    return _unavailable()
+
+
+def _unavailable() -> StoreUnavailable:
     return StoreUnavailable("The database does not answer; try again in a moment.")
 
 
+def _away(error: Exception) -> bool:
+    """An error of the server's is an answer; so many in a row that are none open the breaker."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(getattr(error, "sqlstate", "")).startswith(_AWAY)
+    return isinstance(translated(error), StoreUnavailable)
+
+
 class Pool:
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """``breaker`` spares callers the wait for a server that is not there. It lives in this process: what the server's
+    absence is known by cannot be kept in the server, and its return is found out within ``BREAKER_RESET_S``."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], now: Callable[[], float] = time.time) -> None:
         self._pool = pool
+        self._now = now
+        self.breaker = Breaker(name=DATABASE, threshold=BREAKER_THRESHOLD, reset_s=BREAKER_RESET_S)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
+        self.breaker, admitted = admit(self.breaker, self._now())
+        if not admitted:
+            raise _unavailable()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):  # asyncpg's own bound makes a task for each
                 connection = await self._pool.acquire()
@@ -56,7 +87,17 @@ class Pool:
             finally:
                 await self._pool.release(connection)
         except _FAILURES as error:
+            self._learned(Outcome.FAILURE if _away(error) else Outcome.SUCCESS)
             raise translated(error) from error
+        self._learned(Outcome.SUCCESS)
+
+    def _learned(self, outcome: Outcome) -> None:
+        before = self.breaker
+        if outcome is Outcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0:
+            return  # as nearly always
+        self.breaker = step(before, outcome, self._now())
+        if self.breaker.state is not before.state:
+            _logger.warning("the breaker of the database is %s", self.breaker.state.value)
 
     async def rows(self, sql: str, *args: Any) -> Sequence[Any]:
         async with self._connection() as connection:

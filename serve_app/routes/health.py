@@ -150,11 +150,13 @@ def _breaker_wire(breaker: Breaker, now: float) -> dict[str, Any]:
 @router.get("/breakers")
 @requires(Permission.HEALTH_READ)
 async def breakers(request: Request, asker: Asker) -> dict[str, Any]:
-    """Breakers of the workspace's agents and of the control plane's dependencies. One that has never failed since
-    its agent was registered is not listed."""
+    """Breakers of the workspace's agents and of the control plane's dependencies (`redis`, and `database` as this
+    replica finds it). One that has never failed is not listed. While the database is away those that are stored there
+    are listed as they were last read, and `stale` is true."""
     gate = gateway(request)
     now = gate.clock.now()
-    return {"breakers": [_breaker_wire(one.breaker, now) for one in await gate.breakers.load(asker.workspace)]}
+    found, current = await gate.all_breakers(asker.workspace)
+    return {"breakers": [_breaker_wire(one, now) for one in found]} | ({} if current else {"stale": True})
 
 
 @router.get("/health/detailed")

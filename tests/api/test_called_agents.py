@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 import pytest
 
+from actors.agents import HOUSEKEEPING_S
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST
+from cluster.clock import ManualClock, SystemClock
 from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
+from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.agents import a_call
 from tests.support.api import Api, in_thread
 from tests.support.endpoints import serving
@@ -180,6 +184,50 @@ async def test_slots_and_rate_bound_what_is_asked_at_once(api: Api) -> None:
         assert [one.retry_after_s is not None and one.retry_after_s > 20 for one in refused] == [True]
 
 
+async def test_what_a_caller_asked_that_has_died_is_given_up_and_the_caller_forgotten(api: Api) -> None:
+    clock = ManualClock(time.time())
+    await api.kill(AGENT_HOST)
+    host = await api.start(AGENT_HOST, clock=clock)
+    endpoint = Endpoint()
+    endpoint.gate.clear()
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+
+        async def exchange(caller: str, *calls: AgentCall) -> ExchangeReply:
+            return await api.processes[f"{AGENT_HOST}-0"].run(
+                host.exchange(ExchangeCall(caller=caller, requests=tuple(enumerate(calls))))
+            )
+
+        dying = asyncio.ensure_future(exchange("dying", a_call("a1")))
+        await eventually(lambda: endpoint.asked)
+        known = (await dying).session
+
+        async def given_up() -> bool:
+            await clock.advance(HOUSEKEEPING_S)
+            return (await host.status())["calls"] == 0
+
+        await eventually(given_up)
+        endpoint.gate.set()
+        reply = await exchange("dying", a_call("a1", key="turn-2"))
+        assert reply.session != known, "it was forgotten"
+        assert [answer.text for _, answer in reply.answers] == ["yes"]
+
+
+async def test_a_withdrawn_call_is_answered_so_that_its_caller_can_forget_it(api: Api) -> None:
+    endpoint = Endpoint()
+    endpoint.gate.clear()
+    host = api.actor(AGENT_HOST)
+    client = ExchangeClient("worker", host.exchange, clock=SystemClock())
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+        asked = asyncio.ensure_future(client.request(a_call("a1"), patient=True))
+        await eventually(lambda: endpoint.asked)
+        asked.cancel()
+        await eventually(lambda: asked.done() and not client._given_up)
+        assert (await host.status())["calls"] == 0
+    await client.close()
+
+
 async def _ended(api: Api, task_id: str) -> dict[str, Any]:
     async def ended() -> Any:
         task = await api.get(f"/tasks/{task_id}")
@@ -218,6 +266,49 @@ async def test_a_task_that_names_its_agent_reaches_it(api: Api) -> None:
             ("completed", "a3"),
             ("completed", "a4"),
         ]
+
+
+async def test_tasks_that_name_a_busy_agent_follow_each_other_at_once(api: Api) -> None:
+    clock = ManualClock(time.time())  # looking again, which would find them too, never comes
+    await api.kill(AGENT_HOST)
+    await api.start(AGENT_HOST, clock=clock)
+    endpoint = Endpoint({"result": 1})
+    endpoint.gate.clear()
+    async with serving(endpoint) as url:
+        agents = [{"agent_id": f"a{i}", "endpoint": url, "capabilities": ["c"]} for i in range(4)]
+        await api.post("/agents/batch", {"agents": agents})
+        created = [await api.post("/tasks", {"task_type": "t", "target_agent": "a2"}) for _ in range(4)]
+        await _advance_until(clock, lambda: len(endpoint.asked) == 1)
+        endpoint.gate.set()
+        await _advance_until(clock, lambda: len(endpoint.asked) == 4, step_s=0.005)
+        for one in created:
+            assert (await _ended(api, one["task_id"]))["assigned_agent"] == "a2"
+
+
+async def _advance_until(clock: ManualClock, condition: Callable[[], bool], step_s: float = 0.05) -> None:
+    async def advanced() -> bool:
+        await clock.advance(step_s)
+        return condition()
+
+    await eventually(advanced, what="after advancing the clock")
+
+
+async def test_what_an_agent_is_offered_follows_its_registration_and_its_operator(api: Api) -> None:
+    async with serving(Endpoint({"result": 1})) as url:
+        for name, capability in (("a1", "x"), ("a2", "y")):
+            await api.post("/agents", {"agent_id": name, "endpoint": url, "capabilities": [capability]})
+
+        async def taker(capability: str) -> str:
+            created = await api.post("/tasks", {"task_type": "t", "required_capabilities": [capability]})
+            return str((await _ended(api, created["task_id"]))["assigned_agent"])
+
+        assert (await taker("x"), await taker("y")) == ("a1", "a2")
+        await api.post("/agents", {"agent_id": "a2", "endpoint": url, "capabilities": ["x", "z"]})
+        await api.post("/agents/a1/pause")
+        assert (await taker("x"), await taker("z")) == ("a2", "a2")
+        await api.post("/agents/a1/resume")
+        await api.call("DELETE", "/agents/a2")
+        assert await taker("x") == "a1"
 
 
 async def test_an_agent_that_answers_an_error_fails_its_task(api: Api) -> None:

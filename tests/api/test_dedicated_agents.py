@@ -41,11 +41,14 @@ class Machinery:
             await self._api.start_role(role)
         return "v1"
 
-    async def existing(self, role: Role) -> Sequence[str]:
-        return [role.key] if role.key in self._api.processes else []
+    async def existing(self) -> Sequence[str]:
+        return list(self._names)
 
-    async def of_kind(self, kind: str) -> Sequence[str]:
-        return [name for name in self._names if name.startswith(kind)]
+    def plays(self, name: str, role: Role) -> bool:
+        return name == role.key
+
+    def is_of(self, name: str, kind: str) -> bool:
+        return name.startswith(kind)
 
     async def kill(self, name: str) -> None:
         role = self._names.pop(name)

@@ -30,7 +30,7 @@ from actors.roles import (
 )
 from cluster.domain.errors import ActorUnavailable
 from cluster.domain.log import LogRow
-from cluster.ports import ActorNames
+from cluster.ports import ActorNames, Clock
 from cluster.postgres.stores import Stores
 from cluster.settings import Settings
 from serve_app.gateway import Gateway
@@ -176,13 +176,14 @@ class Api:
 
         return call
 
-    async def start(self, kind: str, index: int = 0) -> Any:
+    async def start(self, kind: str, index: int = 0, clock: Clock | None = None) -> Any:
         """The started plain actor; whoever plays its role now is replaced, but not ended."""
-        return await self.start_role(Role(kind=kind, index=index))
+        return await self.start_role(Role(kind=kind, index=index), clock)
 
-    async def start_role(self, role: Role) -> Any:
+    async def start_role(self, role: Role, clock: Clock | None = None) -> Any:
         owner = f"{role.key}:{next(_numbers)}"
         process = Process(role, await self._open(owner))
+        process.parts.clock = clock or process.parts.clock
 
         async def wanted() -> bool:
             return self.processes.get(role.key, process) is process
