@@ -33,6 +33,7 @@ from cluster.domain.log import LogRecord, LogRow
 from cluster.domain.placement import carrier
 from cluster.domain.rate import TokenBucket, give_back, take
 from cluster.domain.selection import Strategy
+from cluster.domain.task_chats import NotAChat, NotAnAnswer, answer_of, chat_of
 from cluster.domain.tasks import Task
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
@@ -271,6 +272,9 @@ class AgentHost:
         """An ordinary task; its key is the attempt's, so that an agent that is given it again knows it."""
         now = self._clock.now()
         left_s = task.timeout_s - max(0.0, now - (task.started_at or now))
+        ask = _ask_of(agent, f"{task.id}:{task.attempt}", max(0.001, left_s))
+        if agent.chats:
+            return await self._chat(agent, ask, task)
         described = {
             "id": task.id,
             "task_type": task.task_type,
@@ -278,12 +282,26 @@ class AgentHost:
             "metadata": dict(task.metadata),
             "attempt": task.attempt,
         }
-        ask = _ask_of(agent, f"{task.id}:{task.attempt}", max(0.001, left_s))
         reply = await self._call(agent, replace(ask, task=described))
         try:
             return json.loads(reply.text)
         except ValueError:
             raise AgentMalformed(f"Agent {agent.agent_id} did not answer JSON.") from None
+
+    async def _chat(self, agent: Agent, ask: Ask, task: Task) -> dict[str, Any]:
+        try:
+            chat = chat_of(task.payload)
+        except NotAChat as error:
+            return {"error": str(error), "requeue": False}
+        reply = await self._call(
+            agent, replace(ask, messages=chat.messages, schema=chat.schema, max_tokens=chat.max_tokens)
+        )
+        try:
+            answer = answer_of(chat, reply.text)
+        except NotAnAnswer as error:
+            raise AgentMalformed(f"Agent {agent.agent_id}: {error}") from None
+        usage = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens, "estimated": reply.estimated}
+        return {"result": {**answer, "usage": usage}}
 
     # --- bounds --------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,8 @@ class ClaimRequest:
     """``capabilities`` are the agent's registered ones, narrowed by the request. ``wait``: park until there is work.
 
     ``max_tasks`` None is the released client's claim: one task, or the oldest lease again when all slots are taken.
-    ``regions`` are those the agent is in; ``resting``: it is to get nothing new for now.
+    ``regions`` are those the agent is in; ``resting``: it is to get nothing new for now; ``only_asked_for``: of tasks that
+    require nothing, those alone that name it.
     """
 
     workspace: str
@@ -35,6 +36,7 @@ class ClaimRequest:
     wait: bool
     regions: frozenset[str] = frozenset()
     resting: bool = False
+    only_asked_for: bool = False
 
 
 @compact

@@ -34,11 +34,9 @@ WAITING_PER_GROUP = 2
 LOOK_AGAIN_S = 15.0
 RETRY_S = 0.5
 CANCELLED = "cancelled"
-#: Agents that understand a task; language models are asked in deliberations only.
-TAKERS = (TransportKind.HTTP, TransportKind.IMPORT)
 
-Group = tuple[str, frozenset[str]]
-"""(workspace, capabilities): agents that compete for the same tasks"""
+Group = tuple[str, frozenset[str], frozenset[str], bool]
+"""(workspace, capabilities, regions, chats): agents that compete for the same tasks"""
 
 #: (request, patient) → the shard's answer
 AskShard = Callable[..., Awaitable[Any]]
@@ -151,7 +149,7 @@ class PushTasks:
         return task
 
     def _takes(self, agent: Agent) -> bool:
-        return agent.transport in TAKERS and agent.takes_work and _key(agent) in self._carried()
+        return agent.transport is not TransportKind.PULL and agent.takes_work and _key(agent) in self._carried()
 
     # --- claims --------------------------------------------------------------------------------------------------
 
@@ -310,6 +308,8 @@ class PushTasks:
             claim_id=f"{self._owner}-{next(self._numbers)}",
             own_claim_id=True,
             wait=wait,
+            regions=agent.regions,
+            only_asked_for=agent.chats,
         )
         try:
             answer: ClaimAnswer = await self._shard(request, patient=wait)
@@ -425,4 +425,4 @@ def _key(agent: Agent) -> Key:
 
 
 def _group(agent: Agent) -> Group:
-    return agent.workspace, frozenset(agent.capabilities)
+    return agent.workspace, frozenset(agent.capabilities), agent.regions, agent.chats

@@ -561,6 +561,7 @@ def _wanted(request: ClaimRequest) -> Wanted:
         own_claim_id=request.own_claim_id,
         regions=request.regions,
         resting=request.resting,
+        only_asked_for=request.only_asked_for,
     )
 
 

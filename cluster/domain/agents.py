@@ -62,6 +62,10 @@ class TransportKind(StrEnum):
     IMPORT = "import"
 
 
+#: Agents that are spoken to: they answer a chat, and do not know what a task is.
+CHATS = frozenset((TransportKind.OPENAI, TransportKind.ANTHROPIC, TransportKind.A2A))
+
+
 class IntentBy(StrEnum):
     """Who set the intent: what an agent said of itself it may take back, what an operator said it may not."""
 
@@ -197,6 +201,16 @@ class Agent:
     @property
     def status(self) -> AgentStatus:
         return wire_status(self.intent, self.liveness, self.health, len(self.running_task_ids), self.max_concurrency)
+
+    @property
+    def regions(self) -> frozenset[str]:
+        return frozenset((self.region_id, *self.available_regions))
+
+    @property
+    def chats(self) -> bool:
+        """It takes only tasks that require something of it or name it: what is meant for anybody that works on a queue
+        is not to be talked about by a language model."""
+        return self.transport in CHATS
 
     @property
     def takes_work(self) -> bool:

@@ -19,7 +19,8 @@ class Wanted:
     """A claim. ``max_tasks`` None: one task, or the oldest lease again when all slots are taken (released client).
 
     ``own_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``resting``: the agent is
-    to get nothing new (paused, draining, unhealthy); its claim waits until that changes.
+    to get nothing new (paused, draining, unhealthy); its claim waits until that changes. ``only_asked_for``: tasks that
+    require nothing are not for it, unless they name it.
     """
 
     agent: AgentKey
@@ -31,6 +32,7 @@ class Wanted:
     own_claim_id: bool
     regions: frozenset[str] = frozenset()
     resting: bool = False
+    only_asked_for: bool = False
 
 
 @compact
@@ -63,7 +65,7 @@ class WaitingClaims:
     """In order of arrival, by agent and by capabilities. What has gone stays behind and is skipped."""
 
     def __init__(self) -> None:
-        self._alike: dict[tuple[str, frozenset[str]], deque[Waiting]] = {}
+        self._alike: dict[tuple[str, frozenset[str], bool], deque[Waiting]] = {}
         self._by_agent: dict[AgentKey, deque[Waiting]] = {}
         self._tickets: dict[int, Waiting] = {}
 
@@ -72,7 +74,7 @@ class WaitingClaims:
 
     def add(self, ticket: int, wanted: Wanted) -> None:
         waiting = self._tickets[ticket] = Waiting(ticket, wanted)
-        alike = self._alike.setdefault((wanted.agent[0], wanted.capabilities), deque())
+        alike = self._alike.setdefault((wanted.agent[0], wanted.capabilities, wanted.only_asked_for), deque())
         for queue in (alike, self._by_agent.setdefault(wanted.agent, deque())):
             while queue and queue[0].gone:
                 queue.popleft()
@@ -101,7 +103,9 @@ class WaitingClaims:
     ) -> None:
         """First come, first served among claims with equal capabilities. ``give`` is true for one that got something;
         one that did not keeps its turn, and after one for which ``was_last`` is true nobody alike is asked."""
-        for key in [key for key in self._alike if key[0] == workspace and required <= key[1]]:
+        asked_for = bool(required)
+        alike = [k for k in self._alike if k[0] == workspace and required <= k[1] and (asked_for or not k[2])]
+        for key in alike:
             queue, kept = self._alike[key], deque[Waiting]()
             while queue:
                 waiting = queue.popleft()

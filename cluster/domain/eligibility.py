@@ -31,7 +31,8 @@ def eligible(head: TaskHead, agents: Sequence[Agent], now: float) -> tuple[list[
         agents = [agent for agent in agents if agent.agent_id == head.target_agent]
         if not agents:
             return [], [_no_agent(f"It is for agent {head.target_agent}, which is not registered.", "Register it.")]
-    capable = [agent for agent in agents if head.required <= set(agent.capabilities)]
+    anybody = not head.required and head.target_agent is None
+    capable = [one for one in agents if head.required <= set(one.capabilities) and not (anybody and one.chats)]
     if not capable:
         return [], [_incapable(head, agents)]
     excluded = [agent for agent in capable if head.rules is not None and agent.agent_id in head.rules.excluded_agents]
@@ -55,6 +56,11 @@ def _incapable(head: TaskHead, agents: Sequence[Agent]) -> Reason:
     if head.target_agent is not None:
         message = f"It is for agent {head.target_agent}, which does not have {lacking}."
         unblock = f"Register {head.target_agent} again with {lacking}."
+    elif agents and not names:
+        message = (
+            "It requires nothing, and only agents that chat are registered: they take what requires something of them."
+        )
+        unblock = "Register an agent that works, or submit it with required_capabilities."
     else:
         message = f"No registered agent has {names}." if names else "No agent is registered."
         unblock = f"Register an agent with {lacking}." if names else "Register an agent."
@@ -63,8 +69,7 @@ def _incapable(head: TaskHead, agents: Sequence[Agent]) -> Reason:
 
 def _in_region(head: TaskHead, agent: Agent, now: float) -> bool:
     selection = None if head.rules is None else head.rules.selection()
-    regions = frozenset((agent.region_id, *agent.available_regions))
-    return selection is None or selection.admits(agent.agent_id, regions, now - _since(head))
+    return selection is None or selection.admits(agent.agent_id, agent.regions, now - _since(head))
 
 
 def _since(head: TaskHead) -> float:

@@ -116,7 +116,7 @@ class ReadyQueue:
         self._places: dict[str, _Place] = {}
         self._lanes: dict[LaneKey, _Lane] = {}
         self._by_workspace: dict[str, list[_Lane]] = {}
-        self._matches: dict[tuple[str, frozenset[str]], list[_Lane]] = {}
+        self._matches: dict[tuple[str, frozenset[str], bool], list[_Lane]] = {}
         self._aside: dict[tuple[str, str], dict[tuple[_Lane, int, int], list[Entry]]] = {}
         self._came_back: list[_Lane] = []
         self._tags: dict[str, float] = {}
@@ -172,10 +172,14 @@ class ReadyQueue:
         capabilities: frozenset[str],
         now: float,
         regions: frozenset[str] = _NOWHERE,
+        *,
+        only_asked_for: bool = False,
     ) -> str | None:
-        """The id of the task that this agent should do first, removed from the queue; None if there is none for it."""
+        """The id of the task that this agent should do first, removed from the queue; None if there is none for it.
+
+        ``only_asked_for`` leaves those that require nothing to others, unless they name the agent."""
         best: tuple[tuple[int, float, Entry], _Lane, int] | None = None
-        for lane in self._candidates(workspace, agent_id, capabilities):
+        for lane in self._candidates(workspace, agent_id, capabilities, only_asked_for):
             if lane.gated and not self._is_open(lane, now):
                 continue
             for level, fifo in enumerate(lane.levels):
@@ -354,11 +358,15 @@ class ReadyQueue:
 
     # --- lanes ----------------------------------------------------------------------------------------------------
 
-    def _candidates(self, workspace: str, agent_id: str, capabilities: frozenset[str]) -> Iterator[_Lane]:
-        key = (workspace, capabilities)
+    def _candidates(
+        self, workspace: str, agent_id: str, capabilities: frozenset[str], only_asked_for: bool
+    ) -> Iterator[_Lane]:
+        key = (workspace, capabilities, only_asked_for)
         matching = self._matches.get(key)
         if matching is None:
             lanes = self._by_workspace.get(workspace, ())
+            if only_asked_for:
+                lanes = [lane for lane in lanes if lane.required]
             matching = [lane for lane in lanes if lane.target is None and lane.required <= capabilities]
             self._matches[key] = matching
         for lane in matching:

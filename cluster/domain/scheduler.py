@@ -474,7 +474,9 @@ class Scheduler:
             return ()
         grants = []
         for _ in range(min(self._slots(wanted), wanted.max_tasks or 1)):
-            task_id = self._queue.take(*wanted.agent, wanted.capabilities, now, wanted.regions)
+            task_id = self._queue.take(
+                *wanted.agent, wanted.capabilities, now, wanted.regions, only_asked_for=wanted.only_asked_for
+            )
             if task_id is None:
                 self._wait_for_tokens(wanted.agent[0], now)
                 break

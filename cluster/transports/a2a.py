@@ -80,8 +80,6 @@ class A2ATransport:
 
 
 def _text(ask: Ask) -> str:
-    if ask.task is not None:
-        return json.dumps(ask.task.get("payload"), ensure_ascii=False)
     return "\n\n".join(message["content"] for message in ask.messages)
 
 

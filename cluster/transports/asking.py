@@ -15,7 +15,8 @@ CHARS_PER_TOKEN = 4
 class Ask:
     """One question to one agent. ``timeout_s`` covers retries too; ``key`` is the same whenever the call is repeated.
 
-    ``task`` instead of ``messages`` for an ordinary task. ``options`` are the agent's own (``stream``, ``import_path``).
+    ``task`` instead of ``messages`` for an ordinary task of an agent that does not chat. ``options`` are the agent's own
+    (``stream``, ``import_path``).
     """
 
     transport: TransportKind

@@ -137,12 +137,7 @@ def contract_reply(ask: Ask, value: Any) -> Reply:
 
 
 def _messages(ask: Ask) -> list[dict[str, str]]:
-    if ask.task is None:
-        return [dict(message) for message in ask.messages]
-    payload = ask.task.get("payload")
-    prompt = payload.get("prompt") if isinstance(payload, Mapping) else None
-    content = prompt if isinstance(prompt, str) else json.dumps(payload, ensure_ascii=False)
-    return [{"role": "user", "content": content}]
+    return [dict(message) for message in ask.messages]
 
 
 def sse_events(content: bytes) -> Iterator[Any]:

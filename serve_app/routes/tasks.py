@@ -176,7 +176,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         claim_id=body.claim_id or key or gate.new_id("claim"),
         own_claim_id=bool(body.claim_id or key),
         wait=block_s > 0,
-        regions=frozenset((agent.region_id, *agent.available_regions)),
+        regions=agent.regions,
         # One that claims is alive, whatever was said of it.
         resting=agent.intent is not Intent.ACTIVE or agent.health is Health.FAILED,
     )

@@ -19,7 +19,7 @@ from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, Ag
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.agents import a_call
 from tests.support.api import Api, in_thread
-from tests.support.endpoints import serving
+from tests.support.endpoints import a2a_server, completion, serving
 from tests.support.probes import eventually
 
 
@@ -351,6 +351,115 @@ async def test_a_task_of_a_killed_host_is_given_again_under_the_same_key_and_cos
         task = await _ended(api, created["task_id"])
         assert (task["status"], task["attempt"]) == ("completed", 1)
         assert len({one["idempotency_key"] for one in endpoint.asked}) == 1
+
+
+async def test_a_language_model_is_given_tasks_as_chats(api: Api) -> None:
+    model = Endpoint(
+        completion("It is about queues.", usage={"prompt_tokens": 9, "completion_tokens": 5}),
+        completion('Here it is:\n```json\n{"label": "spam"}\n```'),
+    )
+    async with serving(model) as url:
+        described = {"transport": "openai", "endpoint": url, "model": "m1", "capabilities": ["write"]}
+        await api.post("/agents", {"agent_id": "writer", **described})
+
+        async def done(payload: Any) -> Any:
+            body = {"task_type": "t", "payload": payload, "required_capabilities": ["write"]}
+            return await _ended(api, (await api.post("/tasks", body))["task_id"])
+
+        first = await done({"prompt": "What is it about?", "max_tokens": 50})
+        usage = {"input_tokens": 9, "output_tokens": 5, "estimated": False}
+        assert first["result"] == {"text": "It is about queues.", "usage": usage}
+        asked = model.asked[0]
+        assert (asked["model"], asked["max_tokens"]) == ("m1", 50)
+        assert asked["messages"] == [{"role": "user", "content": "What is it about?"}]
+
+        schema = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
+        messages = [{"role": "system", "content": "Label it."}, {"role": "user", "content": "Buy now!"}]
+        second = await done({"messages": messages, "schema": schema})
+        assert second["result"]["answer"] == {"label": "spam"}
+        asked = model.asked[1]
+        assert asked["messages"] == messages
+        assert asked["response_format"]["json_schema"]["schema"] == schema
+
+
+async def test_an_answer_that_does_not_fit_its_schema_is_asked_again(api: Api) -> None:
+    model = Endpoint(completion("no idea"), completion("[1, 2]"))
+    async with serving(model) as url:
+        await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url})
+        body = {
+            "task_type": "t",
+            "payload": {"text": "Rate it.", "schema": {"type": "array", "items": {"type": "integer"}}},
+            "target_agent": "m",
+        }
+        task = await _ended(api, (await api.post("/tasks", body))["task_id"])
+        assert (task["status"], task["attempt"], task["result"]["answer"]) == ("completed", 2, [1, 2])
+        assert model.asked[0]["messages"] == [{"role": "user", "content": '{"text": "Rate it."}'}]
+
+
+async def test_what_cannot_be_a_chat_is_refused_once_and_for_all_with_what_to_do(api: Api) -> None:
+    model = Endpoint(completion("never"))
+    async with serving(model) as url:
+        await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url})
+        body = {"task_type": "t", "payload": {"messages": ["hello"]}, "target_agent": "m"}
+        task = await _ended(api, (await api.post("/tasks", body))["task_id"])
+        assert (task["status"], task["attempt"]) == ("failed", 1)
+        assert "payload.messages must be a list of {role, content}" in task["error"]
+        assert not model.asked
+
+
+async def test_an_anthropic_model_and_an_a2a_agent_take_tasks_too(api: Api) -> None:
+    pytest.importorskip("a2a")
+    message = httpx.Response(
+        200,
+        json={
+            "content": [{"type": "tool_use", "name": "answer", "id": "t1", "input": {"label": "ham"}}],
+            "usage": {"input_tokens": 3, "output_tokens": 2},
+        },
+    )
+    url: list[str] = []
+
+    def says_hello(body: Any) -> Any:
+        text = body["params"]["message"]["parts"][0]["text"]
+        return {"message": {"messageId": "m1", "role": "ROLE_AGENT", "parts": [{"text": f"You said: {text}"}]}}
+
+    async with serving(Endpoint(message)) as model, serving(a2a_server(url, says_hello)) as spoken:
+        url.append(spoken)
+        await api.post("/agents", {"agent_id": "claude", "transport": "anthropic", "endpoint": model})
+        await api.post("/agents", {"agent_id": "other", "transport": "a2a", "endpoint": spoken})
+
+        async def done(agent: str, payload: Any) -> Any:
+            created = await api.post("/tasks", {"task_type": "t", "payload": payload, "target_agent": agent})
+            return (await _ended(api, created["task_id"]))["result"]
+
+        labelled = await done("claude", {"prompt": "Buy now!", "schema": {"type": "object", "required": ["label"]}})
+        assert labelled["answer"] == {"label": "ham"}
+        assert (await done("other", {"prompt": "Hello."}))["text"] == "You said: Hello."
+
+
+async def test_a_task_that_requires_nothing_is_left_to_agents_that_work(api: Api) -> None:
+    model = Endpoint(completion("Let me talk about it."))
+    async with serving(model) as url:
+        for name in ("m1", "m2", "m3"):
+            await api.post("/agents", {"agent_id": name, "transport": "openai", "endpoint": url})
+        created = await api.post("/tasks", {"task_type": "resize"})
+        explained = await api.get(f"/tasks/{created['task_id']}/explain")
+        assert [reason["code"] for reason in explained["reasons"]] == ["no_capable_agent"]
+        assert "only agents that chat" in explained["reasons"][0]["message"]
+        async with serving(Endpoint({"result": 1})) as worker:
+            await api.post("/agents", {"agent_id": "worker", "endpoint": worker})
+            assert (await _ended(api, created["task_id"]))["assigned_agent"] == "worker"
+        assert not model.asked
+
+
+async def test_a_task_of_a_region_reaches_an_agent_that_is_called_there(api: Api) -> None:
+    async with serving(Endpoint({"result": 1})) as url:
+        agents = [{"agent_id": f"here{i}", "endpoint": url} for i in range(3)]
+        await api.post(
+            "/agents/batch", {"agents": [*agents, {"agent_id": "there", "endpoint": url, "region_id": "eu"}]}
+        )
+        body = {"task_type": "t", "target_region": "eu", "region_routing_mode": "strict"}
+        created = [await api.post("/tasks", body) for _ in range(3)]
+        assert {(await _ended(api, one["task_id"]))["assigned_agent"] for one in created} == {"there"}
 
 
 class Adder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -56,3 +57,30 @@ async def serving(answer: Callable[[Request], Any]) -> AsyncIterator[str]:
         server.should_exit = True
         await task
         listener.close()
+
+
+def completion(text: str, **changes: Any) -> httpx.Response:
+    value = {"choices": [{"message": {"role": "assistant", "content": text}}]}
+    return httpx.Response(200, json=value | changes)
+
+
+def a2a_server(url: list[str], result: Any) -> Any:
+    """An agent card and JSON-RPC, as A2A 1.0 has them. ``url`` holds the server's own, once it is known."""
+    card = {
+        "name": "Agent",
+        "description": "An agent.",
+        "version": "1",
+        "capabilities": {},
+        "defaultInputModes": ["text/plain"],
+        "defaultOutputModes": ["text/plain"],
+        "skills": [],
+    }
+
+    async def answer(request: Any) -> httpx.Response:
+        if request.url.path == "/.well-known/agent-card.json":
+            interface = {"url": f"{url[0]}/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+            return httpx.Response(200, json=card | {"supportedInterfaces": [interface]})
+        body = json.loads(await request.body())
+        return httpx.Response(200, json={"jsonrpc": "2.0", "id": body["id"], "result": result(body)})
+
+    return answer

@@ -29,7 +29,7 @@ from cluster.transports.chat import Provider, retry_after
 from cluster.transports.net import MAX_ANSWER_BYTES
 from cluster.transports.python import PythonTransport
 from cluster.transports.replay import Recorder, ReplayTransport
-from tests.support.endpoints import serving
+from tests.support.endpoints import a2a_server, completion, serving
 from tests.transports.test_net import LOOPBACK, question, transports
 
 SCHEMA = {"type": "object", "properties": {"choice": {"type": "string"}}, "required": ["choice"]}
@@ -58,11 +58,6 @@ async def _asked(server: Server, kind: TransportKind, **changes: Any) -> Reply:
             return await ours.ask(question(url, **({"transport": kind, "schema": SCHEMA} | changes)))
         finally:
             await ours.close()
-
-
-def completion(text: str, **changes: Any) -> httpx.Response:
-    value = {"choices": [{"message": {"role": "assistant", "content": text}}]}
-    return httpx.Response(200, json=value | changes)
 
 
 async def test_a_chat_completion_is_asked_for_a_structured_answer_and_counted() -> None:
@@ -293,32 +288,10 @@ async def test_what_was_recorded_is_served_again_in_order(tmp_path: Path) -> Non
         await replay.ask(question("http://a", model="another"))
 
 
-def _a2a_server(url: list[str], result: Any) -> Any:
-    """An agent card and JSON-RPC, as A2A 1.0 has them."""
-    card = {
-        "name": "Agent",
-        "description": "An agent.",
-        "version": "1",
-        "capabilities": {},
-        "defaultInputModes": ["text/plain"],
-        "defaultOutputModes": ["text/plain"],
-        "skills": [],
-    }
-
-    async def answer(request: Any) -> httpx.Response:
-        if request.url.path == "/.well-known/agent-card.json":
-            interface = {"url": f"{url[0]}/rpc", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
-            return httpx.Response(200, json=card | {"supportedInterfaces": [interface]})
-        body = json.loads(await request.body())
-        return httpx.Response(200, json={"jsonrpc": "2.0", "id": body["id"], "result": result(body)})
-
-    return answer
-
-
 async def _asked_over_a2a(result: Any, allowed: tuple[str, ...] = LOOPBACK) -> Reply:
     pytest.importorskip("a2a")
     url: list[str] = []
-    async with serving(_a2a_server(url, result)) as base:
+    async with serving(a2a_server(url, result)) as base:
         url.append(base)
         ours = transports(allowed)
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.agents import Agent, Health, Intent, Liveness
+from cluster.domain.agents import Agent, Health, Intent, Liveness, TransportKind
 from cluster.domain.explain import Explanation, TaskView, explain
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.queue import AGEING_S, Standing
@@ -45,6 +45,16 @@ def test_a_task_that_could_start_waits_for_its_turn() -> None:
     assert f"{AGEING_S:g} s" in found.reasons[0].unblock
     behind = _explained(an_agent(), view={"standing": replace(STANDING, dispatches_behind=2.0)})
     assert "w has 25% of the dispatches" in behind.summary
+
+
+def test_a_task_that_requires_nothing_is_not_for_agents_that_chat() -> None:
+    chats = an_agent("m1", transport=TransportKind.OPENAI, capabilities=("write",))
+    found = _explained(chats)
+    assert (_codes(found), found.able_agents) == (["no_capable_agent"], ())
+    assert "only agents that chat" in found.reasons[0].message
+    assert _explained(chats, an_agent("w1")).able_agents == ("w1",)
+    assert _explained(chats, required_capabilities=("write",)).able_agents == ("m1",)
+    assert _explained(chats, target_agent="m1").able_agents == ("m1",)
 
 
 @pytest.mark.parametrize("kind", list(ControlKind))

@@ -24,7 +24,9 @@ from tests.support.samples import NOW, new_task
 
 TTL_S = 30.0
 W = "w"
-AGENTS = {"plain": frozenset[str](), "x": frozenset({"x"}), "xy": frozenset({"x", "y"})}
+AGENTS = {"plain": frozenset[str](), "x": frozenset({"x"}), "xy": frozenset({"x", "y"}), "talks": frozenset({"x"})}
+#: They leave what requires nothing to others.
+TALKING = ("talks",)
 agents = st.sampled_from(sorted(AGENTS))
 required = st.sampled_from([(), ("x",), ("x", "y")])
 _claims = itertools.count(1)
@@ -35,6 +37,12 @@ class Token:
     task_id: str
     attempt: int
     agent_id: str
+
+
+def fits(head: TaskHead, wanted: Wanted) -> bool:
+    asked_for = head.required or head.target_agent is not None
+    meant = head.target_agent in (None, wanted.agent[1]) and (asked_for or not wanted.only_asked_for)
+    return meant and head.required <= wanted.capabilities
 
 
 class Mind(RuleBasedStateMachine):
@@ -71,8 +79,7 @@ class Mind(RuleBasedStateMachine):
         for grant in grants:
             head = self.store[grant.head.id]
             assert (head.status, head.assigned_agent) == (TaskStatus.RUNNING, wanted.agent[1])
-            assert head.required <= wanted.capabilities or grant.redelivered
-            assert head.target_agent in (None, wanted.agent[1])
+            assert fits(head, wanted) or (grant.redelivered and head.target_agent in (None, wanted.agent[1]))
             assert self.holders.setdefault((head.id, head.attempt), wanted.agent[1]) == wanted.agent[1]
             self.tokens.append(Token(head.id, head.attempt, wanted.agent[1]))
 
@@ -124,6 +131,7 @@ class Mind(RuleBasedStateMachine):
         wanted = Wanted(
             agent=(W, agent), principal="p", capabilities=AGENTS[agent], max_concurrency=self.concurrency,
             max_tasks=most, claim_id=f"c{next(_claims)}", own_claim_id=most is not None,
+            only_asked_for=agent in TALKING,
         )  # fmt: skip
         ticket = next(self.tickets) if wait else None
         try:
@@ -255,7 +263,7 @@ class Mind(RuleBasedStateMachine):
         for wanted in self.waiting.values():
             agent = wanted.agent[1]
             held = sum(h.status is TaskStatus.RUNNING and h.assigned_agent == agent for h in self.store.values())
-            fitting = [h for h in ready if h.required <= wanted.capabilities and h.target_agent in (None, agent)]
+            fitting = [h for h in ready if fits(h, wanted)]
             assert held >= self.concurrency or not fitting, f"{agent} waits beside {fitting}"
 
     def teardown(self) -> None:
@@ -297,3 +305,14 @@ def test_a_slot_that_becomes_free_serves_the_claim_that_waited_for_it() -> None:
     state.mind.report(token.task_id, W, Complete(by=by), state.now)
     state.settle()
     state.nobody_with_room_waits_beside_work()
+
+
+def test_a_claim_that_leaves_a_task_to_others_does_not_stand_in_their_way() -> None:
+    state = Mind()
+    state.begin(concurrency=1)
+    state.claim(agent="talks", wait=True, most=1)
+    state.claim(agent="x", wait=True, most=1)
+    state.submit(needs=(), priority=Priority.NORMAL, delay=None, only=None, retries=0, read=True)
+    assert [token.agent_id for token in state.tokens] == ["x"]
+    state.submit(needs=(), priority=Priority.NORMAL, delay=None, only="talks", retries=0, read=True)
+    assert [token.agent_id for token in state.tokens] == ["x", "talks"]

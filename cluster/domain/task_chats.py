@@ -1,0 +1,100 @@
+"""Ordinary tasks as chats, for agents that speak and do not work: language models and agents of A2A.
+
+A payload becomes messages: its ``messages`` as they are, its ``prompt``, or all of it as JSON with its keys in order. The
+reply becomes the task's result: its text, or with a ``schema`` in the payload the answer that fits it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.domain.deliberation.answers import mismatch
+
+ROLES = ("system", "user", "assistant")
+DEFAULT_MAX_TOKENS = 1024
+MAX_TOKENS = 32_768
+NOTHING = "The payload asks nothing; give it a prompt, messages, or the data itself."
+
+
+class NotAChat(Exception):
+    """The payload cannot be put to an agent that chats; the sentence says what it should be."""
+
+
+class NotAnAnswer(Exception):
+    """The reply does not fit the schema of the task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    messages: tuple[Mapping[str, str], ...]
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int = DEFAULT_MAX_TOKENS
+
+
+def chat_of(payload: Any) -> Chat:
+    """Raises NotAChat."""
+    if not isinstance(payload, Mapping):
+        if not payload:
+            raise NotAChat(NOTHING)
+        return Chat(messages=(_user(payload),))
+    schema = payload.get("schema", {})
+    if not isinstance(schema, Mapping):
+        raise NotAChat("payload.schema must be an object, the JSON Schema of the answer.")
+    max_tokens = payload.get("max_tokens", DEFAULT_MAX_TOKENS)
+    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 1 <= max_tokens <= MAX_TOKENS:
+        raise NotAChat(f"payload.max_tokens must be a whole number from 1 to {MAX_TOKENS}.")
+    return Chat(messages=_messages(payload), schema=schema, max_tokens=max_tokens)
+
+
+def _messages(payload: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
+    if "messages" in payload:
+        messages = payload["messages"]
+        if not isinstance(messages, list) or not messages or not all(_is_message(one) for one in messages):
+            raise NotAChat(f"payload.messages must be a list of {{role, content}}, role one of {', '.join(ROLES)}.")
+        return tuple({"role": one["role"], "content": one["content"]} for one in messages)
+    if "prompt" in payload:
+        if not isinstance(payload["prompt"], str):
+            raise NotAChat("payload.prompt must be a text.")
+        return (_user(payload["prompt"]),)
+    asked = {name: value for name, value in payload.items() if name not in ("schema", "max_tokens")}
+    if not asked:
+        raise NotAChat(NOTHING)
+    return (_user(asked),)
+
+
+def _is_message(one: Any) -> bool:
+    return isinstance(one, Mapping) and one.get("role") in ROLES and isinstance(one.get("content"), str)
+
+
+def _user(content: Any) -> Mapping[str, str]:
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, sort_keys=True)
+    return {"role": "user", "content": text}
+
+
+def answer_of(chat: Chat, text: str) -> dict[str, Any]:
+    """``{"text"}``, or ``{"answer"}`` where the task has a schema. Raises NotAnAnswer."""
+    if not chat.schema:
+        return {"text": text}
+    value = _json_in(text)
+    wrong = mismatch(value, chat.schema)
+    if wrong:
+        raise NotAnAnswer(f"The answer {wrong}.")
+    return {"answer": value}
+
+
+def _json_in(text: str) -> Any:
+    """Models wrap JSON in prose and code fences."""
+    whole = text.strip()
+    for start, end in (
+        (0, len(whole)),
+        (whole.find("{"), whole.rfind("}") + 1),
+        (whole.find("["), whole.rfind("]") + 1),
+    ):
+        try:
+            return json.loads(whole[max(0, start) : end])
+        except (ValueError, RecursionError):
+            continue
+    raise NotAnAnswer("The answer is not JSON.")
