@@ -12,11 +12,12 @@ import contextlib
 import itertools
 import json
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence, Set
 from typing import Any
 
 from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest, Lease, ReportRequest
+from actors.turns import ENDED_KINDS
 from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.errors import CallerError, ControlPlaneError, PeerError, TryLater
@@ -84,8 +85,9 @@ class PushTasks:
         self._rankings: dict[Group, Ranking] = {}
         self._waiting: dict[Key, Group] = {}
         self._claims: dict[Group, dict[str, asyncio.Task[None]]] = defaultdict(dict)
-        #: Tasks that named an agent while it could not claim.
-        self._named: Counter[Key] = Counter()
+        #: Tasks that name an agent and that it has not had, and whom they name.
+        self._named: dict[Key, set[str]] = {}
+        self._names: dict[str, Key] = {}
         #: What the next look is about: agents that changed, everybody if hosts did, groups that may lack claims.
         self._changed: set[Key] = set()
         self._hosts_changed = True
@@ -112,8 +114,11 @@ class PushTasks:
                 self._moved.set()
             elif row.kind == "task.submitted" and isinstance(row.data.get("target_agent"), str):
                 agent = self._directory.known(row.workspace, row.data["target_agent"])
-                if agent is not None and self._takes(agent) and not self._claim_for(agent, wait=True):
-                    self._named[row.workspace, agent.agent_id] += 1
+                if agent is not None and self._takes(agent):
+                    self._note_named(_key(agent), row.entity)
+                    self._claim_named(agent)
+            elif row.kind in ENDED_KINDS:
+                self._forget_named(row.entity)
 
     def hosts_changed(self) -> None:
         """Other agents are carried here than before."""
@@ -203,11 +208,14 @@ class PushTasks:
         if agent is None:
             del self._takers[key]
             self._new.discard(key)
+            for task_id in list(self._named.get(key, ())):
+                self._forget_named(task_id)
         else:
             self._takers[key] = agent
             self._rank(agent)
             if before is None:
                 self._new.add(key)
+            self._claim_named(agent)
         return [group for group in (was, now) if group is not None and was != now]
 
     def _leave(self, group: Group, key: Key) -> None:
@@ -268,15 +276,14 @@ class PushTasks:
             chosen=self._chosen.get(key, 0),
         )
 
-    def _claim_for(self, agent: Agent, *, wait: bool) -> bool:
-        """False when a claim of the agent waits already, or it has no free slot."""
+    def _claim_for(self, agent: Agent, *, wait: bool) -> None:
+        """Unless a claim of the agent waits already, or it has no free slot."""
         key, group = _key(agent), _group(agent)
         if key in self._waiting or len(self._working.get(key, ())) >= agent.max_concurrency:
-            return False
+            return
         task = self._claims[group][agent.agent_id] = self._own(self._claim(agent, wait))
         self._waiting[key] = group
         task.add_done_callback(lambda _: self._waited(key, group))
-        return True
 
     def _waited(self, key: Key, group: Group) -> None:
         """The agent may be of another group by now, which has lacked its claim."""
@@ -287,15 +294,26 @@ class PushTasks:
         self._short.add(group)
         if key in self._takers:
             self._short.add(_group(self._takers[key]))
-        self._claim_named(key)
+            self._claim_named(self._takers[key])
         self._moved.set()
 
-    def _claim_named(self, key: Key) -> None:
-        agent = self._takers.get(key)
-        if agent is None:
-            del self._named[key]
-        elif self._named[key] > 0 and self._claim_for(agent, wait=False):
-            self._named[key] -= 1
+    def _note_named(self, key: Key, task_id: str) -> None:
+        if task_id not in self._working.get(key, {}):  # its lease may have been here before the row that tells of it
+            self._named.setdefault(key, set()).add(task_id)
+            self._names[task_id] = key
+
+    def _forget_named(self, task_id: str) -> None:
+        key = self._names.pop(task_id, None)
+        if key is not None:
+            self._named[key].discard(task_id)
+            if not self._named[key]:
+                del self._named[key]
+
+    def _claim_named(self, agent: Agent) -> None:
+        """As long as a task that names the agent has neither been leased to it nor ended, the agent asks for it, also
+        after a claim that came to nothing."""
+        if _key(agent) in self._named:
+            self._claim_for(agent, wait=True)
 
     async def _claim(self, agent: Agent, wait: bool) -> None:
         request = ClaimRequest(
@@ -322,6 +340,7 @@ class PushTasks:
 
     async def _take(self, agent: Agent, lease: Lease) -> None:
         key = _key(agent)
+        self._forget_named(lease.head.id)
         self._chosen[key] = next(self._numbers)
         self._rank(agent)
         while True:
@@ -348,7 +367,8 @@ class PushTasks:
         if not self._working[key]:
             del self._working[key]
         self._rank(agent)
-        self._claim_named(key)
+        if key in self._takers:
+            self._claim_named(self._takers[key])
         self._moved.set()
 
     async def _work(self, agent: Agent, task: Task) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from actors.agents import HOUSEKEEPING_S
 from actors.messages import AgentCall, AgentReply
-from actors.roles import AGENT_HOST
+from actors.roles import AGENT_HOST, SCHEDULER
 from cluster.clock import ManualClock, SystemClock
 from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
@@ -283,6 +283,25 @@ async def test_tasks_that_name_a_busy_agent_follow_each_other_at_once(api: Api) 
         await _advance_until(clock, lambda: len(endpoint.asked) == 4, step_s=0.005)
         for one in created:
             assert (await _ended(api, one["task_id"]))["assigned_agent"] == "a2"
+
+
+async def test_a_claim_for_a_named_task_outlives_changes_among_the_agents(api: Api) -> None:
+    clock = ManualClock(time.time())
+    await api.kill(AGENT_HOST)
+    await api.start(AGENT_HOST, clock=clock)
+    async with serving(Endpoint({"result": 1})) as url:
+        agents = [{"agent_id": f"a{i}", "endpoint": url} for i in range(6)]
+        await api.post("/agents/batch", {"agents": agents})
+        soon = [{"task_type": "t", "target_agent": f"a{i}", "delay_seconds": 1.0} for i in (3, 4, 5)]
+        created = (await api.post("/tasks/batch", {"tasks": soon}))["task_ids"]
+
+        async def claims_wait() -> bool:
+            return int((await api.actor(SCHEDULER).status())["waiting_claims"]) >= 5
+
+        await eventually(claims_wait)
+        await api.post("/agents", {"agent_id": "a6", "endpoint": url})
+        for task_id in created:
+            assert (await _ended(api, task_id))["status"] == "completed"
 
 
 async def _advance_until(clock: ManualClock, condition: Callable[[], bool], step_s: float = 0.05) -> None:
