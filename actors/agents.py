@@ -39,7 +39,18 @@ from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, Exchan
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import AgentStore, BreakerStore, Clock, Doorbell, Leases, Log, LogFilter, StoredBreaker, TaskStore
+from cluster.ports import (
+    AgentStore,
+    BreakerStore,
+    Clock,
+    Doorbell,
+    Leases,
+    Log,
+    LogFilter,
+    Ring,
+    StoredBreaker,
+    TaskStore,
+)
 from cluster.transports.asking import Ask, Reply
 
 _logger = logging.getLogger(__name__)
@@ -134,6 +145,7 @@ class AgentHost:
             after=cursor,
             apply=self._apply,
             only=LogFilter(kinds=FOLLOWS),
+            rings=(Ring.AGENTS, Ring.NAMED, Ring.TURNS),
             apart_s=APART_S,
         )
         self._loops.start(follower.run(), self._stay(), self._housekeeping())

@@ -23,7 +23,7 @@ from cluster.domain.log import Origin
 from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Submitted
 from cluster.exchange import ExchangeClient
 from cluster.group_commit import GroupCommit
-from cluster.ports import Clock, Doorbell, SubmitItem, TaskStore
+from cluster.ports import Clock, Doorbell, SubmitItem, TaskStore, rings_for
 
 _logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class TaskClient:
 
     async def _commit(self, items: Sequence[SubmitItem]) -> Sequence[Submitted]:
         outcomes = await self._tasks.submit(items)
-        self._spawn(self._doorbell.ring("task.submitted"))
+        self._spawn(self._doorbell.ring(*rings_for(items)))
         return outcomes
 
     async def claim(

@@ -302,7 +302,6 @@ def _telemetry(it: Context) -> Any:
     settings = it.parts.settings
     return Telemetry(
         log=it.parts.stores.log,
-        doorbell=it.parts.doorbell,
         clock=it.parts.clock,
         agents=it.parts.stores.agents,
         tasks=it.parts.stores.tasks,

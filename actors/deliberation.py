@@ -35,7 +35,7 @@ from cluster.domain.log import LogRow
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import AgentStore, Clock, DeliberationStore, Doorbell, Log, LogFilter, WeightSource
+from cluster.ports import AgentStore, Clock, DeliberationStore, Doorbell, Log, LogFilter, Ring, WeightSource
 
 _logger = logging.getLogger(__name__)
 
@@ -140,6 +140,7 @@ class DeliberationWorker:
             after=head,
             apply=self._apply,
             only=LogFilter(kind_prefix="deliberation."),
+            rings=(Ring.DELIBERATIONS,),
             apart_s=APART_S,
         )
         for request_id, _ in await self._store.open():
@@ -158,7 +159,7 @@ class DeliberationWorker:
 
     async def _append(self, items: Sequence[JournalAppend]) -> Sequence[bool]:
         done = await self._store.append(items)
-        await self._doorbell.ring("deliberation.")
+        await self._doorbell.ring(Ring.DELIBERATIONS)
         return done
 
     async def _take(self, request_ids: Sequence[str]) -> Sequence[TakenDeliberation | None]:

@@ -40,6 +40,7 @@ from cluster.ports import (
     Doorbell,
     Heartbeats,
     Log,
+    Ring,
     StoredBreaker,
     StoredProbe,
 )
@@ -120,6 +121,7 @@ class HealthMonitor:
             after=cursor,
             apply=self._apply,
             only=AGENT_ROWS,
+            rings=(Ring.AGENTS,),
             apart_s=APART_S,
         )
         self._loops.start(
@@ -256,7 +258,7 @@ class HealthMonitor:
     async def _change(self, changes: Sequence[AgentChange]) -> None:
         if changes:
             await self._agents.change(changes)
-            await self._doorbell.ring("agent.")
+            await self._doorbell.ring(Ring.AGENTS)
 
     # --- health --------------------------------------------------------------------------------------------------
 

@@ -54,15 +54,16 @@ from cluster.domain.scheduler import Missing, Scheduler
 from cluster.domain.task_events import CancelAcknowledged, CancelRequested, Complete, Event, Fail, Prioritized, Reporter
 from cluster.domain.task_machine import step
 from cluster.domain.task_refusals import LEASE_LOST
-from cluster.domain.tasks import LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
+from cluster.domain.tasks import TURN_TYPE, LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import Clock, ControlStore, Doorbell, Log, LogFilter, Region, ShardFence, TaskStore
+from cluster.ports import Clock, ControlStore, Doorbell, Log, LogFilter, Region, Ring, ShardFence, TaskStore
 
 _logger = logging.getLogger(__name__)
 
+RINGS = (Ring.TASKS, Ring.AGENTS, Ring.CONTROLS)
 REBUILD_RETRY_S = 0.5
 STAND_BY_S = 1.0
 LOOK_UP_RETRY_S = 0.5
@@ -243,7 +244,7 @@ class SchedulerShard:
                 await self._clock.sleep(REBUILD_RETRY_S)
                 continue
             if not full:
-                await self._doorbell.wait(1.0, state.mind.FOLLOWS)
+                await self._doorbell.wait(1.0, RINGS)
 
     async def _apply(self, state: _State, rows: Sequence[LogRow]) -> None:
         if not state.failed:
@@ -493,6 +494,8 @@ class SchedulerShard:
             for decision, outcome in zip(decisions, outcomes, strict=True):
                 if not outcome.applied:
                     raise ActorUnavailable(f"Task {decision.head.id} is not in the store as it is in memory.")
+            if any(one.head.status.terminal and one.head.task_type == TURN_TYPE for one in decisions):
+                self._work.start(self._doorbell.ring(Ring.TURNS))
         return [None] * len(writes)
 
 

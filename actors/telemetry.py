@@ -24,14 +24,13 @@ from cluster.domain.metrics import Increment, Labels, Metrics
 from cluster.domain.tasks import Priority
 from cluster.follower import LogFollower
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import AgentCounters, AgentStore, Clock, Doorbell, Log, TaskStore, TelemetryStore
+from cluster.ports import AgentCounters, AgentStore, Clock, Log, TaskStore, TelemetryStore
 from cluster.telemetry import exposition
 
 _logger = logging.getLogger(__name__)
 
 NAME = "metrics"
 #: Figures are counted in large portions: a scrape reads on by itself.
-APART_S = 0.5
 SAVE_S = 2.0
 BIND_RETRY_S = 0.5
 
@@ -41,7 +40,6 @@ class Telemetry:
         self,
         *,
         log: Log,
-        doorbell: Doorbell,
         clock: Clock,
         agents: AgentStore,
         tasks: TaskStore,
@@ -50,7 +48,6 @@ class Telemetry:
         died: Died = unwatched,
     ) -> None:
         self._log = log
-        self._doorbell = doorbell
         self._clock = clock
         self._agents = agents
         self._tasks = tasks
@@ -67,9 +64,7 @@ class Telemetry:
         cursor, snapshot = await self._store.load(NAME)
         self._metrics = Metrics.restore(snapshot)
         await self._directory.load()
-        self._follower = LogFollower(
-            self._log, self._doorbell, self._clock, after=cursor, apply=self._apply, apart_s=APART_S
-        )
+        self._follower = LogFollower(self._log, None, self._clock, after=cursor, apply=self._apply)
         while await self._follower.catch_up():
             pass
         self._saved_cursor = cursor

@@ -25,13 +25,12 @@ from cluster.domain.errors import (
 from cluster.domain.ids import sortable_id
 from cluster.domain.log import LogRow, Origin
 from cluster.domain.task_rules import TaskRules
-from cluster.domain.tasks import IdempotencyKey, NewTask, Priority, Task, TaskStatus
-from cluster.ports import Clock, Doorbell, SubmitItem, TaskStore
+from cluster.domain.tasks import TURN_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
+from cluster.ports import Clock, Doorbell, Ring, SubmitItem, TaskStore
 from cluster.transports.asking import Ask
 from cluster.transports.wire_formats import contract_reply
 
 PRINCIPAL = "system:agent-host"
-TASK_TYPE = "deliberation.turn"
 ROUTE = "turns"
 ENDED_KINDS = frozenset({"task.completed", "task.failed", "task.dead_lettered", "task.timeout", "task.cancelled"})
 
@@ -88,7 +87,7 @@ class PullTurns:
         task = NewTask(
             id=sortable_id("task", now, os.urandom(10)),
             origin=Origin(workspace=agent.workspace, principal=PRINCIPAL),
-            task_type=TASK_TYPE,
+            task_type=TURN_TYPE,
             created_at=now,
             payload=payload,
             priority=Priority.HIGH,
@@ -103,7 +102,7 @@ class PullTurns:
         (outcome,) = await self._tasks.submit([SubmitItem(task=task, idempotency=key)])
         if outcome.conflict:
             raise AgentUnavailable(f"The key of this turn belongs to another agent than {agent.agent_id}.")
-        await self._doorbell.ring("task.submitted")
+        await self._doorbell.ring(Ring.TASKS)
         return outcome.task_id
 
     async def _end_of(self, workspace: str, task_id: str) -> Task:

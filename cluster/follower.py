@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from cluster.domain.errors import StoreUnavailable
 from cluster.domain.log import LogRow
-from cluster.ports import Clock, Doorbell, Log, LogFilter
+from cluster.ports import Clock, Doorbell, Log, LogFilter, Ring
 
 _logger = logging.getLogger(__name__)
 
 
 class LogFollower:
-    """``apply`` gets rows in order, each once. ``poll_s`` bounds what a lost ring costs.
+    """``apply`` gets rows in order, each once. It reads on at ``rings`` of the doorbell, and every ``poll_s``, which bounds
+    what a lost ring costs and is all there is without a doorbell.
 
     Reads are at least ``apart_s`` from each other: the first row after a quiet time is seen at once, and those of a busy
     time together.
@@ -28,12 +29,13 @@ class LogFollower:
     def __init__(
         self,
         log: Log,
-        doorbell: Doorbell,
+        doorbell: Doorbell | None,
         clock: Clock,
         *,
         after: int,
         apply: Callable[[Sequence[LogRow]], Awaitable[None]],
         only: LogFilter | None = None,
+        rings: Sequence[Ring] = tuple(Ring),
         poll_s: float = 1.0,
         apart_s: float = 0.0,
         batch: int = 1000,
@@ -44,7 +46,7 @@ class LogFollower:
         self._clock = clock
         self._apply = apply
         self._only = only
-        self._kinds = only.all_kinds() if only is not None else ()
+        self._rings = rings
         self._poll_s = poll_s
         self._apart_s = apart_s
         self._batch = batch
@@ -62,10 +64,16 @@ class LogFollower:
                 continue
             if not full:
                 read_at = time.monotonic()  # not the port's clock: nothing is decided by it
-                await self._doorbell.wait(self._poll_s, self._kinds)
+                await self._wait()
                 soon_s = read_at + self._apart_s - time.monotonic()
                 if soon_s > 0:
                     await asyncio.sleep(soon_s)
+
+    async def _wait(self) -> None:
+        if self._doorbell is None:
+            await self._clock.sleep(self._poll_s)
+        else:
+            await self._doorbell.wait(self._poll_s, self._rings)
 
     async def catch_up(self) -> bool:
         """One read. True when there may be more to read at once."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.domain.agents import Agent, Dedicated, Health, Intent, IntentBy, Liveness, NewAgent
@@ -472,18 +473,37 @@ class Heartbeats(Protocol):
         """Changes when the store has lost what it was told."""
 
 
+class Ring(StrEnum):
+    """What somebody may have to know of at once. Everything else is found at the next look."""
+
+    #: Tasks were submitted: the shard's matter. Those that name their agent are its host's as well.
+    TASKS = "tasks"
+    NAMED = "named"
+    #: A turn of an agent that pulls has ended.
+    TURNS = "turns"
+    AGENTS = "agents"
+    CONTROLS = "controls"
+    DELIBERATIONS = "deliberations"
+
+
+def rings_for(items: Sequence[SubmitItem]) -> tuple[Ring, ...]:
+    """Who has to know of new tasks."""
+    named = any(item.task.target_agent is not None for item in items)
+    return (Ring.TASKS, Ring.NAMED) if named else (Ring.TASKS,)
+
+
 class Doorbell(Protocol):
     """Wakes those who follow the log. Rings may be lost or doubled: followers re-read from their cursor."""
 
-    async def ring(self, *kinds: str) -> None:
-        """``kinds`` of the rows that were written, or their beginnings; none are any.
+    async def ring(self, *rings: Ring) -> None:
+        """Wakes whoever waits for one of ``rings``.
 
         Never raises for an unreachable store: a doorbell that cannot ring costs latency only.
         """
 
-    async def wait(self, timeout_s: float, kinds: Sequence[str] = ()) -> bool:
-        """True when rung since the last wait, for rows of which some may be of ``kinds`` (beginnings; none are all);
-        False after the timeout. An unreachable store waits for the timeout."""
+    async def wait(self, timeout_s: float, rings: Sequence[Ring] = tuple(Ring)) -> bool:
+        """True when one of ``rings`` was rung since the last wait; False after the timeout. An unreachable store waits
+        for the timeout."""
 
 
 def record_for(origin: Origin, at: float, kind: str, entity: str, data: Mapping[str, Any] | None = None) -> LogRecord:

@@ -39,8 +39,10 @@ from cluster.ports import (
     OutcomeStore,
     Registered,
     RegisterItem,
+    Ring,
     SubmitItem,
     TaskStore,
+    rings_for,
 )
 from cluster.settings import Settings
 from serve_app.signing import ReceiptSigner
@@ -91,29 +93,28 @@ class Gateway:
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self.submits = GroupCommit(self._ringing(self.tasks.submit, "task.submitted"))
-        self.registrations = GroupCommit(self._ringing(self.agents.register, "agent."))
-        self.admissions = GroupCommit(self._ringing(self.deliberations.admit, "deliberation."))
+        self.submits = GroupCommit(self._ringing(self.tasks.submit, rings_for))
+        self.registrations = GroupCommit(self._ringing(self.agents.register, lambda _: (Ring.AGENTS,)))
+        self.admissions = GroupCommit(self._ringing(self.deliberations.admit, lambda _: (Ring.DELIBERATIONS,)))
         self.beats = GroupCommit(self._beat, max_batch=5000)
         self.signs = GroupCommit(self._sign, max_batch=5000)
         self.task_reads = GroupCommit(self._read_tasks)
         self.learner = Learner(self.outcomes, owners_from(self.agents), self.clock)
 
     def _ringing(
-        self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *kinds: str
+        self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], rings: Callable[[Sequence[T]], Sequence[Ring]]
     ) -> Callable[[Sequence[T]], Awaitable[Sequence[R]]]:
         """Rings after the commit, without holding the answer for it."""
 
         async def write_and_ring(items: Sequence[T]) -> Sequence[R]:
             outcomes = await write(items)
-            self.ring(*kinds)
+            self.ring(*rings(items))
             return outcomes
 
         return write_and_ring
 
-    def ring(self, *kinds: str) -> None:
-        """``kinds`` as the doorbell has them: who follows others is not woken."""
-        self.spawn(self.doorbell.ring(*kinds))
+    def ring(self, *rings: Ring) -> None:
+        self.spawn(self.doorbell.ring(*rings))
 
     def spawn(self, work: Awaitable[Any]) -> None:
         """Owns a background task: its error is logged by asyncio's handler, its end forgotten."""

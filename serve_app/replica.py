@@ -17,12 +17,12 @@ from fastapi import FastAPI
 
 from actors.composition import Parts, Reach, urls
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
-from cluster.directory import AgentDirectory
+from cluster.directory import AGENT_ROWS, AgentDirectory
 from cluster.domain.errors import ActorUnavailable, TryLater
-from cluster.domain.log import LogRow
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.follower import LogFollower
 from cluster.loops import Died, Loops
+from cluster.ports import Ring
 from cluster.postgres.migrate import migrate
 from cluster.redis.pool import ping
 from cluster.settings import Settings
@@ -76,21 +76,18 @@ class Replica:
         parts, settings = self.parts, self.settings
         directory = AgentDirectory(parts.stores.agents)
         cursor = await directory.load()
-        hub = StreamHub(parts.stores.log)
-        hub.start_at(cursor)
-
-        async def apply(rows: list[LogRow]) -> None:
-            await directory.apply(rows)
-            await hub.apply(rows)
-
         follower = LogFollower(
             parts.stores.log,
             parts.doorbell,
             parts.clock,
             after=cursor,
-            apply=apply,  # type: ignore[arg-type]
+            apply=directory.apply,
+            only=AGENT_ROWS,
+            rings=(Ring.AGENTS,),
             apart_s=APART_S,
         )
+
+        hub = StreamHub(parts.stores.log, parts.doorbell, parts.clock)
 
         async def catch_up() -> None:
             await follower.catch_up_to(await parts.stores.log.head())
@@ -126,7 +123,7 @@ class Replica:
             leases=parts.stores.leases,
             catch_up=catch_up,
         )
-        self._loops.start(follower.run(), self._push_forever())
+        self._loops.start(follower.run(), hub.run(), self._push_forever())
         return gateway
 
     async def _exchange(self, message: ExchangeCall) -> Any:

@@ -1,23 +1,28 @@
 """Events as they are committed: server-sent events and WebSocket frames over the log.
 
-``id`` is the log's ``seq``: whoever reconnects says the last one it saw and misses nothing. The hub keeps the newest
-rows of this replica's follower in memory; a subscriber that is further behind reads from the store.
+``id`` is the log's ``seq``: whoever reconnects says the last one it saw and misses nothing. While somebody listens, the
+hub follows the log and keeps its newest rows in memory; a subscriber that is further behind reads from the store.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.domain.errors import StoreUnavailable
 from cluster.domain.log import LogRow
-from cluster.ports import Log, LogFilter
+from cluster.follower import LogFollower
+from cluster.ports import Clock, Doorbell, Log, LogFilter
 
 KEEP_ROWS = 10_000
+#: How late an event may be that nobody rings for.
+LATE_S = 0.1
+APART_S = 0.02
 PAGE = 500
 READ_RETRY_S = 1.0
 
@@ -74,38 +79,92 @@ def frame(row: LogRow) -> dict[str, Any]:
 
 
 class StreamHub:
-    def __init__(self, log: Log) -> None:
+    """``run`` follows the log for those that listen, and not for nobody: to read every row costs about as much as to serve
+    the calls that write them."""
+
+    def __init__(self, log: Log, doorbell: Doorbell, clock: Clock) -> None:
         self._log = log
+        self._doorbell = doorbell
+        self._clock = clock
         self._rows: deque[LogRow] = deque(maxlen=KEEP_ROWS)
         self._moved = asyncio.Event()
-        self.cursor = 0
+        self._listeners = 0
+        self._wanted = asyncio.Event()
+        self._left = asyncio.Event()
+        self._cursor = 0
 
-    def start_at(self, cursor: int) -> None:
-        self.cursor = cursor
+    async def now(self) -> int:
+        """The ``seq`` after which everything is new. StoreUnavailable where nobody listens and the store is away."""
+        return self._cursor or await self._log.head()
 
-    async def apply(self, rows: Sequence[LogRow]) -> None:
-        """Rows of this replica's follower, in order."""
+    async def run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            following = asyncio.ensure_future(self._follow())
+            left = asyncio.ensure_future(self._left.wait())
+            try:
+                await asyncio.wait({following, left}, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    following.result()  # its error
+            finally:
+                left.cancel()
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+                self._cursor = 0
+                self._rows.clear()
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        self._listeners += 1
+        self._left.clear()
+        self._wanted.set()
+        try:
+            yield
+        finally:
+            self._listeners -= 1
+            if self._listeners == 0:
+                self._wanted.clear()
+                self._left.set()
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                head = await self._log.head()
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(READ_RETRY_S)
+        self._move(head)
+        follower = LogFollower(
+            self._log, self._doorbell, self._clock, after=head, apply=self._apply, poll_s=LATE_S, apart_s=APART_S
+        )
+        await follower.run()
+
+    async def _apply(self, rows: Sequence[LogRow]) -> None:
         self._rows.extend(rows)
-        self.cursor = rows[-1].seq
+        self._move(rows[-1].seq)
+
+    def _move(self, cursor: int) -> None:
+        self._cursor = cursor
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    async def rows(self, after: int, selection: Selection) -> AsyncIterator[LogRow]:
+    async def rows(self, after: int, selection: Selection) -> AsyncGenerator[LogRow, None]:
         """Matching rows after ``after``, then those to come, for as long as it is iterated. A store that is away is
-        waited for: the subscriber's connection outlives it."""
+        waited for: the subscriber's connection outlives it. Close it when it is left."""
         cursor = after
-        while True:
-            moved = self._moved
-            if cursor >= self.cursor:
-                await moved.wait()
-                continue
-            try:
-                page, cursor = await self._page(cursor, selection)
-            except StoreUnavailable:
-                await asyncio.sleep(READ_RETRY_S)
-                continue
-            for row in page:
-                yield row
+        with self._listening():
+            while True:
+                moved = self._moved
+                if cursor >= self._cursor:
+                    await moved.wait()
+                    continue
+                try:
+                    page, cursor = await self._page(cursor, selection)
+                except StoreUnavailable:
+                    await asyncio.sleep(READ_RETRY_S)
+                    continue
+                for row in page:
+                    yield row
 
     async def _page(self, cursor: int, selection: Selection) -> tuple[list[LogRow], int]:
         """(matching rows, cursor after them)."""
@@ -113,7 +172,7 @@ class StreamHub:
             start = cursor + 1 - self._rows[0].seq
             recent = [self._rows[i] for i in range(start, min(start + PAGE, len(self._rows)))]
             return [row for row in recent if selection.matches(row)], recent[-1].seq
-        upper = self.cursor
+        upper = self._cursor
         rows = await self._log.read(cursor, PAGE, selection.filter())
         end = rows[-1].seq if len(rows) == PAGE else max(upper, rows[-1].seq if rows else 0)
         return [row for row in rows if selection.matches(row)], end

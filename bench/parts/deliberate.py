@@ -28,7 +28,7 @@ from cluster.domain.errors import AgentTimeout, AgentUnavailable
 from cluster.domain.ids import sortable_id
 from cluster.domain.log import Origin
 from cluster.learner import Learner, owners_from
-from cluster.ports import RegisterItem, record_for
+from cluster.ports import RegisterItem, Ring, record_for
 from cluster.postgres.stores import Stores, open_stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
@@ -136,7 +136,7 @@ class Engine:
             await self.stores.deliberations.admit(
                 [self._new(document, digest, timeout_s) for _ in range(first, min(first + 100, total))]
             )
-            await self.bell.ring()
+            await self.bell.ring(Ring.DELIBERATIONS)
         while await self._open():  # noqa: ASYNC110 - what ends them is another process's business too
             await asyncio.sleep(0.02)
         return {"seconds": time.perf_counter() - started}

@@ -35,6 +35,10 @@ class TaskStatus(StrEnum):
         return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
 
 
+#: A question to an agent that pulls, as a task.
+TURN_TYPE = "deliberation.turn"
+
+
 class TaskDetail(StrEnum):
     """``status_detail`` on the wire."""
 

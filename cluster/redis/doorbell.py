@@ -5,70 +5,78 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import redis.asyncio as redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
+
+from cluster.ports import Ring
 
 _logger = logging.getLogger(__name__)
 _RETRY_S = 1.0
-_ANY = "*"
 
 
 class _Waiter:
     """One who waits again and again. A ring between two waits counts."""
 
     def __init__(self) -> None:
-        self.kinds: Sequence[str] = ()
+        self.rings: Collection[Ring] = ()
         self.rung = asyncio.Event()
         self.rung.set()  # whatever was rung before the first wait
 
-    def hear(self, rung: Sequence[str]) -> None:
-        if not self.kinds or _ANY in rung or any(map(self._concerned, rung)):
-            self.rung.set()
-
-    def _concerned(self, kind: str) -> bool:
-        return any(kind.startswith(mine) or mine.startswith(kind) for mine in self.kinds)
-
 
 class RedisDoorbell:
-    """``wait`` may have any number of waiters, each a task; one subscription per process serves them all."""
+    """``wait`` may have any number of waiters, each a task; one subscription per process serves them all. It hears only
+    what one of them waits for, because a message costs each process that gets it about as much as the work it tells of."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
-        self._channel = f"{prefix}:doorbell"
+        self._channels = {ring: f"{prefix}:doorbell:{ring.value}" for ring in Ring}
+        self._rings = {channel: ring for ring, channel in self._channels.items()}
         self._waiters: weakref.WeakKeyDictionary[asyncio.Task[object], _Waiter] = weakref.WeakKeyDictionary()
+        self._heard: set[Ring] = set()
+        self._subscription: PubSub | None = None
         self._listener: asyncio.Task[None] | None = None
         self._closing = False
         self._ringing = False
-        self._ring_for: set[str] = set()
+        self._ring_for: set[Ring] = set()
 
-    async def ring(self, *kinds: str) -> None:
+    async def ring(self, *rings: Ring) -> None:
         """Rings that come while one is on its way become one more after it."""
-        self._ring_for.update(kinds or (_ANY,))
+        self._ring_for.update(rings)
         if self._ringing:
             return
         self._ringing = True
         try:
             while self._ring_for:
-                message = " ".join(sorted(self._ring_for))
-                self._ring_for.clear()
-                await self._client.publish(self._channel, message)
+                now, self._ring_for = self._ring_for, set()
+                await self._publish(sorted(now))
         except (RedisError, OSError, TimeoutError) as error:
             _logger.debug("the doorbell did not ring: %s", error)
         finally:
             self._ringing = False
 
-    async def wait(self, timeout_s: float, kinds: Sequence[str] = ()) -> bool:
+    async def _publish(self, rings: Sequence[Ring]) -> None:
+        if len(rings) == 1:
+            await self._client.publish(self._channels[rings[0]], "")
+            return
+        async with self._client.pipeline(transaction=False) as pipe:
+            for ring in rings:
+                pipe.publish(self._channels[ring], "")
+            await pipe.execute()
+
+    async def wait(self, timeout_s: float, rings: Sequence[Ring] = tuple(Ring)) -> bool:
         """A ring since this waiter's last wait counts, so that none is lost between two waits."""
-        if self._listener is None:
-            self._listener = asyncio.create_task(self._listen())
         task = asyncio.current_task()
         assert task is not None
         waiter = self._waiters.get(task)
         if waiter is None:
             waiter = self._waiters[task] = _Waiter()
-        waiter.kinds = kinds
+        waiter.rings = rings
+        new = [ring for ring in rings if ring not in self._heard]
+        if new:
+            await self._hear(new)
         try:
             async with asyncio.timeout(timeout_s):
                 await waiter.rung.wait()
@@ -77,9 +85,15 @@ class RedisDoorbell:
         waiter.rung.clear()
         return True
 
-    def _wake(self, rung: Sequence[str]) -> None:
-        for waiter in list(self._waiters.values()):
-            waiter.hear(rung)
+    async def _hear(self, new: Sequence[Ring]) -> None:
+        self._heard.update(new)
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._listen())
+        elif self._subscription is not None:
+            try:
+                await self._subscription.subscribe(*(self._channels[ring] for ring in new))
+            except (RedisError, OSError, TimeoutError) as error:
+                _logger.debug("the listener will subscribe when it is back: %s", error)
 
     async def _listen(self) -> None:
         while not self._closing:
@@ -91,12 +105,25 @@ class RedisDoorbell:
 
     async def _subscribed(self) -> None:
         async with self._client.pubsub() as subscription:
-            await subscription.subscribe(self._channel)
-            self._wake((_ANY,))  # whatever was rung before the subscription
-            while not self._closing:
-                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=30)
-                if message is not None:
-                    self._wake(_text(message["data"]).split())
+            if self._heard:
+                await subscription.subscribe(*(self._channels[ring] for ring in self._heard))
+            self._subscription = subscription
+            try:
+                while not self._closing:
+                    message = await subscription.get_message(timeout=30)
+                    # A subscription that has begun counts as a ring: what was rung before it was not heard.
+                    if message is not None and message["type"] in ("message", "subscribe"):
+                        await self._rung(subscription, self._rings[_text(message["channel"])])
+            finally:
+                self._subscription = None
+
+    async def _rung(self, subscription: PubSub, ring: Ring) -> None:
+        concerned = [one for task, one in list(self._waiters.items()) if ring in one.rings and not task.done()]
+        for waiter in concerned:
+            waiter.rung.set()
+        if not concerned:  # whoever waited for it is gone
+            self._heard.discard(ring)
+            await subscription.unsubscribe(self._channels[ring])
 
     async def close(self) -> None:
         self._closing = True

@@ -15,7 +15,7 @@ from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
 from cluster.domain.log import Origin
 from cluster.domain.tasks import IdempotencyKey
-from cluster.ports import AgentChange, Beat, RegisterItem, record_for
+from cluster.ports import AgentChange, Beat, RegisterItem, Ring, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
 from serve_app.schemas import Offset, RegisterAgent, RegisterAgents, Text, agent_wire, last_sign
@@ -231,7 +231,7 @@ async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: I
     gate.directory.forget(asker.workspace, agent_id)
     if not removed[0]:
         raise NotFound(f"There is no agent {agent_id}.", "agent_not_found")
-    gate.ring()
+    gate.ring(Ring.AGENTS)
     await gate.heartbeats.forget([(asker.workspace, agent_id)])
     return {"unregistered": True}
 
@@ -280,7 +280,7 @@ async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: In
     agent = await stored_agent(gate, asker, agent_id)
     if agent.intent is not intent or agent.intent_by is not IntentBy.OPERATOR:
         await gate.agents.change([intent_change(gate, asker, agent, intent)])
-        gate.ring()
+        gate.ring(Ring.AGENTS)
         agent = await stored_agent(gate, asker, agent_id)
         gate.directory.note(agent)
     return agent, await agent_answer(gate, agent)

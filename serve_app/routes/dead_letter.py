@@ -13,7 +13,7 @@ from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
 from cluster.domain.log import Origin
 from cluster.domain.tasks import NewTask, Priority, Task, TaskDetail
-from cluster.ports import DeadLetterQuery, Replay, record_for
+from cluster.ports import DeadLetterQuery, Replay, Ring, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.answers import answered_once
 from serve_app.gateway import Gateway
@@ -94,7 +94,6 @@ async def _purge(gate: Gateway, asker: Origin, body: Chosen) -> dict[str, Any]:
     now = gate.clock.now()
     records = [record_for(asker, now, "task.purged", one, {"task_id": one}) for one in ids]
     purged = await gate.dead_letters.purge(asker.workspace, ids, records)
-    gate.ring()
     return {"dry_run": False, "purged": purged, "total": total, "remaining": total - len(ids)}
 
 
@@ -161,7 +160,7 @@ async def _replay(gate: Gateway, asker: Origin, tasks: list[Task], body: ReplayD
     now = gate.clock.now()
     replays = [_again(gate, asker, task, now, _payload(task, body)) for task in tasks]
     outcomes = await gate.dead_letters.replay(replays)
-    gate.ring()
+    gate.ring(Ring.TASKS, Ring.NAMED)
     return [
         {"task_id": task.id, "replayed_as": outcome}
         for task, outcome in zip(tasks, outcomes, strict=True)

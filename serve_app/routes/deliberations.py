@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -18,7 +18,7 @@ from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
 from cluster.domain.log import LogRow, Origin
 from cluster.domain.tasks import IdempotencyKey
-from cluster.ports import record_for
+from cluster.ports import Ring, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
 from serve_app.routes.agents import gateway
@@ -84,7 +84,7 @@ async def create_deliberation(
     gate = gateway(request)
     is_async = body.is_async or body.mode == "async"
     new = _admission(gate, body, asker, key, is_async)
-    after = gate.hub.cursor
+    after = await gate.hub.now()
     admitted = await gate.admissions.put(new)
     if admitted.conflict:
         raise Conflict("This request_id or idempotency key was used with another body.", "idempotency_conflict")
@@ -105,15 +105,16 @@ async def _wait_for_end(gate: Gateway, asker: Origin, request_id: str, after: in
     selection = Selection(workspace=asker.workspace, deliberation_id=request_id)
     rows = gate.hub.rows(after, selection)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SYNC_WAIT_S), contextlib.aclosing(_ends(rows)) as ends:
-            await anext(ends)
+        async with asyncio.timeout(SYNC_WAIT_S):
+            await _first_end(rows)
     return await gate.deliberations.get(asker.workspace, request_id)
 
 
-async def _ends(rows: AsyncIterator[LogRow]) -> AsyncGenerator[LogRow, None]:
-    async for row in rows:
-        if row.kind in _ENDS:
-            yield row
+async def _first_end(rows: AsyncGenerator[LogRow, None]) -> None:
+    async with contextlib.aclosing(rows):
+        async for row in rows:
+            if row.kind in _ENDS:
+                return
 
 
 async def _known(request: Request, asker: Origin, request_id: str) -> Deliberation:
@@ -166,5 +167,5 @@ async def cancel_deliberation(request: Request, request_id: str, asker: Asker, k
     record = record_for(asker, gate.clock.now(), "deliberation.cancel_requested", request_id)
     if not await gate.deliberations.cancel(asker.workspace, request_id, record):
         raise Conflict(f"Deliberation {request_id} has already ended.", "already_terminal")
-    gate.ring()
+    gate.ring(Ring.DELIBERATIONS)
     return {"cancelled": True}

@@ -18,7 +18,7 @@ from cluster.domain.agents import AgentStatus, IntentBy, said_intent
 from cluster.domain.errors import ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
 from cluster.domain.log import LOCAL_ADMIN, Origin
-from cluster.ports import Beat
+from cluster.ports import Beat, Ring
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway
 from serve_app.routes.agents import gateway, intent_change
@@ -38,7 +38,7 @@ async def _change_intents(gate: Gateway, asker: Origin, said: Sequence[tuple[str
             changes.append(intent_change(gate, asker, agent, intent, IntentBy.AGENT))
     if changes:
         await gate.agents.change(changes)
-        gate.ring()
+        gate.ring(Ring.AGENTS)
 
 
 async def _beat_many(gate: Gateway, asker: Origin, items: Sequence[HeartbeatItem]) -> dict[str, Any]:

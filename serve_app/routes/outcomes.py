@@ -171,7 +171,6 @@ def _imported(item: ImportedOutcome, place: int, asker: Origin, now: float) -> N
 
 async def _record(gate: Gateway, asker: Origin, new: list[NewOutcome]) -> list[RecordedOutcome]:
     done = await gate.outcomes.record(new)
-    gate.ring()
     gate.learner.refresh(asker.workspace)
     return done
 

@@ -12,7 +12,7 @@ from cluster.domain.ids import check_id
 from cluster.domain.limits import Control, check_control
 from cluster.domain.log import LogRecord, Origin
 from cluster.domain.tasks import Priority, TaskStatus
-from cluster.ports import record_for
+from cluster.ports import Ring, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.answers import answered_once
 from serve_app.gateway import Gateway
@@ -61,7 +61,6 @@ async def prioritize(request: Request, body: Prioritize, asker: Asker, key: Idem
         position=body.position,
     )
     await gate.scheduler.request(change)
-    gate.ring()
     return {"success": True, "task": task_wire(await known_task(gate, asker, body.task_id))}
 
 
@@ -125,5 +124,5 @@ async def _control(gate: Gateway, asker: Origin, body: ControlName) -> Control:
 async def _put(gate: Gateway, asker: Origin, control: Control, kind: str) -> Control:
     record: LogRecord = record_for(asker, gate.clock.now(), kind, control.entity, control.to_log())
     stored = await gate.controls.put(control, record)
-    gate.ring()
+    gate.ring(Ring.CONTROLS)
     return stored

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.errors import InvalidRequest, StoreUnavailable
 from cluster.domain.ids import check_id
 from cluster.domain.log import LOCAL_ADMIN, Origin
 from serve_app.access import Asker, Permission, requires
@@ -57,8 +57,8 @@ async def stream(
     """Events as they are committed. ``Accept: text/event-stream`` streams; ``Last-Event-ID`` (or ``after``) resumes."""
     hub = gateway(request).hub
     if "text/event-stream" not in request.headers.get("accept", ""):
-        return JSONResponse(_description(hub))
-    cursor = _cursor(request.headers.get("last-event-id") or after, hub.cursor)
+        return JSONResponse(_description(await hub.now()))
+    cursor = _cursor(request.headers.get("last-event-id") or after, await hub.now())
     selection = _selection(asker, task_id, agent_id, deliberation_id)
     return StreamingResponse(
         _events(hub, cursor, selection),
@@ -67,7 +67,7 @@ async def stream(
     )
 
 
-def _description(hub: StreamHub) -> dict[str, Any]:
+def _description(now: int) -> dict[str, Any]:
     return {
         "sse": {
             "path": "/api/control-plane/stream",
@@ -77,7 +77,7 @@ def _description(hub: StreamHub) -> dict[str, Any]:
         "websocket": {"paths": ["/api/control-plane/stream", "/ws/control-plane"], "resume": "query parameter after"},
         "filters": ["task_id", "agent_id", "deliberation_id"],
         "frame": {"type": "string", "timestamp": "epoch seconds", "seq": "log sequence number", "data": "object"},
-        "last_event_id": hub.cursor,
+        "last_event_id": now,
     }
 
 
@@ -95,6 +95,8 @@ async def _events(hub: StreamHub, cursor: int, selection: Selection) -> AsyncIte
             pending = asyncio.ensure_future(anext(rows))
     finally:
         pending.cancel()
+        await asyncio.gather(pending, return_exceptions=True)
+        await rows.aclose()
 
 
 async def websocket_stream(socket: WebSocket) -> None:
@@ -104,10 +106,13 @@ async def websocket_stream(socket: WebSocket) -> None:
     asker = Origin(workspace=socket.app.state.workspace, principal=LOCAL_ADMIN)
     query = socket.query_params
     try:
-        cursor = _cursor(query.get("after"), hub.cursor)
+        cursor = _cursor(query.get("after"), await hub.now())
         selection = _selection(asker, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id"))
     except InvalidRequest as error:
         await socket.close(code=1008, reason=error.message)
+        return
+    except StoreUnavailable as error:
+        await socket.close(code=1013, reason=error.message)
         return
     await _send(socket, "connected", {"message": "Connected to the control plane stream", "last_event_id": cursor})
     sender = asyncio.ensure_future(_push(socket, hub, cursor, selection))
@@ -131,8 +136,9 @@ async def _received(socket: WebSocket) -> str:
 
 
 async def _push(socket: WebSocket, hub: StreamHub, cursor: int, selection: Selection) -> None:
-    async for row in hub.rows(cursor, selection):
-        await socket.send_text(json.dumps(frame(row), ensure_ascii=False))
+    async with contextlib.aclosing(hub.rows(cursor, selection)) as rows:
+        async for row in rows:
+            await socket.send_text(json.dumps(frame(row), ensure_ascii=False))
 
 
 async def _answer(socket: WebSocket, text: str) -> None:

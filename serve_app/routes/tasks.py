@@ -14,7 +14,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequest, Lease, ReportRequest
-from actors.turns import ENDED_KINDS
 from cluster.domain.agents import Health, Intent
 from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
@@ -22,7 +21,7 @@ from cluster.domain.json_values import check_json
 from cluster.domain.log import Origin
 from cluster.domain.task_rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Priority
-from cluster.ports import SubmitItem
+from cluster.ports import SubmitItem, rings_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
 from serve_app.routes.agents import gateway
@@ -144,7 +143,7 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
         outcomes: Sequence[Any] = await gate.submits.put_many(items)
     else:
         outcomes = await gate.tasks.submit(items, all_or_none=True)
-        gate.ring("task.submitted")
+        gate.ring(*rings_for(items))
     if any(outcome.conflict for outcome in outcomes):
         raise Conflict(_CONFLICT, "idempotency_conflict")
     return {"task_ids": [outcome.task_id for outcome in outcomes], "total": len(outcomes)}
@@ -305,7 +304,6 @@ async def _report(gate: Gateway, asker: Origin, report: ReportRequest) -> None:
     await gate.scheduler.request(report)
     if report.agent_id is not None:
         gate.speaks(report.workspace, report.agent_id)
-    gate.ring(*ENDED_KINDS)
 
 
 @router.post("/tasks/{task_id}/complete")
@@ -347,7 +345,6 @@ async def cancel_task(request: Request, task_id: str, asker: Asker, key: Idempot
     gate = gateway(request)
     cancel = CancelRequest(workspace=asker.workspace, principal=asker.principal, task_id=check_id(task_id, "task_id"))
     await gate.scheduler.request(cancel)
-    gate.ring()
     return {"cancelled": True}
 
 

@@ -16,7 +16,7 @@ from actors.messages import (
 )
 from cluster.domain.errors import ActorUnavailable, Conflict, NotFound
 from cluster.domain.tasks import IdempotencyKey, TaskStatus
-from cluster.ports import SubmitItem, record_for
+from cluster.ports import Ring, SubmitItem, record_for
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, NOW, new_task, registration
 from tests.support.shards import TTL_S, Cluster
@@ -201,7 +201,7 @@ async def test_a_deregistered_or_silent_agent_loses_its_leases_at_once(cluster: 
     task_id = await cluster.submit()
     await cluster.claim_one("a1")
     await cluster.stores.agents.remove([record_for(ASKER, NOW, "agent.unregistered", "a1")])
-    await cluster.bell.ring()
+    await cluster.bell.ring(*Ring)
     taken = await cluster.claim_one("a2")
     assert (taken.head.id, taken.head.retries) == (task_id, 0)
     with pytest.raises(NotFound) as refused:

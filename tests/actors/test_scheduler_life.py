@@ -18,7 +18,7 @@ from cluster.domain.limits import Control, ControlKind
 from cluster.domain.scheduler import Scheduler
 from cluster.domain.tasks import NewTask, TaskHead
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
-from cluster.ports import SubmitItem, record_for
+from cluster.ports import Ring, SubmitItem, record_for
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.samples import ASKER, NOW
@@ -29,9 +29,9 @@ from tests.unit.test_scheduler import CAPABILITIES, TTL_S, SchedulerLife
 class _NoBell:
     """The test says when the shard reads on."""
 
-    async def ring(self, *kinds: str) -> None: ...
+    async def ring(self, *rings: Ring) -> None: ...
 
-    async def wait(self, timeout_s: float, kinds: Sequence[str] = ()) -> bool:
+    async def wait(self, timeout_s: float, rings: Sequence[Ring] = ()) -> bool:
         await asyncio.get_running_loop().create_future()
         return False
 

@@ -21,11 +21,8 @@ from cluster.domain.task_machine import step
 from cluster.domain.tasks import Priority
 from cluster.ports import AgentCounters, SubmitItem, TelemetryStore
 from cluster.postgres.stores import Stores
-from cluster.redis.doorbell import RedisDoorbell
-from cluster.redis.pool import connect
 from tests.support.api import Api
 from tests.support.samples import NOW, new_task, registration
-from tests.support.stores import StoreUrls, fresh_name
 
 
 class Faulty:
@@ -49,15 +46,14 @@ class Faulty:
 
 
 class Bench:
-    def __init__(self, stores: Stores, bell: RedisDoorbell) -> None:
+    def __init__(self, stores: Stores) -> None:
         self.stores = stores
-        self.bell = bell
         self.store = Faulty(stores.telemetry)
         self.actor: Telemetry | None = None
 
     async def start(self) -> Telemetry:
         self.actor = Telemetry(
-            log=self.stores.log, doorbell=self.bell, clock=SystemClock(), agents=self.stores.agents,
+            log=self.stores.log, clock=SystemClock(), agents=self.stores.agents,
             tasks=self.stores.tasks, store=self.store, listen=None,
         )  # fmt: skip
         await self.actor.start()
@@ -111,16 +107,13 @@ def total(values: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: st
 
 
 @pytest.fixture
-async def bench(stores: Stores, store_urls: StoreUrls) -> AsyncIterator[Bench]:
-    client = connect(store_urls.redis)
-    made = Bench(stores, RedisDoorbell(client, fresh_name()))
+async def bench(stores: Stores) -> AsyncIterator[Bench]:
+    made = Bench(stores)
     await stores.agents.register([registration("a1")])
     await made.start()
     yield made
     if made.actor is not None:
         await made.kill()
-    await made.bell.close()
-    await client.aclose()
 
 
 @pytest.mark.parametrize("fault", ["", "before", "after"])

@@ -85,7 +85,6 @@ async def test_a_subscriber_far_behind_reads_from_the_store_and_joins_the_presen
     monkeypatch.setattr(streams, "PAGE", 10)
     api.gateway.hub._rows = streams.deque(maxlen=15)
     await api.stores.log.append([system_event(f"e{n}") for n in range(64)])
-    await eventually(lambda: api.gateway.hub.cursor == 64)
     workspace = api.settings.workspace
     assert workspace != "w"  # none of these are ours: pages without a match are passed over
     await _write(api, 30)
@@ -94,6 +93,18 @@ async def test_a_subscriber_far_behind_reads_from_the_store_and_joins_the_presen
         await _write(api, 3)
         rest = await events.take(3)
     assert [int(event["id"]) for event in first + rest] == list(range(65, 98))
+
+
+async def test_the_log_is_followed_while_somebody_listens_and_no_longer(api: Api) -> None:
+    hub = api.gateway.hub
+    await _write(api, 1)
+    assert hub._cursor == 0
+    for n in range(2, 4):
+        async with _sse(api, None) as events:
+            await eventually(lambda: hub._cursor > 0)
+            await _write(api, 1)
+            assert int((await events.next())["id"]) == n, "what came before it listened is not told"
+        await eventually(lambda: hub._cursor == 0)
 
 
 async def test_filters_leave_exactly_what_was_asked_for(api: Api) -> None:

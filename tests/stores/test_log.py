@@ -16,7 +16,7 @@ from cluster.clock import SystemClock
 from cluster.domain.errors import Fenced
 from cluster.domain.log import LogRow
 from cluster.follower import LogFollower
-from cluster.ports import LogFilter, LogPage, SubmitItem
+from cluster.ports import LogFilter, LogPage, Ring, SubmitItem
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.probes import eventually
 from tests.support.samples import new_task, system_event
@@ -28,9 +28,9 @@ ROOT = Path(__file__).parents[2]
 class _NoBell:
     """A doorbell that never rings: the follower lives on its own polling."""
 
-    async def ring(self, *kinds: str) -> None: ...
+    async def ring(self, *rings: Ring) -> None: ...
 
-    async def wait(self, timeout_s: float, kinds: Sequence[str] = ()) -> bool:
+    async def wait(self, timeout_s: float, rings: Sequence[Ring] = ()) -> bool:
         await asyncio.sleep(0.005)
         return False
 

@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio as redis
 
 from cluster.domain.errors import StoreUnavailable
-from cluster.ports import Beat
+from cluster.ports import Beat, Ring
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.heartbeats import RedisHeartbeats
 from cluster.redis.pool import connect, ping
@@ -44,7 +44,8 @@ async def test_the_silent_are_those_before_a_time_and_can_be_forgotten(client: r
 
 
 async def test_the_doorbell_wakes_every_waiter_and_keeps_a_ring_between_waits(client: redis.Redis) -> None:
-    bell = RedisDoorbell(client, fresh_name())
+    name = fresh_name()
+    bell = RedisDoorbell(client, name)
 
     async def waits_twice(ready: asyncio.Event, rung: asyncio.Event) -> list[bool]:
         first = await bell.wait(10.0)
@@ -55,50 +56,73 @@ async def test_the_doorbell_wakes_every_waiter_and_keeps_a_ring_between_waits(cl
     ready, rung = asyncio.Event(), asyncio.Event()
     waiter = asyncio.create_task(waits_twice(ready, rung))
     await ready.wait()
-    await bell.ring()
-    other = RedisDoorbell(client, bell._channel.removesuffix(":doorbell"))
-    await other.ring()
+    await bell.ring(Ring.TASKS)
+    await RedisDoorbell(client, name).ring(Ring.AGENTS)
     rung.set()
     assert await waiter == [True, True]
     await bell.close()
 
 
-async def test_a_ring_wakes_those_whom_it_may_concern(client: redis.Redis) -> None:
-    """Beginnings on either side match, a ring without kinds concerns everybody, and rings under way are merged."""
+async def test_a_ring_wakes_those_who_wait_for_it_and_nobody_else(client: redis.Redis) -> None:
+    """Rings under way are merged."""
     bell = RedisDoorbell(client, fresh_name())
     woken: list[str] = []
     ready: set[str] = set()
+    rings = {"shard": (Ring.TASKS, Ring.AGENTS), "worker": (Ring.DELIBERATIONS,), "stream": tuple(Ring)}
 
-    async def waits(name: str, *kinds: str) -> None:
-        await bell.wait(10.0, kinds)  # the first wait ends at once
-        await bell.wait(10.0, kinds)  # the subscription itself rings
+    async def waits(name: str) -> None:
+        while await bell.wait(0.3, rings[name]):  # the first wait ends at once, and subscriptions ring
+            pass
         ready.add(name)
-        while await bell.wait(10.0, kinds):
+        while await bell.wait(10.0, rings[name]):
             woken.append(name)
 
-    waiters = [
-        asyncio.create_task(waits("shard", "task.submitted", "agent.")),
-        asyncio.create_task(waits("worker", "deliberation.")),
-        asyncio.create_task(waits("stream")),
-    ]
+    waiters = [asyncio.create_task(waits(name)) for name in rings]
     await eventually(lambda: len(ready) == 3)
-    for kinds, heard in (
-        (("task.completed", "task.failed"), {"stream"}),
-        (("task.submitted",), {"shard", "stream"}),
-        (("task.",), {"shard", "stream"}),
-        (("agent.registered",), {"shard", "stream"}),
-        (("deliberation.",), {"worker", "stream"}),
-        ((), {"shard", "worker", "stream"}),
+    for rung, heard in (
+        ((Ring.TURNS,), {"stream"}),
+        ((Ring.TASKS,), {"shard", "stream"}),
+        ((Ring.AGENTS, Ring.DELIBERATIONS), {"shard", "worker", "stream"}),
+        ((), set()),
     ):
         woken.clear()
-        await bell.ring(*kinds)
+        await bell.ring(*rung)
         await eventually(lambda heard=heard: set(woken) == heard)
-    woken.clear()
-    await asyncio.gather(bell.ring("task.completed"), bell.ring("agent.x"), bell.ring("deliberation.x"))
+    await asyncio.gather(bell.ring(Ring.TURNS), bell.ring(Ring.AGENTS), bell.ring(Ring.DELIBERATIONS))
     await eventually(lambda: set(woken) == {"shard", "worker", "stream"})
     for waiter in waiters:
         waiter.cancel()
     await asyncio.gather(*waiters, return_exceptions=True)
+    await bell.close()
+
+
+async def test_a_process_hears_only_what_somebody_in_it_waits_for(client: redis.Redis) -> None:
+    name = fresh_name()
+    bell = RedisDoorbell(client, name)
+
+    async def heard() -> set[str]:
+        channels = await client.pubsub_channels(f"{name}:*")
+        return {str(one.decode() if isinstance(one, bytes) else one).rpartition(":")[2] for one in channels}
+
+    async def waits(*rings: Ring) -> None:
+        while True:
+            await bell.wait(10.0, rings)
+
+    first, second = asyncio.create_task(waits(Ring.AGENTS)), asyncio.create_task(waits(Ring.TASKS, Ring.AGENTS))
+
+    async def hears(*rings: Ring) -> bool:
+        await bell.ring(Ring.TASKS)
+        return await heard() == set(rings)
+
+    await eventually(lambda: hears(Ring.AGENTS, Ring.TASKS))
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    await eventually(lambda: hears(Ring.AGENTS))
+    third = asyncio.create_task(waits(Ring.TASKS))
+    await eventually(lambda: hears(Ring.AGENTS, Ring.TASKS))
+    for one in (first, third):
+        one.cancel()
+    await asyncio.gather(first, third, return_exceptions=True)
     await bell.close()
 
 
@@ -107,7 +131,7 @@ async def test_an_unreachable_store_is_named_and_the_doorbell_stays_silent() -> 
     with pytest.raises(StoreUnavailable):
         await ping(away)
     bell = RedisDoorbell(away, "p")
-    await bell.ring()
+    await bell.ring(*Ring)
     assert await bell.wait(0.01) in (True, False)
     assert await bell.wait(0.01) is False
     await bell.close()

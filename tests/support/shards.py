@@ -13,7 +13,7 @@ from cluster.domain.errors import ActorUnavailable
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.tasks import LeaseToken, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
-from cluster.ports import SubmitItem, record_for
+from cluster.ports import Ring, SubmitItem, record_for
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell
 from tests.support.probes import eventually
@@ -81,7 +81,7 @@ class Cluster:
         control = Control(workspace="w", kind=ControlKind.QUEUE, name=queue, paused=on)
         record = record_for(ASKER, self.clock.now(), "control.changed", control.entity, control.to_log())
         stored = await self.stores.controls.put(control, record)
-        await self.bell.ring()
+        await self.bell.ring(*Ring)
 
         async def known() -> bool:
             return self.shard is not None and (await self.shard.status())["cursor"] >= stored.seq
@@ -99,7 +99,7 @@ class Cluster:
     async def submit(self, **changes: Any) -> str:
         task = new_task(created_at=self.clock.now(), **changes)
         await self.stores.tasks.submit([SubmitItem(task=task)])
-        await self.bell.ring()
+        await self.bell.ring(*Ring)
         return task.id
 
     async def claim(self, agent_id: str = "a1", *, wait: bool = False, **changes: Any) -> tuple[Lease, ...]:

@@ -13,6 +13,7 @@ from cluster.clock import SystemClock
 from cluster.domain.deliberation.contract import make_contract
 from cluster.domain.deliberations import Deliberation, NewDeliberation
 from cluster.learner import Learner, owners_from
+from cluster.ports import Ring
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell
 from tests.support.probes import eventually
@@ -96,7 +97,7 @@ class Workshop:
 
     async def admit(self, *items: NewDeliberation) -> None:
         await self.stores.deliberations.admit(items)
-        await self.bell.ring()
+        await self.bell.ring(*Ring)
 
     async def ended(self, request_id: str, timeout_s: float = 30.0) -> Deliberation:
         async def over() -> Deliberation | None:

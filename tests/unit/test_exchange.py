@@ -16,7 +16,7 @@ from cluster.domain.log import LogRow
 from cluster.exchange import CALLS_IN_FLIGHT, ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
-from cluster.ports import LogFilter, LogPage
+from cluster.ports import LogFilter, LogPage, Ring
 from tests.support.probes import eventually
 
 # --- group commit -----------------------------------------------------------------------------------------------------
@@ -362,10 +362,10 @@ class Bell:
     def __init__(self) -> None:
         self.rung = asyncio.Event()
 
-    async def ring(self, *kinds: str) -> None:
+    async def ring(self, *rings: Ring) -> None:
         self.rung.set()
 
-    async def wait(self, timeout_s: float, kinds: Sequence[str] = ()) -> bool:
+    async def wait(self, timeout_s: float, rings: Sequence[Ring] = ()) -> bool:
         await self.rung.wait()
         self.rung.clear()
         return True
