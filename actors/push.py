@@ -240,11 +240,13 @@ class PushTasks:
         more. The same attempt is given to the agent again, under the same key. A task that named one of them while
         nobody carried it is claimed."""
         new = sorted(self._new)
+        ids: dict[str, dict[str, Agent]] = defaultdict(dict)
         for key, agent in (await self._agents.get_many(new)).items():
             known = self._working.get(key, {})
-            ids = [task_id for task_id in agent.running_task_ids if task_id not in known]
-            for task in (await self._tasks.get_many(key[0], ids)).values() if ids else ():
-                self._start(agent, task)
+            ids[key[0]] |= {task_id: agent for task_id in agent.running_task_ids if task_id not in known}
+        for workspace, agents in ids.items():
+            for task in (await self._tasks.get_many(workspace, list(agents))).values():
+                self._start(agents[task.id], task)
         self._new.difference_update(new)
         for agent in [self._takers[key] for key in new if key in self._takers]:
             self._claim_for(agent, wait=False)

@@ -81,6 +81,9 @@ class HttpTransports:
         self._resolver = resolver
         self._tls = ssl.create_default_context()
         self._pools: dict[str, httpx.AsyncClient] = {}
+        #: Calls wait here, in order: a pool looks at all its connections for every request that waits in it, whenever one
+        #: comes or goes.
+        self._room: dict[httpx.AsyncClient, asyncio.Semaphore] = {}
         self._unstructured: dict[tuple[str, str], None] = {}
 
     async def close(self) -> None:
@@ -123,6 +126,7 @@ class HttpTransports:
                 follow_redirects=False,
                 trust_env=False,
             )
+            self._room[pool] = asyncio.Semaphore(self._pool_size)
         return pool
 
     async def _with_retries(self, ask: Ask, deadline: float) -> Reply:
@@ -177,7 +181,8 @@ class HttpTransports:
 
     async def _post(self, provider: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> _Answer:
         shown = safe_url(url)
-        async with self.pool(provider).stream("POST", url, json=body, headers=headers) as response:
+        pool = self.pool(provider)
+        async with self._room[pool], pool.stream("POST", url, json=body, headers=headers) as response:
             content = bytearray()
             async for chunk in response.aiter_bytes():
                 content += chunk
