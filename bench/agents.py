@@ -164,7 +164,7 @@ def host_kill(stand: Stand) -> Iterator[Row]:
         unit="s",
         runs=tuple(seconds),
         goal=Goal(bound=10, of="median", at_most=True),
-        note=f"{HOSTS} hosts, {LOAD_PER_S} tasks/s of {LOAD_MS} ms beside it",
+        note=f"{HOSTS} hosts, {LOAD_PER_S} tasks/s of {LOAD_MS} ms beside it, 40 connections",
     )
     yield Row(
         name=f"{label}: leases lost, in all runs",

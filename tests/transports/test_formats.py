@@ -30,6 +30,7 @@ from cluster.transports.net import MAX_ANSWER_BYTES
 from cluster.transports.python import PythonTransport
 from cluster.transports.replay import Recorder, ReplayTransport
 from tests.support.endpoints import a2a_server, completion, serving
+from tests.support.probes import eventually
 from tests.transports.test_net import LOOPBACK, question, transports
 
 SCHEMA = {"type": "object", "properties": {"choice": {"type": "string"}}, "required": ["choice"]}
@@ -332,3 +333,26 @@ async def test_an_a2a_agent_answers_by_a_task_that_is_waited_for() -> None:
 async def test_an_a2a_agent_is_looked_for_only_where_agents_may_be() -> None:
     with pytest.raises(EndpointForbidden):
         await _asked_over_a2a(lambda body: {}, allowed=())
+
+
+async def test_calls_beyond_the_pool_wait_and_one_that_gives_up_takes_no_place() -> None:
+    asked: list[str] = []
+    gate = asyncio.Event()
+
+    async def answer(request: Any) -> httpx.Response:
+        asked.append(request.headers["idempotency-key"])
+        await gate.wait()
+        return httpx.Response(200, json={"text": "yes"})
+
+    async with serving(answer) as url:
+        ours = transports(LOOPBACK)  # of four connections
+        calls = [asyncio.ensure_future(ours.ask(question(url, key=f"k{number}"))) for number in range(4)]
+        await eventually(lambda: len(asked) == 4)
+        calls += [asyncio.ensure_future(ours.ask(question(url, key=f"k{number}"))) for number in range(4, 7)]
+        with pytest.raises(AgentTimeout):
+            await ours.ask(question(url, key="late", timeout_s=0.05))
+        assert len(asked) == 4
+        gate.set()
+        assert [(await call).text for call in calls] == ["yes"] * 7
+        assert sorted(asked) == [f"k{number}" for number in range(7)]
+        await ours.close()
