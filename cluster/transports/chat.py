@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import ssl
 import time
@@ -24,11 +25,15 @@ __all__ = ["Ask", "HttpTransports", "Provider", "Reply"]
 _RETRIES = 2
 _BACKOFF_S = 0.5
 _MAX_RETRY_AFTER_S = 60.0
+_CONNECT_TIMEOUT_S = 10.0
 _PROBE_TIMEOUT_S = 10.0
 #: Providers beyond this many share one pool.
 MAX_POOLS = 64
+#: Endpoints whose addresses are remembered as parsed.
+MAX_URLS = 10_000
 #: Endpoints that are remembered to know no structured output.
 MAX_UNSTRUCTURED = 1000
+_HEADERS = {"accept": "*/*", "content-type": "application/json", "user-agent": "aragora-control-plane"}
 _NO_STRUCTURED_OUTPUT = (400, 404, 415, 422, 501)
 
 
@@ -40,7 +45,7 @@ class Provider:
     headers: Mapping[str, str]
 
     def owns(self, endpoint: str) -> bool:
-        own, other = httpx.URL(self.base_url), httpx.URL(endpoint)
+        own, other = _parsed(self.base_url), _parsed(endpoint)
         return (own.scheme, own.host, own.port) == (other.scheme, other.host, other.port)
 
     def __repr__(self) -> str:
@@ -51,6 +56,14 @@ class Provider:
 class _Answer:
     content: bytes
     streamed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The client is for whoever needs one; it sends through the same transport."""
+
+    transport: PinnedTransport
+    client: httpx.AsyncClient
 
 
 class _Refused(AgentRefused):
@@ -77,18 +90,15 @@ class HttpTransports:
         self._allowed = tuple(allowed_networks)
         self._pool_size = pool_size
         self._providers = providers
-        self._timeout_s = timeout_s
+        self._timeout = httpx.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None)
         self._resolver = resolver
         self._tls = ssl.create_default_context()
-        self._pools: dict[str, httpx.AsyncClient] = {}
-        #: Calls wait here, in order: a pool looks at all its connections for every request that waits in it, whenever one
-        #: comes or goes.
-        self._room: dict[httpx.AsyncClient, asyncio.Semaphore] = {}
+        self._pools: dict[str, _Pool] = {}
         self._unstructured: dict[tuple[str, str], None] = {}
 
     async def close(self) -> None:
         for pool in self._pools.values():
-            await pool.aclose()
+            await pool.client.aclose()
 
     async def ask(self, ask: Ask) -> Reply:
         """The agent's text. Raises PeerError; connect errors, 429 and 5xx are tried again within the time."""
@@ -114,19 +124,19 @@ class HttpTransports:
             raise AgentUnavailable(f"{shown} answers {status}.")
 
     def pool(self, provider: str) -> httpx.AsyncClient:
+        return self._pool(provider).client
+
+    def _pool(self, provider: str) -> _Pool:
         name = provider if provider in self._pools or len(self._pools) < MAX_POOLS else ""
         pool = self._pools.get(name)
         if pool is None:
             transport = PinnedTransport(
                 allowed=self._allowed, pool_size=self._pool_size, resolver=self._resolver, tls=self._tls
             )
-            pool = self._pools[name] = httpx.AsyncClient(
-                transport=transport,
-                timeout=httpx.Timeout(self._timeout_s, connect=10.0),
-                follow_redirects=False,
-                trust_env=False,
+            client = httpx.AsyncClient(
+                transport=transport, timeout=self._timeout, follow_redirects=False, trust_env=False
             )
-            self._room[pool] = asyncio.Semaphore(self._pool_size)
+            pool = self._pools[name] = _Pool(transport, client)
         return pool
 
     async def _with_retries(self, ask: Ask, deadline: float) -> Reply:
@@ -159,41 +169,57 @@ class HttpTransports:
 
     async def _exchange(self, wire: WireFormat, ask: Ask, deadline: float, *, structured: bool) -> Reply:
         url, body, headers = wire.request(ask, max(0.0, deadline - time.monotonic()), structured)
-        shown = safe_url(ask.endpoint)
         try:
             answer = await self._post(ask.provider, url, body, {**headers, **self._headers(ask.endpoint)})
         except httpx.TimeoutException:
-            raise AgentUnavailable(f"{shown} did not answer in time.") from None
+            raise AgentUnavailable(f"{safe_url(ask.endpoint)} did not answer in time.") from None
         except httpx.InvalidURL:
-            raise EndpointForbidden(f"{shown} is not a URL.") from None
+            raise EndpointForbidden(f"{safe_url(ask.endpoint)} is not a URL.") from None
         except httpx.HTTPError as error:
-            raise AgentUnavailable(f"{shown} cannot be reached: {type(error).__name__}.") from error
+            message = f"{safe_url(ask.endpoint)} cannot be reached: {type(error).__name__}."
+            raise AgentUnavailable(message) from error
         if answer.streamed and wire.stream is not None:
             return wire.stream(ask, sse_events(answer.content))
         try:
             value = json.loads(answer.content)
         except ValueError:
-            raise AgentMalformed(f"{shown} did not answer JSON.") from None
+            raise AgentMalformed(f"{safe_url(ask.endpoint)} did not answer JSON.") from None
         return wire.reply(ask, value)
 
     def _headers(self, endpoint: str) -> Mapping[str, str]:
         return next((provider.headers for provider in self._providers if provider.owns(endpoint)), {})
 
     async def _post(self, provider: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> _Answer:
-        shown = safe_url(url)
-        pool = self.pool(provider)
-        async with self._room[pool], pool.stream("POST", url, json=body, headers=headers) as response:
+        """Straight to the pool: what a client adds (cookies, redirects, authentication) is not wanted here, and costs as
+        much as the request."""
+        request = httpx.Request(
+            "POST",
+            _parsed(url),
+            headers={**_HEADERS, **headers},
+            content=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+            extensions={"timeout": self._timeout.as_dict()},
+        )
+        response = await self._pool(provider).transport.handle_async_request(request)
+        try:
             content = bytearray()
             async for chunk in response.aiter_bytes():
                 content += chunk
-                if len(content) > MAX_ANSWER_BYTES:
-                    raise AgentMalformed(f"{shown} sent more than {MAX_ANSWER_BYTES} bytes.")
+                if len(content) > MAX_ANSWER_BYTES:  # of what was packed into fewer
+                    raise AgentMalformed(f"{safe_url(url)} sent more than {MAX_ANSWER_BYTES} bytes.")
+        finally:
+            await response.aclose()
         status = response.status_code
         if status == 429 or status >= 500:
-            raise AgentUnavailable(f"{shown} answers {status}.", None, retry_after(response.headers.get("retry-after")))
+            wait_s = retry_after(response.headers.get("retry-after"))
+            raise AgentUnavailable(f"{safe_url(url)} answers {status}.", None, wait_s)
         if status >= 300:
-            raise _Refused(f"{shown} refuses with {status}: {bytes(content[:200])!r}.", None, status)
+            raise _Refused(f"{safe_url(url)} refuses with {status}: {bytes(content[:200])!r}.", None, status)
         return _Answer(bytes(content), response.headers.get("content-type", "").startswith("text/event-stream"))
+
+
+@functools.lru_cache(maxsize=MAX_URLS)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 def retry_after(value: str | None) -> float | None:

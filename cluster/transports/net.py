@@ -16,6 +16,7 @@ import httpcore
 import httpx
 
 from cluster.domain.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
+from cluster.transports.connections import ConnectionPool
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -130,12 +131,8 @@ class PinnedTransport(httpx.AsyncHTTPTransport):
         resolver: Resolve = resolve,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls or ssl.create_default_context(),
-            max_connections=pool_size,
-            max_keepalive_connections=pool_size,
-            keepalive_expiry=15.0,
-            network_backend=PinnedBackend(allowed, resolver),
+        self._pool = ConnectionPool(  # type: ignore[assignment]
+            size=pool_size, tls=tls or ssl.create_default_context(), backend=PinnedBackend(allowed, resolver)
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -1,0 +1,123 @@
+"""A pool of HTTP connections for many calls at once: what a call costs does not grow with the pool.
+
+httpcore's own pool looks at all of its connections, and asks each idle one's socket whether it has been closed, for
+every request that comes and goes. This one looks at the connection that it hands out, and at the one that has been idle
+for longest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpcore
+
+KEEP_S = 15.0
+
+Server = tuple[bytes, bytes, int]
+"""(scheme, host, port)"""
+
+
+class ConnectionPool:
+    """``size`` connections at most, to whatever servers; calls beyond wait for their turn, in order. An idle connection
+    is kept for ``KEEP_S``, or until its place is needed for another server."""
+
+    def __init__(self, *, size: int, tls: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
+        self._size = size
+        self._tls = tls
+        self._backend = backend
+        self._room = asyncio.Semaphore(size)
+        self._open = 0
+        #: Idle ones, the one that was used last at the end: of each server, and of all.
+        self._idle: dict[Server, OrderedDict[httpcore.AsyncHTTPConnection, None]] = {}
+        self._oldest: OrderedDict[httpcore.AsyncHTTPConnection, Server] = OrderedDict()
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        """The answer's head; its connection comes back when the body is closed."""
+        await self._room.acquire()
+        origin = request.url.origin
+        server = (origin.scheme, origin.host, origin.port)
+        connection: httpcore.AsyncHTTPConnection | None = None
+        try:
+            connection = await self._connection(origin, server)
+            response = await connection.handle_async_request(request)
+        except BaseException:
+            if connection is None:
+                self._room.release()
+            else:
+                await self.done(connection, server)
+            raise
+        return httpcore.Response(
+            status=response.status,
+            headers=response.headers,
+            content=_Body(self, connection, server, response.stream),
+            extensions=response.extensions,
+        )
+
+    async def _connection(self, origin: httpcore.Origin, server: Server) -> httpcore.AsyncHTTPConnection:
+        while idle := self._idle.get(server):
+            connection = next(reversed(idle))
+            self._take(connection)
+            if not connection.has_expired():
+                return connection
+            await self._close(connection)
+        while self._oldest and (self._open >= self._size or next(iter(self._oldest)).has_expired()):
+            connection = next(iter(self._oldest))
+            self._take(connection)
+            await self._close(connection)
+        self._open += 1
+        return httpcore.AsyncHTTPConnection(
+            origin, ssl_context=self._tls, keepalive_expiry=KEEP_S, network_backend=self._backend
+        )
+
+    def _take(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        server = self._oldest.pop(connection)
+        del self._idle[server][connection]
+        if not self._idle[server]:
+            del self._idle[server]
+
+    async def done(self, connection: httpcore.AsyncHTTPConnection, server: Server) -> None:
+        """A connection whose answer has been read to its end is idle from now on; any other is closed."""
+        kept = connection.is_idle() and not connection.is_closed()
+        if kept:
+            self._oldest[connection] = server
+            self._idle.setdefault(server, OrderedDict())[connection] = None
+        self._room.release()
+        if not kept:
+            await self._close(connection)
+
+    async def _close(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        self._open -= 1
+        await connection.aclose()
+
+    async def aclose(self) -> None:
+        for connection in list(self._oldest):
+            self._take(connection)
+            await self._close(connection)
+
+
+class _Body:
+    def __init__(
+        self, pool: ConnectionPool, connection: httpcore.AsyncHTTPConnection, server: Server, stream: Any
+    ) -> None:
+        self._pool = pool
+        self._connection = connection
+        self._server = server
+        self._stream = stream
+        self._closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            yield chunk
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._stream.aclose()
+        finally:
+            await self._pool.done(self._connection, self._server)
