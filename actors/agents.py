@@ -7,13 +7,14 @@ health monitor makes it part of the agent's health.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from actors.hosts import RENEW_S, LiveHosts, Membership
+from actors.hosts import RENEW_S, STAND_S, LiveHosts, Membership, NeighbourWatch
 from actors.messages import AgentCall, AgentReply
 from actors.push import PushTasks
 from actors.roles import Role
@@ -88,6 +89,7 @@ class AgentHost:
         clock: Clock,
         ask: AskAgent,
         shard: ExchangeClient,
+        stand: Callable[[Role], Awaitable[None]],
         strategy: Strategy,
         draw: Callable[[], float],
         lease_ttl_s: float,
@@ -101,9 +103,11 @@ class AgentHost:
         self._clock = clock
         self._ask = ask
         self._shard = shard
-        self._membership = Membership(leases, clock, role)
+        self._membership = Membership(leases, role, owner)
         self._hosts = hosts
+        self._neighbours = NeighbourWatch(hosts, leases, clock, owner, stand)
         self._live: tuple[int, ...] = ()
+        self._owners: Set[str] = frozenset()
         #: Kept with the directory and the hosts, because to find it anew costs a hash per agent and host.
         self._carried: set[Key] = set()
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
@@ -117,12 +121,12 @@ class AgentHost:
         self._turns = PullTurns(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
         self._push = PushTasks(
             directory=self._directory,
-            agents=agents,
             tasks=tasks,
             clock=clock,
             shard=shard.request,
             give=self._give,
             carried=lambda: self._carried,
+            living=lambda: self._owners,
             strategy=strategy,
             draw=draw,
             owner=owner,
@@ -131,8 +135,8 @@ class AgentHost:
         )
 
     async def start(self) -> None:
-        await self._membership.renew()
-        self._live = await self._hosts.alive()
+        await self._membership.join()
+        self._live, self._owners = await self._hosts.alive(), (await self._hosts.owners()).keys()
         for one in await self._breaker_store.load():
             if one.agent_id is not None and self._role.agent in (None, (one.workspace, one.agent_id)):
                 self._breakers[one.workspace, one.agent_id] = one.breaker
@@ -148,7 +152,7 @@ class AgentHost:
             rings=(Ring.AGENTS, Ring.NAMED, Ring.TURNS),
             apart_s=APART_S,
         )
-        self._loops.start(follower.run(), self._stay(), self._housekeeping())
+        self._loops.start(follower.run(), self._stay(), self._watch(), self._housekeeping())
         await self._push.start()
 
     async def _load(self) -> int:
@@ -198,12 +202,30 @@ class AgentHost:
             await self._clock.sleep(RENEW_S)
             try:
                 await self._membership.renew()
-                before, self._live = self._live, await self._hosts.alive()
-                if before != self._live:
-                    self._carry_anew()
-                    self._push.hosts_changed()
+                await self._note_hosts()
             except TryLater as error:
                 _logger.warning("the hosts cannot be read now, will try again: %s", error)
+
+    async def _watch(self) -> None:
+        """An agent's own actor is started again by Ray and by nobody else."""
+        while self._role.agent is None:
+            await self._neighbours.lost()
+            with contextlib.suppress(TryLater):
+                await self._hosts.look()
+                await self._note_hosts()
+
+    async def stand(self) -> None:
+        """Stays open for as long as this process lives, or for a while."""
+        await self._clock.sleep(STAND_S)
+
+    async def _note_hosts(self) -> None:
+        before, self._live = self._live, await self._hosts.alive()
+        known, self._owners = self._owners, (await self._hosts.owners()).keys()
+        lost = bool(known - self._owners)
+        if before != self._live:
+            self._carry_anew()
+        if before != self._live or lost:
+            self._push.hosts_changed(lost=lost)
 
     async def _housekeeping(self) -> None:
         """What was asked by deliberation workers that have died is asked for nobody: the agent's slot is free again,

@@ -5,6 +5,7 @@ What only some roles need is imported by their makers: a process that starts aga
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import random
@@ -186,6 +187,13 @@ def _agent_host(it: Context) -> Any:
     async def ask(ask: Ask) -> Reply:
         return await others.get(ask.transport, transports).ask(ask)
 
+    @functools.cache
+    def neighbour(role: Role) -> Callable[..., Awaitable[Any]]:
+        return it.reach(role, it.parts.stores.names)
+
+    async def stand(role: Role) -> None:
+        await neighbour(role)("stand")
+
     host = AgentHost(
         role=it.role,
         hosts=_live_hosts(it),
@@ -200,6 +208,7 @@ def _agent_host(it: Context) -> Any:
         clock=it.parts.clock,
         ask=ask,
         shard=shard,
+        stand=stand,
         strategy=Strategy(it.parts.settings.agent_selection),
         draw=random.SystemRandom().random,
         lease_ttl_s=it.parts.settings.heartbeat_timeout,

@@ -1,37 +1,57 @@
-"""Which agent hosts live, and who carries an agent: each host holds a lease of its own, and everybody reads the same
-leases and the same list of agents that have an actor to themselves."""
+"""Which agent hosts live, and who carries an agent: each host's process holds a lease of its own, and everybody reads
+the same leases and the same list of agents that have an actor to themselves.
+
+A lease tells of a process that hangs or cannot be reached after ``TTL_S``. One that was killed is found out sooner: each
+host keeps a call open at the next one, and when it breaks, and no renewal follows it, the caller ends that lease.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from actors.messages import AgentCall, AgentReply
-from actors.roles import AGENT_HOST, DEDICATED_AGENT, Role, agent_digest, dedicated_role
-from cluster.domain.errors import AgentUnavailable, Misrouted, TryLater
+from actors.roles import AGENT_HOST, Role, agent_digest, dedicated_role
+from cluster.domain.errors import AgentUnavailable, ControlPlaneError, Misrouted, TryLater
 from cluster.domain.placement import carrier
 from cluster.exchange import ExchangeClient
 from cluster.ports import Clock, DedicatedAgent, Leases
 
 _logger = logging.getLogger(__name__)
 
-PREFIX = f"{AGENT_HOST}:"
-DEDICATED_PREFIX = f"{DEDICATED_AGENT}:"
+#: Of leases "carrier:<place>:<process>"; the place is a host's index or stands for an agent that has its own actor.
+PREFIX = "carrier:"
 TTL_S = 6.0
-RENEW_S = 2.0
+RENEW_S = 1.0
 FRESH_S = 1.0
+#: After the open call to it broke, a living process has renewed its lease within this time.
+SUSPECT_S = 1.5
+#: How long an open call stays open.
+STAND_S = 20.0
+#: Leases that ended longer ago are forgotten.
+FORGET_S = 3600.0
 
 
-def lease_name(role: Role) -> str:
-    return f"{PREFIX}{role.index}" if role.agent is None else dedicated_lease(*role.agent)
+def place_of(role: Role) -> str:
+    return str(role.index) if role.agent is None else own_place(*role.agent)
 
 
-def dedicated_lease(workspace: str, agent_id: str) -> str:
-    return f"{DEDICATED_PREFIX}{agent_digest(workspace, agent_id)}"
+def own_place(workspace: str, agent_id: str) -> str:
+    return f"own-{agent_digest(workspace, agent_id)}"
+
+
+def lease_name(place: str, owner: str) -> str:
+    return f"{PREFIX}{place}:{owner}"
+
+
+def held_places(names: Iterable[str]) -> dict[str, str]:
+    """Who holds which place: process → place."""
+    split = (name.removeprefix(PREFIX).partition(":") for name in names)
+    return {owner: place for place, _, owner in split}
 
 
 class DedicatedAgents(Protocol):
@@ -47,6 +67,7 @@ class LiveHosts:
         self._clock = clock
         self._all = tuple(range(count))
         self._known: tuple[int, ...] = ()
+        self._owners: Mapping[str, str] = {}
         self._dedicated: dict[tuple[str, str], Role] = {}
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
@@ -55,6 +76,16 @@ class LiveHosts:
         await self._refresh()
         return self._known or self._all
 
+    async def owners(self) -> Mapping[str, str]:
+        """The living processes, those of agents' own actors among them, and the place that each holds."""
+        await self._refresh()
+        return self._owners
+
+    async def look(self) -> None:
+        """Reads anew, however fresh the copy is."""
+        async with self._reading:
+            await self._read()
+
     async def _refresh(self) -> None:
         async with self._reading:
             if self._clock.now() - self._read_at >= FRESH_S:
@@ -62,10 +93,11 @@ class LiveHosts:
                     await self._read()
 
     async def _read(self) -> None:
-        held = await self._leases.held(PREFIX)
+        held = held_places(await self._leases.held(PREFIX))
         own = [(one.workspace, one.agent_id) for one in await self._agents.dedicated()]
-        indexes = (int(name.removeprefix(PREFIX)) for name in held)
-        self._known = tuple(sorted(index for index in indexes if index in self._all))
+        indexes = {int(place) for place in held.values() if place.isdigit()}
+        self._known = tuple(sorted(indexes & set(self._all)))
+        self._owners = held
         self._dedicated = {key: dedicated_role(*key) for key in own}
         self._read_at = self._clock.now()
 
@@ -86,12 +118,22 @@ class LiveHosts:
 
 
 class Membership:
-    """One host's lease. A successor in the same role takes it over at once."""
+    """The lease of one host's process. ``owner`` is "<actor's name>:<process id>"."""
 
-    def __init__(self, leases: Leases, clock: Clock, role: Role) -> None:
+    def __init__(self, leases: Leases, role: Role, owner: str) -> None:
         self._leases = leases
-        self._clock = clock
-        self._name = lease_name(role)
+        self._place = place_of(role)
+        self._owner = owner
+        self._name = lease_name(self._place, owner)
+
+    async def join(self) -> None:
+        """Ray starts an actor again when its process is gone, so what other processes of this actor held is free."""
+        await self.renew()
+        await self._leases.forget(PREFIX, FORGET_S)
+        actor = self._owner.rpartition(":")[0]
+        for name in await self._leases.held(lease_name(self._place, f"{actor}:")):
+            if name != self._name:
+                await self._leases.release(name, name)
 
     async def renew(self) -> None:
         await self._leases.acquire(self._name, self._name, TTL_S)
@@ -99,6 +141,50 @@ class Membership:
     async def leave(self) -> None:
         with contextlib.suppress(TryLater):
             await self._leases.release(self._name, self._name)
+
+
+class NeighbourWatch:
+    """Finds out that the next host's process has died. ``stand(role)`` is a call that stays open as long as that host
+    lives."""
+
+    def __init__(
+        self, hosts: LiveHosts, leases: Leases, clock: Clock, owner: str, stand: Callable[[Role], Awaitable[None]]
+    ) -> None:
+        self._hosts = hosts
+        self._leases = leases
+        self._clock = clock
+        self._owner = owner
+        self._stand = stand
+
+    async def lost(self) -> None:
+        """Returns when the lease of a dead neighbour has been ended."""
+        while True:
+            try:
+                if await self._watch():
+                    return
+            except TryLater:
+                await self._clock.sleep(RENEW_S)
+
+    async def _watch(self) -> bool:
+        owners = {own: place for own, place in (await self._hosts.owners()).items() if place.isdigit()}
+        ring = sorted(owners, key=lambda one: (int(owners[one]), one))
+        others = [one for one in ring if owners[one] != owners.get(self._owner)]
+        if not others or self._owner not in owners:
+            await self._clock.sleep(RENEW_S)
+            return False
+        place = ring.index(self._owner)
+        neighbour = next((one for one in ring[place:] if one in others), others[0])
+        try:
+            async with asyncio.timeout(2 * STAND_S):
+                await self._stand(Role(kind=AGENT_HOST, index=int(owners[neighbour])))
+            return False
+        except (ControlPlaneError, TimeoutError):
+            await self._clock.sleep(SUSPECT_S)
+        name = lease_name(owners[neighbour], neighbour)
+        if not await self._leases.end_unrenewed(name, TTL_S - SUSPECT_S):
+            return False
+        _logger.warning("host %s is dead; its agents move at once", neighbour)
+        return True
 
 
 class HostCalls:

@@ -3,6 +3,9 @@
 Agents with equal capabilities compete for the same tasks. Only a few of their claims wait at the shard at a time, those
 of the agents that the selection strategy would choose next, so that the choice is made before the task is there and
 costs it nothing. A task that names its agent is claimed for that agent.
+
+A process works off whatever was leased to a claim of its own, also when its agent is carried by another one by then.
+Who carries the agent takes over the leases of processes that have died, and of no other.
 """
 
 from __future__ import annotations
@@ -13,25 +16,27 @@ import itertools
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence, Set
 from typing import Any
 
-from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest, Lease, ReportRequest
+from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest, ReportRequest
 from actors.turns import ENDED_KINDS
 from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.errors import CallerError, ControlPlaneError, PeerError, TryLater
 from cluster.domain.log import LogRow
 from cluster.domain.selection import Candidate, Ranking, Strategy
-from cluster.domain.tasks import Task
+from cluster.domain.tasks import Task, TaskStatus
+from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops
-from cluster.ports import AgentStore, Clock, TaskStore
+from cluster.ports import Clock, TaskStore
 
 _logger = logging.getLogger(__name__)
 
 PRINCIPAL = "system:agent-host"
 #: Claims that wait for agents with equal capabilities at a time.
 WAITING_PER_GROUP = 2
+#: How often leases that nobody works on are looked for, whatever was heard.
 LOOK_AGAIN_S = 15.0
 RETRY_S = 0.5
 CANCELLED = "cancelled"
@@ -46,19 +51,20 @@ GiveTask = Callable[[Agent, Task], Awaitable[Any]]
 
 
 class PushTasks:
-    """``carried`` are the agents that this host carries now. What is kept of them follows what changes, so that neither
-    a change nor a claim costs what the registry holds."""
+    """``carried`` are the agents that this host carries now, ``living`` the owners of the hosts' processes, this one's
+    included. What is kept of agents follows what changes, so that neither a change nor a claim costs what the registry
+    holds."""
 
     def __init__(
         self,
         *,
         directory: AgentDirectory,
-        agents: AgentStore,
         tasks: TaskStore,
         clock: Clock,
         shard: AskShard,
         give: GiveTask,
         carried: Callable[[], Set[Key]],
+        living: Callable[[], Collection[str]],
         strategy: Strategy,
         draw: Callable[[], float],
         owner: str,
@@ -66,12 +72,14 @@ class PushTasks:
         died: Died,
     ) -> None:
         self._directory = directory
-        self._agents = agents
         self._tasks = tasks
+        #: Leases come in crowds, and what each is about is read for all of them at once.
+        self._reads: GroupCommit[tuple[str, str], Task | None] = GroupCommit(self._read)
         self._clock = clock
         self._shard = shard
         self._give = give
         self._carried = carried
+        self._living = living
         self._strategy = strategy
         self._draw = draw
         self._owner = owner
@@ -79,18 +87,22 @@ class PushTasks:
         self._numbers = itertools.count(1)
         self._chosen: dict[Key, int] = {}
         self._working: dict[Key, dict[str, asyncio.Task[None]]] = defaultdict(dict)
-        #: Carried agents that take tasks, and those of them whose leases have not been looked for yet.
+        #: Carried agents that take tasks, and those of them whose leases and tasks have not been looked for yet.
         self._takers: dict[Key, Agent] = {}
         self._new: set[Key] = set()
         self._rankings: dict[Group, Ranking] = {}
         self._waiting: dict[Key, Group] = {}
         self._claims: dict[Group, dict[str, asyncio.Task[None]]] = defaultdict(dict)
-        #: Tasks that name an agent and that it has not had, and whom they name.
+        #: Open tasks that name an agent, and whom they name.
         self._named: dict[Key, set[str]] = {}
         self._names: dict[str, Key] = {}
         #: What the next look is about: agents that changed, everybody if hosts did, groups that may lack claims.
         self._changed: set[Key] = set()
         self._hosts_changed = True
+        self._leases_lost = True
+        #: What has been worked off since leases were last read.
+        self._worked_off: set[str] = set()
+        self._stopping = False
         self._short: set[Group] = set()
         self._look_at = 0.0
         self._owned: set[asyncio.Task[None]] = set()
@@ -101,6 +113,7 @@ class PushTasks:
         self._loops.start(self._forever(), self._beat_forever())
 
     async def stop(self) -> None:
+        self._stopping = True
         await self._loops.stop()
         for task in list(self._owned):
             task.cancel()
@@ -108,40 +121,43 @@ class PushTasks:
 
     def apply(self, rows: Sequence[LogRow]) -> None:
         """What concerns claims: agents that changed, tasks that name their agent."""
+        named = set()
         for row in rows:
             if row.kind.startswith("agent."):
                 self._changed.add((row.workspace, row.entity))
                 self._moved.set()
             elif row.kind == "task.submitted" and isinstance(row.data.get("target_agent"), str):
-                agent = self._directory.known(row.workspace, row.data["target_agent"])
+                key = (row.workspace, row.data["target_agent"])
+                agent = self._directory.known(*key)
                 if agent is not None and self._takes(agent):
-                    self._note_named(_key(agent), row.entity)
-                    self._claim_named(agent)
+                    self._note_named(key, row.entity)
+                    named.add(key)
             elif row.kind in ENDED_KINDS:
                 self._forget_named(row.entity)
+        for key in named & self._takers.keys():
+            self._claim_named(self._takers[key])
 
-    def hosts_changed(self) -> None:
-        """Other agents are carried here than before."""
+    def hosts_changed(self, *, lost: bool) -> None:
+        """Other agents may be carried here than before. ``lost``: a process is gone, and with it whoever worked on its
+        leases."""
         self._hosts_changed = True
+        self._leases_lost |= lost
         self._moved.set()
 
     def give_back(self, request: Any, answer: Any) -> None:
-        """A lease that came after its claim had been given up."""
+        """What was leased after its claim had been given up. It is there, so it is worked off."""
         if isinstance(request, ClaimRequest) and isinstance(answer, ClaimAnswer):
+            agent = None if self._stopping else self._directory.known(request.workspace, request.agent_id)
             for lease in answer.leases:
-                if lease.head.id not in self._working.get((request.workspace, request.agent_id), {}):
-                    self._own(self._give_back(request, lease))
+                if agent is not None:
+                    self._start(agent, lease.head.id)
+                else:
+                    self._own(self._give_back(request, lease.head.id, lease.head.attempt))
 
-    async def _give_back(self, claim: ClaimRequest, lease: Lease) -> None:
+    async def _give_back(self, claim: ClaimRequest, task_id: str, attempt: int) -> None:
+        request = GiveBackRequest(workspace=claim.workspace, task_id=task_id, attempt=attempt, agent_id=claim.agent_id)
         with contextlib.suppress(ControlPlaneError):
-            await self._shard(
-                GiveBackRequest(
-                    workspace=claim.workspace,
-                    task_id=lease.head.id,
-                    attempt=lease.head.attempt,
-                    agent_id=claim.agent_id,
-                )
-            )
+            await self._shard(request)
 
     @property
     def working(self) -> int:
@@ -187,12 +203,14 @@ class PushTasks:
         moved = {group for key in changed for group in self._update(key)}
         for claim in [claim for group in moved for claim in self._claims.get(group, {}).values()]:
             claim.cancel()  # it was chosen among the agents of its group as they were then
-        if self._new:
-            await self._adopt()
-        if self._clock.now() >= self._look_at:
+        if self._new or self._leases_lost or self._clock.now() >= self._look_at:
+            lost, self._leases_lost = self._leases_lost, False
+            try:
+                await self._adopt()
+            except BaseException:
+                self._leases_lost |= lost
+                raise
             self._look_at = self._clock.now() + LOOK_AGAIN_S
-            for agent in list(self._takers.values()):
-                self._claim_for(agent, wait=False)
 
     def _update(self, key: Key) -> Sequence[Group]:
         """One agent as the directory has it now; the groups that it left or joined."""
@@ -236,20 +254,25 @@ class PushTasks:
         self._short.add(group)
 
     async def _adopt(self) -> None:
-        """Leases of agents that this host did not carry before: whoever held them for the agent is gone, and asks no
-        more. The same attempt is given to the agent again, under the same key. A task that named one of them while
-        nobody carried it is claimed."""
-        new = sorted(self._new)
-        ids: dict[str, dict[str, Agent]] = defaultdict(dict)
-        for key, agent in (await self._agents.get_many(new)).items():
-            known = self._working.get(key, {})
-            ids[key[0]] |= {task_id: agent for task_id in agent.running_task_ids if task_id not in known}
-        for workspace, agents in ids.items():
-            for task in (await self._tasks.get_many(workspace, list(agents))).values():
-                self._start(agents[task.id], task)
+        """Leases of carried agents on which nobody works: who claimed them is gone. The same attempt is given to the
+        agent again, under the same key. And the tasks that named an agent before it was carried here."""
+        new, living = sorted(self._new), self._living()
+        self._worked_off.clear()
+        for lease in await self._tasks.held_by(PRINCIPAL):
+            key, owner = (lease.workspace, lease.agent_id), lease.claim_id.rpartition("-")[0]
+            abandoned = owner == self._owner or owner not in living
+            if abandoned and key in self._takers and lease.task_id not in self._worked_off:
+                self._start(self._takers[key], lease.task_id)
+        agents: dict[str, list[str]] = defaultdict(list)
+        for workspace, agent_id in new:
+            agents[workspace].append(agent_id)
+        for workspace, ids in agents.items():
+            for agent_id, task_ids in (await self._tasks.named(workspace, ids)).items():
+                for task_id in task_ids:
+                    self._note_named((workspace, agent_id), task_id)
         self._new.difference_update(new)
         for agent in [self._takers[key] for key in new if key in self._takers]:
-            self._claim_for(agent, wait=False)
+            self._claim_named(agent)
 
     def _offer(self) -> None:
         """As many claims of a group as may wait, of the agents that would be chosen next."""
@@ -261,7 +284,7 @@ class PushTasks:
                 if chosen is None:
                     break
                 waiting.add(chosen)
-                self._claim_for(self._takers[group[0], chosen], wait=True)
+                self._claim_for(self._takers[group[0], chosen])
 
     def _candidate(self, agent: Agent) -> Candidate:
         key = _key(agent)
@@ -278,12 +301,12 @@ class PushTasks:
             chosen=self._chosen.get(key, 0),
         )
 
-    def _claim_for(self, agent: Agent, *, wait: bool) -> None:
+    def _claim_for(self, agent: Agent) -> None:
         """Unless a claim of the agent waits already, or it has no free slot."""
         key, group = _key(agent), _group(agent)
         if key in self._waiting or len(self._working.get(key, ())) >= agent.max_concurrency:
             return
-        task = self._claims[group][agent.agent_id] = self._own(self._claim(agent, wait))
+        task = self._claims[group][agent.agent_id] = self._own(self._claim(agent))
         self._waiting[key] = group
         task.add_done_callback(lambda _: self._waited(key, group))
 
@@ -300,9 +323,8 @@ class PushTasks:
         self._moved.set()
 
     def _note_named(self, key: Key, task_id: str) -> None:
-        if task_id not in self._working.get(key, {}):  # its lease may have been here before the row that tells of it
-            self._named.setdefault(key, set()).add(task_id)
-            self._names[task_id] = key
+        self._named.setdefault(key, set()).add(task_id)
+        self._names[task_id] = key
 
     def _forget_named(self, task_id: str) -> None:
         key = self._names.pop(task_id, None)
@@ -312,12 +334,13 @@ class PushTasks:
                 del self._named[key]
 
     def _claim_named(self, agent: Agent) -> None:
-        """As long as a task that names the agent has neither been leased to it nor ended, the agent asks for it, also
-        after a claim that came to nothing."""
-        if _key(agent) in self._named:
-            self._claim_for(agent, wait=True)
+        """As long as a task that names the agent has not ended and is not being worked on here, the agent asks for it:
+        also after a claim that came to nothing, and when the task is to be tried again."""
+        named = self._named.get(_key(agent))
+        if named and not named <= self._working.get(_key(agent), {}).keys():
+            self._claim_for(agent)
 
-    async def _claim(self, agent: Agent, wait: bool) -> None:
+    async def _claim(self, agent: Agent) -> None:
         request = ClaimRequest(
             workspace=agent.workspace,
             agent_id=agent.agent_id,
@@ -327,45 +350,34 @@ class PushTasks:
             max_tasks=1,
             claim_id=f"{self._owner}-{next(self._numbers)}",
             own_claim_id=True,
-            wait=wait,
+            wait=True,
             regions=agent.regions,
             only_asked_for=agent.chats,
         )
         try:
-            answer: ClaimAnswer = await self._shard(request, patient=wait)
+            answer: ClaimAnswer = await self._shard(request, patient=True)
         except ControlPlaneError as error:
             _logger.info("a claim for agent %s was not answered: %s", agent.agent_id, error)
             await self._clock.sleep(RETRY_S)
             return
-        for lease in answer.leases:  # taken also by a claim that is cancelled meanwhile: the lease is there
-            await asyncio.shield(self._own(self._take(agent, lease)))
-
-    async def _take(self, agent: Agent, lease: Lease) -> None:
-        key = _key(agent)
-        self._forget_named(lease.head.id)
-        self._chosen[key] = next(self._numbers)
-        self._rank(agent)
-        while True:
-            try:
-                task = await self._tasks.get(agent.workspace, lease.head.id)
-                break
-            except TryLater:
-                await self._clock.sleep(RETRY_S)
-        if task is not None and lease.head.id not in self._working.get(key, {}):
-            self._start(agent, task)
+        for lease in answer.leases:
+            self._start(agent, lease.head.id)
 
     # --- work ----------------------------------------------------------------------------------------------------
 
-    def _start(self, agent: Agent, task: Task) -> None:
+    def _start(self, agent: Agent, task_id: str) -> None:
         key = _key(agent)
-        work = self._own(self._work(agent, task))
-        self._working[key][task.id] = work
+        if task_id in self._working.get(key, {}):
+            return
+        self._chosen[key] = next(self._numbers)
+        work = self._working[key][task_id] = self._own(self._work(agent, task_id))
         self._rank(agent)
-        work.add_done_callback(lambda _: self._worked(agent, task.id))
+        work.add_done_callback(lambda _: self._worked(agent, task_id))
 
     def _worked(self, agent: Agent, task_id: str) -> None:
         key = _key(agent)
         self._working[key].pop(task_id, None)
+        self._worked_off.add(task_id)
         if not self._working[key]:
             del self._working[key]
         self._rank(agent)
@@ -373,7 +385,30 @@ class PushTasks:
             self._claim_named(self._takers[key])
         self._moved.set()
 
-    async def _work(self, agent: Agent, task: Task) -> None:
+    async def _work(self, agent: Agent, task_id: str) -> None:
+        task = await self._leased(agent, task_id)
+        if task is not None:
+            await self._carry_out(agent, task)
+
+    async def _leased(self, agent: Agent, task_id: str) -> Task | None:
+        """None if the lease is over already."""
+        while True:
+            try:
+                task = await self._reads.put((agent.workspace, task_id))
+            except TryLater:
+                await self._clock.sleep(RETRY_S)
+                continue
+            held = task is not None and task.status is TaskStatus.RUNNING and task.assigned_agent == agent.agent_id
+            return task if held else None
+
+    async def _read(self, keys: Sequence[tuple[str, str]]) -> Sequence[Task | None]:
+        ids: dict[str, list[str]] = defaultdict(list)
+        for workspace, task_id in keys:
+            ids[workspace].append(task_id)
+        found = {workspace: await self._tasks.get_many(workspace, some) for workspace, some in ids.items()}
+        return [found[workspace].get(task_id) for workspace, task_id in keys]
+
+    async def _carry_out(self, agent: Agent, task: Task) -> None:
         try:
             answer = await self._give(agent, task)
         except PeerError as error:
@@ -410,10 +445,13 @@ class PushTasks:
             result_json=result_json,
             error=error,
             requeue=requeue,
+            brief=True,
         )
         while True:
             try:
                 await self._shard(report)
+                if error is None or not requeue:
+                    self._forget_named(task.id)
                 return
             except CallerError as refused:
                 _logger.info("the report of task %s was refused: %s", task.id, refused)

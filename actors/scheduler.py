@@ -67,8 +67,9 @@ RINGS = (Ring.TASKS, Ring.AGENTS, Ring.CONTROLS)
 REBUILD_RETRY_S = 0.5
 STAND_BY_S = 1.0
 LOOK_UP_RETRY_S = 0.5
-#: Beyond the seconds for which a caller's last call may stay parked. One that was only slow asks again.
-CALLER_SILENT_S = 10.0
+#: Without a call parked here. A caller that is killed has none from that moment on, and must not be granted what it
+#: cannot take; one that was only slow asks again.
+CALLER_SILENT_S = 2.0
 HOUSEKEEPING_S = 1.0
 _SHARD_AWAY = "The scheduler is reading its state again; try again in a moment."
 _BUG = "The scheduler failed on this request; its log says why."

@@ -224,7 +224,7 @@ def _completed(running: Running, task_type: str) -> int:
 
 def _hosts(running: Running) -> int:
     """Those that hold their leases and whose processes live."""
-    sql = "select count(*) as number from leases where name like 'agent-host:%' and until > now()"
+    sql = "select count(distinct split_part(name, ':', 2)) as number from leases where name like 'carrier:%' and until > now()"
     return min(int(running.rows(sql)[0]["number"]), len(running.actors("agent-host")))
 
 

@@ -188,6 +188,14 @@ class ControlStore(Protocol):
         """Of all workspaces."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    workspace: str
+    agent_id: str
+    task_id: str
+    claim_id: str
+
+
 class TaskStore(Protocol):
     async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
         """``all_or_none``: a conflicting idempotency key raises Conflict and nothing of the call is written."""
@@ -203,6 +211,12 @@ class TaskStore(Protocol):
     async def get(self, workspace: str, task_id: str) -> Task | None: ...
 
     async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
+
+    async def held_by(self, principal: str) -> builtins.list[HeldLease]:
+        """The leases that a principal claimed, of all agents."""
+
+    async def named(self, workspace: str, agent_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Pending tasks that name one of these agents: agent → tasks."""
 
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
         """(payload, metadata) by id: all that whoever holds the leases does not know yet."""
@@ -444,6 +458,12 @@ class Leases(Protocol):
 
     async def held(self, prefix: str) -> list[str]:
         """Names with a prefix that somebody holds now."""
+
+    async def end_unrenewed(self, name: str, left_s: float) -> bool:
+        """Ends a lease that is held for less than ``left_s`` more, whoever holds it; False for any other."""
+
+    async def forget(self, prefix: str, ended_s: float) -> None:
+        """Drops leases with a prefix that ended longer than ``ended_s`` ago, and their fences with them."""
 
 
 class TelemetryStore(Protocol):

@@ -115,6 +115,7 @@ class ReadyQueue:
         self._weights = dict(weights or {})
         self._places: dict[str, _Place] = {}
         self._lanes: dict[LaneKey, _Lane] = {}
+        self._look_through_at = _SPARE_LANES
         self._by_workspace: dict[str, list[_Lane]] = {}
         self._matches: dict[tuple[str, frozenset[str], bool], list[_Lane]] = {}
         self._aside: dict[tuple[str, str], dict[tuple[_Lane, int, int], list[Entry]]] = {}
@@ -402,10 +403,15 @@ class ReadyQueue:
                 del self._matches[key]
 
     def _make_room(self) -> None:
-        """Empty lanes are kept for their next task, but not for ever."""
-        used = sum(lane.waiting > 0 for lane in self._lanes.values()) if len(self._lanes) >= _SPARE_LANES else 0
-        if len(self._lanes) < _SPARE_LANES or used * 2 > len(self._lanes):
+        """Empty lanes are kept for their next task, but not for ever. Looking through all of them comes so seldom that it
+        costs each new lane little."""
+        if len(self._lanes) < self._look_through_at:
             return
+        used = sum(lane.waiting > 0 for lane in self._lanes.values())
+        if used * 2 > len(self._lanes):
+            self._look_through_at = len(self._lanes) * 5 // 4
+            return
+        self._look_through_at = max(_SPARE_LANES, 2 * used)
         self._lanes = {key: lane for key, lane in self._lanes.items() if lane.waiting}
         # A tenant that waits for nothing and has had no more than its share is as one that never was.
         self._waiting = {share: tasks for share, tasks in self._waiting.items() if tasks}

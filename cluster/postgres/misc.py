@@ -27,6 +27,12 @@ class PostgresLeases:
     async def held(self, prefix: str) -> list[str]:
         return [row["name"] for row in await self._pool.rows(_SQL["held_leases"], prefix)]
 
+    async def end_unrenewed(self, name: str, left_s: float) -> bool:
+        return await self._pool.value(_SQL["end_unrenewed_lease"], name, left_s) is not None
+
+    async def forget(self, prefix: str, ended_s: float) -> None:
+        await self._pool.execute(_SQL["forget_leases"], prefix, ended_s)
+
 
 class PostgresAnswers:
     def __init__(self, pool: Pool) -> None:

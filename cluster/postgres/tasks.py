@@ -14,7 +14,7 @@ from cluster.domain.log import LogRow
 from cluster.domain.places import decode, encode
 from cluster.domain.task_rules import TaskRules
 from cluster.domain.tasks import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
-from cluster.ports import ShardFence, SubmitItem, TaskQuery
+from cluster.ports import HeldLease, ShardFence, SubmitItem, TaskQuery
 from cluster.postgres.log import Epoch, RecordColumns, log_row, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
@@ -160,6 +160,15 @@ class PostgresTasks:
             return {}
         rows = await self._pool.rows(_SQL["get_tasks"], workspace, list(task_ids))
         return {row["id"]: task_of(row) for row in rows}
+
+    async def held_by(self, principal: str) -> builtins.list[HeldLease]:
+        return [HeldLease(*row) for row in await self._pool.rows(_SQL["held_leases"], principal)]
+
+    async def named(self, workspace: str, agent_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        found: dict[str, builtins.list[str]] = defaultdict(list)
+        for row in await self._pool.rows(_SQL["named_tasks"], workspace, agent_ids):
+            found[row["target_agent"]].append(row["id"])
+        return found
 
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
         if not task_ids:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from actors.hosts import DEDICATED_PREFIX, dedicated_lease
+from actors.hosts import PREFIX, held_places, own_place
 from cluster.domain.agents import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
 from cluster.domain.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
@@ -190,9 +190,9 @@ async def _wires(gate: Gateway, workspace: str, agents: Sequence[Agent]) -> list
     """With the fresh signs of life, and for dedicated agents with what became of their actors."""
     seen = await gate.heartbeats.last(workspace, [agent.agent_id for agent in agents])
     dedicated = any(agent.dedicated is not None for agent in agents)
-    placed = set(await gate.leases.held(DEDICATED_PREFIX)) if dedicated else frozenset()
+    placed = set(held_places(await gate.leases.held(PREFIX)).values()) if dedicated else frozenset()
     return [
-        agent_wire(one, seen.get(one.agent_id), placed=dedicated_lease(one.workspace, one.agent_id) in placed)
+        agent_wire(one, seen.get(one.agent_id), placed=own_place(one.workspace, one.agent_id) in placed)
         if one.dedicated is not None
         else agent_wire(one, seen.get(one.agent_id))
         for one in agents

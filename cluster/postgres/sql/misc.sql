@@ -10,6 +10,16 @@ update leases set until = clock_timestamp() where name = $1 and holder = $2
 -- Leases with a prefix that somebody holds now.
 select name from leases where starts_with(name, $1) and until > clock_timestamp() order by name
 
+-- name: end_unrenewed_lease
+-- Ends a lease whose holder has not renewed it in time; null if it is over already, or has been.
+update leases set until = clock_timestamp()
+where name = $1 and until > clock_timestamp() and until < clock_timestamp() + make_interval(secs => $2)
+returning true
+
+-- name: forget_leases
+-- Drops what has been over for long.
+delete from leases where starts_with(name, $1) and until < clock_timestamp() - make_interval(secs => $2)
+
 -- name: load_telemetry
 -- A follower's cursor and snapshot.
 select cursor, snapshot::text as snapshot from telemetry where name = $1

@@ -28,6 +28,15 @@ select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabi
        t.rules::text as rules_text
 from tasks t where workspace || '' = $1 and id = any ($2)
 
+-- name: held_leases
+-- Leases of one claimer, through the index of running tasks.
+select workspace, assigned_agent, id, claim_id from tasks where status = 'running' and holder = $1
+
+-- name: named_tasks
+-- Pending tasks that name one of some agents.
+select target_agent, id from tasks
+where status = 'pending' and target_agent is not null and workspace = $1 and target_agent = any ($2)
+
 -- name: task_bodies
 -- What a lease does not carry. Found by key: an index that begins with the workspace would be read from end to end.
 select id, payload::text as payload, metadata::text as metadata from tasks where workspace || '' = $1 and id = any ($2)
