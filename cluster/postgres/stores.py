@@ -1,24 +1,33 @@
-"""All Postgres adapters of one process, on one pool, with one notion of the region's epoch."""
+"""All Postgres adapters of one process, on one pool, with one notion of the region's epoch.
+
+What only some processes use is imported when it is first used: it brings numpy and cryptography, and every process that
+starts again pays for its imports.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from cluster.postgres.agents import PostgresAgents
 from cluster.postgres.breakers import PostgresBreakers
-from cluster.postgres.deliberations import PostgresDeliberations
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
 from cluster.postgres.misc import PostgresActorNames, PostgresAnswers, PostgresLeases, PostgresTelemetry
 from cluster.postgres.operations import PostgresControls, PostgresDeadLetters
 from cluster.postgres.pool import Pool, connect
-from cluster.postgres.receipts import PostgresSigningKeys
 from cluster.postgres.tasks import PostgresTasks
-from cluster.postgres.weights import PostgresOutcomes
+
+if TYPE_CHECKING:
+    from cluster.postgres.deliberations import PostgresDeliberations
+    from cluster.postgres.receipts import PostgresSigningKeys
+    from cluster.postgres.weights import PostgresOutcomes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Stores:
     pool: Pool
+    epoch: Epoch
     log: PostgresLog
     region: PostgresRegion
     tasks: PostgresTasks
@@ -26,13 +35,28 @@ class Stores:
     controls: PostgresControls
     agents: PostgresAgents
     breakers: PostgresBreakers
-    deliberations: PostgresDeliberations
     answers: PostgresAnswers
     leases: PostgresLeases
     telemetry: PostgresTelemetry
     names: PostgresActorNames
-    signing_keys: PostgresSigningKeys
-    outcomes: PostgresOutcomes
+
+    @cached_property
+    def deliberations(self) -> PostgresDeliberations:
+        from cluster.postgres.deliberations import PostgresDeliberations
+
+        return PostgresDeliberations(self.pool, self.epoch)
+
+    @cached_property
+    def signing_keys(self) -> PostgresSigningKeys:
+        from cluster.postgres.receipts import PostgresSigningKeys
+
+        return PostgresSigningKeys(self.pool)
+
+    @cached_property
+    def outcomes(self) -> PostgresOutcomes:
+        from cluster.postgres.weights import PostgresOutcomes
+
+        return PostgresOutcomes(self.pool, self.epoch)
 
     async def close(self) -> None:
         await self.pool.close()
@@ -48,6 +72,7 @@ async def open_stores(
     await region_store.epoch()
     return Stores(
         pool=pool,
+        epoch=epoch,
         log=PostgresLog(pool, epoch),
         region=region_store,
         tasks=PostgresTasks(pool, epoch),
@@ -55,11 +80,8 @@ async def open_stores(
         controls=PostgresControls(pool, epoch),
         agents=PostgresAgents(pool, epoch),
         breakers=PostgresBreakers(pool, epoch),
-        deliberations=PostgresDeliberations(pool, epoch),
         answers=PostgresAnswers(pool),
         leases=PostgresLeases(pool),
         telemetry=PostgresTelemetry(pool),
         names=PostgresActorNames(pool),
-        signing_keys=PostgresSigningKeys(pool),
-        outcomes=PostgresOutcomes(pool, epoch),
     )
