@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import zlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -50,6 +51,8 @@ _logger = logging.getLogger(__name__)
 PRINCIPAL = "system:health-monitor"
 PROBE_INTERVAL_S = 30.0
 PROBES_AT_ONCE = 50
+#: Parts in which the agents are probed, evenly over the interval: thousands at a time would be felt by everything else.
+PROBE_STEPS = 30
 #: Signs of life are written behind when they are this much newer than what is stored.
 WRITE_BEHIND_S = 60.0
 #: Breakers that agents' hosts opened are looked at this often.
@@ -95,6 +98,7 @@ class HealthMonitor:
         self._directory = AgentDirectory(agents)
         self._watch = Watch(since=clock.now())
         self._history: dict[Key, ProbeHistory] = {}
+        self._probe_step = 0
         self._open: dict[Key, Breaker] = {}
         self._written: dict[Key, float] = {}
         self._signs = Breaker(name=SIGNS, threshold=3, reset_s=sweep_s * 2)
@@ -114,6 +118,7 @@ class HealthMonitor:
             for agent in self._directory.agents()
             if agent.liveness is Liveness.STARTING
         }
+        self._new_arrived.set()
         follower = LogFollower(
             self._log,
             self._doorbell,
@@ -127,7 +132,7 @@ class HealthMonitor:
         self._loops.start(
             follower.run(),
             self._forever(self.sweep_once, self._sweep_s),
-            self._forever(self.probe_once, PROBE_INTERVAL_S),
+            self._forever(self._probe_some, PROBE_INTERVAL_S / PROBE_STEPS),
             self._forever(self.look_at_breakers, BREAKERS_S),
             self._greet_forever(),
         )
@@ -265,6 +270,12 @@ class HealthMonitor:
     async def probe_once(self) -> None:
         await self._probe_these([agent for agent in self._directory.agents() if _has_endpoint(agent)])
 
+    async def _probe_some(self) -> None:
+        """Those whose turn it is."""
+        self._probe_step = (self._probe_step + 1) % PROBE_STEPS
+        agents = [agent for agent in self._directory.agents() if _has_endpoint(agent)]
+        await self._probe_these([agent for agent in agents if _probe_step(agent) == self._probe_step])
+
     async def _greet_forever(self) -> None:
         """A new endpoint is probed at once: until its first good probe the agent is starting."""
         while True:
@@ -343,3 +354,7 @@ def _has_endpoint(agent: Agent) -> bool:
 def _counted(ok: bool) -> Increment:
     status = Health.HEALTHY.value if ok else "unhealthy"
     return Increment(name="aragora_cp_agent_health_checks_total", labels=(status,))
+
+
+def _probe_step(agent: Agent) -> int:
+    return zlib.crc32(f"{agent.workspace}\x1f{agent.agent_id}".encode()) % PROBE_STEPS

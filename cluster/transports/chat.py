@@ -33,7 +33,7 @@ MAX_POOLS = 64
 MAX_URLS = 10_000
 #: Endpoints that are remembered to know no structured output.
 MAX_UNSTRUCTURED = 1000
-_HEADERS = {"accept": "*/*", "content-type": "application/json", "user-agent": "aragora-control-plane"}
+_HEADERS = {"accept": "*/*", "user-agent": "aragora-control-plane"}
 _NO_STRUCTURED_OUTPUT = (400, 404, 415, 422, 501)
 
 
@@ -110,18 +110,30 @@ class HttpTransports:
 
     async def probe(self, endpoint: str, provider: str = "unknown") -> None:
         """Any answer below 500 shows that somebody is there. Raises PeerError."""
-        shown = safe_url(endpoint)
         try:
-            pool = self.pool(provider)
-            headers = self._headers(endpoint)
-            async with pool.stream("GET", endpoint, headers=headers, timeout=_PROBE_TIMEOUT_S) as response:
-                status = response.status_code
-        except httpx.TimeoutException:
-            raise AgentTimeout(f"{shown} did not answer the probe.") from None
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                response = await self._send(provider, "GET", endpoint, self._headers(endpoint), None)
+                await response.aclose()
+        except (httpx.TimeoutException, TimeoutError):
+            raise AgentTimeout(f"{safe_url(endpoint)} did not answer the probe.") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise AgentUnavailable(f"{shown} cannot be reached: {type(error).__name__}.") from error
-        if status >= 500:
-            raise AgentUnavailable(f"{shown} answers {status}.")
+            raise AgentUnavailable(f"{safe_url(endpoint)} cannot be reached: {type(error).__name__}.") from error
+        if response.status_code >= 500:
+            raise AgentUnavailable(f"{safe_url(endpoint)} answers {response.status_code}.")
+
+    async def _send(
+        self, provider: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+    ) -> httpx.Response:
+        """Straight to the pool: what a client adds (cookies, redirects, authentication) is not wanted here, and costs as
+        much as the request. Whoever asked closes the answer."""
+        request = httpx.Request(
+            method,
+            _parsed(url),
+            headers={**_HEADERS, **headers},
+            content=content,
+            extensions={"timeout": self._timeout.as_dict()},
+        )
+        return await self._pool(provider).transport.handle_async_request(request)
 
     def pool(self, provider: str) -> httpx.AsyncClient:
         return self._pool(provider).client
@@ -190,16 +202,9 @@ class HttpTransports:
         return next((provider.headers for provider in self._providers if provider.owns(endpoint)), {})
 
     async def _post(self, provider: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> _Answer:
-        """Straight to the pool: what a client adds (cookies, redirects, authentication) is not wanted here, and costs as
-        much as the request."""
-        request = httpx.Request(
-            "POST",
-            _parsed(url),
-            headers={**_HEADERS, **headers},
-            content=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
-            extensions={"timeout": self._timeout.as_dict()},
-        )
-        response = await self._pool(provider).transport.handle_async_request(request)
+        content_type = {"content-type": "application/json"}
+        sent = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        response = await self._send(provider, "POST", url, {**content_type, **headers}, sent)
         try:
             content = bytearray()
             async for chunk in response.aiter_bytes():

@@ -17,6 +17,7 @@ import httpx
 
 from cluster.domain.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
 from cluster.transports.connections import ConnectionPool
+from cluster.transports.sockets import connect_tcp
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -73,7 +74,6 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, allowed: Sequence[str], resolver: Resolve) -> None:
         self._allowed = tuple(ipaddress.ip_network(network) for network in allowed)
         self._resolver = resolver
-        self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -86,7 +86,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         addresses = await self._checked(host, port)
         for place, address in enumerate(addresses):
             try:
-                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                return await connect_tcp(str(address), port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if place == len(addresses) - 1:
                     raise
@@ -117,7 +117,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         return list(dict.fromkeys(found))
 
     async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
+        await asyncio.sleep(seconds)
 
 
 class PinnedTransport(httpx.AsyncHTTPTransport):

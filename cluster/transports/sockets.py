@@ -1,0 +1,95 @@
+"""httpcore's connections over asyncio itself. Its own way to them, through anyio, costs a call more than HTTP does."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore
+
+
+class AsyncioStream(httpcore.AsyncNetworkStream):
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._reader.read(max_bytes)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout from error
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Waits only for a peer that takes its time."""
+        if not buffer:
+            return
+        if self._writer.is_closing():
+            raise httpcore.WriteError("the connection is closed")
+        try:
+            self._writer.write(buffer)
+            if self._writer.transport.get_write_buffer_size() > 0:
+                async with asyncio.timeout(timeout):
+                    await self._writer.drain()
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout from error
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    async def aclose(self) -> None:
+        self._writer.close()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+        except TimeoutError as error:
+            self._writer.close()
+            raise httpcore.ConnectTimeout from error
+        except OSError as error:  # a certificate that is not trusted is one too
+            self._writer.close()
+            raise httpcore.ConnectError(str(error)) from error
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":
+            return self._readable()
+        names = {"client_addr": "sockname", "server_addr": "peername"}
+        return self._writer.get_extra_info(names.get(info, info))
+
+    def _readable(self) -> bool:
+        """Of an idle connection: whether the other side has closed it (or says something that nobody asked for)."""
+        if self._reader.at_eof() or self._writer.is_closing():
+            return True
+        socket = self._writer.get_extra_info("socket")
+        poll = select.poll()
+        poll.register(socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+
+async def connect_tcp(
+    host: str,
+    port: int,
+    timeout: float | None = None,
+    local_address: str | None = None,
+    socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+) -> httpcore.AsyncNetworkStream:
+    """``host`` is an address. Raises httpcore's ConnectError and ConnectTimeout."""
+    local = None if local_address is None else (local_address, 0)
+    try:
+        async with asyncio.timeout(timeout):
+            reader, writer = await asyncio.open_connection(host, port, local_addr=local)
+    except TimeoutError as error:
+        raise httpcore.ConnectTimeout from error
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+    for option in socket_options or ():
+        writer.get_extra_info("socket").setsockopt(*option)
+    return AsyncioStream(reader, writer)
