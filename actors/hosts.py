@@ -26,10 +26,10 @@ _logger = logging.getLogger(__name__)
 #: Of leases "carrier:<place>:<process>"; the place is a host's index or stands for an agent that has its own actor.
 PREFIX = "carrier:"
 TTL_S = 6.0
-RENEW_S = 1.0
+RENEW_S = 0.5
 FRESH_S = 1.0
 #: After the open call to it broke, a living process has renewed its lease within this time.
-SUSPECT_S = 1.5
+SUSPECT_S = 1.0
 #: How long an open call stays open.
 STAND_S = 20.0
 #: Leases that ended longer ago are forgotten.

@@ -15,9 +15,11 @@ from typing import Any
 
 import httpx
 
-from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable, EndpointForbidden
+from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
 from cluster.transports.asking import Ask, Reply
-from cluster.transports.net import MAX_ANSWER_BYTES, PinnedTransport, Resolve, resolve, safe_url
+from cluster.transports.connections import ConnectionPool
+from cluster.transports.http import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
+from cluster.transports.net import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url
 from cluster.transports.wire_formats import FORMATS, WireFormat, sse_events
 
 __all__ = ["Ask", "HttpTransports", "Provider", "Reply"]
@@ -25,15 +27,11 @@ __all__ = ["Ask", "HttpTransports", "Provider", "Reply"]
 _RETRIES = 2
 _BACKOFF_S = 0.5
 _MAX_RETRY_AFTER_S = 60.0
-_CONNECT_TIMEOUT_S = 10.0
 _PROBE_TIMEOUT_S = 10.0
 #: Providers beyond this many share one pool.
 MAX_POOLS = 64
-#: Endpoints whose addresses are remembered as parsed.
-MAX_URLS = 10_000
 #: Endpoints that are remembered to know no structured output.
 MAX_UNSTRUCTURED = 1000
-_HEADERS = {"accept": "*/*", "user-agent": "aragora-control-plane"}
 _NO_STRUCTURED_OUTPUT = (400, 404, 415, 422, 501)
 
 
@@ -45,8 +43,7 @@ class Provider:
     headers: Mapping[str, str]
 
     def owns(self, endpoint: str) -> bool:
-        own, other = _parsed(self.base_url), _parsed(endpoint)
-        return (own.scheme, own.host, own.port) == (other.scheme, other.host, other.port)
+        return _server(self.base_url) == _server(endpoint)
 
     def __repr__(self) -> str:
         return f"Provider(base_url={self.base_url!r}, headers=***)"
@@ -60,9 +57,9 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """The client is for whoever needs one; it sends through the same transport."""
+    """The client, over the same connections, is for whoever needs one."""
 
-    transport: PinnedTransport
+    connections: ConnectionPool
     client: httpx.AsyncClient
 
 
@@ -73,6 +70,16 @@ class _Refused(AgentRefused):
         super().__init__(message, code)
         self.args = (message, code, http_status)
         self.http_status = http_status
+
+
+@functools.lru_cache(maxsize=MAX_URLS)
+def _server(url: str) -> tuple[str, str, int | None] | None:
+    """None for what is no URL."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return None
+    return parsed.scheme, parsed.host, parsed.port
 
 
 class HttpTransports:
@@ -87,11 +94,10 @@ class HttpTransports:
         providers: Sequence[Provider] = (),
         resolver: Resolve = resolve,
     ) -> None:
-        self._allowed = tuple(allowed_networks)
+        self._backend = PinnedBackend(allowed_networks, resolver)
         self._pool_size = pool_size
         self._providers = providers
-        self._timeout = httpx.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S, pool=None)
-        self._resolver = resolver
+        self._timeout_s = timeout_s
         self._tls = ssl.create_default_context()
         self._pools: dict[str, _Pool] = {}
         self._unstructured: dict[tuple[str, str], None] = {}
@@ -112,28 +118,18 @@ class HttpTransports:
         """Any answer below 500 shows that somebody is there. Raises PeerError."""
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                response = await self._send(provider, "GET", endpoint, self._headers(endpoint), None)
-                await response.aclose()
-        except (httpx.TimeoutException, TimeoutError):
+                answer = await self._send(provider, "GET", endpoint, self._headers(endpoint), None)
+        except (TIMED_OUT, TimeoutError):
             raise AgentTimeout(f"{safe_url(endpoint)} did not answer the probe.") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except BROKEN as error:
             raise AgentUnavailable(f"{safe_url(endpoint)} cannot be reached: {type(error).__name__}.") from error
-        if response.status_code >= 500:
-            raise AgentUnavailable(f"{safe_url(endpoint)} answers {response.status_code}.")
+        if answer.status >= 500:
+            raise AgentUnavailable(f"{safe_url(endpoint)} answers {answer.status}.")
 
     async def _send(
         self, provider: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None
-    ) -> httpx.Response:
-        """Straight to the pool: what a client adds (cookies, redirects, authentication) is not wanted here, and costs as
-        much as the request. Whoever asked closes the answer."""
-        request = httpx.Request(
-            method,
-            _parsed(url),
-            headers={**_HEADERS, **headers},
-            content=content,
-            extensions={"timeout": self._timeout.as_dict()},
-        )
-        return await self._pool(provider).transport.handle_async_request(request)
+    ) -> HttpAnswer:
+        return await send(self._pool(provider).connections, self._timeout_s, method, url, headers, content)
 
     def pool(self, provider: str) -> httpx.AsyncClient:
         return self._pool(provider).client
@@ -142,13 +138,14 @@ class HttpTransports:
         name = provider if provider in self._pools or len(self._pools) < MAX_POOLS else ""
         pool = self._pools.get(name)
         if pool is None:
-            transport = PinnedTransport(
-                allowed=self._allowed, pool_size=self._pool_size, resolver=self._resolver, tls=self._tls
-            )
+            connections = ConnectionPool(size=self._pool_size, tls=self._tls, backend=self._backend)
             client = httpx.AsyncClient(
-                transport=transport, timeout=self._timeout, follow_redirects=False, trust_env=False
+                transport=PinnedTransport(connections),
+                timeout=httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
+                follow_redirects=False,
+                trust_env=False,
             )
-            pool = self._pools[name] = _Pool(transport, client)
+            pool = self._pools[name] = _Pool(connections, client)
         return pool
 
     async def _with_retries(self, ask: Ask, deadline: float) -> Reply:
@@ -183,11 +180,9 @@ class HttpTransports:
         url, body, headers = wire.request(ask, max(0.0, deadline - time.monotonic()), structured)
         try:
             answer = await self._post(ask.provider, url, body, {**headers, **self._headers(ask.endpoint)})
-        except httpx.TimeoutException:
+        except TIMED_OUT:
             raise AgentUnavailable(f"{safe_url(ask.endpoint)} did not answer in time.") from None
-        except httpx.InvalidURL:
-            raise EndpointForbidden(f"{safe_url(ask.endpoint)} is not a URL.") from None
-        except httpx.HTTPError as error:
+        except BROKEN as error:
             message = f"{safe_url(ask.endpoint)} cannot be reached: {type(error).__name__}."
             raise AgentUnavailable(message) from error
         if answer.streamed and wire.stream is not None:
@@ -202,29 +197,15 @@ class HttpTransports:
         return next((provider.headers for provider in self._providers if provider.owns(endpoint)), {})
 
     async def _post(self, provider: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> _Answer:
-        content_type = {"content-type": "application/json"}
         sent = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        response = await self._send(provider, "POST", url, {**content_type, **headers}, sent)
-        try:
-            content = bytearray()
-            async for chunk in response.aiter_bytes():
-                content += chunk
-                if len(content) > MAX_ANSWER_BYTES:  # of what was packed into fewer
-                    raise AgentMalformed(f"{safe_url(url)} sent more than {MAX_ANSWER_BYTES} bytes.")
-        finally:
-            await response.aclose()
-        status = response.status_code
+        answer = await self._send(provider, "POST", url, {"content-type": "application/json", **headers}, sent)
+        status = answer.status
         if status == 429 or status >= 500:
-            wait_s = retry_after(response.headers.get("retry-after"))
+            wait_s = retry_after(answer.header("retry-after") or None)
             raise AgentUnavailable(f"{safe_url(url)} answers {status}.", None, wait_s)
         if status >= 300:
-            raise _Refused(f"{safe_url(url)} refuses with {status}: {bytes(content[:200])!r}.", None, status)
-        return _Answer(bytes(content), response.headers.get("content-type", "").startswith("text/event-stream"))
-
-
-@functools.lru_cache(maxsize=MAX_URLS)
-def _parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
+            raise _Refused(f"{safe_url(url)} refuses with {status}: {answer.content[:200]!r}.", None, status)
+        return _Answer(answer.content, answer.header("content-type").startswith("text/event-stream"))
 
 
 def retry_after(value: str | None) -> float | None:

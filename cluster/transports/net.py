@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import httpcore
@@ -123,17 +122,8 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
 class PinnedTransport(httpx.AsyncHTTPTransport):
     """httpx over a pool of checked connections. Redirects are the client's matter, and it does not follow them."""
 
-    def __init__(
-        self,
-        *,
-        allowed: Sequence[str],
-        pool_size: int,
-        resolver: Resolve = resolve,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        self._pool = ConnectionPool(  # type: ignore[assignment]
-            size=pool_size, tls=tls or ssl.create_default_context(), backend=PinnedBackend(allowed, resolver)
-        )
+    def __init__(self, connections: ConnectionPool) -> None:
+        self._pool = connections  # type: ignore[assignment]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.scheme not in ("http", "https"):

@@ -1,0 +1,92 @@
+"""One HTTP request and its whole answer, over the pool itself.
+
+What a client library adds to that (cookies, redirects, retries, negotiated encodings) is not wanted for calls to agents,
+and costs as much as the request.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpcore
+import httpx
+
+from cluster.domain.errors import AgentMalformed, EndpointForbidden
+from cluster.transports.connections import ConnectionPool
+from cluster.transports.net import MAX_ANSWER_BYTES, safe_url
+
+CONNECT_TIMEOUT_S = 10.0
+#: Endpoints that are remembered as parsed.
+MAX_URLS = 10_000
+_ALWAYS = (
+    (b"accept", b"*/*"),
+    (b"accept-encoding", b"identity"),
+    (b"user-agent", b"aragora-control-plane"),
+)
+#: What ``send`` raises beside a PeerError; all but the first mean that the other side could not be reached or broke off.
+TIMED_OUT = httpcore.TimeoutException
+BROKEN = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """``headers`` by their names in lower case."""
+
+    status: int
+    headers: Mapping[bytes, bytes]
+    content: bytes
+
+    def header(self, name: str) -> str:
+        return self.headers.get(name.encode(), b"").decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    url: httpcore.URL
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+async def send(
+    pool: ConnectionPool, timeout_s: float, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+) -> HttpAnswer:
+    """``timeout_s`` bounds every read and write. Raises EndpointForbidden for what is no http or https URL,
+    AgentMalformed for an answer of more than MAX_ANSWER_BYTES, and httpcore's own errors."""
+    target = _target(url)
+    length = () if content is None else ((b"content-length", str(len(content)).encode()),)
+    given = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items())
+    request = httpcore.Request(
+        method,
+        target.url,
+        headers=(*target.headers, *_ALWAYS, *given, *length),
+        content=content,
+        extensions={"timeout": {"connect": CONNECT_TIMEOUT_S, "read": timeout_s, "write": timeout_s}},
+    )
+    response = await pool.handle_async_request(request)
+    try:
+        whole = bytearray()
+        async for chunk in response.aiter_stream():
+            whole += chunk
+            if len(whole) > MAX_ANSWER_BYTES:
+                raise AgentMalformed(f"{safe_url(url)} sent more than {MAX_ANSWER_BYTES} bytes.")
+    finally:
+        await response.aclose()
+    return HttpAnswer(response.status, {name.lower(): value for name, value in response.headers}, bytes(whole))
+
+
+@functools.lru_cache(maxsize=MAX_URLS)
+def _target(url: str) -> _Target:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise EndpointForbidden(f"{safe_url(url)} is not a URL.") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise EndpointForbidden("An endpoint must be an http or https URL.", "endpoint_forbidden")
+    headers = [(b"host", parsed.netloc)]
+    if parsed.userinfo:
+        pair = f"{parsed.username}:{parsed.password}".encode()
+        headers.append((b"authorization", b"Basic " + base64.b64encode(pair)))
+    at = httpcore.URL(scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path)
+    return _Target(at, tuple(headers))
