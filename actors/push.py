@@ -104,6 +104,8 @@ class PushTasks:
         self._worked_off: set[str] = set()
         self._stopping = False
         self._short: set[Group] = set()
+        #: Agents that may claim a task that names them: one has come, or a claim or a task has ended.
+        self._free: set[Key] = set()
         self._look_at = 0.0
         self._owned: set[asyncio.Task[None]] = set()
         self._loops = Loops(died)
@@ -134,8 +136,9 @@ class PushTasks:
                     named.add(key)
             elif row.kind in ENDED_KINDS:
                 self._forget_named(row.entity)
-        for key in named & self._takers.keys():
-            self._claim_named(self._takers[key])
+        if named:
+            self._free |= named
+            self._moved.set()
 
     def hosts_changed(self, *, lost: bool) -> None:
         """Other agents may be carried here than before. ``lost``: a process is gone, and with it whoever worked on its
@@ -233,7 +236,7 @@ class PushTasks:
             self._rank(agent)
             if before is None:
                 self._new.add(key)
-            self._claim_named(agent)
+            self._free.add(key)
         return [group for group in (was, now) if group is not None and was != now]
 
     def _leave(self, group: Group, key: Key) -> None:
@@ -271,11 +274,14 @@ class PushTasks:
                 for task_id in task_ids:
                     self._note_named((workspace, agent_id), task_id)
         self._new.difference_update(new)
-        for agent in [self._takers[key] for key in new if key in self._takers]:
-            self._claim_named(agent)
+        self._free.update(new)
 
     def _offer(self) -> None:
-        """As many claims of a group as may wait, of the agents that would be chosen next."""
+        """Claims for tasks that name their agents, then as many of each group as may wait, of the agents that would be
+        chosen next. Nothing else makes claims, so that none is made once this has ended."""
+        free, self._free = self._free, set()
+        for key in free & self._takers.keys():
+            self._claim_named(self._takers[key])
         short, self._short = self._short, set()
         for group in short & self._rankings.keys():
             waiting = set(self._claims.get(group, ()))
@@ -319,7 +325,7 @@ class PushTasks:
         self._short.add(group)
         if key in self._takers:
             self._short.add(_group(self._takers[key]))
-            self._claim_named(self._takers[key])
+        self._free.add(key)
         self._moved.set()
 
     def _note_named(self, key: Key, task_id: str) -> None:
@@ -381,8 +387,7 @@ class PushTasks:
         if not self._working[key]:
             del self._working[key]
         self._rank(agent)
-        if key in self._takers:
-            self._claim_named(self._takers[key])
+        self._free.add(key)
         self._moved.set()
 
     async def _work(self, agent: Agent, task_id: str) -> None:

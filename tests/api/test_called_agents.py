@@ -516,3 +516,102 @@ async def test_agents_move_to_another_host_when_theirs_is_lost(store_urls: Any, 
         ]
         results = [(await _ended(api, one["task_id"]))["result"] for one in tasks]
         assert results == [i + 1 for i in range(20)]
+
+
+async def _spread_at_work(api: Api, url: str, endpoint: Endpoint, number: int = 12) -> list[str]:
+    """Agents that are all at work on a task that names them, on the only host there is."""
+    ids = [f"a{i}" for i in range(number)]
+    await api.post("/agents/batch", {"agents": [{"agent_id": one, "endpoint": url} for one in ids]})
+    tasks = [{"task_type": "t", "target_agent": one} for one in ids]
+    created = (await api.post("/tasks/batch", {"tasks": tasks}))["task_ids"]
+    await eventually(lambda: len(endpoint.asked) == number)
+    return list(created)
+
+
+def _two_hosts(store_urls: Any, schema: str) -> Api:
+    from tests.support.api import api_settings
+
+    return Api(api_settings(store_urls, schema, agent_hosts=2))
+
+
+async def _shared(api: Api) -> None:
+    async def shared() -> bool:
+        shares = [int((await api.actor(AGENT_HOST, index).status())["agents"]) for index in (0, 1)]
+        return min(shares) > 0 and sum(shares) == 12
+
+    await eventually(shared)
+
+
+async def test_a_host_that_joins_leaves_the_others_what_they_are_working_on(store_urls: Any, schema: str) -> None:
+    endpoint = Endpoint({"result": 1})
+    endpoint.gate.clear()
+    async with _two_hosts(store_urls, schema).running() as api, serving(endpoint) as url:
+        created = await _spread_at_work(api, url, endpoint)
+        await api.start(AGENT_HOST, 1)
+        await _shared(api)
+        more = [{"task_type": "t", "target_agent": f"a{i}"} for i in range(12)]
+        created += (await api.post("/tasks/batch", {"tasks": more}))["task_ids"]
+        endpoint.gate.set()
+        ended = [await _ended(api, one) for one in created]
+        assert [(one["status"], one["attempt"]) for one in ended] == [("completed", 1)] * 24
+        assert sorted(one["idempotency_key"] for one in endpoint.asked) == sorted(f"{one}:1" for one in created)
+
+
+async def test_what_a_host_was_working_on_for_agents_that_had_moved_is_taken_over_when_it_dies(
+    store_urls: Any, schema: str
+) -> None:
+    endpoint = Endpoint({"result": 1})
+    endpoint.gate.clear()
+    async with _two_hosts(store_urls, schema).running() as api, serving(endpoint) as url:
+        created = await _spread_at_work(api, url, endpoint)
+        await api.start(AGENT_HOST, 1)
+        await _shared(api)
+        await api.kill(AGENT_HOST)
+        await eventually(lambda: len(endpoint.asked) == 24, what="all are asked again")
+        endpoint.gate.set()
+        ended = [await _ended(api, one) for one in created]
+        assert [(one["status"], one["attempt"]) for one in ended] == [("completed", 1)] * 12
+        assert {one["idempotency_key"] for one in endpoint.asked} == {f"{one}:1" for one in created}
+
+
+async def test_a_task_that_named_its_agent_before_a_host_was_there_is_found_and_tried_again_when_it_fails(
+    api: Api,
+) -> None:
+    await api.kill(AGENT_HOST)
+    endpoint = Endpoint({"error": "not yet"}, {"result": 1})
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+        await api.post("/agents", {"agent_id": "a2", "endpoint": url, "capabilities": ["x"]})
+        soon = {"task_type": "t", "target_agent": "a1", "delay_seconds": 0.5}
+        created = await api.post("/tasks", soon)
+        clock = ManualClock(time.time())  # looking again never comes
+        await api.start(AGENT_HOST, clock=clock)
+        task = await _ended(api, created["task_id"])
+        assert (task["status"], task["attempt"], task["assigned_agent"]) == ("completed", 2, "a1")
+
+
+async def test_a_lease_that_comes_after_its_claim_was_given_up_is_worked_off(api: Api) -> None:
+    async with serving(Endpoint({"result": 1})) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+        host = api.actor(AGENT_HOST)
+        push = host._push
+        await eventually(lambda: bool(push._waiting))
+        start, late = push._claims, []
+        (claim,) = next(iter(start.values())).values()
+        exchange = host._shard
+
+        deliver = exchange._deliver
+
+        def held(number: int, answer: Any) -> None:
+            late.append((number, answer))
+
+        exchange._deliver = held
+        created = await api.post("/tasks", {"task_type": "t"})
+        await eventually(lambda: any(getattr(answer, "leases", ()) for _, answer in late))
+        claim.cancel()
+        await asyncio.gather(claim, return_exceptions=True)
+        exchange._deliver = deliver
+        for number, answer in late:
+            deliver(number, answer)
+        task = await _ended(api, created["task_id"])
+        assert (task["status"], task["attempt"]) == ("completed", 1)

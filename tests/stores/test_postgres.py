@@ -20,6 +20,7 @@ from cluster.ports import (
     AgentChange,
     AgentCounters,
     DedicatedAgent,
+    HeldLease,
     ShardFence,
     SubmitItem,
     TaskQuery,
@@ -228,6 +229,20 @@ async def test_an_agent_shows_its_leases_and_is_removed_once(stores: Stores) -> 
     assert [agent.agent_id for agent in everybody] == ["a1"]
 
 
+async def test_leases_are_found_by_who_claimed_them_and_pending_tasks_by_whom_they_name(stores: Stores) -> None:
+    await stores.agents.register([registration("a1"), registration("a2")])
+    fence = await stores.tasks.take_generation("s", "test")
+    held, *waiting = [new_task(target_agent=name) for name in ("a1", "a1", "a2", "a1", None)]
+    await stores.tasks.submit([SubmitItem(task=one) for one in (held, *waiting)])
+    await _claimed(stores, fence, held.head())
+    lease = HeldLease(workspace="w", agent_id="a1", task_id=held.id, claim_id="c1")
+    assert await stores.tasks.held_by(ASKER.principal) == [lease]
+    assert await stores.tasks.held_by("somebody-else") == []
+    named = await stores.tasks.named("w", ["a1", "a3"])
+    assert {name: set(ids) for name, ids in named.items()} == {"a1": {waiting[0].id, waiting[2].id}}
+    assert await stores.tasks.named("elsewhere", ["a1"]) == {}
+
+
 def _admission(request_id: str, digest: bytes = b"d", key: IdempotencyKey | None = None) -> NewDeliberation:
     return NewDeliberation(
         request_id=request_id,
@@ -323,6 +338,24 @@ async def test_a_lease_has_one_holder_and_its_fence_grows_with_every_change_of_h
     assert second > first
     await stores.leases.acquire("short", "one", 0.0)
     assert await stores.leases.acquire("short", "two", 1.0) is not None
+
+
+async def test_a_lease_that_was_not_renewed_is_ended_by_whoever_finds_out(stores: Stores) -> None:
+    await stores.leases.acquire("h:1", "one", 30.0)
+    await stores.leases.acquire("h:2", "two", 5.0)
+    assert [await stores.leases.end_unrenewed(name, 20.0) for name in ("h:1", "h:2", "h:2", "h:3")] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert await stores.leases.held("h:") == ["h:1"]
+    await stores.leases.forget("h:", 60.0)
+    await stores.leases.forget("other", 0.0)
+    assert (await stores.pool.value("select count(*) from leases where name like 'h:%'")) == 2
+    await stores.leases.forget("h:", 0.0)
+    assert (await stores.pool.value("select count(*) from leases where name like 'h:%'")) == 1
+    assert await stores.leases.held("h:") == ["h:1"]
 
 
 async def test_the_published_name_of_a_role_is_the_last_one(stores: Stores) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.log import Origin
-from cluster.domain.queue import AGEING_S, LEVELS, ReadyQueue
+from cluster.domain.queue import _SPARE_LANES, AGEING_S, LEVELS, ReadyQueue
 from cluster.domain.task_rules import TaskRules
 from cluster.domain.tasks import Priority, TaskHead
 from tests.support.samples import NOW, new_task
@@ -189,3 +189,31 @@ def test_a_moved_task_is_counted_once_among_those_ahead() -> None:
         queue.push(heads[2])
         assert queue.ahead_of(heads[2], NOW + 5) == position - 1
     assert [queue.ahead_of(head, NOW + 5) for head in heads] == [1, 2, 0]
+
+
+def test_lines_of_agents_that_wait_for_nothing_any_more_are_forgotten() -> None:
+    queue = ReadyQueue()
+    most = 0
+    for number in range(20 * _SPARE_LANES):
+        queue.push(_head(id=f"t{number}", target_agent=f"agent-{number}"))
+        assert _drain(queue, agent=f"agent-{number}") == [f"t{number}"]
+        most = max(most, len(queue._lanes))
+    assert most <= 2 * _SPARE_LANES
+
+
+def test_looking_for_lines_to_forget_costs_each_new_line_little() -> None:
+    """Counted, not timed: how many lines are looked at while thousands wait."""
+    queue, looked = ReadyQueue(), 0
+    lines, make_room = queue._lanes, queue._make_room
+
+    def counted() -> None:
+        nonlocal looked
+        before = queue._look_through_at
+        make_room()
+        looked += len(queue._lanes) if queue._look_through_at != before else 0
+
+    queue._make_room = counted  # type: ignore[method-assign]
+    for number in range(10 * _SPARE_LANES):
+        queue.push(_head(id=f"t{number}", target_agent=f"agent-{number}"))
+    assert len(lines) == 10 * _SPARE_LANES
+    assert looked <= 6 * len(lines)

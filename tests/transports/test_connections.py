@@ -1,0 +1,222 @@
+"""The pool of connections to agents: what is kept, what is closed, and what a call finds at the other end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from cluster.domain.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
+from cluster.transports.connections import ConnectionPool
+from cluster.transports.http import HttpAnswer, send
+from cluster.transports.net import MAX_ANSWER_BYTES, PinnedBackend, resolve
+from tests.support.endpoints import serving
+from tests.support.probes import eventually
+from tests.transports.test_net import LOOPBACK, question, transports
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+
+
+class Server:
+    """Counts connections; ``then`` says what follows an answer: the next request, or the end of the connection."""
+
+    def __init__(self, then: str = "next") -> None:
+        self.then = then
+        self.opened = 0
+        self.open: set[asyncio.StreamWriter] = set()
+        self.requests: list[bytes] = []
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened += 1
+        self.open.add(writer)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                self.requests.append(head)
+                writer.write(ANSWER)
+                await writer.drain()
+                if self.then == "close":
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            self.open.discard(writer)
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def listening(server: Server, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    listener = await asyncio.start_server(server.talk, "127.0.0.1", 0, ssl=tls)
+    scheme = "http" if tls is None else "https"
+    try:
+        yield f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}/x"
+    finally:
+        listener.close()
+        for writer in list(server.open):
+            writer.close()
+        await listener.wait_closed()
+
+
+def pool(size: int = 2, tls: ssl.SSLContext | None = None) -> ConnectionPool:
+    backend = PinnedBackend(LOOPBACK, resolve)
+    return ConnectionPool(size=size, tls=tls or ssl.create_default_context(), backend=backend)
+
+
+async def get(connections: ConnectionPool, url: str) -> HttpAnswer:
+    return await send(connections, 5.0, "GET", url, {}, None)
+
+
+async def test_calls_that_follow_each_other_share_a_connection() -> None:
+    server, ours = Server(), pool()
+    async with listening(server) as url:
+        for _ in range(5):
+            assert (await get(ours, url)).content == b"{}"
+        assert server.opened == 1
+        await ours.aclose()
+        await eventually(lambda: not server.open)
+
+
+async def test_a_connection_that_the_server_has_closed_is_not_used_again() -> None:
+    server, ours = Server("close"), pool()
+    async with listening(server) as url:
+        for number in range(1, 4):
+            assert (await get(ours, url)).status == 200
+            await eventually(lambda: not server.open)
+            assert server.opened == number
+        await ours.aclose()
+
+
+async def test_other_servers_take_the_places_of_connections_that_have_been_idle_for_longest() -> None:
+    servers, ours = [Server() for _ in range(3)], pool(size=2)
+    async with contextlib.AsyncExitStack() as stack:
+        urls = [await stack.enter_async_context(listening(one)) for one in servers]
+        for url in (urls[0], urls[1], urls[0], urls[2]):
+            await get(ours, url)
+        await eventually(lambda: [len(one.open) for one in servers] == [1, 0, 1])
+        await get(ours, urls[0])
+        assert [one.opened for one in servers] == [1, 1, 1]
+        await ours.aclose()
+
+
+async def test_a_call_that_is_given_up_frees_its_place_and_leaves_no_connection_half_read() -> None:
+    gate, ours = asyncio.Event(), pool(size=1)
+
+    async def answer(request: Any) -> httpx.Response:
+        if request.url.path == "/slow":
+            await gate.wait()
+        return httpx.Response(200, json={"path": request.url.path})
+
+    async with serving(answer) as url:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await get(ours, f"{url}/slow")
+        gate.set()
+        assert (await get(ours, f"{url}/fast")).content == b'{"path":"/fast"}'
+        await ours.aclose()
+
+
+async def test_a_call_that_is_given_up_while_it_waits_takes_no_place() -> None:
+    gate, ours, asked = asyncio.Event(), pool(size=1), []
+
+    async def answer(request: Any) -> httpx.Response:
+        asked.append(request.url.path)
+        await gate.wait()
+        return httpx.Response(200, json={})
+
+    async with serving(answer) as url:
+        first = asyncio.ensure_future(get(ours, f"{url}/1"))
+        await eventually(lambda: asked == ["/1"])
+        waiting = [asyncio.ensure_future(get(ours, f"{url}/{number}")) for number in (2, 3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        gate.set()
+        assert [(await one).status for one in (first, waiting[1])] == [200, 200]
+        assert asked == ["/1", "/3"]
+        await ours.aclose()
+
+
+async def test_a_server_that_is_not_there_frees_its_place_too() -> None:
+    ours = pool(size=1)
+    for _ in range(3):
+        with pytest.raises(httpcore.ConnectError):
+            await get(ours, "http://127.0.0.1:1/")
+
+
+async def test_a_user_in_the_address_is_who_calls_and_the_rest_of_it_arrives() -> None:
+    server, ours = Server(), pool()
+    async with listening(server) as url:
+        await get(ours, url.replace("http://", "http://me:secret@").replace("/x", "/a%20b?c=d#e"))
+        head = server.requests[0].decode().lower()
+        assert head.startswith("get /a%20b?c=d http/1.1\r\n")
+        assert "authorization: basic bwu6c2vjcmv0" in head
+        assert f"host: {url.removeprefix('http://').removesuffix('/x')}\r\n" in head
+        await ours.aclose()
+
+
+async def test_an_answer_beyond_the_bound_ends_the_call_and_its_connection() -> None:
+    async with serving(lambda request: httpx.Response(200, content=b"x" * (MAX_ANSWER_BYTES + 1))) as url:
+        ours = transports(LOOPBACK)
+        with pytest.raises(AgentMalformed, match="more than"):
+            await ours.ask(question(url))
+        await ours.close()
+
+
+@pytest.mark.parametrize("url", ["ftp://x/", "http://", "nonsense", "http://[::1"])
+async def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
+    with pytest.raises(EndpointForbidden):
+        await get(pool(), url)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 127.0.0.1, signed by itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "agent")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "agent.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
+    return path
+
+
+async def test_over_tls_a_server_is_asked_if_its_certificate_is_trusted(certificate: Path) -> None:
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(certificate)
+    server = Server()
+    async with listening(server, served) as url:
+        ours = pool(tls=ssl.create_default_context(cafile=str(certificate)))
+        for _ in range(3):
+            assert (await get(ours, url)).content == b"{}"
+        assert server.opened == 1
+        await ours.aclose()
+        with pytest.raises(httpcore.ConnectError):
+            await get(pool(), url)
+        with pytest.raises(AgentUnavailable, match="ConnectError"):
+            await transports(LOOPBACK).ask(question(url, timeout_s=0.4))
+        assert len(server.requests) == 3
