@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -11,8 +13,12 @@ import pytest
 import websockets
 from aragora_sdk import NotFoundError
 
+from actors.health_monitor import PROBE_STEPS
+from actors.roles import HEALTH_MONITOR
+from cluster.clock import ManualClock
 from cluster.ports import Beat
 from tests.support.api import CP, Api, in_thread
+from tests.support.endpoints import serving
 from tests.support.probes import eventually
 
 
@@ -289,8 +295,6 @@ async def test_an_endpoint_is_probed_when_it_registers_and_its_breaker_is_listed
 
 
 def _endpoint(status: int) -> Any:
-    from tests.support.endpoints import serving
-
     return serving(lambda request: httpx.Response(status, json={}))
 
 
@@ -302,3 +306,28 @@ async def test_a_thousand_agents_in_one_call(api: Api) -> None:
     assert too_many.status_code == 400
     both = await asyncio.gather(api.get("/agents?capability=x"), api.get("/agents?capability=y"))
     assert [one["total"] for one in both] == [1000, 0]
+
+
+async def test_every_endpoint_is_probed_once_in_an_interval(api: Api) -> None:
+    probed: Counter[str] = Counter()
+
+    def endpoint(request: Any) -> httpx.Response:
+        probed[request.url.path] += 1
+        return httpx.Response(200, json={})
+
+    async with serving(endpoint) as url:
+        agents = [{"agent_id": f"a{i}", "endpoint": f"{url}/{i}"} for i in range(40)]
+        await api.post("/agents/batch", {"agents": agents})
+        clock = ManualClock(time.time())
+        monitor = await api.start(HEALTH_MONITOR, clock=clock)  # its own loop stands still after one step
+        await eventually(lambda: len(probed) == 40)
+        await eventually(lambda: len(monitor._history) == 40)
+        before = probed.copy()
+        most = 0
+        for _ in range(PROBE_STEPS):
+            seen = probed.total()
+            await monitor._probe_some()
+            most = max(most, probed.total() - seen)
+        assert set((probed - before).values()) == {1}
+        assert (probed - before).total() == 40
+        assert most < 20, "they are spread"

@@ -1,0 +1,122 @@
+"""Who finds out that a host is dead, and who is taken for alive all the same."""
+
+from __future__ import annotations
+
+import asyncio
+
+from actors.hosts import (
+    PREFIX,
+    RENEW_S,
+    SUSPECT_S,
+    TTL_S,
+    LiveHosts,
+    Membership,
+    NeighbourWatch,
+    held_places,
+    lease_name,
+)
+from actors.roles import AGENT_HOST, Role
+from cluster.clock import ManualClock
+from cluster.domain.errors import ActorUnavailable
+from cluster.postgres.stores import Stores
+from tests.support.probes import eventually
+
+
+class Peers:
+    """Calls that stay open until their host ``breaks``."""
+
+    def __init__(self) -> None:
+        self.called: list[int] = []
+        self._broken: dict[int, asyncio.Event] = {}
+
+    def _event(self, index: int) -> asyncio.Event:
+        return self._broken.setdefault(index, asyncio.Event())
+
+    def breaks(self, index: int) -> None:
+        self._event(index).set()
+
+    async def stand(self, role: Role) -> None:
+        self.called.append(role.index)
+        await self._event(role.index).wait()
+        raise ActorUnavailable("gone")
+
+
+def _owner(index: int, process: int = 1) -> str:
+    return f"host-{index}:{process}"
+
+
+async def _joined(stores: Stores, *indexes: int) -> None:
+    for index in indexes:
+        await Membership(stores.leases, Role(kind=AGENT_HOST, index=index), _owner(index)).join()
+
+
+async def _renewed_long_ago(stores: Stores, index: int) -> None:
+    name = lease_name(str(index), _owner(index))
+    await stores.leases.acquire(name, name, TTL_S - SUSPECT_S - RENEW_S)
+
+
+def _watch(stores: Stores, clock: ManualClock, peers: Peers, index: int) -> asyncio.Task[None]:
+    hosts = LiveHosts(stores.leases, stores.agents, clock, 4)
+    watch = NeighbourWatch(hosts, stores.leases, clock, _owner(index), peers.stand)
+    return asyncio.ensure_future(watch.lost())
+
+
+async def _held(stores: Stores) -> dict[str, str]:
+    return held_places(await stores.leases.held(PREFIX))
+
+
+async def test_each_host_watches_the_next_one_and_the_last_the_first(stores: Stores) -> None:
+    await _joined(stores, 0, 1, 3)
+    for index, neighbour in ((0, 1), (1, 3), (3, 0)):
+        peers = Peers()
+        watching = _watch(stores, ManualClock(), peers, index)
+        await eventually(lambda: peers.called == [neighbour])  # noqa: B023
+        watching.cancel()
+
+
+async def test_a_neighbour_that_breaks_off_and_renews_no_more_is_dead_at_once(stores: Stores) -> None:
+    await _joined(stores, 0, 1)
+    clock, peers = ManualClock(), Peers()
+    watching = _watch(stores, clock, peers, 0)
+    await eventually(lambda: peers.called == [1])
+    await _renewed_long_ago(stores, 1)
+    peers.breaks(1)
+
+    async def lost() -> bool:
+        await clock.advance(SUSPECT_S)
+        return watching.done()
+
+    await eventually(lost)
+    assert await _held(stores) == {_owner(0): "0"}
+
+
+async def test_a_neighbour_that_breaks_off_but_renews_is_alive(stores: Stores) -> None:
+    await _joined(stores, 0, 1)
+    clock, peers = ManualClock(), Peers()
+    watching = _watch(stores, clock, peers, 0)
+    await eventually(lambda: peers.called == [1])
+    peers.breaks(1)
+
+    async def asked_again() -> bool:
+        await clock.advance(SUSPECT_S)
+        await _joined(stores, 0, 1)
+        return len(peers.called) > 3
+
+    await eventually(asked_again)
+    assert not watching.done()
+    assert await _held(stores) == {_owner(0): "0", _owner(1): "1"}
+    watching.cancel()
+
+
+async def test_a_process_frees_what_an_earlier_one_of_its_actor_held_and_of_no_other(stores: Stores) -> None:
+    await _joined(stores, 0, 1)
+    other_version = "host-0-next:1"
+    role = Role(kind=AGENT_HOST, index=0)
+    await Membership(stores.leases, role, other_version).join()
+    await Membership(stores.leases, role, _owner(0, process=2)).join()
+    assert await _held(stores) == {_owner(0, process=2): "0", other_version: "0", _owner(1): "1"}
+    hosts = LiveHosts(stores.leases, stores.agents, ManualClock(), 4)
+    assert await hosts.alive() == (0, 1)
+    await Membership(stores.leases, Role(kind=AGENT_HOST, index=1), _owner(1)).leave()
+    await hosts.look()
+    assert (await hosts.alive(), set(await hosts.owners())) == ((0,), {_owner(0, process=2), other_version})
