@@ -126,7 +126,7 @@ class AgentHost:
             shard=shard.request,
             give=self._give,
             carried=lambda: self._carried,
-            living=lambda: self._owners,
+            living=self._living,
             strategy=strategy,
             draw=draw,
             owner=owner,
@@ -213,6 +213,10 @@ class AgentHost:
             with contextlib.suppress(TryLater):
                 await self._hosts.look()
                 await self._note_hosts()
+
+    async def _living(self) -> Set[str]:
+        await self._hosts.look()
+        return (await self._hosts.owners()).keys()
 
     async def stand(self) -> None:
         """Stays open for as long as this process lives, or for a while."""

@@ -51,9 +51,9 @@ GiveTask = Callable[[Agent, Task], Awaitable[Any]]
 
 
 class PushTasks:
-    """``carried`` are the agents that this host carries now, ``living`` the owners of the hosts' processes, this one's
-    included. What is kept of agents follows what changes, so that neither a change nor a claim costs what the registry
-    holds."""
+    """``carried`` are the agents that this host carries now; ``living`` reads who the hosts' processes are, this one
+    included, and raises TryLater. What is kept of agents follows what changes, so that neither a change nor a claim
+    costs what the registry holds."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class PushTasks:
         shard: AskShard,
         give: GiveTask,
         carried: Callable[[], Set[Key]],
-        living: Callable[[], Collection[str]],
+        living: Callable[[], Awaitable[Collection[str]]],
         strategy: Strategy,
         draw: Callable[[], float],
         owner: str,
@@ -178,7 +178,7 @@ class PushTasks:
     # --- claims --------------------------------------------------------------------------------------------------
 
     async def _forever(self) -> None:
-        """Whatever is missed (a retry of a task that names its agent) is found by looking again."""
+        """Leases on which nobody works are found by looking again."""
         while True:
             self._moved.clear()
             try:
@@ -259,9 +259,11 @@ class PushTasks:
     async def _adopt(self) -> None:
         """Leases of carried agents on which nobody works: who claimed them is gone. The same attempt is given to the
         agent again, under the same key. And the tasks that named an agent before it was carried here."""
-        new, living = sorted(self._new), self._living()
+        new = sorted(self._new)
         self._worked_off.clear()
-        for lease in await self._tasks.held_by(PRINCIPAL):
+        leases = await self._tasks.held_by(PRINCIPAL)
+        living = await self._living()  # afterwards: who claims has joined before
+        for lease in leases:
             key, owner = (lease.workspace, lease.agent_id), lease.claim_id.rpartition("-")[0]
             abandoned = owner == self._owner or owner not in living
             if abandoned and key in self._takers and lease.task_id not in self._worked_off:
