@@ -24,6 +24,8 @@ from cluster.ports import Clock
 #: Calls of one caller that may be in flight; the actor releases the oldest when this many have arrived.
 CALLS_IN_FLIGHT = 3
 PARK_S = 3.0
+#: An actor that starts again does so within this time also on a slow and crowded machine.
+HOLD_S = 10.0
 #: How long an actor that is there may take over an answer, beyond what its absence is waited for.
 ANSWER_S = 10.0
 CLOSE_S = 1.0
@@ -151,7 +153,7 @@ class ExchangeClient:
         call: Callable[[ExchangeCall], Awaitable[ExchangeReply]],
         *,
         clock: Clock,
-        hold_s: float = 5.0,
+        hold_s: float = HOLD_S,
         max_waiting: int = 20_000,
         max_held: int = 1000,
         max_batch: int = 1000,
