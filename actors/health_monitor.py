@@ -132,7 +132,7 @@ class HealthMonitor:
         self._loops.start(
             follower.run(),
             self._forever(self.sweep_once, self._sweep_s),
-            self._forever(self._probe_some, PROBE_INTERVAL_S / PROBE_STEPS),
+            self._forever(self.probe_some, PROBE_INTERVAL_S / PROBE_STEPS),
             self._forever(self.look_at_breakers, BREAKERS_S),
             self._greet_forever(),
         )
@@ -267,11 +267,8 @@ class HealthMonitor:
 
     # --- health --------------------------------------------------------------------------------------------------
 
-    async def probe_once(self) -> None:
-        await self._probe_these([agent for agent in self._directory.agents() if _has_endpoint(agent)])
-
-    async def _probe_some(self) -> None:
-        """Those whose turn it is."""
+    async def probe_some(self) -> None:
+        """Those whose turn it is; all of them in ``PROBE_STEPS`` calls."""
         self._probe_step = (self._probe_step + 1) % PROBE_STEPS
         agents = [agent for agent in self._directory.agents() if _has_endpoint(agent)]
         await self._probe_these([agent for agent in agents if _probe_step(agent) == self._probe_step])

@@ -166,22 +166,20 @@ class NeighbourWatch:
                 await self._clock.sleep(RENEW_S)
 
     async def _watch(self) -> bool:
-        owners = {own: place for own, place in (await self._hosts.owners()).items() if place.isdigit()}
-        ring = sorted(owners, key=lambda one: (int(owners[one]), one))
-        others = [one for one in ring if owners[one] != owners.get(self._owner)]
-        if not others or self._owner not in owners:
+        held = {owner: int(place) for owner, place in (await self._hosts.owners()).items() if place.isdigit()}
+        mine = held.get(self._owner)
+        others = sorted((index, owner) for owner, index in held.items() if index != mine)
+        if mine is None or not others:
             await self._clock.sleep(RENEW_S)
             return False
-        place = ring.index(self._owner)
-        neighbour = next((one for one in ring[place:] if one in others), others[0])
+        index, neighbour = next((one for one in others if one[0] > mine), others[0])
         try:
             async with asyncio.timeout(2 * STAND_S):
-                await self._stand(Role(kind=AGENT_HOST, index=int(owners[neighbour])))
+                await self._stand(Role(kind=AGENT_HOST, index=index))
             return False
         except (ControlPlaneError, TimeoutError):
             await self._clock.sleep(SUSPECT_S)
-        name = lease_name(owners[neighbour], neighbour)
-        if not await self._leases.end_unrenewed(name, TTL_S - SUSPECT_S):
+        if not await self._leases.end_unrenewed(lease_name(str(index), neighbour), TTL_S - SUSPECT_S):
             return False
         _logger.warning("host %s is dead; its agents move at once", neighbour)
         return True

@@ -99,7 +99,6 @@ class PushTasks:
         #: What the next look is about: agents that changed, everybody if hosts did, groups that may lack claims.
         self._changed: set[Key] = set()
         self._hosts_changed = True
-        self._leases_lost = True
         #: What has been worked off since leases were last read.
         self._worked_off: set[str] = set()
         self._stopping = False
@@ -144,7 +143,8 @@ class PushTasks:
         """Other agents may be carried here than before. ``lost``: a process is gone, and with it whoever worked on its
         leases."""
         self._hosts_changed = True
-        self._leases_lost |= lost
+        if lost:
+            self._look_at = 0.0
         self._moved.set()
 
     def give_back(self, request: Any, answer: Any) -> None:
@@ -187,6 +187,7 @@ class PushTasks:
                 await self._moved_or(max(0.0, self._look_at - self._clock.now()))
             except TryLater as error:
                 _logger.warning("tasks of called agents have to wait: %s", error)
+                self._look_at = 0.0
                 await self._clock.sleep(RETRY_S)
 
     async def _moved_or(self, seconds: float) -> None:
@@ -206,14 +207,9 @@ class PushTasks:
         moved = {group for key in changed for group in self._update(key)}
         for claim in [claim for group in moved for claim in self._claims.get(group, {}).values()]:
             claim.cancel()  # it was chosen among the agents of its group as they were then
-        if self._new or self._leases_lost or self._clock.now() >= self._look_at:
-            lost, self._leases_lost = self._leases_lost, False
-            try:
-                await self._adopt()
-            except BaseException:
-                self._leases_lost |= lost
-                raise
-            self._look_at = self._clock.now() + LOOK_AGAIN_S
+        if self._new or self._clock.now() >= self._look_at:
+            self._look_at = self._clock.now() + LOOK_AGAIN_S  # before: a process that is lost meanwhile moves it
+            await self._adopt()
 
     def _update(self, key: Key) -> Sequence[Group]:
         """One agent as the directory has it now; the groups that it left or joined."""
@@ -268,13 +264,8 @@ class PushTasks:
             abandoned = owner == self._owner or owner not in living
             if abandoned and key in self._takers and lease.task_id not in self._worked_off:
                 self._start(self._takers[key], lease.task_id)
-        agents: dict[str, list[str]] = defaultdict(list)
-        for workspace, agent_id in new:
-            agents[workspace].append(agent_id)
-        for workspace, ids in agents.items():
-            for agent_id, task_ids in (await self._tasks.named(workspace, ids)).items():
-                for task_id in task_ids:
-                    self._note_named((workspace, agent_id), task_id)
+        for key, task_id in await self._tasks.named(new) if new else ():
+            self._note_named(key, task_id)
         self._new.difference_update(new)
         self._free.update(new)
 

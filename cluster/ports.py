@@ -215,8 +215,8 @@ class TaskStore(Protocol):
     async def held_by(self, principal: str) -> builtins.list[HeldLease]:
         """The leases that a principal claimed, of all agents."""
 
-    async def named(self, workspace: str, agent_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        """Pending tasks that name one of these agents: agent → tasks."""
+    async def named(self, agents: Sequence[tuple[str, str]]) -> builtins.list[tuple[tuple[str, str], str]]:
+        """Pending tasks that name one of these agents (workspace, id): whom each names, and its id."""
 
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
         """(payload, metadata) by id: all that whoever holds the leases does not know yet."""

@@ -164,11 +164,9 @@ class PostgresTasks:
     async def held_by(self, principal: str) -> builtins.list[HeldLease]:
         return [HeldLease(*row) for row in await self._pool.rows(_SQL["held_leases"], principal)]
 
-    async def named(self, workspace: str, agent_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        found: dict[str, builtins.list[str]] = defaultdict(list)
-        for row in await self._pool.rows(_SQL["named_tasks"], workspace, agent_ids):
-            found[row["target_agent"]].append(row["id"])
-        return found
+    async def named(self, agents: Sequence[tuple[str, str]]) -> builtins.list[tuple[tuple[str, str], str]]:
+        rows = await self._pool.rows(_SQL["named_tasks"], [one[0] for one in agents], [one[1] for one in agents])
+        return [((row["workspace"], row["target_agent"]), row["id"]) for row in rows]
 
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
         if not task_ids:

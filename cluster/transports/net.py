@@ -16,7 +16,7 @@ import httpx
 
 from cluster.domain.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
 from cluster.transports.connections import ConnectionPool
-from cluster.transports.sockets import connect_tcp
+from cluster.transports.sockets import connect
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -85,7 +85,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         addresses = await self._checked(host, port)
         for place, address in enumerate(addresses):
             try:
-                return await connect_tcp(str(address), port, timeout, local_address, socket_options)
+                return await connect(str(address), port, timeout)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if place == len(addresses) - 1:
                     raise

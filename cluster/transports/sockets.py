@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
-from collections.abc import Iterable
 from typing import Any
 
 import httpcore
@@ -74,22 +73,13 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         return bool(poll.poll(0))
 
 
-async def connect_tcp(
-    host: str,
-    port: int,
-    timeout: float | None = None,
-    local_address: str | None = None,
-    socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-) -> httpcore.AsyncNetworkStream:
-    """``host`` is an address. Raises httpcore's ConnectError and ConnectTimeout."""
-    local = None if local_address is None else (local_address, 0)
+async def connect(address: str, port: int, timeout: float | None) -> httpcore.AsyncNetworkStream:
+    """Raises httpcore's ConnectError and ConnectTimeout."""
     try:
         async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(host, port, local_addr=local)
+            reader, writer = await asyncio.open_connection(address, port)
     except TimeoutError as error:
         raise httpcore.ConnectTimeout from error
     except OSError as error:
         raise httpcore.ConnectError(str(error)) from error
-    for option in socket_options or ():
-        writer.get_extra_info("socket").setsockopt(*option)
     return AsyncioStream(reader, writer)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from actors.hosts import (
     PREFIX,
     RENEW_S,
@@ -65,13 +67,15 @@ async def _held(stores: Stores) -> dict[str, str]:
     return held_places(await stores.leases.held(PREFIX))
 
 
-async def test_each_host_watches_the_next_one_and_the_last_the_first(stores: Stores) -> None:
+@pytest.mark.parametrize(("index", "neighbour"), [(0, 1), (1, 3), (3, 0)])
+async def test_each_host_watches_the_next_one_and_the_last_the_first(
+    stores: Stores, index: int, neighbour: int
+) -> None:
     await _joined(stores, 0, 1, 3)
-    for index, neighbour in ((0, 1), (1, 3), (3, 0)):
-        peers = Peers()
-        watching = _watch(stores, ManualClock(), peers, index)
-        await eventually(lambda: peers.called == [neighbour])  # noqa: B023
-        watching.cancel()
+    peers = Peers()
+    watching = _watch(stores, ManualClock(), peers, index)
+    await eventually(lambda: peers.called == [neighbour])
+    watching.cancel()
 
 
 async def test_a_neighbour_that_breaks_off_and_renews_no_more_is_dead_at_once(stores: Stores) -> None:

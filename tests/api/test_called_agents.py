@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx
@@ -528,12 +529,6 @@ async def _spread_at_work(api: Api, url: str, endpoint: Endpoint, number: int = 
     return list(created)
 
 
-def _two_hosts(store_urls: Any, schema: str) -> Api:
-    from tests.support.api import api_settings
-
-    return Api(api_settings(store_urls, schema, agent_hosts=2))
-
-
 async def _shared(api: Api) -> None:
     async def shared() -> bool:
         shares = [int((await api.actor(AGENT_HOST, index).status())["agents"]) for index in (0, 1)]
@@ -542,13 +537,22 @@ async def _shared(api: Api) -> None:
     await eventually(shared)
 
 
-async def test_a_host_that_joins_leaves_the_others_what_they_are_working_on(store_urls: Any, schema: str) -> None:
+@contextlib.asynccontextmanager
+async def _joined_at_work(store_urls: Any, schema: str) -> AsyncIterator[tuple[Api, Endpoint, list[str]]]:
+    """A second host has joined while all agents were at work on the first; their endpoint's gate is shut."""
+    from tests.support.api import api_settings
+
     endpoint = Endpoint({"result": 1})
     endpoint.gate.clear()
-    async with _two_hosts(store_urls, schema).running() as api, serving(endpoint) as url:
+    async with Api(api_settings(store_urls, schema, agent_hosts=2)).running() as api, serving(endpoint) as url:
         created = await _spread_at_work(api, url, endpoint)
         await api.start(AGENT_HOST, 1)
         await _shared(api)
+        yield api, endpoint, created
+
+
+async def test_a_host_that_joins_leaves_the_others_what_they_are_working_on(store_urls: Any, schema: str) -> None:
+    async with _joined_at_work(store_urls, schema) as (api, endpoint, created):
         more = [{"task_type": "t", "target_agent": f"a{i}"} for i in range(12)]
         created += (await api.post("/tasks/batch", {"tasks": more}))["task_ids"]
         endpoint.gate.set()
@@ -560,12 +564,7 @@ async def test_a_host_that_joins_leaves_the_others_what_they_are_working_on(stor
 async def test_what_a_host_was_working_on_for_agents_that_had_moved_is_taken_over_when_it_dies(
     store_urls: Any, schema: str
 ) -> None:
-    endpoint = Endpoint({"result": 1})
-    endpoint.gate.clear()
-    async with _two_hosts(store_urls, schema).running() as api, serving(endpoint) as url:
-        created = await _spread_at_work(api, url, endpoint)
-        await api.start(AGENT_HOST, 1)
-        await _shared(api)
+    async with _joined_at_work(store_urls, schema) as (api, endpoint, created):
         await api.kill(AGENT_HOST)
         await eventually(lambda: len(endpoint.asked) == 24, what="all are asked again")
         endpoint.gate.set()

@@ -238,9 +238,9 @@ async def test_leases_are_found_by_who_claimed_them_and_pending_tasks_by_whom_th
     lease = HeldLease(workspace="w", agent_id="a1", task_id=held.id, claim_id="c1")
     assert await stores.tasks.held_by(ASKER.principal) == [lease]
     assert await stores.tasks.held_by("somebody-else") == []
-    named = await stores.tasks.named("w", ["a1", "a3"])
-    assert {name: set(ids) for name, ids in named.items()} == {"a1": {waiting[0].id, waiting[2].id}}
-    assert await stores.tasks.named("elsewhere", ["a1"]) == {}
+    named = await stores.tasks.named([("w", "a1"), ("w", "a3")])
+    assert sorted(named) == sorted((("w", "a1"), one.id) for one in (waiting[0], waiting[2]))
+    assert await stores.tasks.named([("elsewhere", "a1")]) == []
 
 
 def _admission(request_id: str, digest: bytes = b"d", key: IdempotencyKey | None = None) -> NewDeliberation:

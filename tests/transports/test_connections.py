@@ -139,7 +139,7 @@ async def test_a_call_that_is_given_up_while_it_waits_takes_no_place() -> None:
         first = asyncio.ensure_future(get(ours, f"{url}/1"))
         await eventually(lambda: asked == ["/1"])
         waiting = [asyncio.ensure_future(get(ours, f"{url}/{number}")) for number in (2, 3)]
-        await asyncio.sleep(0)
+        await eventually(lambda: len(ours._room._waiters or ()) == 2)
         waiting[0].cancel()
         gate.set()
         assert [(await one).status for one in (first, waiting[1])] == [200, 200]

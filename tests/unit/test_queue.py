@@ -204,16 +204,9 @@ def test_lines_of_agents_that_wait_for_nothing_any_more_are_forgotten() -> None:
 def test_looking_for_lines_to_forget_costs_each_new_line_little() -> None:
     """Counted, not timed: how many lines are looked at while thousands wait."""
     queue, looked = ReadyQueue(), 0
-    lines, make_room = queue._lanes, queue._make_room
-
-    def counted() -> None:
-        nonlocal looked
-        before = queue._look_through_at
-        make_room()
-        looked += len(queue._lanes) if queue._look_through_at != before else 0
-
-    queue._make_room = counted  # type: ignore[method-assign]
     for number in range(10 * _SPARE_LANES):
+        before = queue._look_through_at
         queue.push(_head(id=f"t{number}", target_agent=f"agent-{number}"))
-    assert len(lines) == 10 * _SPARE_LANES
-    assert looked <= 6 * len(lines)
+        looked += len(queue._lanes) if queue._look_through_at != before else 0
+    assert len(queue._lanes) == 10 * _SPARE_LANES
+    assert looked <= 6 * len(queue._lanes)

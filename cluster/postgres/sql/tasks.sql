@@ -34,8 +34,10 @@ select workspace, assigned_agent, id, claim_id from tasks where status = 'runnin
 
 -- name: named_tasks
 -- Pending tasks that name one of some agents.
-select target_agent, id from tasks
-where status = 'pending' and target_agent is not null and workspace = $1 and target_agent = any ($2)
+select t.workspace, t.target_agent, t.id
+from unnest($1::text[], $2::text[]) as k (workspace, agent_id)
+join tasks t on t.workspace = k.workspace and t.target_agent = k.agent_id
+where t.status = 'pending' and t.target_agent is not null
 
 -- name: task_bodies
 -- What a lease does not carry. Found by key: an index that begins with the workspace would be read from end to end.
