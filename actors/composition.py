@@ -95,7 +95,9 @@ class Parts:
         )
         return cls(settings, stores)
 
+    @functools.cached_property
     def transports(self) -> HttpTransports:
+        """To agents over HTTP; of the actors that call any."""
         from cluster.transports.chat import HttpTransports, Provider
 
         settings = self.settings
@@ -171,7 +173,7 @@ def _agent_host(it: Context) -> Any:
     from cluster.transports.a2a import A2ATransport
     from cluster.transports.python import PythonTransport
 
-    transports = it.parts.transports()
+    transports = it.parts.transports
     python = PythonTransport(may_import=it.parts.settings.may_import)
     others: Mapping[TransportKind, AgentTransport] = {
         TransportKind.IMPORT: python,
@@ -261,7 +263,7 @@ _PROBE_PATHS: Mapping[TransportKind, str] = {
 def _health_monitor(it: Context) -> Any:
     from actors.health_monitor import HealthMonitor
 
-    transports = it.parts.transports()
+    transports = it.parts.transports
     telemetry = it.reach(Role(kind=TELEMETRY), it.parts.stores.names)
 
     async def probe(agent: Agent) -> float:

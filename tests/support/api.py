@@ -92,7 +92,10 @@ class Process:
             await asyncio.wait(set(self.tasks), timeout=0.2)
 
     async def _close(self) -> None:
+        """What the system closes when a process ends."""
         await self.parts.doorbell.close()
+        if "transports" in vars(self.parts):
+            await self.parts.transports.close()
         await self.parts.redis.aclose()
         await self.parts.stores.close()
 
