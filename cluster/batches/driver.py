@@ -45,7 +45,12 @@ class Driver:
 
     async def run(self, items: Iterator[Item]) -> None:
         """TryLater when the control plane cannot be had; what is finished by then is written."""
-        cursor = int((await self._insist(lambda: self._client.get("/stream")))["last_event_id"])
+        first = asyncio.create_task(self._insist(lambda: self._client.get("/stream")))
+        try:
+            await asyncio.wait([first])
+        finally:
+            await _end([first])
+        cursor = int(first.result()["last_event_id"])
         listening = asyncio.create_task(self._listen(cursor))
         workers = [asyncio.create_task(self._work(items)) for _ in range(self._limits.concurrency)]
         try:
@@ -115,7 +120,7 @@ class Driver:
             await asyncio.sleep(RETRY_MOST_S)
 
 
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
     """Cancels until all have ended: a library may turn one cancellation into an error of its own, which is retried."""
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:

@@ -70,8 +70,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Ask every item of a file. A driver that was killed goes on with --resume, and asks nothing twice."""
-    # `ray job stop` ends a job so. As Ctrl-C it cancels the driver; raised by itself it would hit whatever runs just then.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a job so
     total = _checked(input, run_name, bad_lines)
     with opened(out, resume) as output:
         if output.torn:
@@ -80,6 +79,8 @@ def run(
         _say_id(input, out, run_name)
         try:
             asyncio.run(_drive(input, run_name, output, pace, Limits(concurrency=concurrency, patience_s=patience)))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
         finally:
             _summarize(output, pace, as_json)
     if set(output.summary.by_status) - ENDED:
@@ -112,6 +113,11 @@ def _checked(path: Path, run_name: str, bad_lines: BadLines) -> int:
 
 
 async def _drive(path: Path, run_name: str, output: Output, pace: Pace, limits: Limits) -> None:
+    # As asyncio does for Ctrl-C, which a process in the background of a script ignores: raised as an exception it would
+    # hit whatever runs just then.
+    driver = asyncio.current_task()
+    assert driver is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, driver.cancel)
     with path.open("rb") as file, progress(errors, pace) as shown:
 
         def finished(entry: Entry) -> None:

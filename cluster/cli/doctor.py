@@ -84,11 +84,20 @@ async def check_database(ours: Settings) -> Finding:
         pool = await connect_postgres(url.get_secret_value(), ours.database_schema, max_size=1)
     except StoreUnavailable as error:
         return _problem("database", str(error), "Check ARAGORA_DATABASE_URL, and that PostgreSQL runs.")
+    asked_at = time.time()
     try:
-        skew_s = float(await pool.value("select extract(epoch from clock_timestamp())")) - time.time()
+        told = float(await pool.value("select extract(epoch from clock_timestamp())"))
+        here = (asked_at, time.time())
     finally:
         await pool.close()
-    return _clock("database", skew_s)
+    return _clock("database", skew((told, told), here))
+
+
+def skew(told: tuple[float, float], here: tuple[float, float]) -> float:
+    """By how many seconds a clock is ahead of ours at least: it showed a time between the two of ``told``, at a moment
+    between the two of ``here``."""
+    least, most = told[0] - here[1], told[1] - here[0]
+    return max(least, min(most, 0.0))
 
 
 def _clock(name: str, skew_s: float) -> Finding:
@@ -118,13 +127,14 @@ async def check_redis(ours: Settings) -> Finding:
 async def check_api_clock(url: str) -> Finding:
     async with httpx.AsyncClient(timeout=5.0, trust_env=False) as http:
         try:
+            asked_at = time.time()
             date = (await http.get(f"{url}/health/live")).headers.get("date")
         except httpx.HTTPError as error:
             return _problem("API clock", type(error).__name__, "The API has to answer first.")
     if date is None:
         return _fine("API clock", "the server sends no Date header")
-    # The header has whole seconds.
-    return _clock("API", parsedate_to_datetime(date).timestamp() + 0.5 - time.time())
+    told = parsedate_to_datetime(date).timestamp()  # whole seconds
+    return _clock("API", skew((told, told + 1.0), (asked_at, time.time())))
 
 
 async def check_ray(ours: Settings) -> AsyncIterator[Finding]:

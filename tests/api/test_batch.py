@@ -32,9 +32,13 @@ class Batch:
         ]
         self.input.write_bytes(b"\n".join([*items, *more]) + b"\n")
 
-    async def start(self, *words: str, out: Path | None = None) -> asyncio.subprocess.Process:
+    async def start(
+        self, *words: str, out: Path | None = None, under: tuple[str, ...] = ()
+    ) -> asyncio.subprocess.Process:
+        """``under``: the words of a command that takes ours as its arguments."""
         command = ["-m", "cluster.batch", "run", str(self.input), "--out", str(out or self.out), *words]
         return await asyncio.create_subprocess_exec(
+            *under,
             sys.executable,
             *command,
             env=self.environment,
@@ -194,10 +198,16 @@ async def test_a_batch_outlives_the_worker_that_runs_its_deliberations(api: Api,
     assert {one["status"] for one in batch.lines()} == {"decided"}
 
 
-async def test_a_batch_that_is_stopped_says_so_and_leaves_its_deliberations_running(api: Api, batch: Batch) -> None:
+_IN_THE_BACKGROUND_OF_A_SCRIPT = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+
+
+@pytest.mark.parametrize("under", [(), _IN_THE_BACKGROUND_OF_A_SCRIPT], ids=["alone", "ctrl-c is ignored"])
+async def test_a_batch_that_is_stopped_says_so_and_leaves_its_deliberations_running(
+    api: Api, batch: Batch, under: tuple[str, ...]
+) -> None:
     """As `ray job stop` does it."""
     batch.questions(2)
-    process = await batch.start()
+    process = await batch.start(under=under)
 
     async def admitted() -> bool:
         return bool((await api.get("/deliberations"))["total"] == 2)
