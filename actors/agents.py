@@ -142,6 +142,7 @@ class AgentHost:
                 self._breakers[one.workspace, one.agent_id] = one.breaker
         cursor = await self._load()
         self._carry_anew()
+        await self._membership.renew()  # reading may have taken its time
         follower = LogFollower(
             self._log,
             self._doorbell,

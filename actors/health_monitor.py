@@ -7,7 +7,6 @@ learns of it from the log. What it remembers is in the store, so that a restart 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -50,7 +49,8 @@ _logger = logging.getLogger(__name__)
 
 PRINCIPAL = "system:health-monitor"
 PROBE_INTERVAL_S = 30.0
-PROBES_AT_ONCE = 50
+#: Of which those of endpoints that hang may be many.
+PROBES_AT_ONCE = 200
 #: Parts in which the agents are probed, evenly over the interval: thousands at a time would be felt by everything else.
 PROBE_STEPS = 30
 #: Signs of life are written behind when they are this much newer than what is stored.
@@ -99,6 +99,8 @@ class HealthMonitor:
         self._watch = Watch(since=clock.now())
         self._history: dict[Key, ProbeHistory] = {}
         self._probe_step = 0
+        self._gate = asyncio.Semaphore(PROBES_AT_ONCE)
+        self._probing: set[Key] = set()
         self._open: dict[Key, Breaker] = {}
         self._written: dict[Key, float] = {}
         self._signs = Breaker(name=SIGNS, threshold=3, reset_s=sweep_s * 2)
@@ -132,7 +134,7 @@ class HealthMonitor:
         self._loops.start(
             follower.run(),
             self._forever(self.sweep_once, self._sweep_s),
-            self._forever(self.probe_some, PROBE_INTERVAL_S / PROBE_STEPS),
+            self._probe_forever(),
             self._forever(self.look_at_breakers, BREAKERS_S),
             self._greet_forever(),
         )
@@ -155,10 +157,7 @@ class HealthMonitor:
 
     async def _forever(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:
-            try:
-                await work()
-            except TryLater as error:
-                _logger.warning("the fleet cannot be watched now, will try again: %s", error)
+            await _or_later(work())
             await self._clock.sleep(every_s)
 
     # --- liveness ------------------------------------------------------------------------------------------------
@@ -267,11 +266,23 @@ class HealthMonitor:
 
     # --- health --------------------------------------------------------------------------------------------------
 
+    async def _probe_forever(self) -> None:
+        """Each part when its time has come: endpoints that hang delay the probes of no others."""
+        while True:
+            self._loops.start(_or_later(self.probe_some()))
+            await self._clock.sleep(PROBE_INTERVAL_S / PROBE_STEPS)
+
     async def probe_some(self) -> None:
-        """Those whose turn it is; all of them in ``PROBE_STEPS`` calls."""
+        """Those whose turn it is and whose last probe has ended; all of them in ``PROBE_STEPS`` calls."""
         self._probe_step = (self._probe_step + 1) % PROBE_STEPS
         agents = [agent for agent in self._directory.agents() if _has_endpoint(agent)]
-        await self._probe_these([agent for agent in agents if _probe_step(agent) == self._probe_step])
+        due = [agent for agent in agents if _probe_step(agent) == self._probe_step and _key(agent) not in self._probing]
+        keys = {_key(agent) for agent in due}
+        self._probing |= keys
+        try:
+            await self._probe_these(due)
+        finally:
+            self._probing -= keys
 
     async def _greet_forever(self) -> None:
         """A new endpoint is probed at once: until its first good probe the agent is starting."""
@@ -280,16 +291,13 @@ class HealthMonitor:
             self._new_arrived.clear()
             new, self._new = self._new, set()
             found = [agent for key in new if (agent := self._directory.known(*key)) is not None]
-            with contextlib.suppress(TryLater):
-                await self._probe_these([agent for agent in found if _has_endpoint(agent)])
+            self._loops.start(_or_later(self._probe_these([agent for agent in found if _has_endpoint(agent)])))
 
     async def _probe_these(self, agents: Sequence[Agent]) -> None:
-        gate = asyncio.Semaphore(PROBES_AT_ONCE)
-
         async def one(agent: Agent) -> tuple[Agent, ProbeHistory]:
             key = (agent.workspace, agent.agent_id)
             before = self._history.get(key) or ProbeHistory(health=agent.health)
-            async with gate:
+            async with self._gate:
                 try:
                     latency_s = await self._probe(agent)
                 except PeerError as error:
@@ -342,6 +350,17 @@ class HealthMonitor:
             liveness=Liveness.ALIVE if starts else None,
             record=self._record(key, agent.health.value, health.value, reason),
         )
+
+
+async def _or_later(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except TryLater as error:
+        _logger.warning("the fleet cannot be watched now, will try again: %s", error)
+
+
+def _key(agent: Agent) -> Key:
+    return agent.workspace, agent.agent_id
 
 
 def _has_endpoint(agent: Agent) -> bool:

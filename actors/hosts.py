@@ -16,7 +16,7 @@ from typing import Protocol
 
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, Role, agent_digest, dedicated_role
-from cluster.domain.errors import AgentUnavailable, ControlPlaneError, Misrouted, TryLater
+from cluster.domain.errors import AgentUnavailable, Misrouted, StoreUnavailable, TryLater
 from cluster.domain.placement import carrier
 from cluster.exchange import ExchangeClient
 from cluster.ports import Clock, DedicatedAgent, Leases
@@ -177,7 +177,10 @@ class NeighbourWatch:
             async with asyncio.timeout(2 * STAND_S):
                 await self._stand(Role(kind=AGENT_HOST, index=index))
             return False
-        except (ControlPlaneError, TimeoutError):
+        except StoreUnavailable:  # which says nothing of the neighbour
+            raise
+        except Exception as error:  # a call to a process that dies breaks in more ways than one
+            _logger.info("the open call to host %s broke: %r", neighbour, error)
             await self._clock.sleep(SUSPECT_S)
         if not await self._leases.end_unrenewed(lease_name(str(index), neighbour), TTL_S - SUSPECT_S):
             return False

@@ -26,7 +26,7 @@ from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.errors import CallerError, ControlPlaneError, PeerError, TryLater
 from cluster.domain.log import LogRow
 from cluster.domain.selection import Candidate, Ranking, Strategy
-from cluster.domain.tasks import Task, TaskStatus
+from cluster.domain.tasks import Task, TaskDetail, TaskStatus
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops
 from cluster.ports import Clock, TaskStore
@@ -127,6 +127,8 @@ class PushTasks:
             if row.kind.startswith("agent."):
                 self._changed.add((row.workspace, row.entity))
                 self._moved.set()
+                if row.kind == "agent.unregistered":
+                    self._chosen.pop((row.workspace, row.entity), None)
             elif row.kind == "task.submitted" and isinstance(row.data.get("target_agent"), str):
                 key = (row.workspace, row.data["target_agent"])
                 agent = self._directory.known(*key)
@@ -261,9 +263,13 @@ class PushTasks:
         living = await self._living()  # afterwards: who claims has joined before
         for lease in leases:
             key, owner = (lease.workspace, lease.agent_id), lease.claim_id.rpartition("-")[0]
-            abandoned = owner == self._owner or owner not in living
-            if abandoned and key in self._takers and lease.task_id not in self._worked_off:
-                self._start(self._takers[key], lease.task_id)
+            agent = None
+            if owner == self._owner:  # worked off here, whoever carries the agent by now
+                agent = self._directory.known(*key)
+            elif owner not in living:
+                agent = self._takers.get(key)
+            if agent is not None and lease.task_id not in self._worked_off:
+                self._start(agent, lease.task_id)
         for key, task_id in await self._tasks.named(new) if new else ():
             self._note_named(key, task_id)
         self._new.difference_update(new)
@@ -385,7 +391,11 @@ class PushTasks:
 
     async def _work(self, agent: Agent, task_id: str) -> None:
         task = await self._leased(agent, task_id)
-        if task is not None:
+        if task is None:
+            return
+        if task.status_detail is TaskDetail.CANCELLING:
+            await self._report(agent, task, error=CANCELLED, requeue=False)
+        else:
             await self._carry_out(agent, task)
 
     async def _leased(self, agent: Agent, task_id: str) -> Task | None:

@@ -104,6 +104,7 @@ class ExchangeServer:
             await future
         finally:
             timer.cancel()
+            caller.last_seen = self._clock.now()
             if future in caller.parked:
                 caller.parked.remove(future)
 
@@ -119,6 +120,7 @@ class ExchangeServer:
 
     def _wake(self, caller: _Caller) -> None:
         caller.wake_scheduled = False
+        caller.last_seen = self._clock.now()  # its call has not gone on yet
         while caller.parked:
             future = caller.parked.popleft()
             if not future.done():

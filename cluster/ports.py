@@ -216,7 +216,7 @@ class TaskStore(Protocol):
         """The leases that a principal claimed, of all agents."""
 
     async def named(self, agents: Sequence[tuple[str, str]]) -> builtins.list[tuple[tuple[str, str], str]]:
-        """Pending tasks that name one of these agents (workspace, id): whom each names, and its id."""
+        """Open tasks, pending or running, that name one of these agents (workspace, id): whom each names, and its id."""
 
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
         """(payload, metadata) by id: all that whoever holds the leases does not know yet."""

@@ -115,10 +115,10 @@ class HttpTransports:
             raise AgentTimeout(f"{safe_url(ask.endpoint)} did not answer within {ask.timeout_s:.1f} s.") from None
 
     async def probe(self, endpoint: str, provider: str = "unknown") -> None:
-        """Any answer below 500 shows that somebody is there. Raises PeerError."""
+        """Any answer below 500 shows that somebody is there, also one that never ends. Raises PeerError."""
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                answer = await self._send(provider, "GET", endpoint, self._headers(endpoint), None)
+                answer = await self._send(provider, "GET", endpoint, self._headers(endpoint), None, only_head=True)
         except (TIMED_OUT, TimeoutError):
             raise AgentTimeout(f"{safe_url(endpoint)} did not answer the probe.") from None
         except BROKEN as error:
@@ -127,9 +127,17 @@ class HttpTransports:
             raise AgentUnavailable(f"{safe_url(endpoint)} answers {answer.status}.")
 
     async def _send(
-        self, provider: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        *,
+        only_head: bool = False,
     ) -> HttpAnswer:
-        return await send(self._pool(provider).connections, self._timeout_s, method, url, headers, content)
+        connections = self._pool(provider).connections
+        return await send(connections, self._timeout_s, method, url, headers, content, only_head=only_head)
 
     def pool(self, provider: str) -> httpx.AsyncClient:
         return self._pool(provider).client

@@ -23,7 +23,8 @@ Server = tuple[bytes, bytes, int]
 
 class ConnectionPool:
     """``size`` connections at most, to whatever servers; calls beyond wait for their turn, in order. An idle connection
-    is kept for ``KEEP_S``, or until its place is needed for another server."""
+    is used again within ``KEEP_S``; an older one is closed when a new one is made, and any when its place is needed for
+    another server."""
 
     def __init__(self, *, size: int, tls: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
         self._size = size
@@ -31,6 +32,7 @@ class ConnectionPool:
         self._backend = backend
         self._room = asyncio.Semaphore(size)
         self._open = 0
+        self._closed = False
         #: Idle ones, the one that was used last at the end: of each server, and of all.
         self._idle: dict[Server, OrderedDict[httpcore.AsyncHTTPConnection, None]] = {}
         self._oldest: OrderedDict[httpcore.AsyncHTTPConnection, Server] = OrderedDict()
@@ -81,7 +83,7 @@ class ConnectionPool:
 
     async def done(self, connection: httpcore.AsyncHTTPConnection, server: Server) -> None:
         """A connection whose answer has been read to its end is idle from now on; any other is closed."""
-        kept = connection.is_idle() and not connection.is_closed()
+        kept = connection.is_idle() and not connection.is_closed() and not self._closed
         if kept:
             self._oldest[connection] = server
             self._idle.setdefault(server, OrderedDict())[connection] = None
@@ -94,6 +96,8 @@ class ConnectionPool:
         await connection.aclose()
 
     async def aclose(self) -> None:
+        """Connections that are in use are closed when their answers have been read."""
+        self._closed = True
         for connection in list(self._oldest):
             self._take(connection)
             await self._close(connection)

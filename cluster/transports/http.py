@@ -21,6 +21,8 @@ from cluster.transports.net import MAX_ANSWER_BYTES, safe_url
 CONNECT_TIMEOUT_S = 10.0
 #: Endpoints that are remembered as parsed.
 MAX_URLS = 10_000
+#: Of a length in bytes: below 100 kB.
+SHORT_DIGITS = 5
 _ALWAYS = (
     (b"accept", b"*/*"),
     (b"accept-encoding", b"identity"),
@@ -50,30 +52,48 @@ class _Target:
 
 
 async def send(
-    pool: ConnectionPool, timeout_s: float, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+    pool: ConnectionPool,
+    timeout_s: float,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    content: bytes | None,
+    *,
+    only_head: bool = False,
 ) -> HttpAnswer:
-    """``timeout_s`` bounds every read and write. Raises EndpointForbidden for what is no http or https URL,
-    AgentMalformed for an answer of more than MAX_ANSWER_BYTES, and httpcore's own errors."""
+    """``timeout_s`` bounds every read and write. With ``only_head`` a body that is not known to be short is left unread.
+    Raises EndpointForbidden for what is no http or https URL, AgentMalformed for an answer of more than
+    MAX_ANSWER_BYTES, and httpcore's own errors."""
     target = _target(url)
     length = () if content is None else ((b"content-length", str(len(content)).encode()),)
     given = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items())
+    # A provider's key says who calls, whatever the address says.
+    own = target.headers[:1] if any(name.lower() == "authorization" for name in headers) else target.headers
     request = httpcore.Request(
         method,
         target.url,
-        headers=(*target.headers, *_ALWAYS, *given, *length),
+        headers=(*own, *_ALWAYS, *given, *length),
         content=content,
         extensions={"timeout": {"connect": CONNECT_TIMEOUT_S, "read": timeout_s, "write": timeout_s}},
     )
     response = await pool.handle_async_request(request)
+    answered = {name.lower(): value for name, value in response.headers}
+    whole = bytearray()
     try:
-        whole = bytearray()
-        async for chunk in response.aiter_stream():
-            whole += chunk
-            if len(whole) > MAX_ANSWER_BYTES:
-                raise AgentMalformed(f"{safe_url(url)} sent more than {MAX_ANSWER_BYTES} bytes.")
+        if not only_head or _is_short(answered):
+            async for chunk in response.aiter_stream():
+                whole += chunk
+                if len(whole) > MAX_ANSWER_BYTES:
+                    raise AgentMalformed(f"{safe_url(url)} sent more than {MAX_ANSWER_BYTES} bytes.")
     finally:
         await response.aclose()
-    return HttpAnswer(response.status, {name.lower(): value for name, value in response.headers}, bytes(whole))
+    return HttpAnswer(response.status, answered, bytes(whole))
+
+
+def _is_short(headers: Mapping[bytes, bytes]) -> bool:
+    """Short enough to be read also by whoever asks for the head only: it keeps the connection."""
+    length = headers.get(b"content-length", b"")
+    return length.isdigit() and len(length) <= SHORT_DIGITS
 
 
 @functools.lru_cache(maxsize=MAX_URLS)
@@ -84,6 +104,8 @@ def _target(url: str) -> _Target:
         raise EndpointForbidden(f"{safe_url(url)} is not a URL.") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise EndpointForbidden("An endpoint must be an http or https URL.", "endpoint_forbidden")
+    if parsed.port is not None and not 0 < parsed.port < 65_536:
+        raise EndpointForbidden("An endpoint's port must be between 1 and 65535.", "endpoint_forbidden")
     headers = [(b"host", parsed.netloc)]
     if parsed.userinfo:
         pair = f"{parsed.username}:{parsed.password}".encode()

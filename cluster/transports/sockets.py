@@ -41,7 +41,8 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
             raise httpcore.WriteError(str(error)) from error
 
     async def aclose(self) -> None:
-        self._writer.close()
+        """At once: a peer that reads nothing would keep what is still to be written, and the socket with it."""
+        self._writer.transport.abort()
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -50,10 +51,10 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
             async with asyncio.timeout(timeout):
                 await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
         except TimeoutError as error:
-            self._writer.close()
+            self._writer.transport.abort()
             raise httpcore.ConnectTimeout from error
         except OSError as error:  # a certificate that is not trusted is one too
-            self._writer.close()
+            self._writer.transport.abort()
             raise httpcore.ConnectError(str(error)) from error
         return self
 
@@ -65,7 +66,8 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
 
     def _readable(self) -> bool:
         """Of an idle connection: whether the other side has closed it (or says something that nobody asked for)."""
-        if self._reader.at_eof() or self._writer.is_closing():
+        unread = self._reader._buffer  # type: ignore[attr-defined]  # the socket no longer shows it
+        if unread or self._reader.at_eof() or self._writer.is_closing():
             return True
         socket = self._writer.get_extra_info("socket")
         poll = select.poll()
@@ -80,6 +82,6 @@ async def connect(address: str, port: int, timeout: float | None) -> httpcore.As
             reader, writer = await asyncio.open_connection(address, port)
     except TimeoutError as error:
         raise httpcore.ConnectTimeout from error
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise httpcore.ConnectError(str(error)) from error
     return AsyncioStream(reader, writer)

@@ -19,9 +19,12 @@ from actors.hosts import (
 )
 from actors.roles import AGENT_HOST, Role
 from cluster.clock import ManualClock
-from cluster.domain.errors import ActorUnavailable
+from cluster.domain.errors import ActorUnavailable, StoreUnavailable
 from cluster.postgres.stores import Stores
 from tests.support.probes import eventually
+
+#: How a call to a process that dies may break.
+BROKEN = pytest.mark.parametrize("error", [ActorUnavailable("gone"), RuntimeError("unexpected")], ids=repr)
 
 
 class Peers:
@@ -30,17 +33,19 @@ class Peers:
     def __init__(self) -> None:
         self.called: list[int] = []
         self._broken: dict[int, asyncio.Event] = {}
+        self._error = Exception()
 
     def _event(self, index: int) -> asyncio.Event:
         return self._broken.setdefault(index, asyncio.Event())
 
-    def breaks(self, index: int) -> None:
+    def breaks(self, index: int, error: Exception) -> None:
+        self._error = error
         self._event(index).set()
 
     async def stand(self, role: Role) -> None:
         self.called.append(role.index)
         await self._event(role.index).wait()
-        raise ActorUnavailable("gone")
+        raise self._error
 
 
 def _owner(index: int, process: int = 1) -> str:
@@ -78,13 +83,14 @@ async def test_each_host_watches_the_next_one_and_the_last_the_first(
     watching.cancel()
 
 
-async def test_a_neighbour_that_breaks_off_and_renews_no_more_is_dead_at_once(stores: Stores) -> None:
+@BROKEN
+async def test_a_neighbour_that_breaks_off_and_renews_no_more_is_dead_at_once(stores: Stores, error: Exception) -> None:
     await _joined(stores, 0, 1)
     clock, peers = ManualClock(), Peers()
     watching = _watch(stores, clock, peers, 0)
     await eventually(lambda: peers.called == [1])
     await _renewed_long_ago(stores, 1)
-    peers.breaks(1)
+    peers.breaks(1, error)
 
     async def lost() -> bool:
         await clock.advance(SUSPECT_S)
@@ -94,16 +100,36 @@ async def test_a_neighbour_that_breaks_off_and_renews_no_more_is_dead_at_once(st
     assert await _held(stores) == {_owner(0): "0"}
 
 
-async def test_a_neighbour_that_breaks_off_but_renews_is_alive(stores: Stores) -> None:
+@BROKEN
+async def test_a_neighbour_that_breaks_off_but_renews_is_alive(stores: Stores, error: Exception) -> None:
     await _joined(stores, 0, 1)
     clock, peers = ManualClock(), Peers()
     watching = _watch(stores, clock, peers, 0)
     await eventually(lambda: peers.called == [1])
-    peers.breaks(1)
+    peers.breaks(1, error)
 
     async def asked_again() -> bool:
         await clock.advance(SUSPECT_S)
         await _joined(stores, 0, 1)
+        return len(peers.called) > 3
+
+    await eventually(asked_again)
+    assert not watching.done()
+    assert await _held(stores) == {_owner(0): "0", _owner(1): "1"}
+    watching.cancel()
+
+
+async def test_a_database_that_is_away_says_nothing_of_the_neighbour(stores: Stores) -> None:
+    await _joined(stores, 0, 1)
+    clock, peers = ManualClock(), Peers()
+    watching = _watch(stores, clock, peers, 0)
+    await eventually(lambda: peers.called == [1])
+    peers.breaks(1, StoreUnavailable("away"))
+
+    async def asked_again() -> bool:
+        await _joined(stores, 0)
+        await _renewed_long_ago(stores, 1)
+        await clock.advance(SUSPECT_S)
         return len(peers.called) > 3
 
     await eventually(asked_again)

@@ -229,7 +229,7 @@ async def test_an_agent_shows_its_leases_and_is_removed_once(stores: Stores) -> 
     assert [agent.agent_id for agent in everybody] == ["a1"]
 
 
-async def test_leases_are_found_by_who_claimed_them_and_pending_tasks_by_whom_they_name(stores: Stores) -> None:
+async def test_leases_are_found_by_who_claimed_them_and_open_tasks_by_whom_they_name(stores: Stores) -> None:
     await stores.agents.register([registration("a1"), registration("a2")])
     fence = await stores.tasks.take_generation("s", "test")
     held, *waiting = [new_task(target_agent=name) for name in ("a1", "a1", "a2", "a1", None)]
@@ -239,7 +239,7 @@ async def test_leases_are_found_by_who_claimed_them_and_pending_tasks_by_whom_th
     assert await stores.tasks.held_by(ASKER.principal) == [lease]
     assert await stores.tasks.held_by("somebody-else") == []
     named = await stores.tasks.named([("w", "a1"), ("w", "a3")])
-    assert sorted(named) == sorted((("w", "a1"), one.id) for one in (waiting[0], waiting[2]))
+    assert sorted(named) == sorted((("w", "a1"), one.id) for one in (held, waiting[0], waiting[2]))
     assert await stores.tasks.named([("elsewhere", "a1")]) == []
 
 

@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,29 @@ async def test_a_connection_that_the_server_has_closed_is_not_used_again() -> No
         await ours.aclose()
 
 
+async def test_a_connection_on_which_the_server_says_what_nobody_asked_for_is_not_used_again() -> None:
+    server, other, ours = Server(), Server(), pool()
+    async with listening(server) as url, listening(other) as elsewhere:
+        await get(ours, url)
+        (said,) = server.open
+        said.write(b"?")
+        await get(ours, elsewhere)  # by now the byte has arrived
+        assert (await get(ours, url)).content == b"{}"
+        assert server.opened == 2
+        await ours.aclose()
+
+
+async def test_a_pool_that_was_closed_keeps_no_connection_that_comes_back() -> None:
+    server, ours = Server(), pool()
+    async with listening(server) as url:
+        response = await ours.handle_async_request(httpcore.Request("GET", url, headers={"host": "agent"}))
+        await ours.aclose()
+        assert server.open
+        assert await response.aread() == b"{}"
+        await response.aclose()
+        await eventually(lambda: not server.open)
+
+
 async def test_other_servers_take_the_places_of_connections_that_have_been_idle_for_longest() -> None:
     servers, ours = [Server() for _ in range(3)], pool(size=2)
     async with contextlib.AsyncExitStack() as stack:
@@ -173,7 +196,25 @@ async def test_an_answer_beyond_the_bound_ends_the_call_and_its_connection() -> 
         await ours.close()
 
 
-@pytest.mark.parametrize("url", ["ftp://x/", "http://", "nonsense", "http://[::1"])
+async def _endless() -> AsyncIterator[bytes]:
+    yield b"data: 1\n\n"
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [_endless, lambda: httpx.Response(200, content=b"x" * (MAX_ANSWER_BYTES + 1))],
+    ids=["without end", "beyond the bound"],
+)
+async def test_a_probe_wants_no_more_than_the_head_and_leaves_its_place(answer: Callable[[], Any]) -> None:
+    async with serving(lambda request: answer()) as url:
+        ours = transports(LOOPBACK)
+        for _ in range(6):  # more than there are places
+            await ours.probe(url)
+        await ours.close()
+
+
+@pytest.mark.parametrize("url", ["ftp://x/", "http://", "nonsense", "http://[::1", "http://127.0.0.1:65536/"])
 async def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(EndpointForbidden):
         await get(pool(), url)

@@ -33,11 +33,11 @@ from tasks t where workspace || '' = $1 and id = any ($2)
 select workspace, assigned_agent, id, claim_id from tasks where status = 'running' and holder = $1
 
 -- name: named_tasks
--- Pending tasks that name one of some agents.
+-- Open tasks that name one of some agents; one that runs may have to be tried again.
 select t.workspace, t.target_agent, t.id
 from unnest($1::text[], $2::text[]) as k (workspace, agent_id)
 join tasks t on t.workspace = k.workspace and t.target_agent = k.agent_id
-where t.status = 'pending' and t.target_agent is not null
+where t.status in ('pending', 'running') and t.target_agent is not null
 
 -- name: task_bodies
 -- What a lease does not carry. Found by key: an index that begins with the workspace would be read from end to end.
