@@ -46,9 +46,9 @@ class Leaving:
         self._before = tasks.api.connections
         url = httpx.URL(tasks.api.url)
         body = json.dumps({"agent_id": agent_id, "block_ms": 20_000, **fields}).encode()
-        head = f"POST {CP}/tasks/claim HTTP/1.1\r\nHost: {url.host}\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = [f"POST {CP}/tasks/claim HTTP/1.1", f"Host: {url.host}", "Content-Type: application/json"]
         self._socket = socket.create_connection((url.host, url.port))
-        self._socket.sendall(head.encode() + body)
+        self._socket.sendall("\r\n".join([*head, f"Content-Length: {len(body)}", "\r\n"]).encode() + body)
 
     async def hang_up(self) -> bool:
         """Whether the answer had been sent by then. Returns when the server knows."""
