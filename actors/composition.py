@@ -271,7 +271,7 @@ def _health_monitor(it: Context) -> Any:
         started = time.perf_counter()
         path = _PROBE_PATHS.get(agent.transport, "")
         url = agent.endpoint.rstrip("/") + path if path else agent.endpoint
-        await transports.probe(url, agent.provider)
+        await transports.probe(url)
         return time.perf_counter() - started
 
     async def push(increments: Any) -> None:

@@ -28,6 +28,8 @@ _RETRIES = 2
 _BACKOFF_S = 0.5
 _MAX_RETRY_AFTER_S = 60.0
 _PROBE_TIMEOUT_S = 10.0
+#: Of probes, as many as the health monitor makes at once: none waits for endpoints that hang.
+PROBE_CONNECTIONS = 200
 #: Providers beyond this many share one pool.
 MAX_POOLS = 64
 #: Endpoints that are remembered to know no structured output.
@@ -83,7 +85,7 @@ def _server(url: str) -> tuple[str, str, int | None] | None:
 
 
 class HttpTransports:
-    """One bounded pool per provider of a process. ``providers`` say which keys go where."""
+    """One bounded pool per provider of a process, and one for probes. ``providers`` say which keys go where."""
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class HttpTransports:
         timeout_s: float,
         providers: Sequence[Provider] = (),
         resolver: Resolve = resolve,
+        probe_connections: int = PROBE_CONNECTIONS,
     ) -> None:
         self._backend = PinnedBackend(allowed_networks, resolver)
         self._pool_size = pool_size
@@ -100,11 +103,13 @@ class HttpTransports:
         self._timeout_s = timeout_s
         self._tls = ssl.create_default_context()
         self._pools: dict[str, _Pool] = {}
+        self._probes = ConnectionPool(size=probe_connections, tls=self._tls, backend=self._backend)
         self._unstructured: dict[tuple[str, str], None] = {}
 
     async def close(self) -> None:
         for pool in self._pools.values():
             await pool.client.aclose()
+        await self._probes.aclose()
 
     async def ask(self, ask: Ask) -> Reply:
         """The agent's text. Raises PeerError; connect errors, 429 and 5xx are tried again within the time."""
@@ -114,11 +119,12 @@ class HttpTransports:
         except TimeoutError:
             raise AgentTimeout(f"{safe_url(ask.endpoint)} did not answer within {ask.timeout_s:.1f} s.") from None
 
-    async def probe(self, endpoint: str, provider: str = "unknown") -> None:
+    async def probe(self, endpoint: str) -> None:
         """Any answer below 500 shows that somebody is there, also one that never ends. Raises PeerError."""
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                answer = await self._send(provider, "GET", endpoint, self._headers(endpoint), None, only_head=True)
+                headers = self._headers(endpoint)
+                answer = await send(self._probes, self._timeout_s, "GET", endpoint, headers, None, only_head=True)
         except (TIMED_OUT, TimeoutError):
             raise AgentTimeout(f"{safe_url(endpoint)} did not answer the probe.") from None
         except BROKEN as error:
@@ -127,17 +133,9 @@ class HttpTransports:
             raise AgentUnavailable(f"{safe_url(endpoint)} answers {answer.status}.")
 
     async def _send(
-        self,
-        provider: str,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        content: bytes | None,
-        *,
-        only_head: bool = False,
+        self, provider: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None
     ) -> HttpAnswer:
-        connections = self._pool(provider).connections
-        return await send(connections, self._timeout_s, method, url, headers, content, only_head=only_head)
+        return await send(self._pool(provider).connections, self._timeout_s, method, url, headers, content)
 
     def pool(self, provider: str) -> httpx.AsyncClient:
         return self._pool(provider).client

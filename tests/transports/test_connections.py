@@ -208,7 +208,7 @@ async def _endless() -> AsyncIterator[bytes]:
 )
 async def test_a_probe_wants_no_more_than_the_head_and_leaves_its_place(answer: Callable[[], Any]) -> None:
     async with serving(lambda request: answer()) as url:
-        ours = transports(LOOPBACK)
+        ours = transports(LOOPBACK, probe_connections=4)
         for _ in range(6):  # more than there are places
             await ours.probe(url)
         await ours.close()
