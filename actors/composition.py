@@ -98,6 +98,7 @@ class Parts:
     @functools.cached_property
     def transports(self) -> HttpTransports:
         """To agents over HTTP; of the actors that call any."""
+        from actors.health_monitor import PROBES_AT_ONCE
         from cluster.transports.chat import HttpTransports, Provider
 
         settings = self.settings
@@ -114,6 +115,7 @@ class Parts:
             pool_size=settings.http_pool_size,
             timeout_s=settings.http_timeout,
             providers=providers,
+            probe_connections=PROBES_AT_ONCE,
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cluster.directory import AGENT_ROWS, AgentDirectory
+from cluster.directory import AGENT_ROWS, AgentDirectory, Key
 from cluster.domain.agents import Agent, Health, Liveness, TransportKind
 from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, step
 from cluster.domain.errors import PeerError, TryLater
@@ -49,7 +49,7 @@ _logger = logging.getLogger(__name__)
 
 PRINCIPAL = "system:health-monitor"
 PROBE_INTERVAL_S = 30.0
-#: Of which those of endpoints that hang may be many.
+#: Those of endpoints that hang may be many of them.
 PROBES_AT_ONCE = 200
 #: Parts in which the agents are probed, evenly over the interval: thousands at a time would be felt by everything else.
 PROBE_STEPS = 30
@@ -59,8 +59,6 @@ WRITE_BEHIND_S = 60.0
 BREAKERS_S = 5.0
 SIGNS = "redis"
 APART_S = 0.1
-
-Key = tuple[str, str]
 
 #: Answers the latency in seconds, raises PeerError when the endpoint is not well.
 Probe = Callable[[Agent], Awaitable[float]]
@@ -276,13 +274,13 @@ class HealthMonitor:
         """Those whose turn it is and whose last probe has ended; all of them in ``PROBE_STEPS`` calls."""
         self._probe_step = (self._probe_step + 1) % PROBE_STEPS
         agents = [agent for agent in self._directory.agents() if _has_endpoint(agent)]
-        due = [agent for agent in agents if _probe_step(agent) == self._probe_step and _key(agent) not in self._probing]
-        keys = {_key(agent) for agent in due}
-        self._probing |= keys
+        mine = {_key(agent): agent for agent in agents if _probe_step(agent) == self._probe_step}
+        due = {key: agent for key, agent in mine.items() if key not in self._probing}
+        self._probing |= due.keys()
         try:
-            await self._probe_these(due)
+            await self._probe_these(list(due.values()))
         finally:
-            self._probing -= keys
+            self._probing -= due.keys()
 
     async def _greet_forever(self) -> None:
         """A new endpoint is probed at once: until its first good probe the agent is starting."""
@@ -295,7 +293,7 @@ class HealthMonitor:
 
     async def _probe_these(self, agents: Sequence[Agent]) -> None:
         async def one(agent: Agent) -> tuple[Agent, ProbeHistory]:
-            key = (agent.workspace, agent.agent_id)
+            key = _key(agent)
             before = self._history.get(key) or ProbeHistory(health=agent.health)
             async with self._gate:
                 try:
@@ -307,7 +305,7 @@ class HealthMonitor:
         outcomes = await asyncio.gather(*(one(agent) for agent in agents))
         if not outcomes:
             return
-        self._history |= {(agent.workspace, agent.agent_id): history for agent, history in outcomes}
+        self._history |= {_key(agent): history for agent, history in outcomes}
         await self._breakers.save_probes(
             [
                 StoredProbe(workspace=agent.workspace, agent_id=agent.agent_id, history=history)
@@ -332,7 +330,7 @@ class HealthMonitor:
 
     def _judge(self, agent: Agent) -> AgentChange | None:
         """The worse of what probes and calls say; None if that is what is known."""
-        key = (agent.workspace, agent.agent_id)
+        key = _key(agent)
         history = self._history.get(key)
         health = history.health if history is not None else agent.health
         breaker = self._open.get(key)

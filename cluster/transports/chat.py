@@ -28,8 +28,6 @@ _RETRIES = 2
 _BACKOFF_S = 0.5
 _MAX_RETRY_AFTER_S = 60.0
 _PROBE_TIMEOUT_S = 10.0
-#: Of probes, as many as the health monitor makes at once: none waits for endpoints that hang.
-PROBE_CONNECTIONS = 200
 #: Providers beyond this many share one pool.
 MAX_POOLS = 64
 #: Endpoints that are remembered to know no structured output.
@@ -85,7 +83,8 @@ def _server(url: str) -> tuple[str, str, int | None] | None:
 
 
 class HttpTransports:
-    """One bounded pool per provider of a process, and one for probes. ``providers`` say which keys go where."""
+    """One bounded pool per provider of a process, and one for probes, with ``probe_connections``: as
+    many as are made at once, so that none waits for endpoints that hang. ``providers`` say which keys go where."""
 
     def __init__(
         self,
@@ -95,7 +94,7 @@ class HttpTransports:
         timeout_s: float,
         providers: Sequence[Provider] = (),
         resolver: Resolve = resolve,
-        probe_connections: int = PROBE_CONNECTIONS,
+        probe_connections: int = 1,
     ) -> None:
         self._backend = PinnedBackend(allowed_networks, resolver)
         self._pool_size = pool_size

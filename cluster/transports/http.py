@@ -21,8 +21,8 @@ from cluster.transports.net import MAX_ANSWER_BYTES, safe_url
 CONNECT_TIMEOUT_S = 10.0
 #: Endpoints that are remembered as parsed.
 MAX_URLS = 10_000
-#: Of a length in bytes: below 100 kB.
-SHORT_DIGITS = 5
+#: A body of up to this many bytes is read also by whoever wants the head only: it keeps the connection.
+SHORT_BYTES = 100_000
 _ALWAYS = (
     (b"accept", b"*/*"),
     (b"accept-encoding", b"identity"),
@@ -91,9 +91,8 @@ async def send(
 
 
 def _is_short(headers: Mapping[bytes, bytes]) -> bool:
-    """Short enough to be read also by whoever asks for the head only: it keeps the connection."""
-    length = headers.get(b"content-length", b"")
-    return length.isdigit() and len(length) <= SHORT_DIGITS
+    """Of an answer; HTTP/1.1 has made sure that a length is a number."""
+    return int(headers.get(b"content-length", SHORT_BYTES + 1)) <= SHORT_BYTES
 
 
 @functools.lru_cache(maxsize=MAX_URLS)

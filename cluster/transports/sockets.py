@@ -10,8 +10,23 @@ from typing import Any
 import httpcore
 
 
+class _Reader(asyncio.StreamReader):
+    """Knows how many bytes have come and have not been read: the socket no longer shows them."""
+
+    unread = 0
+
+    def feed_data(self, data: Any) -> None:
+        self.unread += len(data)
+        super().feed_data(data)
+
+    async def read(self, n: int = -1) -> bytes:
+        data = await super().read(n)
+        self.unread -= len(data)
+        return data
+
+
 class AsyncioStream(httpcore.AsyncNetworkStream):
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
@@ -66,8 +81,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
 
     def _readable(self) -> bool:
         """Of an idle connection: whether the other side has closed it (or says something that nobody asked for)."""
-        unread = self._reader._buffer  # type: ignore[attr-defined]  # the socket no longer shows it
-        if unread or self._reader.at_eof() or self._writer.is_closing():
+        if self._reader.unread or self._reader.at_eof() or self._writer.is_closing():
             return True
         socket = self._writer.get_extra_info("socket")
         poll = select.poll()
@@ -77,11 +91,14 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
 
 async def connect(address: str, port: int, timeout: float | None) -> httpcore.AsyncNetworkStream:
     """Raises httpcore's ConnectError and ConnectTimeout."""
+    loop = asyncio.get_running_loop()
+    reader = _Reader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     try:
         async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(address, port)
+            transport, _ = await loop.create_connection(lambda: protocol, address, port)
     except TimeoutError as error:
         raise httpcore.ConnectTimeout from error
     except (OSError, OverflowError) as error:
         raise httpcore.ConnectError(str(error)) from error
-    return AsyncioStream(reader, writer)
+    return AsyncioStream(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
