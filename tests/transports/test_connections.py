@@ -99,15 +99,16 @@ async def test_a_connection_that_the_server_has_closed_is_not_used_again() -> No
 
 
 async def test_a_connection_on_which_the_server_says_what_nobody_asked_for_is_not_used_again() -> None:
-    server, other, ours = Server(), Server(), pool()
+    server, other, ours, theirs = Server(), Server(), pool(), pool()
     async with listening(server) as url, listening(other) as elsewhere:
         await get(ours, url)
         (said,) = server.open
         said.write(b"?")
-        await get(ours, elsewhere)  # by now the byte has arrived
+        await get(theirs, elsewhere)  # by now the byte has arrived, and been taken from the socket
         assert (await get(ours, url)).content == b"{}"
         assert server.opened == 2
         await ours.aclose()
+        await theirs.aclose()
 
 
 async def test_a_pool_that_was_closed_keeps_no_connection_that_comes_back() -> None:
