@@ -186,9 +186,9 @@ class AgentHost:
             "hosts": list(self._live),
         }
 
-    def give_back(self, request: Any, answer: Any) -> None:
+    def give_back(self, answer: Any) -> None:
         """A lease whose claim had been given up when it came."""
-        self._push.give_back(request, answer)
+        self._push.give_back(answer)
 
     def carries(self, agent: Agent) -> bool:
         if self._role.agent is not None:

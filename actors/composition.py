@@ -185,7 +185,7 @@ def _agent_host(it: Context) -> Any:
         it.owner,
         _exchange(it.reach(Role(kind=SCHEDULER), it.parts.stores.names)),
         clock=it.parts.clock,
-        orphan=lambda request, answer: host.give_back(request, answer),
+        orphan=lambda answer: host.give_back(answer),
     )
 
     async def ask(ask: Ask) -> Reply:

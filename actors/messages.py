@@ -6,7 +6,7 @@ request can be repeated: claims by ``claim_id``, reports by their lease token, t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,14 @@ class ClaimRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """``expires_at`` in epoch seconds, as of the holder's last sign of life."""
+    """``expires_at`` in epoch seconds, as of the holder's last sign of life. ``delivery`` is this answer's: (generation of
+    the shard, number). A lease that is answered again has another one."""
 
     head: TaskHead
     token: str
     expires_at: float
     redelivered: bool
+    delivery: tuple[int, int]
 
 
 @compact
@@ -134,12 +136,13 @@ class BeatAnswer:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveBackRequest:
-    """A lease whose asker had gone when it was granted: the attempt was never delivered."""
+    """A lease whose asker had gone when it was answered: that ``delivery`` of the attempt reached nobody."""
 
     workspace: str
     task_id: str
     attempt: int
     agent_id: str
+    delivery: tuple[int, int]
 
 
 @compact
@@ -166,6 +169,19 @@ SchedulerRequest = (
     | GiveBackRequest
     | ExplainRequest
 )
+
+
+def undelivered(answer: Any) -> Iterator[GiveBackRequest]:
+    """Gives back what was answered to nobody; only claims are answered with anything that can be."""
+    for lease in answer.leases if isinstance(answer, ClaimAnswer) else ():
+        assert lease.head.assigned_agent is not None, "a lease has a holder"
+        yield GiveBackRequest(
+            workspace=lease.head.workspace,
+            task_id=lease.head.id,
+            attempt=lease.head.attempt,
+            agent_id=lease.head.assigned_agent,
+            delivery=lease.delivery,
+        )
 
 
 @compact

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence, Set
 from typing import Any
 
-from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest, ReportRequest
+from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest, ReportRequest, undelivered
 from actors.turns import ENDED_KINDS
 from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents import Agent, TransportKind
@@ -149,18 +149,16 @@ class PushTasks:
             self._look_at = 0.0
         self._moved.set()
 
-    def give_back(self, request: Any, answer: Any) -> None:
+    def give_back(self, answer: Any) -> None:
         """What was leased after its claim had been given up. It is there, so it is worked off."""
-        if isinstance(request, ClaimRequest) and isinstance(answer, ClaimAnswer):
+        for request in undelivered(answer):
             agent = None if self._stopping else self._directory.known(request.workspace, request.agent_id)
-            for lease in answer.leases:
-                if agent is not None:
-                    self._start(agent, lease.head.id)
-                else:
-                    self._own(self._give_back(request, lease.head.id, lease.head.attempt))
+            if agent is not None:
+                self._start(agent, request.task_id)
+            else:
+                self._own(self._give_back(request))
 
-    async def _give_back(self, claim: ClaimRequest, task_id: str, attempt: int) -> None:
-        request = GiveBackRequest(workspace=claim.workspace, task_id=task_id, attempt=attempt, agent_id=claim.agent_id)
+    async def _give_back(self, request: GiveBackRequest) -> None:
         with contextlib.suppress(ControlPlaneError):
             await self._shard(request)
 

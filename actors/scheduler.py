@@ -35,6 +35,7 @@ from actors.messages import (
     Recorded,
     ReportRequest,
     SchedulerRequest,
+    undelivered,
 )
 from cluster.domain.claims import Grant, Wanted
 from cluster.domain.errors import (
@@ -72,6 +73,7 @@ LOOK_UP_RETRY_S = 0.5
 CALLER_SILENT_S = 2.0
 HOUSEKEEPING_S = 1.0
 _SHARD_AWAY = "The scheduler is reading its state again; try again in a moment."
+_SYSTEM = "system:api"
 _BUG = "The scheduler failed on this request; its log says why."
 
 Asked = tuple[str, int, SchedulerRequest]
@@ -97,6 +99,12 @@ class _State:
     failed: bool = False
     follower: LogFollower = field(init=False)
     lane: GroupCommit[_Write, None] = field(init=False)
+
+    def forget(self) -> None:
+        """Frees the memory at once: loops and calls that still have this state in a variable find nothing in it."""
+        self.failed = True
+        self.mind = Scheduler(lease_ttl_s=1.0)
+        self.tickets, self.by_caller = {}, {}
 
 
 async def _always() -> bool:
@@ -137,7 +145,7 @@ class SchedulerShard:
         self._cleanup_s = cleanup_s
         self._wanted = wanted
         self._policy = policy or RetryPolicy()
-        self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
+        self._exchange = ExchangeServer(self._handle, self._withdraw, clock, self._undeliverable)
         self._numbers = itertools.count(1)
         self._state: _State | None = None
         self._rebuilding = False
@@ -174,7 +182,8 @@ class SchedulerShard:
         cursor, batches = await self._tasks.open_tasks(self._shard)
         mind = Scheduler(lease_ttl_s=self._lease_ttl_s, policy=self._policy)
         mind.load_controls(await self._controls.load(), self._clock.now())
-        with _no_collections():
+        self._state = None  # nothing keeps the state that is replaced
+        with _settled_memory():
             async for batch in batches:
                 mind.load(batch, self._clock.now())
         mind.loaded(fence.generation)
@@ -199,8 +208,9 @@ class SchedulerShard:
         """Memory is ahead of the store: drop it, tell everybody who waits to ask again, read the store."""
         if state.failed:
             return
-        state.failed = True
-        for caller, number in state.tickets.values():
+        askers = list(state.tickets.values())
+        state.forget()
+        for caller, number in askers:
             self._exchange.answer(caller, number, ActorUnavailable(_SHARD_AWAY))
         if not self._rebuilding:
             self._rebuilding = True
@@ -270,9 +280,11 @@ class SchedulerShard:
             self._timer_moved.clear()
             sleeper = asyncio.ensure_future(self._sleep_until(now + HOUSEKEEPING_S if due is None else due))
             moved = asyncio.ensure_future(self._timer_moved.wait())
-            await asyncio.wait({sleeper, moved}, return_when=asyncio.FIRST_COMPLETED)
-            sleeper.cancel()
-            moved.cancel()
+            try:
+                await asyncio.wait({sleeper, moved}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sleeper.cancel()
+                moved.cancel()
 
     async def _sleep_until(self, at: float) -> None:
         await self._clock.sleep(at - self._clock.now())
@@ -348,16 +360,18 @@ class SchedulerShard:
         if isinstance(request, ExtendRequest):
             return self._extend(mind, request, now)
         if isinstance(request, GiveBackRequest):
-            mind.give_back(request.task_id, request.workspace, request.attempt, request.agent_id, "system:api", now)
+            _give_back(state, request, now)
             return BeatAnswer()
         head, transition = prepared
         return _reported(request, mind.carry_out(head, transition, now))
 
     def _claim(self, state: _State, asker: tuple[str, int], wanted: Wanted, wait: bool, now: float) -> Any:
+        if asker in state.by_caller:
+            return None  # sent twice, because a call was lost that had arrived: it waits already, and has one answer
         ticket = next(self._numbers) if wait else None
         grants = state.mind.claim(wanted, ticket, now)
         if grants is not None:
-            return _claim_answer(grants, state.mind.stopping(wanted.agent, now))
+            return _claim_answer(grants, state.mind.stopping(wanted.agent, now), state.fence)
         assert ticket is not None
         state.tickets[ticket] = asker
         state.by_caller[asker] = ticket
@@ -376,6 +390,19 @@ class SchedulerShard:
         if state is not None and ticket is not None and state.mind.withdraw(ticket):
             del state.tickets[ticket]
             self._exchange.answer(caller, number, ClaimAnswer())
+
+    def _undeliverable(self, answer: Any) -> None:
+        """An answer to a caller that has been forgotten."""
+        requests = list(undelivered(answer))
+        state = self._state
+        if state is None or state.failed or not requests:
+            return
+        try:
+            for request in requests:
+                _give_back(state, request, self._clock.now())
+        except Exception as error:
+            self._broke(state, error)
+        self._send([])
 
     async def _look_up(self, missing: Sequence[Asked]) -> None:
         """What is not open here: perhaps so new that its log row has not been read, else as the store has it."""
@@ -466,7 +493,7 @@ class SchedulerShard:
             asker = state.tickets.pop(one.ticket, None)
             if asker is not None:
                 state.by_caller.pop(asker, None)
-                told.append((*asker, _claim_answer(one.grants, one.stopping)))
+                told.append((*asker, _claim_answer(one.grants, one.stopping, state.fence)))
         return _Write(decisions, told), state.mind.take_unseen()
 
     async def _write(self, state: _State, write: _Write) -> None:
@@ -501,10 +528,13 @@ class SchedulerShard:
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
-    """What is built inside stays: a million heads are not worth looking at again in every collection."""
+def _settled_memory() -> Iterator[None]:
+    """What is built inside stays: a million heads are not worth looking at again in every collection. What was built
+    before and is no longer needed is looked at once more: frozen, a state that was forgotten would never be freed."""
     gc.disable()
     try:
+        gc.unfreeze()
+        gc.collect()
         yield
         gc.collect()
         gc.freeze()
@@ -529,15 +559,31 @@ def _reported(request: Any, head: TaskHead) -> Done | Recorded:
     return Recorded() if isinstance(request, ReportRequest) and request.brief else Done(head=head)
 
 
-def _claim_answer(grants: Sequence[Grant], stopping: tuple[str, ...]) -> ClaimAnswer:
-    return ClaimAnswer(leases=tuple(_lease(grant) for grant in grants), cancelling=stopping)
+def _claim_answer(grants: Sequence[Grant], stopping: tuple[str, ...], fence: ShardFence) -> ClaimAnswer:
+    return ClaimAnswer(leases=tuple(_lease(grant, fence.generation) for grant in grants), cancelling=stopping)
 
 
-def _lease(grant: Grant) -> Lease:
+def _lease(grant: Grant, generation: int) -> Lease:
     head: TaskHead = grant.head
     assert head.assigned_agent is not None
     token = LeaseToken(task_id=head.id, attempt=head.attempt, agent_id=head.assigned_agent)
-    return Lease(head=head, token=token.encode(), expires_at=grant.expires_at, redelivered=grant.redelivered)
+    return Lease(
+        head=head,
+        token=token.encode(),
+        expires_at=grant.expires_at,
+        redelivered=grant.redelivered,
+        delivery=(generation, grant.delivery),
+    )
+
+
+def _give_back(state: _State, request: GiveBackRequest, now: float) -> None:
+    """What a predecessor answered is not given back here. It alone knew whether it had answered the lease again; a lease
+    that somebody works on would be taken away, while one that lies idle is answered again or expires."""
+    generation, delivery = request.delivery
+    if generation == state.fence.generation:
+        state.mind.give_back(
+            request.task_id, request.workspace, request.attempt, request.agent_id, delivery, _SYSTEM, now
+        )
 
 
 def _prepared(mind: Scheduler, request: SchedulerRequest, now: float) -> Any:

@@ -65,6 +65,7 @@ class ExchangeServer:
     """The actor's half. ``handle(caller, requests)`` starts requests, ``answer`` ends each, in any order.
 
     ``withdraw(caller, number)`` must lead to an answer too (an empty one, or the one already on its way).
+    ``undeliverable`` gets the answers that a caller never took, because it was forgotten.
     """
 
     def __init__(
@@ -72,10 +73,12 @@ class ExchangeServer:
         handle: Callable[[str, Sequence[tuple[int, Any]]], None],
         withdraw: Callable[[str, int], None],
         clock: Clock,
+        undeliverable: Callable[[Any], None] = lambda answer: None,
     ) -> None:
         self._handle = handle
         self._withdraw = withdraw
         self._clock = clock
+        self._undeliverable = undeliverable
         self._callers: dict[str, _Caller] = {}
         self._sessions = itertools.count(1)
 
@@ -111,6 +114,7 @@ class ExchangeServer:
     def answer(self, caller_id: str, number: int, answer: Any) -> None:
         caller = self._callers.get(caller_id)
         if caller is None:
+            self._undeliverable(answer)
             return
         caller.outbox.append((number, answer))
         if not caller.wake_scheduled:
@@ -132,7 +136,8 @@ class ExchangeServer:
         limit = self._clock.now() - silent_s
         gone = [name for name, caller in self._callers.items() if not caller.parked and caller.last_seen < limit]
         for name in gone:
-            del self._callers[name]
+            for _, answer in self._callers.pop(name).outbox:
+                self._undeliverable(answer)
         return gone
 
 
@@ -145,8 +150,7 @@ class ExchangeClient:
     """The caller's half. ``call`` raises ActorUnavailable while the actor is away; requests are then held and repeated.
 
     ``hold_s`` bounds how long a request outlives the actor, ``max_held`` how many new ones are held while it is away;
-    ``orphan(request, answer)`` gets an answer that came
-    after its asker had gone.
+    ``orphan(answer)`` gets an answer that no asker will see: it had gone, or had an answer already.
     """
 
     def __init__(
@@ -159,7 +163,7 @@ class ExchangeClient:
         max_waiting: int = 20_000,
         max_held: int = 1000,
         max_batch: int = 1000,
-        orphan: Callable[[Any, Any], None] = lambda request, answer: None,
+        orphan: Callable[[Any], None] = lambda answer: None,
     ) -> None:
         self._caller = caller
         self._call = call
@@ -174,7 +178,7 @@ class ExchangeClient:
         self._orphan = orphan
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[Any, asyncio.Future[Any], bool]] = {}
-        self._given_up: dict[int, Any] = {}
+        self._given_up: set[int] = set()
         self._unsent: deque[int] = deque()
         self._withdrawn: list[int] = []
         self._away_since: float | None = None
@@ -198,10 +202,10 @@ class ExchangeClient:
             async with asyncio.timeout(None if patient else self._hold_s + ANSWER_S):
                 answer = await future
         except TimeoutError:
-            self._give_up(number, request, future)
+            self._give_up(number, future)
             raise ActorUnavailable("The actor behind this call did not answer in time; try again.") from None
         except asyncio.CancelledError:
-            self._give_up(number, request, future)
+            self._give_up(number, future)
             raise
         finally:
             self._impatient -= not patient
@@ -215,16 +219,16 @@ class ExchangeClient:
             return False
         return self._impatient >= self._max_held or self._clock.now() - self._away_since > self._hold_s
 
-    def _give_up(self, number: int, request: Any, future: asyncio.Future[Any]) -> None:
+    def _give_up(self, number: int, future: asyncio.Future[Any]) -> None:
         """An answer that came in the very moment in which its asker went is an orphan like one that comes later."""
         if future.done() and not future.cancelled() and future.exception() is None:
-            self._orphan(request, future.result())
+            self._orphan(future.result())
         if self._waiting.pop(number, None) is None or self._closed:
             return
         if number in self._unsent:
             self._unsent.remove(number)
             return
-        self._given_up[number] = request
+        self._given_up.add(number)
         self._withdrawn.append(number)
         self._pump()
 
@@ -249,6 +253,8 @@ class ExchangeClient:
         try:
             reply = await self._call(ExchangeCall(caller=self._caller, requests=requests, withdrawn=tuple(withdrawn)))
         except ActorUnavailable as error:
+            # It may be the connection that was lost and not the actor, which then still has what was withdrawn here.
+            self._withdrawn += withdrawn
             self._given_up.clear()
             self._session = None
             await self._actor_away(error, list(self._waiting))
@@ -272,13 +278,12 @@ class ExchangeClient:
             self._unsent = deque(sorted({*self._unsent, *lost}))
 
     def _deliver(self, number: int, answer: Any) -> None:
+        self._given_up.discard(number)
         waiting = self._waiting.pop(number, None)
         if waiting is not None and not waiting[1].done():
             waiting[1].set_result(answer)
-        elif waiting is not None:
-            self._orphan(waiting[0], answer)
-        elif number in self._given_up:
-            self._orphan(self._given_up.pop(number), answer)
+        else:
+            self._orphan(answer)
 
     async def _actor_away(self, error: ActorUnavailable, numbers: Sequence[int]) -> None:
         """What it will not answer any more goes out again; what has been held too long fails."""

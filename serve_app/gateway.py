@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest
+from actors.messages import BeatAnswer, BeatRequest, ReportRequest, undelivered
 from cluster.directory import AgentDirectory
 from cluster.domain.breaker import Breaker
 from cluster.domain.deliberations import Admitted, NewDeliberation
@@ -45,11 +45,15 @@ from cluster.ports import (
     rings_for,
 )
 from cluster.settings import Settings
+from serve_app.attendance import Attendance
 from serve_app.signing import ReceiptSigner
 from serve_app.streams import StreamHub
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+#: An agent that is kept waiting gives signs of life through its replica so many times within the heartbeat time-out.
+SIGNS_PER_TIMEOUT = 4
 
 #: Probes of the parts behind ``/health/detailed``: name → coroutine that raises when the part is not well.
 Probes = Mapping[str, Callable[[], Awaitable[None]]]
@@ -84,8 +88,12 @@ class Gateway:
     submits: GroupCommit[SubmitItem, Submitted] = field(init=False)
     registrations: GroupCommit[RegisterItem, Registered] = field(init=False)
     admissions: GroupCommit[NewDeliberation, Admitted] = field(init=False)
-    beats: GroupCommit[Beat, BeatAnswer] = field(init=False)
     signs: GroupCommit[Beat, None] = field(init=False)
+    renewals: GroupCommit[Beat, BeatAnswer] = field(init=False)
+    attended: Attendance = field(init=False)
+    """Agents with a call at this replica."""
+    reported: Attendance = field(init=False)
+    """Tasks with a report at this replica that does not say whose it is."""
     task_reads: GroupCommit[tuple[str, str], Task | None] = field(init=False)
     learner: Learner = field(init=False)
     breakers_read: dict[str, Sequence[Breaker]] = field(default_factory=dict, init=False)
@@ -96,8 +104,11 @@ class Gateway:
         self.submits = GroupCommit(self._ringing(self.tasks.submit, rings_for))
         self.registrations = GroupCommit(self._ringing(self.agents.register, lambda _: (Ring.AGENTS,)))
         self.admissions = GroupCommit(self._ringing(self.deliberations.admit, lambda _: (Ring.DELIBERATIONS,)))
-        self.beats = GroupCommit(self._beat, max_batch=5000)
         self.signs = GroupCommit(self._sign, max_batch=5000)
+        self.renewals = GroupCommit(self._renew, max_batch=5000)
+        every_s = self.settings.heartbeat_timeout / SIGNS_PER_TIMEOUT
+        self.attended = Attendance(self.clock, every_s)
+        self.reported = Attendance(self.clock, every_s)
         self.task_reads = GroupCommit(self._read_tasks)
         self.learner = Learner(self.outcomes, owners_from(self.agents), self.clock)
 
@@ -125,14 +136,45 @@ class Gateway:
     def new_id(self, prefix: str) -> str:
         return sortable_id(prefix, self.clock.now(), os.urandom(10))
 
-    async def _beat(self, beats: Sequence[Beat]) -> Sequence[BeatAnswer]:
+    async def beat(self, beats: Sequence[Beat]) -> Sequence[BeatAnswer]:
+        """Signs of life, which also renew every lease of their agents. The two do not wait for each other: neither a slow
+        store of signs nor a scheduler that is away may make an agent look silent."""
+        with self.attended.of((beat.workspace, beat.agent_id) for beat in beats):
+            _, answers = await asyncio.gather(self.signs.put_many(beats), self.renewals.put_many(beats))
+        return answers
+
+    async def _renew(self, beats: Sequence[Beat]) -> Sequence[BeatAnswer]:
         renewals = BeatRequest(agents=tuple(sorted({(beat.workspace, beat.agent_id) for beat in beats})))
-        # Together: leases are renewed at once, also while the store of signs is slow or away.
-        _, answer = await asyncio.gather(self.heartbeats.beat(beats), self.scheduler.request(renewals))
+        answer = await self.scheduler.request(renewals)
         cancelling: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
         for entry in answer.cancelling:
             cancelling.setdefault(entry[:2], []).append(entry)
         return [BeatAnswer(cancelling=tuple(cancelling.get((b.workspace, b.agent_id), ()))) for b in beats]
+
+    async def report(self, report: ReportRequest) -> Any:
+        """What the scheduler says of a report. Its reporter counts as alive meanwhile."""
+        attendance, subject = self.attended, report.agent_id
+        if subject is None:
+            attendance, subject = self.reported, report.task_id
+        with attendance.of([(report.workspace, subject)]):
+            return await self.scheduler.request(report)
+
+    async def attend_forever(self) -> None:
+        while True:
+            await self.clock.sleep(self.attended.every_s)
+            with contextlib.suppress(TryLater):
+                await self.attend()
+
+    async def attend(self) -> None:
+        """A sign of life for every agent that has been kept waiting here."""
+        keys = self.attended.take_due()
+        unnamed = self.reported.take_due()
+        if unnamed:
+            # Who holds them is known to the store alone: it is asked for those few that wait for long.
+            tasks = await self._read_tasks(unnamed)
+            keys += [(task.workspace, task.assigned_agent) for task in tasks if task and task.assigned_agent]
+        now = self.clock.now()
+        await self.signs.put_many([Beat(workspace=w, agent_id=one, at=now, working=True) for w, one in keys])
 
     async def _sign(self, beats: Sequence[Beat]) -> Sequence[None]:
         await self.heartbeats.beat(beats)
@@ -168,17 +210,10 @@ class Gateway:
         own = [database] if database.last_failure is not None else []
         return [*own, *self.breakers_read.get(workspace, ())], current
 
-    def give_back(self, request: Any, answer: Any) -> None:
-        """An answer whose asker has gone: leases go back at once, instead of lying idle until they expire."""
-        if isinstance(request, ClaimRequest) and isinstance(answer, ClaimAnswer):
-            for lease in answer.leases:
-                if not lease.redelivered:
-                    self.spawn(self._give_back(request, lease.head.id, lease.head.attempt))
-
-    async def _give_back(self, claim: ClaimRequest, task_id: str, attempt: int) -> None:
-        await self.scheduler.request(
-            GiveBackRequest(workspace=claim.workspace, task_id=task_id, attempt=attempt, agent_id=claim.agent_id)
-        )
+    def give_back(self, answer: Any) -> None:
+        """An answer that reached nobody: its leases go back at once, instead of lying idle until they expire."""
+        for request in undelivered(answer):
+            self.spawn(self.scheduler.request(request))
 
     async def close(self) -> None:
         await self.scheduler.close()

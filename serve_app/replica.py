@@ -97,7 +97,7 @@ class Replica:
             self._exchange,
             clock=parts.clock,
             max_waiting=settings.agents_per_replica * 2,
-            orphan=lambda request, answer: gateway.give_back(request, answer),
+            orphan=lambda answer: gateway.give_back(answer),
         )
         gateway = Gateway(
             settings=settings,
@@ -123,7 +123,7 @@ class Replica:
             leases=parts.stores.leases,
             catch_up=catch_up,
         )
-        self._loops.start(follower.run(), hub.run(), self._push_forever())
+        self._loops.start(follower.run(), hub.run(), gateway.attend_forever(), self._push_forever())
         return gateway
 
     async def _exchange(self, message: ExchangeCall) -> Any:

@@ -38,10 +38,11 @@ class Wanted:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """``expires_at`` in epoch seconds unless the holder gives another sign of life."""
+    """``expires_at`` in epoch seconds unless the holder gives another sign of life. ``delivery`` numbers the answer."""
 
     head: TaskHead
     expires_at: float
+    delivery: int
     redelivered: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from cluster.domain.tasks import TaskHead
 
 _RESTING = ("paused", "draining")
 _UNWELL = ("failed",)
+#: The answers that a lease had before this shard read it: how many, and whether they arrived, nobody knows any more.
+_BEFORE = 0
 
 
 def key_of(head: TaskHead) -> AgentKey:
@@ -37,7 +40,8 @@ class Holders:
         self._resting: set[AgentKey] = set()
         self._unwell: set[AgentKey] = set()
         self._extended: dict[str, float] = {}
-        self._answered_again: set[str] = set()
+        self._deliveries: dict[str, set[int]] = {}
+        self._numbers = itertools.count(_BEFORE + 1)
 
     # --- leases -------------------------------------------------------------------------------------------------
 
@@ -60,7 +64,7 @@ class Holders:
     def let_go(self, head: TaskHead) -> bool:
         """True if its holder has a slot more now."""
         self._extended.pop(head.id, None)
-        self._answered_again.discard(head.id)
+        self._deliveries.pop(head.id, None)
         holder = None if head.assigned_agent is None else self._holders.get((head.workspace, head.assigned_agent))
         if holder is None:
             return False
@@ -79,12 +83,26 @@ class Holders:
         assert head.started_at is not None
         return min(self.expires_at(head), head.started_at + head.timeout_s)
 
-    def answer_again(self, task_id: str) -> None:
-        """A lease has been answered once more, because its holder may not know of it."""
-        self._answered_again.add(task_id)
+    # --- answers that carry a lease ------------------------------------------------------------------------------
 
-    def was_answered_again(self, task_id: str) -> bool:
-        return task_id in self._answered_again
+    def loaded(self, task_id: str) -> None:
+        """It was answered by a predecessor, so its holder may know of it: only expiry and reports end it."""
+        self._deliveries[task_id] = {_BEFORE}
+
+    def deliver(self, task_id: str) -> int:
+        """Numbers one more answer that carries the lease."""
+        number = next(self._numbers)
+        self._deliveries.setdefault(task_id, set()).add(number)
+        return number
+
+    def undelivered(self, task_id: str, delivery: int) -> bool:
+        """Notes that an answer reached nobody. True if no other answer can have reached the holder: a client that hangs
+        up and comes back may have the lease by its new connection before the old one is seen to be broken."""
+        left = self._deliveries.get(task_id)
+        if left is None or delivery not in left:
+            return False
+        left.discard(delivery)
+        return not left
 
     # --- who may get something new --------------------------------------------------------------------------------
 

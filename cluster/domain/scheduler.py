@@ -184,11 +184,12 @@ class Scheduler:
         self._holders.extend(task_id, now)
         return self._holders.shown_expiry(head)
 
-    def give_back(self, task_id: str, workspace: str, attempt: int, agent_id: str, principal: str, now: float) -> None:
-        """A lease whose answer nobody received. One that has been answered again since is somebody's: its holder came
-        back with a new connection before the old one was seen to be broken."""
+    def give_back(
+        self, task_id: str, workspace: str, attempt: int, agent_id: str, delivery: int, principal: str, now: float
+    ) -> None:
+        """A lease whose answer reached nobody. It stays where it is if another answer carried it too."""
         head = self._open.get(task_id)
-        if head is not None and head.workspace == workspace and not self._holders.was_answered_again(task_id):
+        if head is not None and head.workspace == workspace and self._holders.undelivered(task_id, delivery):
             by = Reporter(principal=principal, agent_id=agent_id, attempt=attempt)
             self._happens(head, Release(by=by), now)
 
@@ -290,6 +291,7 @@ class Scheduler:
             self._enqueue(head, head.run_at, now)
         else:
             self._hold(head, now)
+            self._holders.loaded(head.id)
             if head.detail is TaskDetail.CANCELLING:
                 self._ask_to_stop(head, now + self._policy.cancel_grace_s, now)
 
@@ -464,10 +466,13 @@ class Scheduler:
         if not again and released_client and len(held) >= wanted.max_concurrency:
             again = held[:1]
         for head in again:
-            self._holders.answer_again(head.id)
             if head.detail is TaskDetail.CANCELLING:
                 self._tell(head, now)
-        return tuple(Grant(head=h, expires_at=self._holders.shown_expiry(h), redelivered=True) for h in again)
+        return tuple(self._granted(head, redelivered=True) for head in again)
+
+    def _granted(self, head: TaskHead, *, redelivered: bool = False) -> Grant:
+        expires_at, delivery = self._holders.shown_expiry(head), self._holders.deliver(head.id)
+        return Grant(head=head, expires_at=expires_at, delivery=delivery, redelivered=redelivered)
 
     def _grant(self, wanted: Wanted, now: float) -> tuple[Grant, ...]:
         if self._rests(wanted):
@@ -481,8 +486,7 @@ class Scheduler:
                 self._wait_for_tokens(wanted.agent[0], now)
                 break
             event = Claim(agent_id=wanted.agent[1], claim_id=wanted.claim_id, principal=wanted.principal)
-            head = self._happens(self._open[task_id], event, now)
-            grants.append(Grant(head=head, expires_at=self._holders.shown_expiry(head)))
+            grants.append(self._granted(self._happens(self._open[task_id], event, now)))
         return tuple(grants)
 
     def _wait_for_tokens(self, workspace: str, now: float) -> None:

@@ -51,9 +51,7 @@ async def _beat_many(gate: Gateway, asker: Origin, items: Sequence[HeartbeatItem
             known.append(item)
     await _change_intents(gate, asker, [(item.agent_id, item.status) for item in known])
     now = gate.clock.now()
-    answers = await gate.beats.put_many(
-        [Beat(workspace=asker.workspace, agent_id=item.agent_id, at=now) for item in known]
-    )
+    answers = await gate.beat([Beat(workspace=asker.workspace, agent_id=item.agent_id, at=now) for item in known])
     cancelling = sorted({entry[1:] for answer in answers for entry in answer.cancelling})
     return {
         "acknowledged": len(known),
@@ -80,7 +78,7 @@ async def heartbeat(
     if agent is None:
         raise NotFound(f"There is no agent {agent_id}; register it first.", "agent_not_found")
     await _change_intents(gate, asker, [(agent_id, body.status if body else None)])
-    answer = await gate.beats.put(Beat(workspace=asker.workspace, agent_id=agent_id, at=gate.clock.now()))
+    (answer,) = await gate.beat([Beat(workspace=asker.workspace, agent_id=agent_id, at=gate.clock.now())])
     return {"acknowledged": True, "cancelling": [task_id for _, _, task_id in answer.cancelling]}
 
 

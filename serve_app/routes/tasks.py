@@ -202,14 +202,17 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
     taken = False
     try:
         timeout = block_s if claim.wait else None
-        await asyncio.wait({asked, hung_up}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        yield asked.result() if asked.done() else ClaimAnswer()
-        taken = not hung_up.done()
+        with gate.attended.of([(claim.workspace, claim.agent_id)]):
+            await asyncio.wait({asked, hung_up}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        # What comes later than this moment is not in the answer, so it goes back too.
+        in_time = asked.done()
+        yield asked.result() if in_time else ClaimAnswer()
+        taken = in_time and not hung_up.done()
     finally:
         hung_up.cancel()
         granted = asked.done() and not asked.cancelled() and asked.exception() is None
         if granted and not taken:
-            gate.give_back(claim, asked.result())
+            gate.give_back(asked.result())
         asked.cancel()
 
 
@@ -301,7 +304,7 @@ def _report_of(
 
 
 async def _report(gate: Gateway, asker: Origin, report: ReportRequest) -> None:
-    await gate.scheduler.request(report)
+    await gate.report(report)
     if report.agent_id is not None:
         gate.speaks(report.workspace, report.agent_id)
 
@@ -355,7 +358,10 @@ async def extend_lease(request: Request, task_id: str, body: Extend, asker: Aske
     token = LeaseToken.decode(body.lease_token)
     if token.task_id != check_id(task_id, "task_id"):
         raise Conflict("lease_token belongs to another task.", "lease_lost")
-    done = await gateway(request).scheduler.request(
-        ExtendRequest(workspace=asker.workspace, task_id=task_id, attempt=token.attempt, agent_id=token.agent_id)
+    gate = gateway(request)
+    extension = ExtendRequest(
+        workspace=asker.workspace, task_id=task_id, attempt=token.attempt, agent_id=token.agent_id
     )
+    with gate.attended.of([(asker.workspace, token.agent_id)]):
+        done = await gate.scheduler.request(extension)
     return {"extended": True, "lease_expires_at": done.lease_expires_at}

@@ -10,9 +10,10 @@ import pytest
 
 from actors.messages import (
     BeatRequest,
+    ClaimAnswer,
     ExtendRequest,
-    GiveBackRequest,
     PrioritizeRequest,
+    undelivered,
 )
 from cluster.domain.errors import ActorUnavailable, Conflict, NotFound
 from cluster.domain.tasks import IdempotencyKey, TaskStatus
@@ -61,15 +62,46 @@ async def test_a_claim_whose_asker_has_gone_takes_no_task_with_it(cluster: Clust
 
 
 async def test_an_undelivered_lease_goes_back_without_costing_a_retry(cluster: Cluster) -> None:
-    task_id = await cluster.submit(max_retries=0)
+    await cluster.submit(max_retries=0)
     lease = await cluster.claim_one()
-    back = GiveBackRequest(workspace="w", task_id=task_id, attempt=1, agent_id="a1")
+    (back,) = undelivered(ClaimAnswer(leases=(lease,)))
     await cluster.client.request(back)
     await cluster.client.request(back)
     again = await cluster.claim_one("a2")
     assert (again.head.attempt, again.head.retries) == (2, 0)
     with pytest.raises(Conflict):
         await cluster.report(lease)
+
+
+async def test_a_claim_that_is_sent_twice_waits_once(cluster: Cluster) -> None:
+    """The call seemed lost and had arrived: two tasks for one answer would leave one of them to nobody."""
+    shard = cluster.shard
+    assert shard is not None
+    waiting = asyncio.create_task(cluster.claim("a1", wait=True, max_concurrency=2))
+    await eventually(lambda: shard._state is not None and shard._state.mind.waiting_claims == 1)
+    ((number, (request, _, _)),) = cluster.client._waiting.items()
+    shard._handle("replica-1", [(number, request)])
+    assert shard._state is not None
+    assert shard._state.mind.waiting_claims == 1
+    first = await cluster.submit()
+    assert [lease.head.id for lease in await waiting] == [first]
+    second = await cluster.submit()
+    assert (await cluster.claim_one("a2")).head.id == second
+
+
+async def test_a_lease_for_a_replica_that_has_been_forgotten_goes_back(cluster: Cluster) -> None:
+    shard = cluster.shard
+    assert shard is not None
+    waiting = asyncio.create_task(cluster.claim("a1", wait=True))
+    await eventually(lambda: shard._state is not None and shard._state.mind.waiting_claims == 1)
+    shard._exchange._callers.clear()  # as ``gone`` does, with the answer on its way
+    task_id = await cluster.submit()
+
+    async def given_back() -> bool:
+        return (await cluster.kinds(task_id))[:3] == ["submitted", "claimed", "requeued"]
+
+    await eventually(given_back)
+    waiting.cancel()
 
 
 async def test_a_full_agent_gets_its_oldest_lease_again_and_others_new_work(cluster: Cluster) -> None:

@@ -190,7 +190,9 @@ async def test_a_bug_without_an_asker_makes_the_shard_read_the_store_again(
 
     async def is_replaced() -> bool:
         await cluster.clock.advance(61 if step == "tick" else 0.1)
-        return _mind(cluster) is not broken
+        assert cluster.shard is not None
+        state = cluster.shard._state
+        return state is not None and not state.failed and state.mind is not broken
 
     await eventually(is_replaced)
     assert await _generation(cluster) == generation + 1

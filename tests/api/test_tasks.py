@@ -173,6 +173,7 @@ async def test_a_paused_agent_gets_nothing_until_it_is_resumed(tasks: TaskApi) -
     await tasks.agent("a1")
     await tasks.post("/agents/a1/pause")
     task_id = await tasks.submit()
+    await eventually(lambda: tasks.open_is(1), what="the shard has read of the pause, which came before the task")
     waiting = asyncio.create_task(tasks.claim("a1", block_ms=20_000))
     await eventually(lambda: tasks.waits(1))
     explained = await tasks.get(f"/tasks/{task_id}/explain")

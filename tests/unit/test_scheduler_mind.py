@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cluster.domain.claims import Grant, Wanted
-from cluster.domain.errors import Conflict, ControlPlaneError, NotFound
+from cluster.domain.errors import Conflict, NotFound
 from cluster.domain.log import LogRow
 from cluster.domain.scheduler import Missing, Scheduler
 from cluster.domain.task_events import Complete, Fail, Reporter
@@ -37,6 +37,7 @@ class Token:
     task_id: str
     attempt: int
     agent_id: str
+    delivery: int
 
 
 def fits(head: TaskHead, wanted: Wanted) -> bool:
@@ -55,6 +56,7 @@ class Mind(RuleBasedStateMachine):
         self.unread: list[LogRow] = []
         self.tokens: list[Token] = []
         self.holders: dict[tuple[str, int], str] = {}
+        self.answers: dict[tuple[str, int], set[int]] = {}
         self.waiting: dict[int, Wanted] = {}
         self.removed: set[str] = set()
         self.tickets = itertools.count(1)
@@ -81,7 +83,8 @@ class Mind(RuleBasedStateMachine):
             assert (head.status, head.assigned_agent) == (TaskStatus.RUNNING, wanted.agent[1])
             assert fits(head, wanted) or (grant.redelivered and head.target_agent in (None, wanted.agent[1]))
             assert self.holders.setdefault((head.id, head.attempt), wanted.agent[1]) == wanted.agent[1]
-            self.tokens.append(Token(head.id, head.attempt, wanted.agent[1]))
+            self.tokens.append(Token(head.id, head.attempt, wanted.agent[1], grant.delivery))
+            self.answers.setdefault((head.id, head.attempt), set()).add(grant.delivery)
 
     def log(self, kind: str, entity: str, data: dict[str, Any]) -> LogRow:
         return LogRow(
@@ -166,15 +169,20 @@ class Mind(RuleBasedStateMachine):
     @precondition(lambda self: self.tokens)
     @rule(data=st.data())
     def give_back(self, data: st.DataObject) -> None:
+        """One answer reached nobody. The lease goes back when that was the last one that could have reached its holder."""
         token = data.draw(st.sampled_from(self.tokens))
         before = self.store[token.task_id]
         holds = before.status is TaskStatus.RUNNING and before.attempt == token.attempt
-        try:
-            self.mind.give_back(token.task_id, W, token.attempt, token.agent_id, "p", self.now)
-        except ControlPlaneError:
-            assert not holds
+        answers = self.answers[token.task_id, token.attempt]
+        last = answers == {token.delivery}
+        answers.discard(token.delivery)
+        self.mind.give_back(token.task_id, W, token.attempt, token.agent_id, token.delivery, "p", self.now)
         self.settle()
-        assert holds or self.store[token.task_id] == before
+        after = self.store[token.task_id]
+        if holds and last:
+            assert after.status in (TaskStatus.PENDING, TaskStatus.CANCELLED) or after.attempt > token.attempt
+        else:
+            assert after == before
 
     @precondition(lambda self: self.store)
     @rule(data=st.data(), priority=st.none() | st.sampled_from(list(Priority)))
@@ -221,6 +229,8 @@ class Mind(RuleBasedStateMachine):
     @rule()
     def killed(self) -> None:
         """Everything in memory is gone; a successor reads the store and the log from there on."""
+        for answers in self.answers.values():
+            answers.add(0)  # the successor cannot know which of them arrived
         self.mind = Scheduler(lease_ttl_s=TTL_S)
         self.mind.load((head for head in self.store.values() if not head.status.terminal), self.now)
         self.unread = []
