@@ -35,7 +35,7 @@ async def test_what_an_agent_says_never_replaces_what_its_operator_said(stores: 
     assert await _held_by(stores) == (Intent.PAUSED, IntentBy.OPERATOR)
 
 
-async def test_an_operator_who_repeats_an_agents_word_makes_it_his_own(stores: Stores) -> None:
+async def test_a_word_of_the_agent_that_its_operator_repeats_is_the_operators(stores: Stores) -> None:
     await stores.agents.register([registration("a1")])
     await stores.agents.change([_says("a1", Intent.DRAINING, IntentBy.AGENT)])
     assert await _held_by(stores) == (Intent.DRAINING, IntentBy.AGENT)
