@@ -181,3 +181,15 @@ async def test_a_called_agent_that_comes_back_is_called(api: Api, tasks: TaskApi
         second = await tasks.submit(required_capabilities=["called"])
         await tasks.agent("a1", capabilities=["called"], endpoint=url)
         await eventually(lambda: is_over(second))
+
+
+async def test_a_copy_that_has_not_heard_of_the_registration_keeps_nobody_from_work(api: Api, tasks: TaskApi) -> None:
+    await tasks.agent("a1")
+    await says(api, "a1", "draining", "single")
+    drained = await api.stores.agents.get("default", "a1")
+    assert drained is not None
+    await tasks.agent("a1")
+    await tasks.submit()
+    await api.gateway.catch_up()
+    api.gateway.directory.note(drained)
+    assert await tasks.claim("a1", block_ms=5000) is not None
