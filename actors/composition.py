@@ -165,6 +165,7 @@ def _scheduler(it: Context) -> Any:
         wanted=it.wanted,
         died=it.died,
         controls=it.parts.stores.controls,
+        agents=it.parts.stores.agents,
         idempotency_window_s=it.parts.settings.idempotency_window,
         cleanup_s=it.parts.settings.cleanup_interval,
     )

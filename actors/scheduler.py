@@ -60,7 +60,7 @@ from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import Clock, ControlStore, Doorbell, Log, LogFilter, Region, Ring, ShardFence, TaskStore
+from cluster.ports import AgentStore, Clock, ControlStore, Doorbell, Log, LogFilter, Region, Ring, ShardFence, TaskStore
 
 _logger = logging.getLogger(__name__)
 
@@ -129,6 +129,7 @@ class SchedulerShard:
         died: Died = unwatched,
         policy: RetryPolicy | None = None,
         controls: ControlStore,
+        agents: AgentStore,
         idempotency_window_s: float = 86_400.0,
         cleanup_s: float = 60.0,
     ) -> None:
@@ -141,6 +142,7 @@ class SchedulerShard:
         self._clock = clock
         self._lease_ttl_s = lease_ttl_s
         self._controls = controls
+        self._agents = agents
         self._idempotency_window_s = idempotency_window_s
         self._cleanup_s = cleanup_s
         self._wanted = wanted
@@ -148,6 +150,8 @@ class SchedulerShard:
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock, self._undeliverable)
         self._numbers = itertools.count(1)
         self._state: _State | None = None
+        #: Claims for which rows are being read, until these are there or the claims are withdrawn.
+        self._behind: set[tuple[str, int]] = set()
         self._rebuilding = False
         self._loops, self._work = Loops(died), Loops(died)
         self._timer_moved = asyncio.Event()
@@ -186,6 +190,7 @@ class SchedulerShard:
         with _settled_memory():
             async for batch in batches:
                 mind.load(batch, self._clock.now())
+        mind.load_agents(await self._agents.resting())
         mind.loaded(fence.generation)
         state = _State(fence, mind)
         # A follower and a lane per state: rows that an older one was reading are known here, and what it decided and
@@ -258,9 +263,11 @@ class SchedulerShard:
                 await self._doorbell.wait(1.0, RINGS)
 
     async def _apply(self, state: _State, rows: Sequence[LogRow]) -> None:
+        changed = {(row.workspace, row.entity) for row in rows if row.kind.startswith("agent.")}
+        resting = await self._agents.resting(changed) if changed else frozenset[tuple[str, str]]()
         if not state.failed:
             try:
-                state.mind.apply(rows, self._clock.now())
+                state.mind.apply(rows, self._clock.now(), resting=resting)
             except Exception as error:
                 self._broke(state, error)
             self._send([])
@@ -295,7 +302,8 @@ class SchedulerShard:
             await self._clock.sleep(HOUSEKEEPING_S)
             for caller in self._exchange.gone(CALLER_SILENT_S):
                 state = self._state
-                for one, number in [key for key in (state.by_caller if state else {}) if key[0] == caller]:
+                claims = [*self._behind, *(state.by_caller if state else ())]
+                for one, number in [key for key in claims if key[0] == caller]:
                     self._withdraw(one, number)
 
     async def _forget_keys(self) -> None:
@@ -312,16 +320,17 @@ class SchedulerShard:
     def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
         missing = self._decide([(caller, number, request) for number, request in requests])
         if missing:
+            self._behind.update(asked[:2] for asked in missing if isinstance(asked[2], ClaimRequest))
             self._work.start(self._look_up(missing))
 
-    def _decide(self, batch: Sequence[Asked]) -> list[Asked]:
+    def _decide(self, batch: Sequence[Asked], *, caught_up: bool = False) -> list[Asked]:
         """Answers what is open here, each request for itself; what is not is returned. Nothing is awaited between a
         change of memory and its way to the store: an answer must not outlive the state that it was decided in."""
         answers: list[tuple[str, int, Any]] = []
         missing: list[Asked] = []
         for caller, number, request in batch:
             try:
-                answer = self._one(caller, number, request)
+                answer = self._one(caller, number, request, caught_up)
             except Missing:
                 missing.append((caller, number, request))
                 continue
@@ -338,9 +347,11 @@ class SchedulerShard:
         _logger.error("shard %s failed on a %s", self._shard, type(request).__name__, exc_info=error)
         return InternalError(_BUG)
 
-    def _one(self, caller: str, number: int, request: SchedulerRequest) -> Any:
+    def _one(self, caller: str, number: int, request: SchedulerRequest, caught_up: bool) -> Any:
         """The answer, or None for a claim that waits now."""
         state, now = self._serving(), self._clock.now()
+        if isinstance(request, ClaimRequest) and not caught_up:
+            self._check_known(state, request)
         if isinstance(request, ExplainRequest):
             return state.mind.view(request.task_id, request.workspace, now)
         prepared = _prepared(state.mind, request, now)
@@ -350,6 +361,11 @@ class SchedulerShard:
             if is_bug(error):
                 self._broke(state, error)
             raise
+
+    def _check_known(self, state: _State, claim: ClaimRequest) -> None:
+        """A registration and a resume count from their answers on, also where their rows have not been read yet."""
+        if state.mind.doubts((claim.workspace, claim.agent_id), claim.resting):
+            raise Missing(f"What became of agent {claim.agent_id} has to be read.", "agent_changed")
 
     def _change(self, state: _State, asker: tuple[str, int], request: Any, prepared: Any, now: float) -> Any:
         mind = state.mind
@@ -386,6 +402,10 @@ class SchedulerShard:
     def _withdraw(self, caller: str, number: int) -> None:
         """Answers empty; a lease that is already on its way is answered as it is and given back by the asker."""
         state = self._state
+        if (caller, number) in self._behind:
+            self._behind.discard((caller, number))
+            self._exchange.answer(caller, number, ClaimAnswer())
+            return
         ticket = state.by_caller.pop((caller, number), None) if state is not None else None
         if state is not None and ticket is not None and state.mind.withdraw(ticket):
             del state.tickets[ticket]
@@ -413,7 +433,11 @@ class SchedulerShard:
             for caller, number, _ in missing:
                 self._exchange.answer(caller, number, refused)
             return
-        for caller, number, request in self._decide(missing):
+        finally:
+            behind = self._behind & {asked[:2] for asked in missing}
+            self._behind -= behind
+        wanted = [asked for asked in missing if asked[:2] in behind or not isinstance(asked[2], ClaimRequest)]
+        for caller, number, request in self._decide(wanted, caught_up=True):
             self._exchange.answer(caller, number, await self._ended(request))
 
     async def _ended(self, request: Any) -> Any:

@@ -78,6 +78,12 @@ class Telemetry:
     async def push(self, increments: Sequence[Increment]) -> None:
         self._metrics.merge(increments)
 
+    async def status(self) -> dict[str, Any]:
+        """From memory: readiness asks often, and must not wait behind a rendering for the database. ``lag_s`` is how long
+        ago the log was last read to its end."""
+        lag_s = max(0.0, self._clock.now() - self._follower.whole_at)
+        return {"serving": self._loops.running, "cursor": self._follower.cursor, "lag_s": lag_s}
+
     async def render(self) -> str:
         """Text of a moment: gauges are computed now, counters are as far as the log has been read."""
         await self._follower.catch_up()

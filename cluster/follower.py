@@ -41,6 +41,8 @@ class LogFollower:
         batch: int = 1000,
     ) -> None:
         self.cursor = after
+        #: When the log was last read to its end.
+        self.whole_at = clock.now()
         self._log = log
         self._doorbell = doorbell
         self._clock = clock
@@ -85,7 +87,10 @@ class LogFollower:
                 self.cursor = page.cursor
                 async with self._moved:
                     self._moved.notify_all()
-        return len(page.rows) == self._batch
+            full = len(page.rows) == self._batch
+            if not full:
+                self.whole_at = self._clock.now()
+        return full
 
     async def catch_up_to(self, seq: int) -> None:
         """Reads on by itself until rows up to ``seq`` have been applied."""

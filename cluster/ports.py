@@ -9,7 +9,7 @@ write raises ``Fenced`` when the region's epoch, the shard's generation or a wor
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -327,6 +327,9 @@ class AgentStore(Protocol):
 
     async def dedicated(self) -> builtins.list[DedicatedAgent]:
         """Of all workspaces, by (workspace, agent_id)."""
+
+    async def resting(self, of: Collection[tuple[str, str]] | None = None) -> frozenset[tuple[str, str]]:
+        """(workspace, agent_id) of those that are to get nothing new (``Agent.rests``), of ``of`` or of all there are."""
 
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         """(log cursor, all agents of all workspaces), one snapshot."""

@@ -144,9 +144,7 @@ class Replica:
 
     def _actor_probe(self, key: str, call: CallRole) -> Callable[[], Awaitable[None]]:
         async def probe() -> None:
-            method = "render" if key.startswith(TELEMETRY) else "status"
-            if key.startswith("health-monitor"):
-                method = "alive"
+            method = "alive" if key.startswith("health-monitor") else "status"
             await call(method, timeout_s=PROBE_TIMEOUT_S)
 
         return probe

@@ -379,6 +379,7 @@ def agent_wire(agent: Agent, last_heartbeat: float | None, *, placed: bool = Fal
         "max_concurrency": agent.max_concurrency,
         "running_tasks": len(running),
         "intent": agent.intent.value,
+        "intent_by": agent.held_by.value if agent.held_by is not None else None,
         "liveness": agent.liveness.value,
         "health": agent.health.value,
         "price": agent.options.get("price"),

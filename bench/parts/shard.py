@@ -31,6 +31,7 @@ async def make() -> Handlers:
         owner="bench",
         tasks=stores.tasks,
         controls=stores.controls,
+        agents=stores.agents,
         log=stores.log,
         region=stores.region,
         doorbell=RedisDoorbell(connect(os.environ["BENCH_REDIS_URL"]), schema),

@@ -137,7 +137,8 @@ class Dedicated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAgent:
-    """A validated registration. Registering again replaces what is described here and keeps counters and intent.
+    """A validated registration. Registering again replaces what is described here, keeps counters and what an operator
+    said of the agent, and ends what the agent had said of itself.
 
     ``options`` holds what only some rooms read: ``price``, ``owner``, ``rate``, ``stream``, ``import_path``,
     ``arguments``. ``dedicated`` None: it is carried by a host, with thousands of others.
@@ -213,10 +214,16 @@ class Agent:
         return self.transport in CHATS
 
     @property
+    def rests(self) -> bool:
+        """Is to get nothing new, although it may be alive and ask for it."""
+        return self.intent is not Intent.ACTIVE or self.health is Health.FAILED
+
+    @property
+    def held_by(self) -> IntentBy | None:
+        """Who keeps it from new work, None if nobody does: what an operator said only an operator takes back."""
+        return None if self.intent is Intent.ACTIVE else self.intent_by
+
+    @property
     def takes_work(self) -> bool:
         """May be offered new work (matching capabilities apart)."""
-        return (
-            self.intent is Intent.ACTIVE
-            and self.liveness in (Liveness.STARTING, Liveness.ALIVE, Liveness.SUSPECT)
-            and self.health is not Health.FAILED
-        )
+        return not self.rests and self.liveness in (Liveness.STARTING, Liveness.ALIVE, Liveness.SUSPECT)

@@ -7,11 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from cluster.domain.claims import AgentKey
-from cluster.domain.log import LogRow
 from cluster.domain.tasks import TaskHead
 
-_RESTING = ("paused", "draining")
-_UNWELL = ("failed",)
 #: The answers that a lease had before this shard read it: how many, and whether they arrived, nobody knows any more.
 _BEFORE = 0
 
@@ -38,7 +35,6 @@ class Holders:
         self._holders: dict[AgentKey, _Holder] = {}
         self._removed: set[AgentKey] = set()
         self._resting: set[AgentKey] = set()
-        self._unwell: set[AgentKey] = set()
         self._extended: dict[str, float] = {}
         self._deliveries: dict[str, set[int]] = {}
         self._numbers = itertools.count(_BEFORE + 1)
@@ -110,7 +106,7 @@ class Holders:
         return key in self._removed
 
     def rests(self, key: AgentKey) -> bool:
-        return key in self._resting or key in self._unwell
+        return key in self._resting
 
     def register(self, key: AgentKey) -> None:
         self._removed.discard(key)
@@ -119,13 +115,7 @@ class Holders:
         self._removed.add(key)
         self._holders.pop(key, None)
 
-    def note(self, key: AgentKey, row: LogRow) -> None:
-        """The API knows better which agents rest; this closes the moment until all of its replicas have heard."""
-        for said, bad, now_so in (
-            (row.data.get("intent"), _RESTING, self._resting),
-            (row.data.get("new_status"), _UNWELL, self._unwell),
-        ):
-            if said in bad:
-                now_so.add(key)
-            elif said is not None:
-                now_so.discard(key)
+    def rest(self, key: AgentKey, rests: bool) -> None:
+        """As the store has it. The row that announces a change does not say what became of the agent: who paused it, and
+        whether that has ended, only the store knows."""
+        (self._resting.add if rests else self._resting.discard)(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from cluster.domain.claims import AgentKey, Answered, Grant, Waiting, WaitingClaims, Wanted
 from cluster.domain.dependencies import Dependencies
@@ -99,18 +99,24 @@ class Scheduler:
         for head in heads:
             self._add(head, now)
 
+    def load_agents(self, resting: Iterable[AgentKey]) -> None:
+        """Those that are to get nothing new."""
+        for key in resting:
+            self._holders.rest(key, True)
+
     def loaded(self, generation: int) -> None:
         """Everything is there that was open; nothing has been dispatched yet."""
         self._queue.draw_lots(generation)
 
-    def apply(self, rows: Iterable[LogRow], now: float) -> None:
-        """New tasks, what agents' rows say about who may hold leases, and what operators have set."""
+    def apply(self, rows: Iterable[LogRow], now: float, *, resting: Collection[AgentKey]) -> None:
+        """New tasks, agents that have changed, and what operators have set. ``resting``: of the agents that rows name, those
+        that are to get nothing new, read after the rows."""
         for row in rows:
             if row.kind == "task.submitted":
                 if row.entity not in self._open:
                     self._add(TaskHead.from_log(row.entity, row.workspace, row.at, row.data), now)
             elif row.kind.startswith("agent."):
-                self._agent_changed(row, now)
+                self._agent_changed(row, (row.workspace, row.entity) in resting, now)
             elif row.kind.startswith("control."):
                 self._control(Control.from_log(row.workspace, row.seq, row.at, row.principal, row.data), now)
 
@@ -127,6 +133,10 @@ class Scheduler:
             return grants
         self._waiting.add(ticket, wanted)
         return None
+
+    def doubts(self, agent: AgentKey, resting: bool) -> bool:
+        """Who asks has the agent registered, and at work unless ``resting``; here it is not, as far as rows were read."""
+        return self._holders.is_removed(agent) or (self._holders.rests(agent) and not resting)
 
     def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
         """Tasks that the agent should stop: told by the answer to its claim."""
@@ -433,24 +443,32 @@ class Scheduler:
         if self._stops.tell(head):
             self._happens(head, CancelDelivered(), now)
 
-    def _agent_changed(self, row: LogRow, now: float) -> None:
+    def _agent_changed(self, row: LogRow, rests: bool, now: float) -> None:
         key = (row.workspace, row.entity)
-        if row.kind == "agent.registered":
-            self._holders.register(key)
-            return
         gone = row.kind == "agent.unregistered"
         offline = row.data.get("new_status") == "offline"
         if gone or offline:
             self._lose(key, now, deliberate=gone)
         if gone:
             self._holders.remove(key)
-        self._holders.note(key, row)
-        self._ask_again(key, now)  # what the agent may do has changed
+        elif row.kind == "agent.registered":
+            self._holders.register(key)
+        self._holders.rest(key, rests and not gone)
+        if gone or rests:
+            self._ask_again(key, now)
+        else:
+            self._offer_again(key, now)
 
     def _ask_again(self, key: AgentKey, now: float) -> None:
         """Waiting claims of an agent are answered with what there is, and come again."""
         for waiting in self._waiting.take_agent(key):
             self._answer_waiting(waiting, (), now)
+
+    def _offer_again(self, key: AgentKey, now: float) -> None:
+        """The agent may work. A claim of its that was made when it might not comes again, the others get what there is."""
+        for waiting in [one for one in self._waiting.of_agent(key) if one.wanted.resting]:
+            self._answer_waiting(waiting, (), now)
+        self._freed[key] = None
 
     def _lose(self, key: AgentKey, now: float, *, deliberate: bool) -> None:
         for task_id in list(self._holders.leases(key)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -154,6 +154,13 @@ class PostgresAgents:
             )
             for row in await self._pool.rows(_SQL["dedicated_agents"])
         ]
+
+    async def resting(self, of: Collection[tuple[str, str]] | None = None) -> frozenset[tuple[str, str]]:
+        if of is None:
+            rows = await self._pool.rows(_SQL["resting_agents"])
+        else:
+            rows = await self._pool.rows(_SQL["resting_of"], [key[0] for key in of], [key[1] for key in of])
+        return frozenset((row["workspace"], row["agent_id"]) for row in rows)
 
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         async with self._pool.snapshot() as connection:

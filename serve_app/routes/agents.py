@@ -119,18 +119,29 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
     outcomes = await gate.registrations.put_many(items)
     if any(outcome.conflict for outcome in outcomes):
         raise Conflict("This Idempotency-Key was used with another body; use a new key.", "idempotency_conflict")
-    await gate.heartbeats.beat([Beat(workspace=asker.workspace, agent_id=body.agent_id, at=now) for body in bodies])
     for outcome in outcomes:
         gate.directory.note(outcome.agent)
+    await gate.heartbeats.beat([Beat(workspace=asker.workspace, agent_id=body.agent_id, at=now) for body in bodies])
     return [outcome.agent for outcome in outcomes]
 
 
 @router.post("/agents", status_code=201)
 @requires(Permission.AGENTS_WRITE)
 async def register_agent(request: Request, body: RegisterAgent, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Registers an agent, or replaces the description of one that exists. Counters and intent are kept."""
+    """Registers an agent, or replaces the description of one that exists, and keeps its counters. What the agent had said
+    of itself (`draining`, `paused`) is over; what an operator said of it is not, and the answer says so in `notice`."""
     (agent,) = await _register(gateway(request), [body], asker, key)
-    return agent_wire(agent, None)
+    return _registered_wire(agent)
+
+
+def _registered_wire(agent: Agent) -> dict[str, Any]:
+    """With a sentence where the agent will get no work although it has just come: only an operator ends that."""
+    wire = agent_wire(agent, None)
+    if agent.held_by is not IntentBy.OPERATOR:
+        return wire
+    state = "paused" if agent.intent is Intent.PAUSED else "drained"
+    resume = f"aragora-cp agents resume {agent.agent_id}"
+    return {**wire, "notice": f"An operator {state} this agent; it gets no new work until it is resumed: {resume}"}
 
 
 @router.post("/agents/batch", status_code=201)
@@ -138,7 +149,7 @@ async def register_agent(request: Request, body: RegisterAgent, asker: Asker, ke
 async def register_agents(request: Request, body: RegisterAgents, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Registers up to 1,000 agents in one transaction."""
     agents = await _register(gateway(request), body.agents, asker, key)
-    return {"agents": [agent_wire(agent, None) for agent in agents], "total": len(agents)}
+    return {"agents": [_registered_wire(agent) for agent in agents], "total": len(agents)}
 
 
 async def _matching(gate: Gateway, workspace: str, capability: str | None) -> list[Agent]:
@@ -275,10 +286,11 @@ def intent_change(
 
 
 async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: Intent) -> tuple[Agent, dict[str, Any]]:
-    """The agent as it is afterwards. Setting what is set already changes and logs nothing."""
+    """The agent as it is afterwards. Setting what is set already changes and logs nothing; what the agent had said of
+    itself becomes the operator's."""
     gate = gateway(request)
     agent = await stored_agent(gate, asker, agent_id)
-    if agent.intent is not intent or agent.intent_by is not IntentBy.OPERATOR:
+    if agent.intent is not intent or agent.held_by is IntentBy.AGENT:
         await gate.agents.change([intent_change(gate, asker, agent, intent)])
         gate.ring(Ring.AGENTS)
         agent = await stored_agent(gate, asker, agent_id)
@@ -305,6 +317,6 @@ async def drain_agent(request: Request, agent_id: str, asker: Asker, key: Idempo
 @router.post("/agents/{agent_id}/resume")
 @requires(Permission.AGENTS_WRITE)
 async def resume_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Back to work; ``status`` is what the agent's liveness, health and load make of it."""
+    """Back to work, whoever took it out of it; ``status`` is what the agent's liveness, health and load make of it."""
     agent, wire = await _set_intent(request, agent_id, asker, Intent.ACTIVE)
     return {**wire, "resumed_at": agent.updated_at}

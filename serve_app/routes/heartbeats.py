@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
-from cluster.domain.agents import AgentStatus, IntentBy, said_intent
+from cluster.domain.agents import SAID_INTENT, AgentStatus, IntentBy, said_intent
 from cluster.domain.errors import ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
 from cluster.domain.log import LOCAL_ADMIN, Origin
@@ -30,15 +30,20 @@ MAX_FRAME_CHARS = 1_048_576
 
 
 async def _change_intents(gate: Gateway, asker: Origin, said: Sequence[tuple[str, str | None]]) -> None:
+    """The last word of each agent counts. The store has the last word on whether an operator stands against it."""
     changes = []
-    for agent_id, status in said:
+    words = {agent_id: AgentStatus(status) for agent_id, status in said if status and status in SAID_INTENT}
+    for agent_id, status in words.items():
         agent = await gate.directory.get(asker.workspace, agent_id)
-        intent = said_intent(agent, AgentStatus(status) if status else None) if agent is not None else None
+        intent = said_intent(agent, status) if agent is not None else None
         if intent is not None and agent is not None:
             changes.append(intent_change(gate, asker, agent, intent, IntentBy.AGENT))
     if changes:
         await gate.agents.change(changes)
         gate.ring(Ring.AGENTS)
+        # What it says next is judged by what it has said here, also before the log brings that back.
+        for agent in (await gate.agents.get_many([(one.workspace, one.agent_id) for one in changes])).values():
+            gate.directory.note(agent)
 
 
 async def _beat_many(gate: Gateway, asker: Origin, items: Sequence[HeartbeatItem]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequest, Lease, ReportRequest
-from cluster.domain.agents import Health, Intent
+from cluster.domain.agents import Agent
 from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json
@@ -158,9 +158,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     ``cancelling`` names tasks of the agent that it should stop.
     """
     gate = gateway(request)
-    agent = await gate.directory.get(asker.workspace, body.agent_id)
-    if agent is None:
-        raise NotFound(f"Agent {body.agent_id} is not registered; register it first.", "agent_not_registered")
+    agent = await _claimant(gate, asker, body.agent_id)
     gate.speaks(asker.workspace, body.agent_id)
     registered = frozenset(agent.capabilities)
     wanted = registered if not body.capabilities else registered & frozenset(body.capabilities)
@@ -177,7 +175,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         wait=block_s > 0,
         regions=agent.regions,
         # One that claims is alive, whatever was said of it.
-        resting=agent.intent is not Intent.ACTIVE or agent.health is Health.FAILED,
+        resting=agent.rests,
     )
     async with _granted(gate, request, claim, block_s) as answer:
         gate.speaks(asker.workspace, body.agent_id)
@@ -188,6 +186,16 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     if body.max_tasks is not None:
         wire["tasks"] = tasks
     return wire
+
+
+async def _claimant(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
+    """As this copy has it; where it rests, as it is stored: another replica may have heard that it works again."""
+    agent = await gate.directory.get(asker.workspace, agent_id)
+    if agent is not None and agent.rests:
+        agent = await gate.agents.get(asker.workspace, agent_id)
+    if agent is None:
+        raise NotFound(f"Agent {agent_id} is not registered; register it first.", "agent_not_registered")
+    return agent
 
 
 @contextlib.asynccontextmanager

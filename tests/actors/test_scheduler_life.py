@@ -65,6 +65,7 @@ class RealShard:
             owner=f"test-{next(self._numbers)}",
             tasks=self.stores.tasks,
             controls=self.stores.controls,
+            agents=self.stores.agents,
             log=self.stores.log,
             region=self.stores.region,
             doorbell=_NoBell(),

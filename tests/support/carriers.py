@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 from actors.composition import load_process_settings, urls
-from actors.roles import TELEMETRY, Role, desired_roles
+from actors.roles import Role, desired_roles
 from actors.runtime import RoleHandle, join
 from cluster.channel import Channel
 from cluster.domain.errors import ControlPlaneError
@@ -38,7 +38,7 @@ async def main() -> None:
 
 
 async def _both(role: Role, names: Any) -> dict[str, Any]:
-    method = "render" if role.kind == TELEMETRY else "alive" if role.kind == "health-monitor" else "status"
+    method = "alive" if role.kind == "health-monitor" else "status"
     direct, over_ray = RoleHandle(role, names), RoleHandle(role, names, direct=False)
     return {
         "direct": await _answer(direct, method),

@@ -65,6 +65,7 @@ class Cluster:
             clock=self.clock,
             lease_ttl_s=TTL_S,
             controls=self.stores.controls,
+            agents=self.stores.agents,
             wanted=wanted,
             died=self.deaths.append,
             **options,

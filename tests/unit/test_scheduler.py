@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cluster.domain.claims import Grant, Wanted
+from cluster.domain.errors import NotFound
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.log import LogRow, Origin
 from cluster.domain.retries import ErrorClass
@@ -38,6 +39,7 @@ class Shard:
         self.tickets = 0
         self.answered: dict[int, tuple[Grant, ...]] = {}
         self.kinds: dict[str, list[str]] = {}
+        self.resting: set[tuple[str, str]] = set()
         self.restart(NOW)
 
     def restart(self, now: float) -> None:
@@ -45,6 +47,7 @@ class Shard:
         self.mind.load_controls(self.controls.values(), now)
         heads = [head for head in self.store.values() if not head.status.terminal]
         self.mind.load(sorted(heads, key=lambda head: (head.created_at, head.id)), now)
+        self.mind.load_agents(self.resting)
         self.flush(now)
 
     def flush(self, now: float) -> None:
@@ -88,11 +91,13 @@ class Shard:
             data=data,  # type: ignore[arg-type]
             digest=b"",
         )
-        self.mind.apply([row], now)
+        self.mind.apply([row], now, resting=self.resting)
         self.flush(now)
 
-    def agent_row(self, agent: str, kind: str, data: dict[str, object], now: float) -> None:
-        self._row(kind, agent, data, now)
+    def agent_row(self, agent: str, kind: str, now: float, *, rests: bool = False) -> None:
+        """``rests`` as the store has it when the row is read."""
+        (self.resting.add if rests else self.resting.discard)(("w", agent))
+        self._row(f"agent.{kind}", agent, {}, now)
 
     def claim(
         self, agent: str, now: float, *, wait: bool = False, workspace: str = "w", **changes: object
@@ -468,17 +473,53 @@ def test_a_claim_passed_over_for_one_agent_is_offered_to_the_next_in_line() -> N
     assert [grant.head.id for grant in shard.answered[second]] == ["t"]  # type: ignore[index]
 
 
-def test_an_agent_that_rests_gets_nothing_new_and_is_asked_again_when_that_changes() -> None:
+@pytest.mark.parametrize("how", ["status_changed", "registered"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_agent_that_rests_gets_nothing_new_until_it_does_not(how: str, restarted: bool) -> None:
     shard = Shard()
-    shard.agent_row("a1", "agent.status_changed", {"intent": "paused"}, NOW)
+    shard.agent_row("a1", "status_changed", NOW, rests=True)
+    if restarted:
+        shard.restart(NOW)
     shard.submit(new_task(id="t"), NOW)
     assert shard.claimed("a1", NOW) == []
     ticket = shard.claim("a1", NOW, wait=True)
     shard.submit(new_task(id="u"), NOW)
     assert ticket not in shard.answered
-    shard.agent_row("a1", "agent.status_changed", {"intent": "active"}, NOW)
+    shard.agent_row("a1", how, NOW)
+    assert [grant.head.id for grant in shard.answered[ticket]] == ["t"]  # type: ignore[index]
+    assert shard.claimed("a1", NOW, max_tasks=5) == ["u"]
+
+
+def test_a_claim_made_when_its_agent_might_not_work_comes_again_when_it_may() -> None:
+    shard = Shard()
+    shard.submit(new_task(id="t"), NOW)
+    ticket = shard.claim("a1", NOW, wait=True, resting=True)
+    assert ticket not in shard.answered
+    shard.agent_row("a1", "status_changed", NOW)
     assert shard.answered[ticket] == ()  # type: ignore[index]
-    assert shard.claimed("a1", NOW, max_tasks=5) == ["t", "u"]
+    assert shard.claimed("a1", NOW) == ["t"]
+
+
+def test_a_claim_waits_through_a_registration_that_changes_nothing_for_it() -> None:
+    shard = Shard()
+    ticket = shard.claim("a1", NOW, wait=True)
+    shard.agent_row("a1", "registered", NOW)
+    assert ticket not in shard.answered
+    shard.submit(new_task(id="t"), NOW)
+    assert [grant.head.id for grant in shard.answered[ticket]] == ["t"]  # type: ignore[index]
+
+
+def test_an_agent_that_comes_back_after_it_was_removed_starts_anew() -> None:
+    shard = Shard()
+    shard.submit(new_task(id="t"), NOW)
+    shard.agent_row("a1", "status_changed", NOW, rests=True)
+    ticket = shard.claim("a1", NOW, wait=True)
+    shard.agent_row("a1", "unregistered", NOW)
+    assert shard.answered[ticket] == ()  # type: ignore[index]
+    with pytest.raises(NotFound):
+        shard.claim("a1", NOW)
+    shard.agent_row("a1", "registered", NOW)
+    assert shard.claimed("a1", NOW) == ["t"]
 
 
 def test_a_lease_is_given_back_when_no_answer_that_carried_it_has_arrived() -> None:

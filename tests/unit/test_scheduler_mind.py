@@ -59,6 +59,7 @@ class Mind(RuleBasedStateMachine):
         self.answers: dict[tuple[str, int], set[int]] = {}
         self.waiting: dict[int, Wanted] = {}
         self.removed: set[str] = set()
+        self.resting: set[tuple[str, str]] = set()
         self.tickets = itertools.count(1)
         self.seq = itertools.count(1)
 
@@ -79,6 +80,7 @@ class Mind(RuleBasedStateMachine):
 
     def told(self, wanted: Wanted, grants: tuple[Grant, ...]) -> None:
         for grant in grants:
+            assert grant.redelivered or wanted.agent not in self.resting
             head = self.store[grant.head.id]
             assert (head.status, head.assigned_agent) == (TaskStatus.RUNNING, wanted.agent[1])
             assert fits(head, wanted) or (grant.redelivered and head.target_agent in (None, wanted.agent[1]))
@@ -126,7 +128,7 @@ class Mind(RuleBasedStateMachine):
     @rule()
     def read(self) -> None:
         rows, self.unread = self.unread, []
-        self.mind.apply(rows, self.now)
+        self.mind.apply(rows, self.now, resting=self.resting)
         self.settle()
 
     @rule(agent=agents, wait=st.booleans(), most=st.sampled_from([None, 1, 3]))
@@ -216,9 +218,12 @@ class Mind(RuleBasedStateMachine):
         assert self.mind.withdraw(ticket)
         del self.waiting[ticket]
 
-    @rule(agent=agents, what=st.sampled_from(["registered", "unregistered", "offline"]))
+    @rule(agent=agents, what=st.sampled_from(["registered", "unregistered", "offline", "rests", "works"]))
     def agent_changes(self, agent: str, what: str) -> None:
-        kind = "agent.status_changed" if what == "offline" else f"agent.{what}"
+        """Whether one that registers again rests is up to its operator: here it does not."""
+        kind = f"agent.{what}" if what.endswith("registered") else "agent.status_changed"
+        if what != "offline":
+            (self.resting.add if what == "rests" else self.resting.discard)((W, agent))
         self.unread.append(self.log(kind, agent, {"new_status": "offline"} if what == "offline" else {}))
         if what == "unregistered":
             self.removed.add(agent)
@@ -233,6 +238,7 @@ class Mind(RuleBasedStateMachine):
             answers.add(0)  # the successor cannot know which of them arrived
         self.mind = Scheduler(lease_ttl_s=TTL_S)
         self.mind.load((head for head in self.store.values() if not head.status.terminal), self.now)
+        self.mind.load_agents(self.resting)
         self.unread = []
         self.removed = set()
         waiting, self.waiting = self.waiting, {}
@@ -272,6 +278,8 @@ class Mind(RuleBasedStateMachine):
         ]
         for wanted in self.waiting.values():
             agent = wanted.agent[1]
+            if wanted.agent in self.resting:
+                continue
             held = sum(h.status is TaskStatus.RUNNING and h.assigned_agent == agent for h in self.store.values())
             fitting = [h for h in ready if fits(h, wanted)]
             assert held >= self.concurrency or not fitting, f"{agent} waits beside {fitting}"

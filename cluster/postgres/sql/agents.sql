@@ -36,6 +36,16 @@ from agents a left join running r on r.workspace = a.workspace and r.assigned_ag
 where $1::text is null or a.workspace = $1
 order by a.workspace, a.agent_id
 
+-- name: resting_agents
+-- All agents that are to get nothing new, as ``Agent.rests`` says it.
+select workspace, agent_id from agents where intent <> 'active' or health = 'failed'
+
+-- name: resting_of
+-- Those of (workspace, id) that are to get nothing new.
+select workspace, agent_id from unnest($1::text[], $2::text[]) as k (workspace, agent_id)
+join agents a using (workspace, agent_id)
+where a.intent <> 'active' or a.health = 'failed'
+
 -- name: dedicated_agents
 -- Agents that want an actor of their own.
 select workspace, agent_id, dedicated::text as dedicated_text from agents

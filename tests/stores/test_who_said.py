@@ -1,0 +1,83 @@
+"""Who said that an agent rests, as the registry keeps it: an operator's word and the agent's own are kept apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+from cluster.domain.agents import Health, Intent, IntentBy
+from cluster.ports import AgentChange, record_for
+from cluster.postgres.migrate import migrate, shipped
+from cluster.postgres.stores import Stores, open_stores
+from tests.support.samples import ASKER, NOW, registration
+from tests.support.stores import StoreUrls, fresh_name
+
+
+def _says(agent_id: str, intent: Intent, by: IntentBy) -> AgentChange:
+    record = record_for(ASKER, NOW, "agent.status_changed", agent_id, {"intent": intent.value, "by": by.value})
+    return AgentChange(workspace="w", agent_id=agent_id, record=record, intent=intent, intent_by=by)
+
+
+async def _held_by(stores: Stores, agent_id: str = "a1") -> tuple[Intent, IntentBy | None]:
+    agent = await stores.agents.get("w", agent_id)
+    assert agent is not None
+    return agent.intent, agent.held_by
+
+
+async def test_what_an_agent_says_never_replaces_what_its_operator_said(stores: Stores) -> None:
+    await stores.agents.register([registration("a1")])
+    await stores.agents.change([_says("a1", Intent.PAUSED, IntentBy.OPERATOR)])
+    for said in (Intent.ACTIVE, Intent.DRAINING):
+        assert await stores.agents.change([_says("a1", said, IntentBy.AGENT)]) == [True]
+        assert await _held_by(stores) == (Intent.PAUSED, IntentBy.OPERATOR)
+    assert len(await stores.log.read(0, 10)) == 2, "nothing changed, so nothing is told"
+    await stores.agents.register([registration("a1")])
+    assert await _held_by(stores) == (Intent.PAUSED, IntentBy.OPERATOR)
+
+
+async def test_a_word_of_the_agent_that_its_operator_repeats_is_the_operators(stores: Stores) -> None:
+    await stores.agents.register([registration("a1")])
+    await stores.agents.change([_says("a1", Intent.DRAINING, IntentBy.AGENT)])
+    assert await _held_by(stores) == (Intent.DRAINING, IntentBy.AGENT)
+    await stores.agents.change([_says("a1", Intent.DRAINING, IntentBy.OPERATOR)])
+    await stores.agents.register([registration("a1")])
+    assert await _held_by(stores) == (Intent.DRAINING, IntentBy.OPERATOR)
+    await stores.agents.change([_says("a1", Intent.ACTIVE, IntentBy.OPERATOR)])
+    assert await _held_by(stores) == (Intent.ACTIVE, None)
+
+
+async def test_who_rests_is_who_rests_by_the_domains_word(stores: Stores) -> None:
+    for place, (intent, health) in enumerate(product(Intent, Health)):
+        await stores.agents.register([registration(f"a{place}")])
+        await stores.agents.change([replace(_says(f"a{place}", intent, IntentBy.AGENT), health=health)])
+    agents = {("w", agent.agent_id): agent for agent in await stores.agents.list("w")}
+    resting = {key for key, agent in agents.items() if agent.rests}
+    assert await stores.agents.resting() == resting
+    some = [*list(agents)[::2], ("w", "nobody")]
+    assert await stores.agents.resting(some) == resting & set(some)
+
+
+async def test_an_agent_that_drained_under_the_version_before_gets_work_when_it_registers(
+    store_urls: StoreUrls,
+) -> None:
+    schema = fresh_name()
+    await migrate(store_urls.database, schema, [one for one in shipped() if one.version <= 3])
+    before = await open_stores(store_urls.database, schema, "test-region", max_connections=1)
+    for name, intent in (("drained", Intent.DRAINING), ("back", Intent.DRAINING), ("back", Intent.ACTIVE)):
+        await before.agents.register([registration(name)])
+        await before.agents.change([_says(name, intent, IntentBy.AGENT)])
+    await before.agents.register([registration("operated")])
+    await before.agents.change([_says("operated", Intent.DRAINING, IntentBy.OPERATOR)])
+    await before.close()
+    await migrate(store_urls.database, schema)
+    stores = await open_stores(store_urls.database, schema, "test-region", max_connections=1)
+    try:
+        assert await stores.agents.resting() == {("w", "drained"), ("w", "operated")}
+        for name in ("drained", "back", "operated"):
+            await stores.agents.register([registration(name)])
+        assert await stores.agents.resting() == {("w", "operated")}
+        logged = await stores.log.head()
+        await stores.agents.change([replace(_says("back", Intent.ACTIVE, IntentBy.OPERATOR), intent_by=None)])
+        assert await stores.log.head() == logged, "who said ready before is no change now"
+    finally:
+        await stores.close()
