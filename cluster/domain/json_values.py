@@ -110,7 +110,7 @@ def write_json(value: Any, what: str) -> str:
 
 def check_size(text: str, what: str) -> None:
     """For what does not come over a connection, which is bounded as it is read."""
-    if len(text) > MAX_BYTES or (not text.isascii() and len(text.encode()) > MAX_BYTES):
+    if len(text) > MAX_BYTES or (not text.isascii() and len(text.encode(errors="surrogatepass")) > MAX_BYTES):
         raise _refused(what, f"is larger than {MAX_BYTES} bytes")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequ
 from cluster.domain.agents import Health, Intent
 from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json
+from cluster.domain.json_values import check_json, write_json
 from cluster.domain.log import Origin
 from cluster.domain.task_rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Priority
@@ -288,14 +287,14 @@ def _report_of(
         if agent_id is not None and agent_id != token.agent_id:
             raise Conflict("lease_token belongs to another agent.", "lease_lost")
         attempt, agent_id = token.attempt, token.agent_id
-    check_json(result, "result")
     return ReportRequest(
         workspace=asker.workspace,
         principal=asker.principal,
         task_id=task_id,
         attempt=attempt,
         agent_id=agent_id,
-        result_json=None if result is None else json.dumps(result, ensure_ascii=False),
+        result_json=None if result is None else write_json(result, "result"),
+        checked=True,
         **said,
     )
 

@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.json_values import MAX_DEPTH, MAX_DIGITS
@@ -76,3 +77,16 @@ no_json = st.one_of(
     st.binary(min_size=1, max_size=30).map(lambda raw: b"\xff" + raw),
     st.integers(1000, 200_000).map(lambda depth: b"[" * depth),
 )
+
+
+def samples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
+    """The same examples in every run, for tests in which one example takes its time."""
+    found: list[Any] = []
+
+    @settings(max_examples=count, derandomize=True, database=None, deadline=None)
+    @given(strategy)
+    def collect(example: Any) -> None:
+        found.append(example)
+
+    collect()
+    return found
