@@ -24,7 +24,7 @@ from cluster.domain.json_values import (
     check_size,
     check_text,
     read_json,
-    shown_text,
+    shown_error,
     write_json,
 )
 from cluster.domain.log import Origin
@@ -315,7 +315,7 @@ class TaskWorker:
                 raise  # the worker itself ends
             error = _CANCELLED
         except Exception as failure:
-            error = _raised(failure)
+            error = shown_error(failure, MAX_ERROR_CHARS)
         del self._running[work.lease.head.id]
         self._stopped.discard(work.lease.head.id)
         self._keep(asyncio.create_task(self._report(work.lease, result, error)))
@@ -375,12 +375,3 @@ class TaskWorker:
         for work in [work for work in self._ready if work.lease.head.id == task_id]:
             self._ready.remove(work)
             self._keep(asyncio.create_task(self._report(work.lease, None, _CANCELLED)))
-
-
-def _raised(failure: Exception) -> str:
-    """A handler's error may carry anything, or have no text at all."""
-    try:
-        text = str(failure)
-    except Exception:
-        text = ""
-    return shown_text(f"{type(failure).__name__}: {text}", MAX_ERROR_CHARS)

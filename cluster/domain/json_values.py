@@ -117,3 +117,12 @@ def check_size(text: str, what: str) -> None:
 def shown_text(text: str, limit: int | None = None) -> str:
     """The beginning of a text that somebody else wrote, for an error or a journal: what cannot be stored is replaced."""
     return text[:limit].encode(errors="replace").decode().replace("\x00", "\ufffd")
+
+
+def shown_error(error: Exception, limit: int) -> str:
+    """What somebody else's code raised, in one line for whoever wonders; an error may even have no text."""
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return shown_text(f"{type(error).__name__}: {text}", limit)

@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cluster.domain.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
-from cluster.domain.json_values import check_size, shown_text, write_json
+from cluster.domain.json_values import check_size, shown_error, write_json
 from cluster.in_cluster import InClusterAgent, Question, TaskWorker
 from cluster.transports.asking import THE_ANSWER, Ask, Reply, counted, judged, number
 
 _logger = logging.getLogger(__name__)
+
+#: Characters of what an agent's code raised.
+MAX_SAID = 400
 
 
 class PythonTransport:
@@ -36,7 +39,7 @@ class PythonTransport:
             raise
         except Exception as error:
             _logger.warning("agent %s raised", ask.agent_id, exc_info=error)
-            raise AgentUnavailable(f"Agent {ask.agent_id} raised {_said(error)}") from error
+            raise AgentUnavailable(f"Agent {ask.agent_id} raised {shown_error(error, MAX_SAID)}") from error
 
     def _agent(self, ask: Ask) -> Any:
         path = str(ask.options.get("import_path", ""))
@@ -52,7 +55,7 @@ class PythonTransport:
         try:
             agent = getattr(importlib.import_module(module), name)(**arguments)
         except Exception as error:
-            raise AgentUnavailable(f"{path} cannot be made an agent: {_said(error)}") from error
+            raise AgentUnavailable(f"{path} cannot be made an agent: {shown_error(error, MAX_SAID)}") from error
         if not isinstance(agent, InClusterAgent | TaskWorker):
             raise AgentUnavailable(f"{path} has neither an answer nor a work method; see cluster/in_cluster.py.")
         return agent
@@ -82,12 +85,3 @@ async def _work(agent: Any, ask: Ask) -> Reply:
         text = write_json({"result": result}, THE_ANSWER)
         check_size(text, THE_ANSWER)
         return Reply(text=text)
-
-
-def _said(error: Exception) -> str:
-    """What the agent's own code raised, which may not even have a text."""
-    try:
-        text = str(error)
-    except Exception:
-        text = ""
-    return shown_text(f"{type(error).__name__}: {text}", 400)

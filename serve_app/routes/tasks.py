@@ -16,7 +16,7 @@ from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequ
 from cluster.domain.agents import Health, Intent
 from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json, write_json
+from cluster.domain.json_values import check_json, shown_text, write_json
 from cluster.domain.log import Origin
 from cluster.domain.task_rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Priority
@@ -34,6 +34,7 @@ from serve_app.schemas import (
     CreateTasks,
     Extend,
     Fail,
+    RefusedReport,
     Report,
     Reports,
     Stopped,
@@ -241,18 +242,23 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
 async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Up to 1,000 reports in one call, completions and failures; each gets its own outcome."""
     gate = gateway(request)
-    outcomes = await asyncio.gather(
-        *(_report(gate, asker, _report_request(asker, one)) for one in body.reports), return_exceptions=True
-    )
+    outcomes = await asyncio.gather(*(_report_one(gate, asker, one) for one in body.reports), return_exceptions=True)
     results = []
     for one, outcome in zip(body.reports, outcomes, strict=True):
         if isinstance(outcome, ControlPlaneError):
-            results.append({"task_id": one.task_id, "ok": False, "error": outcome.message, "code": outcome.code})
+            task_id = shown_text(one.task_id, 128)  # what was sent need not be an id
+            results.append({"task_id": task_id, "ok": False, "error": outcome.message, "code": outcome.code})
         elif isinstance(outcome, BaseException):
             raise outcome
         else:
             results.append({"task_id": one.task_id, "ok": True})
     return {"results": results, "total": len(results)}
+
+
+async def _report_one(gate: Gateway, asker: Origin, body: Report) -> None:
+    if isinstance(body, RefusedReport):
+        raise InvalidRequest(body.refusal, body.code)
+    await _report(gate, asker, _report_request(asker, body))
 
 
 def _report_request(asker: Origin, body: Report) -> ReportRequest:
