@@ -258,7 +258,7 @@ class Complete(Body):
 
 
 class Fail(Body):
-    """``error_class`` retryable and rate_limited are tried again, the latter after ``retry_after_seconds`` or slower
+    """``error_class`` retryable, malformed and rate_limited are tried again, the last after ``retry_after_seconds`` or slower
     steps; not_retryable ends the task, as ``requeue`` false does."""
 
     error: Text = Field("Unknown error", max_length=MAX_ERROR_CHARS)
