@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 from cluster.domain.errors import InvalidRequest
 
@@ -21,9 +22,9 @@ MAX_BYTES = 4_000_000
 MAX_ERROR_CHARS = 16_384
 CODE = "invalid_json"
 
+_CONTAINERS = (dict, list, tuple)
+_SHORT = 2**53
 _TOO_LONG = 10**MAX_DIGITS
-#: A shorter integer has fewer digits than MAX_DIGITS, whatever they are.
-_SURE_BITS = MAX_DIGITS * 3
 _BAD_CHARACTER = "holds a character that cannot be stored (NUL or half a pair)"
 
 
@@ -36,21 +37,33 @@ def check_json(value: Any, what: str) -> None:
 
     ``value`` is parsed JSON, or what ``json`` makes JSON of (tuples, numbers as keys).
     """
-    stack = [(value, 1)]
+    if not isinstance(value, _CONTAINERS):
+        _check_scalar(value, what)
+        return
+    stack: list[tuple[Any, int]] = [(value, 1)]
     while stack:
         item, depth = stack.pop()
-        if depth > MAX_DEPTH:
+        if item and depth >= MAX_DEPTH:
             raise _refused(what, f"is nested deeper than {MAX_DEPTH} levels")
-        if isinstance(item, str):
-            check_text(item, what)
-        elif isinstance(item, dict):
-            for key, inner in item.items():
-                _check_scalar(key, what)
+        for inner in _children(item, what):
+            # Most of a large answer is no container, and none of that is put by.
+            kind = type(inner)
+            if kind is str:
+                check_text(inner, what)
+            elif kind is int and -_SHORT < inner < _SHORT:
+                continue
+            elif isinstance(inner, _CONTAINERS):
                 stack.append((inner, depth + 1))
-        elif isinstance(item, list | tuple):
-            stack.extend([(inner, depth + 1) for inner in item])
-        else:
-            _check_scalar(item, what)
+            else:
+                _check_scalar(inner, what)
+
+
+def _children(item: Any, what: str) -> Iterable[Any]:
+    if not isinstance(item, dict):
+        return cast(Iterable[Any], item)
+    for key in item:
+        _check_scalar(key, what)
+    return item.values()
 
 
 def check_text(text: str, what: str) -> None:
@@ -65,7 +78,7 @@ def _check_scalar(item: Any, what: str) -> None:
         if not math.isfinite(item):
             raise _refused(what, "holds a number that JSON does not have (NaN or infinity)")
     elif isinstance(item, int):
-        if item.bit_length() > _SURE_BITS and not -_TOO_LONG < item < _TOO_LONG:
+        if not -_TOO_LONG < item < _TOO_LONG:
             raise _refused(what, f"holds a number of more than {MAX_DIGITS} digits")
     elif item is not None:
         raise _refused(what, f"holds a {type(item).__name__}, which JSON does not have")

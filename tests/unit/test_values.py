@@ -125,6 +125,10 @@ def test_depth_is_bounded_exactly_and_without_recursion() -> None:
     check_json(json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH), "payload")
     with pytest.raises(InvalidRequest, match="64 levels"):
         check_json(json.loads("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)), "payload")
+    check_json(json.loads("[" * (MAX_DEPTH - 1) + "1" + "]" * (MAX_DEPTH - 1)), "payload")
+    for text in ("[" * MAX_DEPTH + "1" + "]" * MAX_DEPTH, '{"a":' * MAX_DEPTH + "{}" + "}" * MAX_DEPTH):
+        with pytest.raises(InvalidRequest, match="64 levels"):  # what is inside is a level too
+            check_json(json.loads(text), "payload")
     deep: Any = 1
     for _ in range(100_000):
         deep = [deep]
