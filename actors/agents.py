@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import replace
@@ -30,6 +29,7 @@ from cluster.domain.errors import (
     Misrouted,
     TryLater,
 )
+from cluster.domain.json_values import parse_json
 from cluster.domain.log import LogRecord, LogRow
 from cluster.domain.placement import carrier
 from cluster.domain.rate import TokenBucket, give_back, take
@@ -52,7 +52,7 @@ from cluster.ports import (
     StoredBreaker,
     TaskStore,
 )
-from cluster.transports.asking import Ask, Reply
+from cluster.transports.asking import Ask, Reply, judged
 
 _logger = logging.getLogger(__name__)
 
@@ -322,10 +322,8 @@ class AgentHost:
             "attempt": task.attempt,
         }
         reply = await self._call(agent, replace(ask, task=described))
-        try:
-            return json.loads(reply.text)
-        except ValueError:
-            raise AgentMalformed(f"Agent {agent.agent_id} did not answer JSON.") from None
+        with judged():
+            return parse_json(reply.text, f"The answer of agent {agent.agent_id}")
 
     async def _chat(self, agent: Agent, ask: Ask, task: Task) -> dict[str, Any]:
         try:
@@ -389,6 +387,8 @@ class AgentHost:
         except (AgentUnavailable, AgentTimeout):
             outcome = Outcome.FAILURE
             raise
+        except AgentMalformed as odd:
+            raise AgentMalformed(f"Agent {agent.agent_id}: {odd.message}") from odd
         finally:
             self._learned(key, outcome)
 

@@ -8,7 +8,6 @@ both coalesce what concurrent callers do, so many callers with one task each cos
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 from collections import deque
@@ -17,9 +16,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, ClaimRequest, Lease, ReportRequest
-from cluster.domain.errors import Conflict, ControlPlaneError, NotFound, TryLater
+from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound, TryLater
 from cluster.domain.ids import sortable_id
+from cluster.domain.json_values import (
+    MAX_ERROR_CHARS,
+    check_json,
+    check_size,
+    check_text,
+    read_json,
+    shown_error,
+    write_json,
+)
 from cluster.domain.log import Origin
+from cluster.domain.retries import ErrorClass
 from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Submitted
 from cluster.exchange import ExchangeClient
 from cluster.group_commit import GroupCommit
@@ -71,11 +80,15 @@ class TaskClient:
         )
 
     async def submit(self, task: NewTask, key: IdempotencyKey | None = None) -> str:
-        """Its id, once it is durable: with a key that was used before, the id of the first task."""
+        """Its id, once it is durable: with a key that was used before, the id of the first task. Raises InvalidRequest
+        for what could not be kept, before it meets what others submit."""
+        _check(task)
         return self._accepted(await self._submits.put(SubmitItem(task=task, idempotency=key)))
 
     async def submit_many(self, tasks: Sequence[NewTask]) -> list[str]:
         """All of them in one transaction."""
+        for task in tasks:
+            _check(task)
         outcomes = await self._submits.put_many([SubmitItem(task=task) for task in tasks])
         return [self._accepted(outcome) for outcome in outcomes]
 
@@ -114,8 +127,27 @@ class TaskClient:
         answer: ClaimAnswer = await self.scheduler.request(request, patient=wait)
         return answer.leases
 
-    async def report(self, lease: Lease, *, result_json: str | None = None, error: str | None = None) -> None:
-        """Ends the lease; returns once that is durable. Raises Conflict (``lease_lost``) for anybody but its holder."""
+    async def report(
+        self,
+        lease: Lease,
+        *,
+        result_json: str | None = None,
+        error: str | None = None,
+        error_class: ErrorClass = ErrorClass.RETRYABLE,
+    ) -> None:
+        """Ends the lease; returns once that is durable. Raises Conflict (``lease_lost``) for anybody but its holder, and
+        InvalidRequest, with nothing changed, for what could not be kept."""
+        if result_json is not None:
+            check_size(result_json, "result")
+            read_json(result_json, "result")
+        if error is not None:
+            check_text(error, "error")
+        await self.report_checked(lease, result_json=result_json, error=error, error_class=error_class)
+
+    async def report_checked(
+        self, lease: Lease, *, result_json: str | None, error: str | None, error_class: ErrorClass
+    ) -> None:
+        """For a result that ``write_json`` wrote."""
         token = LeaseToken.decode(lease.token)
         await self.scheduler.request(
             ReportRequest(
@@ -126,7 +158,9 @@ class TaskClient:
                 agent_id=token.agent_id,
                 result_json=result_json,
                 error=error,
+                error_class=error_class,
                 brief=True,
+                checked=True,
             )
         )
 
@@ -153,6 +187,12 @@ class TaskClient:
         await self._submits.drain()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.scheduler.close()
+
+
+def _check(task: NewTask) -> None:
+    check_text(task.task_type, "task_type")
+    check_json(task.payload, "payload")
+    check_json(task.metadata, "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +315,7 @@ class TaskWorker:
                 raise  # the worker itself ends
             error = _CANCELLED
         except Exception as failure:
-            error = f"{type(failure).__name__}: {failure}"
+            error = shown_error(failure, MAX_ERROR_CHARS)
         del self._running[work.lease.head.id]
         self._stopped.discard(work.lease.head.id)
         self._keep(asyncio.create_task(self._report(work.lease, result, error)))
@@ -286,11 +326,12 @@ class TaskWorker:
         task.add_done_callback(self._reports.discard)
 
     async def _report(self, lease: Lease, result: Any, error: str | None) -> None:
-        result_json = None if error is not None or result is None else json.dumps(result, ensure_ascii=False)
+        said = self._outcome(result) if error is None else {"error": error}
+        report = {"result_json": None, "error": None, "error_class": ErrorClass.RETRYABLE, **said}
         try:
             while True:
                 try:
-                    await self._client.report(lease, result_json=result_json, error=error)
+                    await self._client.report_checked(lease, **report)
                     return
                 except TryLater:
                     await self._client.clock.sleep(RETRY_S)
@@ -298,6 +339,17 @@ class TaskWorker:
             _logger.info("the result of task %s does not count: %s", lease.head.id, lost)
         finally:
             self._let_go()
+
+    def _outcome(self, result: Any) -> dict[str, Any]:
+        """What the handler returned, or that it cannot be kept: that attempt has failed."""
+        if result is None:
+            return {}
+        try:
+            text = write_json(result, "The result")
+            check_size(text, "The result")
+        except InvalidRequest as odd:
+            return {"error": f"Agent {self._agent_id}: {odd.message}", "error_class": ErrorClass.MALFORMED}
+        return {"result_json": text}
 
     def _let_go(self) -> None:
         self._held -= 1

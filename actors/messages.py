@@ -65,7 +65,8 @@ class ClaimAnswer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
     """``error`` None is a completion, ``stopped`` the answer to a cancel. Without ``attempt`` (no token) the report
-    counts for the current attempt. ``brief``: the asker needs no more than that it is durable."""
+    counts for the current attempt. ``brief``: the asker needs no more than that it is durable. ``checked``: the result was
+    written by ``write_json``, so that the shard need not read it."""
 
     workspace: str
     principal: str
@@ -79,6 +80,7 @@ class ReportRequest:
     retry_after_s: float | None = None
     stopped: bool = False
     brief: bool = False
+    checked: bool = False
 
 
 @compact

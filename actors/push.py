@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence, Set
@@ -23,8 +22,17 @@ from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequ
 from actors.turns import ENDED_KINDS
 from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents import Agent, TransportKind
-from cluster.domain.errors import CallerError, ControlPlaneError, PeerError, TryLater
+from cluster.domain.errors import (
+    AgentMalformed,
+    CallerError,
+    ControlPlaneError,
+    InvalidRequest,
+    PeerError,
+    TryLater,
+)
+from cluster.domain.json_values import MAX_ERROR_CHARS, check_text, shown_text, write_json
 from cluster.domain.log import LogRow
+from cluster.domain.retries import ErrorClass
 from cluster.domain.selection import Candidate, Ranking, Strategy
 from cluster.domain.tasks import Task, TaskDetail, TaskStatus
 from cluster.group_commit import GroupCommit
@@ -416,21 +424,17 @@ class PushTasks:
 
     async def _carry_out(self, agent: Agent, task: Task) -> None:
         try:
-            answer = await self._give(agent, task)
+            said = _outcome(await self._give(agent, task))
+        except AgentMalformed as odd:
+            said = _malformed(odd.message)
+        except InvalidRequest as odd:
+            said = _malformed(f"Agent {agent.agent_id}: {odd.message}")
         except PeerError as error:
-            await self._report(agent, task, error=error.message)
-            return
-        except asyncio.CancelledError:
-            raise
+            said = {"error": shown_text(error.message, MAX_ERROR_CHARS)}
         except Exception as error:
             _logger.error("giving task %s to agent %s failed", task.id, agent.agent_id, exc_info=error)
-            await self._report(agent, task, error="The control plane failed to call the agent.")
-            return
-        if isinstance(answer, dict) and isinstance(answer.get("error"), str):
-            await self._report(agent, task, error=answer["error"][:16_384], requeue=answer.get("requeue") is not False)
-            return
-        result = answer["result"] if isinstance(answer, dict) and "result" in answer else answer
-        await self._report(agent, task, result_json=json.dumps(result, ensure_ascii=False))
+            said = {"error": "The control plane failed to call the agent."}
+        await self._report(agent, task, **said)
 
     async def _report(
         self,
@@ -440,6 +444,7 @@ class PushTasks:
         result_json: str | None = None,
         error: str | None = None,
         requeue: bool = True,
+        error_class: ErrorClass = ErrorClass.RETRYABLE,
     ) -> None:
         """Until it is taken or refused: the attempt makes repeats safe."""
         report = ReportRequest(
@@ -451,7 +456,9 @@ class PushTasks:
             result_json=result_json,
             error=error,
             requeue=requeue,
+            error_class=error_class,
             brief=True,
+            checked=True,
         )
         while True:
             try:
@@ -484,6 +491,20 @@ class PushTasks:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             await self._report(agent, task, error=CANCELLED, requeue=False)
+
+
+def _outcome(answer: Any) -> dict[str, Any]:
+    """What is to be reported of an answer. InvalidRequest for one that cannot be kept."""
+    if isinstance(answer, dict) and isinstance(answer.get("error"), str):
+        error = answer["error"][:MAX_ERROR_CHARS]
+        check_text(error, "The error that it answered")
+        return {"error": error, "requeue": answer.get("requeue") is not False}
+    result = answer["result"] if isinstance(answer, dict) and "result" in answer else answer
+    return {"result_json": write_json(result, "The answer")}
+
+
+def _malformed(sentence: str) -> dict[str, Any]:
+    return {"error": shown_text(sentence, MAX_ERROR_CHARS), "error_class": ErrorClass.MALFORMED}
 
 
 def _key(agent: Agent) -> Key:

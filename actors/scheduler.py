@@ -49,6 +49,7 @@ from cluster.domain.errors import (
     is_bug,
 )
 from cluster.domain.explain import TaskView
+from cluster.domain.json_values import check_json, check_text, read_json
 from cluster.domain.log import LogRow
 from cluster.domain.retries import RetryPolicy
 from cluster.domain.scheduler import Missing, Scheduler
@@ -613,7 +614,10 @@ def _give_back(state: _State, request: GiveBackRequest, now: float) -> None:
 def _prepared(mind: Scheduler, request: SchedulerRequest, now: float) -> Any:
     """All that can be found out before memory is changed."""
     if isinstance(request, ClaimRequest):
+        check_text(f"{request.agent_id}{request.claim_id}{request.principal}", "a claim")
         return _wanted(request)
+    if isinstance(request, ReportRequest):
+        _check_report(request)
     if isinstance(request, PrioritizeRequest):
         priority = None if request.priority is None else Priority(request.priority)
         return mind.consider_priority(
@@ -622,6 +626,15 @@ def _prepared(mind: Scheduler, request: SchedulerRequest, now: float) -> Any:
     if isinstance(request, ReportRequest | CancelRequest):
         return mind.consider(request.task_id, request.workspace, _event(request), now)
     return None
+
+
+def _check_report(request: ReportRequest) -> None:
+    """The last door: what the store refuses would fail the commit of everybody whose decisions share it. Results are long
+    and there are many, so those that a door of ours has written are not read again."""
+    check_text(f"{request.error or ''}{request.principal}", "error")
+    check_json(request.retry_after_s, "retry_after_seconds")
+    if request.result_json is not None:
+        (check_text if request.checked else read_json)(request.result_json, "result")
 
 
 def _wanted(request: ClaimRequest) -> Wanted:

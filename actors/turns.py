@@ -23,11 +23,12 @@ from cluster.domain.errors import (
     ControlPlaneError,
 )
 from cluster.domain.ids import sortable_id
+from cluster.domain.json_values import write_json
 from cluster.domain.log import LogRow, Origin
 from cluster.domain.task_rules import TaskRules
 from cluster.domain.tasks import TURN_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
 from cluster.ports import Clock, Doorbell, Ring, SubmitItem, TaskStore
-from cluster.transports.asking import Ask
+from cluster.transports.asking import THE_ANSWER, Ask, judged
 from cluster.transports.wire_formats import contract_reply
 
 PRINCIPAL = "system:agent-host"
@@ -154,7 +155,8 @@ def _reply(task: Task, call: AgentCall) -> AgentReply:
         timeout_s=call.timeout_s,
         key=call.key,
     )
-    reply = contract_reply(ask, result)
+    with judged():
+        reply = contract_reply(ask, result, len(write_json(result, THE_ANSWER).encode()))
     return AgentReply(
         text=reply.text,
         tokens=reply.tokens,

@@ -34,7 +34,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.client import ControlPlaneClient
-from cluster.domain.errors import ControlPlaneError, NotFound, TryLater
+from cluster.domain.errors import ControlPlaneError, InvalidRequest, NotFound, TryLater
+from cluster.domain.json_values import MAX_ERROR_CHARS, shown_error, shown_text, write_json
+from cluster.domain.retries import ErrorClass
 from cluster.group_commit import GroupCommit
 from cluster.settings import load_settings
 
@@ -258,16 +260,25 @@ class Worker:
     async def _run(self, job: Job) -> None:
         outcome: dict[str, Any]
         try:
-            outcome = {"result": await self._handle(job)}
+            outcome = self._outcome(await self._handle(job))
         except asyncio.CancelledError:
             reason = "cancelled" if job.cancelled.is_set() else STOPPED
             outcome = {"error": reason, "requeue": not job.cancelled.is_set()}
         except Reject as error:
-            outcome = {"error": str(error) or "rejected", "requeue": False}
+            outcome = {"error": shown_text(str(error), MAX_ERROR_CHARS) or "rejected", "requeue": False}
         except Exception as error:
             _logger.warning("task %s failed", job.id, exc_info=error)
-            outcome = {"error": f"{type(error).__name__}: {error}"[:16_000], "requeue": True}
+            outcome = {"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True}
         await self._report(job, outcome)
+
+    def _outcome(self, result: Any) -> dict[str, Any]:
+        """Looked at before it meets the reports of other jobs: what cannot be sent would take them with it."""
+        try:
+            write_json(result, "The result")
+        except InvalidRequest as odd:
+            error = f"Agent {self.agent_id}: {odd.message}"
+            return {"error": error, "requeue": True, "error_class": ErrorClass.MALFORMED.value}
+        return {"result": result}
 
     async def _handle(self, job: Job) -> Any:
         handler = self._handlers.get(job.task_type) or self._handlers.get(None)

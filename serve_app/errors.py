@@ -7,7 +7,7 @@ caller is logged with its trace id and answered without detail.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -53,6 +53,11 @@ def _is_own(item: Mapping[str, Any]) -> bool:
 
 def _as_json(problem: tuple[str, str]) -> dict[str, str]:
     return {"field": problem[0], "message": problem[1]}
+
+
+def problem_of(errors: Sequence[Any]) -> str:
+    """The first problem of a body that does not validate, in one sentence."""
+    return _problem(errors[0])[1]
 
 
 def _problem(item: Mapping[str, Any]) -> tuple[str, str]:

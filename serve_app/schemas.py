@@ -6,19 +6,31 @@ client turns any keyword argument into a field; unknown values are refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WrapValidator,
+    field_validator,
+)
 
 from cluster.domain.agents import Agent, TransportKind
+from cluster.domain.errors import InvalidRequest
 from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json
+from cluster.domain.json_values import MAX_ERROR_CHARS, check_json, shown_text
 from cluster.domain.retries import ErrorClass
 from cluster.domain.task_rules import WhenFailed
 from cluster.domain.tasks import Priority, Task, TaskStatus
+from serve_app.errors import problem_of
 
 MAX_BATCH = 1000
 MAX_CLAIM = 100
@@ -246,10 +258,10 @@ class Complete(Body):
 
 
 class Fail(Body):
-    """``error_class`` retryable and rate_limited are tried again, the latter after ``retry_after_seconds`` or slower
+    """``error_class`` retryable, malformed and rate_limited are tried again, the last after ``retry_after_seconds`` or slower
     steps; not_retryable ends the task, as ``requeue`` false does."""
 
-    error: Text = Field("Unknown error", max_length=16_384)
+    error: Text = Field("Unknown error", max_length=MAX_ERROR_CHARS)
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     requeue: bool = True
@@ -282,7 +294,7 @@ class Report(Body):
 
     task_id: str
     result: Any = None
-    error: Text | None = Field(None, max_length=16_384)
+    error: Text | None = Field(None, max_length=MAX_ERROR_CHARS)
     requeue: bool = True
     error_class: ErrorClass = ErrorClass.RETRYABLE
     retry_after_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
@@ -292,8 +304,29 @@ class Report(Body):
     lease_token: Text | None = Field(None, max_length=1024)
 
 
+class RefusedReport(Report):
+    """An entry that cannot be taken, and why."""
+
+    refusal: str
+    code: str
+
+
+def _for_itself(value: Any, validate: Callable[[Any], Report]) -> Report:
+    """An entry that names its task and cannot be taken is answered by itself: the others are reports of other tasks."""
+    task_id = value.get("task_id") if isinstance(value, dict) else None
+    if not isinstance(task_id, str):
+        return validate(value)
+    try:
+        return validate(value)
+    except ValidationError as error:
+        refusal, code = problem_of(error.errors()), "invalid_request"
+    except InvalidRequest as error:
+        refusal, code = error.message, error.code
+    return RefusedReport.model_construct(task_id=shown_text(task_id, 128), refusal=refusal, code=code)
+
+
 class Reports(Body):
-    reports: list[Report] = Field(min_length=1, max_length=MAX_BATCH)
+    reports: list[Annotated[Report, WrapValidator(_for_itself)]] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class Deliberate(Body):

@@ -54,7 +54,9 @@ is fetched: what is to be read must be in the body.
    calibrated, the new answer must also lead by half a panel over first and last votes together. `debate_delta` in every
    result says what the debate was worth: the answer before it, the answer after it, and the calls between.
 
-An answer that does not fit is repaired once; after that the agent abstains (`malformed`). Below quorum, agents that gave
+An answer that does not fit is repaired once; after that the agent abstains (`malformed`). So does one that cannot be kept or read
+(NaN, `1e999`, half a surrogate pair, 5,000 digits, nesting over 64): it is the answer of its member alone, and the others decide.
+Below quorum, agents that gave
 nothing are replaced once by others with the capabilities (not where `config.agents` names the panel). Connection errors,
 429 and 5xx are tried again at most twice, under the same idempotency key.
 

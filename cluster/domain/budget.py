@@ -15,6 +15,9 @@ from cluster.domain.errors import InvalidRequest
 from cluster.domain.values import evolve
 
 NANOS = 1_000_000_000
+#: Of one answer, in and out each. No model takes or gives as many; sums of them stay far below 2^53, which is as far as
+#: the numbers of JSON are exact.
+MAX_TOKENS = 1_000_000_000
 _BYTES_PER_TOKEN = 3  # fewer than any common tokenizer needs on average, so that estimates err upwards
 _TOKENS_PER_MESSAGE = 8
 

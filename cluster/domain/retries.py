@@ -10,9 +10,12 @@ from cluster.domain.tasks import TaskHead
 
 
 class ErrorClass(StrEnum):
+    """``malformed``: the attempt's answer could not be kept or read. Tried again like any other."""
+
     RETRYABLE = "retryable"
     NOT_RETRYABLE = "not_retryable"
     RATE_LIMITED = "rate_limited"
+    MALFORMED = "malformed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

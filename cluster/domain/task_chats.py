@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.domain.deliberation.answers import mismatch
+from cluster.domain.errors import InvalidRequest
+from cluster.domain.json_values import NotJson, read_json
 
 ROLES = ("system", "user", "assistant")
 DEFAULT_MAX_TOKENS = 1024
@@ -94,7 +96,9 @@ def _json_in(text: str) -> Any:
         (whole.find("["), whole.rfind("]") + 1),
     ):
         try:
-            return json.loads(whole[max(0, start) : end])
-        except (ValueError, RecursionError):
+            return read_json(whole[max(0, start) : end], "The answer")
+        except NotJson:
             continue
+        except InvalidRequest as odd:
+            raise NotAnAnswer(odd.message) from None
     raise NotAnAnswer("The answer is not JSON.")

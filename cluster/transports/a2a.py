@@ -6,14 +6,14 @@ The SDK is imported when the first such agent is asked, and talks through the on
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 
-from cluster.domain.errors import AgentRefused, AgentTimeout, AgentUnavailable, PeerError
-from cluster.transports.asking import Ask, Reply, counted
+from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable, PeerError
+from cluster.domain.json_values import write_json
+from cluster.transports.asking import THE_ANSWER, Ask, Reply, counted, judged
 from cluster.transports.net import safe_url
 
 _POLL_S = 0.5
@@ -31,19 +31,16 @@ class A2ATransport:
         shown = safe_url(ask.endpoint)
         try:
             async with asyncio.timeout(ask.timeout_s):
-                text = await self._ask(ask)
+                with judged():
+                    text = await self._ask(ask)
         except TimeoutError:
             raise AgentTimeout(f"{shown} did not answer within {ask.timeout_s:.1f} s.") from None
         except PeerError:
             raise
         except Exception as error:  # the SDK's own errors have no common base
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, PeerError):
-                cause = cause.__cause__ or cause.__context__
-            if cause is not None:
-                raise cause from None
-            raise AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.") from error
-        return counted(ask, text, None, None)
+            raise _blamed(error, shown) from error
+        with judged():
+            return counted(ask, text, None, None)
 
     async def _client(self, ask: Ask) -> Any:
         try:
@@ -72,11 +69,32 @@ class A2ATransport:
             if event.HasField("task"):
                 task = event.task
         if task is None:
-            raise AgentUnavailable(f"{safe_url(ask.endpoint)} answered neither a message nor a task.")
+            raise AgentMalformed(f"{safe_url(ask.endpoint)} answered neither a message nor a task.")
         while not _ended(task):
             await asyncio.sleep(_POLL_S)
             task = await client.get_task(GetTaskRequest(id=task.id))
         return _of_task(task)
+
+
+#: What reading an odd answer raises, in the SDK and in the libraries that it reads with.
+_ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
+def _blamed(error: Exception, shown: str) -> PeerError:
+    """Whose fault a failed call is, by what it was caused by: a connection, or an answer that cannot be read."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for one in causes:
+        if isinstance(one, PeerError):
+            return one
+    if any(isinstance(one, httpx.RequestError | httpx.HTTPStatusError) for one in causes):
+        return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
+    if any(isinstance(one, _ODD) or type(one).__module__.startswith("google.protobuf") for one in causes):
+        return AgentMalformed(f"{shown} gave an answer over A2A that cannot be read.")
+    return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
 
 
 def _text(ask: Ask) -> str:
@@ -91,7 +109,7 @@ def _parts(parts: Any) -> str:
         if part.HasField("text"):
             texts.append(part.text)
         elif part.HasField("data"):
-            texts.append(json.dumps(MessageToDict(part.data), ensure_ascii=False))
+            texts.append(write_json(MessageToDict(part.data), THE_ANSWER))
     return "".join(texts)
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cluster.domain.agents import TransportKind
+from cluster.domain.budget import MAX_TOKENS
+from cluster.domain.errors import AgentMalformed, InvalidRequest
+from cluster.domain.json_values import check_text
 
 CHARS_PER_TOKEN = 4
+#: What an answer is called in the sentence that refuses it.
+THE_ANSWER = "The answer"
+#: Tokens that are counted and are no text: marks of beginning, end and role.
+_MARKS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +57,42 @@ class AgentTransport(Protocol):
         """The agent's answer within ``ask.timeout_s``. Raises PeerError."""
 
 
-def counted(ask: Ask, text: str, input_tokens: int | None, output_tokens: int | None) -> Reply:
-    """A reply with the server's count; what it did not count is estimated, and the reply says so."""
+@contextlib.contextmanager
+def judged() -> Iterator[None]:
+    """What does not pass the gate inside is a malformed answer."""
+    try:
+        yield
+    except InvalidRequest as odd:
+        raise AgentMalformed(odd.message) from None
+
+
+def counted(
+    ask: Ask,
+    text: str,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    *,
+    received: int | None = None,
+    unseen: int | None = None,
+) -> Reply:
+    """A reply with the server's count; what it did not count, or cannot have counted, is estimated, and the reply says
+    so. InvalidRequest for a text that cannot be kept.
+
+    A token is a byte at least, so nobody has written more of them than the bytes that were ``received``. ``unseen`` are
+    tokens of thinking that a server counts and keeps to itself: believed up to what it was allowed to write."""
+    check_text(text, THE_ANSWER)
     sent = sum(len(message.get("content", "")) for message in ask.messages)
+    arrived = len(text.encode()) + _MARKS if received is None else received
+    most = arrived + min(unseen or 0, ask.max_tokens)
+    believed = output_tokens if output_tokens is not None and output_tokens <= most else None
     tokens_in = _estimate(sent) if input_tokens is None else input_tokens
-    tokens_out = _estimate(len(text)) if output_tokens is None else output_tokens
+    tokens_out = _estimate(len(text)) if believed is None else believed
     return Reply(
         text=text,
         tokens=tokens_in + tokens_out,
         input_tokens=tokens_in,
         output_tokens=tokens_out,
-        estimated=input_tokens is None or output_tokens is None,
+        estimated=input_tokens is None or believed is None,
     )
 
 
@@ -69,4 +102,4 @@ def _estimate(chars: int) -> int:
 
 def number(value: Any) -> int | None:
     """A server's count, None where it is not one."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import re
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,9 @@ from typing import Any
 
 import httpx
 
-from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
-from cluster.transports.asking import Ask, Reply
+from cluster.domain.errors import AgentRefused, AgentTimeout, AgentUnavailable
+from cluster.domain.json_values import parse_json
+from cluster.transports.asking import THE_ANSWER, Ask, Reply, judged
 from cluster.transports.connections import ConnectionPool
 from cluster.transports.http import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.transports.net import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url
@@ -32,6 +34,9 @@ _PROBE_TIMEOUT_S = 10.0
 MAX_POOLS = 64
 #: Endpoints that are remembered to know no structured output.
 MAX_UNSTRUCTURED = 1000
+#: Of a Retry-After.
+_MAX_WAIT_S = 366 * 86_400.0
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _NO_STRUCTURED_OUTPUT = (400, 404, 415, 422, 501)
 
 
@@ -190,13 +195,11 @@ class HttpTransports:
         except BROKEN as error:
             message = f"{safe_url(ask.endpoint)} cannot be reached: {type(error).__name__}."
             raise AgentUnavailable(message) from error
-        if answer.streamed and wire.stream is not None:
-            return wire.stream(ask, sse_events(answer.content))
-        try:
-            value = json.loads(answer.content)
-        except ValueError:
-            raise AgentMalformed(f"{safe_url(ask.endpoint)} did not answer JSON.") from None
-        return wire.reply(ask, value)
+        received = len(answer.content)
+        with judged():
+            if answer.streamed and wire.stream is not None:
+                return wire.stream(ask, sse_events(answer.content), received)
+            return wire.reply(ask, parse_json(answer.content, THE_ANSWER), received)
 
     def _headers(self, endpoint: str) -> Mapping[str, str]:
         return next((provider.headers for provider in self._providers if provider.owns(endpoint)), {})
@@ -214,14 +217,15 @@ class HttpTransports:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds, from a number or an HTTP date."""
+    """Seconds, from a number or an HTTP date; None for anything else, at most a year."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
+    text = value.strip()
+    if _SECONDS.fullmatch(text):
+        return min(float(text), _MAX_WAIT_S)
     try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
+        at = parsedate_to_datetime(text)
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        return min(max(0.0, (at - datetime.now(UTC)).total_seconds()), _MAX_WAIT_S)
+    except (ValueError, TypeError, IndexError, OverflowError):  # the standard library's reader raises all of them
         return None
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())

@@ -15,6 +15,7 @@ import httpcore
 import httpx
 
 from cluster.domain.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
+from cluster.domain.json_values import MAX_BYTES
 from cluster.transports.connections import ConnectionPool
 from cluster.transports.sockets import connect
 
@@ -25,7 +26,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NOWHERE = tuple(
     ipaddress.ip_network(one) for one in ("100.64.0.0/10", "2002::/16", "2001::/32", "64:ff9b:1::/48", "::/96")
 )
-MAX_ANSWER_BYTES = 4_000_000
+MAX_ANSWER_BYTES = MAX_BYTES
 
 
 def embedded_addresses(address: Address) -> list[Address]:

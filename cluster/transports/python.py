@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from cluster.domain.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
+from cluster.domain.json_values import check_size, shown_error, write_json
 from cluster.in_cluster import InClusterAgent, Question, TaskWorker
-from cluster.transports.asking import Ask, Reply, counted
+from cluster.transports.asking import THE_ANSWER, Ask, Reply, counted, judged, number
 
 _logger = logging.getLogger(__name__)
+
+#: Characters of what an agent's code raised.
+MAX_SAID = 400
 
 
 class PythonTransport:
@@ -36,7 +39,7 @@ class PythonTransport:
             raise
         except Exception as error:
             _logger.warning("agent %s raised", ask.agent_id, exc_info=error)
-            raise AgentUnavailable(f"Agent {ask.agent_id} raised {type(error).__name__}: {error}"[:500]) from error
+            raise AgentUnavailable(f"Agent {ask.agent_id} raised {shown_error(error, MAX_SAID)}") from error
 
     def _agent(self, ask: Ask) -> Any:
         path = str(ask.options.get("import_path", ""))
@@ -52,7 +55,7 @@ class PythonTransport:
         try:
             agent = getattr(importlib.import_module(module), name)(**arguments)
         except Exception as error:
-            raise AgentUnavailable(f"{path} cannot be made an agent: {type(error).__name__}: {error}"[:500]) from error
+            raise AgentUnavailable(f"{path} cannot be made an agent: {shown_error(error, MAX_SAID)}") from error
         if not isinstance(agent, InClusterAgent | TaskWorker):
             raise AgentUnavailable(f"{path} has neither an answer nor a work method; see cluster/in_cluster.py.")
         return agent
@@ -64,15 +67,21 @@ async def _answer(agent: Any, ask: Ask) -> Reply:
     question = Question(
         messages=ask.messages, schema=ask.schema, max_tokens=ask.max_tokens, timeout_s=ask.timeout_s, key=ask.key
     )
-    answer = await agent.answer(question)
-    return counted(ask, answer.text, answer.input_tokens, answer.output_tokens)
+    answer: Any = await agent.answer(question)
+    text = getattr(answer, "text", None)
+    if not isinstance(text, str):
+        raise AgentMalformed(f"Agent {ask.agent_id} answered a {type(answer).__name__} without a text.")
+    with judged():
+        check_size(text, THE_ANSWER)
+        tokens_in, tokens_out = (getattr(answer, name, None) for name in ("input_tokens", "output_tokens"))
+        return counted(ask, text, number(tokens_in), number(tokens_out))
 
 
 async def _work(agent: Any, ask: Ask) -> Reply:
     if not isinstance(agent, TaskWorker) or ask.task is None:
         raise AgentUnavailable(f"Agent {ask.agent_id} has no work method, so it takes no tasks.")
     result = await agent.work(ask.task)
-    try:
-        return Reply(text=json.dumps({"result": result}, ensure_ascii=False))
-    except (TypeError, ValueError):
-        raise AgentMalformed(f"The result of agent {ask.agent_id} is not JSON.") from None
+    with judged():
+        text = write_json({"result": result}, THE_ANSWER)
+        check_size(text, THE_ANSWER)
+        return Reply(text=text)

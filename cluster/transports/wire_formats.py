@@ -6,14 +6,14 @@ or, for a stream, from its events.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.domain.agents import TransportKind
 from cluster.domain.errors import AgentMalformed, AgentRefused, AgentUnavailable
-from cluster.transports.asking import Ask, Reply, counted, number
+from cluster.domain.json_values import parse_json, shown_text, write_json
+from cluster.transports.asking import THE_ANSWER, Ask, Reply, counted, number
 
 Request = tuple[str, dict[str, Any], dict[str, str]]
 ANSWER_TOOL = "answer"
@@ -23,11 +23,13 @@ DONE = "[DONE]"
 @dataclass(frozen=True, slots=True)
 class WireFormat:
     """``request(ask, remaining_s, structured)``: ``structured`` asks for an answer that fits the schema where the server
-    can be told to."""
+    can be told to. Replies are given how many bytes they came in, and raise InvalidRequest for what cannot be kept.
+
+    Of an answer only what is taken has to be in order: what a server adds for others is not looked at."""
 
     request: Callable[[Ask, float, bool], Request]
-    reply: Callable[[Ask, Any], Reply]
-    stream: Callable[[Ask, Iterator[Any]], Reply] | None = None
+    reply: Callable[[Ask, Any, int], Reply]
+    stream: Callable[[Ask, Iterator[Any], int], Reply] | None = None
 
 
 def openai_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
@@ -40,22 +42,49 @@ def openai_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
     return ask.endpoint.rstrip("/") + "/chat/completions", body, {"Idempotency-Key": ask.key}
 
 
-def openai_reply(ask: Ask, value: Any) -> Reply:
+def openai_reply(ask: Ask, value: Any, received: int) -> Reply:
     try:
         message = value["choices"][0]["message"]
-        if message.get("refusal"):
-            raise AgentRefused(str(message["refusal"])[:200])
-        return _openai_counted(ask, str(message["content"] or ""), value.get("usage"))
+        refusal = message.get("refusal")
+        content = None if refusal else message["content"]
+        usage = value.get("usage")
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise AgentMalformed("The answer is not a chat completion.") from None
+        raise AgentMalformed(_NO_COMPLETION) from None
+    if refusal:
+        raise _declined(refusal)
+    return _openai_counted(ask, _content(content), usage, received)
 
 
-def _openai_counted(ask: Ask, text: str, usage: Any) -> Reply:
+_NO_COMPLETION = "The answer is not a chat completion."
+
+
+def _declined(refusal: Any) -> AgentRefused:
+    return AgentRefused(shown_text(refusal, 200) if isinstance(refusal, str) else "The model declined.")
+
+
+def _content(content: Any) -> str:
+    """A text, or the texts among its parts. A part of another kind (thinking, a reference) is not for the reader."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        raise AgentMalformed(_NO_COMPLETION)
+    return "".join(part["text"] for part in content if part.get("type") == "text" and isinstance(part.get("text"), str))
+
+
+def _openai_counted(ask: Ask, text: str, usage: Any, received: int) -> Reply:
     usage = usage if isinstance(usage, dict) else {}
-    return counted(ask, text, number(usage.get("prompt_tokens")), number(usage.get("completion_tokens")))
+    details = usage.get("completion_tokens_details")
+    return counted(
+        ask,
+        text,
+        number(usage.get("prompt_tokens")),
+        number(usage.get("completion_tokens")),
+        received=received,
+        unseen=number(details.get("reasoning_tokens")) if isinstance(details, dict) else None,
+    )
 
 
-def openai_stream(ask: Ask, events: Iterator[Any]) -> Reply:
+def openai_stream(ask: Ask, events: Iterator[Any], received: int) -> Reply:
     """Deltas until ``[DONE]``; a stream that breaks off before is no answer."""
     text: list[str] = []
     refusal: list[str] = []
@@ -65,19 +94,36 @@ def openai_stream(ask: Ask, events: Iterator[Any]) -> Reply:
         if event == DONE:
             ended = True
             break
-        if not isinstance(event, dict) or "error" in event:
-            raise AgentUnavailable("The stream of the answer carries an error.")
-        usage = event.get("usage") or usage
-        for choice in event.get("choices") or ():
-            delta = choice.get("delta") or {}
-            text.append(str(delta.get("content") or ""))
-            refusal.append(str(delta.get("refusal") or ""))
+        event = _object(event)
+        for choice in _choices(event):
+            delta = _object(choice.get("delta"))
+            text.append(_content(delta.get("content")))
+            refusal.append(_content(delta.get("refusal")))
             ended = ended or choice.get("finish_reason") is not None
+        usage = event.get("usage") or usage
     if not ended:
         raise AgentUnavailable("The stream of the answer broke off.")
     if "".join(refusal):
-        raise AgentRefused("".join(refusal)[:200])
-    return _openai_counted(ask, "".join(text), usage)
+        raise _declined("".join(refusal))
+    return _openai_counted(ask, "".join(text), usage, received)
+
+
+def _choices(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if "error" in event:
+        raise AgentUnavailable("The stream of the answer carries an error.")
+    choices = event.get("choices") or []
+    if not isinstance(choices, list):
+        raise AgentMalformed(_NO_COMPLETION)
+    return [_object(choice) for choice in choices]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """Nothing is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise AgentMalformed(_NO_COMPLETION)
+    return value
 
 
 def anthropic_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
@@ -97,21 +143,26 @@ def anthropic_request(ask: Ask, remaining_s: float, structured: bool) -> Request
     return ask.endpoint.rstrip("/") + "/v1/messages", body, {"anthropic-version": "2023-06-01"}
 
 
-def anthropic_reply(ask: Ask, value: Any) -> Reply:
+def anthropic_reply(ask: Ask, value: Any, received: int) -> Reply:
     try:
-        if value.get("stop_reason") == "refusal":
-            raise AgentRefused("The model declined.")
-        used = [block["input"] for block in value["content"] if block["type"] == "tool_use"]
-        text = "".join(block["text"] for block in value["content"] if block["type"] == "text")
-        usage = value.get("usage") or {}
-        cached = sum(number(usage.get(f"cache_{kind}_input_tokens")) or 0 for kind in ("creation", "read"))
-        tokens_in = number(usage.get("input_tokens"))
-        answer = json.dumps(used[0], ensure_ascii=False) if used else text
-        return counted(
-            ask, answer, None if tokens_in is None else tokens_in + cached, number(usage.get("output_tokens"))
-        )
+        refused = value.get("stop_reason") == "refusal"
+        used = [] if refused else [block["input"] for block in value["content"] if block["type"] == "tool_use"]
+        text = "" if refused else "".join(block["text"] for block in value["content"] if block["type"] == "text")
+        usage = value.get("usage")
     except (KeyError, TypeError, AttributeError):
         raise AgentMalformed("The answer is not an Anthropic message.") from None
+    if refused:
+        raise AgentRefused("The model declined.")
+    usage = usage if isinstance(usage, dict) else {}
+    cached = sum(number(usage.get(f"cache_{kind}_input_tokens")) or 0 for kind in ("creation", "read"))
+    tokens_in = number(usage.get("input_tokens"))
+    return counted(
+        ask,
+        write_json(used[0], THE_ANSWER) if used else text,
+        None if tokens_in is None else number(tokens_in + cached),
+        number(usage.get("output_tokens")),
+        received=received,
+    )
 
 
 def contract_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
@@ -124,16 +175,16 @@ def contract_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
     return ask.endpoint, body, {"Idempotency-Key": ask.key}
 
 
-def contract_reply(ask: Ask, value: Any) -> Reply:
+def contract_reply(ask: Ask, value: Any, received: int) -> Reply:
     """A turn: the typed answer itself, or ``{"text": ..., "input_tokens"?, "output_tokens"?}``. A task: any JSON."""
     if ask.task is not None:
-        return Reply(text=json.dumps(value, ensure_ascii=False))
+        return Reply(text=write_json(value, THE_ANSWER))
     if not isinstance(value, dict):
         raise AgentMalformed("The answer is not a JSON object.")
     if isinstance(value.get("text"), str):
         tokens_in, tokens_out = number(value.get("input_tokens")), number(value.get("output_tokens"))
-        return counted(ask, value["text"], tokens_in, tokens_out)
-    return counted(ask, json.dumps(value, ensure_ascii=False), None, None)
+        return counted(ask, value["text"], tokens_in, tokens_out, received=received)
+    return counted(ask, write_json(value, THE_ANSWER), None, None)
 
 
 def _messages(ask: Ask) -> list[dict[str, str]]:
@@ -145,10 +196,7 @@ def sse_events(content: bytes) -> Iterator[Any]:
     for line in content.decode("utf-8", "replace").splitlines():
         if line.startswith("data:"):
             data = line[5:].strip()
-            try:
-                yield DONE if data == DONE else json.loads(data)
-            except ValueError:
-                raise AgentMalformed("The stream of the answer is not JSON.") from None
+            yield DONE if data == DONE else parse_json(data, "The stream of the answer")
 
 
 FORMATS: Mapping[TransportKind, WireFormat] = {

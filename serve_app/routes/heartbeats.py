@@ -17,9 +17,11 @@ from pydantic import ValidationError
 from cluster.domain.agents import SAID_INTENT, AgentStatus, IntentBy, said_intent
 from cluster.domain.errors import ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
+from cluster.domain.json_values import NotJson, parse_json
 from cluster.domain.log import LOCAL_ADMIN, Origin
 from cluster.ports import Beat, Ring
 from serve_app.access import Asker, Idempotency, Permission, requires
+from serve_app.frames import received
 from serve_app.gateway import Gateway
 from serve_app.routes.agents import gateway, intent_change
 from serve_app.schemas import Heartbeat, HeartbeatItem, Heartbeats
@@ -92,11 +94,11 @@ def _frame(text: str) -> list[HeartbeatItem]:
     if len(text) > MAX_FRAME_CHARS:
         raise InvalidRequest(f"A frame may have up to {MAX_FRAME_CHARS} characters.", "too_large")
     try:
-        value = json.loads(text)
+        value = parse_json(text, "A frame")
         if isinstance(value, dict) and "heartbeats" in value:
             return Heartbeats.model_validate(value).heartbeats
         return [HeartbeatItem.model_validate(value)]
-    except (ValueError, ValidationError):
+    except (NotJson, ValidationError):
         raise InvalidRequest(
             'Send {"agent_id": "..."} or {"heartbeats": [{"agent_id": "..."}, ...]}.', "invalid_request"
         ) from None
@@ -109,7 +111,7 @@ async def websocket_heartbeats(socket: WebSocket) -> None:
     asker = Origin(workspace=socket.app.state.workspace, principal=LOCAL_ADMIN)
     with contextlib.suppress(WebSocketDisconnect):
         while True:
-            text = await socket.receive_text()
+            text = await received(socket)
             try:
                 kind, data = "heartbeat_ack", await _beat_many(gate, asker, _frame(text))
             except ControlPlaneError as error:

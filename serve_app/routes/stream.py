@@ -14,8 +14,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from cluster.domain.errors import InvalidRequest, StoreUnavailable
 from cluster.domain.ids import check_id
+from cluster.domain.json_values import parse_json
 from cluster.domain.log import LOCAL_ADMIN, Origin
 from serve_app.access import Asker, Permission, requires
+from serve_app.frames import received
 from serve_app.routes.agents import gateway
 from serve_app.streams import Selection, StreamHub, frame, sse
 
@@ -118,21 +120,13 @@ async def websocket_stream(socket: WebSocket) -> None:
     sender = asyncio.ensure_future(_push(socket, hub, cursor, selection))
     try:
         while not sender.done():
-            await _answer(socket, await _received(socket))
+            await _answer(socket, await received(socket))
     except WebSocketDisconnect:
         pass
     finally:
         sender.cancel()
         with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
             await sender
-
-
-async def _received(socket: WebSocket) -> str:
-    """The text of the next frame; bytes are no message of ours, and answered like any other wrong one."""
-    message = await socket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code", 1000))
-    return message.get("text") or ""
 
 
 async def _push(socket: WebSocket, hub: StreamHub, cursor: int, selection: Selection) -> None:
@@ -145,8 +139,8 @@ async def _answer(socket: WebSocket, text: str) -> None:
     """``ping`` is answered; ``subscribe`` and ``unsubscribe`` of the released client are accepted and change nothing."""
     kind = None
     if len(text) <= MAX_FRAME_CHARS:
-        with contextlib.suppress(json.JSONDecodeError):
-            message = json.loads(text)
+        with contextlib.suppress(InvalidRequest):
+            message = parse_json(text, "A frame")
             kind = message.get("type") if isinstance(message, dict) else None
     if kind == "ping":
         await _send(socket, "pong", {})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequ
 from cluster.domain.agents import Agent
 from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json
+from cluster.domain.json_values import check_json, shown_text, write_json
 from cluster.domain.log import Origin
 from cluster.domain.task_rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Priority
@@ -35,6 +34,7 @@ from serve_app.schemas import (
     CreateTasks,
     Extend,
     Fail,
+    RefusedReport,
     Report,
     Reports,
     Stopped,
@@ -253,18 +253,23 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
 async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Up to 1,000 reports in one call, completions and failures; each gets its own outcome."""
     gate = gateway(request)
-    outcomes = await asyncio.gather(
-        *(_report(gate, asker, _report_request(asker, one)) for one in body.reports), return_exceptions=True
-    )
+    outcomes = await asyncio.gather(*(_report_one(gate, asker, one) for one in body.reports), return_exceptions=True)
     results = []
     for one, outcome in zip(body.reports, outcomes, strict=True):
         if isinstance(outcome, ControlPlaneError):
-            results.append({"task_id": one.task_id, "ok": False, "error": outcome.message, "code": outcome.code})
+            task_id = shown_text(one.task_id, 128)  # what was sent need not be an id
+            results.append({"task_id": task_id, "ok": False, "error": outcome.message, "code": outcome.code})
         elif isinstance(outcome, BaseException):
             raise outcome
         else:
             results.append({"task_id": one.task_id, "ok": True})
     return {"results": results, "total": len(results)}
+
+
+async def _report_one(gate: Gateway, asker: Origin, body: Report) -> None:
+    if isinstance(body, RefusedReport):
+        raise InvalidRequest(body.refusal, body.code)
+    await _report(gate, asker, _report_request(asker, body))
 
 
 def _report_request(asker: Origin, body: Report) -> ReportRequest:
@@ -299,14 +304,14 @@ def _report_of(
         if agent_id is not None and agent_id != token.agent_id:
             raise Conflict("lease_token belongs to another agent.", "lease_lost")
         attempt, agent_id = token.attempt, token.agent_id
-    check_json(result, "result")
     return ReportRequest(
         workspace=asker.workspace,
         principal=asker.principal,
         task_id=task_id,
         attempt=attempt,
         agent_id=agent_id,
-        result_json=None if result is None else json.dumps(result, ensure_ascii=False),
+        result_json=None if result is None else write_json(result, "result"),
+        checked=True,
         **said,
     )
 

@@ -141,9 +141,10 @@ WRONG: dict[str, tuple[dict[str, Any], ...]] = {
     f"{CP}/tasks/running/fail": ({"error": "x" * 20_000},),
     f"{CP}/tasks/running/complete": ({"latency_ms": -1},),
     f"{CP}/tasks/complete": (
-        {"reports": [{"task_id": "running", "result": {"x": "\x00"}}]},
-        {"reports": [{"task_id": "a/b"}]},
         {"reports": []},
+        {"reports": [5]},
+        {"reports": [{"result": 1}]},
+        {"reports": [{"task_id": 5}]},
     ),
     f"{CP}/tasks/batch": ({"tasks": [{"task_type": "echo"}, {"task_type": "echo", "priority": "critical"}]},),
     f"{CP}/agents/batch": ({"agents": [{"agent_id": "a9"}, {"agent_id": "history"}]},),

@@ -13,18 +13,24 @@ from hypothesis import strategies as st
 from cluster.domain.canonical import canonical_bytes
 from cluster.domain.errors import InvalidRequest
 from cluster.domain.ids import ROUTE_WORDS, check_id, sortable_id
-from cluster.domain.json_values import MAX_DEPTH, check_json
+from cluster.domain.json_values import (
+    MAX_DEPTH,
+    MAX_DIGITS,
+    NotJson,
+    check_json,
+    check_text,
+    parse_json,
+    read_json,
+    shown_text,
+    write_json,
+)
 from cluster.domain.log import canonical_json, row_digest
 from cluster.domain.tasks import LeaseToken
+from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
 
 SAFE = "ABCXYZabcxyz0189"
 ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}", fullmatch=True).filter(lambda text: text not in ROUTE_WORDS)
-texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
-    max_leaves=20,
-)
+texts, json_values = plain_texts, plain_values
 
 
 @given(ids)
@@ -66,27 +72,63 @@ def test_json_that_can_be_kept_is_accepted(value: Any) -> None:
     check_json(value, "payload")
 
 
-def _put(value: Any, bad: Any, path: list[bool]) -> Any:
-    """``bad`` somewhere inside."""
-    for as_list in path:
-        bad = [value, bad] if as_list else {"k": bad, "v": value}
-    return bad
+@given(odd_values)
+def test_what_a_store_cannot_hold_is_found_wherever_it_is(value: Any) -> None:
+    for check in (check_json, write_json):
+        with pytest.raises(InvalidRequest, match=r"^payload .*\.$") as refused:
+            check(value, "payload")
+        assert refused.value.code == "invalid_json"
+        assert len(refused.value.message) < 100, "what was sent is not repeated"
 
 
-@given(
-    json_values,
-    st.sampled_from(["\x00", "a\x00b", "\ud800", "x\udfff", math.nan, math.inf, -math.inf, {"\x00": 1}, {"\ud800": 1}]),
-    st.lists(st.booleans(), max_size=10),
-)
-def test_what_a_store_cannot_hold_is_found_wherever_it_is(value: Any, bad: Any, path: list[bool]) -> None:
-    with pytest.raises(InvalidRequest, match=r"^payload .*\.$"):
-        check_json(_put(value, bad, path), "payload")
+@given(json_values)
+def test_what_is_written_is_read_back_as_it_was(value: Any) -> None:
+    text = write_json(value, "payload")
+    assert read_json(text, "payload") == read_json(text.encode(), "payload") == value
+
+
+@given(odd_json)
+def test_a_text_that_only_some_readers_read_is_refused(text: str) -> None:
+    for content in (text, text.encode()):
+        with pytest.raises(InvalidRequest, match=r"^payload .*\.$"):
+            read_json(content, "payload")
+
+
+@given(no_json)
+def test_a_text_that_nobody_reads_is_no_json(content: bytes) -> None:
+    with pytest.raises(NotJson, match=r"^payload .*\.$"):
+        parse_json(content, "payload")
+
+
+def test_a_value_of_python_is_kept_if_it_can_be_written_as_json() -> None:
+    value = {"a": (1, 2.5), 3: None, None: True, False: [()]}
+    assert write_json(value, "result") == '{"a": [1, 2.5], "3": null, "null": true, "false": [[]]}'
+    longest = 10**MAX_DIGITS - 1
+    assert read_json(write_json([longest, -longest], "result"), "result") == [longest, -longest]
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    for wrong in ({1, 2}, b"bytes", object(), {(1, 2): 3}, {math.nan: 1}, 1j, cycle, {10**MAX_DIGITS: 1}):
+        with pytest.raises(InvalidRequest, match=r"^result .*\.$"):
+            write_json([wrong], "result")
+
+
+@given(plain_texts | odd_texts, st.none() | st.integers(0, 30))
+def test_the_beginning_of_any_text_can_be_shown(text: str, limit: int | None) -> None:
+    shown = shown_text(text, limit)
+    check_text(shown, "text")
+    assert len(shown) <= len(text[:limit])
+    if "\x00" not in text and text.isprintable():
+        assert shown == text[:limit]
 
 
 def test_depth_is_bounded_exactly_and_without_recursion() -> None:
     check_json(json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH), "payload")
     with pytest.raises(InvalidRequest, match="64 levels"):
         check_json(json.loads("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)), "payload")
+    check_json(json.loads("[" * (MAX_DEPTH - 1) + "1" + "]" * (MAX_DEPTH - 1)), "payload")
+    for text in ("[" * MAX_DEPTH + "1" + "]" * MAX_DEPTH, '{"a":' * MAX_DEPTH + "{}" + "}" * MAX_DEPTH):
+        with pytest.raises(InvalidRequest, match="64 levels"):  # what is inside is a level too
+            check_json(json.loads(text), "payload")
     deep: Any = 1
     for _ in range(100_000):
         deep = [deep]

@@ -16,6 +16,8 @@ from typing import Any
 
 from cluster.domain.canonical import canonical_bytes
 from cluster.domain.consensus.ballots import BallotKind, Confidence
+from cluster.domain.errors import InvalidRequest
+from cluster.domain.json_values import NotJson, read_json
 from cluster.domain.values import compact
 
 MAX_TEXT = 4000
@@ -24,6 +26,7 @@ SEVERITIES = ("low", "medium", "high")
 OWN_ERROR = "own_error"
 NO_REASON = "none"
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d[\d,_ ]*)?(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(.*?)\s*$", re.DOTALL)
+_LEVELS = frozenset(level.value for level in Confidence)
 _TRUE, _FALSE = ("true", "yes"), ("false", "no")
 
 
@@ -198,7 +201,7 @@ def parse_reply(text: str, shape: Shape) -> Answer:
     return Answer(
         choice=ranked[0] if ranked else canonical(_given(value), shape),
         rationale=rationale,
-        confidence=known if known in {level.value for level in Confidence} else None,
+        confidence=known if isinstance(known, str) and known in _LEVELS else None,
         ranked=ranked,
         evidence=tuple(_text(one)[:500] for one in _list(value.get("evidence"))[:5] if isinstance(one, str)),
         because=_because(because, shape.reasons),
@@ -250,14 +253,22 @@ def _a_boolean(raw: Any, answer: AnswerType) -> str:
 def _a_number(raw: Any, answer: AnswerType) -> str:
     number: float | None = None
     if isinstance(raw, int | float) and not isinstance(raw, bool):
-        number = float(raw)
+        number = _float(raw)
     elif isinstance(raw, str) and (match := _NUMBER.match(raw)) and match.group(1).strip():
         if match.group(2) and match.group(2).casefold() != answer.unit.casefold():
             raise Malformed(f'"answer" must be a number in {answer.unit or "no unit"}')
-        number = float(re.sub(r"[,_ ]", "", match.group(1)))
+        number = _float(re.sub(r"[,_ ]", "", match.group(1)))
     if number is None or not math.isfinite(number):
         raise Malformed('"answer" must be a number')
     return canonical_bytes(number).decode()
+
+
+def _float(raw: Any) -> float | None:
+    """None for a sign without digits, and for what is beyond every float."""
+    try:
+        return float(raw)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _a_set(raw: Any, answer: AnswerType) -> str:
@@ -275,9 +286,12 @@ def _a_json(raw: Any, answer: AnswerType) -> str:
     if problem:
         raise Malformed(f'"answer" {problem}')
     try:
-        return canonical_bytes(raw).decode()[:MAX_TEXT]
+        text = canonical_bytes(raw).decode()
     except (ValueError, TypeError):
         raise Malformed('"answer" holds a number that JSON cannot carry exactly') from None
+    if len(text) > MAX_TEXT:  # a part of it would be no JSON
+        raise Malformed(f'"answer" must be no longer than {MAX_TEXT} characters as JSON')
+    return text
 
 
 def _a_text(raw: Any, answer: AnswerType) -> str:
@@ -369,9 +383,11 @@ def _json_object(text: str) -> dict[str, Any]:
     if start < 0 or end < start:
         raise Malformed("the reply must be one JSON object")
     try:
-        value = json.loads(text[start : end + 1])
-    except (json.JSONDecodeError, RecursionError):
+        value = read_json(text[start : end + 1], "the reply")
+    except NotJson:
         raise Malformed("the reply must be one valid JSON object, complete to its last brace") from None
+    except InvalidRequest as odd:
+        raise Malformed(odd.message.rstrip(".")) from None
     if not isinstance(value, dict):
         raise Malformed("the reply must be one JSON object")
     return value

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.domain.budget import Amount, estimated_tokens
+from cluster.domain.budget import MAX_TOKENS, Amount, estimated_tokens
 from cluster.domain.canonical import canonical_bytes
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
@@ -33,6 +33,7 @@ from cluster.domain.deliberation.state import (
     TurnKey,
     apply,
 )
+from cluster.domain.json_values import shown_text
 from cluster.domain.sla import Level, crossed, next_crossing_s
 from cluster.domain.values import compact, evolve
 
@@ -262,7 +263,7 @@ def _answered(made: _Plan, happening: Answered) -> None:
     turn = made.state.turns.get(key)
     data = {
         **_where(key, happening.attempt),
-        "text": happening.text.replace("\x00", ""),
+        "text": shown_text(happening.text.replace("\x00", "")),
         "seconds": max(0.0, round(happening.seconds, 6)),
         **_bill(made.state, key, happening, turn),
     }
@@ -302,14 +303,14 @@ def _differs(state: State, before: str, after: str) -> bool:
 
 def _bill(state: State, key: TurnKey, said_: Answered, turn: Turn | None) -> dict[str, Any]:
     """Usage as reported, else as estimated; every copy of a repeated call is billed alike."""
-    input_tokens, output_tokens = said_.input_tokens, said_.output_tokens
+    input_tokens, output_tokens, total = _believed(said_)
     estimated = said_.estimated
     known = key in state.turns
     if input_tokens + output_tokens == 0:
         prompt = prompt_estimate(state, key) if known else 0
-        estimated = estimated or said_.tokens == 0
-        input_tokens = min(prompt, said_.tokens) if said_.tokens else prompt
-        output_tokens = said_.tokens - input_tokens if said_.tokens else estimated_tokens(said_.text)
+        estimated = estimated or total == 0
+        input_tokens = min(prompt, total) if total else prompt
+        output_tokens = total - input_tokens if total else estimated_tokens(shown_text(said_.text))
     copies = turn.copies if turn is not None else 1
     price = state.member(key[2]).price
     used = price.amount(input_tokens, output_tokens).times(copies)
@@ -325,6 +326,13 @@ def _bill(state: State, key: TurnKey, said_: Answered, turn: Turn | None) -> dic
     return bill
 
 
+def _believed(said_: Answered) -> tuple[int, int, int]:
+    """(in, out, in all) as reported, or nothing where one of them cannot be: one such number would use up everybody's
+    budget, and its sums would be beyond what a receipt can carry."""
+    counts = (said_.input_tokens, said_.output_tokens, said_.tokens)
+    return counts if all(0 <= count <= 2 * MAX_TOKENS for count in counts) else (0, 0, 0)
+
+
 #: What a fault costs: nothing where the agent refused the connection or the request, else as much as was reserved.
 _FREE_FAULTS = frozenset({"http", "refusal", "cancelled_before"})
 
@@ -336,10 +344,11 @@ def _faulted(made: _Plan, happening: Faulted) -> None:
         return
     reserved = made.state.ledger.reserved.get((key, happening.attempt), Amount())
     free = happening.fault in _FREE_FAULTS and turn.copies == 1
+    detail = shown_text(happening.detail.replace("\x00", ""), MAX_DETAIL)
     data = {
         **_where(key, happening.attempt),
         "fault": happening.fault,
-        "detail": happening.detail.replace("\x00", "")[:MAX_DETAIL],
+        "detail": detail,
         "billed": (Amount() if free else reserved).to_json(),
         "estimated": not free,
     }
@@ -347,7 +356,7 @@ def _faulted(made: _Plan, happening: Faulted) -> None:
         made.add("late", {**data, "text": "", "seconds": 0.0})
         return
     repairable = happening.fault == "malformed" and turn.attempt < MAX_REPAIRS
-    made.add("faulted", {**data, "problem": happening.detail[:MAX_DETAIL] or "malformed"} if repairable else data)
+    made.add("faulted", {**data, "problem": detail or "malformed"} if repairable else data)
 
 
 def _tick(made: _Plan, happening: Tick) -> None:
