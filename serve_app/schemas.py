@@ -19,10 +19,11 @@ from cluster.domain.json_values import check_json
 from cluster.domain.retries import ErrorClass
 from cluster.domain.task_rules import WhenFailed
 from cluster.domain.tasks import Priority, Task, TaskStatus
+from cluster.waits import LONGEST_WAIT_S
 
 MAX_BATCH = 1000
 MAX_CLAIM = 100
-MAX_BLOCK_MS = 25_000
+MAX_BLOCK_MS = LONGEST_WAIT_S * 1000
 #: The last second of the year 9999: what every notation of a time can hold.
 MAX_EPOCH_S = 253_402_300_799
 
