@@ -242,9 +242,8 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
 async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Up to 1,000 reports in one call, completions and failures; each gets its own outcome."""
     gate = gateway(request)
-    outcomes = await asyncio.gather(
-        *(_report(gate, asker, _report_request(asker, one)) for one in body.reports), return_exceptions=True
-    )
+    reports = [_report_request(asker, one) for one in body.reports]
+    outcomes = await asyncio.gather(*(_report(gate, asker, one) for one in reports), return_exceptions=True)
     results = []
     for one, outcome in zip(body.reports, outcomes, strict=True):
         if isinstance(outcome, ControlPlaneError):
