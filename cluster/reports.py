@@ -90,7 +90,9 @@ class Reports:
 
     def __init__(self, send: Send, patience: Patience) -> None:
         self._send = send
+        self._patience = patience
         self._backoff = Backoff(patience)
+        self._leaving = asyncio.Event()
         self._waiting: deque[_Waiting] = deque()
         self._most = MOST_REPORTS
         self._runner: asyncio.Task[None] | None = None
@@ -104,7 +106,9 @@ class Reports:
         return await asyncio.shield(one.done)
 
     async def drain(self, within_s: float) -> Sequence[str]:
-        """Waits for the server's words. The tasks whose reports it has not heard by then, which are given up."""
+        """Waits for the server's words, and no longer for what it asks to be left alone. The tasks whose reports it has not
+        heard by then, which are given up."""
+        self._leaving.set()
         if self._runner is not None:
             await asyncio.wait({self._runner}, timeout=within_s)
         if self._runner is not None:
@@ -187,7 +191,12 @@ class Reports:
             _logger.info("%d reports wait, will try again: %s", len(self._waiting), error)
         else:
             _logger.error("reports cannot be sent, will try again", exc_info=error)
-        await asyncio.sleep(self._backoff.next_s(error))
+        wait_s = self._backoff.next_s(error)
+        if self._leaving.is_set():
+            await asyncio.sleep(min(wait_s, self._patience.most_s))
+        else:
+            await asyncio.wait({leaving := asyncio.ensure_future(self._leaving.wait())}, timeout=wait_s)
+            leaving.cancel()
 
     def _too_large(self, one: _Waiting) -> None:
         now = time.monotonic()

@@ -21,7 +21,6 @@ task for good.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import logging
@@ -368,8 +367,9 @@ class Worker:
 
     async def _finish(self) -> None:
         """Lets jobs end; what does not in time goes back to the queue. Reports are repeated a little longer."""
-        with contextlib.suppress(ControlPlaneError, TimeoutError):
-            await asyncio.wait_for(self._patiently(self._beat), SAY_SO_S)
+        said_so = asyncio.create_task(self._patiently(self._beat))
+        await asyncio.wait({said_so}, timeout=SAY_SO_S)
+        await ended(said_so)
         running = [task for _, task in self._jobs.values()]
         last_s = asyncio.get_running_loop().time() + self._drain_s + LAST_REPORTS_S
         if running:
