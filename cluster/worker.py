@@ -122,6 +122,7 @@ class Worker:
             **description,
         }
         self._handlers: dict[str | None, Handler] = {}
+        #: By lease: a task may come again in another attempt while the report of the one before is on its way.
         self._jobs: dict[str, tuple[Job, asyncio.Task[None]]] = {}
         self._draining = asyncio.Event()
         self._slot = asyncio.Event()
@@ -260,10 +261,10 @@ class Worker:
             self._stop_job(str(task_id))
 
     def _stop_job(self, task_id: str) -> None:
-        if task_id in self._jobs:
-            job, task = self._jobs[task_id]
-            job.cancelled.set()
-            task.cancel()
+        for job, running in list(self._jobs.values()):
+            if job.id == task_id:
+                job.cancelled.set()
+                running.cancel()
 
     async def _claim_forever(self) -> None:
         backoff = Backoff(self._patience)
@@ -309,8 +310,9 @@ class Worker:
     # --- jobs ----------------------------------------------------------------------------------------------------
 
     def _start(self, task: Mapping[str, Any]) -> None:
-        if task["id"] in self._jobs:
+        if task["lease_token"] in self._jobs:
             return
+        self._stop_job(task["id"])  # an attempt before this one has lost its lease
         job = Job(
             id=task["id"],
             task_type=task["task_type"],
@@ -321,11 +323,11 @@ class Worker:
             lease_token=task["lease_token"],
         )
         running = asyncio.create_task(self._run(job))
-        self._jobs[job.id] = (job, running)
-        running.add_done_callback(functools.partial(self._done, job.id))
+        self._jobs[job.lease_token] = (job, running)
+        running.add_done_callback(functools.partial(self._done, job.lease_token))
 
-    def _done(self, task_id: str, _: asyncio.Task[None]) -> None:
-        self._jobs.pop(task_id, None)
+    def _done(self, lease_token: str, _: asyncio.Task[None]) -> None:
+        self._jobs.pop(lease_token, None)
         self._slot.set()
 
     async def _run(self, job: Job) -> None:

@@ -17,9 +17,10 @@ import pytest
 from cluster.client import ApiError, Patience
 from cluster.worker import Job, Worker
 from tests.api.test_worker import COMMAND, ended, running, submit
-from tests.support.api import Api
+from tests.support.api import Api, api_settings
 from tests.support.odd_proxy import CALLS, CLAIM, HANGS, HEARTBEAT, ODDITIES, REGISTER, REPORT, Odd, OddProxy, http, own
 from tests.support.probes import eventually
+from tests.support.stores import StoreUrls
 
 QUICK = Patience(first_s=0.01, most_s=0.05, asked_most_s=0.05)
 HTML_502 = next(odd for odd in ODDITIES if odd.name == "html 502")
@@ -107,6 +108,42 @@ async def test_a_result_is_kept_through_an_outage_and_reported_under_its_lease(a
             out.clear()
             task = await ended(api, task_id)
             assert (task["status"], task["result"], task["attempt"]) == ("completed", "kept", 1)
+
+
+async def test_a_task_that_comes_back_while_the_report_of_its_lost_attempt_is_on_its_way_runs_again(
+    store_urls: StoreUrls, schema: str
+) -> None:
+    """The lease ends in an outage; afterwards claims pass sooner than reports."""
+    out, reports_too = asyncio.Event(), asyncio.Event()
+
+    def script(call: str, number: int) -> Odd | None:
+        return HTML_502 if out.is_set() or (call == REPORT and reports_too.is_set()) else None
+
+    settings = api_settings(store_urls, schema, heartbeat_timeout=1.0)
+    async with Api(settings).running() as api, OddProxy(api.url, script).running() as proxy:
+        worker = behind(proxy)
+        attempts: list[int] = []
+
+        @worker.handles()
+        async def run(job: Job) -> int:
+            attempts.append(job.attempt)
+            if job.attempt == 1:
+                reports_too.set()
+                out.set()
+            return job.attempt
+
+        task_id = await submit(api, max_retries=3)
+
+        async def is_lost() -> bool:
+            return len(await api.rows(task_id)) > 2
+
+        async with running(worker):
+            await eventually(is_lost)
+            out.clear()
+            await eventually(lambda: attempts == [1, 2])
+            reports_too.clear()
+            task = await ended(api, task_id)
+            assert (task["status"], task["result"], attempts) == ("completed", 2, [1, 2])
 
 
 async def test_a_task_that_was_lost_in_the_outage_is_given_up_at_the_servers_word(api: Api) -> None:
