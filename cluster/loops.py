@@ -64,3 +64,12 @@ class Loops:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancels until all have ended: a library may turn one cancellation into an error of its own, which is retried."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.2)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,7 +11,9 @@
     worker.run_forever()
 
 Claims carry an id until they are answered and reports carry their lease, so everything that is repeated after a lost
-answer or a restart of the control plane means the same. A handler may be a plain function: it runs in a thread, and
+answer or a restart of the control plane means the same. So whatever answers, short of the control plane's own refusal, is
+waited out, and results are kept until it has spoken. A worker ends by a signal, or when the control plane says that it can
+never work: its key is refused, or what it registers with. A handler may be a plain function: it runs in a thread, and
 ``job.cancelled`` tells it to stop; a coroutine is cancelled. What a handler raises fails the attempt; ``Reject`` fails the
 task for good.
 """
@@ -19,7 +21,6 @@ task for good.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import logging
@@ -28,16 +29,17 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.client import ControlPlaneClient
-from cluster.domain.errors import ControlPlaneError, InvalidRequest, NotFound, TryLater
-from cluster.domain.json_values import MAX_ERROR_CHARS, shown_error, shown_text, write_json
+from cluster.client import ApiError, Backoff, ControlPlaneClient, OutcomeUnknown, Patience
+from cluster.domain.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound
+from cluster.domain.json_values import MAX_ERROR_CHARS, check_json, shown_error, shown_words
 from cluster.domain.retries import ErrorClass
-from cluster.group_commit import GroupCommit
+from cluster.loops import ended
+from cluster.reports import Reports
 from cluster.settings import load_settings
 
 _logger = logging.getLogger(__name__)
@@ -47,11 +49,21 @@ HEARTBEAT_S = 10.0
 DRAIN_S = 30.0
 #: How long a draining worker tries to say that it drains.
 SAY_SO_S = 5.0
-RETRY_FIRST_S = 0.2
-RETRY_MOST_S = 5.0
-#: Reports are repeated for this long; a lease that nobody renewed meanwhile belongs to another attempt.
-REPORT_S = 300.0
+#: How long a draining worker still repeats reports, after what its jobs got.
+LAST_REPORTS_S = 10.0
+#: A heartbeat that hangs must leave time for others before the leases are over (30 s).
+HEARTBEAT_TIMEOUT_S = 10.0
 STOPPED = "the worker was stopped before it was done"
+PATIENCE = Patience()
+#: What a task of a claim must have, or the answer is not the control plane's.
+_TASK: Mapping[str, type | tuple[type, ...]] = {
+    "id": str,
+    "task_type": str,
+    "metadata": dict,
+    "attempt": int,
+    "timeout_seconds": (int, float),
+    "lease_token": str,
+}
 
 
 class Reject(Exception):
@@ -78,7 +90,7 @@ Handler = Callable[[Job], Any]
 class Worker:
     """``concurrency`` jobs at once, claimed up to ``batch`` at a time. ``description`` is what else the agent registers
     with (``model``, ``provider``, ``tags``, ...). ``base_url`` and ``api_key`` default to ARAGORA_API_URL and
-    ARAGORA_API_KEY."""
+    ARAGORA_API_KEY. ``patience``: between the repeats of a call."""
 
     def __init__(
         self,
@@ -91,6 +103,7 @@ class Worker:
         api_key: str | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         drain_s: float = DRAIN_S,
+        patience: Patience = PATIENCE,
         **description: Any,
     ) -> None:
         self.agent_id = agent_id or f"{socket.gethostname()}-{os.getpid()}"
@@ -103,6 +116,7 @@ class Worker:
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"job-{self.agent_id}")
         self._heartbeat_s = heartbeat_s
         self._drain_s = drain_s
+        self._patience = patience
         self._description = {
             "agent_id": self.agent_id,
             "capabilities": list(capabilities),
@@ -110,11 +124,13 @@ class Worker:
             **description,
         }
         self._handlers: dict[str | None, Handler] = {}
+        #: By lease: a task may come again in another attempt while the report of the one before is on its way.
         self._jobs: dict[str, tuple[Job, asyncio.Task[None]]] = {}
         self._draining = asyncio.Event()
         self._slot = asyncio.Event()
         self._client: ControlPlaneClient
-        self._reports: GroupCommit[dict[str, Any], dict[str, Any]] = GroupCommit(self._send_reports)
+        self._reports = Reports(self._send_reports, patience)
+        self._refusal: CallerError | None = None
 
     def handles(self, *task_types: str) -> Callable[[Handler], Handler]:
         """Registers the handler of task types; of every other type without any."""
@@ -136,87 +152,134 @@ class Worker:
         self._slot.set()
 
     async def run(self, *, signals: bool = False) -> None:
+        """Raises the refusal that ended it, if one did."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
             loop.add_signal_handler(number, self.drain)
         async with ControlPlaneClient(self._base_url, self._api_key) as self._client:
             heart = asyncio.create_task(self._heartbeats())
             try:
-                if await self._until_drained(self._patiently(self._register)):
-                    await self._claim_forever()
+                await self._until_drained(self._work())
                 await self._finish()
             finally:
-                heart.cancel()
-                await asyncio.gather(heart, return_exceptions=True)
+                await ended(heart)
                 self._threads.shutdown(wait=False, cancel_futures=True)
                 for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
                     loop.remove_signal_handler(number)
+        if self._refusal is not None:
+            raise self._refusal
 
     # --- the control plane ---------------------------------------------------------------------------------------
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Repeats a call while the control plane is away."""
-        wait_s = RETRY_FIRST_S
+        """Repeats a call until the control plane has taken or refused it."""
+        backoff = Backoff(self._patience)
         while True:
             try:
                 return await call()
-            except TryLater as error:
-                _logger.info("the control plane is away, will try again: %s", error)
-                await asyncio.sleep(wait_s)
-                wait_s = min(RETRY_MOST_S, wait_s * 2)
+            except CallerError:
+                raise
+            except Exception as error:
+                await self._rest(backoff, error)
 
-    async def _until_drained(self, work: Awaitable[Any]) -> Any:
-        """The result, or None when draining begins first: the work is then cancelled."""
+    async def _rest(self, backoff: Backoff, error: Exception) -> None:
+        if isinstance(error, ControlPlaneError):
+            _logger.info("the control plane is away, will try again: %s", error)
+        else:
+            _logger.error("a call failed unexpectedly, will try again", exc_info=error)
+        await asyncio.sleep(backoff.next_s(error))
+
+    async def _until_drained(self, work: Coroutine[Any, Any, None]) -> None:
+        """Draining cancels the work."""
         task = asyncio.ensure_future(work)
         draining = asyncio.ensure_future(self._draining.wait())
         try:
             await asyncio.wait({task, draining}, return_when=asyncio.FIRST_COMPLETED)
-            return task.result() if task.done() else None
+            if task.done():
+                task.result()
         finally:
-            for one in (task, draining):
-                one.cancel()
-            await asyncio.gather(task, draining, return_exceptions=True)
+            await ended(task, draining)
 
-    async def _register(self) -> Any:
-        answer = await self._client.post("/agents", self._description)
+    def _end_with(self, refusal: CallerError) -> None:
+        """It can never work: jobs and results get what draining gives them, and ``run`` raises the refusal."""
+        if self._refusal is None:
+            _logger.error("the control plane refuses this worker: %s", refusal)
+            self._refusal = refusal
+        self.drain()
+
+    async def _call(self, path: str, body: Any = None, **options: Any) -> Any:
+        try:
+            return await self._client.request("POST", path, body, **options)
+        except ApiError as error:
+            if error.status in (401, 403):
+                self._end_with(error)
+            raise
+
+    async def _work(self) -> None:
+        if await self._registered():
+            await self._claim_forever()
+
+    async def _registered(self) -> bool:
+        """Patiently. What the control plane says against the registration ends the worker."""
+        try:
+            await self._patiently(self._register)
+        except CallerError as error:
+            self._end_with(error)
+            return False
         _logger.info("agent %s is registered", self.agent_id)
-        return answer
+        return True
+
+    async def _register(self) -> None:
+        answer = await self._call("/agents", self._description, has={"agent_id": str})
+        if answer["agent_id"] != self.agent_id:
+            raise OutcomeUnknown("What answered the registration is not the control plane.")
 
     async def _heartbeats(self) -> None:
-        """Renews every lease, and learns which jobs to stop."""
+        """Renews every lease, and learns which jobs to stop. Ends with the worker only."""
+        backoff = Backoff(self._patience)
+        pause_s = self._heartbeat_s
         while True:
-            await asyncio.sleep(self._heartbeat_s)
+            await asyncio.sleep(pause_s)
             try:
                 await self._beat()
-            except NotFound:
-                with contextlib.suppress(ControlPlaneError):
-                    await self._register()
-            except ControlPlaneError as error:
+                backoff.reset()
+                pause_s = self._heartbeat_s
+            except Exception as error:
+                if isinstance(error, NotFound):
+                    await self._registered()
                 _logger.info("a heartbeat was not taken: %s", error)
+                # Whatever the server asks for: leases do not wait.
+                pause_s = min(self._heartbeat_s, backoff.next_s(error))
 
     async def _beat(self) -> None:
         status = {"status": "draining"} if self._draining.is_set() else {}
-        answer = await self._client.post(f"/agents/{self.agent_id}/heartbeat", status)
-        for task_id in answer.get("cancelling", ()):
-            self._stop_job(task_id)
+        answer = await self._call(
+            f"/agents/{self.agent_id}/heartbeat",
+            status,
+            timeout_s=HEARTBEAT_TIMEOUT_S,
+            has={"acknowledged": bool, "cancelling": list},
+        )
+        for task_id in answer["cancelling"]:
+            self._stop_job(str(task_id))
 
     def _stop_job(self, task_id: str) -> None:
-        if task_id in self._jobs:
-            job, task = self._jobs[task_id]
-            job.cancelled.set()
-            task.cancel()
+        for job, running in list(self._jobs.values()):
+            if job.id == task_id:
+                job.cancelled.set()
+                running.cancel()
 
     async def _claim_forever(self) -> None:
+        backoff = Backoff(self._patience)
         while not self._draining.is_set():
             free = self._concurrency - len(self._jobs)
             if free <= 0:
                 self._slot.clear()
                 await self._slot.wait()
                 continue
-            for task in await self._until_drained(self._claimed(min(free, self._batch, 100))) or ():
+            for task in await self._claimed(min(free, self._batch, 100), backoff):
                 self._start(task)
 
-    async def _claimed(self, most: int) -> Sequence[Mapping[str, Any]]:
+    async def _claimed(self, most: int, backoff: Backoff) -> Sequence[Mapping[str, Any]]:
         """One claim id until it is answered: an answer that was lost is given again."""
         body = {
             "agent_id": self.agent_id,
@@ -224,22 +287,34 @@ class Worker:
             "claim_id": f"claim-{uuid.uuid4().hex}",
             "block_ms": BLOCK_MS,
         }
-
-        async def claim() -> Any:
-            return await self._client.request("POST", "/tasks/claim", body, timeout_s=BLOCK_MS / 1000 + 10)
-
         while True:
             try:
-                answer = await self._patiently(claim)
-                return list(answer.get("tasks") or ())
-            except NotFound:
-                await self._patiently(self._register)
+                tasks = await self._claim(body)
+                backoff.reset()
+                return tasks
+            except NotFound as error:
+                if not await self._registered():
+                    return ()
+                await self._rest(backoff, error)
+            except CallerError as error:
+                await self._rest(backoff, error)
+                return ()  # another claim may be taken
+            except Exception as error:
+                await self._rest(backoff, error)
+
+    async def _claim(self, body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        answer = await self._call("/tasks/claim", body, timeout_s=BLOCK_MS / 1000 + 10, has={"tasks": list})
+        tasks: list[Mapping[str, Any]] = answer["tasks"]
+        if not all(_is_task(task) for task in tasks):
+            raise OutcomeUnknown("What answered the claim is not the control plane.")
+        return tasks
 
     # --- jobs ----------------------------------------------------------------------------------------------------
 
     def _start(self, task: Mapping[str, Any]) -> None:
-        if task["id"] in self._jobs:
+        if task["lease_token"] in self._jobs:
             return
+        self._stop_job(task["id"])  # an attempt before this one has lost its lease
         job = Job(
             id=task["id"],
             task_type=task["task_type"],
@@ -250,11 +325,11 @@ class Worker:
             lease_token=task["lease_token"],
         )
         running = asyncio.create_task(self._run(job))
-        self._jobs[job.id] = (job, running)
-        running.add_done_callback(functools.partial(self._done, job.id))
+        self._jobs[job.lease_token] = (job, running)
+        running.add_done_callback(functools.partial(self._done, job.lease_token))
 
-    def _done(self, task_id: str, _: asyncio.Task[None]) -> None:
-        self._jobs.pop(task_id, None)
+    def _done(self, lease_token: str, _: asyncio.Task[None]) -> None:
+        self._jobs.pop(lease_token, None)
         self._slot.set()
 
     async def _run(self, job: Job) -> None:
@@ -265,8 +340,8 @@ class Worker:
             reason = "cancelled" if job.cancelled.is_set() else STOPPED
             outcome = {"error": reason, "requeue": not job.cancelled.is_set()}
         except Reject as error:
-            outcome = {"error": shown_text(str(error), MAX_ERROR_CHARS) or "rejected", "requeue": False}
-        except Exception as error:
+            outcome = {"error": shown_words(error, MAX_ERROR_CHARS) or "rejected", "requeue": False}
+        except (Exception, SystemExit) as error:  # a handler that exits has failed, the worker has not
             _logger.warning("task %s failed", job.id, exc_info=error)
             outcome = {"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True}
         await self._report(job, outcome)
@@ -274,7 +349,7 @@ class Worker:
     def _outcome(self, result: Any) -> dict[str, Any]:
         """Looked at before it meets the reports of other jobs: what cannot be sent would take them with it."""
         try:
-            write_json(result, "The result")
+            check_json(result, "The result")
         except InvalidRequest as odd:
             error = f"Agent {self.agent_id}: {odd.message}"
             return {"error": error, "requeue": True, "error_class": ErrorClass.MALFORMED.value}
@@ -291,29 +366,38 @@ class Worker:
 
     async def _report(self, job: Job, outcome: Mapping[str, Any]) -> None:
         report = {"task_id": job.id, "agent_id": self.agent_id, "lease_token": job.lease_token, **outcome}
-        try:
-            async with asyncio.timeout(REPORT_S):
-                taken = await self._reports.put(report)
-        except (TimeoutError, ControlPlaneError) as error:
-            _logger.warning("the report of task %s was given up: %s", job.id, error)
-            return
+        taken = await self._reports.put(report)
         if not taken["ok"]:
             _logger.warning("the report of task %s was refused: %s", job.id, taken.get("error"))
 
-    async def _send_reports(self, reports: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        async def send() -> Any:
-            return await self._client.post("/tasks/complete", {"reports": list(reports)})
-
-        return list((await self._patiently(send))["results"])
+    async def _send_reports(self, reports: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
+        body = b'{"reports":[' + b",".join(reports) + b"]}"
+        answer = await self._call("/tasks/complete", body, has={"results": list})
+        results: list[Mapping[str, Any]] = answer["results"]
+        if not all(isinstance(one, dict) and isinstance(one.get("ok"), bool) for one in results):
+            raise OutcomeUnknown("What answered the reports is not the control plane.")
+        return results
 
     async def _finish(self) -> None:
-        """Lets jobs end; what does not in time goes back to the queue."""
-        with contextlib.suppress(ControlPlaneError, TimeoutError):
-            await asyncio.wait_for(self._patiently(self._beat), SAY_SO_S)
+        """Lets jobs end; what does not in time goes back to the queue. Reports are repeated a little longer."""
+        said_so = asyncio.create_task(self._patiently(self._beat))
+        await asyncio.wait({said_so}, timeout=SAY_SO_S)
+        await ended(said_so)
         running = [task for _, task in self._jobs.values()]
+        last_s = asyncio.get_running_loop().time() + self._drain_s + LAST_REPORTS_S
         if running:
             _, late = await asyncio.wait(running, timeout=self._drain_s)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        await self._reports.drain()
+            if late:
+                await asyncio.wait(late, timeout=LAST_REPORTS_S)
+        for task_id in await self._reports.drain(last_s - asyncio.get_running_loop().time()):
+            _logger.error("task %s: the worker ends, and the control plane has not taken its outcome", task_id)
+
+
+def _is_task(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and "payload" in value
+        and all(isinstance(value.get(name), kind) for name, kind in _TASK.items())
+    )

@@ -20,6 +20,7 @@ from actors.supervisor import Supervisor as ReconcileLoop
 from cluster.clock import SystemClock
 from cluster.loops import end_process
 from cluster.settings import Settings
+from cluster.waits import REPLICA_GRACE_S
 from serve_app.replica import make_ingress, migrated
 
 #: Requests that one replica has in hand at once: as many as agents may wait for work at it, and some.
@@ -92,7 +93,8 @@ class Supervisor:
     ray_actor_options={"num_cpus": 0},
     # A killed replica is replaced no sooner than Serve looks at it; one look costs one empty call.
     health_check_period_s=2,
-    graceful_shutdown_timeout_s=5,
+    # A replica that leaves lets the calls end that it has in hand, also a claim that it took last.
+    graceful_shutdown_timeout_s=REPLICA_GRACE_S,
 )
 @serve.ingress(_ingress)
 class Api:

@@ -30,11 +30,12 @@ from cluster.domain.json_values import MAX_ERROR_CHARS, check_json, shown_text
 from cluster.domain.retries import ErrorClass
 from cluster.domain.task_rules import WhenFailed
 from cluster.domain.tasks import Priority, Task, TaskStatus
+from cluster.waits import LONGEST_WAIT_S
 from serve_app.errors import problem_of
 
 MAX_BATCH = 1000
 MAX_CLAIM = 100
-MAX_BLOCK_MS = 25_000
+MAX_BLOCK_MS = LONGEST_WAIT_S * 1000
 #: The last second of the year 9999: what every notation of a time can hold.
 MAX_EPOCH_S = 253_402_300_799
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cluster.batches.items import Item
-from cluster.client import ApiError, ControlPlaneClient
+from cluster.client import ApiError, Backoff, ControlPlaneClient, Patience
 from cluster.domain.errors import CallerError, ControlPlaneError, TryLater
+from cluster.loops import ended
 
 T = TypeVar("T")
 
 LOOK_FIRST_S, LOOK_MOST_S = 0.5, 15.0
-RETRY_FIRST_S, RETRY_MOST_S = 0.2, 5.0
+LISTEN_AGAIN_S = 5.0
 _ENDS = ("deliberation_completed", "deliberation_failed", "deliberation_cancelled")
 
 Entry = dict[str, Any]
@@ -49,17 +49,17 @@ class Driver:
         try:
             await asyncio.wait([first])
         finally:
-            await _end([first])
+            await ended(first)
         cursor = int(first.result()["last_event_id"])
         listening = asyncio.create_task(self._listen(cursor))
         workers = [asyncio.create_task(self._work(items)) for _ in range(self._limits.concurrency)]
         try:
             # Not gather: cancelled, it waits for workers of which one may have taken the cancellation for a time-out.
-            ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-            for task in ended:
+            done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
                 task.result()
         finally:
-            await _end((*workers, listening))
+            await ended(*workers, listening)
 
     async def _work(self, items: Iterator[Item]) -> None:
         for item in items:
@@ -67,47 +67,47 @@ class Driver:
 
     async def _ask(self, item: Item) -> Entry:
         body = {**item.body, "request_id": item.request_id, "async": True}
-        ended = asyncio.Event()
+        over = asyncio.Event()
         waiting = self._ends.setdefault(item.request_id, set())
-        waiting.add(ended)
+        waiting.add(over)
         try:
             await self._insist(lambda: self._client.post("/deliberations", body, idempotency_key=item.key))
-            return _outcome(item, await self._until_ended(item.request_id, ended))
+            return _outcome(item, await self._until_ended(item.request_id, over))
         except CallerError as error:
             if isinstance(error, ApiError) and error.status in (401, 403):
                 raise  # no item is to blame
             return {**_head(item), "status": "refused", "error": error.message, "code": error.code, "result": None}
         finally:
-            waiting.discard(ended)
+            waiting.discard(over)
             if not waiting:
                 self._ends.pop(item.request_id, None)
 
-    async def _until_ended(self, request_id: str, ended: asyncio.Event) -> Mapping[str, Any]:
+    async def _until_ended(self, request_id: str, over: asyncio.Event) -> Mapping[str, Any]:
         pause = LOOK_FIRST_S
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await ended.wait()
+                    await over.wait()
             record: Mapping[str, Any] = await self._insist(lambda: self._client.get(f"/deliberations/{request_id}"))
             if record["terminal"] is not None:
                 return record
-            ended.clear()
+            over.clear()
             pause = min(LOOK_MOST_S, pause * 2)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeats a call that failed by no fault of its own."""
         give_up = time.monotonic() + self._limits.patience_s
-        pause = RETRY_FIRST_S
+        backoff = Backoff(Patience())
         while True:
             try:
                 return await call()
             except CallerError:
                 raise
             except ControlPlaneError as error:
+                pause = backoff.next_s(error)
                 if time.monotonic() + pause > give_up:
                     raise TryLater(f"{error.message} What is finished is written; --resume goes on.") from error
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(RETRY_MOST_S, pause * 2)
+            await asyncio.sleep(pause)
 
     async def _listen(self, cursor: int) -> None:
         while True:
@@ -115,18 +115,9 @@ class Driver:
                 async for event in self._client.events(after=cursor):
                     cursor = event.seq
                     if event.type in _ENDS:
-                        for ended in self._ends.get(str(event.data.get("request_id")), ()):
-                            ended.set()
-            await asyncio.sleep(RETRY_MOST_S)
-
-
-async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancels until all have ended: a library may turn one cancellation into an error of its own, which is retried."""
-    while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=0.2)
-    await asyncio.gather(*tasks, return_exceptions=True)
+                        for over in self._ends.get(str(event.data.get("request_id")), ()):
+                            over.set()
+            await asyncio.sleep(LISTEN_AGAIN_S)
 
 
 def _head(item: Item) -> Entry:

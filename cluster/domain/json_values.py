@@ -132,10 +132,14 @@ def shown_text(text: str, limit: int | None = None) -> str:
     return text[:limit].encode(errors="replace").decode().replace("\x00", "\ufffd")
 
 
-def shown_error(error: Exception, limit: int) -> str:
-    """What somebody else's code raised, in one line for whoever wonders; an error may even have no text."""
+def shown_words(error: BaseException, limit: int) -> str:
+    """What somebody else's error says. Its words are their code too, which may raise or say nothing."""
     try:
-        text = str(error)
+        return shown_text(str(error), limit)
     except Exception:
-        text = ""
-    return shown_text(f"{type(error).__name__}: {text}", limit)
+        return ""
+
+
+def shown_error(error: BaseException, limit: int) -> str:
+    """What somebody else's code raised, in one line for whoever wonders."""
+    return shown_text(f"{type(error).__name__}: {shown_words(error, limit)}", limit)

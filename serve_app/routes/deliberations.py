@@ -19,6 +19,7 @@ from cluster.domain.json_values import check_json
 from cluster.domain.log import LogRow, Origin
 from cluster.domain.tasks import IdempotencyKey
 from cluster.ports import Ring, record_for
+from cluster.waits import LONGEST_WAIT_S
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
 from serve_app.routes.agents import gateway
@@ -28,7 +29,7 @@ from serve_app.streams import Selection
 router = APIRouter(tags=["deliberations"])
 
 #: A synchronous call is answered 202 before the released client gives up waiting (30 s) and sends it again.
-SYNC_WAIT_S = 24.0
+SYNC_WAIT_S = LONGEST_WAIT_S - 1.0
 _ENDS = ("deliberation.completed", "deliberation.failed", "deliberation.cancelled")
 
 

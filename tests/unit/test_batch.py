@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cluster.batches.driver import _end
 from cluster.batches.items import BadLine, Item, read_items, schema
 from cluster.batches.output import Output, opened
 from cluster.batches.progress import Pace, progress
 from cluster.cli.batch import submission_id
 from cluster.domain.errors import Conflict, InvalidRequest
+from cluster.loops import ended
 
 
 def _line(**fields: Any) -> bytes:
@@ -195,6 +195,6 @@ async def test_a_worker_that_takes_a_cancellation_for_something_else_is_ended_al
 
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
-    await _end([task])
+    await ended(task)
     assert task.cancelled()
     assert swallowed == 3

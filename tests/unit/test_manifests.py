@@ -17,8 +17,11 @@ import pytest
 import yaml
 from ray import autoscaler
 
+from cluster import waits
 from cluster.settings import Settings
 from cluster.version import VERSION
+from serve_app.routes.deliberations import SYNC_WAIT_S
+from serve_app.schemas import MAX_BLOCK_MS
 from tests.support.docs import ROOT, VARIABLES, documents, manifests, variables_named
 
 SCHEMAS = ROOT.parent / "shared" / "schemas"
@@ -358,6 +361,32 @@ def test_serves_environment_is_the_same_on_kubernetes_and_on_machines() -> None:
     launcher = dict(o.removeprefix("--env ").split("=", 1) for o in options if o.startswith("--env RAY_SERVE_"))
     assert launcher == data
     assert data["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+
+
+def test_what_is_replaced_waits_for_the_longest_call() -> None:
+    """HAProxy's old process, a replica that leaves and its pod: each longer than what it may have in hand."""
+    assert max(MAX_BLOCK_MS / 1000, SYNC_WAIT_S) <= waits.LONGEST_WAIT_S < waits.LONGEST_CALL_S
+    assert waits.LONGEST_CALL_S < waits.HAPROXY_HARD_STOP_S
+    assert waits.DRAINING_S + waits.LONGEST_CALL_S < waits.REPLICA_GRACE_S < waits.POD_GRACE_S
+    data = ALL["config.yaml:ConfigMap"]["data"]
+    assert data["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == str(waits.HAPROXY_HARD_STOP_S)
+    assert data["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] == str(waits.DRAINING_S)
+    graces = {
+        pod["spec"].get("terminationGracePeriodSeconds") for name, pod in PODS.items() if ":control-plane" in name
+    }
+    assert graces == {waits.POD_GRACE_S}
+    by_hand = (ROOT / "docs" / "deploy.md").read_text()
+    assert f"RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S={waits.HAPROXY_HARD_STOP_S}" in by_hand
+    assert f"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S={waits.DRAINING_S}" in by_hand
+
+
+def test_the_apis_deployment_waits_for_the_longest_call() -> None:
+    committed = yaml.safe_load((ROOT / "serve_app" / "serve_config.yaml").read_text())["applications"][0]
+    (api,) = [one for one in committed["deployments"] if one["name"] == "Api"]
+    assert api["graceful_shutdown_timeout_s"] == waits.REPLICA_GRACE_S
+    # Without a value of its own the service takes that of `serve_app/app.py`, of which the committed one is built.
+    for deployment in _serve_config()["applications"][0]["deployments"]:
+        assert "graceful_shutdown_timeout_s" not in deployment
 
 
 def test_no_manifest_is_outside_the_tests() -> None:

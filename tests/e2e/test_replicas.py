@@ -1,0 +1,114 @@
+"""The number of API replicas changes while claims wait: HAProxy is replaced, a replica ends, and no claim is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import httpx
+import psutil
+
+from cluster.cli.system import serve_config
+from cluster.embedded.ray_cluster import APPLICATION, deploy
+from cluster.loops import ended
+from cluster.settings import load_settings
+from serve_app.schemas import MAX_BLOCK_MS
+from tests.support.probes import eventually
+from tests.support.system import RunningSystem
+
+CP = "/api/control-plane"
+HEARTBEAT_S = 2.0
+AGENTS = [f"patient-{number}" for number in range(12)]
+
+
+def scale(system: RunningSystem, replicas: int) -> None:
+    """As `serve deploy` does with another ``num_replicas``."""
+    config = serve_config(load_settings(system.environment))
+    (application,) = config["applications"]
+    (api,) = [one for one in application["deployments"] if one["name"] == "Api"]
+    api["num_replicas"] = replicas
+    deploy(system.run_file.dashboard_url, _token(system), config)
+
+
+def _token(system: RunningSystem) -> str:
+    return system.layout.ray_token.read_text().strip()
+
+
+def replica_pids(system: RunningSystem, state: str | None = None) -> list[int]:
+    """Those of the API's replicas that Serve still knows, whatever they are doing."""
+    url = f"{system.run_file.dashboard_url}/api/serve/applications/"
+    answer = httpx.get(url, headers={"Authorization": f"Bearer {_token(system)}"}, timeout=10).json()
+    replicas = answer["applications"][APPLICATION]["deployments"]["Api"]["replicas"]
+    return [one["pid"] for one in replicas if state in (None, one["state"])]
+
+
+def waits_at(pid: int) -> bool:
+    """Somebody is connected to the replica's HTTP port: Serve's own connections go to others."""
+    found = psutil.Process(pid).net_connections("tcp")
+    listening = {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
+    connected = [one for one in found if one.status == psutil.CONN_ESTABLISHED and one.laddr.port in listening]
+    return len(connected) > 1
+
+
+class Claimers:
+    """One agent each, which claims 25 s at a time, again and again until it is told to stop."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._stop = False
+        self.answers: list[tuple[int | str, Any]] = []
+
+    async def run(self, agent_id: str) -> None:
+        while not self._stop:
+            body = {"agent_id": agent_id, "block_ms": MAX_BLOCK_MS}
+            try:
+                answer = await self._client.post(f"{CP}/tasks/claim", json=body)
+                self.answers.append((answer.status_code, answer.text))
+            except httpx.TransportError as error:
+                self.answers.append((type(error).__name__, str(error)))
+
+    async def beat(self) -> None:
+        """A claim of one that shows no other sign of life ends with its agent, before its time."""
+        beats = {"heartbeats": [{"agent_id": agent_id} for agent_id in AGENTS]}
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                await self._client.post(f"{CP}/agents/heartbeats", json=beats)
+            await asyncio.sleep(HEARTBEAT_S)
+
+    def stop(self) -> None:
+        """Each ends with the answer of the claim that it has open."""
+        self._stop = True
+
+
+async def answers_while_scaled(system: RunningSystem, client: httpx.AsyncClient, replicas: int) -> list[Any]:
+    """Of all claims that were open at some time from before the change until after it."""
+    claimers = Claimers(client)
+    beating = asyncio.create_task(claimers.beat())
+    running = [asyncio.create_task(claimers.run(agent_id)) for agent_id in AGENTS]
+    before = replica_pids(system)
+    await eventually(lambda: all(waits_at(pid) for pid in before), 90, what="claims at every replica")
+    await asyncio.to_thread(scale, system, replicas)
+    await eventually(lambda: len(replica_pids(system, "RUNNING")) == replicas, 90, what=f"{replicas} replicas")
+    if replicas > len(before):
+        after = replica_pids(system)
+        await eventually(lambda: all(waits_at(pid) for pid in after), 90, what="claims at the new one")
+    claimers.stop()
+    await asyncio.gather(*running)
+    await ended(beating)
+    await eventually(lambda: len(replica_pids(system)) == replicas, 90, what="the end of the one that goes")
+    return claimers.answers
+
+
+async def test_a_replica_that_comes_and_one_that_goes_cut_no_waiting_claim(system: RunningSystem) -> None:
+    fresh = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=system.api_url, timeout=60, limits=fresh) as client:
+        for agent_id in AGENTS:
+            answer = await client.post(f"{CP}/agents", json={"agent_id": agent_id, "capabilities": ["nothing-of-this"]})
+            assert answer.is_success, answer.text
+        for replicas in (2, 1):
+            answers = await answers_while_scaled(system, client, replicas)
+            assert len(answers) >= len(AGENTS)
+            cut = [one for one in answers if one[0] != 200 or json.loads(one[1])["task"] is not None]
+            assert not cut, (replicas, cut)
