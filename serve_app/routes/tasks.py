@@ -102,6 +102,8 @@ async def _check_dependencies(gate: Gateway, asker: Origin, tasks: Sequence[NewT
             raise InvalidRequest(f"after names a task that does not exist: {unknown[0]}.", "unknown_dependency")
 
 
+#: A connection that was lost is known to the server at once, and to the task that waits for word of it two turns later.
+TURNS_TO_NOTICE = 2
 _CONFLICT = "This idempotency key was used with another body; use a new key."
 
 
@@ -214,7 +216,10 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
             await asyncio.wait({asked, hung_up}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         # What comes later than this moment is not in the answer, so it goes back too.
         in_time = asked.done()
-        yield asked.result() if in_time else ClaimAnswer()
+        answer = asked.result() if in_time else ClaimAnswer()
+        yield answer
+        for _ in range(TURNS_TO_NOTICE if answer.leases else 0):
+            await asyncio.sleep(0)
         taken = in_time and not hung_up.done()
     finally:
         hung_up.cancel()
