@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from typing import Any
 
@@ -12,14 +11,12 @@ import psutil
 
 from cluster.cli.system import serve_config
 from cluster.embedded.ray_cluster import APPLICATION, deploy
-from cluster.loops import ended
 from cluster.settings import load_settings
 from serve_app.schemas import MAX_BLOCK_MS
 from tests.support.probes import eventually
 from tests.support.system import RunningSystem
 
 CP = "/api/control-plane"
-HEARTBEAT_S = 2.0
 AGENTS = [f"patient-{number}" for number in range(12)]
 
 
@@ -53,7 +50,8 @@ def waits_at(pid: int) -> bool:
 
 
 class Claimers:
-    """One agent each, which claims 25 s at a time, again and again until it is told to stop."""
+    """One agent each, which claims 25 s at a time, again and again until it is told to stop. It gives no other sign of
+    life: for waiting longer than silence is allowed nobody is declared offline."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -69,14 +67,6 @@ class Claimers:
             except httpx.TransportError as error:
                 self.answers.append((type(error).__name__, str(error)))
 
-    async def beat(self) -> None:
-        """A claim of one that shows no other sign of life ends with its agent, before its time."""
-        beats = {"heartbeats": [{"agent_id": agent_id} for agent_id in AGENTS]}
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                await self._client.post(f"{CP}/agents/heartbeats", json=beats)
-            await asyncio.sleep(HEARTBEAT_S)
-
     def stop(self) -> None:
         """Each ends with the answer of the claim that it has open."""
         self._stop = True
@@ -85,7 +75,6 @@ class Claimers:
 async def answers_while_scaled(system: RunningSystem, client: httpx.AsyncClient, replicas: int) -> list[Any]:
     """Of all claims that were open at some time from before the change until after it."""
     claimers = Claimers(client)
-    beating = asyncio.create_task(claimers.beat())
     running = [asyncio.create_task(claimers.run(agent_id)) for agent_id in AGENTS]
     before = replica_pids(system)
     await eventually(lambda: all(waits_at(pid) for pid in before), 90, what="claims at every replica")
@@ -96,7 +85,6 @@ async def answers_while_scaled(system: RunningSystem, client: httpx.AsyncClient,
         await eventually(lambda: all(waits_at(pid) for pid in after), 90, what="claims at the new one")
     claimers.stop()
     await asyncio.gather(*running)
-    await ended(beating)
     await eventually(lambda: len(replica_pids(system)) == replicas, 90, what="the end of the one that goes")
     return claimers.answers
 
