@@ -233,10 +233,12 @@ class ExchangeClient:
         self._pump()
 
     def _pump(self) -> None:
-        """Keeps a call in flight while anything is unanswered, and one more for what has not been sent yet."""
+        """Keeps a call in flight while anything is unanswered, also what nobody waits for any more: a lease may be on its
+        way. And one more for what has not been sent yet."""
         if self._closed or (self._away_since is not None and self._in_flight):
             return
-        wanted = bool(self._unsent or self._withdrawn) or (bool(self._waiting) and not self._in_flight)
+        unanswered = bool(self._waiting or self._given_up)
+        wanted = bool(self._unsent or self._withdrawn) or (unanswered and not self._in_flight)
         if wanted and len(self._in_flight) < CALLS_IN_FLIGHT:
             batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), self._max_batch))]
             withdrawn, self._withdrawn = self._withdrawn, []

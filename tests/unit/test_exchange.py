@@ -519,3 +519,23 @@ async def test_what_a_forgotten_caller_has_not_taken_is_handed_back() -> None:
     assert server.gone(30.0) == ["gone"]
     server.answer("gone", 2, "too late")
     assert lost == ["in its outbox", "too late"]
+
+
+async def test_an_answer_is_fetched_also_when_its_asker_was_the_last_who_waited() -> None:
+    """The withdrawal comes too late, its own call ends without the answer, and nobody else calls."""
+    actor, orphans = Actor(), []
+    client = ExchangeClient("c", actor.call, clock=actor.clock, orphan=orphans.append)
+    actor._withdraw = lambda caller, number: None  # type: ignore[method-assign]  # the lease is being committed
+    actor.start()
+    gone = asyncio.create_task(client.request("claim", patient=True))
+    await eventually(lambda: actor.has("claim"))
+    gone.cancel()
+    assert actor.server is not None
+    parked = actor.server._callers["c"].parked
+    await eventually(lambda: len(parked) == 2)
+    while parked:
+        parked.popleft().set_result(None)
+    await eventually(lambda: parked)
+    actor.answer("claim", "lease")
+    await eventually(lambda: orphans == ["lease"])
+    await client.close()
