@@ -25,6 +25,7 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,6 +36,8 @@ from cluster.domain.errors import CallerError, ControlPlaneError, InvalidRequest
 API = "/api/control-plane"
 RECONNECT_S = 0.5
 CONNECT_S = 5.0
+#: What httpx raises for a redirect that it could not follow, though nobody asks it to. (ValueError: of names and ports.)
+_ODD_REDIRECT = (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError)
 
 
 class ApiError(CallerError):
@@ -138,14 +141,28 @@ class ControlPlaneClient:
             headers["Authorization"] = f"Bearer {api_key}"
         self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
-        try:
-            self._http = httpx.AsyncClient(
-                base_url=self.base_url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=CONNECT_S)
-            )
-        except httpx.InvalidURL as error:
-            raise self._no_url(error) from None
+        self._check_url()
+        self._http = httpx.AsyncClient(
+            base_url=self.base_url,
+            headers=headers,
+            timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
+            # The API sets no cookies. One of a proxy's that no header may have would fail every later call.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        )
 
-    def _no_url(self, error: Exception) -> InvalidRequest:
+    def _check_url(self) -> None:
+        """Once, and here: what httpx says of URLs later is about the redirects of whoever answers."""
+        try:
+            url = httpx.URL(self.base_url)
+            url.host.encode("idna")  # as the name is looked up: no label is empty or too long
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise self._no_url(error) from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise self._no_url("it needs http:// or https:// and a host")
+        if not 0 < (url.port or 80) < 65_536:
+            raise self._no_url("its port is none")
+
+    def _no_url(self, error: Exception | str) -> InvalidRequest:
         return InvalidRequest(f"{self.base_url} is not the URL of a control plane ({error}); look at ARAGORA_API_URL.")
 
     async def __aenter__(self) -> Self:
@@ -177,24 +194,33 @@ class ControlPlaneClient:
             headers["Content-Type"] = "application/json"
         patience_s = timeout_s if timeout_s is not None else self._timeout_s
         try:
+            request = self._http.build_request(
+                method,
+                url,
+                **content,
+                params={k: v for k, v in (params or {}).items() if v is not None},
+                headers=headers,
+                timeout=httpx.Timeout(patience_s, connect=CONNECT_S),
+            )
+        except httpx.InvalidURL as error:
+            raise self._no_url(error) from error
+        return _unwrap(await self._answer(request, patience_s), has or {})
+
+    async def _answer(self, request: httpx.Request, patience_s: float) -> httpx.Response:
+        try:
             # httpx bounds each read, not the call: one byte now and then would hold it for ever.
             async with asyncio.timeout(patience_s + CONNECT_S):
-                response = await self._http.request(
-                    method,
-                    url,
-                    **content,
-                    params={k: v for k, v in (params or {}).items() if v is not None},
-                    headers=headers,
-                    timeout=httpx.Timeout(patience_s, connect=CONNECT_S),
-                )
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise self._no_url(error) from error
+                return await self._http.send(request)
+        except _ODD_REDIRECT as error:
+            raise OutcomeUnknown(
+                f"What answered at {self.base_url} is not the control plane: it redirects to what is no URL "
+                f"({type(error).__name__}); try again, or look at the proxies in front of it."
+            ) from error
         except (httpx.RequestError, TimeoutError) as error:
             raise OutcomeUnknown(
                 f"The control plane at {self.base_url} does not answer ({type(error).__name__}); "
                 "start it with `aragora-cp up` or set ARAGORA_API_URL."
             ) from error
-        return _unwrap(response, has or {})
 
     async def get(self, path: str, **params: Any) -> Any:
         return await self.request("GET", path, params=params)
@@ -221,7 +247,7 @@ class ControlPlaneClient:
                         yield event
             except CallerError:
                 raise
-            except (httpx.RequestError, ControlPlaneError):
+            except (httpx.RequestError, *_ODD_REDIRECT, ControlPlaneError):
                 pass
             await asyncio.sleep(RECONNECT_S)
 
@@ -293,11 +319,11 @@ def _foreign(response: httpx.Response) -> OutcomeUnknown:
 
 
 def _retry_after_s(response: httpx.Response) -> float:
-    """Seconds or a date; 0 for what is neither."""
+    """Seconds or a date; 0 for what is neither, whatever the parser makes of it."""
     value = response.headers.get("retry-after", "").strip()
     if value.isdecimal():
         return float(value[:9])
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OverflowError, TypeError, IndexError):
         at = email.utils.parsedate_to_datetime(value)
         return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
     return 0.0

@@ -213,6 +213,11 @@ class ExchangeClient:
             raise answer
         return answer
 
+    @property
+    def away(self) -> bool:
+        """The last that was heard is that the actor is away: what has not been answered may not be known to it."""
+        return self._away_since is not None
+
     def _holds_no_more(self) -> bool:
         """The actor has been away for too long, or too many wait for it already."""
         if self._away_since is None:
@@ -248,7 +253,8 @@ class ExchangeClient:
 
     def _call_ended(self, task: asyncio.Task[None]) -> None:
         del self._in_flight[task]
-        self._pump()
+        if not task.cancelled():  # who cancels it ends this client too
+            self._pump()
 
     async def _one_call(self, batch: list[int], withdrawn: list[int]) -> None:
         requests = tuple((n, self._waiting[n][0]) for n in batch if n in self._waiting)

@@ -47,7 +47,7 @@ _logger = logging.getLogger(__name__)
 BLOCK_MS = 20_000
 HEARTBEAT_S = 10.0
 DRAIN_S = 30.0
-#: How long a draining worker tries to say that it drains.
+#: How long a draining worker tries to say that it drains, and then to hear what its last claim was given.
 SAY_SO_S = 5.0
 #: How long a draining worker still repeats reports, after what its jobs got.
 LAST_REPORTS_S = 10.0
@@ -128,6 +128,10 @@ class Worker:
         self._jobs: dict[str, tuple[Job, asyncio.Task[None]]] = {}
         self._draining = asyncio.Event()
         self._slot = asyncio.Event()
+        #: The claim under way.
+        self._unanswered: Mapping[str, Any] | None = None
+        #: Leases of plain functions that run.
+        self._in_threads: set[str] = set()
         self._client: ControlPlaneClient
         self._reports = Reports(self._send_reports, patience)
         self._refusal: CallerError | None = None
@@ -233,6 +237,8 @@ class Worker:
         answer = await self._call("/agents", self._description, has={"agent_id": str})
         if answer["agent_id"] != self.agent_id:
             raise OutcomeUnknown("What answered the registration is not the control plane.")
+        if notice := answer.get("notice"):
+            _logger.warning("%s", notice)
 
     async def _heartbeats(self) -> None:
         """Renews every lease, and learns which jobs to stop. Ends with the worker only."""
@@ -252,15 +258,21 @@ class Worker:
                 pause_s = min(self._heartbeat_s, backoff.next_s(error))
 
     async def _beat(self) -> None:
-        status = {"status": "draining"} if self._draining.is_set() else {}
+        """With a word, always: what a process before this one said under the same id (`draining`) would else stand."""
+        status = self._status()
         answer = await self._call(
             f"/agents/{self.agent_id}/heartbeat",
-            status,
+            {"status": status},
             timeout_s=HEARTBEAT_TIMEOUT_S,
             has={"acknowledged": bool, "cancelling": list},
         )
         for task_id in answer["cancelling"]:
             self._stop_job(str(task_id))
+        if self._status() != status:
+            await self._beat()  # it may have been heard after the newer word
+
+    def _status(self) -> str:
+        return "draining" if self._draining.is_set() else "ready"
 
     def _stop_job(self, task_id: str) -> None:
         for job, running in list(self._jobs.values()):
@@ -276,17 +288,28 @@ class Worker:
                 self._slot.clear()
                 await self._slot.wait()
                 continue
-            for task in await self._claimed(min(free, self._batch, 100), backoff):
-                self._start(task)
+            self._unanswered = {
+                "agent_id": self.agent_id,
+                "max_tasks": min(free, self._batch, 100),
+                "claim_id": f"claim-{uuid.uuid4().hex}",
+                "block_ms": BLOCK_MS,
+            }
+            self._start_all(await self._claimed(self._unanswered, backoff))
 
-    async def _claimed(self, most: int, backoff: Backoff) -> Sequence[Mapping[str, Any]]:
+    def _start_all(self, tasks: Sequence[Mapping[str, Any]]) -> None:
+        """Only now is the claim answered: draining may cancel whoever has its answer in hand."""
+        for task in tasks:
+            self._start(task)
+        self._unanswered = None
+
+    async def _claim_last(self) -> None:
+        """What the claim that draining has interrupted brought: its leases would lie idle until they are over."""
+        if self._unanswered is not None:
+            last = {**self._unanswered, "block_ms": 0}
+            self._start_all(await self._claim(last))
+
+    async def _claimed(self, body: Mapping[str, Any], backoff: Backoff) -> Sequence[Mapping[str, Any]]:
         """One claim id until it is answered: an answer that was lost is given again."""
-        body = {
-            "agent_id": self.agent_id,
-            "max_tasks": most,
-            "claim_id": f"claim-{uuid.uuid4().hex}",
-            "block_ms": BLOCK_MS,
-        }
         while True:
             try:
                 tasks = await self._claim(body)
@@ -336,15 +359,20 @@ class Worker:
         outcome: dict[str, Any]
         try:
             outcome = self._outcome(await self._handle(job))
-        except asyncio.CancelledError:
-            reason = "cancelled" if job.cancelled.is_set() else STOPPED
-            outcome = {"error": reason, "requeue": not job.cancelled.is_set()}
         except Reject as error:
             outcome = {"error": shown_words(error, MAX_ERROR_CHARS) or "rejected", "requeue": False}
-        except (Exception, SystemExit) as error:  # a handler that exits has failed, the worker has not
-            _logger.warning("task %s failed", job.id, exc_info=error)
-            outcome = {"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True}
+        except BaseException as error:  # a handler that exits has failed, the worker has not
+            outcome = self._failure(job, error)
         await self._report(job, outcome)
+
+    def _failure(self, job: Job, error: BaseException) -> dict[str, Any]:
+        task = asyncio.current_task()
+        # Of a CancelledError that nobody asked for, the handler let out what it had cancelled itself.
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            reason = "cancelled" if job.cancelled.is_set() else STOPPED
+            return {"error": reason, "requeue": not job.cancelled.is_set()}
+        _logger.warning("task %s failed", job.id, exc_info=error)
+        return {"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True}
 
     def _outcome(self, result: Any) -> dict[str, Any]:
         """Looked at before it meets the reports of other jobs: what cannot be sent would take them with it."""
@@ -361,8 +389,22 @@ class Worker:
             raise LookupError(f"this worker has no handler for {job.task_type}")
         if inspect.iscoroutinefunction(handler):
             return await handler(job)
-        result = await asyncio.get_running_loop().run_in_executor(self._threads, handler, job)
+        result = await asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, handler, job)
         return await result if inspect.isawaitable(result) else result
+
+    def _in_thread(self, handler: Handler, job: Job) -> Any:
+        self._in_threads.add(job.lease_token)
+        try:
+            return handler(job)
+        except StopIteration as error:  # no future of asyncio can carry it: the job would never end
+            raise RuntimeError(f"the handler let {type(error).__name__} out") from error
+        finally:
+            self._in_threads.discard(job.lease_token)
+
+    @property
+    def has_threads(self) -> bool:
+        """Whether a plain function still runs. The interpreter would wait for it, also after ``run`` has returned."""
+        return bool(self._in_threads)
 
     async def _report(self, job: Job, outcome: Mapping[str, Any]) -> None:
         report = {"task_id": job.id, "agent_id": self.agent_id, "lease_token": job.lease_token, **outcome}
@@ -380,9 +422,10 @@ class Worker:
 
     async def _finish(self) -> None:
         """Lets jobs end; what does not in time goes back to the queue. Reports are repeated a little longer."""
-        said_so = asyncio.create_task(self._patiently(self._beat))
-        await asyncio.wait({said_so}, timeout=SAY_SO_S)
-        await ended(said_so)
+        for last in (self._beat, self._claim_last):
+            task = asyncio.create_task(self._patiently(last))
+            await asyncio.wait({task}, timeout=SAY_SO_S)
+            await ended(task)
         running = [task for _, task in self._jobs.values()]
         last_s = asyncio.get_running_loop().time() + self._drain_s + LAST_REPORTS_S
         if running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -12,6 +13,7 @@ import typer
 
 from cluster.cli.agents import split
 from cluster.cli.connection import api_url, settings
+from cluster.cli.exits import guarded
 from cluster.worker import Worker
 
 app = typer.Typer(no_args_is_help=True, help="Workers.")
@@ -49,7 +51,7 @@ def run(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     found = load(target)
     if isinstance(found, Worker):
-        found.run_forever()
+        _run(found)
         return
     ours = settings()
     worker = Worker(
@@ -61,4 +63,21 @@ def run(
         drain_s=drain_seconds,
     )
     worker.handles(*split(task_types))(found)
-    worker.run_forever()
+    _run(worker)
+
+
+def _run(worker: Worker) -> None:
+    """The interpreter waits for threads when it exits, and a plain function may never end. Its task has been given back,
+    so the process ends here. Daemon threads were rejected: no pool of the standard library has them."""
+    code: Any = 0
+    try:
+        guarded(worker.run_forever)
+    except SystemExit as left:
+        code = left.code
+    if worker.has_threads:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # whoever read it has gone
+                stream.flush()
+        os._exit(code)
+    raise SystemExit(code)

@@ -25,6 +25,7 @@ CODE = "invalid_json"
 _CONTAINERS = (dict, list, tuple)
 _SHORT = 2**53
 _TOO_LONG = 10**MAX_DIGITS
+_LONG_NUMBER = f"holds a number of more than {MAX_DIGITS} digits"
 _BAD_CHARACTER = "holds a character that cannot be stored (NUL or half a pair)"
 
 
@@ -79,7 +80,7 @@ def _check_scalar(item: Any, what: str) -> None:
             raise _refused(what, "holds a number that JSON does not have (NaN or infinity)")
     elif isinstance(item, int):
         if not -_TOO_LONG < item < _TOO_LONG:
-            raise _refused(what, f"holds a number of more than {MAX_DIGITS} digits")
+            raise _refused(what, _LONG_NUMBER)
     elif item is not None:
         raise _refused(what, f"holds a {type(item).__name__}, which JSON does not have")
 
@@ -98,14 +99,16 @@ def _encodes(text: str) -> bool:
 
 
 def parse_json(content: str | bytes, what: str) -> Any:
-    """The value of a text, whether or not it can be kept. NotJson for anything that Python's reader stumbles over:
-    syntax, bytes that are no text, nesting, numbers of too many digits."""
+    """The value of a text, whether or not it can be kept. NotJson where Python's reader stumbles over syntax, bytes that
+    are no text, or nesting; InvalidRequest for a number of too many digits, which is JSON."""
     try:
         return json.loads(content)
     except RecursionError:
         raise NotJson(f"{what} is nested deeper than {MAX_DEPTH} levels.", CODE) from None
-    except ValueError:
+    except (json.JSONDecodeError, UnicodeError):
         raise NotJson(f"{what} is not JSON.", CODE) from None
+    except ValueError:  # of int(), which reads no longer number
+        raise _refused(what, _LONG_NUMBER) from None
 
 
 def read_json(content: str | bytes, what: str) -> Any:

@@ -6,6 +6,7 @@ The SDK is imported when the first such agent is asked, and talks through the on
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +78,10 @@ class A2ATransport:
 
 
 #: What reading an odd answer raises, in the SDK and in the libraries that it reads with.
-_ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, httpx.InvalidURL)
+#: How the SDK's error begins when the answer can be read (an error that the agent reports) or there is none. The type is
+#: the same as for an answer of another shape, and carries nothing else that tells them apart.
+_READ = re.compile(r"JSON-RPC Error -?[0-9]+:|HTTP client is closed")
 
 
 def _blamed(error: Exception, shown: str) -> PeerError:
@@ -92,9 +96,17 @@ def _blamed(error: Exception, shown: str) -> PeerError:
             return one
     if any(isinstance(one, httpx.RequestError | httpx.HTTPStatusError) for one in causes):
         return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
-    if any(isinstance(one, _ODD) or type(one).__module__.startswith("google.protobuf") for one in causes):
+    if any(_unreadable(one) for one in causes):
         return AgentMalformed(f"{shown} gave an answer over A2A that cannot be read.")
     return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
+
+
+def _unreadable(error: BaseException) -> bool:
+    """By the name of the module where the SDK may be missing."""
+    module = type(error).__module__
+    if module.startswith("a2a.client"):
+        return _READ.match(str(error)) is None
+    return isinstance(error, _ODD) or module.startswith("google.protobuf")
 
 
 def _text(ask: Ask) -> str:

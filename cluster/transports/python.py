@@ -31,13 +31,16 @@ class PythonTransport:
     async def ask(self, ask: Ask) -> Reply:
         agent = self._agent(ask)
         try:
-            async with asyncio.timeout(ask.timeout_s):
+            async with asyncio.timeout(ask.timeout_s) as limit:
                 return await (_answer(agent, ask) if ask.task is None else _work(agent, ask))
-        except TimeoutError:
-            raise AgentTimeout(f"Agent {ask.agent_id} did not answer within {ask.timeout_s:.1f} s.") from None
         except (AgentMalformed, AgentUnavailable):
             raise
-        except Exception as error:
+        except BaseException as error:
+            # SystemExit and KeyboardInterrupt too: they would end the loop, and with it all agents of the process.
+            if limit.expired():
+                raise AgentTimeout(f"Agent {ask.agent_id} did not answer within {ask.timeout_s:.1f} s.") from None
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             _logger.warning("agent %s raised", ask.agent_id, exc_info=error)
             raise AgentUnavailable(f"Agent {ask.agent_id} raised {shown_error(error, MAX_SAID)}") from error
 
@@ -54,11 +57,17 @@ class PythonTransport:
         module, _, name = path.partition(":")
         try:
             agent = getattr(importlib.import_module(module), name)(**arguments)
-        except Exception as error:
+        except BaseException as error:  # a module may end the process as it is imported
             raise AgentUnavailable(f"{path} cannot be made an agent: {shown_error(error, MAX_SAID)}") from error
         if not isinstance(agent, InClusterAgent | TaskWorker):
             raise AgentUnavailable(f"{path} has neither an answer nor a work method; see cluster/in_cluster.py.")
         return agent
+
+
+def _is_cancelled() -> bool:
+    """By us, and not by the agent's own code, which may raise CancelledError too."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _answer(agent: Any, ask: Ask) -> Reply:

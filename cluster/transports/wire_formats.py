@@ -6,6 +6,7 @@ or, for a stream, from its events.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,7 @@ def _openai_counted(ask: Ask, text: str, usage: Any, received: int) -> Reply:
 
 
 def openai_stream(ask: Ask, events: Iterator[Any], received: int) -> Reply:
-    """Deltas until ``[DONE]``; a stream that breaks off before is no answer."""
+    """Deltas until ``[DONE]``; a stream that breaks off before is no answer, one without a choice no completion."""
     text: list[str] = []
     refusal: list[str] = []
     usage: Any = None
@@ -103,6 +104,8 @@ def openai_stream(ask: Ask, events: Iterator[Any], received: int) -> Reply:
         usage = event.get("usage") or usage
     if not ended:
         raise AgentUnavailable("The stream of the answer broke off.")
+    if not text:  # every choice puts one there, be it empty
+        raise AgentMalformed(_NO_COMPLETION)
     if "".join(refusal):
         raise _declined("".join(refusal))
     return _openai_counted(ask, "".join(text), usage, received)
@@ -192,11 +195,14 @@ def _messages(ask: Ask) -> list[dict[str, str]]:
 
 
 def sse_events(content: bytes) -> Iterator[Any]:
-    """The data of a stream's events: parsed JSON, or ``[DONE]``."""
-    for line in content.decode("utf-8", "replace").splitlines():
-        if line.startswith("data:"):
-            data = line[5:].strip()
-            yield DONE if data == DONE else parse_json(data, "The stream of the answer")
+    """The data of a stream's events: parsed JSON, or ``[DONE]``.
+
+    Lines are those of bytes, which end in CR, LF or both, as the standard has it. A text has more ends of lines (U+2028,
+    U+0085), which are characters of an answer here. Bytes are also refused where they are no UTF-8, not replaced."""
+    for line in content.removeprefix(BOM_UTF8).splitlines():
+        if line.startswith(b"data:"):
+            data = line[5:].strip(b" \t")
+            yield DONE if data == DONE.encode() else parse_json(data, "The stream of the answer")
 
 
 FORMATS: Mapping[TransportKind, WireFormat] = {

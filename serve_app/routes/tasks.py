@@ -14,12 +14,13 @@ from fastapi import APIRouter, Request
 
 from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequest, Lease, ReportRequest
 from cluster.domain.agents import Agent
-from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound
+from cluster.domain.errors import ActorUnavailable, Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.ids import check_id
 from cluster.domain.json_values import check_json, shown_text, write_json
 from cluster.domain.log import Origin
 from cluster.domain.task_rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Priority
+from cluster.domain.values import evolve
 from cluster.ports import SubmitItem, rings_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
@@ -209,24 +210,41 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
     signs of life keep them."""
     asked = asyncio.ensure_future(gate.scheduler.request(claim, patient=claim.wait))
     hung_up = asyncio.ensure_future(_hung_up(request))
-    taken = False
+    answer, taken = ClaimAnswer(), False
     try:
         timeout = block_s if claim.wait else None
         with gate.attended.of([(claim.workspace, claim.agent_id)]):
             await asyncio.wait({asked, hung_up}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        # What comes later than this moment is not in the answer, so it goes back too.
-        in_time = asked.done()
-        answer = asked.result() if in_time else ClaimAnswer()
+            if asked.done():
+                answer = asked.result()
+            elif gate.scheduler.away and not hung_up.done():
+                answer = await _asked_again(gate, claim)
         yield answer
         for _ in range(TURNS_TO_NOTICE if answer.leases else 0):
             await asyncio.sleep(0)
-        taken = in_time and not hung_up.done()
+        taken = not hung_up.done()
     finally:
         hung_up.cancel()
-        granted = asked.done() and not asked.cancelled() and asked.exception() is None
-        if granted and not taken:
-            gate.give_back(asked.result())
+        if not taken:
+            gate.give_back(answer)
+        # What came after the answer had been made is not in it, so it goes back too.
+        late = asked.result() if asked.done() and not asked.cancelled() and asked.exception() is None else answer
+        if late is not answer:
+            gate.give_back(late)
         asked.cancel()
+
+
+async def _asked_again(gate: Gateway, claim: ClaimRequest) -> ClaimAnswer:
+    """The time to wait is over, and the scheduler is away: no answer is not the same as no work. A lease that its predecessor
+    had granted to this claim would lie idle if it were answered empty, so its successor is asked, without waiting for work.
+    Whoever chose the claim's id may ask again under it, the others are told what is certain."""
+    try:
+        answer: ClaimAnswer = await gate.scheduler.request(evolve(claim, wait=False))
+    except ActorUnavailable:
+        if claim.own_claim_id:
+            raise
+        return ClaimAnswer()
+    return answer
 
 
 async def _hung_up(request: Request) -> None:

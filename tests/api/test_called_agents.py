@@ -293,7 +293,7 @@ async def test_a_claim_for_a_named_task_outlives_changes_among_the_agents(api: A
     async with serving(Endpoint({"result": 1})) as url:
         agents = [{"agent_id": f"a{i}", "endpoint": url} for i in range(6)]
         await api.post("/agents/batch", {"agents": agents})
-        soon = [{"task_type": "t", "target_agent": f"a{i}", "delay_seconds": 1.0} for i in (3, 4, 5)]
+        soon = [{"task_type": "t", "target_agent": f"a{i}", "delay_seconds": 4.0} for i in (3, 4, 5)]
         created = (await api.post("/tasks/batch", {"tasks": soon}))["task_ids"]
 
         async def claims_wait() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from tests.support.agents import a_call
 from tests.support.api import Api, api_settings
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
+
+
+_workers = itertools.count(1)
 
 
 class Machinery:
@@ -98,7 +102,7 @@ def _calls(api: Api) -> HostCalls:
         async def carry(message: Any) -> Any:
             return await call("exchange", message)
 
-        return ExchangeClient("test", carry, clock=api.parts.clock)
+        return ExchangeClient(f"worker-{next(_workers)}", carry, clock=api.parts.clock)
 
     hosts = LiveHosts(api.stores.leases, api.stores.agents, api.parts.clock, api.settings.agent_hosts)
     return HostCalls(hosts, exchange, api.parts.clock)

@@ -100,3 +100,32 @@ async def test_a_lease_that_comes_after_its_claim_was_answered_empty_goes_back(b
     await eventually(lambda: brief.is_detail(task_id, "queued"))
     events = (await brief.get(f"/tasks/{task_id}/events"))["events"]
     assert (events[-1]["type"], events[-1]["data"]["reason"]) == ("requeued", "not_delivered")
+
+
+@pytest.mark.parametrize("claim_id", ["mine", None])
+async def test_no_answer_of_a_scheduler_that_is_away_is_not_taken_for_no_work(
+    brief: TaskApi, claim_id: str | None
+) -> None:
+    """The first answer is lost, the scheduler dies, and the claim's time is over before its successor is there."""
+    own = {"claim_id": claim_id} if claim_id else {}
+    await brief.agent("a1", max_concurrency=3 if claim_id else 1)
+    task_id = await brief.submit()
+    await brief.claim_one("a1", **own)
+    await brief.api.kill(SCHEDULER)
+    again = asyncio.create_task(brief.claim("a1", block_ms=100, **own))
+    # The time of the claim is over, and it asks once more.
+    waiting = brief.api.gateway.scheduler._waiting
+    await eventually(lambda: any(not one[0].wait for one in waiting.values() if isinstance(one[0], ClaimRequest)))
+    await brief.api.start(SCHEDULER)
+    task = await again
+    assert (task["id"], task["attempt"], task["redelivered"]) == (task_id, 1, True)
+    await brief.complete(task)
+
+
+async def test_a_claim_under_its_own_id_is_asked_again_when_the_scheduler_stays_away(brief: TaskApi) -> None:
+    await brief.agent("a1")
+    await brief.api.kill(SCHEDULER)
+    brief.api.gateway.scheduler._hold_s = 0.1
+    body = {"agent_id": "a1", "block_ms": 100, "claim_id": "mine"}
+    assert (await brief.post("/tasks/claim", body, expect=503))["code"] == "actor_unavailable"
+    assert await brief.claim("a1", block_ms=100) is None

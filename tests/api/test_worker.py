@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cluster.cli.doctor import OK, PROBLEM, WARNING, examine
 from cluster.worker import Job, Reject, Worker
 from tests.support.answering import always
@@ -140,6 +142,40 @@ async def test_draining_ends_jobs_and_claims_no_more(api: Api) -> None:
         await eventually(back)
 
 
+async def test_a_worker_is_not_starved_by_the_last_word_of_the_one_before_it(api: Api) -> None:
+    """A rolling restart under one id: the new process registers before the old one says that it drains."""
+    worker = a_worker(api)
+
+    @worker.handles()
+    async def echo(job: Job) -> Any:
+        return job.payload
+
+    async with running(worker):
+        assert (await ended(api, await submit(api, 1)))["result"] == 1
+        await api.post("/agents/w1/heartbeat", {"status": "draining"})
+        assert (await ended(api, await submit(api, 2)))["result"] == 2
+
+
+async def test_a_worker_says_nothing_against_an_operator_and_logs_that_one_holds_it(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    await api.post("/agents", {"agent_id": "w1", "capabilities": ["x"]})
+    await api.post("/agents/w1/pause")
+    worker = a_worker(api, heartbeat_s=0.02)
+    beats: list[float] = []
+
+    async def has_beaten() -> bool:
+        beats.append((await api.get("/agents/w1"))["last_heartbeat"])
+        return len(set(beats)) > 4
+
+    async with running(worker):
+        await eventually(has_beaten)
+        assert (await api.get("/agents/w1"))["status"] == "paused"
+    assert "aragora-cp agents resume w1" in "".join(
+        one.getMessage() for one in caplog.records if one.levelname == "WARNING"
+    )
+
+
 async def test_a_job_that_does_not_end_in_time_goes_back(api: Api) -> None:
     worker = a_worker(api, drain_s=0.1)
     started = asyncio.Event()
@@ -209,6 +245,27 @@ async def test_the_command_runs_a_function_and_drains_on_sigterm(api: Api, tmp_p
         assert (await api.get(f"/tasks/{slow}"))["result"] == 8
         agent = await api.get("/agents/w9")
         assert (agent["status"], agent["capabilities"], agent["max_concurrency"]) == ("draining", ["x", "y"], 2)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_the_command_ends_also_when_a_plain_function_does_not(api: Api, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    (tmp_path / "stuck_jobs.py").write_text(
+        "import pathlib, threading\n"
+        "def block(job):\n    pathlib.Path(job.payload).touch()\n    threading.Event().wait()\n"
+    )
+    words = ["worker", "run", "stuck_jobs:block", "--capabilities", "x", "--agent-id", "w9", "--drain-seconds", "0.1"]
+    environment = {**os.environ, "ARAGORA_API_URL": api.url}
+    process = await asyncio.create_subprocess_exec(COMMAND, *words, cwd=tmp_path, env=environment)
+    try:
+        task_id = await submit(api, str(started), max_retries=1)
+        await eventually(started.exists)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert [row.kind for row in await api.rows(task_id)] == ["task.submitted", "task.claimed", "task.retried"]
     finally:
         if process.returncode is None:
             process.kill()

@@ -16,13 +16,20 @@ import pytest
 
 from cluster.client import ApiError, Patience
 from cluster.worker import Job, Worker
-from tests.api.test_worker import COMMAND, ended, running, submit
+from tests.api.test_worker import COMMAND, a_worker, ended, running, submit
 from tests.support.api import Api, api_settings
 from tests.support.odd_proxy import CALLS, CLAIM, HANGS, HEARTBEAT, ODDITIES, REGISTER, REPORT, Odd, OddProxy, http, own
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 
 QUICK = Patience(first_s=0.01, most_s=0.05, asked_most_s=0.05)
+#: What answers besides ODDITIES: what httpx stumbles over, in headers.
+ODD_HEADERS = (
+    Odd("cookie that no header may have", http(200, "<html>Bitte anmelden</html>", Set_Cookie="name=Jürgen; Path=/")),
+    Odd("redirect to a mail", http(302, "", Location="mailto:admin@example.org")),
+    Odd("redirect to a broken name", http(302, "", Location="http://xn--/")),
+    Odd("retry after the end of time", http(503, "", Retry_After="Fri, 31 Dec 99999999999999999999 23:59:59 GMT")),
+)
 HTML_502 = next(odd for odd in ODDITIES if odd.name == "html 502")
 
 
@@ -52,7 +59,7 @@ async def assert_done_once(api: Api, ids: list[str], runs: Counter[str]) -> None
         assert [row.kind for row in await api.rows(task_id)] == ["task.submitted", "task.claimed", "task.completed"]
 
 
-@pytest.mark.parametrize("odd", ODDITIES, ids=str)
+@pytest.mark.parametrize("odd", [*ODDITIES, *ODD_HEADERS], ids=str)
 async def test_odd_answers_to_every_call_lose_nothing_and_do_nothing_twice(api: Api, odd: Odd) -> None:
     def script(call: str, number: int) -> Odd | None:
         """The first two of each kind, and the fourth: in the middle of work."""
@@ -261,6 +268,10 @@ async def test_a_heartbeat_that_hangs_does_not_hold_up_the_next(api: Api, monkey
         await eventually(lambda: proxy.counts[HEARTBEAT] > 3)
 
 
+class NoException(BaseException):
+    pass
+
+
 class NoWords(Exception):
     def __str__(self) -> str:
         raise ValueError("no words")
@@ -302,6 +313,17 @@ OUTCOMES: dict[str, tuple[Callable[[], Any], str]] = {
     "raises 100 kB": (lambda: _raised(RuntimeError("x" * 100_000)), "failed"),
     "raises without words": (lambda: _raised(NoWords()), "failed"),
     "exits": (lambda: _raised(SystemExit(3)), "failed"),
+    "interrupts": (lambda: _raised(KeyboardInterrupt()), "failed"),
+    "ends its generator": (lambda: _raised(GeneratorExit()), "failed"),
+    "cancels": (lambda: _raised(asyncio.CancelledError()), "failed"),
+    "stops iterating": (lambda: next(iter(())), "failed"),
+    "stops iterating with a value": (lambda: _raised(StopIteration({"n": 1})), "failed"),
+    "stops iterating asynchronously": (lambda: _raised(StopAsyncIteration()), "failed"),
+    "raises no Exception": (lambda: _raised(NoException("odd")), "failed"),
+    "raises a group": (
+        lambda: _raised(BaseExceptionGroup("many", [NoException("odd"), KeyboardInterrupt()])),
+        "failed",
+    ),
 }
 
 
@@ -321,6 +343,51 @@ async def test_what_cannot_be_reported_fails_its_own_attempt_and_holds_up_no_oth
         assert {key: task["status"] for key, task in ends.items()} == {key: OUTCOMES[key[0]][1] for key in ids}
         for (kind, _), task in ends.items():
             assert bool(task["error"]) == (OUTCOMES[kind][1] == "failed"), kind
+
+
+async def test_whatever_a_plain_function_does_ends_its_attempt_and_frees_its_slot(api: Api) -> None:
+    worker = a_worker(api, concurrency=2)
+    worker.handles()(lambda job: OUTCOMES[job.payload][0]())
+    ids = {kind: await submit(api, kind) for kind in OUTCOMES}
+    async with running(worker):
+        ends = {kind: await ended(api, task_id) for kind, task_id in ids.items()}
+    assert {kind: task["status"] for kind, task in ends.items()} == {kind: OUTCOMES[kind][1] for kind in ids}
+    assert "StopIteration" in ends["stops iterating"]["error"]
+
+
+async def test_a_job_that_fails_by_a_cancellation_of_its_own_has_not_been_stopped(api: Api) -> None:
+    worker = a_worker(api)
+
+    @worker.handles()
+    async def run(job: Job) -> None:
+        own = asyncio.ensure_future(asyncio.Event().wait())
+        own.cancel()
+        await own
+
+    async with running(worker):
+        task = await ended(api, await submit(api))
+    assert (task["status"], "CancelledError" in task["error"]) == ("failed", True)
+
+
+async def test_leases_of_a_claim_that_draining_interrupted_are_asked_for_again_and_worked_off(api: Api) -> None:
+    """The API has given them; their answer hangs when the signal comes."""
+    hangs = Odd(HANGS, http(200, '{"tasks": [', "application/json", length=5000), handled=True)
+
+    def script(call: str, number: int) -> Odd | None:
+        return hangs if call == CLAIM and number == 1 else None
+
+    async with OddProxy(api.url, script).running() as proxy:
+        worker = behind(proxy, concurrency=3)
+        runs = counting(worker)
+        ids = [await submit(api, number) for number in range(3)]
+        run = asyncio.create_task(worker.run())
+        await eventually(lambda: proxy.odd[CLAIM] == 1)
+        worker.drain()
+        await asyncio.wait_for(run, 30)
+        tasks = [await api.get(f"/tasks/{one}") for one in ids]
+        assert [task["status"] for task in tasks] == ["completed"] * 3
+        assert [row.kind for row in await api.rows(ids[0])] == ["task.submitted", "task.claimed", "task.completed"]
+        assert runs == Counter(ids)
 
 
 async def test_a_result_that_no_proxy_lets_through_holds_up_no_other_and_fails_in_the_end(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -66,9 +67,12 @@ async def test_shards_that_die_and_overlap_break_no_promise(short_leases: Api) -
         await workload.run(faults)
     assert check(history) == []
     assert len(api.superseded) == 3
+    newest = (await api.actor(SCHEDULER).status())["generation"]
     for process in api.superseded:
-        with pytest.raises(ActorUnavailable):
-            await process.actor.status()
+        with contextlib.suppress(
+            ActorUnavailable
+        ):  # which has found out; the last may have had nothing to decide since
+            assert (await process.actor.status())["generation"] < newest
     assert {call.answer for call in history.calls} == {Answer.OK, Answer.REFUSED}
     assert any(lease.attempt > 1 for claim in history.claims for lease in claim.leases)
 

@@ -330,6 +330,40 @@ async def test_an_a2a_agent_answers_by_a_task_that_is_waited_for() -> None:
         await _asked_over_a2a(lambda body: {"task": task("TASK_STATE_REJECTED")})
 
 
+@pytest.mark.parametrize("card", [True, False], ids=["card", "answer"])
+@pytest.mark.parametrize("status", [500, 503, 429])
+async def test_an_a2a_agent_that_answers_a_status_is_unavailable(status: int, card: bool) -> None:
+    url: list[str] = []
+    good = a2a_server(url, lambda body: None)
+
+    async def answer(request: Any) -> Any:
+        if not card and request.url.path.startswith("/.well-known"):
+            return await good(request)
+        return httpx.Response(status, json=[1])
+
+    async with serving(answer) as base:
+        url.append(base)
+        ours = transports(LOOPBACK)
+        with pytest.raises(AgentUnavailable):
+            await A2ATransport(ours.pool).ask(question(base, transport=TransportKind.A2A))
+        await ours.close()
+
+
+async def test_an_a2a_agent_that_is_gone_is_unavailable_and_so_is_one_after_our_end() -> None:
+    url: list[str] = []
+    ours = transports(LOOPBACK)
+    a2a = A2ATransport(ours.pool)
+    message = {"message": {"messageId": "m1", "role": "ROLE_AGENT", "parts": [{"text": "yes"}]}}
+    async with serving(a2a_server(url, lambda body: message)) as base:
+        url.append(base)
+        ask = question(base, transport=TransportKind.A2A)
+        assert (await a2a.ask(ask)).text == "yes"
+    for _ in range(2):  # with a card that is known, and no server; then with no client either
+        with pytest.raises(AgentUnavailable):
+            await a2a.ask(ask)
+        await ours.close()
+
+
 async def test_an_a2a_agent_is_looked_for_only_where_agents_may_be() -> None:
     with pytest.raises(EndpointForbidden):
         await _asked_over_a2a(lambda body: {}, allowed=())

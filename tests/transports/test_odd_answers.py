@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.agents import TransportKind
 from cluster.domain.budget import MAX_TOKENS
 from cluster.domain.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
-from cluster.domain.json_values import MAX_BYTES, check_text, read_json
+from cluster.domain.json_values import MAX_BYTES, MAX_DIGITS, check_text, read_json
 from cluster.in_cluster import Answer, Question
 from cluster.transports.a2a import A2ATransport
 from cluster.transports.asking import Ask, Reply
@@ -224,6 +224,52 @@ def test_a_body_that_is_no_json_is_a_malformed_answer(talk: Talk, case: Case, co
     _check_sentence(malformed.value)
 
 
+#: Other JSON than the RPC's, at the place of the whole answer.
+other_bodies = st.one_of(
+    st.sampled_from(["1", "[]", "{}", "null", '{"choices": []}', '{"error": "no"}', '{"error": {"code": "x"}}']),
+    plain_values.map(json.dumps).filter(lambda text: "error" not in text and "result" not in text),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(other_bodies)
+@example("[]")
+@example('{"choices": []}')
+@example('{"error": {"code": true}}')
+def test_an_answer_of_another_shape_is_malformed_over_a2a_too(talk: Talk, body: str) -> None:
+    with pytest.raises(AgentMalformed) as malformed:
+        talk.asks(A2A, body.encode())
+    _check_sentence(malformed.value)
+    assert talk.calls == 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(309, MAX_DIGITS), st.sampled_from(["", "-"]))
+def test_a_number_that_the_sdk_cannot_hold_is_malformed(talk: Talk, digits: int, sign: str) -> None:
+    with pytest.raises(AgentMalformed) as malformed:
+        talk.asks(A2A, _message('{"data": {"a": %s}}' % (sign + "9" * digits)).encode())
+    _check_sentence(malformed.value)
+
+
+@pytest.mark.parametrize("code", [-32603, -32000, 5])
+def test_an_error_that_an_a2a_agent_reports_is_no_odd_answer(talk: Talk, code: int) -> None:
+    with pytest.raises(AgentUnavailable):
+        talk.asks(A2A, json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": "no"}}).encode())
+
+
+@pytest.mark.parametrize(
+    "address", ["http://a\x00b/", "http://a:b/", "http://" + "a" * 70_000 + "/"], ids=["NUL", "port", "long"]
+)
+async def test_a_card_whose_address_is_none_is_malformed(address: str) -> None:
+    interface = {"url": address, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+    async with serving(lambda request: httpx.Response(200, json={"supportedInterfaces": [interface]})) as url:
+        ours = transports(LOOPBACK)
+        with pytest.raises(AgentMalformed) as malformed:
+            await A2ATransport(ours.pool).ask(question(url, transport=A2A))
+        await ours.close()
+    _check_sentence(malformed.value)
+
+
 @settings(deadline=None, max_examples=60)
 @given(odd_texts)
 def test_a_refusal_says_what_can_be_kept(talk: Talk, text: str) -> None:
@@ -240,6 +286,65 @@ def test_the_texts_among_the_parts_of_a_message_are_the_answer(talk: Talk) -> No
     assert talk.asks(OPENAI, _completion(f'{{"content": {parts}}}').encode()).text == "yes"
     streamed = _events(f'{{"choices": [{{"delta": {{"content": {parts}}}}}]}}')
     assert talk.asks(OPENAI, streamed.encode(), options=STREAM).text == "yes"
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+#: Ends of lines to a text, not to a stream; each may be raw in a JSON string.
+_BREAKS = st.text("a\u0085\u2028\u2029é😀\x7f", min_size=1, max_size=8)
+
+
+@settings(deadline=None, max_examples=60)
+@given(_BREAKS, st.sampled_from(["\r\n", "\n", "\r"]), st.booleans())
+@example("a\u2028b", "\n", False)
+@example("\u0085", "\n", True)
+def test_only_the_ends_of_lines_of_the_standard_end_a_line(talk: Talk, text: str, end: str, marked: bool) -> None:
+    delta = json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=False)
+    content = _events(delta).replace("\n", end).encode("utf-8-sig" if marked else "utf-8")
+    assert talk.asks(OPENAI, content, options=STREAM).text == text
+
+
+@pytest.mark.parametrize("control", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+def test_a_raw_control_character_is_no_json_in_a_stream_either(talk: Talk, control: str) -> None:
+    for whole, changes in ((_completion('{"content": "%s"}'), {}), (TAKEN[9][1], {"options": STREAM})):
+        with pytest.raises(AgentMalformed, match="is not JSON"):
+            talk.asks(OPENAI, whole.replace("%s", f"a{control}b").encode(), **changes)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from([b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\x80"]),
+    st.sampled_from([b'{"choices": [{"delta": {"content": "%s"}}]}', b'{"choices": [{"delta": {"refusal": "%s"}}]}']),
+)
+@example(b"\xed\xa0\x80", b'{"choices": [{"delta": {"content": "%s"}}]}')
+def test_bytes_that_are_no_text_are_malformed_in_a_stream_too(talk: Talk, odd: bytes, event: bytes) -> None:
+    assume(not (odd.startswith(b"\xed") and b"refusal" in event))  # half a pair is replaced where it is only shown
+    with pytest.raises(AgentMalformed) as malformed:
+        talk.asks(OPENAI, b"data: %s\n\ndata: [DONE]\n\n" % event.replace(b"%s", odd), options=STREAM)
+    _check_sentence(malformed.value)
+
+
+objects = st.dictionaries(plain_texts.filter(lambda key: key not in ("choices", "error")), plain_values, max_size=3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(objects.map(json.dumps) | st.sampled_from(['{"choices": []}', '{"choices": null}']), max_size=3))
+@example(['{"text": "yes"}'])
+@example(['{"type": "content_block_delta", "delta": {"text": "yes"}}', '{"usage": {"prompt_tokens": 1}}'])
+def test_a_stream_without_a_choice_is_no_completion(talk: Talk, events: list[str]) -> None:
+    with pytest.raises(AgentMalformed) as malformed:
+        talk.asks(OPENAI, _events(*events).encode(), options=STREAM)
+    _check_sentence(malformed.value)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [case for case in TAKEN if case[0] is not A2A])
+def test_a_number_of_too_many_digits_is_called_so(talk: Talk, case: Case) -> None:
+    for digits in (MAX_DIGITS + 1, 10 * MAX_DIGITS):
+        with pytest.raises(AgentMalformed, match=rf"holds a number of more than {MAX_DIGITS} digits\.$"):
+            talk.asks(case[0], _put(case, "9" * digits), **case[2])
 
 
 # --- counts -----------------------------------------------------------------------------------------------------------

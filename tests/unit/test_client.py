@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pickle
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -95,6 +96,11 @@ async def test_an_answer_of_the_api_is_handed_over() -> None:
         (format_datetime(datetime.now(UTC) + timedelta(hours=1)), 3000, 3700),
         (format_datetime(datetime.now(UTC) - timedelta(hours=1)), 0, 0),
         ("Mon, 99 Foo 9999", 0, 0),
+        ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", 0, 0),
+        ("Fri, 31 Dec 2026 23:59:59 +99999999999999999999", 0, 0),
+        ("Fri, 31 Dec 0001 23:59:59 +2359", 0, 0),
+        (",", 0, 0),
+        ("0 0 0 0 0 0 0", 0, 0),
     ],
 )
 async def test_retry_after_in_seconds_or_as_a_date(value: str, least_s: float, most_s: float) -> None:
@@ -110,11 +116,79 @@ async def test_nobody_there_leaves_the_outcome_unknown_and_says_what_to_do() -> 
             await client.get("/tasks")
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://[::bad", "nothing"])
-async def test_what_is_no_url_can_never_work(url: str) -> None:
-    with pytest.raises(InvalidRequest):
-        async with ControlPlaneClient(url) as client:
-            await client.get("/tasks")
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("127.0.0.1:8080", "ftp://127.0.0.1", "http://[::bad", "nothing", "", "http://", "http:login", "mailto:a@b"),
+        *("http://xn--/", "http://a..b", f"http://{'a' * 64}", "http://a:99999", "http://a:b", "http://a\0b"),
+    ],
+)
+def test_what_is_no_url_can_never_work(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="ARAGORA_API_URL"):
+        ControlPlaneClient(url)
+
+
+@pytest.mark.parametrize("url", ["http://é.example", "https://[::1]:8443/below", "http://under_score.:80", "HTTP://A"])
+def test_what_is_a_url_is_taken(url: str) -> None:
+    ControlPlaneClient(url)
+
+
+def _locations() -> list[str]:
+    """What nobody can follow: known ones, and any joining of what such addresses consist of."""
+    pieces = [
+        "http",
+        "https",
+        "mailto",
+        ":",
+        "//",
+        "/",
+        "xn--",
+        "[",
+        "]",
+        "@",
+        "..",
+        "?",
+        "#",
+        "%",
+        "login",
+        "99999999",
+        " ",
+    ]
+    chance = random.Random(7)
+    known = [
+        "mailto:a@example.org",
+        "javascript:void(0)",
+        "about:blank",
+        "http:login",
+        "http://xn--/",
+        "//xn--/",
+        "///",
+    ]
+    return known + ["".join(chance.choices(pieces, k=chance.randint(1, 6))) for _ in range(300)]
+
+
+async def test_a_redirect_to_anywhere_leaves_the_outcome_unknown_and_the_client_usable() -> None:
+    locations = _locations()
+    fine = Odd("fine", as_json(200, {"task_id": "t"}))
+    odd = [Odd(one, http(302, "", Location=one)) for one in locations]
+    proxy = OddProxy("http://127.0.0.1:9", lambda call, number: odd[number - 1] if number <= len(odd) else fine)
+    async with proxy.running(), ControlPlaneClient(proxy.url) as client:
+        for one in locations:
+            with pytest.raises(ControlPlaneError) as raised:
+                await client.request("POST", "/agents", {})
+            assert type(raised.value) is OutcomeUnknown, one
+        assert await client.request("POST", "/agents", {}) == {"task_id": "t"}
+
+
+@pytest.mark.parametrize("cookie", ["name=Jürgen; Path=/", "é=1", "plain=1", "a=\x7f\xff"])
+async def test_a_cookie_is_not_kept(cookie: str) -> None:
+    answers = [Odd("cookie", http(200, "<html>", Set_Cookie=cookie)), Odd("fine", as_json(200, {"n": 1}))]
+    proxy = OddProxy("http://127.0.0.1:9", lambda call, number: answers[min(number, 2) - 1])
+    async with proxy.running(), ControlPlaneClient(proxy.url) as client:
+        with pytest.raises(OutcomeUnknown):
+            await client.request("POST", "/agents", {})
+        assert await client.request("POST", "/agents", {}) == {"n": 1}
+        assert not client._http.cookies
 
 
 @pytest.mark.parametrize("key", ["a\nb", "schlüssel", "a\0"])
@@ -149,7 +223,8 @@ def _events(*seqs: int, end: str = "") -> Odd:
 async def test_events_go_on_whatever_stood_in_for_their_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once and in order: what was cut is asked for again, after the last that was whole."""
     monkeypatch.setattr("cluster.client.RECONNECT_S", 0.001)
-    answers = [_events(1, end='id: 2\ndata: {"type": "t", "ti'), *ODDITIES, _events(2, 3), _events(4)]
+    stood_in = [*ODDITIES, *(Odd(one, http(302, "", Location=one)) for one in _locations()[:7])]
+    answers = [_events(1, end='id: 2\ndata: {"type": "t", "ti'), *stood_in, _events(2, 3), _events(4)]
     proxy = OddProxy("http://127.0.0.1:9", lambda call, number: answers[min(number, len(answers)) - 1])
     seen: list[int] = []
     async with proxy.running(), ControlPlaneClient(proxy.url) as client:
@@ -160,7 +235,7 @@ async def test_events_go_on_whatever_stood_in_for_their_stream(monkeypatch: pyte
                 if event.seq == 4:
                     break
     assert seen == [1, 2, 3, 4]
-    assert proxy.resumed == ["0"] + ["1"] * (len(ODDITIES) + 1) + ["3"]
+    assert proxy.resumed == ["0"] + ["1"] * (len(stood_in) + 1) + ["3"]
 
 
 async def test_a_stream_that_the_api_refuses_ends() -> None:

@@ -100,6 +100,16 @@ def test_a_text_that_nobody_reads_is_no_json(content: bytes) -> None:
         parse_json(content, "payload")
 
 
+@given(st.integers(MAX_DIGITS + 1, 20_000), st.sampled_from(["%s", "-%s", '{"a": [1, %s]}']))
+def test_a_number_of_too_many_digits_is_json_and_is_called_so(digits: int, text: str) -> None:
+    for read in (parse_json, read_json):
+        for content in (text % ("9" * digits), (text % ("9" * digits)).encode()):
+            with pytest.raises(InvalidRequest) as refused:
+                read(content, "payload")
+            assert refused.value.message == f"payload holds a number of more than {MAX_DIGITS} digits."
+            assert not isinstance(refused.value, NotJson)
+
+
 def test_a_value_of_python_is_kept_if_it_can_be_written_as_json() -> None:
     value = {"a": (1, 2.5), 3: None, None: True, False: [()]}
     assert write_json(value, "result") == '{"a": [1, 2.5], "3": null, "null": true, "false": [[]]}'

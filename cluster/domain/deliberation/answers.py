@@ -26,6 +26,8 @@ SEVERITIES = ("low", "medium", "high")
 OWN_ERROR = "own_error"
 NO_REASON = "none"
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d[\d,_ ]*)?(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(.*?)\s*$", re.DOTALL)
+#: Of a number with its unit, as text. The pattern takes time with the square of the length.
+MAX_NUMBER_CHARS = 200
 _LEVELS = frozenset(level.value for level in Confidence)
 _TRUE, _FALSE = ("true", "yes"), ("false", "no")
 
@@ -254,7 +256,12 @@ def _a_number(raw: Any, answer: AnswerType) -> str:
     number: float | None = None
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         number = _float(raw)
-    elif isinstance(raw, str) and (match := _NUMBER.match(raw)) and match.group(1).strip():
+    elif (
+        isinstance(raw, str)
+        and len(raw) <= MAX_NUMBER_CHARS
+        and (match := _NUMBER.match(raw))
+        and match.group(1).strip()
+    ):
         if match.group(2) and match.group(2).casefold() != answer.unit.casefold():
             raise Malformed(f'"answer" must be a number in {answer.unit or "no unit"}')
         number = _float(re.sub(r"[,_ ]", "", match.group(1)))

@@ -180,3 +180,10 @@ def test_a_total_without_its_parts_is_held_to_the_same() -> None:
     billed = [event.data["billed"]["tokens"] for event in world.journal if event.kind in ("answered", "late")]
     assert billed[0] == 500
     assert all(0 < tokens < 10_000 for tokens in billed)
+
+
+def test_a_number_with_a_long_tail_is_refused_before_it_is_looked_through() -> None:
+    """One member's blanks held up everybody's deliberations: the pattern for a number and its unit takes the square."""
+    shape = Shape(answer=AnswerType(kind=AnswerKind.NUMBER))
+    with pytest.raises(Malformed):
+        parse_reply(json.dumps({"answer": "5x" + " " * 400_000 + "y"}), shape)

@@ -1,0 +1,88 @@
+"""A class in the cluster may raise whatever Python has; the loop that it shares with others goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from cluster.domain.agents import TransportKind
+from cluster.domain.errors import AgentTimeout, AgentUnavailable
+from cluster.in_cluster import Answer, Question
+from cluster.transports.python import PythonTransport
+from tests.transports.test_net import question
+
+TASK = {"id": "t1", "task_type": "t", "payload": None, "attempt": 1, "metadata": {}}
+
+
+class Own(BaseException):
+    """What a library may derive from the very root."""
+
+
+class Raising:
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    async def answer(self, question: Question) -> Answer:
+        raise self._error
+
+    async def work(self, task: Mapping[str, Any]) -> Any:
+        await asyncio.sleep(0)
+        raise self._error
+
+
+class Waits:
+    async def answer(self, question: Question) -> Answer:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+
+ERRORS = [
+    SystemExit(3),
+    KeyboardInterrupt(),
+    GeneratorExit(),
+    Own("own"),
+    BaseExceptionGroup("many", [SystemExit(1), ValueError("x")]),
+    asyncio.CancelledError(),
+    TimeoutError("of its own"),
+    StopIteration(),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("task", [TASK, None], ids=["work", "answer"])
+async def test_whatever_an_agent_raises_is_its_own_fault_and_ends_nothing_else(
+    error: BaseException, task: dict[str, Any] | None
+) -> None:
+    ask = question("", transport=TransportKind.IMPORT, agent_id="a1", task=task, timeout_s=30.0)
+    with pytest.raises(AgentUnavailable, match="Agent a1 raised"):
+        await PythonTransport({"a1": Raising(error)}).ask(ask)
+
+
+async def test_an_agent_that_takes_too_long_timed_out() -> None:
+    ask = question("", transport=TransportKind.IMPORT, agent_id="a1", timeout_s=0.01)
+    with pytest.raises(AgentTimeout):
+        await PythonTransport({"a1": Waits()}).ask(ask)
+
+
+async def test_a_question_that_is_cancelled_stays_cancelled() -> None:
+    ask = question("", transport=TransportKind.IMPORT, agent_id="a1", timeout_s=30.0)
+    asking = asyncio.create_task(PythonTransport({"a1": Waits()}).ask(ask))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+class EndsAsItIsMade:
+    def __init__(self) -> None:
+        sys.exit(1)
+
+
+async def test_a_class_that_ends_the_process_as_it_is_made_ends_nothing() -> None:
+    python = PythonTransport(may_import=lambda path: path.startswith("tests."))
+    path = f"{__name__}:EndsAsItIsMade"
+    with pytest.raises(AgentUnavailable):
+        await python.ask(question("", transport=TransportKind.IMPORT, options={"import_path": path}))
