@@ -23,7 +23,6 @@ from tests.support.api import Api, api_settings
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
 
-
 _workers = itertools.count(1)
 
 
