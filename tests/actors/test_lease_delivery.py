@@ -144,6 +144,7 @@ class System:
 
     async def settle(self) -> None:
         """Every client has hung up or has its answer, and everything that goes back has gone back."""
+        self.store.dies = None
         for replica in self.replicas:
             replica.loses.clear()
             replica.open.set()
@@ -169,10 +170,8 @@ class System:
         """Whoever received a lease may report it. What nobody received waits, unless its answer was lost where neither end
         could see it: in a kill, or with a connection. Such a lease is answered again, or ends with its run time."""
         for lease in self.received:
-            report = asyncio.ensure_future(self.cluster.report(lease, result_json="1"))
-            while not report.done():
-                await self.turns(1)
-            report.result()  # a Conflict: it was taken away from a client that did nothing wrong
+            # A Conflict: it was taken away from a client that did nothing wrong.
+            await asyncio.wait_for(self.cluster.report(lease, result_json="1"), 30)
         ours = {lease.head.id for lease in self.received}
         allowed = {TaskStatus.PENDING, *([TaskStatus.RUNNING] if self.in_doubt else [])}
 
