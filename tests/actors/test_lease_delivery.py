@@ -173,9 +173,9 @@ class System:
             # A Conflict: it was taken away from a client that did nothing wrong.
             await asyncio.wait_for(self.cluster.report(lease, result_json="1"), 30)
         ours = {lease.head.id for lease in self.received}
-        allowed = {TaskStatus.PENDING, *([TaskStatus.RUNNING] if self.in_doubt else [])}
 
         async def nothing_lies_idle() -> bool:
+            allowed = {TaskStatus.PENDING, *([TaskStatus.RUNNING] if self.in_doubt else [])}
             return {await self.cluster.status(task_id) for task_id in self.submitted - ours} <= allowed
 
         await eventually(nothing_lies_idle)
