@@ -20,8 +20,7 @@ from actors.roles import Role
 from actors.turns import ENDED_KINDS, PullTurns
 from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents import Agent, TransportKind
-from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
-from cluster.domain.errors import (
+from cluster.domain.base.errors import (
     AgentMalformed,
     AgentTimeout,
     AgentUnavailable,
@@ -29,8 +28,9 @@ from cluster.domain.errors import (
     Misrouted,
     TryLater,
 )
-from cluster.domain.json_values import parse_json
-from cluster.domain.log import LogRecord, LogRow
+from cluster.domain.base.json_values import parse_json
+from cluster.domain.base.log import LogRecord, LogRow
+from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
 from cluster.domain.placement import carrier
 from cluster.domain.rate import TokenBucket, give_back, take
 from cluster.domain.selection import Strategy

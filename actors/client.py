@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, ClaimRequest, Lease, ReportRequest
-from cluster.domain.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound, TryLater
-from cluster.domain.ids import sortable_id
-from cluster.domain.json_values import (
+from cluster.domain.base.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound, TryLater
+from cluster.domain.base.ids import sortable_id
+from cluster.domain.base.json_values import (
     MAX_ERROR_CHARS,
     check_json,
     check_size,
@@ -27,7 +27,7 @@ from cluster.domain.json_values import (
     shown_error,
     write_json,
 )
-from cluster.domain.log import Origin
+from cluster.domain.base.log import Origin
 from cluster.domain.retries import ErrorClass
 from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Submitted
 from cluster.exchange import ExchangeClient

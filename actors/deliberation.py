@@ -14,6 +14,8 @@ from typing import Any
 
 from actors.messages import AgentCall, AgentReply
 from actors.panel import PanelChooser
+from cluster.domain.base.errors import ControlPlaneError, Fenced, PeerError, TryLater
+from cluster.domain.base.log import LogRow
 from cluster.domain.deliberation import machine
 from cluster.domain.deliberation.calls import Call, call_of, outstanding
 from cluster.domain.deliberation.contract import Contract
@@ -30,8 +32,6 @@ from cluster.domain.deliberation.machine import (
 from cluster.domain.deliberation.state import Phase, State, TurnKey, fold
 from cluster.domain.deliberation.wire import ended_row, log_rows
 from cluster.domain.deliberations import Deliberation, JournalAppend, JournalEvent, TakenDeliberation
-from cluster.domain.errors import ControlPlaneError, Fenced, PeerError, TryLater
-from cluster.domain.log import LogRow
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops, unwatched

@@ -15,8 +15,9 @@ from typing import Any
 
 from cluster.directory import AGENT_ROWS, AgentDirectory, Key
 from cluster.domain.agents import Agent, Health, Liveness, TransportKind
+from cluster.domain.base.errors import PeerError, TryLater
+from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, step
-from cluster.domain.errors import PeerError, TryLater
 from cluster.domain.liveness import (
     DEAF_TIMEOUTS,
     ProbeHistory,
@@ -27,7 +28,6 @@ from cluster.domain.liveness import (
     probed,
     sweep,
 )
-from cluster.domain.log import LogRecord, LogRow
 from cluster.domain.metrics import Increment
 from cluster.follower import LogFollower
 from cluster.loops import Died, Loops, unwatched

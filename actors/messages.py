@@ -1,6 +1,6 @@
 """Messages between the API and the scheduler shard: what goes out is a request, what comes back its answer.
 
-A request that cannot be granted is answered with an error of ``cluster.domain.errors``, raised at the asker. Every
+A request that cannot be granted is answered with an error of ``cluster.domain.base.errors``, raised at the asker. Every
 request can be repeated: claims by ``claim_id``, reports by their lease token, the rest by nature.
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.domain.base.compact import compact
 from cluster.domain.retries import ErrorClass
 from cluster.domain.tasks import TaskHead
-from cluster.domain.values import compact
 
 
 @compact

@@ -22,7 +22,7 @@ from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequ
 from actors.turns import ENDED_KINDS
 from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents import Agent, TransportKind
-from cluster.domain.errors import (
+from cluster.domain.base.errors import (
     AgentMalformed,
     CallerError,
     ControlPlaneError,
@@ -30,8 +30,8 @@ from cluster.domain.errors import (
     PeerError,
     TryLater,
 )
-from cluster.domain.json_values import MAX_ERROR_CHARS, check_text, shown_text, write_json
-from cluster.domain.log import LogRow
+from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_text, shown_text, write_json
+from cluster.domain.base.log import LogRow
 from cluster.domain.retries import ErrorClass
 from cluster.domain.selection import Candidate, Ranking, Strategy
 from cluster.domain.tasks import Task, TaskDetail, TaskStatus

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from cluster.domain.errors import StoreUnavailable
+from cluster.domain.base.errors import StoreUnavailable
 from cluster.loops import Died, Loops, unwatched
 from cluster.ports import Clock, Leases, Region
 

@@ -37,8 +37,7 @@ from actors.messages import (
     SchedulerRequest,
     undelivered,
 )
-from cluster.domain.claims import Grant, Wanted
-from cluster.domain.errors import (
+from cluster.domain.base.errors import (
     ActorUnavailable,
     Conflict,
     ControlPlaneError,
@@ -48,9 +47,10 @@ from cluster.domain.errors import (
     TryLater,
     is_bug,
 )
+from cluster.domain.base.json_values import check_json, check_text, read_json
+from cluster.domain.base.log import LogRow
+from cluster.domain.claims import Grant, Wanted
 from cluster.domain.explain import TaskView
-from cluster.domain.json_values import check_json, check_text, read_json
-from cluster.domain.log import LogRow
 from cluster.domain.retries import RetryPolicy
 from cluster.domain.scheduler import Missing, Scheduler
 from cluster.domain.task_events import CancelAcknowledged, CancelRequested, Complete, Event, Fail, Prioritized, Reporter

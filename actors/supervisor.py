@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from actors.roles import DEDICATED_AGENT, Role, dedicated_role
-from cluster.domain.errors import ControlPlaneError, TryLater
+from cluster.domain.base.errors import ControlPlaneError, TryLater
 from cluster.ports import ActorName, ActorNames, Clock, DedicatedAgent, Leases
 
 _logger = logging.getLogger(__name__)

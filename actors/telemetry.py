@@ -18,8 +18,8 @@ from starlette.routing import Route
 
 from cluster.directory import AgentDirectory
 from cluster.domain.agents import Liveness
-from cluster.domain.errors import StoreUnavailable
-from cluster.domain.log import LogRow
+from cluster.domain.base.errors import StoreUnavailable
+from cluster.domain.base.log import LogRow
 from cluster.domain.metrics import Increment, Labels, Metrics
 from cluster.domain.tasks import Priority
 from cluster.follower import LogFollower

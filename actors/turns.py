@@ -15,16 +15,16 @@ from typing import Any
 
 from actors.messages import AgentCall, AgentReply, CancelRequest
 from cluster.domain.agents import Agent, TransportKind
-from cluster.domain.errors import (
+from cluster.domain.base.errors import (
     AgentMalformed,
     AgentRefused,
     AgentTimeout,
     AgentUnavailable,
     ControlPlaneError,
 )
-from cluster.domain.ids import sortable_id
-from cluster.domain.json_values import write_json
-from cluster.domain.log import LogRow, Origin
+from cluster.domain.base.ids import sortable_id
+from cluster.domain.base.json_values import write_json
+from cluster.domain.base.log import LogRow, Origin
 from cluster.domain.task_rules import TaskRules
 from cluster.domain.tasks import TURN_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
 from cluster.ports import Clock, Doorbell, Ring, SubmitItem, TaskStore

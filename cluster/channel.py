@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.domain import values
-from cluster.domain.errors import ActorUnavailable, ControlPlaneError
+from cluster.domain.base.compact import rebuild
+from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError
 
 _logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class _OurValues(pickle.Unpickler):
         room = module.partition(".")[0]
         if room in _ROOMS and "." not in name:
             found = getattr(importlib.import_module(module), name, None)
-            if found is values.rebuild or (isinstance(found, type) and found.__module__ == module):
+            if found is rebuild or (isinstance(found, type) and found.__module__ == module):
                 return found
         raise pickle.UnpicklingError(f"{module}.{name} is not a value that calls carry")
 

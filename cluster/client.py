@@ -31,7 +31,7 @@ from typing import Any, Self
 
 import httpx
 
-from cluster.domain.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
+from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
 
 API = "/api/control-plane"
 RECONNECT_S = 0.5

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster.domain.agents import Agent
-from cluster.domain.log import LogRow
+from cluster.domain.base.log import LogRow
 from cluster.ports import AgentStore, LogFilter
 
 _AGENT_KINDS = "agent."

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.records import Panel, Question, check_panel, read_panels, read_votes, split
 from cluster.domain.evaluation.table import (
     Effort,

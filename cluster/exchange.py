@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.domain.errors import ActorUnavailable, ControlPlaneError, Overloaded
-from cluster.domain.values import compact
+from cluster.domain.base.compact import compact
+from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError, Overloaded
 from cluster.ports import Clock
 
 #: Calls of one caller that may be in flight; the actor releases the oldest when this many have arrived.

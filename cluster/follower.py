@@ -11,8 +11,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from cluster.domain.errors import StoreUnavailable
-from cluster.domain.log import LogRow
+from cluster.domain.base.errors import StoreUnavailable
+from cluster.domain.base.log import LogRow
 from cluster.ports import Clock, Doorbell, Log, LogFilter, Ring
 
 _logger = logging.getLogger(__name__)

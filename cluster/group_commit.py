@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from cluster.domain.errors import Overloaded
+from cluster.domain.base.errors import Overloaded
 
 T = TypeVar("T")
 R = TypeVar("R")

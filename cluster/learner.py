@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from cluster.domain.base.errors import TryLater
 from cluster.domain.consensus.drift import Alarm
 from cluster.domain.consensus.learning import (
     FIT_WINDOW,
@@ -24,7 +25,6 @@ from cluster.domain.consensus.learning import (
 )
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.consensus.weights import DEFAULT_OWNER_CAP
-from cluster.domain.errors import TryLater
 from cluster.ports import AgentStore, Clock, OutcomeStore
 
 _logger = logging.getLogger("cluster.learner")

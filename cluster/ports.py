@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.domain.agents import Agent, Dedicated, Health, Intent, IntentBy, Liveness, NewAgent
+from cluster.domain.base.log import LogRecord, LogRow, Origin
 from cluster.domain.breaker import Breaker
 from cluster.domain.deliberations import (
     Admitted,
@@ -26,7 +27,6 @@ from cluster.domain.deliberations import (
 )
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.liveness import Offer, ProbeHistory
-from cluster.domain.log import LogRecord, LogRow, Origin
 from cluster.domain.tasks import (
     Decided,
     IdempotencyKey,

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from cluster.domain.agents import TransportKind
+from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.waves import next_wave
-from cluster.domain.errors import AgentMalformed, InvalidRequest
 from cluster.domain.evaluation.modes import BEST_SINGLE, MODES, Court
 from cluster.domain.evaluation.records import Panel, Question, is_calibration, split
 from cluster.domain.evaluation.table import Effort, Report, court_of

@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from cluster.client import ApiError, Backoff, OutcomeUnknown, Patience, is_for_later
-from cluster.domain.errors import ControlPlaneError
-from cluster.domain.json_values import MAX_ERROR_CHARS, shown_error, shown_text
+from cluster.domain.base.errors import ControlPlaneError
+from cluster.domain.base.json_values import MAX_ERROR_CHARS, shown_error, shown_text
 from cluster.domain.retries import ErrorClass
 from cluster.loops import ended
 

@@ -35,8 +35,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.client import ApiError, Backoff, ControlPlaneClient, OutcomeUnknown, Patience
-from cluster.domain.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound
-from cluster.domain.json_values import MAX_ERROR_CHARS, check_json, shown_error, shown_words
+from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound
+from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_error, shown_words
 from cluster.domain.retries import ErrorClass
 from cluster.loops import ended
 from cluster.reports import Reports

@@ -12,8 +12,8 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Request
 
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.log import LOCAL_ADMIN, Origin
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.log import LOCAL_ADMIN, Origin
 
 F = TypeVar("F", bound=Callable[..., object])
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from cluster.domain.errors import Conflict
-from cluster.domain.log import Origin, canonical_json
+from cluster.domain.base.errors import Conflict
+from cluster.domain.base.log import Origin, canonical_json
 from serve_app.gateway import Gateway, body_digest
 
 KEY_CONFLICT = "This Idempotency-Key was used with another body; use a new key."

@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from cluster.domain.ids import ID_PATTERN, ROUTE_WORDS
-from cluster.domain.json_values import MAX_DEPTH
+from cluster.domain.base.ids import ID_PATTERN, ROUTE_WORDS
+from cluster.domain.base.json_values import MAX_DEPTH
 from cluster.settings import Settings
 from serve_app.routes import health
 from serve_app.routes.deliberations import SYNC_WAIT_S

@@ -21,7 +21,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cluster.domain.errors import ControlPlaneError
+from cluster.domain.base.errors import ControlPlaneError
 from serve_app import errors
 from serve_app.access import Asker, Idempotency, idempotency_key, origin
 

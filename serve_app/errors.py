@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from cluster.domain.errors import ControlPlaneError, TryLater
+from cluster.domain.base.errors import ControlPlaneError, TryLater
 
 _logger = logging.getLogger("serve_app")
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import Field
 
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.json_values import check_json
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.json_values import check_json
 from serve_app.schemas import MAX_EPOCH_S, Text
 
 

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from actors.composition import Parts, Reach, urls
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.directory import AGENT_ROWS, AgentDirectory
-from cluster.domain.errors import ActorUnavailable, TryLater
+from cluster.domain.base.errors import ActorUnavailable, TryLater
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.follower import LogFollower
 from cluster.loops import Died, Loops

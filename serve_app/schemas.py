@@ -24,9 +24,9 @@ from pydantic import (
 )
 
 from cluster.domain.agents import Agent, TransportKind
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.ids import check_id
-from cluster.domain.json_values import MAX_ERROR_CHARS, check_json, shown_text
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_text
 from cluster.domain.retries import ErrorClass
 from cluster.domain.task_rules import WhenFailed
 from cluster.domain.tasks import Priority, Task, TaskStatus

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from cluster.domain.errors import TryLater
+from cluster.domain.base.errors import TryLater
 from cluster.ports import Beat, Heartbeats
 
 _logger = logging.getLogger("serve_app")

@@ -14,8 +14,8 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.domain.errors import StoreUnavailable
-from cluster.domain.log import LogRow
+from cluster.domain.base.errors import StoreUnavailable
+from cluster.domain.base.log import LogRow
 from cluster.follower import LogFollower
 from cluster.ports import Clock, Doorbell, Log, LogFilter
 

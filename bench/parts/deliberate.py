@@ -20,13 +20,13 @@ from actors.messages import AgentCall, AgentReply
 from bench.parts.loop import Handlers, run
 from cluster.clock import SystemClock
 from cluster.domain.agents import NewAgent, TransportKind
+from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
+from cluster.domain.base.ids import sortable_id
+from cluster.domain.base.log import Origin
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
 from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberation.state import apply, initial
 from cluster.domain.deliberations import NewDeliberation
-from cluster.domain.errors import AgentTimeout, AgentUnavailable
-from cluster.domain.ids import sortable_id
-from cluster.domain.log import Origin
 from cluster.learner import Learner, owners_from
 from cluster.ports import RegisterItem, Ring, record_for
 from cluster.postgres.stores import Stores, open_stores

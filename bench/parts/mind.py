@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from bench.parts.loop import Handlers, run
+from cluster.domain.base.log import Origin
 from cluster.domain.claims import Wanted
-from cluster.domain.log import Origin
 from cluster.domain.scheduler import Scheduler
 from cluster.domain.task_events import Complete, Reporter
 from cluster.domain.tasks import NewTask, TaskHead

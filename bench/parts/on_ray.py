@@ -10,7 +10,7 @@ from actors.composition import load_process_settings, urls
 from actors.roles import SCHEDULER, Role
 from actors.runtime import join, reach
 from cluster.clock import SystemClock
-from cluster.domain.log import Origin
+from cluster.domain.base.log import Origin
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.postgres.stores import open_stores
 from cluster.redis.doorbell import RedisDoorbell

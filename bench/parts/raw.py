@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from bench.parts.loop import Handlers, in_parallel, run
-from cluster.domain.log import LogRecord, Origin
+from cluster.domain.base.log import LogRecord, Origin
 from cluster.domain.tasks import NewTask
 from cluster.postgres.migrate import migrate
 

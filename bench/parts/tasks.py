@@ -18,7 +18,7 @@ from actors.client import TaskClient, TaskWorker, Work
 from bench.parts.loop import Countdown, Handlers, in_parallel, run
 from cluster.channel import Address, Channel
 from cluster.clock import SystemClock
-from cluster.domain.log import Origin
+from cluster.domain.base.log import Origin
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.postgres.stores import open_stores
 from cluster.redis.doorbell import RedisDoorbell

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cluster.domain.canonical import canonical_sha256
+from cluster.domain.base.canonical import canonical_sha256
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.json_values import check_json
 from cluster.domain.deliberation.contract import MAX_QUESTION_CHARS
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.json_values import check_json
 
 MAX_LINE_BYTES = 1_048_576
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.domain.errors import Conflict, InvalidRequest
+from cluster.domain.base.errors import Conflict, InvalidRequest
 
 
 class Output:

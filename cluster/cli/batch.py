@@ -30,8 +30,8 @@ from cluster.batches.progress import ENDED, Pace, progress, summary_json, summar
 from cluster.cli.connection import client, ray_variables, running_system, settings
 from cluster.cli.exits import REFUSED, USAGE
 from cluster.cli.output import console, errors
-from cluster.domain.canonical import canonical_sha256
-from cluster.domain.errors import ControlPlaneError, TryLater
+from cluster.domain.base.canonical import canonical_sha256
+from cluster.domain.base.errors import ControlPlaneError, TryLater
 
 app = typer.Typer(no_args_is_help=True, help="Many questions from a file, resumable.")
 

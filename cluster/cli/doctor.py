@@ -22,7 +22,7 @@ from cluster.cli.connection import api_url, client, settings
 from cluster.cli.exits import UNREACHABLE
 from cluster.cli.output import console
 from cluster.client import ControlPlaneClient
-from cluster.domain.errors import ControlPlaneError, StoreUnavailable, TryLater
+from cluster.domain.base.errors import ControlPlaneError, StoreUnavailable, TryLater
 from cluster.embedded.layout import Layout
 from cluster.embedded.run_file import read_run_file
 from cluster.settings import Settings, load_settings

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.table import Effort, Gain, Report, Row
 from cluster.evaluation import as_csv, evaluate_votes
 from cluster.replay import evaluate_replay

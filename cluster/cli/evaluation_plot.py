@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.modes import MAY_DECLINE
 from cluster.domain.evaluation.table import Report, Row
 

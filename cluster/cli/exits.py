@@ -7,7 +7,7 @@ from collections.abc import Callable
 from rich.markup import escape
 
 from cluster.cli.output import errors
-from cluster.domain.errors import ControlPlaneError, TryLater
+from cluster.domain.base.errors import ControlPlaneError, TryLater
 from cluster.embedded.layout import EmbeddedError
 from cluster.settings import SettingsError
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.connection import client, settings
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.records import Question, is_calibration, read_votes
 
 app = typer.Typer(no_args_is_help=True, help="Right answers of questions that agents have answered.")

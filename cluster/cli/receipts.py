@@ -19,8 +19,8 @@ from rich.table import Table
 from cluster.cli.connection import client, settings
 from cluster.cli.exits import NOT_RECOMPUTABLE, REFUSED
 from cluster.cli.output import console, errors
-from cluster.domain.canonical import canonical_bytes
-from cluster.domain.errors import CallerError, InvalidRequest
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.errors import CallerError, InvalidRequest
 
 if TYPE_CHECKING:  # the signature's library is loaded by the commands that need it
     from cluster.domain.receipts.recompute import Recomputation

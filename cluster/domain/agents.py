@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from cluster.domain.log import Origin
+from cluster.domain.base.log import Origin
 
 
 class Intent(StrEnum):

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.values import evolve
+from cluster.domain.base.compact import evolve
+from cluster.domain.base.errors import InvalidRequest
 
 NANOS = 1_000_000_000
 #: Of one answer, in and out each. No model takes or gives as many; sums of them stay far below 2^53, which is as far as

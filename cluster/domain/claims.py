@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from cluster.domain.base.compact import compact
 from cluster.domain.tasks import TaskHead
-from cluster.domain.values import compact
 
 AgentKey = tuple[str, str]
 """(workspace, agent_id)"""

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.domain.log import Origin
+from cluster.domain.base.compact import compact
+from cluster.domain.base.log import Origin
 from cluster.domain.tasks import IdempotencyKey
-from cluster.domain.values import compact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.domain.log import LogRow
+from cluster.domain.base.log import LogRow
 from cluster.domain.tasks import Priority
 
 LABEL_VALUES_MAX = 100

@@ -11,13 +11,14 @@ import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
+from cluster.domain.base.compact import evolve as replace
+from cluster.domain.base.errors import ControlPlaneError, NotFound
+from cluster.domain.base.log import LogRow
 from cluster.domain.claims import AgentKey, Answered, Grant, Waiting, WaitingClaims, Wanted
 from cluster.domain.dependencies import Dependencies
-from cluster.domain.errors import ControlPlaneError, NotFound
 from cluster.domain.explain import TaskView, waiting_view
 from cluster.domain.holders import Holders, key_of
 from cluster.domain.limits import Control, ControlKind
-from cluster.domain.log import LogRow
 from cluster.domain.queue import ReadyQueue
 from cluster.domain.retries import RetryPolicy
 from cluster.domain.stops import Stops
@@ -44,7 +45,6 @@ from cluster.domain.task_machine import step
 from cluster.domain.task_rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.domain.timers import ANY_ATTEMPT, Timers
-from cluster.domain.values import evolve as replace
 
 
 class Missing(ControlPlaneError):

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.domain.deliberation.answers import mismatch
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.json_values import NotJson, read_json
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.json_schema import mismatch
+from cluster.domain.base.json_values import NotJson, read_json
 
 ROLES = ("system", "user", "assistant")
 DEFAULT_MAX_TOKENS = 1024

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.domain.base.compact import compact
 from cluster.domain.retries import RetryPolicy
 from cluster.domain.tasks import TaskDecision, TaskHead
-from cluster.domain.values import compact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

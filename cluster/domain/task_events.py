@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from cluster.domain.base.compact import compact
 from cluster.domain.places import Place
 from cluster.domain.retries import ErrorClass
 from cluster.domain.tasks import Priority, TaskStatus
-from cluster.domain.values import compact
 
 
 @compact

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.domain.errors import Conflict, ControlPlaneError, ImpossibleTransition
+from cluster.domain.base.errors import Conflict, ControlPlaneError, ImpossibleTransition
 from cluster.domain.task_events import Event
 from cluster.domain.task_phases import phase_of
 from cluster.domain.tasks import TaskHead

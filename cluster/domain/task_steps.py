@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.domain.log import SYSTEM, LogRecord
+from cluster.domain.base.compact import evolve as replace
+from cluster.domain.base.log import SYSTEM, LogRecord
 from cluster.domain.places import encode
 from cluster.domain.retries import ErrorClass, RetryPolicy
 from cluster.domain.task_effects import DEQUEUE, END_LEASE, START_LEASE, Apply, Effect, Enqueue, StartGrace, Transition
@@ -32,7 +33,6 @@ from cluster.domain.task_events import (
 )
 from cluster.domain.task_refusals import ALREADY_TERMINAL, LEASE_LOST, Refusal
 from cluster.domain.tasks import TaskDecision, TaskDetail, TaskHead, TaskStatus
-from cluster.domain.values import evolve as replace
 
 SUMMARY_CHARS = 200
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.log import LogRecord, Origin
+from cluster.domain.base.compact import compact
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.log import LogRecord, Origin
 from cluster.domain.places import Place
 from cluster.domain.task_rules import TaskRules
-from cluster.domain.values import compact
 
 
 class TaskStatus(StrEnum):

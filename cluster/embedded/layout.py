@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.domain.errors import ControlPlaneError
+from cluster.domain.base.errors import ControlPlaneError
 
 #: HAProxy takes socket paths of at most 97 bytes, of which Serve's node id and file name need 66.
 LONGEST_BASE = 16

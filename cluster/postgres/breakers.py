@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 
 from cluster.domain.agents import Health
+from cluster.domain.base.log import LogRecord
 from cluster.domain.breaker import Breaker, BreakerState
 from cluster.domain.liveness import Offer, ProbeHistory
-from cluster.domain.log import LogRecord
 from cluster.ports import StoredBreaker, StoredProbe
 from cluster.postgres.log import Epoch, RecordColumns
 from cluster.postgres.pool import Pool

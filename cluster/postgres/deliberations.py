@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from cluster.domain.base.log import LogRecord
 from cluster.domain.deliberations import (
     Admitted,
     Deliberation,
@@ -15,7 +16,6 @@ from cluster.domain.deliberations import (
     NewDeliberation,
     TakenDeliberation,
 )
-from cluster.domain.log import LogRecord
 from cluster.postgres.log import Epoch, RecordColumns, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries

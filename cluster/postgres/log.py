@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cluster.domain.log import LogRecord, LogRow
+from cluster.domain.base.log import LogRecord, LogRow
 from cluster.ports import LogFilter, LogPage
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from cluster.domain.errors import ControlPlaneError
+from cluster.domain.base.errors import ControlPlaneError
 from cluster.postgres.pool import CONNECT_TIMEOUT_S, translated
 
 _NAME = re.compile(r"(\d{4})_\w+\.sql")

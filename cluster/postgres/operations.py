@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from cluster.domain.base.log import LogRecord
 from cluster.domain.limits import Control, ControlKind
-from cluster.domain.log import LogRecord
 from cluster.domain.tasks import Task
 from cluster.ports import DeadLetterQuery, Replay
 from cluster.postgres.log import Epoch, RecordColumns

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from cluster.domain.log import LogRow
+from cluster.domain.base.log import LogRow
 from cluster.domain.places import decode, encode
 from cluster.domain.task_rules import TaskRules
 from cluster.domain.tasks import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus

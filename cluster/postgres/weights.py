@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from cluster.domain.base.log import LogRecord
 from cluster.domain.consensus.learning import (
     NewOutcome,
     NewSnapshot,
@@ -20,7 +21,6 @@ from cluster.domain.consensus.learning import (
 )
 from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.consensus.snapshot import snapshot_from_document
-from cluster.domain.log import LogRecord
 from cluster.postgres.log import Epoch, RecordColumns, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries

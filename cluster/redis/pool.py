@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 
-from cluster.domain.errors import StoreUnavailable
+from cluster.domain.base.errors import StoreUnavailable
 
 CONNECT_TIMEOUT_S = 3.0
 CALL_TIMEOUT_S = 5.0

@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 
-from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable, PeerError
-from cluster.domain.json_values import write_json
+from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable, PeerError
+from cluster.domain.base.json_values import write_json
 from cluster.transports.asking import THE_ANSWER, Ask, Reply, counted, judged
 from cluster.transports.net import safe_url
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cluster.domain.agents import TransportKind
+from cluster.domain.base.errors import AgentMalformed, InvalidRequest
+from cluster.domain.base.json_values import check_text
 from cluster.domain.budget import MAX_TOKENS
-from cluster.domain.errors import AgentMalformed, InvalidRequest
-from cluster.domain.json_values import check_text
 
 CHARS_PER_TOKEN = 4
 #: What an answer is called in the sentence that refuses it.

@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 
-from cluster.domain.errors import AgentRefused, AgentTimeout, AgentUnavailable
-from cluster.domain.json_values import parse_json
+from cluster.domain.base.errors import AgentRefused, AgentTimeout, AgentUnavailable
+from cluster.domain.base.json_values import parse_json
 from cluster.transports.asking import THE_ANSWER, Ask, Reply, judged
 from cluster.transports.connections import ConnectionPool
 from cluster.transports.http import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send

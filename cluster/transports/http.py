@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import httpcore
 import httpx
 
-from cluster.domain.errors import AgentMalformed, EndpointForbidden
+from cluster.domain.base.errors import AgentMalformed, EndpointForbidden
 from cluster.transports.connections import ConnectionPool
 from cluster.transports.net import MAX_ANSWER_BYTES, safe_url
 

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 import httpcore
 import httpx
 
-from cluster.domain.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
-from cluster.domain.json_values import MAX_BYTES
+from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
+from cluster.domain.base.json_values import MAX_BYTES
 from cluster.transports.connections import ConnectionPool
 from cluster.transports.sockets import connect
 

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cluster.domain.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
-from cluster.domain.json_values import check_size, shown_error, write_json
+from cluster.domain.base.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
+from cluster.domain.base.json_values import check_size, shown_error, write_json
 from cluster.in_cluster import InClusterAgent, Question, TaskWorker
 from cluster.transports.asking import THE_ANSWER, Ask, Reply, counted, judged, number
 

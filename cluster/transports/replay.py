@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster.domain.canonical import canonical_bytes
-from cluster.domain.errors import AgentUnavailable
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.errors import AgentUnavailable
 from cluster.transports.asking import AgentTransport, Ask, Reply
 
 

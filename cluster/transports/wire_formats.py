@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.domain.agents import TransportKind
-from cluster.domain.errors import AgentMalformed, AgentRefused, AgentUnavailable
-from cluster.domain.json_values import parse_json, shown_text, write_json
+from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable
+from cluster.domain.base.json_values import parse_json, shown_text, write_json
 from cluster.transports.asking import THE_ANSWER, Ask, Reply, counted, number
 
 Request = tuple[str, dict[str, Any], dict[str, str]]

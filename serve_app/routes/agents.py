@@ -10,10 +10,10 @@ from fastapi.responses import JSONResponse
 
 from actors.hosts import PREFIX, held_places, own_place
 from cluster.domain.agents import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
-from cluster.domain.errors import Conflict, InvalidRequest, NotFound
-from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json
-from cluster.domain.log import Origin
+from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import check_json
+from cluster.domain.base.log import Origin
 from cluster.domain.tasks import IdempotencyKey
 from cluster.ports import AgentChange, Beat, RegisterItem, Ring, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires

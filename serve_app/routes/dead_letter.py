@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from cluster.domain.errors import InvalidRequest, NotFound
-from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json
-from cluster.domain.log import Origin
+from cluster.domain.base.errors import InvalidRequest, NotFound
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import check_json
+from cluster.domain.base.log import Origin
 from cluster.domain.tasks import NewTask, Priority, Task, TaskDetail
 from cluster.ports import DeadLetterQuery, Replay, Ring, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires

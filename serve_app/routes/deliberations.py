@@ -10,13 +10,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from cluster.domain.base.errors import Conflict, NotFound
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import check_json
+from cluster.domain.base.log import LogRow, Origin
 from cluster.domain.deliberation.contract import MATERIAL, make_contract
 from cluster.domain.deliberation.wire import record_wire, result_wire, status_wire, transcript_wire
 from cluster.domain.deliberations import Deliberation, NewDeliberation
-from cluster.domain.errors import Conflict, NotFound
-from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json
-from cluster.domain.log import LogRow, Origin
 from cluster.domain.tasks import IdempotencyKey
 from cluster.ports import Ring, record_for
 from cluster.waits import LONGEST_WAIT_S

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from cluster.domain.agents import Agent, AgentStatus, TransportKind
+from cluster.domain.base.errors import ControlPlaneError, NotFound
 from cluster.domain.breaker import Breaker
-from cluster.domain.errors import ControlPlaneError, NotFound
 from cluster.domain.fleet import agent_level, problem, system_level
 from cluster.domain.liveness import ProbeHistory
 from cluster.version import VERSION

@@ -15,10 +15,10 @@ from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
 from cluster.domain.agents import SAID_INTENT, AgentStatus, IntentBy, said_intent
-from cluster.domain.errors import ControlPlaneError, InvalidRequest, NotFound
-from cluster.domain.ids import check_id
-from cluster.domain.json_values import NotJson, parse_json
-from cluster.domain.log import LOCAL_ADMIN, Origin
+from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, NotFound
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import NotJson, parse_json
+from cluster.domain.base.log import LOCAL_ADMIN, Origin
 from cluster.ports import Beat, Ring
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.frames import received

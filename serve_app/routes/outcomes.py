@@ -8,7 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
-from cluster.domain.canonical import canonical_bytes
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import check_json
+from cluster.domain.base.log import Origin
 from cluster.domain.consensus.aggregate import Aggregation, aggregation_from_document
 from cluster.domain.consensus.learning import (
     NONE_RIGHT,
@@ -19,10 +23,6 @@ from cluster.domain.consensus.learning import (
     checked_outcome,
 )
 from cluster.domain.deliberations import Deliberation, JournalEvent
-from cluster.domain.errors import Conflict, InvalidRequest, NotFound
-from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json
-from cluster.domain.log import Origin
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway
 from serve_app.routes.agents import gateway

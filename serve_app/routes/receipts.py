@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from cluster.domain.canonical import canonical_bytes
-from cluster.domain.errors import Conflict, NotFound
-from cluster.domain.ids import check_id
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.errors import Conflict, NotFound
+from cluster.domain.base.ids import check_id
 from cluster.domain.receipts.document import make_receipt
 from cluster.domain.receipts.keys import ALGORITHM
 from serve_app.access import Asker, Permission, requires

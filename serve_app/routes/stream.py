@@ -12,10 +12,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from cluster.domain.errors import InvalidRequest, StoreUnavailable
-from cluster.domain.ids import check_id
-from cluster.domain.json_values import parse_json
-from cluster.domain.log import LOCAL_ADMIN, Origin
+from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import parse_json
+from cluster.domain.base.log import LOCAL_ADMIN, Origin
 from serve_app.access import Asker, Permission, requires
 from serve_app.frames import received
 from serve_app.routes.agents import gateway

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from actors.messages import ExplainRequest
-from cluster.domain.errors import InvalidRequest, NotFound
+from cluster.domain.base.errors import InvalidRequest, NotFound
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.log import Origin
 from cluster.domain.explain import explain
-from cluster.domain.ids import check_id
-from cluster.domain.log import Origin
 from cluster.domain.queue import LEVELS
 from cluster.domain.tasks import Priority, Task, TaskDetail, TaskStatus
 from cluster.ports import TaskQuery

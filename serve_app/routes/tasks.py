@@ -14,13 +14,13 @@ from fastapi import APIRouter, Request
 
 from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequest, Lease, ReportRequest
 from cluster.domain.agents import Agent
-from cluster.domain.errors import ActorUnavailable, Conflict, ControlPlaneError, InvalidRequest, NotFound
-from cluster.domain.ids import check_id
-from cluster.domain.json_values import check_json, shown_text, write_json
-from cluster.domain.log import Origin
+from cluster.domain.base.compact import evolve
+from cluster.domain.base.errors import ActorUnavailable, Conflict, ControlPlaneError, InvalidRequest, NotFound
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import check_json, shown_text, write_json
+from cluster.domain.base.log import Origin
 from cluster.domain.task_rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Priority
-from cluster.domain.values import evolve
 from cluster.ports import SubmitItem, rings_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest

@@ -12,7 +12,7 @@ from actors.client import TaskClient, TaskWorker, Work
 from actors.messages import CancelRequest
 from actors.scheduler import SchedulerShard
 from cluster.clock import SystemClock
-from cluster.domain.errors import ActorUnavailable, Conflict
+from cluster.domain.base.errors import ActorUnavailable, Conflict
 from cluster.domain.tasks import IdempotencyKey, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.postgres.stores import Stores

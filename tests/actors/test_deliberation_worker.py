@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from actors.messages import AgentCall
+from cluster.domain.base.errors import AgentUnavailable, StoreUnavailable
 from cluster.domain.deliberations import JournalAppend
-from cluster.domain.errors import AgentUnavailable, StoreUnavailable
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect

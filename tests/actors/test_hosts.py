@@ -19,7 +19,7 @@ from actors.hosts import (
 )
 from actors.roles import AGENT_HOST, Role
 from cluster.clock import ManualClock
-from cluster.domain.errors import ActorUnavailable, StoreUnavailable
+from cluster.domain.base.errors import ActorUnavailable, StoreUnavailable
 from cluster.postgres.stores import Stores
 from tests.support.probes import eventually
 

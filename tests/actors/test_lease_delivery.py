@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.messages import ClaimRequest, Lease, undelivered
-from cluster.domain.errors import ActorUnavailable
+from cluster.domain.base.errors import ActorUnavailable
 from cluster.domain.tasks import TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.postgres.migrate import migrate

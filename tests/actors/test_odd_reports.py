@@ -14,8 +14,8 @@ import pytest
 
 from actors.client import TaskWorker, Work
 from actors.messages import BeatRequest, ReportRequest
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.json_values import MAX_BYTES, check_text, write_json
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.json_values import MAX_BYTES, check_text, write_json
 from cluster.domain.retries import ErrorClass
 from cluster.domain.tasks import LeaseToken, Task, TaskStatus
 from cluster.exchange import ExchangeCall

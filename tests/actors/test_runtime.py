@@ -12,7 +12,7 @@ from actors import runtime
 from actors.roles import SCHEDULER, Role
 from actors.runtime import RoleHandle
 from cluster.channel import Address, Channel, ChannelServer
-from cluster.domain.errors import ActorUnavailable, NotFound
+from cluster.domain.base.errors import ActorUnavailable, NotFound
 from tests.support.probes import eventually
 
 

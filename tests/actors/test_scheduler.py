@@ -15,7 +15,7 @@ from actors.messages import (
     PrioritizeRequest,
     undelivered,
 )
-from cluster.domain.errors import ActorUnavailable, Conflict, NotFound
+from cluster.domain.base.errors import ActorUnavailable, Conflict, NotFound
 from cluster.domain.tasks import IdempotencyKey, TaskStatus
 from cluster.ports import Ring, SubmitItem, record_for
 from tests.support.probes import eventually

@@ -17,7 +17,7 @@ from actors.messages import (
     PrioritizeRequest,
     SchedulerRequest,
 )
-from cluster.domain.errors import ActorUnavailable, InternalError, NotFound
+from cluster.domain.base.errors import ActorUnavailable, InternalError, NotFound
 from cluster.domain.scheduler import Scheduler
 from cluster.domain.tasks import TaskStatus
 from cluster.exchange import ExchangeCall

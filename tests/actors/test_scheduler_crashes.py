@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from actors.messages import BeatRequest, Lease
-from cluster.domain.errors import Conflict
-from cluster.domain.log import LogRow
+from cluster.domain.base.errors import Conflict
+from cluster.domain.base.log import LogRow
 from cluster.domain.task_machine import TRANSITIONS, Rule
 from cluster.domain.task_phases import Phase
 from cluster.domain.task_rules import Edge, TaskRules, WhenFailed

@@ -12,7 +12,7 @@ from actors.roles import DEDICATED_AGENT, Role, actor_name, dedicated_role, desi
 from actors.supervisor import LEASE, Supervisor
 from cluster.clock import ManualClock
 from cluster.domain.agents import Dedicated, TransportKind
-from cluster.domain.errors import ActorUnavailable
+from cluster.domain.base.errors import ActorUnavailable
 from cluster.ports import ActorName, record_for
 from cluster.postgres.stores import Stores
 from cluster.settings import load_settings

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from actors.roles import TELEMETRY
 from actors.telemetry import Telemetry
 from cluster.clock import SystemClock
-from cluster.domain.errors import StoreUnavailable
+from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.metrics import Increment
 from cluster.domain.retries import RetryPolicy
 from cluster.domain.task_events import Claim, Complete, Fail, Reporter

@@ -16,7 +16,7 @@ from actors.agents import HOUSEKEEPING_S
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, SCHEDULER
 from cluster.clock import ManualClock, SystemClock
-from cluster.domain.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
+from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.agents import a_call
 from tests.support.api import Api, in_thread

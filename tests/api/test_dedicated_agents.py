@@ -15,7 +15,7 @@ from actors.messages import AgentCall
 from actors.roles import AGENT_HOST, DEDICATED_AGENT, Role, dedicated_role
 from actors.supervisor import Supervisor
 from actors.turns import PullTurns
-from cluster.domain.errors import ActorUnavailable, AgentTimeout, AgentUnavailable
+from cluster.domain.base.errors import ActorUnavailable, AgentTimeout, AgentUnavailable
 from cluster.exchange import ExchangeClient
 from cluster.in_cluster import Answer, Question
 from tests.support.agents import a_call

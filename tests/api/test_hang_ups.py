@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.domain.errors import StoreUnavailable
+from cluster.domain.base.errors import StoreUnavailable
 from tests.support.api import CP
 from tests.support.probes import eventually
 from tests.support.task_api import TaskApi

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import websockets
 
-from cluster.domain.log import LogRecord, LogRow
+from cluster.domain.base.log import LogRecord, LogRow
 from cluster.ports import SubmitItem
 from serve_app import streams
 from serve_app.streams import frame, frame_type

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.domain.ids import ROUTE_WORDS
+from cluster.domain.base.ids import ROUTE_WORDS
 from cluster.domain.tasks import LeaseToken
 from tests.support.api import CP, Api
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from actors.roles import SCHEDULER
-from cluster.domain.errors import ActorUnavailable
+from cluster.domain.base.errors import ActorUnavailable
 from cluster.postgres.migrate import migrate
 from tests.chaos.checker import check
 from tests.chaos.history import Answer, Fault, Outcome

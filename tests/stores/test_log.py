@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cluster.clock import SystemClock
-from cluster.domain.errors import Fenced
-from cluster.domain.log import LogRow
+from cluster.domain.base.errors import Fenced
+from cluster.domain.base.log import LogRow
 from cluster.follower import LogFollower
 from cluster.ports import LogFilter, LogPage, Ring, SubmitItem
 from cluster.postgres.stores import Stores, open_stores

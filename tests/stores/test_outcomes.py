@@ -9,6 +9,8 @@ from dataclasses import replace
 import pytest
 
 from cluster.clock import SystemClock
+from cluster.domain.base.errors import Fenced
+from cluster.domain.base.log import Origin
 from cluster.domain.consensus.learning import (
     MIN_OUTCOMES,
     NewOutcome,
@@ -20,8 +22,6 @@ from cluster.domain.consensus.learning import (
 )
 from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.consensus.rule import Mode
-from cluster.domain.errors import Fenced
-from cluster.domain.log import Origin
 from cluster.learner import Learner, owners_from
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.crowd import crowd

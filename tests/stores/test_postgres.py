@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from cluster.domain.agents import AgentStatus, Dedicated, Intent, Liveness
+from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable
 from cluster.domain.deliberations import JournalAppend, JournalEvent, NewDeliberation
-from cluster.domain.errors import Conflict, Fenced, StoreUnavailable
 from cluster.domain.retries import RetryPolicy
 from cluster.domain.task_events import Claim, Complete, Reporter
 from cluster.domain.task_machine import step

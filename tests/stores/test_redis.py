@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio as redis
 
-from cluster.domain.errors import StoreUnavailable
+from cluster.domain.base.errors import StoreUnavailable
 from cluster.ports import Beat, Ring
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.heartbeats import RedisHeartbeats

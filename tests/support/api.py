@@ -28,8 +28,8 @@ from actors.roles import (
     TELEMETRY,
     Role,
 )
-from cluster.domain.errors import ActorUnavailable
-from cluster.domain.log import LogRow
+from cluster.domain.base.errors import ActorUnavailable
+from cluster.domain.base.log import LogRow
 from cluster.ports import ActorNames, Clock
 from cluster.postgres.stores import Stores
 from cluster.settings import Settings

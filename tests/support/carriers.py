@@ -14,7 +14,7 @@ from actors.composition import load_process_settings, urls
 from actors.roles import Role, desired_roles
 from actors.runtime import RoleHandle, join
 from cluster.channel import Channel
-from cluster.domain.errors import ControlPlaneError
+from cluster.domain.base.errors import ControlPlaneError
 from cluster.postgres.stores import open_stores
 
 

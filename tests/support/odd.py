@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.domain.json_values import MAX_DEPTH, MAX_DIGITS
+from cluster.domain.base.json_values import MAX_DEPTH, MAX_DIGITS
 
 plain_texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=20)
 plain_values: st.SearchStrategy[Any] = st.recursive(

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from cluster.domain.agents import Agent, Health, Intent, Liveness, NewAgent, TransportKind
-from cluster.domain.log import LogRecord, Origin
+from cluster.domain.base.log import LogRecord, Origin
 from cluster.domain.tasks import NewTask
 from cluster.ports import RegisterItem, record_for
 

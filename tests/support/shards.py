@@ -9,7 +9,7 @@ from typing import Any
 from actors.messages import CancelRequest, ClaimRequest, Lease, ReportRequest
 from actors.scheduler import SchedulerShard
 from cluster.clock import ManualClock
-from cluster.domain.errors import ActorUnavailable
+from cluster.domain.base.errors import ActorUnavailable
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.tasks import LeaseToken, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply

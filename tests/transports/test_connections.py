@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from cluster.domain.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
+from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
 from cluster.transports.connections import ConnectionPool
 from cluster.transports.http import HttpAnswer, send
 from cluster.transports.net import MAX_ANSWER_BYTES, PinnedBackend, resolve

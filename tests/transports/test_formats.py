@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from cluster.domain.agents import TransportKind
-from cluster.domain.errors import (
+from cluster.domain.base.errors import (
     AgentMalformed,
     AgentRefused,
     AgentTimeout,

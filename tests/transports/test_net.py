@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from cluster.domain.agents import TransportKind
-from cluster.domain.errors import AgentRefused, AgentUnavailable, EndpointForbidden
+from cluster.domain.base.errors import AgentRefused, AgentUnavailable, EndpointForbidden
 from cluster.transports.chat import Ask, HttpTransports
 from cluster.transports.net import forbidden, safe_url
 from tests.support.dns import dns_server

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.domain.agents import TransportKind
-from cluster.domain.errors import AgentTimeout, AgentUnavailable
+from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
 from cluster.in_cluster import Answer, Question
 from cluster.transports.python import PythonTransport
 from tests.transports.test_net import question

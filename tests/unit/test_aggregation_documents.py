@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.canonical import canonical_bytes
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.aggregate import Aggregation, aggregate, aggregation_from_document
 from cluster.domain.consensus.ballots import (
     Ballot,
@@ -23,7 +24,6 @@ from cluster.domain.consensus.ballots import (
 )
 from cluster.domain.consensus.result import Judgement
 from cluster.domain.consensus.rule import Mode, Rule, TieBreak
-from cluster.domain.errors import InvalidRequest
 
 AGENTS = ("a", "b", "c", "d")
 OPTIONS = ("x", "y", "z")

@@ -15,7 +15,7 @@ from cluster.batches.items import BadLine, Item, read_items, schema
 from cluster.batches.output import Output, opened
 from cluster.batches.progress import Pace, progress
 from cluster.cli.batch import submission_id
-from cluster.domain.errors import Conflict, InvalidRequest
+from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.loops import ended
 
 

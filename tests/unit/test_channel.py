@@ -17,7 +17,7 @@ import pytest
 from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, ClaimRequest
 from cluster.channel import KEY_BYTES, Address, Channel, ChannelServer
 from cluster.clock import SystemClock
-from cluster.domain.errors import ActorUnavailable, AgentUnavailable, ControlPlaneError, NotFound
+from cluster.domain.base.errors import ActorUnavailable, AgentUnavailable, ControlPlaneError, NotFound
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from tests.support.probes import eventually
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from cluster.client import ApiError, Backoff, ControlPlaneClient, OutcomeUnknown, Patience, Unavailable, is_for_later
-from cluster.domain import errors
-from cluster.domain.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
+from cluster.domain.base import errors
+from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
 from tests.support.odd_proxy import ODDITIES, Odd, OddProxy, as_json, http, own
 
 OUR_OWN = [odd for odd in ODDITIES if odd.name.startswith(("own", "reports"))]

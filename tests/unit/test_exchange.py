@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.clock import ManualClock, SystemClock
-from cluster.domain.errors import ActorUnavailable, Conflict, Overloaded, StoreUnavailable
-from cluster.domain.log import LogRow
+from cluster.domain.base.errors import ActorUnavailable, Conflict, Overloaded, StoreUnavailable
+from cluster.domain.base.log import LogRow
 from cluster.exchange import CALLS_IN_FLIGHT, ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.domain.log import Origin
+from cluster.domain.base.log import Origin
 from cluster.domain.queue import _SPARE_LANES, AGEING_S, LEVELS, ReadyQueue
 from cluster.domain.task_rules import TaskRules
 from cluster.domain.tasks import Priority, TaskHead

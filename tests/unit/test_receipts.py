@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.domain.canonical import canonical_bytes
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.errors import CallerError, Conflict, InvalidRequest, NotFound
 from cluster.domain.consensus.ballots import choice
 from cluster.domain.deliberations import JournalEvent
-from cluster.domain.errors import CallerError, Conflict, InvalidRequest, NotFound
 from cluster.domain.receipts import merkle
 from cluster.domain.receipts.content import merge, split
 from cluster.domain.receipts.document import echoes, event_data, make_receipt, prove, redact, redacted_events

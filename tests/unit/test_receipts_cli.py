@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli.main import app
-from cluster.domain.canonical import canonical_bytes
+from cluster.domain.base.canonical import canonical_bytes
 from tests.unit.test_receipts import OTHER, SIGNER, played, receipt_of
 
 RUNNER = CliRunner()

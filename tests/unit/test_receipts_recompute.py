@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.canonical import canonical_bytes
+from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.consensus.ballots import Ballot, Denominator, approval, choice, ranking
 from cluster.domain.consensus.calibration import IsotonicMap
 from cluster.domain.consensus.rule import Mode, Rule, TieBreak

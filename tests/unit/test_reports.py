@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.client import ApiError, OutcomeUnknown, Patience, Unavailable
-from cluster.domain.errors import ControlPlaneError
+from cluster.domain.base.errors import ControlPlaneError
 from cluster.reports import MOST_BYTES, Reports, Word
 from tests.support.probes import eventually
 

@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cluster.domain.base.errors import NotFound
+from cluster.domain.base.log import LogRow, Origin
 from cluster.domain.claims import Grant, Wanted
-from cluster.domain.errors import NotFound
 from cluster.domain.limits import Control, ControlKind
-from cluster.domain.log import LogRow, Origin
 from cluster.domain.retries import ErrorClass
 from cluster.domain.scheduler import Missing, Scheduler
 from cluster.domain.task_events import Complete, Fail, Release, Reporter

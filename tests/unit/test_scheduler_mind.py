@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cluster.domain.base.errors import Conflict, NotFound
+from cluster.domain.base.log import LogRow
 from cluster.domain.claims import Grant, Wanted
-from cluster.domain.errors import Conflict, NotFound
-from cluster.domain.log import LogRow
 from cluster.domain.scheduler import Missing, Scheduler
 from cluster.domain.task_events import Complete, Fail, Reporter
 from cluster.domain.tasks import Priority, TaskHead, TaskStatus

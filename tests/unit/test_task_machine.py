@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from cluster.domain.errors import Conflict, ImpossibleTransition
+from cluster.domain.base.errors import Conflict, ImpossibleTransition
 from cluster.domain.retries import Backoff, ErrorClass, RetryPolicy
 from cluster.domain.task_events import (
     AgentLost,

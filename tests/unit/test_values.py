@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.canonical import canonical_bytes
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.ids import ROUTE_WORDS, check_id, sortable_id
-from cluster.domain.json_values import (
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.ids import ROUTE_WORDS, check_id, sortable_id
+from cluster.domain.base.json_values import (
     MAX_DEPTH,
     MAX_DIGITS,
     NotJson,
@@ -24,7 +24,7 @@ from cluster.domain.json_values import (
     shown_text,
     write_json,
 )
-from cluster.domain.log import canonical_json, row_digest
+from cluster.domain.base.log import canonical_json, row_digest
 from cluster.domain.tasks import LeaseToken
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster.domain.canonical import canonical_bytes
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.ballots import Ballot, BallotKind, Denominator, Electorate
 from cluster.domain.consensus.ranked import Pairwise, borda, pairwise, schulze_wins
 from cluster.domain.consensus.result import Dissent, Judgement, Result
 from cluster.domain.consensus.rule import Mode, Rule, TieBreak
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.consensus.weights import cap_owner_shares, panel_weights
-from cluster.domain.errors import InvalidRequest
 
 _EPSILON = 1e-9
 _RANKED = (Mode.BORDA, Mode.SCHULZE)

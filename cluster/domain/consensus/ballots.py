@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest
 
 
 class BallotKind(StrEnum):

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.domain.canonical import canonical_sha256
+from cluster.domain.base.canonical import canonical_sha256
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.calibration import MIN_OUTCOMES, IsotonicMap, fit_isotonic
 from cluster.domain.consensus.outcomes import Floats, Outcome, VoteTable, vote_table
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import Gate, WeightSnapshot
 from cluster.domain.consensus.waves import run_waves
 from cluster.domain.consensus.weights import DEFAULT_OWNER_CAP, cap_owner_shares, log_odds
-from cluster.domain.errors import InvalidRequest
 
 RIDGE = 1.0  # on the sum over outcomes, so its pull fades as outcomes accumulate
 POSTERIOR_PRIOR = 2000.0  # imaginary outcomes in favour of the learned posterior as it is

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.domain.canonical import canonical_bytes, canonical_sha256
+from cluster.domain.base.canonical import canonical_bytes, canonical_sha256
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.log import Origin
 from cluster.domain.consensus.drift import WINDOW, Alarm, Record, collusion_alarms, drift_alarms
 from cluster.domain.consensus.learned import build_snapshot
 from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.consensus.snapshot import WeightSnapshot
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.ids import check_id
-from cluster.domain.log import Origin
 
 #: The newest outcomes that are fitted: a sliding window, so that what an agent was long ago fades.
 FIT_WINDOW = 5_000

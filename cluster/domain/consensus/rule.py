@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.ballots import Denominator
-from cluster.domain.errors import InvalidRequest
 
 
 class Mode(StrEnum):

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster.domain.canonical import canonical_sha256
+from cluster.domain.base.canonical import canonical_sha256
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.calibration import IsotonicMap
 from cluster.domain.consensus.rule import Mode
-from cluster.domain.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from cluster.domain.canonical import canonical_bytes
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.compact import compact
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.json_schema import mismatch
+from cluster.domain.base.json_values import NotJson, read_json
 from cluster.domain.consensus.ballots import BallotKind, Confidence
-from cluster.domain.errors import InvalidRequest
-from cluster.domain.json_values import NotJson, read_json
-from cluster.domain.values import compact
 
 MAX_TEXT = 4000
 MAX_ITEMS = 32
@@ -316,42 +317,6 @@ _CANONICAL: dict[AnswerKind, Callable[[Any, AnswerType], str]] = {
     AnswerKind.JSON: _a_json,
     AnswerKind.TEXT: _a_text,
 }
-_JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "number": (int, float),
-    "integer": (int,),
-    "boolean": (bool,),
-    "null": (type(None),),
-}
-
-
-def mismatch(value: Any, schema: Mapping[str, Any]) -> str:
-    """Why a value does not fit, by the plain parts of JSON schema: type, enum, required, properties, items."""
-    kind = schema.get("type")
-    if isinstance(kind, str) and kind in _JSON_TYPES:
-        wrong_bool = isinstance(value, bool) and kind in ("number", "integer")
-        if wrong_bool or not isinstance(value, _JSON_TYPES[kind]):
-            return f"must be of type {kind}"
-    if "enum" in schema and value not in schema["enum"]:
-        return f"must be one of {json.dumps(schema['enum'], ensure_ascii=False)}"
-    if isinstance(value, dict):
-        return _object_mismatch(value, schema)
-    if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
-        return next((found for one in value if (found := mismatch(one, schema["items"]))), "")
-    return ""
-
-
-def _object_mismatch(value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    missing = [name for name in _list(schema.get("required")) if name not in value]
-    if missing:
-        return f"needs {json.dumps(missing[0], ensure_ascii=False)}"
-    properties = schema.get("properties")
-    for name, inner in properties.items() if isinstance(properties, Mapping) else ():
-        if name in value and isinstance(inner, Mapping) and (found := mismatch(value[name], inner)):
-            return f"{json.dumps(name, ensure_ascii=False)} {found}"
-    return ""
 
 
 def _ranked(value: Mapping[str, Any], shape: Shape) -> tuple[str, ...]:

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.compact import compact, evolve
+from cluster.domain.base.json_values import shown_text
 from cluster.domain.budget import MAX_TOKENS, Amount, estimated_tokens
-from cluster.domain.canonical import canonical_bytes
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberation import ballots as said
@@ -33,9 +35,7 @@ from cluster.domain.deliberation.state import (
     TurnKey,
     apply,
 )
-from cluster.domain.json_values import shown_text
 from cluster.domain.sla import Level, crossed, next_crossing_s
-from cluster.domain.values import compact, evolve
 
 MAX_REPAIRS = 1
 MAX_DETAIL = 500

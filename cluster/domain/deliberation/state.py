@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from cluster.domain.base.compact import compact, evolve
+from cluster.domain.base.errors import ImpossibleTransition
 from cluster.domain.budget import Amount, Ledger, Price
 from cluster.domain.consensus.snapshot import WeightSnapshot, snapshot_from_document
 from cluster.domain.deliberation.answers import Answer
 from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberations import JournalEvent
-from cluster.domain.errors import ImpossibleTransition
 from cluster.domain.sla import Level
-from cluster.domain.values import compact, evolve
 
 
 class Phase(StrEnum):

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.outcomes import Outcome
-from cluster.domain.errors import InvalidRequest
 
 #: A question is calibration if the first byte of the hash of its id is below this (a fifth), else test.
 CALIBRATION_BELOW = 51

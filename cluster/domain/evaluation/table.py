@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.calibration import brier_score, expected_calibration_error, reliability
 from cluster.domain.consensus.learned import build_snapshot, fit_weights
 from cluster.domain.consensus.outcomes import Floats, VoteTable, vote_table
 from cluster.domain.consensus.rule import Mode
-from cluster.domain.errors import InvalidRequest
 from cluster.domain.evaluation.modes import BEST_SINGLE, MAY_DECLINE, MODES, Court, Verdicts, collude, verdicts
 from cluster.domain.evaluation.records import Panel, Question
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster.domain.canonical import canonical_bytes
+from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.receipts.merkle import leaf_hash
 
 #: What agents wrote, and what was made of it. The value under such a name is text, whatever its type.

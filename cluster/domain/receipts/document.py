@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.domain.canonical import canonical_bytes, canonical_sha256
+from cluster.domain.base.canonical import canonical_bytes, canonical_sha256
+from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.deliberations import JournalEvent
-from cluster.domain.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.receipts.content import answers_are_free, commitment, event_leaf, merge, split
 from cluster.domain.receipts.keys import ALGORITHM, Signer
 from cluster.domain.receipts.merkle import inclusion_path, tree_root

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest
 
 SEED_BYTES = 32
 ALGORITHM = "Ed25519"

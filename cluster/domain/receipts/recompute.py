@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from cluster.domain.canonical import canonical_bytes
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.aggregate import aggregate, aggregation_from_document
 from cluster.domain.consensus.result import Result
 from cluster.domain.consensus.snapshot import WeightSnapshot, snapshot_from_document
-from cluster.domain.errors import InvalidRequest
 from cluster.domain.receipts.document import event_data
 
 

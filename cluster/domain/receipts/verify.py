@@ -14,8 +14,8 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from cluster.domain.canonical import canonical_bytes, canonical_sha256
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.canonical import canonical_bytes, canonical_sha256
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.receipts import document
 from cluster.domain.receipts.content import event_leaf
 from cluster.domain.receipts.keys import ALGORITHM, is_signature, key_id

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.aggregate import Aggregation, aggregate
 from cluster.domain.consensus.ballots import (
     Ballot,
@@ -25,7 +26,6 @@ from cluster.domain.consensus.calibration import IsotonicMap
 from cluster.domain.consensus.result import Judgement, Result
 from cluster.domain.consensus.rule import Mode, Rule, TieBreak, parse_mode
 from cluster.domain.consensus.snapshot import Gate, WeightSnapshot, snapshot_from_document
-from cluster.domain.errors import InvalidRequest
 
 OPTIONS = ("a", "b", "c")
 

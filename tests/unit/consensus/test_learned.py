@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.calibration import (
     IsotonicMap,
     brier_score,
@@ -21,7 +22,6 @@ from cluster.domain.consensus.learned import RIDGE, build_snapshot, fit_weights,
 from cluster.domain.consensus.outcomes import Floats, Outcome, VoteTable, vote_table
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.weights import cap_owner_shares, log_odds, panel_weights
-from cluster.domain.errors import InvalidRequest
 from tests.support.crowd import crowd
 
 AGENTS = ("good", "fair", "poor")

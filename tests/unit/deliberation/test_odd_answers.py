@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.domain.base.json_values import check_json
 from cluster.domain.budget import MAX_TOKENS
 from cluster.domain.consensus.ballots import BallotKind
 from cluster.domain.deliberation.answers import (
@@ -24,7 +25,6 @@ from cluster.domain.deliberation.answers import (
 from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.machine import Answered
 from cluster.domain.deliberation.state import Terminal
-from cluster.domain.json_values import check_json
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
 from tests.support.panels import Behaviour, World, contract, members, says
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.calibration import IsotonicMap
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import Gate, WeightSnapshot
@@ -17,7 +18,6 @@ from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.contract import make_contract
 from cluster.domain.deliberation.machine import PanelChosen, Taken, Tick, phase_deadline
 from cluster.domain.deliberation.state import Phase, Terminal
-from cluster.domain.errors import InvalidRequest
 from cluster.domain.sla import Level, crossed, level_at
 from tests.support.panels import Behaviour, World, contract, members, says
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cluster.cli.main import app
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.modes import MODES
 from cluster.replay import ask_everybody, parse_answer, read_replay, replay_server
 

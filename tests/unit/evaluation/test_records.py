@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.records import Panel, check_panel, is_calibration, read_panels, read_votes, split
 
 HEADER = '{"kind": "header", "models": ["x", "y", "z"]}'

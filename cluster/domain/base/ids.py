@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest
 
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}"
 ROUTE_WORDS = frozenset(

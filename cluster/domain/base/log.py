@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.domain.values import compact
+from cluster.domain.base.compact import compact
 
 LOCAL_ADMIN = "user:local-admin"
 SYSTEM = "system"

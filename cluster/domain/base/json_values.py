@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, cast
 
-from cluster.domain.errors import InvalidRequest
+from cluster.domain.base.errors import InvalidRequest
 
 MAX_DEPTH = 64
 #: Of an integer: Python reads and prints no more, and readers in other languages give up long before.
