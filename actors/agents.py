@@ -34,8 +34,8 @@ from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, agent_
 from cluster.domain.placement import carrier
 from cluster.domain.rate import TokenBucket, give_back, take
 from cluster.domain.selection import Strategy
-from cluster.domain.task_chats import NotAChat, NotAnAnswer, answer_of, chat_of
-from cluster.domain.tasks import Task
+from cluster.domain.tasks.chats import NotAChat, NotAnAnswer, answer_of, chat_of
+from cluster.domain.tasks.task import Task
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit

@@ -28,8 +28,8 @@ from cluster.domain.base.json_values import (
     write_json,
 )
 from cluster.domain.base.log import Origin
-from cluster.domain.retries import ErrorClass
-from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Submitted
+from cluster.domain.tasks.retries import ErrorClass
+from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Submitted
 from cluster.exchange import ExchangeClient
 from cluster.group_commit import GroupCommit
 from cluster.ports import Clock, Doorbell, SubmitItem, TaskStore, rings_for

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.domain.base.compact import compact
-from cluster.domain.retries import ErrorClass
-from cluster.domain.tasks import TaskHead
+from cluster.domain.tasks.retries import ErrorClass
+from cluster.domain.tasks.task import TaskHead
 
 
 @compact

@@ -32,9 +32,9 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_text, shown_text, write_json
 from cluster.domain.base.log import LogRow
-from cluster.domain.retries import ErrorClass
 from cluster.domain.selection import Candidate, Ranking, Strategy
-from cluster.domain.tasks import Task, TaskDetail, TaskStatus
+from cluster.domain.tasks.retries import ErrorClass
+from cluster.domain.tasks.task import Task, TaskDetail, TaskStatus
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops
 from cluster.ports import Clock, TaskStore

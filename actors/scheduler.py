@@ -51,12 +51,20 @@ from cluster.domain.base.json_values import check_json, check_text, read_json
 from cluster.domain.base.log import LogRow
 from cluster.domain.claims import Grant, Wanted
 from cluster.domain.explain import TaskView
-from cluster.domain.retries import RetryPolicy
 from cluster.domain.scheduler import Missing, Scheduler
-from cluster.domain.task_events import CancelAcknowledged, CancelRequested, Complete, Event, Fail, Prioritized, Reporter
-from cluster.domain.task_machine import step
-from cluster.domain.task_refusals import LEASE_LOST
-from cluster.domain.tasks import TURN_TYPE, LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
+from cluster.domain.tasks.events import (
+    CancelAcknowledged,
+    CancelRequested,
+    Complete,
+    Event,
+    Fail,
+    Prioritized,
+    Reporter,
+)
+from cluster.domain.tasks.machine import step
+from cluster.domain.tasks.refusals import LEASE_LOST
+from cluster.domain.tasks.retries import RetryPolicy
+from cluster.domain.tasks.task import TURN_TYPE, LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit

@@ -21,7 +21,7 @@ from cluster.domain.agents import Liveness
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
 from cluster.domain.metrics import Increment, Labels, Metrics
-from cluster.domain.tasks import Priority
+from cluster.domain.tasks.task import Priority
 from cluster.follower import LogFollower
 from cluster.loops import Died, Loops, unwatched
 from cluster.ports import AgentCounters, AgentStore, Clock, Log, TaskStore, TelemetryStore

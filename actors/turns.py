@@ -25,8 +25,8 @@ from cluster.domain.base.errors import (
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.json_values import write_json
 from cluster.domain.base.log import LogRow, Origin
-from cluster.domain.task_rules import TaskRules
-from cluster.domain.tasks import TURN_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
+from cluster.domain.tasks.rules import TaskRules
+from cluster.domain.tasks.task import TURN_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
 from cluster.ports import Clock, Doorbell, Ring, SubmitItem, TaskStore
 from cluster.transports.asking import THE_ANSWER, Ask, judged
 from cluster.transports.wire_formats import contract_reply

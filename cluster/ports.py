@@ -27,7 +27,7 @@ from cluster.domain.deliberations import (
 )
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.liveness import Offer, ProbeHistory
-from cluster.domain.tasks import (
+from cluster.domain.tasks.task import (
     Decided,
     IdempotencyKey,
     NewTask,

@@ -37,7 +37,7 @@ from typing import Any
 from cluster.client import ApiError, Backoff, ControlPlaneClient, OutcomeUnknown, Patience
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_error, shown_words
-from cluster.domain.retries import ErrorClass
+from cluster.domain.tasks.retries import ErrorClass
 from cluster.loops import ended
 from cluster.reports import Reports
 from cluster.settings import load_settings

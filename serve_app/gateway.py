@@ -20,7 +20,7 @@ from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.log import canonical_json
 from cluster.domain.breaker import Breaker
 from cluster.domain.deliberations import Admitted, NewDeliberation
-from cluster.domain.tasks import Submitted, Task
+from cluster.domain.tasks.task import Submitted, Task
 from cluster.exchange import ExchangeClient
 from cluster.group_commit import GroupCommit
 from cluster.learner import Learner, owners_from

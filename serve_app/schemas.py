@@ -27,9 +27,9 @@ from cluster.domain.agents import Agent, TransportKind
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_text
-from cluster.domain.retries import ErrorClass
-from cluster.domain.task_rules import WhenFailed
-from cluster.domain.tasks import Priority, Task, TaskStatus
+from cluster.domain.tasks.retries import ErrorClass
+from cluster.domain.tasks.rules import WhenFailed
+from cluster.domain.tasks.task import Priority, Task, TaskStatus
 from cluster.waits import LONGEST_WAIT_S
 from serve_app.errors import problem_of
 

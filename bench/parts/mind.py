@@ -12,8 +12,8 @@ from bench.parts.loop import Handlers, run
 from cluster.domain.base.log import Origin
 from cluster.domain.claims import Wanted
 from cluster.domain.scheduler import Scheduler
-from cluster.domain.task_events import Complete, Reporter
-from cluster.domain.tasks import NewTask, TaskHead
+from cluster.domain.tasks.events import Complete, Reporter
+from cluster.domain.tasks.task import NewTask, TaskHead
 
 ORIGIN = Origin(workspace="bench", principal="user:bench")
 NOW = 1_700_000_000.0

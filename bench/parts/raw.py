@@ -15,7 +15,7 @@ import asyncpg
 
 from bench.parts.loop import Handlers, in_parallel, run
 from cluster.domain.base.log import LogRecord, Origin
-from cluster.domain.tasks import NewTask
+from cluster.domain.tasks.task import NewTask
 from cluster.postgres.migrate import migrate
 
 _numbers = itertools.count()

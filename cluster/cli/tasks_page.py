@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cluster.domain.task_table import with_table
+from cluster.domain.tasks.table import with_table
 
 if __name__ == "__main__":
     page = Path(sys.argv[1])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cluster.domain.base.compact import compact
-from cluster.domain.tasks import TaskHead
+from cluster.domain.tasks.task import TaskHead
 
 AgentKey = tuple[str, str]
 """(workspace, agent_id)"""

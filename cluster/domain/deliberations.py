@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.domain.base.compact import compact
 from cluster.domain.base.log import Origin
-from cluster.domain.tasks import IdempotencyKey
+from cluster.domain.tasks.task import IdempotencyKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

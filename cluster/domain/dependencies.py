@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.domain.task_rules import Edge, WhenFailed
-from cluster.domain.tasks import TaskStatus
+from cluster.domain.tasks.rules import Edge, WhenFailed
+from cluster.domain.tasks.task import TaskStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.domain.agents import Agent, AgentStatus
-from cluster.domain.task_rules import PREFERENCE_S, Affinity
-from cluster.domain.tasks import TaskHead
+from cluster.domain.tasks.rules import PREFERENCE_S, Affinity
+from cluster.domain.tasks.task import TaskHead
 
 _SHOWN = 5
 

@@ -13,7 +13,7 @@ from cluster.domain.agents import Agent
 from cluster.domain.eligibility import Reason, eligible
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.queue import AGEING_S, LEVELS, ReadyQueue, Standing
-from cluster.domain.tasks import Priority, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

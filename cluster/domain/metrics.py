@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.domain.base.log import LogRow
-from cluster.domain.tasks import Priority
+from cluster.domain.tasks.task import Priority
 
 LABEL_VALUES_MAX = 100
 OTHER = "other"

@@ -24,10 +24,10 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cluster.domain import places
 from cluster.domain.limits import Control, ControlKind, Limits
-from cluster.domain.task_rules import Selection
-from cluster.domain.tasks import Priority, TaskHead
+from cluster.domain.tasks import order_key
+from cluster.domain.tasks.rules import Selection
+from cluster.domain.tasks.task import Priority, TaskHead
 
 AGEING_S = 120.0
 LEVELS = tuple(sorted(int(priority) for priority in Priority))
@@ -294,7 +294,7 @@ class ReadyQueue:
             if self._stands(entry)
         )
 
-    def place_at(self, head: TaskHead, position: int) -> places.Place | None:
+    def place_at(self, head: TaskHead, position: int) -> order_key.Place | None:
         """The place in line at which ``position - 1`` other tasks of its level are ahead of it, or the last one; None if
         there is no other. Cost grows with the depth of the line, unless it is to be the first."""
         level = _LEVEL_OF[head.priority]
@@ -303,14 +303,14 @@ class ReadyQueue:
         if position <= 1:
             first = min((line[0] for line in lines if line), default=None)
             is_first = first is not None and first[-1] == head.id and self._stands(first)
-            return None if first is None or is_first else places.before(first[:2], head.id)
+            return None if first is None or is_first else order_key.before(first[:2], head.id)
         others = (entry for entry in itertools.chain(*lines) if entry[-1] != head.id and self._stands(entry))
         ahead = [entry[:2] for entry in heapq.nsmallest(position, others)]
         if not ahead:
             return None
         if len(ahead) < position:
-            return places.between(ahead[-1], None)
-        return places.between(ahead[-2], ahead[-1])
+            return order_key.between(ahead[-1], None)
+        return order_key.between(ahead[-2], ahead[-1])
 
     def _aside_of(self, lane: _Lane, level: int) -> Iterator[list[Entry]]:
         for (workspace, _), aside in self._aside.items():

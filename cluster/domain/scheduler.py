@@ -20,10 +20,9 @@ from cluster.domain.explain import TaskView, waiting_view
 from cluster.domain.holders import Holders, key_of
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.queue import ReadyQueue
-from cluster.domain.retries import RetryPolicy
 from cluster.domain.stops import Stops
-from cluster.domain.task_effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
-from cluster.domain.task_events import (
+from cluster.domain.tasks.effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
+from cluster.domain.tasks.events import (
     AgentLost,
     CancelDelivered,
     CancelGraceOver,
@@ -41,9 +40,10 @@ from cluster.domain.task_events import (
     TotalTimedOut,
     Unblocked,
 )
-from cluster.domain.task_machine import step
-from cluster.domain.task_rules import PREFERENCE_S, Affinity
-from cluster.domain.tasks import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.tasks.machine import step
+from cluster.domain.tasks.retries import RetryPolicy
+from cluster.domain.tasks.rules import PREFERENCE_S, Affinity
+from cluster.domain.tasks.task import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.domain.timers import ANY_ATTEMPT, Timers
 
 

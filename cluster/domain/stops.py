@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.domain.claims import AgentKey
-from cluster.domain.tasks import TaskHead
+from cluster.domain.tasks.task import TaskHead
 
 
 class Stops:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 
-from cluster.domain.task_events import Event
+from cluster.domain.tasks.events import Event
 
 ANY_ATTEMPT = -1
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.domain.agents import Agent, Dedicated, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.log import LogRecord
-from cluster.domain.tasks import IdempotencyKey
+from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports import AgentChange, Beat, DedicatedAgent, Registered, RegisterItem
 from cluster.postgres.log import Epoch, RecordColumns, waves
 from cluster.postgres.pool import Pool

@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.domain.base.log import LogRecord
 from cluster.domain.limits import Control, ControlKind
-from cluster.domain.tasks import Task
+from cluster.domain.tasks.task import Task
 from cluster.ports import DeadLetterQuery, Replay
 from cluster.postgres.log import Epoch, RecordColumns
 from cluster.postgres.pool import Pool

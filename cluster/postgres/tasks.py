@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 from cluster.domain.base.log import LogRow
-from cluster.domain.places import decode, encode
-from cluster.domain.task_rules import TaskRules
-from cluster.domain.tasks import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.tasks.order_key import decode, encode
+from cluster.domain.tasks.rules import TaskRules
+from cluster.domain.tasks.task import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.ports import HeldLease, ShardFence, SubmitItem, TaskQuery
 from cluster.postgres.log import Epoch, RecordColumns, log_row, waves
 from cluster.postgres.pool import Pool

@@ -14,7 +14,7 @@ from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin
-from cluster.domain.tasks import IdempotencyKey
+from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports import AgentChange, Beat, RegisterItem, Ring, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest

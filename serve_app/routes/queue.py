@@ -11,7 +11,7 @@ from actors.messages import PrioritizeRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import LogRecord, Origin
 from cluster.domain.limits import Control, check_control
-from cluster.domain.tasks import Priority, TaskStatus
+from cluster.domain.tasks.task import Priority, TaskStatus
 from cluster.ports import Ring, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.answers import answered_once

@@ -13,7 +13,7 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
 from cluster.domain.explain import explain
 from cluster.domain.queue import LEVELS
-from cluster.domain.tasks import Priority, Task, TaskDetail, TaskStatus
+from cluster.domain.tasks.task import Priority, Task, TaskDetail, TaskStatus
 from cluster.ports import TaskQuery
 from serve_app.access import Asker, Permission, requires
 from serve_app.gateway import Gateway

@@ -19,8 +19,8 @@ from cluster.domain.base.errors import ActorUnavailable, Conflict, ControlPlaneE
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json, shown_text, write_json
 from cluster.domain.base.log import Origin
-from cluster.domain.task_rules import Affinity, Edge, TaskRules, checked
-from cluster.domain.tasks import IdempotencyKey, LeaseToken, NewTask, Priority
+from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
+from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority
 from cluster.ports import SubmitItem, rings_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest

@@ -13,7 +13,7 @@ from actors.messages import CancelRequest
 from actors.scheduler import SchedulerShard
 from cluster.clock import SystemClock
 from cluster.domain.base.errors import ActorUnavailable, Conflict
-from cluster.domain.tasks import IdempotencyKey, TaskStatus
+from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from actors.messages import ClaimRequest, Lease, undelivered
 from cluster.domain.base.errors import ActorUnavailable
-from cluster.domain.tasks import TaskStatus
+from cluster.domain.tasks.task import TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores

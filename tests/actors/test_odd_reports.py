@@ -16,8 +16,8 @@ from actors.client import TaskWorker, Work
 from actors.messages import BeatRequest, ReportRequest
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES, check_text, write_json
-from cluster.domain.retries import ErrorClass
-from cluster.domain.tasks import LeaseToken, Task, TaskStatus
+from cluster.domain.tasks.retries import ErrorClass
+from cluster.domain.tasks.task import LeaseToken, Task, TaskStatus
 from cluster.exchange import ExchangeCall
 from tests.actors.test_client import Inside, inside
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, samples

@@ -16,7 +16,7 @@ from actors.messages import (
     undelivered,
 )
 from cluster.domain.base.errors import ActorUnavailable, Conflict, NotFound
-from cluster.domain.tasks import IdempotencyKey, TaskStatus
+from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
 from cluster.ports import Ring, SubmitItem, record_for
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, NOW, new_task, registration

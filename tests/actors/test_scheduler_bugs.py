@@ -19,7 +19,7 @@ from actors.messages import (
 )
 from cluster.domain.base.errors import ActorUnavailable, InternalError, NotFound
 from cluster.domain.scheduler import Scheduler
-from cluster.domain.tasks import TaskStatus
+from cluster.domain.tasks.task import TaskStatus
 from cluster.exchange import ExchangeCall
 from cluster.ports import SubmitItem
 from tests.support.probes import eventually

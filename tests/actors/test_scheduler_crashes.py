@@ -14,9 +14,9 @@ import pytest
 from actors.messages import BeatRequest, Lease
 from cluster.domain.base.errors import Conflict
 from cluster.domain.base.log import LogRow
-from cluster.domain.task_machine import TRANSITIONS, Rule
-from cluster.domain.task_phases import Phase
-from cluster.domain.task_rules import Edge, TaskRules, WhenFailed
+from cluster.domain.tasks.machine import TRANSITIONS, Rule
+from cluster.domain.tasks.phases import Phase
+from cluster.domain.tasks.rules import Edge, TaskRules, WhenFailed
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect

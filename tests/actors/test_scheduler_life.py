@@ -16,7 +16,7 @@ from actors.scheduler import SchedulerShard
 from cluster.clock import ManualClock
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.scheduler import Scheduler
-from cluster.domain.tasks import NewTask, TaskHead
+from cluster.domain.tasks.task import NewTask, TaskHead
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.ports import Ring, SubmitItem, record_for
 from cluster.postgres.migrate import migrate

@@ -15,10 +15,10 @@ from actors.telemetry import Telemetry
 from cluster.clock import SystemClock
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.metrics import Increment
-from cluster.domain.retries import RetryPolicy
-from cluster.domain.task_events import Claim, Complete, Fail, Reporter
-from cluster.domain.task_machine import step
-from cluster.domain.tasks import Priority
+from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
+from cluster.domain.tasks.machine import step
+from cluster.domain.tasks.retries import RetryPolicy
+from cluster.domain.tasks.task import Priority
 from cluster.ports import AgentCounters, SubmitItem, TelemetryStore
 from cluster.postgres.stores import Stores
 from tests.support.api import Api

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from cluster.domain.base.ids import ROUTE_WORDS
-from cluster.domain.tasks import LeaseToken
+from cluster.domain.tasks.task import LeaseToken
 from tests.support.api import CP, Api
 
 JSON = {"Content-Type": "application/json"}

@@ -22,8 +22,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.domain.task_machine import TRANSITIONS, Rule
-from cluster.domain.task_phases import TERMINAL, Phase
+from cluster.domain.tasks.machine import TRANSITIONS, Rule
+from cluster.domain.tasks.phases import TERMINAL, Phase
 from tests.chaos.history import FAILED, Answer, Call, Fault, History, LogEvent, Outcome, Reported, ReportKind
 
 #: Share error that is accepted, and how many dispatches it takes to speak of a share.

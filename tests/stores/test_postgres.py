@@ -11,10 +11,10 @@ import pytest
 from cluster.domain.agents import AgentStatus, Dedicated, Intent, Liveness
 from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable
 from cluster.domain.deliberations import JournalAppend, JournalEvent, NewDeliberation
-from cluster.domain.retries import RetryPolicy
-from cluster.domain.task_events import Claim, Complete, Reporter
-from cluster.domain.task_machine import step
-from cluster.domain.tasks import IdempotencyKey, TaskHead, TaskStatus
+from cluster.domain.tasks.events import Claim, Complete, Reporter
+from cluster.domain.tasks.machine import step
+from cluster.domain.tasks.retries import RetryPolicy
+from cluster.domain.tasks.task import IdempotencyKey, TaskHead, TaskStatus
 from cluster.ports import (
     ActorName,
     AgentChange,

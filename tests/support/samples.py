@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.domain.agents import Agent, Health, Intent, Liveness, NewAgent, TransportKind
 from cluster.domain.base.log import LogRecord, Origin
-from cluster.domain.tasks import NewTask
+from cluster.domain.tasks.task import NewTask
 from cluster.ports import RegisterItem, record_for
 
 NOW = 1_700_000_000.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cluster.domain.queue import AGEING_S, LEVELS
-from cluster.domain.task_rules import WhenFailed
-from cluster.domain.tasks import TaskHead
+from cluster.domain.tasks.rules import WhenFailed
+from cluster.domain.tasks.task import TaskHead
 
 
 @dataclass

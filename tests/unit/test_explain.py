@@ -11,8 +11,8 @@ from cluster.domain.agents import Agent, Health, Intent, Liveness, TransportKind
 from cluster.domain.explain import Explanation, TaskView, explain
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.queue import AGEING_S, Standing
-from cluster.domain.task_rules import PREFERENCE_S, Affinity, TaskRules
-from cluster.domain.tasks import TaskDetail, TaskHead, TaskStatus
+from cluster.domain.tasks.rules import PREFERENCE_S, Affinity, TaskRules
+from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
 from tests.support.samples import NOW, an_agent, new_task
 
 STANDING = Standing(ahead=3, effective_level=1, share=0.25, dispatches_behind=0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.places import before, between, decode, encode
+from cluster.domain.tasks.order_key import before, between, decode, encode
 
 START = (1_700_000_000.25, "task_000001")
 

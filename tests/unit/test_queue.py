@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from cluster.domain.base.log import Origin
 from cluster.domain.queue import _SPARE_LANES, AGEING_S, LEVELS, ReadyQueue
-from cluster.domain.task_rules import TaskRules
-from cluster.domain.tasks import Priority, TaskHead
+from cluster.domain.tasks.rules import TaskRules
+from cluster.domain.tasks.task import Priority, TaskHead
 from tests.support.samples import NOW, new_task
 
 ALL = frozenset({"a", "b", "c"})

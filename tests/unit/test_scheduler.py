@@ -15,11 +15,11 @@ from cluster.domain.base.errors import NotFound
 from cluster.domain.base.log import LogRow, Origin
 from cluster.domain.claims import Grant, Wanted
 from cluster.domain.limits import Control, ControlKind
-from cluster.domain.retries import ErrorClass
 from cluster.domain.scheduler import Missing, Scheduler
-from cluster.domain.task_events import Complete, Fail, Release, Reporter
-from cluster.domain.task_rules import Affinity, Edge, TaskRules, WhenFailed
-from cluster.domain.tasks import NewTask, Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.tasks.events import Complete, Fail, Release, Reporter
+from cluster.domain.tasks.retries import ErrorClass
+from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed
+from cluster.domain.tasks.task import NewTask, Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task
 from tests.support.scheduler_model import Model
 

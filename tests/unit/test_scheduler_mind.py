@@ -18,8 +18,8 @@ from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import LogRow
 from cluster.domain.claims import Grant, Wanted
 from cluster.domain.scheduler import Missing, Scheduler
-from cluster.domain.task_events import Complete, Fail, Reporter
-from cluster.domain.tasks import Priority, TaskHead, TaskStatus
+from cluster.domain.tasks.events import Complete, Fail, Reporter
+from cluster.domain.tasks.task import Priority, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task
 
 TTL_S = 30.0

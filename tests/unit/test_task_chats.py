@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.task_chats import DEFAULT_MAX_TOKENS, MAX_TOKENS, Chat, NotAChat, NotAnAnswer, answer_of, chat_of
+from cluster.domain.tasks.chats import DEFAULT_MAX_TOKENS, MAX_TOKENS, Chat, NotAChat, NotAnAnswer, answer_of, chat_of
 
 LABEL = {"type": "object", "properties": {"label": {"enum": ["spam", "ham"]}}, "required": ["label"]}
 

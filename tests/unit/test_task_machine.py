@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from cluster.domain.base.errors import Conflict, ImpossibleTransition
-from cluster.domain.retries import Backoff, ErrorClass, RetryPolicy
-from cluster.domain.task_events import (
+from cluster.domain.tasks.events import (
     AgentLost,
     CancelAcknowledged,
     CancelDelivered,
@@ -31,11 +30,12 @@ from cluster.domain.task_events import (
     TotalTimedOut,
     Unblocked,
 )
-from cluster.domain.task_machine import EVENTS, TRANSITIONS, step
-from cluster.domain.task_phases import TERMINAL, Phase, phase_of
-from cluster.domain.task_refusals import Refusal
-from cluster.domain.task_rules import Edge, TaskRules
-from cluster.domain.tasks import Priority, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, step
+from cluster.domain.tasks.phases import TERMINAL, Phase, phase_of
+from cluster.domain.tasks.refusals import Refusal
+from cluster.domain.tasks.retries import Backoff, ErrorClass, RetryPolicy
+from cluster.domain.tasks.rules import Edge, TaskRules
+from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task
 
 POLICY = RetryPolicy()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from cluster.domain import queue, retries, task_rules
-from cluster.domain.task_table import with_table
+from cluster.domain import queue
+from cluster.domain.tasks import retries, rules
+from cluster.domain.tasks.table import with_table
 from serve_app.schemas import CreateTask
 from tests.support.docs import ROOT
 
@@ -28,7 +29,7 @@ def test_numbers_on_the_page_are_those_of_the_code() -> None:
     policy = retries.RetryPolicy()
     assert f"every {queue.AGEING_S:g} seconds" in page
     assert f"{3 * queue.AGEING_S:g} seconds" in page
-    assert f"first {task_rules.PREFERENCE_S:g} seconds" in page
+    assert f"first {rules.PREFERENCE_S:g} seconds" in page
     assert f"{policy.cancel_grace_s:g} seconds to stop" in page
     assert f"| `retryable` | {policy.retryable.base_s:g} s, doubling, at most {policy.retryable.cap_s:g} s" in page
     limited = policy.rate_limited

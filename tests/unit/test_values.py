@@ -25,7 +25,7 @@ from cluster.domain.base.json_values import (
     write_json,
 )
 from cluster.domain.base.log import canonical_json, row_digest
-from cluster.domain.tasks import LeaseToken
+from cluster.domain.tasks.task import LeaseToken
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
 
 SAFE = "ABCXYZabcxyz0189"

@@ -8,10 +8,8 @@ from typing import Any
 
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.log import SYSTEM, LogRecord
-from cluster.domain.places import encode
-from cluster.domain.retries import ErrorClass, RetryPolicy
-from cluster.domain.task_effects import DEQUEUE, END_LEASE, START_LEASE, Apply, Effect, Enqueue, StartGrace, Transition
-from cluster.domain.task_events import (
+from cluster.domain.tasks.effects import DEQUEUE, END_LEASE, START_LEASE, Apply, Effect, Enqueue, StartGrace, Transition
+from cluster.domain.tasks.events import (
     AgentLost,
     CancelAcknowledged,
     CancelDelivered,
@@ -31,8 +29,10 @@ from cluster.domain.task_events import (
     TotalTimedOut,
     Unblocked,
 )
-from cluster.domain.task_refusals import ALREADY_TERMINAL, LEASE_LOST, Refusal
-from cluster.domain.tasks import TaskDecision, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.tasks.order_key import encode
+from cluster.domain.tasks.refusals import ALREADY_TERMINAL, LEASE_LOST, Refusal
+from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
+from cluster.domain.tasks.task import TaskDecision, TaskDetail, TaskHead, TaskStatus
 
 SUMMARY_CHARS = 200
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from cluster.domain.tasks import TaskHead
+from cluster.domain.tasks.task import TaskHead
 
 
 class ErrorClass(StrEnum):

@@ -16,8 +16,8 @@ from typing import Any
 from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import LogRecord, Origin
-from cluster.domain.places import Place
-from cluster.domain.task_rules import TaskRules
+from cluster.domain.tasks.order_key import Place
+from cluster.domain.tasks.rules import TaskRules
 
 
 class TaskStatus(StrEnum):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.domain.base.compact import compact
-from cluster.domain.retries import RetryPolicy
-from cluster.domain.tasks import TaskDecision, TaskHead
+from cluster.domain.tasks.retries import RetryPolicy
+from cluster.domain.tasks.task import TaskDecision, TaskHead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,10 +22,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.domain import task_steps as steps
-from cluster.domain.retries import RetryPolicy
-from cluster.domain.task_effects import Apply, Transition
-from cluster.domain.task_events import (
+from cluster.domain.tasks import steps
+from cluster.domain.tasks.effects import Apply, Transition
+from cluster.domain.tasks.events import (
     AgentLost,
     CancelAcknowledged,
     CancelDelivered,
@@ -45,9 +44,10 @@ from cluster.domain.task_events import (
     TotalTimedOut,
     Unblocked,
 )
-from cluster.domain.task_phases import Phase, phase_of
-from cluster.domain.task_refusals import ALREADY_TERMINAL, IMPOSSIBLE, LEASE_LOST, NOT_PENDING, Refusal
-from cluster.domain.tasks import TaskHead
+from cluster.domain.tasks.phases import Phase, phase_of
+from cluster.domain.tasks.refusals import ALREADY_TERMINAL, IMPOSSIBLE, LEASE_LOST, NOT_PENDING, Refusal
+from cluster.domain.tasks.retries import RetryPolicy
+from cluster.domain.tasks.task import TaskHead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

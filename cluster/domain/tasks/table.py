@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cluster.domain.task_machine import EVENTS, TRANSITIONS, Rule
-from cluster.domain.task_phases import Phase
-from cluster.domain.task_refusals import IMPOSSIBLE, Refusal
+from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, Rule
+from cluster.domain.tasks.phases import Phase
+from cluster.domain.tasks.refusals import IMPOSSIBLE, Refusal
 
-BEGIN = "<!-- states: written by `make docs` from the table in cluster/domain/task_machine.py -->"
+BEGIN = "<!-- states: written by `make docs` from the table in cluster/domain/tasks/machine.py -->"
 END = "<!-- end of states -->"
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.domain.base.errors import Conflict, ControlPlaneError, ImpossibleTransition
-from cluster.domain.task_events import Event
-from cluster.domain.task_phases import phase_of
-from cluster.domain.tasks import TaskHead
+from cluster.domain.tasks.events import Event
+from cluster.domain.tasks.phases import phase_of
+from cluster.domain.tasks.task import TaskHead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

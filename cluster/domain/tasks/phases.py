@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from cluster.domain.tasks import TaskDetail, TaskHead, TaskStatus
+from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
 
 
 class Phase(StrEnum):

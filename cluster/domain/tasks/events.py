@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cluster.domain.base.compact import compact
-from cluster.domain.places import Place
-from cluster.domain.retries import ErrorClass
-from cluster.domain.tasks import Priority, TaskStatus
+from cluster.domain.tasks.order_key import Place
+from cluster.domain.tasks.retries import ErrorClass
+from cluster.domain.tasks.task import Priority, TaskStatus
 
 
 @compact
