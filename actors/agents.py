@@ -19,7 +19,11 @@ from actors.push import PushTasks
 from actors.roles import Role
 from actors.turns import ENDED_KINDS, PullTurns
 from cluster.directory import AgentDirectory, Key
-from cluster.domain.agents import Agent, TransportKind
+from cluster.domain.agents.agent import Agent, TransportKind
+from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
+from cluster.domain.agents.placement import carrier
+from cluster.domain.agents.selection import Strategy
+from cluster.domain.agents.token_bucket import TokenBucket, give_back, take
 from cluster.domain.base.errors import (
     AgentMalformed,
     AgentTimeout,
@@ -30,10 +34,6 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import parse_json
 from cluster.domain.base.log import LogRecord, LogRow
-from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
-from cluster.domain.placement import carrier
-from cluster.domain.rate import TokenBucket, give_back, take
-from cluster.domain.selection import Strategy
 from cluster.domain.tasks.chats import NotAChat, NotAnAnswer, answer_of, chat_of
 from cluster.domain.tasks.task import Task
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer

@@ -26,8 +26,8 @@ from actors.roles import (
     Role,
 )
 from cluster.clock import SystemClock
-from cluster.domain.agents import Agent, TransportKind
-from cluster.domain.selection import Strategy
+from cluster.domain.agents.agent import Agent, TransportKind
+from cluster.domain.agents.selection import Strategy
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.loops import Died
 from cluster.ports import ActorNames, Clock

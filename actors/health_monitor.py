@@ -14,11 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.directory import AGENT_ROWS, AgentDirectory, Key
-from cluster.domain.agents import Agent, Health, Liveness, TransportKind
-from cluster.domain.base.errors import PeerError, TryLater
-from cluster.domain.base.log import LogRecord, LogRow
-from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, step
-from cluster.domain.liveness import (
+from cluster.domain.agents.agent import Agent, Health, Liveness, TransportKind
+from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, step
+from cluster.domain.agents.liveness import (
     DEAF_TIMEOUTS,
     ProbeHistory,
     Signs,
@@ -28,6 +26,8 @@ from cluster.domain.liveness import (
     probed,
     sweep,
 )
+from cluster.domain.base.errors import PeerError, TryLater
+from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.metrics import Increment
 from cluster.follower import LogFollower
 from cluster.loops import Died, Loops, unwatched

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, Role, agent_digest, dedicated_role
+from cluster.domain.agents.placement import carrier
 from cluster.domain.base.errors import AgentUnavailable, Misrouted, StoreUnavailable, TryLater
-from cluster.domain.placement import carrier
 from cluster.exchange import ExchangeClient
 from cluster.ports import Clock, DedicatedAgent, Leases
 

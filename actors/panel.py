@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster.domain.agents import Agent
+from cluster.domain.agents.agent import Agent
 from cluster.domain.budget import parse_price
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot

@@ -21,7 +21,8 @@ from typing import Any
 from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest, ReportRequest, undelivered
 from actors.turns import ENDED_KINDS
 from cluster.directory import AgentDirectory, Key
-from cluster.domain.agents import Agent, TransportKind
+from cluster.domain.agents.agent import Agent, TransportKind
+from cluster.domain.agents.selection import Candidate, Ranking, Strategy
 from cluster.domain.base.errors import (
     AgentMalformed,
     CallerError,
@@ -32,7 +33,6 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_text, shown_text, write_json
 from cluster.domain.base.log import LogRow
-from cluster.domain.selection import Candidate, Ranking, Strategy
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Task, TaskDetail, TaskStatus
 from cluster.group_commit import GroupCommit

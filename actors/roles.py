@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass
 
-from cluster.domain.agents import Dedicated
+from cluster.domain.agents.agent import Dedicated
 from cluster.domain.base.log import canonical_json
 from cluster.settings import Settings
 from cluster.version import VERSION

@@ -23,7 +23,7 @@ from ray.util import list_named_actors
 
 from actors.roles import NAMESPACE, Role, actor_name, kind_prefix, role_prefix
 from cluster.channel import Address, Channel, ChannelServer
-from cluster.domain.agents import Dedicated
+from cluster.domain.agents.agent import Dedicated
 from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError
 from cluster.loops import end_process
 from cluster.ports import ActorNames

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from cluster.directory import AgentDirectory
-from cluster.domain.agents import Liveness
+from cluster.domain.agents.agent import Liveness
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
 from cluster.domain.metrics import Increment, Labels, Metrics

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.messages import AgentCall, AgentReply, CancelRequest
-from cluster.domain.agents import Agent, TransportKind
+from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.base.errors import (
     AgentMalformed,
     AgentRefused,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from bench.harness import Goal, Row, bench
 from bench.stand import Part, Stand
 from bench.system import Running, alone, shared
-from cluster.domain.placement import carrier
-from cluster.domain.selection import Strategy
+from cluster.domain.agents.placement import carrier
+from cluster.domain.agents.selection import Strategy
 
 BEATS_PER_S = 5_000
 HOSTS = 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cluster.domain.agents import Agent
+from cluster.domain.agents.agent import Agent
 from cluster.domain.base.log import LogRow
 from cluster.ports import AgentStore, LogFilter
 

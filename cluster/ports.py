@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cluster.domain.agents import Agent, Dedicated, Health, Intent, IntentBy, Liveness, NewAgent
+from cluster.domain.agents.agent import Agent, Dedicated, Health, Intent, IntentBy, Liveness, NewAgent
+from cluster.domain.agents.breaker import Breaker
+from cluster.domain.agents.liveness import Offer, ProbeHistory
 from cluster.domain.base.log import LogRecord, LogRow, Origin
-from cluster.domain.breaker import Breaker
 from cluster.domain.deliberations import (
     Admitted,
     Deliberation,
@@ -26,7 +27,6 @@ from cluster.domain.deliberations import (
     TakenDeliberation,
 )
 from cluster.domain.limits import Control, ControlKind
-from cluster.domain.liveness import Offer, ProbeHistory
 from cluster.domain.tasks.task import (
     Decided,
     IdempotencyKey,

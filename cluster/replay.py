@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.domain.agents import TransportKind
+from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.waves import next_wave

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from actors.messages import BeatAnswer, BeatRequest, ReportRequest, undelivered
 from cluster.directory import AgentDirectory
+from cluster.domain.agents.breaker import Breaker
 from cluster.domain.base.errors import TryLater
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.log import canonical_json
-from cluster.domain.breaker import Breaker
 from cluster.domain.deliberations import Admitted, NewDeliberation
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.exchange import ExchangeClient

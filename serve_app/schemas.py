@@ -23,7 +23,7 @@ from pydantic import (
     field_validator,
 )
 
-from cluster.domain.agents import Agent, TransportKind
+from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_text

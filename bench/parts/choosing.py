@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.parts.loop import Handlers, run
-from cluster.domain.selection import Candidate, Ranking, Strategy
+from cluster.domain.agents.selection import Candidate, Ranking, Strategy
 
 SLOTS = 4
 #: Of this many choices one also learns something of its agent: another latency, another success.

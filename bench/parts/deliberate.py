@@ -19,7 +19,7 @@ from actors.deliberation import DeliberationWorker
 from actors.messages import AgentCall, AgentReply
 from bench.parts.loop import Handlers, run
 from cluster.clock import SystemClock
-from cluster.domain.agents import NewAgent, TransportKind
+from cluster.domain.agents.agent import NewAgent, TransportKind
 from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.log import Origin

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.domain.agents import Agent, AgentStatus
+from cluster.domain.agents.agent import Agent, AgentStatus
 from cluster.domain.tasks.rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks.task import TaskHead
 

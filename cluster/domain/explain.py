@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cluster.domain.agents import Agent
+from cluster.domain.agents.agent import Agent
 from cluster.domain.eligibility import Reason, eligible
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.queue import AGEING_S, LEVELS, ReadyQueue, Standing

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cluster.domain.agents import Agent, Dedicated, Health, Intent, IntentBy, Liveness, TransportKind
+from cluster.domain.agents.agent import Agent, Dedicated, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports import AgentChange, Beat, DedicatedAgent, Registered, RegisterItem

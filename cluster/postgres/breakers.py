@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from cluster.domain.agents import Health
+from cluster.domain.agents.agent import Health
+from cluster.domain.agents.breaker import Breaker, BreakerState
+from cluster.domain.agents.liveness import Offer, ProbeHistory
 from cluster.domain.base.log import LogRecord
-from cluster.domain.breaker import Breaker, BreakerState
-from cluster.domain.liveness import Offer, ProbeHistory
 from cluster.ports import StoredBreaker, StoredProbe
 from cluster.postgres.log import Epoch, RecordColumns
 from cluster.postgres.pool import Pool

@@ -11,8 +11,8 @@ from typing import Any
 
 import asyncpg
 
+from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, step
 from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable
-from cluster.domain.breaker import Breaker, BreakerState, Outcome, admit, step
 
 _logger = logging.getLogger(__name__)
 

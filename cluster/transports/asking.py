@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cluster.domain.agents import TransportKind
+from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.base.json_values import check_text
 from cluster.domain.budget import MAX_TOKENS

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.domain.agents import TransportKind
+from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable
 from cluster.domain.base.json_values import parse_json, shown_text, write_json
 from cluster.transports.asking import THE_ANSWER, Ask, Reply, counted, number

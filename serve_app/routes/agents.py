@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from actors.hosts import PREFIX, held_places, own_place
-from cluster.domain.agents import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
+from cluster.domain.agents.agent import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json

@@ -11,11 +11,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from cluster.domain.agents import Agent, AgentStatus, TransportKind
+from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
+from cluster.domain.agents.agent_health import agent_level, problem, system_level
+from cluster.domain.agents.breaker import Breaker
+from cluster.domain.agents.liveness import ProbeHistory
 from cluster.domain.base.errors import ControlPlaneError, NotFound
-from cluster.domain.breaker import Breaker
-from cluster.domain.fleet import agent_level, problem, system_level
-from cluster.domain.liveness import ProbeHistory
 from cluster.version import VERSION
 from serve_app.access import Asker, Permission, requires
 from serve_app.gateway import Gateway

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
-from cluster.domain.agents import SAID_INTENT, AgentStatus, IntentBy, said_intent
+from cluster.domain.agents.agent import SAID_INTENT, AgentStatus, IntentBy, said_intent
 from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import NotJson, parse_json

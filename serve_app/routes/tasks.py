@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequest, Lease, ReportRequest
-from cluster.domain.agents import Agent
+from cluster.domain.agents.agent import Agent
 from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import ActorUnavailable, Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id

@@ -11,7 +11,7 @@ from actors.region_leader import RegionLeader
 from actors.roles import DEDICATED_AGENT, Role, actor_name, dedicated_role, desired_roles, fingerprint
 from actors.supervisor import LEASE, Supervisor
 from cluster.clock import ManualClock
-from cluster.domain.agents import Dedicated, TransportKind
+from cluster.domain.agents.agent import Dedicated, TransportKind
 from cluster.domain.base.errors import ActorUnavailable
 from cluster.ports import ActorName, record_for
 from cluster.postgres.stores import Stores

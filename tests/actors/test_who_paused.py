@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from cluster.directory import AgentDirectory
-from cluster.domain.agents import (
+from cluster.domain.agents.agent import (
     SAID_INTENT,
     Agent,
     AgentStatus,

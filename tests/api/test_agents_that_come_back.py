@@ -10,7 +10,7 @@ import httpx
 import pytest
 import websockets
 
-from cluster.domain.agents import Liveness
+from cluster.domain.agents.agent import Liveness
 from cluster.ports import AgentChange, Ring, record_for
 from tests.support.api import CP, Api
 from tests.support.endpoints import serving

@@ -8,7 +8,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from cluster.domain.agents import AgentStatus, Dedicated, Intent, Liveness
+from cluster.domain.agents.agent import AgentStatus, Dedicated, Intent, Liveness
 from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable
 from cluster.domain.deliberations import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.tasks.events import Claim, Complete, Reporter

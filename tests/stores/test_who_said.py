@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 
-from cluster.domain.agents import Health, Intent, IntentBy
+from cluster.domain.agents.agent import Health, Intent, IntentBy
 from cluster.ports import AgentChange, record_for
 from cluster.postgres.migrate import migrate, shipped
 from cluster.postgres.stores import Stores, open_stores

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from cluster.domain.agents import Agent, Health, Intent, Liveness, NewAgent, TransportKind
+from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, NewAgent, TransportKind
 from cluster.domain.base.log import LogRecord, Origin
 from cluster.domain.tasks.task import NewTask
 from cluster.ports import RegisterItem, record_for

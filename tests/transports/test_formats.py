@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.domain.agents import TransportKind
+from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
     AgentMalformed,
     AgentRefused,

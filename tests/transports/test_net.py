@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.domain.agents import TransportKind
+from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentRefused, AgentUnavailable, EndpointForbidden
 from cluster.transports.chat import Ask, HttpTransports
 from cluster.transports.net import forbidden, safe_url

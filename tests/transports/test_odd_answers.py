@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from cluster.domain.agents import TransportKind
+from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import MAX_BYTES, MAX_DIGITS, check_text, read_json
 from cluster.domain.budget import MAX_TOKENS

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.agents import TransportKind
+from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
 from cluster.in_cluster import Answer, Question
 from cluster.transports.python import PythonTransport

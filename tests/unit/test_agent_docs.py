@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 
-from cluster.domain.agents import STATUS_TABLE
-from cluster.domain.fleet import LEVEL_TABLE
+from cluster.domain.agents.agent import STATUS_TABLE
+from cluster.domain.agents.agent_health import LEVEL_TABLE
 from tests.support.docs import ROOT
 
 PAGE = (ROOT / "docs" / "agents.md").read_text()

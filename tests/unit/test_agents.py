@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.agents import (
+from cluster.domain.agents.agent import (
     STATUS_TABLE,
     Agent,
     AgentStatus,
@@ -21,7 +21,7 @@ from cluster.domain.agents import (
     said_intent,
     wire_status,
 )
-from cluster.domain.fleet import Level, agent_level, system_level
+from cluster.domain.agents.agent_health import Level, agent_level, system_level
 from tests.support.samples import an_agent
 
 FACTS = list(product(Intent, Liveness, Health))

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cluster.domain.breaker import TRIALS, Breaker, BreakerState, Outcome, admit, step
+from cluster.domain.agents.breaker import TRIALS, Breaker, BreakerState, Outcome, admit, step
 from tests.support.samples import NOW
 
 RESET_S = 60.0

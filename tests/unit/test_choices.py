@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.placement import carrier
-from cluster.domain.rate import TokenBucket, take
-from cluster.domain.selection import Candidate, Ranking, Strategy, choose
+from cluster.domain.agents.placement import carrier
+from cluster.domain.agents.selection import Candidate, Ranking, Strategy, choose
+from cluster.domain.agents.token_bucket import TokenBucket, take
 
 AGENTS = [f"a{i}" for i in range(2000)]
 

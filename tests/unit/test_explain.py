@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.agents import Agent, Health, Intent, Liveness, TransportKind
+from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, TransportKind
 from cluster.domain.explain import Explanation, TaskView, explain
 from cluster.domain.limits import Control, ControlKind
 from cluster.domain.queue import AGEING_S, Standing

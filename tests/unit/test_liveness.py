@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cluster.domain.agents import Agent, Health, Liveness, TransportKind
-from cluster.domain.liveness import (
+from cluster.domain.agents.agent import Agent, Health, Liveness, TransportKind
+from cluster.domain.agents.liveness import (
     DEAF_TIMEOUTS,
     FAILURES_TO_FAIL,
     Offer,

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cluster.domain.agents import Agent, Health, Intent, Liveness, TransportKind
+from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, TransportKind
 
 Key = tuple[str, str]
 """(workspace, agent_id)"""

@@ -1,4 +1,4 @@
-"""How well an agent and a whole fleet are, from the facts of ``cluster.domain.agents`` (wire 2.3).
+"""How well an agent and a whole fleet are, from the facts of ``cluster.domain.agents.agent`` (wire 2.3).
 
 No data is unknown, not healthy: a fleet of which nothing has been heard or probed has no level.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from cluster.domain.agents import Agent, Health, Intent, Liveness, TransportKind
+from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, TransportKind
 
 
 class Level(StrEnum):
