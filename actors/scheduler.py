@@ -1,6 +1,6 @@
 """The scheduler shard: the single writer of leases, and a cache over Postgres.
 
-Its mind is ``cluster.domain.scheduler``; this shell gives it the clock, the log, the store and a standing exchange with
+Its mind is ``cluster.domain.scheduling.core``; this shell gives it the clock, the log, the store and a standing exchange with
 the API's replicas. A commit that fails or is fenced makes it forget everything and start again from the store under a
 new generation; where another is published in its place, it stands by instead.
 
@@ -49,9 +49,9 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import check_json, check_text, read_json
 from cluster.domain.base.log import LogRow
-from cluster.domain.claims import Grant, Wanted
-from cluster.domain.explain import TaskView
-from cluster.domain.scheduler import Missing, Scheduler
+from cluster.domain.scheduling.core import Missing, Scheduler
+from cluster.domain.scheduling.explain import TaskView
+from cluster.domain.scheduling.requests import Grant, Wanted
 from cluster.domain.tasks.events import (
     CancelAcknowledged,
     CancelRequested,

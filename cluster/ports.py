@@ -26,7 +26,7 @@ from cluster.domain.deliberations import (
     NewDeliberation,
     TakenDeliberation,
 )
-from cluster.domain.limits import Control, ControlKind
+from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import (
     Decided,
     IdempotencyKey,

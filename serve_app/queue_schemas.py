@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from cluster.domain.limits import Control, ControlKind
+from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task, TaskDetail
 from serve_app.schemas import MAX_EPOCH_S, Body, Words, task_wire
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.parts.loop import Handlers, run
 from cluster.domain.base.log import Origin
-from cluster.domain.claims import Wanted
-from cluster.domain.scheduler import Scheduler
+from cluster.domain.scheduling.core import Scheduler
+from cluster.domain.scheduling.requests import Wanted
 from cluster.domain.tasks.events import Complete, Reporter
 from cluster.domain.tasks.task import NewTask, TaskHead
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster.domain.base.log import LogRecord
-from cluster.domain.limits import Control, ControlKind
+from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task
 from cluster.ports import DeadLetterQuery, Replay
 from cluster.postgres.log import Epoch, RecordColumns

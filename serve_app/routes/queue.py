@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from actors.messages import PrioritizeRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import LogRecord, Origin
-from cluster.domain.limits import Control, check_control
+from cluster.domain.scheduling.limits import Control, check_control
 from cluster.domain.tasks.task import Priority, TaskStatus
 from cluster.ports import Ring, record_for
 from serve_app.access import Asker, Idempotency, Permission, requires

@@ -11,8 +11,8 @@ from actors.messages import ExplainRequest
 from cluster.domain.base.errors import InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
-from cluster.domain.explain import explain
-from cluster.domain.queue import LEVELS
+from cluster.domain.scheduling.explain import explain
+from cluster.domain.scheduling.ready_queue import LEVELS
 from cluster.domain.tasks.task import Priority, Task, TaskDetail, TaskStatus
 from cluster.ports import TaskQuery
 from serve_app.access import Asker, Permission, requires

@@ -18,7 +18,7 @@ from actors.messages import (
     SchedulerRequest,
 )
 from cluster.domain.base.errors import ActorUnavailable, InternalError, NotFound
-from cluster.domain.scheduler import Scheduler
+from cluster.domain.scheduling.core import Scheduler
 from cluster.domain.tasks.task import TaskStatus
 from cluster.exchange import ExchangeCall
 from cluster.ports import SubmitItem

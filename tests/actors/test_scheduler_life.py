@@ -14,8 +14,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from actors.messages import CancelRequest, ClaimRequest, ReportRequest
 from actors.scheduler import SchedulerShard
 from cluster.clock import ManualClock
-from cluster.domain.limits import Control, ControlKind
-from cluster.domain.scheduler import Scheduler
+from cluster.domain.scheduling.core import Scheduler
+from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import NewTask, TaskHead
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.ports import Ring, SubmitItem, record_for

@@ -10,7 +10,7 @@ from actors.messages import CancelRequest, ClaimRequest, Lease, ReportRequest
 from actors.scheduler import SchedulerShard
 from cluster.clock import ManualClock
 from cluster.domain.base.errors import ActorUnavailable
-from cluster.domain.limits import Control, ControlKind
+from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import LeaseToken, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.ports import Ring, SubmitItem, record_for

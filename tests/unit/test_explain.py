@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, TransportKind
-from cluster.domain.explain import Explanation, TaskView, explain
-from cluster.domain.limits import Control, ControlKind
-from cluster.domain.queue import AGEING_S, Standing
+from cluster.domain.scheduling.explain import Explanation, TaskView, explain
+from cluster.domain.scheduling.limits import Control, ControlKind
+from cluster.domain.scheduling.ready_queue import AGEING_S, Standing
 from cluster.domain.tasks.rules import PREFERENCE_S, Affinity, TaskRules
 from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
 from tests.support.samples import NOW, an_agent, new_task

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.base.log import Origin
-from cluster.domain.queue import _SPARE_LANES, AGEING_S, LEVELS, ReadyQueue
+from cluster.domain.scheduling.ready_queue import _SPARE_LANES, AGEING_S, LEVELS, ReadyQueue
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Priority, TaskHead
 from tests.support.samples import NOW, new_task

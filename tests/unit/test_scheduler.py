@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.domain.base.errors import NotFound
 from cluster.domain.base.log import LogRow, Origin
-from cluster.domain.claims import Grant, Wanted
-from cluster.domain.limits import Control, ControlKind
-from cluster.domain.scheduler import Missing, Scheduler
+from cluster.domain.scheduling.core import Missing, Scheduler
+from cluster.domain.scheduling.limits import Control, ControlKind
+from cluster.domain.scheduling.requests import Grant, Wanted
 from cluster.domain.tasks.events import Complete, Fail, Release, Reporter
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import LogRow
-from cluster.domain.claims import Grant, Wanted
-from cluster.domain.scheduler import Missing, Scheduler
+from cluster.domain.scheduling.core import Missing, Scheduler
+from cluster.domain.scheduling.requests import Grant, Wanted
 from cluster.domain.tasks.events import Complete, Fail, Reporter
 from cluster.domain.tasks.task import Priority, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cluster.domain import queue
+from cluster.domain.scheduling import ready_queue
 from cluster.domain.tasks import retries, rules
 from cluster.domain.tasks.table import with_table
 from serve_app.schemas import CreateTask
@@ -27,8 +27,8 @@ def test_every_field_of_a_submit_is_described_and_nothing_else_is() -> None:
 def test_numbers_on_the_page_are_those_of_the_code() -> None:
     page = PAGE.read_text()
     policy = retries.RetryPolicy()
-    assert f"every {queue.AGEING_S:g} seconds" in page
-    assert f"{3 * queue.AGEING_S:g} seconds" in page
+    assert f"every {ready_queue.AGEING_S:g} seconds" in page
+    assert f"{3 * ready_queue.AGEING_S:g} seconds" in page
     assert f"first {rules.PREFERENCE_S:g} seconds" in page
     assert f"{policy.cancel_grace_s:g} seconds to stop" in page
     assert f"| `retryable` | {policy.retryable.base_s:g} s, doubling, at most {policy.retryable.cap_s:g} s" in page

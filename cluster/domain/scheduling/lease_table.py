@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from cluster.domain.claims import AgentKey
+from cluster.domain.scheduling.requests import AgentKey
 from cluster.domain.tasks.task import TaskHead
 
 #: The answers that a lease had before this shard read it: how many, and whether they arrived, nobody knows any more.

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.domain.agents.agent import Agent
-from cluster.domain.eligibility import Reason, eligible
-from cluster.domain.limits import Control, ControlKind
-from cluster.domain.queue import AGEING_S, LEVELS, ReadyQueue, Standing
+from cluster.domain.scheduling.eligibility import Reason, eligible
+from cluster.domain.scheduling.limits import Control, ControlKind
+from cluster.domain.scheduling.ready_queue import AGEING_S, LEVELS, ReadyQueue, Standing
 from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
 
 

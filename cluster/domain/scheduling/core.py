@@ -14,13 +14,14 @@ from collections.abc import Collection, Iterable, Sequence
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.errors import ControlPlaneError, NotFound
 from cluster.domain.base.log import LogRow
-from cluster.domain.claims import AgentKey, Answered, Grant, Waiting, WaitingClaims, Wanted
-from cluster.domain.dependencies import Dependencies
-from cluster.domain.explain import TaskView, waiting_view
-from cluster.domain.holders import Holders, key_of
-from cluster.domain.limits import Control, ControlKind
-from cluster.domain.queue import ReadyQueue
-from cluster.domain.stops import Stops
+from cluster.domain.scheduling.cancellations import Stops
+from cluster.domain.scheduling.dependencies import Dependencies
+from cluster.domain.scheduling.explain import TaskView, waiting_view
+from cluster.domain.scheduling.lease_table import Holders, key_of
+from cluster.domain.scheduling.limits import Control, ControlKind
+from cluster.domain.scheduling.ready_queue import ReadyQueue
+from cluster.domain.scheduling.requests import AgentKey, Answered, Grant, Waiting, WaitingClaims, Wanted
+from cluster.domain.scheduling.timers import ANY_ATTEMPT, Timers
 from cluster.domain.tasks.effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
 from cluster.domain.tasks.events import (
     AgentLost,
@@ -44,7 +45,6 @@ from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks.task import Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
-from cluster.domain.timers import ANY_ATTEMPT, Timers
 
 
 class Missing(ControlPlaneError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.domain.claims import AgentKey
+from cluster.domain.scheduling.requests import AgentKey
 from cluster.domain.tasks.task import TaskHead
 
 

@@ -24,7 +24,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cluster.domain.limits import Control, ControlKind, Limits
+from cluster.domain.scheduling.limits import Control, ControlKind, Limits
 from cluster.domain.tasks import order_key
 from cluster.domain.tasks.rules import Selection
 from cluster.domain.tasks.task import Priority, TaskHead

@@ -1,0 +1,1 @@
+"""Scheduling: which task goes to which agent next, within limits, and why one waits."""
