@@ -30,8 +30,8 @@ from cluster.domain.deliberation.machine import (
     Tick,
 )
 from cluster.domain.deliberation.state import Phase, State, TurnKey, fold
+from cluster.domain.deliberation.stored import Deliberation, JournalAppend, JournalEvent, TakenDeliberation
 from cluster.domain.deliberation.wire import ended_row, log_rows
-from cluster.domain.deliberations import Deliberation, JournalAppend, JournalEvent, TakenDeliberation
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops, unwatched

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster.domain.agents.agent import Agent
-from cluster.domain.budget import parse_price
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberation.contract import DEFAULT_CAPABILITIES, PANEL_CAPABILITIES, Contract
+from cluster.domain.deliberation.ledger import parse_price
 from cluster.domain.deliberation.machine import PanelChosen
 from cluster.domain.deliberation.state import Member
 from cluster.group_commit import GroupCommit

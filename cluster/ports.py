@@ -18,7 +18,7 @@ from cluster.domain.agents.agent import Agent, Dedicated, Health, Intent, Intent
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.agents.liveness import Offer, ProbeHistory
 from cluster.domain.base.log import LogRecord, LogRow, Origin
-from cluster.domain.deliberations import (
+from cluster.domain.deliberation.stored import (
     Admitted,
     Deliberation,
     JournalAppend,

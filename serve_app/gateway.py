@@ -19,7 +19,7 @@ from cluster.domain.agents.breaker import Breaker
 from cluster.domain.base.errors import TryLater
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.log import canonical_json
-from cluster.domain.deliberations import Admitted, NewDeliberation
+from cluster.domain.deliberation.stored import Admitted, NewDeliberation
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.exchange import ExchangeClient
 from cluster.group_commit import GroupCommit

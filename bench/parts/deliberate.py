@@ -26,7 +26,7 @@ from cluster.domain.base.log import Origin
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
 from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberation.state import apply, initial
-from cluster.domain.deliberations import NewDeliberation
+from cluster.domain.deliberation.stored import NewDeliberation
 from cluster.learner import Learner, owners_from
 from cluster.ports import RegisterItem, Ring, record_for
 from cluster.postgres.stores import Stores, open_stores

@@ -10,10 +10,10 @@ from cluster.domain.deliberation.answers import ANSWER_KINDS
 from cluster.domain.deliberation.contract import DEBATE_ON
 from cluster.domain.deliberation.decision import STOPS
 from cluster.domain.deliberation.machine import PHASE_SHARE
+from cluster.domain.deliberation.sla import THRESHOLDS
 from cluster.domain.deliberation.state import TRANSITIONS
 from cluster.domain.deliberation.tables import MODES, TERMINALS
 from cluster.domain.deliberation.wire import record_status, status
-from cluster.domain.sla import THRESHOLDS
 
 HEAD = """# Deliberations
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster.domain.base.log import LogRecord
-from cluster.domain.deliberations import (
+from cluster.domain.deliberation.stored import (
     Admitted,
     Deliberation,
     JournalAppend,

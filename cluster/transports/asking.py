@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.base.json_values import check_text
-from cluster.domain.budget import MAX_TOKENS
+from cluster.domain.deliberation.ledger import MAX_TOKENS
 
 CHARS_PER_TOKEN = 4
 #: What an answer is called in the sentence that refuses it.

@@ -22,7 +22,7 @@ from cluster.domain.consensus.learning import (
     alarm_json,
     checked_outcome,
 )
-from cluster.domain.deliberations import Deliberation, JournalEvent
+from cluster.domain.deliberation.stored import Deliberation, JournalEvent
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway
 from serve_app.routes.agents import gateway

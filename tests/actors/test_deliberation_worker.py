@@ -12,7 +12,7 @@ import pytest
 
 from actors.messages import AgentCall
 from cluster.domain.base.errors import AgentUnavailable, StoreUnavailable
-from cluster.domain.deliberations import JournalAppend
+from cluster.domain.deliberation.stored import JournalAppend
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect

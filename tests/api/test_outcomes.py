@@ -15,7 +15,7 @@ from cluster.cli.main import app as cli
 from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.consensus.ballots import choice
 from cluster.domain.consensus.outcomes import Outcome
-from cluster.domain.deliberations import Deliberation
+from cluster.domain.deliberation.stored import Deliberation
 from serve_app.routes.outcomes import DeliberationOutcome, aggregation_of, outcome_of
 from tests.support.api import Api
 from tests.support.crowd import crowd

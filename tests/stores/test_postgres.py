@@ -10,7 +10,7 @@ import pytest
 
 from cluster.domain.agents.agent import AgentStatus, Dedicated, Intent, Liveness
 from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable
-from cluster.domain.deliberations import JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.tasks.events import Claim, Complete, Reporter
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy

@@ -12,7 +12,7 @@ from cluster.domain.consensus.ballots import Ballot, BallotKind, Electorate, abs
 from cluster.domain.consensus.result import Result
 from cluster.domain.consensus.rule import Mode, Rule
 from cluster.domain.consensus.snapshot import WeightSnapshot
-from cluster.domain.deliberations import JournalEvent
+from cluster.domain.deliberation.stored import JournalEvent
 from tests.support.samples import NOW
 
 OPTIONS = ("Postgres", "Redis")

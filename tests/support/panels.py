@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cluster.domain.budget import Price
 from cluster.domain.deliberation.ballots import aggregation
 from cluster.domain.deliberation.calls import Call, call_of, outstanding
 from cluster.domain.deliberation.contract import Contract, make_contract
+from cluster.domain.deliberation.ledger import Price
 from cluster.domain.deliberation.machine import Answered, Faulted, Happening, PanelChosen, Taken, Tick, next_alarm, plan
 from cluster.domain.deliberation.state import Member, Phase, State, fold, initial
-from cluster.domain.deliberations import JournalEvent
+from cluster.domain.deliberation.stored import JournalEvent
 from tests.support.samples import NOW
 
 #: What an agent makes of a call: its text, or (fault, detail).

@@ -11,7 +11,7 @@ from actors.deliberation import DeliberationWorker
 from actors.messages import AgentCall, AgentReply
 from cluster.clock import SystemClock
 from cluster.domain.deliberation.contract import make_contract
-from cluster.domain.deliberations import Deliberation, NewDeliberation
+from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.learner import Learner, owners_from
 from cluster.ports import Ring
 from cluster.postgres.stores import Stores

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import MAX_BYTES, MAX_DIGITS, check_text, read_json
-from cluster.domain.budget import MAX_TOKENS
+from cluster.domain.deliberation.ledger import MAX_TOKENS
 from cluster.in_cluster import Answer, Question
 from cluster.transports.a2a import A2ATransport
 from cluster.transports.asking import Ask, Reply

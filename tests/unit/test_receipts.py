@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import CallerError, Conflict, InvalidRequest, NotFound
 from cluster.domain.consensus.ballots import choice
-from cluster.domain.deliberations import JournalEvent
+from cluster.domain.deliberation.stored import JournalEvent
 from cluster.domain.receipts import merkle
 from cluster.domain.receipts.content import merge, split
 from cluster.domain.receipts.document import echoes, event_data, make_receipt, prove, redact, redacted_events

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.domain.base.compact import compact
-from cluster.domain.budget import Amount, estimated_tokens
 from cluster.domain.consensus.ballots import BallotKind
 from cluster.domain.deliberation import ballots as said
 from cluster.domain.deliberation import prompts
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType, Shape, answer_schema
+from cluster.domain.deliberation.ledger import Amount, estimated_tokens
 from cluster.domain.deliberation.state import Phase, State, Turn, TurnKey
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
-from cluster.domain.budget import NANOS, Budget, parse_budget
 from cluster.domain.consensus.ballots import Denominator
 from cluster.domain.consensus.rule import Mode, Rule, TieBreak, parse_mode
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
+from cluster.domain.deliberation.ledger import NANOS, Budget, parse_budget
 from cluster.domain.deliberation.prompts import template_hashes
 
 DEFAULT_TIMEOUT_S = 300.0

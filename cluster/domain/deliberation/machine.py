@@ -17,13 +17,14 @@ from typing import Any
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.compact import compact, evolve
 from cluster.domain.base.json_values import shown_text
-from cluster.domain.budget import MAX_TOKENS, Amount, estimated_tokens
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberation import ballots as said
 from cluster.domain.deliberation import decision
 from cluster.domain.deliberation.answers import Answer, Malformed, parse_reply
 from cluster.domain.deliberation.calls import prompt_estimate, reservation, shape_of
+from cluster.domain.deliberation.ledger import MAX_TOKENS, Amount, estimated_tokens
+from cluster.domain.deliberation.sla import Level, crossed, next_crossing_s
 from cluster.domain.deliberation.state import (
     CALLING,
     TRANSITIONS,
@@ -35,7 +36,6 @@ from cluster.domain.deliberation.state import (
     TurnKey,
     apply,
 )
-from cluster.domain.sla import Level, crossed, next_crossing_s
 
 MAX_REPAIRS = 1
 MAX_DETAIL = 500

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from cluster.domain.base.compact import compact, evolve
 from cluster.domain.base.errors import ImpossibleTransition
-from cluster.domain.budget import Amount, Ledger, Price
 from cluster.domain.consensus.snapshot import WeightSnapshot, snapshot_from_document
 from cluster.domain.deliberation.answers import Answer
 from cluster.domain.deliberation.contract import Contract
-from cluster.domain.deliberations import JournalEvent
-from cluster.domain.sla import Level
+from cluster.domain.deliberation.ledger import Amount, Ledger, Price
+from cluster.domain.deliberation.sla import Level
+from cluster.domain.deliberation.stored import JournalEvent
 
 
 class Phase(StrEnum):

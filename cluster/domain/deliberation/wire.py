@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cluster.domain.deliberation.sla import level_at
 from cluster.domain.deliberation.state import Phase, State
-from cluster.domain.deliberations import Deliberation, JournalEvent
-from cluster.domain.sla import level_at
+from cluster.domain.deliberation.stored import Deliberation, JournalEvent
 
 _STATUS_OF_TERMINAL = {
     "DECIDED": "consensus_reached",

@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.domain.base.canonical import canonical_bytes, canonical_sha256
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
-from cluster.domain.deliberations import JournalEvent
+from cluster.domain.deliberation.stored import JournalEvent
 from cluster.domain.receipts.content import answers_are_free, commitment, event_leaf, merge, split
 from cluster.domain.receipts.keys import ALGORITHM, Signer
 from cluster.domain.receipts.merkle import inclusion_path, tree_root

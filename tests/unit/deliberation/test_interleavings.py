@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.domain.budget import Amount
 from cluster.domain.consensus.aggregate import aggregate, aggregation_from_document
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.deliberation.calls import Call, outstanding
+from cluster.domain.deliberation.ledger import Amount
 from cluster.domain.deliberation.machine import Answered, CancelAsked, Faulted, Taken, Tick, next_alarm
 from cluster.domain.deliberation.state import CALLING, TRANSITIONS, Phase, Terminal
 from tests.support.panels import World, contract, members

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.domain.base.json_values import check_json
-from cluster.domain.budget import MAX_TOKENS
 from cluster.domain.consensus.ballots import BallotKind
 from cluster.domain.deliberation.answers import (
     MAX_TEXT,
@@ -23,6 +22,7 @@ from cluster.domain.deliberation.answers import (
     parse_reply,
 )
 from cluster.domain.deliberation.calls import Call
+from cluster.domain.deliberation.ledger import MAX_TOKENS
 from cluster.domain.deliberation.machine import Answered
 from cluster.domain.deliberation.state import Terminal
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values

@@ -17,8 +17,8 @@ from cluster.domain.deliberation import ballots as said
 from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.contract import make_contract
 from cluster.domain.deliberation.machine import PanelChosen, Taken, Tick, phase_deadline
+from cluster.domain.deliberation.sla import Level, crossed, level_at
 from cluster.domain.deliberation.state import Phase, Terminal
-from cluster.domain.sla import Level, crossed, level_at
 from tests.support.panels import Behaviour, World, contract, members, says
 
 OPTIONS = ["A", "B", "C"]
