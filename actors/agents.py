@@ -40,19 +40,14 @@ from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, Exchan
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import (
-    AgentStore,
-    BreakerStore,
-    Clock,
-    Doorbell,
-    Leases,
-    Log,
-    LogFilter,
-    Ring,
-    StoredBreaker,
-    TaskStore,
-)
-from cluster.transports.asking import Ask, Reply, judged
+from cluster.ports.agent_transport import Ask, Reply, judged
+from cluster.ports.agents import AgentStore
+from cluster.ports.breakers import BreakerStore, StoredBreaker
+from cluster.ports.clock import Clock
+from cluster.ports.leases import Leases
+from cluster.ports.log import Log, LogFilter
+from cluster.ports.tasks import TaskStore
+from cluster.ports.wake_ups import Doorbell, Ring
 
 _logger = logging.getLogger(__name__)
 

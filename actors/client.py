@@ -32,7 +32,9 @@ from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Submitted
 from cluster.exchange import ExchangeClient
 from cluster.group_commit import GroupCommit
-from cluster.ports import Clock, Doorbell, SubmitItem, TaskStore, rings_for
+from cluster.ports.clock import Clock
+from cluster.ports.tasks import SubmitItem, TaskStore
+from cluster.ports.wake_ups import Doorbell, rings_for
 
 _logger = logging.getLogger(__name__)
 

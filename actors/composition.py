@@ -30,7 +30,8 @@ from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.selection import Strategy
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.loops import Died
-from cluster.ports import ActorNames, Clock
+from cluster.ports.actor_names import ActorNames
+from cluster.ports.clock import Clock
 from cluster.postgres.stores import Stores, open_stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.heartbeats import RedisHeartbeats
@@ -38,7 +39,7 @@ from cluster.redis.pool import connect
 from cluster.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from cluster.transports.asking import AgentTransport, Ask, Reply
+    from cluster.ports.agent_transport import AgentTransport, Ask, Reply
     from cluster.transports.chat import HttpTransports
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")

@@ -35,7 +35,12 @@ from cluster.domain.deliberation.wire import ended_row, log_rows
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import AgentStore, Clock, DeliberationStore, Doorbell, Log, LogFilter, Ring, WeightSource
+from cluster.ports.agents import AgentStore
+from cluster.ports.clock import Clock
+from cluster.ports.deliberations import DeliberationStore
+from cluster.ports.log import Log, LogFilter
+from cluster.ports.outcomes import WeightSource
+from cluster.ports.wake_ups import Doorbell, Ring
 
 _logger = logging.getLogger(__name__)
 

@@ -31,19 +31,12 @@ from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.metrics import Increment
 from cluster.follower import LogFollower
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import (
-    AgentChange,
-    AgentStore,
-    Beat,
-    BreakerStore,
-    Clock,
-    Doorbell,
-    Heartbeats,
-    Log,
-    Ring,
-    StoredBreaker,
-    StoredProbe,
-)
+from cluster.ports.agents import AgentChange, AgentStore
+from cluster.ports.breakers import BreakerStore, StoredBreaker, StoredProbe
+from cluster.ports.clock import Clock
+from cluster.ports.log import Log
+from cluster.ports.presence import Beat, Heartbeats
+from cluster.ports.wake_ups import Doorbell, Ring
 
 _logger = logging.getLogger(__name__)
 

@@ -19,7 +19,9 @@ from actors.roles import AGENT_HOST, Role, agent_digest, dedicated_role
 from cluster.domain.agents.placement import carrier
 from cluster.domain.base.errors import AgentUnavailable, Misrouted, StoreUnavailable, TryLater
 from cluster.exchange import ExchangeClient
-from cluster.ports import Clock, DedicatedAgent, Leases
+from cluster.ports.agents import DedicatedAgent
+from cluster.ports.clock import Clock
+from cluster.ports.leases import Leases
 
 _logger = logging.getLogger(__name__)
 

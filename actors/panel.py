@@ -12,7 +12,8 @@ from cluster.domain.deliberation.ledger import parse_price
 from cluster.domain.deliberation.machine import PanelChosen
 from cluster.domain.deliberation.state import Member
 from cluster.group_commit import GroupCommit
-from cluster.ports import AgentStore, WeightSource
+from cluster.ports.agents import AgentStore
+from cluster.ports.outcomes import WeightSource
 
 JUDGE = "judge"
 

@@ -37,7 +37,8 @@ from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Task, TaskDetail, TaskStatus
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops
-from cluster.ports import Clock, TaskStore
+from cluster.ports.clock import Clock
+from cluster.ports.tasks import TaskStore
 
 _logger = logging.getLogger(__name__)
 

@@ -10,7 +10,9 @@ import logging
 
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import Clock, Leases, Region
+from cluster.ports.clock import Clock
+from cluster.ports.leases import Leases
+from cluster.ports.log import Region
 
 _logger = logging.getLogger(__name__)
 

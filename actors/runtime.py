@@ -26,7 +26,7 @@ from cluster.channel import Address, Channel, ChannelServer
 from cluster.domain.agents.agent import Dedicated
 from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError
 from cluster.loops import end_process
-from cluster.ports import ActorNames
+from cluster.ports.actor_names import ActorNames
 from cluster.settings import Settings
 
 CONTROL_PLANE_RESOURCE = "control_plane"

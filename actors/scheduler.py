@@ -69,7 +69,12 @@ from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import AgentStore, Clock, ControlStore, Doorbell, Log, LogFilter, Region, Ring, ShardFence, TaskStore
+from cluster.ports.agents import AgentStore
+from cluster.ports.clock import Clock
+from cluster.ports.log import Log, LogFilter, Region
+from cluster.ports.operations import ControlStore
+from cluster.ports.tasks import ShardFence, TaskStore
+from cluster.ports.wake_ups import Doorbell, Ring
 
 _logger = logging.getLogger(__name__)
 

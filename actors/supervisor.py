@@ -17,7 +17,10 @@ from typing import Protocol
 
 from actors.roles import DEDICATED_AGENT, Role, dedicated_role
 from cluster.domain.base.errors import ControlPlaneError, TryLater
-from cluster.ports import ActorName, ActorNames, Clock, DedicatedAgent, Leases
+from cluster.ports.actor_names import ActorName, ActorNames
+from cluster.ports.agents import DedicatedAgent
+from cluster.ports.clock import Clock
+from cluster.ports.leases import Leases
 
 _logger = logging.getLogger(__name__)
 

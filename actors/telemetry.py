@@ -24,7 +24,11 @@ from cluster.domain.metrics import Increment, Labels, Metrics
 from cluster.domain.tasks.task import Priority
 from cluster.follower import LogFollower
 from cluster.loops import Died, Loops, unwatched
-from cluster.ports import AgentCounters, AgentStore, Clock, Log, TaskStore, TelemetryStore
+from cluster.ports.agents import AgentStore
+from cluster.ports.clock import Clock
+from cluster.ports.log import Log
+from cluster.ports.tasks import TaskStore
+from cluster.ports.telemetry import AgentCounters, TelemetryStore
 from cluster.telemetry import exposition
 
 _logger = logging.getLogger(__name__)

@@ -27,9 +27,10 @@ from cluster.domain.base.json_values import write_json
 from cluster.domain.base.log import LogRow, Origin
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import TURN_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
-from cluster.ports import Clock, Doorbell, Ring, SubmitItem, TaskStore
-from cluster.transports.asking import THE_ANSWER, Ask, judged
-from cluster.transports.wire_formats import contract_reply
+from cluster.ports.agent_transport import THE_ANSWER, Ask, contract_reply, judged
+from cluster.ports.clock import Clock
+from cluster.ports.tasks import SubmitItem, TaskStore
+from cluster.ports.wake_ups import Doorbell, Ring
 
 PRINCIPAL = "system:agent-host"
 ROUTE = "turns"

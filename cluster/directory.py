@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from cluster.domain.agents.agent import Agent
 from cluster.domain.base.log import LogRow
-from cluster.ports import AgentStore, LogFilter
+from cluster.ports.agents import AgentStore
+from cluster.ports.log import LogFilter
 
 _AGENT_KINDS = "agent."
 #: What a follower needs to read that keeps nothing but a directory.

@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError, Overloaded
-from cluster.ports import Clock
+from cluster.ports.clock import Clock
 
 #: Calls of one caller that may be in flight; the actor releases the oldest when this many have arrived.
 CALLS_IN_FLIGHT = 3

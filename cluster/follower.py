@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
-from cluster.ports import Clock, Doorbell, Log, LogFilter, Ring
+from cluster.ports.clock import Clock
+from cluster.ports.log import Log, LogFilter
+from cluster.ports.wake_ups import Doorbell, Ring
 
 _logger = logging.getLogger(__name__)
 

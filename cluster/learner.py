@@ -25,7 +25,9 @@ from cluster.domain.consensus.learning import (
 )
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.consensus.weights import DEFAULT_OWNER_CAP
-from cluster.ports import AgentStore, Clock, OutcomeStore
+from cluster.ports.agents import AgentStore
+from cluster.ports.clock import Clock
+from cluster.ports.outcomes import OutcomeStore
 
 _logger = logging.getLogger("cluster.learner")
 

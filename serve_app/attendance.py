@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cluster.ports import Clock
+from cluster.ports.clock import Clock
 
 Key = tuple[str, str]
 """(workspace, id)"""

@@ -24,26 +24,17 @@ from cluster.domain.tasks.task import Submitted, Task
 from cluster.exchange import ExchangeClient
 from cluster.group_commit import GroupCommit
 from cluster.learner import Learner, owners_from
-from cluster.ports import (
-    AgentStore,
-    Answers,
-    Beat,
-    BreakerStore,
-    Clock,
-    ControlStore,
-    DeadLetterStore,
-    DeliberationStore,
-    Doorbell,
-    Heartbeats,
-    Leases,
-    OutcomeStore,
-    Registered,
-    RegisterItem,
-    Ring,
-    SubmitItem,
-    TaskStore,
-    rings_for,
-)
+from cluster.ports.agents import AgentStore, Registered, RegisterItem
+from cluster.ports.breakers import BreakerStore
+from cluster.ports.clock import Clock
+from cluster.ports.deliberations import DeliberationStore
+from cluster.ports.idempotency import Answers
+from cluster.ports.leases import Leases
+from cluster.ports.operations import ControlStore, DeadLetterStore
+from cluster.ports.outcomes import OutcomeStore
+from cluster.ports.presence import Beat, Heartbeats
+from cluster.ports.tasks import SubmitItem, TaskStore
+from cluster.ports.wake_ups import Doorbell, Ring, rings_for
 from cluster.settings import Settings
 from serve_app.attendance import Attendance
 from serve_app.signing import ReceiptSigner

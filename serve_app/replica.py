@@ -22,7 +22,7 @@ from cluster.domain.base.errors import ActorUnavailable, TryLater
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.follower import LogFollower
 from cluster.loops import Died, Loops
-from cluster.ports import Ring
+from cluster.ports.wake_ups import Ring
 from cluster.postgres.migrate import migrate
 from cluster.redis.pool import ping
 from cluster.settings import Settings

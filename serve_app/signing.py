@@ -7,7 +7,7 @@ import os
 from pydantic import SecretStr
 
 from cluster.domain.receipts.keys import SEED_BYTES, Signer, seed_of
-from cluster.ports import SigningKeys
+from cluster.ports.keys import SigningKeys
 
 
 class ReceiptSigner:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from cluster.domain.base.errors import TryLater
-from cluster.ports import Beat, Heartbeats
+from cluster.ports.presence import Beat, Heartbeats
 
 _logger = logging.getLogger("serve_app")
 

@@ -17,7 +17,9 @@ from typing import Any
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
 from cluster.follower import LogFollower
-from cluster.ports import Clock, Doorbell, Log, LogFilter
+from cluster.ports.clock import Clock
+from cluster.ports.log import Log, LogFilter
+from cluster.ports.wake_ups import Doorbell
 
 KEEP_ROWS = 10_000
 #: How late an event may be that nobody rings for.

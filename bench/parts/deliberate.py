@@ -22,13 +22,14 @@ from cluster.clock import SystemClock
 from cluster.domain.agents.agent import NewAgent, TransportKind
 from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
 from cluster.domain.base.ids import sortable_id
-from cluster.domain.base.log import Origin
+from cluster.domain.base.log import Origin, record_for
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
 from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberation.state import apply, initial
 from cluster.domain.deliberation.stored import NewDeliberation
 from cluster.learner import Learner, owners_from
-from cluster.ports import RegisterItem, Ring, record_for
+from cluster.ports.agents import RegisterItem
+from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores, open_stores
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect

@@ -11,7 +11,8 @@ from typing import Any
 from cluster.domain.agents.agent import Agent, Dedicated, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import IdempotencyKey
-from cluster.ports import AgentChange, Beat, DedicatedAgent, Registered, RegisterItem
+from cluster.ports.agents import AgentChange, DedicatedAgent, Registered, RegisterItem
+from cluster.ports.presence import Beat
 from cluster.postgres.log import Epoch, RecordColumns, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries

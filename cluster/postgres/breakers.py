@@ -9,7 +9,7 @@ from cluster.domain.agents.agent import Health
 from cluster.domain.agents.breaker import Breaker, BreakerState
 from cluster.domain.agents.liveness import Offer, ProbeHistory
 from cluster.domain.base.log import LogRecord
-from cluster.ports import StoredBreaker, StoredProbe
+from cluster.ports.breakers import StoredBreaker, StoredProbe
 from cluster.postgres.log import Epoch, RecordColumns
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries

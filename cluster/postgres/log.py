@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cluster.domain.base.log import LogRecord, LogRow
-from cluster.ports import LogFilter, LogPage
+from cluster.ports.log import LogFilter, LogPage
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.ports import ActorName, AgentCounters
+from cluster.ports.actor_names import ActorName
+from cluster.ports.telemetry import AgentCounters
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 

@@ -10,7 +10,7 @@ from typing import Any
 from cluster.domain.base.log import LogRecord
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task
-from cluster.ports import DeadLetterQuery, Replay
+from cluster.ports.operations import DeadLetterQuery, Replay
 from cluster.postgres.log import Epoch, RecordColumns
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.domain.receipts.keys import Signer, key_id
-from cluster.ports import PublishedKey
+from cluster.ports.keys import PublishedKey
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 

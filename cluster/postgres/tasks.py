@@ -14,7 +14,7 @@ from cluster.domain.base.log import LogRow
 from cluster.domain.tasks.order_key import decode, encode
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
-from cluster.ports import HeldLease, ShardFence, SubmitItem, TaskQuery
+from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
 from cluster.postgres.log import Epoch, RecordColumns, log_row, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries

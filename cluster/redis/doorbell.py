@@ -11,7 +11,7 @@ import redis.asyncio as redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from cluster.ports import Ring
+from cluster.ports.wake_ups import Ring
 
 _logger = logging.getLogger(__name__)
 _RETRY_S = 1.0

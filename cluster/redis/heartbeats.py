@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import redis.asyncio as redis
 
-from cluster.ports import Beat
+from cluster.ports.presence import Beat
 from cluster.redis.pool import translated
 
 _SEPARATOR = "\x1f"  # in no workspace and no agent id

@@ -18,7 +18,7 @@ import httpx
 
 from cluster.domain.base.errors import AgentRefused, AgentTimeout, AgentUnavailable
 from cluster.domain.base.json_values import parse_json
-from cluster.transports.asking import THE_ANSWER, Ask, Reply, judged
+from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged
 from cluster.transports.connections import ConnectionPool
 from cluster.transports.http import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.transports.net import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url

@@ -11,7 +11,7 @@ from typing import Any
 from cluster.domain.base.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
 from cluster.domain.base.json_values import check_size, shown_error, write_json
 from cluster.in_cluster import InClusterAgent, Question, TaskWorker
-from cluster.transports.asking import THE_ANSWER, Ask, Reply, counted, judged, number
+from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judged, number
 
 _logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import AgentUnavailable
-from cluster.transports.asking import AgentTransport, Ask, Reply
+from cluster.ports.agent_transport import AgentTransport, Ask, Reply
 
 
 def digest(ask: Ask) -> str:

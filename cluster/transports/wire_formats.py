@@ -14,7 +14,7 @@ from typing import Any
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable
 from cluster.domain.base.json_values import parse_json, shown_text, write_json
-from cluster.transports.asking import THE_ANSWER, Ask, Reply, counted, number
+from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, contract_reply, counted, number
 
 Request = tuple[str, dict[str, Any], dict[str, str]]
 ANSWER_TOOL = "answer"
@@ -176,18 +176,6 @@ def contract_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
     else:
         body |= {"messages": _messages(ask), "schema": dict(ask.schema), "max_tokens": ask.max_tokens}
     return ask.endpoint, body, {"Idempotency-Key": ask.key}
-
-
-def contract_reply(ask: Ask, value: Any, received: int) -> Reply:
-    """A turn: the typed answer itself, or ``{"text": ..., "input_tokens"?, "output_tokens"?}``. A task: any JSON."""
-    if ask.task is not None:
-        return Reply(text=write_json(value, THE_ANSWER))
-    if not isinstance(value, dict):
-        raise AgentMalformed("The answer is not a JSON object.")
-    if isinstance(value.get("text"), str):
-        tokens_in, tokens_out = number(value.get("input_tokens")), number(value.get("output_tokens"))
-        return counted(ask, value["text"], tokens_in, tokens_out, received=received)
-    return counted(ask, write_json(value, THE_ANSWER), None, None)
 
 
 def _messages(ask: Ask) -> list[dict[str, str]]:

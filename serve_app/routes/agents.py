@@ -13,9 +13,11 @@ from cluster.domain.agents.agent import Agent, AgentStatus, Dedicated, Intent, I
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
-from cluster.domain.base.log import Origin
+from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import IdempotencyKey
-from cluster.ports import AgentChange, Beat, RegisterItem, Ring, record_for
+from cluster.ports.agents import AgentChange, RegisterItem
+from cluster.ports.presence import Beat
+from cluster.ports.wake_ups import Ring
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
 from serve_app.schemas import Offset, RegisterAgent, RegisterAgents, Text, agent_wire, last_sign

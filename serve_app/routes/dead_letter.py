@@ -11,9 +11,10 @@ from fastapi import APIRouter, Query, Request
 from cluster.domain.base.errors import InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
-from cluster.domain.base.log import Origin
+from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import NewTask, Priority, Task, TaskDetail
-from cluster.ports import DeadLetterQuery, Replay, Ring, record_for
+from cluster.ports.operations import DeadLetterQuery, Replay
+from cluster.ports.wake_ups import Ring
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.answers import answered_once
 from serve_app.gateway import Gateway

@@ -13,12 +13,12 @@ from starlette.responses import JSONResponse, Response
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
-from cluster.domain.base.log import LogRow, Origin
+from cluster.domain.base.log import LogRow, Origin, record_for
 from cluster.domain.deliberation.contract import MATERIAL, make_contract
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.domain.deliberation.wire import record_wire, result_wire, status_wire, transcript_wire
 from cluster.domain.tasks.task import IdempotencyKey
-from cluster.ports import Ring, record_for
+from cluster.ports.wake_ups import Ring
 from cluster.waits import LONGEST_WAIT_S
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest

@@ -19,7 +19,8 @@ from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, NotFou
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import NotJson, parse_json
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
-from cluster.ports import Beat, Ring
+from cluster.ports.presence import Beat
+from cluster.ports.wake_ups import Ring
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.frames import received
 from serve_app.gateway import Gateway

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request
 
 from actors.messages import PrioritizeRequest
 from cluster.domain.base.ids import check_id
-from cluster.domain.base.log import LogRecord, Origin
+from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.scheduling.limits import Control, check_control
 from cluster.domain.tasks.task import Priority, TaskStatus
-from cluster.ports import Ring, record_for
+from cluster.ports.wake_ups import Ring
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.answers import answered_once
 from serve_app.gateway import Gateway

@@ -14,7 +14,7 @@ from cluster.domain.base.log import Origin
 from cluster.domain.scheduling.explain import explain
 from cluster.domain.scheduling.ready_queue import LEVELS
 from cluster.domain.tasks.task import Priority, Task, TaskDetail, TaskStatus
-from cluster.ports import TaskQuery
+from cluster.ports.tasks import TaskQuery
 from serve_app.access import Asker, Permission, requires
 from serve_app.gateway import Gateway
 from serve_app.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor

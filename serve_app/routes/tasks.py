@@ -21,7 +21,8 @@ from cluster.domain.base.json_values import check_json, shown_text, write_json
 from cluster.domain.base.log import Origin
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority
-from cluster.ports import SubmitItem, rings_for
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.wake_ups import rings_for
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
 from serve_app.routes.agents import gateway

@@ -16,8 +16,10 @@ from actors.messages import (
     undelivered,
 )
 from cluster.domain.base.errors import ActorUnavailable, Conflict, NotFound
+from cluster.domain.base.log import record_for
 from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
-from cluster.ports import Ring, SubmitItem, record_for
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.wake_ups import Ring
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, NOW, new_task, registration
 from tests.support.shards import TTL_S, Cluster

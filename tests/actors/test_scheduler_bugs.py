@@ -21,7 +21,7 @@ from cluster.domain.base.errors import ActorUnavailable, InternalError, NotFound
 from cluster.domain.scheduling.core import Scheduler
 from cluster.domain.tasks.task import TaskStatus
 from cluster.exchange import ExchangeCall
-from cluster.ports import SubmitItem
+from cluster.ports.tasks import SubmitItem
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, new_task
 from tests.support.shards import Cluster

@@ -14,11 +14,13 @@ from hypothesis.stateful import run_state_machine_as_test
 from actors.messages import CancelRequest, ClaimRequest, ReportRequest
 from actors.scheduler import SchedulerShard
 from cluster.clock import ManualClock
+from cluster.domain.base.log import record_for
 from cluster.domain.scheduling.core import Scheduler
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import NewTask, TaskHead
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
-from cluster.ports import Ring, SubmitItem, record_for
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.wake_ups import Ring
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.samples import ASKER, NOW

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from cluster.ports import SubmitItem
+from cluster.ports.tasks import SubmitItem
 from tests.support.probes import eventually
 from tests.support.samples import NOW, new_task
 from tests.support.shards import Cluster

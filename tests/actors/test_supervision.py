@@ -13,7 +13,8 @@ from actors.supervisor import LEASE, Supervisor
 from cluster.clock import ManualClock
 from cluster.domain.agents.agent import Dedicated, TransportKind
 from cluster.domain.base.errors import ActorUnavailable
-from cluster.ports import ActorName, record_for
+from cluster.domain.base.log import record_for
+from cluster.ports.actor_names import ActorName
 from cluster.postgres.stores import Stores
 from cluster.settings import load_settings
 from tests.support.probes import eventually

@@ -19,7 +19,8 @@ from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import Priority
-from cluster.ports import AgentCounters, SubmitItem, TelemetryStore
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.telemetry import AgentCounters, TelemetryStore
 from cluster.postgres.stores import Stores
 from tests.support.api import Api
 from tests.support.samples import NOW, new_task, registration

@@ -26,7 +26,10 @@ from cluster.domain.agents.agent import (
     TransportKind,
     said_intent,
 )
-from cluster.ports import AgentChange, Ring, SubmitItem, record_for
+from cluster.domain.base.log import record_for
+from cluster.ports.agents import AgentChange
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.wake_ups import Ring
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.probes import eventually

@@ -11,7 +11,9 @@ import pytest
 import websockets
 
 from cluster.domain.agents.agent import Liveness
-from cluster.ports import AgentChange, Ring, record_for
+from cluster.domain.base.log import record_for
+from cluster.ports.agents import AgentChange
+from cluster.ports.wake_ups import Ring
 from tests.support.api import CP, Api
 from tests.support.endpoints import serving
 from tests.support.probes import eventually

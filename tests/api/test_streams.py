@@ -14,7 +14,7 @@ import pytest
 import websockets
 
 from cluster.domain.base.log import LogRecord, LogRow
-from cluster.ports import SubmitItem
+from cluster.ports.tasks import SubmitItem
 from serve_app import streams
 from serve_app.streams import frame, frame_type
 from tests.support.api import CP, Api

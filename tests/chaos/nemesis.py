@@ -21,7 +21,7 @@ from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, session_members
 from cluster.embedded.redis import EmbeddedRedis
 from cluster.loops import unwatched
-from cluster.ports import ActorNames
+from cluster.ports.actor_names import ActorNames
 from cluster.settings import Settings
 from tests.chaos.history import Fault
 from tests.chaos.target import Target

@@ -16,7 +16,9 @@ from cluster.clock import SystemClock
 from cluster.domain.base.errors import Fenced
 from cluster.domain.base.log import LogRow
 from cluster.follower import LogFollower
-from cluster.ports import LogFilter, LogPage, Ring, SubmitItem
+from cluster.ports.log import LogFilter, LogPage
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.probes import eventually
 from tests.support.samples import new_task, system_event

@@ -10,22 +10,16 @@ import pytest
 
 from cluster.domain.agents.agent import AgentStatus, Dedicated, Intent, Liveness
 from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable
+from cluster.domain.base.log import record_for
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.tasks.events import Claim, Complete, Reporter
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import IdempotencyKey, TaskHead, TaskStatus
-from cluster.ports import (
-    ActorName,
-    AgentChange,
-    AgentCounters,
-    DedicatedAgent,
-    HeldLease,
-    ShardFence,
-    SubmitItem,
-    TaskQuery,
-    record_for,
-)
+from cluster.ports.actor_names import ActorName
+from cluster.ports.agents import AgentChange, DedicatedAgent
+from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
+from cluster.ports.telemetry import AgentCounters
 from cluster.postgres.migrate import Migration, MigrationError, migrate, shipped
 from cluster.postgres.pool import connect, translated
 from cluster.postgres.stores import Stores

@@ -8,7 +8,8 @@ import pytest
 import redis.asyncio as redis
 
 from cluster.domain.base.errors import StoreUnavailable
-from cluster.ports import Beat, Ring
+from cluster.ports.presence import Beat
+from cluster.ports.wake_ups import Ring
 from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.heartbeats import RedisHeartbeats
 from cluster.redis.pool import connect, ping

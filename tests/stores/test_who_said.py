@@ -6,7 +6,8 @@ from dataclasses import replace
 from itertools import product
 
 from cluster.domain.agents.agent import Health, Intent, IntentBy
-from cluster.ports import AgentChange, record_for
+from cluster.domain.base.log import record_for
+from cluster.ports.agents import AgentChange
 from cluster.postgres.migrate import migrate, shipped
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.samples import ASKER, NOW, registration

@@ -30,7 +30,8 @@ from actors.roles import (
 )
 from cluster.domain.base.errors import ActorUnavailable
 from cluster.domain.base.log import LogRow
-from cluster.ports import ActorNames, Clock
+from cluster.ports.actor_names import ActorNames
+from cluster.ports.clock import Clock
 from cluster.postgres.stores import Stores
 from cluster.settings import Settings
 from serve_app.gateway import Gateway

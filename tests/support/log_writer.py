@@ -13,7 +13,7 @@ import sys
 import asyncpg
 
 from cluster.domain.base.errors import Fenced
-from cluster.ports import SubmitItem
+from cluster.ports.tasks import SubmitItem
 from cluster.postgres.stores import open_stores
 from tests.support.samples import new_task
 

@@ -6,9 +6,9 @@ import itertools
 from typing import Any
 
 from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, NewAgent, TransportKind
-from cluster.domain.base.log import LogRecord, Origin
+from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.tasks.task import NewTask
-from cluster.ports import RegisterItem, record_for
+from cluster.ports.agents import RegisterItem
 
 NOW = 1_700_000_000.0
 ASKER = Origin(workspace="w", principal="user:tester")

@@ -10,10 +10,12 @@ from actors.messages import CancelRequest, ClaimRequest, Lease, ReportRequest
 from actors.scheduler import SchedulerShard
 from cluster.clock import ManualClock
 from cluster.domain.base.errors import ActorUnavailable
+from cluster.domain.base.log import record_for
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import LeaseToken, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
-from cluster.ports import Ring, SubmitItem, record_for
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell
 from tests.support.probes import eventually

@@ -13,7 +13,7 @@ from cluster.clock import SystemClock
 from cluster.domain.deliberation.contract import make_contract
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.learner import Learner, owners_from
-from cluster.ports import Ring
+from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores
 from cluster.redis.doorbell import RedisDoorbell
 from tests.support.probes import eventually

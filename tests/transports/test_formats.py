@@ -23,8 +23,8 @@ from cluster.domain.base.errors import (
     EndpointForbidden,
 )
 from cluster.in_cluster import Answer, Question
+from cluster.ports.agent_transport import Ask, Reply
 from cluster.transports.a2a import A2ATransport
-from cluster.transports.asking import Ask, Reply
 from cluster.transports.chat import Provider, retry_after
 from cluster.transports.net import MAX_ANSWER_BYTES
 from cluster.transports.python import PythonTransport

@@ -18,8 +18,8 @@ from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavai
 from cluster.domain.base.json_values import MAX_BYTES, MAX_DIGITS, check_text, read_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
 from cluster.in_cluster import Answer, Question
+from cluster.ports.agent_transport import Ask, Reply
 from cluster.transports.a2a import A2ATransport
-from cluster.transports.asking import Ask, Reply
 from cluster.transports.chat import retry_after
 from cluster.transports.python import PythonTransport
 from tests.support.endpoints import a2a_server, serving

@@ -16,7 +16,8 @@ from cluster.domain.base.log import LogRow
 from cluster.exchange import CALLS_IN_FLIGHT, ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from cluster.follower import LogFollower
 from cluster.group_commit import GroupCommit
-from cluster.ports import LogFilter, LogPage, Ring
+from cluster.ports.log import LogFilter, LogPage
+from cluster.ports.wake_ups import Ring
 from tests.support.probes import eventually
 
 # --- group commit -----------------------------------------------------------------------------------------------------

@@ -91,3 +91,10 @@ def row_digest(
         preimage += len(encoded).to_bytes(4, "big")
         preimage += encoded
     return hashlib.sha256(preimage).digest()
+
+
+def record_for(origin: Origin, at: float, kind: str, entity: str, data: Mapping[str, Any] | None = None) -> LogRecord:
+    """A log record that carries the asker's workspace and principal."""
+    return LogRecord(
+        at=at, workspace=origin.workspace, kind=kind, entity=entity, principal=origin.principal, data=data or {}
+    )

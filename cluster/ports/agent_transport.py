@@ -1,4 +1,4 @@
-"""What an agent is asked and what it answers, whatever carries it."""
+"""What an agent is asked and what it answers, whatever carries it, and the rules that every answer is read by."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
-from cluster.domain.base.json_values import check_text
+from cluster.domain.base.json_values import check_text, write_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
 
 CHARS_PER_TOKEN = 4
@@ -103,3 +103,18 @@ def _estimate(chars: int) -> int:
 def number(value: Any) -> int | None:
     """A server's count, None where it is not one."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS else None
+
+
+def contract_reply(ask: Ask, value: Any, received: int) -> Reply:
+    """What an agent that speaks our contract answered, at its endpoint or by completing a task that it claimed.
+
+    A turn: the typed answer itself, or ``{"text": ..., "input_tokens"?, "output_tokens"?}``. A task: any JSON.
+    AgentMalformed, or InvalidRequest for what cannot be kept."""
+    if ask.task is not None:
+        return Reply(text=write_json(value, THE_ANSWER))
+    if not isinstance(value, dict):
+        raise AgentMalformed("The answer is not a JSON object.")
+    if isinstance(value.get("text"), str):
+        tokens_in, tokens_out = number(value.get("input_tokens")), number(value.get("output_tokens"))
+        return counted(ask, value["text"], tokens_in, tokens_out, received=received)
+    return counted(ask, write_json(value, THE_ANSWER), None, None)
