@@ -33,9 +33,9 @@ from cluster.loops import Died
 from cluster.ports.actor_names import ActorNames
 from cluster.ports.clock import Clock
 from cluster.postgres.stores import Stores, open_stores
-from cluster.redis.doorbell import RedisDoorbell
-from cluster.redis.heartbeats import RedisHeartbeats
 from cluster.redis.pool import connect
+from cluster.redis.presence import RedisHeartbeats
+from cluster.redis.wake_ups import RedisDoorbell
 from cluster.settings import Settings, load_settings
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from cluster.learner import Learner, owners_from
 from cluster.ports.agents import RegisterItem
 from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores, open_stores
-from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
+from cluster.redis.wake_ups import RedisDoorbell
 
 ORIGIN = Origin(workspace="bench", principal="user:bench")
 AGENTS = ("one", "two", "three")

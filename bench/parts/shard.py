@@ -17,8 +17,8 @@ from bench.parts.loop import Handlers, run
 from cluster.channel import ChannelServer
 from cluster.clock import SystemClock
 from cluster.postgres.stores import open_stores
-from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
+from cluster.redis.wake_ups import RedisDoorbell
 
 REGION = "bench"
 

@@ -21,8 +21,8 @@ from cluster.clock import SystemClock
 from cluster.domain.base.log import Origin
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.postgres.stores import open_stores
-from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
+from cluster.redis.wake_ups import RedisDoorbell
 
 REGION = "bench"
 ORIGIN = Origin(workspace="bench", principal="user:bench")

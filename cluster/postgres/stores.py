@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cluster.postgres.actor_names import PostgresActorNames
 from cluster.postgres.agents import PostgresAgents
 from cluster.postgres.breakers import PostgresBreakers
+from cluster.postgres.idempotency import PostgresAnswers
+from cluster.postgres.leases import PostgresLeases
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
-from cluster.postgres.misc import PostgresActorNames, PostgresAnswers, PostgresLeases, PostgresTelemetry
 from cluster.postgres.operations import PostgresControls, PostgresDeadLetters
 from cluster.postgres.pool import Pool, connect
 from cluster.postgres.tasks import PostgresTasks
+from cluster.postgres.telemetry import PostgresTelemetry
 
 if TYPE_CHECKING:
     from cluster.postgres.deliberations import PostgresDeliberations
-    from cluster.postgres.receipts import PostgresSigningKeys
-    from cluster.postgres.weights import PostgresOutcomes
+    from cluster.postgres.keys import PostgresSigningKeys
+    from cluster.postgres.outcomes import PostgresOutcomes
 
 
 @dataclass(kw_only=True)
@@ -48,13 +51,13 @@ class Stores:
 
     @cached_property
     def signing_keys(self) -> PostgresSigningKeys:
-        from cluster.postgres.receipts import PostgresSigningKeys
+        from cluster.postgres.keys import PostgresSigningKeys
 
         return PostgresSigningKeys(self.pool)
 
     @cached_property
     def outcomes(self) -> PostgresOutcomes:
-        from cluster.postgres.weights import PostgresOutcomes
+        from cluster.postgres.outcomes import PostgresOutcomes
 
         return PostgresOutcomes(self.pool, self.epoch)
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cluster.postgres.stores import Stores
-from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
+from cluster.redis.wake_ups import RedisDoorbell
 from tests.support.shards import Cluster
 from tests.support.stores import StoreUrls, fresh_name
 

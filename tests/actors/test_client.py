@@ -16,8 +16,8 @@ from cluster.domain.base.errors import ActorUnavailable, Conflict
 from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.postgres.stores import Stores
-from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
+from cluster.redis.wake_ups import RedisDoorbell
 from tests.support.probes import eventually
 from tests.support.samples import ASKER
 from tests.support.stores import StoreUrls, fresh_name

@@ -14,8 +14,8 @@ from actors.messages import AgentCall
 from cluster.domain.base.errors import AgentUnavailable, StoreUnavailable
 from cluster.domain.deliberation.stored import JournalAppend
 from cluster.postgres.stores import Stores
-from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
+from cluster.redis.wake_ups import RedisDoorbell
 from tests.support.stores import StoreUrls, fresh_name
 from tests.support.workers import Agent, Workshop, phase_of, run_all, saying
 

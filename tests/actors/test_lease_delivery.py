@@ -22,8 +22,8 @@ from cluster.domain.tasks.task import TaskStatus
 from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
-from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
+from cluster.redis.wake_ups import RedisDoorbell
 from tests.support.probes import eventually
 from tests.support.samples import ASKER
 from tests.support.shards import Cluster

@@ -18,8 +18,8 @@ from cluster.domain.tasks.machine import TRANSITIONS, Rule
 from cluster.domain.tasks.phases import Phase
 from cluster.domain.tasks.rules import Edge, TaskRules, WhenFailed
 from cluster.postgres.stores import Stores
-from cluster.redis.doorbell import RedisDoorbell
 from cluster.redis.pool import connect
+from cluster.redis.wake_ups import RedisDoorbell
 from tests.support.probes import eventually
 from tests.support.shards import TTL_S, Cluster
 from tests.support.stores import StoreUrls, fresh_name

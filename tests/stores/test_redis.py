@@ -10,9 +10,9 @@ import redis.asyncio as redis
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.ports.presence import Beat
 from cluster.ports.wake_ups import Ring
-from cluster.redis.doorbell import RedisDoorbell
-from cluster.redis.heartbeats import RedisHeartbeats
 from cluster.redis.pool import connect, ping
+from cluster.redis.presence import RedisHeartbeats
+from cluster.redis.wake_ups import RedisDoorbell
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls, fresh_name
 

@@ -17,7 +17,7 @@ from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores
-from cluster.redis.doorbell import RedisDoorbell
+from cluster.redis.wake_ups import RedisDoorbell
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, NOW, new_task
 

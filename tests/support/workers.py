@@ -15,7 +15,7 @@ from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.learner import Learner, owners_from
 from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores
-from cluster.redis.doorbell import RedisDoorbell
+from cluster.redis.wake_ups import RedisDoorbell
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, registration
 

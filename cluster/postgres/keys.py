@@ -7,7 +7,7 @@ from cluster.ports.keys import PublishedKey
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
-_SQL = queries("receipts")
+_SQL = queries("keys")
 
 
 class PostgresSigningKeys:

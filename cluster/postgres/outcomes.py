@@ -25,7 +25,7 @@ from cluster.postgres.log import Epoch, RecordColumns, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
-_SQL = queries("weights")
+_SQL = queries("outcomes")
 PRINCIPAL = "system:weights"
 #: Snapshots never change, so those in use are kept parsed.
 CACHED_SNAPSHOTS = 64

@@ -1,0 +1,12 @@
+-- name: actor_name
+-- Who plays a role now.
+select role, name, fingerprint from actor_names where role = $1
+
+-- name: publish_actor
+-- Makes an actor the one that plays its role.
+insert into actor_names (role, name, fingerprint) values ($1, $2, $3)
+on conflict (role) do update set name = excluded.name, fingerprint = excluded.fingerprint
+
+-- name: withdraw_actor
+-- Its role is played by nobody now.
+delete from actor_names where name = $1
