@@ -39,8 +39,8 @@ from cluster.redis.wake_ups import RedisDoorbell
 from cluster.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from cluster.agent_transports.chat import HttpTransports
     from cluster.ports.agent_transport import AgentTransport, Ask, Reply
-    from cluster.transports.chat import HttpTransports
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -100,7 +100,7 @@ class Parts:
     def transports(self) -> HttpTransports:
         """To agents over HTTP; of the actors that call any."""
         from actors.health_monitor import PROBES_AT_ONCE
-        from cluster.transports.chat import HttpTransports, Provider
+        from cluster.agent_transports.chat import HttpTransports, Provider
 
         settings = self.settings
         providers = []
@@ -174,8 +174,8 @@ def _scheduler(it: Context) -> Any:
 
 def _agent_host(it: Context) -> Any:
     from actors.agents import AgentHost
-    from cluster.transports.a2a import A2ATransport
-    from cluster.transports.python import PythonTransport
+    from cluster.agent_transports.a2a import A2ATransport
+    from cluster.agent_transports.python import PythonTransport
 
     transports = it.parts.transports
     python = PythonTransport(may_import=it.parts.settings.may_import)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.agent_transports.chat import Ask, HttpTransports
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.consensus.rule import Mode
@@ -27,7 +28,6 @@ from cluster.domain.evaluation.modes import BEST_SINGLE, MODES, Court
 from cluster.domain.evaluation.records import Panel, Question, is_calibration, split
 from cluster.domain.evaluation.table import Effort, Report, court_of
 from cluster.evaluation import chosen_panels, evaluate, read_panel_file, read_questions
-from cluster.transports.chat import Ask, HttpTransports
 
 LOOPBACK = ("127.0.0.0/8",)
 CHARS_PER_TOKEN = 4

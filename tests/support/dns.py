@@ -9,7 +9,7 @@ import itertools
 import struct
 from collections.abc import AsyncIterator, Sequence
 
-from cluster.transports.net import Address, Resolve
+from cluster.http.addresses import Address, Resolve
 
 _A, _AAAA = 1, 28
 _ids = itertools.count(1)

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
-from cluster.transports.connections import ConnectionPool
-from cluster.transports.http import HttpAnswer, send
-from cluster.transports.net import MAX_ANSWER_BYTES, PinnedBackend, resolve
+from cluster.http.addresses import MAX_ANSWER_BYTES, PinnedBackend, resolve
+from cluster.http.connections import ConnectionPool
+from cluster.http.sending import HttpAnswer, send
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
 from tests.transports.test_net import LOOPBACK, question, transports

@@ -14,6 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from cluster.agent_transports.a2a import A2ATransport
+from cluster.agent_transports.chat import Provider, retry_after
+from cluster.agent_transports.python import PythonTransport
+from cluster.agent_transports.replay import Recorder, ReplayTransport
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
     AgentMalformed,
@@ -22,13 +26,9 @@ from cluster.domain.base.errors import (
     AgentUnavailable,
     EndpointForbidden,
 )
+from cluster.http.addresses import MAX_ANSWER_BYTES
 from cluster.in_cluster import Answer, Question
 from cluster.ports.agent_transport import Ask, Reply
-from cluster.transports.a2a import A2ATransport
-from cluster.transports.chat import Provider, retry_after
-from cluster.transports.net import MAX_ANSWER_BYTES
-from cluster.transports.python import PythonTransport
-from cluster.transports.replay import Recorder, ReplayTransport
 from tests.support.endpoints import a2a_server, completion, serving
 from tests.support.probes import eventually
 from tests.transports.test_net import LOOPBACK, question, transports

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from cluster.agent_transports.chat import Ask, HttpTransports
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentRefused, AgentUnavailable, EndpointForbidden
-from cluster.transports.chat import Ask, HttpTransports
-from cluster.transports.net import forbidden, safe_url
+from cluster.http.addresses import forbidden, safe_url
 from tests.support.dns import dns_server
 from tests.support.endpoints import serving
 

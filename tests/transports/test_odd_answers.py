@@ -13,15 +13,15 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from cluster.agent_transports.a2a import A2ATransport
+from cluster.agent_transports.chat import retry_after
+from cluster.agent_transports.python import PythonTransport
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import MAX_BYTES, MAX_DIGITS, check_text, read_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
 from cluster.in_cluster import Answer, Question
 from cluster.ports.agent_transport import Ask, Reply
-from cluster.transports.a2a import A2ATransport
-from cluster.transports.chat import retry_after
-from cluster.transports.python import PythonTransport
 from tests.support.endpoints import a2a_server, serving
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
 from tests.transports.test_net import LOOPBACK, question, transports

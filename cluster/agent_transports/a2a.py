@@ -14,8 +14,8 @@ import httpx
 
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import write_json
+from cluster.http.addresses import safe_url
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judged
-from cluster.transports.net import safe_url
 
 _POLL_S = 0.5
 MAX_CLIENTS = 1000

@@ -16,13 +16,13 @@ from typing import Any
 
 import httpx
 
+from cluster.agent_transports.wire_formats import FORMATS, WireFormat, sse_events
 from cluster.domain.base.errors import AgentRefused, AgentTimeout, AgentUnavailable
 from cluster.domain.base.json_values import parse_json
+from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url
+from cluster.http.connections import ConnectionPool
+from cluster.http.sending import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged
-from cluster.transports.connections import ConnectionPool
-from cluster.transports.http import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
-from cluster.transports.net import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url
-from cluster.transports.wire_formats import FORMATS, WireFormat, sse_events
 
 __all__ = ["Ask", "HttpTransports", "Provider", "Reply"]
 

@@ -16,8 +16,8 @@ import httpx
 
 from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
 from cluster.domain.base.json_values import MAX_BYTES
-from cluster.transports.connections import ConnectionPool
-from cluster.transports.sockets import connect
+from cluster.http.connections import ConnectionPool
+from cluster.http.sockets import connect
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

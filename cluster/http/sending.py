@@ -15,8 +15,8 @@ import httpcore
 import httpx
 
 from cluster.domain.base.errors import AgentMalformed, EndpointForbidden
-from cluster.transports.connections import ConnectionPool
-from cluster.transports.net import MAX_ANSWER_BYTES, safe_url
+from cluster.http.addresses import MAX_ANSWER_BYTES, safe_url
+from cluster.http.connections import ConnectionPool
 
 CONNECT_TIMEOUT_S = 10.0
 #: Endpoints that are remembered as parsed.

@@ -1,0 +1,1 @@
+"""How agents are called: one adapter of ``cluster.ports.agent_transport`` for each protocol."""

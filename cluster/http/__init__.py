@@ -1,0 +1,1 @@
+"""What calls out over HTTP: sockets whose addresses are checked, bounded pools of connections, and bounded answers."""
