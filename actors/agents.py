@@ -18,7 +18,6 @@ from actors.messages import AgentCall, AgentReply
 from actors.push import PushTasks
 from actors.roles import Role
 from actors.turns import ENDED_KINDS, PullTurns
-from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
 from cluster.domain.agents.placement import carrier
@@ -36,10 +35,8 @@ from cluster.domain.base.json_values import parse_json
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.tasks.chats import NotAChat, NotAnAnswer, answer_of, chat_of
 from cluster.domain.tasks.task import Task
-from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
-from cluster.follower import LogFollower
-from cluster.group_commit import GroupCommit
-from cluster.loops import Died, Loops, unwatched
+from cluster.log.agent_directory import AgentDirectory, Key
+from cluster.log.follower import LogFollower
 from cluster.ports.agent_transport import Ask, Reply, judged
 from cluster.ports.agents import AgentStore
 from cluster.ports.breakers import BreakerStore, StoredBreaker
@@ -48,6 +45,9 @@ from cluster.ports.leases import Leases
 from cluster.ports.log import Log, LogFilter
 from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, Ring
+from cluster.process.group_commit import GroupCommit
+from cluster.process.loops import Died, Loops, unwatched
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 
 _logger = logging.getLogger(__name__)
 

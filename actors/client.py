@@ -30,11 +30,11 @@ from cluster.domain.base.json_values import (
 from cluster.domain.base.log import Origin
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Submitted
-from cluster.exchange import ExchangeClient
-from cluster.group_commit import GroupCommit
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, rings_for
+from cluster.process.group_commit import GroupCommit
+from cluster.rpc.exchange import ExchangeClient
 
 _logger = logging.getLogger(__name__)
 

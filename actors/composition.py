@@ -25,17 +25,17 @@ from actors.roles import (
     TELEMETRY,
     Role,
 )
-from cluster.clock import SystemClock
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.selection import Strategy
-from cluster.exchange import ExchangeCall, ExchangeClient
-from cluster.loops import Died
 from cluster.ports.actor_names import ActorNames
 from cluster.ports.clock import Clock
 from cluster.postgres.stores import Stores, open_stores
+from cluster.process.clock import SystemClock
+from cluster.process.loops import Died
 from cluster.redis.pool import connect
 from cluster.redis.presence import RedisHeartbeats
 from cluster.redis.wake_ups import RedisDoorbell
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def _live_hosts(it: Context) -> LiveHosts:
 
 def _deliberation(it: Context) -> Any:
     from actors.deliberation import DeliberationWorker
-    from cluster.learner import Learner, owners_from
+    from cluster.learning.weight_learner import Learner, owners_from
 
     def exchange(role: Role) -> ExchangeClient:
         return ExchangeClient(it.owner, _exchange(it.reach(role, it.parts.stores.names)), clock=it.parts.clock)

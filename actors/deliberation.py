@@ -32,15 +32,15 @@ from cluster.domain.deliberation.machine import (
 from cluster.domain.deliberation.state import Phase, State, TurnKey, fold
 from cluster.domain.deliberation.stored import Deliberation, JournalAppend, JournalEvent, TakenDeliberation
 from cluster.domain.deliberation.wire import ended_row, log_rows
-from cluster.follower import LogFollower
-from cluster.group_commit import GroupCommit
-from cluster.loops import Died, Loops, unwatched
+from cluster.log.follower import LogFollower
 from cluster.ports.agents import AgentStore
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import DeliberationStore
 from cluster.ports.log import Log, LogFilter
 from cluster.ports.outcomes import WeightSource
 from cluster.ports.wake_ups import Doorbell, Ring
+from cluster.process.group_commit import GroupCommit
+from cluster.process.loops import Died, Loops, unwatched
 
 _logger = logging.getLogger(__name__)
 

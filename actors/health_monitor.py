@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cluster.directory import AGENT_ROWS, AgentDirectory, Key
 from cluster.domain.agents.agent import Agent, Health, Liveness, TransportKind
 from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, step
 from cluster.domain.agents.liveness import (
@@ -29,14 +28,15 @@ from cluster.domain.agents.liveness import (
 from cluster.domain.base.errors import PeerError, TryLater
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.metrics import Increment
-from cluster.follower import LogFollower
-from cluster.loops import Died, Loops, unwatched
+from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory, Key
+from cluster.log.follower import LogFollower
 from cluster.ports.agents import AgentChange, AgentStore
 from cluster.ports.breakers import BreakerStore, StoredBreaker, StoredProbe
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log
 from cluster.ports.presence import Beat, Heartbeats
 from cluster.ports.wake_ups import Doorbell, Ring
+from cluster.process.loops import Died, Loops, unwatched
 
 _logger = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, Role, agent_digest, dedicated_role
 from cluster.domain.agents.placement import carrier
 from cluster.domain.base.errors import AgentUnavailable, Misrouted, StoreUnavailable, TryLater
-from cluster.exchange import ExchangeClient
 from cluster.ports.agents import DedicatedAgent
 from cluster.ports.clock import Clock
 from cluster.ports.leases import Leases
+from cluster.rpc.exchange import ExchangeClient
 
 _logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from cluster.domain.deliberation.contract import DEFAULT_CAPABILITIES, PANEL_CAP
 from cluster.domain.deliberation.ledger import parse_price
 from cluster.domain.deliberation.machine import PanelChosen
 from cluster.domain.deliberation.state import Member
-from cluster.group_commit import GroupCommit
 from cluster.ports.agents import AgentStore
 from cluster.ports.outcomes import WeightSource
+from cluster.process.group_commit import GroupCommit
 
 JUDGE = "judge"
 

@@ -20,7 +20,6 @@ from typing import Any
 
 from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest, ReportRequest, undelivered
 from actors.turns import ENDED_KINDS
-from cluster.directory import AgentDirectory, Key
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.selection import Candidate, Ranking, Strategy
 from cluster.domain.base.errors import (
@@ -35,10 +34,11 @@ from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_text, shown_t
 from cluster.domain.base.log import LogRow
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Task, TaskDetail, TaskStatus
-from cluster.group_commit import GroupCommit
-from cluster.loops import Died, Loops
+from cluster.log.agent_directory import AgentDirectory, Key
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import TaskStore
+from cluster.process.group_commit import GroupCommit
+from cluster.process.loops import Died, Loops
 
 _logger = logging.getLogger(__name__)
 

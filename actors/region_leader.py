@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 
 from cluster.domain.base.errors import StoreUnavailable
-from cluster.loops import Died, Loops, unwatched
 from cluster.ports.clock import Clock
 from cluster.ports.leases import Leases
 from cluster.ports.log import Region
+from cluster.process.loops import Died, Loops, unwatched
 
 _logger = logging.getLogger(__name__)
 

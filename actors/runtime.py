@@ -22,11 +22,11 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util import list_named_actors
 
 from actors.roles import NAMESPACE, Role, actor_name, kind_prefix, role_prefix
-from cluster.channel import Address, Channel, ChannelServer
 from cluster.domain.agents.agent import Dedicated
 from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError
-from cluster.loops import end_process
 from cluster.ports.actor_names import ActorNames
+from cluster.process.loops import end_process
+from cluster.rpc.channel import Address, Channel, ChannelServer
 from cluster.settings import Settings
 
 CONTROL_PLANE_RESOURCE = "control_plane"

@@ -65,16 +65,16 @@ from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.refusals import LEASE_LOST
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import TURN_TYPE, LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
-from cluster.exchange import ExchangeCall, ExchangeReply, ExchangeServer
-from cluster.follower import LogFollower
-from cluster.group_commit import GroupCommit
-from cluster.loops import Died, Loops, unwatched
+from cluster.log.follower import LogFollower
 from cluster.ports.agents import AgentStore
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter, Region
 from cluster.ports.operations import ControlStore
 from cluster.ports.tasks import ShardFence, TaskStore
 from cluster.ports.wake_ups import Doorbell, Ring
+from cluster.process.group_commit import GroupCommit
+from cluster.process.loops import Died, Loops, unwatched
+from cluster.rpc.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 
 _logger = logging.getLogger(__name__)
 

@@ -16,20 +16,20 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from cluster.directory import AgentDirectory
 from cluster.domain.agents.agent import Liveness
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
 from cluster.domain.metrics import Increment, Labels, Metrics
 from cluster.domain.tasks.task import Priority
-from cluster.follower import LogFollower
-from cluster.loops import Died, Loops, unwatched
+from cluster.log.agent_directory import AgentDirectory
+from cluster.log.follower import LogFollower
 from cluster.ports.agents import AgentStore
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log
 from cluster.ports.tasks import TaskStore
 from cluster.ports.telemetry import AgentCounters, TelemetryStore
-from cluster.telemetry import exposition
+from cluster.process.loops import Died, Loops, unwatched
+from cluster.telemetry.exposition import exposition
 
 _logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from cluster.client import ApiError, Backoff, OutcomeUnknown, Patience, is_for_l
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, shown_error, shown_text
 from cluster.domain.tasks.retries import ErrorClass
-from cluster.loops import ended
+from cluster.process.loops import ended
 
 _logger = logging.getLogger(__name__)
 

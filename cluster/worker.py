@@ -38,7 +38,7 @@ from cluster.client import ApiError, Backoff, ControlPlaneClient, OutcomeUnknown
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_error, shown_words
 from cluster.domain.tasks.retries import ErrorClass
-from cluster.loops import ended
+from cluster.process.loops import ended
 from cluster.reports import Reports
 from cluster.settings import load_settings
 

@@ -17,10 +17,10 @@ from actors.composition import Parts, load_process_settings
 from actors.roles import desired_roles, fingerprint
 from actors.runtime import RayMachinery, reach
 from actors.supervisor import Supervisor as ReconcileLoop
-from cluster.clock import SystemClock
-from cluster.loops import end_process
+from cluster.process.clock import SystemClock
+from cluster.process.loops import end_process
+from cluster.process.waits import REPLICA_GRACE_S
 from cluster.settings import Settings
-from cluster.waits import REPLICA_GRACE_S
 from serve_app.replica import make_ingress, migrated
 
 #: Requests that one replica has in hand at once: as many as agents may wait for work at it, and some.

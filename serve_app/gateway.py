@@ -14,16 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from actors.messages import BeatAnswer, BeatRequest, ReportRequest, undelivered
-from cluster.directory import AgentDirectory
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.base.errors import TryLater
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.log import canonical_json
 from cluster.domain.deliberation.stored import Admitted, NewDeliberation
 from cluster.domain.tasks.task import Submitted, Task
-from cluster.exchange import ExchangeClient
-from cluster.group_commit import GroupCommit
-from cluster.learner import Learner, owners_from
+from cluster.learning.weight_learner import Learner, owners_from
+from cluster.log.agent_directory import AgentDirectory
 from cluster.ports.agents import AgentStore, Registered, RegisterItem
 from cluster.ports.breakers import BreakerStore
 from cluster.ports.clock import Clock
@@ -35,6 +33,8 @@ from cluster.ports.outcomes import OutcomeStore
 from cluster.ports.presence import Beat, Heartbeats
 from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, Ring, rings_for
+from cluster.process.group_commit import GroupCommit
+from cluster.rpc.exchange import ExchangeClient
 from cluster.settings import Settings
 from serve_app.attendance import Attendance
 from serve_app.signing import ReceiptSigner

@@ -17,16 +17,16 @@ from fastapi import FastAPI
 
 from actors.composition import Parts, Reach, urls
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
-from cluster.directory import AGENT_ROWS, AgentDirectory
 from cluster.domain.base.errors import ActorUnavailable, TryLater
-from cluster.exchange import ExchangeCall, ExchangeClient
-from cluster.follower import LogFollower
-from cluster.loops import Died, Loops
+from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
+from cluster.log.follower import LogFollower
 from cluster.ports.wake_ups import Ring
 from cluster.postgres.migrate import migrate
+from cluster.process.loops import Died, Loops
 from cluster.redis.pool import ping
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
-from cluster.telemetry import HttpObservations
+from cluster.telemetry.observations import HttpObservations
 from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
 from serve_app.signs import SignsIfThere

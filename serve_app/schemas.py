@@ -30,7 +30,7 @@ from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_t
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import WhenFailed
 from cluster.domain.tasks.task import Priority, Task, TaskStatus
-from cluster.waits import LONGEST_WAIT_S
+from cluster.process.waits import LONGEST_WAIT_S
 from serve_app.errors import problem_of
 
 MAX_BATCH = 1000

@@ -16,7 +16,7 @@ from typing import Any
 
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
-from cluster.follower import LogFollower
+from cluster.log.follower import LogFollower
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter
 from cluster.ports.wake_ups import Doorbell

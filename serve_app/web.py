@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.middleware.cors import CORSMiddleware
 
-from cluster.telemetry import HttpObservations
+from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app import errors
 from serve_app.direct import DirectApp

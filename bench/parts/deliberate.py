@@ -18,7 +18,6 @@ from typing import Any
 from actors.deliberation import DeliberationWorker
 from actors.messages import AgentCall, AgentReply
 from bench.parts.loop import Handlers, run
-from cluster.clock import SystemClock
 from cluster.domain.agents.agent import NewAgent, TransportKind
 from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
 from cluster.domain.base.ids import sortable_id
@@ -27,10 +26,11 @@ from cluster.domain.deliberation.answers import AnswerKind, AnswerType
 from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberation.state import apply, initial
 from cluster.domain.deliberation.stored import NewDeliberation
-from cluster.learner import Learner, owners_from
+from cluster.learning.weight_learner import Learner, owners_from
 from cluster.ports.agents import RegisterItem
 from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores, open_stores
+from cluster.process.clock import SystemClock
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
 

@@ -9,12 +9,12 @@ from actors.client import TaskClient
 from actors.composition import load_process_settings, urls
 from actors.roles import SCHEDULER, Role
 from actors.runtime import join, reach
-from cluster.clock import SystemClock
 from cluster.domain.base.log import Origin
-from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.postgres.stores import open_stores
+from cluster.process.clock import SystemClock
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 
 
 async def task_client(origin: Origin) -> TaskClient:

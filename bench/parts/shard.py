@@ -14,11 +14,11 @@ import psutil
 
 from actors.scheduler import SchedulerShard
 from bench.parts.loop import Handlers, run
-from cluster.channel import ChannelServer
-from cluster.clock import SystemClock
 from cluster.postgres.stores import open_stores
+from cluster.process.clock import SystemClock
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
+from cluster.rpc.channel import ChannelServer
 
 REGION = "bench"
 

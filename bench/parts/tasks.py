@@ -16,13 +16,13 @@ from typing import Any
 
 from actors.client import TaskClient, TaskWorker, Work
 from bench.parts.loop import Countdown, Handlers, in_parallel, run
-from cluster.channel import Address, Channel
-from cluster.clock import SystemClock
 from cluster.domain.base.log import Origin
-from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.postgres.stores import open_stores
+from cluster.process.clock import SystemClock
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
+from cluster.rpc.channel import Address, Channel
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 
 REGION = "bench"
 ORIGIN = Origin(workspace="bench", principal="user:bench")

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from cluster.batches.items import Item
 from cluster.client import ApiError, Backoff, ControlPlaneClient, Patience
 from cluster.domain.base.errors import CallerError, ControlPlaneError, TryLater
-from cluster.loops import ended
+from cluster.process.loops import ended
 
 T = TypeVar("T")
 

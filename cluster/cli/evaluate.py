@@ -11,8 +11,8 @@ import typer
 
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.table import Effort, Gain, Report, Row
-from cluster.evaluation import as_csv, evaluate_votes
-from cluster.replay import evaluate_replay
+from cluster.learning.evaluation import as_csv, evaluate_votes
+from cluster.learning.recorded_answers import evaluate_replay
 
 
 def evaluate(

@@ -20,7 +20,7 @@ from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import free_window
 from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
 from cluster.embedded.secrets import write_private
-from cluster.waits import DRAINING_EMBEDDED_S, HAPROXY_HARD_STOP_S
+from cluster.process.waits import DRAINING_EMBEDDED_S, HAPROXY_HARD_STOP_S
 
 READY_S = 120.0
 STARTS = 3

@@ -19,7 +19,7 @@ from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.domain.deliberation.wire import record_wire, result_wire, status_wire, transcript_wire
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.wake_ups import Ring
-from cluster.waits import LONGEST_WAIT_S
+from cluster.process.waits import LONGEST_WAIT_S
 from serve_app.access import Asker, Idempotency, Permission, requires
 from serve_app.gateway import Gateway, body_digest
 from serve_app.routes.agents import gateway

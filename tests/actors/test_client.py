@@ -11,13 +11,13 @@ import pytest
 from actors.client import TaskClient, TaskWorker, Work
 from actors.messages import CancelRequest
 from actors.scheduler import SchedulerShard
-from cluster.clock import SystemClock
 from cluster.domain.base.errors import ActorUnavailable, Conflict
 from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
-from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.postgres.stores import Stores
+from cluster.process.clock import SystemClock
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.probes import eventually
 from tests.support.samples import ASKER
 from tests.support.stores import StoreUrls, fresh_name

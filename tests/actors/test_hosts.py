@@ -18,9 +18,9 @@ from actors.hosts import (
     lease_name,
 )
 from actors.roles import AGENT_HOST, Role
-from cluster.clock import ManualClock
 from cluster.domain.base.errors import ActorUnavailable, StoreUnavailable
 from cluster.postgres.stores import Stores
+from cluster.process.clock import ManualClock
 from tests.support.probes import eventually
 
 #: How a call to a process that dies may break.

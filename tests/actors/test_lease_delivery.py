@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from actors.messages import ClaimRequest, Lease, undelivered
 from cluster.domain.base.errors import ActorUnavailable
 from cluster.domain.tasks.task import TaskStatus
-from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.probes import eventually
 from tests.support.samples import ASKER
 from tests.support.shards import Cluster

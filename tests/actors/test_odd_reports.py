@@ -18,7 +18,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES, check_text, write_json
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import LeaseToken, Task, TaskStatus
-from cluster.exchange import ExchangeCall
+from cluster.rpc.exchange import ExchangeCall
 from tests.actors.test_client import Inside, inside
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, samples
 from tests.support.probes import eventually

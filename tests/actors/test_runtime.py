@@ -11,8 +11,8 @@ import pytest
 from actors import runtime
 from actors.roles import SCHEDULER, Role
 from actors.runtime import RoleHandle
-from cluster.channel import Address, Channel, ChannelServer
 from cluster.domain.base.errors import ActorUnavailable, NotFound
+from cluster.rpc.channel import Address, Channel, ChannelServer
 from tests.support.probes import eventually
 
 

@@ -20,8 +20,8 @@ from actors.messages import (
 from cluster.domain.base.errors import ActorUnavailable, InternalError, NotFound
 from cluster.domain.scheduling.core import Scheduler
 from cluster.domain.tasks.task import TaskStatus
-from cluster.exchange import ExchangeCall
 from cluster.ports.tasks import SubmitItem
+from cluster.rpc.exchange import ExchangeCall
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, new_task
 from tests.support.shards import Cluster

@@ -13,16 +13,16 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from actors.messages import CancelRequest, ClaimRequest, ReportRequest
 from actors.scheduler import SchedulerShard
-from cluster.clock import ManualClock
 from cluster.domain.base.log import record_for
 from cluster.domain.scheduling.core import Scheduler
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import NewTask, TaskHead
-from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Ring
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
+from cluster.process.clock import ManualClock
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.samples import ASKER, NOW
 from tests.support.stores import StoreUrls, fresh_name
 from tests.unit.test_scheduler import CAPABILITIES, TTL_S, SchedulerLife

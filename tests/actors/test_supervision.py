@@ -10,12 +10,12 @@ import pytest
 from actors.region_leader import RegionLeader
 from actors.roles import DEDICATED_AGENT, Role, actor_name, dedicated_role, desired_roles, fingerprint
 from actors.supervisor import LEASE, Supervisor
-from cluster.clock import ManualClock
 from cluster.domain.agents.agent import Dedicated, TransportKind
 from cluster.domain.base.errors import ActorUnavailable
 from cluster.domain.base.log import record_for
 from cluster.ports.actor_names import ActorName
 from cluster.postgres.stores import Stores
+from cluster.process.clock import ManualClock
 from cluster.settings import load_settings
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, NOW, registration

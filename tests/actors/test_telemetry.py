@@ -12,7 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actors.roles import TELEMETRY
 from actors.telemetry import Telemetry
-from cluster.clock import SystemClock
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.metrics import Increment
 from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
@@ -22,6 +21,7 @@ from cluster.domain.tasks.task import Priority
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.telemetry import AgentCounters, TelemetryStore
 from cluster.postgres.stores import Stores
+from cluster.process.clock import SystemClock
 from tests.support.api import Api
 from tests.support.samples import NOW, new_task, registration
 

@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from cluster.directory import AgentDirectory
 from cluster.domain.agents.agent import (
     SAID_INTENT,
     Agent,
@@ -27,6 +26,7 @@ from cluster.domain.agents.agent import (
     said_intent,
 )
 from cluster.domain.base.log import record_for
+from cluster.log.agent_directory import AgentDirectory
 from cluster.ports.agents import AgentChange
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Ring

@@ -15,8 +15,8 @@ from aragora_sdk import NotFoundError
 
 from actors.health_monitor import PROBE_STEPS
 from actors.roles import HEALTH_MONITOR
-from cluster.clock import ManualClock
 from cluster.ports.presence import Beat
+from cluster.process.clock import ManualClock
 from tests.support.api import CP, Api, in_thread
 from tests.support.endpoints import serving
 from tests.support.probes import eventually

@@ -15,9 +15,9 @@ import pytest
 from actors.agents import HOUSEKEEPING_S
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, SCHEDULER
-from cluster.clock import ManualClock, SystemClock
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable
-from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
+from cluster.process.clock import ManualClock, SystemClock
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.agents import a_call
 from tests.support.api import Api, in_thread
 from tests.support.endpoints import a2a_server, completion, serving

@@ -20,8 +20,8 @@ from actors.roles import SCHEDULER, Role
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, session_members
 from cluster.embedded.redis import EmbeddedRedis
-from cluster.loops import unwatched
 from cluster.ports.actor_names import ActorNames
+from cluster.process.loops import unwatched
 from cluster.settings import Settings
 from tests.chaos.history import Fault
 from tests.chaos.target import Target

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.clock import SystemClock
 from cluster.domain.base.errors import Fenced
 from cluster.domain.base.log import LogRow
-from cluster.follower import LogFollower
+from cluster.log.follower import LogFollower
 from cluster.ports.log import LogFilter, LogPage
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores, open_stores
+from cluster.process.clock import SystemClock
 from tests.support.probes import eventually
 from tests.support.samples import new_task, system_event
 from tests.support.stores import StoreUrls

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.clock import SystemClock
 from cluster.domain.base.errors import Fenced
 from cluster.domain.base.log import Origin
 from cluster.domain.consensus.learning import (
@@ -22,8 +21,9 @@ from cluster.domain.consensus.learning import (
 )
 from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.consensus.rule import Mode
-from cluster.learner import Learner, owners_from
+from cluster.learning.weight_learner import Learner, owners_from
 from cluster.postgres.stores import Stores, open_stores
+from cluster.process.clock import SystemClock
 from tests.support.crowd import crowd
 from tests.support.samples import ASKER, NOW, registration
 from tests.support.stores import StoreUrls

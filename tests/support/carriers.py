@@ -13,9 +13,9 @@ from typing import Any
 from actors.composition import load_process_settings, urls
 from actors.roles import Role, desired_roles
 from actors.runtime import RoleHandle, join
-from cluster.channel import Channel
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.postgres.stores import open_stores
+from cluster.rpc.channel import Channel
 
 
 async def _answer(handle: RoleHandle, method: str) -> str:

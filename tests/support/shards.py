@@ -8,16 +8,16 @@ from typing import Any
 
 from actors.messages import CancelRequest, ClaimRequest, Lease, ReportRequest
 from actors.scheduler import SchedulerShard
-from cluster.clock import ManualClock
 from cluster.domain.base.errors import ActorUnavailable
 from cluster.domain.base.log import record_for
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import LeaseToken, TaskStatus
-from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores
+from cluster.process.clock import ManualClock
 from cluster.redis.wake_ups import RedisDoorbell
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, NOW, new_task
 

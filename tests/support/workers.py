@@ -9,12 +9,12 @@ from typing import Any
 
 from actors.deliberation import DeliberationWorker
 from actors.messages import AgentCall, AgentReply
-from cluster.clock import SystemClock
 from cluster.domain.deliberation.contract import make_contract
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
-from cluster.learner import Learner, owners_from
+from cluster.learning.weight_learner import Learner, owners_from
 from cluster.ports.wake_ups import Ring
 from cluster.postgres.stores import Stores
+from cluster.process.clock import SystemClock
 from cluster.redis.wake_ups import RedisDoorbell
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, registration

@@ -16,7 +16,7 @@ from cluster.batches.output import Output, opened
 from cluster.batches.progress import Pace, progress
 from cluster.cli.batch import submission_id
 from cluster.domain.base.errors import Conflict, InvalidRequest
-from cluster.loops import ended
+from cluster.process.loops import ended
 
 
 def _line(**fields: Any) -> bytes:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, ClaimRequest
-from cluster.channel import KEY_BYTES, Address, Channel, ChannelServer
-from cluster.clock import SystemClock
 from cluster.domain.base.errors import ActorUnavailable, AgentUnavailable, ControlPlaneError, NotFound
-from cluster.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
+from cluster.process.clock import SystemClock
+from cluster.rpc.channel import KEY_BYTES, Address, Channel, ChannelServer
+from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from tests.support.probes import eventually
 
 

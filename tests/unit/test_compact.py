@@ -10,7 +10,7 @@ import pytest
 from actors.messages import BeatAnswer, ClaimAnswer, Done, Lease
 from cluster.domain.base.compact import compact, evolve
 from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
-from cluster.exchange import ExchangeReply
+from cluster.rpc.exchange import ExchangeReply
 from tests.support.samples import new_task
 
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.clock import ManualClock, SystemClock
 from cluster.domain.base.errors import ActorUnavailable, Conflict, Overloaded, StoreUnavailable
 from cluster.domain.base.log import LogRow
-from cluster.exchange import CALLS_IN_FLIGHT, ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
-from cluster.follower import LogFollower
-from cluster.group_commit import GroupCommit
+from cluster.log.follower import LogFollower
 from cluster.ports.log import LogFilter, LogPage
 from cluster.ports.wake_ups import Ring
+from cluster.process.clock import ManualClock, SystemClock
+from cluster.process.group_commit import GroupCommit
+from cluster.rpc.exchange import CALLS_IN_FLIGHT, ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from tests.support.probes import eventually
 
 # --- group commit -----------------------------------------------------------------------------------------------------

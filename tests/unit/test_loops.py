@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from cluster.loops import Loops
+from cluster.process.loops import Loops
 from tests.support.probes import eventually
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from ray import autoscaler
 
-from cluster import waits
+from cluster.process import waits
 from cluster.settings import Settings
 from cluster.version import VERSION
 from serve_app.routes.deliberations import SYNC_WAIT_S

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from cluster.cli.main import app
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.modes import MODES
-from cluster.replay import ask_everybody, parse_answer, read_replay, replay_server
+from cluster.learning.recorded_answers import ask_everybody, parse_answer, read_replay, replay_server
 
 AGENTS = ("good", "fair", "poor", "odd")
 ACCURACY = (0.8, 0.6, 0.5, 0.3)

@@ -27,7 +27,7 @@ from cluster.domain.consensus.waves import next_wave
 from cluster.domain.evaluation.modes import BEST_SINGLE, MODES, Court
 from cluster.domain.evaluation.records import Panel, Question, is_calibration, split
 from cluster.domain.evaluation.table import Effort, Report, court_of
-from cluster.evaluation import chosen_panels, evaluate, read_panel_file, read_questions
+from cluster.learning.evaluation import chosen_panels, evaluate, read_panel_file, read_questions
 
 LOOPBACK = ("127.0.0.0/8",)
 CHARS_PER_TOKEN = 4

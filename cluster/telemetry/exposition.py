@@ -1,8 +1,7 @@
-"""Metrics in and out: increments on their way to the telemetry actor, and its text on the way to Prometheus."""
+"""The metrics as Prometheus reads them."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -10,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from cluster.domain.metrics import FAMILIES, Family, Increment, Metrics
+from cluster.domain.metrics import FAMILIES, Family, Metrics
 
 
 class _Exposition(Collector):
@@ -50,32 +49,3 @@ def exposition(metrics: Metrics) -> str:
     registry = CollectorRegistry()
     registry.register(_Exposition(metrics))
     return generate_latest(registry).decode()
-
-
-class HttpObservations:
-    """Requests of one replica since the last push: counts per route, durations one by one up to a bound."""
-
-    DURATIONS_MAX = 20_000
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str, str]] = Counter()
-        self._durations: list[Increment] = []
-
-    def observe(self, method: str, endpoint: str, status: int, seconds: float) -> None:
-        labels = (method, endpoint, str(status))
-        self._counts[labels] += 1
-        if len(self._durations) < self.DURATIONS_MAX:
-            self._durations.append(
-                Increment(name="aragora_http_request_duration_seconds", labels=labels, value=seconds)
-            )
-
-    def take(self) -> list[Increment]:
-        counts, self._counts = self._counts, Counter()
-        durations, self._durations = self._durations, []
-        return [
-            *(
-                Increment(name="aragora_http_requests_total", labels=labels, amount=count)
-                for labels, count in counts.items()
-            ),
-            *durations,
-        ]

@@ -12,7 +12,7 @@ from typing import Final
 
 #: The longest that a call waits on purpose: a claim for work. A synchronous deliberation waits a second less.
 LONGEST_WAIT_S: Final = 25
-#: What a call may take beside its wait: a store or an actor that is away is waited for 10 s (``cluster.exchange``).
+#: What a call may take beside its wait: a store or an actor that is away is waited for 10 s (``cluster.rpc.exchange``).
 WORK_S: Final = 10
 LONGEST_CALL_S: Final = LONGEST_WAIT_S + WORK_S
 

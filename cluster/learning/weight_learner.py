@@ -29,7 +29,7 @@ from cluster.ports.agents import AgentStore
 from cluster.ports.clock import Clock
 from cluster.ports.outcomes import OutcomeStore
 
-_logger = logging.getLogger("cluster.learner")
+_logger = logging.getLogger("cluster.learning.weight_learner")
 
 #: Panels of a workspace that are kept fitted.
 MAX_PANELS = 16

@@ -1,0 +1,1 @@
+"""Following the log, and the copies that are folds of it."""

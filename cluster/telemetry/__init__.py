@@ -1,0 +1,1 @@
+"""Metrics: what is observed and how it is shown."""
