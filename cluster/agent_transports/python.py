@@ -8,9 +8,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cluster.agent_transports.python_agent import InClusterAgent, Question, TaskWorker
 from cluster.domain.base.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
 from cluster.domain.base.json_values import check_size, shown_error, write_json
-from cluster.in_cluster import InClusterAgent, Question, TaskWorker
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judged, number
 
 _logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class PythonTransport:
         except BaseException as error:  # a module may end the process as it is imported
             raise AgentUnavailable(f"{path} cannot be made an agent: {shown_error(error, MAX_SAID)}") from error
         if not isinstance(agent, InClusterAgent | TaskWorker):
-            raise AgentUnavailable(f"{path} has neither an answer nor a work method; see cluster/in_cluster.py.")
+            raise AgentUnavailable(f"{path} has neither an answer nor a work method; see docs/agent-contract.md.")
         return agent
 
 

@@ -23,13 +23,13 @@ import httpx
 import typer
 from rich.markup import escape
 
-from cluster.batches.driver import Driver, Entry, Limits
-from cluster.batches.items import BadLine, Item, read_items, schema
-from cluster.batches.output import Output, opened
-from cluster.batches.progress import ENDED, Pace, progress, summary_json, summary_table
 from cluster.cli.connection import client, ray_variables, running_system, settings
 from cluster.cli.exits import REFUSED, USAGE
 from cluster.cli.output import console, errors
+from cluster.client.batches.driver import Driver, Entry, Limits
+from cluster.client.batches.items import BadLine, Item, read_items, schema
+from cluster.client.batches.output import Output, opened
+from cluster.client.batches.progress import ENDED, Pace, progress, summary_json, summary_table
 from cluster.domain.base.canonical import canonical_sha256
 from cluster.domain.base.errors import ControlPlaneError, TryLater
 

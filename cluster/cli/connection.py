@@ -7,7 +7,7 @@ import os
 from rich.markup import escape
 
 from cluster.cli.output import errors
-from cluster.client import ControlPlaneClient
+from cluster.client.api import ControlPlaneClient
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.run_file import RunFile, is_held, read_run_file
 from cluster.settings import Settings, load_settings, unknown_names

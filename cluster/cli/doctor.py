@@ -21,7 +21,7 @@ from cluster.cli import talk
 from cluster.cli.connection import api_url, client, settings
 from cluster.cli.exits import UNREACHABLE
 from cluster.cli.output import console
-from cluster.client import ControlPlaneClient
+from cluster.client.api import ControlPlaneClient
 from cluster.domain.base.errors import ControlPlaneError, StoreUnavailable, TryLater
 from cluster.embedded.layout import Layout
 from cluster.embedded.run_file import read_run_file

@@ -29,7 +29,7 @@ from cluster.cli.connection import ray_variables, running_system
 from cluster.cli.connection import settings as _settings
 from cluster.cli.exits import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.output import console, staged, working
-from cluster.client import ControlPlaneClient
+from cluster.client.api import ControlPlaneClient
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.model_server import MODEL
 from cluster.embedded.run_file import read_run_file

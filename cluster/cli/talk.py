@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from cluster.cli.output import console
-from cluster.client import ControlPlaneClient, StreamEvent
+from cluster.client.api import ControlPlaneClient, StreamEvent
 
 _BEGINS = {
     "PROPOSE": "more agents are asked",

@@ -14,7 +14,7 @@ import typer
 from cluster.cli.agents import split
 from cluster.cli.connection import api_url, settings
 from cluster.cli.exits import guarded
-from cluster.worker import Worker
+from cluster.client.worker import Worker
 
 app = typer.Typer(no_args_is_help=True, help="Workers.")
 

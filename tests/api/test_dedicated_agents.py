@@ -15,8 +15,8 @@ from actors.messages import AgentCall
 from actors.roles import AGENT_HOST, DEDICATED_AGENT, Role, dedicated_role
 from actors.supervisor import Supervisor
 from actors.turns import PullTurns
+from cluster.agent_transports.python_agent import Answer, Question
 from cluster.domain.base.errors import ActorUnavailable, AgentTimeout, AgentUnavailable
-from cluster.in_cluster import Answer, Question
 from cluster.rpc.exchange import ExchangeClient
 from tests.support.agents import a_call
 from tests.support.api import Api, api_settings

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cluster.cli.doctor import OK, PROBLEM, WARNING, examine
-from cluster.worker import Job, Reject, Worker
+from cluster.client.worker import Job, Reject, Worker
 from tests.support.answering import always
 from tests.support.api import Api
 from tests.support.probes import eventually

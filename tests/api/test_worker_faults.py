@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from cluster.client import ApiError, Patience
-from cluster.worker import Job, Worker
+from cluster.client.api import ApiError, Patience
+from cluster.client.worker import Job, Worker
 from tests.api.test_worker import COMMAND, a_worker, ended, running, submit
 from tests.support.api import Api, api_settings
 from tests.support.odd_proxy import CALLS, CLAIM, HANGS, HEARTBEAT, ODDITIES, REGISTER, REPORT, Odd, OddProxy, http, own
@@ -189,7 +189,7 @@ async def test_a_key_that_the_api_refuses_ends_the_worker(api: Api, call: str, s
         counting(worker)
         task_id = await submit(api)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cluster.worker.LAST_REPORTS_S", 0.1)
+            patch.setattr("cluster.client.worker.LAST_REPORTS_S", 0.1)
             with pytest.raises(ApiError, match="Our own forbidden") as raised:
                 await asyncio.wait_for(worker.run(), 30)
         assert raised.value.status == status
@@ -260,8 +260,8 @@ async def test_a_claim_that_the_api_refuses_is_not_the_end(api: Api) -> None:
 
 
 async def test_a_heartbeat_that_hangs_does_not_hold_up_the_next(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.worker.HEARTBEAT_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("cluster.client.CONNECT_S", 0.1)
+    monkeypatch.setattr("cluster.client.worker.HEARTBEAT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("cluster.client.api.CONNECT_S", 0.1)
     half = Odd(HANGS, http(200, '{"ack', "application/json", length=100))
     proxy = OddProxy(api.url, lambda call, number: half if call == HEARTBEAT else None)
     async with proxy.running(), running(behind(proxy)):
@@ -393,7 +393,7 @@ async def test_leases_of_a_claim_that_draining_interrupted_are_asked_for_again_a
 async def test_a_result_that_no_proxy_lets_through_holds_up_no_other_and_fails_in_the_end(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.reports.TOO_LARGE_S", 0.2)
+    monkeypatch.setattr("cluster.client.reports.TOO_LARGE_S", 0.2)
     async with OddProxy(api.url, lambda call, number: None, most_bytes=10_000).running() as proxy:
         worker = behind(proxy)
 

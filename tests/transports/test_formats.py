@@ -17,6 +17,7 @@ import pytest
 from cluster.agent_transports.a2a import A2ATransport
 from cluster.agent_transports.chat import Provider, retry_after
 from cluster.agent_transports.python import PythonTransport
+from cluster.agent_transports.python_agent import Answer, Question
 from cluster.agent_transports.replay import Recorder, ReplayTransport
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
@@ -27,7 +28,6 @@ from cluster.domain.base.errors import (
     EndpointForbidden,
 )
 from cluster.http.addresses import MAX_ANSWER_BYTES
-from cluster.in_cluster import Answer, Question
 from cluster.ports.agent_transport import Ask, Reply
 from tests.support.endpoints import a2a_server, completion, serving
 from tests.support.probes import eventually

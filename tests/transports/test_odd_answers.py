@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from cluster.agent_transports.a2a import A2ATransport
 from cluster.agent_transports.chat import retry_after
 from cluster.agent_transports.python import PythonTransport
+from cluster.agent_transports.python_agent import Answer, Question
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import MAX_BYTES, MAX_DIGITS, check_text, read_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
-from cluster.in_cluster import Answer, Question
 from cluster.ports.agent_transport import Ask, Reply
 from tests.support.endpoints import a2a_server, serving
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values

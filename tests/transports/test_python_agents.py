@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from cluster.agent_transports.python import PythonTransport
+from cluster.agent_transports.python_agent import Answer, Question
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
-from cluster.in_cluster import Answer, Question
 from tests.transports.test_net import question
 
 TASK = {"id": "t1", "task_type": "t", "payload": None, "attempt": 1, "metadata": {}}

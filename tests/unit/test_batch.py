@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cluster.batches.items import BadLine, Item, read_items, schema
-from cluster.batches.output import Output, opened
-from cluster.batches.progress import Pace, progress
 from cluster.cli.batch import submission_id
+from cluster.client.batches.items import BadLine, Item, read_items, schema
+from cluster.client.batches.output import Output, opened
+from cluster.client.batches.progress import Pace, progress
 from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.process.loops import ended
 

@@ -13,7 +13,15 @@ from typing import Any
 
 import pytest
 
-from cluster.client import ApiError, Backoff, ControlPlaneClient, OutcomeUnknown, Patience, Unavailable, is_for_later
+from cluster.client.api import (
+    ApiError,
+    Backoff,
+    ControlPlaneClient,
+    OutcomeUnknown,
+    Patience,
+    Unavailable,
+    is_for_later,
+)
 from cluster.domain.base import errors
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
 from tests.support.odd_proxy import ODDITIES, Odd, OddProxy, as_json, http, own
@@ -201,7 +209,7 @@ def test_a_key_that_no_header_may_have_is_refused_with_a_sentence(key: str) -> N
 
 async def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, the answer never does."""
-    monkeypatch.setattr("cluster.client.CONNECT_S", 0.2)
+    monkeypatch.setattr("cluster.client.api.CONNECT_S", 0.2)
 
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -224,7 +232,7 @@ def _events(*seqs: int, end: str = "") -> Odd:
 
 async def test_events_go_on_whatever_stood_in_for_their_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once and in order: what was cut is asked for again, after the last that was whole."""
-    monkeypatch.setattr("cluster.client.RECONNECT_S", 0.001)
+    monkeypatch.setattr("cluster.client.api.RECONNECT_S", 0.001)
     stood_in = [*ODDITIES, *(Odd(one, http(302, "", Location=one)) for one in _locations()[:7])]
     answers = [_events(1, end='id: 2\ndata: {"type": "t", "ti'), *stood_in, _events(2, 3), _events(4)]
     proxy = OddProxy("http://127.0.0.1:9", lambda call, number: answers[min(number, len(answers)) - 1])

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.client import ApiError, OutcomeUnknown, Patience, Unavailable
+from cluster.client.api import ApiError, OutcomeUnknown, Patience, Unavailable
+from cluster.client.reports import MOST_BYTES, Reports, Word
 from cluster.domain.base.errors import ControlPlaneError
-from cluster.reports import MOST_BYTES, Reports, Word
 from tests.support.probes import eventually
 
 QUICK = Patience(first_s=0.0, most_s=0.0, asked_most_s=0.0)

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cluster.batches.items import Item
-from cluster.client import ApiError, Backoff, ControlPlaneClient, Patience
+from cluster.client.api import ApiError, Backoff, ControlPlaneClient, Patience
+from cluster.client.batches.items import Item
 from cluster.domain.base.errors import CallerError, ControlPlaneError, TryLater
 from cluster.process.loops import ended
 

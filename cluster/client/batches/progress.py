@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cluster.batches.output import Summary
+from cluster.client.batches.output import Summary
 
 LINE_EVERY_S = 5.0
 #: Items that were asked, and came to an end of which the deliberation itself is the cause.

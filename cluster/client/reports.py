@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from cluster.client import ApiError, Backoff, OutcomeUnknown, Patience, is_for_later
+from cluster.client.api import ApiError, Backoff, OutcomeUnknown, Patience, is_for_later
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, shown_error, shown_text
 from cluster.domain.tasks.retries import ErrorClass

@@ -1,0 +1,1 @@
+"""What runs outside the control plane and talks to it: the HTTP client, the worker kit, batches."""
