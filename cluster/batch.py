@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cluster.cli.batch import app
-from cluster.cli.exits import guarded
+from cluster.cli.commands.batch import app
+from cluster.cli.exit_codes import guarded
 
 
 def main() -> None:

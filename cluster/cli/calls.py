@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Annotated, Any
 
 import typer
 
-from cluster.cli import talk
 from cluster.cli.connection import client, settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -19,7 +19,7 @@ def call(method: str, path: str, body: Any = None, **params: Any) -> Any:
         async with client(settings()) as api:
             return await api.request(method, path, body, params=params)
 
-    return talk.run(work())
+    return asyncio.run(work())
 
 
 def print_json(value: Any) -> None:

@@ -7,6 +7,7 @@ ended without consensus, 4 the control plane cannot be reached or is not ready, 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -19,15 +20,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.cli import agents, batch, dlq, doctor, evaluate, outcomes, queue, receipts, talk, tasks, worker
 from cluster.cli.calls import Json, Words
 from cluster.cli.calls import call as _call
 from cluster.cli.calls import print_json as _print_json
 from cluster.cli.calls import split as _split
+from cluster.cli.commands import agents, batch, dlq, doctor, evaluate, outcomes, queue, receipts, tasks, worker
+from cluster.cli.commands.deliberate import DEMO_OPTIONS, DEMO_QUESTION, register_personas, show_result
+from cluster.cli.commands.deliberate import deliberate as _deliberate
 from cluster.cli.connection import client as _client
 from cluster.cli.connection import ray_variables, running_system
 from cluster.cli.connection import settings as _settings
-from cluster.cli.exits import NO_CONSENSUS, UNREACHABLE, guarded
+from cluster.cli.exit_codes import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.output import console, staged, working
 from cluster.client.api import ControlPlaneClient
 from cluster.embedded.layout import EmbeddedError, Layout
@@ -164,21 +167,21 @@ def deliberate(
 
     async def work() -> dict[str, Any]:
         async with _client(_settings()) as client:
-            return await talk.deliberate(client, question, config, timeout_s=timeout, live=not as_json)
+            return await _deliberate(client, question, config, timeout_s=timeout, live=not as_json)
 
-    record = talk.run(work())
+    record = asyncio.run(work())
     if as_json:
         _print_json(record)
     else:
-        talk.show_result(record)
+        show_result(record)
     if not record["result"]["consensus_reached"]:
         raise typer.Exit(NO_CONSENSUS)
 
 
 @app.command()
 def demo(
-    question: Annotated[str, typer.Argument()] = talk.DEMO_QUESTION,
-    options: Words = talk.DEMO_OPTIONS,
+    question: Annotated[str, typer.Argument()] = DEMO_QUESTION,
+    options: Words = DEMO_OPTIONS,
 ) -> None:
     """Start everything, put one question to three real language models, print the decision, stop."""
     from cluster.cli.system import running
@@ -195,7 +198,7 @@ def demo(
 
         async def work() -> dict[str, Any]:
             async with ControlPlaneClient(system.api_url) as client:
-                ids = await talk.register_personas(client, endpoint, model, transport, provider)
+                ids = await register_personas(client, endpoint, model, transport, provider)
                 console.print(f"agents registered: {', '.join(ids)}")
                 console.print(f"\n[bold]Question:[/] {escape(question)}")
                 config = {
@@ -205,10 +208,10 @@ def demo(
                     "rounds": 1,
                     "consensus": "majority",
                 }
-                return await talk.deliberate(client, question, config, timeout_s=120.0, live=True)
+                return await _deliberate(client, question, config, timeout_s=120.0, live=True)
 
-        record = talk.run(work())
-        talk.show_result(record)
+        record = asyncio.run(work())
+        show_result(record)
         console.print()
         _announce(system.layout)
     console.print("Stopped. `make up` starts it again with the same state and leaves it running.")

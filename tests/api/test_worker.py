@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cluster.cli.doctor import OK, PROBLEM, WARNING, examine
+from cluster.cli.commands.doctor import OK, PROBLEM, WARNING, examine
 from cluster.client.worker import Job, Reject, Worker
 from tests.support.answering import always
 from tests.support.api import Api

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cluster.cli.batch import submission_id
+from cluster.cli.commands.batch import submission_id
 from cluster.client.batches.items import BadLine, Item, read_items, schema
 from cluster.client.batches.output import Output, opened
 from cluster.client.batches.progress import Pace, progress

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 from fastapi.routing import APIRoute
 
-from cluster.cli import cli_page, deliberations_page, exits, settings_page
+from cluster.cli import cli_page, deliberations_page, exit_codes, settings_page
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.deliberation.state import Terminal
 from cluster.domain.deliberation.tables import MODES, TERMINALS
@@ -54,7 +54,7 @@ def test_no_secret_has_a_default_on_the_page() -> None:
 
 
 def test_every_exit_code_is_on_the_page() -> None:
-    codes = {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
+    codes = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
     assert {0, *codes} == {int(code) for code in re.findall(r"^\| (\d+) \|", cli_page.page(), re.MULTILINE)}
 
 

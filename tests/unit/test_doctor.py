@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.cli.doctor import skew
+from cluster.cli.commands.doctor import skew
 
 
 @pytest.mark.parametrize(

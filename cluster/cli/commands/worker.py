@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.agents import split
+from cluster.cli.commands.agents import split
 from cluster.cli.connection import api_url, settings
-from cluster.cli.exits import guarded
+from cluster.cli.exit_codes import guarded
 from cluster.client.worker import Worker
 
 app = typer.Typer(no_args_is_help=True, help="Workers.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from cluster.cli import talk
 from cluster.cli.connection import client, settings
 from cluster.cli.output import console
 
@@ -23,7 +23,7 @@ def _call(method: str, path: str, body: Any = None, **params: Any) -> Any:
         async with client(settings()) as api:
             return await api.request(method, path, body, params=params)
 
-    return talk.run(work())
+    return asyncio.run(work())
 
 
 def _print(value: Any) -> None:

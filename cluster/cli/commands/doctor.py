@@ -17,9 +17,8 @@ import httpx
 import typer
 from rich.table import Table
 
-from cluster.cli import talk
 from cluster.cli.connection import api_url, client, settings
-from cluster.cli.exits import UNREACHABLE
+from cluster.cli.exit_codes import UNREACHABLE
 from cluster.cli.output import console
 from cluster.client.api import ControlPlaneClient
 from cluster.domain.base.errors import ControlPlaneError, StoreUnavailable, TryLater
@@ -241,7 +240,7 @@ async def examine(ours: Settings) -> list[Finding]:
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Test stores, actors, Ray's authentication and ports, clocks and retries; say what to do. Exits 4 on a problem."""
-    findings = talk.run(examine(settings()))
+    findings = asyncio.run(examine(settings()))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

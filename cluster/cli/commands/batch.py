@@ -24,7 +24,7 @@ import typer
 from rich.markup import escape
 
 from cluster.cli.connection import client, ray_variables, running_system, settings
-from cluster.cli.exits import REFUSED, USAGE
+from cluster.cli.exit_codes import REFUSED, USAGE
 from cluster.cli.output import console, errors
 from cluster.client.batches.driver import Driver, Entry, Limits
 from cluster.client.batches.items import BadLine, Item, read_items, schema

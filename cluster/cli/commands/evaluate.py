@@ -46,7 +46,7 @@ def evaluate(
         raise InvalidRequest("Give --votes FILE and --panels FILE, or --replay FILE.", "missing_option")
     _write(csv_file, as_csv(report.rows))
     if plot is not None:
-        from cluster.cli.evaluation_plot import draw  # matplotlib is an extra and slow to import
+        from cluster.cli.screens.evaluation_plot import draw  # matplotlib is an extra and slow to import
 
         draw(report, plot)
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -135,7 +134,3 @@ async def register_personas(
     ]
     await client.post("/agents/batch", {"agents": agents})
     return ids
-
-
-def run(work: Any) -> Any:
-    return asyncio.run(work)

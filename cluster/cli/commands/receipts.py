@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.cli.connection import client, settings
-from cluster.cli.exits import NOT_RECOMPUTABLE, REFUSED
+from cluster.cli.exit_codes import NOT_RECOMPUTABLE, REFUSED
 from cluster.cli.output import console, errors
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import CallerError, InvalidRequest
