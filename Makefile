@@ -44,11 +44,11 @@ bench: setup ## Measure it beside its peers; ONLY=scheduler runs a part, ARGS=--
 	@$(BIN)/python -m bench $(ONLY) $(ARGS)
 
 docs: setup ## Write the generated pages
-	@$(BIN)/python -m cluster.cli.settings_page > docs/configuration.md
-	@$(BIN)/python -m cluster.cli.cli_page > docs/cli.md
-	@$(BIN)/python -m serve_app.api_page > docs/api.md
-	@$(BIN)/python -m cluster.cli.tasks_page docs/tasks.md
-	@$(BIN)/python -m cluster.cli.deliberations_page > docs/deliberations.md
+	@$(BIN)/python -m scripts.docs.settings_page > docs/configuration.md
+	@$(BIN)/python -m scripts.docs.cli_page > docs/cli.md
+	@$(BIN)/python -m scripts.docs.api_page > docs/api.md
+	@$(BIN)/python -m scripts.docs.tasks_page docs/tasks.md
+	@$(BIN)/python -m scripts.docs.deliberations_page > docs/deliberations.md
 
 lock: setup ## Write requirements.lock anew
 	@$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock

@@ -8,12 +8,12 @@ import tomllib
 import pytest
 from fastapi.routing import APIRoute
 
-from cluster.cli import cli_page, deliberations_page, exit_codes, settings_page
+from cluster.cli import exit_codes
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.deliberation.state import Terminal
-from cluster.domain.deliberation.tables import MODES, TERMINALS
 from cluster.settings import LATER, Settings, role_of, variable_name
-from serve_app import api_page
+from scripts.docs import api_page, cli_page, deliberations_page, settings_page
+from scripts.docs.deliberation_words import MODES, TERMINALS
 from tests.support.docs import ROOT
 
 PAGES = {

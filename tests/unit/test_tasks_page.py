@@ -6,7 +6,7 @@ import re
 
 from cluster.domain.scheduling import ready_queue
 from cluster.domain.tasks import retries, rules
-from cluster.domain.tasks.table import with_table
+from scripts.docs.tasks_page import with_table
 from serve_app.schemas import CreateTask
 from tests.support.docs import ROOT
 

@@ -1,6 +1,9 @@
-"""The task machine's table as a page shows it; a test holds docs/tasks.md to it."""
+"""The task machine's table in docs/tasks.md: ``make docs`` writes it, and a test holds the page to it."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, Rule
 from cluster.domain.tasks.phases import Phase
@@ -33,3 +36,8 @@ def with_table(page: str) -> str:
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{state_table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    page.write_text(with_table(page.read_text()))

@@ -12,8 +12,8 @@ from cluster.domain.deliberation.decision import STOPS
 from cluster.domain.deliberation.machine import PHASE_SHARE
 from cluster.domain.deliberation.sla import THRESHOLDS
 from cluster.domain.deliberation.state import TRANSITIONS
-from cluster.domain.deliberation.tables import MODES, TERMINALS
 from cluster.domain.deliberation.wire import record_status, status
+from scripts.docs.deliberation_words import MODES, TERMINALS
 
 HEAD = """# Deliberations
 
