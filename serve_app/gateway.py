@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from starlette.requests import HTTPConnection
+
 from actors.messages import BeatAnswer, BeatRequest, ReportRequest, undelivered
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.base.errors import TryLater
@@ -38,7 +40,7 @@ from cluster.rpc.exchange import ExchangeClient
 from cluster.settings import Settings
 from serve_app.attendance import Attendance
 from serve_app.signing import ReceiptSigner
-from serve_app.streams import StreamHub
+from serve_app.streams.hub import StreamHub
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -218,3 +220,9 @@ class Gateway:
 def body_digest(body: Any) -> bytes:
     """SHA-256 of the canonical body: what makes two requests under one idempotency key the same request."""
     return hashlib.sha256(canonical_json(body).encode()).digest()
+
+
+def gateway(connection: HTTPConnection) -> Gateway:
+    """The gateway of the replica that serves a request or a WebSocket."""
+    found: Gateway = connection.app.state.gateway
+    return found

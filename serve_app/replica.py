@@ -27,11 +27,11 @@ from cluster.redis.pool import ping
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
+from serve_app.application import add_middleware, make_app
+from serve_app.best_effort_heartbeats import SignsIfThere
 from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
-from serve_app.signs import SignsIfThere
-from serve_app.streams import StreamHub
-from serve_app.web import add_middleware, make_app
+from serve_app.streams.hub import StreamHub
 
 _logger = logging.getLogger("serve_app")
 

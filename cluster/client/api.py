@@ -305,7 +305,7 @@ def _object(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def _is_own_error(body: Mapping[str, Any]) -> bool:
-    """The shape of ``serve_app.errors``: all three, or it is somebody else's JSON."""
+    """The shape of ``serve_app.http.errors``: all three, or it is somebody else's JSON."""
     return all(isinstance(body.get(name), str) for name in ("error", "code", "trace_id"))
 
 

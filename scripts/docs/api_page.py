@@ -13,10 +13,11 @@ from fastapi.routing import APIRoute
 from cluster.domain.base.ids import ID_PATTERN, ROUTE_WORDS
 from cluster.domain.base.json_values import MAX_DEPTH
 from cluster.settings import Settings
+from serve_app.application import _ROUTERS, PREFIXES, make_app
 from serve_app.routes import health
 from serve_app.routes.deliberations import SYNC_WAIT_S
-from serve_app.schemas import MAX_BATCH, MAX_BLOCK_MS, MAX_CLAIM
-from serve_app.web import _ROUTERS, PREFIXES, make_app
+from serve_app.schemas.fields import MAX_BATCH
+from serve_app.schemas.tasks import MAX_BLOCK_MS, MAX_CLAIM
 
 HEAD = f"""# API
 

@@ -18,18 +18,16 @@ from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.presence import Beat
 from cluster.ports.wake_ups import Ring
-from serve_app.access import Asker, Idempotency, Permission, requires
-from serve_app.gateway import Gateway, body_digest
-from serve_app.schemas import Offset, RegisterAgent, RegisterAgents, Text, agent_wire, last_sign
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import Gateway, body_digest, gateway
+from serve_app.http.idempotency import Idempotency
+from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_sign
+from serve_app.schemas.fields import Offset, Text
 
 router = APIRouter(tags=["agents"])
 
 #: Up to this many matches are read one by one from the store; a longer list is read whole.
 READ_SINGLY = 2000
-
-
-def gateway(request: Request) -> Gateway:
-    return request.app.state.gateway
 
 
 def _transport(body: RegisterAgent) -> TransportKind:

@@ -15,12 +15,11 @@ from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import NewTask, Priority, Task, TaskDetail
 from cluster.ports.operations import DeadLetterQuery, Replay
 from cluster.ports.wake_ups import Ring
-from serve_app.access import Asker, Idempotency, Permission, requires
-from serve_app.answers import answered_once
-from serve_app.gateway import Gateway
-from serve_app.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
-from serve_app.queue_schemas import Chosen, ReplayDead, dead_wire
-from serve_app.routes.agents import gateway
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import Gateway, gateway
+from serve_app.http.idempotency import Idempotency, answered_once
+from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
+from serve_app.schemas.queue import Chosen, ReplayDead, dead_wire
 
 router = APIRouter(prefix="/dead-letter", tags=["dead letter"])
 

@@ -20,11 +20,12 @@ from cluster.domain.deliberation.wire import record_wire, result_wire, status_wi
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.wake_ups import Ring
 from cluster.process.waits import LONGEST_WAIT_S
-from serve_app.access import Asker, Idempotency, Permission, requires
-from serve_app.gateway import Gateway, body_digest
-from serve_app.routes.agents import gateway
-from serve_app.schemas import Deliberate, Offset
-from serve_app.streams import Selection
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import Gateway, body_digest, gateway
+from serve_app.http.idempotency import Idempotency
+from serve_app.schemas.deliberations import Deliberate
+from serve_app.schemas.fields import Offset
+from serve_app.streams.hub import Selection
 
 router = APIRouter(tags=["deliberations"])
 

@@ -17,10 +17,10 @@ from cluster.domain.agents.breaker import Breaker
 from cluster.domain.agents.liveness import ProbeHistory
 from cluster.domain.base.errors import ControlPlaneError, NotFound
 from cluster.version import VERSION
-from serve_app.access import Asker, Permission, requires
-from serve_app.gateway import Gateway
-from serve_app.routes.agents import gateway, stored_agent
-from serve_app.schemas import last_sign
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import Gateway, gateway
+from serve_app.routes.agents import stored_agent
+from serve_app.schemas.agents import last_sign
 
 #: Mounted at the root, as the guide names them.
 root = APIRouter(tags=["health"])

@@ -21,11 +21,12 @@ from cluster.domain.base.json_values import NotJson, parse_json
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
 from cluster.ports.presence import Beat
 from cluster.ports.wake_ups import Ring
-from serve_app.access import Asker, Idempotency, Permission, requires
-from serve_app.frames import received
-from serve_app.gateway import Gateway
-from serve_app.routes.agents import gateway, intent_change
-from serve_app.schemas import Heartbeat, HeartbeatItem, Heartbeats
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import Gateway, gateway
+from serve_app.http.idempotency import Idempotency
+from serve_app.routes.agents import intent_change
+from serve_app.schemas.agents import Heartbeat, HeartbeatItem, Heartbeats
+from serve_app.streams.frames import received
 
 router = APIRouter(tags=["agents"])
 
@@ -108,7 +109,7 @@ def _frame(text: str) -> list[HeartbeatItem]:
 async def websocket_heartbeats(socket: WebSocket) -> None:
     """Every frame is a batch of signs of life and is answered like one. An error is a frame, not an end."""
     await socket.accept()
-    gate: Gateway = socket.app.state.gateway
+    gate = gateway(socket)
     asker = Origin(workspace=socket.app.state.workspace, principal=LOCAL_ADMIN)
     with contextlib.suppress(WebSocketDisconnect):
         while True:

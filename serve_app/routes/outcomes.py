@@ -23,10 +23,10 @@ from cluster.domain.consensus.learning import (
     checked_outcome,
 )
 from cluster.domain.deliberation.stored import Deliberation, JournalEvent
-from serve_app.access import Asker, Idempotency, Permission, requires
-from serve_app.gateway import Gateway
-from serve_app.routes.agents import gateway
-from serve_app.schemas import MAX_BATCH, Body, Text
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import Gateway, gateway
+from serve_app.http.idempotency import Idempotency
+from serve_app.schemas.fields import MAX_BATCH, Body, Text
 
 router = APIRouter(tags=["outcomes"])
 

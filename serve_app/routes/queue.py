@@ -13,14 +13,13 @@ from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.scheduling.limits import Control, check_control
 from cluster.domain.tasks.task import Priority, TaskStatus
 from cluster.ports.wake_ups import Ring
-from serve_app.access import Asker, Idempotency, Permission, requires
-from serve_app.answers import answered_once
-from serve_app.gateway import Gateway
-from serve_app.paging import Limit
-from serve_app.queue_schemas import ControlName, ControlSettings, control_wire
-from serve_app.routes.agents import gateway
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import Gateway, gateway
+from serve_app.http.idempotency import Idempotency, answered_once
+from serve_app.http.paging import Limit
 from serve_app.routes.task_reads import known_task
-from serve_app.schemas import Prioritize, job_wire, task_wire
+from serve_app.schemas.queue import ControlName, ControlSettings, control_wire
+from serve_app.schemas.tasks import Prioritize, job_wire, task_wire
 
 router = APIRouter(tags=["queue"])
 

@@ -13,8 +13,8 @@ from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.receipts.document import make_receipt
 from cluster.domain.receipts.keys import ALGORITHM
-from serve_app.access import Asker, Permission, requires
-from serve_app.routes.agents import gateway
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import gateway
 
 router = APIRouter(tags=["receipts"])
 

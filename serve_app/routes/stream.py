@@ -16,10 +16,10 @@ from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import parse_json
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
-from serve_app.access import Asker, Permission, requires
-from serve_app.frames import received
-from serve_app.routes.agents import gateway
-from serve_app.streams import Selection, StreamHub, frame, sse
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import gateway
+from serve_app.streams.frames import received
+from serve_app.streams.hub import Selection, StreamHub, frame, sse
 
 router = APIRouter(tags=["stream"])
 
@@ -104,7 +104,7 @@ async def _events(hub: StreamHub, cursor: int, selection: Selection) -> AsyncIte
 async def websocket_stream(socket: WebSocket) -> None:
     """Frames of the wire; ``seq`` in every frame and the query parameter ``after`` resume where one left off."""
     await socket.accept()
-    hub: StreamHub = socket.app.state.gateway.hub
+    hub = gateway(socket).hub
     asker = Origin(workspace=socket.app.state.workspace, principal=LOCAL_ADMIN)
     query = socket.query_params
     try:
@@ -149,5 +149,5 @@ async def _answer(socket: WebSocket, text: str) -> None:
 
 
 async def _send(socket: WebSocket, kind: str, data: dict[str, Any]) -> None:
-    clock = socket.app.state.gateway.clock
+    clock = gateway(socket).clock
     await socket.send_text(json.dumps({"type": kind, "timestamp": clock.now(), "data": data}))

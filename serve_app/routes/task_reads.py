@@ -15,11 +15,11 @@ from cluster.domain.scheduling.explain import explain
 from cluster.domain.scheduling.ready_queue import LEVELS
 from cluster.domain.tasks.task import Priority, Task, TaskDetail, TaskStatus
 from cluster.ports.tasks import TaskQuery
-from serve_app.access import Asker, Permission, requires
-from serve_app.gateway import Gateway
-from serve_app.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
-from serve_app.routes.agents import gateway
-from serve_app.schemas import Offset, history_wire, task_wire
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import Gateway, gateway
+from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
+from serve_app.schemas.fields import Offset
+from serve_app.schemas.tasks import history_wire, task_wire
 
 router = APIRouter(tags=["tasks"])
 

@@ -23,11 +23,11 @@ from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import rings_for
-from serve_app.access import Asker, Idempotency, Permission, requires
-from serve_app.gateway import Gateway, body_digest
-from serve_app.routes.agents import gateway
+from serve_app.auth.access import Asker, Permission, requires
+from serve_app.gateway import Gateway, body_digest, gateway
+from serve_app.http.idempotency import Idempotency
 from serve_app.routes.task_reads import shown
-from serve_app.schemas import (
+from serve_app.schemas.tasks import (
     MAX_BLOCK_MS,
     After,
     Claim,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.web import PREFIXES, make_app
+from serve_app.application import PREFIXES, make_app
 from tests.support.api import CP, Api
 
 _numbers = itertools.count()

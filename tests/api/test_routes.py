@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from serve_app.access import Permission
-from serve_app.web import PREFIXES, make_app
+from serve_app.application import PREFIXES, make_app
+from serve_app.auth.access import Permission
 from tests.support.api import CP, Api
 from tests.support.probes import eventually
 

@@ -15,8 +15,8 @@ import websockets
 
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.ports.tasks import SubmitItem
-from serve_app import streams
-from serve_app.streams import frame, frame_type
+from serve_app.streams import hub
+from serve_app.streams.hub import frame, frame_type
 from tests.support.api import CP, Api
 from tests.support.probes import eventually
 from tests.support.samples import new_task, system_event
@@ -82,8 +82,8 @@ async def test_a_subscriber_far_behind_reads_from_the_store_and_joins_the_presen
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hub keeps only the newest rows; what is older comes from the log, in pages, without a seam."""
-    monkeypatch.setattr(streams, "PAGE", 10)
-    api.gateway.hub._rows = streams.deque(maxlen=15)
+    monkeypatch.setattr(hub, "PAGE", 10)
+    api.gateway.hub._rows = hub.deque(maxlen=15)
     await api.stores.log.append([system_event(f"e{n}") for n in range(64)])
     workspace = api.settings.workspace
     assert workspace != "w"  # none of these are ours: pages without a match are passed over
@@ -176,7 +176,7 @@ async def test_bytes_instead_of_text_do_not_break_the_server(api: Api, caplog: p
 
 async def test_a_stream_outlives_the_database_connections(api: Api) -> None:
     await api.stores.log.append([system_event(f"e{n}") for n in range(3)])
-    api.gateway.hub._rows = streams.deque(maxlen=1)
+    api.gateway.hub._rows = hub.deque(maxlen=1)
     async with _sse(api, 0) as events, _ws(api, after=0) as socket:
         await socket.recv()
         await api.stores.pool.execute(
@@ -205,7 +205,7 @@ async def test_a_client_that_stops_reading_is_waited_for(api: Api, monkeypatch: 
         made.append(row.seq)
         return frame(row)
 
-    monkeypatch.setattr(streams, "frame", counted)
+    monkeypatch.setattr(hub, "frame", counted)
     record = LogRecord(at=0.0, workspace=api.settings.workspace, kind="system.test", entity="e", data={"x": "y" * 4000})
     total = 2000
     with socket.socket() as stuck:

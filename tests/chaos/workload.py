@@ -20,7 +20,7 @@ import asyncpg
 import httpx
 
 from cluster.domain.tasks.machine import TRANSITIONS, Rule
-from serve_app.streams import frame_type
+from serve_app.streams.hub import frame_type
 from tests.chaos.clients import CP, TRY_AGAIN_S, Client
 from tests.chaos.history import FinalTask, History, Leased, LogEvent, ReportKind, Submit
 

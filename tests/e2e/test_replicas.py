@@ -12,7 +12,7 @@ import psutil
 from cluster.cli.system import serve_config
 from cluster.embedded.ray_cluster import APPLICATION, deploy
 from cluster.settings import load_settings
-from serve_app.schemas import MAX_BLOCK_MS
+from serve_app.schemas.tasks import MAX_BLOCK_MS
 from tests.support.probes import eventually
 from tests.support.system import RunningSystem
 

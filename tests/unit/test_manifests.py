@@ -21,7 +21,7 @@ from cluster.process import waits
 from cluster.settings import Settings
 from cluster.version import VERSION
 from serve_app.routes.deliberations import SYNC_WAIT_S
-from serve_app.schemas import MAX_BLOCK_MS
+from serve_app.schemas.tasks import MAX_BLOCK_MS
 from tests.support.docs import ROOT, VARIABLES, documents, manifests, variables_named
 
 SCHEMAS = ROOT.parent / "shared" / "schemas"

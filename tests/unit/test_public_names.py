@@ -32,9 +32,10 @@ def test_every_module_that_the_docs_import_or_run_is_there() -> None:
     assert [(m, n) for m, names in imported for n in names.split(", ") if not hasattr(import_module(m), n)] == []
 
 
+_OURS = r"(?:cluster|actors|regions|serve_app|scripts|tests|bench|kuberay)"
+_FILE = re.compile(rf"`({_OURS}/(?:[\w./-]+\.(?:py|sql|md|ya?ml|json|sh)|(?:[\w-]+/)*))`")
+
+
 def test_every_file_of_ours_that_the_docs_name_is_there() -> None:
     for page in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
-        named = re.findall(
-            r"`((?:cluster|actors|regions|serve_app|scripts|tests|bench|kuberay)/[\w./-]*)`", page.read_text()
-        )
-        assert [path for path in named if not (ROOT / path).exists()] == [], page.name
+        assert [path for path in _FILE.findall(page.read_text()) if not (ROOT / path).exists()] == [], page.name

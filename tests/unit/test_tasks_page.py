@@ -7,7 +7,7 @@ import re
 from cluster.domain.scheduling import ready_queue
 from cluster.domain.tasks import retries, rules
 from scripts.docs.tasks_page import with_table
-from serve_app.schemas import CreateTask
+from serve_app.schemas.tasks import CreateTask
 from tests.support.docs import ROOT
 
 PAGE = ROOT / "docs" / "tasks.md"

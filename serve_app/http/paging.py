@@ -11,7 +11,7 @@ from pydantic import Field
 
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import check_json
-from serve_app.schemas import MAX_EPOCH_S, Text
+from serve_app.schemas.fields import MAX_EPOCH_S, Text
 
 
 def encode_cursor(at: float, task_id: str) -> str:

@@ -6,9 +6,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
-from serve_app import errors
-from serve_app.direct import DirectApp
-from serve_app.middleware import RequestMiddleware
+from serve_app.http import errors
+from serve_app.http.fast_path import DirectApp
+from serve_app.http.middleware import RequestMiddleware
 from serve_app.routes import (
     agents,
     dead_letter,

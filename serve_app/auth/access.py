@@ -10,9 +10,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 
-from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -49,15 +48,4 @@ async def origin(request: Request) -> Origin:
     return Origin(workspace=request.app.state.workspace, principal=LOCAL_ADMIN)
 
 
-async def idempotency_key(
-    idempotency_key: Annotated[
-        str | None, Header(description="Repeats of one request under one key answer alike.")
-    ] = None,
-) -> str | None:
-    if idempotency_key is not None and not (1 <= len(idempotency_key) <= 255 and idempotency_key.isprintable()):
-        raise InvalidRequest("Idempotency-Key must be 1 to 255 printable characters.", "invalid_idempotency_key")
-    return idempotency_key
-
-
 Asker = Annotated[Origin, Depends(origin)]
-Idempotency = Annotated[str | None, Depends(idempotency_key)]

@@ -1,14 +1,30 @@
-"""The same answer to a repeat, for changes that may be made twice without harm but would be answered differently."""
+"""Repeats of a change under one ``Idempotency-Key``: the header, and the first answer for changes that a repeat would be
+answered differently."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
-from cluster.domain.base.errors import Conflict
+from fastapi import Depends, Header
+
+from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.base.log import Origin, canonical_json
 from serve_app.gateway import Gateway, body_digest
+
+
+async def idempotency_key(
+    idempotency_key: Annotated[
+        str | None, Header(description="Repeats of one request under one key answer alike.")
+    ] = None,
+) -> str | None:
+    if idempotency_key is not None and not (1 <= len(idempotency_key) <= 255 and idempotency_key.isprintable()):
+        raise InvalidRequest("Idempotency-Key must be 1 to 255 printable characters.", "invalid_idempotency_key")
+    return idempotency_key
+
+
+Idempotency = Annotated[str | None, Depends(idempotency_key)]
 
 KEY_CONFLICT = "This Idempotency-Key was used with another body; use a new key."
 

@@ -22,8 +22,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.domain.base.errors import ControlPlaneError
-from serve_app import errors
-from serve_app.access import Asker, Idempotency, idempotency_key, origin
+from serve_app.auth.access import Asker, origin
+from serve_app.http import errors
+from serve_app.http.idempotency import Idempotency, idempotency_key
 
 
 class DirectRoute:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.errors import error_response
+from serve_app.http.errors import error_response
 
 _TRACE = re.compile(rb"[A-Za-z0-9._:@-]{1,128}")
 _TRACE_HEADERS = (b"x-request-id", b"x-correlation-id")

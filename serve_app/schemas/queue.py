@@ -8,7 +8,8 @@ from pydantic import Field, field_validator
 
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task, TaskDetail
-from serve_app.schemas import MAX_EPOCH_S, Body, Words, task_wire
+from serve_app.schemas.fields import MAX_EPOCH_S, Body, Words
+from serve_app.schemas.tasks import task_wire
 
 MAX_REPLAY = 1000
 

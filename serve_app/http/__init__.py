@@ -1,0 +1,1 @@
+"""What every HTTP route goes through: errors, middleware, pages, repeats, and the fast path."""

@@ -1,0 +1,176 @@
+"""Bodies and answers about agents."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    field_validator,
+)
+
+from cluster.domain.agents.agent import Agent, TransportKind
+from serve_app.schemas.fields import MAX_BATCH, Body, Names, Text, agent_name
+
+
+class Price(Body):
+    """Per million tokens."""
+
+    input_per_mtok: float = Field(ge=0, allow_inf_nan=False)
+    output_per_mtok: float = Field(ge=0, allow_inf_nan=False)
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
+
+
+class Rate(Body):
+    """A token bucket: ``per_minute`` calls on average, ``burst`` at once."""
+
+    per_minute: float = Field(gt=0, le=1_000_000, allow_inf_nan=False)
+    burst: int = Field(1, ge=1, le=100_000)
+
+
+def _amount(value: float) -> float:
+    """Ray counts resources in ten thousandths."""
+    if round(value, 4) != value:
+        raise ValueError("at most four decimals")
+    return value
+
+
+def _resource_name(value: str) -> str:
+    if value in ("CPU", "GPU", "memory", "object_store_memory"):
+        raise ValueError(f"{value} has a field of its own or cannot be asked for")
+    return value
+
+
+Amount = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False), AfterValidator(_amount)]
+
+
+ResourceName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_][\w.:\-]*$"), AfterValidator(_resource_name)]
+
+
+class RegisterAgent(Body):
+    """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming.
+
+    ``import_path`` (``module:Class``) runs a Python class in the cluster. ``dedicated`` gives the agent a Ray actor of
+    its own, which declares ``num_cpus``, ``num_gpus``, ``memory`` (bytes) and custom ``resources`` to Ray.
+    """
+
+    agent_id: str
+    capabilities: Names = []
+    model: Text = Field("unknown", max_length=256)
+    provider: Text = Field("unknown", max_length=128)
+    metadata: dict[str, Any] = {}
+    tags: Names = []
+    region_id: Text | None = Field(None, max_length=128)
+    available_regions: Names = []
+    transport: TransportKind | None = None
+    endpoint: Text | None = Field(None, max_length=2048)
+    max_concurrency: int = Field(1, ge=1, le=10_000)
+    price: Price | None = None
+    owner: Text | None = Field(None, min_length=1, max_length=128)
+    rate: Rate | None = None
+    import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    options: dict[str, Any] = {}
+    dedicated: bool = False
+    num_cpus: Amount = 0
+    num_gpus: Amount = 0
+    memory: int = Field(0, ge=0, le=2**60)
+    resources: dict[ResourceName, Amount] = Field({}, max_length=32)
+
+    _check = field_validator("agent_id")(agent_name)
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _gpus(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("more than one GPU must be a whole number of them")
+        return value
+
+    def all_options(self) -> dict[str, Any]:
+        """What only some rooms read, under one roof: the named fields win over ``options`` of the same name."""
+        named: dict[str, Any] = {
+            "price": self.price and self.price.model_dump(),
+            "owner": self.owner,
+            "rate": self.rate and self.rate.model_dump(),
+            "import_path": self.import_path,
+        }
+        return self.options | {name: value for name, value in named.items() if value is not None}
+
+
+class RegisterAgents(Body):
+    agents: list[RegisterAgent] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class Heartbeat(Body):
+    status: Literal["starting", "ready", "busy", "draining", "paused", "offline", "failed"] | None = None
+
+
+class HeartbeatItem(Body):
+    agent_id: str
+    status: Literal["starting", "ready", "busy", "draining", "paused", "offline", "failed"] | None = None
+
+    _check = field_validator("agent_id")(agent_name)
+
+
+class Heartbeats(Body):
+    heartbeats: list[HeartbeatItem] = Field(min_length=1, max_length=10_000)
+
+
+def last_sign(agent: Agent, fresh: float | None) -> float:
+    """Epoch seconds: the fresh sign of life, else what was written behind, else the registration."""
+    return max(fresh or 0.0, agent.last_seen_at or 0.0, agent.registered_at)
+
+
+def _dedicated_wire(agent: Agent, placed: bool) -> dict[str, Any]:
+    """Only for an agent that has, or waits for, an actor of its own."""
+    needs = agent.dedicated
+    if needs is None:
+        return {"dedicated": False}
+    waits = (
+        "Its own actor does not run: it is being started, or it waits for a node of the Ray cluster that has "
+        f"{needs.words} free. Its tasks wait for it."
+    )
+    return {
+        "dedicated": True,
+        **asdict(needs),
+        "status_detail": "Its own actor runs." if placed else waits,
+    }
+
+
+def agent_wire(agent: Agent, last_heartbeat: float | None, *, placed: bool = False) -> dict[str, Any]:
+    """``placed``: the actor of a dedicated agent runs."""
+    seen = last_sign(agent, last_heartbeat)
+    running = agent.running_task_ids
+    return {
+        "agent_id": agent.agent_id,
+        "capabilities": list(agent.capabilities),
+        "status": agent.status.value,
+        "model": agent.model,
+        "provider": agent.provider,
+        "metadata": agent.metadata,
+        "registered_at": agent.registered_at,
+        "last_heartbeat": seen,
+        "current_task_id": running[0] if running else None,
+        "tasks_completed": agent.tasks_completed,
+        "tasks_failed": agent.tasks_failed,
+        "avg_latency_ms": agent.avg_latency_ms,
+        "tags": list(agent.tags),
+        "region_id": agent.region_id,
+        "available_regions": list(agent.available_regions),
+        "region_latency_ms": {},
+        "last_heartbeat_by_region": {agent.region_id: seen},
+        "transport": agent.transport.value,
+        "endpoint": agent.endpoint,
+        "max_concurrency": agent.max_concurrency,
+        "running_tasks": len(running),
+        "intent": agent.intent.value,
+        "intent_by": agent.held_by.value if agent.held_by is not None else None,
+        "liveness": agent.liveness.value,
+        "health": agent.health.value,
+        "price": agent.options.get("price"),
+        "owner": agent.options.get("owner"),
+        "rate": agent.options.get("rate"),
+        "options": {k: v for k, v in agent.options.items() if k not in ("price", "owner", "rate")},
+        **_dedicated_wire(agent, placed),
+    }

@@ -1,0 +1,45 @@
+"""Bodies of deliberations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import (
+    Field,
+    field_validator,
+)
+
+from cluster.domain.base.ids import check_id
+from cluster.domain.tasks.task import Priority
+from serve_app.schemas.fields import Body, Names, Text
+
+
+class Deliberate(Body):
+    """``config``: options, agents, rounds, consensus, min_agents, max_agents, quorum_ratio, max_tokens.
+
+    ``documents``, ``attachments`` and ``evidence`` are shown to the panel as data; nothing is fetched.
+    """
+
+    content: str = Field(min_length=1, max_length=20_000)
+    decision_type: Text = Field("auto", max_length=64)
+    config: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+    documents: list[str] = Field([], max_length=50)
+    attachments: list[dict[str, Any]] = Field([], max_length=50)
+    evidence: list[dict[str, Any]] = Field([], max_length=50)
+    request_id: str | None = None
+    is_async: bool = Field(False, alias="async")
+    mode: Text | None = Field(None, max_length=16)
+    priority: str = "normal"
+    required_capabilities: Names = ["deliberation"]
+    timeout_seconds: float | None = Field(None, ge=1, le=86_400)
+
+    @field_validator("request_id")
+    @classmethod
+    def _request_id(cls, value: str | None) -> str | None:
+        return None if value is None else check_id(value, "request_id")
+
+    @field_validator("priority")
+    @classmethod
+    def _priority(cls, value: str) -> str:
+        return Priority.parse(value).wire_name

@@ -1,0 +1,64 @@
+"""What the bodies of requests are made of: bounds, texts that can be stored, times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+)
+
+from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_values import check_json
+
+MAX_BATCH = 1000
+
+
+#: The last second of the year 9999: what every notation of a time can hold.
+MAX_EPOCH_S = 253_402_300_799
+
+
+def _storable(value: str, info: ValidationInfo) -> str:
+    check_json(value, info.field_name or "text")
+    return value
+
+
+#: Query parameter: how many rows to leave out.
+Offset = Annotated[int, Query(ge=0, le=2**63 - 1)]
+
+
+#: Text that the stores can hold.
+Text = Annotated[str, AfterValidator(_storable)]
+
+
+Word = Annotated[Text, Field(min_length=1, max_length=128)]
+
+
+Words = Annotated[Text, Field(min_length=1, max_length=256)]
+
+
+Names = Annotated[list[Word], Field(max_length=64)]
+
+
+MAX_SECONDS = 366 * 86_400.0
+
+
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def agent_name(value: str) -> str:
+    return check_id(value, "agent_id")
+
+
+def iso_time(at: float | None) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
