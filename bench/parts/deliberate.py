@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from actors.deliberation import DeliberationWorker
+from actors.deliberation.worker import DeliberationWorker
 from actors.messages import AgentCall, AgentReply
 from bench.parts.loop import Handlers, run
 from cluster.domain.agents.agent import NewAgent, TransportKind

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from actors.client import TaskClient
-from actors.composition import load_process_settings, urls
+from actors.composition_ import load_process_settings, urls
 from actors.roles import SCHEDULER, Role
 from actors.runtime import join, reach
+from actors.scheduler.client import TaskClient
 from cluster.domain.base.log import Origin
 from cluster.postgres.stores import open_stores
 from cluster.process.clock import SystemClock

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from actors.scheduler import SchedulerShard
+from actors.scheduler.shard import SchedulerShard
 from bench.parts.loop import Handlers, run
 from cluster.postgres.stores import open_stores
 from cluster.process.clock import SystemClock

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from actors.client import TaskClient, TaskWorker, Work
+from actors.scheduler.client import TaskClient, TaskWorker, Work
 from bench.parts.loop import Countdown, Handlers, in_parallel, run
 from cluster.domain.base.log import Origin
 from cluster.postgres.stores import open_stores

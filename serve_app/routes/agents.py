@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from actors.hosts import PREFIX, held_places, own_place
+from actors.agents.membership import PREFIX, held_places, own_place
 from cluster.domain.agents.agent import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id

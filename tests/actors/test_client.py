@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from actors.client import TaskClient, TaskWorker, Work
 from actors.messages import CancelRequest
-from actors.scheduler import SchedulerShard
+from actors.scheduler.client import TaskClient, TaskWorker, Work
+from actors.scheduler.shard import SchedulerShard
 from cluster.domain.base.errors import ActorUnavailable, Conflict
 from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
 from cluster.postgres.stores import Stores

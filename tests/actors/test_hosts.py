@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from actors.hosts import (
+from actors.agents.membership import (
     PREFIX,
     RENEW_S,
     SUSPECT_S,

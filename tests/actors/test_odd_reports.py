@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from actors.client import TaskWorker, Work
 from actors.messages import BeatRequest, ReportRequest
+from actors.scheduler.client import TaskWorker, Work
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES, check_text, write_json
 from cluster.domain.tasks.retries import ErrorClass

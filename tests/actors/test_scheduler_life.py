@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from actors.messages import CancelRequest, ClaimRequest, ReportRequest
-from actors.scheduler import SchedulerShard
+from actors.scheduler.shard import SchedulerShard
 from cluster.domain.base.log import record_for
 from cluster.domain.scheduling.core import Scheduler
 from cluster.domain.scheduling.limits import Control, ControlKind

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.agents import HOUSEKEEPING_S
+from actors.agents.host import HOUSEKEEPING_S
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, SCHEDULER
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable

@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.hosts import HostCalls, LiveHosts
+from actors.agents.membership import HostCalls, LiveHosts
+from actors.agents.pull_calls import PullTurns
 from actors.messages import AgentCall
 from actors.roles import AGENT_HOST, DEDICATED_AGENT, Role, dedicated_role
 from actors.supervisor import Supervisor
-from actors.turns import PullTurns
 from cluster.agent_transports.python_agent import Answer, Question
 from cluster.domain.base.errors import ActorUnavailable, AgentTimeout, AgentUnavailable
 from cluster.rpc.exchange import ExchangeClient

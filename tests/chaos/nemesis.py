@@ -15,7 +15,7 @@ import httpx
 import redis.asyncio as redis
 from pydantic import SecretStr
 
-from actors.composition import Parts, make
+from actors.composition_ import Parts, make
 from actors.roles import SCHEDULER, Role
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, session_members

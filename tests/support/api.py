@@ -18,7 +18,7 @@ import httpx
 import uvicorn
 from aragora_sdk import AragoraAsyncClient, AragoraClient
 
-from actors.composition import Parts, make
+from actors.composition_ import Parts, make
 from actors.roles import (
     AGENT_HOST,
     DELIBERATION,

@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 from actors.messages import CancelRequest, ClaimRequest, Lease, ReportRequest
-from actors.scheduler import SchedulerShard
+from actors.scheduler.shard import SchedulerShard
 from cluster.domain.base.errors import ActorUnavailable
 from cluster.domain.base.log import record_for
 from cluster.domain.scheduling.limits import Control, ControlKind

@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from actors.deliberation import DeliberationWorker
+from actors.deliberation.worker import DeliberationWorker
 from actors.messages import AgentCall, AgentReply
 from cluster.domain.deliberation.contract import make_contract
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation

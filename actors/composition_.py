@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from actors.hosts import HostCalls, LiveHosts
+from actors.agents.membership import HostCalls, LiveHosts
 from actors.roles import (
     AGENT_HOST,
     DEDICATED_AGENT,
@@ -152,7 +152,7 @@ def make(parts: Parts, role: Role, owner: str, *, wanted: Wanted, died: Died, re
 
 
 def _scheduler(it: Context) -> Any:
-    from actors.scheduler import SchedulerShard
+    from actors.scheduler.shard import SchedulerShard
 
     return SchedulerShard(
         shard=it.role.key,
@@ -173,7 +173,7 @@ def _scheduler(it: Context) -> Any:
 
 
 def _agent_host(it: Context) -> Any:
-    from actors.agents import AgentHost
+    from actors.agents.host import AgentHost
     from cluster.agent_transports.a2a import A2ATransport
     from cluster.agent_transports.python import PythonTransport
 
@@ -228,7 +228,7 @@ def _live_hosts(it: Context) -> LiveHosts:
 
 
 def _deliberation(it: Context) -> Any:
-    from actors.deliberation import DeliberationWorker
+    from actors.deliberation.worker import DeliberationWorker
     from cluster.learning.weight_learner import Learner, owners_from
 
     def exchange(role: Role) -> ExchangeClient:

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from actors.hosts import RENEW_S, STAND_S, LiveHosts, Membership, NeighbourWatch
+from actors.agents.called_agents import PushTasks
+from actors.agents.membership import RENEW_S, STAND_S, LiveHosts, Membership, NeighbourWatch
+from actors.agents.pull_calls import ENDED_KINDS, PullTurns
 from actors.messages import AgentCall, AgentReply
-from actors.push import PushTasks
 from actors.roles import Role
-from actors.turns import ENDED_KINDS, PullTurns
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
 from cluster.domain.agents.placement import carrier

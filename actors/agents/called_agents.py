@@ -18,8 +18,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence, Set
 from typing import Any
 
+from actors.agents.pull_calls import ENDED_KINDS
 from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest, ReportRequest, undelivered
-from actors.turns import ENDED_KINDS
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.selection import Candidate, Ranking, Strategy
 from cluster.domain.base.errors import (

@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from actors.deliberation.panel import PanelChooser
 from actors.messages import AgentCall, AgentReply
-from actors.panel import PanelChooser
 from cluster.domain.base.errors import ControlPlaneError, Fenced, PeerError, TryLater
 from cluster.domain.base.log import LogRow
 from cluster.domain.deliberation import machine

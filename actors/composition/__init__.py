@@ -1,0 +1,1 @@
+"""Composition roots of the actors' processes: a maker per role."""

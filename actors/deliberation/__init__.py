@@ -1,0 +1,1 @@
+"""Deliberation workers and the choice of panels."""
