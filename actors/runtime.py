@@ -65,7 +65,7 @@ class _Process:
         return await asyncio.shield(self._starting)
 
     async def _start(self) -> PlainActor:
-        from actors.composition_ import build  # its imports are paid in the actor's process only
+        from actors.composition.making import build  # its imports are paid in the actor's process only
 
         self._actor = await build(self._role, self._name, died=end_process, reach=reach)
         _settle_memory()

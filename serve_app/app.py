@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
-from actors.composition_ import Parts, load_process_settings
+from actors.composition.resources import Parts, load_process_settings
 from actors.roles import desired_roles, fingerprint
 from actors.runtime import RayMachinery, reach
 from actors.supervisor import Supervisor as ReconcileLoop

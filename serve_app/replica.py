@@ -15,7 +15,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from actors.composition_ import Parts, Reach, urls
+from actors.composition.resources import Parts, Reach, urls
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.base.errors import ActorUnavailable, TryLater
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from actors.composition_ import load_process_settings, urls
+from actors.composition.resources import load_process_settings, urls
 from actors.roles import SCHEDULER, Role
 from actors.runtime import join, reach
 from actors.scheduler.client import TaskClient

@@ -15,7 +15,8 @@ import httpx
 import redis.asyncio as redis
 from pydantic import SecretStr
 
-from actors.composition_ import Parts, make
+from actors.composition.making import make
+from actors.composition.resources import Parts
 from actors.roles import SCHEDULER, Role
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, session_members

@@ -18,7 +18,8 @@ import httpx
 import uvicorn
 from aragora_sdk import AragoraAsyncClient, AragoraClient
 
-from actors.composition_ import Parts, make
+from actors.composition.making import make
+from actors.composition.resources import Parts
 from actors.roles import (
     AGENT_HOST,
     DELIBERATION,

@@ -10,7 +10,7 @@ import json
 import os
 from typing import Any
 
-from actors.composition_ import load_process_settings, urls
+from actors.composition.resources import load_process_settings, urls
 from actors.roles import Role, desired_roles
 from actors.runtime import RoleHandle, join
 from cluster.domain.base.errors import ControlPlaneError

@@ -1,0 +1,120 @@
+"""What the process of any role has: settings, stores, and the ways to others."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from actors.roles import Role
+from cluster.ports.actor_names import ActorNames
+from cluster.ports.clock import Clock
+from cluster.postgres.stores import Stores, open_stores
+from cluster.process.clock import SystemClock
+from cluster.process.loops import Died
+from cluster.redis.pool import connect
+from cluster.redis.presence import RedisHeartbeats
+from cluster.redis.wake_ups import RedisDoorbell
+from cluster.rpc.exchange import ExchangeCall
+from cluster.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from cluster.agent_transports.chat import HttpTransports
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+#: Makes the caller of a role from the published names; given by the runtime, so that nothing here knows Ray.
+Reach = Callable[[Role, ActorNames], Callable[..., Awaitable[Any]]]
+
+
+def urls(settings: Settings) -> tuple[str, str]:
+    assert settings.database_url is not None, "checked by load_process_settings"
+    assert settings.redis_url is not None
+    return settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
+
+
+def load_process_settings() -> Settings:
+    """Settings of this process; both stores must be named."""
+    settings = load_settings()
+    missing = [
+        name
+        for name, value in (("ARAGORA_DATABASE_URL", settings.database_url), ("ARAGORA_REDIS_URL", settings.redis_url))
+        if value is None
+    ]
+    if missing:
+        raise RuntimeError(f"{' and '.join(missing)} must be set; `aragora-cp up` does it for one machine.")
+    level = {"warn": "WARNING"}.get(settings.log_level, settings.log_level.upper())
+    for room in ("actors", "cluster", "serve_app", "regions"):
+        logging.getLogger(room).setLevel(level)
+    return settings
+
+
+class Parts:
+    """What every actor process has."""
+
+    def __init__(self, settings: Settings, stores: Stores) -> None:
+        self.settings = settings
+        self.stores = stores
+        self.clock: Clock = SystemClock()
+        self.redis = connect(urls(settings)[1], max_connections=settings.pool_max_connections)
+        self.doorbell = RedisDoorbell(self.redis, settings.redis_prefix)
+        self.heartbeats = RedisHeartbeats(self.redis, settings.redis_prefix)
+
+    @classmethod
+    async def open(cls, settings: Settings, application: str, connections: int) -> Parts:
+        stores = await open_stores(
+            urls(settings)[0],
+            settings.database_schema,
+            settings.region,
+            max_connections=connections,
+            application=application[:60],
+        )
+        return cls(settings, stores)
+
+    @functools.cached_property
+    def transports(self) -> HttpTransports:
+        """To agents over HTTP; of the actors that call any."""
+        from actors.health_monitor import PROBES_AT_ONCE
+        from cluster.agent_transports.chat import HttpTransports, Provider
+
+        settings = self.settings
+        providers = []
+        if settings.openai_api_key is not None:
+            bearer = {"Authorization": f"Bearer {settings.openai_api_key.get_secret_value()}"}
+            providers.append(Provider(base_url=settings.openai_base_url, headers=bearer))
+        if settings.anthropic_api_key is not None:
+            key = {"x-api-key": settings.anthropic_api_key.get_secret_value()}
+            providers.append(Provider(base_url=settings.anthropic_base_url, headers=key))
+        allowed = (*settings.allowed_networks, *(LOOPBACK if settings.embedded else ()))
+        return HttpTransports(
+            allowed_networks=allowed,
+            pool_size=settings.http_pool_size,
+            timeout_s=settings.http_timeout,
+            providers=providers,
+            probe_connections=PROBES_AT_ONCE,
+        )
+
+
+#: Whether the actor that asks is the one whose name is published for its role, or nobody's is.
+Wanted = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an actor is made from. ``owner`` names its process in leases."""
+
+    parts: Parts
+    role: Role
+    owner: str
+    wanted: Wanted
+    died: Died
+    reach: Reach
+
+
+def exchange_with(call: Callable[..., Awaitable[Any]]) -> Callable[[ExchangeCall], Awaitable[Any]]:
+    async def exchange(message: ExchangeCall) -> Any:
+        return await call("exchange", message)
+
+    return exchange
