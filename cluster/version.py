@@ -1,3 +1,3 @@
 """The version of the code: on the API, in ``aragora-cp version``, and on every actor, so that old ones are replaced."""
 
-VERSION = "0.1.1"
+VERSION = "0.2.0"

@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
-from actors.composition.resources import Parts, load_process_settings
+from actors.composition.resources import Parts, load_process_settings, migrated
 from actors.roles import desired_roles, fingerprint
 from actors.runtime import RayMachinery, reach
 from actors.supervisor import Supervisor as ReconcileLoop
@@ -21,7 +21,7 @@ from cluster.process.clock import SystemClock
 from cluster.process.loops import end_process
 from cluster.process.waits import REPLICA_GRACE_S
 from cluster.settings import Settings
-from serve_app.replica import make_ingress, migrated
+from serve_app.replica import make_ingress
 
 #: Requests that one replica has in hand at once: as many as agents may wait for work at it, and some.
 MAX_ONGOING_REQUESTS = 12_000

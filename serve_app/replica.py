@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,15 +14,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from actors.composition.resources import Parts, Reach, urls
+from actors.composition.resources import Parts, Reach, migrated
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.base.errors import ActorUnavailable, TryLater
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.follower import LogFollower
 from cluster.ports.wake_ups import Ring
-from cluster.postgres.migrate import migrate
 from cluster.process.loops import Died, Loops
-from cluster.redis.pool import ping
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
@@ -33,28 +30,14 @@ from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.hub import StreamHub
 
-_logger = logging.getLogger("serve_app")
-
 #: Rows of a busy moment reach streams together.
 APART_S = 0.02
 PUSH_S = 2.0
-START_RETRY_S = 0.5
 PROBE_TIMEOUT_S = 2.0
 CONNECTIONS = 16
 
 #: Calls a method of a role's actor: (method, arguments, timeout_s=).
 CallRole = Callable[..., Awaitable[Any]]
-
-
-async def migrated(settings: Settings) -> None:
-    """Waits for the database; a schema that does not fit ends the process with its sentence."""
-    while True:
-        try:
-            await migrate(urls(settings)[0], settings.database_schema)
-            return
-        except TryLater as error:
-            _logger.warning("waiting for the database: %s", error)
-            await asyncio.sleep(START_RETRY_S)
 
 
 class Replica:
@@ -134,10 +117,10 @@ class Replica:
         return str(await self._roles[Role(kind=TELEMETRY).key]("render", timeout_s=10.0))
 
     def _probes(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        async def redis() -> None:
-            await ping(self.parts.redis)
-
-        probes: dict[str, Callable[[], Awaitable[None]]] = {"Database": self.parts.stores.pool.ping, "Redis": redis}
+        probes: dict[str, Callable[[], Awaitable[None]]] = {
+            "Database": self.parts.stores.pool.ping,
+            "Redis": self.parts.ping_redis,
+        }
         for key, call in self._roles.items():
             probes[_component(key)] = self._actor_probe(key, call)
         return probes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -9,12 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actors.roles import Role
+from cluster.domain.base.errors import TryLater
 from cluster.ports.actor_names import ActorNames
 from cluster.ports.clock import Clock
+from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
 from cluster.process.loops import Died
-from cluster.redis.pool import connect
+from cluster.redis.pool import connect, ping
 from cluster.redis.presence import RedisHeartbeats
 from cluster.redis.wake_ups import RedisDoorbell
 from cluster.rpc.exchange import ExchangeCall
@@ -23,6 +26,9 @@ from cluster.settings import Settings, load_settings
 if TYPE_CHECKING:
     from cluster.agent_transports.chat import HttpTransports
 
+_logger = logging.getLogger(__name__)
+
+START_RETRY_S = 0.5
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 #: Makes the caller of a role from the published names; given by the runtime, so that nothing here knows Ray.
@@ -51,6 +57,17 @@ def load_process_settings() -> Settings:
     return settings
 
 
+async def migrated(settings: Settings) -> None:
+    """Waits for the database; a schema that does not fit ends the process with its sentence."""
+    while True:
+        try:
+            await migrate(urls(settings)[0], settings.database_schema)
+            return
+        except TryLater as error:
+            _logger.warning("waiting for the database: %s", error)
+            await asyncio.sleep(START_RETRY_S)
+
+
 class Parts:
     """What every actor process has."""
 
@@ -72,6 +89,10 @@ class Parts:
             application=application[:60],
         )
         return cls(settings, stores)
+
+    async def ping_redis(self) -> None:
+        """Raises when Redis does not answer."""
+        await ping(self.redis)
 
     @functools.cached_property
     def transports(self) -> HttpTransports:

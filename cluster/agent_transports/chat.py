@@ -24,8 +24,6 @@ from cluster.http.connections import ConnectionPool
 from cluster.http.sending import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged
 
-__all__ = ["Ask", "HttpTransports", "Provider", "Reply"]
-
 _RETRIES = 2
 _BACKOFF_S = 0.5
 _MAX_RETRY_AFTER_S = 60.0

@@ -11,15 +11,14 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cluster.agent_transports.chat import Ask, HttpTransports
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.consensus.rule import Mode
@@ -28,11 +27,13 @@ from cluster.domain.evaluation.modes import BEST_SINGLE, MODES, Court
 from cluster.domain.evaluation.records import Panel, Question, is_calibration, split
 from cluster.domain.evaluation.table import Effort, Report, court_of
 from cluster.learning.evaluation import chosen_panels, evaluate, read_panel_file, read_questions
+from cluster.ports.agent_transport import AgentTransport, Ask
 
-LOOPBACK = ("127.0.0.0/8",)
 CHARS_PER_TOKEN = 4
 CALL_TIMEOUT_S = 30.0
 CONCURRENCY = 4
+#: Of calls at a time: every question's agents are asked together, and no panel is larger.
+MAX_CALLS = CONCURRENCY * 32
 MAX_BODY_BYTES = 1_000_000
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #: How the recorded models were told to end, and how the dataset's own evaluation reads them.
@@ -179,25 +180,25 @@ async def replay_server(questions: Sequence[RecordedQuestion]) -> AsyncIterator[
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
-async def ask_everybody(questions: Sequence[RecordedQuestion]) -> list[dict[str, Heard]]:
+#: Opens the transport to agents over HTTP, for as long as the context lasts.
+OpenTransport = Callable[[], AbstractAsyncContextManager[AgentTransport]]
+
+
+async def ask_everybody(questions: Sequence[RecordedQuestion], open_transport: OpenTransport) -> list[dict[str, Heard]]:
     """Every agent's answer to every question, over HTTP, a bounded number of questions at a time."""
     turn = asyncio.Semaphore(CONCURRENCY)
-    async with replay_server(questions) as url:
-        transports = HttpTransports(allowed_networks=LOOPBACK, pool_size=CONCURRENCY * 32, timeout_s=CALL_TIMEOUT_S)
+    async with replay_server(questions) as url, open_transport() as transport:
 
         async def ask_all(question: RecordedQuestion) -> dict[str, Heard]:
             async with turn:
                 agents = list(question.texts)
-                heard = await asyncio.gather(*(_ask(transports, url, agent, question) for agent in agents))
+                heard = await asyncio.gather(*(_ask(transport, url, agent, question) for agent in agents))
                 return dict(zip(agents, heard, strict=True))
 
-        try:
-            return list(await asyncio.gather(*(ask_all(question) for question in questions)))
-        finally:
-            await transports.close()
+        return list(await asyncio.gather(*(ask_all(question) for question in questions)))
 
 
-async def _ask(transports: HttpTransports, url: str, agent: str, question: RecordedQuestion) -> Heard:
+async def _ask(transport: AgentTransport, url: str, agent: str, question: RecordedQuestion) -> Heard:
     started = time.perf_counter()
     ask = Ask(
         transport=TransportKind.OPENAI,
@@ -210,7 +211,7 @@ async def _ask(transports: HttpTransports, url: str, agent: str, question: Recor
         key=f"{question.id}:{agent}",
     )
     try:
-        reply = await transports.ask(ask)
+        reply = await transport.ask(ask)
     except AgentMalformed:
         return Heard(option=None, tokens=0, seconds=time.perf_counter() - started)
     option = parse_answer(reply.text, question.options)
@@ -225,13 +226,14 @@ def evaluate_replay(
     votes: Path | None = None,
     panels: Path | None = None,
     *,
+    open_transport: OpenTransport,
     only: Sequence[str] = (),
     prices: Path | None = None,
     seed: int = 0,
 ) -> Report:
     """Weights come from the calibration questions of ``votes`` where it is given, else of the replay itself."""
     recorded = read_replay(replay)
-    heard = asyncio.run(ask_everybody(recorded))
+    heard = asyncio.run(ask_everybody(recorded, open_transport))
     agents = set.intersection(*(set(question.texts) for question in recorded))
     asked = [_question(question, answers) for question, answers in zip(recorded, heard, strict=True)]
     calibration = split(read_questions(votes))[0] if votes is not None else split(asked)[0]

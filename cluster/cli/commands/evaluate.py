@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cluster.agent_transports.chat import HttpTransports
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.table import Effort, Gain, Report, Row
 from cluster.learning.evaluation import as_csv, evaluate_votes
-from cluster.learning.recorded_answers import evaluate_replay
+from cluster.learning.recorded_answers import CALL_TIMEOUT_S, MAX_CALLS, evaluate_replay
+from cluster.ports.agent_transport import AgentTransport
+
+LOOPBACK = ("127.0.0.0/8",)
+
+
+@asynccontextmanager
+async def loopback_transport() -> AsyncIterator[AgentTransport]:
+    """To the server that replays: an address of loopback, and no other."""
+    transport = HttpTransports(allowed_networks=LOOPBACK, pool_size=MAX_CALLS, timeout_s=CALL_TIMEOUT_S)
+    try:
+        yield transport
+    finally:
+        await transport.close()
 
 
 def evaluate(
@@ -39,7 +54,9 @@ def evaluate(
 ) -> None:
     """Accuracy, coverage, calls and calibration of every rule, on votes or on replayed answers."""
     if replay is not None:
-        report = evaluate_replay(replay, votes, panels, only=panel or (), prices=prices, seed=seed)
+        report = evaluate_replay(
+            replay, votes, panels, open_transport=loopback_transport, only=panel or (), prices=prices, seed=seed
+        )
     elif votes is not None and panels is not None:
         report = evaluate_votes(votes, panels, seed=seed, owner_cap=owner_cap, colluders=colluders, only=panel or ())
     else:

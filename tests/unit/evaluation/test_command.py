@@ -13,6 +13,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from cluster.cli.commands.evaluate import loopback_transport
 from cluster.cli.main import app
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.modes import MODES
@@ -152,7 +153,7 @@ def test_replay_decides_as_the_votes_do_and_measures_more(files: Path) -> None:
 
 async def test_every_recorded_text_comes_back_over_http(files: Path) -> None:
     recorded = read_replay(files / "replay.jsonl")
-    heard = await ask_everybody(recorded)
+    heard = await ask_everybody(recorded, loopback_transport)
     for question, answers in zip(recorded, heard, strict=True):
         for agent, text in question.texts.items():
             assert answers[agent].option == parse_answer(text, question.options)
