@@ -154,7 +154,7 @@ def host_kill(stand: Stand) -> Iterator[Row]:
         alone(stand, agent_hosts=HOSTS, http_pool_size=CONNECTIONS) as running,
         stand.part("bench.parts.called", running.api_url, stand.name()) as agents,
     ):
-        ids = [f"called-{place}" for place in range(number)]
+        ids = [f"called-{index}" for index in range(number)]
         agents.ask(op="register", agents=ids, each=500, groups=100)
         for turn in range(stand.runs):
             _until(lambda: _hosts(running) == HOSTS, agents)
@@ -245,7 +245,7 @@ def host_memory(stand: Stand) -> Iterator[Row]:
     memory, sizes = [], []
     with alone(stand) as running, stand.part("bench.parts.called", running.api_url, stand.name()) as agents:
         empty = sum(_pss(running))
-        ids = [f"called-{place}" for place in range(number)]
+        ids = [f"called-{index}" for index in range(number)]
         agents.ask(op="register", agents=ids, each=500, groups=100)
         for turn in range(stand.runs):  # at work, because what claims and calls leave behind counts too
             name = f"memory-{turn}"

@@ -206,7 +206,7 @@ def write(rows: Sequence[Row], path: Path) -> list[dict[str, Any]]:
     """All rows of the file: those of benches that ran now, and what it had of the others."""
     ran = {row.bench for row in rows}
     kept = [row for row in (json.loads(path.read_text()) if path.exists() else []) if row["bench"] not in ran]
-    order = {name: place for place, name in enumerate(_BENCHES)}
+    order = {name: index for index, name in enumerate(_BENCHES)}
     merged = sorted([*kept, *(row.to_json() for row in rows)], key=lambda row: order.get(row["bench"], len(order)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(merged, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -25,7 +25,7 @@ from cluster.rpc.exchange import ExchangeClient
 
 _logger = logging.getLogger(__name__)
 
-#: Of leases "carrier:<place>:<process>"; the place is a host's index or stands for an agent that has its own actor.
+#: Of leases "carrier:<slot>:<process>"; the slot is a host's index or stands for an agent that has its own actor.
 PREFIX = "carrier:"
 TTL_S = 6.0
 RENEW_S = 0.5
@@ -38,22 +38,22 @@ STAND_S = 20.0
 FORGET_S = 3600.0
 
 
-def place_of(role: Role) -> str:
-    return str(role.index) if role.agent is None else own_place(*role.agent)
+def host_slot_of(role: Role) -> str:
+    return str(role.index) if role.agent is None else dedicated_slot(*role.agent)
 
 
-def own_place(workspace: str, agent_id: str) -> str:
+def dedicated_slot(workspace: str, agent_id: str) -> str:
     return f"own-{agent_digest(workspace, agent_id)}"
 
 
-def lease_name(place: str, owner: str) -> str:
-    return f"{PREFIX}{place}:{owner}"
+def lease_name(host_slot: str, owner: str) -> str:
+    return f"{PREFIX}{host_slot}:{owner}"
 
 
-def held_places(names: Iterable[str]) -> dict[str, str]:
-    """Who holds which place: process → place."""
+def held_slots(names: Iterable[str]) -> dict[str, str]:
+    """Which process has which host slot: process → slot."""
     split = (name.removeprefix(PREFIX).partition(":") for name in names)
-    return {owner: place for place, _, owner in split}
+    return {owner: host_slot for host_slot, _, owner in split}
 
 
 class DedicatedAgents(Protocol):
@@ -79,7 +79,7 @@ class LiveHosts:
         return self._known or self._all
 
     async def owners(self) -> Mapping[str, str]:
-        """The living processes, those of agents' own actors among them, and the place that each holds."""
+        """The living processes, those of agents' own actors among them, and the host slot that each has."""
         await self._refresh()
         return self._owners
 
@@ -95,16 +95,16 @@ class LiveHosts:
                     await self._read()
 
     async def _read(self) -> None:
-        held = held_places(await self._leases.held(PREFIX))
+        held = held_slots(await self._leases.held(PREFIX))
         own = [(one.workspace, one.agent_id) for one in await self._agents.dedicated()]
-        indexes = {int(place) for place in held.values() if place.isdigit()}
+        indexes = {int(host_slot) for host_slot in held.values() if host_slot.isdigit()}
         self._known = tuple(sorted(indexes & set(self._all)))
         self._owners = held
         self._dedicated = {key: dedicated_role(*key) for key in own}
         self._read_at = self._clock.now()
 
     async def carrier(self, workspace: str, agent_id: str) -> Role:
-        """The role whose actor carries the agent. An agent's own actor may have no place yet."""
+        """The role whose actor carries the agent. An agent's own actor may not run yet."""
         alive = await self.alive()
         own = self._dedicated.get((workspace, agent_id))
         if own is not None:
@@ -124,16 +124,16 @@ class Membership:
 
     def __init__(self, leases: Leases, role: Role, owner: str) -> None:
         self._leases = leases
-        self._place = place_of(role)
+        self._host_slot = host_slot_of(role)
         self._owner = owner
-        self._name = lease_name(self._place, owner)
+        self._name = lease_name(self._host_slot, owner)
 
     async def join(self) -> None:
         """Ray starts an actor again when its process is gone, so what other processes of this actor held is free."""
         await self.renew()
         await self._leases.forget(PREFIX, FORGET_S)
         actor = self._owner.rpartition(":")[0]
-        for name in await self._leases.held(lease_name(self._place, f"{actor}:")):
+        for name in await self._leases.held(lease_name(self._host_slot, f"{actor}:")):
             if name != self._name:
                 await self._leases.release(name, name)
 
@@ -168,7 +168,9 @@ class NeighbourWatch:
                 await self._clock.sleep(RENEW_S)
 
     async def _watch(self) -> bool:
-        held = {owner: int(place) for owner, place in (await self._hosts.owners()).items() if place.isdigit()}
+        held = {
+            owner: int(host_slot) for owner, host_slot in (await self._hosts.owners()).items() if host_slot.isdigit()
+        }
         mine = held.get(self._owner)
         others = sorted((index, owner) for owner, index in held.items() if index != mine)
         if mine is None or not others:

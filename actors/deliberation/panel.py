@@ -55,11 +55,11 @@ class PanelChooser:
     async def _by_weight(self, workspace: str, agents: list[Agent], named: Sequence[str]) -> list[Agent]:
         """Best record first. Without records: as named, else the least loaded first."""
         snapshot = await self._snapshots.put((workspace, tuple(sorted(one.agent_id for one in agents))))
-        place = {name: index for index, name in enumerate(named)}
+        position_of = {name: index for index, name in enumerate(named)}
 
         def order(agent: Agent) -> tuple[float, int, int, str]:
             weight = snapshot.accuracy.get(agent.agent_id, 0.0) if snapshot is not None else 0.0
-            return (-weight, place.get(agent.agent_id, 0), len(agent.running_task_ids), agent.agent_id)
+            return (-weight, position_of.get(agent.agent_id, 0), len(agent.running_task_ids), agent.agent_id)
 
         return sorted(agents, key=order)
 

@@ -320,15 +320,15 @@ class _Run:
 
     def _append(self, records: Sequence[machine.Record], state: State, now: float) -> JournalAppend:
         events, log = [], []
-        for place, (kind, data) in enumerate(records):
-            events.append(JournalEvent(n=self._state.events + 1 + place, at=now, kind=kind, data=data))
+        for index, (kind, data) in enumerate(records):
+            events.append(JournalEvent(n=self._state.events + 1 + index, at=now, kind=kind, data=data))
             row = (
                 ended_row(data, now - self._one.admitted_at, state.contract.timeout_s)
                 if kind == "ended"
                 else log_rows(kind, data, state)
             )
             if row is not None:
-                log.append((place, *row))
+                log.append((index, *row))
         ended = state.terminal is not None
         return JournalAppend(
             request_id=self._one.request_id,

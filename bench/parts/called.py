@@ -123,10 +123,10 @@ async def make() -> Handlers:
             {
                 "agent_id": one,
                 "endpoint": f"{endpoint.url}/{one}",
-                "capabilities": ["called", f"skill-{place % groups}"],
+                "capabilities": ["called", f"skill-{index % groups}"],
                 "max_concurrency": 4,
             }
-            for place, one in enumerate(agents)
+            for index, one in enumerate(agents)
         ]
         for first in range(0, len(bodies), each):
             await line.expect("POST", "/agents/batch", {"agents": bodies[first : first + each]})

@@ -171,8 +171,8 @@ class HttpTransports:
 
     async def _once(self, ask: Ask, deadline: float) -> Reply:
         """Without structured output where the server has refused it before, or does so now."""
-        wire, place = FORMATS[ask.transport], (ask.endpoint, ask.model)
-        if place in self._unstructured:
+        wire, endpoint = FORMATS[ask.transport], (ask.endpoint, ask.model)
+        if endpoint in self._unstructured:
             return await self._exchange(wire, ask, deadline, structured=False)
         try:
             return await self._exchange(wire, ask, deadline, structured=True)
@@ -181,7 +181,7 @@ class HttpTransports:
                 raise
             reply = await self._exchange(wire, ask, deadline, structured=False)
             if len(self._unstructured) < MAX_UNSTRUCTURED:
-                self._unstructured[place] = None
+                self._unstructured[endpoint] = None
             return reply
 
     async def _exchange(self, wire: WireFormat, ask: Ask, deadline: float, *, structured: bool) -> Reply:

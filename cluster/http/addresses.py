@@ -84,11 +84,11 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         addresses = await self._checked(host, port)
-        for place, address in enumerate(addresses):
+        for index, address in enumerate(addresses):
             try:
                 return await connect(str(address), port, timeout)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if place == len(addresses) - 1:
+                if index == len(addresses) - 1:
                     raise
         raise AssertionError("unreachable")
 

@@ -29,8 +29,8 @@ class PostgresAgents:
         outcomes: dict[int, tuple[int | None, bool, bool]] = {}
         for part in waves(items, lambda item: (item.agent.origin.workspace, item.agent.agent_id)):
             rows = await self._register([item for _, item in part])
-            for (place, _), row in zip(part, rows, strict=True):
-                outcomes[place] = (row["seq"], row["created"], row["conflict"])
+            for (index, _), row in zip(part, rows, strict=True):
+                outcomes[index] = (row["seq"], row["created"], row["conflict"])
         keys = [(item.agent.origin.workspace, item.agent.agent_id) for item in items]
         stored = await self.get_many(keys)
         return [
@@ -91,8 +91,8 @@ class PostgresAgents:
                 c.data,
                 c.digest,
             )
-            for (place, _), value in zip(part, values, strict=True):
-                known[place] = value
+            for (index, _), value in zip(part, values, strict=True):
+                known[index] = value
         return known
 
     async def remove(

@@ -37,8 +37,8 @@ class PostgresDeliberations:
         outcomes: list[Admitted | None] = [None] * len(items)
         for part in waves(items, lambda item: (item.idempotency and item.idempotency.key, item.request_id)):
             rows = await self._admit([item for _, item in part])
-            for (place, _), row in zip(part, rows, strict=True):
-                outcomes[place] = Admitted(
+            for (index, _), row in zip(part, rows, strict=True):
+                outcomes[index] = Admitted(
                     request_id=row["request_id"],
                     seq=row["seq"],
                     replayed=bool(row["replayed"]),
@@ -102,14 +102,14 @@ class PostgresDeliberations:
         done = [False] * len(items)
         for part in waves(items, lambda item: item.request_id):
             values = await self._append([item for _, item in part])
-            for (place, _), value in zip(part, values, strict=True):
-                done[place] = value
+            for (index, _), value in zip(part, values, strict=True):
+                done[index] = value
         return done
 
     async def _append(self, items: Sequence[JournalAppend]) -> Sequence[bool]:
         records = [
             LogRecord(
-                at=item.events[place].at,
+                at=item.events[index].at,
                 workspace=item.workspace,
                 kind=kind,
                 entity=item.request_id,
@@ -117,7 +117,7 @@ class PostgresDeliberations:
                 data=data,
             )
             for item in items
-            for place, kind, data in item.log
+            for index, kind, data in item.log
         ]
         c = RecordColumns.of(records)
         events = [(item.request_id, event) for item in items for event in item.events]

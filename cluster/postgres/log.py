@@ -62,12 +62,12 @@ def waves(items: Sequence[T], key: Callable[[T], Hashable]) -> list[list[tuple[i
     """
     parts: list[list[tuple[int, T]]] = []
     seen: dict[Hashable, int] = {}
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         part = seen.get(key(item), -1) + 1
         seen[key(item)] = part
         if part == len(parts):
             parts.append([])
-        parts[part].append((place, item))
+        parts[part].append((index, item))
     return parts
 
 

@@ -41,8 +41,8 @@ class PostgresOutcomes:
         outcomes: list[RecordedOutcome | None] = [None] * len(items)
         for part in waves(items, lambda item: (item.origin.workspace, item.id)):
             rows = await self._record([item for _, item in part])
-            for (place, item), row in zip(part, rows, strict=True):
-                outcomes[place] = RecordedOutcome(
+            for (index, item), row in zip(part, rows, strict=True):
+                outcomes[index] = RecordedOutcome(
                     id=item.id, seq=row["seq"], replayed=row["replayed"], conflict=row["conflict"]
                 )
         return [outcome for outcome in outcomes if outcome is not None]
@@ -113,8 +113,8 @@ class PostgresOutcomes:
     async def save(self, items: Sequence[NewSnapshot]) -> list[bool]:
         done = [False] * len(items)
         for part in waves(items, lambda item: (item.workspace, item.panel)):
-            for (place, _), saved in zip(part, await self._save([item for _, item in part]), strict=True):
-                done[place] = saved
+            for (index, _), saved in zip(part, await self._save([item for _, item in part]), strict=True):
+                done[index] = saved
         return done
 
     async def _save(self, items: Sequence[NewSnapshot]) -> Sequence[bool]:

@@ -93,8 +93,8 @@ class PostgresTasks:
     async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]:
         outcomes: list[Decided] = [Decided(applied=False)] * len(decisions)
         for part in waves(decisions, lambda decision: decision.head.id):
-            for (place, _), outcome in zip(part, await self._decide([d for _, d in part], fence), strict=True):
-                outcomes[place] = outcome
+            for (order_key, _), outcome in zip(part, await self._decide([d for _, d in part], fence), strict=True):
+                outcomes[order_key] = outcome
         return outcomes
 
     async def _decide(self, decisions: Sequence[TaskDecision], fence: ShardFence) -> list[Decided]:
@@ -123,7 +123,7 @@ class PostgresTasks:
             [decision.result_json for decision in decisions],
             [decision.error for decision in decisions],
             [decision.want_body for decision in decisions],
-            _places(heads),
+            _order_keys(heads),
             c.at,
             c.workspace,
             c.kind,
@@ -236,9 +236,9 @@ async def _heads_only(batches: AsyncIterator[int | Sequence[TaskHead]]) -> Async
         yield batch
 
 
-def _places(heads: Sequence[TaskHead]) -> Sequence[str | None] | None:
+def _order_keys(heads: Sequence[TaskHead]) -> Sequence[str | None] | None:
     """None where nobody was given one, which is nearly always: an array less to send and to read."""
-    return [encode(head.place) for head in heads] if any(head.place is not None for head in heads) else None
+    return [encode(head.order_key) for head in heads] if any(head.order_key is not None for head in heads) else None
 
 
 def rules_json(rules: TaskRules | None) -> str | None:
@@ -286,7 +286,7 @@ def _open_head(row: Any) -> TaskHead:
         holder=row["holder"],
         started_at=row["started_at"],
         rules=_rules(row["rules"]),
-        place=decode(row["place"]),
+        order_key=decode(row["place"]),
     )
 
 
@@ -326,5 +326,5 @@ def task_of(row: Any) -> Task:
         rules=_rules(row["rules_text"]),
         replayed_as=row["replayed_as"],
         purged_at=row["purged_at"],
-        place=decode(row["place"]),
+        order_key=decode(row["place"]),
     )

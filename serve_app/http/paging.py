@@ -23,18 +23,18 @@ def decode_cursor(cursor: str | None) -> tuple[float, str] | None:
         return None
     try:
         at, task_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split("|")
-        place = (float(at), task_id)
+        position = (float(at), task_id)
     except ValueError:
         raise InvalidRequest(
             "cursor must be the next_cursor of an earlier answer, unchanged.", "invalid_cursor"
         ) from None
     check_json(task_id, "cursor")
-    return place
+    return position
 
 
-def next_cursor(page: Sequence[Any], limit: int, place: Any) -> str | None:
-    """``place`` gives (time, id) of a row; None when the page is the last one."""
-    return encode_cursor(*place(page[-1])) if len(page) == limit else None
+def next_cursor(page: Sequence[Any], limit: int, position: Any) -> str | None:
+    """``position`` gives (time, id) of a row; None when the page is the last one."""
+    return encode_cursor(*position(page[-1])) if len(page) == limit else None
 
 
 Filter = Annotated[Annotated[Text, Field(max_length=256)] | None, Query()]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from actors.agents.membership import PREFIX, held_places, own_place
+from actors.agents.membership import PREFIX, dedicated_slot, held_slots
 from cluster.domain.agents.agent import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
@@ -106,14 +106,14 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
     agents = [_new_agent(gate, body, asker, now) for body in bodies]
     digest = body_digest([body.model_dump(mode="json") for body in bodies]) if key else b""
     items = []
-    for place, agent in enumerate(agents):
+    for index, agent in enumerate(agents):
         data = {
             "agent_id": agent.agent_id,
             "capabilities": list(agent.capabilities),
             "model": agent.model,
             "provider": agent.provider,
         }
-        idem = IdempotencyKey(route="agents", key=f"{key}#{place}", body_digest=digest) if key else None
+        idem = IdempotencyKey(route="agents", key=f"{key}#{index}", body_digest=digest) if key else None
         record = record_for(asker, now, "agent.registered", agent.agent_id, data)
         items.append(RegisterItem(agent=agent, record=record, idempotency=idem))
     outcomes = await gate.registrations.put_many(items)
@@ -201,9 +201,9 @@ async def _wires(gate: Gateway, workspace: str, agents: Sequence[Agent]) -> list
     """With the fresh signs of life, and for dedicated agents with what became of their actors."""
     seen = await gate.heartbeats.last(workspace, [agent.agent_id for agent in agents])
     dedicated = any(agent.dedicated is not None for agent in agents)
-    placed = set(held_places(await gate.leases.held(PREFIX)).values()) if dedicated else frozenset()
+    has_actor = set(held_slots(await gate.leases.held(PREFIX)).values()) if dedicated else frozenset()
     return [
-        agent_wire(one, seen.get(one.agent_id), placed=own_place(one.workspace, one.agent_id) in placed)
+        agent_wire(one, seen.get(one.agent_id), has_actor=dedicated_slot(one.workspace, one.agent_id) in has_actor)
         if one.dedicated is not None
         else agent_wire(one, seen.get(one.agent_id))
         for one in agents

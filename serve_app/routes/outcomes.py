@@ -146,7 +146,7 @@ async def import_outcomes(request: Request, body: ImportedOutcomes, asker: Asker
     outcome under a known id, which changes nothing."""
     gate = gateway(request)
     now = gate.clock.now()
-    new = [_imported(item, place, asker, now) for place, item in enumerate(body.outcomes)]
+    new = [_imported(item, index, asker, now) for index, item in enumerate(body.outcomes)]
     done = await _record(gate, asker, new)
     conflicts = sum(one.conflict for one in done)
     return {
@@ -156,7 +156,7 @@ async def import_outcomes(request: Request, body: ImportedOutcomes, asker: Asker
     }
 
 
-def _imported(item: ImportedOutcome, place: int, asker: Origin, now: float) -> NewOutcome:
+def _imported(item: ImportedOutcome, index: int, asker: Origin, now: float) -> NewOutcome:
     try:
         outcome, panel = checked_outcome(
             _votes(item.votes),
@@ -165,7 +165,7 @@ def _imported(item: ImportedOutcome, place: int, asker: Origin, now: float) -> N
         )
         outcome_id = check_id(item.id, "id")
     except InvalidRequest as error:
-        raise InvalidRequest(f"outcomes[{place}]: {error}", error.code) from None
+        raise InvalidRequest(f"outcomes[{index}]: {error}", error.code) from None
     return NewOutcome(id=outcome_id, origin=asker, at=now, outcome=outcome, panel=panel, source="import")
 
 

@@ -33,7 +33,7 @@ async def queue(request: Request, asker: Asker, limit: Limit = 50) -> dict[str, 
     now = gate.clock.now()
     running = await store.oldest(asker.workspace, TaskStatus.RUNNING, limit)
     pending = await store.oldest(asker.workspace, TaskStatus.PENDING, limit)
-    pending.sort(key=lambda task: (-task.priority, task.place or (task.created_at, task.id)))
+    pending.sort(key=lambda task: (-task.priority, task.order_key or (task.created_at, task.id)))
     numbers = await store.queue_metrics(asker.workspace, now)
     total = int(numbers["running"] + numbers["pending"])
     return {"jobs": [job_wire(task.as_of(now)) for task in (*running, *pending)][:limit], "total": total}

@@ -139,8 +139,8 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
     tasks = [_new_task(gate, task_id, one, asker, now) for task_id, one in zip(ids, body.tasks, strict=True)]
     digest = body_digest(body.model_dump(mode="json")) if key else b""
     items = []
-    for place, task in enumerate(tasks):
-        idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{place}", body_digest=digest) if key else None
+    for index, task in enumerate(tasks):
+        idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{index}", body_digest=digest) if key else None
         items.append(SubmitItem(task=task, idempotency=idem))
     await _check_dependencies(gate, asker, tasks)
     if key is None:

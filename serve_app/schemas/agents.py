@@ -122,7 +122,7 @@ def last_sign(agent: Agent, fresh: float | None) -> float:
     return max(fresh or 0.0, agent.last_seen_at or 0.0, agent.registered_at)
 
 
-def _dedicated_wire(agent: Agent, placed: bool) -> dict[str, Any]:
+def _dedicated_wire(agent: Agent, has_actor: bool) -> dict[str, Any]:
     """Only for an agent that has, or waits for, an actor of its own."""
     needs = agent.dedicated
     if needs is None:
@@ -134,12 +134,12 @@ def _dedicated_wire(agent: Agent, placed: bool) -> dict[str, Any]:
     return {
         "dedicated": True,
         **asdict(needs),
-        "status_detail": "Its own actor runs." if placed else waits,
+        "status_detail": "Its own actor runs." if has_actor else waits,
     }
 
 
-def agent_wire(agent: Agent, last_heartbeat: float | None, *, placed: bool = False) -> dict[str, Any]:
-    """``placed``: the actor of a dedicated agent runs."""
+def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = False) -> dict[str, Any]:
+    """``has_actor``: the actor of a dedicated agent runs."""
     seen = last_sign(agent, last_heartbeat)
     running = agent.running_task_ids
     return {
@@ -172,5 +172,5 @@ def agent_wire(agent: Agent, last_heartbeat: float | None, *, placed: bool = Fal
         "owner": agent.options.get("owner"),
         "rate": agent.options.get("rate"),
         "options": {k: v for k, v in agent.options.items() if k not in ("price", "owner", "rate")},
-        **_dedicated_wire(agent, placed),
+        **_dedicated_wire(agent, has_actor),
     }

@@ -132,9 +132,9 @@ def unreliable(seed: int) -> Agent:
 
 
 async def test_with_faults_everywhere_all_end_in_time_and_within_budget(shop: Workshop) -> None:
-    await shop.register(**{f"u{place}": unreliable(place) for place in range(7)})
+    await shop.register(**{f"u{index}": unreliable(index) for index in range(7)})
     config = {"options": ["A", "B"], "budget": {"tokens": 12_000}}
-    items = [shop.admission(f"f{place}", timeout_s=4.0, seed=str(place), **config) for place in range(60)]
+    items = [shop.admission(f"f{index}", timeout_s=4.0, seed=str(index), **config) for index in range(60)]
     ended = await run_all(shop, items)
     assert len(ended) == 60
     for one in ended:
@@ -163,7 +163,7 @@ async def test_five_hundred_at_once(shop: Workshop) -> None:
         return json.dumps({"answer": "A", "rationale": "r", "confidence": "high"})
 
     await shop.register(a=held, b=held, c=held)
-    items = [shop.admission(f"m{place}", options=["A", "B"]) for place in range(500)]
+    items = [shop.admission(f"m{index}", options=["A", "B"]) for index in range(500)]
     ended = await run_all(shop, items)
     assert [one.terminal for one in ended] == ["DECIDED"] * 500
     assert len(shop.calls) == 1000

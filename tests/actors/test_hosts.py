@@ -14,7 +14,7 @@ from actors.agents.membership import (
     LiveHosts,
     Membership,
     NeighbourWatch,
-    held_places,
+    held_slots,
     lease_name,
 )
 from actors.roles import AGENT_HOST, Role
@@ -69,7 +69,7 @@ def _watch(stores: Stores, clock: ManualClock, peers: Peers, index: int) -> asyn
 
 
 async def _held(stores: Stores) -> dict[str, str]:
-    return held_places(await stores.leases.held(PREFIX))
+    return held_slots(await stores.leases.held(PREFIX))
 
 
 @pytest.mark.parametrize(("index", "neighbour"), [(0, 1), (1, 3), (3, 0)])

@@ -91,15 +91,15 @@ async def test_a_report_that_cannot_be_stored_is_refused_alone_and_its_attempt_c
     requests += [_report(lease, result_json='"good"') for lease in leases[len(odd) :]]
     order = list(range(len(requests)))
     rng.shuffle(order)
-    answers = dict(zip(order, await _together(cluster, [requests[place] for place in order]), strict=True))
+    answers = dict(zip(order, await _together(cluster, [requests[index] for index in order]), strict=True))
 
-    for place, lease in enumerate(leases):
+    for index, lease in enumerate(leases):
         task = await _task(cluster, lease.head.id)
-        if place >= len(odd):
+        if index >= len(odd):
             assert (task.status, task.result) == (TaskStatus.COMPLETED, "good")
             continue
-        assert isinstance(answers[place], InvalidRequest), odd[place]
-        assert answers[place].code == "invalid_json"
+        assert isinstance(answers[index], InvalidRequest), odd[index]
+        assert answers[index].code == "invalid_json"
         assert task.status is TaskStatus.RUNNING, "nothing has changed"
     # Whoever was refused says so, and that is the end of this attempt and of no other.
     sentence = "Agent a0: The answer cannot be kept."

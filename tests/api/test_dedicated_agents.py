@@ -120,11 +120,11 @@ async def _ended(api: Api, task_id: str) -> dict[str, Any]:
 
 
 async def _placed(api: Api, supervisor: Supervisor, agent_id: str) -> None:
-    async def placed() -> bool:
+    async def has_actor() -> bool:
         await supervisor.reconcile()
         return bool((await api.get(f"/agents/{agent_id}"))["status_detail"] == "Its own actor runs.")
 
-    await eventually(placed)
+    await eventually(has_actor)
 
 
 async def _carried(api: Api, role: Role) -> int:

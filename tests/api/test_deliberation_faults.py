@@ -16,7 +16,7 @@ from tests.support.answering import Agents, phase_of, registrations, reply
 from tests.support.api import Api
 from tests.support.probes import eventually
 
-PANEL = [f"u{place}" for place in range(7)]
+PANEL = [f"u{index}" for index in range(7)]
 NUMBER = 20
 TIMEOUT_S = 6.0
 OVERRUN_S = 0.25

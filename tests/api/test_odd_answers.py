@@ -50,7 +50,7 @@ class Odd:
 
     def __init__(self) -> None:
         rng = random.Random(13)
-        cases = [ASKED[place % len(ASKED)] for place in range(2 * len(ASKED))]
+        cases = [ASKED[index % len(ASKED)] for index in range(2 * len(ASKED))]
         texts = samples(odd_json, len(cases) * 4)
         self.agents = [(case, case[1].replace("%s", rng.choice(texts)).encode()) for case in cases]
         self.agents += [((HTTP, "", {}), body) for body in samples(no_json, 8)]
@@ -252,19 +252,19 @@ async def test_a_report_of_a_batch_that_cannot_be_taken_fails_alone(api: Api, ca
     generation = await _generation(api)
     leases = await _leases(api, 2 * len(REFUSED))
     reports = [{"task_id": one["id"], "lease_token": one["lease_token"], "result": "ok"} for one in leases]
-    for place, (wrong, _) in enumerate(REFUSED):
-        reports[2 * place] |= wrong
+    for index, (wrong, _) in enumerate(REFUSED):
+        reports[2 * index] |= wrong
     answer = await api.client.post(f"{CP}/tasks/complete", content=json.dumps({"reports": reports}), headers=JSON)
     assert answer.status_code == 200, answer.text
     results = answer.json()["results"]
     assert [result["ok"] for result in results] == [False, True] * len(REFUSED)
-    for place, (wrong, code) in enumerate(REFUSED):
-        refused = results[2 * place]
+    for index, (wrong, code) in enumerate(REFUSED):
+        refused = results[2 * index]
         assert refused["code"] == code, (wrong, refused)
         assert 0 < len(refused["error"]) < 200
-    for place, lease in enumerate(leases):
+    for index, lease in enumerate(leases):
         status = (await api.get(f"/tasks/{lease['id']}"))["status"]
-        assert status == ("completed" if place % 2 else "running")
+        assert status == ("completed" if index % 2 else "running")
     assert await _generation(api) == generation
     _no_trace(caplog)
 

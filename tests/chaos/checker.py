@@ -67,9 +67,9 @@ def lost(history: History) -> Iterator[Violation]:
     for submit in history.submits:
         if submit.task_id is None:
             continue
-        for place, found in (("tasks", there), ("log", logged)):
+        for where, found in (("tasks", there), ("log", logged)):
             if submit.task_id not in found:
-                yield Violation(check="lost", message=f"{submit.task_id} is not in the {place}", at=submit.answered)
+                yield Violation(check="lost", message=f"{submit.task_id} is not in the {where}", at=submit.answered)
 
 
 def idempotency(history: History) -> Iterator[Violation]:
@@ -210,15 +210,15 @@ def _next(phases: set[Phase] | None, kind: str) -> set[Phase]:
 
 def order(history: History) -> Iterator[Violation]:
     ordered = {task.id for task in history.tasks if task.group == history.ordered_group}
-    place = {e.entity: e.seq for e in history.log if e.kind == "task.submitted" and e.entity in ordered}
+    seq_of = {e.entity: e.seq for e in history.log if e.kind == "task.submitted" and e.entity in ordered}
     newest, first = 0, ""
     for event in history.log:
-        if event.kind != "task.claimed" or event.attempt != 1 or event.entity not in place:
+        if event.kind != "task.claimed" or event.attempt != 1 or event.entity not in seq_of:
             continue
-        if place[event.entity] < newest:
+        if seq_of[event.entity] < newest:
             yield Violation(check="order", message=f"{event.entity} was claimed after the younger {first}")
         else:
-            newest, first = place[event.entity], event.entity
+            newest, first = seq_of[event.entity], event.entity
 
 
 def share_error(history: History) -> tuple[float, int] | None:

@@ -176,7 +176,7 @@ class Nemesis:
     async def _generation(self) -> int:
         connection = await asyncpg.connect(self._target.postgres.url)
         try:
-            table = f'"{self._target.place.schema}".shards'
+            table = f'"{self._target.target.schema}".shards'
             return int(await connection.fetchval(f"select max(generation) from {table}"))
         finally:
             await connection.close()

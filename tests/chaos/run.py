@@ -61,7 +61,7 @@ async def chaos(seed: int, kills: int, seconds: float, names: Sequence[str] = DE
     target_manager = running_target()
     target = await asyncio.to_thread(target_manager.__enter__)
     try:
-        async with Workload.open(target.place, load) as workload:
+        async with Workload.open(target.target, load) as workload:
             nemesis = Nemesis(target)
             ends = time.monotonic() + seconds
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.redis import EmbeddedRedis
 from cluster.settings import Settings
-from tests.chaos.workload import Place
+from tests.chaos.workload import ChaosTarget
 from tests.support.stores import own_stores
 from tests.support.system import RunningSystem
 
@@ -27,9 +27,9 @@ class Target:
     heartbeat_timeout_s: float
 
     @property
-    def place(self) -> Place:
+    def target(self) -> ChaosTarget:
         defaults = Settings()
-        return Place(
+        return ChaosTarget(
             api_url=self.system.api_url,
             database_url=self.postgres.url,
             schema=defaults.database_schema,

@@ -14,7 +14,7 @@ from cluster.postgres.migrate import migrate
 from tests.chaos.checker import check
 from tests.chaos.history import Answer, Fault, Outcome
 from tests.chaos.nemesis import DECK, StoreFaults, plan
-from tests.chaos.workload import Load, Place, Turn, Workload
+from tests.chaos.workload import ChaosTarget, Load, Turn, Workload
 from tests.support.api import Api, api_settings
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls, own_stores
@@ -28,9 +28,9 @@ async def short_leases(store_urls: StoreUrls, schema: str) -> AsyncIterator[Api]
         yield running
 
 
-def _place(api: Api) -> Place:
+def _target(api: Api) -> ChaosTarget:
     assert api.settings.database_url is not None
-    return Place(
+    return ChaosTarget(
         api_url=api.url,
         database_url=api.settings.database_url.get_secret_value(),
         schema=api.settings.database_schema,
@@ -51,7 +51,7 @@ async def test_shards_that_die_and_overlap_break_no_promise(short_leases: Api) -
     api = short_leases
     await api.start_health_monitor()
     load = Load(seed=3, duration_s=8.0, submit_every_s=0.02, ordered=40, shared=150)
-    async with Workload.open(_place(api), load) as workload:
+    async with Workload.open(_target(api), load) as workload:
         history, now = workload.history, asyncio.get_running_loop().time
 
         async def faults() -> None:
@@ -85,7 +85,7 @@ async def test_stores_that_are_taken_away_break_no_promise() -> None:
             await api.start_health_monitor()
             stores = StoreFaults(postgres, redis)
             load = Load(seed=4, duration_s=5.0, submit_every_s=0.02, ordered=40, shared=0)
-            async with Workload.open(_place(api), load) as workload:
+            async with Workload.open(_target(api), load) as workload:
                 history, now = workload.history, asyncio.get_running_loop().time
 
                 async def strike(name: str, act: Callable[[float], Awaitable[str]]) -> None:

@@ -84,7 +84,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ChaosTarget:
     """Where the load goes: the API, and the database that only the last look at the log's numbers needs."""
 
     api_url: str
@@ -98,7 +98,7 @@ class Place:
 class Workload:
     """``submitted_all`` set: nobody submits any more. ``client.stopping`` set: everybody goes home."""
 
-    place: Place
+    target: ChaosTarget
     load: Load
     history: History
     client: Client
@@ -106,11 +106,11 @@ class Workload:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, place: Place, load: Load) -> AsyncIterator[Workload]:
+    async def open(cls, target: ChaosTarget, load: Load) -> AsyncIterator[Workload]:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-        async with httpx.AsyncClient(base_url=place.api_url, limits=limits) as http:
+        async with httpx.AsyncClient(base_url=target.api_url, limits=limits) as http:
             history = History(expected_shares={f"{SHARES}/{tenant}": 1 / len(TENANTS) for tenant in TENANTS})
-            yield cls(place, load, history, Client(http, history))
+            yield cls(target, load, history, Client(http, history))
 
     # --- the run -------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class Workload:
         for lease, conduct in zip(leases, turn.conduct, strict=False):
             await asyncio.sleep(turn.work_s)
             if conduct in (Conduct.COME_BACK_LATE, Conduct.VANISH) and not self.submitted_all.is_set():
-                await asyncio.sleep(self.place.heartbeat_timeout_s * turn.silence)
+                await asyncio.sleep(self.target.heartbeat_timeout_s * turn.silence)
                 if conduct is Conduct.VANISH:
                     return
             if turn.beats:
@@ -265,12 +265,14 @@ class Workload:
 
     async def _read_places(self) -> int:
         """The last place of this workspace; places of rows that its stream does not show, up to there."""
-        connection = await asyncpg.connect(self.place.database_url)
+        connection = await asyncpg.connect(self.target.database_url)
         try:
-            table = f'"{self.place.schema}".log'
-            head = await connection.fetchval(f"select max(seq) from {table} where workspace = $1", self.place.workspace)
+            table = f'"{self.target.schema}".log'
+            head = await connection.fetchval(
+                f"select max(seq) from {table} where workspace = $1", self.target.workspace
+            )
             others = await connection.fetch(
-                f"select seq from {table} where workspace <> $1 and seq <= $2", self.place.workspace, head
+                f"select seq from {table} where workspace <> $1 and seq <= $2", self.target.workspace, head
             )
         finally:
             await connection.close()

@@ -103,17 +103,17 @@ def test_an_agent_with_an_actor_of_its_own_survives_the_kill_of_it(system: Runni
 
 def test_a_deliberation_survives_the_kill_of_its_worker(system: RunningSystem) -> None:
     with answering_agent({"answer": "a", "rationale": "r", "confidence": "high"}) as endpoint:
-        for place in range(3):
-            body = {"agent_id": f"kill-voter-{place}", "capabilities": ["kill-debate"], "endpoint": endpoint}
+        for index in range(3):
+            body = {"agent_id": f"kill-voter-{index}", "capabilities": ["kill-debate"], "endpoint": endpoint}
             assert system.call("POST", "/api/control-plane/agents", body).status_code == 201
-        config = {"options": ["a", "b"], "agents": [f"kill-voter-{place}" for place in range(3)]}
+        config = {"options": ["a", "b"], "agents": [f"kill-voter-{index}" for index in range(3)]}
         asked = {"content": "Which?", "config": config, "async": True}
         ids = []
-        for place in range(20):
-            answer = system.call("POST", "/api/control-plane/deliberations", asked | {"request_id": f"kill-{place}"})
+        for index in range(20):
+            answer = system.call("POST", "/api/control-plane/deliberations", asked | {"request_id": f"kill-{index}"})
             assert answer.status_code == 202, answer.text
             ids.append(answer.json()["request_id"])
-            if place == 10:
+            if index == 10:
                 (pid,) = [pid for name, pid in system.actors().items() if "-deliberation-" in name]
                 kill(pid)
 

@@ -49,7 +49,7 @@ def _go_through(plane: Any) -> None:
 async def test_tasks_and_agents_with_the_asynchronous_client(system: RunningSystem) -> None:
     async with AragoraAsyncClient(base_url=system.api_url) as client:
         plane = client.control_plane
-        names = [f"async-{place}" for place in range(5)]
+        names = [f"async-{index}" for index in range(5)]
         for name in names:
             await plane.register_agent(agent_id=name, capabilities=["async-review"])
         waiting = [asyncio.create_task(_claim(plane, name)) for name in names]

@@ -113,9 +113,9 @@ def test_commands_find_the_system_by_its_data_directory(system: RunningSystem) -
 
 def test_a_deliberation_is_followed_live_from_another_process(system: RunningSystem) -> None:
     with answering_agent({"answer": "yes", "rationale": "because", "confidence": "high"}) as endpoint:
-        for place in range(3):
+        for index in range(3):
             body = {
-                "agent_id": f"voter-{place}",
+                "agent_id": f"voter-{index}",
                 "capabilities": ["debate"],
                 "endpoint": endpoint,
                 "transport": "http",

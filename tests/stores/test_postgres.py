@@ -141,7 +141,7 @@ async def test_an_older_generation_writes_nothing(stores: Stores) -> None:
 
 async def test_a_shard_reads_open_tasks_and_the_cursor_of_one_moment(stores: Stores) -> None:
     fence = await stores.tasks.take_generation("s", "test")
-    tasks = [new_task(created_at=NOW + place) for place in range(3)]
+    tasks = [new_task(created_at=NOW + index) for index in range(3)]
     await stores.tasks.submit([SubmitItem(task=task) for task in tasks])
     running = await _claimed(stores, fence, tasks[0].head())
     cursor, _ = await stores.tasks.open_tasks("s")
@@ -150,7 +150,7 @@ async def test_a_shard_reads_open_tasks_and_the_cursor_of_one_moment(stores: Sto
 
 
 async def test_lists_count_truly_and_page_by_keyset(stores: Stores) -> None:
-    tasks = [new_task(created_at=NOW + place, task_type="ab"[place % 2]) for place in range(5)]
+    tasks = [new_task(created_at=NOW + index, task_type="ab"[index % 2]) for index in range(5)]
     await stores.tasks.submit([SubmitItem(task=task) for task in tasks])
     page, total = await stores.tasks.list(TaskQuery(workspace="w", task_type="a", limit=2))
     assert ([task.id for task in page], total) == ([tasks[4].id, tasks[2].id], 3)

@@ -48,9 +48,9 @@ async def test_a_word_of_the_agent_that_its_operator_repeats_is_the_operators(st
 
 
 async def test_who_rests_is_who_rests_by_the_domains_word(stores: Stores) -> None:
-    for place, (intent, health) in enumerate(product(Intent, Health)):
-        await stores.agents.register([registration(f"a{place}")])
-        await stores.agents.change([replace(_says(f"a{place}", intent, IntentBy.AGENT), health=health)])
+    for index, (intent, health) in enumerate(product(Intent, Health)):
+        await stores.agents.register([registration(f"a{index}")])
+        await stores.agents.change([replace(_says(f"a{index}", intent, IntentBy.AGENT), health=health)])
     agents = {("w", agent.agent_id): agent for agent in await stores.agents.list("w")}
     resting = {key for key, agent in agents.items() if agent.rests}
     assert await stores.agents.resting() == resting

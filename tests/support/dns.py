@@ -53,12 +53,12 @@ def _question(name: str) -> bytes:
 
 def _records(data: bytes) -> list[Address]:
     (count,) = struct.unpack(">H", data[6:8])
-    place = data.index(b"\0", 12) + 5
+    offset = data.index(b"\0", 12) + 5
     found: list[Address] = []
     for _ in range(count):
-        _, _, _, length = struct.unpack(">HHIH", data[place + 2 : place + 12])
-        found.append(ipaddress.ip_address(data[place + 12 : place + 12 + length]))
-        place += 12 + length
+        _, _, _, length = struct.unpack(">HHIH", data[offset + 2 : offset + 12])
+        found.append(ipaddress.ip_address(data[offset + 12 : offset + 12 + length]))
+        offset += 12 + length
     return found
 
 

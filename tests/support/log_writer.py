@@ -24,7 +24,7 @@ async def write(url: str, schema: str, name: str, batches: int) -> None:
     taken = f"task_{name}_taken"
     await stores.tasks.submit([SubmitItem(task=new_task(id=taken))])
     for batch in range(batches):
-        ids = [f"task_{name}_{batch}_{place}" for place in range(chance.randint(1, 20))]
+        ids = [f"task_{name}_{batch}_{index}" for index in range(chance.randint(1, 20))]
         if chance.random() < 0.2:
             ids.insert(chance.randint(0, len(ids)), taken)
         try:

@@ -98,8 +98,8 @@ def _found(history: History) -> set[str]:
     return {violation.check for violation in check(history)}
 
 
-def _event(history: History, place: int, /, **changes: object) -> None:
-    history.log[place - 1] = replace(history.log[place - 1], **changes)  # type: ignore[arg-type]
+def _event(history: History, index: int, /, **changes: object) -> None:
+    history.log[index - 1] = replace(history.log[index - 1], **changes)  # type: ignore[arg-type]
 
 
 def _call(sent: float, answer: Answer) -> Call:
@@ -226,10 +226,10 @@ def test_a_planted_violation_is_found(plant: object) -> None:
 @pytest.mark.parametrize(("turns", "fair"), [("ab" * 100, True), ("aab" * 70, False)])
 def test_shares_are_measured_while_both_have_work(turns: str, fair: bool) -> None:
     history = History(expected_shares={"a": 0.5, "b": 0.5})
-    for place, group in enumerate(turns):
-        history.tasks.append(FinalTask(id=f"t{place}", status="x", attempt=1, key=str(place), group=group))
+    for index, group in enumerate(turns):
+        history.tasks.append(FinalTask(id=f"t{index}", status="x", attempt=1, key=str(index), group=group))
     history.tasks += [FinalTask(id=f"w{g}", status="x", attempt=0, key=g, group=g) for g in "ab"]
-    history.log = _log(*(("claimed", f"t{place}", 1, "agent") for place in range(len(turns))))
+    history.log = _log(*(("claimed", f"t{index}", 1, "agent") for index in range(len(turns))))
     found = share_error(history)
     assert found is not None
     assert found[1] == len(turns)

@@ -135,17 +135,17 @@ def _monitor_schema(kind: str) -> Any:
     return _strict(envelope)
 
 
-def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Paths of all fields whose name is Kubernetes' and not the user's."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if path and (path[-1] in _FREE or (path[-1] == "selector" and key != "matchLabels")):
                 continue  # a Service's selector is labels itself
             yield (*path, key)
-            yield from _places(inner, (*path, key))
+            yield from _paths(inner, (*path, key))
     elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            yield from _places(inner, (*path, place))
+        for index, inner in enumerate(value):
+            yield from _paths(inner, (*path, index))
 
 
 #: Maps with keys of the user's choice; a resource or label may be called anything.
@@ -166,9 +166,9 @@ def _misspelt(manifest: Manifest, path: tuple[Any, ...]) -> Manifest:
 def _assert_strict(problem: Callable[[Manifest], str], manifest: Manifest) -> None:
     """The manifest passes, and with any one field misspelt it does not."""
     assert problem(manifest) == ""
-    places = [path for path in _places(manifest) if path[0] in ("spec", "template") or len(path) == 1]
-    assert len(places) > 1
-    for path in places:
+    paths = [path for path in _paths(manifest) if path[0] in ("spec", "template") or len(path) == 1]
+    assert len(paths) > 1
+    for path in paths:
         if path not in (("apiVersion",), ("kind",)):
             assert problem(_misspelt(manifest, path)), f"{path} may be misspelt"
 

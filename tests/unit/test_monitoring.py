@@ -105,8 +105,8 @@ def test_the_dashboards_own_shape() -> None:
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))
     taken: set[tuple[int, int]] = set()
-    for place in (panel["gridPos"] for panel in dashboard["panels"]):
-        cells = {(place["x"] + i, place["y"] + j) for i in range(place["w"]) for j in range(place["h"])}
-        assert place["x"] + place["w"] <= 24
+    for panel in (panel["gridPos"] for panel in dashboard["panels"]):
+        cells = {(panel["x"] + i, panel["y"] + j) for i in range(panel["w"]) for j in range(panel["h"])}
+        assert panel["x"] + panel["w"] <= 24
         assert not taken & cells, "two panels overlap"
         taken |= cells

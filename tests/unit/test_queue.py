@@ -128,8 +128,8 @@ def test_a_queue_that_is_built_anew_favours_no_tenant() -> None:
     served = dict.fromkeys(("ann", "ben", "cid"), 0)
     for generation in range(300):
         queue = ReadyQueue()
-        for place, tenant in enumerate(served):
-            queue.push(_head(id=tenant, created_at=NOW + place, rules=TaskRules(tenant=tenant)))
+        for order_key, tenant in enumerate(served):
+            queue.push(_head(id=tenant, created_at=NOW + order_key, rules=TaskRules(tenant=tenant)))
         queue.draw_lots(generation)
         first = queue.take("w", "x", ALL, NOW + 10)
         assert first is not None
@@ -158,14 +158,14 @@ def test_a_task_gets_the_position_that_it_is_moved_to(
         assert _drain(queue, NOW + 5) == []
     for number, position in moves:
         name = f"t{number % len(heads)}"
-        place = queue.place_at(heads[name], position)
-        if place is not None:
-            heads[name] = replace(heads[name], place=place)
+        order_key = queue.order_key_at(heads[name], position)
+        if order_key is not None:
+            heads[name] = replace(heads[name], order_key=order_key)
             queue.push(heads[name])
         line.remove(name)
         line.insert(max(position, 1) - 1, name)
         queue.push(_head(id="other", queue="other"))
-        assert queue.place_at(_head(id="alone", priority=Priority.LOW), position) is None
+        assert queue.order_key_at(_head(id="alone", priority=Priority.LOW), position) is None
         queue.discard("other")
     if slots:
         queue.limits.let_go("w", "k", "holder")
@@ -184,8 +184,8 @@ def test_a_moved_task_is_counted_once_among_those_ahead() -> None:
     for head in heads:
         queue.push(head)
     for position in (1, 3, 2, 1):
-        place = queue.place_at(heads[2], position)
-        heads[2] = replace(heads[2], place=place)
+        order_key = queue.order_key_at(heads[2], position)
+        heads[2] = replace(heads[2], order_key=order_key)
         queue.push(heads[2])
         assert queue.ahead_of(heads[2], NOW + 5) == position - 1
     assert [queue.ahead_of(head, NOW + 5) for head in heads] == [1, 2, 0]

@@ -63,12 +63,12 @@ def test_tree_has_the_published_roots() -> None:
 
 @given(size=st.integers(1, 40), data=st.data())
 def test_inclusion_paths_lead_to_the_root_and_nowhere_else(size: int, data: st.DataObject) -> None:
-    leaves = [merkle.leaf_hash(bytes([place])) for place in range(size)]
+    leaves = [merkle.leaf_hash(bytes([index])) for index in range(size)]
     index = data.draw(st.integers(0, size - 1))
     path = merkle.inclusion_path(leaves, index)
     root = merkle.tree_root(leaves)
     assert merkle.root_of_path(leaves[index], index, size, path) == root
-    other = data.draw(st.integers(-1, size + 1).filter(lambda place: place != index))
+    other = data.draw(st.integers(-1, size + 1).filter(lambda drawn: drawn != index))
     assert merkle.root_of_path(leaves[index], other, size, path) != root
     assert merkle.root_of_path(leaves[index], index, size, [*path, root]) != root
     if path:
@@ -99,7 +99,7 @@ def test_what_agents_wrote_is_text_and_who_voted_for_what_is_not(receipt: dict[s
     vote = next(event for event in receipt["events"] if event["kind"] == "answered" and event["data"]["agent"] == "bob")
     assert set(vote["text"]) == {"/text", "/answer/rationale"}
     assert vote["data"]["answer"]["choice"] == "Redis"
-    assert set(receipt["events"][0]["text"]) == {f"/members/{place}/persona" for place in range(3)}
+    assert set(receipt["events"][0]["text"]) == {f"/members/{index}/persona" for index in range(3)}
 
 
 def test_free_answers_are_text_and_labels_are_not() -> None:
@@ -190,9 +190,9 @@ def test_a_best_answer_that_decides_nothing_is_conditional() -> None:
 
 def _flips(content: bytes) -> Iterator[bytes]:
     """Every byte changed, each in a way of its own: its lowest bit, its case, or any other value."""
-    for place, byte in enumerate(content):
-        changed = byte ^ (0x01, 0x20, 1 + hashlib.sha256(place.to_bytes(4, "big")).digest()[0] % 255)[place % 3]
-        yield content[:place] + bytes([changed]) + content[place + 1 :]
+    for index, byte in enumerate(content):
+        changed = byte ^ (0x01, 0x20, 1 + hashlib.sha256(index.to_bytes(4, "big")).digest()[0] % 255)[index % 3]
+        yield content[:index] + bytes([changed]) + content[index + 1 :]
 
 
 def _caught(content: bytes) -> bool:

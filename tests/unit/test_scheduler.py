@@ -173,7 +173,7 @@ class SchedulerLife(RuleBasedStateMachine):
     ) -> None:  # type: ignore[no-untyped-def]
         self.number += 1
         ids = list(self.model.tasks)
-        edges = {ids[place % len(ids)]: when for place, when in after} if ids else {}
+        edges = {ids[index % len(ids)]: when for index, when in after} if ids else {}
         rules = TaskRules(
             tenant=tenant,
             excluded_agents=excluded,

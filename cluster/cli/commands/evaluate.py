@@ -154,5 +154,5 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def _decimals(value: float | None, places: int) -> str:
-    return "-" if value is None else f"{value:.{places}f}"
+def _decimals(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"

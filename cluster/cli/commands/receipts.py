@@ -187,9 +187,9 @@ def redact(
         after = document.redact(after, n)
     _write(after, out)
     for n in event:
-        places = [place for place in document.echoes(before, n) if place not in document.redacted_events(after)]
-        if places:
-            where = ", ".join(f"event {place}" if place else "the contract (0)" for place in places)
+        echoes = [event for event in document.echoes(before, n) if event not in document.redacted_events(after)]
+        if echoes:
+            where = ", ".join(f"event {event}" if event else "the contract (0)" for event in echoes)
             errors.print(f"[yellow]note:[/] words of event {n} can still be read in {where}.")
 
 

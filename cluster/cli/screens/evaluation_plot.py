@@ -63,7 +63,7 @@ def _reliability(axes: Any, report: Report) -> None:
         for one in report.reliability:
             if one.mode == mode:
                 bins.setdefault(round(one.confidence * 10), []).append((one.confidence, one.accuracy, one.count))
-        points = [_mean(bins[place]) for place in sorted(bins)]
+        points = [_mean(bins[index]) for index in sorted(bins)]
         axes.plot([x for x, _ in points], [y for _, y in points], "o-", ms=4, label=mode)
     axes.set_xlabel("stated confidence")
     axes.set_ylabel("share that was right")

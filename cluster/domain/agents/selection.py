@@ -103,7 +103,7 @@ class Ranking:
         self._region = region
         self._candidates: dict[str, Candidate] = {}
         self._free: list[str] = []
-        self._places: dict[str, int] = {}
+        self._index_of: dict[str, int] = {}
         self._keys: dict[str, _Key] = {}
         self._heap: list[_Key] = []
         self._worst = _worst(())
@@ -157,8 +157,8 @@ class Ranking:
 
     def _enter(self, candidate: Candidate) -> None:
         agent_id = candidate.agent_id
-        if agent_id not in self._places:
-            self._places[agent_id] = len(self._free)
+        if agent_id not in self._index_of:
+            self._index_of[agent_id] = len(self._free)
             self._free.append(agent_id)
         key = self._key(candidate)
         if self._keys.get(agent_id) != key:
@@ -169,13 +169,13 @@ class Ranking:
 
     def _leave(self, agent_id: str) -> None:
         self._keys.pop(agent_id, None)
-        place = self._places.pop(agent_id, None)
-        if place is None:
+        index = self._index_of.pop(agent_id, None)
+        if index is None:
             return
         last = self._free.pop()
         if last != agent_id:
-            self._free[place] = last
-            self._places[last] = place
+            self._free[index] = last
+            self._index_of[last] = index
 
     def _scale_of(self, before: Candidate | None, after: Candidate | None) -> None:
         """Scores are shares of the worst: when that changes, everybody's does."""

@@ -70,7 +70,7 @@ def _look_at(cls: type[Any]) -> _Layout:
     source = _SOURCE.format(
         new=" ".join(f"new.{name}," for name in names),
         copy=separate(f"new.{name} = value.{name}" for name in names),
-        parameters=", ".join(map(_parameter, [*_by_place(every), *_by_name(every)])),
+        parameters=", ".join(map(_parameter, [*_by_position(every), *_by_name(every)])),
         assign=separate(f"self.{field.name} = {_argument(field)}" for field in every),
     )
     exec(source, scope)  # nothing in it is from outside: names of fields, as dataclasses itself does it
@@ -83,7 +83,7 @@ def _look_at(cls: type[Any]) -> _Layout:
     )
 
 
-def _by_place(every: tuple[Field[Any], ...]) -> list[Field[Any] | None]:
+def _by_position(every: tuple[Field[Any], ...]) -> list[Field[Any] | None]:
     return [field for field in every if not field.kw_only]
 
 

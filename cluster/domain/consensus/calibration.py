@@ -74,19 +74,19 @@ def expected_calibration_error(confidence: Floats, right: Floats, bins: int = EC
     """Mean over equal-width bins of |mean confidence - accuracy|, weighted by the bin's share (Guo et al. 2017)."""
     if len(confidence) == 0:
         return 0.0
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    held = np.bincount(place, minlength=bins)
-    gap = np.abs(np.bincount(place, weights=confidence - right, minlength=bins))
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    held = np.bincount(bin_of, minlength=bins)
+    gap = np.abs(np.bincount(bin_of, weights=confidence - right, minlength=bins))
     return float(gap[held > 0].sum() / len(confidence))
 
 
 def reliability(confidence: Floats, right: Floats, bins: int = ECE_BINS) -> list[tuple[float, float, int]]:
     """(mean confidence, accuracy, count) of each bin that holds anything."""
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
-        (float(confidence[place == b].mean()), float(right[place == b].mean()), int((place == b).sum()))
+        (float(confidence[bin_of == b].mean()), float(right[bin_of == b].mean()), int((bin_of == b).sum()))
         for b in range(bins)
-        if (place == b).any()
+        if (bin_of == b).any()
     ]
 
 

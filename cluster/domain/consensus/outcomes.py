@@ -53,10 +53,10 @@ def vote_table(outcomes: Sequence[Outcome], agents: Sequence[str]) -> VoteTable:
     count = np.empty(len(outcomes), dtype=np.int64)
     for row, outcome in enumerate(outcomes):
         named = {*outcome.options, outcome.right, *(v for v in outcome.votes.values() if v is not None)}
-        place = {option: index for index, option in enumerate(sorted(named))}
-        right[row], count[row] = place[outcome.right], len(place)
+        index_of = {option: index for index, option in enumerate(sorted(named))}
+        right[row], count[row] = index_of[outcome.right], len(index_of)
         for column, agent in enumerate(agents):
             option = outcome.votes.get(agent)
             if option is not None:
-                votes[row, column] = place[option]
+                votes[row, column] = index_of[option]
     return VoteTable(votes, right, count)

@@ -15,17 +15,17 @@ Pairwise: TypeAlias = dict[str, dict[str, float]]
 def ranks(ballot: Ballot, options: Sequence[str]) -> dict[str, int]:
     """Option → place of its group, 0 best; what the ballot leaves out shares the last place."""
     order = ballot.order()
-    place = {option: depth for depth, group in enumerate(order) for option in group}
-    return {option: place.get(option, len(order)) for option in options}
+    rank = {option: depth for depth, group in enumerate(order) for option in group}
+    return {option: rank.get(option, len(order)) for option in options}
 
 
 def pairwise(ballots: Iterable[tuple[Ballot, float]], options: Sequence[str]) -> Pairwise:
     """``[a][b]`` = total weight of ballots that put a strictly above b."""
     terms: dict[tuple[str, str], list[float]] = {pair: [] for pair in permutations(options, 2)}
     for ballot, weight in ballots:
-        place = ranks(ballot, options)
+        rank = ranks(ballot, options)
         for (a, b), collected in terms.items():
-            if place[a] < place[b]:
+            if rank[a] < rank[b]:
                 collected.append(weight)
     return {a: {b: math.fsum(terms[a, b]) for b in options if b != a} for a in options}
 
@@ -34,10 +34,10 @@ def borda(ballots: Iterable[tuple[Ballot, float]], options: Sequence[str]) -> di
     """A ballot gives an option one point per option below it and half a point per equal."""
     points: dict[str, list[float]] = {option: [] for option in options}
     for ballot, weight in ballots:
-        place = ranks(ballot, options)
+        rank = ranks(ballot, options)
         for option in options:
-            below = sum(place[other] > place[option] for other in options)
-            equal = sum(place[other] == place[option] for other in options) - 1
+            below = sum(rank[other] > rank[option] for other in options)
+            equal = sum(rank[other] == rank[option] for other in options) - 1
             points[option].append(weight * (below + equal / 2))
     return {option: math.fsum(given) for option, given in points.items()}
 

@@ -120,7 +120,7 @@ def _candidates(state: State, round_: int) -> dict[str, str]:
     for answer in answers(state, round_).values():
         texts.setdefault(normal(str(answer.choice)), str(answer.choice))
     order = shuffled(sorted(texts), state.contract.seed, f"candidates{round_}")
-    return {f"#{place}": texts[key] for place, key in enumerate(order, start=1)}
+    return {f"#{index}": texts[key] for index, key in enumerate(order, start=1)}
 
 
 def rationale_for(state: State, option: str, round_: int) -> str:
@@ -150,9 +150,9 @@ def _peers(state: State, agent: str, round_: int) -> list[Peer]:
     if not others and state.contract.debate_on == "always":
         others = [a for a in named if a != agent]
     order = shuffled(others, state.contract.seed, f"{round_}|{agent}")
-    first = [a for place, a in enumerate(order) if named[a] not in [named[b] for b in order[:place]]]
+    first = [a for index, a in enumerate(order) if named[a] not in [named[b] for b in order[:index]]]
     chosen = [*first, *(a for a in order if a not in first)][: state.contract.peers]
-    return [Peer(f"P{place}", a, said[a]) for place, a in enumerate(chosen, start=1)]
+    return [Peer(f"P{index}", a, said[a]) for index, a in enumerate(chosen, start=1)]
 
 
 def critiques_of(state: State, agent: str, round_: int) -> list[Critique]:
@@ -166,8 +166,8 @@ def critiques_of(state: State, agent: str, round_: int) -> list[Critique]:
     ]
     found.sort(key=lambda pair: -SEVERITIES.index(pair[1]["severity"]))
     return [
-        Critique(f"c{place}", critic, one["defect"], one["claim_quote"], one["severity"], one["fix"])
-        for place, (critic, one) in enumerate(found[:MAX_CRITIQUES], start=1)
+        Critique(f"c{index}", critic, one["defect"], one["claim_quote"], one["severity"], one["fix"])
+        for index, (critic, one) in enumerate(found[:MAX_CRITIQUES], start=1)
     ]
 
 
@@ -255,7 +255,7 @@ def judged_options(state: State, order: int) -> dict[str, str]:
     """Label → option for the judge; the second time in the opposite order."""
     named = sorted(set(options(state, state.round).values()))
     listed = shuffled(named, state.contract.seed, "judge")
-    return {f"#{place}": option for place, option in enumerate(listed[::-1] if order else listed, start=1)}
+    return {f"#{index}": option for index, option in enumerate(listed[::-1] if order else listed, start=1)}
 
 
 def judgement(state: State) -> Judgement | None:

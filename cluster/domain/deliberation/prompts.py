@@ -94,7 +94,7 @@ _PIECES = {name: re.split(r"\$([a-z]+)", text) for name, text in TEMPLATES.items
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:
-    return "".join(parts[piece] if place % 2 else piece for place, piece in enumerate(_PIECES[template]))
+    return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(_PIECES[template]))
 
 
 def ask(template: str, persona: str, question: str, parts: Mapping[str, str]) -> list[Message]:

@@ -329,7 +329,7 @@ def _answered(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     changes = _settled(state, data)
     if turn.answer is not None and key[0] in (Phase.PROPOSE, Phase.CRITIQUE, Phase.REVISE):
         step = step_of(key)
-        changes["memo"] = {place: kept for place, kept in state.memo.items() if place < step}
+        changes["memo"] = {index: kept for index, kept in state.memo.items() if index < step}
     changes.update(turns={**state.turns, key: turn}, heard_at=at, seconds=(*state.seconds, data["seconds"]))
     return changes
 

@@ -126,18 +126,18 @@ def _in_waves(table: VoteTable, court: Court) -> Verdicts:
 
 def ask_in_waves(table: VoteTable, court: Court, weights: Floats) -> tuple[Flags, Ints]:
     by_name = {agent: float(weight) for agent, weight in zip(court.agents, weights, strict=True)}
-    place = {agent: index for index, agent in enumerate(court.agents)}
-    order = [agent for agent in court.snapshot.order() if agent in place]
+    index_of = {agent: index for index, agent in enumerate(court.agents)}
+    order = [agent for agent in court.snapshot.order() if agent in index_of]
     asked = np.zeros(table.votes.shape, dtype=bool)
     waves = np.zeros(len(table.right), dtype=np.int64)
     for row, votes in enumerate(table.votes.tolist()):
         answers: dict[str, str | None] = {}
         while wave := next_wave(order=order, answers=answers, weights=by_name, waves=int(waves[row])):
             for agent in wave:
-                vote = votes[place[agent]]
+                vote = votes[index_of[agent]]
                 answers[agent] = str(vote) if vote >= 0 else None
             waves[row] += 1
-        asked[row, [place[agent] for agent in answers]] = True
+        asked[row, [index_of[agent] for agent in answers]] = True
     return asked, waves
 
 

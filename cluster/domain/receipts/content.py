@@ -73,8 +73,8 @@ def _texts(value: Any, names: frozenset[str], path: Path) -> Iterator[Path]:
         if len(value) > LONG_CHARS:
             yield path
     elif isinstance(value, list):
-        for place, item in enumerate(value):
-            yield from _texts(item, names, (*path, place))
+        for index, item in enumerate(value):
+            yield from _texts(item, names, (*path, index))
     elif isinstance(value, dict):
         for name, item in value.items():
             if name in WHOLE_NAMES:
@@ -106,7 +106,7 @@ def merge(rest: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
         for step in steps:
             holder = _into(holder, step)
         if isinstance(holder, list):
-            holder[_place(holder, last)] = text
+            holder[_item_index(holder, last)] = text
         elif isinstance(holder, dict):
             holder[last] = text
         else:
@@ -116,13 +116,13 @@ def merge(rest: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _into(holder: Any, step: str) -> Any:
     if isinstance(holder, list):
-        return holder[_place(holder, step)]
+        return holder[_item_index(holder, step)]
     if isinstance(holder, dict) and step in holder:
         return holder[step]
     raise ValueError(f"no {step!r} to put a text into")
 
 
-def _place(holder: list[Any], step: str) -> int:
+def _item_index(holder: list[Any], step: str) -> int:
     if not step.isdecimal() or int(step) >= len(holder):
         raise ValueError(f"no place {step!r} in a list of {len(holder)}")
     return int(step)

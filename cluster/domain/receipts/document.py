@@ -42,9 +42,9 @@ def make_receipt(
 
 def _until_the_end(events: Sequence[JournalEvent]) -> list[JournalEvent]:
     """Answers that arrived after the end are journalled for the bill; they are no part of what was decided."""
-    for place, event in enumerate(events):
+    for index, event in enumerate(events):
         if event.kind == ENDED:
-            return list(events[: place + 1])
+            return list(events[: index + 1])
     raise Conflict("The deliberation has not ended; its receipt is made when it has.", "not_ended")
 
 
@@ -176,7 +176,7 @@ def echoes(before: Mapping[str, Any], n: int) -> tuple[int, ...]:
     others = {event["n"]: event_data(event) for event in before["events"] if event["n"] != n}
     if before["contract"] is not None:
         others[CONTRACT] = before["contract"]
-    return tuple(sorted(place for place, data in others.items() if _says(data, words)))
+    return tuple(sorted(index for index, data in others.items() if _says(data, words)))
 
 
 def _says(data: Any, words: set[str]) -> bool:

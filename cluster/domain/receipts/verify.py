@@ -171,8 +171,8 @@ def _check_shape(receipt: Any) -> None:
         raise _Unreadable("contract must be an object, or null where it is withheld")
     if not isinstance(receipt["events"], list) or not receipt["events"]:
         raise _Unreadable("events must be a list that is not empty")
-    for place, event in enumerate(receipt["events"], start=1):
-        _event(event, f"event {place}")
+    for index, event in enumerate(receipt["events"], start=1):
+        _event(event, f"event {index}")
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

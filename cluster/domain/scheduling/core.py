@@ -162,12 +162,14 @@ class Scheduler:
         self, task_id: str, workspace: str, principal: str, priority: Priority | None, position: int | None, now: float
     ) -> tuple[TaskHead, Transition]:
         """``position`` counts the waiting tasks of its line that have the same priority, from 1."""
-        place = None
+        order_key = None
         head = self._known(task_id, workspace)
         if position is not None and head.status is TaskStatus.PENDING:
             moved = head if priority is None else replace(head, priority=int(priority))
-            place = self._queue.place_at(moved, position)
-        return self.consider(task_id, workspace, Prioritized(principal=principal, priority=priority, place=place), now)
+            order_key = self._queue.order_key_at(moved, position)
+        return self.consider(
+            task_id, workspace, Prioritized(principal=principal, priority=priority, order_key=order_key), now
+        )
 
     def report(self, task_id: str, workspace: str, event: Event, now: float) -> TaskHead:
         return self.carry_out(*self.consider(task_id, workspace, event, now), now)

@@ -4,7 +4,7 @@ One first-in-first-out queue per (workspace, requirement set or target, priority
 heads are ever compared, so a claim costs the number of requirement sets that the agent satisfies, whatever the depth
 and whatever waits that nobody there can do.
 
-Order: effective priority, then fairness between tenants, then age, or the place that a task was given. A head gains
+Order: effective priority, then fairness between tenants, then age, or the order key that a task was given. A head gains
 one level per ``ageing_s`` of waiting, up to the highest, so nothing starves; it is computed when heads are compared, and
 nothing is re-sorted.
 Tenants take turns by start-time fair queueing (Goyal, Vin and Cheng 1996): a dispatch advances a tenant's tag by
@@ -38,8 +38,8 @@ _SPARE_LANES = 1000
 
 _NOWHERE: frozenset[str] = frozenset()
 
-Entry = tuple[float, str, str]
-"""(place in line, id)"""
+HeapItem = tuple[float, str, str]
+"""(order key, id)"""
 
 LaneKey = tuple[str, str | None, frozenset[str], str, str | None, Selection | None]
 """(workspace, target agent, required capabilities, queue, task type if it has settings, who may have it)"""
@@ -62,16 +62,16 @@ class _Lane:
     paused: bool = False
     gated: bool = False
     weight: float = 1.0
-    levels: tuple[list[Entry], ...] = field(default_factory=lambda: tuple([] for _ in LEVELS))
+    levels: tuple[list[HeapItem], ...] = field(default_factory=lambda: tuple([] for _ in LEVELS))
     waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class QueueEntry:
     """``slot`` is (concurrency key, limit). An entry of a heap counts only while it is this very one: those of tasks that
     have left or moved stay behind."""
 
-    entry: Entry
+    item: HeapItem
     lane: _Lane
     level: int
     since: float
@@ -95,10 +95,10 @@ class Rank:
 
     effective_level: int
     tag: float
-    entry: Entry
+    item: HeapItem
 
-    def key(self) -> tuple[int, float, Entry]:
-        return (-self.effective_level, self.tag, self.entry)
+    def key(self) -> tuple[int, float, HeapItem]:
+        return (-self.effective_level, self.tag, self.item)
 
 
 class ReadyQueue:
@@ -113,12 +113,12 @@ class ReadyQueue:
         self.limits = limits or Limits()
         self._ageing_s = ageing_s
         self._weights = dict(weights or {})
-        self._places: dict[str, _Place] = {}
+        self._entries: dict[str, QueueEntry] = {}
         self._lanes: dict[LaneKey, _Lane] = {}
         self._look_through_at = _SPARE_LANES
         self._by_workspace: dict[str, list[_Lane]] = {}
         self._matches: dict[tuple[str, frozenset[str], bool], list[_Lane]] = {}
-        self._aside: dict[tuple[str, str], dict[tuple[_Lane, int, int], list[Entry]]] = {}
+        self._aside: dict[tuple[str, str], dict[tuple[_Lane, int, int], list[HeapItem]]] = {}
         self._came_back: list[_Lane] = []
         self._tags: dict[str, float] = {}
         self._waiting: dict[str, int] = {}
@@ -126,15 +126,15 @@ class ReadyQueue:
         self._latest = 0.0
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._entries)
 
     def __contains__(self, task_id: str) -> bool:
-        return task_id in self._places
+        return task_id in self._entries
 
     def push(self, head: TaskHead) -> None:
-        """At its place by age, or at the one that it was given. A task that is already waiting moves."""
+        """By age, or by the order key that it was given. A task that is already waiting moves."""
         self.discard(head.id)
-        if not self._places:
+        if not self._entries:
             self._virtual = self._latest  # nobody waits, so nobody is owed anything
         lane = self._lane(head)
         level = _LEVEL_OF[head.priority]
@@ -142,9 +142,9 @@ class ReadyQueue:
         slot = (
             None if rules is None or rules.concurrency_key is None else (rules.concurrency_key, rules.concurrency_limit)
         )
-        entry = (head.created_at, head.id, head.id) if head.place is None else (*head.place, head.id)
-        self._places[head.id] = _Place(entry, lane, level, max(head.created_at, head.run_at), slot)
-        heapq.heappush(lane.levels[level], entry)
+        item = (head.created_at, head.id, head.id) if head.order_key is None else (*head.order_key, head.id)
+        self._entries[head.id] = QueueEntry(item, lane, level, max(head.created_at, head.run_at), slot)
+        heapq.heappush(lane.levels[level], item)
         lane.waiting += 1
         if not self._waiting.get(lane.share):
             self._tags[lane.share] = max(self._tags.get(lane.share, 0.0), self._virtual)
@@ -159,12 +159,12 @@ class ReadyQueue:
 
     def discard(self, task_id: str) -> None:
         """Its entry stays behind in the heap and is skipped when it comes up."""
-        place = self._places.pop(task_id, None)
-        if place is not None:
-            place.lane.waiting -= 1
-            self._waiting[place.lane.share] -= 1
-            if place.slot is not None:
-                self.slot_free(place.lane.workspace, place.slot[0])
+        entry = self._entries.pop(task_id, None)
+        if entry is not None:
+            entry.lane.waiting -= 1
+            self._waiting[entry.lane.share] -= 1
+            if entry.slot is not None:
+                self.slot_free(entry.lane.workspace, entry.slot[0])
 
     def take(
         self,
@@ -179,7 +179,7 @@ class ReadyQueue:
         """The id of the task that this agent should do first, removed from the queue; None if there is none for it.
 
         ``only_asked_for`` leaves those that require nothing to others, unless they name the agent."""
-        best: tuple[tuple[int, float, Entry], _Lane, int] | None = None
+        best: tuple[tuple[int, float, HeapItem], _Lane, int] | None = None
         for lane in self._candidates(workspace, agent_id, capabilities, only_asked_for):
             if lane.gated and not self._is_open(lane, now):
                 continue
@@ -187,10 +187,10 @@ class ReadyQueue:
                 task_id = self._first(lane, fifo)
                 if task_id is None:
                     continue
-                place = self._places[task_id]
-                if lane.selection is not None and not lane.selection.admits(agent_id, regions, now - place.since):
+                entry = self._entries[task_id]
+                if lane.selection is not None and not lane.selection.admits(agent_id, regions, now - entry.since):
                     continue
-                key = self._rank(place, now).key()
+                key = self._rank(entry, now).key()
                 if best is None or key < best[0]:
                     best = (key, lane, level)
         if best is None:
@@ -221,14 +221,14 @@ class ReadyQueue:
             return
         for where in list(aside):
             lane, level, _ = where
-            entries = aside[where]
-            while entries:
-                entry = heapq.heappop(entries)
-                if self._stands(entry):
-                    heapq.heappush(lane.levels[level], entry)
+            items = aside[where]
+            while items:
+                item = heapq.heappop(items)
+                if self._stands(item):
+                    heapq.heappush(lane.levels[level], item)
                     self._came_back.append(lane)
                     break
-            if not entries:
+            if not items:
                 del aside[where]
         if not aside:
             del self._aside[workspace, key]
@@ -269,33 +269,33 @@ class ReadyQueue:
         bucket = self.limits.bucket(lane.workspace, lane.queue)
         return bucket is None or bucket.ready(now)
 
-    def _put_aside(self, place: _Place) -> None:
-        assert place.slot is not None
-        key, limit = place.slot
-        aside = self._aside.setdefault((place.lane.workspace, key), {})
-        heapq.heappush(aside.setdefault((place.lane, place.level, limit), []), place.entry)
+    def _put_aside(self, entry: QueueEntry) -> None:
+        assert entry.slot is not None
+        key, limit = entry.slot
+        aside = self._aside.setdefault((entry.lane.workspace, key), {})
+        heapq.heappush(aside.setdefault((entry.lane, entry.level, limit), []), entry.item)
 
-    def _stands(self, entry: Entry) -> bool:
-        place = self._places.get(entry[-1])
-        return place is not None and place.entry is entry
+    def _stands(self, item: HeapItem) -> bool:
+        entry = self._entries.get(item[-1])
+        return entry is not None and entry.item is item
 
     # --- order ----------------------------------------------------------------------------------------------------
 
     def ahead_of(self, head: TaskHead, now: float) -> int | None:
         """How many tasks of the same lane come first; None if it does not wait. Cost grows with the lane's depth."""
-        place = self._places.get(head.id)
-        if place is None:
+        entry = self._entries.get(head.id)
+        if entry is None:
             return None
-        own = self._rank(place, now).key()
+        own = self._rank(entry, now).key()
         return sum(
-            self._rank(self._places[entry[-1]], now).key() < own
-            for fifo in place.lane.levels
-            for entry in fifo
-            if self._stands(entry)
+            self._rank(self._entries[item[-1]], now).key() < own
+            for fifo in entry.lane.levels
+            for item in fifo
+            if self._stands(item)
         )
 
-    def place_at(self, head: TaskHead, position: int) -> order_key.Place | None:
-        """The place in line at which ``position - 1`` other tasks of its level are ahead of it, or the last one; None if
+    def order_key_at(self, head: TaskHead, position: int) -> order_key.OrderKey | None:
+        """The order key at which ``position - 1`` other tasks of its level are ahead of it, or the last one; None if
         there is no other. Cost grows with the depth of the line, unless it is to be the first."""
         level = _LEVEL_OF[head.priority]
         lane = self._lanes.get(self._lane_key(head))
@@ -304,27 +304,27 @@ class ReadyQueue:
             first = min((line[0] for line in lines if line), default=None)
             is_first = first is not None and first[-1] == head.id and self._stands(first)
             return None if first is None or is_first else order_key.before(first[:2], head.id)
-        others = (entry for entry in itertools.chain(*lines) if entry[-1] != head.id and self._stands(entry))
-        ahead = [entry[:2] for entry in heapq.nsmallest(position, others)]
+        others = (item for item in itertools.chain(*lines) if item[-1] != head.id and self._stands(item))
+        ahead = [item[:2] for item in heapq.nsmallest(position, others)]
         if not ahead:
             return None
         if len(ahead) < position:
             return order_key.between(ahead[-1], None)
         return order_key.between(ahead[-2], ahead[-1])
 
-    def _aside_of(self, lane: _Lane, level: int) -> Iterator[list[Entry]]:
+    def _aside_of(self, lane: _Lane, level: int) -> Iterator[list[HeapItem]]:
         for (workspace, _), aside in self._aside.items():
             if workspace == lane.workspace:
-                yield from (entries for where, entries in aside.items() if where[:2] == (lane, level))
+                yield from (items for where, items in aside.items() if where[:2] == (lane, level))
 
     def standing(self, head: TaskHead, now: float) -> Standing | None:
         """None if it does not wait here."""
-        place, ahead = self._places.get(head.id), self.ahead_of(head, now)
-        if place is None or ahead is None:
+        entry, ahead = self._entries.get(head.id), self.ahead_of(head, now)
+        if entry is None or ahead is None:
             return None
         shares = {lane.share: lane.weight for lane in self.lanes_of(head.workspace) if not lane.paused}
-        own = place.lane.weight
-        rank = self._rank(place, now)
+        own = entry.lane.weight
+        rank = self._rank(entry, now)
         return Standing(
             ahead=ahead,
             effective_level=rank.effective_level,
@@ -332,9 +332,9 @@ class ReadyQueue:
             dispatches_behind=max(0.0, (rank.tag - self._virtual) * own),
         )
 
-    def _rank(self, place: _Place, now: float) -> Rank:
-        aged = place.level + int(max(0.0, now - place.since) / self._ageing_s)
-        return Rank(effective_level=min(_TOP, aged), tag=self._tags.get(place.lane.share, 0.0), entry=place.entry)
+    def _rank(self, entry: QueueEntry, now: float) -> Rank:
+        aged = entry.level + int(max(0.0, now - entry.since) / self._ageing_s)
+        return Rank(effective_level=min(_TOP, aged), tag=self._tags.get(entry.lane.share, 0.0), item=entry.item)
 
     def _charge(self, lane: _Lane) -> None:
         tag = self._tags.get(lane.share, 0.0)
@@ -344,16 +344,16 @@ class ReadyQueue:
         if lane.gated and (bucket := self.limits.bucket(lane.workspace, lane.queue)) is not None:
             bucket.spend()
 
-    def _first(self, lane: _Lane, fifo: list[Entry]) -> str | None:
+    def _first(self, lane: _Lane, fifo: list[HeapItem]) -> str | None:
         """The head of a queue, after dropping entries of tasks that have left or moved, and putting aside those whose
         concurrency key is full."""
         while fifo:
             task_id = fifo[0][-1]
-            place = self._places.get(task_id)
-            if place is not None and place.entry is fifo[0]:
-                if place.slot is None or not self.limits.is_full(lane.workspace, *place.slot):
+            entry = self._entries.get(task_id)
+            if entry is not None and entry.item is fifo[0]:
+                if entry.slot is None or not self.limits.is_full(lane.workspace, *entry.slot):
                     return task_id
-                self._put_aside(place)
+                self._put_aside(entry)
             heapq.heappop(fifo)
         return None
 

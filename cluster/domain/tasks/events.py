@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cluster.domain.base.compact import compact
-from cluster.domain.tasks.order_key import Place
+from cluster.domain.tasks.order_key import OrderKey
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Priority, TaskStatus
 
@@ -144,7 +144,7 @@ class DependencyFailed(Event):
 class Prioritized(Event):
     """What is None stays as it is."""
 
-    cause: ClassVar[str] = "a client changes the priority, or the place in line"
+    cause: ClassVar[str] = "a client changes the priority, or the position"
     principal: str
     priority: Priority | None = None
-    place: Place | None = None
+    order_key: OrderKey | None = None

@@ -88,7 +88,7 @@ _ENDS_ATTEMPT: dict[type[Event], Rule] = {
         apply=steps.lease_expired,
         to=(P.PENDING, P.FAILED),
         kinds=("task.requeued", "task.dead_lettered"),
-        note="costs a retry; back to its old place at once; dead-lettered without retries left",
+        note="costs a retry; keeps its order key, at once; dead-lettered without retries left",
     ),
     AgentLost: Rule(
         apply=steps.agent_lost,

@@ -1,36 +1,38 @@
-"""Where a task stands in its line: after those that are older, unless somebody has given it another place.
+"""The order key of a waiting task: after those that are older, unless somebody has moved it.
 
-A place is what tasks of one line are sorted by: a time, and among equal times a text. Between two places there is always
-a third, so a task is moved without touching any other.
+Tasks of one sub-queue are sorted by it: a time, and among equal times a text. Between two keys there is always a third, so
+moving a task changes no other's key. A task that was never moved has none, and is sorted by (created_at, id).
+
+The column ``tasks.place``, and ``place`` in the data of ``task.prioritized``, hold it as text: names in storage stay.
 """
 
 from __future__ import annotations
 
 import math
 
-Place = tuple[float, str]
+OrderKey = tuple[float, str]
 
 #: Texts are compared character by character; the lowest one ends no text, so that there is always room before one.
 _LOWEST, _BEYOND = 0x21, 0x7F
 
 
-def encode(place: Place | None) -> str | None:
-    return None if place is None else f"{place[0]!r}|{place[1]}"
+def encode(key: OrderKey | None) -> str | None:
+    return None if key is None else f"{key[0]!r}|{key[1]}"
 
 
-def decode(text: str | None) -> Place | None:
+def decode(text: str | None) -> OrderKey | None:
     if text is None:
         return None
     at, _, name = text.partition("|")
     return float(at), name
 
 
-def before(first: Place, name: str) -> Place:
+def before(first: OrderKey, name: str) -> OrderKey:
     """Ahead of everybody."""
     return math.nextafter(first[0], -math.inf), name
 
 
-def between(low: Place, high: Place | None) -> Place:
+def between(low: OrderKey, high: OrderKey | None) -> OrderKey:
     """Right behind ``low``, and before ``high``."""
     return low[0], _text_between(low[1], high[1] if high is not None and high[0] == low[0] else None)
 

@@ -231,7 +231,7 @@ def _dead_letter(
 
 
 def _requeue(head: TaskHead, reason: str, now: float, principal: str, *, charged: bool) -> Transition:
-    """Back to its old place (``run_at`` stays), at once: another agent can take it."""
+    """Keeps its order key (``run_at`` stays), at once: another agent can take it."""
     retries = head.retries + charged
     new = replace(
         head,
@@ -375,12 +375,12 @@ def dependency_failed(head: TaskHead, event: DependencyFailed, now: float, polic
 
 def prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPolicy) -> Transition:
     priority = head.priority if event.priority is None else int(event.priority)
-    if head.priority == priority and event.place in (None, head.place):
+    if head.priority == priority and event.order_key in (None, head.order_key):
         return Transition(head=head)
-    new = replace(head, priority=priority, place=event.place or head.place)
+    new = replace(head, priority=priority, order_key=event.order_key or head.order_key)
     data = {"task_type": head.task_type, "priority": new.priority, "old_priority": head.priority}
-    if event.place is not None:
-        data["place"] = encode(event.place)
+    if event.order_key is not None:
+        data["place"] = encode(event.order_key)
     blocked = head.detail is TaskDetail.BLOCKED
     effects = () if blocked else (DEQUEUE, Enqueue(not_before=head.run_at))
     return _decided(head, new, effects, "task.prioritized", now, event.principal, data)

@@ -16,7 +16,7 @@ from typing import Any
 from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import LogRecord, Origin
-from cluster.domain.tasks.order_key import Place
+from cluster.domain.tasks.order_key import OrderKey
 from cluster.domain.tasks.rules import TaskRules
 
 
@@ -153,7 +153,7 @@ def _first_detail(rules: TaskRules | None, delayed: bool) -> TaskDetail:
 class TaskHead:
     """State of the task machine. ``attempt`` counts claims (0 before the first); ``run_at`` is the earliest start.
 
-    ``holder`` is the principal that claimed; ``claim_id`` the caller's own name for that claim. ``place`` is where it was
+    ``holder`` is the principal that claimed; ``claim_id`` the caller's own name for that claim. ``order_key`` is where it was
     put in its line, instead of where its age puts it.
     """
 
@@ -177,7 +177,7 @@ class TaskHead:
     holder: str | None = None
     started_at: float | None = None
     rules: TaskRules | None = None
-    place: Place | None = None
+    order_key: OrderKey | None = None
 
     @property
     def tenant(self) -> str:
@@ -300,7 +300,7 @@ class Task:
     rules: TaskRules | None = None
     replayed_as: str | None = None
     purged_at: float | None = None
-    place: Place | None = None
+    order_key: OrderKey | None = None
     #: Filled in for readers: not a fact of the task, but of the agent that has it.
     assigned_region: str | None = None
 
@@ -331,7 +331,7 @@ class Task:
             holder=self.holder,
             started_at=self.started_at,
             rules=self.rules,
-            place=self.place,
+            order_key=self.order_key,
         )
 
 

@@ -26,7 +26,7 @@ OPTIONS = ["A", "B", "C"]
 
 def world(*answers: Any, judge: Any = None, **config: Any) -> World:
     """One agent per answer, named a, b, c, ...; an answer may be a behaviour."""
-    names = [chr(ord("a") + place) for place in range(len(answers))]
+    names = [chr(ord("a") + index) for index in range(len(answers))]
     behaviours = {n: one if callable(one) else says(one) for n, one in zip(names, answers, strict=True)}
     if judge is not None:
         behaviours["j"] = judge
@@ -227,7 +227,7 @@ def test_a_debate_among_noise_does_not_make_it_worse(because: str) -> None:
     before = after = 0
     for question in range(600):
         right = "ABCD"[question % 4]
-        behaviours = {name: noise(question * 10 + place, right, 0.5, because) for place, name in enumerate("abcde")}
+        behaviours = {name: noise(question * 10 + index, right, 0.5, because) for index, name in enumerate("abcde")}
         made = World.of(contract(options=list("ABCD"), seed=str(question)), behaviours)
         made.checked = False
         made.start(members(*"abcde")).run()
