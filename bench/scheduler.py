@@ -150,12 +150,12 @@ def claim(stand: Stand) -> Iterator[Row]:
     spread = (1, 100, 1000) if not stand.quick else (1, 10)
     p99: dict[tuple[int, int], list[float]] = defaultdict(list)
     longest: dict[tuple[int, int], list[float]] = defaultdict(list)
-    with stand.part("bench.parts.mind") as mind:
+    with stand.part("bench.parts.core") as core:
         for size in sizes:  # filled once: at a million that takes longer than all claims
-            mind.ask(op="fill", pending=size)
+            core.ask(op="fill", pending=size)
             for sets in spread:
                 for _ in range(stand.runs):
-                    answer = mind.ask(op="claims", pending=size, sets=sets, claims=number)
+                    answer = core.ask(op="claims", pending=size, sets=sets, claims=number)
                     p99[sets, size].append(answer["p99_us"])
                     longest[sets, size].append(answer["longest_ms"])
     for sets in spread:

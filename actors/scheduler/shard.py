@@ -1,6 +1,6 @@
 """The scheduler shard: the single writer of leases, and a cache over Postgres.
 
-Its mind is ``cluster.domain.scheduling.core``; this shell gives it the clock, the log, the store and a standing exchange with
+Its core is ``cluster.domain.scheduling.core``; this shell gives it the clock, the log, the store and a standing exchange with
 the API's replicas. A commit that fails or is fenced makes it forget everything and start again from the store under a
 new generation; where another is published in its place, it stands by instead.
 
@@ -49,7 +49,7 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import check_json, check_text, read_json
 from cluster.domain.base.log import LogRow
-from cluster.domain.scheduling.core import Missing, Scheduler
+from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.explain import TaskView
 from cluster.domain.scheduling.requests import Grant, Wanted
 from cluster.domain.tasks.events import (
@@ -107,7 +107,7 @@ class _State:
     """Everything that is thrown away when a commit fails."""
 
     fence: ShardFence
-    mind: Scheduler
+    core: SchedulerCore
     tickets: dict[int, tuple[str, int]] = field(default_factory=dict)
     by_caller: dict[tuple[str, int], int] = field(default_factory=dict)
     failed: bool = False
@@ -117,7 +117,7 @@ class _State:
     def forget(self) -> None:
         """Frees the memory at once: loops and calls that still have this state in a variable find nothing in it."""
         self.failed = True
-        self.mind = Scheduler(lease_ttl_s=1.0)
+        self.core = SchedulerCore(lease_ttl_s=1.0)
         self.tickets, self.by_caller = {}, {}
 
 
@@ -186,8 +186,8 @@ class SchedulerShard:
         return {
             "shard": self._shard,
             "generation": state.fence.generation,
-            "open_tasks": state.mind.open_tasks,
-            "waiting_claims": state.mind.waiting_claims,
+            "open_tasks": state.core.open_tasks,
+            "waiting_claims": state.core.waiting_claims,
             "cursor": state.follower.cursor,
         }
 
@@ -198,25 +198,25 @@ class SchedulerShard:
         await self._region.epoch()
         fence = await self._tasks.take_generation(self._shard, self._owner)
         cursor, batches = await self._tasks.open_tasks(self._shard)
-        mind = Scheduler(lease_ttl_s=self._lease_ttl_s, policy=self._policy)
-        mind.load_controls(await self._controls.load(), self._clock.now())
+        core = SchedulerCore(lease_ttl_s=self._lease_ttl_s, policy=self._policy)
+        core.load_controls(await self._controls.load(), self._clock.now())
         self._state = None  # nothing keeps the state that is replaced
         with _settled_memory():
             async for batch in batches:
-                mind.load(batch, self._clock.now())
-        mind.load_agents(await self._agents.resting())
-        mind.loaded(fence.generation)
-        state = _State(fence, mind)
+                core.load(batch, self._clock.now())
+        core.load_agents(await self._agents.resting())
+        core.loaded(fence.generation)
+        state = _State(fence, core)
         # A follower and a lane per state: rows that an older one was reading are known here, and what it decided and
         # could not commit must never reach the store.
         apply = functools.partial(self._apply, state)
-        only = LogFilter(kinds=mind.FOLLOWS)
+        only = LogFilter(kinds=core.FOLLOWS)
         state.follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=apply, only=only)
         state.lane = GroupCommit(functools.partial(self._flush, state), max_batch=256, max_waiting=100_000)
         self._state = state
         self._send([])
         self._timer_moved.set()
-        _logger.info("shard %s serves %d tasks, generation %d", self._shard, mind.open_tasks, fence.generation)
+        _logger.info("shard %s serves %d tasks, generation %d", self._shard, core.open_tasks, fence.generation)
 
     def _serving(self) -> _State:
         if self._state is None or self._state.failed:
@@ -281,7 +281,7 @@ class SchedulerShard:
         resting = await self._agents.resting(changed) if changed else frozenset[tuple[str, str]]()
         if not state.failed:
             try:
-                state.mind.apply(rows, self._clock.now(), resting=resting)
+                state.core.apply(rows, self._clock.now(), resting=resting)
             except Exception as error:
                 self._broke(state, error)
             self._send([])
@@ -289,11 +289,11 @@ class SchedulerShard:
     async def _run_timers(self) -> None:
         while True:
             state = self._state
-            due = None if state is None or state.failed else state.mind.next_timer()
+            due = None if state is None or state.failed else state.core.next_timer()
             now = self._clock.now()
             if state is not None and due is not None and due <= now:
                 try:
-                    state.mind.tick(now)
+                    state.core.tick(now)
                 except Exception as error:
                     self._broke(state, error)
                 self._send([])
@@ -367,8 +367,8 @@ class SchedulerShard:
         if isinstance(request, ClaimRequest) and not caught_up:
             self._check_known(state, request)
         if isinstance(request, ExplainRequest):
-            return state.mind.view(request.task_id, request.workspace, now)
-        prepared = _prepared(state.mind, request, now)
+            return state.core.view(request.task_id, request.workspace, now)
+        prepared = _prepared(state.core, request, now)
         try:
             return self._change(state, (caller, number), request, prepared, now)
         except Exception as error:
@@ -378,40 +378,40 @@ class SchedulerShard:
 
     def _check_known(self, state: _State, claim: ClaimRequest) -> None:
         """A registration and a resume count from their answers on, also where their rows have not been read yet."""
-        if state.mind.doubts((claim.workspace, claim.agent_id), claim.resting):
+        if state.core.doubts((claim.workspace, claim.agent_id), claim.resting):
             raise Missing(f"What became of agent {claim.agent_id} has to be read.", "agent_changed")
 
     def _change(self, state: _State, asker: tuple[str, int], request: Any, prepared: Any, now: float) -> Any:
-        mind = state.mind
+        core = state.core
         if isinstance(request, ClaimRequest):
             return self._claim(state, asker, prepared, request.wait, now)
         if isinstance(request, BeatRequest):
-            return BeatAnswer(cancelling=tuple(mind.beat(request.agents, now)))
+            return BeatAnswer(cancelling=tuple(core.beat(request.agents, now)))
         if isinstance(request, ExtendRequest):
-            return self._extend(mind, request, now)
+            return self._extend(core, request, now)
         if isinstance(request, GiveBackRequest):
             _give_back(state, request, now)
             return BeatAnswer()
         head, transition = prepared
-        return _reported(request, mind.carry_out(head, transition, now))
+        return _reported(request, core.carry_out(head, transition, now))
 
     def _claim(self, state: _State, asker: tuple[str, int], wanted: Wanted, wait: bool, now: float) -> Any:
         if asker in state.by_caller:
             return None  # sent twice, because a call was lost that had arrived: it waits already, and has one answer
         ticket = next(self._numbers) if wait else None
-        grants = state.mind.claim(wanted, ticket, now)
+        grants = state.core.claim(wanted, ticket, now)
         if grants is not None:
-            return _claim_answer(grants, state.mind.stopping(wanted.agent, now), state.fence)
+            return _claim_answer(grants, state.core.stopping(wanted.agent, now), state.fence)
         assert ticket is not None
         state.tickets[ticket] = asker
         state.by_caller[asker] = ticket
         return None
 
-    def _extend(self, mind: Scheduler, request: ExtendRequest, now: float) -> Done:
-        expires_at = mind.extend(request.task_id, request.workspace, request.attempt, request.agent_id, now)
+    def _extend(self, core: SchedulerCore, request: ExtendRequest, now: float) -> Done:
+        expires_at = core.extend(request.task_id, request.workspace, request.attempt, request.agent_id, now)
         if expires_at is None:
             raise Conflict(f"The lease on task {request.task_id} is not yours (any more).", "lease_lost")
-        return Done(head=mind.head(request.task_id), lease_expires_at=expires_at)
+        return Done(head=core.head(request.task_id), lease_expires_at=expires_at)
 
     def _withdraw(self, caller: str, number: int) -> None:
         """Answers empty; a lease that is already on its way is answered as it is and given back by the asker."""
@@ -421,7 +421,7 @@ class SchedulerShard:
             self._exchange.answer(caller, number, ClaimAnswer())
             return
         ticket = state.by_caller.pop((caller, number), None) if state is not None else None
-        if state is not None and ticket is not None and state.mind.withdraw(ticket):
+        if state is not None and ticket is not None and state.core.withdraw(ticket):
             del state.tickets[ticket]
             self._exchange.answer(caller, number, ClaimAnswer())
 
@@ -488,7 +488,7 @@ class SchedulerShard:
         else:
             return
         try:
-            state.mind.ended_before(ends, self._clock.now())
+            state.core.ended_before(ends, self._clock.now())
         except Exception as error:
             self._broke(state, error)
         self._send([])
@@ -501,7 +501,7 @@ class SchedulerShard:
     # --- commits -------------------------------------------------------------------------------------------------
 
     def _send(self, answers: Sequence[tuple[str, int, Any]]) -> None:
-        """Takes what the mind has decided; answers follow when everything before them is durable."""
+        """Takes what the core has decided; answers follow when everything before them is durable."""
         state = self._state
         try:
             written = None if state is None or state.failed else self._output(state, answers)
@@ -525,14 +525,14 @@ class SchedulerShard:
         self, state: _State, answers: Sequence[tuple[str, int, Any]]
     ) -> tuple[_Write, Mapping[str, Sequence[str]]]:
         """What is to be written, and whose ends must be looked up."""
-        decisions, answered = state.mind.take_output(self._clock.now())
+        decisions, answered = state.core.take_output(self._clock.now())
         told = list(answers)
         for one in answered:
             asker = state.tickets.pop(one.ticket, None)
             if asker is not None:
                 state.by_caller.pop(asker, None)
                 told.append((*asker, _claim_answer(one.grants, one.stopping, state.fence)))
-        return _Write(decisions, told), state.mind.take_unseen()
+        return _Write(decisions, told), state.core.take_unseen()
 
     async def _write(self, state: _State, write: _Write) -> None:
         error: ControlPlaneError | None = None
@@ -619,12 +619,12 @@ def _give_back(state: _State, request: GiveBackRequest, now: float) -> None:
     that somebody works on would be taken away, while one that lies idle is answered again or expires."""
     generation, delivery = request.delivery
     if generation == state.fence.generation:
-        state.mind.give_back(
+        state.core.give_back(
             request.task_id, request.workspace, request.attempt, request.agent_id, delivery, _SYSTEM, now
         )
 
 
-def _prepared(mind: Scheduler, request: SchedulerRequest, now: float) -> Any:
+def _prepared(core: SchedulerCore, request: SchedulerRequest, now: float) -> Any:
     """All that can be found out before memory is changed."""
     if isinstance(request, ClaimRequest):
         check_text(f"{request.agent_id}{request.claim_id}{request.principal}", "a claim")
@@ -633,11 +633,11 @@ def _prepared(mind: Scheduler, request: SchedulerRequest, now: float) -> Any:
         _check_report(request)
     if isinstance(request, PrioritizeRequest):
         priority = None if request.priority is None else Priority(request.priority)
-        return mind.consider_priority(
+        return core.consider_priority(
             request.task_id, request.workspace, request.principal, priority, request.position, now
         )
     if isinstance(request, ReportRequest | CancelRequest):
-        return mind.consider(request.task_id, request.workspace, _event(request), now)
+        return core.consider(request.task_id, request.workspace, _event(request), now)
     return None
 
 

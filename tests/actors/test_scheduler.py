@@ -49,14 +49,14 @@ async def test_a_waiting_claim_is_woken_by_a_submit_and_one_of_many_wins(cluster
     assert [lease.head.id for task in done for lease in task.result()] == [task_id]
     for task in rest:
         task.cancel()
-    await eventually(lambda: shard._state is not None and shard._state.mind.waiting_claims == 0)
+    await eventually(lambda: shard._state is not None and shard._state.core.waiting_claims == 0)
 
 
 async def test_a_claim_whose_asker_has_gone_takes_no_task_with_it(cluster: Cluster) -> None:
     gone = asyncio.create_task(cluster.claim("gone", wait=True))
     shard = cluster.shard
     assert shard is not None
-    await eventually(lambda: shard._state is not None and shard._state.mind.waiting_claims == 1)
+    await eventually(lambda: shard._state is not None and shard._state.core.waiting_claims == 1)
     gone.cancel()
     task_id = await cluster.submit()
     lease = await cluster.claim_one("here")
@@ -80,11 +80,11 @@ async def test_a_claim_that_is_sent_twice_waits_once(cluster: Cluster) -> None:
     shard = cluster.shard
     assert shard is not None
     waiting = asyncio.create_task(cluster.claim("a1", wait=True, max_concurrency=2))
-    await eventually(lambda: shard._state is not None and shard._state.mind.waiting_claims == 1)
+    await eventually(lambda: shard._state is not None and shard._state.core.waiting_claims == 1)
     ((number, (request, _, _)),) = cluster.client._waiting.items()
     shard._handle("replica-1", [(number, request)])
     assert shard._state is not None
-    assert shard._state.mind.waiting_claims == 1
+    assert shard._state.core.waiting_claims == 1
     first = await cluster.submit()
     assert [lease.head.id for lease in await waiting] == [first]
     second = await cluster.submit()
@@ -95,7 +95,7 @@ async def test_a_lease_for_a_replica_that_has_been_forgotten_goes_back(cluster: 
     shard = cluster.shard
     assert shard is not None
     waiting = asyncio.create_task(cluster.claim("a1", wait=True))
-    await eventually(lambda: shard._state is not None and shard._state.mind.waiting_claims == 1)
+    await eventually(lambda: shard._state is not None and shard._state.core.waiting_claims == 1)
     shard._exchange._callers.clear()  # as ``gone`` does, with the answer on its way
     task_id = await cluster.submit()
 
@@ -121,7 +121,7 @@ async def test_a_full_agent_gets_its_oldest_lease_again_and_others_new_work(clus
 async def test_one_claim_id_gives_the_same_leases(cluster: Cluster) -> None:
     ids = {await cluster.submit() for _ in range(3)}
     asked = {"max_concurrency": 10, "max_tasks": 3, "claim_id": "mine", "own_claim_id": True}
-    await eventually(lambda: cluster.shard._state.mind.open_tasks == 3)  # type: ignore[union-attr]
+    await eventually(lambda: cluster.shard._state.core.open_tasks == 3)  # type: ignore[union-attr]
     first = await cluster.claim("a1", **asked)
     again = await cluster.claim("a1", **asked)
     assert {lease.head.id for lease in first} == ids
@@ -176,7 +176,7 @@ def _is(cluster: Cluster, task_id: str, wanted: TaskStatus) -> Awaitable[bool]:
 
 async def test_delayed_and_retried_tasks_wait_for_their_time(cluster: Cluster) -> None:
     task_id = await cluster.submit(run_at=NOW + 60)
-    await eventually(lambda: cluster.shard._state.mind.open_tasks == 1)  # type: ignore[union-attr]
+    await eventually(lambda: cluster.shard._state.core.open_tasks == 1)  # type: ignore[union-attr]
     assert await cluster.claim() == ()
     await cluster.clock.advance(60)
     lease = await cluster.claim_one()
@@ -277,7 +277,7 @@ async def test_of_two_shards_only_the_newer_generation_writes_and_the_older_stan
     task_id = await cluster.submit()
     old = cluster.shard
     assert old is not None
-    await eventually(lambda: old._state is not None and old._state.mind.open_tasks == 1)
+    await eventually(lambda: old._state is not None and old._state.core.open_tasks == 1)
     new = await cluster.start("two")
     cluster.shard, cluster.published = old, "two"
     pending = asyncio.create_task(cluster.claim("a1"))

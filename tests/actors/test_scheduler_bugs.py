@@ -18,7 +18,7 @@ from actors.messages import (
     SchedulerRequest,
 )
 from cluster.domain.base.errors import ActorUnavailable, InternalError, NotFound
-from cluster.domain.scheduling.core import Scheduler
+from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.tasks.task import TaskStatus
 from cluster.ports.tasks import SubmitItem
 from cluster.rpc.exchange import ExchangeCall
@@ -30,10 +30,10 @@ from tests.support.shards import Cluster
 UNKNOWN_PRIORITY = 33
 
 
-def _mind(cluster: Cluster) -> Scheduler:
+def _core(cluster: Cluster) -> SchedulerCore:
     assert cluster.shard is not None
     assert cluster.shard._state is not None
-    return cluster.shard._state.mind
+    return cluster.shard._state.core
 
 
 async def _generation(cluster: Cluster) -> int:
@@ -85,7 +85,7 @@ def _planted(*_: Any, **__: Any) -> Any:
 
 async def _open(cluster: Cluster, count: int) -> list[str]:
     ids = [await cluster.submit() for _ in range(count)]
-    await eventually(lambda: _mind(cluster).open_tasks == count)
+    await eventually(lambda: _core(cluster).open_tasks == count)
     return ids
 
 
@@ -120,7 +120,7 @@ async def test_a_bug_while_memory_is_only_read_leaves_it_in_use(
 ) -> None:
     first, second = await _open(cluster, 2)
     generation = await _generation(cluster)
-    monkeypatch.setattr(_mind(cluster)._dependencies, "waits_for", _planted)
+    monkeypatch.setattr(_core(cluster)._dependencies, "waits_for", _planted)
     explained, cancelled = await _together(cluster, _explain(first), _cancel(second))
     assert isinstance(explained, InternalError)
     assert isinstance(cancelled, Done)
@@ -151,7 +151,7 @@ async def test_a_bug_amid_a_change_makes_the_shard_forget_it_and_read_the_store_
     """The task is out of the queue and has no lease: served on, nobody would ever get it."""
     task_id, other = await _open(cluster, 2)
     generation = await _generation(cluster)
-    monkeypatch.setattr(_mind(cluster), "_hold", _planted)
+    monkeypatch.setattr(_core(cluster), "_hold", _planted)
     before, broken, after = await _together(cluster, _cancel(other), _claim("a1"), _explain(task_id))
     assert isinstance(before, ActorUnavailable), "what was not durable yet is to be asked again"
     assert (type(broken), broken.code) == (InternalError, "internal_error")
@@ -178,9 +178,9 @@ async def test_a_bug_without_an_asker_makes_the_shard_read_the_store_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     (delayed,) = [await cluster.submit(run_at=cluster.clock.now() + 60)]
-    await eventually(lambda: _mind(cluster).open_tasks == 1)
+    await eventually(lambda: _core(cluster).open_tasks == 1)
     generation = await _generation(cluster)
-    broken = _mind(cluster)
+    broken = _core(cluster)
     monkeypatch.setattr(broken, step, _planted)
     if step == "ended_before":
         assert cluster.shard is not None
@@ -192,11 +192,11 @@ async def test_a_bug_without_an_asker_makes_the_shard_read_the_store_again(
         await cluster.clock.advance(61 if step == "tick" else 0.1)
         assert cluster.shard is not None
         state = cluster.shard._state
-        return state is not None and not state.failed and state.mind is not broken
+        return state is not None and not state.failed and state.core is not broken
 
     await eventually(is_replaced)
     assert await _generation(cluster) == generation + 1
-    await eventually(lambda: _mind(cluster).open_tasks == 2)
+    await eventually(lambda: _core(cluster).open_tasks == 2)
     await cluster.clock.advance(61)
     leases = [await cluster.claim_one("a1"), await cluster.claim_one("a2")]
     assert {lease.head.id for lease in leases} == {delayed, task_id}

@@ -1,6 +1,6 @@
 """Machine, SQL and shell held together: a shard is stopped after (and before) each of its commits and built again, and
 in the end the store says what it says when nothing happens; and random lives of a shard on a real store, held to the
-model that the pure mind is held to."""
+model that the pure core is held to."""
 
 from __future__ import annotations
 

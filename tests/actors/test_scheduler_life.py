@@ -1,4 +1,4 @@
-"""Random lives of a shard on a real store, held to the model that the pure mind is held to."""
+"""Random lives of a shard on a real store, held to the model that the pure core is held to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from actors.messages import CancelRequest, ClaimRequest, ReportRequest
 from actors.scheduler.shard import SchedulerShard
 from cluster.domain.base.log import record_for
-from cluster.domain.scheduling.core import Scheduler
+from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import NewTask, TaskHead
 from cluster.ports.tasks import SubmitItem
@@ -78,10 +78,10 @@ class RealShard:
         await self._settle()
 
     @property
-    def mind(self) -> Scheduler:
+    def core(self) -> SchedulerCore:
         assert self.shard._state is not None
         assert not self.shard._state.failed, "nothing happened that could fail a commit"
-        return self.shard._state.mind
+        return self.shard._state.core
 
     async def _settle(self) -> None:
         """Everything that is due has happened and is in the store."""
@@ -90,7 +90,7 @@ class RealShard:
         await state.follower.catch_up_to(await self.stores.log.head())
         while True:
             self.shard._send([])
-            due = self.mind.next_timer()
+            due = self.core.next_timer()
             if self.shard._work.idle and (due is None or due > self.clock.now()):
                 break
             await asyncio.sleep(0)

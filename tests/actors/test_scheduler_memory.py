@@ -38,9 +38,9 @@ async def test_a_state_that_is_read_again_frees_the_one_before(cluster: Cluster)
 
         await eventually(serves)
         assert shard._state is not None
-        assert shard._state.mind.open_tasks == WAITING
+        assert shard._state.core.open_tasks == WAITING
 
-    await eventually(lambda: shard._state is not None and shard._state.mind.open_tasks == WAITING)
+    await eventually(lambda: shard._state is not None and shard._state.core.open_tasks == WAITING)
     states: list[weakref.ref[Any]] = []
     for _ in range(5):
         await reads_again()
@@ -48,7 +48,7 @@ async def test_a_state_that_is_read_again_frees_the_one_before(cluster: Cluster)
     settled = process.memory_info().rss
     for _ in range(READS):
         assert shard._state is not None
-        states.append(weakref.ref(shard._state.mind))
+        states.append(weakref.ref(shard._state.core))
         await reads_again()
     assert [one for one in states if one() is not None] == []
     grown = process.memory_info().rss - settled

@@ -110,7 +110,7 @@ class Fleet(Cluster):
     @property
     def rests(self) -> bool:
         """As the shard has it."""
-        return bool(self._state.mind.doubts((W, NAME), False))
+        return bool(self._state.core.doubts((W, NAME), False))
 
 
 class Life(RuleBasedStateMachine):

@@ -1,4 +1,4 @@
-"""The mind of a shard, held to a model: same choices, same ends, over any order of events and any number of restarts."""
+"""The core of a shard, held to a model: same choices, same ends, over any order of events and any number of restarts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.domain.base.errors import NotFound
 from cluster.domain.base.log import LogRow, Origin
-from cluster.domain.scheduling.core import Missing, Scheduler
+from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.requests import Grant, Wanted
 from cluster.domain.tasks.events import Complete, Fail, Release, Reporter
@@ -30,7 +30,7 @@ STATE_OF = {TaskStatus.COMPLETED: "done", TaskStatus.FAILED: "failed", TaskStatu
 
 
 class Shard:
-    """A mind with a store: what it decides is written as the SQL would, and a restart reads it back."""
+    """A core with a store: what it decides is written as the SQL would, and a restart reads it back."""
 
     def __init__(self) -> None:
         self.store: dict[str, TaskHead] = {}
@@ -43,23 +43,23 @@ class Shard:
         self.restart(NOW)
 
     def restart(self, now: float) -> None:
-        self.mind = Scheduler(lease_ttl_s=TTL_S)
-        self.mind.load_controls(self.controls.values(), now)
+        self.core = SchedulerCore(lease_ttl_s=TTL_S)
+        self.core.load_controls(self.controls.values(), now)
         heads = [head for head in self.store.values() if not head.status.terminal]
-        self.mind.load(sorted(heads, key=lambda head: (head.created_at, head.id)), now)
-        self.mind.load_agents(self.resting)
+        self.core.load(sorted(heads, key=lambda head: (head.created_at, head.id)), now)
+        self.core.load_agents(self.resting)
         self.flush(now)
 
     def flush(self, now: float) -> None:
         while True:
-            decisions, answered = self.mind.take_output(now)
+            decisions, answered = self.core.take_output(now)
             for decision in decisions:
                 self._write(decision)
             self.answered |= {one.ticket: one.grants for one in answered}
-            unseen = [i for ids in self.mind.take_unseen().values() for i in ids]
+            unseen = [i for ids in self.core.take_unseen().values() for i in ids]
             if not unseen:
                 return
-            self.mind.ended_before([(i, self.store[i].status) for i in unseen], now)
+            self.core.ended_before([(i, self.store[i].status) for i in unseen], now)
 
     def _write(self, decision: TaskDecision) -> None:
         stored = self.store[decision.head.id]
@@ -91,7 +91,7 @@ class Shard:
             data=data,  # type: ignore[arg-type]
             digest=b"",
         )
-        self.mind.apply([row], now, resting=self.resting)
+        self.core.apply([row], now, resting=self.resting)
         self.flush(now)
 
     def agent_row(self, agent: str, kind: str, now: float, *, rests: bool = False) -> None:
@@ -114,7 +114,7 @@ class Shard:
         }
         self.tickets += 1
         ticket = self.tickets
-        grants = self.mind.claim(Wanted(**(values | changes)), ticket if wait else None, now)  # type: ignore[arg-type]
+        grants = self.core.claim(Wanted(**(values | changes)), ticket if wait else None, now)  # type: ignore[arg-type]
         self.flush(now)
         return ticket if grants is None else grants
 
@@ -127,15 +127,15 @@ class Shard:
         head = self.store[task_id]
         by = Reporter(principal="p", agent_id=head.assigned_agent, attempt=head.attempt)
         event = Complete(by=by) if error is None else Fail(by=by, error=error, **changes)  # type: ignore[arg-type]
-        self.mind.report(task_id, "w", event, now)
+        self.core.report(task_id, "w", event, now)
         self.flush(now)
 
     def cancel(self, task_id: str, now: float) -> None:
-        self.mind.cancel(task_id, "w", "p", now)
+        self.core.cancel(task_id, "w", "p", now)
         self.flush(now)
 
     def tick(self, now: float) -> None:
-        self.mind.tick(now)
+        self.core.tick(now)
         self.flush(now)
 
     def running(self) -> list[str]:
@@ -254,7 +254,7 @@ class SchedulerLife(RuleBasedStateMachine):
         until = self.now + seconds
         while self.now < until:
             self.now = min(until, self.now + 5.0)
-            self.shard.mind.beat([("w", agent) for agent in AGENTS], self.now)
+            self.shard.core.beat([("w", agent) for agent in AGENTS], self.now)
             self.shard.tick(self.now)
             for task_id in self.model.running():
                 if self.shard.store[task_id].status is TaskStatus.CANCELLED:
@@ -277,7 +277,7 @@ class SchedulerLife(RuleBasedStateMachine):
 
     def _same_turns(self) -> None:
         """Tasks of several leases came back in an order of their own, which the model takes over."""
-        queue = self.shard.mind._queue
+        queue = self.shard.core._queue
         self.model.virtual = queue._virtual
         self.model.tags = {share.removeprefix("w\x1f"): tag for share, tag in queue._tags.items()}
 
@@ -377,7 +377,7 @@ def test_a_waiting_claim_is_served_when_the_next_token_comes_in() -> None:
     shard.control("queue", "q", now, rate_per_s=0.5, burst=1)
     shard.submit(new_task(id="t", queue="q"), now)
     ticket = shard.claim("a1", now, wait=True)
-    due = shard.mind.next_timer()
+    due = shard.core.next_timer()
     assert due == pytest.approx(NOW + 2.0)
     shard.tick(due - 0.1)
     assert ticket not in shard.answered
@@ -392,7 +392,7 @@ def test_excess_tasks_of_a_concurrency_key_wait_and_a_waiting_claim_gets_the_nex
     shard.submit(new_task(id="x-free"), NOW)
     assert shard.claimed("a1", NOW, max_tasks=10) == ["t0", "t1", "x-free"]
     ticket = shard.claim("a2", NOW, wait=True, capabilities=frozenset())
-    assert shard.mind.view("t2", "w", NOW).slot_holders == ("t0", "t1")
+    assert shard.core.view("t2", "w", NOW).slot_holders == ("t0", "t1")
     shard.restart(NOW)
     assert shard.claimed("a2", NOW) == [], "slots are counted from leases, so a restart frees none"
     ticket = shard.claim("a2", NOW, wait=True)
@@ -432,7 +432,7 @@ def test_queue_time_bounds_each_wait_and_total_time_everything() -> None:
     assert shard.store["q"].status is TaskStatus.TIMEOUT
     assert shard.kinds["q"][-1] == "timeout"
     assert shard.claimed("a1", NOW + 24) == ["total"]
-    shard.mind.beat([("w", "a1")], NOW + 24)
+    shard.core.beat([("w", "a1")], NOW + 24)
     shard.tick(NOW + 25)
     assert shard.store["total"].status is TaskStatus.TIMEOUT
 
@@ -531,7 +531,7 @@ def test_a_lease_is_given_back_when_no_answer_that_carried_it_has_arrived() -> N
         return grant
 
     def lost(grant: Grant) -> tuple[TaskStatus, int]:
-        shard.mind.give_back("t", "w", grant.head.attempt, "a1", grant.delivery, "p", NOW)
+        shard.core.give_back("t", "w", grant.head.attempt, "a1", grant.delivery, "p", NOW)
         shard.flush(NOW)
         return shard.store["t"].status, shard.store["t"].retries
 
@@ -554,19 +554,19 @@ def test_a_place_in_line_outlives_a_restart_a_lease_and_a_change_of_priority() -
     shard = Shard()
     for name in ("t1", "t2", "t3", "t4"):
         shard.submit(new_task(id=name, created_at=NOW), NOW)
-    shard.mind.prioritize("t4", "w", "p", None, NOW, position=2)
+    shard.core.prioritize("t4", "w", "p", None, NOW, position=2)
     shard.flush(NOW)
     assert shard.kinds["t4"] == ["submitted", "prioritized"]
-    shard.mind.prioritize("t4", "w", "p", None, NOW, position=2)
+    shard.core.prioritize("t4", "w", "p", None, NOW, position=2)
     shard.flush(NOW)
     assert shard.kinds["t4"] == ["submitted", "prioritized"], "it is there already"
     shard.restart(NOW)
     assert [shard.claimed("a1", NOW), shard.claimed("a1", NOW)] == [["t1"], ["t4"]]
-    shard.mind.report("t4", "w", Release(by=Reporter(principal="p", agent_id="a1", attempt=1)), NOW)
+    shard.core.report("t4", "w", Release(by=Reporter(principal="p", agent_id="a1", attempt=1)), NOW)
     shard.flush(NOW)
     assert shard.claimed("a1", NOW, max_tasks=2) == ["t4", "t2"]
     shard.submit(new_task(id="u1", created_at=NOW, priority=Priority.URGENT), NOW)
-    shard.mind.prioritize("t3", "w", "p", Priority.URGENT, NOW, position=0)
+    shard.core.prioritize("t3", "w", "p", Priority.URGENT, NOW, position=0)
     shard.flush(NOW)
     assert shard.claimed("a1", NOW, max_tasks=2) == ["t3", "u1"]
 
@@ -587,7 +587,7 @@ def test_an_edge_that_runs_anyway_still_waits_for_the_end() -> None:
     shard.submit(new_task(id="a", max_retries=0), NOW)
     edges = (Edge(after="a", when_failed=WhenFailed.RUN_ANYWAY),)
     shard.submit(new_task(id="b", run_at=NOW + 60, rules=_rules(after=edges)), NOW)
-    assert shard.mind.view("b", "w", NOW).waits_for == ("a",)
+    assert shard.core.view("b", "w", NOW).waits_for == ("a",)
     shard.claimed("a1", NOW)
     shard.report("a", NOW + 1, "no")
     assert shard.store["b"].detail is TaskDetail.DELAYED
@@ -601,7 +601,7 @@ def test_a_control_that_is_older_than_what_was_read_changes_nothing() -> None:
     shard.control("queue", "q", NOW, paused=True)
     paused = shard.controls["queue:q"]
     shard.restart(NOW)
-    shard.mind._control(replace(paused, paused=False), NOW)
+    shard.core._control(replace(paused, paused=False), NOW)
     shard.submit(new_task(id="t", queue="q"), NOW)
     assert shard.claimed("a1", NOW) == []
 

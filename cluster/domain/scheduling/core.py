@@ -1,4 +1,4 @@
-"""The mind of a scheduler shard: open tasks, leases, waiting claims and timers. No clock, no I/O.
+"""The core of a scheduler shard: open tasks, leases, waiting claims and timers. No clock, no I/O.
 
 Whatever happens is applied to memory at once and comes out as decisions to be committed in order, followed by answers
 that may be given once those decisions are durable. A shard whose commit fails throws this object away and builds a new
@@ -61,7 +61,7 @@ def _never(waiting: Waiting) -> bool:
     return False
 
 
-class Scheduler:
+class SchedulerCore:
     """``lease_ttl_s`` without a sign of life ends an agent's leases."""
 
     #: Kinds of log rows that ``apply`` looks at (by their beginnings); a shard is not shown its own decisions.

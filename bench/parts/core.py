@@ -1,4 +1,4 @@
-"""The shard's mind alone: what a claim costs with so many tasks pending in front of the matching work."""
+"""The shard's core alone: what a claim costs with so many tasks pending in front of the matching work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.parts.loop import Handlers, run
 from cluster.domain.base.log import Origin
-from cluster.domain.scheduling.core import Scheduler
+from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.scheduling.requests import Wanted
 from cluster.domain.tasks.events import Complete, Reporter
 from cluster.domain.tasks.task import NewTask, TaskHead
@@ -26,7 +26,7 @@ def _head(number: int, created_at: float, required: tuple[str, ...]) -> TaskHead
 
 
 _rounds = itertools.count()
-_minds: list[Scheduler] = []
+_cores: list[SchedulerCore] = []
 
 
 def _settled() -> None:
@@ -35,14 +35,14 @@ def _settled() -> None:
 
 
 async def fill(pending: int) -> dict[str, Any]:
-    """A new mind with ``pending`` tasks for nobody here, in place of the one before."""
-    _minds.clear()
+    """A new core with ``pending`` tasks for nobody here, in place of the one before."""
+    _cores.clear()
     gc.unfreeze()
     gc.collect()
     started = time.perf_counter()
-    mind = Scheduler(lease_ttl_s=30.0)
-    mind.load((_head(n, NOW + n * 1e-6, (f"other-{n % 10}",)) for n in range(pending)), NOW + 3)
-    _minds.append(mind)
+    core = SchedulerCore(lease_ttl_s=30.0)
+    core.load((_head(n, NOW + n * 1e-6, (f"other-{n % 10}",)) for n in range(pending)), NOW + 3)
+    _cores.append(core)
     return {"seconds": time.perf_counter() - started}
 
 
@@ -51,13 +51,13 @@ async def claims(pending: int, sets: int, claims: int) -> dict[str, Any]:
 
     The matching work, spread over ``sets`` requirement sets, is younger than all that is pending, and is used up.
     """
-    (mind,) = _minds
+    (core,) = _cores
     first = pending + next(_rounds) * claims
-    mind.load((_head(first + n, NOW + 2 + n * 1e-6, (f"mine-{n % sets}",)) for n in range(claims)), NOW + 3)
+    core.load((_head(first + n, NOW + 2 + n * 1e-6, (f"mine-{n % sets}",)) for n in range(claims)), NOW + 3)
     _settled()
     capabilities = frozenset(f"mine-{n}" for n in range(sets))
     stops: list[float] = []
-    took = [_claim(mind, number, capabilities, stops) for number in range(claims)]
+    took = [_claim(core, number, capabilities, stops) for number in range(claims)]
     return {
         "p50_us": statistics.median(took) * 1e6,
         "p99_us": statistics.quantiles(took, n=100)[98] * 1e6,
@@ -65,7 +65,7 @@ async def claims(pending: int, sets: int, claims: int) -> dict[str, Any]:
     }
 
 
-def _claim(mind: Scheduler, number: int, capabilities: frozenset[str], stops: list[float]) -> float:
+def _claim(core: SchedulerCore, number: int, capabilities: frozenset[str], stops: list[float]) -> float:
     """One claim and its report. The claim is timed; the whole is a candidate for the longest stop."""
     now = NOW + 3 + number * 1e-3
     wanted = Wanted(
@@ -78,14 +78,14 @@ def _claim(mind: Scheduler, number: int, capabilities: frozenset[str], stops: li
         own_claim_id=True,
     )
     started = time.perf_counter()
-    grants = mind.claim(wanted, None, now)
-    mind.take_output(now)
+    grants = core.claim(wanted, None, now)
+    core.take_output(now)
     took = time.perf_counter() - started
     assert grants is not None
     (grant,) = grants
     by = Reporter(principal=ORIGIN.principal, agent_id="worker", attempt=grant.head.attempt)
-    mind.report(grant.head.id, "bench", Complete(by=by), now)
-    mind.take_output(now)
+    core.report(grant.head.id, "bench", Complete(by=by), now)
+    core.take_output(now)
     stops.append(time.perf_counter() - started)
     return took
 

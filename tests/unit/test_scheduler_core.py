@@ -1,4 +1,4 @@
-"""The scheduler's mind against a simple model: a store that takes decisions only as the real one does.
+"""The scheduler's core against a simple model: a store that takes decisions only as the real one does.
 
 Whatever happens in whatever order: every decision fits the row that it replaces, every attempt has one holder, no task
 is lost, and nobody who could work waits beside work.
@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import LogRow
-from cluster.domain.scheduling.core import Missing, Scheduler
+from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.requests import Grant, Wanted
 from cluster.domain.tasks.events import Complete, Fail, Reporter
 from cluster.domain.tasks.task import Priority, TaskHead, TaskStatus
@@ -51,7 +51,7 @@ class Mind(RuleBasedStateMachine):
     def begin(self, concurrency: int) -> None:
         self.concurrency = concurrency
         self.now = NOW
-        self.mind = Scheduler(lease_ttl_s=TTL_S)
+        self.core = SchedulerCore(lease_ttl_s=TTL_S)
         self.store: dict[str, TaskHead] = {}
         self.unread: list[LogRow] = []
         self.tokens: list[Token] = []
@@ -67,7 +67,7 @@ class Mind(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """As the shell does after every event: commits what was decided, then tells what was granted."""
-        decisions, answered = self.mind.take_output(self.now)
+        decisions, answered = self.core.take_output(self.now)
         for decision in decisions:
             row = self.store[decision.head.id]
             assert not row.status.terminal, f"{row} had ended, {decision.head} came later"
@@ -128,7 +128,7 @@ class Mind(RuleBasedStateMachine):
     @rule()
     def read(self) -> None:
         rows, self.unread = self.unread, []
-        self.mind.apply(rows, self.now, resting=self.resting)
+        self.core.apply(rows, self.now, resting=self.resting)
         self.settle()
 
     @rule(agent=agents, wait=st.booleans(), most=st.sampled_from([None, 1, 3]))
@@ -140,7 +140,7 @@ class Mind(RuleBasedStateMachine):
         )  # fmt: skip
         ticket = next(self.tickets) if wait else None
         try:
-            grants = self.mind.claim(wanted, ticket, self.now)
+            grants = self.core.claim(wanted, ticket, self.now)
         except NotFound:
             assert agent in self.removed
             return
@@ -160,7 +160,7 @@ class Mind(RuleBasedStateMachine):
         before = self.store[token.task_id]
         holds = before.status is TaskStatus.RUNNING and before.attempt == token.attempt
         try:
-            self.mind.report(token.task_id, W, event, self.now)
+            self.core.report(token.task_id, W, event, self.now)
         except Missing:
             assert before.status.terminal
         except Conflict:
@@ -178,7 +178,7 @@ class Mind(RuleBasedStateMachine):
         answers = self.answers[token.task_id, token.attempt]
         last = answers == {token.delivery}
         answers.discard(token.delivery)
-        self.mind.give_back(token.task_id, W, token.attempt, token.agent_id, token.delivery, "p", self.now)
+        self.core.give_back(token.task_id, W, token.attempt, token.agent_id, token.delivery, "p", self.now)
         self.settle()
         after = self.store[token.task_id]
         if holds and last:
@@ -192,30 +192,30 @@ class Mind(RuleBasedStateMachine):
         task_id = data.draw(st.sampled_from(sorted(self.store)))
         try:
             if priority is None:
-                self.mind.cancel(task_id, W, "p", self.now)
+                self.core.cancel(task_id, W, "p", self.now)
             else:
-                self.mind.prioritize(task_id, W, "p", priority, self.now)
+                self.core.prioritize(task_id, W, "p", priority, self.now)
         except (Missing, Conflict):
             pass
         self.settle()
 
     @rule(agent=agents)
     def beat(self, agent: str) -> None:
-        for _, agent_id, task_id in self.mind.beat([(W, agent)], self.now):
+        for _, agent_id, task_id in self.core.beat([(W, agent)], self.now):
             assert self.store[task_id].assigned_agent == agent_id
         self.settle()
 
     @rule(seconds=st.sampled_from([0.5, 6.0, 31.0, 200.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
-        self.mind.tick(self.now)
+        self.core.tick(self.now)
         self.settle()
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def withdraw(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(sorted(self.waiting)))
-        assert self.mind.withdraw(ticket)
+        assert self.core.withdraw(ticket)
         del self.waiting[ticket]
 
     @rule(agent=agents, what=st.sampled_from(["registered", "unregistered", "offline", "rests", "works"]))
@@ -236,9 +236,9 @@ class Mind(RuleBasedStateMachine):
         """Everything in memory is gone; a successor reads the store and the log from there on."""
         for answers in self.answers.values():
             answers.add(0)  # the successor cannot know which of them arrived
-        self.mind = Scheduler(lease_ttl_s=TTL_S)
-        self.mind.load((head for head in self.store.values() if not head.status.terminal), self.now)
-        self.mind.load_agents(self.resting)
+        self.core = SchedulerCore(lease_ttl_s=TTL_S)
+        self.core.load((head for head in self.store.values() if not head.status.terminal), self.now)
+        self.core.load_agents(self.resting)
         self.unread = []
         self.removed = set()
         waiting, self.waiting = self.waiting, {}
@@ -254,11 +254,11 @@ class Mind(RuleBasedStateMachine):
         for head in self.store.values():
             if head.status.terminal or head.id in unread:
                 continue
-            held = self.mind.head(head.id)
+            held = self.core.head(head.id)
             if head.status is TaskStatus.PENDING:  # that a delay is over is not worth a commit
                 held = replace(held, detail=head.detail)
             assert held == head
-        assert self.mind.open_tasks == sum(
+        assert self.core.open_tasks == sum(
             not head.status.terminal and head.id not in unread for head in self.store.values()
         )
 
@@ -286,7 +286,7 @@ class Mind(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Nothing is lost: whatever has not ended can be run to its end by somebody."""
-        if not hasattr(self, "mind"):
+        if not hasattr(self, "core"):
             return
         self.killed()
         for agent in AGENTS:
@@ -295,14 +295,14 @@ class Mind(RuleBasedStateMachine):
             if all(head.status.terminal for head in self.store.values()):
                 return
             self.now += 31.0
-            self.mind.tick(self.now)
+            self.core.tick(self.now)
             self.settle()
             for agent in AGENTS:
                 self.claim(agent=agent, wait=False, most=3)
             for head in list(self.store.values()):
                 if head.status is TaskStatus.RUNNING:
                     by = Reporter(principal="p", agent_id=head.assigned_agent, attempt=head.attempt)
-                    self.mind.report(head.id, W, Complete(by=by), self.now)
+                    self.core.report(head.id, W, Complete(by=by), self.now)
                     self.settle()
         raise AssertionError(f"lost: {[head for head in self.store.values() if not head.status.terminal]}")
 
@@ -320,7 +320,7 @@ def test_a_slot_that_becomes_free_serves_the_claim_that_waited_for_it() -> None:
     state.claim(agent="plain", wait=True, most=1)
     (token,) = state.tokens
     by = Reporter(principal="p", agent_id=token.agent_id, attempt=token.attempt)
-    state.mind.report(token.task_id, W, Complete(by=by), state.now)
+    state.core.report(token.task_id, W, Complete(by=by), state.now)
     state.settle()
     state.nobody_with_room_waits_beside_work()
 
