@@ -21,7 +21,7 @@ class ClaimRequest:
     """``capabilities`` are the agent's registered ones, narrowed by the request. ``wait``: park until there is work.
 
     ``max_tasks`` None is the released client's claim: one task, or the oldest lease again when all slots are taken.
-    ``regions`` are those the agent is in; ``resting``: it is to get nothing new for now; ``only_asked_for``: of tasks that
+    ``regions`` are those the agent is in; ``unschedulable``: it is to get nothing new for now; ``explicit_only``: of tasks that
     require nothing, those alone that name it.
     """
 
@@ -32,11 +32,11 @@ class ClaimRequest:
     max_concurrency: int
     max_tasks: int | None
     claim_id: str
-    own_claim_id: bool
+    client_claim_id: bool
     wait: bool
     regions: frozenset[str] = frozenset()
-    resting: bool = False
-    only_asked_for: bool = False
+    unschedulable: bool = False
+    explicit_only: bool = False
 
 
 @compact
@@ -137,7 +137,7 @@ class BeatAnswer:
 
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GiveBackRequest:
+class ReleaseRequest:
     """A lease whose asker had gone when it was answered: that ``delivery`` of the attempt reached nobody."""
 
     workspace: str
@@ -168,16 +168,16 @@ SchedulerRequest = (
     | ExtendRequest
     | PrioritizeRequest
     | BeatRequest
-    | GiveBackRequest
+    | ReleaseRequest
     | ExplainRequest
 )
 
 
-def undelivered(answer: Any) -> Iterator[GiveBackRequest]:
+def undelivered(answer: Any) -> Iterator[ReleaseRequest]:
     """Gives back what was answered to nobody; only claims are answered with anything that can be."""
     for lease in answer.leases if isinstance(answer, ClaimAnswer) else ():
         assert lease.head.assigned_agent is not None, "a lease has a holder"
-        yield GiveBackRequest(
+        yield ReleaseRequest(
             workspace=lease.head.workspace,
             task_id=lease.head.id,
             attempt=lease.head.attempt,

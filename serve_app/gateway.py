@@ -203,7 +203,7 @@ class Gateway:
         own = [database] if database.last_failure is not None else []
         return [*own, *self.breakers_read.get(workspace, ())], current
 
-    def give_back(self, answer: Any) -> None:
+    def release(self, answer: Any) -> None:
         """An answer that reached nobody: its leases go back at once, instead of lying idle until they expire."""
         for request in undelivered(answer):
             self.spawn(self.scheduler.request(request))

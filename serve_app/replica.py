@@ -80,7 +80,7 @@ class Replica:
             self._exchange,
             clock=parts.clock,
             max_waiting=settings.agents_per_replica * 2,
-            orphan=lambda answer: gateway.give_back(answer),
+            orphan=lambda answer: gateway.release(answer),
         )
         gateway = Gateway(
             settings=settings,

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from actors.agents.pull_calls import ENDED_KINDS
-from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, GiveBackRequest, ReportRequest, undelivered
+from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, ReleaseRequest, ReportRequest, undelivered
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.selection import Candidate, Ranking, Strategy
 from cluster.domain.base.errors import (
@@ -158,16 +158,16 @@ class PushTasks:
             self._look_at = 0.0
         self._moved.set()
 
-    def give_back(self, answer: Any) -> None:
+    def release(self, answer: Any) -> None:
         """What was leased after its claim had been given up. It is there, so it is worked off."""
         for request in undelivered(answer):
             agent = None if self._stopping else self._directory.known(request.workspace, request.agent_id)
             if agent is not None:
                 self._start(agent, request.task_id)
             else:
-                self._own(self._give_back(request))
+                self._own(self._release(request))
 
-    async def _give_back(self, request: GiveBackRequest) -> None:
+    async def _release(self, request: ReleaseRequest) -> None:
         with contextlib.suppress(ControlPlaneError):
             await self._shard(request)
 
@@ -361,10 +361,10 @@ class PushTasks:
             max_concurrency=agent.max_concurrency,
             max_tasks=1,
             claim_id=f"{self._owner}-{next(self._numbers)}",
-            own_claim_id=True,
+            client_claim_id=True,
             wait=True,
             regions=agent.regions,
-            only_asked_for=agent.chats,
+            explicit_only=agent.chats,
         )
         try:
             answer: ClaimAnswer = await self._shard(request, patient=True)

@@ -22,7 +22,7 @@ from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
 from cluster.domain.agents.placement import carrier
 from cluster.domain.agents.selection import Strategy
-from cluster.domain.agents.token_bucket import TokenBucket, give_back, take
+from cluster.domain.agents.token_bucket import TokenBucket, refund, take
 from cluster.domain.base.errors import (
     AgentMalformed,
     AgentTimeout,
@@ -181,9 +181,9 @@ class AgentHost:
             "hosts": list(self._live),
         }
 
-    def give_back(self, answer: Any) -> None:
+    def release(self, answer: Any) -> None:
         """A lease whose claim had been given up when it came."""
-        self._push.give_back(answer)
+        self._push.release(answer)
 
     def carries(self, agent: Agent) -> bool:
         if self._role.agent is not None:
@@ -363,7 +363,7 @@ class AgentHost:
             return
         bucket, wait_s = take(bucket, now)
         if wait_s > timeout_s:
-            self._buckets[key] = (rate, give_back(bucket))
+            self._buckets[key] = (rate, refund(bucket))
             raise AgentUnavailable(f"Agent {agent.agent_id} is called as often as its rate allows.", None, wait_s)
         self._buckets[key] = (rate, bucket)
         if wait_s > 0:

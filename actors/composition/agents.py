@@ -33,7 +33,7 @@ def make(it: Context) -> Any:
         it.owner,
         exchange_with(it.reach(Role(kind=SCHEDULER), it.parts.stores.names)),
         clock=it.parts.clock,
-        orphan=lambda answer: host.give_back(answer),
+        orphan=lambda answer: host.release(answer),
     )
 
     async def ask(ask: Ask) -> Reply:

@@ -127,7 +127,7 @@ class DeliberationWorker:
         self._log = log
         self._doorbell = doorbell
         self._call_agent = call_agent
-        self._lane: GroupCommit[JournalAppend, bool] = GroupCommit(self._append)
+        self._commit_queue: GroupCommit[JournalAppend, bool] = GroupCommit(self._append)
         self._takes: GroupCommit[str, TakenDeliberation | None] = GroupCommit(self._take)
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._inboxes: dict[str, _Inbox] = {}
@@ -223,7 +223,7 @@ class DeliberationWorker:
 
     async def write(self, append: JournalAppend) -> None:
         """Raises _Lost when another worker holds the deliberation now."""
-        if not await self._lane.put(append):
+        if not await self._commit_queue.put(append):
             raise _Lost
 
     async def ask(self, workspace: str, call: Call, deadline: float) -> Happening:

@@ -123,7 +123,7 @@ class TaskClient:
             max_concurrency=max_concurrency,
             max_tasks=max_tasks,
             claim_id=claim_id or self.new_id("claim"),
-            own_claim_id=True,
+            client_claim_id=True,
             wait=wait,
         )
         answer: ClaimAnswer = await self.scheduler.request(request, patient=wait)

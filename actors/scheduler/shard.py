@@ -29,10 +29,10 @@ from actors.messages import (
     Done,
     ExplainRequest,
     ExtendRequest,
-    GiveBackRequest,
     Lease,
     PrioritizeRequest,
     Recorded,
+    ReleaseRequest,
     ReportRequest,
     SchedulerRequest,
     undelivered,
@@ -112,7 +112,7 @@ class _State:
     by_caller: dict[tuple[str, int], int] = field(default_factory=dict)
     failed: bool = False
     follower: LogFollower = field(init=False)
-    lane: GroupCommit[_Write, None] = field(init=False)
+    commit_queue: GroupCommit[_Write, None] = field(init=False)
 
     def forget(self) -> None:
         """Frees the memory at once: loops and calls that still have this state in a variable find nothing in it."""
@@ -204,7 +204,7 @@ class SchedulerShard:
         with _settled_memory():
             async for batch in batches:
                 core.load(batch, self._clock.now())
-        core.load_agents(await self._agents.resting())
+        core.load_agents(await self._agents.unschedulable())
         core.loaded(fence.generation)
         state = _State(fence, core)
         # A follower and a lane per state: rows that an older one was reading are known here, and what it decided and
@@ -212,7 +212,7 @@ class SchedulerShard:
         apply = functools.partial(self._apply, state)
         only = LogFilter(kinds=core.FOLLOWS)
         state.follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=apply, only=only)
-        state.lane = GroupCommit(functools.partial(self._flush, state), max_batch=256, max_waiting=100_000)
+        state.commit_queue = GroupCommit(functools.partial(self._flush, state), max_batch=256, max_waiting=100_000)
         self._state = state
         self._send([])
         self._timer_moved.set()
@@ -278,10 +278,10 @@ class SchedulerShard:
 
     async def _apply(self, state: _State, rows: Sequence[LogRow]) -> None:
         changed = {(row.workspace, row.entity) for row in rows if row.kind.startswith("agent.")}
-        resting = await self._agents.resting(changed) if changed else frozenset[tuple[str, str]]()
+        unschedulable = await self._agents.unschedulable(changed) if changed else frozenset[tuple[str, str]]()
         if not state.failed:
             try:
-                state.core.apply(rows, self._clock.now(), resting=resting)
+                state.core.apply(rows, self._clock.now(), unschedulable=unschedulable)
             except Exception as error:
                 self._broke(state, error)
             self._send([])
@@ -378,7 +378,7 @@ class SchedulerShard:
 
     def _check_known(self, state: _State, claim: ClaimRequest) -> None:
         """A registration and a resume count from their answers on, also where their rows have not been read yet."""
-        if state.core.doubts((claim.workspace, claim.agent_id), claim.resting):
+        if state.core.doubts((claim.workspace, claim.agent_id), claim.unschedulable):
             raise Missing(f"What became of agent {claim.agent_id} has to be read.", "agent_changed")
 
     def _change(self, state: _State, asker: tuple[str, int], request: Any, prepared: Any, now: float) -> Any:
@@ -389,8 +389,8 @@ class SchedulerShard:
             return BeatAnswer(cancelling=tuple(core.beat(request.agents, now)))
         if isinstance(request, ExtendRequest):
             return self._extend(core, request, now)
-        if isinstance(request, GiveBackRequest):
-            _give_back(state, request, now)
+        if isinstance(request, ReleaseRequest):
+            _release(state, request, now)
             return BeatAnswer()
         head, transition = prepared
         return _reported(request, core.carry_out(head, transition, now))
@@ -433,7 +433,7 @@ class SchedulerShard:
             return
         try:
             for request in requests:
-                _give_back(state, request, self._clock.now())
+                _release(state, request, self._clock.now())
         except Exception as error:
             self._broke(state, error)
         self._send([])
@@ -474,13 +474,13 @@ class SchedulerShard:
             raise LEASE_LOST.error(head, _EXTENSION)
         return _reported(request, step(head, _event(request), self._clock.now(), self._policy).head)
 
-    async def _look_up_ends(self, state: _State, unseen: Mapping[str, Sequence[str]]) -> None:
+    async def _look_up_ends(self, state: _State, unresolved: Mapping[str, Sequence[str]]) -> None:
         """How tasks ended that others wait for and that were over before those came. What memory has decided must be in
         the store first; a task that is still open there has just been submitted, and its row will be read soon."""
         while not state.failed:
             try:
-                await state.lane.put(_Write((), ()))
-                ends = [end for one in unseen.items() for end in await self._ends(*one)]
+                await state.commit_queue.put(_Write((), ()))
+                ends = [end for one in unresolved.items() for end in await self._ends(*one)]
                 break
             except TryLater as error:
                 _logger.warning("ended tasks cannot be read, will try again: %s", error)
@@ -513,9 +513,9 @@ class SchedulerShard:
             for caller, number, answer in answers:
                 self._exchange.answer(caller, number, _undone(answer))
             return
-        write, unseen = written
-        if unseen:
-            self._work.start(self._look_up_ends(state, unseen))
+        write, unresolved = written
+        if unresolved:
+            self._work.start(self._look_up_ends(state, unresolved))
         if write.decisions or write.answers:
             self._work.start(self._write(state, write))
         if write.decisions:
@@ -532,12 +532,12 @@ class SchedulerShard:
             if asker is not None:
                 state.by_caller.pop(asker, None)
                 told.append((*asker, _claim_answer(one.grants, one.stopping, state.fence)))
-        return _Write(decisions, told), state.core.take_unseen()
+        return _Write(decisions, told), state.core.take_unresolved()
 
     async def _write(self, state: _State, write: _Write) -> None:
         error: ControlPlaneError | None = None
         try:
-            await state.lane.put(write)
+            await state.commit_queue.put(write)
         except Fenced as fenced:
             error = ActorUnavailable(_SHARD_AWAY)
             _logger.info("shard %s was taken over: %s", self._shard, fenced)
@@ -614,12 +614,12 @@ def _lease(grant: Grant, generation: int) -> Lease:
     )
 
 
-def _give_back(state: _State, request: GiveBackRequest, now: float) -> None:
+def _release(state: _State, request: ReleaseRequest, now: float) -> None:
     """What a predecessor answered is not given back here. It alone knew whether it had answered the lease again; a lease
     that somebody works on would be taken away, while one that lies idle is answered again or expires."""
     generation, delivery = request.delivery
     if generation == state.fence.generation:
-        state.core.give_back(
+        state.core.release(
             request.task_id, request.workspace, request.attempt, request.agent_id, delivery, _SYSTEM, now
         )
 
@@ -658,10 +658,10 @@ def _wanted(request: ClaimRequest) -> Wanted:
         max_concurrency=request.max_concurrency,
         max_tasks=request.max_tasks,
         claim_id=request.claim_id,
-        own_claim_id=request.own_claim_id,
+        client_claim_id=request.client_claim_id,
         regions=request.regions,
-        resting=request.resting,
-        only_asked_for=request.only_asked_for,
+        unschedulable=request.unschedulable,
+        explicit_only=request.explicit_only,
     )
 
 

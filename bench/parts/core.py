@@ -75,7 +75,7 @@ def _claim(core: SchedulerCore, number: int, capabilities: frozenset[str], stops
         max_concurrency=8,
         max_tasks=1,
         claim_id=f"claim_{number}",
-        own_claim_id=True,
+        client_claim_id=True,
     )
     started = time.perf_counter()
     grants = core.claim(wanted, None, now)

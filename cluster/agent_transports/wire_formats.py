@@ -81,7 +81,7 @@ def _openai_counted(ask: Ask, text: str, usage: Any, received: int) -> Reply:
         number(usage.get("prompt_tokens")),
         number(usage.get("completion_tokens")),
         received=received,
-        unseen=number(details.get("reasoning_tokens")) if isinstance(details, dict) else None,
+        hidden_tokens=number(details.get("reasoning_tokens")) if isinstance(details, dict) else None,
     )
 
 

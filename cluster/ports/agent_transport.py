@@ -73,17 +73,17 @@ def counted(
     output_tokens: int | None,
     *,
     received: int | None = None,
-    unseen: int | None = None,
+    hidden_tokens: int | None = None,
 ) -> Reply:
     """A reply with the server's count; what it did not count, or cannot have counted, is estimated, and the reply says
     so. InvalidRequest for a text that cannot be kept.
 
-    A token is a byte at least, so nobody has written more of them than the bytes that were ``received``. ``unseen`` are
+    A token is a byte at least, so nobody has written more of them than the bytes that were ``received``. ``hidden_tokens`` are
     tokens of thinking that a server counts and keeps to itself: believed up to what it was allowed to write."""
     check_text(text, THE_ANSWER)
     sent = sum(len(message.get("content", "")) for message in ask.messages)
     arrived = len(text.encode()) + _MARKS if received is None else received
-    most = arrived + min(unseen or 0, ask.max_tokens)
+    most = arrived + min(hidden_tokens or 0, ask.max_tokens)
     believed = output_tokens if output_tokens is not None and output_tokens <= most else None
     tokens_in = _estimate(sent) if input_tokens is None else input_tokens
     tokens_out = _estimate(len(text)) if believed is None else believed

@@ -82,8 +82,8 @@ class AgentStore(Protocol):
     async def dedicated(self) -> builtins.list[DedicatedAgent]:
         """Of all workspaces, by (workspace, agent_id)."""
 
-    async def resting(self, of: Collection[tuple[str, str]] | None = None) -> frozenset[tuple[str, str]]:
-        """(workspace, agent_id) of those that are to get nothing new (``Agent.rests``), of ``of`` or of all there are."""
+    async def unschedulable(self, of: Collection[tuple[str, str]] | None = None) -> frozenset[tuple[str, str]]:
+        """(workspace, agent_id) of those that get nothing new (``Agent.is_unschedulable``), of ``of`` or of all."""
 
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         """(log cursor, all agents of all workspaces), one snapshot."""

@@ -156,7 +156,7 @@ class PostgresAgents:
             for row in await self._pool.rows(_SQL["dedicated_agents"])
         ]
 
-    async def resting(self, of: Collection[tuple[str, str]] | None = None) -> frozenset[tuple[str, str]]:
+    async def unschedulable(self, of: Collection[tuple[str, str]] | None = None) -> frozenset[tuple[str, str]]:
         if of is None:
             rows = await self._pool.rows(_SQL["resting_agents"])
         else:

@@ -150,7 +150,7 @@ async def explain_task(request: Request, task_id: str, asker: Asker) -> dict[str
     gate = gateway(request)
     view = await gate.scheduler.request(ExplainRequest(workspace=asker.workspace, task_id=check_id(task_id, "task_id")))
     found = explain(view, await gate.agents.list(asker.workspace), gate.clock.now())
-    standing, head = found.standing, found.head
+    position, head = found.position, found.head
     wire: dict[str, Any] = {
         "task_id": task_id,
         "status": head.status.value,
@@ -163,9 +163,9 @@ async def explain_task(request: Request, task_id: str, asker: Asker) -> dict[str
         "queue": head.queue,
         "tenant": head.tenant,
     }
-    if standing is not None:
-        wire["position"] = standing.ahead + 1
-        wire["effective_priority"] = Priority(LEVELS[standing.effective_level]).wire_name
-        wire["fairness_share"] = round(standing.share, 6)
-        wire["dispatches_until_turn"] = round(standing.dispatches_behind, 6)
+    if position is not None:
+        wire["position"] = position.ahead + 1
+        wire["effective_priority"] = Priority(LEVELS[position.effective_level]).wire_name
+        wire["fairness_share"] = round(position.share, 6)
+        wire["dispatches_until_turn"] = round(position.dispatches_behind, 6)
     return wire

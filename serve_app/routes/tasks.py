@@ -175,11 +175,11 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         max_concurrency=agent.max_concurrency,
         max_tasks=body.max_tasks,
         claim_id=body.claim_id or key or gate.new_id("claim"),
-        own_claim_id=bool(body.claim_id or key),
+        client_claim_id=bool(body.claim_id or key),
         wait=block_s > 0,
         regions=agent.regions,
         # One that claims is alive, whatever was said of it.
-        resting=agent.rests,
+        unschedulable=agent.is_unschedulable,
     )
     async with _granted(gate, request, claim, block_s) as answer:
         gate.speaks(asker.workspace, body.agent_id)
@@ -195,7 +195,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
 async def _claimant(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
     """As this copy has it; where it rests, as it is stored: another replica may have heard that it works again."""
     agent = await gate.directory.get(asker.workspace, agent_id)
-    if agent is not None and agent.rests:
+    if agent is not None and agent.is_unschedulable:
         agent = await gate.agents.get(asker.workspace, agent_id)
     if agent is None:
         raise NotFound(f"Agent {agent_id} is not registered; register it first.", "agent_not_registered")
@@ -227,11 +227,11 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
     finally:
         hung_up.cancel()
         if not taken:
-            gate.give_back(answer)
+            gate.release(answer)
         # What came after the answer had been made is not in it, so it goes back too.
         late = asked.result() if asked.done() and not asked.cancelled() and asked.exception() is None else answer
         if late is not answer:
-            gate.give_back(late)
+            gate.release(late)
         asked.cancel()
 
 
@@ -242,7 +242,7 @@ async def _asked_again(gate: Gateway, claim: ClaimRequest) -> ClaimAnswer:
     try:
         answer: ClaimAnswer = await gate.scheduler.request(evolve(claim, wait=False))
     except ActorUnavailable:
-        if claim.own_claim_id:
+        if claim.client_claim_id:
             raise
         return ClaimAnswer()
     return answer

@@ -117,7 +117,7 @@ class System:
             max_concurrency=1 if claim_id is None else 2,
             max_tasks=None if claim_id is None else 2,
             claim_id=claim_id or f"claim-{self.claims}",
-            own_claim_id=claim_id is not None,
+            client_claim_id=claim_id is not None,
             wait=True,
         )
         task = asyncio.ensure_future(self._received(self.replicas[replica], request))

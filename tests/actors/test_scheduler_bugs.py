@@ -74,7 +74,7 @@ def _claim(agent_id: str) -> ClaimRequest:
         max_concurrency=1,
         max_tasks=None,
         claim_id=f"claim-{agent_id}",
-        own_claim_id=False,
+        client_claim_id=False,
         wait=False,
     )
 
@@ -151,7 +151,7 @@ async def test_a_bug_amid_a_change_makes_the_shard_forget_it_and_read_the_store_
     """The task is out of the queue and has no lease: served on, nobody would ever get it."""
     task_id, other = await _open(cluster, 2)
     generation = await _generation(cluster)
-    monkeypatch.setattr(_core(cluster), "_hold", _planted)
+    monkeypatch.setattr(_core(cluster), "_acquire", _planted)
     before, broken, after = await _together(cluster, _cancel(other), _claim("a1"), _explain(task_id))
     assert isinstance(before, ActorUnavailable), "what was not durable yet is to be asked again"
     assert (type(broken), broken.code) == (InternalError, "internal_error")

@@ -76,7 +76,7 @@ class CrashingCluster(Cluster):
 
     async def took(self, agent_id: str = "a1", **changes: Any) -> Lease:
         (lease,) = await self.still(
-            self.claim(agent_id, wait=True, claim_id=f"c-{agent_id}", own_claim_id=True, **changes)
+            self.claim(agent_id, wait=True, claim_id=f"c-{agent_id}", client_claim_id=True, **changes)
         )
         return lease
 

@@ -148,7 +148,7 @@ class RealShard:
             max_concurrency=1000,
             max_tasks=max_tasks,
             claim_id=f"c{next(self._numbers)}",
-            own_claim_id=True,
+            client_claim_id=True,
             wait=False,
         )
         return [lease.head.id for lease in self.run(self._ask(claim, now)).leases]

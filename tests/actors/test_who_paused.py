@@ -104,11 +104,11 @@ class Fleet(Cluster):
 
     async def gets_work(self) -> bool:
         """As a replica claims whose copy is fresh."""
-        claim = {"capabilities": frozenset({NAME}), "max_concurrency": 1000, "max_tasks": 1, "own_claim_id": True}
-        return bool(await self.claim(NAME, resting=(await self.stored()).rests, **claim))
+        claim = {"capabilities": frozenset({NAME}), "max_concurrency": 1000, "max_tasks": 1, "client_claim_id": True}
+        return bool(await self.claim(NAME, unschedulable=(await self.stored()).is_unschedulable, **claim))
 
     @property
-    def rests(self) -> bool:
+    def is_unschedulable(self) -> bool:
         """As the shard has it."""
         return bool(self._state.core.doubts((W, NAME), False))
 
@@ -180,11 +180,11 @@ class Life(RuleBasedStateMachine):
         copy = self.fleet.directory.known(W, NAME)
         assert copy is not None
         assert (copy.intent.value, copy.held_by and copy.held_by.value) == (self.said.intent, self.said.by)
-        assert self.fleet.rests == (not self.works)
+        assert self.fleet.is_unschedulable == (not self.works)
         if restarts:
             self.run(self.fleet.crash())
             self.run(self.fleet.start())
-            assert self.fleet.rests == (not self.works)
+            assert self.fleet.is_unschedulable == (not self.works)
 
     @property
     def works(self) -> bool:

@@ -104,12 +104,12 @@ async def test_bad_lines_are_fatal_unless_one_says_otherwise(api: Api, batch: Ba
 
 async def test_a_killed_batch_goes_on_and_asks_nothing_twice(api: Api, batch: Batch) -> None:
     asked: Counter[str] = Counter()
-    let_go = asyncio.Event()
+    release = asyncio.Event()
 
     async def says(model: str, prompt: str) -> str:
         asked[prompt] += 1
         if sum(asked.values()) > 3 * 6:
-            await let_go.wait()
+            await release.wait()
         return _says(model, prompt)
 
     batch.questions(20)
@@ -122,7 +122,7 @@ async def test_a_killed_batch_goes_on_and_asks_nothing_twice(api: Api, batch: Ba
         before = batch.lines()
         with batch.out.open("ab") as file:
             file.write(b'{"line": 9, "id": "q')
-        let_go.set()
+        release.set()
         code, printed, errors = await batch.run("--resume")
     assert code == 0, errors
     assert "torn" in errors
@@ -177,13 +177,13 @@ async def test_a_control_plane_that_is_not_there_ends_the_batch_and_resume_goes_
 
 
 async def test_a_batch_outlives_the_worker_that_runs_its_deliberations(api: Api, batch: Batch) -> None:
-    let_go = asyncio.Event()
+    release = asyncio.Event()
     asked = 0
 
     async def says(model: str, prompt: str) -> str:
         nonlocal asked
         asked += 1
-        await let_go.wait()
+        await release.wait()
         return _says(model, prompt)
 
     batch.questions(3)
@@ -193,7 +193,7 @@ async def test_a_batch_outlives_the_worker_that_runs_its_deliberations(api: Api,
         await eventually(lambda: asked >= 9)
         await api.kill("deliberation")
         await api.start("deliberation")
-        let_go.set()
+        release.set()
         assert (await running)[0] == 0
     assert {one["status"] for one in batch.lines()} == {"decided"}
 

@@ -89,7 +89,7 @@ async def test_a_lease_that_comes_after_its_claim_was_answered_empty_goes_back(b
         max_concurrency=2,
         max_tasks=None,
         claim_id="late",
-        own_claim_id=False,
+        client_claim_id=False,
         wait=True,
     )
     async with contextlib.AsyncExitStack() as block:

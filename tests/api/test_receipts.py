@@ -63,10 +63,10 @@ async def test_an_ended_deliberation_has_a_receipt_that_verifies(api: Api) -> No
 
 
 async def test_a_running_one_has_none_yet_and_an_unknown_one_never(api: Api) -> None:
-    let_go = asyncio.Event()
+    release = asyncio.Event()
 
     async def waits(model: str, asked: str) -> str:
-        await let_go.wait()
+        await release.wait()
         return _says(model, asked)
 
     async with models(waits) as endpoint:
@@ -74,7 +74,7 @@ async def test_a_running_one_has_none_yet_and_an_unknown_one_never(api: Api) -> 
         admitted = await api.post("/deliberations", {**QUESTION, "async": True})
         running = await api.call("GET", f"/deliberations/{admitted['request_id']}/receipt")
         assert (running.status_code, running.json()["code"]) == (409, "not_ended")
-        let_go.set()
+        release.set()
     unknown = await api.call("GET", "/deliberations/delib_nobody/receipt")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "deliberation_not_found")
 

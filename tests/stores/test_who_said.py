@@ -52,10 +52,10 @@ async def test_who_rests_is_who_rests_by_the_domains_word(stores: Stores) -> Non
         await stores.agents.register([registration(f"a{index}")])
         await stores.agents.change([replace(_says(f"a{index}", intent, IntentBy.AGENT), health=health)])
     agents = {("w", agent.agent_id): agent for agent in await stores.agents.list("w")}
-    resting = {key for key, agent in agents.items() if agent.rests}
-    assert await stores.agents.resting() == resting
+    unschedulable = {key for key, agent in agents.items() if agent.is_unschedulable}
+    assert await stores.agents.unschedulable() == unschedulable
     some = [*list(agents)[::2], ("w", "nobody")]
-    assert await stores.agents.resting(some) == resting & set(some)
+    assert await stores.agents.unschedulable(some) == unschedulable & set(some)
 
 
 async def test_an_agent_that_drained_under_the_version_before_gets_work_when_it_registers(
@@ -73,10 +73,10 @@ async def test_an_agent_that_drained_under_the_version_before_gets_work_when_it_
     await migrate(store_urls.database, schema)
     stores = await open_stores(store_urls.database, schema, "test-region", max_connections=1)
     try:
-        assert await stores.agents.resting() == {("w", "drained"), ("w", "operated")}
+        assert await stores.agents.unschedulable() == {("w", "drained"), ("w", "operated")}
         for name in ("drained", "back", "operated"):
             await stores.agents.register([registration(name)])
-        assert await stores.agents.resting() == {("w", "operated")}
+        assert await stores.agents.unschedulable() == {("w", "operated")}
         logged = await stores.log.head()
         await stores.agents.change([replace(_says("back", Intent.ACTIVE, IntentBy.OPERATOR), intent_by=None)])
         assert await stores.log.head() == logged, "who said ready before is no change now"

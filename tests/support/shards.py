@@ -114,7 +114,7 @@ class Cluster:
             "max_concurrency": 1,
             "max_tasks": None,
             "claim_id": f"claim-{next(_claims)}",
-            "own_claim_id": False,
+            "client_claim_id": False,
             "wait": wait,
         }
         answer = await self.client.request(ClaimRequest(**(values | changes)), patient=wait)

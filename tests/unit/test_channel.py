@@ -173,7 +173,7 @@ async def test_an_exchange_over_a_channel_goes_on_with_the_next_server() -> None
         max_concurrency=1,
         max_tasks=1,
         claim_id="c",
-        own_claim_id=True,
+        client_claim_id=True,
         wait=False,
     )
     async with _served() as (_, address, server):

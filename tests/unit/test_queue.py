@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.base.log import Origin
-from cluster.domain.scheduling.ready_queue import _SPARE_LANES, AGEING_S, LEVELS, ReadyQueue
+from cluster.domain.scheduling.ready_queue import _SPARE_SUB_QUEUES, AGEING_S, LEVELS, ReadyQueue
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Priority, TaskHead
 from tests.support.samples import NOW, new_task
@@ -130,7 +130,7 @@ def test_a_queue_that_is_built_anew_favours_no_tenant() -> None:
         queue = ReadyQueue()
         for order_key, tenant in enumerate(served):
             queue.push(_head(id=tenant, created_at=NOW + order_key, rules=TaskRules(tenant=tenant)))
-        queue.draw_lots(generation)
+        queue.seed(generation)
         first = queue.take("w", "x", ALL, NOW + 10)
         assert first is not None
         served[first] += 1
@@ -154,7 +154,7 @@ def test_a_task_gets_the_position_that_it_is_moved_to(
         queue.push(head)
     line = sorted(heads, key=lambda name: (heads[name].created_at, name))
     if slots:
-        queue.limits.hold("w", "k", "holder")
+        queue.limits.acquire("w", "k", "holder")
         assert _drain(queue, NOW + 5) == []
     for number, position in moves:
         name = f"t{number % len(heads)}"
@@ -168,7 +168,7 @@ def test_a_task_gets_the_position_that_it_is_moved_to(
         assert queue.order_key_at(_head(id="alone", priority=Priority.LOW), position) is None
         queue.discard("other")
     if slots:
-        queue.limits.let_go("w", "k", "holder")
+        queue.limits.release("w", "k", "holder")
         queue.slot_free("w", "k")
     served = []
     while (task_id := queue.take("w", "x", ALL, NOW + 5)) is not None:
@@ -194,19 +194,19 @@ def test_a_moved_task_is_counted_once_among_those_ahead() -> None:
 def test_lines_of_agents_that_wait_for_nothing_any_more_are_forgotten() -> None:
     queue = ReadyQueue()
     most = 0
-    for number in range(20 * _SPARE_LANES):
+    for number in range(20 * _SPARE_SUB_QUEUES):
         queue.push(_head(id=f"t{number}", target_agent=f"agent-{number}"))
         assert _drain(queue, agent=f"agent-{number}") == [f"t{number}"]
         most = max(most, len(queue._lanes))
-    assert most <= 2 * _SPARE_LANES
+    assert most <= 2 * _SPARE_SUB_QUEUES
 
 
 def test_looking_for_lines_to_forget_costs_each_new_line_little() -> None:
     """Counted, not timed: how many lines are looked at while thousands wait."""
     queue, looked = ReadyQueue(), 0
-    for number in range(10 * _SPARE_LANES):
+    for number in range(10 * _SPARE_SUB_QUEUES):
         before = queue._look_through_at
         queue.push(_head(id=f"t{number}", target_agent=f"agent-{number}"))
         looked += len(queue._lanes) if queue._look_through_at != before else 0
-    assert len(queue._lanes) == 10 * _SPARE_LANES
+    assert len(queue._lanes) == 10 * _SPARE_SUB_QUEUES
     assert looked <= 6 * len(queue._lanes)

@@ -39,7 +39,7 @@ class Shard:
         self.tickets = 0
         self.answered: dict[int, tuple[Grant, ...]] = {}
         self.kinds: dict[str, list[str]] = {}
-        self.resting: set[tuple[str, str]] = set()
+        self.unschedulable: set[tuple[str, str]] = set()
         self.restart(NOW)
 
     def restart(self, now: float) -> None:
@@ -47,7 +47,7 @@ class Shard:
         self.core.load_controls(self.controls.values(), now)
         heads = [head for head in self.store.values() if not head.status.terminal]
         self.core.load(sorted(heads, key=lambda head: (head.created_at, head.id)), now)
-        self.core.load_agents(self.resting)
+        self.core.load_agents(self.unschedulable)
         self.flush(now)
 
     def flush(self, now: float) -> None:
@@ -56,10 +56,10 @@ class Shard:
             for decision in decisions:
                 self._write(decision)
             self.answered |= {one.ticket: one.grants for one in answered}
-            unseen = [i for ids in self.core.take_unseen().values() for i in ids]
-            if not unseen:
+            unresolved = [i for ids in self.core.take_unresolved().values() for i in ids]
+            if not unresolved:
                 return
-            self.core.ended_before([(i, self.store[i].status) for i in unseen], now)
+            self.core.ended_before([(i, self.store[i].status) for i in unresolved], now)
 
     def _write(self, decision: TaskDecision) -> None:
         stored = self.store[decision.head.id]
@@ -91,12 +91,12 @@ class Shard:
             data=data,  # type: ignore[arg-type]
             digest=b"",
         )
-        self.core.apply([row], now, resting=self.resting)
+        self.core.apply([row], now, unschedulable=self.unschedulable)
         self.flush(now)
 
-    def agent_row(self, agent: str, kind: str, now: float, *, rests: bool = False) -> None:
-        """``rests`` as the store has it when the row is read."""
-        (self.resting.add if rests else self.resting.discard)(("w", agent))
+    def agent_row(self, agent: str, kind: str, now: float, *, is_unschedulable: bool = False) -> None:
+        """``is_unschedulable`` as the store has it when the row is read."""
+        (self.unschedulable.add if is_unschedulable else self.unschedulable.discard)(("w", agent))
         self._row(f"agent.{kind}", agent, {}, now)
 
     def claim(
@@ -110,7 +110,7 @@ class Shard:
             "max_concurrency": 1000,
             "max_tasks": 1,
             "claim_id": f"c{self.seq}-{now}-{self.tickets}",
-            "own_claim_id": True,
+            "client_claim_id": True,
         }
         self.tickets += 1
         ticket = self.tickets
@@ -477,7 +477,7 @@ def test_a_claim_passed_over_for_one_agent_is_offered_to_the_next_in_line() -> N
 @pytest.mark.parametrize("restarted", [False, True])
 def test_an_agent_that_rests_gets_nothing_new_until_it_does_not(how: str, restarted: bool) -> None:
     shard = Shard()
-    shard.agent_row("a1", "status_changed", NOW, rests=True)
+    shard.agent_row("a1", "status_changed", NOW, is_unschedulable=True)
     if restarted:
         shard.restart(NOW)
     shard.submit(new_task(id="t"), NOW)
@@ -493,7 +493,7 @@ def test_an_agent_that_rests_gets_nothing_new_until_it_does_not(how: str, restar
 def test_a_claim_made_when_its_agent_might_not_work_comes_again_when_it_may() -> None:
     shard = Shard()
     shard.submit(new_task(id="t"), NOW)
-    ticket = shard.claim("a1", NOW, wait=True, resting=True)
+    ticket = shard.claim("a1", NOW, wait=True, unschedulable=True)
     assert ticket not in shard.answered
     shard.agent_row("a1", "status_changed", NOW)
     assert shard.answered[ticket] == ()  # type: ignore[index]
@@ -512,7 +512,7 @@ def test_a_claim_waits_through_a_registration_that_changes_nothing_for_it() -> N
 def test_an_agent_that_comes_back_after_it_was_removed_starts_anew() -> None:
     shard = Shard()
     shard.submit(new_task(id="t"), NOW)
-    shard.agent_row("a1", "status_changed", NOW, rests=True)
+    shard.agent_row("a1", "status_changed", NOW, is_unschedulable=True)
     ticket = shard.claim("a1", NOW, wait=True)
     shard.agent_row("a1", "unregistered", NOW)
     assert shard.answered[ticket] == ()  # type: ignore[index]
@@ -531,7 +531,7 @@ def test_a_lease_is_given_back_when_no_answer_that_carried_it_has_arrived() -> N
         return grant
 
     def lost(grant: Grant) -> tuple[TaskStatus, int]:
-        shard.core.give_back("t", "w", grant.head.attempt, "a1", grant.delivery, "p", NOW)
+        shard.core.release("t", "w", grant.head.attempt, "a1", grant.delivery, "p", NOW)
         shard.flush(NOW)
         return shard.store["t"].status, shard.store["t"].retries
 

@@ -42,7 +42,7 @@ class Token:
 
 def fits(head: TaskHead, wanted: Wanted) -> bool:
     asked_for = head.required or head.target_agent is not None
-    meant = head.target_agent in (None, wanted.agent[1]) and (asked_for or not wanted.only_asked_for)
+    meant = head.target_agent in (None, wanted.agent[1]) and (asked_for or not wanted.explicit_only)
     return meant and head.required <= wanted.capabilities
 
 
@@ -59,7 +59,7 @@ class Mind(RuleBasedStateMachine):
         self.answers: dict[tuple[str, int], set[int]] = {}
         self.waiting: dict[int, Wanted] = {}
         self.removed: set[str] = set()
-        self.resting: set[tuple[str, str]] = set()
+        self.unschedulable: set[tuple[str, str]] = set()
         self.tickets = itertools.count(1)
         self.seq = itertools.count(1)
 
@@ -80,7 +80,7 @@ class Mind(RuleBasedStateMachine):
 
     def told(self, wanted: Wanted, grants: tuple[Grant, ...]) -> None:
         for grant in grants:
-            assert grant.redelivered or wanted.agent not in self.resting
+            assert grant.redelivered or wanted.agent not in self.unschedulable
             head = self.store[grant.head.id]
             assert (head.status, head.assigned_agent) == (TaskStatus.RUNNING, wanted.agent[1])
             assert fits(head, wanted) or (grant.redelivered and head.target_agent in (None, wanted.agent[1]))
@@ -128,15 +128,15 @@ class Mind(RuleBasedStateMachine):
     @rule()
     def read(self) -> None:
         rows, self.unread = self.unread, []
-        self.core.apply(rows, self.now, resting=self.resting)
+        self.core.apply(rows, self.now, unschedulable=self.unschedulable)
         self.settle()
 
     @rule(agent=agents, wait=st.booleans(), most=st.sampled_from([None, 1, 3]))
     def claim(self, agent: str, wait: bool, most: int | None) -> None:
         wanted = Wanted(
             agent=(W, agent), principal="p", capabilities=AGENTS[agent], max_concurrency=self.concurrency,
-            max_tasks=most, claim_id=f"c{next(_claims)}", own_claim_id=most is not None,
-            only_asked_for=agent in TALKING,
+            max_tasks=most, claim_id=f"c{next(_claims)}", client_claim_id=most is not None,
+            explicit_only=agent in TALKING,
         )  # fmt: skip
         ticket = next(self.tickets) if wait else None
         try:
@@ -170,7 +170,7 @@ class Mind(RuleBasedStateMachine):
 
     @precondition(lambda self: self.tokens)
     @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
+    def release(self, data: st.DataObject) -> None:
         """One answer reached nobody. The lease goes back when that was the last one that could have reached its holder."""
         token = data.draw(st.sampled_from(self.tokens))
         before = self.store[token.task_id]
@@ -178,7 +178,7 @@ class Mind(RuleBasedStateMachine):
         answers = self.answers[token.task_id, token.attempt]
         last = answers == {token.delivery}
         answers.discard(token.delivery)
-        self.core.give_back(token.task_id, W, token.attempt, token.agent_id, token.delivery, "p", self.now)
+        self.core.release(token.task_id, W, token.attempt, token.agent_id, token.delivery, "p", self.now)
         self.settle()
         after = self.store[token.task_id]
         if holds and last:
@@ -223,7 +223,7 @@ class Mind(RuleBasedStateMachine):
         """Whether one that registers again rests is up to its operator: here it does not."""
         kind = f"agent.{what}" if what.endswith("registered") else "agent.status_changed"
         if what != "offline":
-            (self.resting.add if what == "rests" else self.resting.discard)((W, agent))
+            (self.unschedulable.add if what == "rests" else self.unschedulable.discard)((W, agent))
         self.unread.append(self.log(kind, agent, {"new_status": "offline"} if what == "offline" else {}))
         if what == "unregistered":
             self.removed.add(agent)
@@ -238,7 +238,7 @@ class Mind(RuleBasedStateMachine):
             answers.add(0)  # the successor cannot know which of them arrived
         self.core = SchedulerCore(lease_ttl_s=TTL_S)
         self.core.load((head for head in self.store.values() if not head.status.terminal), self.now)
-        self.core.load_agents(self.resting)
+        self.core.load_agents(self.unschedulable)
         self.unread = []
         self.removed = set()
         waiting, self.waiting = self.waiting, {}
@@ -278,7 +278,7 @@ class Mind(RuleBasedStateMachine):
         ]
         for wanted in self.waiting.values():
             agent = wanted.agent[1]
-            if wanted.agent in self.resting:
+            if wanted.agent in self.unschedulable:
                 continue
             held = sum(h.status is TaskStatus.RUNNING and h.assigned_agent == agent for h in self.store.values())
             fitting = [h for h in ready if fits(h, wanted)]

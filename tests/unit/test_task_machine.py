@@ -210,7 +210,7 @@ class TaskLife(RuleBasedStateMachine):
         self._apply(AgentLost(deliberate=deliberate))
 
     @rule(kind=st.sampled_from([Release, CancelAcknowledged]), back=st.integers(0, 1))
-    def give_back(self, kind: type[Event], back: int) -> None:
+    def release(self, kind: type[Event], back: int) -> None:
         by = Reporter(principal="p1", agent_id=self.head.assigned_agent, attempt=self.head.attempt - back)
         self._apply(kind(by=by))  # type: ignore[call-arg]
 

@@ -214,7 +214,7 @@ class Agent:
         return self.transport in CHATS
 
     @property
-    def rests(self) -> bool:
+    def is_unschedulable(self) -> bool:
         """Is to get nothing new, although it may be alive and ask for it."""
         return self.intent is not Intent.ACTIVE or self.health is Health.FAILED
 
@@ -226,4 +226,4 @@ class Agent:
     @property
     def takes_work(self) -> bool:
         """May be offered new work (matching capabilities apart)."""
-        return not self.rests and self.liveness in (Liveness.STARTING, Liveness.ALIVE, Liveness.SUSPECT)
+        return not self.is_unschedulable and self.liveness in (Liveness.STARTING, Liveness.ALIVE, Liveness.SUSPECT)

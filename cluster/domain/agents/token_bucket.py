@@ -31,6 +31,6 @@ def take(bucket: TokenBucket, now: float) -> tuple[TokenBucket, float]:
     return replace(bucket, tokens=tokens, at=max(now, bucket.at)), max(0.0, -tokens / bucket.per_s)
 
 
-def give_back(bucket: TokenBucket) -> TokenBucket:
+def refund(bucket: TokenBucket) -> TokenBucket:
     """The token of a call that did not wait."""
     return replace(bucket, tokens=min(float(bucket.burst), bucket.tokens + 1.0))

@@ -6,7 +6,7 @@ from cluster.domain.scheduling.requests import AgentKey
 from cluster.domain.tasks.task import TaskHead
 
 
-class Stops:
+class PendingCancellations:
     def __init__(self) -> None:
         self._stopping: dict[AgentKey, dict[str, None]] = {}
         self._told: set[tuple[str, int]] = set()

@@ -14,10 +14,10 @@ from collections.abc import Collection, Iterable, Sequence
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.errors import ControlPlaneError, NotFound
 from cluster.domain.base.log import LogRow
-from cluster.domain.scheduling.cancellations import Stops
+from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.dependencies import Dependencies
 from cluster.domain.scheduling.explain import TaskView, waiting_view
-from cluster.domain.scheduling.lease_table import Holders, key_of
+from cluster.domain.scheduling.lease_table import LeaseTable, key_of
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.scheduling.requests import AgentKey, Answered, Grant, Waiting, WaitingClaims, Wanted
@@ -73,16 +73,16 @@ class SchedulerCore:
         self._policy = policy or RetryPolicy()
         self._queue = queue or ReadyQueue()
         self._open: dict[str, TaskHead] = {}
-        self._holders = Holders(lease_ttl_s)
-        self._stops = Stops()
+        self._leases = LeaseTable(lease_ttl_s)
+        self._cancellations = PendingCancellations()
         self._dependencies = Dependencies()
-        self._unseen: dict[str, str] = {}
+        self._unresolved: dict[str, str] = {}
         self._ends: deque[tuple[str, TaskStatus]] = deque()
         self._settling = False
         self._opens_at: dict[str, float] = {}
         self._waiting = WaitingClaims()
-        self._fresh: dict[tuple[str, str | None, frozenset[str]], bool] = {}
-        self._freed: dict[AgentKey, None] = {}
+        self._newly_ready: dict[tuple[str, str | None, frozenset[str]], bool] = {}
+        self._slots_freed: dict[AgentKey, None] = {}
         self._timers = Timers()
         self._decisions: list[TaskDecision] = []
         self._answered: list[Answered] = []
@@ -99,24 +99,25 @@ class SchedulerCore:
         for head in heads:
             self._add(head, now)
 
-    def load_agents(self, resting: Iterable[AgentKey]) -> None:
+    def load_agents(self, unschedulable: Iterable[AgentKey]) -> None:
         """Those that are to get nothing new."""
-        for key in resting:
-            self._holders.rest(key, True)
+        for key in unschedulable:
+            self._leases.set_unschedulable(key, True)
 
     def loaded(self, generation: int) -> None:
         """Everything is there that was open; nothing has been dispatched yet."""
-        self._queue.draw_lots(generation)
+        self._queue.seed(generation)
 
-    def apply(self, rows: Iterable[LogRow], now: float, *, resting: Collection[AgentKey]) -> None:
-        """New tasks, agents that have changed, and what operators have set. ``resting``: of the agents that rows name, those
-        that are to get nothing new, read after the rows."""
+    def apply(self, rows: Iterable[LogRow], now: float, *, unschedulable: Collection[AgentKey]) -> None:
+        """Takes in new tasks, agents that have changed, and what operators have set.
+
+        ``unschedulable``: of the agents that rows name, those that get nothing new, read after the rows."""
         for row in rows:
             if row.kind == "task.submitted":
                 if row.entity not in self._open:
                     self._add(TaskHead.from_log(row.entity, row.workspace, row.at, row.data), now)
             elif row.kind.startswith("agent."):
-                self._agent_changed(row, (row.workspace, row.entity) in resting, now)
+                self._agent_changed(row, (row.workspace, row.entity) in unschedulable, now)
             elif row.kind.startswith("control."):
                 self._control(Control.from_log(row.workspace, row.seq, row.at, row.principal, row.data), now)
 
@@ -125,22 +126,22 @@ class SchedulerCore:
 
         Without a ticket it does not wait: the answer is then an empty tuple.
         """
-        if self._holders.is_removed(wanted.agent):
+        if self._leases.is_removed(wanted.agent):
             raise NotFound(f"Agent {wanted.agent[1]} is not registered; register it first.", "agent_not_registered")
-        self._holders.seen(wanted.agent, now)
+        self._leases.renew(wanted.agent, now)
         grants = self._redelivered(wanted, now) or self._grant(wanted, now)
         if grants or ticket is None or self._has_news(wanted.agent):
             return grants
         self._waiting.add(ticket, wanted)
         return None
 
-    def doubts(self, agent: AgentKey, resting: bool) -> bool:
-        """Who asks has the agent registered, and at work unless ``resting``; here it is not, as far as rows were read."""
-        return self._holders.is_removed(agent) or (self._holders.rests(agent) and not resting)
+    def doubts(self, agent: AgentKey, unschedulable: bool) -> bool:
+        """Who asks has the agent registered, and at work unless ``unschedulable``; here it is not, as far as rows were read."""
+        return self._leases.is_removed(agent) or (self._leases.is_unschedulable(agent) and not unschedulable)
 
     def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
         """Tasks that the agent should stop: told by the answer to its claim."""
-        stopping = self._stops.of(agent)
+        stopping = self._cancellations.of(agent)
         for task_id in stopping:
             self._tell(self._open[task_id], now)
         return stopping
@@ -155,7 +156,7 @@ class SchedulerCore:
         head = self._known(task_id, workspace)
         by = getattr(event, "by", None)
         if isinstance(by, Reporter) and by.agent_id is not None:
-            self._holders.seen((workspace, by.agent_id), now)
+            self._leases.renew((workspace, by.agent_id), now)
         return head, step(head, event, now, self._policy)
 
     def consider_priority(
@@ -193,29 +194,29 @@ class SchedulerCore:
         head = self._known(task_id, workspace)
         if head.status is not TaskStatus.RUNNING or (head.attempt, head.assigned_agent) != (attempt, agent_id):
             return None
-        self._holders.extend(task_id, now)
-        return self._holders.shown_expiry(head)
+        self._leases.extend(task_id, now)
+        return self._leases.shown_expiry(head)
 
-    def give_back(
+    def release(
         self, task_id: str, workspace: str, attempt: int, agent_id: str, delivery: int, principal: str, now: float
     ) -> None:
         """A lease whose answer reached nobody. It stays where it is if another answer carried it too."""
         head = self._open.get(task_id)
-        if head is not None and head.workspace == workspace and self._holders.undelivered(task_id, delivery):
+        if head is not None and head.workspace == workspace and self._leases.undelivered(task_id, delivery):
             by = Reporter(principal=principal, agent_id=agent_id, attempt=attempt)
             self._happens(head, Release(by=by), now)
 
     def beat(self, agents: Sequence[AgentKey], now: float) -> list[tuple[str, str, str]]:
         """Signs of life renew every lease. (workspace, agent_id, task_id) of tasks that their holders should stop."""
-        stop = []
+        cancelling = []
         for key in agents:
-            self._holders.seen(key, now)
-            for task_id in self._holders.leases(key):
+            self._leases.renew(key, now)
+            for task_id in self._leases.leases(key):
                 head = self._open[task_id]
                 if head.detail is TaskDetail.CANCELLING:
-                    stop.append((*key, task_id))
+                    cancelling.append((*key, task_id))
                     self._tell(head, now)
-        return stop
+        return cancelling
 
     def head(self, task_id: str) -> TaskHead:
         """KeyError if the task is not open."""
@@ -247,11 +248,11 @@ class SchedulerCore:
         answered, self._answered = self._answered, []
         return decisions, answered
 
-    def take_unseen(self) -> dict[str, list[str]]:
+    def take_unresolved(self) -> dict[str, list[str]]:
         """By workspace, ids of tasks that others wait for and that are not open here: their end must be looked up."""
-        unseen, self._unseen = self._unseen, {}
+        unresolved, self._unresolved = self._unresolved, {}
         by_workspace: dict[str, list[str]] = {}
-        for task_id, workspace in unseen.items():
+        for task_id, workspace in unresolved.items():
             if task_id not in self._open:
                 by_workspace.setdefault(workspace, []).append(task_id)
         return by_workspace
@@ -265,7 +266,7 @@ class SchedulerCore:
         """The task as it stands here, for an explanation."""
         head = self._known(task_id, workspace)
         if head.status is TaskStatus.RUNNING:
-            return TaskView(head=head, lease_expires_at=self._holders.shown_expiry(head))
+            return TaskView(head=head, lease_expires_at=self._leases.shown_expiry(head))
         return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), now)
 
     @property
@@ -302,17 +303,17 @@ class SchedulerCore:
         elif head.status is TaskStatus.PENDING:
             self._enqueue(head, head.run_at, now)
         else:
-            self._hold(head, now)
-            self._holders.loaded(head.id)
+            self._acquire(head, now)
+            self._leases.loaded(head.id)
             if head.detail is TaskDetail.CANCELLING:
-                self._ask_to_stop(head, now + self._policy.cancel_grace_s, now)
+                self._request_cancel(head, now + self._policy.cancel_grace_s, now)
 
     def _block(self, head: TaskHead) -> None:
         assert head.rules is not None, "only rules block"
         self._dependencies.wait(head.id, head.rules.after)
         for edge in head.rules.after:
             if edge.after not in self._open:
-                self._unseen[edge.after] = head.workspace
+                self._unresolved[edge.after] = head.workspace
 
     def _happens(self, head: TaskHead, event: Event, now: float) -> TaskHead:
         return self.carry_out(head, step(head, event, now, self._policy), now)
@@ -328,13 +329,13 @@ class SchedulerCore:
             if isinstance(effect, Dequeue):
                 self._queue.discard(head.id)
             elif isinstance(effect, EndLease):
-                self._let_go(head)
+                self._release(head)
             elif isinstance(effect, Enqueue):
                 self._enqueue(new, effect.not_before, now)
             elif isinstance(effect, StartLease):
-                self._hold(new, now)
+                self._acquire(new, now)
             elif isinstance(effect, StartGrace):
-                self._ask_to_stop(new, effect.until, now)
+                self._request_cancel(new, effect.until, now)
         if new.status.terminal:
             self._end(head, new, now)
         return new
@@ -365,12 +366,12 @@ class SchedulerCore:
             self._arm(not_before, RunAtReached, head)
             return
         self._queue.push(head)
-        picky = False
+        restricted = False
         if head.rules is not None:
-            picky = self._enqueued_with_rules(head, now)
+            restricted = self._enqueued_with_rules(head, now)
         where = (head.workspace, head.target_agent, head.required)
-        if picky or where not in self._fresh:
-            self._fresh[where] = picky
+        if restricted or where not in self._newly_ready:
+            self._newly_ready[where] = restricted
 
     def _enqueued_with_rules(self, head: TaskHead, now: float) -> bool:
         """True if not every capable agent may have it."""
@@ -405,8 +406,8 @@ class SchedulerCore:
     def _lease_due(self, head: TaskHead, now: float) -> None:
         key = key_of(head)
         if any(self._waiting.of_agent(key)):
-            self._holders.seen(key, now)  # an open long poll is a sign of life
-        expires_at = self._holders.expires_at(head)
+            self._leases.renew(key, now)  # an open long poll is a sign of life
+        expires_at = self._leases.expires_at(head)
         if expires_at > now:
             self._arm(expires_at, LeaseExpired, head)
         else:
@@ -414,49 +415,49 @@ class SchedulerCore:
 
     # --- leases -------------------------------------------------------------------------------------------------
 
-    def _hold(self, head: TaskHead, now: float) -> None:
-        self._holders.hold(head, now)
-        self._arm(self._holders.expires_at(head), LeaseExpired, head)
+    def _acquire(self, head: TaskHead, now: float) -> None:
+        self._leases.acquire(head, now)
+        self._arm(self._leases.expires_at(head), LeaseExpired, head)
         started = now if head.started_at is None else head.started_at
         self._arm(started + head.timeout_s, RunTimedOut, head)
         if head.rules is not None and head.rules.concurrency_key is not None:
-            self._queue.limits.hold(head.workspace, head.rules.concurrency_key, head.id)
+            self._queue.limits.acquire(head.workspace, head.rules.concurrency_key, head.id)
 
-    def _let_go(self, head: TaskHead) -> None:
+    def _release(self, head: TaskHead) -> None:
         rules = head.rules
         if rules is not None and rules.concurrency_key is not None:
-            self._queue.limits.let_go(head.workspace, rules.concurrency_key, head.id)
+            self._queue.limits.release(head.workspace, rules.concurrency_key, head.id)
             self._queue.slot_free(head.workspace, rules.concurrency_key)
-        if self._holders.let_go(head):
-            self._freed[key_of(head)] = None
-        self._stops.forget(head)
+        if self._leases.release(head):
+            self._slots_freed[key_of(head)] = None
+        self._cancellations.forget(head)
 
-    def _ask_to_stop(self, head: TaskHead, until: float, now: float) -> None:
+    def _request_cancel(self, head: TaskHead, until: float, now: float) -> None:
         """The holder hears of it in the answer to what it says next; a claim of its that waits is answered now."""
         self._arm(until, CancelGraceOver, head)
-        self._stops.ask(key_of(head), head.id)
+        self._cancellations.ask(key_of(head), head.id)
         self._ask_again(key_of(head), now)
 
     def _has_news(self, key: AgentKey) -> bool:
         """There is something to stop that it has not been told of yet."""
-        return any(not self._stops.is_told(self._open[task_id]) for task_id in self._stops.of(key))
+        return any(not self._cancellations.is_told(self._open[task_id]) for task_id in self._cancellations.of(key))
 
     def _tell(self, head: TaskHead, now: float) -> None:
-        if self._stops.tell(head):
+        if self._cancellations.tell(head):
             self._happens(head, CancelDelivered(), now)
 
-    def _agent_changed(self, row: LogRow, rests: bool, now: float) -> None:
+    def _agent_changed(self, row: LogRow, is_unschedulable: bool, now: float) -> None:
         key = (row.workspace, row.entity)
-        gone = row.kind == "agent.unregistered"
+        removed = row.kind == "agent.unregistered"
         offline = row.data.get("new_status") == "offline"
-        if gone or offline:
-            self._lose(key, now, deliberate=gone)
-        if gone:
-            self._holders.remove(key)
+        if removed or offline:
+            self._lose(key, now, deliberate=removed)
+        if removed:
+            self._leases.remove(key)
         elif row.kind == "agent.registered":
-            self._holders.register(key)
-        self._holders.rest(key, rests and not gone)
-        if gone or rests:
+            self._leases.register(key)
+        self._leases.set_unschedulable(key, is_unschedulable and not removed)
+        if removed or is_unschedulable:
             self._ask_again(key, now)
         else:
             self._offer_again(key, now)
@@ -468,21 +469,21 @@ class SchedulerCore:
 
     def _offer_again(self, key: AgentKey, now: float) -> None:
         """The agent may work. A claim of its that was made when it might not comes again, the others get what there is."""
-        for waiting in [one for one in self._waiting.of_agent(key) if one.wanted.resting]:
+        for waiting in [one for one in self._waiting.of_agent(key) if one.wanted.unschedulable]:
             self._answer_waiting(waiting, (), now)
-        self._freed[key] = None
+        self._slots_freed[key] = None
 
     def _lose(self, key: AgentKey, now: float, *, deliberate: bool) -> None:
-        for task_id in list(self._holders.leases(key)):
+        for task_id in list(self._leases.leases(key)):
             self._happens(self._open[task_id], AgentLost(deliberate=deliberate), now)
 
     # --- claims -------------------------------------------------------------------------------------------------
 
     def _redelivered(self, wanted: Wanted, now: float) -> tuple[Grant, ...]:
         """Leases that the agent has already and may not know of, because an answer was lost."""
-        held = [self._open[task_id] for task_id in self._holders.leases(wanted.agent)]
+        held = [self._open[task_id] for task_id in self._leases.leases(wanted.agent)]
         again = [head for head in held if head.claim_id == wanted.claim_id]
-        released_client = wanted.max_tasks is None and not wanted.own_claim_id
+        released_client = wanted.max_tasks is None and not wanted.client_claim_id
         if not again and released_client and len(held) >= wanted.max_concurrency:
             again = held[:1]
         for head in again:
@@ -491,16 +492,16 @@ class SchedulerCore:
         return tuple(self._granted(head, redelivered=True) for head in again)
 
     def _granted(self, head: TaskHead, *, redelivered: bool = False) -> Grant:
-        expires_at, delivery = self._holders.shown_expiry(head), self._holders.deliver(head.id)
+        expires_at, delivery = self._leases.shown_expiry(head), self._leases.deliver(head.id)
         return Grant(head=head, expires_at=expires_at, delivery=delivery, redelivered=redelivered)
 
     def _grant(self, wanted: Wanted, now: float) -> tuple[Grant, ...]:
-        if self._rests(wanted):
+        if self._is_unschedulable(wanted):
             return ()
         grants = []
         for _ in range(min(self._slots(wanted), wanted.max_tasks or 1)):
             task_id = self._queue.take(
-                *wanted.agent, wanted.capabilities, now, wanted.regions, only_asked_for=wanted.only_asked_for
+                *wanted.agent, wanted.capabilities, now, wanted.regions, explicit_only=wanted.explicit_only
             )
             if task_id is None:
                 self._wait_for_tokens(wanted.agent[0], now)
@@ -518,16 +519,16 @@ class SchedulerCore:
             self._timers.arm(at, _QueuesOpen, workspace)
 
     def _wake(self, workspace: str) -> None:
-        for lane in self._queue.lanes_of(workspace):
-            self._fresh[(workspace, lane.target, lane.required)] = True
+        for sub_queue in self._queue.sub_queues_of(workspace):
+            self._newly_ready[(workspace, sub_queue.target, sub_queue.required)] = True
 
     def _control(self, control: Control, now: float) -> None:
-        own_lanes = control.kind is ControlKind.TASK_TYPE and not self._queue.limits.has_type(
+        own_sub_queue = control.kind is ControlKind.TASK_TYPE and not self._queue.limits.has_type(
             control.workspace, control.name
         )
         if not self._queue.control(control, now):
             return
-        if own_lanes:
+        if own_sub_queue:
             for head in self._open.values():
                 if head.task_type == control.name and head.workspace == control.workspace and head.id in self._queue:
                     self._queue.push(head)
@@ -540,13 +541,13 @@ class SchedulerCore:
 
     def _serve_waiting(self, now: float) -> None:
         """Only claims that what became ready could satisfy are looked at, and those of agents that have a slot again."""
-        freed, self._freed = self._freed, {}
-        for agent in freed:
+        slots_freed, self._slots_freed = self._slots_freed, {}
+        for agent in slots_freed:
             self._offer_agent(agent, now)
-        for lane in self._queue.came_back():
-            self._fresh.setdefault((lane.workspace, lane.target, lane.required), True)
-        fresh, self._fresh = self._fresh, {}
-        for (workspace, target, required), picky in fresh.items():
+        for sub_queue in self._queue.readmitted():
+            self._newly_ready.setdefault((sub_queue.workspace, sub_queue.target, sub_queue.required), True)
+        newly_ready, self._newly_ready = self._newly_ready, {}
+        for (workspace, target, required), restricted in newly_ready.items():
             if target is not None:
                 self._offer_agent((workspace, target), now)
                 continue
@@ -555,7 +556,7 @@ class SchedulerCore:
                 required,
                 lambda waiting: self._offer_one(waiting, now),
                 # It had room and found nothing, so nobody alike will; but what one agent may not have, another perhaps may.
-                _never if picky else self._has_room,
+                _never if restricted else self._has_room,
             )
 
     def _offer_agent(self, agent: AgentKey, now: float) -> None:
@@ -563,7 +564,7 @@ class SchedulerCore:
             self._offer_one(waiting, now)
 
     def _has_room(self, waiting: Waiting) -> bool:
-        return self._slots(waiting.wanted) > 0 and not self._rests(waiting.wanted)
+        return self._slots(waiting.wanted) > 0 and not self._is_unschedulable(waiting.wanted)
 
     def _offer_one(self, waiting: Waiting, now: float) -> bool:
         grants = self._grant(waiting.wanted, now)
@@ -571,8 +572,8 @@ class SchedulerCore:
             self._answer_waiting(waiting, grants, now)
         return bool(grants)
 
-    def _rests(self, wanted: Wanted) -> bool:
-        return wanted.resting or self._holders.rests(wanted.agent)
+    def _is_unschedulable(self, wanted: Wanted) -> bool:
+        return wanted.unschedulable or self._leases.is_unschedulable(wanted.agent)
 
     def _slots(self, wanted: Wanted) -> int:
-        return wanted.max_concurrency - len(self._holders.leases(wanted.agent))
+        return wanted.max_concurrency - len(self._leases.leases(wanted.agent))

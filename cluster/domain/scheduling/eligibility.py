@@ -100,8 +100,8 @@ def _cannot_now(allowed: Sequence[Agent]) -> Reason | None:
     working = [agent for agent in allowed if agent.takes_work]
     if not working:
         states = ", ".join(f"{agent.agent_id} is {agent.status.value}" for agent in allowed[:_SHOWN])
-        resting = [a for a in allowed if a.status in (AgentStatus.PAUSED, AgentStatus.DRAINING)]
-        resume = f": aragora-cp agents resume {resting[0].agent_id}" if resting else ""
+        unschedulable = [a for a in allowed if a.status in (AgentStatus.PAUSED, AgentStatus.DRAINING)]
+        resume = f": aragora-cp agents resume {unschedulable[0].agent_id}" if unschedulable else ""
         return _no_agent(f"No agent that may have it takes work: {states}.", f"One of them comes back{resume}.")
     if any(len(agent.running_task_ids) < agent.max_concurrency for agent in working):
         return None

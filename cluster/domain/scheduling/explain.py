@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from cluster.domain.agents.agent import Agent
 from cluster.domain.scheduling.eligibility import Reason, eligible
 from cluster.domain.scheduling.limits import Control, ControlKind
-from cluster.domain.scheduling.ready_queue import AGEING_S, LEVELS, ReadyQueue, Standing
+from cluster.domain.scheduling.ready_queue import AGEING_S, LEVELS, QueuePosition, ReadyQueue
 from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
 
 
@@ -22,7 +22,7 @@ class TaskView:
     running tasks that fill its concurrency key, ``waits_for`` the tasks that must end first."""
 
     head: TaskHead
-    standing: Standing | None = None
+    position: QueuePosition | None = None
     paused_by: tuple[Control, ...] = ()
     rate: Control | None = None
     rate_ready_at: float | None = None
@@ -45,11 +45,11 @@ def waiting_view(head: TaskHead, queue: ReadyQueue, waits_for: tuple[str, ...], 
     full = rules is not None and key is not None and limits.is_full(workspace, key, rules.concurrency_limit)
     return TaskView(
         head=head,
-        standing=queue.standing(head, now),
+        position=queue.position_of(head, now),
         paused_by=tuple(control for control in controls if control.paused),
         rate=None if bucket is None else limits.get(workspace, ControlKind.QUEUE, head.queue),
         rate_ready_at=None if bucket is None else bucket.ready_at(now),
-        slot_holders=limits.holders(workspace, key) if full and key is not None else (),
+        slot_holders=limits.slot_holders(workspace, key) if full and key is not None else (),
         waits_for=waits_for,
     )
 
@@ -59,7 +59,7 @@ class Explanation:
     head: TaskHead
     summary: str
     reasons: tuple[Reason, ...] = ()
-    standing: Standing | None = None
+    position: QueuePosition | None = None
     able_agents: tuple[str, ...] = field(default=())
 
 
@@ -74,11 +74,11 @@ def explain(view: TaskView, agents: Sequence[Agent], now: float) -> Explanation:
     able, agent_reasons = eligible(head, agents, now)
     if head.detail is not TaskDetail.BLOCKED:
         reasons += agent_reasons
-        if not reasons and view.standing is not None:
-            reasons.append(_turn(view.standing, head.tenant))
+        if not reasons and view.position is not None:
+            reasons.append(_fairness(view.position, head.tenant))
     summary = reasons[0].message if reasons else "The task may start; the scheduler has not offered it yet."
     return Explanation(
-        head=head, summary=summary, reasons=tuple(reasons), standing=view.standing, able_agents=tuple(able)
+        head=head, summary=summary, reasons=tuple(reasons), position=view.position, able_agents=tuple(able)
     )
 
 
@@ -162,25 +162,25 @@ def _limits(view: TaskView, now: float) -> list[Reason]:
         )
     rules = view.head.rules
     if view.slot_holders and rules is not None:
-        holders = ", ".join(view.slot_holders)
+        slot_holders = ", ".join(view.slot_holders)
         reasons.append(
             Reason(
                 code="concurrency",
                 message=f"{len(view.slot_holders)} of {rules.concurrency_limit} slots of key {rules.concurrency_key} "
-                f"are taken by {holders}.",
+                f"are taken by {slot_holders}.",
                 unblock="One of them ends.",
             )
         )
     return reasons
 
 
-def _turn(standing: Standing, tenant: str) -> Reason:
-    level = Priority(LEVELS[standing.effective_level]).wire_name
+def _fairness(position: QueuePosition, tenant: str) -> Reason:
+    level = Priority(LEVELS[position.effective_level]).wire_name
     others = ""
-    if standing.dispatches_behind > 0:
-        others = f" Other tenants come first: {tenant} has {standing.share:.0%} of the dispatches."
+    if position.dispatches_behind > 0:
+        others = f" Other tenants come first: {tenant} has {position.share:.0%} of the dispatches."
     return Reason(
         code="waiting_for_turn",
-        message=f"{standing.ahead} tasks of its own queue are ahead of it; it is served as {level}.{others}",
+        message=f"{position.ahead} tasks of its own queue are ahead of it; it is served as {level}.{others}",
         unblock=f"Agents claim those ahead of it; it rises one level per {AGEING_S:g} s of waiting, up to urgent.",
     )

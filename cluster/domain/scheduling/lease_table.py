@@ -21,47 +21,47 @@ def key_of(head: TaskHead) -> AgentKey:
 
 @dataclass(slots=True)
 class _Holder:
-    """Its leases in order of age, and when it was last seen."""
+    """Its leases in order of age, and when they were last renewed."""
 
     leases: dict[str, None] = field(default_factory=dict)
-    seen: float = 0.0
+    renewed_at: float = 0.0
 
 
-class Holders:
+class LeaseTable:
     """``ttl_s`` without a sign of life ends an agent's leases."""
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._holders: dict[AgentKey, _Holder] = {}
+        self._by_agent: dict[AgentKey, _Holder] = {}
         self._removed: set[AgentKey] = set()
-        self._resting: set[AgentKey] = set()
+        self._unschedulable: set[AgentKey] = set()
         self._extended: dict[str, float] = {}
         self._deliveries: dict[str, set[int]] = {}
         self._numbers = itertools.count(_BEFORE + 1)
 
     # --- leases -------------------------------------------------------------------------------------------------
 
-    def seen(self, key: AgentKey, now: float) -> None:
-        holder = self._holders.get(key)
+    def renew(self, key: AgentKey, now: float) -> None:
+        holder = self._by_agent.get(key)
         if holder is None:
-            holder = self._holders[key] = _Holder()
-        holder.seen = max(holder.seen, now)
+            holder = self._by_agent[key] = _Holder()
+        holder.renewed_at = max(holder.renewed_at, now)
 
     def leases(self, key: AgentKey) -> Collection[str]:
         """Ids of the tasks that it has, the oldest lease first."""
-        holder = self._holders.get(key)
+        holder = self._by_agent.get(key)
         return () if holder is None else holder.leases.keys()
 
-    def hold(self, head: TaskHead, now: float) -> None:
+    def acquire(self, head: TaskHead, now: float) -> None:
         key = key_of(head)
-        self.seen(key, now)
-        self._holders[key].leases[head.id] = None
+        self.renew(key, now)
+        self._by_agent[key].leases[head.id] = None
 
-    def let_go(self, head: TaskHead) -> bool:
+    def release(self, head: TaskHead) -> bool:
         """True if its holder has a slot more now."""
         self._extended.pop(head.id, None)
         self._deliveries.pop(head.id, None)
-        holder = None if head.assigned_agent is None else self._holders.get((head.workspace, head.assigned_agent))
+        holder = None if head.assigned_agent is None else self._by_agent.get((head.workspace, head.assigned_agent))
         if holder is None:
             return False
         holder.leases.pop(head.id, None)
@@ -72,7 +72,7 @@ class Holders:
         self._extended[task_id] = now
 
     def expires_at(self, head: TaskHead) -> float:
-        return max(self._holders[key_of(head)].seen, self._extended.get(head.id, 0.0)) + self._ttl_s
+        return max(self._by_agent[key_of(head)].renewed_at, self._extended.get(head.id, 0.0)) + self._ttl_s
 
     def shown_expiry(self, head: TaskHead) -> float:
         """What its holder is told: no sign of life keeps a lease beyond the run time."""
@@ -105,17 +105,17 @@ class Holders:
     def is_removed(self, key: AgentKey) -> bool:
         return key in self._removed
 
-    def rests(self, key: AgentKey) -> bool:
-        return key in self._resting
+    def is_unschedulable(self, key: AgentKey) -> bool:
+        return key in self._unschedulable
 
     def register(self, key: AgentKey) -> None:
         self._removed.discard(key)
 
     def remove(self, key: AgentKey) -> None:
         self._removed.add(key)
-        self._holders.pop(key, None)
+        self._by_agent.pop(key, None)
 
-    def rest(self, key: AgentKey, rests: bool) -> None:
+    def set_unschedulable(self, key: AgentKey, is_unschedulable: bool) -> None:
         """As the store has it. The row that announces a change does not say what became of the agent: who paused it, and
         whether that has ended, only the store knows."""
-        (self._resting.add if rests else self._resting.discard)(key)
+        (self._unschedulable.add if is_unschedulable else self._unschedulable.discard)(key)

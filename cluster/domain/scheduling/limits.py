@@ -112,7 +112,7 @@ class Limits:
     def __init__(self) -> None:
         self._controls: dict[tuple[str, ControlKind, str], Control] = {}
         self._buckets: dict[tuple[str, str], TokenBucket] = {}
-        self._holders: dict[tuple[str, str], dict[str, None]] = {}
+        self._slot_holders: dict[tuple[str, str], dict[str, None]] = {}
 
     def put(self, control: Control, now: float) -> bool:
         """False if it was known already, or something newer."""
@@ -152,21 +152,21 @@ class Limits:
     def bucket(self, workspace: str, queue: str) -> TokenBucket | None:
         return self._buckets.get((workspace, queue))
 
-    def hold(self, workspace: str, key: str, task_id: str) -> None:
-        self._holders.setdefault((workspace, key), {})[task_id] = None
+    def acquire(self, workspace: str, key: str, task_id: str) -> None:
+        self._slot_holders.setdefault((workspace, key), {})[task_id] = None
 
-    def let_go(self, workspace: str, key: str, task_id: str) -> bool:
-        holders = self._holders.get((workspace, key))
-        if holders is None or task_id not in holders:
+    def release(self, workspace: str, key: str, task_id: str) -> bool:
+        slot_holders = self._slot_holders.get((workspace, key))
+        if slot_holders is None or task_id not in slot_holders:
             return False
-        del holders[task_id]
-        if not holders:
-            del self._holders[workspace, key]
+        del slot_holders[task_id]
+        if not slot_holders:
+            del self._slot_holders[workspace, key]
         return True
 
-    def holders(self, workspace: str, key: str) -> tuple[str, ...]:
+    def slot_holders(self, workspace: str, key: str) -> tuple[str, ...]:
         """Ids of the running tasks that name the key, oldest first."""
-        return tuple(self._holders.get((workspace, key), ()))
+        return tuple(self._slot_holders.get((workspace, key), ()))
 
     def is_full(self, workspace: str, key: str, limit: int) -> bool:
-        return len(self._holders.get((workspace, key), ())) >= limit
+        return len(self._slot_holders.get((workspace, key), ())) >= limit

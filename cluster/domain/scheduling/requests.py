@@ -18,8 +18,8 @@ AgentKey = tuple[str, str]
 class Wanted:
     """A claim. ``max_tasks`` None: one task, or the oldest lease again when all slots are taken (released client).
 
-    ``own_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``resting``: the agent is
-    to get nothing new (paused, draining, unhealthy); its claim waits until that changes. ``only_asked_for``: tasks that
+    ``client_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``unschedulable``: the agent is
+    to get nothing new (paused, draining, unhealthy); its claim waits until that changes. ``explicit_only``: tasks that
     require nothing are not for it, unless they name it.
     """
 
@@ -29,10 +29,10 @@ class Wanted:
     max_concurrency: int
     max_tasks: int | None
     claim_id: str
-    own_claim_id: bool
+    client_claim_id: bool
     regions: frozenset[str] = frozenset()
-    resting: bool = False
-    only_asked_for: bool = False
+    unschedulable: bool = False
+    explicit_only: bool = False
 
 
 @compact
@@ -59,7 +59,7 @@ class Answered:
 class Waiting:
     ticket: int
     wanted: Wanted
-    gone: bool = False
+    withdrawn: bool = False
 
 
 class WaitingClaims:
@@ -75,9 +75,9 @@ class WaitingClaims:
 
     def add(self, ticket: int, wanted: Wanted) -> None:
         waiting = self._tickets[ticket] = Waiting(ticket, wanted)
-        alike = self._alike.setdefault((wanted.agent[0], wanted.capabilities, wanted.only_asked_for), deque())
+        alike = self._alike.setdefault((wanted.agent[0], wanted.capabilities, wanted.explicit_only), deque())
         for queue in (alike, self._by_agent.setdefault(wanted.agent, deque())):
-            while queue and queue[0].gone:
+            while queue and queue[0].withdrawn:
                 queue.popleft()
             queue.append(waiting)
 
@@ -85,15 +85,15 @@ class WaitingClaims:
         """False if it does not wait (any more)."""
         waiting = self._tickets.pop(ticket, None)
         if waiting is not None:
-            waiting.gone = True
+            waiting.withdrawn = True
         return waiting is not None
 
     def of_agent(self, agent: AgentKey) -> Iterator[Waiting]:
-        return (waiting for waiting in self._by_agent.get(agent, ()) if not waiting.gone)
+        return (waiting for waiting in self._by_agent.get(agent, ()) if not waiting.withdrawn)
 
     def take_agent(self, agent: AgentKey) -> list[Waiting]:
         """Those of one agent, which leave."""
-        return [waiting for waiting in self._by_agent.pop(agent, ()) if not waiting.gone]
+        return [waiting for waiting in self._by_agent.pop(agent, ()) if not waiting.withdrawn]
 
     def offer(
         self,
@@ -104,13 +104,13 @@ class WaitingClaims:
     ) -> None:
         """First come, first served among claims with equal capabilities. ``give`` is true for one that got something;
         one that did not keeps its turn, and after one for which ``was_last`` is true nobody alike is asked."""
-        asked_for = bool(required)
-        alike = [k for k in self._alike if k[0] == workspace and required <= k[1] and (asked_for or not k[2])]
+        explicit = bool(required)
+        alike = [k for k in self._alike if k[0] == workspace and required <= k[1] and (explicit or not k[2])]
         for key in alike:
             queue, kept = self._alike[key], deque[Waiting]()
             while queue:
                 waiting = queue.popleft()
-                if waiting.gone or give(waiting):
+                if waiting.withdrawn or give(waiting):
                     continue
                 kept.append(waiting)
                 if was_last(waiting):
