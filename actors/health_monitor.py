@@ -36,7 +36,7 @@ from cluster.ports.clock import Clock
 from cluster.ports.log import Log
 from cluster.ports.presence import Beat, Heartbeats
 from cluster.ports.wake_ups import Doorbell, Ring
-from cluster.process.loops import Died, Loops, unwatched
+from cluster.process.loops import Loops, OnFatal, unwatched
 
 _logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class HealthMonitor:
         push: Push,
         timeout_s: float,
         sweep_s: float,
-        died: Died = unwatched,
+        on_fatal: OnFatal = unwatched,
     ) -> None:
         self._log = log
         self._doorbell = doorbell
@@ -97,7 +97,7 @@ class HealthMonitor:
         self._signs = Breaker(name=SIGNS, threshold=3, reset_s=sweep_s * 2)
         self._new: set[Key] = set()
         self._new_arrived = asyncio.Event()
-        self._loops = Loops(died)
+        self._loops = Loops(on_fatal)
 
     async def start(self) -> None:
         self._watch = Watch(since=self._clock.now())

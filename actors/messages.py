@@ -11,32 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.domain.base.compact import compact
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import TaskHead
-
-
-@compact
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimRequest:
-    """``capabilities`` are the agent's registered ones, narrowed by the request. ``wait``: park until there is work.
-
-    ``max_tasks`` None is the released client's claim: one task, or the oldest lease again when all slots are taken.
-    ``regions`` are those the agent is in; ``unschedulable``: it is to get nothing new for now; ``explicit_only``: of tasks that
-    require nothing, those alone that name it.
-    """
-
-    workspace: str
-    agent_id: str
-    principal: str
-    capabilities: frozenset[str]
-    max_concurrency: int
-    max_tasks: int | None
-    claim_id: str
-    client_claim_id: bool
-    wait: bool
-    regions: frozenset[str] = frozenset()
-    unschedulable: bool = False
-    explicit_only: bool = False
 
 
 @compact

@@ -12,7 +12,7 @@ from cluster.domain.base.errors import StoreUnavailable
 from cluster.ports.clock import Clock
 from cluster.ports.leases import Leases
 from cluster.ports.log import Region
-from cluster.process.loops import Died, Loops, unwatched
+from cluster.process.loops import Loops, OnFatal, unwatched
 
 _logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class RegionLeader:
         leases: Leases,
         clock: Clock,
         ttl_s: float,
-        died: Died = unwatched,
+        on_fatal: OnFatal = unwatched,
     ) -> None:
         self._name = f"region-leader:{region}"
         self._region = region
@@ -40,7 +40,7 @@ class RegionLeader:
         self._ttl_s = ttl_s
         self._fence: int | None = None
         self._epoch = 0
-        self._loops = Loops(died)
+        self._loops = Loops(on_fatal)
 
     async def start(self) -> None:
         await self.campaign()

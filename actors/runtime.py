@@ -67,7 +67,7 @@ class _Process:
     async def _start(self) -> PlainActor:
         from actors.composition.making import build  # its imports are paid in the actor's process only
 
-        self._actor = await build(self._role, self._name, died=end_process, reach=reach)
+        self._actor = await build(self._role, self._name, on_fatal=end_process, resolve=resolve)
         _settle_memory()
         if not _ray_encrypts():
             self.address = await ChannelServer(self.call).start(ray.util.get_node_ip_address())
@@ -260,12 +260,12 @@ class RoleHandle:
         return _OverRay(handle)
 
 
-def reach(role: Role, names: ActorNames) -> Callable[..., Awaitable[Any]]:
+def resolve(role: Role, names: ActorNames) -> Callable[..., Awaitable[Any]]:
     """Calls of one role's methods, for composition roots that do not know Ray."""
     return RoleHandle(role, names).call
 
 
-class RayMachinery:
+class RayActorBackend:
     """The Ray side of reconciling."""
 
     READY_TIMEOUT_S = 60.0
@@ -275,11 +275,11 @@ class RayMachinery:
         self._fingerprint = fingerprint
         self._handles: dict[str, ActorHandle] = {}
 
-    def wanted_name(self, role: Role) -> str:
+    def desired_name(self, role: Role) -> str:
         return actor_name(self._settings, role)
 
     async def ensure(self, role: Role) -> str:
-        name = self.wanted_name(role)
+        name = self.desired_name(role)
         handle = self._handles.pop(name, None)
         try:
             if handle is None:

@@ -31,10 +31,10 @@ LEASE_FRESH_S = 1.0
 PASS_S = 2.0
 
 
-class Machinery(Protocol):
+class ActorBackend(Protocol):
     """The Ray side of reconciling, so that a test can drive the loop against real actors or none."""
 
-    def wanted_name(self, role: Role) -> str: ...
+    def desired_name(self, role: Role) -> str: ...
 
     async def ensure(self, role: Role) -> str:
         """Creates the role's actor of this version if needed and waits until it serves; its fingerprint."""
@@ -60,7 +60,7 @@ class DedicatedAgents(Protocol):
 class Supervisor:
     holder: str
     roles: Sequence[Role]
-    machinery: Machinery
+    backend: ActorBackend
     agents: DedicatedAgents
     names: ActorNames
     leases: Leases
@@ -83,8 +83,8 @@ class Supervisor:
 
         What is missing altogether is made at once, side by side; roles are replaced one at a time.
         """
-        there = await self.machinery.existing()
-        by_role = {role: [name for name in there if self.machinery.plays(name, role)] for role in self.roles}
+        there = await self.backend.existing()
+        by_role = {role: [name for name in there if self.backend.plays(name, role)] for role in self.roles}
         missing = [role for role in self.roles if not by_role[role]]
         for some in [missing] * bool(missing) + [[role] for role in self.roles]:
             if not await self._leads():
@@ -92,7 +92,7 @@ class Supervisor:
             await asyncio.gather(*(self._try_to_settle(role, by_role[role]) for role in some))
         if not await self._leads():
             return False
-        await self._reconcile_dedicated({name for name in there if self.machinery.is_of(name, DEDICATED_AGENT)})
+        await self._reconcile_dedicated({name for name in there if self.backend.is_of(name, DEDICATED_AGENT)})
         return True
 
     async def _leads(self) -> bool:
@@ -116,28 +116,28 @@ class Supervisor:
         """The wanted actor serves, is published, and is the only one of its role, in this order."""
         await self._ensure(role)
         for name in there:
-            if name != self.machinery.wanted_name(role):
+            if name != self.backend.desired_name(role):
                 _logger.info("replacing %s", name)
-                await self.machinery.kill(name)
+                await self.backend.kill(name)
 
     async def _ensure(self, role: Role) -> None:
-        wanted = self.machinery.wanted_name(role)
-        fingerprint = await self.machinery.ensure(role)
+        desired = self.backend.desired_name(role)
+        fingerprint = await self.backend.ensure(role)
         published = await self.names.current(role.key)
-        if published is None or published.name != wanted:
-            await self.names.publish(ActorName(role=role.key, name=wanted, fingerprint=fingerprint))
+        if published is None or published.name != desired:
+            await self.names.publish(ActorName(role=role.key, name=desired, fingerprint=fingerprint))
 
     # --- agents' own actors --------------------------------------------------------------------------------------
 
     async def _reconcile_dedicated(self, there: set[str]) -> None:
         roles = [dedicated_role(one.workspace, one.agent_id, one.needs) for one in await self.agents.dedicated()]
-        wanted = {self.machinery.wanted_name(role): role for role in roles}
-        await self._wait_no_more(self._waited_for.keys() - wanted.keys())
-        for name in sorted(there - wanted.keys()):
+        desired = {self.backend.desired_name(role): role for role in roles}
+        await self._wait_no_more(self._waited_for.keys() - desired.keys())
+        for name in sorted(there - desired.keys()):
             _logger.info("ending %s", name)
             await self.names.withdraw(name)
-            await self.machinery.kill(name)
-        for name, role in wanted.items():  # also those that serve: one that Ray has started again begins when asked
+            await self.backend.kill(name)
+        for name, role in desired.items():  # also those that serve: one that Ray has started again begins when asked
             if name not in self._waited_for:
                 self._waited_for[name] = asyncio.create_task(self._wait_for(name, role))
 

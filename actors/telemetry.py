@@ -28,7 +28,7 @@ from cluster.ports.clock import Clock
 from cluster.ports.log import Log
 from cluster.ports.tasks import TaskStore
 from cluster.ports.telemetry import AgentCounters, TelemetryStore
-from cluster.process.loops import Died, Loops, unwatched
+from cluster.process.loops import Loops, OnFatal, unwatched
 from cluster.telemetry.exposition import exposition
 
 _logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Telemetry:
         tasks: TaskStore,
         store: TelemetryStore,
         listen: tuple[str, int] | None,
-        died: Died = unwatched,
+        on_fatal: OnFatal = unwatched,
     ) -> None:
         self._log = log
         self._clock = clock
@@ -62,7 +62,7 @@ class Telemetry:
         self._counters: dict[tuple[str, str], AgentCounters] = {}
         self._unsaved: tuple[int, dict[str, Any], tuple[AgentCounters, ...]] | None = None
         self._saved_cursor = 0
-        self._loops = Loops(died)
+        self._loops = Loops(on_fatal)
 
     async def start(self) -> None:
         cursor, snapshot = await self._store.load(NAME)

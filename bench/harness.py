@@ -117,11 +117,11 @@ def selected(only: Sequence[str]) -> list[Bench]:
     unknown = [one for one in only if not any(_covers(one, name) for name in _BENCHES)]
     if unknown:
         raise SystemExit(f"There is no bench {', '.join(unknown)}; there are {', '.join(_BENCHES)}.")
-    return [one for name, one in _BENCHES.items() if not only or any(_covers(wanted, name) for wanted in only)]
+    return [one for name, one in _BENCHES.items() if not only or any(_covers(pattern, name) for pattern in only)]
 
 
-def _covers(wanted: str, name: str) -> bool:
-    return name == wanted or name.startswith(f"{wanted}.")
+def _covers(pattern: str, name: str) -> bool:
+    return name == pattern or name.startswith(f"{pattern}.")
 
 
 def machine() -> str:

@@ -167,14 +167,14 @@ def standing(*, quick: bool, runs: int) -> Iterator[Stand]:
 
 def install_peers() -> None:
     """The peers' packages, every hash checked, in an environment of their own that nothing of ours imports."""
-    wanted = ROOT / "bench" / "peers.txt"
+    pins = ROOT / "bench" / "peers.txt"
     stamp = PEERS_VENV / ".installed"
-    if stamp.exists() and stamp.read_bytes() == wanted.read_bytes():
+    if stamp.exists() and stamp.read_bytes() == pins.read_bytes():
         return
     python = PEERS_VENV / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(PEERS_VENV)], check=True, timeout=60)
     uv = str(Path(sys.executable).with_name("uv"))
     command = [uv, "pip", "install", "--quiet", "--python", str(python), "--no-deps", "--require-hashes"]
-    subprocess.run([*command, "--requirement", str(wanted)], check=True, timeout=300)
-    stamp.write_bytes(wanted.read_bytes())
+    subprocess.run([*command, "--requirement", str(pins)], check=True, timeout=300)
+    stamp.write_bytes(pins.read_bytes())

@@ -13,9 +13,9 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
-from actors.composition.resources import Parts, load_process_settings, migrated
+from actors.composition.resources import Resources, load_process_settings, migrated
 from actors.roles import desired_roles, fingerprint
-from actors.runtime import RayMachinery, reach
+from actors.runtime import RayActorBackend, resolve
 from actors.supervisor import Supervisor as ReconcileLoop
 from cluster.process.clock import SystemClock
 from cluster.process.loops import end_process
@@ -47,7 +47,7 @@ def _ingress() -> FastAPI:
     """Built per replica, in its own loop."""
     settings = load_process_settings()
     _stay_on_loopback(settings)
-    return make_ingress(settings, reach, end_process)
+    return make_ingress(settings, resolve, end_process)
 
 
 @serve.deployment(
@@ -67,14 +67,14 @@ class Supervisor:
 
     async def _run(self, settings: Settings) -> None:
         await migrated(settings)
-        parts = await Parts.open(settings, "aragora-supervisor", connections=2)
+        resources = await Resources.open(settings, "aragora-supervisor", connections=2)
         loop = ReconcileLoop(
             holder=f"{socket.gethostname()}:{os.getpid()}",
             roles=desired_roles(settings),
-            machinery=RayMachinery(settings, fingerprint(settings)),
-            agents=parts.stores.agents,
-            names=parts.stores.names,
-            leases=parts.stores.leases,
+            backend=RayActorBackend(settings, fingerprint(settings)),
+            agents=resources.stores.agents,
+            names=resources.stores.names,
+            leases=resources.stores.leases,
             clock=SystemClock(),
         )
         await loop.run()

@@ -14,13 +14,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from actors.composition.resources import Parts, Reach, migrated
+from actors.composition.resources import ActorResolver, Resources, migrated
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.base.errors import ActorUnavailable, TryLater
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.follower import LogFollower
 from cluster.ports.wake_ups import Ring
-from cluster.process.loops import Died, Loops
+from cluster.process.loops import Loops, OnFatal
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
@@ -44,25 +44,30 @@ class Replica:
     """Everything that one replica's routes work with, from its start to its end."""
 
     def __init__(
-        self, settings: Settings, parts: Parts, reach: Reach, observations: HttpObservations, died: Died
+        self,
+        settings: Settings,
+        resources: Resources,
+        resolve: ActorResolver,
+        observations: HttpObservations,
+        on_fatal: OnFatal,
     ) -> None:
         self.settings = settings
-        self.parts = parts
+        self.resources = resources
         self.observations = observations
         self._unsent: list[Any] = []
         self._roles: dict[str, CallRole] = {
-            role.key: reach(role, parts.stores.names) for role in desired_roles(settings)
+            role.key: resolve(role, resources.stores.names) for role in desired_roles(settings)
         }
-        self._loops = Loops(died)
+        self._loops = Loops(on_fatal)
 
     async def start(self) -> Gateway:
-        parts, settings = self.parts, self.settings
-        directory = AgentDirectory(parts.stores.agents)
+        resources, settings = self.resources, self.settings
+        directory = AgentDirectory(resources.stores.agents)
         cursor = await directory.load()
         follower = LogFollower(
-            parts.stores.log,
-            parts.doorbell,
-            parts.clock,
+            resources.stores.log,
+            resources.doorbell,
+            resources.clock,
             after=cursor,
             apply=directory.apply,
             only=AGENT_ROWS,
@@ -70,40 +75,40 @@ class Replica:
             apart_s=APART_S,
         )
 
-        hub = StreamHub(parts.stores.log, parts.doorbell, parts.clock)
+        hub = StreamHub(resources.stores.log, resources.doorbell, resources.clock)
 
         async def catch_up() -> None:
-            await follower.catch_up_to(await parts.stores.log.head())
+            await follower.catch_up_to(await resources.stores.log.head())
 
         scheduler = ExchangeClient(
             f"{socket.gethostname()}:{os.getpid()}",
             self._exchange,
-            clock=parts.clock,
+            clock=resources.clock,
             max_waiting=settings.agents_per_replica * 2,
             orphan=lambda answer: gateway.release(answer),
         )
         gateway = Gateway(
             settings=settings,
-            clock=parts.clock,
-            tasks=parts.stores.tasks,
-            dead_letters=parts.stores.dead_letters,
-            controls=parts.stores.controls,
-            answers=parts.stores.answers,
-            agents=parts.stores.agents,
-            deliberations=parts.stores.deliberations,
-            outcomes=parts.stores.outcomes,
-            signing=ReceiptSigner(parts.stores.signing_keys, settings.receipt_signing_key),
-            heartbeats=SignsIfThere(parts.heartbeats),
-            doorbell=parts.doorbell,
+            clock=resources.clock,
+            tasks=resources.stores.tasks,
+            dead_letters=resources.stores.dead_letters,
+            controls=resources.stores.controls,
+            answers=resources.stores.answers,
+            agents=resources.stores.agents,
+            deliberations=resources.stores.deliberations,
+            outcomes=resources.stores.outcomes,
+            signing=ReceiptSigner(resources.stores.signing_keys, settings.receipt_signing_key),
+            heartbeats=SignsIfThere(resources.heartbeats),
+            doorbell=resources.doorbell,
             directory=directory,
             scheduler=scheduler,
             hub=hub,
             probes=self._probes(),
             metrics_text=self._metrics_text,
-            started_at=parts.clock.now(),
-            breakers=parts.stores.breakers,
-            database=lambda: parts.stores.pool.breaker,
-            leases=parts.stores.leases,
+            started_at=resources.clock.now(),
+            breakers=resources.stores.breakers,
+            database=lambda: resources.stores.pool.breaker,
+            leases=resources.stores.leases,
             catch_up=catch_up,
         )
         self._loops.start(follower.run(), hub.run(), gateway.attend_forever(), self._push_forever())
@@ -118,8 +123,8 @@ class Replica:
 
     def _probes(self) -> dict[str, Callable[[], Awaitable[None]]]:
         probes: dict[str, Callable[[], Awaitable[None]]] = {
-            "Database": self.parts.stores.pool.ping,
-            "Redis": self.parts.ping_redis,
+            "Database": self.resources.stores.pool.ping,
+            "Redis": self.resources.ping_redis,
         }
         for key, call in self._roles.items():
             probes[_component(key)] = self._actor_probe(key, call)
@@ -151,24 +156,24 @@ class Replica:
 
     async def stop(self) -> None:
         await self._loops.stop()
-        await self.parts.doorbell.close()
-        await self.parts.stores.close()
-        await self.parts.redis.aclose()
+        await self.resources.doorbell.close()
+        await self.resources.stores.close()
+        await self.resources.redis.aclose()
 
 
 def _component(key: str) -> str:
     return {"scheduler-0": "Scheduler", "region-leader-0": "Coordinator"}.get(key, key)
 
 
-def make_ingress(settings: Settings, reach: Reach, died: Died) -> FastAPI:
+def make_ingress(settings: Settings, resolve: ActorResolver, on_fatal: OnFatal) -> FastAPI:
     """The application with the replica as its lifespan: pools belong to the loop that they were made in."""
     observations = HttpObservations()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await migrated(settings)
-        parts = await Parts.open(settings, "aragora-api", connections=CONNECTIONS)
-        replica = Replica(settings, parts, reach, observations, died)
+        resources = await Resources.open(settings, "aragora-api", connections=CONNECTIONS)
+        replica = Replica(settings, resources, resolve, observations, on_fatal)
         app.state.gateway = await replica.start()
         app.state.workspace = settings.workspace
         yield

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from actors.agents.pull_calls import ENDED_KINDS
-from actors.messages import BeatRequest, ClaimAnswer, ClaimRequest, ReleaseRequest, ReportRequest, undelivered
+from actors.messages import BeatRequest, ClaimAnswer, ReleaseRequest, ReportRequest, undelivered
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.selection import Candidate, Ranking, Strategy
 from cluster.domain.base.errors import (
@@ -32,13 +32,14 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_text, shown_text, write_json
 from cluster.domain.base.log import LogRow
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Task, TaskDetail, TaskStatus
 from cluster.log.agent_directory import AgentDirectory, Key
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import TaskStore
 from cluster.process.group_commit import GroupCommit
-from cluster.process.loops import Died, Loops
+from cluster.process.loops import Loops, OnFatal
 
 _logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class PushTasks:
         draw: Callable[[], float],
         owner: str,
         beat_s: float,
-        died: Died,
+        on_fatal: OnFatal,
     ) -> None:
         self._directory = directory
         self._tasks = tasks
@@ -116,7 +117,7 @@ class PushTasks:
         self._free: set[Key] = set()
         self._look_at = 0.0
         self._owned: set[asyncio.Task[None]] = set()
-        self._loops = Loops(died)
+        self._loops = Loops(on_fatal)
         self._moved = asyncio.Event()
 
     async def start(self) -> None:

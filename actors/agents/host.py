@@ -46,7 +46,7 @@ from cluster.ports.log import Log, LogFilter
 from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, Ring
 from cluster.process.group_commit import GroupCommit
-from cluster.process.loops import Died, Loops, unwatched
+from cluster.process.loops import Loops, OnFatal, unwatched
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 
 _logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class AgentHost:
         strategy: Strategy,
         draw: Callable[[], float],
         lease_ttl_s: float,
-        died: Died = unwatched,
+        on_fatal: OnFatal = unwatched,
     ) -> None:
         self._role = role
         self._directory = AgentDirectory(agents)
@@ -111,7 +111,7 @@ class AgentHost:
         self._buckets: dict[Key, tuple[Any, TokenBucket]] = {}
         self._breakers: dict[Key, Breaker] = {}
         self._saving: GroupCommit[tuple[StoredBreaker, LogRecord], None] = GroupCommit(self._save)
-        self._loops = Loops(died)
+        self._loops = Loops(on_fatal)
         self._saves: set[asyncio.Task[None]] = set()
         self._turns = PullTurns(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
         self._push = PushTasks(
@@ -126,7 +126,7 @@ class AgentHost:
             draw=draw,
             owner=owner,
             beat_s=lease_ttl_s / 3,
-            died=died,
+            on_fatal=on_fatal,
         )
 
     async def start(self) -> None:

@@ -23,16 +23,16 @@ from cluster.rpc.exchange import ExchangeClient
 
 
 def make(it: Context) -> Any:
-    transports = it.parts.transports
-    python = PythonTransport(may_import=it.parts.settings.may_import)
+    transports = it.resources.transports
+    python = PythonTransport(may_import=it.resources.settings.may_import)
     others: Mapping[TransportKind, AgentTransport] = {
         TransportKind.IMPORT: python,
         TransportKind.A2A: A2ATransport(transports.pool),
     }
     shard = ExchangeClient(
         it.owner,
-        exchange_with(it.reach(Role(kind=SCHEDULER), it.parts.stores.names)),
-        clock=it.parts.clock,
+        exchange_with(it.resolve(Role(kind=SCHEDULER), it.resources.stores.names)),
+        clock=it.resources.clock,
         orphan=lambda answer: host.release(answer),
     )
 
@@ -41,7 +41,7 @@ def make(it: Context) -> Any:
 
     @functools.cache
     def neighbour(role: Role) -> Callable[..., Awaitable[Any]]:
-        return it.reach(role, it.parts.stores.names)
+        return it.resolve(role, it.resources.stores.names)
 
     async def stand(role: Role) -> None:
         await neighbour(role)("stand")
@@ -50,24 +50,26 @@ def make(it: Context) -> Any:
         role=it.role,
         hosts=live_hosts(it),
         owner=it.owner,
-        region=it.parts.settings.region,
-        agents=it.parts.stores.agents,
-        tasks=it.parts.stores.tasks,
-        breakers=it.parts.stores.breakers,
-        leases=it.parts.stores.leases,
-        log=it.parts.stores.log,
-        doorbell=it.parts.doorbell,
-        clock=it.parts.clock,
+        region=it.resources.settings.region,
+        agents=it.resources.stores.agents,
+        tasks=it.resources.stores.tasks,
+        breakers=it.resources.stores.breakers,
+        leases=it.resources.stores.leases,
+        log=it.resources.stores.log,
+        doorbell=it.resources.doorbell,
+        clock=it.resources.clock,
         ask=ask,
         shard=shard,
         stand=stand,
-        strategy=Strategy(it.parts.settings.agent_selection),
+        strategy=Strategy(it.resources.settings.agent_selection),
         draw=random.SystemRandom().random,
-        lease_ttl_s=it.parts.settings.heartbeat_timeout,
-        died=it.died,
+        lease_ttl_s=it.resources.settings.heartbeat_timeout,
+        on_fatal=it.on_fatal,
     )
     return host
 
 
 def live_hosts(it: Context) -> LiveHosts:
-    return LiveHosts(it.parts.stores.leases, it.parts.stores.agents, it.parts.clock, it.parts.settings.agent_hosts)
+    return LiveHosts(
+        it.resources.stores.leases, it.resources.stores.agents, it.resources.clock, it.resources.settings.agent_hosts
+    )

@@ -17,18 +17,20 @@ from cluster.rpc.exchange import ExchangeClient
 
 def make(it: Context) -> Any:
     def exchange(role: Role) -> ExchangeClient:
-        return ExchangeClient(it.owner, exchange_with(it.reach(role, it.parts.stores.names)), clock=it.parts.clock)
+        return ExchangeClient(
+            it.owner, exchange_with(it.resolve(role, it.resources.stores.names)), clock=it.resources.clock
+        )
 
     return DeliberationWorker(
         name=it.owner,
         index=it.role.index,
-        workers=it.parts.settings.deliberation_workers,
-        store=it.parts.stores.deliberations,
-        agents=it.parts.stores.agents,
-        weights=Learner(it.parts.stores.outcomes, owners_from(it.parts.stores.agents), it.parts.clock),
-        log=it.parts.stores.log,
-        doorbell=it.parts.doorbell,
-        clock=it.parts.clock,
-        call_agent=HostCalls(live_hosts(it), exchange, it.parts.clock).call,
-        died=it.died,
+        workers=it.resources.settings.deliberation_workers,
+        store=it.resources.stores.deliberations,
+        agents=it.resources.stores.agents,
+        weights=Learner(it.resources.stores.outcomes, owners_from(it.resources.stores.agents), it.resources.clock),
+        log=it.resources.stores.log,
+        doorbell=it.resources.doorbell,
+        clock=it.resources.clock,
+        call_agent=HostCalls(live_hosts(it), exchange, it.resources.clock).call,
+        on_fatal=it.on_fatal,
     )

@@ -23,8 +23,8 @@ _PROBE_PATHS: Mapping[TransportKind, str] = {
 
 
 def make(it: Context) -> Any:
-    transports = it.parts.transports
-    telemetry = it.reach(Role(kind=TELEMETRY), it.parts.stores.names)
+    transports = it.resources.transports
+    telemetry = it.resolve(Role(kind=TELEMETRY), it.resources.stores.names)
 
     async def probe(agent: Agent) -> float:
         assert agent.endpoint is not None
@@ -37,17 +37,17 @@ def make(it: Context) -> Any:
     async def push(increments: Any) -> None:
         await telemetry("push", list(increments), timeout_s=5.0)
 
-    settings = it.parts.settings
+    settings = it.resources.settings
     return HealthMonitor(
-        log=it.parts.stores.log,
-        doorbell=it.parts.doorbell,
-        clock=it.parts.clock,
-        agents=it.parts.stores.agents,
-        breakers=it.parts.stores.breakers,
-        heartbeats=it.parts.heartbeats,
+        log=it.resources.stores.log,
+        doorbell=it.resources.doorbell,
+        clock=it.resources.clock,
+        agents=it.resources.stores.agents,
+        breakers=it.resources.stores.breakers,
+        heartbeats=it.resources.heartbeats,
         probe=probe,
         push=push,
         timeout_s=settings.heartbeat_timeout,
         sweep_s=min(settings.cleanup_interval, settings.heartbeat_timeout / 3),
-        died=it.died,
+        on_fatal=it.on_fatal,
     )

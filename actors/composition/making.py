@@ -9,7 +9,7 @@ import importlib
 import os
 from typing import Any
 
-from actors.composition.resources import Context, Parts, Reach, Wanted, load_process_settings
+from actors.composition.resources import ActorResolver, Context, IsPublished, Resources, load_process_settings
 from actors.roles import (
     AGENT_HOST,
     DEDICATED_AGENT,
@@ -20,25 +20,35 @@ from actors.roles import (
     TELEMETRY,
     Role,
 )
-from cluster.process.loops import Died
+from cluster.process.loops import OnFatal
 
 
-async def build(role: Role, name: str, *, died: Died, reach: Reach) -> Any:
+async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResolver) -> Any:
     """The started actor of a role."""
-    parts = await Parts.open(load_process_settings(), name, connections=4)
+    resources = await Resources.open(load_process_settings(), name, connections=4)
 
-    async def wanted() -> bool:
-        published = await parts.stores.names.current(role.key)
+    async def is_published() -> bool:
+        published = await resources.stores.names.current(role.key)
         return published is None or published.name == name
 
-    actor = make(parts, role, f"{name}:{os.getpid()}", wanted=wanted, died=died, reach=reach)
+    actor = make(
+        resources, role, f"{name}:{os.getpid()}", is_published=is_published, on_fatal=on_fatal, resolve=resolve
+    )
     await actor.start()
     return actor
 
 
-def make(parts: Parts, role: Role, owner: str, *, wanted: Wanted, died: Died, reach: Reach) -> Any:
+def make(
+    resources: Resources,
+    role: Role,
+    owner: str,
+    *,
+    is_published: IsPublished,
+    on_fatal: OnFatal,
+    resolve: ActorResolver,
+) -> Any:
     """The plain actor of a role, not yet started."""
-    context = Context(parts, role, owner, wanted, died, reach)
+    context = Context(resources, role, owner, is_published, on_fatal, resolve)
     return importlib.import_module(f"actors.composition.{_MAKERS[role.kind]}").make(context)
 
 

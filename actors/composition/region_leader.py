@@ -10,11 +10,11 @@ from actors.region_leader import RegionLeader
 
 def make(it: Context) -> Any:
     return RegionLeader(
-        region=it.parts.settings.region,
+        region=it.resources.settings.region,
         holder=it.owner,
-        region_store=it.parts.stores.region,
-        leases=it.parts.stores.leases,
-        clock=it.parts.clock,
-        ttl_s=it.parts.settings.stale_leader_threshold,
-        died=it.died,
+        region_store=it.resources.stores.region,
+        leases=it.resources.stores.leases,
+        clock=it.resources.clock,
+        ttl_s=it.resources.settings.stale_leader_threshold,
+        on_fatal=it.on_fatal,
     )

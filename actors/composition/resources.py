@@ -16,7 +16,7 @@ from cluster.ports.clock import Clock
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
-from cluster.process.loops import Died
+from cluster.process.loops import OnFatal
 from cluster.redis.pool import connect, ping
 from cluster.redis.presence import RedisHeartbeats
 from cluster.redis.wake_ups import RedisDoorbell
@@ -32,7 +32,7 @@ START_RETRY_S = 0.5
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 #: Makes the caller of a role from the published names; given by the runtime, so that nothing here knows Ray.
-Reach = Callable[[Role, ActorNames], Callable[..., Awaitable[Any]]]
+ActorResolver = Callable[[Role, ActorNames], Callable[..., Awaitable[Any]]]
 
 
 def urls(settings: Settings) -> tuple[str, str]:
@@ -68,7 +68,7 @@ async def migrated(settings: Settings) -> None:
             await asyncio.sleep(START_RETRY_S)
 
 
-class Parts:
+class Resources:
     """What every actor process has."""
 
     def __init__(self, settings: Settings, stores: Stores) -> None:
@@ -80,7 +80,7 @@ class Parts:
         self.heartbeats = RedisHeartbeats(self.redis, settings.redis_prefix)
 
     @classmethod
-    async def open(cls, settings: Settings, application: str, connections: int) -> Parts:
+    async def open(cls, settings: Settings, application: str, connections: int) -> Resources:
         stores = await open_stores(
             urls(settings)[0],
             settings.database_schema,
@@ -119,19 +119,19 @@ class Parts:
 
 
 #: Whether the actor that asks is the one whose name is published for its role, or nobody's is.
-Wanted = Callable[[], Awaitable[bool]]
+IsPublished = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What an actor is made from. ``owner`` names its process in leases."""
 
-    parts: Parts
+    resources: Resources
     role: Role
     owner: str
-    wanted: Wanted
-    died: Died
-    reach: Reach
+    is_published: IsPublished
+    on_fatal: OnFatal
+    resolve: ActorResolver
 
 
 def exchange_with(call: Callable[..., Awaitable[Any]]) -> Callable[[ExchangeCall], Awaitable[Any]]:

@@ -9,13 +9,13 @@ from actors.telemetry import Telemetry
 
 
 def make(it: Context) -> Any:
-    settings = it.parts.settings
+    settings = it.resources.settings
     return Telemetry(
-        log=it.parts.stores.log,
-        clock=it.parts.clock,
-        agents=it.parts.stores.agents,
-        tasks=it.parts.stores.tasks,
-        store=it.parts.stores.telemetry,
+        log=it.resources.stores.log,
+        clock=it.resources.clock,
+        agents=it.resources.stores.agents,
+        tasks=it.resources.stores.tasks,
+        store=it.resources.stores.telemetry,
         listen=(settings.http_host, settings.prometheus_port) if settings.enable_metrics else None,
-        died=it.died,
+        on_fatal=it.on_fatal,
     )

@@ -40,7 +40,7 @@ from cluster.ports.log import Log, LogFilter
 from cluster.ports.outcomes import WeightSource
 from cluster.ports.wake_ups import Doorbell, Ring
 from cluster.process.group_commit import GroupCommit
-from cluster.process.loops import Died, Loops, unwatched
+from cluster.process.loops import Loops, OnFatal, unwatched
 
 _logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class DeliberationWorker:
         doorbell: Doorbell,
         clock: Clock,
         call_agent: CallAgent,
-        died: Died = unwatched,
+        on_fatal: OnFatal = unwatched,
     ) -> None:
         self._name = name
         self._index = index
@@ -132,7 +132,7 @@ class DeliberationWorker:
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._inboxes: dict[str, _Inbox] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
-        self._loops = Loops(died)
+        self._loops = Loops(on_fatal)
         self.clock = clock
         self.panels = PanelChooser(agents, weights)
 
@@ -301,8 +301,8 @@ class _Run:
         state, clock = self._state, self._worker.clock
         contract = state.contract
         chosen = await self._worker.panels.choose(self._one.workspace, contract)
-        wanted = min(len(contract.agents) or contract.min_votes, contract.max_agents)
-        complete = len(chosen.members) >= wanted and (chosen.judge is not None or contract.mode != "judge")
+        enough = min(len(contract.agents) or contract.min_votes, contract.max_agents)
+        complete = len(chosen.members) >= enough and (chosen.judge is not None or contract.mode != "judge")
         give_up = state.admitted_at + contract.timeout_s * PHASE_SHARE[Phase.SCHEDULED]
         if complete or clock.now() >= give_up:
             return [chosen]

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, ClaimRequest, Lease, ReportRequest
+from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, Lease, ReportRequest
 from cluster.domain.base.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound, TryLater
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.json_values import (
@@ -28,6 +28,7 @@ from cluster.domain.base.json_values import (
     write_json,
 )
 from cluster.domain.base.log import Origin
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Submitted
 from cluster.ports.clock import Clock
@@ -270,12 +271,12 @@ class TaskWorker:
 
     async def _claim(self) -> None:
         claim_id = self._client.new_id("claim")
-        wanted = min(MAX_CLAIM, self._capacity - self._held)
+        max_tasks = min(MAX_CLAIM, self._capacity - self._held)
         try:
             leases = await self._client.claim(
                 self._agent_id,
                 self._capabilities,
-                max_tasks=wanted,
+                max_tasks=max_tasks,
                 max_concurrency=self._capacity,
                 claim_id=claim_id,
             )

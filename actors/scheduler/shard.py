@@ -25,7 +25,6 @@ from actors.messages import (
     BeatRequest,
     CancelRequest,
     ClaimAnswer,
-    ClaimRequest,
     Done,
     ExplainRequest,
     ExtendRequest,
@@ -51,7 +50,7 @@ from cluster.domain.base.json_values import check_json, check_text, read_json
 from cluster.domain.base.log import LogRow
 from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.explain import TaskView
-from cluster.domain.scheduling.requests import Grant, Wanted
+from cluster.domain.scheduling.requests import ClaimRequest, Grant
 from cluster.domain.tasks.events import (
     CancelAcknowledged,
     CancelRequested,
@@ -73,7 +72,7 @@ from cluster.ports.operations import ControlStore
 from cluster.ports.tasks import ShardFence, TaskStore
 from cluster.ports.wake_ups import Doorbell, Ring
 from cluster.process.group_commit import GroupCommit
-from cluster.process.loops import Died, Loops, unwatched
+from cluster.process.loops import Loops, OnFatal, unwatched
 from cluster.rpc.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 
 _logger = logging.getLogger(__name__)
@@ -126,7 +125,7 @@ async def _always() -> bool:
 
 
 class SchedulerShard:
-    """``wanted`` says whether this is the shard that is published, or nobody is."""
+    """``is_published`` says whether this is the shard that is published, or nobody is."""
 
     def __init__(
         self,
@@ -139,8 +138,8 @@ class SchedulerShard:
         doorbell: Doorbell,
         clock: Clock,
         lease_ttl_s: float,
-        wanted: Callable[[], Awaitable[bool]] = _always,
-        died: Died = unwatched,
+        is_published: Callable[[], Awaitable[bool]] = _always,
+        on_fatal: OnFatal = unwatched,
         policy: RetryPolicy | None = None,
         controls: ControlStore,
         agents: AgentStore,
@@ -159,7 +158,7 @@ class SchedulerShard:
         self._agents = agents
         self._idempotency_window_s = idempotency_window_s
         self._cleanup_s = cleanup_s
-        self._wanted = wanted
+        self._is_published = is_published
         self._policy = policy or RetryPolicy()
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock, self._undeliverable)
         self._numbers = itertools.count(1)
@@ -167,7 +166,7 @@ class SchedulerShard:
         #: Claims for which rows are being read, until these are there or the claims are withdrawn.
         self._behind: set[tuple[str, int]] = set()
         self._rebuilding = False
-        self._loops, self._work = Loops(died), Loops(died)
+        self._loops, self._work = Loops(on_fatal), Loops(on_fatal)
         self._timer_moved = asyncio.Event()
 
     async def start(self) -> None:
@@ -245,7 +244,7 @@ class SchedulerShard:
         await self._clock.sleep(pause_s)
         while True:
             try:
-                if await self._wanted():
+                if await self._is_published():
                     await self._build()
                     if self._state is not None and not self._state.failed:
                         break
@@ -384,7 +383,7 @@ class SchedulerShard:
     def _change(self, state: _State, asker: tuple[str, int], request: Any, prepared: Any, now: float) -> Any:
         core = state.core
         if isinstance(request, ClaimRequest):
-            return self._claim(state, asker, prepared, request.wait, now)
+            return self._claim(state, asker, request, now)
         if isinstance(request, BeatRequest):
             return BeatAnswer(cancelling=tuple(core.beat(request.agents, now)))
         if isinstance(request, ExtendRequest):
@@ -395,13 +394,13 @@ class SchedulerShard:
         head, transition = prepared
         return _reported(request, core.carry_out(head, transition, now))
 
-    def _claim(self, state: _State, asker: tuple[str, int], wanted: Wanted, wait: bool, now: float) -> Any:
+    def _claim(self, state: _State, asker: tuple[str, int], request: ClaimRequest, now: float) -> Any:
         if asker in state.by_caller:
             return None  # sent twice, because a call was lost that had arrived: it waits already, and has one answer
-        ticket = next(self._numbers) if wait else None
-        grants = state.core.claim(wanted, ticket, now)
+        ticket = next(self._numbers) if request.wait else None
+        grants = state.core.claim(request, ticket, now)
         if grants is not None:
-            return _claim_answer(grants, state.core.stopping(wanted.agent, now), state.fence)
+            return _claim_answer(grants, state.core.stopping(request.agent, now), state.fence)
         assert ticket is not None
         state.tickets[ticket] = asker
         state.by_caller[asker] = ticket
@@ -450,8 +449,8 @@ class SchedulerShard:
         finally:
             behind = self._behind & {asked[:2] for asked in missing}
             self._behind -= behind
-        wanted = [asked for asked in missing if asked[:2] in behind or not isinstance(asked[2], ClaimRequest)]
-        for caller, number, request in self._decide(wanted, caught_up=True):
+        is_published = [asked for asked in missing if asked[:2] in behind or not isinstance(asked[2], ClaimRequest)]
+        for caller, number, request in self._decide(is_published, caught_up=True):
             self._exchange.answer(caller, number, await self._ended(request))
 
     async def _ended(self, request: Any) -> Any:
@@ -628,7 +627,7 @@ def _prepared(core: SchedulerCore, request: SchedulerRequest, now: float) -> Any
     """All that can be found out before memory is changed."""
     if isinstance(request, ClaimRequest):
         check_text(f"{request.agent_id}{request.claim_id}{request.principal}", "a claim")
-        return _wanted(request)
+        return request
     if isinstance(request, ReportRequest):
         _check_report(request)
     if isinstance(request, PrioritizeRequest):
@@ -648,21 +647,6 @@ def _check_report(request: ReportRequest) -> None:
     check_json(request.retry_after_s, "retry_after_seconds")
     if request.result_json is not None:
         (check_text if request.checked else read_json)(request.result_json, "result")
-
-
-def _wanted(request: ClaimRequest) -> Wanted:
-    return Wanted(
-        agent=(request.workspace, request.agent_id),
-        principal=request.principal,
-        capabilities=request.capabilities,
-        max_concurrency=request.max_concurrency,
-        max_tasks=request.max_tasks,
-        claim_id=request.claim_id,
-        client_claim_id=request.client_claim_id,
-        regions=request.regions,
-        unschedulable=request.unschedulable,
-        explicit_only=request.explicit_only,
-    )
 
 
 def _event(request: Any) -> Event:

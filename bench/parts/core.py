@@ -11,7 +11,7 @@ from typing import Any
 from bench.parts.loop import Handlers, run
 from cluster.domain.base.log import Origin
 from cluster.domain.scheduling.core import SchedulerCore
-from cluster.domain.scheduling.requests import Wanted
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.events import Complete, Reporter
 from cluster.domain.tasks.task import NewTask, TaskHead
 
@@ -68,8 +68,9 @@ async def claims(pending: int, sets: int, claims: int) -> dict[str, Any]:
 def _claim(core: SchedulerCore, number: int, capabilities: frozenset[str], stops: list[float]) -> float:
     """One claim and its report. The claim is timed; the whole is a candidate for the longest stop."""
     now = NOW + 3 + number * 1e-3
-    wanted = Wanted(
-        agent=("bench", "worker"),
+    request = ClaimRequest(
+        workspace="bench",
+        agent_id="worker",
         principal=ORIGIN.principal,
         capabilities=capabilities,
         max_concurrency=8,
@@ -78,7 +79,7 @@ def _claim(core: SchedulerCore, number: int, capabilities: frozenset[str], stops
         client_claim_id=True,
     )
     started = time.perf_counter()
-    grants = core.claim(wanted, None, now)
+    grants = core.claim(request, None, now)
     core.take_output(now)
     took = time.perf_counter() - started
     assert grants is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.composition.resources import load_process_settings, urls
 from actors.roles import SCHEDULER, Role
-from actors.runtime import join, reach
+from actors.runtime import join, resolve
 from actors.scheduler.client import TaskClient
 from cluster.domain.base.log import Origin
 from cluster.postgres.stores import open_stores
@@ -22,7 +22,7 @@ async def task_client(origin: Origin) -> TaskClient:
     join(os.environ["RAY_ADDRESS"])
     database, redis = urls(settings)
     stores = await open_stores(database, settings.database_schema, settings.region, max_connections=4)
-    shard = reach(Role(kind=SCHEDULER), stores.names)
+    shard = resolve(Role(kind=SCHEDULER), stores.names)
 
     async def exchange(call: ExchangeCall) -> Any:
         return await shard("exchange", call)

@@ -124,8 +124,10 @@ class PostgresAgents:
     async def get_many(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Agent]:
         if not keys:
             return {}
-        wanted = sorted(set(keys))
-        rows = await self._pool.rows(_SQL["get_agents"], [key[0] for key in wanted], [key[1] for key in wanted])
+        unique_keys = sorted(set(keys))
+        rows = await self._pool.rows(
+            _SQL["get_agents"], [key[0] for key in unique_keys], [key[1] for key in unique_keys]
+        )
         return {(row["workspace"], row["agent_id"]): _agent(row) for row in rows}
 
     async def list(self, workspace: str, capability: str | None = None) -> list[Agent]:

@@ -44,7 +44,7 @@ def shipped() -> list[Migration]:
 
 async def migrate(url: str, schema: str, migrations: list[Migration] | None = None) -> int:
     """Brings the schema to the code's version and answers that version."""
-    wanted = shipped() if migrations is None else migrations
+    target = shipped() if migrations is None else migrations
     try:
         connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
         try:
@@ -52,14 +52,14 @@ async def migrate(url: str, schema: str, migrations: list[Migration] | None = No
                 await connection.execute(
                     "select pg_advisory_xact_lock(hashtextextended('aragora-migrate:' || $1::text, 0))", schema
                 )
-                return await _apply(connection, schema, wanted)
+                return await _apply(connection, schema, target)
         finally:
             await connection.close()
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise translated(error) from error
 
 
-async def _apply(connection: Any, schema: str, wanted: list[Migration]) -> int:
+async def _apply(connection: Any, schema: str, target: list[Migration]) -> int:
     await connection.execute(f'create schema if not exists "{schema}"')
     await connection.execute(f'set local search_path to "{schema}"')
     await connection.execute(
@@ -69,9 +69,9 @@ async def _apply(connection: Any, schema: str, wanted: list[Migration]) -> int:
     )
     rows = await connection.fetch("select version, name, digest from schema_migrations order by version")
     applied = {row["version"]: row for row in rows}
-    newest = max((migration.version for migration in wanted), default=0)
-    _check(schema, applied, wanted, newest)
-    for migration in wanted:
+    newest = max((migration.version for migration in target), default=0)
+    _check(schema, applied, target, newest)
+    for migration in target:
         if migration.version not in applied:
             await connection.execute(migration.sql)
             await connection.execute(
@@ -83,13 +83,13 @@ async def _apply(connection: Any, schema: str, wanted: list[Migration]) -> int:
     return newest
 
 
-def _check(schema: str, applied: dict[int, Any], wanted: list[Migration], newest: int) -> None:
+def _check(schema: str, applied: dict[int, Any], target: list[Migration], newest: int) -> None:
     ahead = max(applied, default=0)
     if ahead > newest:
         raise MigrationError(
             f"Schema {schema} is at version {ahead}, this code knows {newest}: run the newer version, or restore a backup."
         )
-    for migration in wanted:
+    for migration in target:
         row = applied.get(migration.version)
         if row is not None and row["digest"] != migration.digest:
             raise MigrationError(

@@ -89,12 +89,12 @@ class PostgresOutcomes:
         self, workspace: str, agents: Sequence[str], limit: int, *, any_of: bool = False
     ) -> list[StoredOutcome]:
         rows = await self._pool.rows(_SQL["recent_outcomes"], workspace, list(agents), limit, any_of)
-        wanted = set(agents)
+        panel = set(agents)
         return [
             StoredOutcome(
                 n=row["n"],
                 outcome=Outcome(
-                    votes={agent: vote for agent, vote in json.loads(row["votes"]).items() if agent in wanted},
+                    votes={agent: vote for agent, vote in json.loads(row["votes"]).items() if agent in panel},
                     right=row["right_answer"],
                     options=tuple(json.loads(row["options"])),
                 ),

@@ -15,7 +15,7 @@ from typing import Any
 _logger = logging.getLogger(__name__)
 
 #: Told once, by the first work that ended by an error.
-Died = Callable[[BaseException], None]
+OnFatal = Callable[[BaseException], None]
 
 
 def unwatched(error: BaseException) -> None:
@@ -29,10 +29,10 @@ def end_process(error: BaseException) -> None:
 
 
 class Loops:
-    """Loops for as long as the owner lives, and short works of its own. ``died`` is called outside of every task."""
+    """Loops for as long as the owner lives, and short works of its own. ``on_fatal`` is called outside of every task."""
 
-    def __init__(self, died: Died) -> None:
-        self._died = died
+    def __init__(self, on_fatal: OnFatal) -> None:
+        self._on_fatal = on_fatal
         self._tasks: set[asyncio.Task[Any]] = set()
         self._broken = False
 
@@ -49,7 +49,7 @@ class Loops:
             return
         self._broken = True
         _logger.critical("background work ended, giving up: %s", task.get_coro(), exc_info=error)
-        self._died(error)
+        self._on_fatal(error)
 
     @property
     def running(self) -> bool:

@@ -243,8 +243,8 @@ class ExchangeClient:
         if self._closed or (self._away_since is not None and self._in_flight):
             return
         unanswered = bool(self._waiting or self._given_up)
-        wanted = bool(self._unsent or self._withdrawn) or (unanswered and not self._in_flight)
-        if wanted and len(self._in_flight) < CALLS_IN_FLIGHT:
+        needs_call = bool(self._unsent or self._withdrawn) or (unanswered and not self._in_flight)
+        if needs_call and len(self._in_flight) < CALLS_IN_FLIGHT:
             batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), self._max_batch))]
             withdrawn, self._withdrawn = self._withdrawn, []
             task = asyncio.get_running_loop().create_task(self._one_call(batch, withdrawn))

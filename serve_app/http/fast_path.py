@@ -172,9 +172,9 @@ def _plain(scope: Scope) -> bool:
     return kind == b"application/json" or (kind is None and seen.get(b"content-length", b"0") == b"0")
 
 
-def _header(scope: Scope, wanted: bytes) -> str | None:
+def _header(scope: Scope, sought: bytes) -> str | None:
     for name, value in scope["headers"]:
-        if name == wanted:
+        if name == sought:
             return str(value.decode("latin-1"))
     return None
 

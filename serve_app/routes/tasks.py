@@ -12,13 +12,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from actors.messages import CancelRequest, ClaimAnswer, ClaimRequest, ExtendRequest, Lease, ReportRequest
+from actors.messages import CancelRequest, ClaimAnswer, ExtendRequest, Lease, ReportRequest
 from cluster.domain.agents.agent import Agent
 from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import ActorUnavailable, Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json, shown_text, write_json
 from cluster.domain.base.log import Origin
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority
 from cluster.ports.tasks import SubmitItem
@@ -96,10 +97,10 @@ def _rules(body: CreateTask) -> TaskRules | None:
 
 async def _check_dependencies(gate: Gateway, asker: Origin, tasks: Sequence[NewTask]) -> None:
     """Tasks are never deleted, so what is here now is here when this one is committed."""
-    wanted = {edge.after for task in tasks if task.rules is not None for edge in task.rules.after}
-    if wanted:
-        found = await gate.tasks.get_many(asker.workspace, sorted(wanted))
-        unknown = sorted(wanted - set(found))
+    predecessors = {edge.after for task in tasks if task.rules is not None for edge in task.rules.after}
+    if predecessors:
+        found = await gate.tasks.get_many(asker.workspace, sorted(predecessors))
+        unknown = sorted(predecessors - set(found))
         if unknown:
             raise InvalidRequest(f"after names a task that does not exist: {unknown[0]}.", "unknown_dependency")
 
@@ -165,13 +166,13 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     agent = await _claimant(gate, asker, body.agent_id)
     gate.speaks(asker.workspace, body.agent_id)
     registered = frozenset(agent.capabilities)
-    wanted = registered if not body.capabilities else registered & frozenset(body.capabilities)
+    capabilities = registered if not body.capabilities else registered & frozenset(body.capabilities)
     block_s = min(body.block_ms, MAX_BLOCK_MS) / 1000
     claim = ClaimRequest(
         workspace=asker.workspace,
         agent_id=body.agent_id,
         principal=asker.principal,
-        capabilities=wanted,
+        capabilities=capabilities,
         max_concurrency=agent.max_concurrency,
         max_tasks=body.max_tasks,
         claim_id=body.claim_id or key or gate.new_id("claim"),

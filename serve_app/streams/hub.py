@@ -91,7 +91,7 @@ class StreamHub:
         self._rows: deque[LogRow] = deque(maxlen=KEEP_ROWS)
         self._moved = asyncio.Event()
         self._listeners = 0
-        self._wanted = asyncio.Event()
+        self._is_needed = asyncio.Event()
         self._left = asyncio.Event()
         self._cursor = 0
 
@@ -101,7 +101,7 @@ class StreamHub:
 
     async def run(self) -> None:
         while True:
-            await self._wanted.wait()
+            await self._is_needed.wait()
             following = asyncio.ensure_future(self._follow())
             left = asyncio.ensure_future(self._left.wait())
             try:
@@ -119,13 +119,13 @@ class StreamHub:
     def _listening(self) -> Iterator[None]:
         self._listeners += 1
         self._left.clear()
-        self._wanted.set()
+        self._is_needed.set()
         try:
             yield
         finally:
             self._listeners -= 1
             if self._listeners == 0:
-                self._wanted.clear()
+                self._is_needed.clear()
                 self._left.set()
 
     async def _follow(self) -> None:

@@ -76,7 +76,7 @@ async def test_killed_after_any_commit_another_worker_decides_the_same_and_repea
     assert commits >= 6
 
 
-async def _killed(shop: Workshop, config: dict[str, Any], wanted: Any) -> int:
+async def _killed(shop: Workshop, config: dict[str, Any], expected: Any) -> int:
     """How many commits there were to be killed after."""
     commits = 0
     while True:
@@ -104,7 +104,7 @@ async def _killed(shop: Workshop, config: dict[str, Any], wanted: Any) -> int:
         assert not set(shop.calls) & journalled
         assert one.result is not None
         for name in ("answer", "confidence", "tally", "dissent", "supporters"):
-            assert one.result[name] == wanted[name], f"killed after commit {commits}"
+            assert one.result[name] == expected[name], f"killed after commit {commits}"
 
 
 def _answered(events: Any) -> set[str]:

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.messages import ClaimRequest, Lease, undelivered
+from actors.messages import Lease, undelivered
 from cluster.domain.base.errors import ActorUnavailable
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.task import TaskStatus
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores

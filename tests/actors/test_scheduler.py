@@ -167,9 +167,9 @@ async def test_run_time_is_enforced_whatever_the_holder_says(cluster: Cluster) -
         await cluster.report(lease)
 
 
-def _is(cluster: Cluster, task_id: str, wanted: TaskStatus) -> Awaitable[bool]:
+def _is(cluster: Cluster, task_id: str, expected: TaskStatus) -> Awaitable[bool]:
     async def check() -> bool:
-        return await cluster.status(task_id) is wanted
+        return await cluster.status(task_id) is expected
 
     return check()
 

@@ -8,17 +8,10 @@ from typing import Any
 
 import pytest
 
-from actors.messages import (
-    BeatRequest,
-    CancelRequest,
-    ClaimRequest,
-    Done,
-    ExplainRequest,
-    PrioritizeRequest,
-    SchedulerRequest,
-)
+from actors.messages import BeatRequest, CancelRequest, Done, ExplainRequest, PrioritizeRequest, SchedulerRequest
 from cluster.domain.base.errors import ActorUnavailable, InternalError, NotFound
 from cluster.domain.scheduling.core import SchedulerCore
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.task import TaskStatus
 from cluster.ports.tasks import SubmitItem
 from cluster.rpc.exchange import ExchangeCall

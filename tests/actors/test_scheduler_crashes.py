@@ -80,10 +80,10 @@ class CrashingCluster(Cluster):
         )
         return lease
 
-    async def is_settled(self, task_id: str, wanted: str) -> None:
+    async def is_settled(self, task_id: str, expected: str) -> None:
         async def check() -> bool:
             task = await self.stores.tasks.get("w", task_id)
-            return task is not None and task.status_detail.value == wanted
+            return task is not None and task.status_detail.value == expected
 
         await self.still(eventually(check))
 

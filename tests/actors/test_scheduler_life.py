@@ -11,11 +11,12 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from actors.messages import CancelRequest, ClaimRequest, ReportRequest
+from actors.messages import CancelRequest, ReportRequest
 from actors.scheduler.shard import SchedulerShard
 from cluster.domain.base.log import record_for
 from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.scheduling.limits import Control, ControlKind
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.task import NewTask, TaskHead
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Ring

@@ -35,7 +35,7 @@ class World:
         self.asked: list[str] = []
         self._stores = stores
 
-    def wanted_name(self, role: Role) -> str:
+    def desired_name(self, role: Role) -> str:
         needs = role.needs
         return f"{role.key}-{self.version}" + (f".{needs.num_cpus:g}.{needs.num_gpus:g}" if needs is not None else "")
 
@@ -43,10 +43,10 @@ class World:
         if role.kind in self.broken:
             raise ActorUnavailable("does not start")
         if role.needs is not None and role.needs.num_gpus > self.gpus:
-            self.running.add(self.wanted_name(role))
+            self.running.add(self.desired_name(role))
             await asyncio.Event().wait()
         self.asked.append(role.key)
-        name = self.wanted_name(role)
+        name = self.desired_name(role)
         if name not in self.running:
             self.acts.append(f"create {name}")
             self.running.add(name)
@@ -81,7 +81,7 @@ def _supervisor(stores: Stores, world: World, holder: str) -> Supervisor:
     return Supervisor(
         holder=holder,
         roles=ROLES,
-        machinery=world,
+        backend=world,
         agents=stores.agents,
         names=stores.names,
         leases=stores.leases,

@@ -174,7 +174,7 @@ async def _claimed(api: Api, agent_id: str) -> str:
 
 async def test_heartbeats_over_a_websocket(api: Api) -> None:
     await api.post("/agents/batch", {"agents": [{"agent_id": "a0"}, {"agent_id": "a1"}]})
-    before = await api.parts.heartbeats.last("default", ["a0", "a1"])
+    before = await api.resources.heartbeats.last("default", ["a0", "a1"])
     url = api.url.replace("http", "ws", 1) + CP + "/agents/heartbeats"
     async with websockets.connect(url) as socket:
 
@@ -190,18 +190,18 @@ async def test_heartbeats_over_a_websocket(api: Api) -> None:
         for wrong in ("nonsense", "[]", '{"agent_id": "a/b"}', '{"agent_id": "a0", "status": "happy"}'):
             assert (await say(wrong))["type"] == "error"
         assert (await say('{"agent_id": "a1"}'))["type"] == "heartbeat_ack"
-    after = await api.parts.heartbeats.last("default", ["a0", "a1"])
+    after = await api.resources.heartbeats.last("default", ["a0", "a1"])
     assert all(after[name] > before[name] for name in ("a0", "a1"))
     assert (await api.get("/agents/a0"))["status"] == "draining"
 
 
 async def test_the_work_channel_is_told_apart_from_heartbeats(api: Api) -> None:
     await api.post("/agents", {"agent_id": "a1"})
-    assert await api.parts.heartbeats.worked("default", ["a1"]) == {}
+    assert await api.resources.heartbeats.worked("default", ["a1"]) == {}
     await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 0})
 
     async def worked() -> Any:
-        return await api.parts.heartbeats.worked("default", ["a1"])
+        return await api.resources.heartbeats.worked("default", ["a1"])
 
     assert "a1" in await eventually(worked)
 
@@ -212,7 +212,7 @@ async def test_a_silent_agent_goes_offline_loses_its_task_once_and_revives(api: 
     monitor = await api.start_health_monitor()
     timeout_s = api.settings.heartbeat_timeout
     now = api.gateway.clock.now()
-    monitor._watch = type(monitor._watch)(since=now - 10 * timeout_s, store=await api.parts.heartbeats.life())
+    monitor._watch = type(monitor._watch)(since=now - 10 * timeout_s, store=await api.resources.heartbeats.life())
     await _heard_last(api, "silent", now - timeout_s - 1)
     await monitor.sweep_once()
     agent = await api.get("/agents/silent")
@@ -234,8 +234,8 @@ async def test_a_silent_agent_goes_offline_loses_its_task_once_and_revives(api: 
 
 async def _heard_last(api: Api, agent_id: str, at: float) -> None:
     """As if it had not spoken since."""
-    await api.parts.heartbeats.forget([("default", agent_id)])
-    await api.parts.heartbeats.beat([Beat(workspace="default", agent_id=agent_id, at=at)])
+    await api.resources.heartbeats.forget([("default", agent_id)])
+    await api.resources.heartbeats.beat([Beat(workspace="default", agent_id=agent_id, at=at)])
     await api.stores.pool.execute(
         "update agents set registered_at = $1, last_seen_at = $1 where agent_id = $2", at - 1000, agent_id
     )
@@ -250,7 +250,7 @@ async def test_a_loss_of_redis_declares_nobody_dead(api: Api) -> None:
     monitor = await api.start_health_monitor()
     await monitor.sweep_once()
     await _heard_last(api, "a1", api.gateway.clock.now() - 10_000)
-    await api.parts.redis.flushall()
+    await api.resources.redis.flushall()
     await monitor.sweep_once()
     assert (await api.get("/agents/a1"))["status"] == "ready"
 
@@ -261,8 +261,8 @@ async def test_signs_of_life_are_written_behind(api: Api) -> None:
     await monitor.sweep_once()
     stored = await api.stores.agents.get("default", "a1")
     assert stored is not None
-    assert stored.last_seen_at == (await api.parts.heartbeats.last("default", ["a1"]))["a1"]
-    await api.parts.redis.flushall()
+    assert stored.last_seen_at == (await api.resources.heartbeats.last("default", ["a1"]))["a1"]
+    await api.resources.redis.flushall()
     assert (await api.get("/agents/a1"))["last_heartbeat"] == stored.last_seen_at
 
 

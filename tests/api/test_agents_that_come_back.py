@@ -63,7 +63,7 @@ class Coming:
         record = record_for(ASKER, 1.0, "agent.status_changed", self.name, {"new_status": "offline"})
         change = AgentChange(workspace="default", agent_id=self.name, liveness=Liveness.OFFLINE, record=record)
         await self.api.stores.agents.change([change])
-        await self.api.parts.doorbell.ring(Ring.AGENTS)
+        await self.api.resources.doorbell.ring(Ring.AGENTS)
 
     async def step(self) -> None:
         what = self.draw.choice(["says", "says", "says", "operated", "registers", "registers", "leaves", "offline"])

@@ -26,14 +26,14 @@ from tests.support.probes import eventually
 _workers = itertools.count(1)
 
 
-class Machinery:
+class InProcessBackend:
     """Actors in the test's own loop. There are no GPUs."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._names: dict[str, Role] = {}
 
-    def wanted_name(self, role: Role) -> str:
+    def desired_name(self, role: Role) -> str:
         return role.key
 
     async def ensure(self, role: Role) -> str:
@@ -82,11 +82,11 @@ async def supervisor(api: Api) -> AsyncIterator[Supervisor]:
     one = Supervisor(
         holder="test",
         roles=(),
-        machinery=Machinery(api),
+        backend=InProcessBackend(api),
         agents=api.stores.agents,
         names=api.stores.names,
         leases=api.stores.leases,
-        clock=api.parts.clock,
+        clock=api.resources.clock,
     )
     yield one
     await one.stop()
@@ -101,10 +101,10 @@ def _calls(api: Api) -> HostCalls:
         async def carry(message: Any) -> Any:
             return await call("exchange", message)
 
-        return ExchangeClient(f"worker-{next(_workers)}", carry, clock=api.parts.clock)
+        return ExchangeClient(f"worker-{next(_workers)}", carry, clock=api.resources.clock)
 
-    hosts = LiveHosts(api.stores.leases, api.stores.agents, api.parts.clock, api.settings.agent_hosts)
-    return HostCalls(hosts, exchange, api.parts.clock)
+    hosts = LiveHosts(api.stores.leases, api.stores.agents, api.resources.clock, api.settings.agent_hosts)
+    return HostCalls(hosts, exchange, api.resources.clock)
 
 
 def _turn(agent_id: str, **changes: Any) -> AgentCall:
@@ -240,7 +240,7 @@ async def test_a_killed_actor_is_made_again_and_the_same_attempt_ends(api: Api, 
 
 async def _on_host(api: Api, index: int) -> str:
     """Registers agents until one is carried by this host; its id. All of them pull."""
-    hosts = LiveHosts(api.stores.leases, api.stores.agents, api.parts.clock, api.settings.agent_hosts)
+    hosts = LiveHosts(api.stores.leases, api.stores.agents, api.resources.clock, api.settings.agent_hosts)
     for number in range(100):
         if await hosts.carrier("default", f"a{number}") == Role(kind=AGENT_HOST, index=index):
             return f"a{number}"
@@ -285,9 +285,13 @@ async def test_a_turn_that_nobody_can_cancel_any_more_ends_with_its_calls_time(a
     async def dead(request: Any) -> Any:
         raise ActorUnavailable("killed")
 
-    parts = api.parts
+    resources = api.resources
     turns = PullTurns(
-        tasks=parts.stores.tasks, doorbell=parts.doorbell, clock=parts.clock, shard=dead, region=api.settings.region
+        tasks=resources.stores.tasks,
+        doorbell=resources.doorbell,
+        clock=resources.clock,
+        shard=dead,
+        region=api.settings.region,
     )
     agent = await api.stores.agents.get("default", "a1")
     assert agent is not None

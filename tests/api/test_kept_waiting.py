@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from actors.messages import ClaimRequest
 from actors.roles import SCHEDULER
+from cluster.domain.scheduling.requests import ClaimRequest
 from serve_app.routes.tasks import _granted
 from tests.support.api import Api, api_settings
 from tests.support.probes import eventually

@@ -68,7 +68,7 @@ async def test_events_of_a_task_are_numbered_without_gaps_and_read_on(tasks: Tas
 
 
 async def test_listings_filter_count_truly_and_page_without_skipping_or_repeating(tasks: TaskApi) -> None:
-    wanted = [await tasks.submit("a", queue="q") for _ in range(5)]
+    expected = [await tasks.submit("a", queue="q") for _ in range(5)]
     for _ in range(3):
         await tasks.submit("b")
     seen: list[str] = []
@@ -82,7 +82,7 @@ async def test_listings_filter_count_truly_and_page_without_skipping_or_repeatin
         if cursor is None:
             break
         await tasks.submit("a", queue="q2")
-    assert seen == list(reversed(wanted))
+    assert seen == list(reversed(expected))
     history = await tasks.get("/tasks/history", status="cancelled")
     assert (history["total"], history["history"]) == (0, [])
 
@@ -302,14 +302,14 @@ async def test_a_waiting_task_is_moved_within_its_line_for_good(tasks: TaskApi) 
     assert (moved["success"], moved["task"]["priority"]) == (True, 75), "what is not named stays as it is"
     await tasks.post("/queue/prioritize", {"task_id": ids[3], "position": 0})
     await tasks.post("/queue/prioritize", {"task_id": ids[0], "position": 100})
-    wanted = [ids[3], ids[4], ids[1], ids[2], ids[0]]
-    assert [job["id"] for job in (await tasks.get("/queue"))["jobs"]] == wanted
-    assert [(await tasks.get(f"/tasks/{one}/explain"))["position"] for one in wanted] == [1, 2, 3, 4, 5]
+    expected = [ids[3], ids[4], ids[1], ids[2], ids[0]]
+    assert [job["id"] for job in (await tasks.get("/queue"))["jobs"]] == expected
+    assert [(await tasks.get(f"/tasks/{one}/explain"))["position"] for one in expected] == [1, 2, 3, 4, 5]
     assert await tasks.kinds(ids[4]) == ["submitted", "prioritized"]
     await tasks.api.kill_scheduler()
     await tasks.api.start_scheduler()
     claimed = await tasks.post("/tasks/claim", {"agent_id": "a1", "max_tasks": 5})
-    assert [one["id"] for one in claimed["tasks"]] == wanted
+    assert [one["id"] for one in claimed["tasks"]] == expected
     await tasks.call("POST", "/queue/prioritize", {"task_id": ids[0], "position": 1}, expect=409)
     await tasks.call("POST", "/queue/prioritize", {"task_id": ids[0], "position": -1}, expect=400)
 

@@ -127,15 +127,15 @@ def decision_of(record: Mapping[str, Any]) -> dict[str, Any]:
 def check(
     request_id: str,
     record: Mapping[str, Any],
-    wanted: Mapping[str, Any],
+    expected: Mapping[str, Any],
     journal: Sequence[Mapping[str, Any]],
     arrivals: Mapping[str, Sequence[float]],
 ) -> tuple[list[str], int]:
     """What is wrong with one deliberation, and how many of its calls were repeated."""
     wrong = []
     decided = decision_of(record)
-    if decided != wanted:
-        wrong.append(f"{request_id}: decided {decided}, without kills {wanted}")
+    if decided != expected:
+        wrong.append(f"{request_id}: decided {decided}, without kills {expected}")
     copies: Counter[str] = Counter()
     settled: dict[str, float] = {}
     for event in journal:
@@ -179,7 +179,7 @@ async def amid(http: httpx.AsyncClient, crowd: Crowd, strike: Strike, count: int
     (await http.post("/agents/batch", json=registrations(crowd.agents, *PANEL))).raise_for_status()
     load, stop = Load(http, at_once), asyncio.Event()
     looking = asyncio.create_task(_looking(crowd))
-    wanted = [decision_of(await load.end_of(await load.ask(number))) for number in range(QUESTIONS)]
+    expected = [decision_of(await load.end_of(await load.ask(number))) for number in range(QUESTIONS)]
     running = asyncio.create_task(load.run(stop))
     healed: list[float] = []
     under_way = 0
@@ -196,7 +196,7 @@ async def amid(http: httpx.AsyncClient, crowd: Crowd, strike: Strike, count: int
     for request_id, question in load.asked.items():
         mine = {key: times for key, times in crowd.arrivals.items() if key.startswith(f"{request_id}/")}
         journal = await load.journal(request_id)
-        found, again = check(request_id, load.records[request_id], wanted[question], journal, mine)
+        found, again = check(request_id, load.records[request_id], expected[question], journal, mine)
         wrong += found
         repeated += again
     return {

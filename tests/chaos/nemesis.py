@@ -16,7 +16,7 @@ import redis.asyncio as redis
 from pydantic import SecretStr
 
 from actors.composition.making import make
-from actors.composition.resources import Parts
+from actors.composition.resources import Resources
 from actors.roles import SCHEDULER, Role
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, session_members
@@ -188,16 +188,18 @@ class Nemesis:
             redis_url=SecretStr(self._target.redis.url),
             heartbeat_timeout=self._target.heartbeat_timeout_s,
         )
-        parts = await Parts.open(settings, "chaos-second-shard", connections=4)
-        shard = make(parts, Role(kind=SCHEDULER), "chaos", wanted=_never, died=unwatched, reach=_reach_nobody)
+        resources = await Resources.open(settings, "chaos-second-shard", connections=4)
+        shard = make(
+            resources, Role(kind=SCHEDULER), "chaos", is_published=_never, on_fatal=unwatched, resolve=_resolve_nobody
+        )
         try:
             await shard.start()
             yield int((await shard.status())["generation"])
         finally:
             await shard.stop()
-            await parts.doorbell.close()
-            await parts.stores.close()
-            await parts.redis.aclose()
+            await resources.doorbell.close()
+            await resources.stores.close()
+            await resources.redis.aclose()
 
     # --- the end of a fault ------------------------------------------------------------------------------------------
 
@@ -214,7 +216,7 @@ async def _never() -> bool:
     return False
 
 
-def _reach_nobody(role: Role, names: ActorNames) -> Callable[..., Awaitable[object]]:
+def _resolve_nobody(role: Role, names: ActorNames) -> Callable[..., Awaitable[object]]:
     async def call(*args: object, **options: object) -> object:
         raise AssertionError(f"a scheduler shard calls nobody, not {role.key}")
 

@@ -40,14 +40,14 @@ DECIDED: dict[str, Any] = {"answer": "A"}
 
 def _found(decided: dict[str, Any], arrivals: list[float], calls: int = 1) -> tuple[list[str], int]:
     record = {"result": dict.fromkeys(_NAMES) | decided | {"agent_calls": 1}}
-    wanted = dict.fromkeys(_NAMES) | DECIDED
+    expected = dict.fromkeys(_NAMES) | DECIDED
     call = {"agent": "ada", "tokens": 1}
     where = {"phase": "PROPOSE", "round": 0, "attempt": 0}
     journal = [
         {"kind": "asked", "at": "2026-01-01T00:00:00+00:00", "data": {**where, "calls": [call] * calls}},
         {"kind": "answered", "at": "1970-01-01T00:00:10+00:00", "data": {**where, "agent": "ada"}},
     ]
-    return check("r", record, wanted, journal, {KEY: arrivals})
+    return check("r", record, expected, journal, {KEY: arrivals})
 
 
 _NAMES = ("terminal", "answer", "confidence", "tally", "supporters", "dissenting_views", "rounds_completed")

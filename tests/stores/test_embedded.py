@@ -82,8 +82,8 @@ def test_stores_survive_kill_and_are_adopted_while_healthy(layout: Layout) -> No
             client.set("kept", "1")
         with redis.Redis(unix_socket_path=str(valkey.socket)) as stranger, pytest.raises(redis.RedisError):
             stranger.get("kept")
-        for setting, wanted in (("fsync", "on"), ("synchronous_commit", "on"), ("listen_addresses", "")):
-            assert _sql(postgres, f"show {setting}") == wanted
+        for setting, expected in (("fsync", "on"), ("synchronous_commit", "on"), ("listen_addresses", "")):
+            assert _sql(postgres, f"show {setting}") == expected
         adopting, also = _stores(layout)
         assert (adopting.start(), also.start()) == (False, False)
         assert (adopting.process, also.process) == (postgres.process, valkey.process)

@@ -19,7 +19,7 @@ import uvicorn
 from aragora_sdk import AragoraAsyncClient, AragoraClient
 
 from actors.composition.making import make
-from actors.composition.resources import Parts
+from actors.composition.resources import Resources
 from actors.roles import (
     AGENT_HOST,
     DELIBERATION,
@@ -50,9 +50,9 @@ _numbers = itertools.count(1)
 class Process:
     """What would be one actor's process: everything that runs on its behalf ends with it."""
 
-    def __init__(self, role: Role, parts: Parts) -> None:
+    def __init__(self, role: Role, resources: Resources) -> None:
         self.role = role
-        self.parts = parts
+        self.resources = resources
         self.actor: Any = None
         self.tasks: set[asyncio.Task[Any]] = set()
         self.died = asyncio.Event()
@@ -77,7 +77,7 @@ class Process:
     async def kill(self) -> None:
         """As kill -9: nothing is flushed or released, commits in flight have an unknown outcome."""
         self.died.set()
-        self.parts.stores.pool._pool.terminate()
+        self.resources.stores.pool._pool.terminate()
         await self._end_tasks()
         await self._close()
 
@@ -95,11 +95,11 @@ class Process:
 
     async def _close(self) -> None:
         """What the system closes when a process ends."""
-        await self.parts.doorbell.close()
-        if "transports" in vars(self.parts):
-            await self.parts.transports.close()
-        await self.parts.redis.aclose()
-        await self.parts.stores.close()
+        await self.resources.doorbell.close()
+        if "transports" in vars(self.resources):
+            await self.resources.transports.close()
+        await self.resources.redis.aclose()
+        await self.resources.stores.close()
 
 
 @contextlib.contextmanager
@@ -139,16 +139,16 @@ class Api:
         self.processes: dict[str, Process] = {}
         self.superseded: list[Process] = []
         self.deaths: list[BaseException] = []
-        self.app = make_ingress(settings, self._reach, self.deaths.append)
+        self.app = make_ingress(settings, self._resolve, self.deaths.append)
         self.url = ""
         self.client: httpx.AsyncClient
-        self.parts: Parts
+        self.resources: Resources
         self._server: _Server
         self._open_clients = contextlib.AsyncExitStack()
 
     @property
     def stores(self) -> Stores:
-        return self.parts.stores
+        return self.resources.stores
 
     @property
     def gateway(self) -> Gateway:
@@ -172,7 +172,7 @@ class Api:
 
     # --- actors --------------------------------------------------------------------------------------------------
 
-    def _reach(self, role: Role, names: ActorNames) -> Callable[..., Awaitable[Any]]:
+    def _resolve(self, role: Role, names: ActorNames) -> Callable[..., Awaitable[Any]]:
         async def call(method: str, *args: Any, timeout_s: float | None = None) -> Any:
             process = self.processes.get(role.key)
             if process is None:
@@ -188,22 +188,24 @@ class Api:
     async def start_role(self, role: Role, clock: Clock | None = None) -> Any:
         owner = f"{role.key}:{next(_numbers)}"
         process = Process(role, await self._open(owner))
-        process.parts.clock = clock or process.parts.clock
+        process.resources.clock = clock or process.resources.clock
 
-        async def wanted() -> bool:
+        async def is_published() -> bool:
             return self.processes.get(role.key, process) is process
 
-        process.actor = make(process.parts, role, owner, wanted=wanted, died=self.deaths.append, reach=self._reach)
+        process.actor = make(
+            process.resources, role, owner, is_published=is_published, on_fatal=self.deaths.append, resolve=self._resolve
+        )
         await process.run(process.actor.start())
         if role.key in self.processes:
             self.superseded.append(self.processes[role.key])
         self.processes[role.key] = process
         return process.actor
 
-    async def _open(self, owner: str) -> Parts:
+    async def _open(self, owner: str) -> Resources:
         # The metrics are read through the API; a port of their own is a matter of processes.
         portless = self.settings.model_copy(update={"enable_metrics": False})
-        return await Parts.open(portless, owner, connections=4)
+        return await Resources.open(portless, owner, connections=4)
 
     async def kill(self, kind: str, index: int = 0) -> None:
         await self.kill_role(Role(kind=kind, index=index))
@@ -248,7 +250,7 @@ class Api:
     @contextlib.asynccontextmanager
     async def running(self, kinds: tuple[str, ...] = STARTED) -> AsyncIterator[Api]:
         with _owned_tasks():
-            self.parts = await Parts.open(self.settings, "test", connections=4)
+            self.resources = await Resources.open(self.settings, "test", connections=4)
             for kind in kinds:
                 await self.start(kind)
             async with self._served(), self._open_clients:
@@ -257,9 +259,9 @@ class Api:
                 yield self
             for process in reversed([*self.superseded, *self.processes.values()]):
                 await process.stop()
-            await self.parts.doorbell.close()
-            await self.parts.redis.aclose()
-            await self.parts.stores.close()
+            await self.resources.doorbell.close()
+            await self.resources.redis.aclose()
+            await self.resources.stores.close()
         assert self.deaths == []
 
     @contextlib.asynccontextmanager

@@ -6,11 +6,12 @@ import asyncio
 import itertools
 from typing import Any
 
-from actors.messages import CancelRequest, ClaimRequest, Lease, ReportRequest
+from actors.messages import CancelRequest, Lease, ReportRequest
 from actors.scheduler.shard import SchedulerShard
 from cluster.domain.base.errors import ActorUnavailable
 from cluster.domain.base.log import record_for
 from cluster.domain.scheduling.limits import Control, ControlKind
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.task import LeaseToken, TaskStatus
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import Ring
@@ -54,7 +55,7 @@ class Cluster:
             died.cancel()
 
     async def start(self, owner: str = "one", **options: Any) -> SchedulerShard:
-        async def wanted() -> bool:
+        async def is_published() -> bool:
             return self.published == owner
 
         shard = SchedulerShard(
@@ -68,8 +69,8 @@ class Cluster:
             lease_ttl_s=TTL_S,
             controls=self.stores.controls,
             agents=self.stores.agents,
-            wanted=wanted,
-            died=self.deaths.append,
+            is_published=is_published,
+            on_fatal=self.deaths.append,
             **options,
         )
         await shard.start()

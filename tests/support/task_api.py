@@ -18,8 +18,8 @@ class TaskApi:
     async def call(self, method: str, path: str, body: Any = None, *, expect: int | None = None, **params: Any) -> Any:
         """The answer's JSON; fails unless the status is 2xx, or the one that is given."""
         response = await self.api.client.request(method, CP + path, json=body, params=params)
-        wanted = response.is_success if expect is None else response.status_code == expect
-        assert wanted, f"{method} {path}: {response.status_code} {response.text}"
+        expected = response.is_success if expect is None else response.status_code == expect
+        assert expected, f"{method} {path}: {response.status_code} {response.text}"
         return response.json()
 
     async def get(self, path: str, **params: Any) -> Any:
@@ -49,8 +49,8 @@ class TaskApi:
     async def fail(self, lease: Any, **fields: Any) -> None:
         await self.post(f"/tasks/{lease['id']}/fail", {"lease_token": lease["lease_token"], "error": "no"} | fields)
 
-    async def is_detail(self, task_id: str, wanted: str) -> bool:
-        return bool((await self.get(f"/tasks/{task_id}"))["status_detail"] == wanted)
+    async def is_detail(self, task_id: str, expected: str) -> bool:
+        return bool((await self.get(f"/tasks/{task_id}"))["status_detail"] == expected)
 
     async def shard(self) -> Any:
         return await self.api.actor(SCHEDULER).status()

@@ -72,10 +72,10 @@ def test_an_agent_takes_back_what_it_said_and_not_what_its_operator_said() -> No
 
 @given(st.sampled_from(AgentStatus), st.sampled_from(Intent), st.sampled_from(IntentBy))
 def test_a_status_in_a_heartbeat_changes_intent_or_nothing(status: AgentStatus, intent: Intent, by: IntentBy) -> None:
-    wanted = said_intent(an_agent(intent=intent, intent_by=by), status)
-    assert wanted is None or wanted is not intent
+    expected = said_intent(an_agent(intent=intent, intent_by=by), status)
+    assert expected is None or expected is not intent
     if status not in (AgentStatus.PAUSED, AgentStatus.DRAINING, AgentStatus.READY):
-        assert wanted is None
+        assert expected is None
 
 
 def _fleet(**counts: int) -> list[Agent]:

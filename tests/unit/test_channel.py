@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, ClaimRequest
+from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer
 from cluster.domain.base.errors import ActorUnavailable, AgentUnavailable, ControlPlaneError, NotFound
+from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.process.clock import SystemClock
 from cluster.rpc.channel import KEY_BYTES, Address, Channel, ChannelServer
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer

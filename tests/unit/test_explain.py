@@ -10,12 +10,12 @@ import pytest
 from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, TransportKind
 from cluster.domain.scheduling.explain import Explanation, TaskView, explain
 from cluster.domain.scheduling.limits import Control, ControlKind
-from cluster.domain.scheduling.ready_queue import AGEING_S, Standing
+from cluster.domain.scheduling.ready_queue import AGEING_S, QueuePosition
 from cluster.domain.tasks.rules import PREFERENCE_S, Affinity, TaskRules
 from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
 from tests.support.samples import NOW, an_agent, new_task
 
-STANDING = Standing(ahead=3, effective_level=1, share=0.25, dispatches_behind=0.0)
+POSITION = QueuePosition(ahead=3, effective_level=1, share=0.25, dispatches_behind=0.0)
 
 
 def _explained(
@@ -27,7 +27,7 @@ def _explained(
 ) -> Explanation:
     """``task``: what is submitted; ``state``: what became of it; ``view``: what its shard sees."""
     head: TaskHead = replace(new_task(id="t", **task).head(), **(state or {}))
-    return explain(TaskView(head=head, **({"standing": STANDING} | (view or {}))), agents, now)
+    return explain(TaskView(head=head, **({"standing": POSITION} | (view or {}))), agents, now)
 
 
 def _codes(explained: Explanation) -> list[str]:
@@ -43,7 +43,7 @@ def test_a_task_that_could_start_waits_for_its_turn() -> None:
     assert (_codes(found), found.able_agents) == (["waiting_for_turn"], ("a1", "a2"))
     assert found.summary == "3 tasks of its own queue are ahead of it; it is served as normal."
     assert f"{AGEING_S:g} s" in found.reasons[0].unblock
-    behind = _explained(an_agent(), view={"standing": replace(STANDING, dispatches_behind=2.0)})
+    behind = _explained(an_agent(), view={"standing": replace(POSITION, dispatches_behind=2.0)})
     assert "w has 25% of the dispatches" in behind.summary
 
 

@@ -15,7 +15,7 @@ from cluster.domain.base.errors import NotFound
 from cluster.domain.base.log import LogRow, Origin
 from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.limits import Control, ControlKind
-from cluster.domain.scheduling.requests import Grant, Wanted
+from cluster.domain.scheduling.requests import ClaimRequest, Grant
 from cluster.domain.tasks.events import Complete, Fail, Release, Reporter
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed
@@ -104,7 +104,8 @@ class Shard:
     ) -> tuple[Grant, ...] | int:
         """Grants, or the number of a claim that waits now."""
         values: dict[str, object] = {
-            "agent": (workspace, agent),
+            "workspace": workspace,
+            "agent_id": agent,
             "principal": "p",
             "capabilities": CAPABILITIES.get(agent, frozenset()),
             "max_concurrency": 1000,
@@ -114,7 +115,7 @@ class Shard:
         }
         self.tickets += 1
         ticket = self.tickets
-        grants = self.core.claim(Wanted(**(values | changes)), ticket if wait else None, now)  # type: ignore[arg-type]
+        grants = self.core.claim(ClaimRequest(**(values | changes)), ticket if wait else None, now)  # type: ignore[arg-type]
         self.flush(now)
         return ticket if grants is None else grants
 

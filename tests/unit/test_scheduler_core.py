@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.log import LogRow
 from cluster.domain.scheduling.core import Missing, SchedulerCore
-from cluster.domain.scheduling.requests import Grant, Wanted
+from cluster.domain.scheduling.requests import ClaimRequest, Grant
 from cluster.domain.tasks.events import Complete, Fail, Reporter
 from cluster.domain.tasks.task import Priority, TaskHead, TaskStatus
 from tests.support.samples import NOW, new_task
@@ -40,10 +40,10 @@ class Token:
     delivery: int
 
 
-def fits(head: TaskHead, wanted: Wanted) -> bool:
+def fits(head: TaskHead, request: ClaimRequest) -> bool:
     asked_for = head.required or head.target_agent is not None
-    meant = head.target_agent in (None, wanted.agent[1]) and (asked_for or not wanted.explicit_only)
-    return meant and head.required <= wanted.capabilities
+    meant = head.target_agent in (None, request.agent[1]) and (asked_for or not request.explicit_only)
+    return meant and head.required <= request.capabilities
 
 
 class Mind(RuleBasedStateMachine):
@@ -57,7 +57,7 @@ class Mind(RuleBasedStateMachine):
         self.tokens: list[Token] = []
         self.holders: dict[tuple[str, int], str] = {}
         self.answers: dict[tuple[str, int], set[int]] = {}
-        self.waiting: dict[int, Wanted] = {}
+        self.waiting: dict[int, ClaimRequest] = {}
         self.removed: set[str] = set()
         self.unschedulable: set[tuple[str, str]] = set()
         self.tickets = itertools.count(1)
@@ -75,17 +75,17 @@ class Mind(RuleBasedStateMachine):
             self.store[row.id] = decision.head
         for answer in answered:
             ticket, grants = answer if isinstance(answer, tuple) else (answer.ticket, answer.grants)
-            wanted = self.waiting.pop(ticket)
-            self.told(wanted, grants)
+            request = self.waiting.pop(ticket)
+            self.told(request, grants)
 
-    def told(self, wanted: Wanted, grants: tuple[Grant, ...]) -> None:
+    def told(self, request: ClaimRequest, grants: tuple[Grant, ...]) -> None:
         for grant in grants:
-            assert grant.redelivered or wanted.agent not in self.unschedulable
+            assert grant.redelivered or request.agent not in self.unschedulable
             head = self.store[grant.head.id]
-            assert (head.status, head.assigned_agent) == (TaskStatus.RUNNING, wanted.agent[1])
-            assert fits(head, wanted) or (grant.redelivered and head.target_agent in (None, wanted.agent[1]))
-            assert self.holders.setdefault((head.id, head.attempt), wanted.agent[1]) == wanted.agent[1]
-            self.tokens.append(Token(head.id, head.attempt, wanted.agent[1], grant.delivery))
+            assert (head.status, head.assigned_agent) == (TaskStatus.RUNNING, request.agent[1])
+            assert fits(head, request) or (grant.redelivered and head.target_agent in (None, request.agent[1]))
+            assert self.holders.setdefault((head.id, head.attempt), request.agent[1]) == request.agent[1]
+            self.tokens.append(Token(head.id, head.attempt, request.agent[1], grant.delivery))
             self.answers.setdefault((head.id, head.attempt), set()).add(grant.delivery)
 
     def log(self, kind: str, entity: str, data: dict[str, Any]) -> LogRow:
@@ -133,23 +133,23 @@ class Mind(RuleBasedStateMachine):
 
     @rule(agent=agents, wait=st.booleans(), most=st.sampled_from([None, 1, 3]))
     def claim(self, agent: str, wait: bool, most: int | None) -> None:
-        wanted = Wanted(
-            agent=(W, agent), principal="p", capabilities=AGENTS[agent], max_concurrency=self.concurrency,
+        request = ClaimRequest(
+            workspace=W, agent_id=agent, principal="p", capabilities=AGENTS[agent], max_concurrency=self.concurrency,
             max_tasks=most, claim_id=f"c{next(_claims)}", client_claim_id=most is not None,
             explicit_only=agent in TALKING,
         )  # fmt: skip
         ticket = next(self.tickets) if wait else None
         try:
-            grants = self.core.claim(wanted, ticket, self.now)
+            grants = self.core.claim(request, ticket, self.now)
         except NotFound:
             assert agent in self.removed
             return
         if grants is None:
             assert ticket is not None
-            self.waiting[ticket] = wanted
+            self.waiting[ticket] = request
         self.settle()
         if grants:
-            self.told(wanted, grants)
+            self.told(request, grants)
 
     @precondition(lambda self: self.tokens)
     @rule(data=st.data(), failed=st.booleans(), requeue=st.booleans())
@@ -243,8 +243,8 @@ class Mind(RuleBasedStateMachine):
         self.removed = set()
         waiting, self.waiting = self.waiting, {}
         self.settle()
-        for wanted in waiting.values():
-            self.claim(agent=wanted.agent[1], wait=True, most=wanted.max_tasks)
+        for request in waiting.values():
+            self.claim(agent=request.agent[1], wait=True, most=request.max_tasks)
 
     # --- what always holds ----------------------------------------------------------------------------------------
 
@@ -276,12 +276,12 @@ class Mind(RuleBasedStateMachine):
             for head in self.store.values()
             if head.status is TaskStatus.PENDING and head.run_at <= self.now and head.id not in unread
         ]
-        for wanted in self.waiting.values():
-            agent = wanted.agent[1]
-            if wanted.agent in self.unschedulable:
+        for request in self.waiting.values():
+            agent = request.agent[1]
+            if request.agent in self.unschedulable:
                 continue
             held = sum(h.status is TaskStatus.RUNNING and h.assigned_agent == agent for h in self.store.values())
-            fitting = [h for h in ready if fits(h, wanted)]
+            fitting = [h for h in ready if fits(h, request)]
             assert held >= self.concurrency or not fitting, f"{agent} waits beside {fitting}"
 
     def teardown(self) -> None:

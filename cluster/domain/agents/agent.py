@@ -106,12 +106,12 @@ def said_intent(agent: Agent, status: AgentStatus | None) -> Intent | None:
 
     An agent may take itself out of work, and back in if it was itself that took it out.
     """
-    wanted = None if status is None else SAID_INTENT.get(status)
-    if wanted is None or wanted is agent.intent:
+    desired = None if status is None else SAID_INTENT.get(status)
+    if desired is None or desired is agent.intent:
         return None
     if agent.intent is not Intent.ACTIVE and agent.intent_by is IntentBy.OPERATOR:
         return None
-    return wanted
+    return desired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

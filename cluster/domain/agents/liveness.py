@@ -86,9 +86,11 @@ def sweep(
     for agent in agents:
         if agent.transport is not TransportKind.PULL:
             continue
-        wanted = _judge(agent, signs, by_workspace.get(agent.workspace, ()), now, watching_since, timeout_s)
-        if wanted is not agent.liveness:
-            verdicts.append(Verdict(workspace=agent.workspace, agent_id=agent.agent_id, was=agent.liveness, now=wanted))
+        desired = _judge(agent, signs, by_workspace.get(agent.workspace, ()), now, watching_since, timeout_s)
+        if desired is not agent.liveness:
+            verdicts.append(
+                Verdict(workspace=agent.workspace, agent_id=agent.agent_id, was=agent.liveness, now=desired)
+            )
     return verdicts
 
 

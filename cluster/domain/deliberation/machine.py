@@ -417,11 +417,11 @@ def _calling(made: _Plan) -> bool:
 def _begin(made: _Plan) -> bool:
     """The first calls of a phase that has just begun."""
     state = made.state
-    wanted = [key for key in _callees(state) if key not in state.turns]
-    if not wanted:
+    to_call = [key for key in _callees(state) if key not in state.turns]
+    if not to_call:
         return False
     before = len(made.records)
-    _announce(made, wanted)
+    _announce(made, to_call)
     return len(made.records) > before
 
 

@@ -20,7 +20,7 @@ from cluster.domain.scheduling.explain import TaskView, waiting_view
 from cluster.domain.scheduling.lease_table import LeaseTable, key_of
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import ReadyQueue
-from cluster.domain.scheduling.requests import AgentKey, Answered, Grant, Waiting, WaitingClaims, Wanted
+from cluster.domain.scheduling.requests import AgentKey, Answered, ClaimRequest, Grant, Waiting, WaitingClaims
 from cluster.domain.scheduling.timers import ANY_ATTEMPT, Timers
 from cluster.domain.tasks.effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
 from cluster.domain.tasks.events import (
@@ -121,18 +121,18 @@ class SchedulerCore:
             elif row.kind.startswith("control."):
                 self._control(Control.from_log(row.workspace, row.seq, row.at, row.principal, row.data), now)
 
-    def claim(self, wanted: Wanted, ticket: int | None, now: float) -> tuple[Grant, ...] | None:
+    def claim(self, request: ClaimRequest, ticket: int | None, now: float) -> tuple[Grant, ...] | None:
         """Leases for an agent at once; None if there are none and the claim now waits under ``ticket``.
 
         Without a ticket it does not wait: the answer is then an empty tuple.
         """
-        if self._leases.is_removed(wanted.agent):
-            raise NotFound(f"Agent {wanted.agent[1]} is not registered; register it first.", "agent_not_registered")
-        self._leases.renew(wanted.agent, now)
-        grants = self._redelivered(wanted, now) or self._grant(wanted, now)
-        if grants or ticket is None or self._has_news(wanted.agent):
+        if self._leases.is_removed(request.agent):
+            raise NotFound(f"Agent {request.agent[1]} is not registered; register it first.", "agent_not_registered")
+        self._leases.renew(request.agent, now)
+        grants = self._redelivered(request, now) or self._grant(request, now)
+        if grants or ticket is None or self._has_news(request.agent):
             return grants
-        self._waiting.add(ticket, wanted)
+        self._waiting.add(ticket, request)
         return None
 
     def doubts(self, agent: AgentKey, unschedulable: bool) -> bool:
@@ -469,7 +469,7 @@ class SchedulerCore:
 
     def _offer_again(self, key: AgentKey, now: float) -> None:
         """The agent may work. A claim of its that was made when it might not comes again, the others get what there is."""
-        for waiting in [one for one in self._waiting.of_agent(key) if one.wanted.unschedulable]:
+        for waiting in [one for one in self._waiting.of_agent(key) if one.request.unschedulable]:
             self._answer_waiting(waiting, (), now)
         self._slots_freed[key] = None
 
@@ -479,12 +479,12 @@ class SchedulerCore:
 
     # --- claims -------------------------------------------------------------------------------------------------
 
-    def _redelivered(self, wanted: Wanted, now: float) -> tuple[Grant, ...]:
+    def _redelivered(self, request: ClaimRequest, now: float) -> tuple[Grant, ...]:
         """Leases that the agent has already and may not know of, because an answer was lost."""
-        held = [self._open[task_id] for task_id in self._leases.leases(wanted.agent)]
-        again = [head for head in held if head.claim_id == wanted.claim_id]
-        released_client = wanted.max_tasks is None and not wanted.client_claim_id
-        if not again and released_client and len(held) >= wanted.max_concurrency:
+        held = [self._open[task_id] for task_id in self._leases.leases(request.agent)]
+        again = [head for head in held if head.claim_id == request.claim_id]
+        released_client = request.max_tasks is None and not request.client_claim_id
+        if not again and released_client and len(held) >= request.max_concurrency:
             again = held[:1]
         for head in again:
             if head.detail is TaskDetail.CANCELLING:
@@ -495,18 +495,18 @@ class SchedulerCore:
         expires_at, delivery = self._leases.shown_expiry(head), self._leases.deliver(head.id)
         return Grant(head=head, expires_at=expires_at, delivery=delivery, redelivered=redelivered)
 
-    def _grant(self, wanted: Wanted, now: float) -> tuple[Grant, ...]:
-        if self._is_unschedulable(wanted):
+    def _grant(self, request: ClaimRequest, now: float) -> tuple[Grant, ...]:
+        if self._is_unschedulable(request):
             return ()
         grants = []
-        for _ in range(min(self._slots(wanted), wanted.max_tasks or 1)):
+        for _ in range(min(self._slots(request), request.max_tasks or 1)):
             task_id = self._queue.take(
-                *wanted.agent, wanted.capabilities, now, wanted.regions, explicit_only=wanted.explicit_only
+                *request.agent, request.capabilities, now, request.regions, explicit_only=request.explicit_only
             )
             if task_id is None:
-                self._wait_for_tokens(wanted.agent[0], now)
+                self._wait_for_tokens(request.agent[0], now)
                 break
-            event = Claim(agent_id=wanted.agent[1], claim_id=wanted.claim_id, principal=wanted.principal)
+            event = Claim(agent_id=request.agent[1], claim_id=request.claim_id, principal=request.principal)
             grants.append(self._granted(self._happens(self._open[task_id], event, now)))
         return tuple(grants)
 
@@ -536,7 +536,7 @@ class SchedulerCore:
 
     def _answer_waiting(self, waiting: Waiting, grants: tuple[Grant, ...], now: float) -> None:
         self._waiting.withdraw(waiting.ticket)
-        stopping = self.stopping(waiting.wanted.agent, now)
+        stopping = self.stopping(waiting.request.agent, now)
         self._answered.append(Answered(ticket=waiting.ticket, grants=grants, stopping=stopping))
 
     def _serve_waiting(self, now: float) -> None:
@@ -564,16 +564,16 @@ class SchedulerCore:
             self._offer_one(waiting, now)
 
     def _has_room(self, waiting: Waiting) -> bool:
-        return self._slots(waiting.wanted) > 0 and not self._is_unschedulable(waiting.wanted)
+        return self._slots(waiting.request) > 0 and not self._is_unschedulable(waiting.request)
 
     def _offer_one(self, waiting: Waiting, now: float) -> bool:
-        grants = self._grant(waiting.wanted, now)
+        grants = self._grant(waiting.request, now)
         if grants:
             self._answer_waiting(waiting, grants, now)
         return bool(grants)
 
-    def _is_unschedulable(self, wanted: Wanted) -> bool:
-        return wanted.unschedulable or self._leases.is_unschedulable(wanted.agent)
+    def _is_unschedulable(self, request: ClaimRequest) -> bool:
+        return request.unschedulable or self._leases.is_unschedulable(request.agent)
 
-    def _slots(self, wanted: Wanted) -> int:
-        return wanted.max_concurrency - len(self._leases.leases(wanted.agent))
+    def _slots(self, request: ClaimRequest) -> int:
+        return request.max_concurrency - len(self._leases.leases(request.agent))

@@ -15,7 +15,7 @@ AgentKey = tuple[str, str]
 
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ClaimRequest:
     """A claim. ``max_tasks`` None: one task, or the oldest lease again when all slots are taken (released client).
 
     ``client_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``unschedulable``: the agent is
@@ -23,16 +23,22 @@ class Wanted:
     require nothing are not for it, unless they name it.
     """
 
-    agent: AgentKey
+    workspace: str
+    agent_id: str
     principal: str
     capabilities: frozenset[str]
     max_concurrency: int
     max_tasks: int | None
     claim_id: str
     client_claim_id: bool
+    wait: bool = False
     regions: frozenset[str] = frozenset()
     unschedulable: bool = False
     explicit_only: bool = False
+
+    @property
+    def agent(self) -> AgentKey:
+        return self.workspace, self.agent_id
 
 
 @compact
@@ -58,7 +64,7 @@ class Answered:
 @dataclass(slots=True, eq=False)
 class Waiting:
     ticket: int
-    wanted: Wanted
+    request: ClaimRequest
     withdrawn: bool = False
 
 
@@ -73,10 +79,10 @@ class WaitingClaims:
     def __len__(self) -> int:
         return len(self._tickets)
 
-    def add(self, ticket: int, wanted: Wanted) -> None:
-        waiting = self._tickets[ticket] = Waiting(ticket, wanted)
-        alike = self._alike.setdefault((wanted.agent[0], wanted.capabilities, wanted.explicit_only), deque())
-        for queue in (alike, self._by_agent.setdefault(wanted.agent, deque())):
+    def add(self, ticket: int, request: ClaimRequest) -> None:
+        waiting = self._tickets[ticket] = Waiting(ticket, request)
+        alike = self._alike.setdefault((request.agent[0], request.capabilities, request.explicit_only), deque())
+        for queue in (alike, self._by_agent.setdefault(request.agent, deque())):
             while queue and queue[0].withdrawn:
                 queue.popleft()
             queue.append(waiting)
