@@ -35,7 +35,7 @@ from cluster.ports.breakers import BreakerStore, StoredBreaker, StoredProbe
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log
 from cluster.ports.presence import Beat, Heartbeats
-from cluster.ports.wake_ups import Doorbell, Ring
+from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.loops import Loops, OnFatal, unwatched
 
 _logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class HealthMonitor:
             after=cursor,
             apply=self._apply,
             only=AGENT_ROWS,
-            rings=(Ring.AGENTS,),
+            topics=(WakeTopic.AGENTS,),
             apart_s=APART_S,
         )
         self._loops.start(
@@ -253,7 +253,7 @@ class HealthMonitor:
     async def _change(self, changes: Sequence[AgentChange]) -> None:
         if changes:
             await self._agents.change(changes)
-            await self._doorbell.ring(Ring.AGENTS)
+            await self._doorbell.notify(WakeTopic.AGENTS)
 
     # --- health --------------------------------------------------------------------------------------------------
 

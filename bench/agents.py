@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from bench.harness import Goal, Row, bench
 from bench.stand import Part, Stand
 from bench.system import Running, alone, shared
-from cluster.domain.agents.placement import carrier
+from cluster.domain.agents.placement import owner_host
 from cluster.domain.agents.selection import Strategy
 
 BEATS_PER_S = 5_000
@@ -158,7 +158,7 @@ def host_kill(stand: Stand) -> Iterator[Row]:
         agents.ask(op="register", agents=ids, each=500, groups=100)
         for turn in range(stand.runs):
             _until(lambda: _hosts(running) == HOSTS, agents)
-            of_host = [one for one in ids if carrier(running.settings.workspace, one, range(HOSTS)) == turn % HOSTS]
+            of_host = [one for one in ids if owner_host(running.settings.workspace, one, range(HOSTS)) == turn % HOSTS]
             one = _Kill(running, agents, f"kill-{turn}", ids, of_host)
             seconds.append(one.seconds(turn % HOSTS))
             lost.append(one.lost())

@@ -34,7 +34,7 @@ from cluster.ports.operations import ControlStore, DeadLetterStore
 from cluster.ports.outcomes import OutcomeStore
 from cluster.ports.presence import Beat, Heartbeats
 from cluster.ports.tasks import SubmitItem, TaskStore
-from cluster.ports.wake_ups import Doorbell, Ring, rings_for
+from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
 from cluster.process.group_commit import GroupCommit
 from cluster.rpc.exchange import ExchangeClient
 from cluster.settings import Settings
@@ -94,9 +94,9 @@ class Gateway:
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self.submits = GroupCommit(self._ringing(self.tasks.submit, rings_for))
-        self.registrations = GroupCommit(self._ringing(self.agents.register, lambda _: (Ring.AGENTS,)))
-        self.admissions = GroupCommit(self._ringing(self.deliberations.admit, lambda _: (Ring.DELIBERATIONS,)))
+        self.submits = GroupCommit(self._notifying(self.tasks.submit, topics_for))
+        self.registrations = GroupCommit(self._notifying(self.agents.register, lambda _: (WakeTopic.AGENTS,)))
+        self.admissions = GroupCommit(self._notifying(self.deliberations.admit, lambda _: (WakeTopic.DELIBERATIONS,)))
         self.signs = GroupCommit(self._sign, max_batch=5000)
         self.renewals = GroupCommit(self._renew, max_batch=5000)
         every_s = self.settings.heartbeat_timeout / SIGNS_PER_TIMEOUT
@@ -105,20 +105,22 @@ class Gateway:
         self.task_reads = GroupCommit(self._read_tasks)
         self.learner = Learner(self.outcomes, owners_from(self.agents), self.clock)
 
-    def _ringing(
-        self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], rings: Callable[[Sequence[T]], Sequence[Ring]]
+    def _notifying(
+        self,
+        write: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        topics: Callable[[Sequence[T]], Sequence[WakeTopic]],
     ) -> Callable[[Sequence[T]], Awaitable[Sequence[R]]]:
         """Rings after the commit, without holding the answer for it."""
 
-        async def write_and_ring(items: Sequence[T]) -> Sequence[R]:
+        async def write_and_notify(items: Sequence[T]) -> Sequence[R]:
             outcomes = await write(items)
-            self.ring(*rings(items))
+            self.notify(*topics(items))
             return outcomes
 
-        return write_and_ring
+        return write_and_notify
 
-    def ring(self, *rings: Ring) -> None:
-        self.spawn(self.doorbell.ring(*rings))
+    def notify(self, *topics: WakeTopic) -> None:
+        self.spawn(self.doorbell.notify(*topics))
 
     def spawn(self, work: Awaitable[Any]) -> None:
         """Owns a background task: its error is logged by asyncio's handler, its end forgotten."""

@@ -19,7 +19,7 @@ from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.base.errors import ActorUnavailable, TryLater
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.follower import LogFollower
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from cluster.process.loops import Loops, OnFatal
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
@@ -71,7 +71,7 @@ class Replica:
             after=cursor,
             apply=directory.apply,
             only=AGENT_ROWS,
-            rings=(Ring.AGENTS,),
+            topics=(WakeTopic.AGENTS,),
             apart_s=APART_S,
         )
 
@@ -85,7 +85,7 @@ class Replica:
             self._exchange,
             clock=resources.clock,
             max_waiting=settings.agents_per_replica * 2,
-            orphan=lambda answer: gateway.release(answer),
+            late_reply=lambda answer: gateway.release(answer),
         )
         gateway = Gateway(
             settings=settings,

@@ -61,7 +61,7 @@ GiveTask = Callable[[Agent, Task], Awaitable[Any]]
 
 
 class PushTasks:
-    """``carried`` are the agents that this host carries now; ``living`` reads who the hosts' processes are, this one
+    """``owned`` are the agents that this host carries now; ``living`` reads who the hosts' processes are, this one
     included, and raises TryLater. What is kept of agents follows what changes, so that neither a change nor a claim
     costs what the registry holds."""
 
@@ -73,7 +73,7 @@ class PushTasks:
         clock: Clock,
         shard: AskShard,
         give: GiveTask,
-        carried: Callable[[], Set[Key]],
+        owned: Callable[[], Set[Key]],
         living: Callable[[], Awaitable[Collection[str]]],
         strategy: Strategy,
         draw: Callable[[], float],
@@ -88,7 +88,7 @@ class PushTasks:
         self._clock = clock
         self._shard = shard
         self._give = give
-        self._carried = carried
+        self._owned_agents = owned
         self._living = living
         self._strategy = strategy
         self._draw = draw
@@ -183,7 +183,7 @@ class PushTasks:
         return task
 
     def _takes(self, agent: Agent) -> bool:
-        return agent.transport is not TransportKind.PULL and agent.takes_work and _key(agent) in self._carried()
+        return agent.transport is not TransportKind.PULL and agent.takes_work and _key(agent) in self._owned_agents()
 
     # --- claims --------------------------------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ class PushTasks:
     async def _look(self) -> None:
         if self._hosts_changed:
             self._hosts_changed = False
-            self._changed |= self._carried() | self._takers.keys()
+            self._changed |= self._owned_agents() | self._takers.keys()
         changed, self._changed = self._changed, set()
         moved = {group for key in changed for group in self._update(key)}
         for claim in [claim for group in moved for claim in self._claims.get(group, {}).values()]:
@@ -368,7 +368,7 @@ class PushTasks:
             explicit_only=agent.chats,
         )
         try:
-            answer: ClaimAnswer = await self._shard(request, patient=True)
+            answer: ClaimAnswer = await self._shard(request, long_poll=True)
         except ControlPlaneError as error:
             _logger.info("a claim for agent %s was not answered: %s", agent.agent_id, error)
             await self._clock.sleep(RETRY_S)

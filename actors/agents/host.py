@@ -20,7 +20,7 @@ from actors.messages import AgentCall, AgentReply
 from actors.roles import Role
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
-from cluster.domain.agents.placement import carrier
+from cluster.domain.agents.placement import owner_host
 from cluster.domain.agents.selection import Strategy
 from cluster.domain.agents.token_bucket import TokenBucket, refund, take
 from cluster.domain.base.errors import (
@@ -44,7 +44,7 @@ from cluster.ports.clock import Clock
 from cluster.ports.leases import Leases
 from cluster.ports.log import Log, LogFilter
 from cluster.ports.tasks import TaskStore
-from cluster.ports.wake_ups import Doorbell, Ring
+from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, unwatched
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
@@ -104,7 +104,7 @@ class AgentHost:
         self._live: tuple[int, ...] = ()
         self._owners: Set[str] = frozenset()
         #: Kept with the directory and the hosts, because to find it anew costs a hash per agent and host.
-        self._carried: set[Key] = set()
+        self._owned: set[Key] = set()
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
         self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._gates: dict[Key, tuple[int, asyncio.Semaphore]] = {}
@@ -120,7 +120,7 @@ class AgentHost:
             clock=clock,
             shard=shard.request,
             give=self._give,
-            carried=lambda: self._carried,
+            owned=lambda: self._owned,
             living=self._living,
             strategy=strategy,
             draw=draw,
@@ -136,7 +136,7 @@ class AgentHost:
             if one.agent_id is not None and self._role.agent in (None, (one.workspace, one.agent_id)):
                 self._breakers[one.workspace, one.agent_id] = one.breaker
         cursor = await self._load()
-        self._carry_anew()
+        self._reassign()
         await self._membership.renew()  # reading may have taken its time
         follower = LogFollower(
             self._log,
@@ -145,7 +145,7 @@ class AgentHost:
             after=cursor,
             apply=self._apply,
             only=LogFilter(kinds=FOLLOWS),
-            rings=(Ring.AGENTS, Ring.NAMED, Ring.TURNS),
+            topics=(WakeTopic.AGENTS, WakeTopic.NAMED, WakeTopic.PULL_CALLS),
             apart_s=APART_S,
         )
         self._loops.start(follower.run(), self._stay(), self._watch(), self._housekeeping())
@@ -175,7 +175,7 @@ class AgentHost:
 
     async def status(self) -> dict[str, Any]:
         return {
-            "agents": len(self._carried),
+            "agents": len(self._owned),
             "calls": len(self._calls),
             "tasks": self._push.working,
             "hosts": list(self._live),
@@ -185,13 +185,13 @@ class AgentHost:
         """A lease whose claim had been given up when it came."""
         self._push.release(answer)
 
-    def carries(self, agent: Agent) -> bool:
+    def owns(self, agent: Agent) -> bool:
         if self._role.agent is not None:
             return agent.dedicated is not None and (agent.workspace, agent.agent_id) == self._role.agent
-        return agent.dedicated is None and carrier(agent.workspace, agent.agent_id, self._live) == self._role.index
+        return agent.dedicated is None and owner_host(agent.workspace, agent.agent_id, self._live) == self._role.index
 
-    def _carry_anew(self) -> None:
-        self._carried = {(one.workspace, one.agent_id) for one in self._directory.agents() if self.carries(one)}
+    def _reassign(self) -> None:
+        self._owned = {(one.workspace, one.agent_id) for one in self._directory.agents() if self.owns(one)}
 
     async def _stay(self) -> None:
         while True:
@@ -223,7 +223,7 @@ class AgentHost:
         known, self._owners = self._owners, (await self._hosts.owners()).keys()
         lost = bool(known - self._owners)
         if before != self._live:
-            self._carry_anew()
+            self._reassign()
         if before != self._live or lost:
             self._push.hosts_changed(lost=lost)
 
@@ -232,7 +232,7 @@ class AgentHost:
         and the turn of an agent that pulls is cancelled."""
         while True:
             await self._clock.sleep(HOUSEKEEPING_S)
-            for caller in self._exchange.gone(CALLER_SILENT_S):
+            for caller in self._exchange.expired(CALLER_SILENT_S):
                 for one, number in [key for key in self._calls if key[0] == caller]:
                     self._withdraw(one, number)
 
@@ -242,7 +242,7 @@ class AgentHost:
         await self._directory.apply(rows)
         for key in {(row.workspace, row.entity) for row in rows if row.kind.startswith("agent.")}:
             agent = self._directory.known(*key)
-            (self._carried.add if agent is not None and self.carries(agent) else self._carried.discard)(key)
+            (self._owned.add if agent is not None and self.owns(agent) else self._owned.discard)(key)
         self._turns.apply(rows)
         self._push.apply(rows)
         for row in rows:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, Role, agent_digest, dedicated_role
-from cluster.domain.agents.placement import carrier
+from cluster.domain.agents.placement import owner_host
 from cluster.domain.base.errors import AgentUnavailable, Misrouted, StoreUnavailable, TryLater
 from cluster.ports.agents import DedicatedAgent
 from cluster.ports.clock import Clock
@@ -103,17 +103,17 @@ class LiveHosts:
         self._dedicated = {key: dedicated_role(*key) for key in own}
         self._read_at = self._clock.now()
 
-    async def carrier(self, workspace: str, agent_id: str) -> Role:
+    async def owner_host(self, workspace: str, agent_id: str) -> Role:
         """The role whose actor carries the agent. An agent's own actor may not run yet."""
         alive = await self.alive()
         own = self._dedicated.get((workspace, agent_id))
         if own is not None:
             return own
-        index = carrier(workspace, agent_id, alive)
+        index = owner_host(workspace, agent_id, alive)
         assert index is not None
         return Role(kind=AGENT_HOST, index=index)
 
-    async def gone(self, role: Role) -> bool:
+    async def expired(self, role: Role) -> bool:
         """Nothing that was asked of it will be answered: the host is lost, or the agent is nobody's own any more."""
         alive = await self.alive()
         return role.agent not in self._dedicated if role.agent is not None else role.index not in alive
@@ -208,19 +208,19 @@ class HostCalls:
             async with asyncio.timeout(call.timeout_s + 1.0):
                 while True:
                     left_s = call.timeout_s - (self._clock.now() - started)
-                    reply = await self._through_carrier(replace(call, timeout_s=max(0.001, left_s)))
+                    reply = await self._through_owner(replace(call, timeout_s=max(0.001, left_s)))
                     if reply is not None:
                         return reply
         except TimeoutError:
             raise AgentUnavailable(f"The host of agent {call.agent_id} did not answer in time.") from None
 
-    async def _through_carrier(self, call: AgentCall) -> AgentReply | None:
+    async def _through_owner(self, call: AgentCall) -> AgentReply | None:
         """None when it has to be looked for again."""
-        role = await self._hosts.carrier(call.workspace, call.agent_id)
-        asked = asyncio.ensure_future((await self._client(role)).request(call, patient=True))
+        role = await self._hosts.owner_host(call.workspace, call.agent_id)
+        asked = asyncio.ensure_future((await self._client(role)).request(call, long_poll=True))
         try:
             while not (await asyncio.wait({asked}, timeout=FRESH_S))[0]:
-                if await self._hosts.gone(role):
+                if await self._hosts.expired(role):
                     _logger.info("the host %s of agent %s is gone, asking the next one", role.key, call.agent_id)
                     return None
             reply: AgentReply = asked.result()
@@ -234,7 +234,7 @@ class HostCalls:
     async def _client(self, role: Role) -> ExchangeClient:
         client = self._clients.get(role)
         if client is None:
-            for one in [one for one in self._clients if await self._hosts.gone(one)]:
+            for one in [one for one in self._clients if await self._hosts.expired(one)]:
                 self._clients.pop(one, None)
             client = self._clients[role] = self._exchange(role)
         return client

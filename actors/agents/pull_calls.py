@@ -30,7 +30,7 @@ from cluster.domain.tasks.task import TURN_TYPE, IdempotencyKey, NewTask, Priori
 from cluster.ports.agent_transport import THE_ANSWER, Ask, contract_reply, judged
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem, TaskStore
-from cluster.ports.wake_ups import Doorbell, Ring
+from cluster.ports.wake_ups import Doorbell, WakeTopic
 
 PRINCIPAL = "system:agent-host"
 ROUTE = "turns"
@@ -104,7 +104,7 @@ class PullTurns:
         (outcome,) = await self._tasks.submit([SubmitItem(task=task, idempotency=key)])
         if outcome.conflict:
             raise AgentUnavailable(f"The key of this turn belongs to another agent than {agent.agent_id}.")
-        await self._doorbell.ring(Ring.TASKS)
+        await self._doorbell.notify(WakeTopic.TASKS)
         return outcome.task_id
 
     async def _end_of(self, workspace: str, task_id: str) -> Task:

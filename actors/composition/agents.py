@@ -33,7 +33,7 @@ def make(it: Context) -> Any:
         it.owner,
         exchange_with(it.resolve(Role(kind=SCHEDULER), it.resources.stores.names)),
         clock=it.resources.clock,
-        orphan=lambda answer: host.release(answer),
+        late_reply=lambda answer: host.release(answer),
     )
 
     async def ask(ask: Ask) -> Reply:

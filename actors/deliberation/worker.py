@@ -38,7 +38,7 @@ from cluster.ports.clock import Clock
 from cluster.ports.deliberations import DeliberationStore
 from cluster.ports.log import Log, LogFilter
 from cluster.ports.outcomes import WeightSource
-from cluster.ports.wake_ups import Doorbell, Ring
+from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, unwatched
 
@@ -145,7 +145,7 @@ class DeliberationWorker:
             after=head,
             apply=self._apply,
             only=LogFilter(kind_prefix="deliberation."),
-            rings=(Ring.DELIBERATIONS,),
+            topics=(WakeTopic.DELIBERATIONS,),
             apart_s=APART_S,
         )
         for request_id, _ in await self._store.open():
@@ -164,7 +164,7 @@ class DeliberationWorker:
 
     async def _append(self, items: Sequence[JournalAppend]) -> Sequence[bool]:
         done = await self._store.append(items)
-        await self._doorbell.ring(Ring.DELIBERATIONS)
+        await self._doorbell.notify(WakeTopic.DELIBERATIONS)
         return done
 
     async def _take(self, request_ids: Sequence[str]) -> Sequence[TakenDeliberation | None]:

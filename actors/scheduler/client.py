@@ -33,7 +33,7 @@ from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Submitted
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem, TaskStore
-from cluster.ports.wake_ups import Doorbell, rings_for
+from cluster.ports.wake_ups import Doorbell, topics_for
 from cluster.process.group_commit import GroupCommit
 from cluster.rpc.exchange import ExchangeClient
 
@@ -102,7 +102,7 @@ class TaskClient:
 
     async def _commit(self, items: Sequence[SubmitItem]) -> Sequence[Submitted]:
         outcomes = await self._tasks.submit(items)
-        self._spawn(self._doorbell.ring(*rings_for(items)))
+        self._spawn(self._doorbell.notify(*topics_for(items)))
         return outcomes
 
     async def claim(
@@ -127,7 +127,7 @@ class TaskClient:
             client_claim_id=True,
             wait=wait,
         )
-        answer: ClaimAnswer = await self.scheduler.request(request, patient=wait)
+        answer: ClaimAnswer = await self.scheduler.request(request, long_poll=wait)
         return answer.leases
 
     async def report(

@@ -70,14 +70,14 @@ from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter, Region
 from cluster.ports.operations import ControlStore
 from cluster.ports.tasks import ShardFence, TaskStore
-from cluster.ports.wake_ups import Doorbell, Ring
+from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, unwatched
 from cluster.rpc.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 
 _logger = logging.getLogger(__name__)
 
-RINGS = (Ring.TASKS, Ring.AGENTS, Ring.CONTROLS)
+TOPICS = (WakeTopic.TASKS, WakeTopic.AGENTS, WakeTopic.CONTROLS)
 REBUILD_RETRY_S = 0.5
 STAND_BY_S = 1.0
 LOOK_UP_RETRY_S = 0.5
@@ -273,7 +273,7 @@ class SchedulerShard:
                 await self._clock.sleep(REBUILD_RETRY_S)
                 continue
             if not full:
-                await self._doorbell.wait(1.0, RINGS)
+                await self._doorbell.wait(1.0, TOPICS)
 
     async def _apply(self, state: _State, rows: Sequence[LogRow]) -> None:
         changed = {(row.workspace, row.entity) for row in rows if row.kind.startswith("agent.")}
@@ -313,7 +313,7 @@ class SchedulerShard:
         """Claims of replicas that have died are withdrawn."""
         while True:
             await self._clock.sleep(HOUSEKEEPING_S)
-            for caller in self._exchange.gone(CALLER_SILENT_S):
+            for caller in self._exchange.expired(CALLER_SILENT_S):
                 state = self._state
                 claims = [*self._behind, *(state.by_caller if state else ())]
                 for one, number in [key for key in claims if key[0] == caller]:
@@ -494,8 +494,8 @@ class SchedulerShard:
 
     async def _ends(self, workspace: str, task_ids: Sequence[str]) -> list[tuple[str, TaskStatus]]:
         found = await self._tasks.get_many(workspace, task_ids)
-        gone = [(task_id, TaskStatus.CANCELLED) for task_id in task_ids if task_id not in found]
-        return gone + [(task.id, task.status) for task in found.values() if task.status.terminal]
+        expired = [(task_id, TaskStatus.CANCELLED) for task_id in task_ids if task_id not in found]
+        return expired + [(task.id, task.status) for task in found.values() if task.status.terminal]
 
     # --- commits -------------------------------------------------------------------------------------------------
 
@@ -560,7 +560,7 @@ class SchedulerShard:
                 if not outcome.applied:
                     raise ActorUnavailable(f"Task {decision.head.id} is not in the store as it is in memory.")
             if any(one.head.status.terminal and one.head.task_type == TURN_TYPE for one in decisions):
-                self._work.start(self._doorbell.ring(Ring.TURNS))
+                self._work.start(self._doorbell.notify(WakeTopic.PULL_CALLS))
         return [None] * len(writes)
 
 

@@ -28,7 +28,7 @@ from cluster.domain.deliberation.state import apply, initial
 from cluster.domain.deliberation.stored import NewDeliberation
 from cluster.learning.weight_learner import Learner, owners_from
 from cluster.ports.agents import RegisterItem
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
 from cluster.redis.pool import connect
@@ -137,7 +137,7 @@ class Engine:
             await self.stores.deliberations.admit(
                 [self._new(document, digest, timeout_s) for _ in range(first, min(first + 100, total))]
             )
-            await self.bell.ring(Ring.DELIBERATIONS)
+            await self.bell.notify(WakeTopic.DELIBERATIONS)
         while await self._open():  # noqa: ASYNC110 - what ends them is another process's business too
             await asyncio.sleep(0.02)
         return {"seconds": time.perf_counter() - started}

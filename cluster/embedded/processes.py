@@ -79,8 +79,8 @@ def end(processes: Sequence[ProcessId], *, first: int = signal.SIGTERM, grace_s:
     """Asks, waits for the grace, then kills. Returns when all are gone."""
     for process in processes:
         process.signal(first)
-    gone = wait_until(lambda: not _alive(processes), grace_s)
-    if not gone:
+    exited = wait_until(lambda: not _alive(processes), grace_s)
+    if not exited:
         for process in processes:
             process.signal(signal.SIGKILL)
         if not wait_until(lambda: not _alive(processes), 10.0):

@@ -15,13 +15,13 @@ from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter
-from cluster.ports.wake_ups import Doorbell, Ring
+from cluster.ports.wake_ups import Doorbell, WakeTopic
 
 _logger = logging.getLogger(__name__)
 
 
 class LogFollower:
-    """``apply`` gets rows in order, each once. It reads on at ``rings`` of the doorbell, and every ``poll_s``, which bounds
+    """``apply`` gets rows in order, each once. It reads on at ``topics`` of the doorbell, and every ``poll_s``, which bounds
     what a lost ring costs and is all there is without a doorbell.
 
     Reads are at least ``apart_s`` from each other: the first row after a quiet time is seen at once, and those of a busy
@@ -37,7 +37,7 @@ class LogFollower:
         after: int,
         apply: Callable[[Sequence[LogRow]], Awaitable[None]],
         only: LogFilter | None = None,
-        rings: Sequence[Ring] = tuple(Ring),
+        topics: Sequence[WakeTopic] = tuple(WakeTopic),
         poll_s: float = 1.0,
         apart_s: float = 0.0,
         batch: int = 1000,
@@ -50,7 +50,7 @@ class LogFollower:
         self._clock = clock
         self._apply = apply
         self._only = only
-        self._rings = rings
+        self._topics = topics
         self._poll_s = poll_s
         self._apart_s = apart_s
         self._batch = batch
@@ -77,7 +77,7 @@ class LogFollower:
         if self._doorbell is None:
             await self._clock.sleep(self._poll_s)
         else:
-            await self._doorbell.wait(self._poll_s, self._rings)
+            await self._doorbell.wait(self._poll_s, self._topics)
 
     async def catch_up(self) -> bool:
         """One read. True when there may be more to read at once."""

@@ -11,7 +11,7 @@ import redis.asyncio as redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 
 _logger = logging.getLogger(__name__)
 _RETRY_S = 1.0
@@ -21,9 +21,9 @@ class _Waiter:
     """One who waits again and again. A ring between two waits counts."""
 
     def __init__(self) -> None:
-        self.rings: Collection[Ring] = ()
-        self.rung = asyncio.Event()
-        self.rung.set()  # whatever was rung before the first wait
+        self.topics: Collection[WakeTopic] = ()
+        self.notified = asyncio.Event()
+        self.notified.set()  # whatever was rung before the first wait
 
 
 class RedisDoorbell:
@@ -32,66 +32,66 @@ class RedisDoorbell:
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
-        self._channels = {ring: f"{prefix}:doorbell:{ring.value}" for ring in Ring}
-        self._rings = {channel: ring for ring, channel in self._channels.items()}
+        self._channels = {topic: f"{prefix}:doorbell:{topic.value}" for topic in WakeTopic}
+        self._topics = {channel: topic for topic, channel in self._channels.items()}
         self._waiters: weakref.WeakKeyDictionary[asyncio.Task[object], _Waiter] = weakref.WeakKeyDictionary()
-        self._heard: set[Ring] = set()
+        self._heard: set[WakeTopic] = set()
         self._subscription: PubSub | None = None
         self._listener: asyncio.Task[None] | None = None
         self._closing = False
-        self._ringing = False
-        self._ring_for: set[Ring] = set()
+        self._notifying = False
+        self._pending_topics: set[WakeTopic] = set()
 
-    async def ring(self, *rings: Ring) -> None:
+    async def notify(self, *topics: WakeTopic) -> None:
         """Rings that come while one is on its way become one more after it."""
-        self._ring_for.update(rings)
-        if self._ringing:
+        self._pending_topics.update(topics)
+        if self._notifying:
             return
-        self._ringing = True
+        self._notifying = True
         try:
-            while self._ring_for:
-                now, self._ring_for = self._ring_for, set()
+            while self._pending_topics:
+                now, self._pending_topics = self._pending_topics, set()
                 await self._publish(sorted(now))
         except (RedisError, OSError, TimeoutError) as error:
             _logger.debug("the doorbell did not ring: %s", error)
         finally:
-            self._ringing = False
+            self._notifying = False
 
-    async def _publish(self, rings: Sequence[Ring]) -> None:
-        if len(rings) == 1:
-            await self._client.publish(self._channels[rings[0]], "")
+    async def _publish(self, topics: Sequence[WakeTopic]) -> None:
+        if len(topics) == 1:
+            await self._client.publish(self._channels[topics[0]], "")
             return
         async with self._client.pipeline(transaction=False) as pipe:
-            for ring in rings:
-                pipe.publish(self._channels[ring], "")
+            for topic in topics:
+                pipe.publish(self._channels[topic], "")
             await pipe.execute()
 
-    async def wait(self, timeout_s: float, rings: Sequence[Ring] = tuple(Ring)) -> bool:
+    async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = tuple(WakeTopic)) -> bool:
         """A ring since this waiter's last wait counts, so that none is lost between two waits."""
         task = asyncio.current_task()
         assert task is not None
         waiter = self._waiters.get(task)
         if waiter is None:
             waiter = self._waiters[task] = _Waiter()
-        waiter.rings = rings
-        new = [ring for ring in rings if ring not in self._heard]
+        waiter.topics = topics
+        new = [topic for topic in topics if topic not in self._heard]
         if new:
             await self._hear(new)
         try:
             async with asyncio.timeout(timeout_s):
-                await waiter.rung.wait()
+                await waiter.notified.wait()
         except TimeoutError:
             return False
-        waiter.rung.clear()
+        waiter.notified.clear()
         return True
 
-    async def _hear(self, new: Sequence[Ring]) -> None:
+    async def _hear(self, new: Sequence[WakeTopic]) -> None:
         self._heard.update(new)
         if self._listener is None:
             self._listener = asyncio.create_task(self._listen())
         elif self._subscription is not None:
             try:
-                await self._subscription.subscribe(*(self._channels[ring] for ring in new))
+                await self._subscription.subscribe(*(self._channels[topic] for topic in new))
             except (RedisError, OSError, TimeoutError) as error:
                 _logger.debug("the listener will subscribe when it is back: %s", error)
 
@@ -106,24 +106,24 @@ class RedisDoorbell:
     async def _subscribed(self) -> None:
         async with self._client.pubsub() as subscription:
             if self._heard:
-                await subscription.subscribe(*(self._channels[ring] for ring in self._heard))
+                await subscription.subscribe(*(self._channels[topic] for topic in self._heard))
             self._subscription = subscription
             try:
                 while not self._closing:
                     message = await subscription.get_message(timeout=30)
                     # A subscription that has begun counts as a ring: what was rung before it was not heard.
                     if message is not None and message["type"] in ("message", "subscribe"):
-                        await self._rung(subscription, self._rings[_text(message["channel"])])
+                        await self._notified(subscription, self._topics[_text(message["channel"])])
             finally:
                 self._subscription = None
 
-    async def _rung(self, subscription: PubSub, ring: Ring) -> None:
-        concerned = [one for task, one in list(self._waiters.items()) if ring in one.rings and not task.done()]
+    async def _notified(self, subscription: PubSub, topic: WakeTopic) -> None:
+        concerned = [one for task, one in list(self._waiters.items()) if topic in one.topics and not task.done()]
         for waiter in concerned:
-            waiter.rung.set()
+            waiter.notified.set()
         if not concerned:  # whoever waited for it is gone
-            self._heard.discard(ring)
-            await subscription.unsubscribe(self._channels[ring])
+            self._heard.discard(topic)
+            await subscription.unsubscribe(self._channels[topic])
 
     async def close(self) -> None:
         self._closing = True

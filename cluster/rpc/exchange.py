@@ -131,14 +131,14 @@ class ExchangeServer:
                 future.set_result(None)
                 return
 
-    def gone(self, silent_s: float) -> list[str]:
+    def expired(self, silent_s: float) -> list[str]:
         """Callers without a parked call for ``silent_s``: forgotten; the owner withdraws what they waited for."""
         limit = self._clock.now() - silent_s
-        gone = [name for name, caller in self._callers.items() if not caller.parked and caller.last_seen < limit]
-        for name in gone:
+        expired = [name for name, caller in self._callers.items() if not caller.parked and caller.last_seen < limit]
+        for name in expired:
             for _, answer in self._callers.pop(name).outbox:
                 self._undeliverable(answer)
-        return gone
+        return expired
 
 
 def _release(future: asyncio.Future[None]) -> None:
@@ -150,7 +150,7 @@ class ExchangeClient:
     """The caller's half. ``call`` raises ActorUnavailable while the actor is away; requests are then held and repeated.
 
     ``hold_s`` bounds how long a request outlives the actor, ``max_held`` how many new ones are held while it is away;
-    ``orphan(answer)`` gets an answer that no asker will see: it had gone, or had an answer already.
+    ``late_reply(answer)`` gets an answer that no asker will see: it had gone, or had an answer already.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class ExchangeClient:
         max_waiting: int = 20_000,
         max_held: int = 1000,
         max_batch: int = 1000,
-        orphan: Callable[[Any], None] = lambda answer: None,
+        late_reply: Callable[[Any], None] = lambda answer: None,
     ) -> None:
         self._caller = caller
         self._call = call
@@ -175,7 +175,7 @@ class ExchangeClient:
         self._session: int | None = None
         self._in_flight: dict[asyncio.Task[None], Sequence[int]] = {}
         self._max_batch = max_batch
-        self._orphan = orphan
+        self._late_reply = late_reply
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[Any, asyncio.Future[Any], bool]] = {}
         self._given_up: set[int] = set()
@@ -184,22 +184,22 @@ class ExchangeClient:
         self._away_since: float | None = None
         self._closed = False
 
-    async def request(self, request: Any, *, patient: bool = False) -> Any:
-        """The actor's answer. ``patient`` requests (long polls) are bounded by their asker, not by ``hold_s``."""
+    async def request(self, request: Any, *, long_poll: bool = False) -> Any:
+        """The actor's answer. ``long_poll`` requests (long polls) are bounded by their asker, not by ``hold_s``."""
         if self._closed or len(self._waiting) >= self._max_waiting:
             raise Overloaded("Too many requests are waiting; try again in a moment.")
-        if not patient and self._holds_no_more():
+        if not long_poll and self._holds_no_more():
             self._pump()
             raise ActorUnavailable("The actor behind this call is restarting; try again in a moment.")
         number = next(self._numbers)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = (request, future, patient)
+        self._waiting[number] = (request, future, long_poll)
         self._unsent.append(number)
         self._pump()
-        self._impatient += not patient
+        self._impatient += not long_poll
         try:
             # Not wait_for, which makes a second future and a callback for each of what may be thousands a second.
-            async with asyncio.timeout(None if patient else self._hold_s + ANSWER_S):
+            async with asyncio.timeout(None if long_poll else self._hold_s + ANSWER_S):
                 answer = await future
         except TimeoutError:
             self._give_up(number, future)
@@ -208,7 +208,7 @@ class ExchangeClient:
             self._give_up(number, future)
             raise
         finally:
-            self._impatient -= not patient
+            self._impatient -= not long_poll
         if isinstance(answer, ControlPlaneError):
             raise answer
         return answer
@@ -227,7 +227,7 @@ class ExchangeClient:
     def _give_up(self, number: int, future: asyncio.Future[Any]) -> None:
         """An answer that came in the very moment in which its asker went is an orphan like one that comes later."""
         if future.done() and not future.cancelled() and future.exception() is None:
-            self._orphan(future.result())
+            self._late_reply(future.result())
         if self._waiting.pop(number, None) is None or self._closed:
             return
         if number in self._unsent:
@@ -291,7 +291,7 @@ class ExchangeClient:
         if waiting is not None and not waiting[1].done():
             waiting[1].set_result(answer)
         else:
-            self._orphan(answer)
+            self._late_reply(answer)
 
     async def _actor_away(self, error: ActorUnavailable, numbers: Sequence[int]) -> None:
         """What it will not answer any more goes out again; what has been held too long fails."""
@@ -305,8 +305,8 @@ class ExchangeClient:
         self._unsent = deque(sorted({*self._unsent, *(n for n in numbers if n in self._waiting)}))
 
     def _fail_impatient(self, error: ActorUnavailable) -> None:
-        for number, (_, future, patient) in list(self._waiting.items()):
-            if not patient and not future.done():
+        for number, (_, future, long_poll) in list(self._waiting.items()):
+            if not long_poll and not future.done():
                 del self._waiting[number]
                 future.set_exception(error)
 

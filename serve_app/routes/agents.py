@@ -17,7 +17,7 @@ from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.presence import Beat
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.access import Asker, Permission, requires
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
@@ -242,7 +242,7 @@ async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: I
     gate.directory.forget(asker.workspace, agent_id)
     if not removed[0]:
         raise NotFound(f"There is no agent {agent_id}.", "agent_not_found")
-    gate.ring(Ring.AGENTS)
+    gate.notify(WakeTopic.AGENTS)
     await gate.heartbeats.forget([(asker.workspace, agent_id)])
     return {"unregistered": True}
 
@@ -292,7 +292,7 @@ async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: In
     agent = await stored_agent(gate, asker, agent_id)
     if agent.intent is not intent or agent.held_by is IntentBy.AGENT:
         await gate.agents.change([intent_change(gate, asker, agent, intent)])
-        gate.ring(Ring.AGENTS)
+        gate.notify(WakeTopic.AGENTS)
         agent = await stored_agent(gate, asker, agent_id)
         gate.directory.note(agent)
     return agent, await agent_answer(gate, agent)

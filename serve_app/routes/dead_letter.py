@@ -14,7 +14,7 @@ from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import NewTask, Priority, Task, TaskDetail
 from cluster.ports.operations import DeadLetterQuery, Replay
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.access import Asker, Permission, requires
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
@@ -160,7 +160,7 @@ async def _replay(gate: Gateway, asker: Origin, tasks: list[Task], body: ReplayD
     now = gate.clock.now()
     replays = [_again(gate, asker, task, now, _payload(task, body)) for task in tasks]
     outcomes = await gate.dead_letters.replay(replays)
-    gate.ring(Ring.TASKS, Ring.NAMED)
+    gate.notify(WakeTopic.TASKS, WakeTopic.NAMED)
     return [
         {"task_id": task.id, "replayed_as": outcome}
         for task, outcome in zip(tasks, outcomes, strict=True)

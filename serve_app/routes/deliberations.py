@@ -18,7 +18,7 @@ from cluster.domain.deliberation.contract import MATERIAL, make_contract
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.domain.deliberation.wire import record_wire, result_wire, status_wire, transcript_wire
 from cluster.domain.tasks.task import IdempotencyKey
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from cluster.process.waits import LONGEST_WAIT_S
 from serve_app.auth.access import Asker, Permission, requires
 from serve_app.gateway import Gateway, body_digest, gateway
@@ -169,5 +169,5 @@ async def cancel_deliberation(request: Request, request_id: str, asker: Asker, k
     record = record_for(asker, gate.clock.now(), "deliberation.cancel_requested", request_id)
     if not await gate.deliberations.cancel(asker.workspace, request_id, record):
         raise Conflict(f"Deliberation {request_id} has already ended.", "already_terminal")
-    gate.ring(Ring.DELIBERATIONS)
+    gate.notify(WakeTopic.DELIBERATIONS)
     return {"cancelled": True}

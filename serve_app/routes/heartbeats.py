@@ -20,7 +20,7 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import NotJson, parse_json
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
 from cluster.ports.presence import Beat
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.access import Asker, Permission, requires
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
@@ -44,7 +44,7 @@ async def _change_intents(gate: Gateway, asker: Origin, said: Sequence[tuple[str
             changes.append(intent_change(gate, asker, agent, intent, IntentBy.AGENT))
     if changes:
         await gate.agents.change(changes)
-        gate.ring(Ring.AGENTS)
+        gate.notify(WakeTopic.AGENTS)
         # What it says next is judged by what it has said here, also before the log brings that back.
         for agent in (await gate.agents.get_many([(one.workspace, one.agent_id) for one in changes])).values():
             gate.directory.note(agent)

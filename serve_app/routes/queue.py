@@ -12,7 +12,7 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.scheduling.limits import Control, check_control
 from cluster.domain.tasks.task import Priority, TaskStatus
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.access import Asker, Permission, requires
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
@@ -123,5 +123,5 @@ async def _control(gate: Gateway, asker: Origin, body: ControlName) -> Control:
 async def _put(gate: Gateway, asker: Origin, control: Control, kind: str) -> Control:
     record: LogRecord = record_for(asker, gate.clock.now(), kind, control.entity, control.to_log())
     stored = await gate.controls.put(control, record)
-    gate.ring(Ring.CONTROLS)
+    gate.notify(WakeTopic.CONTROLS)
     return stored

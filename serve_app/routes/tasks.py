@@ -23,7 +23,7 @@ from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority
 from cluster.ports.tasks import SubmitItem
-from cluster.ports.wake_ups import rings_for
+from cluster.ports.wake_ups import topics_for
 from serve_app.auth.access import Asker, Permission, requires
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
@@ -148,7 +148,7 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
         outcomes: Sequence[Any] = await gate.submits.put_many(items)
     else:
         outcomes = await gate.tasks.submit(items, all_or_none=True)
-        gate.ring(*rings_for(items))
+        gate.notify(*topics_for(items))
     if any(outcome.conflict for outcome in outcomes):
         raise Conflict(_CONFLICT, "idempotency_conflict")
     return {"task_ids": [outcome.task_id for outcome in outcomes], "total": len(outcomes)}
@@ -210,7 +210,7 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
     Leases go back unless the block comes to its end with the client still there: a client that hangs up, a request
     that Serve cancels and a store that fails would else leave them to an agent that never heard of them, and whose other
     signs of life keep them."""
-    asked = asyncio.ensure_future(gate.scheduler.request(claim, patient=claim.wait))
+    asked = asyncio.ensure_future(gate.scheduler.request(claim, long_poll=claim.wait))
     hung_up = asyncio.ensure_future(_hung_up(request))
     answer, taken = ClaimAnswer(), False
     try:

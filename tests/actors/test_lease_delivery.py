@@ -64,7 +64,7 @@ class Replica:
         self.open = asyncio.Event()
         self.open.set()
         self.client = ExchangeClient(
-            f"replica-{number}", self._call, clock=system.cluster.clock, hold_s=1000.0, orphan=self._give_back
+            f"replica-{number}", self._call, clock=system.cluster.clock, hold_s=1000.0, late_reply=self._give_back
         )
         self.returns: set[asyncio.Task[Any]] = set()
 
@@ -125,7 +125,7 @@ class System:
         self.open.append(Claiming(agent, task))
 
     async def _received(self, replica: Replica, request: ClaimRequest) -> None:
-        answer = await replica.client.request(request, patient=True)
+        answer = await replica.client.request(request, long_poll=True)
         self.received += answer.leases
 
     async def hang_up(self, which: int) -> None:

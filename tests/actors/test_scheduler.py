@@ -19,7 +19,7 @@ from cluster.domain.base.errors import ActorUnavailable, Conflict, NotFound
 from cluster.domain.base.log import record_for
 from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
 from cluster.ports.tasks import SubmitItem
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, NOW, new_task, registration
 from tests.support.shards import TTL_S, Cluster
@@ -53,11 +53,11 @@ async def test_a_waiting_claim_is_woken_by_a_submit_and_one_of_many_wins(cluster
 
 
 async def test_a_claim_whose_asker_has_gone_takes_no_task_with_it(cluster: Cluster) -> None:
-    gone = asyncio.create_task(cluster.claim("gone", wait=True))
+    hung_up = asyncio.create_task(cluster.claim("gone", wait=True))
     shard = cluster.shard
     assert shard is not None
     await eventually(lambda: shard._state is not None and shard._state.core.waiting_claims == 1)
-    gone.cancel()
+    hung_up.cancel()
     task_id = await cluster.submit()
     lease = await cluster.claim_one("here")
     assert (lease.head.id, lease.head.attempt) == (task_id, 1)
@@ -96,7 +96,7 @@ async def test_a_lease_for_a_replica_that_has_been_forgotten_goes_back(cluster: 
     assert shard is not None
     waiting = asyncio.create_task(cluster.claim("a1", wait=True))
     await eventually(lambda: shard._state is not None and shard._state.core.waiting_claims == 1)
-    shard._exchange._callers.clear()  # as ``gone`` does, with the answer on its way
+    shard._exchange._callers.clear()  # as ``hung_up`` does, with the answer on its way
     task_id = await cluster.submit()
 
     async def given_back() -> bool:
@@ -235,7 +235,7 @@ async def test_a_deregistered_or_silent_agent_loses_its_leases_at_once(cluster: 
     task_id = await cluster.submit()
     await cluster.claim_one("a1")
     await cluster.stores.agents.remove([record_for(ASKER, NOW, "agent.unregistered", "a1")])
-    await cluster.bell.ring(*Ring)
+    await cluster.bell.notify(*WakeTopic)
     taken = await cluster.claim_one("a2")
     assert (taken.head.id, taken.head.retries) == (task_id, 0)
     with pytest.raises(NotFound) as refused:

@@ -19,7 +19,7 @@ from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.task import NewTask, TaskHead
 from cluster.ports.tasks import SubmitItem
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import ManualClock
@@ -32,9 +32,9 @@ from tests.unit.test_scheduler import CAPABILITIES, TTL_S, SchedulerLife
 class _NoBell:
     """The test says when the shard reads on."""
 
-    async def ring(self, *rings: Ring) -> None: ...
+    async def notify(self, *topics: WakeTopic) -> None: ...
 
-    async def wait(self, timeout_s: float, rings: Sequence[Ring] = ()) -> bool:
+    async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = ()) -> bool:
         await asyncio.get_running_loop().create_future()
         return False
 

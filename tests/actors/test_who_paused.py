@@ -29,7 +29,7 @@ from cluster.domain.base.log import record_for
 from cluster.log.agent_directory import AgentDirectory
 from cluster.ports.agents import AgentChange
 from cluster.ports.tasks import SubmitItem
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.probes import eventually
@@ -46,9 +46,9 @@ ENDPOINTS = (None, "http://127.0.0.1:9/one", "http://127.0.0.1:9/two")
 class _NoBell:
     """Nobody is told of anything: rows are read when the test says so, or when a claim cannot do without."""
 
-    async def ring(self, *rings: Ring) -> None: ...
+    async def notify(self, *topics: WakeTopic) -> None: ...
 
-    async def wait(self, timeout_s: float, rings: Any = ()) -> bool:
+    async def wait(self, timeout_s: float, topics: Any = ()) -> bool:
         await asyncio.get_running_loop().create_future()
         return False
 

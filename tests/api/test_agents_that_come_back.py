@@ -13,7 +13,7 @@ import websockets
 from cluster.domain.agents.agent import Liveness
 from cluster.domain.base.log import record_for
 from cluster.ports.agents import AgentChange
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from tests.support.api import CP, Api
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
@@ -63,7 +63,7 @@ class Coming:
         record = record_for(ASKER, 1.0, "agent.status_changed", self.name, {"new_status": "offline"})
         change = AgentChange(workspace="default", agent_id=self.name, liveness=Liveness.OFFLINE, record=record)
         await self.api.stores.agents.change([change])
-        await self.api.resources.doorbell.ring(Ring.AGENTS)
+        await self.api.resources.doorbell.notify(WakeTopic.AGENTS)
 
     async def step(self) -> None:
         what = self.draw.choice(["says", "says", "says", "operated", "registers", "registers", "leaves", "offline"])

@@ -221,7 +221,7 @@ async def test_a_withdrawn_call_is_answered_so_that_its_caller_can_forget_it(api
     client = ExchangeClient("worker", host.exchange, clock=SystemClock())
     async with serving(endpoint) as url:
         await api.post("/agents", {"agent_id": "a1", "endpoint": url})
-        asked = asyncio.ensure_future(client.request(a_call("a1"), patient=True))
+        asked = asyncio.ensure_future(client.request(a_call("a1"), long_poll=True))
         await eventually(lambda: endpoint.asked)
         asked.cancel()
         await eventually(lambda: asked.done() and not client._given_up)
@@ -500,18 +500,18 @@ async def test_agents_move_to_another_host_when_theirs_is_lost(store_urls: Any, 
         agents = [{"agent_id": f"a{i}", "import_path": path, "capabilities": [f"c{i}"]} for i in range(20)]
         await api.post("/agents/batch", {"agents": agents})
 
-        async def carried(index: int) -> int:
+        async def owned(index: int) -> int:
             return int((await api.actor(AGENT_HOST, index).status())["agents"])
 
         async def split() -> bool:
-            shares = [await carried(0), await carried(1)]
+            shares = [await owned(0), await owned(1)]
             return sum(shares) == 20 and min(shares) > 0
 
         await eventually(split)
         await api.kill(AGENT_HOST, 1)
 
         async def moved() -> bool:
-            return await carried(0) == 20
+            return await owned(0) == 20
 
         await eventually(moved)
         tasks = [

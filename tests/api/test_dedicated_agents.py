@@ -127,7 +127,7 @@ async def _placed(api: Api, supervisor: Supervisor, agent_id: str) -> None:
     await eventually(has_actor)
 
 
-async def _carried(api: Api, role: Role) -> int:
+async def _owned(api: Api, role: Role) -> int:
     process = api.processes.get(role.key)
     return int((await process.actor.status())["agents"]) if process is not None else 0
 
@@ -155,8 +155,8 @@ async def test_an_imported_agent_and_an_endpoint_are_served_by_their_own_actors(
             await _placed(api, supervisor, name)
 
         async def shares() -> bool:
-            shared = [await _carried(api, Role(kind=AGENT_HOST, index=index)) for index in (0, 1)]
-            return (shared, [await _carried(api, role) for role in roles]) == ([0, 0], [1, 1])
+            shared = [await _owned(api, Role(kind=AGENT_HOST, index=index)) for index in (0, 1)]
+            return (shared, [await _owned(api, role) for role in roles]) == ([0, 0], [1, 1])
 
         await eventually(shares)
         assert (await _ended(api, waiting["task_id"]))["result"] == 5
@@ -242,7 +242,7 @@ async def _on_host(api: Api, index: int) -> str:
     """Registers agents until one is carried by this host; its id. All of them pull."""
     hosts = LiveHosts(api.stores.leases, api.stores.agents, api.resources.clock, api.settings.agent_hosts)
     for number in range(100):
-        if await hosts.carrier("default", f"a{number}") == Role(kind=AGENT_HOST, index=index):
+        if await hosts.owner_host("default", f"a{number}") == Role(kind=AGENT_HOST, index=index):
             return f"a{number}"
     raise AssertionError("rendezvous hashing gives this host nothing")
 

@@ -259,9 +259,9 @@ async def test_a_report_without_a_token_is_taken_and_marked(tasks: TaskApi) -> N
 
 async def test_a_claim_whose_client_hangs_up_takes_no_task_with_it(tasks: TaskApi) -> None:
     await tasks.agent("a1")
-    gone = asyncio.create_task(tasks.claim("a1", block_ms=20_000))
+    hung_up = asyncio.create_task(tasks.claim("a1", block_ms=20_000))
     await eventually(lambda: tasks.waits(1))
-    gone.cancel()
+    hung_up.cancel()
     await eventually(lambda: tasks.waits(0))
     task_id = await tasks.submit()
     await tasks.agent("a2")

@@ -51,7 +51,7 @@ def test_actors_are_called_past_ray_and_through_ray_alike(system: RunningSystem)
         "ARAGORA_CONFIG_FILE": str(system.layout.config_file),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.carriers"],
+        [sys.executable, "-m", "tests.support.every_actor"],
         env=environment,
         cwd=Path(__file__).parents[2],
         capture_output=True,

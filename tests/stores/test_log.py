@@ -17,7 +17,7 @@ from cluster.domain.base.log import LogRow
 from cluster.log.follower import LogFollower
 from cluster.ports.log import LogFilter, LogPage
 from cluster.ports.tasks import SubmitItem
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
 from tests.support.probes import eventually
@@ -30,9 +30,9 @@ ROOT = Path(__file__).parents[2]
 class _NoBell:
     """A doorbell that never rings: the follower lives on its own polling."""
 
-    async def ring(self, *rings: Ring) -> None: ...
+    async def notify(self, *topics: WakeTopic) -> None: ...
 
-    async def wait(self, timeout_s: float, rings: Sequence[Ring] = ()) -> bool:
+    async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = ()) -> bool:
         await asyncio.sleep(0.005)
         return False
 

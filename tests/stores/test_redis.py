@@ -9,7 +9,7 @@ import redis.asyncio as redis
 
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.ports.presence import Beat
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from cluster.redis.pool import connect, ping
 from cluster.redis.presence import RedisHeartbeats
 from cluster.redis.wake_ups import RedisDoorbell
@@ -57,8 +57,8 @@ async def test_the_doorbell_wakes_every_waiter_and_keeps_a_ring_between_waits(cl
     ready, rung = asyncio.Event(), asyncio.Event()
     waiter = asyncio.create_task(waits_twice(ready, rung))
     await ready.wait()
-    await bell.ring(Ring.TASKS)
-    await RedisDoorbell(client, name).ring(Ring.AGENTS)
+    await bell.notify(WakeTopic.TASKS)
+    await RedisDoorbell(client, name).notify(WakeTopic.AGENTS)
     rung.set()
     assert await waiter == [True, True]
     await bell.close()
@@ -69,27 +69,33 @@ async def test_a_ring_wakes_those_who_wait_for_it_and_nobody_else(client: redis.
     bell = RedisDoorbell(client, fresh_name())
     woken: list[str] = []
     ready: set[str] = set()
-    rings = {"shard": (Ring.TASKS, Ring.AGENTS), "worker": (Ring.DELIBERATIONS,), "stream": tuple(Ring)}
+    topics = {
+        "shard": (WakeTopic.TASKS, WakeTopic.AGENTS),
+        "worker": (WakeTopic.DELIBERATIONS,),
+        "stream": tuple(WakeTopic),
+    }
 
     async def waits(name: str) -> None:
-        while await bell.wait(0.3, rings[name]):  # the first wait ends at once, and subscriptions ring
+        while await bell.wait(0.3, topics[name]):  # the first wait ends at once, and subscriptions ring
             pass
         ready.add(name)
-        while await bell.wait(10.0, rings[name]):
+        while await bell.wait(10.0, topics[name]):
             woken.append(name)
 
-    waiters = [asyncio.create_task(waits(name)) for name in rings]
+    waiters = [asyncio.create_task(waits(name)) for name in topics]
     await eventually(lambda: len(ready) == 3)
     for rung, heard in (
-        ((Ring.TURNS,), {"stream"}),
-        ((Ring.TASKS,), {"shard", "stream"}),
-        ((Ring.AGENTS, Ring.DELIBERATIONS), {"shard", "worker", "stream"}),
+        ((WakeTopic.PULL_CALLS,), {"stream"}),
+        ((WakeTopic.TASKS,), {"shard", "stream"}),
+        ((WakeTopic.AGENTS, WakeTopic.DELIBERATIONS), {"shard", "worker", "stream"}),
         ((), set()),
     ):
         woken.clear()
-        await bell.ring(*rung)
+        await bell.notify(*rung)
         await eventually(lambda heard=heard: set(woken) == heard)
-    await asyncio.gather(bell.ring(Ring.TURNS), bell.ring(Ring.AGENTS), bell.ring(Ring.DELIBERATIONS))
+    await asyncio.gather(
+        bell.notify(WakeTopic.PULL_CALLS), bell.notify(WakeTopic.AGENTS), bell.notify(WakeTopic.DELIBERATIONS)
+    )
     await eventually(lambda: set(woken) == {"shard", "worker", "stream"})
     for waiter in waiters:
         waiter.cancel()
@@ -105,22 +111,25 @@ async def test_a_process_hears_only_what_somebody_in_it_waits_for(client: redis.
         channels = await client.pubsub_channels(f"{name}:*")
         return {str(one.decode() if isinstance(one, bytes) else one).rpartition(":")[2] for one in channels}
 
-    async def waits(*rings: Ring) -> None:
+    async def waits(*topics: WakeTopic) -> None:
         while True:
-            await bell.wait(10.0, rings)
+            await bell.wait(10.0, topics)
 
-    first, second = asyncio.create_task(waits(Ring.AGENTS)), asyncio.create_task(waits(Ring.TASKS, Ring.AGENTS))
+    first, second = (
+        asyncio.create_task(waits(WakeTopic.AGENTS)),
+        asyncio.create_task(waits(WakeTopic.TASKS, WakeTopic.AGENTS)),
+    )
 
-    async def hears(*rings: Ring) -> bool:
-        await bell.ring(Ring.TASKS)
-        return await heard() == set(rings)
+    async def hears(*topics: WakeTopic) -> bool:
+        await bell.notify(WakeTopic.TASKS)
+        return await heard() == set(topics)
 
-    await eventually(lambda: hears(Ring.AGENTS, Ring.TASKS))
+    await eventually(lambda: hears(WakeTopic.AGENTS, WakeTopic.TASKS))
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
-    await eventually(lambda: hears(Ring.AGENTS))
-    third = asyncio.create_task(waits(Ring.TASKS))
-    await eventually(lambda: hears(Ring.AGENTS, Ring.TASKS))
+    await eventually(lambda: hears(WakeTopic.AGENTS))
+    third = asyncio.create_task(waits(WakeTopic.TASKS))
+    await eventually(lambda: hears(WakeTopic.AGENTS, WakeTopic.TASKS))
     for one in (first, third):
         one.cancel()
     await asyncio.gather(first, third, return_exceptions=True)
@@ -132,7 +141,7 @@ async def test_an_unreachable_store_is_named_and_the_doorbell_stays_silent() -> 
     with pytest.raises(StoreUnavailable):
         await ping(away)
     bell = RedisDoorbell(away, "p")
-    await bell.ring(*Ring)
+    await bell.notify(*WakeTopic)
     assert await bell.wait(0.01) in (True, False)
     assert await bell.wait(0.01) is False
     await bell.close()

@@ -194,7 +194,12 @@ class Api:
             return self.processes.get(role.key, process) is process
 
         process.actor = make(
-            process.resources, role, owner, is_published=is_published, on_fatal=self.deaths.append, resolve=self._resolve
+            process.resources,
+            role,
+            owner,
+            is_published=is_published,
+            on_fatal=self.deaths.append,
+            resolve=self._resolve,
         )
         await process.run(process.actor.start())
         if role.key in self.processes:

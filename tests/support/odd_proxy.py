@@ -192,18 +192,18 @@ class OddProxy:
 
 async def _unless_hung_up(asked: asyncio.Future[httpx.Response], reader: asyncio.StreamReader) -> httpx.Response:
     """Passes the client's hanging up on, as proxies do. (A client that waits for an answer sends nothing.)"""
-    gone = asyncio.ensure_future(reader.read(1))
+    hung_up = asyncio.ensure_future(reader.read(1))
     try:
-        await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({asked, hung_up}, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
             raise ConnectionResetError
         return asked.result()
     except httpx.TransportError as error:
         raise ConnectionResetError from error
     finally:
-        for one in (gone, asked):
+        for one in (hung_up, asked):
             one.cancel()
-        await asyncio.gather(gone, asked, return_exceptions=True)
+        await asyncio.gather(hung_up, asked, return_exceptions=True)
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[str, str, Mapping[str, str]]:

@@ -14,7 +14,7 @@ from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.task import LeaseToken, TaskStatus
 from cluster.ports.tasks import SubmitItem
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
 from cluster.redis.wake_ups import RedisDoorbell
@@ -85,7 +85,7 @@ class Cluster:
         control = Control(workspace="w", kind=ControlKind.QUEUE, name=queue, paused=on)
         record = record_for(ASKER, self.clock.now(), "control.changed", control.entity, control.to_log())
         stored = await self.stores.controls.put(control, record)
-        await self.bell.ring(*Ring)
+        await self.bell.notify(*WakeTopic)
 
         async def known() -> bool:
             return self.shard is not None and (await self.shard.status())["cursor"] >= stored.seq
@@ -103,7 +103,7 @@ class Cluster:
     async def submit(self, **changes: Any) -> str:
         task = new_task(created_at=self.clock.now(), **changes)
         await self.stores.tasks.submit([SubmitItem(task=task)])
-        await self.bell.ring(*Ring)
+        await self.bell.notify(*WakeTopic)
         return task.id
 
     async def claim(self, agent_id: str = "a1", *, wait: bool = False, **changes: Any) -> tuple[Lease, ...]:
@@ -118,7 +118,7 @@ class Cluster:
             "client_claim_id": False,
             "wait": wait,
         }
-        answer = await self.client.request(ClaimRequest(**(values | changes)), patient=wait)
+        answer = await self.client.request(ClaimRequest(**(values | changes)), long_poll=wait)
         return answer.leases
 
     async def claim_one(self, agent_id: str = "a1", **changes: Any) -> Lease:

@@ -12,7 +12,7 @@ from actors.messages import AgentCall, AgentReply
 from cluster.domain.deliberation.contract import make_contract
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.learning.weight_learner import Learner, owners_from
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from cluster.postgres.stores import Stores
 from cluster.process.clock import SystemClock
 from cluster.redis.wake_ups import RedisDoorbell
@@ -97,7 +97,7 @@ class Workshop:
 
     async def admit(self, *items: NewDeliberation) -> None:
         await self.stores.deliberations.admit(items)
-        await self.bell.ring(*Ring)
+        await self.bell.notify(*WakeTopic)
 
     async def ended(self, request_id: str, timeout_s: float = 30.0) -> Deliberation:
         async def over() -> Deliberation | None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.agents.placement import carrier
+from cluster.domain.agents.placement import owner_host
 from cluster.domain.agents.selection import Candidate, Ranking, Strategy, choose
 from cluster.domain.agents.token_bucket import TokenBucket, take
 
@@ -72,12 +72,12 @@ def test_nobody_without_a_free_slot_is_chosen(strategy: Strategy, candidates: li
 
 
 def test_agents_are_spread_evenly_and_only_those_of_a_lost_host_move() -> None:
-    before = {name: carrier("w", name, [0, 1, 2, 3]) for name in AGENTS}
+    before = {name: owner_host("w", name, [0, 1, 2, 3]) for name in AGENTS}
     shares = Counter(before.values())
     assert all(400 <= share <= 600 for share in shares.values()), shares
-    after = {name: carrier("w", name, [0, 1, 3]) for name in AGENTS}
+    after = {name: owner_host("w", name, [0, 1, 3]) for name in AGENTS}
     assert {name for name in AGENTS if before[name] != after[name]} == {n for n in AGENTS if before[n] == 2}
-    assert carrier("w", "a", []) is None
+    assert owner_host("w", "a", []) is None
 
 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=60), st.integers(1, 600), st.integers(1, 10))

@@ -14,7 +14,7 @@ from cluster.domain.base.errors import ActorUnavailable, Conflict, Overloaded, S
 from cluster.domain.base.log import LogRow
 from cluster.log.follower import LogFollower
 from cluster.ports.log import LogFilter, LogPage
-from cluster.ports.wake_ups import Ring
+from cluster.ports.wake_ups import WakeTopic
 from cluster.process.clock import ManualClock, SystemClock
 from cluster.process.group_commit import GroupCommit
 from cluster.rpc.exchange import CALLS_IN_FLIGHT, ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
@@ -214,7 +214,7 @@ async def test_impatient_requests_fail_after_a_while_and_patient_ones_outlive_th
     clock = ManualClock()
     client = ExchangeClient("c", actor.call, clock=clock, hold_s=5.0)
     impatient = asyncio.create_task(client.request("i"))
-    patient = asyncio.create_task(client.request("p", patient=True))
+    long_poll = asyncio.create_task(client.request("p", long_poll=True))
 
     async def failed() -> bool:
         await clock.advance(1.0)
@@ -225,7 +225,7 @@ async def test_impatient_requests_fail_after_a_while_and_patient_ones_outlive_th
         await impatient
     with pytest.raises(ActorUnavailable):
         await client.request("at once")
-    assert not patient.done()
+    assert not long_poll.done()
     actor.start()
 
     async def asked() -> bool:
@@ -234,7 +234,7 @@ async def test_impatient_requests_fail_after_a_while_and_patient_ones_outlive_th
 
     await eventually(asked)
     actor.answer("p", 1)
-    assert await patient == 1
+    assert await long_poll == 1
     assert not actor.has("i")
     await client.close()
 
@@ -242,11 +242,11 @@ async def test_impatient_requests_fail_after_a_while_and_patient_ones_outlive_th
 async def test_an_answer_without_an_asker_goes_to_the_orphanage() -> None:
     """The lease was on its way when the client hung up: it must not lie idle."""
     actor, orphans = Actor(), []
-    client = ExchangeClient("c", actor.call, clock=actor.clock, orphan=orphans.append)
-    gone = asyncio.create_task(client.request("claim", patient=True))
+    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
+    hung_up = asyncio.create_task(client.request("claim", long_poll=True))
     await eventually(lambda: actor.has("claim"))
     actor.answer("claim", "lease")
-    gone.cancel()
+    hung_up.cancel()
     await eventually(lambda: orphans)
     assert orphans[0] == "lease"
     await client.close()
@@ -255,15 +255,15 @@ async def test_an_answer_without_an_asker_goes_to_the_orphanage() -> None:
 async def test_an_answer_that_comes_as_its_asker_goes_is_an_orphan_too() -> None:
     """The answer has been delivered, and the asker is cancelled before it runs again."""
     actor, orphans = Actor(), []
-    client = ExchangeClient("c", actor.call, clock=actor.clock, orphan=orphans.append)
-    gone = asyncio.create_task(client.request("claim", patient=True))
+    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
+    hung_up = asyncio.create_task(client.request("claim", long_poll=True))
     await eventually(lambda: actor.has("claim"))
     ((number, (_, future, _)),) = client._waiting.items()
     client._deliver(number, "lease")
     assert future.done()
-    gone.cancel()
+    hung_up.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await gone
+        await hung_up
     assert orphans == ["lease"]
     await client.close()
 
@@ -272,13 +272,13 @@ async def test_closing_waits_until_an_orphan_has_been_given_back() -> None:
     actor = Actor()
     returns: list[asyncio.Task[Any]] = []
 
-    def orphan(answer: Any) -> None:
+    def late_reply(answer: Any) -> None:
         returns.append(asyncio.create_task(client.request(("back", answer))))
 
-    client = ExchangeClient("c", actor.call, clock=actor.clock, orphan=orphan)
-    gone = asyncio.create_task(client.request("claim", patient=True))
+    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=late_reply)
+    hung_up = asyncio.create_task(client.request("claim", long_poll=True))
     await eventually(lambda: actor.has("claim"))
-    gone.cancel()
+    hung_up.cancel()
     closing = asyncio.create_task(client.close())
     await eventually(lambda: actor.has(("back", "withdrawn")))
     actor.answer(("back", "withdrawn"), "thanks")
@@ -290,10 +290,10 @@ async def test_a_request_that_was_never_sent_is_dropped_without_a_word() -> None
     actor = Actor()
     actor.die()
     client = ExchangeClient("c", actor.call, clock=actor.clock, hold_s=100.0)
-    gone = asyncio.create_task(client.request("gone", patient=True))
+    hung_up = asyncio.create_task(client.request("gone", long_poll=True))
     await asyncio.sleep(0.01)
-    gone.cancel()
-    await asyncio.gather(gone, return_exceptions=True)
+    hung_up.cancel()
+    await asyncio.gather(hung_up, return_exceptions=True)
     actor.start()
     asked = asyncio.create_task(client.request("here"))
     await eventually(lambda: actor.has("here"))
@@ -306,7 +306,7 @@ async def test_a_request_that_was_never_sent_is_dropped_without_a_word() -> None
 async def test_waiting_is_bounded_and_a_closed_client_refuses() -> None:
     actor = Actor()
     client = ExchangeClient("c", actor.call, clock=actor.clock, max_waiting=2)
-    waiting = [asyncio.create_task(client.request(n, patient=True)) for n in range(2)]
+    waiting = [asyncio.create_task(client.request(n, long_poll=True)) for n in range(2)]
     await eventually(lambda: actor.has(0, 1))
     with pytest.raises(Overloaded):
         await client.request("third")
@@ -322,12 +322,12 @@ async def test_a_silent_caller_is_forgotten_and_a_parked_one_is_not() -> None:
     clock = ManualClock()
     server = ExchangeServer(lambda caller, requests: None, lambda caller, number: None, clock)
     parked = asyncio.create_task(server.call(ExchangeCall(caller="parked")))
-    gone = asyncio.create_task(server.call(ExchangeCall(caller="gone", requests=((1, "x"),))))
+    hung_up = asyncio.create_task(server.call(ExchangeCall(caller="gone", requests=((1, "x"),))))
     await asyncio.sleep(0)
-    gone.cancel()
-    await asyncio.gather(gone, return_exceptions=True)
+    hung_up.cancel()
+    await asyncio.gather(hung_up, return_exceptions=True)
     await clock.advance(31.0)
-    assert server.gone(30.0) == ["gone"]
+    assert server.hung_up(30.0) == ["gone"]
     server.answer("gone", 1, "late")
     parked.cancel()
     await asyncio.gather(parked, return_exceptions=True)
@@ -363,10 +363,10 @@ class Bell:
     def __init__(self) -> None:
         self.rung = asyncio.Event()
 
-    async def ring(self, *rings: Ring) -> None:
+    async def notify(self, *topics: WakeTopic) -> None:
         self.rung.set()
 
-    async def wait(self, timeout_s: float, rings: Sequence[Ring] = ()) -> bool:
+    async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = ()) -> bool:
         await self.rung.wait()
         self.rung.clear()
         return True
@@ -382,11 +382,11 @@ async def test_a_follower_applies_every_row_once_in_order_over_an_absent_store()
     running = asyncio.create_task(follower.run())
     reached = asyncio.create_task(follower.reached(20))
     rows.count = 12
-    await bell.ring()
+    await bell.notify()
     await eventually(lambda: follower.cursor == 12)
     rows.away = True
     rows.count = 20
-    await bell.ring()
+    await bell.notify()
     await asyncio.sleep(0)
     assert not reached.done()
     rows.away = False
@@ -414,7 +414,7 @@ async def test_a_follower_that_need_not_know_at_once_reads_the_first_row_and_let
     running = asyncio.create_task(follower.run())
     await eventually(lambda: applied == [[1]])
     for rows.count in range(2, 6):
-        await bell.ring()
+        await bell.notify()
         await asyncio.sleep(0)
     assert applied == [[1]]
     await follower.catch_up_to(5)
@@ -439,7 +439,7 @@ async def test_what_apply_raises_ends_the_follower_and_moves_no_cursor() -> None
 async def test_a_caller_that_was_forgotten_while_it_lived_asks_again() -> None:
     actor = Actor()
     client = ExchangeClient("c", actor.call, clock=actor.clock)
-    first = asyncio.create_task(client.request("first", patient=True))
+    first = asyncio.create_task(client.request("first", long_poll=True))
     await eventually(lambda: actor.has("first"))
     assert actor.server is not None
     actor.server._callers.clear()
@@ -459,7 +459,7 @@ async def test_only_so_many_calls_are_held_while_the_actor_is_away() -> None:
     actor = Actor()
     actor.die()
     client = ExchangeClient("c", actor.call, clock=actor.clock, hold_s=100.0, max_held=2)
-    poll = asyncio.create_task(client.request("poll", patient=True))
+    poll = asyncio.create_task(client.request("poll", long_poll=True))
     await eventually(lambda: client._away_since is not None)
     held = [asyncio.create_task(client.request(n)) for n in range(2)]
     await asyncio.sleep(0)
@@ -486,10 +486,10 @@ async def test_a_withdrawal_that_was_lost_with_its_call_is_made_again() -> None:
         return await actor.call(call)
 
     client = ExchangeClient("c", call, clock=actor.clock)
-    gone = asyncio.create_task(client.request("gone", patient=True))
+    hung_up = asyncio.create_task(client.request("gone", long_poll=True))
     await eventually(lambda: actor.has("gone"))
     breaks = True
-    gone.cancel()
+    hung_up.cancel()
     await eventually(lambda: actor.withdrawn)
     assert not breaks
     await client.close()
@@ -497,8 +497,8 @@ async def test_a_withdrawal_that_was_lost_with_its_call_is_made_again() -> None:
 
 async def test_a_second_answer_to_one_request_reaches_nobody_and_is_an_orphan() -> None:
     actor, orphans = Actor(), []
-    client = ExchangeClient("c", actor.call, clock=actor.clock, orphan=orphans.append)
-    asked = asyncio.create_task(client.request("claim", patient=True))
+    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
+    asked = asyncio.create_task(client.request("claim", long_poll=True))
     await eventually(lambda: actor.has("claim"))
     actor.answer("claim", "first")
     actor.answer("claim", "second")
@@ -517,7 +517,7 @@ async def test_what_a_forgotten_caller_has_not_taken_is_handed_back() -> None:
     server.answer("gone", 1, "in its outbox")
     await asyncio.sleep(0)
     await clock.advance(31.0)
-    assert server.gone(30.0) == ["gone"]
+    assert server.hung_up(30.0) == ["gone"]
     server.answer("gone", 2, "too late")
     assert lost == ["in its outbox", "too late"]
 
@@ -525,12 +525,12 @@ async def test_what_a_forgotten_caller_has_not_taken_is_handed_back() -> None:
 async def test_an_answer_is_fetched_also_when_its_asker_was_the_last_who_waited() -> None:
     """The withdrawal comes too late, its own call ends without the answer, and nobody else calls."""
     actor, orphans = Actor(), []
-    client = ExchangeClient("c", actor.call, clock=actor.clock, orphan=orphans.append)
+    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
     actor._withdraw = lambda caller, number: None  # type: ignore[method-assign]  # the lease is being committed
     actor.start()
-    gone = asyncio.create_task(client.request("claim", patient=True))
+    hung_up = asyncio.create_task(client.request("claim", long_poll=True))
     await eventually(lambda: actor.has("claim"))
-    gone.cancel()
+    hung_up.cancel()
     assert actor.server is not None
     parked = actor.server._callers["c"].parked
     await eventually(lambda: len(parked) == 2)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 
-def carrier(workspace: str, agent_id: str, hosts: Sequence[int]) -> int | None:
+def owner_host(workspace: str, agent_id: str, hosts: Sequence[int]) -> int | None:
     """The host of an agent among those that live; the same in every process, None without hosts."""
     return max(hosts, key=lambda host: _weight(workspace, agent_id, host), default=None)
 

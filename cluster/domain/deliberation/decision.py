@@ -307,7 +307,7 @@ def lost(state: State) -> list[str]:
     """Agents that the contract names and that were not there when the panel was chosen. Nobody takes their place."""
     if len(state.panel) >= state.contract.max_agents:
         return []
-    there = {member.agent_id for member in (*state.panel, *state.gone)}
+    there = {member.agent_id for member in (*state.panel, *state.replaced)}
     return [agent for agent in state.contract.agents if agent not in there]
 
 

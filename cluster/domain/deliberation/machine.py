@@ -174,9 +174,9 @@ def next_alarm(state: State) -> float:
         times.append(state.admitted_at + crossing)
     if _cuttable(state):
         times.append(phase_deadline(state))
-    patient = _patience_ends(state)
-    if patient is not None:
-        times.append(patient)
+    patience_ends = _patience_ends(state)
+    if patience_ends is not None:
+        times.append(patience_ends)
     return min(times)
 
 
@@ -485,8 +485,8 @@ def _repair(made: _Plan, keys: list[TurnKey]) -> None:
 def _give_up(made: _Plan, still: list[TurnKey]) -> bool:
     """Stragglers: cancelled when they cannot change the decision, cut when the phase's time is up."""
     state = made.state
-    patient = _patience_ends(state)
-    if patient is not None and made.now >= patient:
+    patience_ends = _patience_ends(state)
+    if patience_ends is not None and made.now >= patience_ends:
         _cut(made, still, "cancelled", running=False)
         return True
     if _cuttable(state) and made.now >= phase_deadline(state):
@@ -500,7 +500,7 @@ def _cuttable(state: State) -> bool:
     if state.phase in (Phase.CRITIQUE, Phase.REVISE):
         return bool(state.open_turns())
     if state.phase is Phase.PROPOSE and state.open_turns():
-        return len(said.answers(state, 0)) >= _quorum(state) or bool(state.pool and not state.gone)
+        return len(said.answers(state, 0)) >= _quorum(state) or bool(state.pool and not state.replaced)
     if state.phase is Phase.VOTE and state.open_turns():
         cast = sum(1 for (p, r, _), turn in state.turns.items() if (p, r) == (Phase.VOTE, state.round) and turn.answer)
         return cast >= _quorum(state)
@@ -530,7 +530,7 @@ def _replace(made: _Plan) -> bool:
     silent = [agent for agent in state.agents if said.answer_of(state, agent, 0) is None]
     silent = [agent for agent in silent if state.turn(Phase.PROPOSE, 0, agent) is not None]
     short = len(state.agents) - len(silent) < _quorum(state)
-    if not short or not state.pool or state.gone or decision.unasked(state):
+    if not short or not state.pool or state.replaced or decision.unasked(state):
         return False
     new = state.pool[: len(silent)]
     made.add(

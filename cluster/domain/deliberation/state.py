@@ -129,7 +129,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """``gone``: members that were replaced. ``overran``: agents that billed more than the budget could pay.
+    """``replaced``: members that were replaced. ``overran``: agents that billed more than the budget could pay.
     ``waves_before``: waves asked before PROPOSE was entered last. ``wave_at``: when the last calls were announced,
     ``heard_at`` the last answer in time; ``seconds``: how long answers took. ``stop``: what ended the asking.
     ``contract_digest``: as it was admitted; b"" is computed where it is needed. ``memo``: what was computed from answers,
@@ -144,7 +144,7 @@ class State:
     panel: tuple[Member, ...] = ()
     agents: tuple[str, ...] = ()
     pool: tuple[Member, ...] = ()
-    gone: tuple[Member, ...] = ()
+    replaced: tuple[Member, ...] = ()
     judge: Member | None = None
     snapshot: WeightSnapshot | None = None
     turns: Mapping[TurnKey, Turn] = field(default_factory=dict)
@@ -170,7 +170,7 @@ class State:
         for member in self.panel:
             if member.agent_id == agent_id:
                 return member
-        others: tuple[Member, ...] = (*self.pool, *self.gone, *((self.judge,) if self.judge else ()))
+        others: tuple[Member, ...] = (*self.pool, *self.replaced, *((self.judge,) if self.judge else ()))
         return next(member for member in others if member.agent_id == agent_id)
 
     def turn(self, phase: Phase, round_: int, agent: str) -> Turn | None:
@@ -242,16 +242,16 @@ def _panel(state: State, data: Mapping[str, Any], at: float) -> _Changes:
 
 
 def _replaced(state: State, data: Mapping[str, Any], at: float) -> _Changes:
-    gone = set(data["gone"])
+    replaced = set(data["gone"])
     new = tuple(Member.from_json(one) for one in data["members"])
     names = {member.agent_id for member in new}
-    panel = tuple(member for member in state.panel if member.agent_id not in gone) + new
+    panel = tuple(member for member in state.panel if member.agent_id not in replaced) + new
     return {
         "panel": panel,
         "agents": tuple(member.agent_id for member in panel),
         "memo": {},
         "pool": tuple(member for member in state.pool if member.agent_id not in names),
-        "gone": tuple(member for member in state.panel if member.agent_id in gone),
+        "replaced": tuple(member for member in state.panel if member.agent_id in replaced),
     }
 
 

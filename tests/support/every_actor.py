@@ -1,4 +1,4 @@
-"""``python -m tests.support.carriers``: joins a running system and calls every actor past Ray and through Ray.
+"""``python -m tests.support.every_actor``: joins a running system and calls every actor past Ray and through Ray.
 
 Prints, as JSON, by role: what each of the two ways answered, and whether the first had a channel.
 """
