@@ -62,12 +62,14 @@ async def _ask(api: Api, route: Route, way: str, body: bytes, headers: Mapping[s
     return await api.client.request(route.method, path, content=body, headers=sent)
 
 
-async def _answers(api: Api, token: Mapping[str, str] | Any) -> Sequence[tuple[str, Route, httpx.Response]]:
+async def _answers(
+    api: Api, token: Mapping[str, str] | Any, bodies: Sequence[bytes] = BODIES
+) -> Sequence[tuple[str, Route, httpx.Response]]:
     """Of every guarded route, on both ways, with valid bodies and others. ``token`` may be a function of the route."""
     found = []
     for route in _guarded():
         for way in WAYS:
-            for body in BODIES if route.method != "GET" else BODIES[:1]:
+            for body in bodies if route.method != "GET" else (b"",):
                 headers = token(route) if callable(token) else token
                 answer = await _ask(api, route, way, body, headers)
                 found.append((f"{route} by the {way} with {body[:20]!r}: {answer.status_code}", route, answer))
@@ -79,12 +81,12 @@ async def _rows(api: Api) -> list[LogRow]:
     return [row for row in await api.rows() if not row.kind.startswith("deliberation.")]
 
 
-@pytest.mark.parametrize(
-    "headers", [{}, bearer("unknown"), {"Authorization": "Basic full"}, {"Authorization": "full"}], ids=str
-)
-async def test_nobody_enters_without_a_token(api: Api, tokens: TokenTable, headers: Mapping[str, str]) -> None:
-    for asked, _, answer in await _answers(api, headers):
-        assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated"), asked
+async def test_nobody_enters_without_a_token(api: Api, tokens: TokenTable) -> None:
+    answers = [*await _answers(api, {})]
+    for wrong in (bearer("unknown"), {"Authorization": "Basic full"}, {"Authorization": "full"}):
+        answers += await _answers(api, wrong, (b"{",))
+    for asked, _, answer in answers:
+        assert (answer.status_code, answer.json().get("code")) == (401, "unauthenticated"), asked
         assert answer.headers["www-authenticate"] == "Bearer", asked
     assert await api.rows() == []
 
@@ -92,7 +94,7 @@ async def test_nobody_enters_without_a_token(api: Api, tokens: TokenTable, heade
 async def test_a_token_without_the_permission_opens_nothing(api: Api, tokens: TokenTable) -> None:
     """Whatever its body: whether that was valid is not told either."""
     for asked, route, answer in await _answers(api, lambda one: bearer(_all_but(one.endpoint.permission))):
-        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), asked
+        assert (answer.status_code, answer.json().get("code")) == (403, "forbidden"), asked
         assert route.endpoint.permission in answer.json()["error"], asked
     assert await api.rows() == []
 
@@ -104,7 +106,7 @@ async def test_exactly_the_permission_is_enough(api: Api, tokens: TokenTable) ->
 
 
 async def test_tokens_that_cannot_be_checked_now_are_asked_for_later(api: Api, tokens: TokenTable) -> None:
-    for asked, _, answer in await _answers(api, bearer(UNKNOWABLE)):
+    for asked, _, answer in await _answers(api, bearer(UNKNOWABLE), (b"{",)):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), asked
 
 
@@ -161,11 +163,11 @@ async def test_routes_see_the_workspace_of_the_principal(api: Api, tokens: Token
     assert (await api.get("/queue", headers=stranger))["total"] == 0
 
 
-@pytest.mark.parametrize("body", [b'{"task_type": "t"}', b'{"task_type": 5}', b"{"])
-async def test_a_caller_is_resolved_once_per_request(api: Api, tokens: TokenTable, body: bytes) -> None:
+async def test_a_caller_is_resolved_once_per_request(api: Api, tokens: TokenTable) -> None:
     """Also when the fast path leaves the request to FastAPI."""
-    await api.client.post(f"{CP}/tasks", content=body, headers={"Content-Type": "application/json"})
-    assert tokens.resolved == 1
+    for number, body in enumerate((b'{"task_type": "t"}', b'{"task_type": 5}', b"{"), start=1):
+        await api.client.post(f"{CP}/tasks", content=body, headers={"Content-Type": "application/json"})
+        assert tokens.resolved == number, body
 
 
 async def test_the_released_client_words_both_refusals(api: Api, tokens: TokenTable) -> None:
@@ -206,20 +208,20 @@ def test_there_are_websockets() -> None:
     assert {route.path for route in websocket_routes()} >= {f"{CP}/stream", f"{CP}/agents/heartbeats"}
 
 
-@pytest.mark.parametrize("route", websocket_routes(), ids=str)
-async def test_a_websocket_is_refused_before_it_is_accepted(api: Api, tokens: TokenTable, route: Route) -> None:
-    permission = route.endpoint.permission
-    for token in (None, "unknown"):
-        status, body = await _refusal(api, route.path, token)
-        assert (status, body["code"]) == (401, "unauthenticated")
-    # Its parameters are not looked at before either.
-    status, body = await _refusal(api, f"{route.path}?after=nonsense", _all_but(permission))
-    assert (status, body["code"]) == (403, "forbidden")
-    assert permission in body["error"]
-    assert (await _refusal(api, route.path, UNKNOWABLE))[0] == 503
-    async with _connect(api, route.path, _only(permission)) as socket:
-        await socket.send('{"type": "ping"}')
-        assert json.loads(await socket.recv())["type"]
+async def test_a_websocket_is_refused_before_it_is_accepted(api: Api, tokens: TokenTable) -> None:
+    for route in websocket_routes():
+        permission = route.endpoint.permission
+        for token in (None, "unknown"):
+            status, body = await _refusal(api, route.path, token)
+            assert (status, body["code"]) == (401, "unauthenticated"), route
+        # Its parameters are not looked at before either.
+        status, body = await _refusal(api, f"{route.path}?after=nonsense", _all_but(permission))
+        assert (status, body["code"]) == (403, "forbidden"), route
+        assert permission in body["error"]
+        assert (await _refusal(api, route.path, UNKNOWABLE))[0] == 503, route
+        async with _connect(api, route.path, _only(permission)) as socket:
+            await socket.send('{"type": "ping"}')
+            assert json.loads(await socket.recv())["type"], route
 
 
 async def test_a_websocket_sees_the_workspace_of_its_principal(api: Api, tokens: TokenTable) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.domain.access.permissions import Permission
 from cluster.domain.base.log import Origin
@@ -16,10 +16,12 @@ class Principal:
     workspace: str
     permissions: frozenset[Permission]
 
-    @property
-    def origin(self) -> Origin:
-        """What goes with a mutation down to its log row. Permissions stay behind: they are checked once, at the door."""
-        return Origin(workspace=self.workspace, principal=self.id)
+    #: What goes with a mutation down to its log row. Permissions stay behind: they are checked once, at the door. Made here
+    #: because a resolver may keep a principal for many requests.
+    origin: Origin = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "origin", Origin(workspace=self.workspace, principal=self.id))
 
 
 def allows(principal: Principal, permission: Permission) -> bool:
