@@ -12,14 +12,16 @@ import pytest
 import websockets
 from aragora_sdk.exceptions import AuthenticationError, AuthorizationError
 from fastapi import APIRouter, FastAPI
+from starlette.requests import HTTPConnection
 from starlette.types import Message
 
 from cluster.domain.access.permissions import ALL, Permission
-from cluster.domain.base.log import LOCAL_ADMIN, LogRow
+from cluster.domain.base.log import LOCAL_ADMIN, LogRow, Origin
 from serve_app import application
 from serve_app.application import make_app
 from serve_app.auth.admission import UndeclaredPermission, requires
 from serve_app.auth.local_administrator import LocalAdministrator
+from serve_app.auth.resolver import PrincipalResolver
 from serve_app.auth.routing import GuardedRouter
 from tests.support.api import CP, Api, in_thread
 from tests.support.changes import CHANGES
@@ -186,6 +188,22 @@ async def test_while_authentication_is_off_everybody_is_the_local_administrator(
     task_id = (await api.post("/tasks", {"task_type": "echo"}, headers=bearer("ignored")))["task_id"]
     (row,) = await api.rows(task_id)
     assert (row.workspace, row.principal) == (api.settings.workspace, LOCAL_ADMIN)
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize(
+    "resolver", [LocalAdministrator("w"), TokenTable({"full": principal("full")})], ids=lambda one: type(one).__name__
+)
+async def test_every_resolver_tells_the_same_of_one_caller_at_every_door(
+    resolver: PrincipalResolver, kind: str
+) -> None:
+    """From the headers alone: there is nothing here that a body could be received with."""
+    scope = {"type": kind, "path": "/", "headers": [(b"authorization", b"Bearer full")], "query_string": b""}
+    first, again = [await resolver.resolve(HTTPConnection(scope)) for _ in range(2)]
+    assert first == again
+    assert first.id.startswith("user:")
+    assert (first.workspace, first.permissions) == ("w", ALL)
+    assert first.origin == Origin(workspace="w", principal=first.id)
 
 
 # --- WebSockets -------------------------------------------------------------------------------------------------------
