@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
+from cluster.domain.access.permissions import Permission
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
+from serve_app.auth.admission import requires
+from serve_app.auth.routing import check_routes
 from serve_app.http import errors
 from serve_app.http.fast_path import DirectApp
 from serve_app.http.middleware import RequestMiddleware
@@ -41,21 +45,31 @@ _ROUTERS = (
 
 
 def make_app() -> DirectApp:
-    """Routes and nothing else: what they work with is put into ``app.state`` by the composition root."""
+    """Routes and nothing else: what they work with is put into ``app.state`` by the composition root.
+
+    UndeclaredPermission when a route declares no permission.
+    """
     app = DirectApp(
         title="Aragora control plane",
         version=VERSION,
         description="Agents, tasks and deliberations. Every mutating call takes an `Idempotency-Key`.",
     )
+    _declare_pages(app)
     for prefix in PREFIXES:
         for router in _ROUTERS:
             app.include_router(router, prefix=prefix, include_in_schema=prefix == PREFIXES[0])
-        app.add_api_websocket_route(f"{prefix}/stream", stream.websocket_stream)
-        app.add_api_websocket_route(f"{prefix}/agents/heartbeats", heartbeats.websocket_heartbeats)
-    app.add_api_websocket_route("/ws/control-plane", stream.websocket_stream)
-    app.include_router(health.root)
+    for router in (stream.root, health.root):
+        app.include_router(router)
     errors.install(app)
+    check_routes(app.routes)
     return app
+
+
+def _declare_pages(app: DirectApp) -> None:
+    """The API's description, which FastAPI has added itself by now, says nothing about what is in the system."""
+    for route in app.routes:
+        if isinstance(route, Route):
+            requires(Permission.PUBLIC)(route.endpoint)
 
 
 def add_middleware(

@@ -25,6 +25,7 @@ from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
 from serve_app.application import add_middleware, make_app
+from serve_app.auth.local_administrator import LocalAdministrator
 from serve_app.best_effort_heartbeats import SignsIfThere
 from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
@@ -175,12 +176,12 @@ def make_ingress(settings: Settings, resolve: ActorResolver, on_fatal: OnFatal) 
         resources = await Resources.open(settings, "aragora-api", connections=CONNECTIONS)
         replica = Replica(settings, resources, resolve, observations, on_fatal)
         app.state.gateway = await replica.start()
-        app.state.workspace = settings.workspace
         yield
         await app.state.gateway.close()
         await replica.stop()
 
     app = make_app()
+    app.state.resolver = LocalAdministrator(settings.workspace)
     app.router.lifespan_context = lifespan
     add_middleware(
         app, max_body_bytes=settings.max_body_bytes, cors_origins=settings.cors_origins, observations=observations

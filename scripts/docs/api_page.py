@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
+from cluster.domain.access.permissions import ALIASES, Permission
 from cluster.domain.base.ids import ID_PATTERN, ROUTE_WORDS
 from cluster.domain.base.json_values import MAX_DEPTH
 from cluster.settings import Settings
@@ -18,6 +19,20 @@ from serve_app.routes import health
 from serve_app.routes.deliberations import SYNC_WAIT_S
 from serve_app.schemas.fields import MAX_BATCH
 from serve_app.schemas.tasks import MAX_BLOCK_MS, MAX_CLAIM
+
+
+def _aliases() -> str:
+    """Names that open the same in one row, without the older spellings, which follow a rule."""
+    names: dict[frozenset[Permission], list[str]] = {}
+    for name, stands_for in ALIASES.items():
+        if name.count(":") < 2:
+            names.setdefault(stands_for, []).append(name)
+    return "\n".join(f"| {_listed(group)} | {_listed(sorted(stands_for))} |" for stands_for, group in names.items())
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{one}`" for one in names)
+
 
 HEAD = f"""# API
 
@@ -41,6 +56,8 @@ curl -s -X POST http://127.0.0.1:8080/api/control-plane/tasks -H 'Content-Type: 
 | Status | Meaning | Repeat it? |
 |---|---|---|
 | 400 | a field is missing or has a value that is not accepted | no |
+| 401 | the caller does not say who it is, or cannot prove it (`unauthenticated`) | with a token |
+| 403 | the caller lacks the permission that the sentence names (`forbidden`) | no |
 | 404 | the named thing does not exist in this workspace | no |
 | 405 | not a method of this path | no |
 | 409 | it exists, but its state does not allow this (`lease_lost`, `already_terminal`, `idempotency_conflict`) | no |
@@ -76,14 +93,27 @@ refused.
 
 ## Permissions
 
-Every route declares one. While authentication is off, the caller is the local administrator, who holds them all.
+Every route declares one, WebSockets too, and the application does not start with one that does not. It is checked before
+the body and the parameters are. While authentication is off, the caller is the local administrator, who holds them all.
+
+A grant may also use these names, which stand for:
+
+| Name | Permissions |
+|---|---|
+{_aliases()}
+
+The older spelling `control_plane:agents:read` stands for `controlplane:agents.read`, and likewise for all others.
 """
 
 STREAM = """
 ## Streams
 
 `GET {prefix}/stream` with `Accept: text/event-stream`, or a WebSocket at `{prefix}/stream` or
-`/ws/control-plane`: see [streams](streams.md). The permission is `control_plane:stream:read`.
+`/ws/control-plane`: see [streams](streams.md). The permission is `{permission}`.
+
+A WebSocket at `{prefix}/agents/heartbeats` takes bodies of `POST {prefix}/agents/heartbeats` as
+frames, and needs the same permission. A handshake that is refused is answered as a call is: 401 or 403, with the same
+body.
 """
 
 
@@ -97,7 +127,7 @@ def page() -> str:
             lines = _route(method, path, route, operation[method.lower()], document["components"]["schemas"])
             sections.setdefault(tag, []).append("\n".join(lines))
     body = "".join(f"\n## {tag.capitalize()}\n\n" + "\n\n".join(routes) + "\n" for tag, routes in sections.items())
-    return HEAD + body + STREAM.replace("{prefix}", PREFIXES[0])
+    return HEAD + body + STREAM.replace("{prefix}", PREFIXES[0]).replace("{permission}", Permission.STREAM_READ)
 
 
 def _routes() -> Iterator[tuple[str, APIRoute]]:

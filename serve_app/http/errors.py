@@ -11,14 +11,21 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
+from starlette.websockets import WebSocketState
 
-from cluster.domain.base.errors import ControlPlaneError, TryLater
+from cluster.domain.base.errors import ControlPlaneError, TryLater, Unauthenticated
 
 _logger = logging.getLogger("serve_app")
+
+#: The ASGI extension by which a server lets a WebSocket's handshake be answered with a response.
+_DENIAL = "websocket.http.response"
+#: Of a close frame.
+_MAX_REASON_BYTES = 123
 
 
 def error_response(
@@ -28,12 +35,16 @@ def error_response(
     return JSONResponse(body, status_code=status, headers=dict(headers or {}))
 
 
-def _trace(request: Request) -> str:
+def _trace(request: HTTPConnection) -> str:
     return str(request.scope.get("state", {}).get("trace_id", ""))
 
 
-def control_plane_response(request: Request, error: ControlPlaneError) -> Response:
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TryLater) else {}
+def control_plane_response(request: HTTPConnection, error: ControlPlaneError) -> Response:
+    headers: dict[str, str] = {}
+    if isinstance(error, TryLater):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
     if error.status >= 500 and not isinstance(error, TryLater):
         _logger.error("request %s failed: %s", _trace(request), error)
     return error_response(error.status, error.message, error.code, _trace(request), headers)
@@ -92,9 +103,21 @@ def unexpected_response(request: Request, error: Exception) -> Response:
     )
 
 
-async def _control_plane_error(request: Request, error: Exception) -> Response:
+async def _control_plane_error(connection: HTTPConnection, error: Exception) -> Response | None:
     assert isinstance(error, ControlPlaneError)
-    return control_plane_response(request, error)
+    if isinstance(connection, WebSocket):
+        await _refuse_socket(connection, error)
+        return None
+    return control_plane_response(connection, error)
+
+
+async def _refuse_socket(socket: WebSocket, error: ControlPlaneError) -> None:
+    if socket.application_state is WebSocketState.CONNECTING and _DENIAL in socket.scope.get("extensions", {}):
+        await socket.send_denial_response(control_plane_response(socket, error))
+    else:
+        # Closed before it is accepted, a server without the extension answers the handshake with a bare 403.
+        reason = error.message.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
+        await socket.close(code=1013 if isinstance(error, TryLater) else 1008, reason=reason)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
@@ -102,7 +125,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    app.add_exception_handler(ControlPlaneError, _control_plane_error)
+    app.add_exception_handler(ControlPlaneError, _control_plane_error)  # type: ignore[arg-type]  # both kinds
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)

@@ -22,7 +22,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.domain.base.errors import ControlPlaneError
-from serve_app.auth.access import Asker, origin
+from serve_app.auth.admission import Asker, admit, origin, permission_of
+from serve_app.auth.routing import GuardedRoute
 from serve_app.http import errors
 from serve_app.http.idempotency import Idempotency, idempotency_key
 
@@ -32,12 +33,21 @@ class DirectRoute:
 
     def __init__(self, route: APIRoute, fills: dict[str, str], body: TypeAdapter[Any] | None) -> None:
         self.route = route
+        self._permission = permission_of(route.endpoint)
         self._endpoint = route.endpoint
         self._status = route.status_code or 200
         self._fills = fills
         self._body = body
 
     async def __call__(self, app: FastAPI, scope: Scope, receive: Receive, send: Send, part: str) -> None:
+        scope["app"] = app
+        scope["route"] = self.route
+        request = Request(scope, receive)
+        try:
+            await admit(request, self._permission)
+        except Exception as error:
+            await _refusal(request, error)(scope, receive, send)
+            return
         raw = b""
         body: Any = None
         if self._body is not None:
@@ -50,15 +60,10 @@ class DirectRoute:
             except Exception:  # FastAPI reads it again, and says what is wrong with it
                 await app.whole_way(scope, _replayed(raw, receive), send)  # type: ignore[attr-defined]
                 return
-        scope["app"] = app
-        scope["route"] = self.route
-        request = Request(scope, receive)
         try:
             answer = await self._endpoint(**await self._arguments(request, part, body))
-        except ControlPlaneError as error:
-            answer = errors.control_plane_response(request, error)
         except Exception as error:
-            answer = errors.unexpected_response(request, error)
+            answer = _refusal(request, error)
         if isinstance(answer, Response):
             await answer(scope, receive, send)
         else:
@@ -76,6 +81,12 @@ class DirectRoute:
             else:
                 values[name] = part if kind == "part" else body
         return values
+
+
+def _refusal(request: Request, error: Exception) -> Response:
+    if isinstance(error, ControlPlaneError):
+        return errors.control_plane_response(request, error)
+    return errors.unexpected_response(request, error)
 
 
 def direct_route(route: APIRoute) -> DirectRoute | None:
@@ -117,6 +128,8 @@ class DirectApp(FastAPI):
         #: By what is before and after the one part of the path that varies.
         self._varying: dict[tuple[str, str], DirectRoute] = {}
         self._entry: ASGIApp = self._dispatch
+        # A route that is added to the application itself is guarded as those of routers are.
+        self.router.route_class = GuardedRoute
 
     def include_router(self, router: APIRouter, *, prefix: str = "", **options: Any) -> None:
         super().include_router(router, prefix=prefix, **options)

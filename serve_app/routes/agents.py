@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import JSONResponse
 
 from actors.agents.membership import PREFIX, dedicated_slot, held_slots
+from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
@@ -18,13 +19,14 @@ from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.presence import Beat
 from cluster.ports.wake_ups import WakeTopic
-from serve_app.auth.access import Asker, Permission, requires
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_sign
 from serve_app.schemas.fields import Offset, Text
 
-router = APIRouter(tags=["agents"])
+router = GuardedRouter(tags=["agents"])
 
 #: Up to this many matches are read one by one from the store; a longer list is read whole.
 READ_SINGLY = 2000

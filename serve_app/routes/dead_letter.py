@@ -6,8 +6,9 @@ import functools
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
+from cluster.domain.access.permissions import Permission
 from cluster.domain.base.errors import InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
@@ -15,13 +16,14 @@ from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import NewTask, Priority, Task, TaskDetail
 from cluster.ports.operations import DeadLetterQuery, Replay
 from cluster.ports.wake_ups import WakeTopic
-from serve_app.auth.access import Asker, Permission, requires
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
 from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
 from serve_app.schemas.queue import Chosen, ReplayDead, dead_wire
 
-router = APIRouter(prefix="/dead-letter", tags=["dead letter"])
+router = GuardedRouter(prefix="/dead-letter", tags=["dead letter"])
 
 
 @router.get("")

@@ -7,9 +7,10 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from cluster.domain.access.permissions import Permission
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
@@ -20,14 +21,15 @@ from cluster.domain.deliberation.wire import record_wire, result_wire, status_wi
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.wake_ups import WakeTopic
 from cluster.process.waits import LONGEST_WAIT_S
-from serve_app.auth.access import Asker, Permission, requires
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.schemas.deliberations import Deliberate
 from serve_app.schemas.fields import Offset
 from serve_app.streams.hub import Selection
 
-router = APIRouter(tags=["deliberations"])
+router = GuardedRouter(tags=["deliberations"])
 
 #: A synchronous call is answered 202 before the released client gives up waiting (30 s) and sends it again.
 SYNC_WAIT_S = LONGEST_WAIT_S - 1.0

@@ -8,24 +8,26 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
+from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
 from cluster.domain.agents.agent_health import agent_level, problem, system_level
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.agents.liveness import ProbeHistory
 from cluster.domain.base.errors import ControlPlaneError, NotFound
 from cluster.version import VERSION
-from serve_app.auth.access import Asker, Permission, requires
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.routes.agents import stored_agent
 from serve_app.schemas.agents import last_sign
 
 #: Mounted at the root, as the guide names them.
-root = APIRouter(tags=["health"])
+root = GuardedRouter(tags=["health"])
 #: Mounted under the API's prefixes.
-router = APIRouter(tags=["health"])
+router = GuardedRouter(tags=["health"])
 
 PROBE_TIMEOUT_S = 3.0
 

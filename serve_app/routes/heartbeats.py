@@ -11,24 +11,26 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
+from fastapi import Request, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
+from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import SAID_INTENT, AgentStatus, IntentBy, said_intent
 from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import NotJson, parse_json
-from cluster.domain.base.log import LOCAL_ADMIN, Origin
+from cluster.domain.base.log import Origin
 from cluster.ports.presence import Beat
 from cluster.ports.wake_ups import WakeTopic
-from serve_app.auth.access import Asker, Permission, requires
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.routes.agents import intent_change
 from serve_app.schemas.agents import Heartbeat, HeartbeatItem, Heartbeats
 from serve_app.streams.frames import received
 
-router = APIRouter(tags=["agents"])
+router = GuardedRouter(tags=["agents"])
 
 MAX_FRAME_CHARS = 1_048_576
 
@@ -106,11 +108,12 @@ def _frame(text: str) -> list[HeartbeatItem]:
         ) from None
 
 
-async def websocket_heartbeats(socket: WebSocket) -> None:
+@router.websocket("/agents/heartbeats")
+@requires(Permission.AGENTS_WRITE)
+async def websocket_heartbeats(socket: WebSocket, asker: Asker) -> None:
     """Every frame is a batch of signs of life and is answered like one. An error is a frame, not an end."""
     await socket.accept()
     gate = gateway(socket)
-    asker = Origin(workspace=socket.app.state.workspace, principal=LOCAL_ADMIN)
     with contextlib.suppress(WebSocketDisconnect):
         while True:
             text = await received(socket)

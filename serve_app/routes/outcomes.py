@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import Field
 
+from cluster.domain.access.permissions import Permission
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
@@ -23,12 +24,13 @@ from cluster.domain.consensus.learning import (
     checked_outcome,
 )
 from cluster.domain.deliberation.stored import Deliberation, JournalEvent
-from serve_app.auth.access import Asker, Permission, requires
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.schemas.fields import MAX_BATCH, Body, Text
 
-router = APIRouter(tags=["outcomes"])
+router = GuardedRouter(tags=["outcomes"])
 
 _NOT_ASKED = "not_asked"
 

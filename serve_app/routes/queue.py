@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from actors.messages import PrioritizeRequest
+from cluster.domain.access.permissions import Permission
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.scheduling.limits import Control, check_control
 from cluster.domain.tasks.task import Priority, TaskStatus
 from cluster.ports.wake_ups import WakeTopic
-from serve_app.auth.access import Asker, Permission, requires
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
 from serve_app.http.paging import Limit
@@ -21,7 +23,7 @@ from serve_app.routes.task_reads import known_task
 from serve_app.schemas.queue import ControlName, ControlSettings, control_wire
 from serve_app.schemas.tasks import Prioritize, job_wire, task_wire
 
-router = APIRouter(tags=["queue"])
+router = GuardedRouter(tags=["queue"])
 
 
 @router.get("/queue")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
+from cluster.domain.access.permissions import Permission
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.receipts.document import make_receipt
 from cluster.domain.receipts.keys import ALGORITHM
-from serve_app.auth.access import Asker, Permission, requires
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import gateway
 
-router = APIRouter(tags=["receipts"])
+router = GuardedRouter(tags=["receipts"])
 
 
 @router.get("/receipts/keys")

@@ -9,19 +9,23 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi import Query, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from cluster.domain.access.permissions import Permission
 from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import parse_json
-from cluster.domain.base.log import LOCAL_ADMIN, Origin
-from serve_app.auth.access import Asker, Permission, requires
+from cluster.domain.base.log import Origin
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import gateway
 from serve_app.streams.frames import received
 from serve_app.streams.hub import Selection, StreamHub, frame, sse
 
-router = APIRouter(tags=["stream"])
+router = GuardedRouter(tags=["stream"])
+#: Mounted at the root, as the released server names it.
+root = GuardedRouter(tags=["stream"])
 
 PING_S = 15.0
 MAX_FRAME_CHARS = 4096
@@ -101,11 +105,13 @@ async def _events(hub: StreamHub, cursor: int, selection: Selection) -> AsyncIte
         await rows.aclose()
 
 
-async def websocket_stream(socket: WebSocket) -> None:
+@root.websocket("/ws/control-plane")
+@router.websocket("/stream")
+@requires(Permission.STREAM_READ)
+async def websocket_stream(socket: WebSocket, asker: Asker) -> None:
     """Frames of the wire; ``seq`` in every frame and the query parameter ``after`` resume where one left off."""
     await socket.accept()
     hub = gateway(socket).hub
-    asker = Origin(workspace=socket.app.state.workspace, principal=LOCAL_ADMIN)
     query = socket.query_params
     try:
         cursor = _cursor(query.get("after"), await hub.now())

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 
 from actors.messages import ExplainRequest
+from cluster.domain.access.permissions import Permission
 from cluster.domain.base.errors import InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
@@ -15,13 +16,14 @@ from cluster.domain.scheduling.explain import explain
 from cluster.domain.scheduling.ready_queue import LEVELS
 from cluster.domain.tasks.task import Priority, Task, TaskDetail, TaskStatus
 from cluster.ports.tasks import TaskQuery
-from serve_app.auth.access import Asker, Permission, requires
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
 from serve_app.schemas.fields import Offset
 from serve_app.schemas.tasks import history_wire, task_wire
 
-router = APIRouter(tags=["tasks"])
+router = GuardedRouter(tags=["tasks"])
 
 ENDED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 

@@ -10,9 +10,10 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from actors.messages import CancelRequest, ClaimAnswer, ExtendRequest, Lease, ReportRequest
+from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import Agent
 from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import ActorUnavailable, Conflict, ControlPlaneError, InvalidRequest, NotFound
@@ -24,7 +25,8 @@ from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import topics_for
-from serve_app.auth.access import Asker, Permission, requires
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.routes.task_reads import shown
@@ -44,7 +46,7 @@ from serve_app.schemas.tasks import (
     task_wire,
 )
 
-router = APIRouter(tags=["tasks"])
+router = GuardedRouter(tags=["tasks"])
 
 
 def _new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now: float) -> NewTask:

@@ -3,6 +3,8 @@
     ControlPlaneError
     ├── CallerError                the request is wrong; repeating it changes nothing (4xx)
     │   ├── InvalidRequest         400  a field is missing or has a value that is not accepted
+    │   ├── Unauthenticated        401  the caller does not say who it is, or cannot prove it
+    │   ├── Forbidden              403  the caller is known and lacks the permission
     │   ├── NotFound               404  the named thing does not exist in this workspace
     │   ├── Conflict               409  the thing exists but its state does not allow this
     │   └── TooLarge               413  the body or batch is over its bound
@@ -50,6 +52,16 @@ class CallerError(ControlPlaneError):
 class InvalidRequest(CallerError):
     status = 400
     default_code = "invalid_request"
+
+
+class Unauthenticated(CallerError):
+    status = 401
+    default_code = "unauthenticated"
+
+
+class Forbidden(CallerError):
+    status = 403
+    default_code = "forbidden"
 
 
 class NotFound(CallerError):

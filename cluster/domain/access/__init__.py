@@ -1,0 +1,1 @@
+"""Access: the names of permissions, and what a principal may do."""

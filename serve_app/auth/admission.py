@@ -1,0 +1,69 @@
+"""The door: each route declares one permission, and nobody reaches its endpoint without it.
+
+Admission comes before the body is read: a caller without the permission must not learn whether its body was valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from cluster.domain.access.permissions import Permission
+from cluster.domain.access.principal import Principal, allows
+from cluster.domain.base.errors import Forbidden
+from cluster.domain.base.log import Origin
+from serve_app.auth.resolver import PrincipalResolver
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class UndeclaredPermission(Exception):
+    """A route that everybody could call because nobody said who may: the application does not start."""
+
+
+def requires(permission: Permission) -> Callable[[F], F]:
+    """Declares a route's permission on its endpoint."""
+
+    def declare(endpoint: F) -> F:
+        endpoint.permission = permission  # type: ignore[attr-defined]
+        return endpoint
+
+    return declare
+
+
+def permission_of(endpoint: Any) -> Permission:
+    """What the endpoint declares. UndeclaredPermission when it declares none."""
+    permission = getattr(endpoint, "permission", None)
+    if not isinstance(permission, Permission):
+        name = getattr(endpoint, "__qualname__", endpoint)
+        raise UndeclaredPermission(f"{name} declares no permission: add @requires(Permission...) below its route.")
+    return permission
+
+
+async def principal_of(connection: HTTPConnection) -> Principal:
+    """Who calls, resolved once per request: a call that leaves the fast path for FastAPI is asked again."""
+    state = connection.scope.setdefault("state", {})
+    known: Principal | None = state.get("principal")
+    if known is None:
+        resolver: PrincipalResolver = connection.app.state.resolver
+        known = state["principal"] = await resolver.resolve(connection)
+    return known
+
+
+async def admit(connection: HTTPConnection, permission: Permission) -> None:
+    """Lets the caller pass. Unauthenticated or Forbidden otherwise."""
+    if permission is Permission.PUBLIC:
+        return
+    if not allows(await principal_of(connection), permission):
+        raise Forbidden(f"This call needs the permission {permission}; ask an administrator for it.")
+
+
+async def origin(connection: HTTPConnection) -> Origin:
+    """The caller and its workspace, for the log."""
+    return (await principal_of(connection)).origin
+
+
+Asker = Annotated[Origin, Depends(origin)]

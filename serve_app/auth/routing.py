@@ -1,0 +1,78 @@
+"""The door in front of FastAPI's routes and WebSockets.
+
+HTTP routes wrap the whole handler instead of having a dependency, because FastAPI parses the body before it solves
+dependencies. A WebSocket has no body, so that a dependency in front of the others is early enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response, params
+from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
+from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute, Route
+
+from cluster.domain.access.permissions import Permission
+from serve_app.auth.admission import UndeclaredPermission, admit, permission_of
+
+
+class GuardedRoute(APIRoute):
+    """UndeclaredPermission when its endpoint declares none."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        permission = permission_of(self.endpoint)
+        handler = super().get_route_handler()
+
+        async def admitted(request: Request) -> Response:
+            await admit(request, permission)
+            return await handler(request)
+
+        return admitted
+
+
+class _Admission(params.Depends):
+    """What ``every_route_is_guarded`` knows a guarded WebSocket by."""
+
+
+def _admission(permission: Permission) -> _Admission:
+    async def admitted(connection: HTTPConnection) -> None:
+        await admit(connection, permission)
+
+    return _Admission(admitted)
+
+
+class GuardedRouter(APIRouter):
+    """Every route of it, HTTP or WebSocket, requires what its endpoint declares."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(route_class=GuardedRoute, **options)
+
+    def add_api_websocket_route(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        name: str | None = None,
+        *,
+        dependencies: Sequence[params.Depends] | None = None,
+    ) -> None:
+        guard = _admission(permission_of(endpoint))
+        super().add_api_websocket_route(path, endpoint, name, dependencies=[guard, *(dependencies or ())])
+
+
+def check_routes(routes: Sequence[BaseRoute]) -> None:
+    """UndeclaredPermission when a route could be reached without the door."""
+    for context in iter_route_contexts(routes):
+        route = context.original_route
+        if not _is_guarded(route):
+            raise UndeclaredPermission(f"{context.path} is outside of the door: add it to a GuardedRouter.")
+
+
+def _is_guarded(route: BaseRoute) -> bool:
+    if isinstance(route, GuardedRoute):
+        return True
+    if isinstance(route, APIWebSocketRoute):
+        return any(isinstance(one, _Admission) for one in route.dependencies)
+    # Pages that FastAPI adds itself: plain routes, which nothing stands in front of.
+    return isinstance(route, Route) and getattr(route.endpoint, "permission", None) is Permission.PUBLIC

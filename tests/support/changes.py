@@ -1,0 +1,145 @@
+"""A valid call of every route that changes something, on an object that was made for it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tests.support.api import Api
+from tests.support.probes import eventually
+
+Prepare = Callable[[Api], Awaitable[tuple[str, Any]]]
+_ids = itertools.count(1)
+
+
+async def _agent(api: Api) -> str:
+    agent_id = f"agent-{next(_ids)}"
+    await api.post("/agents", {"agent_id": agent_id, "capabilities": [agent_id]})
+    return agent_id
+
+
+async def _task(api: Api, **changes: Any) -> str:
+    return str(
+        (await api.post("/tasks", {"task_type": "echo", "required_capabilities": ["nobody"], **changes}))["task_id"]
+    )
+
+
+async def _leased(api: Api, **fields: Any) -> dict[str, Any]:
+    agent_id = await _agent(api)
+    await _task(api, required_capabilities=[agent_id], **fields)
+    return dict((await api.post("/tasks/claim", {"agent_id": agent_id}))["task"])
+
+
+def _fixed(path: str, body: Any) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        return path, body
+
+    return prepare
+
+
+def _of_agent(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        agent_id = await _agent(api)
+        return path.format(agent_id), body(agent_id) if callable(body) else body
+
+    return prepare
+
+
+def _of_task(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        task_id = await _task(api)
+        return path.format(task_id), body(task_id) if callable(body) else body
+
+    return prepare
+
+
+def _of_lease(path: str, body: Callable[[dict[str, Any]], Any]) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        task = await _leased(api)
+        return path.format(task["id"]), body(task)
+
+    return prepare
+
+
+async def _claim(api: Api) -> tuple[str, Any]:
+    agent_id = await _agent(api)
+    for _ in range(3):
+        await _task(api, required_capabilities=[agent_id])
+    return "/tasks/claim", {"agent_id": agent_id}
+
+
+async def _open_deliberation(api: Api) -> tuple[str, Any]:
+    body = {"content": f"question {next(_ids)}", "async": True, "config": {"min_agents": 2}}
+    request_id = (await api.post("/deliberations", body))["request_id"]
+    return f"/deliberations/{request_id}/cancel", None
+
+
+async def _ended_deliberation(api: Api) -> tuple[str, Any]:
+    cancel, _ = await _open_deliberation(api)
+    await api.post(cancel)
+    path = cancel.removesuffix("/cancel")
+
+    async def ended() -> bool:
+        return (await api.get(path))["terminal"] is not None
+
+    await eventually(ended)
+    return f"{path}/outcome", {"correct": "a", "votes": {"x": "a", "y": "b"}}
+
+
+async def _stopping(api: Api) -> tuple[str, Any]:
+    task = await _leased(api)
+    await api.post(f"/tasks/{task['id']}/cancel", None)
+    return f"/tasks/{task['id']}/stopped", _token(task)
+
+
+def _of_dead(path: str, body: Callable[[str], Any] | None = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        task = await _leased(api, max_retries=0)
+        await api.post(f"/tasks/{task['id']}/fail", {"error": "no", **_token(task)})
+        return path.format(task["id"]), body(task["id"]) if body is not None else None
+
+    return prepare
+
+
+def _token(task: dict[str, Any]) -> dict[str, Any]:
+    return {"lease_token": task["lease_token"]}
+
+
+CHANGES: dict[tuple[str, str], Prepare] = {
+    ("POST", "/agents"): _fixed("/agents", {"agent_id": "one", "capabilities": ["x"]}),
+    ("POST", "/agents/batch"): _fixed("/agents/batch", {"agents": [{"agent_id": "two"}, {"agent_id": "three"}]}),
+    ("POST", "/agents/heartbeats"): _of_agent("/agents/heartbeats", lambda one: {"heartbeats": [{"agent_id": one}]}),
+    ("DELETE", "/agents/{agent_id}"): _of_agent("/agents/{}"),
+    ("POST", "/agents/{agent_id}/heartbeat"): _of_agent("/agents/{}/heartbeat"),
+    ("POST", "/agents/{agent_id}/pause"): _of_agent("/agents/{}/pause"),
+    ("POST", "/agents/{agent_id}/drain"): _of_agent("/agents/{}/drain"),
+    ("POST", "/agents/{agent_id}/resume"): _of_agent("/agents/{}/resume"),
+    ("POST", "/tasks"): _fixed("/tasks", {"task_type": "echo", "payload": {"n": 1}}),
+    ("POST", "/tasks/batch"): _fixed("/tasks/batch", {"tasks": [{"task_type": "echo"}, {"task_type": "echo"}]}),
+    ("POST", "/tasks/claim"): _claim,
+    ("POST", "/tasks/complete"): _of_lease(
+        "/tasks/complete", lambda t: {"reports": [{"task_id": t["id"], **_token(t)}]}
+    ),
+    ("POST", "/tasks/{task_id}/complete"): _of_lease("/tasks/{}/complete", lambda t: {"result": 1, **_token(t)}),
+    ("POST", "/tasks/{task_id}/fail"): _of_lease("/tasks/{}/fail", lambda t: {"error": "no", **_token(t)}),
+    ("POST", "/tasks/{task_id}/cancel"): _of_task("/tasks/{}/cancel"),
+    ("POST", "/tasks/{task_id}/extend"): _of_lease("/tasks/{}/extend", _token),
+    ("POST", "/tasks/fail"): _of_lease(
+        "/tasks/fail", lambda t: {"reports": [{"task_id": t["id"], "error": "no", **_token(t)}]}
+    ),
+    ("POST", "/tasks/{task_id}/stopped"): _stopping,
+    ("PUT", "/queue/controls"): _fixed("/queue/controls", {"kind": "queue", "name": "slow", "rate_per_second": 5}),
+    ("POST", "/queue/pause"): _fixed("/queue/pause", {"kind": "task_type", "name": "held"}),
+    ("POST", "/queue/resume"): _fixed("/queue/resume", {"kind": "task_type", "name": "held"}),
+    ("POST", "/dead-letter/{task_id}/replay"): _of_dead("/dead-letter/{}/replay"),
+    ("POST", "/dead-letter/replay"): _of_dead("/dead-letter/replay", lambda one: {"ids": [one]}),
+    ("POST", "/dead-letter/purge"): _of_dead("/dead-letter/purge", lambda one: {"ids": [one]}),
+    ("POST", "/queue/prioritize"): _of_task("/queue/prioritize", lambda one: {"task_id": one, "priority": "high"}),
+    ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
+    ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,
+    ("POST", "/deliberations/{request_id}/outcome"): _ended_deliberation,
+    ("POST", "/outcomes/batch"): _fixed(
+        "/outcomes/batch", {"outcomes": [{"id": "q1", "votes": {"x": "a", "y": "b"}, "correct": "a"}]}
+    ),
+}
