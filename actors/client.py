@@ -125,6 +125,7 @@ class TaskClient:
             claim_id=claim_id or self.new_id("claim"),
             own_claim_id=True,
             wait=wait,
+            cause=self.origin.cause,
         )
         answer: ClaimAnswer = await self.scheduler.request(request, patient=wait)
         return answer.leases
@@ -163,6 +164,7 @@ class TaskClient:
                 error_class=error_class,
                 brief=True,
                 checked=True,
+                cause=self.origin.cause,
             )
         )
 

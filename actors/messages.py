@@ -1,7 +1,8 @@
 """Messages between the API and the scheduler shard: what goes out is a request, what comes back its answer.
 
 A request that cannot be granted is answered with an error of ``cluster.domain.base.errors``, raised at the asker. Every
-request can be repeated: claims by ``claim_id``, reports by their lease token, the rest by nature.
+request can be repeated: claims by ``claim_id``, reports by their lease token, the rest by nature. ``cause`` is what led
+to a request, as its rows of the log will say it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class ClaimRequest:
     regions: frozenset[str] = frozenset()
     resting: bool = False
     only_asked_for: bool = False
+    cause: str = ""
 
 
 @compact
@@ -81,6 +83,7 @@ class ReportRequest:
     stopped: bool = False
     brief: bool = False
     checked: bool = False
+    cause: str = ""
 
 
 @compact
@@ -89,6 +92,7 @@ class CancelRequest:
     workspace: str
     principal: str
     task_id: str
+    cause: str = ""
 
 
 @compact
@@ -110,6 +114,7 @@ class PrioritizeRequest:
     task_id: str
     priority: int | None = None
     position: int | None = None
+    cause: str = ""
 
 
 @compact
@@ -198,6 +203,7 @@ class AgentCall:
     max_tokens: int
     timeout_s: float
     key: str
+    cause: str = ""
 
 
 @compact

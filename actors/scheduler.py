@@ -634,7 +634,7 @@ def _prepared(mind: Scheduler, request: SchedulerRequest, now: float) -> Any:
     if isinstance(request, PrioritizeRequest):
         priority = None if request.priority is None else Priority(request.priority)
         return mind.consider_priority(
-            request.task_id, request.workspace, request.principal, priority, request.position, now
+            request.task_id, request.workspace, request.principal, priority, request.position, now, request.cause
         )
     if isinstance(request, ReportRequest | CancelRequest):
         return mind.consider(request.task_id, request.workspace, _event(request), now)
@@ -662,23 +662,25 @@ def _wanted(request: ClaimRequest) -> Wanted:
         regions=request.regions,
         resting=request.resting,
         only_asked_for=request.only_asked_for,
+        cause=request.cause,
     )
 
 
 def _event(request: Any) -> Event:
     if isinstance(request, CancelRequest):
-        return CancelRequested(principal=request.principal)
+        return CancelRequested(principal=request.principal, cause=request.cause)
     if isinstance(request, PrioritizeRequest):
-        return Prioritized(principal=request.principal)
+        return Prioritized(principal=request.principal, cause=request.cause)
     by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
     if request.stopped:
-        return CancelAcknowledged(by=by)
+        return CancelAcknowledged(by=by, cause=request.cause)
     if request.error is None:
-        return Complete(by=by, result_json=request.result_json)
+        return Complete(by=by, result_json=request.result_json, cause=request.cause)
     return Fail(
         by=by,
         error=request.error,
         error_class=request.error_class,
         requeue=request.requeue,
         retry_after_s=request.retry_after_s,
+        cause=request.cause,
     )

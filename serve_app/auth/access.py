@@ -44,8 +44,10 @@ def requires(permission: Permission) -> Callable[[F], F]:
 
 
 async def origin(request: Request) -> Origin:
-    """The asker and its workspace."""
-    return Origin(workspace=request.app.state.workspace, principal=LOCAL_ADMIN)
+    """The asker and its workspace; the request's trace is the cause of what it changes."""
+    return Origin(
+        workspace=request.app.state.workspace, principal=LOCAL_ADMIN, cause=request.scope["state"]["trace_id"]
+    )
 
 
 Asker = Annotated[Origin, Depends(origin)]

@@ -110,7 +110,8 @@ async def websocket_heartbeats(socket: WebSocket) -> None:
     """Every frame is a batch of signs of life and is answered like one. An error is a frame, not an end."""
     await socket.accept()
     gate = gateway(socket)
-    asker = Origin(workspace=socket.app.state.workspace, principal=LOCAL_ADMIN)
+    cause = socket.scope["state"]["trace_id"]
+    asker = Origin(workspace=socket.app.state.workspace, principal=LOCAL_ADMIN, cause=cause)
     with contextlib.suppress(WebSocketDisconnect):
         while True:
             text = await received(socket)

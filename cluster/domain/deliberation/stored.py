@@ -68,6 +68,7 @@ class JournalAppend:
     terminal: str | None = None
     result: Mapping[str, Any] | None = None
     completed_at: float | None = None
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,8 @@ class Deliberation:
     fence: int
     events: int
     cancel_requested: bool = False
+    #: What it was admitted by, and so the cause of all that follows.
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

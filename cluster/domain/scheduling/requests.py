@@ -33,6 +33,7 @@ class Wanted:
     regions: frozenset[str] = frozenset()
     resting: bool = False
     only_asked_for: bool = False
+    cause: str = ""
 
 
 @compact

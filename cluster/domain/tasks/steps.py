@@ -39,6 +39,7 @@ SUMMARY_CHARS = 200
 
 def _decided(
     old: TaskHead,
+    event: Event,
     new: TaskHead,
     effects: tuple[Effect, ...],
     kind: str,
@@ -51,7 +52,14 @@ def _decided(
     want_body: bool = False,
 ) -> Transition:
     record = LogRecord(
-        at=now, workspace=old.workspace, kind=kind, entity=old.id, attempt=new.attempt, principal=principal, data=data
+        at=now,
+        workspace=old.workspace,
+        kind=kind,
+        entity=old.id,
+        attempt=new.attempt,
+        principal=principal,
+        cause=event.cause,
+        data=data,
     )
     decision = TaskDecision(
         head=new,
@@ -94,7 +102,7 @@ def claim(head: TaskHead, event: Claim, now: float, policy: RetryPolicy) -> Tran
         "wait_seconds": _since(head.run_at, now),
     }
     effects = (DEQUEUE, START_LEASE)
-    return _decided(head, new, effects, "task.claimed", now, event.principal, data, want_body=event.want_body)
+    return _decided(head, event, new, effects, "task.claimed", now, event.principal, data, want_body=event.want_body)
 
 
 def _holds(head: TaskHead, by: Reporter) -> bool:
@@ -152,6 +160,7 @@ def complete(head: TaskHead, event: Complete, now: float, policy: RetryPolicy) -
     data["result_summary"] = result_summary(event.result_json)
     return _decided(
         head,
+        event,
         new,
         (END_LEASE,),
         "task.completed",
@@ -170,11 +179,11 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
     if not event.requeue or event.error_class is ErrorClass.NOT_RETRYABLE:
         data.update(error=_short(event.error), retries_left=0)
         new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.FAILED)
-        return _decided(head, new, (END_LEASE,), "task.failed", now, by, data, error=event.error)
+        return _decided(head, event, new, (END_LEASE,), "task.failed", now, by, data, error=event.error)
     if head.retries >= head.max_retries:
-        return _dead_letter(head, data, event.error, "retries_exhausted", now, by, holder=head.holder)
+        return _dead_letter(head, event, data, event.error, "retries_exhausted", now, by, holder=head.holder)
     delay_s = policy.delay_s(head, event.error_class, event.retry_after_s)
-    return _retry(head, data, event.error, "failed", now, by, delay_s, holder=head.holder)
+    return _retry(head, event, data, event.error, "failed", now, by, delay_s, holder=head.holder)
 
 
 def _short(error: str) -> str:
@@ -184,6 +193,7 @@ def _short(error: str) -> str:
 
 def _retry(
     head: TaskHead,
+    event: Event,
     data: dict[str, Any],
     error: str,
     reason: str,
@@ -212,11 +222,12 @@ def _retry(
         delay_seconds=round(delay_s, 6),
     )
     effects = (END_LEASE, Enqueue(not_before=new.run_at))
-    return _decided(head, new, effects, "task.retried", now, principal, data, error=error)
+    return _decided(head, event, new, effects, "task.retried", now, principal, data, error=error)
 
 
 def _dead_letter(
     head: TaskHead,
+    event: Event,
     data: dict[str, Any],
     error: str,
     reason: str,
@@ -227,10 +238,10 @@ def _dead_letter(
 ) -> Transition:
     new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.DEAD_LETTERED, holder=holder)
     data.update(error=_short(error), reason=reason, retries_left=0)
-    return _decided(head, new, (END_LEASE,), "task.dead_lettered", now, principal, data, error=error)
+    return _decided(head, event, new, (END_LEASE,), "task.dead_lettered", now, principal, data, error=error)
 
 
-def _requeue(head: TaskHead, reason: str, now: float, principal: str, *, charged: bool) -> Transition:
+def _requeue(head: TaskHead, event: Event, reason: str, now: float, principal: str, *, charged: bool) -> Transition:
     """Back to its old place (``run_at`` stays), at once: another agent can take it."""
     retries = head.retries + charged
     new = replace(
@@ -246,93 +257,95 @@ def _requeue(head: TaskHead, reason: str, now: float, principal: str, *, charged
     data = _run_data(head, now)
     data.update(reason=reason, retries_left=max(0, head.max_retries - retries))
     effects = (END_LEASE, Enqueue(not_before=head.run_at))
-    return _decided(head, new, effects, "task.requeued", now, principal, data)
+    return _decided(head, event, new, effects, "task.requeued", now, principal, data)
 
 
-def _lost(head: TaskHead, error: str, reason: str, now: float) -> Transition:
+def _lost(head: TaskHead, event: Event, error: str, reason: str, now: float) -> Transition:
     if head.retries >= head.max_retries:
-        return _dead_letter(head, _run_data(head, now), error, reason, now, SYSTEM)
-    return _requeue(head, reason, now, SYSTEM, charged=True)
+        return _dead_letter(head, event, _run_data(head, now), error, reason, now, SYSTEM)
+    return _requeue(head, event, reason, now, SYSTEM, charged=True)
 
 
 def lease_expired(head: TaskHead, event: LeaseExpired, now: float, policy: RetryPolicy) -> Transition:
     error = f"Agent {head.assigned_agent} gave no sign of life and lost its lease on attempt {head.attempt}."
-    return _lost(head, error, "lease_expired", now)
+    return _lost(head, event, error, "lease_expired", now)
 
 
 def agent_lost(head: TaskHead, event: AgentLost, now: float, policy: RetryPolicy) -> Transition:
     if event.deliberate:
-        return _requeue(head, "agent_unregistered", now, SYSTEM, charged=False)
-    return _lost(head, f"Agent {head.assigned_agent} went offline during attempt {head.attempt}.", "agent_offline", now)
+        return _requeue(head, event, "agent_unregistered", now, SYSTEM, charged=False)
+    return _lost(
+        head, event, f"Agent {head.assigned_agent} went offline during attempt {head.attempt}.", "agent_offline", now
+    )
 
 
 def release(head: TaskHead, event: Release, now: float, policy: RetryPolicy) -> Transition:
     if not _holds(head, event.by):
         return Transition(head=head)
-    return _requeue(head, "not_delivered", now, event.by.principal, charged=False)
+    return _requeue(head, event, "not_delivered", now, event.by.principal, charged=False)
 
 
 def run_timed_out(head: TaskHead, event: RunTimedOut, now: float, policy: RetryPolicy) -> Transition:
     error = f"Attempt {head.attempt} did not finish within {head.timeout_s:g} s."
     if head.retries >= head.max_retries:
-        return _time_out(head, error, "run_time", now)
+        return _time_out(head, event, error, "run_time", now)
     delay_s = policy.delay_s(head, ErrorClass.RETRYABLE, None)
-    return _retry(head, _run_data(head, now), error, "run_timeout", now, SYSTEM, delay_s)
+    return _retry(head, event, _run_data(head, now), error, "run_timeout", now, SYSTEM, delay_s)
 
 
-def _time_out(head: TaskHead, error: str, reason: str, now: float) -> Transition:
+def _time_out(head: TaskHead, event: Event, error: str, reason: str, now: float) -> Transition:
     waiting = head.status is TaskStatus.PENDING
     new = replace(head, status=TaskStatus.TIMEOUT, detail=TaskDetail.TIMEOUT, holder=None)
     data = _run_data(head, now)
     data.update(error=error, reason=reason, retries_left=0)
     effects: tuple[Effect, ...] = (DEQUEUE,) if waiting else (END_LEASE,)
-    return _decided(head, new, effects, "task.timeout", now, SYSTEM, data, error=error)
+    return _decided(head, event, new, effects, "task.timeout", now, SYSTEM, data, error=error)
 
 
 def queue_timed_out(head: TaskHead, event: QueueTimedOut, now: float, policy: RetryPolicy) -> Transition:
-    return _time_out(head, "No agent took the task within its queue time.", "queue_time", now)
+    return _time_out(head, event, "No agent took the task within its queue time.", "queue_time", now)
 
 
 def total_timed_out(head: TaskHead, event: TotalTimedOut, now: float, policy: RetryPolicy) -> Transition:
-    return _time_out(head, "The task did not end within its total time.", "total_time", now)
+    return _time_out(head, event, "The task did not end within its total time.", "total_time", now)
 
 
 def cancel_waiting(head: TaskHead, event: CancelRequested, now: float, policy: RetryPolicy) -> Transition:
     new = replace(head, status=TaskStatus.CANCELLED, detail=TaskDetail.CANCELLED)
     data = {"task_type": head.task_type, "priority": head.priority, "reason": "requested"}
-    return _decided(head, new, (DEQUEUE,), "task.cancelled", now, event.principal, data)
+    return _decided(head, event, new, (DEQUEUE,), "task.cancelled", now, event.principal, data)
 
 
 def cancel_running(head: TaskHead, event: CancelRequested, now: float, policy: RetryPolicy) -> Transition:
     new = replace(head, detail=TaskDetail.CANCELLING)
     until = now + policy.cancel_grace_s
     data = {"agent_id": head.assigned_agent, "task_type": head.task_type, "revoked_at": until}
-    return _decided(head, new, (StartGrace(until=until),), "task.cancel_requested", now, event.principal, data)
+    return _decided(head, event, new, (StartGrace(until=until),), "task.cancel_requested", now, event.principal, data)
 
 
 def cancel_delivered(head: TaskHead, event: CancelDelivered, now: float, policy: RetryPolicy) -> Transition:
     data = {"agent_id": head.assigned_agent, "task_type": head.task_type}
-    return _decided(head, head, (), "task.cancel_delivered", now, SYSTEM, data)
+    return _decided(head, event, head, (), "task.cancel_delivered", now, SYSTEM, data)
 
 
-def _stopped(head: TaskHead, reason: str, now: float, principal: str, data: dict[str, Any]) -> Transition:
+def _stopped(head: TaskHead, event: Event, reason: str, now: float, principal: str, data: dict[str, Any]) -> Transition:
     """``stopped by the holder`` keeps the holder, so that it can repeat itself; any other reason takes it away."""
     holder = head.holder if reason == "stopped" else None
     new = replace(head, status=TaskStatus.CANCELLED, detail=TaskDetail.CANCELLED, holder=holder)
     data["reason"] = reason
-    return _decided(head, new, (END_LEASE,), "task.cancelled", now, principal, data)
+    return _decided(head, event, new, (END_LEASE,), "task.cancelled", now, principal, data)
 
 
 def cancel_acknowledged(
     head: TaskHead, event: CancelAcknowledged | Fail, now: float, policy: RetryPolicy
 ) -> Transition:
     _must_hold(head, event.by, event)
-    return _stopped(head, "stopped", now, event.by.principal, _report_data(head, event.by, now))
+    return _stopped(head, event, "stopped", now, event.by.principal, _report_data(head, event.by, now))
 
 
 def stopped_because(reason: str) -> Apply:
     def apply(head: TaskHead, event: Event, now: float, policy: RetryPolicy) -> Transition:
-        return _stopped(head, reason, now, SYSTEM, _run_data(head, now))
+        return _stopped(head, event, reason, now, SYSTEM, _run_data(head, now))
 
     return apply
 
@@ -340,7 +353,7 @@ def stopped_because(reason: str) -> Apply:
 def release_cancelling(head: TaskHead, event: Release, now: float, policy: RetryPolicy) -> Transition:
     if not _holds(head, event.by):
         return Transition(head=head)
-    return _stopped(head, "not_delivered", now, event.by.principal, _run_data(head, now))
+    return _stopped(head, event, "not_delivered", now, event.by.principal, _run_data(head, now))
 
 
 def unblocked(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy) -> Transition:
@@ -354,7 +367,7 @@ def unblocked(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy)
         run_at=head.run_at if delayed else now,
     )
     data = {"task_type": head.task_type, "priority": head.priority, "run_at": new.run_at}
-    return _decided(head, new, (Enqueue(not_before=new.run_at),), "task.unblocked", now, SYSTEM, data)
+    return _decided(head, event, new, (Enqueue(not_before=new.run_at),), "task.unblocked", now, SYSTEM, data)
 
 
 def dependency_failed(head: TaskHead, event: DependencyFailed, now: float, policy: RetryPolicy) -> Transition:
@@ -370,7 +383,7 @@ def dependency_failed(head: TaskHead, event: DependencyFailed, now: float, polic
         "after": event.after,
         "retries_left": 0,
     }
-    return _decided(head, new, (DEQUEUE,), "task.failed", now, SYSTEM, data, error=error)
+    return _decided(head, event, new, (DEQUEUE,), "task.failed", now, SYSTEM, data, error=error)
 
 
 def prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPolicy) -> Transition:
@@ -383,7 +396,7 @@ def prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPoli
         data["place"] = encode(event.place)
     blocked = head.detail is TaskDetail.BLOCKED
     effects = () if blocked else (DEQUEUE, Enqueue(not_before=head.run_at))
-    return _decided(head, new, effects, "task.prioritized", now, event.principal, data)
+    return _decided(head, event, new, effects, "task.prioritized", now, event.principal, data)
 
 
 def repeat_or(refusal: Refusal) -> Apply:

@@ -137,6 +137,7 @@ class NewTask:
             entity=self.id,
             attempt=0,
             principal=self.origin.principal,
+            cause=self.origin.cause,
             data=data,
         )
 
