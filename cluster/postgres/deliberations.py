@@ -110,9 +110,10 @@ class PostgresDeliberations:
                 principal=PRINCIPAL,
                 cause=item.cause,
                 data=data,
+                private=words or None,
             )
             for item in items
-            for place, kind, data in item.log
+            for place, kind, data, words in item.log
         ]
         events = [(item.request_id, event) for item in items for event in item.events]
         values: Sequence[bool] = await self._pool.value(

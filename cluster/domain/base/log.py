@@ -27,6 +27,12 @@ FIRST_FORM = 1
 SECOND_FORM = 2
 
 
+#: Of a text in ``data``: it names something (an id, or a name that whoever runs the fleet gave).
+IDENTITY: frozenset[str] | None = None
+#: By field, what the texts of a kind's ``data`` may be: identities, or of a closed set. Declared beside what makes the rows.
+LogTexts = Mapping[str, frozenset[str] | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Who asks, in which workspace, and by what (``LogRecord.cause``): travels with every mutation down to its log row."""

@@ -55,15 +55,14 @@ class JournalEvent:
 class JournalAppend:
     """Events to append under a worker's fence, the record's new columns, and the log rows that announce them.
 
-    ``log`` maps an event's position in ``events`` to the (kind, data) of its log row; data on the log is metadata and
-    previews only.
+    ``log`` maps an event's position in ``events`` to the (kind, data, words) of its log row: metadata, and previews only.
     """
 
     request_id: str
     workspace: str
     fence: int
     events: tuple[JournalEvent, ...]
-    log: tuple[tuple[int, str, Mapping[str, Any]], ...] = ()
+    log: tuple[tuple[int, str, Mapping[str, Any], Mapping[str, Any]], ...] = ()
     state: str | None = None
     terminal: str | None = None
     result: Mapping[str, Any] | None = None

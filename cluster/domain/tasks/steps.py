@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.domain.base.compact import evolve as replace
-from cluster.domain.base.log import SYSTEM, LogRecord
+from cluster.domain.base.log import IDENTITY, SYSTEM, LogRecord, LogTexts
 from cluster.domain.tasks.effects import DEQUEUE, END_LEASE, START_LEASE, Apply, Effect, Enqueue, StartGrace, Transition
 from cluster.domain.tasks.events import (
     AgentLost,
@@ -36,6 +36,20 @@ from cluster.domain.tasks.task import TaskDecision, TaskDetail, TaskHead, TaskSt
 
 SUMMARY_CHARS = 200
 
+REASONS = frozenset(
+    {
+        *("failed", "retries_exhausted", "run_timeout", "run_time", "queue_time", "total_time", "total_timeout"),
+        *("lease_expired", "agent_offline", "agent_lost", "agent_unregistered", "not_delivered", "requested"),
+        *("stopped", "grace_over", "dependency_failed"),
+    }
+)
+LOG_TEXTS: LogTexts = {
+    **dict.fromkeys(("task_id", "agent_id", "claim_id", "task_type", "after", "place", "replayed_as"), IDENTITY),
+    "reason": REASONS,
+    "error_class": frozenset(ErrorClass),
+    "result_summary": frozenset({""}),
+}
+
 
 def _decided(
     old: TaskHead,
@@ -50,7 +64,9 @@ def _decided(
     result_json: str | None = None,
     error: str | None = None,
     want_body: bool = False,
+    private: Mapping[str, Any] | None = None,
 ) -> Transition:
+    """``error`` is both stored with the task and told by its row, shortened."""
     record = LogRecord(
         at=now,
         workspace=old.workspace,
@@ -60,6 +76,7 @@ def _decided(
         principal=principal,
         cause=event.cause,
         data=data,
+        private=private if error is None else {"error": _short(error)},
     )
     decision = TaskDecision(
         head=new,
@@ -157,7 +174,11 @@ def complete(head: TaskHead, event: Complete, now: float, policy: RetryPolicy) -
     _must_hold(head, event.by, event)
     new = replace(head, status=TaskStatus.COMPLETED, detail=TaskDetail.COMPLETED)
     data = _report_data(head, event.by, now)
-    data["result_summary"] = result_summary(event.result_json)
+    private = None
+    if event.result_json is None:
+        data["result_summary"] = ""
+    else:
+        private = {"result_summary": result_summary(event.result_json)}
     return _decided(
         head,
         event,
@@ -168,6 +189,7 @@ def complete(head: TaskHead, event: Complete, now: float, policy: RetryPolicy) -
         event.by.principal,
         data,
         result_json=event.result_json,
+        private=private,
     )
 
 
@@ -177,7 +199,7 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
     data["error_class"] = event.error_class.value
     by = event.by.principal
     if not event.requeue or event.error_class is ErrorClass.NOT_RETRYABLE:
-        data.update(error=_short(event.error), retries_left=0)
+        data["retries_left"] = 0
         new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.FAILED)
         return _decided(head, event, new, (END_LEASE,), "task.failed", now, by, data, error=event.error)
     if head.retries >= head.max_retries:
@@ -215,7 +237,6 @@ def _retry(
         started_at=None,
     )
     data.update(
-        error=_short(error),
         reason=reason,
         retries_left=head.max_retries - new.retries,
         run_at=new.run_at,
@@ -237,7 +258,7 @@ def _dead_letter(
     holder: str | None = None,
 ) -> Transition:
     new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.DEAD_LETTERED, holder=holder)
-    data.update(error=_short(error), reason=reason, retries_left=0)
+    data.update(reason=reason, retries_left=0)
     return _decided(head, event, new, (END_LEASE,), "task.dead_lettered", now, principal, data, error=error)
 
 
@@ -297,7 +318,7 @@ def _time_out(head: TaskHead, event: Event, error: str, reason: str, now: float)
     waiting = head.status is TaskStatus.PENDING
     new = replace(head, status=TaskStatus.TIMEOUT, detail=TaskDetail.TIMEOUT, holder=None)
     data = _run_data(head, now)
-    data.update(error=error, reason=reason, retries_left=0)
+    data.update(reason=reason, retries_left=0)
     effects: tuple[Effect, ...] = (DEQUEUE,) if waiting else (END_LEASE,)
     return _decided(head, event, new, effects, "task.timeout", now, SYSTEM, data, error=error)
 
@@ -378,7 +399,6 @@ def dependency_failed(head: TaskHead, event: DependencyFailed, now: float, polic
     data = {
         "task_type": head.task_type,
         "priority": head.priority,
-        "error": error,
         "reason": "dependency_failed",
         "after": event.after,
         "retries_left": 0,
