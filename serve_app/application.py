@@ -18,6 +18,7 @@ from serve_app.routes import (
     outcomes,
     queue,
     receipts,
+    story,
     stream,
     task_reads,
     tasks,
@@ -36,6 +37,7 @@ _ROUTERS = (
     receipts.router,
     outcomes.router,
     health.router,
+    story.router,
     stream.router,
 )
 

@@ -115,6 +115,7 @@ class Replica:
             directory=directory,
             scheduler=scheduler,
             hub=hub,
+            log=parts.stores.log,
             probes=self._probes(),
             metrics_text=self._metrics_text,
             started_at=parts.clock.now(),

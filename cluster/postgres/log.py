@@ -114,6 +114,9 @@ class PostgresLog:
         (head,) = [row["seq"] for row in found if row["kind"] is None]
         return LogPage(rows=rows, cursor=rows[-1].seq if len(rows) == limit else max(after, head))
 
+    async def story(self, workspace: str, of: str, after: int, limit: int) -> list[LogRow]:
+        return [log_row(row) for row in await self._pool.rows(_SQL["story"], workspace, of, after, limit)]
+
     async def head(self) -> int:
         return int(await self._pool.value(_SQL["log_head"]))
 

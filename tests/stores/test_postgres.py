@@ -277,7 +277,7 @@ async def test_a_journal_grows_only_under_its_newest_fence_and_without_gaps(stor
         workspace="w",
         fence=new,
         events=(event,),
-        log=((0, "deliberation.started", {"agents": ["a"]}),),
+        log=((0, "deliberation.started", {"agents": ["a"]}, {"task_preview": "Which?"}),),
         state="PROPOSE",
     )
     assert await stores.deliberations.append([replace(append, fence=old)]) == [False]

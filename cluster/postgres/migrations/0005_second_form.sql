@@ -10,6 +10,13 @@ alter table log
     add column private_digest bytea,
     add column v smallint not null default 1;
 
+-- What a request led to. Trace ids have no order, so a B-tree on them is written all over; this one has an entry for some
+-- hundred rows, and the newest rows, which have none yet, are read.
+create index log_cause on log using brin (cause text_bloom_ops (n_distinct_per_range = 800))
+    with (pages_per_range = 32, autosummarize = on);
+-- What a row led to: few rows have another row as their cause.
+create index log_led on log (cause) where left(cause, 1) = '#';
+
 -- The request that a deliberation was admitted by, for the rows of all that follows from it.
 alter table deliberations add column cause text not null default '';
 
