@@ -1,7 +1,8 @@
 """Messages between the API and the scheduler shard: what goes out is a request, what comes back its answer.
 
 A request that cannot be granted is answered with an error of ``cluster.domain.base.errors``, raised at the asker. Every
-request can be repeated: claims by ``claim_id``, reports by their lease token, the rest by nature.
+request can be repeated: claims by ``claim_id``, reports by their lease token, the rest by nature. ``cause`` is what led
+to a request, as its rows of the log will say it.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class ReportRequest:
     stopped: bool = False
     brief: bool = False
     checked: bool = False
+    cause: str = ""
 
 
 @compact
@@ -66,6 +68,7 @@ class CancelRequest:
     workspace: str
     principal: str
     task_id: str
+    cause: str = ""
 
 
 @compact
@@ -87,6 +90,7 @@ class PrioritizeRequest:
     task_id: str
     priority: int | None = None
     position: int | None = None
+    cause: str = ""
 
 
 @compact
@@ -175,6 +179,7 @@ class AgentCall:
     max_tokens: int
     timeout_s: float
     key: str
+    cause: str = ""
 
 
 @compact

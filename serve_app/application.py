@@ -22,6 +22,7 @@ from serve_app.routes import (
     outcomes,
     queue,
     receipts,
+    story,
     stream,
     task_reads,
     tasks,
@@ -40,6 +41,7 @@ _ROUTERS = (
     receipts.router,
     outcomes.router,
     health.router,
+    story.router,
     stream.router,
 )
 

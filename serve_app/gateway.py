@@ -30,6 +30,7 @@ from cluster.ports.clock import Clock
 from cluster.ports.deliberations import DeliberationStore
 from cluster.ports.idempotency import Answers
 from cluster.ports.leases import Leases
+from cluster.ports.log import Log
 from cluster.ports.operations import ControlStore, DeadLetterStore
 from cluster.ports.outcomes import OutcomeStore
 from cluster.ports.presence import Beat, Heartbeats
@@ -69,6 +70,7 @@ class Gateway:
     directory: AgentDirectory
     scheduler: ExchangeClient
     hub: StreamHub
+    log: Log
     probes: Probes
     metrics_text: Callable[[], Awaitable[str]]
     started_at: float

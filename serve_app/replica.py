@@ -104,6 +104,7 @@ class Replica:
             directory=directory,
             scheduler=scheduler,
             hub=hub,
+            log=resources.stores.log,
             probes=self._probes(),
             metrics_text=self._metrics_text,
             started_at=resources.clock.now(),

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from cluster.domain.log_texts import words_in
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.api import Api, api_settings
@@ -28,6 +29,7 @@ async def schema(store_urls: StoreUrls) -> str:
 async def stores(store_urls: StoreUrls, schema: str) -> AsyncIterator[Stores]:
     opened = await open_stores(store_urls.database, schema, "test-region", max_connections=8)
     yield opened
+    await _no_words(opened)
     await opened.close()
 
 
@@ -36,3 +38,11 @@ async def api(store_urls: StoreUrls, schema: str) -> AsyncIterator[Api]:
     """The control plane without Ray, on a free port. The health monitor is started by the test that wants it."""
     async with Api(api_settings(store_urls, schema)).running() as running:
         yield running
+        await _no_words(running.stores)
+
+
+async def _no_words(stores: Stores) -> None:
+    """Whatever wrote a row: its data names things, and what somebody said is in its private part. ``system.`` is ours."""
+    for row in await stores.log.read(0, 100_000):
+        if not row.kind.startswith("system."):
+            assert words_in(row.kind, row.data) == [], f"row {row.seq}, {row.kind}"

@@ -73,7 +73,7 @@ class PullTurns:
             raise AgentTimeout(f"Agent {call.agent_id} did not answer within {call.timeout_s:.1f} s.") from None
         finally:
             if not ended:
-                self._cancel(agent.workspace, submitted)
+                self._cancel(agent.workspace, submitted, call.cause)
         return _reply(task, call)
 
     async def _submit(self, agent: Agent, call: AgentCall) -> str:
@@ -88,7 +88,7 @@ class PullTurns:
         }
         task = NewTask(
             id=sortable_id("task", now, os.urandom(10)),
-            origin=Origin(workspace=agent.workspace, principal=PRINCIPAL),
+            origin=Origin(workspace=agent.workspace, principal=PRINCIPAL, cause=call.cause),
             task_type=TURN_TYPE,
             created_at=now,
             payload=payload,
@@ -125,13 +125,13 @@ class PullTurns:
             if not self._waiting[task_id]:
                 del self._waiting[task_id]
 
-    def _cancel(self, workspace: str, submitted: asyncio.Future[str]) -> None:
+    def _cancel(self, workspace: str, submitted: asyncio.Future[str], cause: str) -> None:
         """A submit that is still under way is waited for: it may be committed already."""
 
         async def cancel() -> None:
             with contextlib.suppress(ControlPlaneError):
                 task_id = await submitted
-                await self._shard(CancelRequest(workspace=workspace, principal=PRINCIPAL, task_id=task_id))
+                await self._shard(CancelRequest(workspace=workspace, principal=PRINCIPAL, task_id=task_id, cause=cause))
 
         task = asyncio.create_task(cancel())
         self._cancels.add(task)

@@ -226,20 +226,21 @@ class DeliberationWorker:
         if not await self._commit_queue.put(append):
             raise _Lost
 
-    async def ask(self, workspace: str, call: Call, deadline: float) -> Happening:
+    async def ask(self, one: Deliberation, call: Call, deadline: float) -> Happening:
         where: dict[str, Any] = {"agent_id": call.agent_id, "phase": call.phase, "attempt": call.attempt}
         where["round"] = call.round
         started = self.clock.now()
         try:
             reply = await self._call_agent(
                 AgentCall(
-                    workspace=workspace,
+                    workspace=one.workspace,
                     agent_id=call.agent_id,
                     messages=call.messages,
                     schema=call.schema,
                     max_tokens=call.max_tokens,
                     timeout_s=max(0.1, deadline - started) + CALL_GRACE_S,
                     key=call.key,
+                    cause=one.cause,
                 )
             )
         except PeerError as error:
@@ -277,7 +278,7 @@ class _Run:
         except (ControlPlaneError, _Lost, asyncio.CancelledError):
             raise
         except Exception as error:
-            _logger.exception("deliberation %s is broken", self._one.request_id)
+            _logger.exception("deliberation %s is broken (cause: %s)", self._one.request_id, self._one.cause)
             await self._happened([Broken(detail=f"internal error: {type(error).__name__}")])
 
     async def close(self) -> None:
@@ -340,6 +341,7 @@ class _Run:
             terminal=state.terminal.value if state.terminal is not None else None,
             result=records[-1][1]["outcome"] if ended else None,
             completed_at=now if ended else None,
+            cause=self._one.cause,
         )
 
     def _call(self) -> None:
@@ -357,4 +359,4 @@ class _Run:
                 self._calls[name] = asyncio.create_task(self._ask(call))
 
     async def _ask(self, call: Call) -> None:
-        self._inbox.put(await self._worker.ask(self._one.workspace, call, self._state.deadline))
+        self._inbox.put(await self._worker.ask(self._one, call, self._state.deadline))

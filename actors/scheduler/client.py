@@ -126,6 +126,7 @@ class TaskClient:
             claim_id=claim_id or self.new_id("claim"),
             client_claim_id=True,
             wait=wait,
+            cause=self.origin.cause,
         )
         answer: ClaimAnswer = await self.scheduler.request(request, long_poll=wait)
         return answer.leases
@@ -164,6 +165,7 @@ class TaskClient:
                 error_class=error_class,
                 brief=True,
                 checked=True,
+                cause=self.origin.cause,
             )
         )
 

@@ -633,7 +633,7 @@ def _prepared(core: SchedulerCore, request: SchedulerRequest, now: float) -> Any
     if isinstance(request, PrioritizeRequest):
         priority = None if request.priority is None else Priority(request.priority)
         return core.consider_priority(
-            request.task_id, request.workspace, request.principal, priority, request.position, now
+            request.task_id, request.workspace, request.principal, priority, request.position, now, request.cause
         )
     if isinstance(request, ReportRequest | CancelRequest):
         return core.consider(request.task_id, request.workspace, _event(request), now)
@@ -651,18 +651,19 @@ def _check_report(request: ReportRequest) -> None:
 
 def _event(request: Any) -> Event:
     if isinstance(request, CancelRequest):
-        return CancelRequested(principal=request.principal)
+        return CancelRequested(principal=request.principal, cause=request.cause)
     if isinstance(request, PrioritizeRequest):
-        return Prioritized(principal=request.principal)
+        return Prioritized(principal=request.principal, cause=request.cause)
     by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
     if request.stopped:
-        return CancelAcknowledged(by=by)
+        return CancelAcknowledged(by=by, cause=request.cause)
     if request.error is None:
-        return Complete(by=by, result_json=request.result_json)
+        return Complete(by=by, result_json=request.result_json, cause=request.cause)
     return Fail(
         by=by,
         error=request.error,
         error_class=request.error_class,
         requeue=request.requeue,
         retry_after_s=request.retry_after_s,
+        cause=request.cause,
     )

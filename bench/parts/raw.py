@@ -40,14 +40,16 @@ update tasks set status = 'completed', status_detail = 'completed', completed_at
 where id = any ($1) and status || '' = 'running'
 """
 _LOG = """
-insert into log (seq, at, workspace, kind, entity, attempt, principal, data, digest)
-select nextval('raw_log'), $2, 'bench', $3, id, 1, 'user:bench', $4::json, $5 from unnest($1::text[]) as t (id)
+insert into log (seq, at, workspace, kind, entity, attempt, principal, data, digest, epoch, cause, zone, v)
+select nextval('raw_log'), $2, 'bench', $3, id, 1, 'user:bench', $4::json, $5, 1, '0123456789abcdef', 'bench', 2
+from unnest($1::text[]) as t (id)
 """
 
 
 def _record(kind: str, data: dict[str, Any]) -> tuple[str, str, bytes]:
     record = LogRecord(at=time.time(), workspace="bench", kind=kind, entity="task", data=data)
-    return kind, record.data_json(), record.digest()
+    text = record.data_json()
+    return kind, text, record.digest(epoch=1, zone="bench", data_json=text, private_digest=None)
 
 
 async def make() -> Handlers:

@@ -25,7 +25,7 @@ from cluster.rpc.channel import Address, Channel
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 
 REGION = "bench"
-ORIGIN = Origin(workspace="bench", principal="user:bench")
+ORIGIN = Origin(workspace="bench", principal="user:bench", cause="0123456789abcdef")
 
 
 async def task_client() -> TaskClient:

@@ -24,7 +24,7 @@ from cluster.cli.calls import Json, Words
 from cluster.cli.calls import call as _call
 from cluster.cli.calls import print_json as _print_json
 from cluster.cli.calls import split as _split
-from cluster.cli.commands import agents, batch, dlq, doctor, evaluate, outcomes, queue, receipts, tasks, worker
+from cluster.cli.commands import agents, batch, dlq, doctor, evaluate, outcomes, queue, receipts, story, tasks, worker
 from cluster.cli.commands.deliberate import DEMO_OPTIONS, DEMO_QUESTION, register_personas, show_result
 from cluster.cli.commands.deliberate import deliberate as _deliberate
 from cluster.cli.connection import client as _client
@@ -46,6 +46,7 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(worker.app, name="worker")
 app.command()(doctor.doctor)
 app.add_typer(tasks.app, name="tasks")
+app.command()(story.story)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
 app.add_typer(batch.app, name="batch")

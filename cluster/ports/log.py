@@ -37,6 +37,10 @@ class Log(Protocol):
     async def page(self, after: int, limit: int, only: LogFilter | None = None) -> LogPage:
         """The next rows for a follower, at most ``limit``; a filter does not hold its cursor back."""
 
+    async def story(self, workspace: str, of: str, after: int, limit: int) -> list[LogRow]:
+        """Rows with ``seq > after`` of the entity or the request ``of``, with those that led to them and those that they
+        led to."""
+
     async def head(self) -> int:
         """The last committed ``seq``, 0 for an empty log."""
 

@@ -13,7 +13,7 @@ from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.agents import AgentChange, DedicatedAgent, Registered, RegisterItem
 from cluster.ports.presence import Beat
-from cluster.postgres.log import Epoch, RecordColumns, waves
+from cluster.postgres.log import Epoch, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
@@ -41,15 +41,11 @@ class PostgresAgents:
     async def _register(self, items: Sequence[RegisterItem]) -> Sequence[Any]:
         agents = [item.agent for item in items]
         keys = [item.idempotency for item in items]
-        c = RecordColumns.of([item.record for item in items])
         return await self._pool.rows(
             _SQL["register_agents"],
             self._epoch.region,
             self._epoch.value,
             agents[0].registered_at,
-            c.workspace,
-            c.entity,
-            c.principal,
             [_json(agent.capabilities) for agent in agents],
             [agent.model for agent in agents],
             [agent.provider for agent in agents],
@@ -62,34 +58,24 @@ class PostgresAgents:
             [agent.max_concurrency for agent in agents],
             [_json(agent.options) for agent in agents],
             [agent.dedicated and _json(asdict(agent.dedicated)) for agent in agents],
-            c.at,
             [key and key.route for key in keys],
             [key and key.key for key in keys],
             [key and key.body_digest for key in keys],
-            c.kind,
-            c.data,
-            c.digest,
+            log_rows([item.record for item in items], self._epoch),
         )
 
     async def change(self, changes: Sequence[AgentChange]) -> list[bool]:
         known = [False] * len(changes)
         for part in waves(changes, lambda change: (change.workspace, change.agent_id)):
-            c = RecordColumns.of([change.record for _, change in part])
             values = await self._pool.value(
                 _SQL["change_agents"],
                 self._epoch.region,
                 self._epoch.value,
-                [change.workspace for _, change in part],
-                [change.agent_id for _, change in part],
                 [change.intent and change.intent.value for _, change in part],
                 [change.intent_by and change.intent_by.value for _, change in part],
                 [change.liveness and change.liveness.value for _, change in part],
                 [change.health and change.health.value for _, change in part],
-                c.at,
-                c.kind,
-                c.principal,
-                c.data,
-                c.digest,
+                log_rows([change.record for _, change in part], self._epoch),
             )
             for (index, _), value in zip(part, values, strict=True):
                 known[index] = value
@@ -99,19 +85,12 @@ class PostgresAgents:
         self, removals: Sequence[LogRecord], keys: Sequence[IdempotencyKey | None] | None = None
     ) -> list[bool]:
         keys = keys or [None] * len(removals)
-        c = RecordColumns.of(removals)
         return list(
             await self._pool.value(
                 _SQL["remove_agents"],
                 self._epoch.region,
                 self._epoch.value,
-                c.workspace,
-                c.entity,
-                c.at,
-                c.kind,
-                c.principal,
-                c.data,
-                c.digest,
+                log_rows(removals, self._epoch),
                 [key and key.route for key in keys],
                 [key and key.key for key in keys],
                 [key and key.body_digest for key in keys],

@@ -10,7 +10,7 @@ from cluster.domain.agents.breaker import Breaker, BreakerState
 from cluster.domain.agents.liveness import Offer, ProbeHistory
 from cluster.domain.base.log import LogRecord
 from cluster.ports.breakers import StoredBreaker, StoredProbe
-from cluster.postgres.log import Epoch, RecordColumns
+from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
@@ -27,7 +27,6 @@ class PostgresBreakers:
             return
         latest = {(one.workspace, one.breaker.name): one for one in breakers}
         rows = list(latest.values())
-        c = RecordColumns.of(records)
         await self._pool.execute(
             _SQL["save_breakers"],
             self._epoch.region,
@@ -42,13 +41,7 @@ class PostgresBreakers:
             [row.breaker.successes for row in rows],
             [row.breaker.last_failure for row in rows],
             [row.breaker.changed_at for row in rows],
-            c.at,
-            c.workspace,
-            c.kind,
-            c.entity,
-            c.principal,
-            c.data,
-            c.digest,
+            log_rows(records, self._epoch),
         )
 
     async def load(self, workspace: str | None = None) -> list[StoredBreaker]:

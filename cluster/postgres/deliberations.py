@@ -16,7 +16,7 @@ from cluster.domain.deliberation.stored import (
     NewDeliberation,
     TakenDeliberation,
 )
-from cluster.postgres.log import Epoch, RecordColumns, waves
+from cluster.postgres.log import Epoch, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
@@ -54,11 +54,11 @@ class PostgresDeliberations:
                 kind="deliberation.admitted",
                 entity=item.request_id,
                 principal=item.origin.principal,
+                cause=item.origin.cause,
                 data={"request_id": item.request_id, "task_id": item.task_id, "mode": item.mode},
             )
             for item in items
         ]
-        c = RecordColumns.of(records)
         keys = [item.idempotency for item in items]
         return await self._pool.rows(
             _SQL["admit_deliberations"],
@@ -66,11 +66,7 @@ class PostgresDeliberations:
             self._epoch.value,
             items[0].admitted_at,
             SOFT_KEY_S,
-            c.entity,
             [item.task_id for item in items],
-            c.workspace,
-            c.principal,
-            c.at,
             [item.deadline_at for item in items],
             [_encode(item.contract) for item in items],
             [item.contract_digest for item in items],
@@ -78,9 +74,7 @@ class PostgresDeliberations:
             [key and key.route for key in keys],
             [key and key.key for key in keys],
             [key and key.body_digest for key in keys],
-            c.kind,
-            c.data,
-            c.digest,
+            log_rows(records, self._epoch),
         )
 
     async def take(self, request_ids: Sequence[str], owner: str) -> builtins.list[TakenDeliberation | None]:
@@ -114,12 +108,13 @@ class PostgresDeliberations:
                 kind=kind,
                 entity=item.request_id,
                 principal=PRINCIPAL,
+                cause=item.cause,
                 data=data,
+                private=words or None,
             )
             for item in items
-            for index, kind, data in item.log
+            for index, kind, data, words in item.log
         ]
-        c = RecordColumns.of(records)
         events = [(item.request_id, event) for item in items for event in item.events]
         values: Sequence[bool] = await self._pool.value(
             _SQL["append_deliberations"],
@@ -138,13 +133,7 @@ class PostgresDeliberations:
             [event.at for _, event in events],
             [event.kind for _, event in events],
             [_encode(event.data) for _, event in events],
-            c.at,
-            c.workspace,
-            c.kind,
-            c.entity,
-            c.principal,
-            c.data,
-            c.digest,
+            log_rows(records, self._epoch),
         )
         return values
 
@@ -167,7 +156,6 @@ class PostgresDeliberations:
         return [_deliberation(row) for row in rows], int(total)
 
     async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
-        c = RecordColumns.of([record])
         return bool(
             await self._pool.value(
                 _SQL["cancel_deliberation"],
@@ -175,11 +163,7 @@ class PostgresDeliberations:
                 self._epoch.value,
                 workspace,
                 request_id,
-                c.at,
-                c.kind,
-                c.principal,
-                c.data,
-                c.digest,
+                log_rows([record], self._epoch),
             )
         )
 
@@ -208,4 +192,5 @@ def _deliberation(row: Any) -> Deliberation:
         fence=row["fence"],
         events=row["events"],
         cancel_requested=row["cancel_requested"],
+        cause=row["cause"],
     )

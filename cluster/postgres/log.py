@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cluster.domain.base.log import LogRecord, LogRow
+from cluster.domain.base.log import SECOND_FORM, LogRecord, LogRow, private_digest
 from cluster.ports.log import LogFilter, LogPage
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
@@ -27,32 +28,43 @@ class Epoch:
     value: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RecordColumns:
-    """Records turned into the arrays that the SQL functions take."""
+#: What the SQL functions take as one argument: the attributes of the type ``log_rows``.
+LogRows = tuple[Any, ...]
+SALT_BYTES = 16
 
-    at: list[float]
-    workspace: list[str]
-    kind: list[str]
-    entity: list[str]
-    attempt: list[int | None]
-    principal: list[str]
-    data: list[str]
-    digest: list[bytes]
 
-    @classmethod
-    def of(cls, records: Sequence[LogRecord]) -> RecordColumns:
-        data = [record.data_json() for record in records]
-        return cls(
-            [record.at for record in records],
-            [record.workspace for record in records],
-            [record.kind for record in records],
-            [record.entity for record in records],
-            [record.attempt for record in records],
-            [record.principal for record in records],
-            data,
-            [record.digest(text) for record, text in zip(records, data, strict=True)],
-        )
+def log_rows(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
+    """Records turned into columns. The digests cover epoch and zone, so a commit that states another epoch is refused."""
+    data = [record.data_json() for record in records]
+    private, hashes = _private_columns(records)
+    digests = [
+        record.digest(epoch=epoch.value, zone=epoch.region, data_json=text, private_digest=private_hash)
+        for record, text, private_hash in zip(records, data, hashes or [None] * len(records), strict=True)
+    ]
+    return (
+        SECOND_FORM,
+        [record.at for record in records],
+        [record.workspace for record in records],
+        [record.kind for record in records],
+        [record.entity for record in records],
+        [record.attempt for record in records],
+        [record.principal for record in records],
+        [record.cause for record in records],
+        data,
+        private,
+        hashes,
+        digests,
+    )
+
+
+def _private_columns(records: Sequence[LogRecord]) -> tuple[list[str | None] | None, list[bytes | None] | None]:
+    """None where no record has words: two arrays less to send and to read."""
+    if all(record.private is None for record in records):
+        return None, None
+    salts = os.urandom(SALT_BYTES * len(records)).hex()
+    width = 2 * SALT_BYTES
+    texts = [record.private_text(salts[width * n : width * n + width]) for n, record in enumerate(records)]
+    return texts, [None if text is None else private_digest(text) for text in texts]
 
 
 def waves(items: Sequence[T], key: Callable[[T], Hashable]) -> list[list[tuple[int, T]]]:
@@ -102,25 +114,17 @@ class PostgresLog:
         (head,) = [row["seq"] for row in found if row["kind"] is None]
         return LogPage(rows=rows, cursor=rows[-1].seq if len(rows) == limit else max(after, head))
 
+    async def story(self, workspace: str, of: str, after: int, limit: int) -> list[LogRow]:
+        return [log_row(row) for row in await self._pool.rows(_SQL["story"], workspace, of, after, limit)]
+
     async def head(self) -> int:
         return int(await self._pool.value(_SQL["log_head"]))
 
     async def append(self, records: Sequence[LogRecord]) -> list[int]:
-        c = RecordColumns.of(records)
+        rows = log_rows(records, self._epoch)
+        all_of_them = [True] * len(records)
         return list(
-            await self._pool.value(
-                _SQL["append_log"],
-                self._epoch.region,
-                self._epoch.value,
-                c.at,
-                c.workspace,
-                c.kind,
-                c.entity,
-                c.attempt,
-                c.principal,
-                c.data,
-                c.digest,
-            )
+            await self._pool.value(_SQL["append_log"], self._epoch.region, self._epoch.value, all_of_them, rows)
         )
 
 
@@ -168,6 +172,13 @@ def log_row(row: Any) -> LogRow:
         principal=row["principal"],
         data=JsonText(row["data"]),
         digest=row["digest"],
+        data_json=row["data"],
+        epoch=row["epoch"],
+        cause=row["cause"],
+        zone=row["zone"],
+        private_json=row["private"],
+        private_digest=row["private_digest"],
+        v=row["v"],
     )
 
 
@@ -181,6 +192,15 @@ class PostgresRegion:
         return self._epoch.value
 
     async def raise_epoch(self, leader: str) -> int:
+        """Again from the epoch that it finds if another has raised it meanwhile: each raise is one more."""
+        while True:
+            before = await self.epoch()
+            raised = await self._raise_from(before, leader)
+            if raised is not None:
+                self._epoch.value = raised
+                return raised
+
+    async def _raise_from(self, before: int, leader: str) -> int | None:
         record = LogRecord(
             at=time.time(),
             workspace="system",
@@ -188,18 +208,6 @@ class PostgresRegion:
             entity=self._epoch.region,
             data={"leader": leader},
         )
-        c = RecordColumns.of([record])
-        self._epoch.value = int(
-            await self._pool.value(
-                _SQL["raise_epoch"],
-                self._epoch.region,
-                leader,
-                c.at,
-                c.workspace,
-                c.kind,
-                c.principal,
-                c.data,
-                c.digest,
-            )
-        )
-        return self._epoch.value
+        rows = log_rows([record], Epoch(region=self._epoch.region, value=before + 1))
+        raised = await self._pool.value(_SQL["raise_epoch"], self._epoch.region, leader, before, rows)
+        return None if raised is None else int(raised)

@@ -11,7 +11,7 @@ from cluster.domain.base.log import LogRecord
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task
 from cluster.ports.operations import DeadLetterQuery, Replay
-from cluster.postgres.log import Epoch, RecordColumns
+from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 from cluster.postgres.tasks import rules_json, task_of
@@ -45,8 +45,7 @@ class PostgresDeadLetters:
         if not replays:
             return []
         tasks = [one.task for one in replays]
-        new = RecordColumns.of([task.record() for task in tasks])
-        old = RecordColumns.of([one.record for one in replays])
+        records = [*(task.record() for task in tasks), *(one.record for one in replays)]
         return list(
             await self._pool.value(
                 _SQL["replay_tasks"],
@@ -59,8 +58,7 @@ class PostgresDeadLetters:
                 [task.origin.principal for task in tasks],
                 [json.dumps(one.task.payload, ensure_ascii=False) if one.new_payload else None for one in replays],
                 [rules_json(task.rules) for task in tasks],
-                *_columns(new),
-                *_columns(old),
+                log_rows(records, self._epoch),
             )
         )
 
@@ -74,8 +72,7 @@ class PostgresDeadLetters:
                 self._epoch.value,
                 records[0].at,
                 workspace,
-                builtins.list(task_ids),
-                *_columns(RecordColumns.of(records)),
+                log_rows(records, self._epoch),
             )
         )
 
@@ -86,7 +83,6 @@ class PostgresControls:
         self._epoch = epoch
 
     async def put(self, control: Control, record: LogRecord) -> Control:
-        c = RecordColumns.of([record])
         await self._pool.value(
             _SQL["put_control"],
             self._epoch.region,
@@ -98,12 +94,7 @@ class PostgresControls:
             control.rate_per_s,
             control.burst,
             control.weight,
-            c.at,
-            c.kind,
-            c.entity,
-            c.principal,
-            c.data,
-            c.digest,
+            log_rows([record], self._epoch),
         )
         stored = await self.get(control.workspace, control.kind, control.name)
         assert stored is not None, "settings are never deleted"
@@ -118,10 +109,6 @@ class PostgresControls:
 
     async def load(self) -> builtins.list[Control]:
         return [_control(row) for row in await self._pool.rows(_SQL["controls"], None)]
-
-
-def _columns(c: RecordColumns) -> tuple[Any, ...]:
-    return (c.at, c.kind, c.attempt, c.principal, c.data, c.digest)
 
 
 def _control(row: Any) -> Control:

@@ -21,7 +21,7 @@ from cluster.domain.consensus.learning import (
 )
 from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.consensus.snapshot import snapshot_from_document
-from cluster.postgres.log import Epoch, RecordColumns, waves
+from cluster.postgres.log import Epoch, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
@@ -48,7 +48,7 @@ class PostgresOutcomes:
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def _record(self, items: Sequence[NewOutcome]) -> Sequence[Any]:
-        c = RecordColumns.of(
+        rows = log_rows(
             [
                 LogRecord(
                     at=item.at,
@@ -56,6 +56,7 @@ class PostgresOutcomes:
                     kind="outcome.recorded",
                     entity=item.id,
                     principal=item.origin.principal,
+                    cause=item.origin.cause,
                     data={
                         "outcome_id": item.id,
                         "source": item.source,
@@ -64,25 +65,20 @@ class PostgresOutcomes:
                     },
                 )
                 for item in items
-            ]
+            ],
+            self._epoch,
         )
         return await self._pool.rows(
             _SQL["record_outcomes"],
             self._epoch.region,
             self._epoch.value,
-            c.workspace,
-            c.entity,
-            c.at,
-            c.principal,
             [item.source for item in items],
             [_json(list(item.panel)) for item in items],
             [_json(dict(item.outcome.votes)) for item in items],
             [item.outcome.right for item in items],
             [_json(list(item.outcome.options)) for item in items],
             [item.digest() for item in items],
-            c.kind,
-            c.data,
-            c.digest,
+            rows,
         )
 
     async def recent(
@@ -118,7 +114,7 @@ class PostgresOutcomes:
         return done
 
     async def _save(self, items: Sequence[NewSnapshot]) -> Sequence[bool]:
-        c = RecordColumns.of(
+        rows = log_rows(
             [
                 LogRecord(
                     at=item.at,
@@ -129,24 +125,19 @@ class PostgresOutcomes:
                     data=item.summary(),
                 )
                 for item in items
-            ]
+            ],
+            self._epoch,
         )
         saved: Sequence[bool] = await self._pool.value(
             _SQL["save_snapshots"],
             self._epoch.region,
             self._epoch.value,
-            c.workspace,
-            c.entity,
             [panel_key(item.panel) for item in items],
             [_json(list(item.panel)) for item in items],
             [item.through_n for item in items],
             [_json(item.snapshot.document()) for item in items],
             [_json([alarm_json(alarm) for alarm in item.alarms]) for item in items],
-            c.at,
-            c.kind,
-            c.principal,
-            c.data,
-            c.digest,
+            rows,
         )
         return saved
 

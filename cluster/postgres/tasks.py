@@ -15,7 +15,7 @@ from cluster.domain.tasks.order_key import decode, encode
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
-from cluster.postgres.log import Epoch, RecordColumns, log_row, waves
+from cluster.postgres.log import Epoch, log_row, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
@@ -43,25 +43,21 @@ class PostgresTasks:
         tasks = [item.task for item in items]
         keys = [item.idempotency for item in items]
         heads = [task.head() for task in tasks]
-        c = RecordColumns.of([task.record(head) for task, head in zip(tasks, heads, strict=True)])
+        new = [task.record(head) for task, head in zip(tasks, heads, strict=True)]
         rows = await self._pool.rows(
             _SQL["submit_tasks"],
             self._epoch.region,
             self._epoch.value,
             tasks[0].created_at,
             all_or_none,
-            c.entity,
-            c.workspace,
-            [partition(workspace) for workspace in c.workspace],
+            [partition(task.origin.workspace) for task in tasks],
             [task.queue for task in tasks],
             [task.task_type for task in tasks],
             [int(task.priority) for task in tasks],
             [head.detail.value for head in heads],
             [task.max_retries for task in tasks],
             [task.timeout_s for task in tasks],
-            [task.created_at for task in tasks],
             [head.run_at for head in heads],
-            c.principal,
             [task.target_agent for task in tasks],
             [task.target_region for task in tasks],
             [task.region_routing_mode for task in tasks],
@@ -74,11 +70,7 @@ class PostgresTasks:
             [key and key.route for key in keys],
             [key and key.key for key in keys],
             [key and key.body_digest for key in keys],
-            c.at,
-            c.kind,
-            c.attempt,
-            c.data,
-            c.digest,
+            log_rows(new, self._epoch),
         )
         return [
             Submitted(
@@ -99,19 +91,16 @@ class PostgresTasks:
 
     async def _decide(self, decisions: Sequence[TaskDecision], fence: ShardFence) -> list[Decided]:
         heads = [decision.head for decision in decisions]
-        c = RecordColumns.of([decision.record for decision in decisions])
         rows = await self._pool.rows(
             _SQL["decide_tasks"],
             self._epoch.region,
             self._epoch.value,
             fence.shard,
             fence.generation,
-            [head.id for head in heads],
             [decision.expect_status.value for decision in decisions],
             [decision.expect_attempt for decision in decisions],
             [head.status.value for head in heads],
             [head.detail.value for head in heads],
-            [head.attempt for head in heads],
             [head.retries for head in heads],
             [head.priority for head in heads],
             [head.run_at for head in heads],
@@ -124,13 +113,7 @@ class PostgresTasks:
             [decision.error for decision in decisions],
             [decision.want_body for decision in decisions],
             _order_keys(heads),
-            c.at,
-            c.workspace,
-            c.kind,
-            c.attempt,
-            c.principal,
-            c.data,
-            c.digest,
+            log_rows([decision.record for decision in decisions], self._epoch),
         )
         return [_decided(row) for row in rows]
 

@@ -20,7 +20,7 @@ def state_table() -> str:
         for event in EVENTS:
             rule = TRANSITIONS[phase, event]
             if rule is not IMPOSSIBLE:
-                lines.append(f"| {phase.value} | {event.cause} | {_row(rule)} |")
+                lines.append(f"| {phase.value} | {event.brought_by} | {_row(rule)} |")
     return "\n".join(lines)
 
 

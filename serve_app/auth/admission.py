@@ -62,8 +62,9 @@ async def admit(connection: HTTPConnection, permission: Permission) -> None:
 
 
 async def origin(connection: HTTPConnection) -> Origin:
-    """The caller and its workspace, for the log."""
-    return (await principal_of(connection)).origin
+    """The caller and its workspace, for the log; the call's trace is the cause of what it changes."""
+    principal = await principal_of(connection)
+    return Origin(workspace=principal.workspace, principal=principal.id, cause=connection.scope["state"]["trace_id"])
 
 
 Asker = Annotated[Origin, Depends(origin)]

@@ -60,6 +60,7 @@ async def prioritize(request: Request, body: Prioritize, asker: Asker, key: Idem
         task_id=check_id(body.task_id, "task_id"),
         priority=None if body.priority is None else int(Priority.parse(body.priority)),
         position=body.position,
+        cause=asker.cause,
     )
     await gate.scheduler.request(change)
     return {"success": True, "task": task_wire(await known_task(gate, asker, body.task_id))}

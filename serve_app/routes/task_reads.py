@@ -138,7 +138,7 @@ async def task_events(
             "timestamp": row.at,
             "attempt": row.attempt,
             "principal": row.principal,
-            "data": dict(row.data),
+            "data": row.whole_data(),
         }
         for n, row in enumerate(rows, after + 1)
     ]

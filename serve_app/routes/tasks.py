@@ -183,6 +183,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         regions=agent.regions,
         # One that claims is alive, whatever was said of it.
         unschedulable=agent.is_unschedulable,
+        cause=asker.cause,
     )
     async with _granted(gate, request, claim, block_s) as answer:
         gate.speaks(asker.workspace, body.agent_id)
@@ -339,6 +340,7 @@ def _report_of(
         agent_id=agent_id,
         result_json=None if result is None else write_json(result, "result"),
         checked=True,
+        cause=asker.cause,
         **said,
     )
 
@@ -386,7 +388,12 @@ async def stopped_task(
 async def cancel_task(request: Request, task_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """A waiting task ends at once; a running one is stopped through its agent. Repeating it answers alike."""
     gate = gateway(request)
-    cancel = CancelRequest(workspace=asker.workspace, principal=asker.principal, task_id=check_id(task_id, "task_id"))
+    cancel = CancelRequest(
+        workspace=asker.workspace,
+        principal=asker.principal,
+        task_id=check_id(task_id, "task_id"),
+        cause=asker.cause,
+    )
     await gate.scheduler.request(cancel)
     return {"cancelled": True}
 

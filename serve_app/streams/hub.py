@@ -69,7 +69,7 @@ _ID_FIELD = {"task": "task_id", "agent": "agent_id", "deliberation": "request_id
 def frame(row: LogRow) -> dict[str, Any]:
     """The wire's frame. ``seq`` lets a WebSocket client resume; SSE carries it as the event's id."""
     subject = row.kind.partition(".")[0]
-    data: dict[str, Any] = dict(row.data)
+    data = row.whole_data()
     if subject in _ID_FIELD:
         data.setdefault(_ID_FIELD[subject], row.entity)
     if subject == "deliberation":

@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Message
 
 from cluster.domain.access.permissions import ALL, Permission
-from cluster.domain.base.log import LOCAL_ADMIN, LogRow, Origin
+from cluster.domain.base.log import LOCAL_ADMIN, LogRow
 from serve_app import application
 from serve_app.application import make_app
 from serve_app.auth.admission import UndeclaredPermission, requires
@@ -203,7 +203,6 @@ async def test_every_resolver_tells_the_same_of_one_caller_at_every_door(
     assert first == again
     assert first.id.startswith("user:")
     assert (first.workspace, first.permissions) == ("w", ALL)
-    assert first.origin == Origin(workspace="w", principal=first.id)
 
 
 # --- WebSockets -------------------------------------------------------------------------------------------------------

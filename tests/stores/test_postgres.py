@@ -67,7 +67,7 @@ async def test_a_submitted_task_is_there_with_everything_it_was_given(stores: St
     (row,) = await stores.log.read(0, 10)
     assert (row.kind, row.entity, row.workspace) == ("task.submitted", task.id, "w")
     assert TaskHead.from_log(row.entity, row.workspace, row.at, row.data) == task.head()
-    assert row.digest == task.record().digest()
+    assert row.verifies()
 
 
 async def test_one_idempotency_key_is_one_task_also_in_one_batch_and_over_racing_batches(stores: Stores) -> None:
@@ -174,7 +174,8 @@ async def test_registering_again_keeps_counters_and_intent_and_revives(stores: S
     assert (first.created, first.agent.status) == (True, AgentStatus.READY)
     record = record_for(ASKER, NOW, "agent.status_changed", "a1")
     change = AgentChange(workspace="w", agent_id="a1", record=record, intent=Intent.PAUSED, liveness=Liveness.OFFLINE)
-    assert await stores.agents.change([change, change, replace(change, agent_id="nobody")]) == [True, True, False]
+    nobody = replace(change, agent_id="nobody", record=replace(record, entity="nobody"))
+    assert await stores.agents.change([change, change, nobody]) == [True, True, False]
     counted = AgentCounters(workspace="w", agent_id="a1", completed=2, failed=1, latency_ms_sum=30.0)
     assert await stores.telemetry.save("m", 1, {}, [counted])
     assert not await stores.telemetry.save("m", 1, {}, [counted])
@@ -276,7 +277,7 @@ async def test_a_journal_grows_only_under_its_newest_fence_and_without_gaps(stor
         workspace="w",
         fence=new,
         events=(event,),
-        log=((0, "deliberation.started", {"agents": ["a"]}),),
+        log=((0, "deliberation.started", {"agents": ["a"]}, {"task_preview": "Which?"}),),
         state="PROPOSE",
     )
     assert await stores.deliberations.append([replace(append, fence=old)]) == [False]

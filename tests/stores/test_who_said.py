@@ -10,6 +10,7 @@ from cluster.domain.base.log import record_for
 from cluster.ports.agents import AgentChange
 from cluster.postgres.migrate import migrate, shipped
 from cluster.postgres.stores import Stores, open_stores
+from tests.support.first_form import old_writer
 from tests.support.samples import ASKER, NOW, registration
 from tests.support.stores import StoreUrls, fresh_name
 
@@ -63,13 +64,12 @@ async def test_an_agent_that_drained_under_the_version_before_gets_work_when_it_
 ) -> None:
     schema = fresh_name()
     await migrate(store_urls.database, schema, [one for one in shipped() if one.version <= 3])
-    before = await open_stores(store_urls.database, schema, "test-region", max_connections=1)
-    for name, intent in (("drained", Intent.DRAINING), ("back", Intent.DRAINING), ("back", Intent.ACTIVE)):
-        await before.agents.register([registration(name)])
-        await before.agents.change([_says(name, intent, IntentBy.AGENT)])
-    await before.agents.register([registration("operated")])
-    await before.agents.change([_says("operated", Intent.DRAINING, IntentBy.OPERATOR)])
-    await before.close()
+    async with old_writer(store_urls.database, schema) as before:
+        for name, intent in (("drained", Intent.DRAINING), ("back", Intent.DRAINING), ("back", Intent.ACTIVE)):
+            await before.register(registration(name))
+            await before.change(_says(name, intent, IntentBy.AGENT))
+        await before.register(registration("operated"))
+        await before.change(_says("operated", Intent.DRAINING, IntentBy.OPERATOR))
     await migrate(store_urls.database, schema)
     stores = await open_stores(store_urls.database, schema, "test-region", max_connections=1)
     try:

@@ -15,6 +15,8 @@ from cluster.domain.deliberation.ledger import Price
 from cluster.domain.deliberation.machine import Answered, Faulted, Happening, PanelChosen, Taken, Tick, next_alarm, plan
 from cluster.domain.deliberation.state import Member, Phase, State, fold, initial
 from cluster.domain.deliberation.stored import JournalEvent
+from cluster.domain.deliberation.wire import LogEntry, ended_row, log_rows
+from cluster.domain.log_texts import words_in
 from tests.support.samples import NOW
 
 #: What an agent makes of a call: its text, or (fault, detail).
@@ -64,6 +66,7 @@ class World:
     made: list[str] = field(default_factory=list)
     usage: tuple[int, int] = (100, 20)
     checked: bool = True
+    rows: list[LogEntry] = field(default_factory=list)
 
     @classmethod
     def of(cls, agreed: Contract, behaviours: dict[str, Behaviour]) -> World:
@@ -77,9 +80,18 @@ class World:
         for kind, data in records:
             stored = json.loads(json.dumps(data))
             self.journal.append(JournalEvent(n=len(self.journal) + 1, at=self.now, kind=kind, data=stored))
+            self._announce(kind, stored, state)
         self.state = state
         if self.checked:
             self.check()
+
+    def _announce(self, kind: str, data: dict[str, Any], state: State) -> None:
+        """The row of the log, as a worker writes it: what somebody wrote is in its private part alone."""
+        ended = kind == "ended"
+        row = ended_row(data, self.now - NOW, state.contract.timeout_s) if ended else log_rows(kind, data, state)
+        if row is not None:
+            self.rows.append(row)
+            assert words_in(row[0], row[1]) == []
 
     def check(self) -> None:
         state = self.state

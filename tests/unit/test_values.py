@@ -24,7 +24,7 @@ from cluster.domain.base.json_values import (
     shown_text,
     write_json,
 )
-from cluster.domain.base.log import canonical_json, row_digest
+from cluster.domain.base.log import canonical_json, first_digest, row_digest
 from cluster.domain.tasks.task import LeaseToken
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
 
@@ -202,10 +202,22 @@ def test_what_canonical_json_cannot_carry_is_refused(value: Any) -> None:
 
 
 columns = st.tuples(st.integers(0, 2**50), texts, texts, texts, st.none() | st.integers(0, 99), texts, texts)
+second_columns = st.tuples(
+    st.integers(0, 2**50),
+    st.integers(0, 9),
+    st.none() | st.integers(0, 99),
+    st.tuples(*[texts] * 7),
+    st.none() | st.binary(min_size=32, max_size=32),
+)
 
 
 @given(columns, columns)
-def test_rows_that_differ_have_different_digests(one: Any, two: Any) -> None:
+def test_rows_of_the_first_form_that_differ_have_different_digests(one: Any, two: Any) -> None:
+    assert (first_digest(*one) == first_digest(*two)) == (one == two)
+
+
+@given(second_columns, second_columns)
+def test_rows_of_the_second_form_that_differ_have_different_digests(one: Any, two: Any) -> None:
     assert (row_digest(*one) == row_digest(*two)) == (one == two)
 
 

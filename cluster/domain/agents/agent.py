@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from cluster.domain.base.log import Origin
+from cluster.domain.base.log import IDENTITY, LogTexts, Origin
 
 
 class Intent(StrEnum):
@@ -71,6 +71,22 @@ class IntentBy(StrEnum):
 
     OPERATOR = "operator"
     AGENT = "agent"
+
+
+#: Why a health monitor or an operator changed what is known of an agent.
+REASONS = frozenset(
+    {
+        *("no sign of life", "signs of life are late", "takes no work that is offered", "signs of life"),
+        *("calls failed", "probe", "manual_unregistration"),
+    }
+)
+LOG_TEXTS: LogTexts = {
+    **dict.fromkeys(("agent_id", "capabilities", "model", "provider"), IDENTITY),
+    **dict.fromkeys(("old_status", "new_status"), frozenset({*Liveness, *Health})),
+    **dict.fromkeys(("old_intent", "intent"), frozenset(Intent)),
+    "by": frozenset(IntentBy),
+    "reason": REASONS,
+}
 
 
 #: First row that matches decides; None matches everything. Docs and tests read this table.

@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from cluster.domain.base.log import IDENTITY, LogTexts
+
 TRIALS = 3
 SUCCESSES_TO_CLOSE = 2
 THRESHOLD = 3
@@ -24,6 +26,9 @@ class BreakerState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+
+
+LOG_TEXTS: LogTexts = {"agent_id": IDENTITY, "name": IDENTITY, "state": frozenset(BreakerState)}
 
 
 class Outcome(StrEnum):

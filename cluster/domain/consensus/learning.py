@@ -10,10 +10,11 @@ from typing import Any
 from cluster.domain.base.canonical import canonical_bytes, canonical_sha256
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
-from cluster.domain.base.log import Origin
-from cluster.domain.consensus.drift import WINDOW, Alarm, Record, collusion_alarms, drift_alarms
+from cluster.domain.base.log import IDENTITY, LogTexts, Origin
+from cluster.domain.consensus.drift import WINDOW, Alarm, AlarmKind, Record, collusion_alarms, drift_alarms
 from cluster.domain.consensus.learned import build_snapshot
 from cluster.domain.consensus.outcomes import Outcome
+from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
 
 #: The newest outcomes that are fitted: a sliding window, so that what an agent was long ago fades.
@@ -29,6 +30,13 @@ MIN_RECORD = 30
 MAX_OPTION_CHARS = 500
 #: The right answer of an outcome in which no candidate was right.
 NONE_RIGHT = "(none)"
+
+LOG_TEXTS: LogTexts = {
+    **dict.fromkeys(("outcome_id", "snapshot_id", "agents"), IDENTITY),
+    "source": frozenset({"deliberation", "import"}),
+    "gate": frozenset(Mode),
+    "kind": frozenset(AlarmKind),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,19 +55,19 @@ class JournalEvent:
 class JournalAppend:
     """Events to append under a worker's fence, the record's new columns, and the log rows that announce them.
 
-    ``log`` maps an event's position in ``events`` to the (kind, data) of its log row; data on the log is metadata and
-    previews only.
+    ``log`` maps an event's position in ``events`` to the (kind, data, words) of its log row: metadata, and previews only.
     """
 
     request_id: str
     workspace: str
     fence: int
     events: tuple[JournalEvent, ...]
-    log: tuple[tuple[int, str, Mapping[str, Any]], ...] = ()
+    log: tuple[tuple[int, str, Mapping[str, Any], Mapping[str, Any]], ...] = ()
     state: str | None = None
     terminal: str | None = None
     result: Mapping[str, Any] | None = None
     completed_at: float | None = None
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,8 @@ class Deliberation:
     fence: int
     events: int
     cancel_requested: bool = False
+    #: What it was admitted by, and so the cause of all that follows.
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.domain.deliberation.sla import level_at
-from cluster.domain.deliberation.state import Phase, State
+from cluster.domain.base.log import IDENTITY, LogTexts
+from cluster.domain.consensus.ballots import Confidence
+from cluster.domain.deliberation.answers import SEVERITIES
+from cluster.domain.deliberation.sla import Level, level_at
+from cluster.domain.deliberation.state import Phase, State, Terminal
 from cluster.domain.deliberation.stored import Deliberation, JournalEvent
 
 _STATUS_OF_TERMINAL = {
@@ -143,56 +146,73 @@ def _iso(at: float | None) -> str | None:
 
 # --- the log ----------------------------------------------------------------------------------------------------------
 
-LogEntry = tuple[str, dict[str, Any]]
+#: The kind of a row, its data, and the words that belong to it (``cluster.domain.base.log``).
+LogEntry = tuple[str, dict[str, Any], dict[str, Any]]
 
 
 def log_rows(kind: str, data: Mapping[str, Any], state: State) -> LogEntry | None:
-    """The log row that announces a journal event: names, previews and numbers, never whole texts."""
+    """The log row that announces a journal event: names and numbers, and apart from them previews, never whole texts."""
     row = _ROWS.get(kind)
     return row(data, state) if row is not None else None
 
 
 def _panel_row(data: Mapping[str, Any], state: State) -> LogEntry:
-    return "deliberation.started", {
+    row = {
         "agents": [member["agent_id"] for member in data["members"]],
-        "task_preview": state.contract.question[:200],
         "total_rounds": state.contract.rounds,
         "snapshot_id": data["snapshot_id"],
     }
+    return "deliberation.started", row, {"task_preview": state.contract.question[:200]}
 
 
 def _replaced_row(data: Mapping[str, Any], state: State) -> LogEntry:
     members = [member["agent_id"] for member in data["members"]]
-    return "deliberation.recovery_attempted", {
-        "agent": data["gone"][0],
-        "problem": f"replaced: {', '.join(data['gone'])} by {', '.join(members)}",
-    }
+    problem = f"replaced: {', '.join(data['gone'])} by {', '.join(members)}"
+    return "deliberation.recovery_attempted", {"agent": data["gone"][0]}, {"problem": problem}
 
 
 def _phase_row(data: Mapping[str, Any], state: State) -> LogEntry | None:
     where = {"phase": data["phase"], "round": data["round"], "total_rounds": state.contract.rounds}
     if data["phase"] == Phase.EVALUATE:
         checked = {name: data[name] for name in ("reached", "confidence", "share", "cast", "stop")}
-        return "deliberation.consensus_check", {**where, **checked, "leader": (data["leader"] or "")[:200] or None}
-    return None if data["phase"] == Phase.AGGREGATE else ("deliberation.round_start", where)
+        leader = (data["leader"] or "")[:200] or None
+        return "deliberation.consensus_check", {**where, **checked}, {"leader": leader}
+    return None if data["phase"] == Phase.AGGREGATE else ("deliberation.round_start", where, {})
 
 
 def _faulted_row(data: Mapping[str, Any], state: State) -> LogEntry:
     if data.get("problem"):
-        return "deliberation.recovery_attempted", {**_who(data), "problem": data["problem"][:200]}
-    return "deliberation.agent_error", {**_who(data), "fault": data["fault"], "detail": data["detail"][:200]}
+        return "deliberation.recovery_attempted", _who(data), {"problem": data["problem"][:200]}
+    return "deliberation.agent_error", {**_who(data), "fault": data["fault"]}, {"detail": data["detail"][:200]}
 
 
 def _cut_row(data: Mapping[str, Any], state: State) -> LogEntry:
     agents = [one["agent"] for one in data["turns"]]
-    return "deliberation.agent_error", {
-        "agent": agents[0],
-        "agents": agents,
-        "phase": data["turns"][0]["phase"],
-        "fault": data["fault"],
-        "detail": _CUT_WORDS.get(data["fault"], ""),
-    }
+    row = {"agent": agents[0], "agents": agents, "phase": data["turns"][0]["phase"], "fault": data["fault"]}
+    return "deliberation.agent_error", row, {"detail": _CUT_WORDS.get(data["fault"], "")}
 
+
+#: Why a debate ended, "" while it goes on.
+STOPS = frozenset(
+    {
+        *("", "quorum", "lossless", "agree_k", "posterior", "unanimous", "decided", "stable", "cycle"),
+        *("rounds", "budget", "time"),
+    }
+)
+FAULTS = frozenset({"timeout", "http", "malformed", "refusal", "cancelled", "over_budget", "abandoned"})
+LOG_TEXTS: LogTexts = {
+    **dict.fromkeys(("request_id", "task_id", "snapshot_id", "agent", "agents", "critic", "target"), IDENTITY),
+    "mode": frozenset({"sync", "async"}),
+    "phase": frozenset(Phase),
+    "stop": STOPS,
+    "fault": FAULTS,
+    "severity": frozenset(SEVERITIES),
+    "level": frozenset(Level),
+    "sla_level": frozenset(Level),
+    "confidence": frozenset(Confidence),
+    "terminal": frozenset(Terminal),
+    "status": frozenset({*_RECORD_STATUS.values(), "failed"}),
+}
 
 _CUT_WORDS = {
     "timeout": "its phase's share of the time is over",
@@ -205,11 +225,12 @@ _CUT_WORDS = {
 
 def _sla_row(data: Mapping[str, Any], state: State) -> LogEntry:
     elapsed, timeout = data["elapsed_seconds"], data["timeout_seconds"]
-    return f"deliberation.sla_{data['level']}", {
+    row = {
         **data,
         "remaining_seconds": max(0.0, round(timeout - elapsed, 6)),
         "pct_used": round(100 * elapsed / timeout, 2),
     }
+    return f"deliberation.sla_{data['level']}", row, {}
 
 
 def _who(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,36 +239,36 @@ def _who(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answered_row(data: Mapping[str, Any], state: State) -> LogEntry:
     if "answer" not in data:
-        return "deliberation.recovery_attempted", {**_who(data), "problem": data["problem"][:200]}
+        return "deliberation.recovery_attempted", _who(data), {"problem": data["problem"][:200]}
     return _ANSWER_ROWS[Phase(data["phase"])](data, data["answer"])
 
 
 def _proposal(data: Mapping[str, Any], answer: Mapping[str, Any]) -> LogEntry:
     preview = {"proposal_preview": (answer["choice"] or "")[:200], "rationale_preview": answer["rationale"][:200]}
-    return "deliberation.agent_proposal", {**_who(data), **preview, "confidence": answer["confidence"]}
+    return "deliberation.agent_proposal", {**_who(data), "confidence": answer["confidence"]}, preview
 
 
 def _revision(data: Mapping[str, Any], answer: Mapping[str, Any]) -> LogEntry:
-    _, row = _proposal(data, answer)
-    change = {"changed": answer.get("changed", False), "because": answer.get("because") or None}
-    return "deliberation.agent_revision", {**row, **change}
+    _, row, preview = _proposal(data, answer)
+    because = {"because": answer.get("because") or None}
+    return "deliberation.agent_revision", {**row, "changed": answer.get("changed", False)}, {**preview, **because}
 
 
 def _vote(data: Mapping[str, Any], answer: Mapping[str, Any]) -> LogEntry:
-    vote = {"choice": answer["choice"], "confidence": answer["confidence"]}
-    return "deliberation.vote", {**_who(data), **vote, "reasoning_preview": answer["rationale"][:200]}
+    words = {"choice": answer["choice"], "reasoning_preview": answer["rationale"][:200]}
+    return "deliberation.vote", {**_who(data), "confidence": answer["confidence"]}, words
 
 
 def _critique(data: Mapping[str, Any], answer: Mapping[str, Any]) -> LogEntry:
     found = answer.get("critiques", [])
-    return "deliberation.agent_critique", {
+    row = {
         **_who(data),
         "critic": data["agent"],
         "target": found[0]["target"] if found else None,
         "issue_count": len(found),
         "severity": found[0]["severity"] if found else None,
-        "issues_preview": "; ".join(one["defect"] for one in found)[:200],
     }
+    return "deliberation.agent_critique", row, {"issues_preview": "; ".join(one["defect"] for one in found)[:200]}
 
 
 _ANSWER_ROWS: Mapping[Phase, Callable[[Mapping[str, Any], Mapping[str, Any]], LogEntry]] = {
@@ -268,21 +289,20 @@ _ROWS: Mapping[str, Callable[[Mapping[str, Any], State], LogEntry | None]] = {
 }
 
 
-def ended_row(one: Mapping[str, Any], duration_s: float, timeout_s: float) -> tuple[str, dict[str, Any]]:
+def ended_row(one: Mapping[str, Any], duration_s: float, timeout_s: float) -> LogEntry:
     """``one`` is the data of the ``ended`` event."""
     terminal, result = one["terminal"], one["outcome"]
     kind = {"CANCELLED": "deliberation.cancelled", "FAILED": "deliberation.failed"}.get(
         terminal, "deliberation.completed"
     )
-    return kind, {
+    row = {
         "terminal": terminal,
         "status": record_status(terminal),
         "success": terminal == "DECIDED",
         "consensus_reached": terminal == "DECIDED",
         "confidence": result["confidence"],
-        "winner": (result["answer"] or "")[:200] or None,
         "duration_seconds": round(duration_s, 6),
         "rounds_completed": result["rounds"],
         "sla_level": level_at(duration_s, timeout_s),
-        "error": one["reason"] or None,
     }
+    return kind, row, {"winner": (result["answer"] or "")[:200] or None, "error": one["reason"] or None}

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.errors import ControlPlaneError, NotFound
-from cluster.domain.base.log import LogRow
+from cluster.domain.base.log import LogRow, caused_by_row
 from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.dependencies import Dependencies
 from cluster.domain.scheduling.explain import TaskView, waiting_view
@@ -77,7 +77,8 @@ class SchedulerCore:
         self._cancellations = PendingCancellations()
         self._dependencies = Dependencies()
         self._unresolved: dict[str, str] = {}
-        self._ends: deque[tuple[str, TaskStatus]] = deque()
+        #: (task, how it ended, what caused that): what it causes among those that wait for it has the same cause.
+        self._ends: deque[tuple[str, TaskStatus, str]] = deque()
         self._settling = False
         self._opens_at: dict[str, float] = {}
         self._waiting = WaitingClaims()
@@ -160,7 +161,14 @@ class SchedulerCore:
         return head, step(head, event, now, self._policy)
 
     def consider_priority(
-        self, task_id: str, workspace: str, principal: str, priority: Priority | None, position: int | None, now: float
+        self,
+        task_id: str,
+        workspace: str,
+        principal: str,
+        priority: Priority | None,
+        position: int | None,
+        now: float,
+        cause: str = "",
     ) -> tuple[TaskHead, Transition]:
         """``position`` counts the waiting tasks of its line that have the same priority, from 1."""
         order_key = None
@@ -168,9 +176,8 @@ class SchedulerCore:
         if position is not None and head.status is TaskStatus.PENDING:
             moved = head if priority is None else replace(head, priority=int(priority))
             order_key = self._queue.order_key_at(moved, position)
-        return self.consider(
-            task_id, workspace, Prioritized(principal=principal, priority=priority, order_key=order_key), now
-        )
+        event = Prioritized(principal=principal, priority=priority, order_key=order_key, cause=cause)
+        return self.consider(task_id, workspace, event, now)
 
     def report(self, task_id: str, workspace: str, event: Event, now: float) -> TaskHead:
         return self.carry_out(*self.consider(task_id, workspace, event, now), now)
@@ -259,7 +266,7 @@ class SchedulerCore:
 
     def ended_before(self, ends: Iterable[tuple[str, TaskStatus]], now: float) -> None:
         """How tasks ended that were looked up."""
-        self._ends.extend(ends)
+        self._ends.extend((task_id, status, "") for task_id, status in ends)
         self._settle(now)
 
     def view(self, task_id: str, workspace: str, now: float) -> TaskView:
@@ -337,15 +344,16 @@ class SchedulerCore:
             elif isinstance(effect, StartGrace):
                 self._request_cancel(new, effect.until, now)
         if new.status.terminal:
-            self._end(head, new, now)
+            cause = "" if transition.decision is None else transition.decision.record.cause
+            self._end(head, new, cause, now)
         return new
 
-    def _end(self, head: TaskHead, new: TaskHead, now: float) -> None:
+    def _end(self, head: TaskHead, new: TaskHead, cause: str, now: float) -> None:
         self._open.pop(head.id, None)
         if head.detail is TaskDetail.BLOCKED:
             self._dependencies.forget(head.id)
         if self._dependencies.has_dependents(head.id):
-            self._ends.append((head.id, new.status))
+            self._ends.append((head.id, new.status, cause))
             self._settle(now)
 
     def _settle(self, now: float) -> None:
@@ -354,10 +362,14 @@ class SchedulerCore:
             return
         self._settling = True
         while self._ends:
-            after, status = self._ends.popleft()
+            after, status, cause = self._ends.popleft()
             for settled in self._dependencies.ended(after, status):
                 head = self._open[settled.task_id]
-                event = DependencyFailed(after=after, status=status) if settled.failed else Unblocked()
+                event = (
+                    DependencyFailed(after=after, status=status, cause=cause)
+                    if settled.failed
+                    else Unblocked(cause=cause)
+                )
                 self._happens(head, event, now)
         self._settling = False
 
@@ -451,7 +463,7 @@ class SchedulerCore:
         removed = row.kind == "agent.unregistered"
         offline = row.data.get("new_status") == "offline"
         if removed or offline:
-            self._lose(key, now, deliberate=removed)
+            self._lose(key, now, caused_by_row(row.seq), deliberate=removed)
         if removed:
             self._leases.remove(key)
         elif row.kind == "agent.registered":
@@ -473,9 +485,9 @@ class SchedulerCore:
             self._answer_waiting(waiting, (), now)
         self._slots_freed[key] = None
 
-    def _lose(self, key: AgentKey, now: float, *, deliberate: bool) -> None:
+    def _lose(self, key: AgentKey, now: float, cause: str, *, deliberate: bool) -> None:
         for task_id in list(self._leases.leases(key)):
-            self._happens(self._open[task_id], AgentLost(deliberate=deliberate), now)
+            self._happens(self._open[task_id], AgentLost(deliberate=deliberate, cause=cause), now)
 
     # --- claims -------------------------------------------------------------------------------------------------
 
@@ -506,7 +518,9 @@ class SchedulerCore:
             if task_id is None:
                 self._wait_for_tokens(request.agent[0], now)
                 break
-            event = Claim(agent_id=request.agent[1], claim_id=request.claim_id, principal=request.principal)
+            event = Claim(
+                agent_id=request.agent_id, claim_id=request.claim_id, principal=request.principal, cause=request.cause
+            )
             grants.append(self._granted(self._happens(self._open[task_id], event, now)))
         return tuple(grants)
 

@@ -14,12 +14,16 @@ from enum import StrEnum
 from typing import Any
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.log import IDENTITY, LogTexts
 
 
 class ControlKind(StrEnum):
     QUEUE = "queue"
     TASK_TYPE = "task_type"
     TENANT = "tenant"
+
+
+LOG_TEXTS: LogTexts = {"kind": frozenset(ControlKind), "name": IDENTITY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ class ClaimRequest:
     regions: frozenset[str] = frozenset()
     unschedulable: bool = False
     explicit_only: bool = False
+    cause: str = ""
 
     @property
     def agent(self) -> AgentKey:

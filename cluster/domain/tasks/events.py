@@ -28,20 +28,22 @@ class Reporter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """``cause`` says to readers of the table who or what brings the event."""
+    """``brought_by`` says to readers of the table who or what brings the event; ``cause`` is what led to this one
+    (``LogRecord.cause``)."""
 
-    cause: ClassVar[str] = ""
+    brought_by: ClassVar[str] = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunAtReached(Event):
-    cause: ClassVar[str] = "timer: `run_at` or the end of a backoff"
+    brought_by: ClassVar[str] = "timer: `run_at` or the end of a backoff"
 
 
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim(Event):
-    cause: ClassVar[str] = "an agent claims"
+    brought_by: ClassVar[str] = "an agent claims"
     agent_id: str
     claim_id: str
     principal: str
@@ -51,7 +53,7 @@ class Claim(Event):
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complete(Event):
-    cause: ClassVar[str] = "the holder reports a result"
+    brought_by: ClassVar[str] = "the holder reports a result"
     by: Reporter
     result_json: str | None = None
 
@@ -60,7 +62,7 @@ class Complete(Event):
 class Fail(Event):
     """``requeue`` false: the holder says that another attempt is of no use."""
 
-    cause: ClassVar[str] = "the holder reports a failure"
+    brought_by: ClassVar[str] = "the holder reports a failure"
     by: Reporter
     error: str
     error_class: ErrorClass = ErrorClass.RETRYABLE
@@ -70,51 +72,51 @@ class Fail(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested(Event):
-    cause: ClassVar[str] = "a client cancels"
+    brought_by: ClassVar[str] = "a client cancels"
     principal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelDelivered(Event):
-    cause: ClassVar[str] = "the holder was told (heartbeat, claim or stream message)"
+    brought_by: ClassVar[str] = "the holder was told (heartbeat, claim or stream message)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAcknowledged(Event):
-    cause: ClassVar[str] = "the holder says that it has stopped"
+    brought_by: ClassVar[str] = "the holder says that it has stopped"
     by: Reporter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelGraceOver(Event):
-    cause: ClassVar[str] = "timer: the holder had its time to stop"
+    brought_by: ClassVar[str] = "timer: the holder had its time to stop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseExpired(Event):
-    cause: ClassVar[str] = "timer: no sign of life from the holder"
+    brought_by: ClassVar[str] = "timer: no sign of life from the holder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTimedOut(Event):
-    cause: ClassVar[str] = "timer: run time exceeded"
+    brought_by: ClassVar[str] = "timer: run time exceeded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueTimedOut(Event):
-    cause: ClassVar[str] = "timer: queue time exceeded"
+    brought_by: ClassVar[str] = "timer: queue time exceeded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalTimedOut(Event):
-    cause: ClassVar[str] = "timer: total time exceeded"
+    brought_by: ClassVar[str] = "timer: total time exceeded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentLost(Event):
     """``deliberate``: somebody took the agent away (deregistered it), so the task is not to blame."""
 
-    cause: ClassVar[str] = "the holder is gone (offline or deregistered)"
+    brought_by: ClassVar[str] = "the holder is gone (offline or deregistered)"
     deliberate: bool
 
 
@@ -122,20 +124,20 @@ class AgentLost(Event):
 class Release(Event):
     """The claimant was gone when its lease was granted: the attempt was never delivered."""
 
-    cause: ClassVar[str] = "a lease that nobody received is given back"
+    brought_by: ClassVar[str] = "a lease that nobody received is given back"
     by: Reporter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unblocked(Event):
-    cause: ClassVar[str] = "every task that it runs after has ended as it needs"
+    brought_by: ClassVar[str] = "every task that it runs after has ended as it needs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DependencyFailed(Event):
     """``after`` ended as ``status``, without a result."""
 
-    cause: ClassVar[str] = "a task that it runs after ended without a result, and its edge says `fail`"
+    brought_by: ClassVar[str] = "a task that it runs after ended without a result, and its edge says `fail`"
     after: str
     status: TaskStatus
 
@@ -144,7 +146,7 @@ class DependencyFailed(Event):
 class Prioritized(Event):
     """What is None stays as it is."""
 
-    cause: ClassVar[str] = "a client changes the priority, or the position"
+    brought_by: ClassVar[str] = "a client changes the priority, or the position"
     principal: str
     priority: Priority | None = None
     order_key: OrderKey | None = None

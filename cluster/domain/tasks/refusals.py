@@ -19,8 +19,9 @@ class Refusal:
 
     def error(self, head: TaskHead, event: Event) -> ControlPlaneError:
         if self.code is None:
+            by = f" (cause: {event.cause})" if event.cause else ""
             return ImpossibleTransition(
-                f"Task {head.id} is {phase_of(head)}; {type(event).__name__} cannot happen to it."
+                f"Task {head.id} is {phase_of(head)}; {type(event).__name__} cannot happen to it{by}."
             )
         return Conflict(self.message.format(id=head.id, status=head.status.value), self.code)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.domain.base.compact import evolve as replace
-from cluster.domain.base.log import SYSTEM, LogRecord
+from cluster.domain.base.log import IDENTITY, SYSTEM, LogRecord, LogTexts
 from cluster.domain.tasks.effects import DEQUEUE, END_LEASE, START_LEASE, Apply, Effect, Enqueue, StartGrace, Transition
 from cluster.domain.tasks.events import (
     AgentLost,
@@ -36,9 +36,24 @@ from cluster.domain.tasks.task import TaskDecision, TaskDetail, TaskHead, TaskSt
 
 SUMMARY_CHARS = 200
 
+REASONS = frozenset(
+    {
+        *("failed", "retries_exhausted", "run_timeout", "run_time", "queue_time", "total_time", "total_timeout"),
+        *("lease_expired", "agent_offline", "agent_lost", "agent_unregistered", "not_delivered", "requested"),
+        *("stopped", "grace_over", "dependency_failed"),
+    }
+)
+LOG_TEXTS: LogTexts = {
+    **dict.fromkeys(("task_id", "agent_id", "claim_id", "task_type", "after", "place", "replayed_as"), IDENTITY),
+    "reason": REASONS,
+    "error_class": frozenset(ErrorClass),
+    "result_summary": frozenset({""}),
+}
+
 
 def _decided(
     old: TaskHead,
+    event: Event,
     new: TaskHead,
     effects: tuple[Effect, ...],
     kind: str,
@@ -49,9 +64,19 @@ def _decided(
     result_json: str | None = None,
     error: str | None = None,
     want_body: bool = False,
+    private: Mapping[str, Any] | None = None,
 ) -> Transition:
+    """``error`` is both stored with the task and told by its row, shortened."""
     record = LogRecord(
-        at=now, workspace=old.workspace, kind=kind, entity=old.id, attempt=new.attempt, principal=principal, data=data
+        at=now,
+        workspace=old.workspace,
+        kind=kind,
+        entity=old.id,
+        attempt=new.attempt,
+        principal=principal,
+        cause=event.cause,
+        data=data,
+        private=private if error is None else {"error": _short(error)},
     )
     decision = TaskDecision(
         head=new,
@@ -94,7 +119,7 @@ def claim(head: TaskHead, event: Claim, now: float, policy: RetryPolicy) -> Tran
         "wait_seconds": _since(head.run_at, now),
     }
     effects = (DEQUEUE, START_LEASE)
-    return _decided(head, new, effects, "task.claimed", now, event.principal, data, want_body=event.want_body)
+    return _decided(head, event, new, effects, "task.claimed", now, event.principal, data, want_body=event.want_body)
 
 
 def _holds(head: TaskHead, by: Reporter) -> bool:
@@ -149,9 +174,14 @@ def complete(head: TaskHead, event: Complete, now: float, policy: RetryPolicy) -
     _must_hold(head, event.by, event)
     new = replace(head, status=TaskStatus.COMPLETED, detail=TaskDetail.COMPLETED)
     data = _report_data(head, event.by, now)
-    data["result_summary"] = result_summary(event.result_json)
+    private = None
+    if event.result_json is None:
+        data["result_summary"] = ""
+    else:
+        private = {"result_summary": result_summary(event.result_json)}
     return _decided(
         head,
+        event,
         new,
         (END_LEASE,),
         "task.completed",
@@ -159,6 +189,7 @@ def complete(head: TaskHead, event: Complete, now: float, policy: RetryPolicy) -
         event.by.principal,
         data,
         result_json=event.result_json,
+        private=private,
     )
 
 
@@ -168,13 +199,13 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
     data["error_class"] = event.error_class.value
     by = event.by.principal
     if not event.requeue or event.error_class is ErrorClass.NOT_RETRYABLE:
-        data.update(error=_short(event.error), retries_left=0)
+        data["retries_left"] = 0
         new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.FAILED)
-        return _decided(head, new, (END_LEASE,), "task.failed", now, by, data, error=event.error)
+        return _decided(head, event, new, (END_LEASE,), "task.failed", now, by, data, error=event.error)
     if head.retries >= head.max_retries:
-        return _dead_letter(head, data, event.error, "retries_exhausted", now, by, holder=head.holder)
+        return _dead_letter(head, event, data, event.error, "retries_exhausted", now, by, holder=head.holder)
     delay_s = policy.delay_s(head, event.error_class, event.retry_after_s)
-    return _retry(head, data, event.error, "failed", now, by, delay_s, holder=head.holder)
+    return _retry(head, event, data, event.error, "failed", now, by, delay_s, holder=head.holder)
 
 
 def _short(error: str) -> str:
@@ -184,6 +215,7 @@ def _short(error: str) -> str:
 
 def _retry(
     head: TaskHead,
+    event: Event,
     data: dict[str, Any],
     error: str,
     reason: str,
@@ -205,18 +237,18 @@ def _retry(
         started_at=None,
     )
     data.update(
-        error=_short(error),
         reason=reason,
         retries_left=head.max_retries - new.retries,
         run_at=new.run_at,
         delay_seconds=round(delay_s, 6),
     )
     effects = (END_LEASE, Enqueue(not_before=new.run_at))
-    return _decided(head, new, effects, "task.retried", now, principal, data, error=error)
+    return _decided(head, event, new, effects, "task.retried", now, principal, data, error=error)
 
 
 def _dead_letter(
     head: TaskHead,
+    event: Event,
     data: dict[str, Any],
     error: str,
     reason: str,
@@ -226,11 +258,11 @@ def _dead_letter(
     holder: str | None = None,
 ) -> Transition:
     new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.DEAD_LETTERED, holder=holder)
-    data.update(error=_short(error), reason=reason, retries_left=0)
-    return _decided(head, new, (END_LEASE,), "task.dead_lettered", now, principal, data, error=error)
+    data.update(reason=reason, retries_left=0)
+    return _decided(head, event, new, (END_LEASE,), "task.dead_lettered", now, principal, data, error=error)
 
 
-def _requeue(head: TaskHead, reason: str, now: float, principal: str, *, charged: bool) -> Transition:
+def _requeue(head: TaskHead, event: Event, reason: str, now: float, principal: str, *, charged: bool) -> Transition:
     """Keeps its order key (``run_at`` stays), at once: another agent can take it."""
     retries = head.retries + charged
     new = replace(
@@ -246,93 +278,95 @@ def _requeue(head: TaskHead, reason: str, now: float, principal: str, *, charged
     data = _run_data(head, now)
     data.update(reason=reason, retries_left=max(0, head.max_retries - retries))
     effects = (END_LEASE, Enqueue(not_before=head.run_at))
-    return _decided(head, new, effects, "task.requeued", now, principal, data)
+    return _decided(head, event, new, effects, "task.requeued", now, principal, data)
 
 
-def _lost(head: TaskHead, error: str, reason: str, now: float) -> Transition:
+def _lost(head: TaskHead, event: Event, error: str, reason: str, now: float) -> Transition:
     if head.retries >= head.max_retries:
-        return _dead_letter(head, _run_data(head, now), error, reason, now, SYSTEM)
-    return _requeue(head, reason, now, SYSTEM, charged=True)
+        return _dead_letter(head, event, _run_data(head, now), error, reason, now, SYSTEM)
+    return _requeue(head, event, reason, now, SYSTEM, charged=True)
 
 
 def lease_expired(head: TaskHead, event: LeaseExpired, now: float, policy: RetryPolicy) -> Transition:
     error = f"Agent {head.assigned_agent} gave no sign of life and lost its lease on attempt {head.attempt}."
-    return _lost(head, error, "lease_expired", now)
+    return _lost(head, event, error, "lease_expired", now)
 
 
 def agent_lost(head: TaskHead, event: AgentLost, now: float, policy: RetryPolicy) -> Transition:
     if event.deliberate:
-        return _requeue(head, "agent_unregistered", now, SYSTEM, charged=False)
-    return _lost(head, f"Agent {head.assigned_agent} went offline during attempt {head.attempt}.", "agent_offline", now)
+        return _requeue(head, event, "agent_unregistered", now, SYSTEM, charged=False)
+    return _lost(
+        head, event, f"Agent {head.assigned_agent} went offline during attempt {head.attempt}.", "agent_offline", now
+    )
 
 
 def release(head: TaskHead, event: Release, now: float, policy: RetryPolicy) -> Transition:
     if not _holds(head, event.by):
         return Transition(head=head)
-    return _requeue(head, "not_delivered", now, event.by.principal, charged=False)
+    return _requeue(head, event, "not_delivered", now, event.by.principal, charged=False)
 
 
 def run_timed_out(head: TaskHead, event: RunTimedOut, now: float, policy: RetryPolicy) -> Transition:
     error = f"Attempt {head.attempt} did not finish within {head.timeout_s:g} s."
     if head.retries >= head.max_retries:
-        return _time_out(head, error, "run_time", now)
+        return _time_out(head, event, error, "run_time", now)
     delay_s = policy.delay_s(head, ErrorClass.RETRYABLE, None)
-    return _retry(head, _run_data(head, now), error, "run_timeout", now, SYSTEM, delay_s)
+    return _retry(head, event, _run_data(head, now), error, "run_timeout", now, SYSTEM, delay_s)
 
 
-def _time_out(head: TaskHead, error: str, reason: str, now: float) -> Transition:
+def _time_out(head: TaskHead, event: Event, error: str, reason: str, now: float) -> Transition:
     waiting = head.status is TaskStatus.PENDING
     new = replace(head, status=TaskStatus.TIMEOUT, detail=TaskDetail.TIMEOUT, holder=None)
     data = _run_data(head, now)
-    data.update(error=error, reason=reason, retries_left=0)
+    data.update(reason=reason, retries_left=0)
     effects: tuple[Effect, ...] = (DEQUEUE,) if waiting else (END_LEASE,)
-    return _decided(head, new, effects, "task.timeout", now, SYSTEM, data, error=error)
+    return _decided(head, event, new, effects, "task.timeout", now, SYSTEM, data, error=error)
 
 
 def queue_timed_out(head: TaskHead, event: QueueTimedOut, now: float, policy: RetryPolicy) -> Transition:
-    return _time_out(head, "No agent took the task within its queue time.", "queue_time", now)
+    return _time_out(head, event, "No agent took the task within its queue time.", "queue_time", now)
 
 
 def total_timed_out(head: TaskHead, event: TotalTimedOut, now: float, policy: RetryPolicy) -> Transition:
-    return _time_out(head, "The task did not end within its total time.", "total_time", now)
+    return _time_out(head, event, "The task did not end within its total time.", "total_time", now)
 
 
 def cancel_waiting(head: TaskHead, event: CancelRequested, now: float, policy: RetryPolicy) -> Transition:
     new = replace(head, status=TaskStatus.CANCELLED, detail=TaskDetail.CANCELLED)
     data = {"task_type": head.task_type, "priority": head.priority, "reason": "requested"}
-    return _decided(head, new, (DEQUEUE,), "task.cancelled", now, event.principal, data)
+    return _decided(head, event, new, (DEQUEUE,), "task.cancelled", now, event.principal, data)
 
 
 def cancel_running(head: TaskHead, event: CancelRequested, now: float, policy: RetryPolicy) -> Transition:
     new = replace(head, detail=TaskDetail.CANCELLING)
     until = now + policy.cancel_grace_s
     data = {"agent_id": head.assigned_agent, "task_type": head.task_type, "revoked_at": until}
-    return _decided(head, new, (StartGrace(until=until),), "task.cancel_requested", now, event.principal, data)
+    return _decided(head, event, new, (StartGrace(until=until),), "task.cancel_requested", now, event.principal, data)
 
 
 def cancel_delivered(head: TaskHead, event: CancelDelivered, now: float, policy: RetryPolicy) -> Transition:
     data = {"agent_id": head.assigned_agent, "task_type": head.task_type}
-    return _decided(head, head, (), "task.cancel_delivered", now, SYSTEM, data)
+    return _decided(head, event, head, (), "task.cancel_delivered", now, SYSTEM, data)
 
 
-def _stopped(head: TaskHead, reason: str, now: float, principal: str, data: dict[str, Any]) -> Transition:
+def _stopped(head: TaskHead, event: Event, reason: str, now: float, principal: str, data: dict[str, Any]) -> Transition:
     """``stopped by the holder`` keeps the holder, so that it can repeat itself; any other reason takes it away."""
     holder = head.holder if reason == "stopped" else None
     new = replace(head, status=TaskStatus.CANCELLED, detail=TaskDetail.CANCELLED, holder=holder)
     data["reason"] = reason
-    return _decided(head, new, (END_LEASE,), "task.cancelled", now, principal, data)
+    return _decided(head, event, new, (END_LEASE,), "task.cancelled", now, principal, data)
 
 
 def cancel_acknowledged(
     head: TaskHead, event: CancelAcknowledged | Fail, now: float, policy: RetryPolicy
 ) -> Transition:
     _must_hold(head, event.by, event)
-    return _stopped(head, "stopped", now, event.by.principal, _report_data(head, event.by, now))
+    return _stopped(head, event, "stopped", now, event.by.principal, _report_data(head, event.by, now))
 
 
 def stopped_because(reason: str) -> Apply:
     def apply(head: TaskHead, event: Event, now: float, policy: RetryPolicy) -> Transition:
-        return _stopped(head, reason, now, SYSTEM, _run_data(head, now))
+        return _stopped(head, event, reason, now, SYSTEM, _run_data(head, now))
 
     return apply
 
@@ -340,7 +374,7 @@ def stopped_because(reason: str) -> Apply:
 def release_cancelling(head: TaskHead, event: Release, now: float, policy: RetryPolicy) -> Transition:
     if not _holds(head, event.by):
         return Transition(head=head)
-    return _stopped(head, "not_delivered", now, event.by.principal, _run_data(head, now))
+    return _stopped(head, event, "not_delivered", now, event.by.principal, _run_data(head, now))
 
 
 def unblocked(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy) -> Transition:
@@ -354,7 +388,7 @@ def unblocked(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy)
         run_at=head.run_at if delayed else now,
     )
     data = {"task_type": head.task_type, "priority": head.priority, "run_at": new.run_at}
-    return _decided(head, new, (Enqueue(not_before=new.run_at),), "task.unblocked", now, SYSTEM, data)
+    return _decided(head, event, new, (Enqueue(not_before=new.run_at),), "task.unblocked", now, SYSTEM, data)
 
 
 def dependency_failed(head: TaskHead, event: DependencyFailed, now: float, policy: RetryPolicy) -> Transition:
@@ -365,12 +399,11 @@ def dependency_failed(head: TaskHead, event: DependencyFailed, now: float, polic
     data = {
         "task_type": head.task_type,
         "priority": head.priority,
-        "error": error,
         "reason": "dependency_failed",
         "after": event.after,
         "retries_left": 0,
     }
-    return _decided(head, new, (DEQUEUE,), "task.failed", now, SYSTEM, data, error=error)
+    return _decided(head, event, new, (DEQUEUE,), "task.failed", now, SYSTEM, data, error=error)
 
 
 def prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPolicy) -> Transition:
@@ -383,7 +416,7 @@ def prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPoli
         data["place"] = encode(event.order_key)
     blocked = head.detail is TaskDetail.BLOCKED
     effects = () if blocked else (DEQUEUE, Enqueue(not_before=head.run_at))
-    return _decided(head, new, effects, "task.prioritized", now, event.principal, data)
+    return _decided(head, event, new, effects, "task.prioritized", now, event.principal, data)
 
 
 def repeat_or(refusal: Refusal) -> Apply:

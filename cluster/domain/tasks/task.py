@@ -15,9 +15,9 @@ from typing import Any
 
 from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.log import LogRecord, Origin
+from cluster.domain.base.log import IDENTITY, LogRecord, LogTexts, Origin
 from cluster.domain.tasks.order_key import OrderKey
-from cluster.domain.tasks.rules import TaskRules
+from cluster.domain.tasks.rules import Affinity, TaskRules
 
 
 class TaskStatus(StrEnum):
@@ -70,6 +70,14 @@ class Priority(IntEnum):
     @property
     def wire_name(self) -> str:
         return self.name.lower()
+
+
+#: Of a head and its rules, as a new task's row carries them.
+LOG_TEXTS: LogTexts = {
+    **dict.fromkeys(("task_type", "required_capabilities", "target_agent", "queue", "replay_of"), IDENTITY),
+    **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after"), IDENTITY),
+    "affinity": frozenset(Affinity),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +145,7 @@ class NewTask:
             entity=self.id,
             attempt=0,
             principal=self.origin.principal,
+            cause=self.origin.cause,
             data=data,
         )
 

@@ -1,15 +1,15 @@
 -- name: register_agents
 -- One commit of registrations.
 select seq, created, conflict from register_agents(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 
 -- name: change_agents
 -- One commit of changed facts.
-select change_agents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+select change_agents($1, $2, $3, $4, $5, $6, $7)
 
 -- name: remove_agents
 -- One commit of removals.
-select remove_agents($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+select remove_agents($1, $2, $3, $4, $5, $6)
 
 -- name: get_agents
 -- Agents by (workspace, id), with the tasks that each has leased.

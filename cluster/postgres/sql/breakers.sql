@@ -1,6 +1,6 @@
 -- name: save_breakers
 -- One commit of breakers that changed.
-select save_breakers($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+select save_breakers($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: load_breakers
 -- Breakers of a workspace and of the control plane; all if it is null.

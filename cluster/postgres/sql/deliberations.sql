@@ -1,16 +1,15 @@
 -- name: admit_deliberations
 -- One commit of admissions.
 select request_id, seq, replayed, conflict from admit_deliberations(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 
 -- name: append_deliberations
 -- One commit of journal events, records and log rows.
-select append_deliberations(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+select append_deliberations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 
 -- name: cancel_deliberation
 -- Asks the worker to stop.
-select cancel_deliberation($1, $2, $3, $4, $5, $6, $7, $8, $9)
+select cancel_deliberation($1, $2, $3, $4, $5)
 
 -- name: take_deliberations
 -- Makes a worker the owner, above every earlier one.

@@ -1,7 +1,6 @@
 -- name: record_outcomes
 -- One commit of outcomes.
-select seq, replayed, conflict from record_outcomes(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+select seq, replayed, conflict from record_outcomes($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: recent_outcomes
 -- The newest outcomes whose panel holds all (or, if $4, any) of the given agents, newest first.
@@ -22,7 +21,7 @@ group by agent order by times desc, agent
 
 -- name: save_snapshots
 -- One commit of snapshots.
-select save_snapshots($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+select save_snapshots($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: newest_snapshots
 -- The newest version of every panel's snapshot, the largest panel first.

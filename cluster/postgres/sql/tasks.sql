@@ -1,14 +1,13 @@
 -- name: submit_tasks
 -- One commit of new tasks with their keys and log rows.
 select task_id, seq, replayed, conflict from submit_tasks(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-    $25, $26, $27, $28, $29, $30, $31, $32, $33)
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+    $24, $25)
 
 -- name: decide_tasks
 -- One commit of a shard's decisions.
 select applied, seq, payload, metadata from decide_tasks(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-    $25, $26, $27, $28, $29)
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 
 -- name: take_generation
 -- A new generation for a shard; older ones can no longer write.
@@ -114,7 +113,8 @@ from (
 
 -- name: task_events
 -- Log rows of one task after its n-th; each task's rows are numbered by themselves, without gaps.
-select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest
+select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest, epoch, cause, zone, private,
+       private_digest, v
 from log where entity = $2 and workspace = $1 and starts_with(kind, 'task.')
 order by seq offset $3 limit $4
 
@@ -165,16 +165,15 @@ where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purge
 
 -- name: replay_tasks
 -- Submits dead tasks again, once each.
-select replay_tasks(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+select replay_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: purge_tasks
 -- Takes dead tasks off the dead letter.
-select purge_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+select purge_tasks($1, $2, $3, $4, $5)
 
 -- name: put_control
 -- Stores a setting of a queue, a task type or a tenant.
-select put_control($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+select put_control($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: controls
 -- Settings of a workspace, or of all.

@@ -1,0 +1,64 @@
+"""``aragora-cp story``: what happened to a task, a deliberation, an agent or a request, and what led to what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cluster.cli.calls import Json, call, print_json
+from cluster.cli.output import console
+
+#: What the row's own columns say already.
+_SAID = {"task_id", "agent_id", "request_id", "attempt"}
+WORDS_CHARS = 200
+
+
+def story(
+    of: str = typer.Argument(metavar="ID", help="Id of a task, a deliberation or an agent, or a trace id."),
+    as_json: Json = False,
+) -> None:
+    """What happened to a task, a deliberation, an agent or a request, in order, and what led to it."""
+    events = list(_events(of))
+    if as_json:
+        print_json({"id": of, "events": events})
+        return
+    table = Table("row", "time", "what", "of", "attempt", "by", "cause", "words")
+    for one in events:
+        attempt = "" if one["attempt"] is None else str(one["attempt"])
+        cells = (one["type"], one["entity"], attempt, one["principal"], one["cause"], _words(one["data"]))
+        table.add_row(str(one["seq"]), _time(one["timestamp"]), *(escape(cell) for cell in cells))
+    console.print(table)
+
+
+def _events(of: str) -> Iterator[dict[str, Any]]:
+    after, more = 0, True
+    while more:
+        page = call("GET", f"/story/{quote(of, safe='')}", after=after)
+        yield from page["events"]
+        more = page["has_more"]
+        after = page["events"][-1]["seq"] if page["events"] else after
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().isoformat(timespec="milliseconds")
+
+
+def _words(data: dict[str, Any]) -> str:
+    """Name and value of what says more than the columns."""
+    shown = ", ".join(f"{name}={_plain(value)}" for name, value in data.items() if _tells(name, value))
+    return shown if len(shown) <= WORDS_CHARS else shown[: WORDS_CHARS - 1] + "…"
+
+
+def _tells(name: str, value: Any) -> bool:
+    return name not in _SAID and value not in (None, "", [], {})
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,50 @@
+"""Which texts may stand in the data of the log's rows. Whatever else is a text is words, and belongs to their private part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cluster.domain.agents import agent, breaker
+from cluster.domain.base.log import IDENTITY, LogTexts
+from cluster.domain.consensus import learning
+from cluster.domain.deliberation import wire
+from cluster.domain.scheduling import limits
+from cluster.domain.tasks import steps, task
+
+#: By the first part of a row's kind.
+LOG_TEXTS: Mapping[str, LogTexts] = {
+    "task": {**task.LOG_TEXTS, **steps.LOG_TEXTS},
+    "agent": agent.LOG_TEXTS,
+    "breaker": breaker.LOG_TEXTS,
+    "control": limits.LOG_TEXTS,
+    "deliberation": wire.LOG_TEXTS,
+    "outcome": learning.LOG_TEXTS,
+    "weights": learning.LOG_TEXTS,
+    "region": {"leader": IDENTITY},
+}
+
+
+def words_in(kind: str, data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(field, text) of each text in ``data`` that nobody declared. What lies in a list or an object belongs to its field,
+    or to the object's own."""
+    texts = LOG_TEXTS.get(kind.partition(".")[0], {})
+    return [(name, text) for name, text in _texts("", data) if not _declared(texts, name, text)]
+
+
+def _declared(texts: LogTexts, name: str, text: str) -> bool:
+    if name not in texts:
+        return False
+    closed = texts[name]
+    return closed is None or text in closed
+
+
+def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for inner, one in value.items():
+            yield from _texts(inner, one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(name, one)

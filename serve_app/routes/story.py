@@ -1,0 +1,57 @@
+"""The story of a task, a deliberation, an agent or a request: what the log says of it, and what led to what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+
+from cluster.domain.access.permissions import Permission
+from cluster.domain.base.errors import InvalidRequest, NotFound
+from cluster.domain.base.json_values import check_text
+from cluster.domain.base.log import LogRow
+from serve_app.auth.admission import Asker, requires
+from serve_app.auth.routing import GuardedRouter
+from serve_app.gateway import gateway
+from serve_app.http.paging import Limit
+
+router = GuardedRouter(tags=["story"])
+
+MAX_ID_CHARS = 400
+
+
+def _event(row: LogRow) -> dict[str, Any]:
+    return {
+        "seq": row.seq,
+        "timestamp": row.at,
+        "type": row.kind,
+        "entity": row.entity,
+        "attempt": row.attempt,
+        "principal": row.principal,
+        "cause": row.cause,
+        "data": row.whole_data(),
+    }
+
+
+@router.get("/story/{of}")
+@requires(Permission.STREAM_READ)
+async def story(
+    request: Request,
+    of: str,
+    asker: Asker,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+    limit: Limit = 1000,
+) -> dict[str, Any]:
+    """Everything that the log says of a task, a deliberation, an agent or a request (its trace id), oldest first, with what
+    led to it and what it led to. ``cause`` is a trace id, ``#`` and the ``seq`` of a row, or empty where only time passed.
+    Read on with ``after`` set to the last ``seq`` while ``has_more``."""
+    check_text(of, "id")
+    if len(of) > MAX_ID_CHARS:
+        raise InvalidRequest(f"An id has at most {MAX_ID_CHARS} characters.", "invalid_id")
+    rows = await gateway(request).log.story(asker.workspace, of, after, limit + 1)
+    if not rows and after == 0:
+        raise NotFound(
+            f"The log knows nothing of {of}; give the id of a task, a deliberation or an agent, or a trace id.",
+            "story_not_found",
+        )
+    return {"id": of, "events": [_event(row) for row in rows[:limit]], "has_more": len(rows) > limit}
