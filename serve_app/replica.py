@@ -22,7 +22,7 @@ from cluster.domain.errors import ActorUnavailable, TryLater
 from cluster.exchange import ExchangeCall, ExchangeClient
 from cluster.follower import LogFollower
 from cluster.loops import Died, Loops
-from cluster.ports import Ring
+from cluster.ports import Clock, Ring
 from cluster.postgres.migrate import migrate
 from cluster.redis.pool import ping
 from cluster.settings import Settings
@@ -177,7 +177,7 @@ def _component(key: str) -> str:
     return {"scheduler-0": "Scheduler", "region-leader-0": "Coordinator"}.get(key, key)
 
 
-def make_ingress(settings: Settings, reach: Reach, died: Died) -> FastAPI:
+def make_ingress(settings: Settings, reach: Reach, died: Died, clock: Clock | None = None) -> FastAPI:
     """The application with the replica as its lifespan: pools belong to the loop that they were made in."""
     observations = HttpObservations()
 
@@ -185,6 +185,7 @@ def make_ingress(settings: Settings, reach: Reach, died: Died) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await migrated(settings)
         parts = await Parts.open(settings, "aragora-api", connections=CONNECTIONS)
+        parts.clock = clock or parts.clock
         replica = Replica(settings, parts, reach, observations, died)
         app.state.gateway = await replica.start()
         app.state.workspace = settings.workspace
