@@ -69,7 +69,7 @@ class Build:
 
 async def make(build: Build, picture: Picture) -> None:
     base = Path(tempfile.mkdtemp(prefix="carry-"))
-    system = RunningSystem(base / "data", dict(SETTINGS), command=str(build.command))
+    system = RunningSystem(base / "data", dict(SETTINGS), command=str(build.command), start_s=500)
     try:
         await asyncio.to_thread(system.start)
         async with crew.crew(talks=False) as agents, _client(system) as http:

@@ -168,6 +168,12 @@ async def test_waiting_tasks_are_claimed_in_their_order_and_by_whom_they_are_for
             await tasks.post(f"/agents/{agent}/resume")
             assert (await tasks.claim_one(agent))["id"] == facts[task]
 
+        drained = "/agents/drained-worker"
+        assert (await tasks.get(drained))["intent_by"] == "agent", "it drained itself"
+        await tasks.post(f"{drained}/drain")
+        await tasks.post(f"{drained}/heartbeat", {"status": "ready"})
+        assert (await tasks.get(drained))["intent"] == "draining", "an operator says so now"
+
         dead = facts["dead"]
         answers = [await tasks.post(f"/dead-letter/{dead}/replay", {"payload_patch": {"k": 1}}) for _ in range(2)]
         assert answers[0] == answers[1]

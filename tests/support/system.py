@@ -41,6 +41,7 @@ class RunningSystem:
     data_dir: Path
     settings: dict[str, str] = field(default_factory=dict)
     command: str = COMMAND
+    start_s: float = START_S
     process: subprocess.Popen[str] | None = None
     output: list[str] = field(default_factory=list)
 
@@ -74,7 +75,7 @@ class RunningSystem:
             ready.set()
 
         threading.Thread(target=read, daemon=True).start()
-        assert ready.wait(START_S), self.output
+        assert ready.wait(self.start_s), self.output
         assert process.poll() is None, self.output
 
     def stop(self) -> int:
