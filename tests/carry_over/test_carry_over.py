@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from cluster.domain.receipts.recompute import Recomputed, recompute
 from cluster.domain.receipts.verify import parse, verify
 from cluster.domain.task_rules import PREFERENCE_S
 from cluster.domain.tasks import LeaseToken
+from cluster.embedded.secrets import store_secrets
 from tests.api.test_batch import Batch
 from tests.carry_over import crew
 from tests.carry_over.later import Later, later, restored
@@ -61,6 +63,12 @@ def changed(before: Any, now: Any, where: str = "") -> list[str]:
         pairs = enumerate(zip(before, now, strict=True))
         return [one for n, (old, new) in pairs for one in changed(old, new, f"{where}[{n}]")]
     return [] if before == now else [f"{where}: {before!r} is now {now!r}"]
+
+
+def test_the_passwords_of_the_stores_are_read_as_they_were_written(picture: Picture, tmp_path: Path) -> None:
+    written = json.loads(picture.secrets.read_text())
+    found = store_secrets(Path(shutil.copy(picture.secrets, tmp_path)))
+    assert (found.postgres, found.redis) == (written["postgres"], written["redis"])
 
 
 async def test_everything_is_shown_as_it_was_and_repeats_are_answered_alike(start: Start) -> None:
