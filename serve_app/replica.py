@@ -19,6 +19,7 @@ from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.base.errors import ActorUnavailable, TryLater
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.follower import LogFollower
+from cluster.ports.clock import Clock
 from cluster.ports.wake_ups import WakeTopic
 from cluster.process.loops import Loops, OnFatal
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
@@ -167,7 +168,7 @@ def _component(key: str) -> str:
     return {"scheduler-0": "Scheduler", "region-leader-0": "Coordinator"}.get(key, key)
 
 
-def make_ingress(settings: Settings, resolve: ActorResolver, on_fatal: OnFatal) -> FastAPI:
+def make_ingress(settings: Settings, resolve: ActorResolver, on_fatal: OnFatal, clock: Clock | None = None) -> FastAPI:
     """The application with the replica as its lifespan: pools belong to the loop that they were made in."""
     observations = HttpObservations()
 
@@ -175,6 +176,7 @@ def make_ingress(settings: Settings, resolve: ActorResolver, on_fatal: OnFatal) 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await migrated(settings)
         resources = await Resources.open(settings, "aragora-api", connections=CONNECTIONS)
+        resources.clock = clock or resources.clock
         replica = Replica(settings, resources, resolve, observations, on_fatal)
         app.state.gateway = await replica.start()
         yield

@@ -126,12 +126,15 @@ class PullTurns:
                 del self._waiting[task_id]
 
     def _cancel(self, workspace: str, submitted: asyncio.Future[str], cause: str) -> None:
-        """A submit that is still under way is waited for: it may be committed already."""
+        """A submit that is still under way is waited for: it may be committed already. A call that somebody else waits for
+        goes on: the worker that follows one that was killed asks for the same calls, and finds their tasks."""
 
         async def cancel() -> None:
             with contextlib.suppress(ControlPlaneError):
                 task_id = await submitted
-                await self._shard(CancelRequest(workspace=workspace, principal=PRINCIPAL, task_id=task_id, cause=cause))
+                if task_id not in self._waiting:
+                    request = CancelRequest(workspace=workspace, principal=PRINCIPAL, task_id=task_id, cause=cause)
+                    await self._shard(request)
 
         task = asyncio.create_task(cancel())
         self._cancels.add(task)

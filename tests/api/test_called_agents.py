@@ -99,6 +99,21 @@ async def test_a_turn_nobody_waits_for_any_more_is_cancelled(api: Api) -> None:
     await eventually(all_cancelled)
 
 
+async def test_a_turn_goes_on_when_one_of_two_who_asked_for_it_has_gone(api: Api) -> None:
+    """As the deliberation worker that was killed and the one that followed it."""
+    await api.post("/agents", {"agent_id": "a1"})
+    before, after = _ask(api, a_call("a1")), _ask(api, a_call("a1"))
+    task = await _turn(api)
+    turns = api.actor(AGENT_HOST)._turns
+    await eventually(lambda: len(turns._waiting.get(task["id"], ())) == 2)
+    before.cancel()
+    await asyncio.gather(before, return_exceptions=True)
+    await eventually(lambda: not turns._cancels)
+    assert (await api.get(f"/tasks/{task['id']}"))["status_detail"] == "running"
+    await api.post(f"/tasks/{task['id']}/complete", {"result": "yes", "agent_id": "a1"})
+    assert (await after).text == "yes"
+
+
 async def test_a_turn_outlives_the_host_that_asked(api: Api) -> None:
     await api.post("/agents", {"agent_id": "a1"})
     asked = _ask(api, a_call("a1"))

@@ -132,14 +132,16 @@ class _Server(uvicorn.Server):
 
 
 class Api:
-    """``client`` calls under the root (``CP`` is the API's prefix); ``stores`` are the test's own eyes."""
+    """``client`` calls under the root (``CP`` is the API's prefix); ``stores`` are the test's own eyes. ``clock`` is
+    everybody's, the machine's unless it is given."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
+        self._clock = clock
         self.processes: dict[str, Process] = {}
         self.superseded: list[Process] = []
         self.deaths: list[BaseException] = []
-        self.app = make_ingress(settings, self._resolve, self.deaths.append)
+        self.app = make_ingress(settings, self._resolve, self.deaths.append, clock)
         self.url = ""
         self.client: httpx.AsyncClient
         self.resources: Resources
@@ -188,7 +190,7 @@ class Api:
     async def start_role(self, role: Role, clock: Clock | None = None) -> Any:
         owner = f"{role.key}:{next(_numbers)}"
         process = Process(role, await self._open(owner))
-        process.resources.clock = clock or process.resources.clock
+        process.resources.clock = clock or self._clock or process.resources.clock
 
         async def is_published() -> bool:
             return self.processes.get(role.key, process) is process

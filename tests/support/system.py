@@ -36,10 +36,12 @@ def clean_environment(**changes: str) -> dict[str, str]:
 
 @dataclass
 class RunningSystem:
-    """``aragora-cp up`` on free ports with a data directory of its own."""
+    """``aragora-cp up`` on free ports with a data directory of its own. ``command`` may be another build's."""
 
     data_dir: Path
     settings: dict[str, str] = field(default_factory=dict)
+    command: str = COMMAND
+    start_s: float = START_S
     process: subprocess.Popen[str] | None = None
     output: list[str] = field(default_factory=list)
 
@@ -60,7 +62,7 @@ class RunningSystem:
         self.output = []
         ready = threading.Event()
         process = subprocess.Popen(
-            [COMMAND, "up"], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [self.command, "up"], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.process = process
         assert process.stdout is not None
@@ -73,7 +75,7 @@ class RunningSystem:
             ready.set()
 
         threading.Thread(target=read, daemon=True).start()
-        assert ready.wait(START_S), self.output
+        assert ready.wait(self.start_s), self.output
         assert process.poll() is None, self.output
 
     def stop(self) -> int:
@@ -97,7 +99,7 @@ class RunningSystem:
         """Whatever a failed test left."""
         if self.process is not None and self.process.poll() is None:
             self.stop()
-        subprocess.run([COMMAND, "down"], env=self.environment, check=False, capture_output=True)
+        subprocess.run([self.command, "down"], env=self.environment, check=False, capture_output=True)
         if self.process is not None and self.process.stdout is not None:
             self.process.stdout.close()
 
@@ -123,7 +125,7 @@ class RunningSystem:
 
     def cli(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [COMMAND, *words], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+            [self.command, *words], env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
 
     def actors(self) -> dict[str, int]:

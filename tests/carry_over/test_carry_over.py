@@ -1,0 +1,268 @@
+"""What earlier builds left behind goes on with this one: nothing is stranded, lost, paid for twice or told differently."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.roles import REGION_LEADER, SCHEDULER, TELEMETRY
+from cluster.domain.base.log import row_digest
+from cluster.domain.receipts.recompute import Recomputed, recompute
+from cluster.domain.receipts.verify import parse, verify
+from cluster.domain.tasks.rules import PREFERENCE_S
+from cluster.domain.tasks.task import LeaseToken
+from cluster.embedded.secrets import store_secrets
+from tests.api.test_batch import Batch
+from tests.carry_over import crew
+from tests.carry_over.later import Later, later, restored
+from tests.carry_over.picture import Picture, stored
+from tests.carry_over.scene import BACKOFF_S, CONFIG, DELAY_S, LEASE_S, journal_digest, shown
+from tests.support.probes import eventually
+from tests.support.stores import StoreUrls
+
+#: Without those that go on with deliberations and calls of agents.
+STILL = (TELEMETRY, REGION_LEADER, SCHEDULER)
+Start = Callable[..., AbstractAsyncContextManager[Later]]
+
+
+@pytest.fixture(scope="module", params=stored(), ids=lambda picture: picture.path.name)
+def picture(request: pytest.FixtureRequest) -> Picture:
+    found: Picture = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def template(store_urls: StoreUrls, picture: Picture) -> str:
+    return restored(store_urls, picture)
+
+
+@pytest.fixture
+def start(store_urls: StoreUrls, picture: Picture, template: str) -> Start:
+    def started(*kinds: str) -> AbstractAsyncContextManager[Later]:
+        return later(store_urls, picture, template, *([kinds] if kinds else []))
+
+    return started
+
+
+def changed(before: Any, now: Any, where: str = "") -> list[str]:
+    """Where ``now`` does not say what ``before`` said. It may say more: a later build may add fields."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        missing = [f"{where}.{name} is gone" for name in before if name not in now]
+        common = [name for name in before if name in now]
+        return missing + [one for name in common for one in changed(before[name], now[name], f"{where}.{name}")]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = enumerate(zip(before, now, strict=True))
+        return [one for n, (old, new) in pairs for one in changed(old, new, f"{where}[{n}]")]
+    return [] if before == now else [f"{where}: {before!r} is now {now!r}"]
+
+
+def test_the_passwords_of_the_stores_are_read_as_they_were_written(picture: Picture, tmp_path: Path) -> None:
+    written = json.loads(picture.secrets.read_text())
+    found = store_secrets(Path(shutil.copy(picture.secrets, tmp_path)))
+    assert (found.postgres, found.redis) == (written["postgres"], written["redis"])
+
+
+async def test_everything_is_shown_as_it_was_and_repeats_are_answered_alike(start: Start) -> None:
+    async with start(*STILL) as it:
+
+        async def loaded() -> bool:
+            return bool(await it.tasks.has_reason(it.facts["delayed"], "delayed"))
+
+        await eventually(loaded)
+        now = it.at_its_addresses(await shown(it.scene))
+        assert changed(it.facts["shown"], now) == []
+        before = await it.api.stores.log.head()
+        for call in it.facts["repeats"]:
+            response = await it.repeat(call)
+            assert response.is_success, (call, response.text)
+            assert changed(call["answer"], response.json()) == [], call
+        written = await it.api.stores.log.read(before, 100)
+        assert [row.kind for row in written] == ["agent.registered"], "it says again what it is, as it always did"
+        (known,) = [one for one in it.facts["repeats"] if one["key"] == "submit-of-ended"]
+        other = await it.repeat({**known, "body": {**known["body"], "payload": "another"}})
+        assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
+
+
+async def test_receipts_and_the_log_verify_and_the_log_goes_on_without_a_gap(start: Start) -> None:
+    async with start(*STILL) as it:
+        before = await it.log()
+        whole = hashlib.sha256(b"".join(bytes(row["digest"]) for row in before)).hexdigest()
+        assert {"rows": len(before), "digest": whole} == it.facts["log"]
+        assert changed(it.facts["keys"], await it.api.get("/receipts/keys")) == []
+        files = {file.stem: file.read_bytes() for file in it.picture.receipts.iterdir()}
+        assert set(files) == set(it.facts["ended"])
+        for request_id, content in files.items():
+            issued = (await it.api.call("GET", f"/deliberations/{request_id}/receipt")).content
+            kept, now = [await _verified(it, one, it.facts["verdicts"][request_id]) for one in (content, issued)]
+            assert now["head"] == kept["head"]
+        submitted = await it.tasks.submit()
+        after = await it.log()
+        assert [row["seq"] for row in after] == list(range(1, len(before) + 2))
+        assert (after[: len(before)], after[-1]["entity"]) == (before, submitted)
+        for row in after:
+            content = (row["workspace"], row["kind"], row["entity"], row["attempt"], row["principal"], row["text"])
+            assert row_digest(round(row["at"] * 1_000_000), *content) == bytes(row["digest"]), dict(row)
+
+
+async def _verified(it: Later, content: bytes, verdict: str = Recomputed.EQUAL) -> Any:
+    """The receipt. ``verdict``: nothing can be computed where nobody voted, and the earlier build said so."""
+    keys = [bytes.fromhex(key["public_key"]) for key in (await it.api.get("/receipts/keys"))["keys"]]
+    receipt = parse(content)
+    report = verify(receipt, keys)
+    assert (report.valid, report.trusted, report.failed) == (True, True, ()), report
+    computed = recompute(receipt)
+    assert computed.verdict == verdict, computed
+    return receipt
+
+
+async def test_leases_in_use_are_kept_extended_and_reported_by_their_holders(start: Start) -> None:
+    async with start() as it:
+        leases, tasks = it.facts["leases"], it.tasks
+        held = leases["held"]
+        again = await tasks.claim("held-worker", claim_id=held["claim_id"])
+        assert (again["id"], again["attempt"], again["redelivered"]) == (held["id"], 1, True)
+        assert again["lease_token"] == held["lease_token"]
+        extended = await tasks.post(f"/tasks/{held['id']}/extend", {"lease_token": held["lease_token"]})
+        assert extended["lease_expires_at"] > it.clock.now()
+        assert {await it.detail(task_id) for task_id in it.facts["blocked"]} == {"blocked"}
+        await tasks.complete(held)
+        await tasks.agent("blocked-worker", capabilities=["blocked"], max_concurrency=2)
+        assert {(await tasks.claim_one("blocked-worker"))["id"] for _ in range(2)} == set(it.facts["blocked"])
+
+        second = leases["again"]
+        first = replace(LeaseToken.decode(second["lease_token"]), attempt=1).encode()
+        zombie = await it.api.call("POST", f"/tasks/{second['id']}/complete", {"lease_token": first})
+        assert (zombie.status_code, zombie.json()["code"]) == (409, "lease_lost")
+        await tasks.complete(second)
+        assert (await tasks.get(f"/tasks/{second['id']}"))["attempt"] == 2
+
+        await tasks.agent("slot-other", capabilities=["slot"])
+        assert await tasks.claim("slot-other") is None, "its slot is taken"
+        await tasks.complete(leases["slot"])
+        assert (await tasks.claim_one("slot-other"))["id"] == it.facts["slots"][1]
+
+        stopping = leases["cancelling"]
+        told = await tasks.post("/agents/heartbeats", {"heartbeats": [{"agent_id": "cancelling-worker"}]})
+        assert told["cancelling"] == [{"agent_id": "cancelling-worker", "task_id": stopping["id"]}]
+        await tasks.post(f"/tasks/{stopping['id']}/stopped", {"lease_token": stopping["lease_token"]})
+        await it.becomes(stopping["id"], "cancelled")
+
+
+async def test_waiting_tasks_are_claimed_in_their_order_and_by_whom_they_are_for(start: Start) -> None:
+    async with start() as it:
+        facts, tasks = it.facts, it.tasks
+        claimed = []
+        for _ in facts["line"]:
+            lease = await tasks.claim_one("line-worker")
+            claimed.append(lease["id"])
+            await tasks.complete(lease)
+        assert claimed == facts["line"]
+        assert await tasks.claim("line-worker") is None, "its queue is paused"
+        await tasks.post("/queue/resume", {"kind": "queue", "name": "stopped"})
+        assert (await tasks.claim_one("line-worker"))["id"] == facts["stopped"]
+
+        await tasks.complete(facts["leases"]["again"])
+        for agent, task in (("paused-worker", "for_paused"), ("again-worker", "resting")):
+            assert await tasks.claim(agent) is None, "it is paused"
+            await tasks.post(f"/agents/{agent}/resume")
+            assert (await tasks.claim_one(agent))["id"] == facts[task]
+
+        drained = "/agents/drained-worker"
+        assert (await tasks.get(drained))["intent_by"] == "agent", "it drained itself"
+        await tasks.post(f"{drained}/drain")
+        await tasks.post(f"{drained}/heartbeat", {"status": "ready"})
+        assert (await tasks.get(drained))["intent"] == "draining", "an operator says so now"
+
+        dead = facts["dead"]
+        answers = [await tasks.post(f"/dead-letter/{dead}/replay", {"payload_patch": {"k": 1}}) for _ in range(2)]
+        assert answers[0] == answers[1]
+        await tasks.agent("dead-worker", capabilities=["dead"], max_concurrency=2)
+        leases = [await tasks.claim_one("dead-worker") for _ in range(2)]
+        assert [lease["payload"] for lease in leases] == [{"n": 0, "m": 1}, {"n": 2, "k": 1}]
+        assert leases[1]["id"] == answers[0]["replayed_as"]
+
+
+async def test_what_waits_for_its_time_comes_at_its_time(start: Start) -> None:
+    async with start() as it:
+        facts, tasks = it.facts, it.tasks
+        it.clock.advance(PREFERENCE_S + 1)
+        lease = await tasks.claim_one("near-worker")
+        assert lease["id"] == facts["near"]
+        await tasks.complete(lease)
+        assert await tasks.claim("near-worker") is None, "what is left is for others"
+        await tasks.agent("far-worker", capabilities=["near"], region_id="far", max_concurrency=2)
+        assert {(await tasks.claim_one("far-worker"))["id"] for _ in range(2)} == {facts["strict"], facts["excluded"]}
+
+        left = facts["leases"]["left"]
+        assert await it.detail(left["id"]) == "running"
+        it.clock.advance(LEASE_S)
+        await it.becomes(left["id"], "retrying")
+        late = await it.api.call("POST", f"/tasks/{left['id']}/complete", {"lease_token": left["lease_token"]})
+        assert (late.status_code, late.json()["code"]) == (409, "lease_lost")
+        assert await tasks.claim("ended-worker") is None, "it backs off"
+        it.clock.advance(BACKOFF_S - LEASE_S)
+        for agent, task_id in (("left-worker", left["id"]), ("ended-worker", facts["backing_off"])):
+            lease = await tasks.claim_one(agent)
+            assert (lease["id"], lease["attempt"]) == (task_id, 2)
+            await tasks.complete(lease)
+        assert await tasks.claim("later-worker") is None, "it is delayed"
+        it.clock.advance(DELAY_S - BACKOFF_S)
+        assert (await tasks.claim_one("later-worker"))["id"] == facts["delayed"]
+
+
+async def test_deliberations_go_on_pay_for_no_answer_twice_and_use_the_stored_weights(start: Start) -> None:
+    async with start() as it:
+        turn = it.facts["turn"]
+        reply = {"answer": "Redis", "rationale": "pulled", "confidence": "high"}
+        await it.tasks.post(f"/tasks/{turn['id']}/complete", {"lease_token": turn["lease_token"], "result": reply})
+        last = await it.tasks.claim_one("puller-waiting")
+        await it.tasks.post(f"/tasks/{last['id']}/complete", {"lease_token": last["lease_token"], "result": reply})
+        ended = {request_id: await it.ended(request_id) for request_id in it.facts["journals"]}
+        assert {request_id: one["terminal"] for request_id, one in ended.items()} == dict.fromkeys(ended, "DECIDED")
+        await it.becomes(it.facts["pushed"], "completed")
+        calls = Counter(it.agents.calls)
+        assert set(calls.values()) == {1}
+        assert {tuple(call) for call in it.facts["asked"]} <= set(calls), "what was in flight is asked under its key"
+        assert {key for agent, key in calls if agent == crew.PUSHED} == {it.facts["pushed_key"]}
+        for request_id, journal in it.facts["journals"].items():
+            events = await it.scene.journal(request_id)
+            assert journal_digest(events[: journal["events"]]) == journal["digest"], "what was journalled stays"
+            assert not {key for _, key in calls} & set(journal["paid"])
+            await _verified(it, (await it.api.call("GET", f"/deliberations/{request_id}/receipt")).content)
+
+        wanted = it.facts["snapshot_id"]
+        assert ended["open-0"]["result"]["snapshot_id"] == wanted
+        (panel,) = (await it.api.get(f"/weights?agents={','.join(crew.PANEL)}"))["snapshots"]
+        body = {"content": "Weighed later?", "config": CONFIG | {"consensus": "learned"}}
+        result = await it.api.post("/deliberations", body)
+        assert (panel["snapshot_id"], result["snapshot_id"], result["terminal"]) == (wanted, wanted, "DECIDED")
+
+
+async def test_an_interrupted_batch_is_resumed_and_asks_nothing_twice(start: Start, tmp_path: Path) -> None:
+    async with start() as it:
+        batch = Batch(tmp_path, it.api.url)
+        shutil.copy(it.picture.batch_in, batch.input)
+        shutil.copy(it.picture.batch_out, batch.out)
+        written = batch.lines()
+        assert [line["id"] for line in written] == it.facts["batch"]["written"]
+        code, _, errors = await batch.run("--resume", "--concurrency", str(crew.BATCH_AT_ONCE))
+        assert code == 0, errors
+        lines = batch.lines()
+        assert lines[: len(written)] == written
+        assert sorted(line["id"] for line in lines) == sorted(f"q{n}" for n in range(crew.BATCH_ITEMS))
+        assert {line["status"] for line in lines} == {"decided"}
+        asked = Counter(call for call in it.agents.calls if call[1].startswith("batch-"))
+        assert set(asked.values()) == {1}
+        in_flight, unasked = len(it.facts["batch"]["open"]), crew.BATCH_ITEMS - len(written) - crew.BATCH_AT_ONCE
+        assert len(asked) == in_flight + unasked * len(crew.PANEL), "one answer was open of each that was in flight"
+        total = (await it.api.get("/deliberations?limit=1000"))["deliberations"]
+        assert len([one for one in total if one["request_id"].startswith("batch-")]) == crew.BATCH_ITEMS
