@@ -16,6 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from actors.composition.resources import migrated
+from cluster.domain.base.log import LogRow
 from tests.carry_over import crew
 from tests.carry_over.picture import SCHEMA, Picture, psql
 from tests.carry_over.scene import LEASE_S, Scene
@@ -70,10 +72,9 @@ class Later:
         """As if the called agents were where they were."""
         return json.loads(json.dumps(answer).replace(self.agents.url, self.facts["endpoint"]))
 
-    async def log(self) -> list[Any]:
-        """Whole rows; ``text`` is what the digest covers of ``data``."""
-        columns = "seq, at, workspace, kind, entity, attempt, principal, data::text as text, digest"
-        return list(await self.api.stores.pool.rows(f"select {columns} from log order by seq"))
+    async def log(self) -> list[LogRow]:
+        """All of it."""
+        return await self.api.stores.log.read(0, 1_000_000)
 
     async def detail(self, task_id: str) -> str:
         return str((await self.tasks.get(f"/tasks/{task_id}"))["status_detail"])
@@ -126,6 +127,7 @@ async def later(
             region="default",
             heartbeat_timeout=LEASE_S,
         )
+        await migrated(settings)  # as the supervisor does before there is any actor
         async with Api(settings, clock).running(kinds) as api:
             yield Later(api, clock, agents, picture)
     psql(urls.database, f"drop database {name} with (force);")
