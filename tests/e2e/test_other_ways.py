@@ -18,6 +18,7 @@ from cluster.embedded.ports import free_ports
 from cluster.embedded.processes import wait_until
 from cluster.embedded.ray_cluster import RayCluster
 from cluster.settings import load_settings
+from tests.support.reaper import after_us_end
 from tests.support.stores import StoreUrls, fresh_name
 from tests.support.system import clean_environment, living_actors, system_ports
 
@@ -42,6 +43,8 @@ def bare_ray(tmp_path: Path, store_urls: StoreUrls) -> Iterator[tuple[RayCluster
     settings.to_config_file(layout.config_file)
     ray = RayCluster(layout=layout, http_host=settings.http_host, http_port=settings.http_port)
     ray.start(layout.config_file)
+    assert ray.process is not None
+    after_us_end("session", ray.process.to_json())
     config = tmp_path / "serve.yaml"
     config.write_text(yaml.safe_dump(serve_config(settings)))
     try:

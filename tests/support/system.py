@@ -21,6 +21,7 @@ from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.ports import require_free
 from cluster.embedded.processes import ProcessId, end, session_members, wait_until
 from cluster.embedded.run_file import RunFile, read_run_file
+from tests.support.reaper import after_us_end
 
 COMMAND = str(Path(sys.executable).with_name("aragora-cp"))
 START_S = 180.0
@@ -72,6 +73,7 @@ class RunningSystem:
     def start(self) -> None:
         """Returns once the command says that it is ready."""
         self.output = []
+        after_us_end("system", self.environment)
         ready = threading.Event()
         process = subprocess.Popen(
             [COMMAND, "up"], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
