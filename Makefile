@@ -1,6 +1,10 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
+# Two workers: one of them has the tests that share a system, which mostly wait for Ray.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# A system is some thirty processes; without caches each of them compiles whatever it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,7 +25,7 @@ reset: setup ## Stop it and throw its state away
 	@$(BIN)/aragora-cp down --delete-data
 
 test: setup ## All tests
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: setup ## Style and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache
@@ -38,7 +42,7 @@ chaos: setup ## 100 faults under load, and 100 kills amid deliberations, checked
 	[ $$faults -eq 0 ] && [ $$kills -eq 0 ]
 
 check: lint types ## The fast checks
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 bench: setup ## Measure it beside its peers; ONLY=scheduler runs a part, ARGS=--quick only proves that it works
 	@$(BIN)/python -m bench $(ONLY) $(ARGS)

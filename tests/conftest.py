@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,22 @@ from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.api import Api, api_settings
 from tests.support.stores import StoreUrls, fresh_name, running_stores
+
+_HERE = Path(__file__).parent
+#: What takes longest begins first, so that no worker is left with a long test when the others have ended.
+_ORDER = ("e2e", "actors", "stores", "bench", "api", "chaos", "transports", "unit")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The order in which `make test` hands tests to its workers. The group of the shared system is the first."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        room = item.path.relative_to(_HERE).parts[0]
+        return item.get_closest_marker("xdist_group") is None, _ORDER.index(room) if room in _ORDER else len(_ORDER)
+
+    if hasattr(config, "workerinput"):
+        items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

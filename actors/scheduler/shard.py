@@ -564,17 +564,32 @@ class SchedulerShard:
         return [None] * len(writes)
 
 
+#: Objects that a collection looks at in a millisecond; some 3,000 tasks.
+_FEW_OBJECTS = 10_000
+_frozen = False
+
+
 @contextmanager
 def _settled_memory() -> Iterator[None]:
     """What is built inside stays: a million heads are not worth looking at again in every collection. What was built
-    before and is no longer needed is looked at once more: frozen, a state that was forgotten would never be freed."""
+    before and is no longer needed is looked at once more: frozen, a state that was forgotten would never be freed.
+
+    A state of a few objects is left to ordinary collections. To settle it would take two full ones, which look at the
+    whole process and keep everybody waiting for a shard that has hardly anything to read.
+    """
+    global _frozen
     gc.disable()
     try:
-        gc.unfreeze()
-        gc.collect()
+        if _frozen:
+            gc.unfreeze()
+            gc.collect()
+            _frozen = False
+        before = gc.get_count()[0]
         yield
-        gc.collect()
-        gc.freeze()
+        if gc.get_count()[0] - before > _FEW_OBJECTS:
+            gc.collect()
+            gc.freeze()
+            _frozen = True
     finally:
         gc.enable()
 

@@ -85,6 +85,12 @@ def _server(url: str) -> tuple[str, str, int | None] | None:
     return parsed.scheme, parsed.host, parsed.port
 
 
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Whom the machine trusts: read once for all transports of a process, since it takes tens of milliseconds."""
+    return ssl.create_default_context()
+
+
 class HttpTransports:
     """One bounded pool per provider of a process, and one for probes, with ``probe_connections``: as
     many as are made at once, so that none waits for endpoints that hang. ``providers`` say which keys go where."""
@@ -103,7 +109,7 @@ class HttpTransports:
         self._pool_size = pool_size
         self._providers = providers
         self._timeout_s = timeout_s
-        self._tls = ssl.create_default_context()
+        self._tls = _trusted()
         self._pools: dict[str, _Pool] = {}
         self._probes = ConnectionPool(size=probe_connections, tls=self._tls, backend=self._backend)
         self._unstructured: dict[tuple[str, str], None] = {}

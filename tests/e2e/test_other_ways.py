@@ -18,14 +18,15 @@ from cluster.embedded.ports import free_ports
 from cluster.embedded.processes import wait_until
 from cluster.embedded.ray_cluster import RayCluster
 from cluster.settings import load_settings
+from tests.support.reaper import after_us_end
 from tests.support.stores import StoreUrls, fresh_name
-from tests.support.system import clean_environment, living_actors
+from tests.support.system import clean_environment, living_actors, system_ports
 
 
 @pytest.fixture
 def bare_ray(tmp_path: Path, store_urls: StoreUrls) -> Iterator[tuple[RayCluster, Path]]:
     """A Ray head that was told where the stores are, as a cluster's pods are by their environment."""
-    http, prometheus = free_ports(2)
+    http, prometheus = system_ports()
     environ = {
         "ARAGORA_DATABASE_URL": store_urls.database,
         "ARAGORA_REDIS_URL": store_urls.redis,
@@ -42,6 +43,8 @@ def bare_ray(tmp_path: Path, store_urls: StoreUrls) -> Iterator[tuple[RayCluster
     settings.to_config_file(layout.config_file)
     ray = RayCluster(layout=layout, http_host=settings.http_host, http_port=settings.http_port)
     ray.start(layout.config_file)
+    assert ray.process is not None
+    after_us_end("session", ray.process.to_json())
     config = tmp_path / "serve.yaml"
     config.write_text(yaml.safe_dump(serve_config(settings)))
     try:
@@ -115,7 +118,7 @@ def _reason(url: str) -> str:
 
 def test_a_ray_address_that_nobody_answers_is_a_clear_error(tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    http, prometheus = free_ports(2)
+    http, prometheus = system_ports()
     environment = clean_environment(
         RAY_ADDRESS=f"http://127.0.0.1:{port}",
         ARAGORA_DATA_DIR=str(tmp_path / "data"),

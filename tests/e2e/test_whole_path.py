@@ -13,14 +13,13 @@ from pathlib import Path
 import httpx
 import psutil
 
-from cluster.embedded.ports import free_ports
 from cluster.embedded.processes import session_members
 from tests.support.agents import answering_agent
-from tests.support.system import COMMAND, RunningSystem, clean_environment, new_text
+from tests.support.system import COMMAND, RunningSystem, clean_environment, new_text, system_ports
 
 
 def test_the_demo_reaches_a_decision_with_real_language_models_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    http, prometheus = free_ports(2)
+    http, prometheus = system_ports()
     environment = clean_environment(
         ARAGORA_DATA_DIR=str(tmp_path / "data"), ARAGORA_HTTP_PORT=str(http), ARAGORA_PROMETHEUS_PORT=str(prometheus)
     )

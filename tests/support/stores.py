@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.redis import EmbeddedRedis
+from tests.support.reaper import after_us_end
 
 _numbers = itertools.count(1)
 
@@ -33,12 +34,9 @@ def own_stores() -> Iterator[tuple[EmbeddedPostgres, EmbeddedRedis]]:
     """Stores that a test may take away."""
     with tempfile.TemporaryDirectory(prefix="aragora-test-") as name:
         base = Path(name)
-        sockets = base / "s"
-        sockets.mkdir(mode=0o700)
-        postgres = EmbeddedPostgres(
-            data=base / "postgres", sockets=sockets, log=base / "postgres.log", password="test-postgres"
-        )
-        redis = EmbeddedRedis(data=base / "redis", sockets=sockets, log=base / "redis.log", password="test-redis")
+        (base / "s").mkdir(mode=0o700)
+        after_us_end("stores", name)
+        postgres, redis = stores_in(base)
         try:
             postgres.start()
             redis.start()
@@ -46,6 +44,15 @@ def own_stores() -> Iterator[tuple[EmbeddedPostgres, EmbeddedRedis]]:
         finally:
             redis.stop()
             postgres.stop()
+
+
+def stores_in(base: Path) -> tuple[EmbeddedPostgres, EmbeddedRedis]:
+    """Not started, or those that somebody has started there."""
+    sockets = base / "s"
+    return (
+        EmbeddedPostgres(data=base / "postgres", sockets=sockets, log=base / "postgres.log", password="test-postgres"),
+        EmbeddedRedis(data=base / "redis", sockets=sockets, log=base / "redis.log", password="test-redis"),
+    )
 
 
 def fresh_name() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,10 +17,11 @@ from typing import Any
 
 import httpx
 
-from cluster.embedded.layout import Layout
-from cluster.embedded.ports import free_ports
+from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.ports import require_free
 from cluster.embedded.processes import ProcessId, end, session_members, wait_until
 from cluster.embedded.run_file import RunFile, read_run_file
+from tests.support.reaper import after_us_end
 
 COMMAND = str(Path(sys.executable).with_name("aragora-cp"))
 START_S = 180.0
@@ -29,9 +32,21 @@ def clean_environment(**changes: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("ARAGORA_", "RAY_", "OPENAI_", "ANTHROPIC_"))
+        if not name.startswith(("ARAGORA_", "RAY_", "OPENAI_", "ANTHROPIC_", "PYTEST_"))
+        and name != "PYTHONDONTWRITEBYTECODE"  # thirty processes would each compile whatever they import
     }
     return kept | changes
+
+
+def system_ports() -> tuple[int, int]:
+    """Two free ones that stay free while the system is down: below those of Ray's windows and of the kernel, which tests
+    that run beside this one are given."""
+    while True:
+        http = random.randrange(10_000, 11_000, 2)
+        with contextlib.suppress(EmbeddedError):
+            for port in (http, http + 1):
+                require_free("127.0.0.1", port, "the port")
+            return http, http + 1
 
 
 @dataclass
@@ -46,7 +61,7 @@ class RunningSystem:
     output: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        http, prometheus = free_ports(2)
+        http, prometheus = system_ports()
         self.environment = clean_environment(
             ARAGORA_DATA_DIR=str(self.data_dir),
             ARAGORA_HTTP_PORT=str(http),
@@ -60,6 +75,7 @@ class RunningSystem:
     def start(self) -> None:
         """Returns once the command says that it is ready."""
         self.output = []
+        after_us_end("system", self.environment)
         ready = threading.Event()
         process = subprocess.Popen(
             [self.command, "up"], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -1,0 +1,82 @@
+"""Ends what a run left that was killed: servers in sessions of their own, which outlive whoever started them.
+
+One process per run hears of its end by a pipe that closes, however the run ended. After a clean end there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+_ROOT = Path(__file__).parents[2]
+
+
+@functools.cache
+def _pipe() -> IO[str]:
+    """Its other end is the reaper's; children of the run do not inherit it."""
+    reaper = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.reaper"],
+        stdin=subprocess.PIPE,
+        text=True,
+        cwd=_ROOT,
+        start_new_session=True,  # Ctrl-C is for the run
+    )
+    reaper.returncode = 0  # it ends after us: keeps Popen from warning about a child that lives
+    assert reaper.stdin is not None
+    return reaper.stdin
+
+
+def after_us_end(kind: str, value: Any) -> None:
+    """``stores``: the directory of ``own_stores``. ``system``: the environment of an ``aragora-cp up``. ``session``: its
+    leader, as ``ProcessId.to_json`` has it."""
+    _pipe().write(json.dumps([kind, value]) + "\n")
+    _pipe().flush()
+
+
+def _end_stores(base: Path) -> None:
+    from tests.support.stores import stores_in
+
+    for store in reversed(stores_in(base)):
+        store.stop()
+
+
+def _end_system(environment: Mapping[str, str]) -> None:
+    from tests.support.system import COMMAND
+
+    subprocess.run([COMMAND, "down"], env=dict(environment), check=False, capture_output=True)
+
+
+def _end_session(leader: Mapping[str, Any]) -> None:
+    from cluster.embedded.processes import ProcessId, end, session_members
+
+    end(session_members(ProcessId.from_json(leader)), first=signal.SIGKILL)
+
+
+def _main() -> None:
+    sessions: list[Any] = []
+    folders: list[tuple[Path, Any]] = []
+    for line in sys.stdin:
+        kind, value = json.loads(line)
+        if kind == "session":
+            sessions.append(value)
+        else:
+            folders.append((Path(value if kind == "stores" else value["ARAGORA_DATA_DIR"]), value))
+    for leader in sessions:
+        if os.path.exists(f"/proc/{leader['pid']}"):
+            _end_session(leader)
+    for folder, value in reversed(folders):
+        if folder.exists():
+            _end_system(value) if isinstance(value, dict) else _end_stores(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _main()
