@@ -17,8 +17,8 @@ from cluster.domain.agents.agent import Agent, Health, Liveness, TransportKind
 from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, step
 from cluster.domain.agents.liveness import (
     DEAF_TIMEOUTS,
+    Activity,
     ProbeHistory,
-    Signs,
     Verdict,
     Watch,
     look,
@@ -34,7 +34,7 @@ from cluster.ports.agents import AgentChange, AgentStore
 from cluster.ports.breakers import BreakerStore, StoredBreaker, StoredProbe
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log
-from cluster.ports.presence import Beat, Heartbeats
+from cluster.ports.presence import HeartbeatRecord, Heartbeats
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.loops import Loops, OnFatal, unwatched
 
@@ -50,7 +50,7 @@ PROBE_STEPS = 30
 WRITE_BEHIND_S = 60.0
 #: Breakers that agents' hosts opened are looked at this often.
 BREAKERS_S = 5.0
-SIGNS = "redis"
+HEARTBEAT_STORE = "redis"
 APART_S = 0.1
 
 #: Answers the latency in seconds, raises PeerError when the endpoint is not well.
@@ -94,7 +94,7 @@ class HealthMonitor:
         self._probing: set[Key] = set()
         self._open: dict[Key, Breaker] = {}
         self._written: dict[Key, float] = {}
-        self._signs = Breaker(name=SIGNS, threshold=3, reset_s=sweep_s * 2)
+        self._heartbeat_store = Breaker(name=HEARTBEAT_STORE, threshold=3, reset_s=sweep_s * 2)
         self._new: set[Key] = set()
         self._new_arrived = asyncio.Event()
         self._loops = Loops(on_fatal)
@@ -104,8 +104,10 @@ class HealthMonitor:
         cursor = await self._directory.load()
         self._history = await self._breakers.probes()
         for one in await self._breakers.load(""):
-            if one.breaker.name == SIGNS:
-                self._signs = replace(one.breaker, threshold=self._signs.threshold, reset_s=self._signs.reset_s)
+            if one.breaker.name == HEARTBEAT_STORE:
+                self._heartbeat_store = replace(
+                    one.breaker, threshold=self._heartbeat_store.threshold, reset_s=self._heartbeat_store.reset_s
+                )
         self._new = {
             (agent.workspace, agent.agent_id)
             for agent in self._directory.agents()
@@ -157,72 +159,83 @@ class HealthMonitor:
         """Silence is judged only by a store of signs that answers and is the one that was told."""
         now = self._clock.now()
         pulling = [agent for agent in self._directory.agents() if agent.transport is TransportKind.PULL]
-        signs = await self._read_signs(pulling, now)
-        if signs is None:
+        activity = await self._read_activity(pulling, now)
+        if activity is None:
             return
         offers = await self._breakers.offers(now - self._timeout_s * DEAF_TIMEOUTS)
-        verdicts = sweep(pulling, signs, offers, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s)
+        verdicts = sweep(
+            pulling, activity, offers, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s
+        )
         if verdicts and offers:
-            verdicts = await self._confirmed(verdicts, signs, offers, now)
+            verdicts = await self._confirmed(verdicts, activity, offers, now)
         await self._change([self._liveness_change(verdict) for verdict in verdicts])
-        await self._write_behind(signs)
+        await self._write_behind(activity)
 
-    async def _confirmed(self, verdicts: Sequence[Verdict], signs: Signs, offers: Any, now: float) -> list[Verdict]:
+    async def _confirmed(
+        self, verdicts: Sequence[Verdict], activity: Activity, offers: Any, now: float
+    ) -> list[Verdict]:
         """Deafness depends on load, which the copy does not know: judged again over the stored agents."""
         keys = [(one.workspace, one.agent_id) for one in verdicts]
-        fresh = (await self._agents.get_many(keys)).values()
-        return sweep(fresh, signs, offers, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s)
+        read_again = (await self._agents.get_many(keys)).values()
+        return sweep(read_again, activity, offers, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s)
 
-    async def _read_signs(self, agents: Iterable[Agent], now: float) -> Signs | None:
+    async def _read_activity(self, agents: Iterable[Agent], now: float) -> Activity | None:
         """None while the store of signs is away; its breaker spares it while it is."""
-        self._signs, admitted = admit(self._signs, now)
+        self._heartbeat_store, admitted = admit(self._heartbeat_store, now)
         if not admitted:
             self._watch = look(self._watch, None, now)
             return None
         try:
             life = await self._heartbeats.life()
-            signs = await self._signs_of(agents)
+            activity = await self._activity_of(agents)
         except TryLater as error:
             _logger.warning("signs of life cannot be read, nobody is judged by silence: %s", error)
             self._watch = look(self._watch, None, now)
-            await self._signs_were(Outcome.FAILURE, now)
+            await self._store_was(Outcome.FAILURE, now)
             return None
         self._watch = look(self._watch, life, now)
-        await self._signs_were(Outcome.SUCCESS, now)
-        return signs
+        await self._store_was(Outcome.SUCCESS, now)
+        return activity
 
-    async def _signs_were(self, outcome: Outcome, now: float) -> None:
-        before = self._signs
-        self._signs = step(before, outcome, now)
-        if self._signs.state is not before.state or outcome is Outcome.FAILURE:
-            data = {"name": SIGNS, "state": self._signs.state.value}
+    async def _store_was(self, outcome: Outcome, now: float) -> None:
+        before = self._heartbeat_store
+        self._heartbeat_store = step(before, outcome, now)
+        if self._heartbeat_store.state is not before.state or outcome is Outcome.FAILURE:
+            data = {"name": HEARTBEAT_STORE, "state": self._heartbeat_store.state.value}
             record = LogRecord(
-                at=now, workspace="system", kind="breaker.changed", entity=SIGNS, principal=PRINCIPAL, data=data
+                at=now,
+                workspace="system",
+                kind="breaker.changed",
+                entity=HEARTBEAT_STORE,
+                principal=PRINCIPAL,
+                data=data,
             )
-            stored = StoredBreaker(workspace="", agent_id=None, breaker=self._signs)
+            stored = StoredBreaker(workspace="", agent_id=None, breaker=self._heartbeat_store)
             await self._breakers.save([stored], [record])
 
-    async def _signs_of(self, agents: Iterable[Agent]) -> Signs:
+    async def _activity_of(self, agents: Iterable[Agent]) -> Activity:
         by_workspace: dict[str, list[str]] = {}
         for agent in agents:
             by_workspace.setdefault(agent.workspace, []).append(agent.agent_id)
         last: dict[Key, float] = {}
-        worked: dict[Key, float] = {}
+        last_activity: dict[Key, float] = {}
         for workspace, ids in by_workspace.items():
             last |= {(workspace, one): at for one, at in (await self._heartbeats.last(workspace, ids)).items()}
-            worked |= {(workspace, one): at for one, at in (await self._heartbeats.worked(workspace, ids)).items()}
-        return Signs(last=last, worked=worked)
+            last_activity |= {
+                (workspace, one): at for one, at in (await self._heartbeats.last_activity(workspace, ids)).items()
+            }
+        return Activity(last=last, last_activity=last_activity)
 
-    async def _write_behind(self, signs: Signs) -> None:
+    async def _write_behind(self, activity: Activity) -> None:
         """Durable facts of what Redis holds: good enough to answer from when it has lost them."""
         newer = [
-            Beat(workspace=key[0], agent_id=key[1], at=at)
-            for key, at in signs.last.items()
+            HeartbeatRecord(workspace=key[0], agent_id=key[1], at=at)
+            for key, at in activity.last.items()
             if at - self._written.get(key, 0.0) >= WRITE_BEHIND_S
         ]
-        await self._agents.seen(newer)
-        self._written = {key: self._written.get(key, 0.0) for key in signs.last} | {
-            (beat.workspace, beat.agent_id): beat.at for beat in newer
+        await self._agents.record_heartbeats(newer)
+        self._written = {key: self._written.get(key, 0.0) for key in activity.last} | {
+            (heartbeat.workspace, heartbeat.agent_id): heartbeat.at for heartbeat in newer
         }
 
     def _liveness_change(self, verdict: Verdict) -> AgentChange:

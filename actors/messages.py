@@ -103,7 +103,7 @@ class ExplainRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BeatRequest:
+class HeartbeatRequest:
     """Signs of life: renews every lease of these agents. The answer names tasks of theirs that are to be cancelled."""
 
     agents: tuple[tuple[str, str], ...]
@@ -111,7 +111,7 @@ class BeatRequest:
 
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BeatAnswer:
+class HeartbeatAnswer:
     cancelling: tuple[tuple[str, str, str], ...] = ()
     """(workspace, agent_id, task_id)"""
 
@@ -148,7 +148,7 @@ SchedulerRequest = (
     | CancelRequest
     | ExtendRequest
     | PrioritizeRequest
-    | BeatRequest
+    | HeartbeatRequest
     | ReleaseRequest
     | ExplainRequest
 )

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import HTTPConnection
 
-from actors.messages import BeatAnswer, BeatRequest, ReportRequest, undelivered
+from actors.messages import HeartbeatAnswer, HeartbeatRequest, ReportRequest, undelivered
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.base.errors import TryLater
 from cluster.domain.base.ids import sortable_id
@@ -33,7 +33,7 @@ from cluster.ports.leases import Leases
 from cluster.ports.log import Log
 from cluster.ports.operations import ControlStore, DeadLetterStore
 from cluster.ports.outcomes import OutcomeStore
-from cluster.ports.presence import Beat, Heartbeats
+from cluster.ports.presence import HeartbeatRecord, Heartbeats
 from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
 from cluster.process.group_commit import GroupCommit
@@ -47,7 +47,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 #: An agent that is kept waiting gives signs of life through its replica so many times within the heartbeat time-out.
-SIGNS_PER_TIMEOUT = 4
+RECORDS_PER_TIMEOUT = 4
 
 #: Probes of the parts behind ``/health/detailed``: name → coroutine that raises when the part is not well.
 Probes = Mapping[str, Callable[[], Awaitable[None]]]
@@ -83,8 +83,8 @@ class Gateway:
     submits: GroupCommit[SubmitItem, Submitted] = field(init=False)
     registrations: GroupCommit[RegisterItem, Registered] = field(init=False)
     admissions: GroupCommit[NewDeliberation, Admitted] = field(init=False)
-    signs: GroupCommit[Beat, None] = field(init=False)
-    renewals: GroupCommit[Beat, BeatAnswer] = field(init=False)
+    activity: GroupCommit[HeartbeatRecord, None] = field(init=False)
+    renewals: GroupCommit[HeartbeatRecord, HeartbeatAnswer] = field(init=False)
     attended: Attendance = field(init=False)
     """Agents with a call at this replica."""
     reported: Attendance = field(init=False)
@@ -99,9 +99,9 @@ class Gateway:
         self.submits = GroupCommit(self._notifying(self.tasks.submit, topics_for))
         self.registrations = GroupCommit(self._notifying(self.agents.register, lambda _: (WakeTopic.AGENTS,)))
         self.admissions = GroupCommit(self._notifying(self.deliberations.admit, lambda _: (WakeTopic.DELIBERATIONS,)))
-        self.signs = GroupCommit(self._sign, max_batch=5000)
+        self.activity = GroupCommit(self._record_many, max_batch=5000)
         self.renewals = GroupCommit(self._renew, max_batch=5000)
-        every_s = self.settings.heartbeat_timeout / SIGNS_PER_TIMEOUT
+        every_s = self.settings.heartbeat_timeout / RECORDS_PER_TIMEOUT
         self.attended = Attendance(self.clock, every_s)
         self.reported = Attendance(self.clock, every_s)
         self.task_reads = GroupCommit(self._read_tasks)
@@ -133,20 +133,22 @@ class Gateway:
     def new_id(self, prefix: str) -> str:
         return sortable_id(prefix, self.clock.now(), os.urandom(10))
 
-    async def beat(self, beats: Sequence[Beat]) -> Sequence[BeatAnswer]:
+    async def heartbeat(self, heartbeats: Sequence[HeartbeatRecord]) -> Sequence[HeartbeatAnswer]:
         """Signs of life, which also renew every lease of their agents. The two do not wait for each other: neither a slow
         store of signs nor a scheduler that is away may make an agent look silent."""
-        with self.attended.of((beat.workspace, beat.agent_id) for beat in beats):
-            _, answers = await asyncio.gather(self.signs.put_many(beats), self.renewals.put_many(beats))
+        with self.attended.of((heartbeat.workspace, heartbeat.agent_id) for heartbeat in heartbeats):
+            _, answers = await asyncio.gather(self.activity.put_many(heartbeats), self.renewals.put_many(heartbeats))
         return answers
 
-    async def _renew(self, beats: Sequence[Beat]) -> Sequence[BeatAnswer]:
-        renewals = BeatRequest(agents=tuple(sorted({(beat.workspace, beat.agent_id) for beat in beats})))
+    async def _renew(self, heartbeats: Sequence[HeartbeatRecord]) -> Sequence[HeartbeatAnswer]:
+        renewals = HeartbeatRequest(
+            agents=tuple(sorted({(heartbeat.workspace, heartbeat.agent_id) for heartbeat in heartbeats}))
+        )
         answer = await self.scheduler.request(renewals)
         cancelling: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
         for entry in answer.cancelling:
             cancelling.setdefault(entry[:2], []).append(entry)
-        return [BeatAnswer(cancelling=tuple(cancelling.get((b.workspace, b.agent_id), ()))) for b in beats]
+        return [HeartbeatAnswer(cancelling=tuple(cancelling.get((b.workspace, b.agent_id), ()))) for b in heartbeats]
 
     async def report(self, report: ReportRequest) -> Any:
         """What the scheduler says of a report. Its reporter counts as alive meanwhile."""
@@ -171,19 +173,25 @@ class Gateway:
             tasks = await self._read_tasks(unnamed)
             keys += [(task.workspace, task.assigned_agent) for task in tasks if task and task.assigned_agent]
         now = self.clock.now()
-        await self.signs.put_many([Beat(workspace=w, agent_id=one, at=now, working=True) for w, one in keys])
+        await self.activity.put_many(
+            [HeartbeatRecord(workspace=w, agent_id=one, at=now, working=True) for w, one in keys]
+        )
 
-    async def _sign(self, beats: Sequence[Beat]) -> Sequence[None]:
-        await self.heartbeats.beat(beats)
-        return [None] * len(beats)
+    async def _record_many(self, heartbeats: Sequence[HeartbeatRecord]) -> Sequence[None]:
+        await self.heartbeats.record_activity(heartbeats)
+        return [None] * len(heartbeats)
 
-    def speaks(self, workspace: str, agent_id: str) -> None:
+    def record_activity(self, workspace: str, agent_id: str) -> None:
         """Work on the channel is a sign of life as much as a heartbeat. It holds up no answer, and may be lost."""
-        self.spawn(self._speaks(Beat(workspace=workspace, agent_id=agent_id, at=self.clock.now(), working=True)))
+        self.spawn(
+            self._record_activity(
+                HeartbeatRecord(workspace=workspace, agent_id=agent_id, at=self.clock.now(), working=True)
+            )
+        )
 
-    async def _speaks(self, beat: Beat) -> None:
+    async def _record_activity(self, heartbeat: HeartbeatRecord) -> None:
         with contextlib.suppress(TryLater):
-            await self.signs.put(beat)
+            await self.activity.put(heartbeat)
 
     async def _read_tasks(self, keys: Sequence[tuple[str, str]]) -> Sequence[Task | None]:
         by_workspace: dict[str, list[str]] = {}

@@ -27,7 +27,7 @@ from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
 from serve_app.application import add_middleware, make_app
 from serve_app.auth.local_administrator import LocalAdministrator
-from serve_app.best_effort_heartbeats import SignsIfThere
+from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.hub import StreamHub
@@ -100,7 +100,7 @@ class Replica:
             deliberations=resources.stores.deliberations,
             outcomes=resources.stores.outcomes,
             signing=ReceiptSigner(resources.stores.signing_keys, settings.receipt_signing_key),
-            heartbeats=SignsIfThere(resources.heartbeats),
+            heartbeats=BestEffortHeartbeats(resources.heartbeats),
             doorbell=resources.doorbell,
             directory=directory,
             scheduler=scheduler,

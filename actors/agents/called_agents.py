@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from actors.agents.pull_calls import ENDED_KINDS
-from actors.messages import BeatRequest, ClaimAnswer, ReleaseRequest, ReportRequest, undelivered
+from actors.messages import ClaimAnswer, HeartbeatRequest, ReleaseRequest, ReportRequest, undelivered
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.selection import Candidate, Ranking, Strategy
 from cluster.domain.base.errors import (
@@ -78,7 +78,7 @@ class PushTasks:
         strategy: Strategy,
         draw: Callable[[], float],
         owner: str,
-        beat_s: float,
+        heartbeat_s: float,
         on_fatal: OnFatal,
     ) -> None:
         self._directory = directory
@@ -93,7 +93,7 @@ class PushTasks:
         self._strategy = strategy
         self._draw = draw
         self._owner = owner
-        self._beat_s = beat_s
+        self._heartbeat_s = heartbeat_s
         self._numbers = itertools.count(1)
         self._chosen: dict[Key, int] = {}
         self._working: dict[Key, dict[str, asyncio.Task[None]]] = defaultdict(dict)
@@ -121,7 +121,7 @@ class PushTasks:
         self._moved = asyncio.Event()
 
     async def start(self) -> None:
-        self._loops.start(self._forever(), self._beat_forever())
+        self._loops.start(self._forever(), self._heartbeat_forever())
 
     async def stop(self) -> None:
         self._stopping = True
@@ -385,9 +385,9 @@ class PushTasks:
         self._chosen[key] = next(self._numbers)
         work = self._working[key][task_id] = self._own(self._work(agent, task_id))
         self._rank(agent)
-        work.add_done_callback(lambda _: self._worked(agent, task_id))
+        work.add_done_callback(lambda _: self._work_ended(agent, task_id))
 
-    def _worked(self, agent: Agent, task_id: str) -> None:
+    def _work_ended(self, agent: Agent, task_id: str) -> None:
         key = _key(agent)
         self._working[key].pop(task_id, None)
         self._worked_off.add(task_id)
@@ -474,18 +474,18 @@ class PushTasks:
             except ControlPlaneError:
                 await self._clock.sleep(RETRY_S)
 
-    async def _beat_forever(self) -> None:
+    async def _heartbeat_forever(self) -> None:
         """Leases of agents at work are renewed; what was cancelled is stopped."""
         while True:
-            await self._clock.sleep(self._beat_s)
+            await self._clock.sleep(self._heartbeat_s)
             if not self._working:
                 continue
             with contextlib.suppress(ControlPlaneError):
-                answer = await self._shard(BeatRequest(agents=tuple(self._working)))
+                answer = await self._shard(HeartbeatRequest(agents=tuple(self._working)))
                 for workspace, agent_id, task_id in answer.cancelling:
-                    await self._stop_work((workspace, agent_id), task_id)
+                    await self._cancel_work((workspace, agent_id), task_id)
 
-    async def _stop_work(self, key: Key, task_id: str) -> None:
+    async def _cancel_work(self, key: Key, task_id: str) -> None:
         work = self._working.get(key, {}).get(task_id)
         agent = self._directory.known(*key)
         task = await self._tasks.get(key[0], task_id)

@@ -15,7 +15,7 @@ from typing import Any
 
 from actors.agents.called_agents import PushTasks
 from actors.agents.membership import RENEW_S, STAND_S, LiveHosts, Membership, NeighbourWatch
-from actors.agents.pull_calls import ENDED_KINDS, PullTurns
+from actors.agents.pull_calls import ENDED_KINDS, PullCalls
 from actors.messages import AgentCall, AgentReply
 from actors.roles import Role
 from cluster.domain.agents.agent import Agent, TransportKind
@@ -113,7 +113,7 @@ class AgentHost:
         self._saving: GroupCommit[tuple[StoredBreaker, LogRecord], None] = GroupCommit(self._save)
         self._loops = Loops(on_fatal)
         self._saves: set[asyncio.Task[None]] = set()
-        self._turns = PullTurns(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
+        self._pull_calls = PullCalls(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
         self._push = PushTasks(
             directory=self._directory,
             tasks=tasks,
@@ -125,7 +125,7 @@ class AgentHost:
             strategy=strategy,
             draw=draw,
             owner=owner,
-            beat_s=lease_ttl_s / 3,
+            heartbeat_s=lease_ttl_s / 3,
             on_fatal=on_fatal,
         )
 
@@ -166,7 +166,7 @@ class AgentHost:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._push.stop()
-        await self._turns.stop()
+        await self._pull_calls.stop()
         await self._membership.leave()
         await self._shard.close()
 
@@ -243,7 +243,7 @@ class AgentHost:
         for key in {(row.workspace, row.entity) for row in rows if row.kind.startswith("agent.")}:
             agent = self._directory.known(*key)
             (self._owned.add if agent is not None and self.owns(agent) else self._owned.discard)(key)
-        self._turns.apply(rows)
+        self._pull_calls.apply(rows)
         self._push.apply(rows)
         for row in rows:
             if row.kind == "agent.unregistered":
@@ -289,7 +289,7 @@ class AgentHost:
         if (agent.dedicated is None) != (self._role.agent is None):
             raise Misrouted(f"Agent {call.agent_id} is carried by another actor now; try again in a moment.")
         if agent.transport is TransportKind.PULL:
-            return await self._turns.ask(agent, call)
+            return await self._pull_calls.ask(agent, call)
         ask = _ask_of(agent, call.key, call.timeout_s)
         reply = await self._call(
             agent, replace(ask, messages=call.messages, schema=call.schema, max_tokens=call.max_tokens)

@@ -26,7 +26,7 @@ from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.json_values import write_json
 from cluster.domain.base.log import LogRow, Origin
 from cluster.domain.tasks.rules import TaskRules
-from cluster.domain.tasks.task import TURN_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
+from cluster.domain.tasks.task import PULL_CALL_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
 from cluster.ports.agent_transport import THE_ANSWER, Ask, contract_reply, judged
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem, TaskStore
@@ -40,7 +40,7 @@ ENDED_KINDS = frozenset({"task.completed", "task.failed", "task.dead_lettered", 
 AskShard = Callable[[Any], Awaitable[Any]]
 
 
-class PullTurns:
+class PullCalls:
     def __init__(self, *, tasks: TaskStore, doorbell: Doorbell, clock: Clock, shard: AskShard, region: str) -> None:
         self._tasks = tasks
         self._doorbell = doorbell
@@ -89,7 +89,7 @@ class PullTurns:
         task = NewTask(
             id=sortable_id("task", now, os.urandom(10)),
             origin=Origin(workspace=agent.workspace, principal=PRINCIPAL, cause=call.cause),
-            task_type=TURN_TYPE,
+            task_type=PULL_CALL_TYPE,
             created_at=now,
             payload=payload,
             priority=Priority.HIGH,

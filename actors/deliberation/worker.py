@@ -24,8 +24,8 @@ from cluster.domain.deliberation.machine import (
     Answered,
     Broken,
     CancelAsked,
+    Event,
     Faulted,
-    Happening,
     Taken,
     Tick,
 )
@@ -63,19 +63,19 @@ class _Inbox:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._items: list[Happening] = []
+        self._items: list[Event] = []
         self._there = asyncio.Event()
         self._sleeper: asyncio.Task[None] | None = None
         self._alarm = 0.0
 
-    def put(self, happening: Happening) -> None:
-        self._items.append(happening)
+    def put(self, event: Event) -> None:
+        self._items.append(event)
         self._there.set()
 
     def empty(self) -> bool:
         return not self._items
 
-    def take_all(self) -> list[Happening]:
+    def take_all(self) -> list[Event]:
         items, self._items = self._items, []
         self._there.clear()
         return items
@@ -226,7 +226,7 @@ class DeliberationWorker:
         if not await self._commit_queue.put(append):
             raise _Lost
 
-    async def ask(self, one: Deliberation, call: Call, deadline: float) -> Happening:
+    async def ask(self, one: Deliberation, call: Call, deadline: float) -> Event:
         where: dict[str, Any] = {"agent_id": call.agent_id, "phase": call.phase, "attempt": call.attempt}
         where["round"] = call.round
         started = self.clock.now()
@@ -274,12 +274,12 @@ class _Run:
     async def to_the_end(self) -> None:
         try:
             while self._state.phase is not Phase.ENDED:
-                await self._happened(await self._next())
+                await self._take_events(await self._next())
         except (ControlPlaneError, _Lost, asyncio.CancelledError):
             raise
         except Exception as error:
             _logger.exception("deliberation %s is broken (cause: %s)", self._one.request_id, self._one.cause)
-            await self._happened([Broken(detail=f"internal error: {type(error).__name__}")])
+            await self._take_events([Broken(detail=f"internal error: {type(error).__name__}")])
 
     async def close(self) -> None:
         self._inbox.close()
@@ -287,7 +287,7 @@ class _Run:
             task.cancel()
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
 
-    async def _next(self) -> list[Happening]:
+    async def _next(self) -> list[Event]:
         """Everything that has happened by now; waits for the first: an answer, a cancel, a panel, time."""
         state = self._state
         if self._inbox.empty() and state.phase is Phase.SCHEDULED:
@@ -297,7 +297,7 @@ class _Run:
             await self._inbox.wait(alarm)
         return self._inbox.take_all() or [Tick()]
 
-    async def _panel(self) -> list[Happening]:
+    async def _panel(self) -> list[Event]:
         """A panel, as soon as it is complete or its share of the time is over."""
         state, clock = self._state, self._worker.clock
         contract = state.contract
@@ -311,9 +311,9 @@ class _Run:
         await self._inbox.wait(alarm)
         return self._inbox.take_all() or [Tick()]
 
-    async def _happened(self, happenings: Sequence[Happening]) -> None:
+    async def _take_events(self, events: Sequence[Event]) -> None:
         now = self._worker.clock.now()
-        records, state = machine.plan(self._state, happenings, now)
+        records, state = machine.step(self._state, events, now)
         if records:
             await self._worker.write(self._append(records, state, now))
         self._state = state

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer, Lease, ReportRequest
+from actors.messages import ClaimAnswer, HeartbeatAnswer, HeartbeatRequest, Lease, ReportRequest
 from cluster.domain.base.errors import Conflict, ControlPlaneError, InvalidRequest, NotFound, TryLater
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.json_values import (
@@ -169,9 +169,11 @@ class TaskClient:
             )
         )
 
-    async def beat(self, agent_id: str) -> BeatAnswer:
+    async def heartbeat(self, agent_id: str) -> HeartbeatAnswer:
         """A sign of life: renews every lease of the agent."""
-        answer: BeatAnswer = await self.scheduler.request(BeatRequest(agents=((self.origin.workspace, agent_id),)))
+        answer: HeartbeatAnswer = await self.scheduler.request(
+            HeartbeatRequest(agents=((self.origin.workspace, agent_id),))
+        )
         return answer
 
     async def bodies(self, leases: Sequence[Lease]) -> Sequence[Body | None]:
@@ -223,7 +225,7 @@ class TaskWorker:
     """Runs up to ``slots`` tasks at once for one agent, with up to ``prefetch`` more leased and waiting.
 
     A slot is free again when its handler has returned: reports are written behind it, and are repeated until they are
-    durable or the lease is lost. ``beat_s`` is the time between signs of life.
+    durable or the lease is lost. ``heartbeat_s`` is the time between signs of life.
     """
 
     def __init__(
@@ -235,7 +237,7 @@ class TaskWorker:
         capabilities: frozenset[str] = frozenset(),
         slots: int = 1,
         prefetch: int = 0,
-        beat_s: float = 10.0,
+        heartbeat_s: float = 10.0,
     ) -> None:
         self._client = client
         self._handler = handler
@@ -243,17 +245,17 @@ class TaskWorker:
         self._capabilities = capabilities
         self._slots = slots
         self._capacity = slots + prefetch
-        self._beat_s = beat_s
+        self._heartbeat_s = heartbeat_s
         self._held = 0
         self._free = asyncio.Event()
         self._ready: deque[Work] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._stopped: set[str] = set()
+        self._cancelled: set[str] = set()
         self._reports: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until cancelled; what is running then is cancelled too, and its leases expire or are taken over."""
-        beating = asyncio.create_task(self._beat())
+        beating = asyncio.create_task(self._heartbeat())
         try:
             while True:
                 while self._held >= self._capacity:
@@ -316,13 +318,13 @@ class TaskWorker:
         try:
             result = await self._handler(work)
         except asyncio.CancelledError:
-            if work.lease.head.id not in self._stopped:
+            if work.lease.head.id not in self._cancelled:
                 raise  # the worker itself ends
             error = _CANCELLED
         except Exception as failure:
             error = shown_error(failure, MAX_ERROR_CHARS)
         del self._running[work.lease.head.id]
-        self._stopped.discard(work.lease.head.id)
+        self._cancelled.discard(work.lease.head.id)
         self._keep(asyncio.create_task(self._report(work.lease, result, error)))
         self._fill()
 
@@ -360,22 +362,22 @@ class TaskWorker:
         self._held -= 1
         self._free.set()
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         """Renews the leases, and stops what is to be cancelled."""
         while True:
-            await self._client.clock.sleep(self._beat_s)
+            await self._client.clock.sleep(self._heartbeat_s)
             try:
-                answer = await self._client.beat(self._agent_id)
+                answer = await self._client.heartbeat(self._agent_id)
             except ControlPlaneError as error:
                 _logger.debug("a sign of life of %s was lost: %s", self._agent_id, error)
                 continue
             for _, _, task_id in answer.cancelling:
-                self._stop(task_id)
+                self._cancel(task_id)
 
-    def _stop(self, task_id: str) -> None:
+    def _cancel(self, task_id: str) -> None:
         running = self._running.get(task_id)
         if running is not None:
-            self._stopped.add(task_id)
+            self._cancelled.add(task_id)
             running.cancel()
         for work in [work for work in self._ready if work.lease.head.id == task_id]:
             self._ready.remove(work)

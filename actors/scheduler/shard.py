@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.messages import (
-    BeatAnswer,
-    BeatRequest,
     CancelRequest,
     ClaimAnswer,
     Done,
     ExplainRequest,
     ExtendRequest,
+    HeartbeatAnswer,
+    HeartbeatRequest,
     Lease,
     PrioritizeRequest,
     Recorded,
@@ -63,7 +63,7 @@ from cluster.domain.tasks.events import (
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.refusals import LEASE_LOST
 from cluster.domain.tasks.retries import RetryPolicy
-from cluster.domain.tasks.task import TURN_TYPE, LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
+from cluster.domain.tasks.task import PULL_CALL_TYPE, LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
 from cluster.log.follower import LogFollower
 from cluster.ports.agents import AgentStore
 from cluster.ports.clock import Clock
@@ -384,13 +384,13 @@ class SchedulerShard:
         core = state.core
         if isinstance(request, ClaimRequest):
             return self._claim(state, asker, request, now)
-        if isinstance(request, BeatRequest):
-            return BeatAnswer(cancelling=tuple(core.beat(request.agents, now)))
+        if isinstance(request, HeartbeatRequest):
+            return HeartbeatAnswer(cancelling=tuple(core.heartbeat(request.agents, now)))
         if isinstance(request, ExtendRequest):
             return self._extend(core, request, now)
         if isinstance(request, ReleaseRequest):
             _release(state, request, now)
-            return BeatAnswer()
+            return HeartbeatAnswer()
         head, transition = prepared
         return _reported(request, core.carry_out(head, transition, now))
 
@@ -559,7 +559,7 @@ class SchedulerShard:
             for decision, outcome in zip(decisions, outcomes, strict=True):
                 if not outcome.applied:
                     raise ActorUnavailable(f"Task {decision.head.id} is not in the store as it is in memory.")
-            if any(one.head.status.terminal and one.head.task_type == TURN_TYPE for one in decisions):
+            if any(one.head.status.terminal and one.head.task_type == PULL_CALL_TYPE for one in decisions):
                 self._work.start(self._doorbell.notify(WakeTopic.PULL_CALLS))
         return [None] * len(writes)
 

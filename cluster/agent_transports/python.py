@@ -16,7 +16,7 @@ from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judge
 _logger = logging.getLogger(__name__)
 
 #: Characters of what an agent's code raised.
-MAX_SAID = 400
+MAX_ERROR_SHOWN = 400
 
 
 class PythonTransport:
@@ -42,7 +42,7 @@ class PythonTransport:
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             _logger.warning("agent %s raised", ask.agent_id, exc_info=error)
-            raise AgentUnavailable(f"Agent {ask.agent_id} raised {shown_error(error, MAX_SAID)}") from error
+            raise AgentUnavailable(f"Agent {ask.agent_id} raised {shown_error(error, MAX_ERROR_SHOWN)}") from error
 
     def _agent(self, ask: Ask) -> Any:
         path = str(ask.options.get("import_path", ""))
@@ -58,7 +58,7 @@ class PythonTransport:
         try:
             agent = getattr(importlib.import_module(module), name)(**arguments)
         except BaseException as error:  # a module may end the process as it is imported
-            raise AgentUnavailable(f"{path} cannot be made an agent: {shown_error(error, MAX_SAID)}") from error
+            raise AgentUnavailable(f"{path} cannot be made an agent: {shown_error(error, MAX_ERROR_SHOWN)}") from error
         if not isinstance(agent, InClusterAgent | TaskWorker):
             raise AgentUnavailable(f"{path} has neither an answer nor a work method; see docs/agent-contract.md.")
         return agent

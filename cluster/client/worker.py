@@ -53,7 +53,7 @@ SAY_SO_S = 5.0
 LAST_REPORTS_S = 10.0
 #: A heartbeat that hangs must leave time for others before the leases are over (30 s).
 HEARTBEAT_TIMEOUT_S = 10.0
-STOPPED = "the worker was stopped before it was done"
+INTERRUPTED = "the worker was stopped before it was done"
 PATIENCE = Patience()
 #: What a task of a claim must have, or the answer is not the control plane's.
 _TASK: Mapping[str, type | tuple[type, ...]] = {
@@ -247,7 +247,7 @@ class Worker:
         while True:
             await asyncio.sleep(pause_s)
             try:
-                await self._beat()
+                await self._heartbeat()
                 backoff.reset()
                 pause_s = self._heartbeat_s
             except Exception as error:
@@ -257,7 +257,7 @@ class Worker:
                 # Whatever the server asks for: leases do not wait.
                 pause_s = min(self._heartbeat_s, backoff.next_s(error))
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         """With a word, always: what a process before this one said under the same id (`draining`) would else stand."""
         status = self._status()
         answer = await self._call(
@@ -267,14 +267,14 @@ class Worker:
             has={"acknowledged": bool, "cancelling": list},
         )
         for task_id in answer["cancelling"]:
-            self._stop_job(str(task_id))
+            self._cancel_job(str(task_id))
         if self._status() != status:
-            await self._beat()  # it may have been heard after the newer word
+            await self._heartbeat()  # it may have been heard after the newer word
 
     def _status(self) -> str:
         return "draining" if self._draining.is_set() else "ready"
 
-    def _stop_job(self, task_id: str) -> None:
+    def _cancel_job(self, task_id: str) -> None:
         for job, running in list(self._jobs.values()):
             if job.id == task_id:
                 job.cancelled.set()
@@ -337,7 +337,7 @@ class Worker:
     def _start(self, task: Mapping[str, Any]) -> None:
         if task["lease_token"] in self._jobs:
             return
-        self._stop_job(task["id"])  # an attempt before this one has lost its lease
+        self._cancel_job(task["id"])  # an attempt before this one has lost its lease
         job = Job(
             id=task["id"],
             task_type=task["task_type"],
@@ -369,7 +369,7 @@ class Worker:
         task = asyncio.current_task()
         # Of a CancelledError that nobody asked for, the handler let out what it had cancelled itself.
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            reason = "cancelled" if job.cancelled.is_set() else STOPPED
+            reason = "cancelled" if job.cancelled.is_set() else INTERRUPTED
             return {"error": reason, "requeue": not job.cancelled.is_set()}
         _logger.warning("task %s failed", job.id, exc_info=error)
         return {"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True}
@@ -422,7 +422,7 @@ class Worker:
 
     async def _finish(self) -> None:
         """Lets jobs end; what does not in time goes back to the queue. Reports are repeated a little longer."""
-        for last in (self._beat, self._claim_last):
+        for last in (self._heartbeat, self._claim_last):
             task = asyncio.create_task(self._patiently(last))
             await asyncio.wait({task}, timeout=SAY_SO_S)
             await ended(task)

@@ -31,6 +31,6 @@ def store_secrets(path: Path) -> StoreSecrets:
     """Those of the file, made if there is none."""
     if path.exists():
         return StoreSecrets(**json.loads(path.read_text()))
-    made = StoreSecrets(postgres=secrets.token_urlsafe(24), redis=secrets.token_urlsafe(24))
-    write_private(path, json.dumps(asdict(made)))
-    return made
+    found = StoreSecrets(postgres=secrets.token_urlsafe(24), redis=secrets.token_urlsafe(24))
+    write_private(path, json.dumps(asdict(found)))
+    return found

@@ -186,11 +186,11 @@ OpenTransport = Callable[[], AbstractAsyncContextManager[AgentTransport]]
 
 async def ask_everybody(questions: Sequence[RecordedQuestion], open_transport: OpenTransport) -> list[dict[str, Heard]]:
     """Every agent's answer to every question, over HTTP, a bounded number of questions at a time."""
-    turn = asyncio.Semaphore(CONCURRENCY)
+    slot = asyncio.Semaphore(CONCURRENCY)
     async with replay_server(questions) as url, open_transport() as transport:
 
         async def ask_all(question: RecordedQuestion) -> dict[str, Heard]:
-            async with turn:
+            async with slot:
                 agents = list(question.texts)
                 heard = await asyncio.gather(*(_ask(transport, url, agent, question) for agent in agents))
                 return dict(zip(agents, heard, strict=True))

@@ -12,7 +12,7 @@ from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import (
     IdempotencyKey,
 )
-from cluster.ports.presence import Beat
+from cluster.ports.presence import HeartbeatRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class AgentStore(Protocol):
 
     async def list(self, workspace: str, capability: str | None = None) -> list[Agent]: ...
 
-    async def seen(self, beats: Sequence[Beat]) -> None:
+    async def record_heartbeats(self, heartbeats: Sequence[HeartbeatRecord]) -> None:
         """Writes last signs of life behind. Not a change: nothing is logged, and an older sign changes nothing."""
 
     async def findings(self, workspace: str, agent_id: str) -> int:

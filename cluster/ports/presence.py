@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
+class HeartbeatRecord:
     """A sign of life at an epoch second. ``working``: it came on the channel that carries the work."""
 
     workspace: str
@@ -20,11 +20,11 @@ class Beat:
 class Heartbeats(Protocol):
     """Signs of life. Loss of the store behind it loses freshness, never a fact."""
 
-    async def beat(self, beats: Sequence[Beat]) -> None: ...
+    async def record_activity(self, heartbeats: Sequence[HeartbeatRecord]) -> None: ...
 
     async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]: ...
 
-    async def worked(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
+    async def last_activity(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
         """The last signs on the channel that carries the work (claims, reports)."""
 
     async def silent(self, before: float) -> list[tuple[str, str]]:

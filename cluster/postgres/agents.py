@@ -12,7 +12,7 @@ from cluster.domain.agents.agent import Agent, Dedicated, Health, Intent, Intent
 from cluster.domain.base.log import LogRecord
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.agents import AgentChange, DedicatedAgent, Registered, RegisterItem
-from cluster.ports.presence import Beat
+from cluster.ports.presence import HeartbeatRecord
 from cluster.postgres.log import Epoch, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
@@ -113,11 +113,11 @@ class PostgresAgents:
         agents = [_agent(row) for row in await self._pool.rows(_SQL["list_agents"], workspace)]
         return agents if capability is None else [agent for agent in agents if capability in agent.capabilities]
 
-    async def seen(self, beats: Sequence[Beat]) -> None:
+    async def record_heartbeats(self, heartbeats: Sequence[HeartbeatRecord]) -> None:
         latest: dict[tuple[str, str], float] = {}
-        for beat in beats:
-            key = (beat.workspace, beat.agent_id)
-            latest[key] = max(beat.at, latest.get(key, beat.at))
+        for heartbeat in heartbeats:
+            key = (heartbeat.workspace, heartbeat.agent_id)
+            latest[key] = max(heartbeat.at, latest.get(key, heartbeat.at))
         if latest:
             keys = list(latest)
             await self._pool.execute(

@@ -15,8 +15,8 @@ class PostgresSigningKeys:
         self._pool = pool
 
     async def own(self, candidate: bytes) -> bytes:
-        made = Signer(candidate)
-        return bytes(await self._pool.value(_SQL["own_signing_key"], made.key_id, made.public_key, candidate))
+        signer = Signer(candidate)
+        return bytes(await self._pool.value(_SQL["own_signing_key"], signer.key_id, signer.public_key, candidate))
 
     async def publish(self, public_key: bytes) -> None:
         await self._pool.execute(_SQL["publish_signing_key"], key_id(public_key), public_key)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import redis.asyncio as redis
 
-from cluster.ports.presence import Beat
+from cluster.ports.presence import HeartbeatRecord
 from cluster.redis.pool import translated
 
 _SEPARATOR = "\x1f"  # in no workspace and no agent id
@@ -20,14 +20,14 @@ class RedisHeartbeats:
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._key = f"{prefix}:heartbeats"
-        self._worked_key = f"{prefix}:heartbeats:working"
+        self._last_activity_key = f"{prefix}:heartbeats:working"
 
-    async def beat(self, beats: Sequence[Beat]) -> None:
-        if not beats:
+    async def record_activity(self, heartbeats: Sequence[HeartbeatRecord]) -> None:
+        if not heartbeats:
             return
         every: dict[str, float] = {}
         working: dict[str, float] = {}
-        for one in beats:
+        for one in heartbeats:
             member = _member(one.workspace, one.agent_id)
             every[member] = max(one.at, every.get(member, one.at))
             if one.working:
@@ -36,14 +36,14 @@ class RedisHeartbeats:
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.zadd(self._key, every, gt=True)
                 if working:
-                    pipe.zadd(self._worked_key, working, gt=True)
+                    pipe.zadd(self._last_activity_key, working, gt=True)
                 await pipe.execute()
 
     async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
         return await self._scores(self._key, workspace, agent_ids)
 
-    async def worked(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
-        return await self._scores(self._worked_key, workspace, agent_ids)
+    async def last_activity(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
+        return await self._scores(self._last_activity_key, workspace, agent_ids)
 
     async def _scores(self, key: str, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
         if not agent_ids:
@@ -63,7 +63,7 @@ class RedisHeartbeats:
                 members = [_member(*one) for one in agents]
                 async with self._client.pipeline(transaction=False) as pipe:
                     pipe.zrem(self._key, *members)
-                    pipe.zrem(self._worked_key, *members)
+                    pipe.zrem(self._last_activity_key, *members)
                     await pipe.execute()
 
     async def life(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from cluster.domain.consensus.rule import ALIASES
 from cluster.domain.deliberation.answers import ANSWER_KINDS
 from cluster.domain.deliberation.contract import DEBATE_ON
-from cluster.domain.deliberation.decision import STOPS
+from cluster.domain.deliberation.decision import STOP_REASONS
 from cluster.domain.deliberation.machine import PHASE_SHARE
 from cluster.domain.deliberation.sla import THRESHOLDS
 from cluster.domain.deliberation.state import TRANSITIONS
@@ -189,7 +189,7 @@ def page() -> str:
             ),
         ),
         "\nStops, in the order in which they are tried; the result names the one that fired in `stop`:\n\n",
-        _table(("Stop", "Fires when"), ((f"`{name}`", when) for name, when in STOPS.items())),
+        _table(("Stop", "Fires when"), ((f"`{name}`", when) for name, when in STOP_REASONS.items())),
         "\nStragglers of a phase are given up when its share of the time is over, if there is a quorum without them: ",
         ", ".join(f"`{phase.value}` {share:.0%}" for phase, share in PHASE_SHARE.items()),
         "; debate rounds share what lies between. Their answers are journalled and billed when they come, not counted.\n",

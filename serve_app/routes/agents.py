@@ -17,13 +17,13 @@ from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.ports.agents import AgentChange, RegisterItem
-from cluster.ports.presence import Beat
+from cluster.ports.presence import HeartbeatRecord
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
-from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_sign
+from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity
 from serve_app.schemas.fields import Offset, Text
 
 router = GuardedRouter(tags=["agents"])
@@ -123,7 +123,9 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
         raise Conflict("This Idempotency-Key was used with another body; use a new key.", "idempotency_conflict")
     for outcome in outcomes:
         gate.directory.note(outcome.agent)
-    await gate.heartbeats.beat([Beat(workspace=asker.workspace, agent_id=body.agent_id, at=now) for body in bodies])
+    await gate.heartbeats.record_activity(
+        [HeartbeatRecord(workspace=asker.workspace, agent_id=body.agent_id, at=now) for body in bodies]
+    )
     return [outcome.agent for outcome in outcomes]
 
 
@@ -257,7 +259,7 @@ async def agent_metrics(request: Request, agent_id: str, asker: Asker) -> dict[s
     lists in its results; ``uptime_seconds`` is 0 while it is offline."""
     gate = gateway(request)
     agent = await stored_agent(gate, asker, agent_id)
-    seen = last_sign(agent, (await gate.heartbeats.last(asker.workspace, [agent_id])).get(agent_id))
+    seen = last_activity(agent, (await gate.heartbeats.last(asker.workspace, [agent_id])).get(agent_id))
     ended = agent.tasks_completed + agent.tasks_failed
     offline = agent.status is AgentStatus.OFFLINE
     return {

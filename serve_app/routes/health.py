@@ -22,7 +22,7 @@ from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.routes.agents import stored_agent
-from serve_app.schemas.agents import last_sign
+from serve_app.schemas.agents import last_activity
 
 #: Mounted at the root, as the guide names them.
 root = GuardedRouter(tags=["health"])
@@ -110,7 +110,7 @@ def _health_wire(agent: Agent, seen: float | None, probe: ProbeHistory | None) -
         "agent_id": agent.agent_id,
         "status": agent_level(agent).value,
         "latency_ms": round(latency_s * 1000, 2) if latency_s is not None else None,
-        "timestamp": probe.at if probe is not None and probed else last_sign(agent, seen),
+        "timestamp": probe.at if probe is not None and probed else last_activity(agent, seen),
         "error": (probe.error if probe is not None and probed else None) or problem(agent),
         "metadata": {
             "liveness": agent.liveness.value,

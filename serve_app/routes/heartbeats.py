@@ -20,7 +20,7 @@ from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, NotFou
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import NotJson, parse_json
 from cluster.domain.base.log import Origin
-from cluster.ports.presence import Beat
+from cluster.ports.presence import HeartbeatRecord
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
@@ -52,7 +52,7 @@ async def _change_intents(gate: Gateway, asker: Origin, said: Sequence[tuple[str
             gate.directory.note(agent)
 
 
-async def _beat_many(gate: Gateway, asker: Origin, items: Sequence[HeartbeatItem]) -> dict[str, Any]:
+async def _heartbeat_many(gate: Gateway, asker: Origin, items: Sequence[HeartbeatItem]) -> dict[str, Any]:
     known: list[HeartbeatItem] = []
     unknown: list[str] = []
     for item in items:
@@ -62,7 +62,9 @@ async def _beat_many(gate: Gateway, asker: Origin, items: Sequence[HeartbeatItem
             known.append(item)
     await _change_intents(gate, asker, [(item.agent_id, item.status) for item in known])
     now = gate.clock.now()
-    answers = await gate.beat([Beat(workspace=asker.workspace, agent_id=item.agent_id, at=now) for item in known])
+    answers = await gate.heartbeat(
+        [HeartbeatRecord(workspace=asker.workspace, agent_id=item.agent_id, at=now) for item in known]
+    )
     cancelling = sorted({entry[1:] for answer in answers for entry in answer.cancelling})
     return {
         "acknowledged": len(known),
@@ -75,7 +77,7 @@ async def _beat_many(gate: Gateway, asker: Origin, items: Sequence[HeartbeatItem
 @requires(Permission.AGENTS_WRITE)
 async def heartbeats(request: Request, body: Heartbeats, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Signs of life of many agents. ``unknown`` names those that have to register again."""
-    return await _beat_many(gateway(request), asker, body.heartbeats)
+    return await _heartbeat_many(gateway(request), asker, body.heartbeats)
 
 
 @router.post("/agents/{agent_id}/heartbeat")
@@ -89,7 +91,9 @@ async def heartbeat(
     if agent is None:
         raise NotFound(f"There is no agent {agent_id}; register it first.", "agent_not_found")
     await _change_intents(gate, asker, [(agent_id, body.status if body else None)])
-    (answer,) = await gate.beat([Beat(workspace=asker.workspace, agent_id=agent_id, at=gate.clock.now())])
+    (answer,) = await gate.heartbeat(
+        [HeartbeatRecord(workspace=asker.workspace, agent_id=agent_id, at=gate.clock.now())]
+    )
     return {"acknowledged": True, "cancelling": [task_id for _, _, task_id in answer.cancelling]}
 
 
@@ -118,7 +122,7 @@ async def websocket_heartbeats(socket: WebSocket, asker: Asker) -> None:
         while True:
             text = await received(socket)
             try:
-                kind, data = "heartbeat_ack", await _beat_many(gate, asker, _frame(text))
+                kind, data = "heartbeat_ack", await _heartbeat_many(gate, asker, _frame(text))
             except ControlPlaneError as error:
                 kind, data = "error", {"error": error.message, "code": error.code}
             await socket.send_text(json.dumps({"type": kind, "timestamp": gate.clock.now(), "data": data}))

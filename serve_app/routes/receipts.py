@@ -55,8 +55,8 @@ async def get_receipt(request: Request, request_id: str, asker: Asker) -> Respon
     events = await gate.deliberations.journal(request_id)
 
     def make() -> bytes:
-        made = make_receipt(signer, request_id=request_id, contract=one.contract, events=events)
-        return canonical_bytes(made)
+        receipt = make_receipt(signer, request_id=request_id, contract=one.contract, events=events)
+        return canonical_bytes(receipt)
 
     # Some hundred events take a tenth of a second, in which others want their heartbeats answered.
     return Response(await asyncio.to_thread(make), media_type="application/json")

@@ -33,6 +33,7 @@ from serve_app.routes.task_reads import shown
 from serve_app.schemas.tasks import (
     MAX_BLOCK_MS,
     After,
+    CancelAcknowledgement,
     Claim,
     Complete,
     CreateTask,
@@ -42,7 +43,6 @@ from serve_app.schemas.tasks import (
     RefusedReport,
     Report,
     Reports,
-    Stopped,
     task_wire,
 )
 
@@ -108,7 +108,7 @@ async def _check_dependencies(gate: Gateway, asker: Origin, tasks: Sequence[NewT
 
 
 #: A connection that was lost is known to the server at once, and to the task that waits for word of it two turns later.
-TURNS_TO_NOTICE = 2
+LOOP_PASSES_TO_NOTICE = 2
 _CONFLICT = "This idempotency key was used with another body; use a new key."
 
 
@@ -166,7 +166,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     """
     gate = gateway(request)
     agent = await _claimant(gate, asker, body.agent_id)
-    gate.speaks(asker.workspace, body.agent_id)
+    gate.record_activity(asker.workspace, body.agent_id)
     registered = frozenset(agent.capabilities)
     capabilities = registered if not body.capabilities else registered & frozenset(body.capabilities)
     block_s = min(body.block_ms, MAX_BLOCK_MS) / 1000
@@ -186,7 +186,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         cause=asker.cause,
     )
     async with _granted(gate, request, claim, block_s) as answer:
-        gate.speaks(asker.workspace, body.agent_id)
+        gate.record_activity(asker.workspace, body.agent_id)
         tasks = await _leased(gate, asker.workspace, answer.leases)
     wire: dict[str, Any] = {"task": tasks[0] if tasks else None}
     if answer.cancelling:
@@ -225,7 +225,7 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
             elif gate.scheduler.away and not hung_up.done():
                 answer = await _asked_again(gate, claim)
         yield answer
-        for _ in range(TURNS_TO_NOTICE if answer.leases else 0):
+        for _ in range(LOOP_PASSES_TO_NOTICE if answer.leases else 0):
             await asyncio.sleep(0)
         taken = not hung_up.done()
     finally:
@@ -321,7 +321,12 @@ def _failure(asker: Origin, task_id: str, body: Report | Fail, error: str) -> Re
 
 
 def _report_of(
-    asker: Origin, task_id: str, body: Report | Complete | Fail | Stopped, *, result: Any = None, **said: Any
+    asker: Origin,
+    task_id: str,
+    body: Report | Complete | Fail | CancelAcknowledgement,
+    *,
+    result: Any = None,
+    **said: Any,
 ) -> ReportRequest:
     check_id(task_id, "task_id")
     attempt, agent_id = None, body.agent_id
@@ -348,7 +353,7 @@ def _report_of(
 async def _report(gate: Gateway, asker: Origin, report: ReportRequest) -> None:
     await gate.report(report)
     if report.agent_id is not None:
-        gate.speaks(report.workspace, report.agent_id)
+        gate.record_activity(report.workspace, report.agent_id)
 
 
 @router.post("/tasks/{task_id}/complete")
@@ -376,10 +381,10 @@ async def fail_task(
 @router.post("/tasks/{task_id}/stopped")
 @requires(Permission.TASKS_CLAIM)
 async def stopped_task(
-    request: Request, task_id: str, asker: Asker, key: Idempotency, body: Stopped | None = None
+    request: Request, task_id: str, asker: Asker, key: Idempotency, body: CancelAcknowledgement | None = None
 ) -> dict[str, Any]:
     """Says that a task which is being cancelled has been stopped; its lease ends at once instead of after the grace."""
-    await _report(gateway(request), asker, _report_of(asker, task_id, body or Stopped(), stopped=True))
+    await _report(gateway(request), asker, _report_of(asker, task_id, body or CancelAcknowledgement(), stopped=True))
     return {"stopped": True}
 
 

@@ -117,9 +117,9 @@ class Heartbeats(Body):
     heartbeats: list[HeartbeatItem] = Field(min_length=1, max_length=10_000)
 
 
-def last_sign(agent: Agent, fresh: float | None) -> float:
+def last_activity(agent: Agent, recent: float | None) -> float:
     """Epoch seconds: the fresh sign of life, else what was written behind, else the registration."""
-    return max(fresh or 0.0, agent.last_seen_at or 0.0, agent.registered_at)
+    return max(recent or 0.0, agent.last_seen_at or 0.0, agent.registered_at)
 
 
 def _dedicated_wire(agent: Agent, has_actor: bool) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _dedicated_wire(agent: Agent, has_actor: bool) -> dict[str, Any]:
 
 def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = False) -> dict[str, Any]:
     """``has_actor``: the actor of a dedicated agent runs."""
-    seen = last_sign(agent, last_heartbeat)
+    seen = last_activity(agent, last_heartbeat)
     running = agent.running_task_ids
     return {
         "agent_id": agent.agent_id,

@@ -147,7 +147,7 @@ class Fail(Body):
     lease_token: Text | None = Field(None, max_length=1024)
 
 
-class Stopped(Body):
+class CancelAcknowledgement(Body):
     """The holder of a task that is being cancelled has stopped."""
 
     agent_id: Text | None = Field(None, max_length=128)

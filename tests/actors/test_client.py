@@ -173,7 +173,7 @@ async def test_cancelling_stops_the_handler(inside: Inside) -> None:
             stopped.set()
 
     client = inside.client()
-    worker = TaskWorker(inside.client(), handle, agent_id="w1", slots=1, beat_s=0.02)
+    worker = TaskWorker(inside.client(), handle, agent_id="w1", slots=1, heartbeat_s=0.02)
     running = asyncio.create_task(worker.run())
     task_id = await client.submit(client.task("long"))
 

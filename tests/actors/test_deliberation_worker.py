@@ -203,7 +203,7 @@ async def test_a_bug_in_the_protocol_ends_one_deliberation_as_failed(
     def broken(*_: Any) -> Any:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(decision, "stop_of", broken)
+    monkeypatch.setattr(decision, "stop_reason_of", broken)
     (one,) = await run_all(shop, [shop.admission("r1", options=["A", "B"])])
     assert one.terminal == "FAILED"
     assert one.result is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from actors.messages import BeatRequest, ReportRequest
+from actors.messages import HeartbeatRequest, ReportRequest
 from actors.scheduler.client import TaskWorker, Work
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES, check_text, write_json
@@ -129,7 +129,7 @@ async def test_a_claim_under_a_name_that_cannot_be_stored_is_refused_before_it_i
         for changes in ({"agent_id": text}, {"claim_id": text}, {"principal": text}):
             with pytest.raises(InvalidRequest):
                 await cluster.claim(**changes)
-    await _together(cluster, [BeatRequest(agents=(("w", "a\ud800"),))])
+    await _together(cluster, [HeartbeatRequest(agents=(("w", "a\ud800"),))])
     assert (await cluster.claim_one()).head.attempt == 1
     assert await _generation(cluster) == generation
 

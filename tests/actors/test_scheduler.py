@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from actors.messages import (
-    BeatRequest,
     ClaimAnswer,
     ExtendRequest,
+    HeartbeatRequest,
     PrioritizeRequest,
     undelivered,
 )
@@ -132,7 +132,7 @@ async def test_no_sign_of_life_gives_the_task_to_another_and_fences_the_first(cl
     task_id = await cluster.submit()
     lost = await cluster.claim_one("a1")
     await cluster.clock.advance(TTL_S - 1)
-    await cluster.client.request(BeatRequest(agents=(("w", "a1"),)))
+    await cluster.client.request(HeartbeatRequest(agents=(("w", "a1"),)))
     await cluster.clock.advance(TTL_S - 1)
     assert await cluster.claim("a2") == ()
     await cluster.clock.advance(2)
@@ -160,7 +160,7 @@ async def test_run_time_is_enforced_whatever_the_holder_says(cluster: Cluster) -
     task_id = await cluster.submit(timeout_s=20.0, max_retries=0)
     lease = await cluster.claim_one("a1")
     await cluster.clock.advance(19)
-    await cluster.client.request(BeatRequest(agents=(("w", "a1"),)))
+    await cluster.client.request(HeartbeatRequest(agents=(("w", "a1"),)))
     await cluster.clock.advance(1)
     await eventually(lambda: _is(cluster, task_id, TaskStatus.TIMEOUT))
     with pytest.raises(Conflict):
@@ -198,7 +198,7 @@ async def test_cancel_stops_a_waiting_task_at_once_and_a_running_one_through_its
     assert lease.head.id == running
     await cluster.cancel(running)
     assert await cluster.status(running) is TaskStatus.RUNNING
-    told = await cluster.client.request(BeatRequest(agents=(("w", "a1"),)))
+    told = await cluster.client.request(HeartbeatRequest(agents=(("w", "a1"),)))
     assert told.cancelling == (("w", "a1", running),)
     await cluster.clock.advance(11)
     await eventually(lambda: _is(cluster, running, TaskStatus.CANCELLED))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.messages import BeatRequest, CancelRequest, Done, ExplainRequest, PrioritizeRequest, SchedulerRequest
+from actors.messages import CancelRequest, Done, ExplainRequest, HeartbeatRequest, PrioritizeRequest, SchedulerRequest
 from cluster.domain.base.errors import ActorUnavailable, InternalError, NotFound
 from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.scheduling.requests import ClaimRequest
@@ -87,17 +87,17 @@ async def test_a_bug_that_changed_nothing_is_answered_to_its_asker_alone(
 ) -> None:
     first, second = await _open(cluster, 2)
     generation = await _generation(cluster)
-    cancelled, broken, beat, explained = await _together(
+    cancelled, broken, heartbeat, explained = await _together(
         cluster,
         _cancel(first),
         _prioritize(second, UNKNOWN_PRIORITY),
-        BeatRequest(agents=(("w", "a1"),)),
+        HeartbeatRequest(agents=(("w", "a1"),)),
         _explain(second),
     )
     assert isinstance(cancelled, Done)
     assert await cluster.status(first) is TaskStatus.CANCELLED
     assert (type(broken), broken.code, broken.status) == (InternalError, "internal_error", 500)
-    assert beat.cancelling == ()
+    assert heartbeat.cancelling == ()
     assert explained.head.id == second
     (logged,) = [one for one in caplog.records if one.levelno == logging.ERROR]
     assert "PrioritizeRequest" in logged.getMessage()

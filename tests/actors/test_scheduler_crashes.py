@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from actors.messages import BeatRequest, Lease
+from actors.messages import HeartbeatRequest, Lease
 from cluster.domain.base.errors import Conflict
 from cluster.domain.base.log import LogRow
 from cluster.domain.tasks.machine import TRANSITIONS, Rule
@@ -113,7 +113,7 @@ async def _cancel_while_running(cluster: CrashingCluster) -> list[str]:
     task_id = await cluster.submit()
     await cluster.took("a1")
     await cluster.still(cluster.cancel(task_id))
-    await cluster.still(cluster.client.request(BeatRequest(agents=(("w", "a1"),))))
+    await cluster.still(cluster.client.request(HeartbeatRequest(agents=(("w", "a1"),))))
     await cluster.clock.advance(21)
     await cluster.is_settled(task_id, "cancelled")
     return [task_id]

@@ -15,7 +15,7 @@ from aragora_sdk import NotFoundError
 
 from actors.health_monitor import PROBE_STEPS
 from actors.roles import HEALTH_MONITOR
-from cluster.ports.presence import Beat
+from cluster.ports.presence import HeartbeatRecord
 from cluster.process.clock import ManualClock
 from tests.support.api import CP, Api, in_thread
 from tests.support.endpoints import serving
@@ -158,8 +158,8 @@ async def test_many_heartbeats_in_one_call_renew_leases_and_name_the_unknown(api
     await api.post("/agents/batch", {"agents": [{"agent_id": f"a{i}"} for i in range(3)]})
     task = await _claimed(api, "a0")
     await api.post(f"/tasks/{task}/cancel")
-    beats = [{"agent_id": name} for name in ("a0", "a1", "stranger")]
-    answer = await api.post("/agents/heartbeats", {"heartbeats": beats})
+    heartbeats = [{"agent_id": name} for name in ("a0", "a1", "stranger")]
+    answer = await api.post("/agents/heartbeats", {"heartbeats": heartbeats})
     assert answer == {
         "acknowledged": 2,
         "unknown": ["stranger"],
@@ -197,13 +197,13 @@ async def test_heartbeats_over_a_websocket(api: Api) -> None:
 
 async def test_the_work_channel_is_told_apart_from_heartbeats(api: Api) -> None:
     await api.post("/agents", {"agent_id": "a1"})
-    assert await api.resources.heartbeats.worked("default", ["a1"]) == {}
+    assert await api.resources.heartbeats.last_activity("default", ["a1"]) == {}
     await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 0})
 
-    async def worked() -> Any:
-        return await api.resources.heartbeats.worked("default", ["a1"])
+    async def last_activity() -> Any:
+        return await api.resources.heartbeats.last_activity("default", ["a1"])
 
-    assert "a1" in await eventually(worked)
+    assert "a1" in await eventually(last_activity)
 
 
 async def test_a_silent_agent_goes_offline_loses_its_task_once_and_revives(api: Api) -> None:
@@ -235,7 +235,7 @@ async def test_a_silent_agent_goes_offline_loses_its_task_once_and_revives(api: 
 async def _heard_last(api: Api, agent_id: str, at: float) -> None:
     """As if it had not spoken since."""
     await api.resources.heartbeats.forget([("default", agent_id)])
-    await api.resources.heartbeats.beat([Beat(workspace="default", agent_id=agent_id, at=at)])
+    await api.resources.heartbeats.record_activity([HeartbeatRecord(workspace="default", agent_id=agent_id, at=at)])
     await api.stores.pool.execute(
         "update agents set registered_at = $1, last_seen_at = $1 where agent_id = $2", at - 1000, agent_id
     )

@@ -27,14 +27,14 @@ FLEET = 12
 
 
 async def says(api: Api, name: str, word: str, door: str) -> None:
-    beat = {"agent_id": name, "status": word}
+    heartbeat = {"agent_id": name, "status": word}
     if door == "single":
         await api.post(f"/agents/{name}/heartbeat", {"status": word})
     elif door == "many":
-        await api.post("/agents/heartbeats", {"heartbeats": [beat, {"agent_id": name}]})
+        await api.post("/agents/heartbeats", {"heartbeats": [heartbeat, {"agent_id": name}]})
     else:
         async with websockets.connect(api.url.replace("http", "ws", 1) + CP + "/agents/heartbeats") as socket:
-            await socket.send(json.dumps(beat))
+            await socket.send(json.dumps(heartbeat))
             assert json.loads(await socket.recv())["type"] == "heartbeat_ack"
 
 
@@ -139,8 +139,8 @@ async def test_what_was_said_last_counts_also_when_it_is_taken_back_at_once(api:
         await says(api, "a1", "draining", door)
         await says(api, "a1", "ready", door)
         assert (await tasks.get("/agents/a1"))["intent"] == "active", door
-    beats = [{"agent_id": "a1", "status": status} for status in ("paused", "ready", "busy")]
-    await tasks.post("/agents/heartbeats", {"heartbeats": beats})
+    heartbeats = [{"agent_id": "a1", "status": status} for status in ("paused", "ready", "busy")]
+    await tasks.post("/agents/heartbeats", {"heartbeats": heartbeats})
     assert await tasks.claim("a1", block_ms=20_000) is not None
 
 

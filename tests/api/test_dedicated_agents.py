@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from actors.agents.membership import HostCalls, LiveHosts
-from actors.agents.pull_calls import PullTurns
+from actors.agents.pull_calls import PullCalls
 from actors.messages import AgentCall
 from actors.roles import AGENT_HOST, DEDICATED_AGENT, Role, dedicated_role
 from actors.supervisor import Supervisor
@@ -286,7 +286,7 @@ async def test_a_turn_that_nobody_can_cancel_any_more_ends_with_its_calls_time(a
         raise ActorUnavailable("killed")
 
     resources = api.resources
-    turns = PullTurns(
+    turns = PullCalls(
         tasks=resources.stores.tasks,
         doorbell=resources.doorbell,
         clock=resources.clock,

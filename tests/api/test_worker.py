@@ -162,11 +162,11 @@ async def test_a_worker_says_nothing_against_an_operator_and_logs_that_one_holds
     await api.post("/agents", {"agent_id": "w1", "capabilities": ["x"]})
     await api.post("/agents/w1/pause")
     worker = a_worker(api, heartbeat_s=0.02)
-    beats: list[float] = []
+    heartbeats: list[float] = []
 
     async def has_beaten() -> bool:
-        beats.append((await api.get("/agents/w1"))["last_heartbeat"])
-        return len(set(beats)) > 4
+        heartbeats.append((await api.get("/agents/w1"))["last_heartbeat"])
+        return len(set(heartbeats)) > 4
 
     async with running(worker):
         await eventually(has_beaten)

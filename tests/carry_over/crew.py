@@ -14,7 +14,7 @@ OPTIONS = ("Postgres", "Redis")
 _ANSWERS = {"one": "Postgres", "two": "Redis", "three": "Postgres"}
 
 #: Questions that stop: the phase in which they stop, and who never answers there.
-STOPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+STOP_REASONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "Stopped at the first answers?": ("PROPOSE", ("one",)),
     "Stopped at the revisions?": ("REVISE", ("one", "three")),
     "Stopped at the vote?": ("VOTE", ("two",)),
@@ -35,7 +35,7 @@ def _is_silent(agent: str, body: Mapping[str, Any]) -> bool:
         return agent == "three"
     return any(
         question in asked and phase_of(dict(body)) == phase and agent in agents
-        for question, (phase, agents) in STOPS.items()
+        for question, (phase, agents) in STOP_REASONS.items()
     )
 
 

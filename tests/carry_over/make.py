@@ -95,7 +95,7 @@ async def _resumed_once(system: RunningSystem, scene: Scene) -> None:
     """The worker of the open deliberations is killed, so that their journals tell of a worker before."""
     silent = [
         (agent, f"{request_id}/{phase}/")
-        for request_id, (phase, agents) in zip(scene.facts["open"], crew.STOPS.values(), strict=True)
+        for request_id, (phase, agents) in zip(scene.facts["open"], crew.STOP_REASONS.values(), strict=True)
         for agent in agents
     ]
 

@@ -12,7 +12,7 @@ from cluster.domain.deliberation.ballots import aggregation
 from cluster.domain.deliberation.calls import Call, call_of, outstanding
 from cluster.domain.deliberation.contract import Contract, make_contract
 from cluster.domain.deliberation.ledger import Price
-from cluster.domain.deliberation.machine import Answered, Faulted, Happening, PanelChosen, Taken, Tick, next_alarm, plan
+from cluster.domain.deliberation.machine import Answered, Event, Faulted, PanelChosen, Taken, Tick, next_alarm, step
 from cluster.domain.deliberation.state import Member, Phase, State, fold, initial
 from cluster.domain.deliberation.stored import JournalEvent
 from cluster.domain.deliberation.wire import LogEntry, ended_row, log_rows
@@ -72,10 +72,10 @@ class World:
     def of(cls, agreed: Contract, behaviours: dict[str, Behaviour]) -> World:
         return cls(initial("r", agreed, NOW), behaviours)
 
-    def happens(self, *happenings: Happening) -> None:
-        records, state = plan(self.state, happenings, self.now)
+    def happens(self, *events: Event) -> None:
+        records, state = step(self.state, events, self.now)
         if self.checked:
-            again = plan(self.state, happenings, self.now)
+            again = step(self.state, events, self.now)
             assert again == (records, state), "the plan is not deterministic"
         for kind, data in records:
             stored = json.loads(json.dumps(data))
@@ -98,8 +98,8 @@ class World:
         again = fold(state.request_id, state.contract, state.admitted_at, self.journal)
         assert again == state, "the journal does not hold the state"
         fresh = replace(state, memo={})
-        for step in range(state.round + 1) if state.panel else ():
-            assert aggregation(fresh, step) == aggregation(state, step), "what is remembered is out of date"
+        for round_ in range(state.round + 1) if state.panel else ():
+            assert aggregation(fresh, round_) == aggregation(state, round_), "what is remembered is out of date"
         assert [call_of(fresh, key) for key in outstanding(fresh)] == self.calls()
         assert state.ledger.budget.holds(state.ledger.held), "the budget is breached"
         assert (state.terminal is not None) == (state.phase is Phase.ENDED)
@@ -113,7 +113,7 @@ class World:
     def calls(self) -> list[Call]:
         return [call_of(self.state, key) for key in outstanding(self.state)]
 
-    def answer(self, call: Call, seconds: float = 0.1) -> Happening:
+    def answer(self, call: Call, seconds: float = 0.1) -> Event:
         self.made.append(call.key)
         where: dict[str, Any] = {"agent_id": call.agent_id, "phase": call.phase, "attempt": call.attempt}
         where["round"] = call.round

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from actors.messages import BeatAnswer, BeatRequest, ClaimAnswer
+from actors.messages import ClaimAnswer, HeartbeatAnswer, HeartbeatRequest
 from cluster.domain.base.errors import ActorUnavailable, AgentUnavailable, ControlPlaneError, NotFound
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.process.clock import SystemClock
@@ -80,7 +80,12 @@ async def test_calls_of_one_channel_run_side_by_side_and_are_answered_in_any_ord
     async with _served() as (actor, address, _):
         channel = await Channel.open(address)
         parked = asyncio.create_task(channel.call("parked", "first"))
-        values = (BeatRequest(agents=(("w", "a"),)), frozenset({"x"}), {"k": [1, 2.5, None, b"raw"]}, "ü" * 200_000)
+        values = (
+            HeartbeatRequest(agents=(("w", "a"),)),
+            frozenset({"x"}),
+            {"k": [1, 2.5, None, b"raw"]},
+            "ü" * 200_000,
+        )
         assert await channel.call("echo", *values) == values
         assert not parked.done()
         actor.released.set()
@@ -181,10 +186,10 @@ async def test_an_exchange_over_a_channel_goes_on_with_the_next_server() -> None
         addresses.append(address)
         assert await client.request(claim) == ClaimAnswer()
         await server.close()
-        held = asyncio.create_task(client.request(BeatAnswer()))
+        held = asyncio.create_task(client.request(HeartbeatAnswer()))
         async with _served() as (_, successor, _):
             addresses.append(successor)
-            assert await held == BeatAnswer()
+            assert await held == HeartbeatAnswer()
             await client.close()
             channels[0].close()
 

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from actors.messages import BeatAnswer, ClaimAnswer, Done, Lease
+from actors.messages import ClaimAnswer, Done, HeartbeatAnswer, Lease
 from cluster.domain.base.compact import compact, evolve
 from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
 from cluster.rpc.exchange import ExchangeReply
@@ -30,7 +30,7 @@ def test_evolve_is_replace() -> None:
 
 def test_messages_come_back_from_pickle_as_they_were() -> None:
     lease = Lease(head=_head(), token="t", expires_at=1.5, redelivered=False, delivery=(1, 1))
-    answers = ((1, ClaimAnswer(leases=(lease, lease))), (2, BeatAnswer()), (3, Done(head=lease.head)))
+    answers = ((1, ClaimAnswer(leases=(lease, lease))), (2, HeartbeatAnswer()), (3, Done(head=lease.head)))
     reply = ExchangeReply(answers=answers)
     back = pickle.loads(pickle.dumps(reply))
     assert back == reply

@@ -327,7 +327,7 @@ async def test_a_silent_caller_is_forgotten_and_a_parked_one_is_not() -> None:
     hung_up.cancel()
     await asyncio.gather(hung_up, return_exceptions=True)
     await clock.advance(31.0)
-    assert server.hung_up(30.0) == ["gone"]
+    assert server.expired(30.0) == ["gone"]
     server.answer("gone", 1, "late")
     parked.cancel()
     await asyncio.gather(parked, return_exceptions=True)
@@ -517,7 +517,7 @@ async def test_what_a_forgotten_caller_has_not_taken_is_handed_back() -> None:
     server.answer("gone", 1, "in its outbox")
     await asyncio.sleep(0)
     await clock.advance(31.0)
-    assert server.hung_up(30.0) == ["gone"]
+    assert server.expired(30.0) == ["gone"]
     server.answer("gone", 2, "too late")
     assert lost == ["in its outbox", "too late"]
 

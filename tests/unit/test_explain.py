@@ -27,7 +27,7 @@ def _explained(
 ) -> Explanation:
     """``task``: what is submitted; ``state``: what became of it; ``view``: what its shard sees."""
     head: TaskHead = replace(new_task(id="t", **task).head(), **(state or {}))
-    return explain(TaskView(head=head, **({"standing": POSITION} | (view or {}))), agents, now)
+    return explain(TaskView(head=head, **({"position": POSITION} | (view or {}))), agents, now)
 
 
 def _codes(explained: Explanation) -> list[str]:
@@ -43,7 +43,7 @@ def test_a_task_that_could_start_waits_for_its_turn() -> None:
     assert (_codes(found), found.able_agents) == (["waiting_for_turn"], ("a1", "a2"))
     assert found.summary == "3 tasks of its own queue are ahead of it; it is served as normal."
     assert f"{AGEING_S:g} s" in found.reasons[0].unblock
-    behind = _explained(an_agent(), view={"standing": replace(POSITION, dispatches_behind=2.0)})
+    behind = _explained(an_agent(), view={"position": replace(POSITION, dispatches_behind=2.0)})
     assert "w has 25% of the dispatches" in behind.summary
 
 
@@ -160,10 +160,10 @@ def test_agents_that_take_no_work_are_named_with_their_states() -> None:
 
 def test_a_task_that_is_running_says_who_has_it() -> None:
     held = {"status": TaskStatus.RUNNING, "detail": TaskDetail.RUNNING, "attempt": 2, "assigned_agent": "a1"}
-    running = _explained(state=held, view={"standing": None, "lease_expires_at": NOW + 9})
+    running = _explained(state=held, view={"position": None, "lease_expires_at": NOW + 9})
     assert (_codes(running), running.reasons[0].at) == (["running"], NOW + 9)
     assert running.summary == "Agent a1 is running attempt 2."
-    stopping = _explained(state=held | {"detail": TaskDetail.CANCELLING}, view={"standing": None})
+    stopping = _explained(state=held | {"detail": TaskDetail.CANCELLING}, view={"position": None})
     assert _codes(stopping) == ["cancelling"]
 
 

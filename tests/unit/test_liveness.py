@@ -12,9 +12,9 @@ from cluster.domain.agents.agent import Agent, Health, Liveness, TransportKind
 from cluster.domain.agents.liveness import (
     DEAF_TIMEOUTS,
     FAILURES_TO_FAIL,
+    Activity,
     Offer,
     ProbeHistory,
-    Signs,
     Watch,
     look,
     probed,
@@ -35,8 +35,8 @@ class LivenessMachine(RuleBasedStateMachine):
         self.now = NOW
         self.store = "one"
         self.reachable = True
-        self.signs: dict[tuple[str, str], float] = dict.fromkeys(KEYS, NOW)
-        self.worked: dict[tuple[str, str], float] = {}
+        self.activity: dict[tuple[str, str], float] = dict.fromkeys(KEYS, NOW)
+        self.last_activity: dict[tuple[str, str], float] = {}
         self.spoke = dict.fromkeys(KEYS, NOW)
         self.did = dict.fromkeys(KEYS, NOW)
         self.agents: dict[tuple[str, str], Agent] = {key: an_agent(key[1]) for key in KEYS}
@@ -49,7 +49,7 @@ class LivenessMachine(RuleBasedStateMachine):
     def heartbeat(self, key: tuple[str, str]) -> None:
         """While the store is away a heartbeat is refused, and the agent says it again."""
         if self.reachable:
-            self.spoke[key] = self.signs[key] = self.now
+            self.spoke[key] = self.activity[key] = self.now
         self.swept = False
 
     @rule(key=st.sampled_from(KEYS))
@@ -57,7 +57,7 @@ class LivenessMachine(RuleBasedStateMachine):
         self.heartbeat(key)
         self.did[key] = self.now
         if self.reachable:
-            self.worked[key] = self.now
+            self.last_activity[key] = self.now
 
     @rule(sweeps=st.sampled_from([0, 1, 2, 4, 13]), rest_s=st.sampled_from([0.0, 1.0, 9.0]))
     def time_passes(self, sweeps: int, rest_s: float) -> None:
@@ -78,8 +78,8 @@ class LivenessMachine(RuleBasedStateMachine):
     @rule()
     def the_store_is_lost(self) -> None:
         self.store += "+"
-        self.signs.clear()
-        self.worked.clear()
+        self.activity.clear()
+        self.last_activity.clear()
         self.blind_since = self.now
         self.swept = False
 
@@ -101,10 +101,10 @@ class LivenessMachine(RuleBasedStateMachine):
         if not self.reachable:
             self.blind_since = self.now
             return
-        signs = Signs(last=dict(self.signs), worked=dict(self.worked))
+        activity = Activity(last=dict(self.activity), last_activity=dict(self.last_activity))
         verdicts = sweep(
             self.agents.values(),
-            signs,
+            activity,
             self.offers,
             now=self.now,
             watching_since=self.watch.since,
@@ -123,7 +123,7 @@ class LivenessMachine(RuleBasedStateMachine):
                 assert self.now - self.did[key] > TIMEOUT_S * DEAF_TIMEOUTS
         again = sweep(
             self.agents.values(),
-            signs,
+            activity,
             self.offers,
             now=self.now,
             watching_since=self.watch.since,
@@ -135,12 +135,12 @@ class LivenessMachine(RuleBasedStateMachine):
     @invariant()
     def after_a_sweep_the_silent_are_offline_and_who_spoke_is_not(self) -> None:
         for key, agent in self.agents.items():
-            heard = self.signs.get(key)
+            heard = self.activity.get(key)
             if heard is not None and heard == self.now:
                 assert agent.liveness in (Liveness.ALIVE, Liveness.DEAF), agent
             if self.now - max(self.spoke[key], self.watch.since) > TIMEOUT_S:
                 assert agent.liveness is Liveness.OFFLINE, agent
-            if self.worked.get(key) == self.now:
+            if self.last_activity.get(key) == self.now:
                 assert agent.liveness is Liveness.ALIVE, agent
 
 
@@ -149,8 +149,8 @@ TestLiveness.settings = settings(max_examples=200, stateful_step_count=40, deadl
 
 
 def _sweep(agent: Agent, heard: float | None, now: float, since: float = NOW) -> list[Liveness]:
-    signs = Signs(last={} if heard is None else {("w", agent.agent_id): heard})
-    return [one.now for one in sweep([agent], signs, now=now, watching_since=since, timeout_s=TIMEOUT_S)]
+    activity = Activity(last={} if heard is None else {("w", agent.agent_id): heard})
+    return [one.now for one in sweep([agent], activity, now=now, watching_since=since, timeout_s=TIMEOUT_S)]
 
 
 def test_late_signs_are_suspect_before_they_are_offline() -> None:
@@ -171,10 +171,10 @@ def test_a_busy_agent_is_not_deaf() -> None:
     idle = an_agent()
     busy = an_agent(running_task_ids=("t1",))
     other = an_agent(capabilities=("x",), agent_id="a1")
-    signs = Signs(last={("w", "a1"): now})
+    activity = Activity(last={("w", "a1"): now})
 
     def verdicts(agent: Agent, offered: list[Offer]) -> list[Liveness]:
-        found = sweep([agent], signs, offered, now=now, watching_since=NOW, timeout_s=TIMEOUT_S)
+        found = sweep([agent], activity, offered, now=now, watching_since=NOW, timeout_s=TIMEOUT_S)
         return [one.now for one in found]
 
     assert verdicts(idle, offers) == [Liveness.DEAF]

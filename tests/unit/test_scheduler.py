@@ -255,7 +255,7 @@ class SchedulerLife(RuleBasedStateMachine):
         until = self.now + seconds
         while self.now < until:
             self.now = min(until, self.now + 5.0)
-            self.shard.core.beat([("w", agent) for agent in AGENTS], self.now)
+            self.shard.core.heartbeat([("w", agent) for agent in AGENTS], self.now)
             self.shard.tick(self.now)
             for task_id in self.model.running():
                 if self.shard.store[task_id].status is TaskStatus.CANCELLED:
@@ -433,7 +433,7 @@ def test_queue_time_bounds_each_wait_and_total_time_everything() -> None:
     assert shard.store["q"].status is TaskStatus.TIMEOUT
     assert shard.kinds["q"][-1] == "timeout"
     assert shard.claimed("a1", NOW + 24) == ["total"]
-    shard.core.beat([("w", "a1")], NOW + 24)
+    shard.core.heartbeat([("w", "a1")], NOW + 24)
     shard.tick(NOW + 25)
     assert shard.store["total"].status is TaskStatus.TIMEOUT
 

@@ -200,8 +200,8 @@ class Mind(RuleBasedStateMachine):
         self.settle()
 
     @rule(agent=agents)
-    def beat(self, agent: str) -> None:
-        for _, agent_id, task_id in self.core.beat([(W, agent)], self.now):
+    def heartbeat(self, agent: str) -> None:
+        for _, agent_id, task_id in self.core.heartbeat([(W, agent)], self.now):
             assert self.store[task_id].assigned_agent == agent_id
         self.settle()
 

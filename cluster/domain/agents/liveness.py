@@ -35,11 +35,11 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signs:
+class Activity:
     """What one sweep read: the last sign of every agent, and the last one that came with work."""
 
     last: Mapping[Key, float] = field(default_factory=dict)
-    worked: Mapping[Key, float] = field(default_factory=dict)
+    last_activity: Mapping[Key, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def look(watch: Watch, store: str | None, now: float) -> Watch:
 
 def sweep(
     agents: Iterable[Agent],
-    signs: Signs,
+    activity: Activity,
     offers: Iterable[Offer] = (),
     *,
     now: float,
@@ -86,7 +86,7 @@ def sweep(
     for agent in agents:
         if agent.transport is not TransportKind.PULL:
             continue
-        desired = _judge(agent, signs, by_workspace.get(agent.workspace, ()), now, watching_since, timeout_s)
+        desired = _judge(agent, activity, by_workspace.get(agent.workspace, ()), now, watching_since, timeout_s)
         if desired is not agent.liveness:
             verdicts.append(
                 Verdict(workspace=agent.workspace, agent_id=agent.agent_id, was=agent.liveness, now=desired)
@@ -95,10 +95,10 @@ def sweep(
 
 
 def _judge(
-    agent: Agent, signs: Signs, offers: Iterable[Offer], now: float, watching_since: float, timeout_s: float
+    agent: Agent, activity: Activity, offers: Iterable[Offer], now: float, watching_since: float, timeout_s: float
 ) -> Liveness:
     key = (agent.workspace, agent.agent_id)
-    heard = signs.last.get(key)
+    heard = activity.last.get(key)
     silence = now - max(heard or 0.0, watching_since, min(agent.registered_at, now))
     if silence > timeout_s:
         return Liveness.OFFLINE
@@ -106,10 +106,10 @@ def _judge(
         return agent.liveness  # not heard since the watch began: what it was, until the timeout
     if silence > timeout_s * SUSPECT_SHARE:
         return Liveness.DEAF if agent.liveness is Liveness.DEAF else Liveness.SUSPECT
-    worked, deaf_s = signs.worked.get(key, 0.0), timeout_s * DEAF_TIMEOUTS
-    if agent.liveness is Liveness.DEAF and now - worked > deaf_s:
+    last_activity, deaf_s = activity.last_activity.get(key, 0.0), timeout_s * DEAF_TIMEOUTS
+    if agent.liveness is Liveness.DEAF and now - last_activity > deaf_s:
         return Liveness.DEAF
-    if now - max(worked, agent.registered_at, watching_since) > deaf_s and _ignores(agent, offers, now - deaf_s):
+    if now - max(last_activity, agent.registered_at, watching_since) > deaf_s and _ignores(agent, offers, now - deaf_s):
         return Liveness.DEAF
     return Liveness.ALIVE
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from cluster.domain.base.compact import compact
 from cluster.domain.consensus.ballots import BallotKind
-from cluster.domain.deliberation import ballots as said
-from cluster.domain.deliberation import prompts
+from cluster.domain.deliberation import ballots, prompts
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType, Shape, answer_schema
 from cluster.domain.deliberation.ledger import Amount, estimated_tokens
 from cluster.domain.deliberation.state import Phase, State, Turn, TurnKey
@@ -89,7 +88,7 @@ def _words(state: State, key: TurnKey) -> _Words:
     depends = _DEPENDS_ON[key[0]](key[1])
     # What depends on nobody's answer is the same for all who have the same persona.
     whose = (key[0], state.member(key[2]).persona) if depends < 0 else key
-    return said.remembered(state, ("words", depends, whose), lambda: _build(state, key))
+    return ballots.remembered(state, ("words", depends, whose), lambda: _build(state, key))
 
 
 #: The last step whose answers are in the prompt of a round. A judge sees them all.
@@ -122,7 +121,7 @@ def _question(state: State) -> str:
     def make() -> str:
         return prompts.question_text(contract.question, contract.context, contract.material)
 
-    return said.remembered(state, ("question", -1), make)
+    return ballots.remembered(state, ("question", -1), make)
 
 
 def _schema(state: State, shape: Shape) -> tuple[Mapping[str, Any], int]:
@@ -132,7 +131,7 @@ def _schema(state: State, shape: Shape) -> tuple[Mapping[str, Any], int]:
         schema = answer_schema(shape)
         return schema, estimated_tokens(prompts.encode(schema))
 
-    return said.remembered(state, ("schema", -1, shape.labels, shape.ballot, shape.reasons, shape.targets), make)
+    return ballots.remembered(state, ("schema", -1, shape.labels, shape.ballot, shape.reasons, shape.targets), make)
 
 
 Built = tuple[Shape, str, dict[str, str]]
@@ -141,7 +140,7 @@ Built = tuple[Shape, str, dict[str, str]]
 def _answer_shape(state: State, reasons: tuple[str, ...] | None = None) -> Shape:
     answer = state.contract.answer_type
     closed = answer.closed
-    ballot = said.ballot_kind(state) if closed else BallotKind.CHOICE
+    ballot = ballots.ballot_kind(state) if closed else BallotKind.CHOICE
     return Shape(answer=answer, labels=closed, ballot=ballot, reasons=reasons)
 
 
@@ -151,17 +150,18 @@ def _propose(state: State, round_: int, agent: str) -> Built:
 
 def _vote(state: State, round_: int, agent: str) -> Built:
     """Every candidate, in an order of the recipient's own."""
-    texts = said.candidates(state, round_)
+    texts = ballots.candidates(state, round_)
     shown = prompts.shuffled(list(texts), state.contract.seed, agent)
     lines = [
-        {"proposal": label, "text": _short(texts[label], said.rationale_for(state, label, round_))} for label in shown
+        {"proposal": label, "text": _short(texts[label], ballots.rationale_for(state, label, round_))}
+        for label in shown
     ]
-    shape = Shape(labels=tuple(texts), ballot=said.ballot_kind(state))
+    shape = Shape(labels=tuple(texts), ballot=ballots.ballot_kind(state))
     return shape, "vote", {"peers": prompts.quoted(lines)}
 
 
 def _critique(state: State, round_: int, agent: str) -> Built:
-    peers = said.peers(state, agent, round_)
+    peers = ballots.peers(state, agent, round_)
     lines = [{"id": p.label, "answer": p.answer.choice, "rationale": p.answer.rationale} for p in peers]
     shape = Shape(targets=tuple(p.label for p in peers))
     return shape, "critique", {"peers": prompts.quoted(lines), "own": _own(state, round_, agent)}
@@ -170,21 +170,21 @@ def _critique(state: State, round_: int, agent: str) -> Built:
 def _revise(state: State, round_: int, agent: str) -> Built:
     lines: list[dict[str, Any]] = [
         {"id": p.label, "answer": p.answer.choice, "rationale": p.answer.rationale}
-        for p in said.peers(state, agent, round_)
+        for p in ballots.peers(state, agent, round_)
     ]
-    found = said.critiques_of(state, agent, round_)
+    found = ballots.critiques_of(state, agent, round_)
     lines += [{"critique": c.id, "of": c.claim_quote, "defect": c.defect, "fix": c.fix} for c in found]
     shape = _answer_shape(state, tuple(c.id for c in found))
     return shape, "revise", {"peers": prompts.quoted(lines) or "(none)", "own": _own(state, round_, agent)}
 
 
 def _judge(state: State, order: int, agent: str) -> Built:
-    named = said.judged_options(state, order)
+    named = ballots.judged_options(state, order)
     lines = [
         {
             "candidate": label,
-            "answer": said.text_of(state, option, state.round),
-            "rationale": said.rationale_for(state, option, state.round),
+            "answer": ballots.text_of(state, option, state.round),
+            "rationale": ballots.rationale_for(state, option, state.round),
         }
         for label, option in named.items()
     ]
@@ -201,7 +201,7 @@ _BUILD: Mapping[Phase, Callable[[State, int, str], Built]] = {
 
 
 def _own(state: State, round_: int, agent: str) -> str:
-    answer = said.answer_of(state, agent, round_ - 1)
+    answer = ballots.answer_of(state, agent, round_ - 1)
     if answer is None:
         return "(none yet)"
     return prompts.encode({"answer": answer.choice, "rationale": answer.rationale})

@@ -10,7 +10,7 @@ from cluster.domain.consensus.aggregate import Aggregation, aggregate, counting_
 from cluster.domain.consensus.result import Result
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.waves import decided_regardless, next_wave, tally_of
-from cluster.domain.deliberation import ballots as said
+from cluster.domain.deliberation import ballots
 from cluster.domain.deliberation.answers import AnswerKind
 from cluster.domain.deliberation.state import Phase, State, Terminal
 
@@ -18,7 +18,7 @@ from cluster.domain.deliberation.state import Phase, State, Terminal
 RESERVE_S = 0.5
 
 #: Every stop in the order in which they are tried. Docs print this table.
-STOPS: Mapping[str, str] = {
+STOP_REASONS: Mapping[str, str] = {
     "quorum": "too few votes, and nobody is left to ask",
     "lossless": "the answers still outstanding cannot change the decision",
     "agree_k": "the first k answers agree",
@@ -35,7 +35,7 @@ _TOPS = frozenset({Mode.PLURALITY, Mode.AGREE_K, Mode.WEIGHTED, Mode.LEARNED, Mo
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ProvisionalResult:
     """The decision as it stands after a round."""
 
     round: int
@@ -50,14 +50,14 @@ class Standing:
         return self.result.uncalibrated_share if self.result.leader is not None else self.result.support
 
 
-def standing(state: State, round_: int) -> Standing:
+def provisional(state: State, round_: int) -> ProvisionalResult:
     """Counted once for the same turns: stops, outcome and receipt all ask."""
-    settled = state.stop == "" or state.stop in said.SETTLED
-    kept: dict[Any, tuple[Any, Standing]] = state.memo.setdefault(2 * round_, {})
+    settled = state.stop == "" or state.stop in ballots.SETTLED
+    kept: dict[Any, tuple[Any, ProvisionalResult]] = state.memo.setdefault(2 * round_, {})
     name = ("standing", 2 * round_, settled)
     if name not in kept or kept[name][0] is not state.turns:
-        asked = said.aggregation(state, round_)
-        kept[name] = (state.turns, Standing(round_, asked, aggregate(asked, state.snapshot)))
+        asked = ballots.aggregation(state, round_)
+        kept[name] = (state.turns, ProvisionalResult(round_, asked, aggregate(asked, state.snapshot)))
     return kept[name][1]
 
 
@@ -67,25 +67,25 @@ def last_round(state: State) -> int:
     return max(0, state.round - 1) if unfinished else state.round
 
 
-def final(state: State) -> tuple[Standing, Standing]:
+def final(state: State) -> tuple[ProvisionalResult, ProvisionalResult]:
     """(round 0, what counts). A debate that does not raise the confidence changes nothing."""
-    first = standing(state, 0)
+    first = provisional(state, 0)
     if last_round(state) == 0:
         return first, first
-    last = standing(state, last_round(state))
+    last = provisional(state, last_round(state))
     return first, last if _earned(state, first, last) else first
 
 
-def _earned(state: State, first: Standing, last: Standing) -> bool:
+def _earned(state: State, first: ProvisionalResult, last: ProvisionalResult) -> bool:
     """Whether the last round may replace round 0. Without calibration a higher share is not enough, as changes of mind
     are partly noise: the new answer must also be well ahead over the trajectory, first and last votes together."""
     if state.contract.mode is Mode.JUDGE:
         return True
     if not last.result.reached:
         return not first.result.reached and last.result.leader is not None and last.score > first.score
-    before = said.text_of(state, first.result.leader, 0)
-    after = said.text_of(state, last.result.leader, last.round)
-    if before is not None and said.normal(before) == said.normal(str(after)):
+    before = ballots.text_of(state, first.result.leader, 0)
+    after = ballots.text_of(state, last.result.leader, last.round)
+    if before is not None and ballots.normal(before) == ballots.normal(str(after)):
         return True
     if last.score <= first.score:
         return False
@@ -93,24 +93,24 @@ def _earned(state: State, first: Standing, last: Standing) -> bool:
     return calibrated or before is None or _ahead(state, (first, last), str(before), str(after))
 
 
-def _ahead(state: State, rounds: Sequence[Standing], before: str, after: str) -> bool:
+def _ahead(state: State, rounds: Sequence[ProvisionalResult], before: str, after: str) -> bool:
     """Whether ``after`` has more of the votes of these rounds than ``before``, by half a panel at least."""
     votes = [
-        (said.normal(text), ballot.strength)
+        (ballots.normal(text), ballot.strength)
         for at in rounds
         for ballot in at.asked.ballots.values()
-        if (text := said.text_of(state, ballot.top(), at.round)) is not None
+        if (text := ballots.text_of(state, ballot.top(), at.round)) is not None
     ]
-    lead = sum(weight * ((text == said.normal(after)) - (text == said.normal(before))) for text, weight in votes)
+    lead = sum(weight * ((text == ballots.normal(after)) - (text == ballots.normal(before))) for text, weight in votes)
     return 2 * lead >= len(state.panel)
 
 
 # --- stops ------------------------------------------------------------------------------------------------------------
 
 
-def stop_of(state: State, afford: Callable[[], bool], now: float) -> tuple[str, Standing]:
+def stop_reason_of(state: State, afford: Callable[[], bool], now: float) -> tuple[str, ProvisionalResult]:
     """The first stop that fires, "" if asking goes on. ``afford``: the budget covers the next round."""
-    at = standing(state, state.round)
+    at = provisional(state, state.round)
     always = state.contract.debate_on == "always"
     if at.result.cast < at.result.quorum and not unasked(state):
         return "quorum", at
@@ -127,7 +127,7 @@ def stop_of(state: State, afford: Callable[[], bool], now: float) -> tuple[str, 
     return ("time" if _too_late(state, now) else ""), at
 
 
-def _settled(state: State, at: Standing) -> str:
+def _settled(state: State, at: ProvisionalResult) -> str:
     """Stops that look at the answers alone."""
     result = at.result
     if not result.reached or result.cast < min(state.contract.min_votes, len(state.panel)):
@@ -143,21 +143,21 @@ def _settled(state: State, at: Standing) -> str:
     return "" if wave(state) or contested(state, at) else "decided"
 
 
-def _idle(state: State, at: Standing) -> str:
+def _idle(state: State, at: ProvisionalResult) -> str:
     """Stops of a debate that goes nowhere, and of one that nobody asked for."""
     if state.contract.mode in (Mode.NONE, Mode.JUDGE) and state.contract.debate_on == "auto":
         return "decided"
-    if len(set(said.options(state, state.round).values())) < 2 and not said.voted(state, state.round):
+    if len(set(ballots.options(state, state.round).values())) < 2 and not ballots.voted(state, state.round):
         return "unanimous"
     if state.round == 0:
         return ""
-    if not said.changed_in(state, state.round):
+    if not ballots.changed_in(state, state.round):
         return "stable"
-    now = said.options(state, state.round)
-    return "cycle" if any(said.options(state, step) == now for step in range(state.round)) else ""
+    now = ballots.options(state, state.round)
+    return "cycle" if any(ballots.options(state, step) == now for step in range(state.round)) else ""
 
 
-def contested(state: State, at: Standing) -> bool:
+def contested(state: State, at: ProvisionalResult) -> bool:
     """Whether the contract wants a debate about this."""
     wish = state.contract.debate_on
     if state.contract.rounds == 0:
@@ -168,7 +168,7 @@ def contested(state: State, at: Standing) -> bool:
     return wish != "undecided" and not undisputed and (wish == "disagreement" or state.snapshot is None)
 
 
-def lossless(state: State, at: Standing) -> bool:
+def lossless(state: State, at: ProvisionalResult) -> bool:
     """True if the answers still outstanding, all for one option, cannot change the decision."""
     contract = state.contract
     if not can_be_lossless(state) or at.result.leader is None:
@@ -177,7 +177,7 @@ def lossless(state: State, at: Standing) -> bool:
     waiting = [agent for agent in state.agents if _outstanding(state, agent)]
     whole = float(len(state.agents))
     needed = {Mode.MAJORITY: whole / 2 + 1e-6, Mode.SUPERMAJORITY: whole * contract.q}.get(contract.mode, 0.0)
-    votes = {agent: option for agent, option in said.options(state, 0).items() if agent not in waiting}
+    votes = {agent: option for agent, option in ballots.options(state, 0).items() if agent not in waiting}
     return decided_regardless(tally_of(votes, weights), sum(weights[agent] for agent in waiting), needed)
 
 
@@ -185,7 +185,7 @@ def can_be_lossless(state: State) -> bool:
     """Whether first choices alone decide, and further answers cannot regroup those that are there."""
     contract = state.contract
     fuzzy = contract.answer_type.kind is AnswerKind.NUMBER and contract.answer_type.tolerance > 0
-    return contract.mode in _TOPS and not said.is_text(state) and not fuzzy and contract.debate_on != "always"
+    return contract.mode in _TOPS and not ballots.is_text(state) and not fuzzy and contract.debate_on != "always"
 
 
 def _outstanding(state: State, agent: str) -> bool:
@@ -197,7 +197,7 @@ def _too_late(state: State, now: float) -> bool:
     """The slowest twentieth of the calls so far, for every step of a round, against the time left."""
     ordered = sorted(state.seconds)
     slow = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else 0.0
-    steps = 3 if said.is_text(state) else 2
+    steps = 3 if ballots.is_text(state) else 2
     return slow * steps > state.deadline - RESERVE_S - now
 
 
@@ -211,14 +211,14 @@ def wave(state: State) -> tuple[str, ...]:
     contract = state.contract
     if not left or state.round > 0:
         return ()
-    if contract.mode is not Mode.AGREE_K or said.is_text(state) or contract.debate_on == "always":
+    if contract.mode is not Mode.AGREE_K or ballots.is_text(state) or contract.debate_on == "always":
         return left
     enough = max(contract.k, min(contract.min_votes, len(state.panel)))
     asked = [agent for agent in state.agents if agent not in left]
     if not asked:
         return left[: max(2, enough)]
-    named = said.options(state, 0)
-    at = said.aggregation(state, 0)
+    named = ballots.options(state, 0)
+    at = ballots.aggregation(state, 0)
     found = next_wave(
         order=state.agents,
         answers={agent: named.get(agent) for agent in asked},
@@ -279,7 +279,7 @@ def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
         return {**base, **nothing, "answer": None, "value": None, "confidence": 0.0, "debate_delta": delta}
     first, last = final(state)
     result = last.result
-    answer = said.text_of(state, result.leader, last.round)
+    answer = ballots.text_of(state, result.leader, last.round)
     return {
         **base,
         "answer": answer,
@@ -297,7 +297,7 @@ def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
         "pairwise": result.pairwise,
         "quorum": result.quorum,
         "cast": result.cast,
-        "candidates": said.candidates(state, last.round) if said.is_text(state) else {},
+        "candidates": ballots.candidates(state, last.round) if ballots.is_text(state) else {},
         "evidence": _evidence(state, last),
         "debate_delta": _delta(state, first, last),
     }
@@ -311,7 +311,7 @@ def lost(state: State) -> list[str]:
     return [agent for agent in state.contract.agents if agent not in there]
 
 
-def _supports(last: Standing, agent: str) -> bool:
+def _supports(last: ProvisionalResult, agent: str) -> bool:
     ballot = last.asked.ballots[agent]
     return last.result.leader is not None and (
         ballot.top() == last.result.leader
@@ -319,36 +319,36 @@ def _supports(last: Standing, agent: str) -> bool:
     )
 
 
-def _dissent(state: State, last: Standing, agent: str, options: tuple[str, ...]) -> dict[str, Any]:
-    turn = state.turn(Phase.VOTE, last.round, agent) if said.is_text(state) else None
-    answer = turn.answer if turn is not None and turn.answer else said.answer_of(state, agent, last.round)
+def _dissent(state: State, last: ProvisionalResult, agent: str, options: tuple[str, ...]) -> dict[str, Any]:
+    turn = state.turn(Phase.VOTE, last.round, agent) if ballots.is_text(state) else None
+    answer = turn.answer if turn is not None and turn.answer else ballots.answer_of(state, agent, last.round)
     return {
         "agent": agent,
-        "answer": said.text_of(state, options[0], last.round) if options else None,
+        "answer": ballots.text_of(state, options[0], last.round) if options else None,
         "options": list(options),
         "rationale": answer.rationale if answer is not None else "",
     }
 
 
-def _evidence(state: State, last: Standing) -> list[str]:
+def _evidence(state: State, last: ProvisionalResult) -> list[str]:
     found = [
         one
         for agent in state.agents
-        if _supports(last, agent) and (answer := said.answer_of(state, agent, last.round)) is not None
+        if _supports(last, agent) and (answer := ballots.answer_of(state, agent, last.round)) is not None
         for one in answer.evidence
     ]
     return list(dict.fromkeys(found))
 
 
-def _delta(state: State, first: Standing, last: Standing) -> dict[str, Any]:
+def _delta(state: State, first: ProvisionalResult, last: ProvisionalResult) -> dict[str, Any]:
     """What the debate was worth: round 0's answer, the final one, and the calls between them."""
-    before = said.text_of(state, first.result.leader, 0)
-    after = said.text_of(state, last.result.leader, last.round)
+    before = ballots.text_of(state, first.result.leader, 0)
+    after = ballots.text_of(state, last.result.leader, last.round)
     debated = [key for key in state.turns if key[0] is not Phase.JUDGE and key[1] > 0]
     refused = None
     if last_round(state) > 0 and last.round == 0:
-        ended = standing(state, last_round(state))
-        refused = said.text_of(state, ended.result.leader, ended.round)
+        ended = provisional(state, last_round(state))
+        refused = ballots.text_of(state, ended.result.leader, ended.round)
     return {
         "round_0": before,
         "final": after,

@@ -1,6 +1,6 @@
 """The protocol: what to journal when something happens.
 
-``plan`` answers what to write and the state as it is then; ``state.apply`` folds what was written; ``calls.outstanding``
+``step`` answers what to write and the state as it is then; ``state.apply`` folds what was written; ``calls.outstanding``
 are the calls that have been announced and not answered. A worker journals first and calls afterwards, so one that is
 rebuilt from the journal repeats only calls whose answers never reached it, under the same call keys.
 
@@ -19,8 +19,7 @@ from cluster.domain.base.compact import compact, evolve
 from cluster.domain.base.json_values import shown_text
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
-from cluster.domain.deliberation import ballots as said
-from cluster.domain.deliberation import decision
+from cluster.domain.deliberation import ballots, decision
 from cluster.domain.deliberation.answers import Answer, Malformed, parse_reply
 from cluster.domain.deliberation.calls import prompt_estimate, reservation, shape_of
 from cluster.domain.deliberation.ledger import MAX_TOKENS, Amount, estimated_tokens
@@ -114,7 +113,7 @@ class Broken:
     detail: str
 
 
-Happening = Taken | PanelChosen | Answered | Faulted | Tick | CancelAsked | Broken
+Event = Taken | PanelChosen | Answered | Faulted | Tick | CancelAsked | Broken
 Record = tuple[str, Mapping[str, Any]]
 """(kind, data) of a journal event to be"""
 
@@ -136,18 +135,18 @@ class _Plan:
         return self.state.phase is Phase.ENDED
 
 
-def plan(state: State, happenings: Happening | Sequence[Happening], now: float) -> tuple[list[Record], State]:
+def step(state: State, events: Event | Sequence[Event], now: float) -> tuple[list[Record], State]:
     """What to journal because of this, and the state as it is once that is journalled with the time ``now``."""
-    made = _Plan(state, now)
-    many = happenings if isinstance(happenings, list | tuple) else (happenings,)
-    for happening in many:
-        if not made.over:
-            _time(made)
-        if not made.over:
-            _HAPPENS[type(happening)](made, happening)
-    while not made.over and _follows(made):
+    plan = _Plan(state, now)
+    many = events if isinstance(events, list | tuple) else (events,)
+    for event in many:
+        if not plan.over:
+            _time(plan)
+        if not plan.over:
+            _HAPPENS[type(event)](plan, event)
+    while not plan.over and _follows(plan):
         pass
-    return made.records, made.state
+    return plan.records, plan.state
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -157,12 +156,12 @@ def phase_deadline(state: State) -> float:
     """When the stragglers of the present phase are given up, if there is a quorum without them."""
     share = PHASE_SHARE.get(state.phase, 1.0)
     rounds = state.contract.rounds
-    last = rounds == 0 and not said.is_text(state) and state.contract.mode is not Mode.JUDGE
+    last = rounds == 0 and not ballots.is_text(state) and state.contract.mode is not Mode.JUDGE
     if state.phase is Phase.PROPOSE and last:
         share = _LAST_CALL
     if state.phase in (Phase.CRITIQUE, Phase.REVISE):
-        step = 2 * state.round - (state.phase is Phase.CRITIQUE)
-        share = 0.5 + (_DEBATE_ENDS - 0.5) * step / (2 * max(1, rounds))
+        halves = 2 * state.round - (state.phase is Phase.CRITIQUE)
+        share = 0.5 + (_DEBATE_ENDS - 0.5) * halves / (2 * max(1, rounds))
     return state.admitted_at + state.contract.timeout_s * share
 
 
@@ -180,49 +179,49 @@ def next_alarm(state: State) -> float:
     return min(times)
 
 
-def _time(made: _Plan) -> None:
+def _time(plan: _Plan) -> None:
     """Levels that have been crossed, and the deadline."""
-    state, now = made.state, made.now
+    state, now = plan.state, plan.now
     timeout_s = state.contract.timeout_s
     for level in crossed(state.sla, now - state.admitted_at, timeout_s):
         elapsed = max(0.0, round(now - state.admitted_at, 6))
-        made.add("sla", {"level": level.value, "elapsed_seconds": elapsed, "timeout_seconds": timeout_s})
-    if made.state.sla is Level.VIOLATED:
-        _end(made, Terminal.DEADLINE_EXCEEDED, "the deadline was reached")
+        plan.add("sla", {"level": level.value, "elapsed_seconds": elapsed, "timeout_seconds": timeout_s})
+    if plan.state.sla is Level.VIOLATED:
+        _end(plan, Terminal.DEADLINE_EXCEEDED, "the deadline was reached")
 
 
 # --- happenings -------------------------------------------------------------------------------------------------------
 
 
-def _taken(made: _Plan, happening: Taken) -> None:
-    if made.state.phase is Phase.ADMITTED:
-        made.add("scheduled", {})
-    elif happening.again:
-        _repeat(made)
+def _taken(plan: _Plan, event: Taken) -> None:
+    if plan.state.phase is Phase.ADMITTED:
+        plan.add("scheduled", {})
+    elif event.again:
+        _repeat(plan)
 
 
-def _repeat(made: _Plan) -> None:
+def _repeat(plan: _Plan) -> None:
     """What was in flight is asked again, as far as the budget pays for it twice."""
     again: list[tuple[TurnKey, Amount]] = []
     refused: list[TurnKey] = []
-    for key, turn in made.state.turns.items():
+    for key, turn in plan.state.turns.items():
         if not turn.running:
             continue
         if not turn.open:
             refused.append(key)  # it would have answered late: nobody waits for it any more
             continue
-        amount = reservation_now(made.state, key)
-        if made.state.ledger.affords(_sum([amount, *(a for _, a in again)])):
+        amount = reservation_now(plan.state, key)
+        if plan.state.ledger.affords(_sum([amount, *(a for _, a in again)])):
             again.append((key, amount))
         else:
             refused.append(key)
     if again:
-        made.add(
+        plan.add(
             "repeated",
-            {"calls": [{**_where(key, made.state.turns[key].attempt), **a.to_json()} for key, a in again]},
+            {"calls": [{**_where(key, plan.state.turns[key].attempt), **a.to_json()} for key, a in again]},
         )
     if refused:
-        _cut(made, refused, "abandoned", running=False)
+        _cut(plan, refused, "abandoned", running=False)
 
 
 def reservation_now(state: State, key: TurnKey) -> Amount:
@@ -231,47 +230,47 @@ def reservation_now(state: State, key: TurnKey) -> Amount:
     return reservation(state, key, repairing)
 
 
-def _panel(made: _Plan, happening: PanelChosen) -> None:
-    contract = made.state.contract
-    if made.state.phase is not Phase.SCHEDULED:
+def _panel(plan: _Plan, event: PanelChosen) -> None:
+    contract = plan.state.contract
+    if plan.state.phase is not Phase.SCHEDULED:
         return
-    judged = contract.mode is not Mode.JUDGE or happening.judge is not None
-    if len(happening.members) < contract.min_votes or not judged:
-        found = f"{len(happening.members)} of {contract.min_votes} agents"
+    judged = contract.mode is not Mode.JUDGE or event.judge is not None
+    if len(event.members) < contract.min_votes or not judged:
+        found = f"{len(event.members)} of {contract.min_votes} agents"
         judge = "" if judged else "; a judge that is not on the panel"
-        _end(made, Terminal.QUORUM_LOST, f"panel: {found}; missing: {happening.missing or 'agents'}{judge}")
+        _end(plan, Terminal.QUORUM_LOST, f"panel: {found}; missing: {event.missing or 'agents'}{judge}")
         return
-    members = [member.to_json() for member in happening.members]
+    members = [member.to_json() for member in event.members]
     data: dict[str, Any] = {
         "members": members,
-        "pool": [member.to_json() for member in happening.pool],
-        "judge": happening.judge.to_json() if happening.judge else None,
-        "missing": happening.missing,
-        "contract_digest": (made.state.contract_digest or contract.digest()).hex(),
+        "pool": [member.to_json() for member in event.pool],
+        "judge": event.judge.to_json() if event.judge else None,
+        "missing": event.missing,
+        "contract_digest": (plan.state.contract_digest or contract.digest()).hex(),
         "snapshot": None,
         "snapshot_id": None,
     }
-    if happening.snapshot is not None:
-        data.update(snapshot=happening.snapshot.document(), snapshot_id=happening.snapshot.id)
+    if event.snapshot is not None:
+        data.update(snapshot=event.snapshot.document(), snapshot_id=event.snapshot.id)
     bound = {name: data[name] for name in ("contract_digest", "members", "judge", "snapshot_id")}
     data["binding"] = hashlib.sha256(canonical_bytes(bound)).hexdigest()
-    made.add("panel", data)
+    plan.add("panel", data)
 
 
-def _answered(made: _Plan, happening: Answered) -> None:
-    key = (happening.phase, happening.round, happening.agent_id)
-    turn = made.state.turns.get(key)
+def _answered(plan: _Plan, event: Answered) -> None:
+    key = (event.phase, event.round, event.agent_id)
+    turn = plan.state.turns.get(key)
     data = {
-        **_where(key, happening.attempt),
-        "text": shown_text(happening.text.replace("\x00", "")),
-        "seconds": max(0.0, round(happening.seconds, 6)),
-        **_bill(made.state, key, happening, turn),
+        **_where(key, event.attempt),
+        "text": shown_text(event.text.replace("\x00", "")),
+        "seconds": max(0.0, round(event.seconds, 6)),
+        **_bill(plan.state, key, event, turn),
     }
-    if turn is None or not turn.open or not turn.running or turn.attempt != happening.attempt:
-        if turn is not None and (turn.running or (key, happening.attempt) in made.state.ledger.reserved):
-            made.add("late", data)
+    if turn is None or not turn.open or not turn.running or turn.attempt != event.attempt:
+        if turn is not None and (turn.running or (key, event.attempt) in plan.state.ledger.reserved):
+            plan.add("late", data)
         return
-    made.add("answered", {**data, **_read(made.state, key, happening.text)})
+    plan.add("answered", {**data, **_read(plan.state, key, event.text)})
 
 
 def _read(state: State, key: TurnKey, text: str) -> dict[str, Any]:
@@ -286,11 +285,11 @@ def _compared(state: State, key: TurnKey, answer: Answer) -> Answer:
     """With real names for the targets of critiques, and whether a revision changes anything."""
     phase, round_, agent = key
     if phase is Phase.CRITIQUE:
-        names = {peer.label: peer.agent for peer in said.peers(state, agent, round_)}
+        names = {peer.label: peer.agent for peer in ballots.peers(state, agent, round_)}
         return evolve(answer, critiques=tuple({**one, "target": names[one["target"]]} for one in answer.critiques))
     if phase is not Phase.REVISE or answer.choice is None:
         return answer
-    before = said.answer_of(state, agent, round_ - 1)
+    before = ballots.answer_of(state, agent, round_ - 1)
     return evolve(answer, changed=before is None or _differs(state, str(before.choice), answer.choice))
 
 
@@ -298,23 +297,23 @@ def _differs(state: State, before: str, after: str) -> bool:
     kind = state.contract.answer_type
     if kind.kind.value == "number":
         return abs(float(before) - float(after)) > kind.tolerance
-    return said.normal(before) != said.normal(after)
+    return ballots.normal(before) != ballots.normal(after)
 
 
-def _bill(state: State, key: TurnKey, said_: Answered, turn: Turn | None) -> dict[str, Any]:
+def _bill(state: State, key: TurnKey, shown_: Answered, turn: Turn | None) -> dict[str, Any]:
     """Usage as reported, else as estimated; every copy of a repeated call is billed alike."""
-    input_tokens, output_tokens, total = _believed(said_)
-    estimated = said_.estimated
+    input_tokens, output_tokens, total = _believed(shown_)
+    estimated = shown_.estimated
     known = key in state.turns
     if input_tokens + output_tokens == 0:
         prompt = prompt_estimate(state, key) if known else 0
         estimated = estimated or total == 0
         input_tokens = min(prompt, total) if total else prompt
-        output_tokens = total - input_tokens if total else estimated_tokens(shown_text(said_.text))
+        output_tokens = total - input_tokens if total else estimated_tokens(shown_text(shown_.text))
     copies = turn.copies if turn is not None else 1
     price = state.member(key[2]).price
     used = price.amount(input_tokens, output_tokens).times(copies)
-    paid, overrun = state.ledger.bill((key, said_.attempt), used)
+    paid, overrun = state.ledger.bill((key, shown_.attempt), used)
     bill: dict[str, Any] = {
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
@@ -326,10 +325,10 @@ def _bill(state: State, key: TurnKey, said_: Answered, turn: Turn | None) -> dic
     return bill
 
 
-def _believed(said_: Answered) -> tuple[int, int, int]:
+def _believed(shown_: Answered) -> tuple[int, int, int]:
     """(in, out, in all) as reported, or nothing where one of them cannot be: one such number would use up everybody's
     budget, and its sums would be beyond what a receipt can carry."""
-    counts = (said_.input_tokens, said_.output_tokens, said_.tokens)
+    counts = (shown_.input_tokens, shown_.output_tokens, shown_.tokens)
     return counts if all(0 <= count <= 2 * MAX_TOKENS for count in counts) else (0, 0, 0)
 
 
@@ -337,38 +336,38 @@ def _believed(said_: Answered) -> tuple[int, int, int]:
 _FREE_FAULTS = frozenset({"http", "refusal", "cancelled_before"})
 
 
-def _faulted(made: _Plan, happening: Faulted) -> None:
-    key = (happening.phase, happening.round, happening.agent_id)
-    turn = made.state.turns.get(key)
-    if turn is None or turn.attempt != happening.attempt or not turn.running:
+def _faulted(plan: _Plan, event: Faulted) -> None:
+    key = (event.phase, event.round, event.agent_id)
+    turn = plan.state.turns.get(key)
+    if turn is None or turn.attempt != event.attempt or not turn.running:
         return
-    reserved = made.state.ledger.reserved.get((key, happening.attempt), Amount())
-    free = happening.fault in _FREE_FAULTS and turn.copies == 1
-    detail = shown_text(happening.detail.replace("\x00", ""), MAX_DETAIL)
+    reserved = plan.state.ledger.reserved.get((key, event.attempt), Amount())
+    free = event.fault in _FREE_FAULTS and turn.copies == 1
+    detail = shown_text(event.detail.replace("\x00", ""), MAX_DETAIL)
     data = {
-        **_where(key, happening.attempt),
-        "fault": happening.fault,
+        **_where(key, event.attempt),
+        "fault": event.fault,
         "detail": detail,
         "billed": (Amount() if free else reserved).to_json(),
         "estimated": not free,
     }
     if not turn.open:
-        made.add("late", {**data, "text": "", "seconds": 0.0})
+        plan.add("late", {**data, "text": "", "seconds": 0.0})
         return
-    repairable = happening.fault == "malformed" and turn.attempt < MAX_REPAIRS
-    made.add("faulted", {**data, "problem": detail or "malformed"} if repairable else data)
+    repairable = event.fault == "malformed" and turn.attempt < MAX_REPAIRS
+    plan.add("faulted", {**data, "problem": detail or "malformed"} if repairable else data)
 
 
-def _tick(made: _Plan, happening: Tick) -> None:
+def _tick(plan: _Plan, event: Tick) -> None:
     """Time itself is looked at for every happening."""
 
 
-def _cancelled(made: _Plan, happening: CancelAsked) -> None:
-    _end(made, Terminal.CANCELLED, "cancelled by request")
+def _cancelled(plan: _Plan, event: CancelAsked) -> None:
+    _end(plan, Terminal.CANCELLED, "cancelled by request")
 
 
-def _broken(made: _Plan, happening: Broken) -> None:
-    _end(made, Terminal.FAILED, happening.detail[:MAX_DETAIL])
+def _broken(plan: _Plan, event: Broken) -> None:
+    _end(plan, Terminal.FAILED, event.detail[:MAX_DETAIL])
 
 
 _HAPPENS: dict[type, Callable[[_Plan, Any], None]] = {
@@ -385,44 +384,44 @@ _HAPPENS: dict[type, Callable[[_Plan, Any], None]] = {
 # --- what follows -----------------------------------------------------------------------------------------------------
 
 
-def _follows(made: _Plan) -> bool:
+def _follows(plan: _Plan) -> bool:
     """One step that the state itself asks for; False when it waits for answers or time."""
-    state = made.state
+    state = plan.state
     if state.phase in CALLING:
-        return _calling(made)
+        return _calling(plan)
     if state.phase is Phase.AGGREGATE:
-        _end(made, *decision.terminal_of(state))
+        _end(plan, *decision.terminal_of(state))
         return True
     if state.phase is Phase.EVALUATE:
-        return _advance(made)
+        return _advance(plan)
     return False
 
 
-def _calling(made: _Plan) -> bool:
-    state = made.state
+def _calling(plan: _Plan) -> bool:
+    state = plan.state
     broken = [key for key, turn in state.turns.items() if turn.open and turn.problem]
     if broken:
-        _repair(made, broken)
+        _repair(plan, broken)
         return True
-    if _begin(made):
+    if _begin(plan):
         return True
     still = state.open_turns()
     if still:
-        return _give_up(made, still)
-    if state.phase is Phase.PROPOSE and _replace(made):
+        return _give_up(plan, still)
+    if state.phase is Phase.PROPOSE and _replace(plan):
         return True
-    return _advance(made)
+    return _advance(plan)
 
 
-def _begin(made: _Plan) -> bool:
+def _begin(plan: _Plan) -> bool:
     """The first calls of a phase that has just begun."""
-    state = made.state
+    state = plan.state
     to_call = [key for key in _callees(state) if key not in state.turns]
     if not to_call:
         return False
-    before = len(made.records)
-    _announce(made, to_call)
-    return len(made.records) > before
+    before = len(plan.records)
+    _announce(plan, to_call)
+    return len(plan.records) > before
 
 
 def _callees(state: State) -> list[TurnKey]:
@@ -434,9 +433,9 @@ def _callees(state: State) -> list[TurnKey]:
         return [(phase, round_, agent) for agent in state.agents]
     if phase is Phase.JUDGE:
         return [(phase, order, state.judge.agent_id) for order in (0, 1)] if state.judge else []
-    named = said.answers(state, round_ - 1)
+    named = ballots.answers(state, round_ - 1)
     if phase is Phase.CRITIQUE:
-        return [(phase, round_, agent) for agent in named if said.peers(state, agent, round_)]
+        return [(phase, round_, agent) for agent in named if ballots.peers(state, agent, round_)]
     return [(phase, round_, agent) for agent in named]
 
 
@@ -445,9 +444,9 @@ def _wave_is_out(state: State) -> bool:
     return state.waves > state.waves_before
 
 
-def _announce(made: _Plan, keys: Sequence[TurnKey], attempt: int = 0) -> None:
+def _announce(plan: _Plan, keys: Sequence[TurnKey], attempt: int = 0) -> None:
     """Reserves and announces as many calls as the budget covers. Others wait in PROPOSE, and abstain elsewhere."""
-    state = made.state
+    state = plan.state
     ledger = state.ledger
     calls, refused = [], []
     for key in keys:
@@ -467,30 +466,30 @@ def _announce(made: _Plan, keys: Sequence[TurnKey], attempt: int = 0) -> None:
     if refused and not waits and not attempt:
         data["over_budget"] = [key[2] for key in refused]
     if calls or "over_budget" in data:
-        made.add("asked", data)
+        plan.add("asked", data)
     if refused and attempt:
-        _cut(made, refused, "malformed", running=False)
+        _cut(plan, refused, "malformed", running=False)
 
 
-def _repair(made: _Plan, keys: list[TurnKey]) -> None:
+def _repair(plan: _Plan, keys: list[TurnKey]) -> None:
     """One repair each, then abstain(malformed)."""
-    hopeless = [key for key in keys if made.state.turns[key].attempt >= MAX_REPAIRS]
+    hopeless = [key for key in keys if plan.state.turns[key].attempt >= MAX_REPAIRS]
     if hopeless:
-        _cut(made, hopeless, "malformed", running=False)
+        _cut(plan, hopeless, "malformed", running=False)
     for key in keys:
         if key not in hopeless:
-            _announce(made, [key], attempt=made.state.turns[key].attempt + 1)
+            _announce(plan, [key], attempt=plan.state.turns[key].attempt + 1)
 
 
-def _give_up(made: _Plan, still: list[TurnKey]) -> bool:
+def _give_up(plan: _Plan, still: list[TurnKey]) -> bool:
     """Stragglers: cancelled when they cannot change the decision, cut when the phase's time is up."""
-    state = made.state
+    state = plan.state
     patience_ends = _patience_ends(state)
-    if patience_ends is not None and made.now >= patience_ends:
-        _cut(made, still, "cancelled", running=False)
+    if patience_ends is not None and plan.now >= patience_ends:
+        _cut(plan, still, "cancelled", running=False)
         return True
-    if _cuttable(state) and made.now >= phase_deadline(state):
-        _cut(made, still, "timeout", running=True)
+    if _cuttable(state) and plan.now >= phase_deadline(state):
+        _cut(plan, still, "timeout", running=True)
         return True
     return False
 
@@ -500,7 +499,7 @@ def _cuttable(state: State) -> bool:
     if state.phase in (Phase.CRITIQUE, Phase.REVISE):
         return bool(state.open_turns())
     if state.phase is Phase.PROPOSE and state.open_turns():
-        return len(said.answers(state, 0)) >= _quorum(state) or bool(state.pool and not state.replaced)
+        return len(ballots.answers(state, 0)) >= _quorum(state) or bool(state.pool and not state.replaced)
     if state.phase is Phase.VOTE and state.open_turns():
         cast = sum(1 for (p, r, _), turn in state.turns.items() if (p, r) == (Phase.VOTE, state.round) and turn.answer)
         return cast >= _quorum(state)
@@ -508,7 +507,7 @@ def _cuttable(state: State) -> bool:
 
 
 def _quorum(state: State) -> int:
-    return said.electorate(state).quorum()
+    return ballots.electorate(state).quorum()
 
 
 def _patience_ends(state: State) -> float | None:
@@ -517,23 +516,23 @@ def _patience_ends(state: State) -> float | None:
         return None
     if not decision.can_be_lossless(state):
         return None
-    at = decision.standing(state, 0)
+    at = decision.provisional(state, 0)
     settled = at.result.reached and decision.lossless(state, at) and not decision.contested(state, at)
     if not settled or at.result.cast < min(state.contract.min_votes, len(state.panel)):
         return None
     return state.heard_at + max(PATIENCE_S, state.heard_at - state.wave_at)
 
 
-def _replace(made: _Plan) -> bool:
+def _replace(plan: _Plan) -> bool:
     """Once, below quorum: those who gave nothing make room for agents of the pool."""
-    state = made.state
-    silent = [agent for agent in state.agents if said.answer_of(state, agent, 0) is None]
+    state = plan.state
+    silent = [agent for agent in state.agents if ballots.answer_of(state, agent, 0) is None]
     silent = [agent for agent in silent if state.turn(Phase.PROPOSE, 0, agent) is not None]
     short = len(state.agents) - len(silent) < _quorum(state)
     if not short or not state.pool or state.replaced or decision.unasked(state):
         return False
     new = state.pool[: len(silent)]
-    made.add(
+    plan.add(
         "replaced",
         {
             "gone": silent[: len(new)],
@@ -541,31 +540,31 @@ def _replace(made: _Plan) -> bool:
             "members": [member.to_json() for member in new],
         },
     )
-    before = len(made.records)
-    _announce(made, [(Phase.PROPOSE, 0, member.agent_id) for member in new])
-    return len(made.records) > before
+    before = len(plan.records)
+    _announce(plan, [(Phase.PROPOSE, 0, member.agent_id) for member in new])
+    return len(plan.records) > before
 
 
 # --- transitions ------------------------------------------------------------------------------------------------------
 
 
-def _advance(made: _Plan) -> bool:
+def _advance(plan: _Plan) -> bool:
     """The first rule of the table that holds."""
-    state = made.state
+    state = plan.state
     rule = next(rule for rule in TRANSITIONS[state.phase] if rule.guard == "" or _GUARDS[rule.guard](state))
     data: dict[str, Any] = {"phase": rule.to.value, "round": state.round}
     if rule.to is Phase.CRITIQUE:
         data["round"] = state.round + 1
     if rule.to is Phase.EVALUATE:
-        data.update(_evaluation(made))
-    made.add("phase", data)
+        data.update(_evaluation(plan))
+    plan.add("phase", data)
     return True
 
 
-def _evaluation(made: _Plan) -> dict[str, Any]:
+def _evaluation(plan: _Plan) -> dict[str, Any]:
     """How the decision stands, and the stop that fires, if any."""
-    state = made.state
-    stop, at = decision.stop_of(state, lambda: _affords_round(state), made.now)
+    state = plan.state
+    stop, at = decision.stop_reason_of(state, lambda: _affords_round(state), plan.now)
     if stop == "" and decision.wave(state) and not _affords_any(state):
         stop = "budget"
     return {
@@ -602,13 +601,15 @@ def _sum(amounts: Iterable[Amount]) -> Amount:
 
 _GUARDS: Mapping[str, Callable[[State], bool]] = {
     "texts_to_choose_from": lambda state: (
-        said.is_text(state) and state.contract.mode is not Mode.JUDGE and len(said.candidates(state, state.round)) > 1
+        ballots.is_text(state)
+        and state.contract.mode is not Mode.JUDGE
+        and len(ballots.candidates(state, state.round)) > 1
     ),
     "judge_is_due": lambda state: (
         bool(state.stop)
         and state.contract.mode is Mode.JUDGE
         and state.stop not in ("quorum", "budget")
-        and bool(said.answers(state, 0))
+        and bool(ballots.answers(state, 0))
     ),
     "stopped": lambda state: bool(state.stop),
     "wave_is_left": lambda state: bool(decision.wave(state)),
@@ -619,20 +620,20 @@ def _where(key: TurnKey, attempt: int) -> dict[str, Any]:
     return {"agent": key[2], "phase": key[0].value, "round": key[1], "attempt": attempt}
 
 
-def _cut(made: _Plan, keys: Sequence[TurnKey], fault: str, *, running: bool) -> None:
+def _cut(plan: _Plan, keys: Sequence[TurnKey], fault: str, *, running: bool) -> None:
     """Ends turns without an answer. A call that is not left running is billed at its reservation."""
-    state = made.state
+    state = plan.state
     turns = []
     for key in keys:
         attempt = state.turns[key].attempt
         reserved = state.ledger.reserved.get((key, attempt))
         bill = {} if running or reserved is None else {"billed": reserved.to_json()}
         turns.append({**_where(key, attempt), **bill})
-    made.add("cut", {"fault": fault, "running": running, "turns": turns})
+    plan.add("cut", {"fault": fault, "running": running, "turns": turns})
 
 
-def _end(made: _Plan, terminal: Terminal, reason: str) -> None:
-    state = made.state
+def _end(plan: _Plan, terminal: Terminal, reason: str) -> None:
+    state = plan.state
     data: dict[str, Any] = {
         "terminal": terminal.value,
         "reason": reason,
@@ -642,4 +643,4 @@ def _end(made: _Plan, terminal: Terminal, reason: str) -> None:
     if state.panel:
         asked, round_ = decision.deciding(state)
         data.update(aggregation=asked.document(), aggregation_round=round_)
-    made.add("ended", data)
+    plan.add("ended", data)

@@ -105,5 +105,5 @@ def ask(template: str, persona: str, question: str, parts: Mapping[str, str]) ->
 
 def repair(messages: Sequence[Message], text: str, problem: str, shape: str) -> list[Message]:
     again = _filled("repair", {"problem": problem, "shape": shape})
-    said: list[Message] = [{"role": "assistant", "content": text[:2000]}] if text else []
-    return [*messages, *said, {"role": "user", "content": again}]
+    previous: list[Message] = [{"role": "assistant", "content": text[:2000]}] if text else []
+    return [*messages, *previous, {"role": "user", "content": again}]

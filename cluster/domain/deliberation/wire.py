@@ -193,7 +193,7 @@ def _cut_row(data: Mapping[str, Any], state: State) -> LogEntry:
 
 
 #: Why a debate ended, "" while it goes on.
-STOPS = frozenset(
+STOP_REASONS = frozenset(
     {
         *("", "quorum", "lossless", "agree_k", "posterior", "unanimous", "decided", "stable", "cycle"),
         *("rounds", "budget", "time"),
@@ -204,7 +204,7 @@ LOG_TEXTS: LogTexts = {
     **dict.fromkeys(("request_id", "task_id", "snapshot_id", "agent", "agents", "critic", "target"), IDENTITY),
     "mode": frozenset({"sync", "async"}),
     "phase": frozenset(Phase),
-    "stop": STOPS,
+    "stop": STOP_REASONS,
     "fault": FAULTS,
     "severity": frozenset(SEVERITIES),
     "level": frozenset(Level),

@@ -213,7 +213,7 @@ class SchedulerCore:
             by = Reporter(principal=principal, agent_id=agent_id, attempt=attempt)
             self._happens(head, Release(by=by), now)
 
-    def beat(self, agents: Sequence[AgentKey], now: float) -> list[tuple[str, str, str]]:
+    def heartbeat(self, agents: Sequence[AgentKey], now: float) -> list[tuple[str, str, str]]:
         """Signs of life renew every lease. (workspace, agent_id, task_id) of tasks that their holders should stop."""
         cancelling = []
         for key in agents:

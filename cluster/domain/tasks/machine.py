@@ -124,11 +124,11 @@ _ENDS_CANCELLING: dict[type[Event], Rule] = {
     CancelRequested: Rule(apply=steps.unchanged, to=(), note="answered as before"),
     CancelDelivered: Rule(apply=steps.cancel_delivered, to=(P.CANCELLING,), kinds=("task.cancel_delivered",)),
     CancelAcknowledged: Rule(apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    CancelGraceOver: Rule(apply=steps.stopped_because("grace_over"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    LeaseExpired: Rule(apply=steps.stopped_because("lease_expired"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    AgentLost: Rule(apply=steps.stopped_because("agent_lost"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    RunTimedOut: Rule(apply=steps.stopped_because("run_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    TotalTimedOut: Rule(apply=steps.stopped_because("total_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    CancelGraceOver: Rule(apply=steps.cancelled_because("grace_over"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    LeaseExpired: Rule(apply=steps.cancelled_because("lease_expired"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    AgentLost: Rule(apply=steps.cancelled_because("agent_lost"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    RunTimedOut: Rule(apply=steps.cancelled_because("run_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    TotalTimedOut: Rule(apply=steps.cancelled_because("total_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
     Release: Rule(apply=steps.release_cancelling, to=(P.CANCELLED,), kinds=("task.cancelled",)),
 }
 

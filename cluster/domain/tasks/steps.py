@@ -349,7 +349,9 @@ def cancel_delivered(head: TaskHead, event: CancelDelivered, now: float, policy:
     return _decided(head, event, head, (), "task.cancel_delivered", now, SYSTEM, data)
 
 
-def _stopped(head: TaskHead, event: Event, reason: str, now: float, principal: str, data: dict[str, Any]) -> Transition:
+def _cancelled(
+    head: TaskHead, event: Event, reason: str, now: float, principal: str, data: dict[str, Any]
+) -> Transition:
     """``stopped by the holder`` keeps the holder, so that it can repeat itself; any other reason takes it away."""
     holder = head.holder if reason == "stopped" else None
     new = replace(head, status=TaskStatus.CANCELLED, detail=TaskDetail.CANCELLED, holder=holder)
@@ -361,12 +363,12 @@ def cancel_acknowledged(
     head: TaskHead, event: CancelAcknowledged | Fail, now: float, policy: RetryPolicy
 ) -> Transition:
     _must_hold(head, event.by, event)
-    return _stopped(head, event, "stopped", now, event.by.principal, _report_data(head, event.by, now))
+    return _cancelled(head, event, "stopped", now, event.by.principal, _report_data(head, event.by, now))
 
 
-def stopped_because(reason: str) -> Apply:
+def cancelled_because(reason: str) -> Apply:
     def apply(head: TaskHead, event: Event, now: float, policy: RetryPolicy) -> Transition:
-        return _stopped(head, event, reason, now, SYSTEM, _run_data(head, now))
+        return _cancelled(head, event, reason, now, SYSTEM, _run_data(head, now))
 
     return apply
 
@@ -374,7 +376,7 @@ def stopped_because(reason: str) -> Apply:
 def release_cancelling(head: TaskHead, event: Release, now: float, policy: RetryPolicy) -> Transition:
     if not _holds(head, event.by):
         return Transition(head=head)
-    return _stopped(head, event, "not_delivered", now, event.by.principal, _run_data(head, now))
+    return _cancelled(head, event, "not_delivered", now, event.by.principal, _run_data(head, now))
 
 
 def unblocked(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy) -> Transition:

@@ -36,7 +36,7 @@ class TaskStatus(StrEnum):
 
 
 #: A question to an agent that pulls, as a task.
-TURN_TYPE = "deliberation.turn"
+PULL_CALL_TYPE = "deliberation.turn"
 
 
 class TaskDetail(StrEnum):

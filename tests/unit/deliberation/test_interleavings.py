@@ -95,9 +95,9 @@ class Chaos:
             self.world.happens(self.chance.choice(self.said))
         else:
             picked = self.chance.sample(calls, self.chance.randint(1, len(calls)))
-            happenings = [self._one(call) for call in picked]
-            self.said += happenings
-            self.world.happens(*happenings)
+            events = [self._one(call) for call in picked]
+            self.said += events
+            self.world.happens(*events)
 
     def _one(self, call: Call) -> Answered | Faulted:
         where: dict[str, Any] = {"agent_id": call.agent_id, "phase": call.phase, "attempt": call.attempt}
