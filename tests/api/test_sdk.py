@@ -13,9 +13,9 @@ import pytest
 from aragora_sdk.exceptions import AragoraError, NotFoundError, ValidationError
 from aragora_sdk.namespaces.control_plane import ControlPlaneAPI
 
-from tests.api.test_routes import _routes
 from tests.support.api import CP, Api, in_thread
 from tests.support.probes import eventually
+from tests.support.routes import http_routes
 
 AGENT = {
     "agent_id", "capabilities", "status", "model", "provider", "metadata", "registered_at", "last_heartbeat",
@@ -88,7 +88,7 @@ class _Recorder:
 
 def _supported() -> dict[str, int]:
     """Methods of the client for which there is a route → how many arguments each needs."""
-    templates = {(route.method, tuple(route.path.split("/"))) for route in _routes()}
+    templates = {(route.method, tuple(route.path.split("/"))) for route in http_routes()}
     recorder = _Recorder()
     found = {}
     for name, method in inspect.getmembers(ControlPlaneAPI(recorder), inspect.ismethod):  # type: ignore[arg-type]
