@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from cluster.postgres.migrate import migrate
 from tests.carry_over import crew
 from tests.carry_over.picture import SCHEMA, Picture, psql
 from tests.carry_over.scene import LEASE_S, Scene
@@ -120,6 +121,7 @@ async def later(
         # Their ports may be taken here. Nothing else of a stored row is touched.
         moved = f"update {SCHEMA}.agents set endpoint = replace(endpoint, '{facts['endpoint']}', '{agents.url}');"
         psql(database(urls.database, name), moved)
+        await migrate(database(urls.database, name), SCHEMA)  # as the supervisor does before it starts an actor
         settings = api_settings(
             StoreUrls(database(urls.database, name), urls.redis),
             SCHEMA,
