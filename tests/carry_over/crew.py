@@ -10,8 +10,10 @@ from tests.support.answering import Agents, always, phase_of
 
 PANEL = ("one", "two", "three")
 PUSHED = "doer"
+#: The first two refuse every call, so that the others take their places.
+DUEL = ("broken-1", "broken-2", "spare-1", "spare-2")
 OPTIONS = ("Postgres", "Redis")
-_ANSWERS = {"one": "Postgres", "two": "Redis", "three": "Postgres"}
+_ANSWERS = {"two": "Redis"}
 
 #: Questions that stop: the phase in which they stop, and who never answers there.
 STOP_REASONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -19,6 +21,7 @@ STOP_REASONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "Stopped at the revisions?": ("REVISE", ("one", "three")),
     "Stopped at the vote?": ("VOTE", ("two",)),
     "Stopped at the judge?": ("JUDGE", ("three",)),
+    "Stopped after a replacement?": ("PROPOSE", ("spare-2",)),
 }
 BATCH_ITEMS, BATCH_ENDS, BATCH_AT_ONCE = 7, 2, 3
 
@@ -40,7 +43,9 @@ def _is_silent(agent: str, body: Mapping[str, Any]) -> bool:
 
 
 def _say(agent: str, body: dict[str, Any]) -> Any:
-    return "done" if agent == PUSHED else always(_ANSWERS[agent])(agent, body)
+    if agent == PUSHED:
+        return "done"
+    return (400, "broken") if agent.startswith("broken") else always(_ANSWERS.get(agent, "Postgres"))(agent, body)
 
 
 @contextlib.asynccontextmanager
@@ -51,5 +56,5 @@ async def crew(*, talks: bool) -> AsyncIterator[Agents]:
         return None if not talks and _is_silent(agent, body) else _say(agent, body)
 
     async with Agents().running() as agents:
-        agents.answering = dict.fromkeys((*PANEL, PUSHED), answering)
+        agents.answering = dict.fromkeys((*PANEL, *DUEL, PUSHED), answering)
         yield agents

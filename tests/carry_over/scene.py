@@ -92,8 +92,10 @@ class Scene:
         return dict(await self.repeatable("POST", "/deliberations", body, key))
 
     async def ask(self, question: str, request_id: str, **config: Any) -> None:
-        body = {"content": question, "config": CONFIG | config, "timeout_seconds": LONG_S}
-        await self.repeatable("POST", "/deliberations", body | {"request_id": request_id, "async": True})
+        body = {"content": question, "config": CONFIG | config, "timeout_seconds": LONG_S, "async": True}
+        if body["config"]["agents"] is None:
+            body["required_capabilities"] = ["duel"]
+        await self.repeatable("POST", "/deliberations", body | {"request_id": request_id})
 
     async def journal(self, request_id: str) -> list[Answer]:
         return list((await self.get(f"/deliberations/{request_id}/transcript"))["events"])
@@ -131,6 +133,8 @@ async def _agents(scene: Scene) -> None:
         for name in crew.PANEL
     ]
     await scene.post("/agents/batch", {"agents": called})
+    for name in crew.DUEL:
+        await scene.agent(name, "duel", endpoint=scene.agents.endpoint(name))
     await scene.agent(crew.PUSHED, "push", endpoint=scene.agents.endpoint(crew.PUSHED))
     for name in ("ended", "held", "left", "again", "cancelling", "line", "later", "blocked", "slot", "near", "dead"):
         await scene.agent(f"{name}-worker", name)
@@ -254,6 +258,7 @@ async def _open_deliberations(scene: Scene) -> None:
         "Stopped at the revisions?": at_revise,
         "Stopped at the vote?": {"options": None},
         "Stopped at the judge?": judge,
+        "Stopped after a replacement?": {"agents": None, "max_agents": 2},
     }
     scene.facts["open"] = [f"open-{number}" for number, _ in enumerate(stops)]
     for request_id, (question, config) in zip(scene.facts["open"], stops.items(), strict=True):
