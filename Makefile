@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 # Two workers: one of them has the tests that share a system, which mostly wait for Ray.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 # A system is some thirty processes; without caches each of them compiles whatever it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -44,6 +44,10 @@ chaos: setup ## 100 faults under load, and 100 kills amid deliberations, checked
 check: lint types ## The fast checks
 	@$(PYTEST) -m "not slow"
 
+verify: setup ## What .ci/run has no time for, at most an hour: 20 faults, 20 kills amid deliberations, every bench once
+	@$(MAKE) --no-print-directory chaos KILLS=20
+	@$(BIN)/python -m bench --quick --runs 1
+
 bench: setup ## Measure it beside its peers; ONLY=scheduler runs a part, ARGS=--quick only proves that it works
 	@$(BIN)/python -m bench $(ONLY) $(ARGS)
 
@@ -60,4 +64,4 @@ lock: setup ## Write requirements.lock anew
 clean: ## Remove the environment and caches
 	@rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo up down reset test bench chaos lint types check docs lock clean
+.PHONY: help setup demo up down reset test verify bench chaos lint types check docs lock clean

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from cluster.domain.log_texts import words_in
 from cluster.postgres.migrate import migrate
@@ -11,21 +12,56 @@ from cluster.postgres.stores import Stores, open_stores
 from tests.support.api import Api, api_settings
 from tests.support.stores import StoreUrls, fresh_name, running_stores
 
-_HERE = Path(__file__).parent
+#: These make systems of their own; the other tests of this room share one.
+_ALONE = ("tests/e2e/test_other_ways.py", "tests/e2e/test_whole_path.py::test_the_demo")
 #: What takes longest begins first, so that no worker is left with a long test when the others have ended.
-_ORDER = ("e2e", "actors", "stores", "bench", "api", "chaos", "transports", "unit")
+_ORDER = ("tests/actors", "tests/stores", "tests/bench", "tests/api", "tests/chaos", "tests/transports", "tests/unit")
+
+
+def _shares_the_system(nodeid: str) -> bool:
+    return nodeid.startswith("tests/e2e/") and not nodeid.startswith(_ALONE)
+
+
+class Workers(LoadScopeScheduling):
+    """Who shares the system runs in one worker and in the order of the files, since some tests end it. Every other test
+    goes to whoever is free. (xdist's own groups, ``--dist loadgroup``, have no effect with pytest 9.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "system" if _shares_the_system(nodeid) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Workers:
+    return Workers(config, log)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The order in which `make test` hands tests to its workers. The group of the shared system is the first."""
+    """The order in which `make test` hands tests to its workers."""
 
-    def place(item: pytest.Item) -> tuple[bool, int]:
-        room = item.path.relative_to(_HERE).parts[0]
-        return item.get_closest_marker("xdist_group") is None, _ORDER.index(room) if room in _ORDER else len(_ORDER)
+    def place(item: pytest.Item) -> int:
+        if item.nodeid.startswith("tests/e2e/"):
+            return -1 if _shares_the_system(item.nodeid) else 0
+        return next((place for place, room in enumerate(_ORDER, 1) if item.nodeid.startswith(room)), len(_ORDER) + 1)
 
     if hasattr(config, "workerinput"):
         items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Reports go to the other process as UTF-8, and what a test logs may hold half a character."""
+    return _encodable((yield))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_encodable, value))
+    return value
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,6 @@ from tests.support.system import RunningSystem
 PATH_CHARS = 120
 
 
-#: ``target`` is the second system of tests/e2e/test_chaos.py, beside which two of its tests need the first.
-SHARED = {"system", "started_system", "target"}
-
-
 @pytest.fixture(scope="session")
 def started_system() -> Iterator[RunningSystem]:
     base = tempfile.mkdtemp(prefix="aragora-e2e-")
@@ -42,11 +38,7 @@ def system(started_system: RunningSystem) -> RunningSystem:
     return started_system
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who shares the system runs in one process and in the order of the files, since some tests end it."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)
-            if SHARED.intersection(getattr(item, "fixturenames", ())):
-                item.add_marker(pytest.mark.xdist_group("system"))
