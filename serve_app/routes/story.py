@@ -33,11 +33,11 @@ def _event(row: LogRow) -> dict[str, Any]:
     }
 
 
-@router.get("/story/{of}")
+@router.get("/story/{subject_id}")
 @requires(Permission.STREAM_READ)
 async def story(
     request: Request,
-    of: str,
+    subject_id: str,
     asker: Asker,
     after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: Limit = 1000,
@@ -45,13 +45,13 @@ async def story(
     """Everything that the log says of a task, a deliberation, an agent or a request (its trace id), oldest first, with what
     led to it and what it led to. ``cause`` is a trace id, ``#`` and the ``seq`` of a row, or empty where only time passed.
     Read on with ``after`` set to the last ``seq`` while ``has_more``."""
-    check_text(of, "id")
-    if len(of) > MAX_ID_CHARS:
+    check_text(subject_id, "id")
+    if len(subject_id) > MAX_ID_CHARS:
         raise InvalidRequest(f"An id has at most {MAX_ID_CHARS} characters.", "invalid_id")
-    rows = await gateway(request).log.story(asker.workspace, of, after, limit + 1)
+    rows = await gateway(request).log.story(asker.workspace, subject_id, after, limit + 1)
     if not rows and after == 0:
         raise NotFound(
-            f"The log knows nothing of {of}; give the id of a task, a deliberation or an agent, or a trace id.",
+            f"The log knows nothing of {subject_id}; give the id of a task, a deliberation or an agent, or a trace id.",
             "story_not_found",
         )
-    return {"id": of, "events": [_event(row) for row in rows[:limit]], "has_more": len(rows) > limit}
+    return {"id": subject_id, "events": [_event(row) for row in rows[:limit]], "has_more": len(rows) > limit}

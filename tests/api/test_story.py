@@ -152,6 +152,8 @@ async def test_the_command_prints_the_story(api: Api) -> None:
         assert words in shown
     whole = json.loads((await _command(api, "fail-1", "--json")).output)
     assert [(event["entity"], event["cause"]) for event in whole["events"]] == [(task_id, "fail-1")]
+    events = (await api.get(f"/tasks/{task_id}/events"))["events"]
+    assert events[-1]["data"]["error"] == "Out of paper."
     nothing = await _command(api, "task_nobody")
     assert nothing.exit_code != 0
     assert "The log knows nothing of task_nobody" in str(nothing.exception) + nothing.output

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cluster.domain.base.errors import ControlPlaneError
-from cluster.domain.base.log import LogRecord
+from cluster.domain.base.log import LogRecord, LogRow, canonical_json
 from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.machine import Broken, CancelAsked, Tick
 from cluster.domain.deliberation.sla import Level
@@ -26,6 +26,7 @@ from cluster.domain.tasks.phases import Phase, phase_of
 from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
+from serve_app.streams.hub import frame
 from tests.support.panels import World, contract, members, says
 from tests.support.samples import NOW, new_task
 
@@ -101,6 +102,20 @@ def test_no_event_of_a_task_puts_words_into_data() -> None:
     assert set(made) == {"task.submitted"} | {kind for rule in rules for kind in rule.kinds}
     said = {kind for kind, records in made.items() if any(record.private for record in records)}
     assert said == {"task.completed", "task.failed", "task.retried", "task.dead_lettered", "task.timeout"}
+
+
+def test_readers_see_data_and_words_as_one_object_as_they_did_before() -> None:
+    for record in _task_records():
+        words = record.private or {}
+        together = json.loads(canonical_json({**record.data, **words}))
+        first = _row(record, data=together)
+        second = _row(record, data=json.loads(record.data_json()), private_json=record.private_text("salt"))
+        assert json.dumps(frame(second)) == json.dumps(frame(first))
+
+
+def _row(record: LogRecord, **parts: Any) -> LogRow:
+    columns = {name: getattr(record, name) for name in ("at", "workspace", "kind", "entity", "attempt", "principal")}
+    return LogRow(seq=1, digest=b"", **columns, **parts)
 
 
 def _without_edges(data: Any) -> Any:

@@ -21,13 +21,13 @@ WORDS_CHARS = 200
 
 
 def story(
-    of: str = typer.Argument(metavar="ID", help="Id of a task, a deliberation or an agent, or a trace id."),
+    subject_id: str = typer.Argument(metavar="ID", help="Id of a task, a deliberation or an agent, or a trace id."),
     as_json: Json = False,
 ) -> None:
     """What happened to a task, a deliberation, an agent or a request, in order, and what led to it."""
-    events = list(_events(of))
+    events = list(_events(subject_id))
     if as_json:
-        print_json({"id": of, "events": events})
+        print_json({"id": subject_id, "events": events})
         return
     table = Table("row", "time", "what", "of", "attempt", "by", "cause", "words")
     for one in events:
@@ -37,10 +37,10 @@ def story(
     console.print(table)
 
 
-def _events(of: str) -> Iterator[dict[str, Any]]:
+def _events(subject_id: str) -> Iterator[dict[str, Any]]:
     after, more = 0, True
     while more:
-        page = call("GET", f"/story/{quote(of, safe='')}", after=after)
+        page = call("GET", f"/story/{quote(subject_id, safe='')}", after=after)
         yield from page["events"]
         more = page["has_more"]
         after = page["events"][-1]["seq"] if page["events"] else after
