@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 LEASE = "supervisor"
 LEASE_TTL_S = 15.0
 #: Not asked for again within this time, which leaves most of its life for a step that takes long.
-LEASE_FRESH_S = 1.0
+LEAD_TTL_S = 1.0
 PASS_S = 2.0
 
 
@@ -98,7 +98,7 @@ class Supervisor:
     async def _leads(self) -> bool:
         """Who has lost the lease finishes nothing that it began for agents' own actors. A steady pass renews it once."""
         now = self.clock.now()
-        if 0 <= now - self._led_at < LEASE_FRESH_S:
+        if 0 <= now - self._led_at < LEAD_TTL_S:
             return True
         held = await self.leases.acquire(LEASE, self.holder, LEASE_TTL_S) is not None
         self._led_at = now if held else float("-inf")

@@ -110,7 +110,7 @@ class PushTasks:
         self._changed: set[Key] = set()
         self._hosts_changed = True
         #: What has been worked off since leases were last read.
-        self._worked_off: set[str] = set()
+        self._finished_tasks: set[str] = set()
         self._stopping = False
         self._short: set[Group] = set()
         #: Agents that may claim a task that names them: one has come, or a claim or a task has ended.
@@ -266,7 +266,7 @@ class PushTasks:
         """Leases of carried agents on which nobody works: who claimed them is gone. The same attempt is given to the
         agent again, under the same key. And the tasks that named an agent before it was carried here."""
         new = sorted(self._new)
-        self._worked_off.clear()
+        self._finished_tasks.clear()
         leases = await self._tasks.held_by(PRINCIPAL)
         living = await self._living()  # afterwards: who claims has joined before
         for lease in leases:
@@ -276,7 +276,7 @@ class PushTasks:
                 agent = self._directory.known(*key)
             elif owner not in living:
                 agent = self._takers.get(key)
-            if agent is not None and lease.task_id not in self._worked_off:
+            if agent is not None and lease.task_id not in self._finished_tasks:
                 self._start(agent, lease.task_id)
         for key, task_id in await self._tasks.named(new) if new else ():
             self._note_named(key, task_id)
@@ -390,7 +390,7 @@ class PushTasks:
     def _work_ended(self, agent: Agent, task_id: str) -> None:
         key = _key(agent)
         self._working[key].pop(task_id, None)
-        self._worked_off.add(task_id)
+        self._finished_tasks.add(task_id)
         if not self._working[key]:
             del self._working[key]
         self._rank(agent)
@@ -426,17 +426,17 @@ class PushTasks:
 
     async def _carry_out(self, agent: Agent, task: Task) -> None:
         try:
-            said = _outcome(await self._give(agent, task))
+            outcome = _outcome(await self._give(agent, task))
         except AgentMalformed as odd:
-            said = _malformed(odd.message)
+            outcome = _malformed(odd.message)
         except InvalidRequest as odd:
-            said = _malformed(f"Agent {agent.agent_id}: {odd.message}")
+            outcome = _malformed(f"Agent {agent.agent_id}: {odd.message}")
         except PeerError as error:
-            said = {"error": shown_text(error.message, MAX_ERROR_CHARS)}
+            outcome = {"error": shown_text(error.message, MAX_ERROR_CHARS)}
         except Exception as error:
             _logger.error("giving task %s to agent %s failed", task.id, agent.agent_id, exc_info=error)
-            said = {"error": "The control plane failed to call the agent."}
-        await self._report(agent, task, **said)
+            outcome = {"error": "The control plane failed to call the agent."}
+        await self._report(agent, task, **outcome)
 
     async def _report(
         self,

@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 PREFIX = "carrier:"
 TTL_S = 6.0
 RENEW_S = 0.5
-FRESH_S = 1.0
+VIEW_TTL_S = 1.0
 #: After the open call to it broke, a living process has renewed its lease within this time.
 SUSPECT_S = 1.0
 #: How long an open call stays open.
@@ -61,7 +61,7 @@ class DedicatedAgents(Protocol):
 
 
 class LiveHosts:
-    """A copy that is at most ``FRESH_S`` old. While nobody is known to live, all ``count`` hosts are taken to."""
+    """A copy that is at most ``VIEW_TTL_S`` old. While nobody is known to live, all ``count`` hosts are taken to."""
 
     def __init__(self, leases: Leases, agents: DedicatedAgents, clock: Clock, count: int) -> None:
         self._leases = leases
@@ -90,7 +90,7 @@ class LiveHosts:
 
     async def _refresh(self) -> None:
         async with self._reading:
-            if self._clock.now() - self._read_at >= FRESH_S:
+            if self._clock.now() - self._read_at >= VIEW_TTL_S:
                 with contextlib.suppress(TryLater):
                     await self._read()
 
@@ -219,13 +219,13 @@ class HostCalls:
         role = await self._hosts.owner_host(call.workspace, call.agent_id)
         asked = asyncio.ensure_future((await self._client(role)).request(call, long_poll=True))
         try:
-            while not (await asyncio.wait({asked}, timeout=FRESH_S))[0]:
+            while not (await asyncio.wait({asked}, timeout=VIEW_TTL_S))[0]:
                 if await self._hosts.expired(role):
                     _logger.info("the host %s of agent %s is gone, asking the next one", role.key, call.agent_id)
                     return None
             reply: AgentReply = asked.result()
         except Misrouted:
-            await self._clock.sleep(FRESH_S / 2)
+            await self._clock.sleep(VIEW_TTL_S / 2)
             return None
         finally:
             asked.cancel()

@@ -294,7 +294,7 @@ class TaskWorker:
     async def _begin(self, leases: Sequence[Lease]) -> None:
         for lease, body in zip(leases, await self._bodies(leases), strict=True):
             if body is None:  # the row is gone, so there is nothing to do or to report
-                self._let_go()
+                self._free_slot()
                 continue
             self._ready.append(Work(lease=lease, payload=body.payload, metadata=body.metadata))
         self._fill()
@@ -333,8 +333,8 @@ class TaskWorker:
         task.add_done_callback(self._reports.discard)
 
     async def _report(self, lease: Lease, result: Any, error: str | None) -> None:
-        said = self._outcome(result) if error is None else {"error": error}
-        report = {"result_json": None, "error": None, "error_class": ErrorClass.RETRYABLE, **said}
+        outcome = self._outcome(result) if error is None else {"error": error}
+        report = {"result_json": None, "error": None, "error_class": ErrorClass.RETRYABLE, **outcome}
         try:
             while True:
                 try:
@@ -345,7 +345,7 @@ class TaskWorker:
         except (Conflict, NotFound) as lost:
             _logger.info("the result of task %s does not count: %s", lease.head.id, lost)
         finally:
-            self._let_go()
+            self._free_slot()
 
     def _outcome(self, result: Any) -> dict[str, Any]:
         """What the handler returned, or that it cannot be kept: that attempt has failed."""
@@ -358,7 +358,7 @@ class TaskWorker:
             return {"error": f"Agent {self._agent_id}: {odd.message}", "error_class": ErrorClass.MALFORMED}
         return {"result_json": text}
 
-    def _let_go(self) -> None:
+    def _free_slot(self) -> None:
         self._held -= 1
         self._free.set()
 

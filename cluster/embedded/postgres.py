@@ -109,9 +109,9 @@ class EmbeddedPostgres:
     def _init(self) -> None:
         """Into a directory beside, renamed when complete: a kill in the middle leaves nothing half made."""
         self.data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix="postgres-new-", dir=self.data.parent))
-        password_file = fresh / "password"
-        target = fresh / "data"
+        staging = Path(tempfile.mkdtemp(prefix="postgres-new-", dir=self.data.parent))
+        password_file = staging / "password"
+        target = staging / "data"
         try:
             descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
@@ -126,7 +126,7 @@ class EmbeddedPostgres:
             shutil.rmtree(self.data, ignore_errors=True)
             target.rename(self.data)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)
 
     def _left_over(self) -> ProcessId | None:
         """The postmaster that the directory's own lock file names, if it is one of this directory."""

@@ -101,7 +101,7 @@ class RayCluster:
         # One machine has nothing to scale, and no driver prints what workers log: two processes less to start.
         command += ["--no-monitor", "--include-log-monitor=false"]
         log = self.layout.logs / "ray.log"
-        said = log.stat().st_size if log.exists() else 0
+        offset = log.stat().st_size if log.exists() else 0
         started = spawn(command, log=log, env={**os.environ, **self.environment}, cwd=self.layout.data_dir)
         self.process = started
         with local_client(2.0) as http:
@@ -109,7 +109,7 @@ class RayCluster:
             def serves() -> bool:
                 """The dashboard answers before the node has joined, and without that Ray gives up again."""
                 with log.open(errors="replace") as text:
-                    text.seek(said)
+                    text.seek(offset)
                     return STARTED in text.read() and self._answers(http)
 
             if wait_until(lambda: serves() or not started.alive(), READY_S) and started.alive():

@@ -46,7 +46,7 @@ KEEPALIVE = {
 }
 _LENGTH = struct.Struct("!I")
 _ROOMS = frozenset({"actors", "cluster", "regions", "serve_app"})
-_GONE = "An actor of the control plane is restarting; try again in a moment."
+_RESTARTING = "An actor of the control plane is restarting; try again in a moment."
 
 #: (method, arguments)
 Call = Callable[..., Awaitable[Any]]
@@ -263,7 +263,7 @@ class Channel(_Frames):
     async def call(self, method: str, *arguments: Any) -> Any:
         """The answer, or the ControlPlaneError that the other side raised; ActorUnavailable when it has gone."""
         if self._transport.is_closing():
-            raise ActorUnavailable(_GONE)
+            raise ActorUnavailable(_RESTARTING)
         number = next(self._numbers)
         message = _dumps((number, method, arguments))
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -314,4 +314,4 @@ class Channel(_Frames):
             self._ready.exception()  # looked at: nobody need be waiting any more
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(ActorUnavailable(_GONE))
+                future.set_exception(ActorUnavailable(_RESTARTING))

@@ -15,7 +15,7 @@ from fastapi import Request, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
 from cluster.domain.access.permissions import Permission
-from cluster.domain.agents.agent import SAID_INTENT, AgentStatus, IntentBy, said_intent
+from cluster.domain.agents.agent import REPORTED_INTENT, AgentStatus, IntentBy, reported_intent
 from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import NotJson, parse_json
@@ -35,13 +35,13 @@ router = GuardedRouter(tags=["agents"])
 MAX_FRAME_CHARS = 1_048_576
 
 
-async def _change_intents(gate: Gateway, asker: Origin, said: Sequence[tuple[str, str | None]]) -> None:
+async def _change_intents(gate: Gateway, asker: Origin, reported: Sequence[tuple[str, str | None]]) -> None:
     """The last word of each agent counts. The store has the last word on whether an operator stands against it."""
     changes = []
-    words = {agent_id: AgentStatus(status) for agent_id, status in said if status and status in SAID_INTENT}
+    words = {agent_id: AgentStatus(status) for agent_id, status in reported if status and status in REPORTED_INTENT}
     for agent_id, status in words.items():
         agent = await gate.directory.get(asker.workspace, agent_id)
-        intent = said_intent(agent, status) if agent is not None else None
+        intent = reported_intent(agent, status) if agent is not None else None
         if intent is not None and agent is not None:
             changes.append(intent_change(gate, asker, agent, intent, IntentBy.AGENT))
     if changes:

@@ -326,7 +326,7 @@ def _report_of(
     body: Report | Complete | Fail | CancelAcknowledgement,
     *,
     result: Any = None,
-    **said: Any,
+    **fields: Any,
 ) -> ReportRequest:
     check_id(task_id, "task_id")
     attempt, agent_id = None, body.agent_id
@@ -346,7 +346,7 @@ def _report_of(
         result_json=None if result is None else write_json(result, "result"),
         checked=True,
         cause=asker.cause,
-        **said,
+        **fields,
     )
 
 

@@ -245,7 +245,7 @@ def _rules_wire(task: Task) -> dict[str, Any]:
     wire: dict[str, Any] = {} if task.replayed_as is None else {"replayed_as": task.replayed_as}
     if rules is None:
         return wire
-    said = {
+    fields = {
         "tenant": rules.tenant,
         "queue_timeout_seconds": rules.queue_timeout_s,
         "total_timeout_seconds": rules.total_timeout_s,
@@ -254,7 +254,7 @@ def _rules_wire(task: Task) -> dict[str, Any]:
         "excluded_agents": list(rules.excluded_agents) or None,
         "after": [{"id": edge.after, "when_failed": edge.when_failed.value} for edge in rules.after] or None,
     }
-    return wire | {name: value for name, value in said.items() if value is not None}
+    return wire | {name: value for name, value in fields.items() if value is not None}
 
 
 def _name(task: Task) -> str:

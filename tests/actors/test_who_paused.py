@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from cluster.domain.agents.agent import (
-    SAID_INTENT,
+    REPORTED_INTENT,
     Agent,
     AgentStatus,
     Health,
@@ -23,7 +23,7 @@ from cluster.domain.agents.agent import (
     IntentBy,
     Liveness,
     TransportKind,
-    said_intent,
+    reported_intent,
 )
 from cluster.domain.base.log import record_for
 from cluster.log.agent_directory import AgentDirectory
@@ -154,7 +154,7 @@ class Life(RuleBasedStateMachine):
     def says(self, word: str, old: bool) -> None:
         """``old``: judged by a copy that has heard of nothing, so that only the store can stand against it."""
         status = AgentStatus(word)
-        intent = SAID_INTENT[status] if old else said_intent(self.run(self.fleet.stored()), status)
+        intent = REPORTED_INTENT[status] if old else reported_intent(self.run(self.fleet.stored()), status)
         if intent is not None:
             self.run(self.fleet.intent(intent, IntentBy.AGENT))
         self.said.says(word)

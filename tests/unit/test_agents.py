@@ -18,7 +18,7 @@ from cluster.domain.agents.agent import (
     IntentBy,
     Liveness,
     TransportKind,
-    said_intent,
+    reported_intent,
     wire_status,
 )
 from cluster.domain.agents.agent_health import Level, agent_level, system_level
@@ -62,17 +62,17 @@ def test_only_agents_that_are_ready_starting_or_busy_take_work() -> None:
 
 def test_an_agent_takes_back_what_it_said_and_not_what_its_operator_said() -> None:
     active = an_agent()
-    assert said_intent(active, AgentStatus.DRAINING) is Intent.DRAINING
+    assert reported_intent(active, AgentStatus.DRAINING) is Intent.DRAINING
     own = replace(active, intent=Intent.DRAINING, intent_by=IntentBy.AGENT)
-    assert said_intent(own, AgentStatus.READY) is Intent.ACTIVE
+    assert reported_intent(own, AgentStatus.READY) is Intent.ACTIVE
     operators = replace(active, intent=Intent.PAUSED, intent_by=IntentBy.OPERATOR)
-    assert said_intent(operators, AgentStatus.READY) is None
-    assert said_intent(operators, AgentStatus.DRAINING) is None
+    assert reported_intent(operators, AgentStatus.READY) is None
+    assert reported_intent(operators, AgentStatus.DRAINING) is None
 
 
 @given(st.sampled_from(AgentStatus), st.sampled_from(Intent), st.sampled_from(IntentBy))
 def test_a_status_in_a_heartbeat_changes_intent_or_nothing(status: AgentStatus, intent: Intent, by: IntentBy) -> None:
-    expected = said_intent(an_agent(intent=intent, intent_by=by), status)
+    expected = reported_intent(an_agent(intent=intent, intent_by=by), status)
     assert expected is None or expected is not intent
     if status not in (AgentStatus.PAUSED, AgentStatus.DRAINING, AgentStatus.READY):
         assert expected is None

@@ -48,31 +48,31 @@ def show(event: StreamEvent) -> None:
 
 
 def _line(kind: str, data: Mapping[str, Any]) -> str:
-    def said(name: str) -> str:
+    def field(name: str) -> str:
         return escape(str(data.get(name) or ""))
 
     lines: dict[str, Callable[[], str]] = {
         "deliberation_started": lambda: f"panel: {escape(', '.join(data.get('agents', [])))}",
         "deliberation_agent_proposal": lambda: (
-            f"[bold]{said('agent')}[/] proposes: {said('proposal_preview')}\n    {said('rationale_preview')}"
+            f"[bold]{field('agent')}[/] proposes: {field('proposal_preview')}\n    {field('rationale_preview')}"
         ),
         "deliberation_round_start": lambda: _BEGINS.get(str(data.get("phase")), ""),
         "deliberation_agent_critique": lambda: (
-            f"[bold]{said('agent')}[/] on {said('target')}: {said('issues_preview')}"
+            f"[bold]{field('agent')}[/] on {field('target')}: {field('issues_preview')}"
             if data.get("issue_count")
-            else f"[bold]{said('agent')}[/] finds no defect"
+            else f"[bold]{field('agent')}[/] finds no defect"
         ),
         "deliberation_agent_revision": lambda: (
-            f"[bold]{said('agent')}[/] {'changes to' if data.get('changed') else 'keeps'}: {said('proposal_preview')}"
-            f"\n    {said('rationale_preview')}"
+            f"[bold]{field('agent')}[/] {'changes to' if data.get('changed') else 'keeps'}: {field('proposal_preview')}"
+            f"\n    {field('rationale_preview')}"
         ),
         "deliberation_sla_warning": lambda: f"{data.get('pct_used')} % of the time is used up",
         "deliberation_sla_critical": lambda: f"{data.get('pct_used')} % of the time is used up",
         "deliberation_vote": lambda: (
-            f"[bold]{said('agent')}[/] votes: {said('choice')} ({said('confidence')})\n    {said('reasoning_preview')}"
+            f"[bold]{field('agent')}[/] votes: {field('choice')} ({field('confidence')})\n    {field('reasoning_preview')}"
         ),
-        "deliberation_agent_error": lambda: f"[bold]{said('agent')}[/] abstains ({said('fault')}: {said('detail')})",
-        "deliberation_recovery_attempted": lambda: f"[bold]{said('agent')}[/] is asked again: {said('problem')}",
+        "deliberation_agent_error": lambda: f"[bold]{field('agent')}[/] abstains ({field('fault')}: {field('detail')})",
+        "deliberation_recovery_attempted": lambda: f"[bold]{field('agent')}[/] is asked again: {field('problem')}",
     }
     line = lines.get(kind)
     return line() if line is not None else ""

@@ -81,5 +81,5 @@ def prioritize(
     if priority is None and position is None:
         raise typer.BadParameter("Give a priority, a --position or both.")
     changed = call("POST", "/queue/prioritize", {"task_id": task_id} | given(priority=priority, position=position))
-    said = "" if position is None else f", number {position} in its line"
-    console.print(f"{escape(task_id)} has priority {changed['task']['priority']}{said}.")
+    position_note = "" if position is None else f", number {position} in its line"
+    console.print(f"{escape(task_id)} has priority {changed['task']['priority']}{position_note}.")

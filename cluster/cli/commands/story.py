@@ -16,7 +16,7 @@ from cluster.cli.calls import Json, call, print_json
 from cluster.cli.output import console
 
 #: What the row's own columns say already.
-_SAID = {"task_id", "agent_id", "request_id", "attempt"}
+_REPEATED = {"task_id", "agent_id", "request_id", "attempt"}
 WORDS_CHARS = 200
 
 
@@ -57,7 +57,7 @@ def _words(data: dict[str, Any]) -> str:
 
 
 def _tells(name: str, value: Any) -> bool:
-    return name not in _SAID and value not in (None, "", [], {})
+    return name not in _REPEATED and value not in (None, "", [], {})
 
 
 def _plain(value: Any) -> str:

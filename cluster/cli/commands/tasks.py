@@ -123,8 +123,8 @@ def events(task_id: str, after: int = 0, limit: int = 100, as_json: Json = False
         return
     table = Table("n", "time", "event", "attempt", "by", "what")
     for one in found["events"]:
-        said = {name: value for name, value in one["data"].items() if name in _SHOWN}
-        what = ", ".join(f"{name} {value}" for name, value in said.items())
+        shown = {name: value for name, value in one["data"].items() if name in _SHOWN}
+        what = ", ".join(f"{name} {value}" for name, value in shown.items())
         row = (str(one["n"]), _time(one["timestamp"]), one["type"], str(one["attempt"]), one["principal"], what)
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)

@@ -110,19 +110,19 @@ def wire_status(intent: Intent, liveness: Liveness, health: Health, leases: int,
 
 
 #: What a status in a heartbeat asks for; every other status says nothing that the control plane does not know better.
-SAID_INTENT: Mapping[AgentStatus, Intent] = {
+REPORTED_INTENT: Mapping[AgentStatus, Intent] = {
     AgentStatus.PAUSED: Intent.PAUSED,
     AgentStatus.DRAINING: Intent.DRAINING,
     AgentStatus.READY: Intent.ACTIVE,
 }
 
 
-def said_intent(agent: Agent, status: AgentStatus | None) -> Intent | None:
+def reported_intent(agent: Agent, status: AgentStatus | None) -> Intent | None:
     """The intent that a heartbeat's status changes the agent's to, None for no change.
 
     An agent may take itself out of work, and back in if it was itself that took it out.
     """
-    desired = None if status is None else SAID_INTENT.get(status)
+    desired = None if status is None else REPORTED_INTENT.get(status)
     if desired is None or desired is agent.intent:
         return None
     if agent.intent is not Intent.ACTIVE and agent.intent_by is IntentBy.OPERATOR:

@@ -140,7 +140,7 @@ class Ranking:
         return None
 
     def _first(self, excluded: Collection[str]) -> str | None:
-        aside: list[_Key] = []
+        set_aside: list[_Key] = []
         found = None
         while self._heap and found is None:
             key = self._heap[0]
@@ -148,10 +148,10 @@ class Ranking:
             if self._keys.get(agent_id) != key:
                 heapq.heappop(self._heap)
             elif agent_id in excluded:
-                aside.append(heapq.heappop(self._heap))
+                set_aside.append(heapq.heappop(self._heap))
             else:
                 found = agent_id
-        for key in aside:
+        for key in set_aside:
             heapq.heappush(self._heap, key)
         return found
 

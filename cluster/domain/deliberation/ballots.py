@@ -126,8 +126,8 @@ def _candidates(state: State, round_: int) -> dict[str, str]:
 def rationale_for(state: State, option: str, round_: int) -> str:
     """The first rationale given for an option."""
     named = options(state, round_)
-    said = answers(state, round_)
-    return next((said[agent].rationale for agent in state.agents if named.get(agent) == option), "")
+    by_agent = answers(state, round_)
+    return next((by_agent[agent].rationale for agent in state.agents if named.get(agent) == option), "")
 
 
 def text_of(state: State, option: str | None, round_: int) -> str | None:
@@ -145,14 +145,14 @@ def peers(state: State, agent: str, round_: int) -> Sequence[Peer]:
 
 def _peers(state: State, agent: str, round_: int) -> list[Peer]:
     named = options(state, round_ - 1)
-    said = answers(state, round_ - 1)
+    by_agent = answers(state, round_ - 1)
     others = [a for a in named if a != agent and named[a] != named.get(agent)]
     if not others and state.contract.debate_on == "always":
         others = [a for a in named if a != agent]
     order = shuffled(others, state.contract.seed, f"{round_}|{agent}")
     first = [a for index, a in enumerate(order) if named[a] not in [named[b] for b in order[:index]]]
     chosen = [*first, *(a for a in order if a not in first)][: state.contract.peers]
-    return [Peer(f"P{index}", a, said[a]) for index, a in enumerate(chosen, start=1)]
+    return [Peer(f"P{index}", a, by_agent[a]) for index, a in enumerate(chosen, start=1)]
 
 
 def critiques_of(state: State, agent: str, round_: int) -> list[Critique]:

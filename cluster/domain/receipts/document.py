@@ -180,7 +180,7 @@ def echoes(before: Mapping[str, Any], n: int) -> tuple[int, ...]:
 
 
 def _says(data: Any, words: set[str]) -> bool:
-    return any(word in said for said in strings(data) for word in words)
+    return any(word in text for text in strings(data) for word in words)
 
 
 def strings(value: Any) -> list[str]:

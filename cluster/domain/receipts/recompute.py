@@ -86,8 +86,8 @@ def _snapshot(receipt: Mapping[str, Any]) -> WeightSnapshot | None:
 
 def _differences(receipt: Mapping[str, Any], ended: Mapping[str, Any], result: Result) -> tuple[str, ...]:
     outcome = ended["outcome"]
-    said = {**outcome, "dissent": _agents(outcome["dissent"]), "abstained": _agents(outcome["abstained"])}
-    wrong = [name for name, value in _expected(result).items() if name in said and not _same(value, said[name])]
+    stated = {**outcome, "dissent": _agents(outcome["dissent"]), "abstained": _agents(outcome["abstained"])}
+    wrong = [name for name, value in _expected(result).items() if name in stated and not _same(value, stated[name])]
     wrong += [f"ballot of {agent}" for agent in _unsupported(receipt, ended)]
     if not _terminal_follows(receipt["head"]["outcome"], result):
         wrong.insert(0, "decision")
