@@ -70,6 +70,34 @@ begin
     );
 end $$;
 
+-- Rows of an entity or a request, those that led to them and those that they led to, in order. What a deliberation's
+-- request caused belongs to the deliberation; a task shares its request with all that were submitted by it. The planner
+-- takes a block range index on values without order for useless, whatever its filters could spare; and what is left to
+-- read is less than what parallel workers cost.
+create function log_story(p_workspace text, p_of text, p_after bigint, p_limit integer) returns setof log
+language sql stable set enable_seqscan = off set max_parallel_workers_per_gather = 0 as $$
+    with own as materialized (
+        select seq, kind, cause from log where workspace = p_workspace and entity = p_of
+        union
+        select seq, kind, cause from log where workspace = p_workspace and cause = p_of
+    ), asked as materialized (
+        select cause from own where kind = 'deliberation.admitted' and cause <> '' limit 1
+    ), story as (
+        select seq from own
+        union
+        select seq from log where workspace = p_workspace and cause = (select cause from asked)
+        union
+        select substr(cause, 2)::bigint from own where cause ~ '^#[0-9]{1,18}$'
+        union
+        select seq from log
+        where workspace = p_workspace and left(cause, 1) = '#' and cause = any (array(select '#' || seq from own))
+    )
+    select * from log
+    where workspace = p_workspace and seq > p_after and seq in (select seq from story)
+    order by seq
+    limit p_limit
+$$;
+
 -- Raises the region's epoch to the one after p_from and logs it: null if it is another one already. The row's digest
 -- covers the epoch, so who raises has to know which one it will be.
 create function raise_epoch(p_region text, p_leader text, p_from bigint, l log_rows) returns bigint

@@ -55,27 +55,7 @@ select epoch from made union all select epoch from region_state where region = $
 select raise_epoch($1, $2, $3, $4)
 
 -- name: story
--- Rows of an entity or a request, those that led to them and those that they led to, in order. What a deliberation's
--- request caused belongs to the deliberation; a task shares its request with all that were submitted by it.
-with own as materialized (
-    select seq, kind, cause from log where workspace = $1 and entity = $2
-    union
-    select seq, kind, cause from log where workspace = $1 and cause = $2
-), asked as materialized (
-    select cause from own where kind = 'deliberation.admitted' and cause <> '' limit 1
-), story as (
-    select seq from own
-    union
-    select seq from log where workspace = $1 and cause = (select cause from asked)
-    union
-    select substr(cause, 2)::bigint from own where cause ~ '^#[0-9]{1,18}$'
-    union
-    select seq from log
-    where workspace = $1 and left(cause, 1) = '#' and cause = any (array(select '#' || seq from own))
-)
+-- Rows of an entity or a request, with those that led to them and those that they led to, in order.
 select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest, epoch, cause, zone, private,
        private_digest, v
-from log
-where workspace = $1 and seq > $3 and seq in (select seq from story)
-order by seq
-limit $4
+from log_story($1, $2, $3, $4)
