@@ -175,7 +175,7 @@ class HealthMonitor:
         self, verdicts: Sequence[Verdict], activity: Activity, offers: Any, now: float
     ) -> list[Verdict]:
         """Deafness depends on load, which the copy does not know: judged again over the stored agents."""
-        keys = [(one.workspace, one.agent_id) for one in verdicts]
+        keys = [(verdict.workspace, verdict.agent_id) for verdict in verdicts]
         read_again = (await self._agents.get_many(keys)).values()
         return sweep(read_again, activity, offers, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s)
 

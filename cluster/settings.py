@@ -269,7 +269,9 @@ class Settings(BaseSettings):
     def may_import(self, path: str) -> bool:
         """Whether the class ``module:name`` may run as an agent."""
         module = path.partition(":")[0]
-        return any(module == one or module.startswith(f"{one}.") for one in self.agent_modules)
+        return any(
+            module == agent_module or module.startswith(f"{agent_module}.") for agent_module in self.agent_modules
+        )
 
     def fingerprint(self) -> str:
         """Of everything that a running actor or replica acts on: those that differ are replaced."""

@@ -191,7 +191,7 @@ class AgentHost:
         return agent.dedicated is None and owner_host(agent.workspace, agent.agent_id, self._live) == self._role.index
 
     def _reassign(self) -> None:
-        self._owned = {(one.workspace, one.agent_id) for one in self._directory.agents() if self.owns(one)}
+        self._owned = {(agent.workspace, agent.agent_id) for agent in self._directory.agents() if self.owns(agent)}
 
     async def _stay(self) -> None:
         while True:

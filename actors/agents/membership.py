@@ -176,7 +176,7 @@ class NeighbourWatch:
         if mine is None or not others:
             await self._clock.sleep(RENEW_S)
             return False
-        index, neighbour = next((one for one in others if one[0] > mine), others[0])
+        index, neighbour = next((other for other in others if other[0] > mine), others[0])
         try:
             async with asyncio.timeout(2 * STAND_S):
                 await self._stand(Role(kind=AGENT_HOST, index=index))

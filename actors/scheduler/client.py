@@ -182,7 +182,7 @@ class TaskClient:
 
     async def _read_bodies(self, ids: Sequence[str]) -> Sequence[Body | None]:
         found = await self._tasks.bodies(self.origin.workspace, ids)
-        return [Body(*found[one]) if one in found else None for one in ids]
+        return [Body(*found[id_]) if id_ in found else None for id_ in ids]
 
     def _spawn(self, work: Awaitable[Any]) -> None:
         task = asyncio.ensure_future(work)

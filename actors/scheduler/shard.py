@@ -479,7 +479,7 @@ class SchedulerShard:
         while not state.failed:
             try:
                 await state.commit_queue.put(_Write((), ()))
-                ends = [end for one in unresolved.items() for end in await self._ends(*one)]
+                ends = [end for item in unresolved.items() for end in await self._ends(*item)]
                 break
             except TryLater as error:
                 _logger.warning("ended tasks cannot be read, will try again: %s", error)

@@ -120,8 +120,10 @@ def status(as_json: Json = False) -> None:
         _print_json(report)
     else:
         table = Table("component", "status", "ms or error")
-        for one in report["components"]:
-            table.add_row(one["name"], one["status"], str(one.get("latency_ms", one.get("error", ""))))
+        for component in report["components"]:
+            table.add_row(
+                component["name"], component["status"], str(component.get("latency_ms", component.get("error", "")))
+            )
         console.print(f"{report['status']}, version {report['version']}, up {report['uptime_seconds']} s")
         console.print(table)
     if report["status"] != "healthy":

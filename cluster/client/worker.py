@@ -416,7 +416,7 @@ class Worker:
         body = b'{"reports":[' + b",".join(reports) + b"]}"
         answer = await self._call("/tasks/complete", body, has={"results": list})
         results: list[Mapping[str, Any]] = answer["results"]
-        if not all(isinstance(one, dict) and isinstance(one.get("ok"), bool) for one in results):
+        if not all(isinstance(result, dict) and isinstance(result.get("ok"), bool) for result in results):
             raise OutcomeUnknown("What answered the reports is not the control plane.")
         return results
 

@@ -185,11 +185,11 @@ class Metrics:
         series[key].observe(family.buckets, value)
 
     def merge(self, increments: Iterable[Increment]) -> None:
-        for one in increments:
-            if one.value is None:
-                self.add(one.name, one.labels, one.amount)
+        for increment in increments:
+            if increment.value is None:
+                self.add(increment.name, increment.labels, increment.amount)
             else:
-                self.observe(one.name, one.value, one.labels)
+                self.observe(increment.name, increment.value, increment.labels)
 
     def apply(self, row: LogRow) -> None:
         handler = _HANDLERS.get(row.kind)

@@ -49,8 +49,11 @@ def forbidden(address: Address, allowed: Sequence[Network]) -> bool:
     if any(address in network for network in allowed):
         return False
     return any(
-        not one.is_global or one.is_multicast or one.is_unspecified or any(one in nowhere for nowhere in _NOWHERE)
-        for one in embedded_addresses(address)
+        not embedded_address.is_global
+        or embedded_address.is_multicast
+        or embedded_address.is_unspecified
+        or any(embedded_address in nowhere for nowhere in _NOWHERE)
+        for embedded_address in embedded_addresses(address)
     )
 
 

@@ -25,7 +25,7 @@ class PostgresBreakers:
     async def save(self, breakers: Sequence[StoredBreaker], records: Sequence[LogRecord]) -> None:
         if not breakers:
             return
-        latest = {(one.workspace, one.breaker.name): one for one in breakers}
+        latest = {(breaker.workspace, breaker.breaker.name): breaker for breaker in breakers}
         rows = list(latest.values())
         await self._pool.execute(
             _SQL["save_breakers"],
@@ -67,14 +67,14 @@ class PostgresBreakers:
         if probes:
             await self._pool.execute(
                 _SQL["save_probes"],
-                [one.workspace for one in probes],
-                [one.agent_id for one in probes],
-                [one.history.health.value for one in probes],
-                [one.history.failures for one in probes],
-                [one.history.successes for one in probes],
-                [one.history.latency_s for one in probes],
-                [one.history.error for one in probes],
-                [one.history.at for one in probes],
+                [probe.workspace for probe in probes],
+                [probe.agent_id for probe in probes],
+                [probe.history.health.value for probe in probes],
+                [probe.history.failures for probe in probes],
+                [probe.history.successes for probe in probes],
+                [probe.history.latency_s for probe in probes],
+                [probe.history.error for probe in probes],
+                [probe.history.at for probe in probes],
             )
 
     async def probes(self, workspace: str | None = None) -> dict[tuple[str, str], ProbeHistory]:

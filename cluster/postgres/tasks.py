@@ -148,7 +148,9 @@ class PostgresTasks:
         return [HeldLease(*row) for row in await self._pool.rows(_SQL["held_leases"], principal)]
 
     async def named(self, agents: Sequence[tuple[str, str]]) -> builtins.list[tuple[tuple[str, str], str]]:
-        rows = await self._pool.rows(_SQL["named_tasks"], [one[0] for one in agents], [one[1] for one in agents])
+        rows = await self._pool.rows(
+            _SQL["named_tasks"], [agent[0] for agent in agents], [agent[1] for agent in agents]
+        )
         return [((row["workspace"], row["target_agent"]), row["id"]) for row in rows]
 
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:

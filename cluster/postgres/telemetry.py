@@ -28,10 +28,10 @@ class PostgresTelemetry:
                 name,
                 cursor,
                 json.dumps(snapshot),
-                [one.workspace for one in agents],
-                [one.agent_id for one in agents],
-                [one.completed for one in agents],
-                [one.failed for one in agents],
-                [one.latency_ms_sum for one in agents],
+                [agent.workspace for agent in agents],
+                [agent.agent_id for agent in agents],
+                [agent.completed for agent in agents],
+                [agent.failed for agent in agents],
+                [agent.latency_ms_sum for agent in agents],
             )
         )

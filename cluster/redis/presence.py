@@ -27,11 +27,11 @@ class RedisHeartbeats:
             return
         every: dict[str, float] = {}
         working: dict[str, float] = {}
-        for one in heartbeats:
-            member = _member(one.workspace, one.agent_id)
-            every[member] = max(one.at, every.get(member, one.at))
-            if one.working:
-                working[member] = max(one.at, working.get(member, one.at))
+        for heartbeat in heartbeats:
+            member = _member(heartbeat.workspace, heartbeat.agent_id)
+            every[member] = max(heartbeat.at, every.get(member, heartbeat.at))
+            if heartbeat.working:
+                working[member] = max(heartbeat.at, working.get(member, heartbeat.at))
         with translated():
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.zadd(self._key, every, gt=True)
@@ -49,7 +49,7 @@ class RedisHeartbeats:
         if not agent_ids:
             return {}
         with translated():
-            scores = await self._client.zmscore(key, [_member(workspace, one) for one in agent_ids])
+            scores = await self._client.zmscore(key, [_member(workspace, agent_id) for agent_id in agent_ids])
         return {one: float(at) for one, at in zip(agent_ids, scores, strict=True) if at is not None}
 
     async def silent(self, before: float) -> list[tuple[str, str]]:
@@ -60,7 +60,7 @@ class RedisHeartbeats:
     async def forget(self, agents: Sequence[tuple[str, str]]) -> None:
         if agents:
             with translated():
-                members = [_member(*one) for one in agents]
+                members = [_member(*agent) for agent in agents]
                 async with self._client.pipeline(transaction=False) as pipe:
                     pipe.zrem(self._key, *members)
                     pipe.zrem(self._last_activity_key, *members)

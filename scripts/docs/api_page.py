@@ -31,7 +31,7 @@ def _aliases() -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"`{one}`" for one in names)
+    return ", ".join(f"`{name}`" for name in names)
 
 
 HEAD = f"""# API

@@ -60,13 +60,15 @@ def _sections(command: Any, name: str) -> Iterator[str]:
         for child, one in children.items():
             yield from _sections(one, f"{name} {child}")
         return
-    parameters = [one for one in command.params if one.name != "help"]
-    arguments = "".join(f" {_argument(one)}" for one in parameters if one.param_type_name == "argument")
+    parameters = [param for param in command.params if param.name != "help"]
+    arguments = "".join(
+        f" {_argument(parameter)}" for parameter in parameters if parameter.param_type_name == "argument"
+    )
     yield f"\n### `{name}{arguments}`\n\n{' '.join((command.help or '').split())}\n"
-    options = [one for one in parameters if one.param_type_name == "option"]
+    options = [parameter for parameter in parameters if parameter.param_type_name == "option"]
     if options:
         yield "\n| Option | Default | Meaning |\n|---|---|---|\n"
-        yield from (_option(one) for one in options)
+        yield from (_option(option) for option in options)
 
 
 def _argument(parameter: Any) -> str:

@@ -73,6 +73,6 @@ def _is_guarded(route: BaseRoute) -> bool:
     if isinstance(route, GuardedRoute):
         return True
     if isinstance(route, APIWebSocketRoute):
-        return any(isinstance(one, _Admission) for one in route.dependencies)
+        return any(isinstance(dependency, _Admission) for dependency in route.dependencies)
     # Pages that FastAPI adds itself: plain routes, which nothing stands in front of.
     return isinstance(route, Route) and getattr(route.endpoint, "permission", None) is Permission.PUBLIC

@@ -94,7 +94,7 @@ async def _purge(gate: Gateway, asker: Origin, body: Chosen) -> dict[str, Any]:
     if body.dry_run:
         return {"dry_run": True, "would_purge": ids, "total": total, "remaining": total - len(ids)}
     now = gate.clock.now()
-    records = [record_for(asker, now, "task.purged", one, {"task_id": one}) for one in ids]
+    records = [record_for(asker, now, "task.purged", id_, {"task_id": id_}) for id_ in ids]
     purged = await gate.dead_letters.purge(asker.workspace, ids, records)
     return {"dry_run": False, "purged": purged, "total": total, "remaining": total - len(ids)}
 

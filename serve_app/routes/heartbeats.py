@@ -48,7 +48,7 @@ async def _change_intents(gate: Gateway, asker: Origin, reported: Sequence[tuple
         await gate.agents.change(changes)
         gate.notify(WakeTopic.AGENTS)
         # What it says next is judged by what it has said here, also before the log brings that back.
-        for agent in (await gate.agents.get_many([(one.workspace, one.agent_id) for one in changes])).values():
+        for agent in (await gate.agents.get_many([(change.workspace, change.agent_id) for change in changes])).values():
             gate.directory.note(agent)
 
 

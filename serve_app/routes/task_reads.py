@@ -159,7 +159,8 @@ async def explain_task(request: Request, task_id: str, asker: Asker) -> dict[str
         "status_detail": head.detail.value,
         "summary": found.summary,
         "reasons": [
-            {"code": one.code, "message": one.message, "unblock": one.unblock, "at": one.at} for one in found.reasons
+            {"code": reason.code, "message": reason.message, "unblock": reason.unblock, "at": reason.at}
+            for reason in found.reasons
         ],
         "able_agents": list(found.able_agents),
         "queue": head.queue,

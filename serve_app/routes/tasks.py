@@ -92,7 +92,7 @@ def _rules(body: CreateTask) -> TaskRules | None:
             excluded_agents=tuple(sorted(set(body.excluded_agents))),
             regions=() if affinity is Affinity.ANY else (*target, *body.fallback_regions),
             affinity=affinity,
-            after=tuple(Edge(after=one.id, when_failed=one.when_failed) for one in edges),
+            after=tuple(Edge(after=edge.id, when_failed=edge.when_failed) for edge in edges),
         )
     )
 
@@ -281,7 +281,9 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
 async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Up to 1,000 reports in one call, completions and failures; each gets its own outcome."""
     gate = gateway(request)
-    outcomes = await asyncio.gather(*(_report_one(gate, asker, one) for one in body.reports), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(_report_one(gate, asker, report) for report in body.reports), return_exceptions=True
+    )
     results = []
     for one, outcome in zip(body.reports, outcomes, strict=True):
         if isinstance(outcome, ControlPlaneError):

@@ -46,9 +46,9 @@ def list_agents(
         _print(found)
         return
     table = Table("agent", "status", "capabilities", "model", "running", "done", "failed")
-    for one in found["agents"]:
-        counts = (str(one["running_tasks"]), str(one["tasks_completed"]), str(one["tasks_failed"]))
-        table.add_row(one["agent_id"], one["status"], ",".join(one["capabilities"]), one["model"], *counts)
+    for agent in found["agents"]:
+        counts = (str(agent["running_tasks"]), str(agent["tasks_completed"]), str(agent["tasks_failed"]))
+        table.add_row(agent["agent_id"], agent["status"], ",".join(agent["capabilities"]), agent["model"], *counts)
     console.print(table)
 
 

@@ -41,9 +41,16 @@ def list_(
         print_json(found)
         return
     table = Table("task", "type", "queue", "reason", "attempts", "error", "replayed as")
-    for one in found["tasks"]:
-        cells = (one["id"], one["task_type"], one["queue"], one["reason"], str(one["attempt"]), one["error"] or "")
-        table.add_row(*(escape(cell) for cell in cells), one.get("replayed_as", ""))
+    for task in found["tasks"]:
+        cells = (
+            task["id"],
+            task["task_type"],
+            task["queue"],
+            task["reason"],
+            str(task["attempt"]),
+            task["error"] or "",
+        )
+        table.add_row(*(escape(cell) for cell in cells), task.get("replayed_as", ""))
     console.print(table)
     console.print(f"{len(found['tasks'])} of {found['total']}")
     if found["next_cursor"]:

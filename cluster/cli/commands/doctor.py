@@ -62,13 +62,13 @@ async def check_api(api: ControlPlaneClient) -> list[Finding]:
     except TryLater as error:
         return [_problem("API", str(error), "Start it with `aragora-cp up`, or set ARAGORA_API_URL.")]
     found = [_fine("API", f"version {report['version']}, up {report['uptime_seconds']} s")]
-    for one in report["components"]:
-        name = f"component {one['name']}"
-        if one["status"] == "healthy":
-            found.append(_fine(name, f"{one['latency_ms']} ms"))
+    for component in report["components"]:
+        name = f"component {component['name']}"
+        if component["status"] == "healthy":
+            found.append(_fine(name, f"{component['latency_ms']} ms"))
         else:
             advice = "Look into its log; actors restart by themselves, stores do not."
-            found.append(_problem(name, str(one.get("error")), advice))
+            found.append(_problem(name, str(component.get("error")), advice))
     return found
 
 

@@ -86,7 +86,9 @@ def _show(report: Report) -> None:
     for name in dict.fromkeys(row.panel for row in report.rows):
         rows = [row for row in report.rows if row.panel == name]
         levels = [one for one in report.agreement if one.panel == name]
-        agreement = "; ".join(f"{one.level} {one.coverage:.1%} -> {_percent(one.accuracy)} right" for one in levels)
+        agreement = "; ".join(
+            f"{level.level} {level.coverage:.1%} -> {_percent(level.accuracy)} right" for level in levels
+        )
         _print("", f"{name} ({rows[0].agents} agents, n = {rows[0].n})", *_rows_table(rows), f"agreement: {agreement}")
     if report.collusion:
         _print("", "Members that answer one wrong option in concert:", *_collusion_table(report))

@@ -30,10 +30,10 @@ def controls(as_json: Json = False) -> None:
         print_json(found)
         return
     table = Table("kind", "name", "paused", "rate per second", "burst", "weight", "by")
-    for one in found["controls"]:
-        cells = (one["kind"], one["name"], "paused" if one["paused"] else "")
-        limits = (str(one.get(name, "")) for name in ("rate_per_second", "burst", "weight"))
-        table.add_row(*(escape(cell) for cell in (*cells, *limits, one["changed_by"])))
+    for control in found["controls"]:
+        cells = (control["kind"], control["name"], "paused" if control["paused"] else "")
+        limits = (str(control.get(name, "")) for name in ("rate_per_second", "burst", "weight"))
+        table.add_row(*(escape(cell) for cell in (*cells, *limits, control["changed_by"])))
     console.print(table)
 
 

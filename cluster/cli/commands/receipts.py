@@ -84,7 +84,7 @@ def _keys(word: str) -> list[bytes]:
     text = file.read_text() if file.is_file() else word
     if text.lstrip().startswith("{"):
         try:
-            return [public_key_of(one["public_key"]) for one in json.loads(text)["keys"]]
+            return [public_key_of(key["public_key"]) for key in json.loads(text)["keys"]]
         except (ValueError, KeyError, TypeError):
             raise InvalidRequest(f"{word} does not hold keys as `aragora-cp receipts keys` prints them.") from None
     return [public_key_of(text)]
@@ -143,7 +143,9 @@ def _as_json(report: Report, computed: Recomputation | None) -> dict[str, Any]:
         "trusted": report.trusted,
         "key_id": report.key_id,
         "redacted": list(report.redacted),
-        "checks": [{"name": one.name, "status": one.status.value, "detail": one.detail} for one in report.checks],
+        "checks": [
+            {"name": check.name, "status": check.status.value, "detail": check.detail} for check in report.checks
+        ],
     }
     if computed is not None:
         shown["recompute"] = {
@@ -156,8 +158,10 @@ def _as_json(report: Report, computed: Recomputation | None) -> dict[str, Any]:
 
 
 def _print(report: Report, computed: Recomputation | None) -> None:
-    for one in report.checks:
-        console.print(f"{_MARKS[one.status.value]:<12} {one.name}{f': {escape(one.detail)}' if one.detail else ''}")
+    for check in report.checks:
+        console.print(
+            f"{_MARKS[check.status.value]:<12} {check.name}{f': {escape(check.detail)}' if check.detail else ''}"
+        )
     if report.redacted:
         words = [f"event {n}" if n else "the contract" for n in report.redacted]
         console.print(f"Withheld, and proven all the same: {', '.join(words)}")

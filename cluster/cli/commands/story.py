@@ -30,10 +30,10 @@ def story(
         print_json({"id": subject_id, "events": events})
         return
     table = Table("row", "time", "what", "of", "attempt", "by", "cause", "words")
-    for one in events:
-        attempt = "" if one["attempt"] is None else str(one["attempt"])
-        cells = (one["type"], one["entity"], attempt, one["principal"], one["cause"], _words(one["data"]))
-        table.add_row(str(one["seq"]), _time(one["timestamp"]), *(escape(cell) for cell in cells))
+    for event in events:
+        attempt = "" if event["attempt"] is None else str(event["attempt"])
+        cells = (event["type"], event["entity"], attempt, event["principal"], event["cause"], _words(event["data"]))
+        table.add_row(str(event["seq"]), _time(event["timestamp"]), *(escape(cell) for cell in cells))
     console.print(table)
 
 

@@ -85,9 +85,11 @@ def list_(
         print_json(found)
         return
     table = Table("task", "type", "status", "priority", "agent", "attempt")
-    for one in found["tasks"]:
-        who = one["assigned_agent"] or ""
-        table.add_row(one["id"], one["task_type"], one["status_detail"], str(one["priority"]), who, str(one["attempt"]))
+    for task in found["tasks"]:
+        who = task["assigned_agent"] or ""
+        table.add_row(
+            task["id"], task["task_type"], task["status_detail"], str(task["priority"]), who, str(task["attempt"])
+        )
     console.print(table)
     console.print(f"{len(found['tasks'])} of {found['total']}")
     if found["next_cursor"]:
@@ -102,9 +104,9 @@ def explain(task_id: str, as_json: Json = False) -> None:
         print_json(found)
         return
     console.print(f"[bold]{escape(task_id)}[/] is {found['status_detail']}. {escape(found['summary'])}")
-    for one in found["reasons"]:
-        at = "" if one["at"] is None else f" (at {_time(one['at'])})"
-        console.print(f"- {escape(one['message'])}\n  What would change it: {escape(one['unblock'])}{at}")
+    for reason in found["reasons"]:
+        at = "" if reason["at"] is None else f" (at {_time(reason['at'])})"
+        console.print(f"- {escape(reason['message'])}\n  What would change it: {escape(reason['unblock'])}{at}")
     if "position" in found:
         console.print(
             f"Place {found['position']} in its queue, served as {found['effective_priority']}; "
@@ -122,10 +124,17 @@ def events(task_id: str, after: int = 0, limit: int = 100, as_json: Json = False
         print_json(found)
         return
     table = Table("n", "time", "event", "attempt", "by", "what")
-    for one in found["events"]:
-        shown = {name: value for name, value in one["data"].items() if name in _SHOWN}
+    for event in found["events"]:
+        shown = {name: value for name, value in event["data"].items() if name in _SHOWN}
         what = ", ".join(f"{name} {value}" for name, value in shown.items())
-        row = (str(one["n"]), _time(one["timestamp"]), one["type"], str(one["attempt"]), one["principal"], what)
+        row = (
+            str(event["n"]),
+            _time(event["timestamp"]),
+            event["type"],
+            str(event["attempt"]),
+            event["principal"],
+            what,
+        )
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)
 

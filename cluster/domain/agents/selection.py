@@ -44,7 +44,7 @@ WEIGHTS: Mapping[str, float] = {"load": 0.35, "latency": 0.2, "success": 0.25, "
 
 def choose(strategy: Strategy, candidates: Sequence[Candidate], *, draw: float = 0.0, region: str = "") -> str | None:
     """The id of the chosen agent, None if nobody has a free slot. ``draw`` is in [0, 1)."""
-    free = [one for one in candidates if one.load < one.slots]
+    free = [candidate for candidate in candidates if candidate.load < candidate.slots]
     if not free:
         return None
     if strategy is Strategy.RANDOM:
@@ -69,8 +69,8 @@ _KEYS: Mapping[Strategy, Callable[[Candidate], _Key]] = {
 def _worst(candidates: Iterable[Candidate]) -> tuple[float, float]:
     """The slowest and the dearest of all candidates, of which the parts are shares."""
     slowest = dearest = 0.0
-    for one in candidates:
-        slowest, dearest = max(slowest, one.latency_ms or 0.0), max(dearest, one.cost or 0.0)
+    for candidate in candidates:
+        slowest, dearest = max(slowest, candidate.latency_ms or 0.0), max(dearest, candidate.cost or 0.0)
     return slowest or 1.0, dearest or 1.0
 
 

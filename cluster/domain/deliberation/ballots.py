@@ -158,11 +158,11 @@ def _peers(state: State, agent: str, round_: int) -> list[Peer]:
 def critiques_of(state: State, agent: str, round_: int) -> list[Critique]:
     """What the others found in an agent's answer, the severest first, under names of its own."""
     found = [
-        (critic, one)
+        (critic, critique)
         for critic in state.agents
         if (turn := state.turn(Phase.CRITIQUE, round_, critic)) is not None and turn.answer is not None
-        for one in turn.answer.critiques
-        if one["target"] == agent
+        for critique in turn.answer.critiques
+        if critique["target"] == agent
     ]
     found.sort(key=lambda pair: -SEVERITIES.index(pair[1]["severity"]))
     return [
@@ -184,7 +184,7 @@ def _accepted(state: State, round_: int) -> dict[str, int]:
             turn = state.turn(Phase.CRITIQUE, step, critic)
             if turn is None or turn.answer is None:
                 continue
-            blamed = {one["target"] for one in turn.answer.critiques}
+            blamed = {critique["target"] for critique in turn.answer.critiques}
             for peer in peers(state, critic, step):
                 if peer.agent not in blamed:
                     counts[named[peer.agent]] = counts.get(named[peer.agent], 0) + 1

@@ -153,7 +153,7 @@ def make_contract(
         context=_context(context or {}),
         material=_material(material or {}),
         answer_type=_answer_type(config),
-        agents=tuple(dict.fromkeys(check_id(one, "config.agents") for one in _words(config, "agents", 64))),
+        agents=tuple(dict.fromkeys(check_id(word, "config.agents") for word in _words(config, "agents", 64))),
         required_capabilities=tuple(sorted(set(required_capabilities))),
         mode=parse_mode(str(config.get("consensus") or Mode.AGREE_K.value)),
         denominator=Denominator(_one_of(config, "denominator", "eligible", tuple(Denominator))),

@@ -286,7 +286,9 @@ def _compared(state: State, key: TurnKey, answer: Answer) -> Answer:
     phase, round_, agent = key
     if phase is Phase.CRITIQUE:
         names = {peer.label: peer.agent for peer in ballots.peers(state, agent, round_)}
-        return evolve(answer, critiques=tuple({**one, "target": names[one["target"]]} for one in answer.critiques))
+        return evolve(
+            answer, critiques=tuple({**critique, "target": names[critique["target"]]} for critique in answer.critiques)
+        )
     if phase is not Phase.REVISE or answer.choice is None:
         return answer
     before = ballots.answer_of(state, agent, round_ - 1)

@@ -361,13 +361,13 @@ def _cut(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     """Turns that are over without an answer; ``running`` while the call is left to answer late."""
     turns = dict(state.turns)
     ledger = state.ledger
-    for one in data["turns"]:
-        key = key_of(one)
+    for turn in data["turns"]:
+        key = key_of(turn)
         fault = turns[key].fault or data["fault"]
         turns[key] = evolve(turns[key], open=False, running=data["running"], fault=fault, problem="")
         if not data["running"]:
-            paid = Amount.from_json(one.get("billed"))
-            ledger = ledger.settle((key, one["attempt"]), paid, Amount(), estimated=True)
+            paid = Amount.from_json(turn.get("billed"))
+            ledger = ledger.settle((key, turn["attempt"]), paid, Amount(), estimated=True)
     return {"turns": turns, "ledger": ledger}
 
 

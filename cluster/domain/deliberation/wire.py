@@ -187,7 +187,7 @@ def _faulted_row(data: Mapping[str, Any], state: State) -> LogEntry:
 
 
 def _cut_row(data: Mapping[str, Any], state: State) -> LogEntry:
-    agents = [one["agent"] for one in data["turns"]]
+    agents = [turn["agent"] for turn in data["turns"]]
     row = {"agent": agents[0], "agents": agents, "phase": data["turns"][0]["phase"], "fault": data["fault"]}
     return "deliberation.agent_error", row, {"detail": _CUT_WORDS.get(data["fault"], "")}
 

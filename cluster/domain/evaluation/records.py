@@ -76,7 +76,7 @@ def _object(line: str, number: int) -> dict[str, Any]:
 
 def _models(value: Mapping[str, Any], number: int) -> list[str]:
     models = value.get("models")
-    if not isinstance(models, list) or not models or not all(isinstance(one, str) for one in models):
+    if not isinstance(models, list) or not models or not all(isinstance(model, str) for model in models):
         raise InvalidRequest(f"Line {number} must be a header that lists the models.", "invalid_votes")
     if len(set(models)) != len(models):
         raise InvalidRequest("The header names a model twice.", "invalid_votes")
@@ -114,7 +114,7 @@ def read_panels(text: str) -> list[Panel]:
 
 def _panel(name: Any, agents: Any) -> Panel:
     fits = isinstance(name, str) and isinstance(agents, list) and len(agents) > 0
-    if not fits or not all(isinstance(one, str) for one in agents) or len(set(agents)) != len(agents):
+    if not fits or not all(isinstance(agent, str) for agent in agents) or len(set(agents)) != len(agents):
         raise InvalidRequest(f"Panel {name!r} must have a name and a list of distinct agents.", "invalid_panels")
     return Panel(name=name, agents=tuple(agents))
 

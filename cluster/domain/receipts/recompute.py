@@ -117,7 +117,7 @@ def _expected(result: Result) -> dict[str, Any]:
 
 def _agents(entries: Any) -> list[Any]:
     """Who; the reasons beside them are not computed."""
-    return [one["agent"] for one in entries]
+    return [entry["agent"] for entry in entries]
 
 
 def _same(computed: Any, recorded: Any) -> bool:

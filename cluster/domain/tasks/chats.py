@@ -54,9 +54,9 @@ def chat_of(payload: Any) -> Chat:
 def _messages(payload: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
     if "messages" in payload:
         messages = payload["messages"]
-        if not isinstance(messages, list) or not messages or not all(_is_message(one) for one in messages):
+        if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
             raise NotAChat(f"payload.messages must be a list of {{role, content}}, role one of {', '.join(ROLES)}.")
-        return tuple({"role": one["role"], "content": one["content"]} for one in messages)
+        return tuple({"role": message["role"], "content": message["content"]} for message in messages)
     if "prompt" in payload:
         if not isinstance(payload["prompt"], str):
             raise NotAChat("payload.prompt must be a text.")

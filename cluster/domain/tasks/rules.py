@@ -90,13 +90,13 @@ class TaskRules:
     def to_json(self) -> dict[str, Any]:
         """Only what differs from the usual."""
         data: dict[str, Any] = {}
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if value == one.default:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value == field.default:
                 continue
-            if one.name == "after":
+            if field.name == "after":
                 value = [[edge.after, edge.when_failed.value] for edge in self.after]
-            data[one.name] = list(value) if isinstance(value, tuple) else value
+            data[field.name] = list(value) if isinstance(value, tuple) else value
         return data
 
     @classmethod
