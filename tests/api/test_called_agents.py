@@ -104,7 +104,7 @@ async def test_a_turn_goes_on_when_one_of_two_who_asked_for_it_has_gone(api: Api
     await api.post("/agents", {"agent_id": "a1"})
     before, after = _ask(api, a_call("a1")), _ask(api, a_call("a1"))
     task = await _turn(api)
-    turns = api.actor(AGENT_HOST)._turns
+    turns = api.actor(AGENT_HOST)._pull_calls
     await eventually(lambda: len(turns._waiting.get(task["id"], ())) == 2)
     before.cancel()
     await asyncio.gather(before, return_exceptions=True)

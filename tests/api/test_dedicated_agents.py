@@ -96,7 +96,7 @@ def _calls(api: Api) -> HostCalls:
     """As a deliberation worker calls."""
 
     def exchange(role: Role) -> ExchangeClient:
-        call = api._reach(role, api.stores.names)
+        call = api._resolve(role, api.stores.names)
 
         async def carry(message: Any) -> Any:
             return await call("exchange", message)

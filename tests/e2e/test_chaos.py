@@ -34,7 +34,7 @@ def _at_once(name: str) -> Planned:
 async def _under_load(target: Target, seed: int, *names: str) -> History:
     """A history in which each fault struck while acknowledged writes were going on."""
     load = Load(seed=seed, duration_s=8.0, run=f"{seed}-", workers=4, ordered=30, shared=0)
-    async with Workload.open(target.index, load) as workload:
+    async with Workload.open(target.target, load) as workload:
         nemesis, history = Nemesis(target), workload.history
 
         async def faults() -> None:
@@ -71,7 +71,7 @@ async def test_no_call_of_the_released_client_fails_when_the_shard_is_killed(tar
     done: list[str] = []
     submitted: list[str] = []
     over = asyncio.Event()
-    async with AragoraAsyncClient(base_url=target.index.api_url, max_retries=1) as client:
+    async with AragoraAsyncClient(base_url=target.target.api_url, max_retries=1) as client:
         plane = client.control_plane
 
         async def submit() -> None:

@@ -7,7 +7,6 @@ import pytest
 from cluster.domain.access.permissions import ALIASES, ALL, Permission, granted
 from cluster.domain.access.principal import Principal, allows
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.log import Origin
 from tests.support.api import CP
 from tests.support.routes import http_routes, websocket_routes
 
@@ -86,4 +85,3 @@ def test_a_principal_may_what_it_holds_and_what_is_public() -> None:
     for held in ALL:
         one = Principal(id="user:a", workspace="w", permissions=frozenset({held}))
         assert {permission for permission in Permission if allows(one, permission)} == {held, Permission.PUBLIC}
-        assert one.origin == Origin(workspace="w", principal="user:a")

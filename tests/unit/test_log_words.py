@@ -60,7 +60,7 @@ def _events() -> Iterator[e.Event]:
     yield from (
         e.DependencyFailed(after="task_0", status=status) for status in (TaskStatus.FAILED, TaskStatus.CANCELLED)
     )
-    yield e.Prioritized(principal="p1", priority=Priority.URGENT, place=(NOW, "task_7"))
+    yield e.Prioritized(principal="p1", priority=Priority.URGENT, order_key=(NOW, "task_7"))
 
 
 def _fields(kind: type[e.Event]) -> set[str]:

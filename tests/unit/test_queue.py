@@ -75,7 +75,7 @@ def test_tenants_that_have_gone_are_forgotten_without_a_change_of_turns() -> Non
         if number % 50 == 49:
             assert len(_drain(queue)) == 50
     assert len(queue._tags) < 2500
-    assert len(queue._lanes) < 2500
+    assert len(queue._sub_queues) < 2500
     for number in range(4):
         queue.push(_head(id=f"x{number}", rules=TaskRules(tenant="x")))
         queue.push(_head(id=f"y{number}", rules=TaskRules(tenant="y")))
@@ -197,7 +197,7 @@ def test_lines_of_agents_that_wait_for_nothing_any_more_are_forgotten() -> None:
     for number in range(20 * _SPARE_SUB_QUEUES):
         queue.push(_head(id=f"t{number}", target_agent=f"agent-{number}"))
         assert _drain(queue, agent=f"agent-{number}") == [f"t{number}"]
-        most = max(most, len(queue._lanes))
+        most = max(most, len(queue._sub_queues))
     assert most <= 2 * _SPARE_SUB_QUEUES
 
 
@@ -207,6 +207,6 @@ def test_looking_for_lines_to_forget_costs_each_new_line_little() -> None:
     for number in range(10 * _SPARE_SUB_QUEUES):
         before = queue._look_through_at
         queue.push(_head(id=f"t{number}", target_agent=f"agent-{number}"))
-        looked += len(queue._lanes) if queue._look_through_at != before else 0
-    assert len(queue._lanes) == 10 * _SPARE_SUB_QUEUES
-    assert looked <= 6 * len(queue._lanes)
+        looked += len(queue._sub_queues) if queue._look_through_at != before else 0
+    assert len(queue._sub_queues) == 10 * _SPARE_SUB_QUEUES
+    assert looked <= 6 * len(queue._sub_queues)
