@@ -137,7 +137,7 @@ async def test_all_of_a_deliberation_has_the_cause_that_it_was_asked_by(api: Api
 
 
 async def _command(api: Api, *words: str) -> Result:
-    environment = clean_environment(ARAGORA_API_URL=api.url, COLUMNS="250")
+    environment = clean_environment(ARAGORA_API_URL=api.url)
     return await in_thread(CliRunner().invoke, cli, ["story", *words], env=environment)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
-from actors.composition_.resources import migrated
 
+from actors.composition.resources import migrated
 from cluster.domain.base.log import LogRow
 from tests.carry_over import crew
 from tests.carry_over.picture import SCHEMA, Picture, psql

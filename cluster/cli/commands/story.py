@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from cluster.cli.calls import Json, call, print_json
 from cluster.cli.output import console
@@ -29,12 +28,23 @@ def story(
     if as_json:
         print_json({"id": subject_id, "events": events})
         return
-    table = Table("row", "time", "what", "of", "attempt", "by", "cause", "words")
     for event in events:
-        attempt = "" if event["attempt"] is None else str(event["attempt"])
-        cells = (event["type"], event["entity"], attempt, event["principal"], event["cause"], _words(event["data"]))
-        table.add_row(str(event["seq"]), _time(event["timestamp"]), *(escape(cell) for cell in cells))
-    console.print(table)
+        console.print(escape(_line(event)))
+
+
+def _line(event: dict[str, Any]) -> str:
+    """One line for each row, and no table: a table folds ids at the width of a terminal, and a pipe has none."""
+    attempt = "" if event["attempt"] is None else f" (attempt {event['attempt']})"
+    cause = f"because of {event['cause']}" if event["cause"] else ""
+    parts = (
+        f"{event['seq']:>8}",
+        _time(event["timestamp"]),
+        f"{event['type']} {event['entity']}{attempt}",
+        f"by {event['principal']}",
+        cause,
+        _words(event["data"]),
+    )
+    return "  ".join(part for part in parts if part)
 
 
 def _events(subject_id: str) -> Iterator[dict[str, Any]]:
