@@ -206,7 +206,7 @@ class SchedulerShard:
         core.load_agents(await self._agents.unschedulable())
         core.loaded(fence.generation)
         state = _State(fence, core)
-        # A follower and a lane per state: rows that an older one was reading are known here, and what it decided and
+        # A follower and a commit queue per state: rows that an older one was reading are known here, and what it decided and
         # could not commit must never reach the store.
         apply = functools.partial(self._apply, state)
         only = LogFilter(kinds=core.FOLLOWS)

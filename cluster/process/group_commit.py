@@ -1,7 +1,7 @@
 """Group commit without a timer: what arrives while a flush is in flight goes into the next one.
 
-An idle lane flushes at once, a busy one grows its batches by itself, so durability is paid once for many callers and
-nobody waits for a clock. One lane per kind of write and process; the store sorts by id, so lanes never deadlock.
+An idle commit queue flushes at once, a busy one grows its batches by itself, so durability is paid once for many callers and
+nobody waits for a clock. One queue per kind of write and process; the store sorts by id, so they never deadlock.
 """
 
 from __future__ import annotations

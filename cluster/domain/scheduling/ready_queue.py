@@ -291,7 +291,7 @@ class ReadyQueue:
     # --- order ----------------------------------------------------------------------------------------------------
 
     def ahead_of(self, head: TaskHead, now: float) -> int | None:
-        """How many tasks of the same lane come first; None if it does not wait. Cost grows with the lane's depth."""
+        """How many tasks of the same sub-queue come first; None if it does not wait. Cost grows with its depth."""
         entry = self._entries.get(head.id)
         if entry is None:
             return None
@@ -370,7 +370,7 @@ class ReadyQueue:
             heapq.heappop(fifo)
         return None
 
-    # --- lanes ----------------------------------------------------------------------------------------------------
+    # --- sub-queues -------------------------------------------------------------------------------------------------
 
     def _candidates(
         self, workspace: str, agent_id: str, capabilities: frozenset[str], explicit_only: bool

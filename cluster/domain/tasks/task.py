@@ -1,7 +1,7 @@
 """What a task is: the closed sets, the values that travel, and the part of it that the scheduler keeps in memory.
 
 ``Task`` is the whole object as readers see it. ``TaskHead`` is the small part that decides order, leases and retries:
-the state of the task machine (``task_machine.py``) and what a scheduler shard holds for each open task. A
+the state of the task machine (``machine.py``) and what a scheduler shard holds for each open task. A
 ``TaskDecision`` is one transition on its way to the store: the new head, what it expects to replace, and its log row.
 """
 
