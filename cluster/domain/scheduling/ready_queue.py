@@ -412,14 +412,14 @@ class ReadyQueue:
         return sub_queue
 
     def _forget_matches(self, sub_queue: _SubQueue) -> None:
-        """Only lists that the new lane belongs into are wrong now."""
+        """Only lists that the new sub-queue belongs into are wrong now."""
         if sub_queue.target is None:
             for key in [k for k in self._matches if k[0] == sub_queue.workspace and sub_queue.required <= k[1]]:
                 del self._matches[key]
 
     def _make_room(self) -> None:
         """Empty lanes are kept for their next task, but not for ever. Looking through all of them comes so seldom that it
-        costs each new lane little."""
+        costs each new sub-queue little."""
         if len(self._sub_queues) < self._look_through_at:
             return
         used = sum(sub_queue.waiting > 0 for sub_queue in self._sub_queues.values())
