@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from cluster.domain.log_texts import words_in
 from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from tests.support.api import Api, api_settings
+from tests.support.log_texts import words_in
 from tests.support.stores import StoreUrls, fresh_name, running_stores
 
 #: These make systems of their own; the other tests of this room share one.

@@ -70,7 +70,7 @@ def _private_columns(records: Sequence[LogRecord]) -> tuple[list[str | None] | N
 def waves(items: Sequence[T], key: Callable[[T], Hashable]) -> list[list[tuple[int, T]]]:
     """Splits a batch so that no key appears twice in a part and each key's items keep their order.
 
-    Parts hold (place in the batch, item); nearly always there is one.
+    Parts hold (index in the batch, item); nearly always there is one.
     """
     parts: list[list[tuple[int, T]]] = []
     seen: dict[Hashable, int] = {}

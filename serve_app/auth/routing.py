@@ -33,7 +33,7 @@ class GuardedRoute(APIRoute):
 
 
 class _Admission(params.Depends):
-    """What ``every_route_is_guarded`` knows a guarded WebSocket by."""
+    """What ``check_routes`` knows a guarded WebSocket by."""
 
 
 def _admission(permission: Permission) -> _Admission:

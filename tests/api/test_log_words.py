@@ -6,9 +6,9 @@ from __future__ import annotations
 import socket
 
 from cluster.domain.base.log import LogRow
-from cluster.domain.log_texts import LOG_TEXTS, words_in
 from tests.api.test_outcomes import imports
 from tests.support.api import Api
+from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.probes import eventually
 from tests.support.task_api import TaskApi
 from tests.unit.test_log_words import WORDS, kinds_in_code

@@ -13,11 +13,11 @@ import pytest
 from cluster.embedded.processes import wait_until
 
 _RUN = """
-import time
+import signal
 from tests.support.stores import own_stores
 with own_stores() as (postgres, redis):
     print(postgres.process.pid, redis.process.pid, postgres.data.parent, flush=True)
-    time.sleep(600)
+    signal.pause()
 """
 
 

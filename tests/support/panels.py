@@ -16,7 +16,7 @@ from cluster.domain.deliberation.machine import Answered, Event, Faulted, PanelC
 from cluster.domain.deliberation.state import Member, Phase, State, fold, initial
 from cluster.domain.deliberation.stored import JournalEvent
 from cluster.domain.deliberation.wire import LogEntry, ended_row, log_rows
-from cluster.domain.log_texts import words_in
+from tests.support.log_texts import words_in
 from tests.support.samples import NOW
 
 #: What an agent makes of a call: its text, or (fault, detail).

@@ -19,7 +19,6 @@ from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.machine import Broken, CancelAsked, Tick
 from cluster.domain.deliberation.sla import Level
 from cluster.domain.deliberation.state import Phase as Step
-from cluster.domain.log_texts import LOG_TEXTS, words_in
 from cluster.domain.tasks import events as e
 from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, step
 from cluster.domain.tasks.phases import Phase, phase_of
@@ -27,6 +26,7 @@ from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
 from serve_app.streams.hub import frame
+from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.panels import World, contract, members, says
 from tests.support.samples import NOW, new_task
 

@@ -46,7 +46,7 @@ def fits(head: TaskHead, request: ClaimRequest) -> bool:
     return meant and head.required <= request.capabilities
 
 
-class Mind(RuleBasedStateMachine):
+class SchedulerLife(RuleBasedStateMachine):
     @initialize(concurrency=st.integers(1, 2))
     def begin(self, concurrency: int) -> None:
         self.concurrency = concurrency
@@ -307,12 +307,12 @@ class Mind(RuleBasedStateMachine):
         raise AssertionError(f"lost: {[head for head in self.store.values() if not head.status.terminal]}")
 
 
-TestMind = Mind.TestCase
-TestMind.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
+TestSchedulerLife = SchedulerLife.TestCase
+TestSchedulerLife.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
 
 
 def test_a_slot_that_becomes_free_serves_the_claim_that_waited_for_it() -> None:
-    state = Mind()
+    state = SchedulerLife()
     state.begin(concurrency=1)
     for _ in range(2):
         state.submit(needs=(), priority=Priority.NORMAL, delay=None, only=None, retries=0, read=True)
@@ -326,7 +326,7 @@ def test_a_slot_that_becomes_free_serves_the_claim_that_waited_for_it() -> None:
 
 
 def test_a_claim_that_leaves_a_task_to_others_does_not_stand_in_their_way() -> None:
-    state = Mind()
+    state = SchedulerLife()
     state.begin(concurrency=1)
     state.claim(agent="talks", wait=True, most=1)
     state.claim(agent="x", wait=True, most=1)

@@ -16,11 +16,13 @@ AgentKey = tuple[str, str]
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """A claim. ``max_tasks`` None: one task, or the oldest lease again when all slots are taken (released client).
+    """A claim. ``capabilities`` are the agent's registered ones, narrowed by the request; ``regions`` those it is in.
 
-    ``client_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``unschedulable``: the agent is
-    to get nothing new (paused, draining, unhealthy); its claim waits until that changes. ``explicit_only``: tasks that
-    require nothing are not for it, unless they name it.
+    ``max_tasks`` None is the released client's claim: one task, or the oldest lease again when all slots are taken.
+    ``client_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``wait``: it is kept until
+    there is something for it. ``unschedulable``: the agent gets nothing new (paused, draining, unhealthy), and its claim
+    waits until that changes. ``explicit_only``: tasks that require nothing are not for it, unless they name it. ``cause``:
+    the trace of the request.
     """
 
     workspace: str

@@ -1,4 +1,7 @@
-"""Which texts may stand in the data of the log's rows. Whatever else is a text is words, and belongs to their private part."""
+"""Which texts may stand in the data of the log's rows, as the core declares it beside what makes them (``LOG_TEXTS``).
+
+Whatever else is a text is words, and belongs to their private part. Every test that has a database checks its log.
+"""
 
 from __future__ import annotations
 
