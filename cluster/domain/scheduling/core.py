@@ -127,11 +127,12 @@ class SchedulerCore:
 
         Without a ticket it does not wait: the answer is then an empty tuple.
         """
-        if self._leases.is_removed(request.agent):
-            raise NotFound(f"Agent {request.agent[1]} is not registered; register it first.", "agent_not_registered")
-        self._leases.renew(request.agent, now)
+        agent = request.agent
+        if self._leases.is_removed(agent):
+            raise NotFound(f"Agent {request.agent_id} is not registered; register it first.", "agent_not_registered")
+        self._leases.renew(agent, now)
         grants = self._redelivered(request, now) or self._grant(request, now)
-        if grants or ticket is None or self._has_news(request.agent):
+        if grants or ticket is None or self._has_news(agent):
             return grants
         self._waiting.add(ticket, request)
         return None
@@ -513,10 +514,15 @@ class SchedulerCore:
         grants = []
         for _ in range(min(self._slots(request), request.max_tasks or 1)):
             task_id = self._queue.take(
-                *request.agent, request.capabilities, now, request.regions, explicit_only=request.explicit_only
+                request.workspace,
+                request.agent_id,
+                request.capabilities,
+                now,
+                request.regions,
+                explicit_only=request.explicit_only,
             )
             if task_id is None:
-                self._wait_for_tokens(request.agent[0], now)
+                self._wait_for_tokens(request.workspace, now)
                 break
             event = Claim(
                 agent_id=request.agent_id, claim_id=request.claim_id, principal=request.principal, cause=request.cause

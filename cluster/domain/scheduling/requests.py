@@ -84,7 +84,7 @@ class WaitingClaims:
 
     def add(self, ticket: int, request: ClaimRequest) -> None:
         waiting = self._tickets[ticket] = Waiting(ticket, request)
-        alike = self._alike.setdefault((request.agent[0], request.capabilities, request.explicit_only), deque())
+        alike = self._alike.setdefault((request.workspace, request.capabilities, request.explicit_only), deque())
         for queue in (alike, self._by_agent.setdefault(request.agent, deque())):
             while queue and queue[0].withdrawn:
                 queue.popleft()
