@@ -47,7 +47,7 @@ def log_rows(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
         [record.workspace for record in records],
         [record.kind for record in records],
         [record.entity for record in records],
-        [record.attempt for record in records],
+        _attempts(records),
         [record.principal for record in records],
         [record.cause for record in records],
         data,
@@ -55,6 +55,12 @@ def log_rows(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
         hashes,
         digests,
     )
+
+
+def _attempts(records: Sequence[LogRecord]) -> list[int | None] | None:
+    """None where no record is of an attempt: `unnest` pads a missing array, and one less is sent."""
+    attempts = [record.attempt for record in records]
+    return attempts if any(attempt is not None for attempt in attempts) else None
 
 
 def _private_columns(records: Sequence[LogRecord]) -> tuple[list[str | None] | None, list[bytes | None] | None]:

@@ -71,7 +71,10 @@ class LogRecord:
 
     def private_text(self, salt: str) -> str | None:
         """What is stored. The salt keeps short words from being guessed by their hash once they are deleted."""
-        return None if self.private is None else canonical_json({"salt": salt, "words": self.private})
+        if self.private is None:
+            return None
+        # The canonical form of the object of both, without a dictionary and its sorting for each row of the log.
+        return f'{{"salt":"{salt}","words":{canonical_json(self.private)}}}'
 
     def digest(self, *, epoch: int, zone: str, data_json: str, private_digest: bytes | None) -> bytes:
         return row_digest(

@@ -161,21 +161,17 @@ def _vote(state: State, round_: int, agent: str) -> Built:
 
 
 def _critique(state: State, round_: int, agent: str) -> Built:
-    peers = ballots.peers(state, agent, round_)
-    lines = [{"id": p.label, "answer": p.answer.choice, "rationale": p.answer.rationale} for p in peers]
-    shape = Shape(targets=tuple(p.label for p in peers))
-    return shape, "critique", {"peers": prompts.quoted(lines), "own": _own(state, round_, agent)}
+    shape = Shape(targets=tuple(peer.label for peer in ballots.peers(state, agent, round_)))
+    return shape, "critique", {"peers": _peers_text(state, round_, agent), "own": _own(state, round_, agent)}
 
 
 def _revise(state: State, round_: int, agent: str) -> Built:
-    lines: list[dict[str, Any]] = [
-        {"id": p.label, "answer": p.answer.choice, "rationale": p.answer.rationale}
-        for p in ballots.peers(state, agent, round_)
-    ]
     found = ballots.critiques_of(state, agent, round_)
-    lines += [{"critique": c.id, "of": c.claim_quote, "defect": c.defect, "fix": c.fix} for c in found]
+    lines = [{"critique": c.id, "of": c.claim_quote, "defect": c.defect, "fix": c.fix} for c in found]
+    given = (_peers_text(state, round_, agent), prompts.quoted(lines))
     shape = _answer_shape(state, tuple(c.id for c in found))
-    return shape, "revise", {"peers": prompts.quoted(lines) or "(none)", "own": _own(state, round_, agent)}
+    peers = "\n".join(text for text in given if text)
+    return shape, "revise", {"peers": peers or "(none)", "own": _own(state, round_, agent)}
 
 
 def _judge(state: State, order: int, agent: str) -> Built:
@@ -200,11 +196,30 @@ _BUILD: Mapping[Phase, Callable[[State, int, str], Built]] = {
 }
 
 
+def _peers_text(state: State, round_: int, agent: str) -> str:
+    """What a member reads of its peers, written once: its critique and its revision of a round quote the same."""
+
+    def make() -> str:
+        return prompts.quoted(
+            [
+                {"id": peer.label, "answer": peer.answer.choice, "rationale": peer.answer.rationale}
+                for peer in ballots.peers(state, agent, round_)
+            ]
+        )
+
+    return ballots.remembered(state, ("peers_text", 2 * (round_ - 1), agent, round_), make)
+
+
 def _own(state: State, round_: int, agent: str) -> str:
-    answer = ballots.answer_of(state, agent, round_ - 1)
-    if answer is None:
-        return "(none yet)"
-    return prompts.encode({"answer": answer.choice, "rationale": answer.rationale})
+    """A member's own answer before this round, written once for its critique and its revision."""
+
+    def make() -> str:
+        answer = ballots.answer_of(state, agent, round_ - 1)
+        if answer is None:
+            return "(none yet)"
+        return prompts.encode({"answer": answer.choice, "rationale": answer.rationale})
+
+    return ballots.remembered(state, ("own", 2 * (round_ - 1), agent, round_), make)
 
 
 def _short(text: str, rationale: str) -> str:

@@ -51,14 +51,23 @@ class ProvisionalResult:
 
 
 def provisional(state: State, round_: int) -> ProvisionalResult:
-    """Counted once for the same turns: stops, outcome and receipt all ask."""
+    """The decision after a round, counted once for the same input: stops, outcome and receipt all ask.
+
+    The input is compared too, because turns of later rounds and a stop leave most rounds' input as it was.
+    """
     settled = state.stop == "" or state.stop in ballots.SETTLED
-    kept: dict[Any, tuple[Any, ProvisionalResult]] = state.memo.setdefault(2 * round_, {})
-    name = ("standing", 2 * round_, settled)
-    if name not in kept or kept[name][0] is not state.turns:
-        asked = ballots.aggregation(state, round_)
-        kept[name] = (state.turns, ProvisionalResult(round_, asked, aggregate(asked, state.snapshot)))
-    return kept[name][1]
+    kept: dict[Any, tuple[Any, bool, ProvisionalResult]] = state.memo.setdefault(2 * round_, {})
+    name = ("provisional", 2 * round_)
+    held = kept.get(name)
+    if held is not None and held[0] is state.turns and held[1] == settled:
+        return held[2]
+    asked = ballots.aggregation(state, round_)
+    if held is not None and held[2].asked == asked:
+        result = held[2]
+    else:
+        result = ProvisionalResult(round_, asked, aggregate(asked, state.snapshot))
+    kept[name] = (state.turns, settled, result)
+    return result
 
 
 def last_round(state: State) -> int:
