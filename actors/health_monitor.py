@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.domain.agents.agent import Agent, Health, Liveness, TransportKind
-from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, step
+from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, step
 from cluster.domain.agents.liveness import (
     DEAF_TIMEOUTS,
     Activity,
@@ -191,16 +191,16 @@ class HealthMonitor:
         except TryLater as error:
             _logger.warning("signs of life cannot be read, nobody is judged by silence: %s", error)
             self._watch = look(self._watch, None, now)
-            await self._store_was(Outcome.FAILURE, now)
+            await self._store_was(CallOutcome.FAILURE, now)
             return None
         self._watch = look(self._watch, life, now)
-        await self._store_was(Outcome.SUCCESS, now)
+        await self._store_was(CallOutcome.SUCCESS, now)
         return activity
 
-    async def _store_was(self, outcome: Outcome, now: float) -> None:
+    async def _store_was(self, outcome: CallOutcome, now: float) -> None:
         before = self._heartbeat_store
         self._heartbeat_store = step(before, outcome, now)
-        if self._heartbeat_store.state is not before.state or outcome is Outcome.FAILURE:
+        if self._heartbeat_store.state is not before.state or outcome is CallOutcome.FAILURE:
             data = {"name": HEARTBEAT_STORE, "state": self._heartbeat_store.state.value}
             record = LogRecord(
                 at=now,

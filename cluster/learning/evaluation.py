@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.evaluation.records import Panel, Question, check_panel, read_panels, read_votes, split
+from cluster.domain.evaluation.records import AnsweredQuestion, Panel, check_panel, read_panels, read_votes, split
 from cluster.domain.evaluation.table import (
     Effort,
-    Report,
-    Row,
+    EvaluationReport,
+    ModeFigures,
     court_of,
     evaluate_collusion,
     evaluate_panel,
@@ -20,7 +20,7 @@ from cluster.domain.evaluation.table import (
 )
 
 
-def read_questions(path: Path) -> list[Question]:
+def read_questions(path: Path) -> list[AnsweredQuestion]:
     try:
         with path.open(encoding="utf-8") as file:
             return read_votes(file)
@@ -36,15 +36,15 @@ def read_panel_file(path: Path) -> list[Panel]:
 
 
 def evaluate(
-    calibration: Sequence[Question],
-    test: Sequence[Question],
+    calibration: Sequence[AnsweredQuestion],
+    test: Sequence[AnsweredQuestion],
     panels: Sequence[Panel],
     *,
     seed: int = 0,
     owner_cap: float | None = None,
     colluders: int = 0,
     efforts: Mapping[str, Mapping[str, Effort]] | None = None,
-) -> Report:
+) -> EvaluationReport:
     """``efforts``: per panel and mode what was measured besides the votes."""
     if not test:
         raise InvalidRequest("No test question is left to judge by.", "no_outcomes")
@@ -60,7 +60,7 @@ def evaluate(
         bins += found[2]
         if 0 < colluders < len(panel.agents):
             collusion += evaluate_collusion(panel, calibration, test, colluders, seed=seed)
-    return Report(
+    return EvaluationReport(
         n_calibration=len(calibration),
         n_test=len(test),
         rows=tuple(rows),
@@ -78,7 +78,7 @@ def evaluate_votes(
     owner_cap: float | None = None,
     colluders: int = 0,
     only: Sequence[str] = (),
-) -> Report:
+) -> EvaluationReport:
     calibration, test = split(read_questions(votes))
     return evaluate(
         calibration,
@@ -98,7 +98,7 @@ def chosen_panels(panels: Sequence[Panel], only: Sequence[str]) -> list[Panel]:
     return [panel for panel in panels if not only or panel.name in only]
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[ModeFigures]) -> str:
     out = io.StringIO()
     flat = [row.flat() for row in rows]
     writer = csv.DictWriter(out, fieldnames=list(flat[0]) if flat else [], lineterminator="\n")

@@ -24,8 +24,8 @@ from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.waves import next_wave
 from cluster.domain.evaluation.modes import BEST_SINGLE, MODES, Court
-from cluster.domain.evaluation.records import Panel, Question, is_calibration, split
-from cluster.domain.evaluation.table import Effort, Report, court_of
+from cluster.domain.evaluation.records import AnsweredQuestion, Panel, is_calibration, split
+from cluster.domain.evaluation.table import Effort, EvaluationReport, court_of
 from cluster.learning.evaluation import chosen_panels, evaluate, read_panel_file, read_questions
 from cluster.ports.agent_transport import AgentTransport, Ask
 
@@ -230,7 +230,7 @@ def evaluate_replay(
     only: Sequence[str] = (),
     prices: Path | None = None,
     seed: int = 0,
-) -> Report:
+) -> EvaluationReport:
     """Weights come from the calibration questions of ``votes`` where it is given, else of the replay itself."""
     recorded = read_replay(replay)
     heard = asyncio.run(ask_everybody(recorded, open_transport))
@@ -248,8 +248,8 @@ def evaluate_replay(
     return evaluate(calibration, test, found, seed=seed, efforts=efforts)
 
 
-def _question(recorded: RecordedQuestion, heard: Mapping[str, Heard]) -> Question:
-    return Question(
+def _question(recorded: RecordedQuestion, heard: Mapping[str, Heard]) -> AnsweredQuestion:
+    return AnsweredQuestion(
         id=recorded.id,
         votes={agent: one.option for agent, one in heard.items()},
         right=recorded.right,

@@ -19,7 +19,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.ballots import Ballot, BallotKind, Denominator, Electorate
 from cluster.domain.consensus.ranked import Pairwise, borda, pairwise, schulze_wins
 from cluster.domain.consensus.result import Dissent, Judgement, Result
-from cluster.domain.consensus.rule import Mode, Rule, TieBreak
+from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.consensus.weights import cap_owner_shares, panel_weights
 
@@ -32,7 +32,7 @@ _SCORED = (Mode.WEIGHTED, Mode.LEARNED)
 class Aggregation:
     """Everything a decision depends on. ``accepted`` counts, per option, rationales that critics accepted."""
 
-    rule: Rule
+    rule: ConsensusRule
     electorate: Electorate
     ballots: Mapping[str, Ballot]
     judgement: Judgement | None = None

@@ -37,7 +37,7 @@ MODE_NAMES = tuple(mode.value for mode in Mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class ConsensusRule:
     """``q`` is supermajority's share, ``k`` agree_k's number; ``escalate_to`` decides where k do not agree."""
 
     mode: Mode

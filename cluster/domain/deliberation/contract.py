@@ -14,7 +14,7 @@ from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.consensus.ballots import Denominator
-from cluster.domain.consensus.rule import Mode, Rule, TieBreak, parse_mode
+from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
 from cluster.domain.deliberation.ledger import NANOS, Budget, parse_budget
 from cluster.domain.deliberation.prompts import template_hashes
@@ -86,8 +86,8 @@ class Contract:
         return Budget(tokens=self.budget_tokens, nanos=self.budget_nanos)
 
     @property
-    def rule(self) -> Rule:
-        return Rule(
+    def rule(self) -> ConsensusRule:
+        return ConsensusRule(
             mode=self.mode,
             denominator=self.denominator,
             q=self.q,

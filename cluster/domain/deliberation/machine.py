@@ -23,7 +23,7 @@ from cluster.domain.deliberation import ballots, decision
 from cluster.domain.deliberation.answers import Answer, Malformed, parse_reply
 from cluster.domain.deliberation.calls import prompt_estimate, reservation, shape_of
 from cluster.domain.deliberation.ledger import MAX_TOKENS, Amount, estimated_tokens
-from cluster.domain.deliberation.sla import Level, crossed, next_crossing_s
+from cluster.domain.deliberation.sla import SlaLevel, crossed, next_crossing_s
 from cluster.domain.deliberation.state import (
     CALLING,
     TRANSITIONS,
@@ -186,7 +186,7 @@ def _time(plan: _Plan) -> None:
     for level in crossed(state.sla, now - state.admitted_at, timeout_s):
         elapsed = max(0.0, round(now - state.admitted_at, 6))
         plan.add("sla", {"level": level.value, "elapsed_seconds": elapsed, "timeout_seconds": timeout_s})
-    if plan.state.sla is Level.VIOLATED:
+    if plan.state.sla is SlaLevel.VIOLATED:
         _end(plan, Terminal.DEADLINE_EXCEEDED, "the deadline was reached")
 
 

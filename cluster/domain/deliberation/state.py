@@ -19,7 +19,7 @@ from cluster.domain.consensus.snapshot import WeightSnapshot, snapshot_from_docu
 from cluster.domain.deliberation.answers import Answer
 from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberation.ledger import Amount, Ledger, Price
-from cluster.domain.deliberation.sla import Level
+from cluster.domain.deliberation.sla import SlaLevel
 from cluster.domain.deliberation.stored import JournalEvent
 
 
@@ -50,7 +50,7 @@ class Terminal(StrEnum):
     FAILED = "FAILED"
 
 
-class Rule(NamedTuple):
+class PhaseTransition(NamedTuple):
     """``guard`` names a function of the machine; "" always holds. The first rule that holds is taken."""
 
     guard: str
@@ -60,26 +60,26 @@ class Rule(NamedTuple):
 
 #: From each phase, once nobody is being asked any more: where to. Docs and tests read this table. Besides, every phase
 #: ends in ENDED when the deadline is reached, when it is cancelled, and when the panel cannot be had.
-TRANSITIONS: Mapping[Phase, tuple[Rule, ...]] = {
+TRANSITIONS: Mapping[Phase, tuple[PhaseTransition, ...]] = {
     Phase.ADMITTED: (),
     Phase.SCHEDULED: (),
     Phase.PROPOSE: (
-        Rule("texts_to_choose_from", Phase.VOTE, "the answers are texts that differ"),
-        Rule("", Phase.EVALUATE, "all who were asked have answered, failed or were cut"),
+        PhaseTransition("texts_to_choose_from", Phase.VOTE, "the answers are texts that differ"),
+        PhaseTransition("", Phase.EVALUATE, "all who were asked have answered, failed or were cut"),
     ),
     Phase.EVALUATE: (
-        Rule("judge_is_due", Phase.JUDGE, "a stop fired and the mode is judge"),
-        Rule("stopped", Phase.AGGREGATE, "a stop fired"),
-        Rule("wave_is_left", Phase.PROPOSE, "agents are left who could change the decision"),
-        Rule("", Phase.CRITIQUE, "the answers are contested and a debate round is left"),
+        PhaseTransition("judge_is_due", Phase.JUDGE, "a stop fired and the mode is judge"),
+        PhaseTransition("stopped", Phase.AGGREGATE, "a stop fired"),
+        PhaseTransition("wave_is_left", Phase.PROPOSE, "agents are left who could change the decision"),
+        PhaseTransition("", Phase.CRITIQUE, "the answers are contested and a debate round is left"),
     ),
-    Phase.CRITIQUE: (Rule("", Phase.REVISE, "all critiques are in"),),
+    Phase.CRITIQUE: (PhaseTransition("", Phase.REVISE, "all critiques are in"),),
     Phase.REVISE: (
-        Rule("texts_to_choose_from", Phase.VOTE, "the answers are texts that differ"),
-        Rule("", Phase.EVALUATE, "all revisions are in"),
+        PhaseTransition("texts_to_choose_from", Phase.VOTE, "the answers are texts that differ"),
+        PhaseTransition("", Phase.EVALUATE, "all revisions are in"),
     ),
-    Phase.VOTE: (Rule("", Phase.EVALUATE, "all votes are in"),),
-    Phase.JUDGE: (Rule("", Phase.AGGREGATE, "both verdicts are in"),),
+    Phase.VOTE: (PhaseTransition("", Phase.EVALUATE, "all votes are in"),),
+    Phase.JUDGE: (PhaseTransition("", Phase.AGGREGATE, "both verdicts are in"),),
     Phase.AGGREGATE: (),
     Phase.ENDED: (),
 }
@@ -155,7 +155,7 @@ class State:
     heard_at: float = 0.0
     seconds: tuple[float, ...] = ()
     stop: str = ""
-    sla: Level = Level.COMPLIANT
+    sla: SlaLevel = SlaLevel.COMPLIANT
     calls: int = 0
     events: int = 0
     terminal: Terminal | None = None
@@ -372,7 +372,7 @@ def _cut(state: State, data: Mapping[str, Any], at: float) -> _Changes:
 
 
 def _sla(state: State, data: Mapping[str, Any], at: float) -> _Changes:
-    return {"sla": Level(data["level"])}
+    return {"sla": SlaLevel(data["level"])}
 
 
 def _ended(state: State, data: Mapping[str, Any], at: float) -> _Changes:

@@ -9,7 +9,7 @@ from typing import Any
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus.ballots import Confidence
 from cluster.domain.deliberation.answers import SEVERITIES
-from cluster.domain.deliberation.sla import Level, level_at
+from cluster.domain.deliberation.sla import SlaLevel, level_at
 from cluster.domain.deliberation.state import Phase, State, Terminal
 from cluster.domain.deliberation.stored import Deliberation, JournalEvent
 
@@ -207,8 +207,8 @@ LOG_TEXTS: LogTexts = {
     "stop": STOP_REASONS,
     "fault": FAULTS,
     "severity": frozenset(SEVERITIES),
-    "level": frozenset(Level),
-    "sla_level": frozenset(Level),
+    "level": frozenset(SlaLevel),
+    "sla_level": frozenset(SlaLevel),
     "confidence": frozenset(Confidence),
     "terminal": frozenset(Terminal),
     "status": frozenset({*_RECORD_STATUS.values(), "failed"}),

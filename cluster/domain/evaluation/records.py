@@ -18,7 +18,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class AnsweredQuestion:
     """``votes`` holds every agent of the file: its option, None for an answer without one. ``complete``: none is absent."""
 
     id: str
@@ -41,7 +41,7 @@ def is_calibration(question_id: str) -> bool:
     return hashlib.sha256(question_id.encode()).digest()[0] < CALIBRATION_BELOW
 
 
-def read_votes(lines: Iterable[str]) -> list[Question]:
+def read_votes(lines: Iterable[str]) -> list[AnsweredQuestion]:
     """The votes format: a header with ``models``, then one question a line. InvalidRequest names the bad line."""
     models: list[str] | None = None
     found = []
@@ -83,7 +83,7 @@ def _models(value: Mapping[str, Any], number: int) -> list[str]:
     return models
 
 
-def _question(value: Mapping[str, Any], models: Sequence[str]) -> Question:
+def _question(value: Mapping[str, Any], models: Sequence[str]) -> AnsweredQuestion:
     letters, count, right = str(value["a"]), int(value["n"]), str(value["g"])
     options = tuple(_LETTERS[:count])
     if len(letters) != len(models):
@@ -93,7 +93,9 @@ def _question(value: Mapping[str, Any], models: Sequence[str]) -> Question:
     votes = {
         model: None if letter in (MALFORMED, ABSENT) else letter for model, letter in zip(models, letters, strict=True)
     }
-    return Question(id=str(value["q"]), votes=votes, right=right, options=options, complete=ABSENT not in letters)
+    return AnsweredQuestion(
+        id=str(value["q"]), votes=votes, right=right, options=options, complete=ABSENT not in letters
+    )
 
 
 def read_panels(text: str) -> list[Panel]:
@@ -119,7 +121,7 @@ def _panel(name: Any, agents: Any) -> Panel:
     return Panel(name=name, agents=tuple(agents))
 
 
-def split(questions: Iterable[Question]) -> tuple[list[Question], list[Question]]:
+def split(questions: Iterable[AnsweredQuestion]) -> tuple[list[AnsweredQuestion], list[AnsweredQuestion]]:
     """(calibration, test); questions that some agent of the file did not get are in neither."""
     whole = [question for question in questions if question.complete]
     return (

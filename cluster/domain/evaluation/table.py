@@ -16,7 +16,7 @@ from cluster.domain.consensus.learned import build_snapshot, fit_weights
 from cluster.domain.consensus.outcomes import Floats, VoteTable, vote_table
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.evaluation.modes import BEST_SINGLE, MAY_DECLINE, MODES, Court, Verdicts, collude, verdicts
-from cluster.domain.evaluation.records import Panel, Question
+from cluster.domain.evaluation.records import AnsweredQuestion, Panel
 
 RESAMPLES = 2_000
 COLLUSION_DRAWS = 21
@@ -42,7 +42,7 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ModeFigures:
     """``accuracy`` of a rule that may decline is among what it decides; of one that always answers it is over all
     questions, and a question that nobody answered counts as wrong. ``accuracy_all`` is over all questions always."""
 
@@ -114,10 +114,10 @@ class Collusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class EvaluationReport:
     n_calibration: int
     n_test: int
-    rows: tuple[Row, ...]
+    rows: tuple[ModeFigures, ...]
     agreement: tuple[Agreement, ...]
     reliability: tuple[Bin, ...]
     collusion: tuple[Collusion, ...] = ()
@@ -127,7 +127,7 @@ class Report:
         return whole
 
 
-def court_of(panel: Panel, calibration: Sequence[Question], owner_cap: float | None = None) -> Court:
+def court_of(panel: Panel, calibration: Sequence[AnsweredQuestion], owner_cap: float | None = None) -> Court:
     """``owner_cap`` caps as if every agent had an owner of its own; None caps nobody."""
     if not calibration:
         raise InvalidRequest("No calibration question is left to learn weights from.", "no_outcomes")
@@ -138,7 +138,7 @@ def court_of(panel: Panel, calibration: Sequence[Question], owner_cap: float | N
     return Court(agents, snapshot, agents.index(best), snapshot.accuracy[best], owners)
 
 
-def vote_table_of(questions: Sequence[Question], agents: Sequence[str]) -> VoteTable:
+def vote_table_of(questions: Sequence[AnsweredQuestion], agents: Sequence[str]) -> VoteTable:
     return vote_table([question.outcome(agents) for question in questions], agents)
 
 
@@ -150,7 +150,7 @@ def evaluate_panel(
     seed: int = 0,
     modes: Sequence[str] = MODES,
     efforts: Mapping[str, Effort] | None = None,
-) -> tuple[list[Row], list[Agreement], list[Bin]]:
+) -> tuple[list[ModeFigures], list[Agreement], list[Bin]]:
     decided = {
         mode: verdicts(mode, table, court) for mode in dict.fromkeys((BEST_SINGLE, Mode.PLURALITY.value, *modes))
     }
@@ -198,7 +198,7 @@ def _row(
     vs_plurality: Gain,
     vs_best_single: Gain,
     effort: Effort,
-) -> Row:
+) -> ModeFigures:
     credit = _credit(one, table)
     counted = int(one.decided.sum()) if mode in MAY_DECLINE else len(credit)
     confidence, right = _claims(one, table)
@@ -206,7 +206,7 @@ def _row(
     applied = court.agents[court.best] if mode == BEST_SINGLE else mode
     if mode in (Mode.LEARNED.value, Mode.AGREE_K.value):
         applied = court.snapshot.gate.choice.value
-    return Row(
+    return ModeFigures(
         panel=panel.name,
         mode=mode,
         n=len(credit),
@@ -269,8 +269,8 @@ def agreement_levels(panel: Panel, table: VoteTable) -> list[Agreement]:
 
 def evaluate_collusion(
     panel: Panel,
-    calibration: Sequence[Question],
-    test: Sequence[Question],
+    calibration: Sequence[AnsweredQuestion],
+    test: Sequence[AnsweredQuestion],
     colluders: int,
     *,
     seed: int = 0,

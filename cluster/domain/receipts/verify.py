@@ -38,7 +38,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class VerificationReport:
     """``valid``: nothing has failed. ``trusted``: besides, the key is one that the caller trusts."""
 
     checks: tuple[Check, ...]
@@ -182,7 +182,7 @@ def is_proof(value: Any) -> bool:
     return isinstance(value, dict) and value.get("schema_version") == document.PROOF_VERSION
 
 
-def verify(receipt: Any, trusted_keys: Collection[bytes] | None = None) -> Report:
+def verify(receipt: Any, trusted_keys: Collection[bytes] | None = None) -> VerificationReport:
     """``trusted_keys``: 32-byte public keys. None leaves the check ``key`` out: whole and unchanged since *somebody*
     signed it, who need not be who you think."""
     try:
@@ -190,24 +190,24 @@ def verify(receipt: Any, trusted_keys: Collection[bytes] | None = None) -> Repor
         leaves = [event_leaf(event) for event in receipt["events"]]
         checks = [_named(name, partial(check, receipt, leaves)) for name, check in _CHECKS.items()]
     except (_Unreadable, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        return Report(checks=(Check(FORMAT, Status.FAILED, str(error)),))
-    return Report(
+        return VerificationReport(checks=(Check(FORMAT, Status.FAILED, str(error)),))
+    return VerificationReport(
         checks=(Check(FORMAT, Status.PASSED), *checks, _key(receipt, trusted_keys)),
         key_id=receipt["head"]["key_id"],
         redacted=document.redacted_events(receipt),
     )
 
 
-def verify_file(content: bytes, trusted_keys: Collection[bytes] | None = None) -> tuple[Any, Report]:
+def verify_file(content: bytes, trusted_keys: Collection[bytes] | None = None) -> tuple[Any, VerificationReport]:
     """(what is in the file, the report on it): a receipt or a proof of one event."""
     try:
         found = parse(content)
     except InvalidRequest as error:
-        return None, Report(checks=(Check(FORMAT, Status.FAILED, error.message),))
+        return None, VerificationReport(checks=(Check(FORMAT, Status.FAILED, error.message),))
     return found, (verify_proof if is_proof(found) else verify)(found, trusted_keys)
 
 
-def verify_proof(proof: Any, trusted_keys: Collection[bytes] | None = None) -> Report:
+def verify_proof(proof: Any, trusted_keys: Collection[bytes] | None = None) -> VerificationReport:
     """One event, its path and the signed head."""
     try:
         if not isinstance(proof, dict) or set(proof) != set(_PROOF):
@@ -218,12 +218,12 @@ def verify_proof(proof: Any, trusted_keys: Collection[bytes] | None = None) -> R
         head, n = proof["head"], proof["event"]["n"]
         root = root_of_path(event_leaf(proof["event"]), n - 1, head["tree_size"], path)
     except (_Unreadable, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        return Report(checks=(Check(FORMAT, Status.FAILED, str(error)),))
+        return VerificationReport(checks=(Check(FORMAT, Status.FAILED, str(error)),))
     included = root is not None and root.hex() == head["root"]
     inclusion = Check(INCLUSION, Status.PASSED) if included else _failed(INCLUSION, f"event {n} is not under the root")
     checks = (Check(FORMAT, Status.PASSED), inclusion, _named(SIGNATURE, partial(_signature, proof, [])))
     withheld = (n,) if "redacted" in proof["event"] else ()
-    return Report(checks=(*checks, _key(proof, trusted_keys)), key_id=head["key_id"], redacted=withheld)
+    return VerificationReport(checks=(*checks, _key(proof, trusted_keys)), key_id=head["key_id"], redacted=withheld)
 
 
 def _path(steps: Any) -> list[bytes]:
