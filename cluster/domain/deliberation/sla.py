@@ -15,7 +15,7 @@ class SlaLevel(StrEnum):
 #: (level, share of the time at which it begins), in order.
 THRESHOLDS = ((SlaLevel.WARNING, 0.80), (SlaLevel.CRITICAL, 0.95), (SlaLevel.VIOLATED, 1.0))
 _ORDER = tuple(SlaLevel)
-#: Epoch seconds as floats are exact to a fraction of a microsecond.
+#: What a level may be early: epoch seconds as floats are exact only to a fraction of a microsecond.
 _EPSILON_S = 1e-6
 
 
@@ -25,7 +25,7 @@ def level_at(elapsed_s: float, timeout_s: float) -> SlaLevel:
 
 
 def crossed(before: SlaLevel, elapsed_s: float, timeout_s: float) -> tuple[SlaLevel, ...]:
-    """The levels entered since ``before``: each is to be notified once, also those that were jumped over."""
+    """The levels entered since ``before``, also those that were jumped over: each is announced once."""
     now = _ORDER.index(level_at(elapsed_s, timeout_s))
     return _ORDER[_ORDER.index(before) + 1 : now + 1]
 
