@@ -1,4 +1,4 @@
-"""A whole evaluation from its files: read, split, decide, and bring the figures into every form that is asked for."""
+"""A whole evaluation from its files: reads and splits the questions, decides them, and returns the figures."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from cluster.domain.evaluation.table import (
 
 
 def read_questions(path: Path) -> list[AnsweredQuestion]:
+    """Raises: ``InvalidRequest`` if the file cannot be read or is not in the format of votes."""
     try:
         with path.open(encoding="utf-8") as file:
             return read_votes(file)
@@ -29,6 +30,7 @@ def read_questions(path: Path) -> list[AnsweredQuestion]:
 
 
 def read_panel_file(path: Path) -> list[Panel]:
+    """Raises: ``InvalidRequest`` if the file cannot be read or names no panels."""
     try:
         return read_panels(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -45,9 +47,10 @@ def evaluate(
     colluders: int = 0,
     efforts: Mapping[str, Mapping[str, Effort]] | None = None,
 ) -> EvaluationReport:
-    """``efforts``: per panel and mode what was measured besides the votes."""
+    """Learns from ``calibration`` and judges on ``test``. ``efforts``: what was measured besides the votes, per panel and
+    mode. Raises: ``InvalidRequest`` if there is no test question, or a panel names an agent without answers."""
     if not test:
-        raise InvalidRequest("No test question is left to judge by.", "no_outcomes")
+        raise InvalidRequest("There is no test question to judge by; give a file with more questions.", "no_outcomes")
     rows, levels, bins, collusion = [], [], [], []
     for panel in panels:
         check_panel(panel, test[0].votes)
@@ -91,6 +94,7 @@ def evaluate_votes(
 
 
 def chosen_panels(panels: Sequence[Panel], only: Sequence[str]) -> list[Panel]:
+    """The panels with these names; all if no name is given. Raises: ``InvalidRequest`` if there is no panel of a name."""
     unknown = sorted(set(only) - {panel.name for panel in panels})
     if unknown:
         names = ", ".join(panel.name for panel in panels)

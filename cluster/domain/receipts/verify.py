@@ -1,7 +1,7 @@
-"""Is this receipt what was signed? Every check by name; nothing is asked of any server.
+"""Verifies that a receipt is what was signed: each check by name, without asking any server.
 
 ``parse`` reads a file so strictly that no two readers can see two different receipts in it. ``verify`` takes any JSON
-value and never raises: what it cannot read has failed the check ``format``.
+value and never raises: what it cannot read fails the check ``format``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationReport:
-    """``valid``: nothing has failed. ``trusted``: besides, the key is one that the caller trusts."""
+    """What was checked. ``valid``: no check failed. ``trusted``: also, the key is one that the caller trusts."""
 
     checks: tuple[Check, ...]
     key_id: str | None = None
@@ -66,10 +66,10 @@ OUTCOME, SUMMARY, SIGNATURE, KEY, INCLUSION = "outcome", "summary", "signature",
 
 
 def parse(content: bytes) -> Any:
-    """The file's JSON. InvalidRequest for what readers could understand differently: a name that occurs twice, numbers
-    that doubles do not keep, text that is not UTF-8."""
+    """The JSON of a file. Raises: ``InvalidRequest`` if it is too large, or if two readers could understand it differently:
+    if a name occurs twice, a double cannot hold a number, or the text is not UTF-8."""
     if len(content) > MAX_FILE_BYTES:
-        raise InvalidRequest(f"A receipt is at most {MAX_FILE_BYTES} bytes.", "invalid_receipt")
+        raise InvalidRequest(f"A receipt must be at most {MAX_FILE_BYTES} bytes.", "invalid_receipt")
     try:
         return json.loads(
             content.decode(),
@@ -91,7 +91,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _float(digits: str) -> float:
     number = float(digits)
     if Decimal(repr(number)) != Decimal(digits):
-        raise ValueError(f"{digits} is not the number that it is read as")
+        raise ValueError(f"the number {digits} cannot be held by a double")
     return number
 
 
@@ -183,8 +183,8 @@ def is_proof(value: Any) -> bool:
 
 
 def verify(receipt: Any, trusted_keys: Collection[bytes] | None = None) -> VerificationReport:
-    """``trusted_keys``: 32-byte public keys. None leaves the check ``key`` out: whole and unchanged since *somebody*
-    signed it, who need not be who you think."""
+    """``trusted_keys``: 32-byte public keys. None leaves the check ``key`` out: the receipt is then unchanged since somebody
+    signed it, but that may be anybody."""
     try:
         _check_shape(receipt)
         leaves = [event_leaf(event) for event in receipt["events"]]
@@ -199,7 +199,7 @@ def verify(receipt: Any, trusted_keys: Collection[bytes] | None = None) -> Verif
 
 
 def verify_file(content: bytes, trusted_keys: Collection[bytes] | None = None) -> tuple[Any, VerificationReport]:
-    """(what is in the file, the report on it): a receipt or a proof of one event."""
+    """(the content of the file, the report on it). The file holds a receipt, or the proof of one event."""
     try:
         found = parse(content)
     except InvalidRequest as error:
@@ -208,7 +208,7 @@ def verify_file(content: bytes, trusted_keys: Collection[bytes] | None = None) -
 
 
 def verify_proof(proof: Any, trusted_keys: Collection[bytes] | None = None) -> VerificationReport:
-    """One event, its path and the signed head."""
+    """Verifies the proof of one event: its path to the root of the signed head, and the signature."""
     try:
         if not isinstance(proof, dict) or set(proof) != set(_PROOF):
             raise _Unreadable(f"a proof must have exactly {', '.join(_PROOF)}")
@@ -239,11 +239,11 @@ def _failed(name: str, detail: str) -> Check:
 
 
 def _named(name: str, check: Callable[[], str]) -> Check:
-    """A check answers what is wrong, in words; one that cannot be made has failed."""
+    """Runs a check, which returns in words what is wrong, or "". A check that raises has failed."""
     try:
         problem = check()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError) as error:
-        problem = f"it cannot be made: {error!r}"
+        problem = f"it cannot be checked: {error!r}"
     if problem == _WITHHELD_CONTRACT:
         return Check(name, Status.NOT_CHECKED, problem)
     return _failed(name, problem) if problem else Check(name, Status.PASSED)
