@@ -61,7 +61,7 @@ Push = Callable[[Sequence[Increment]], Awaitable[Any]]
 
 
 class HealthMonitor:
-    """An agent without a heartbeat for ``timeout_s`` is offline; a sweep runs every ``sweep_s``."""
+    """A pull agent without a heartbeat for ``timeout_s`` is offline; a sweep looks for such agents every ``sweep_s``."""
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ from cluster.telemetry.exposition import exposition
 _logger = logging.getLogger(__name__)
 
 NAME = "metrics"
-#: Between two saves. A restart counts again from the last one, so nothing is lost in between.
+#: Between two saves. After a restart the log is counted again from the last save; increments pushed since then are lost.
 SAVE_S = 2.0
 #: Between two tries to bind the port.
 BIND_RETRY_S = 0.5

@@ -22,6 +22,7 @@ class PanelChooser:
     """Chooses panels from the stored agents and the learned weights."""
 
     def __init__(self, agents: AgentStore, weights: WeightSource) -> None:
+        # The registry as it is stored, and the weights that were learned: read for every panel.
         self._agents = agents
         self._weights = weights
         # Lists of agents by workspace, and snapshots by workspace and panel. Nothing is kept: deliberations that start
@@ -85,8 +86,9 @@ def suits(agent: Agent, required: Sequence[str]) -> bool:
 
 
 def _judge(contract: Contract, able: Sequence[Agent], chosen: Sequence[Agent]) -> Agent | None:
-    """Chooses a judge, who is never on the panel: the named agent, else one with the capability ``judge``, else one that
-    the panel can spare."""
+    """Chooses a judge, who is never on the panel. It is the agent that the contract names as the judge, if it names one;
+    else an agent with the capability ``judge``; else one that suits and is not a named member, or that the panel can
+    spare."""
     if contract.mode is not Mode.JUDGE:
         return None
     if contract.judge:

@@ -66,6 +66,7 @@ class _Inbox:
     """Events of one deliberation that its run has not taken yet, and the alarm that wakes the run if none comes."""
 
     def __init__(self, clock: Clock) -> None:
+        # For ``until`` in ``wait``; a test moves it.
         self._clock = clock
         # Events in order of arrival. Calls, the log follower and the worker put them; the run takes all of them at once.
         self._items: list[Event] = []
@@ -140,6 +141,7 @@ class DeliberationWorker:
         # Where it learns of admissions and cancellations; the doorbell makes that quick.
         self._log = log
         self._doorbell = doorbell
+        # Reaches an agent through the host that owns it.
         self._call_agent = call_agent
         # Journal entries of all runs on their way to the store. A run waits for its own before it calls anybody.
         self._commit_queue: GroupCommit[JournalAppend, bool] = GroupCommit(self._append)
@@ -155,7 +157,7 @@ class DeliberationWorker:
         self._gate = asyncio.Semaphore(AT_ONCE)
         # The log follower. If it fails, ``on_fatal`` gives the process up.
         self._loops = Loops(on_fatal)
-        # Read by the runs.
+        # The time of every journal event, and what chooses panels: the runs use both.
         self.clock = clock
         self.panels = PanelChooser(agents, weights)
 
@@ -291,6 +293,7 @@ class _Run:
     """One deliberation in this worker, from when it was taken until it ends, is lost to another worker, or fails."""
 
     def __init__(self, worker: DeliberationWorker, record: Deliberation, state: State, inbox: _Inbox) -> None:
+        # Gives it the clock, panels, calls to agents, and the commit queue.
         self._worker = worker
         # The record as it was taken: ids, cause, and the fence under which this run writes. Its state and result are of
         # that moment and are not read.
@@ -333,7 +336,8 @@ class _Run:
         return self._inbox.take_all() or [Tick()]
 
     async def _panel(self) -> list[Event]:
-        """A panel, once it is complete or its share of the time is over; until then what else happens."""
+        """A panel, once it is complete or its share of the time is over. Until then other events, or a tick, after which a
+        panel is chosen again."""
         state, clock = self._state, self._worker.clock
         contract = state.contract
         chosen = await self._worker.panels.choose(self._record.workspace, contract)

@@ -82,6 +82,8 @@ def evaluate_votes(
     colluders: int = 0,
     only: Sequence[str] = (),
 ) -> EvaluationReport:
+    """Evaluates the panels of one file on the votes of another. Raises: ``InvalidRequest`` if a file cannot be read, does not
+    fit, or has too few questions."""
     calibration, test = split(read_questions(votes))
     return evaluate(
         calibration,

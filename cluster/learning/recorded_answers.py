@@ -237,7 +237,7 @@ def evaluate_replay(
     seed: int = 0,
 ) -> EvaluationReport:
     """Evaluates recorded answers. Weights are learned from the calibration questions of ``votes`` if it is given, else from
-    those of the replay."""
+    those of the replay. Raises: ``InvalidRequest`` if a file cannot be read, does not fit, or has too few questions."""
     recorded = read_replay(replay)
     heard = asyncio.run(ask_everybody(recorded, open_transport))
     agents = set.intersection(*(set(question.texts) for question in recorded))
@@ -276,6 +276,7 @@ def _panels(path: Path | None, agents: set[str], only: Sequence[str]) -> list[Pa
 
 
 def _prices(path: Path | None) -> dict[str, float] | None:
+    """USD per million tokens by agent."""
     if path is None:
         return None
     try:

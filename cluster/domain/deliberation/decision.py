@@ -45,7 +45,7 @@ class ProvisionalResult:
 
     @property
     def score(self) -> float:
-        """Calibrated confidence, else the leader's share; of a tie, the share of its options."""
+        """The calibrated confidence, else the leader's share; in a tie, the share of one of the tied options."""
         if self.result.confidence is not None:
             return self.result.confidence
         return self.result.uncalibrated_share if self.result.leader is not None else self.result.support

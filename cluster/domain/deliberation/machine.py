@@ -42,8 +42,8 @@ MAX_DETAIL = 500
 #: A straggler that cannot change the decision is waited for, after the last answer, for as long again as that answer took,
 #: and at least this long.
 PATIENCE_S = 0.25
-#: The share of the timeout after which a phase no longer waits for its calls. Debate rounds divide the time between the
-#: end of PROPOSE and ``_DEBATE_ENDS`` evenly.
+#: The share of the timeout after which a phase no longer waits: SCHEDULED for a complete panel, the others for answers.
+#: Debate rounds divide the time between the end of PROPOSE and ``_DEBATE_ENDS`` evenly.
 PHASE_SHARE = {Phase.SCHEDULED: 0.25, Phase.PROPOSE: 0.50, Phase.VOTE: 0.90, Phase.JUDGE: 0.97}
 _DEBATE_ENDS = 0.80
 #: Of PROPOSE, if no phase that asks can follow it.
@@ -231,7 +231,7 @@ def _repeat(plan: _Plan) -> None:
 
 
 def reservation_now(state: State, key: TurnKey) -> Amount:
-    """What the present attempt of a turn may cost, as it was reserved when it was announced."""
+    """What another call of the present attempt of a turn may cost."""
     turn = state.turns[key]
     repairing = evolve(turn, problem=turn.repairing) if turn.attempt else None
     return reservation(state, key, repairing)

@@ -33,7 +33,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """What a question cost on average, in USD; None if it was not measured."""
+    """What a question cost: mean tokens, mean cost in USD, and quantiles of the latency. None if it was not measured."""
 
     tokens: float | None = None
     cost: float | None = None
