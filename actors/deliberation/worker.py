@@ -308,8 +308,8 @@ class _Run:
         self._calls: dict[tuple[TurnKey, int], asyncio.Task[None]] = {}
 
     async def to_the_end(self) -> None:
-        """Takes events until the deliberation has ended. An error of our own ends it as failed: a retry would meet the same
-        error again."""
+        """Takes events until the deliberation has ended. An unexpected error ends it as failed, because a retry would meet it
+        again. Raises: ``ControlPlaneError`` if a store fails, ``_Lost`` if another worker took the deliberation."""
         try:
             while self._state.phase is not Phase.ENDED:
                 await self._take_events(await self._next())
