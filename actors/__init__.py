@@ -1,1 +1,1 @@
-"""Plain classes that Ray turns into actors: each a cache over Postgres that can be killed at any moment."""
+"""Plain classes that Ray turns into actors. Each is a cache over Postgres and can be killed at any moment."""

@@ -1,7 +1,7 @@
-"""Watches the fleet: sweeps signs of life, probes endpoints, writes what changed to the registry.
+"""Watches the fleet: reads heartbeats, probes endpoints, and writes changes of liveness and health to the registry.
 
-The one writer of liveness and health. Whoever acts on a change (the shard that releases leases, the API's copies)
-learns of it from the log. What it remembers is in the store, so that a restart changes no verdict.
+It is the only writer of both. Whoever acts on a change (the shard that releases leases, the API's copies) learns of it
+from the log. Probe histories and breakers are stored, so that a restart changes no verdict.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.domain.agents.agent import Agent, Health, Liveness, TransportKind
-from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, step
+from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, step
 from cluster.domain.agents.liveness import (
     DEAF_TIMEOUTS,
     Activity,
@@ -42,24 +42,26 @@ _logger = logging.getLogger(__name__)
 
 PRINCIPAL = "system:health-monitor"
 PROBE_INTERVAL_S = 30.0
-#: Those of endpoints that hang may be many of them.
+#: So many, because endpoints that hang hold their probes for long.
 PROBES_AT_ONCE = 200
-#: Parts in which the agents are probed, evenly over the interval: thousands at a time would be felt by everything else.
+#: The agents are probed in so many parts, evenly over the interval: thousands of probes at a time would slow down the rest.
 PROBE_STEPS = 30
-#: Signs of life are written behind when they are this much newer than what is stored.
+#: A heartbeat is written to the registry if it is this much newer than the one written before.
 WRITE_BEHIND_S = 60.0
-#: Breakers that agents' hosts opened are looked at this often.
+#: How often the breakers are read that agent hosts opened.
 BREAKERS_S = 5.0
+#: Name of the breaker that spares the store of heartbeats.
 HEARTBEAT_STORE = "redis"
+#: Between two reads of the log.
 APART_S = 0.1
 
-#: Answers the latency in seconds, raises PeerError when the endpoint is not well.
+#: Returns the latency in seconds. Raises: ``PeerError`` if the endpoint is not healthy.
 Probe = Callable[[Agent], Awaitable[float]]
 Push = Callable[[Sequence[Increment]], Awaitable[Any]]
 
 
 class HealthMonitor:
-    """``timeout_s`` without a sign of life is offline; a sweep runs every ``sweep_s``."""
+    """A pull agent without a heartbeat for ``timeout_s`` is offline; a sweep looks for such agents every ``sweep_s``."""
 
     def __init__(
         self,
@@ -86,15 +88,25 @@ class HealthMonitor:
         self._push = push
         self._timeout_s = timeout_s
         self._sweep_s = sweep_s
+        # Copy of the registry, kept current by the log.
         self._directory = AgentDirectory(agents)
+        # Since when silence counts, and which life of the heartbeat store was read last.
         self._watch = Watch(since=clock.now())
+        # Probes of each agent with an endpoint: read at the start, changed and stored with every probe, dropped when the
+        # agent is unregistered.
         self._history: dict[Key, ProbeHistory] = {}
+        # Which of the ``PROBE_STEPS`` parts was probed last.
         self._probe_step = 0
         self._gate = asyncio.Semaphore(PROBES_AT_ONCE)
+        # Agents whose regular probe has not ended: they are not probed again before it has.
         self._probing: set[Key] = set()
+        # Breakers of agents that were not closed at the last look. An agent that is no longer in it is judged once more.
         self._open: dict[Key, Breaker] = {}
+        # The newest heartbeat that was written to the registry, of agents in the last sweep.
         self._written: dict[Key, float] = {}
+        # Spares the heartbeat store while it is away; stored, like the agents' breakers.
         self._heartbeat_store = Breaker(name=HEARTBEAT_STORE, threshold=3, reset_s=sweep_s * 2)
+        # Agents that registered and have not been probed for the first time; the event wakes the loop that does it.
         self._new: set[Key] = set()
         self._new_arrived = asyncio.Event()
         self._loops = Loops(on_fatal)
@@ -103,10 +115,10 @@ class HealthMonitor:
         self._watch = Watch(since=self._clock.now())
         cursor = await self._directory.load()
         self._history = await self._breakers.probes()
-        for one in await self._breakers.load(""):
-            if one.breaker.name == HEARTBEAT_STORE:
+        for stored in await self._breakers.load(""):
+            if stored.breaker.name == HEARTBEAT_STORE:
                 self._heartbeat_store = replace(
-                    one.breaker, threshold=self._heartbeat_store.threshold, reset_s=self._heartbeat_store.reset_s
+                    stored.breaker, threshold=self._heartbeat_store.threshold, reset_s=self._heartbeat_store.reset_s
                 )
         self._new = {
             (agent.workspace, agent.agent_id)
@@ -136,7 +148,7 @@ class HealthMonitor:
         await self._loops.stop()
 
     async def alive(self) -> bool:
-        """Whether its loops run."""
+        """Whether its loops are running."""
         return self._loops.running
 
     async def _apply(self, rows: Sequence[LogRow]) -> None:
@@ -156,7 +168,8 @@ class HealthMonitor:
     # --- liveness ------------------------------------------------------------------------------------------------
 
     async def sweep_once(self) -> None:
-        """Silence is judged only by a store of signs that answers and is the one that was told."""
+        """Judges agents that pull by their heartbeats. Silence counts only if the heartbeat store answers and has not lost
+        what it was told."""
         now = self._clock.now()
         pulling = [agent for agent in self._directory.agents() if agent.transport is TransportKind.PULL]
         activity = await self._read_activity(pulling, now)
@@ -174,13 +187,14 @@ class HealthMonitor:
     async def _confirmed(
         self, verdicts: Sequence[Verdict], activity: Activity, offers: Any, now: float
     ) -> list[Verdict]:
-        """Deafness depends on load, which the copy does not know: judged again over the stored agents."""
+        """The verdicts, judged again by the agents as they are stored: whether an agent is deaf depends on the tasks that it
+        runs, which the copy does not know."""
         keys = [(verdict.workspace, verdict.agent_id) for verdict in verdicts]
         read_again = (await self._agents.get_many(keys)).values()
         return sweep(read_again, activity, offers, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s)
 
     async def _read_activity(self, agents: Iterable[Agent], now: float) -> Activity | None:
-        """None while the store of signs is away; its breaker spares it while it is."""
+        """The heartbeats of agents; None if the heartbeat store does not answer, or its breaker is open."""
         self._heartbeat_store, admitted = admit(self._heartbeat_store, now)
         if not admitted:
             self._watch = look(self._watch, None, now)
@@ -189,18 +203,18 @@ class HealthMonitor:
             life = await self._heartbeats.life()
             activity = await self._activity_of(agents)
         except TryLater as error:
-            _logger.warning("signs of life cannot be read, nobody is judged by silence: %s", error)
+            _logger.warning("heartbeats cannot be read, so no agent is judged by its silence: %s", error)
             self._watch = look(self._watch, None, now)
-            await self._store_was(Outcome.FAILURE, now)
+            await self._store_was(CallOutcome.FAILURE, now)
             return None
         self._watch = look(self._watch, life, now)
-        await self._store_was(Outcome.SUCCESS, now)
+        await self._store_was(CallOutcome.SUCCESS, now)
         return activity
 
-    async def _store_was(self, outcome: Outcome, now: float) -> None:
+    async def _store_was(self, outcome: CallOutcome, now: float) -> None:
         before = self._heartbeat_store
         self._heartbeat_store = step(before, outcome, now)
-        if self._heartbeat_store.state is not before.state or outcome is Outcome.FAILURE:
+        if self._heartbeat_store.state is not before.state or outcome is CallOutcome.FAILURE:
             data = {"name": HEARTBEAT_STORE, "state": self._heartbeat_store.state.value}
             record = LogRecord(
                 at=now,
@@ -220,14 +234,14 @@ class HealthMonitor:
         last: dict[Key, float] = {}
         last_activity: dict[Key, float] = {}
         for workspace, ids in by_workspace.items():
-            last |= {(workspace, one): at for one, at in (await self._heartbeats.last(workspace, ids)).items()}
-            last_activity |= {
-                (workspace, one): at for one, at in (await self._heartbeats.last_activity(workspace, ids)).items()
-            }
+            heard = await self._heartbeats.last(workspace, ids)
+            last |= {(workspace, agent_id): at for agent_id, at in heard.items()}
+            active_at = await self._heartbeats.last_activity(workspace, ids)
+            last_activity |= {(workspace, agent_id): at for agent_id, at in active_at.items()}
         return Activity(last=last, last_activity=last_activity)
 
     async def _write_behind(self, activity: Activity) -> None:
-        """Durable facts of what Redis holds: good enough to answer from when it has lost them."""
+        """Writes heartbeats to the registry now and then, so that a last one is known if Redis loses its own."""
         newer = [
             HeartbeatRecord(workspace=key[0], agent_id=key[1], at=at)
             for key, at in activity.last.items()
@@ -271,13 +285,15 @@ class HealthMonitor:
     # --- health --------------------------------------------------------------------------------------------------
 
     async def _probe_forever(self) -> None:
-        """Each part when its time has come: endpoints that hang delay the probes of no others."""
+        """Starts the probes of each part at its time, without waiting for the part before: endpoints that hang delay no
+        other probes."""
         while True:
             self._loops.start(_or_later(self.probe_some()))
             await self._clock.sleep(PROBE_INTERVAL_S / PROBE_STEPS)
 
     async def probe_some(self) -> None:
-        """Those whose turn it is and whose last probe has ended; all of them in ``PROBE_STEPS`` calls."""
+        """Probes the next part of the agents, without those whose last probe has not ended. ``PROBE_STEPS`` calls probe all
+        agents."""
         self._probe_step = (self._probe_step + 1) % PROBE_STEPS
         agents = [agent for agent in self._directory.agents() if _has_endpoint(agent)]
         mine = {_key(agent): agent for agent in agents if _probe_step(agent) == self._probe_step}
@@ -289,7 +305,7 @@ class HealthMonitor:
             self._probing -= due.keys()
 
     async def _greet_forever(self) -> None:
-        """A new endpoint is probed at once: until its first good probe the agent is starting."""
+        """Probes a new endpoint at once, because its agent is starting until the first good probe."""
         while True:
             await self._new_arrived.wait()
             self._new_arrived.clear()
@@ -298,7 +314,7 @@ class HealthMonitor:
             self._loops.start(_or_later(self._probe_these([agent for agent in found if _has_endpoint(agent)])))
 
     async def _probe_these(self, agents: Sequence[Agent]) -> None:
-        async def one(agent: Agent) -> tuple[Agent, ProbeHistory]:
+        async def probe_agent(agent: Agent) -> tuple[Agent, ProbeHistory]:
             key = _key(agent)
             before = self._history.get(key) or ProbeHistory(health=agent.health)
             async with self._gate:
@@ -308,7 +324,7 @@ class HealthMonitor:
                     return agent, probed(before, False, 0.0, self._clock.now(), error.message[:500])
                 return agent, probed(before, True, latency_s, self._clock.now())
 
-        outcomes = await asyncio.gather(*(one(agent) for agent in agents))
+        outcomes = await asyncio.gather(*(probe_agent(agent) for agent in agents))
         if not outcomes:
             return
         self._history |= {_key(agent): history for agent, history in outcomes}
@@ -322,12 +338,12 @@ class HealthMonitor:
         await self._push([_counted(history.error is None) for _, history in outcomes])
 
     async def look_at_breakers(self) -> None:
-        """What the hosts found out while calling agents counts as much as a probe."""
+        """Judges agents by the breakers that hosts opened while calling them: a failed call counts as much as a probe."""
         now = self._clock.now()
         found = {
-            (one.workspace, one.agent_id): one.breaker
-            for one in await self._breakers.load()
-            if one.agent_id is not None and one.breaker.state_at(now) is not BreakerState.CLOSED
+            (stored.workspace, stored.agent_id): stored.breaker
+            for stored in await self._breakers.load()
+            if stored.agent_id is not None and stored.breaker.state_at(now) is not BreakerState.CLOSED
         }
         concerned = {*found, *self._open}
         self._open = found
@@ -335,7 +351,7 @@ class HealthMonitor:
         await self._change([change for agent in agents if (change := self._judge(agent)) is not None])
 
     def _judge(self, agent: Agent) -> AgentChange | None:
-        """The worse of what probes and calls say; None if that is what is known."""
+        """The change to the worse health of what probes and calls show; None if nothing changes."""
         key = _key(agent)
         history = self._history.get(key)
         health = history.health if history is not None else agent.health
@@ -360,7 +376,7 @@ async def _or_later(work: Awaitable[None]) -> None:
     try:
         await work
     except TryLater as error:
-        _logger.warning("the fleet cannot be watched now, will try again: %s", error)
+        _logger.warning("agents cannot be watched now, will try again: %s", error)
 
 
 def _key(agent: Agent) -> Key:

@@ -1,7 +1,8 @@
-"""The region's leader. One region on its own is a group of one: its lease is a row in its own Postgres.
+"""The region's leader: the actor that holds a named lease. A single region is a group of one, whose lease is a row in its
+own Postgres.
 
-Holding the lease does not raise the epoch: the epoch fences one primary region from the next, and a restart of this
-actor changes no primary.
+Taking the lease does not raise the epoch: the epoch fences one primary region from the next, and a restart of this actor
+changes no primary.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 
 class RegionLeader:
-    """``ttl_s`` is how long the lease outlives its holder; it is renewed at a third of that."""
+    """``ttl_s``: how long the lease outlives its holder; it is renewed every third of that."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class RegionLeader:
         await self._leases.release(self._name, self._holder)
 
     async def campaign(self) -> bool:
-        """Takes or renews the lease; True while this actor leads."""
+        """Takes or renews the lease, and returns whether this actor holds it."""
         self._fence = await self._leases.acquire(self._name, self._holder, self._ttl_s)
         self._epoch = await self._store.epoch()
         return self._fence is not None
@@ -62,7 +63,7 @@ class RegionLeader:
             try:
                 await self.campaign()
             except StoreUnavailable as error:
-                self._fence = None
+                self._fence = None  # the lease may have expired: not leading is the safe claim
                 _logger.warning("the leader's lease could not be renewed, will try again: %s", error)
 
     async def status(self) -> dict[str, object]:

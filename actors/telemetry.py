@@ -1,6 +1,6 @@
-"""One per region: owns the metrics, follows the log for what it tells, takes increments for what it does not.
+"""Owns the metrics of a region: it counts what the log tells, and takes increments of what the log does not.
 
-Serves ``/metrics`` on its own port, so that Prometheus reads the same numbers however many API replicas there are.
+It serves ``/metrics`` on a port of its own, so that Prometheus reads the same numbers however many API replicas there are.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ from cluster.telemetry.exposition import exposition
 _logger = logging.getLogger(__name__)
 
 NAME = "metrics"
-#: Figures are counted in large portions: a scrape reads on by itself.
+#: Between two saves. After a restart the log is counted again from the last save; increments pushed since then are lost.
 SAVE_S = 2.0
+#: Between two tries to bind the port.
 BIND_RETRY_S = 0.5
 
 
 class Telemetry:
+    """``listen``: where ``/metrics`` is served; None if it is not."""
+
     def __init__(
         self,
         *,
@@ -59,8 +62,11 @@ class Telemetry:
         self._listen = listen
         self._directory = AgentDirectory(agents)
         self._metrics = Metrics()
+        # Increments of each agent's counters since the last save began, by (workspace, agent id).
         self._counters: dict[tuple[str, str], AgentCounters] = {}
+        # What the last save wrote, until it is known to have succeeded.
         self._unsaved: tuple[int, dict[str, Any], tuple[AgentCounters, ...]] | None = None
+        # The cursor of the last save that succeeded.
         self._saved_cursor = 0
         self._loops = Loops(on_fatal)
 
@@ -83,13 +89,13 @@ class Telemetry:
         self._metrics.merge(increments)
 
     async def status(self) -> dict[str, Any]:
-        """From memory: readiness asks often, and must not wait behind a rendering for the database. ``lag_s`` is how long
-        ago the log was last read to its end."""
+        """Answers from memory: readiness asks often, and must not wait for the database behind a rendering. ``lag_s``: how
+        long ago the log was last read to its end."""
         lag_s = max(0.0, self._clock.now() - self._follower.whole_at)
         return {"serving": self._loops.running, "cursor": self._follower.cursor, "lag_s": lag_s}
 
     async def render(self) -> str:
-        """Text of a moment: gauges are computed now, counters are as far as the log has been read."""
+        """The metrics as text: gauges are computed now, counters as far as the log has been read."""
         await self._follower.catch_up()
         await self._gauges()
         return exposition(self._metrics)
@@ -127,9 +133,9 @@ class Telemetry:
         self._metrics.set_gauge("aragora_cp_task_queue_depth", depth)
 
     async def save(self) -> None:
-        """Counts, their cursor and the agents' counters in one transaction: none is ever counted twice.
+        """Saves the metrics, their cursor and the agents' counters in one transaction, so that nothing is counted twice.
 
-        A save whose outcome is unknown is repeated as it was; the store takes a cursor only once.
+        A save whose outcome is unknown is repeated unchanged; the store accepts a cursor only once.
         """
         if self._unsaved is None:
             if self._follower.cursor == self._saved_cursor:
@@ -149,7 +155,8 @@ class Telemetry:
                 _logger.warning("metrics could not be saved, will try again: %s", error)
 
     async def _serve(self, host: str, port: int) -> None:
-        """A predecessor may still hold the port for a moment; the API's /metrics does not depend on it."""
+        """Serves ``/metrics``. If a predecessor still holds the port, it tries again; the API's own ``/metrics`` does not
+        depend on this port."""
         app = Starlette(routes=[Route("/metrics", self._scrape)])
         while True:
             config = uvicorn.Config(app, host=host, port=port, log_level="error", lifespan="off", access_log=False)

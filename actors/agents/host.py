@@ -19,7 +19,7 @@ from actors.agents.pull_calls import ENDED_KINDS, PullCalls
 from actors.messages import AgentCall, AgentReply
 from actors.roles import Role
 from cluster.domain.agents.agent import Agent, TransportKind
-from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, agent_breaker, step
+from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, agent_breaker, step
 from cluster.domain.agents.placement import owner_host
 from cluster.domain.agents.selection import Strategy
 from cluster.domain.agents.token_bucket import TokenBucket, refund, take
@@ -376,23 +376,23 @@ class AgentHost:
         self._breakers[key], admitted = admit(breaker, self._clock.now())
         if not admitted:
             raise AgentUnavailable(f"Agent {agent.agent_id} is not called: its last calls failed.")
-        outcome = Outcome.SUCCESS
+        outcome = CallOutcome.SUCCESS
         try:
             return await self._ask(ask)
         except (AgentUnavailable, AgentTimeout):
-            outcome = Outcome.FAILURE
+            outcome = CallOutcome.FAILURE
             raise
         except AgentMalformed as odd:
             raise AgentMalformed(f"Agent {agent.agent_id}: {odd.message}") from odd
         finally:
             self._learned(key, outcome)
 
-    def _learned(self, key: Key, outcome: Outcome) -> None:
+    def _learned(self, key: Key, outcome: CallOutcome) -> None:
         before = self._breakers.get(key)
         if before is None:
             return
         after = self._breakers[key] = step(before, outcome, self._clock.now())
-        if outcome is Outcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0:
+        if outcome is CallOutcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0:
             return
         data = {"agent_id": key[1], "name": after.name, "state": after.state.value, "failure_count": after.failures}
         record = LogRecord(

@@ -36,8 +36,8 @@ def make(it: Context) -> Any:
         late_reply=lambda answer: host.release(answer),
     )
 
-    async def ask(ask: Ask) -> Reply:
-        return await others.get(ask.transport, transports).ask(ask)
+    async def ask(call: Ask) -> Reply:
+        return await others.get(call.transport, transports).ask(call)
 
     @functools.cache
     def neighbour(role: Role) -> Callable[..., Awaitable[Any]]:

@@ -1,6 +1,6 @@
 """Makes the plain actor of a role.
 
-A role's maker is imported when it is needed: a process that starts again pays for every import.
+A role's maker is imported only if it is needed, because every import delays the restart of a process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cluster.process.loops import OnFatal
 
 
 async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResolver) -> Any:
-    """The started actor of a role."""
+    """Makes and starts the actor of a role."""
     resources = await Resources.open(load_process_settings(), name, connections=4)
 
     async def is_published() -> bool:
@@ -47,7 +47,7 @@ def make(
     on_fatal: OnFatal,
     resolve: ActorResolver,
 ) -> Any:
-    """The plain actor of a role, not yet started."""
+    """Makes the plain actor of a role, without starting it."""
     context = Context(resources, role, owner, is_published, on_fatal, resolve)
     return importlib.import_module(f"actors.composition.{_MAKERS[role.kind]}").make(context)
 

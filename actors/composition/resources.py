@@ -1,4 +1,4 @@
-"""What the process of any role has: settings, stores, and the ways to others."""
+"""What the process of any role has: settings, stores, and how it reaches other actors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ _logger = logging.getLogger(__name__)
 START_RETRY_S = 0.5
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
-#: Makes the caller of a role from the published names; given by the runtime, so that nothing here knows Ray.
+#: Makes the function that calls the actor of a role, found by the published names. The runtime provides it, so that
+#: nothing here knows Ray.
 ActorResolver = Callable[[Role, ActorNames], Callable[..., Awaitable[Any]]]
 
 
@@ -42,7 +43,7 @@ def urls(settings: Settings) -> tuple[str, str]:
 
 
 def load_process_settings() -> Settings:
-    """Settings of this process; both stores must be named."""
+    """Settings of this process, with the levels of its loggers set. Raises: ``RuntimeError`` if a store is not named."""
     settings = load_settings()
     missing = [
         name
@@ -58,7 +59,8 @@ def load_process_settings() -> Settings:
 
 
 async def migrated(settings: Settings) -> None:
-    """Waits for the database; a schema that does not fit ends the process with its sentence."""
+    """Migrates the database, and waits for it if it is away. What ``migrate`` raises about a schema that does not fit is
+    raised on, which ends the process with that sentence."""
     while True:
         try:
             await migrate(urls(settings)[0], settings.database_schema)
@@ -69,7 +71,7 @@ async def migrated(settings: Settings) -> None:
 
 
 class Resources:
-    """What every actor process has."""
+    """What every actor process has. Connections are opened when they are used first, except those to Postgres."""
 
     def __init__(self, settings: Settings, stores: Stores) -> None:
         self.settings = settings
@@ -91,12 +93,12 @@ class Resources:
         return cls(settings, stores)
 
     async def ping_redis(self) -> None:
-        """Raises when Redis does not answer."""
+        """Raises: ``StoreUnavailable`` if Redis does not answer."""
         await ping(self.redis)
 
     @functools.cached_property
     def transports(self) -> HttpTransports:
-        """To agents over HTTP; of the actors that call any."""
+        """HTTP to agents, made only in the actors that call some."""
         from actors.health_monitor import PROBES_AT_ONCE
         from cluster.agent_transports.chat import HttpTransports, Provider
 
@@ -118,13 +120,13 @@ class Resources:
         )
 
 
-#: Whether the actor that asks is the one whose name is published for its role, or nobody's is.
+#: Whether the actor that asks is published for its role, or no actor is.
 IsPublished = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What an actor is made from. ``owner`` names its process in leases."""
+    """What an actor is made from. ``owner``: names its process in leases and exchanges."""
 
     resources: Resources
     role: Role
@@ -135,6 +137,8 @@ class Context:
 
 
 def exchange_with(call: Callable[..., Awaitable[Any]]) -> Callable[[ExchangeCall], Awaitable[Any]]:
+    """The exchange with an actor, over the function that calls it."""
+
     async def exchange(message: ExchangeCall) -> Any:
         return await call("exchange", message)
 

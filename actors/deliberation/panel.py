@@ -19,18 +19,22 @@ JUDGE = "judge"
 
 
 class PanelChooser:
-    """Reads that many deliberations want at the same moment are made once."""
+    """Chooses panels from the stored agents and the learned weights."""
 
     def __init__(self, agents: AgentStore, weights: WeightSource) -> None:
+        # The registry as it is stored, and the weights that were learned: read for every panel.
         self._agents = agents
         self._weights = weights
+        # Lists of agents by workspace, and snapshots by workspace and panel. Nothing is kept: deliberations that start
+        # together share a read, and a later one reads again. A kept list would choose agents that have left.
         self._lists: GroupCommit[str, list[Agent]] = GroupCommit(self._read_agents)
         self._snapshots: GroupCommit[tuple[str, tuple[str, ...]], WeightSnapshot | None] = GroupCommit(
             self._read_snapshots
         )
 
     async def choose(self, workspace: str, contract: Contract) -> PanelChosen:
-        """Agents that take work: the named ones, else all with what is required, by weight, then least load."""
+        """Chooses among agents that take work: those that the contract names, else all with the capabilities that it
+        requires, best record first, then least load."""
         able = [agent for agent in await self._lists.put(workspace) if agent.takes_work]
         if contract.agents:
             by_id = {agent.agent_id: agent for agent in able}
@@ -41,9 +45,10 @@ class PanelChooser:
             chosen = [agent for agent in able if suits(agent, contract.required_capabilities)]
             missing = f"agents with {', '.join(contract.required_capabilities) or 'any capability'}"
         judge = _judge(contract, able, chosen)
-        chosen = await self._by_weight(workspace, [one for one in chosen if one is not judge], named=contract.agents)
+        others = [agent for agent in chosen if agent is not judge]
+        chosen = await self._by_weight(workspace, others, named=contract.agents)
         panel, rest = chosen[: contract.max_agents], chosen[contract.max_agents :]
-        snapshot = await self._snapshots.put((workspace, tuple(sorted(one.agent_id for one in panel))))
+        snapshot = await self._snapshots.put((workspace, tuple(sorted(agent.agent_id for agent in panel))))
         return PanelChosen(
             members=tuple(member_of(agent) for agent in panel),
             pool=() if contract.agents else tuple(member_of(agent) for agent in rest[: contract.max_agents]),
@@ -53,8 +58,8 @@ class PanelChooser:
         )
 
     async def _by_weight(self, workspace: str, agents: list[Agent], named: Sequence[str]) -> list[Agent]:
-        """Best record first. Without records: as named, else the least loaded first."""
-        snapshot = await self._snapshots.put((workspace, tuple(sorted(one.agent_id for one in agents))))
+        """Best record first. Without records: in the order in which they are named, else the least loaded first."""
+        snapshot = await self._snapshots.put((workspace, tuple(sorted(agent.agent_id for agent in agents))))
         position_of = {name: index for index, name in enumerate(named)}
 
         def order(agent: Agent) -> tuple[float, int, int, str]:
@@ -73,14 +78,17 @@ class PanelChooser:
 
 
 def suits(agent: Agent, required: Sequence[str]) -> bool:
-    """The released client's default asks for ``deliberation``; an agent for debates will do as well."""
+    """Whether an agent has the required capabilities. The released client asks for ``deliberation`` by default; then an
+    agent for debates suits too."""
     if tuple(required) == DEFAULT_CAPABILITIES:
         return bool(PANEL_CAPABILITIES & set(agent.capabilities))
     return set(required) <= set(agent.capabilities)
 
 
 def _judge(contract: Contract, able: Sequence[Agent], chosen: Sequence[Agent]) -> Agent | None:
-    """Never a panellist: the named one, one made for judging, or one that the panel can do without."""
+    """Chooses a judge, who is never on the panel. It is the agent that the contract names as the judge, if it names one;
+    else an agent with the capability ``judge``; else one that suits and is not a named member, or that the panel can
+    spare."""
     if contract.mode is not Mode.JUDGE:
         return None
     if contract.judge:

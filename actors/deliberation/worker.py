@@ -1,7 +1,8 @@
 """A deliberation worker: runs the protocol machine of many deliberations, journal first, calls afterwards.
 
-Killed at any moment it is rebuilt from the journals: what is journalled is never asked again, what was announced and not
-answered is asked again under the same key. The worker's fence keeps a predecessor that is still alive from writing.
+It may be killed at any moment and is rebuilt from the journals. Calls whose answers are journalled are not made again;
+calls that were announced and not answered are made again under the same keys. The fence of a deliberation keeps a
+predecessor that is still alive from writing.
 """
 
 from __future__ import annotations
@@ -44,13 +45,16 @@ from cluster.process.loops import Loops, OnFatal, unwatched
 
 _logger = logging.getLogger(__name__)
 
+#: Deliberations that run at a time. The others wait, each as a task that holds nothing yet.
 AT_ONCE = 4096
+#: Until a deliberation is tried again after a store failed, and until an incomplete panel is chosen again.
 LOOK_AGAIN_S = 1.0
+#: Between two reads of the log, so that admissions of a busy moment are taken together.
 APART_S = 0.01
-#: A call is given up this long after the deadline at the latest, so that the deadline itself always comes first.
+#: A call may last this much longer than the deliberation, so that the deadline ends it and not the call's timeout.
 CALL_GRACE_S = 0.5
 
-#: Hands a call to the host that carries the agent; raises PeerError or TryLater.
+#: Hands a call to the host that owns the agent. Raises: ``PeerError`` if the agent fails, ``TryLater`` if it cannot be asked now.
 CallAgent = Callable[[AgentCall], Awaitable[AgentReply]]
 
 
@@ -59,13 +63,19 @@ class _Lost(Exception):
 
 
 class _Inbox:
-    """What has happened to one deliberation and was not looked at yet. One sleeper wakes it for what is due by time."""
+    """Events of one deliberation that its run has not taken yet, and the alarm that wakes the run if none comes."""
 
     def __init__(self, clock: Clock) -> None:
+        # For ``until`` in ``wait``; a test moves it.
         self._clock = clock
+        # Events in order of arrival. Calls, the log follower and the worker put them; the run takes all of them at once.
         self._items: list[Event] = []
+        # Set by every event and by the alarm; cleared when the run takes the events or wakes up.
         self._there = asyncio.Event()
+        # The only task of the inbox: sets ``_there`` at ``_alarm``. It is replaced only if an earlier alarm is needed. An
+        # alarm that is left from before wakes the run for nothing, which costs less than a new task for each wait.
         self._sleeper: asyncio.Task[None] | None = None
+        # When the sleeper wakes up, in epoch seconds; means nothing without a sleeper.
         self._alarm = 0.0
 
     def put(self, event: Event) -> None:
@@ -81,7 +91,7 @@ class _Inbox:
         return items
 
     async def wait(self, until: float) -> None:
-        """Until something is there, or the time has come; earlier where an alarm that was set before is due first."""
+        """Waits for an event, or until a time. It may return earlier, if an alarm that was set before is due first."""
         left_s = until - self._clock.now()
         if left_s <= 0:
             return
@@ -120,23 +130,39 @@ class DeliberationWorker:
         call_agent: CallAgent,
         on_fatal: OnFatal = unwatched,
     ) -> None:
+        # Names this process as the owner of what it takes.
         self._name = name
+        # Its share: ids whose hash modulo ``_workers`` is ``_index``. A restart keeps the share, another number of workers
+        # changes it; the fence settles who writes in between.
         self._index = index
         self._workers = workers
+        # The truth: records and journals.
         self._store = store
+        # Where it learns of admissions and cancellations; the doorbell makes that quick.
         self._log = log
         self._doorbell = doorbell
+        # Reaches an agent through the host that owns it.
         self._call_agent = call_agent
+        # Journal entries of all runs on their way to the store. A run waits for its own before it calls anybody.
         self._commit_queue: GroupCommit[JournalAppend, bool] = GroupCommit(self._append)
+        # Ids to take. Each take raises a fence, and those of one moment go into one transaction.
         self._takes: GroupCommit[str, TakenDeliberation | None] = GroupCommit(self._take)
+        # One task per deliberation, by request id, from ``_begin`` to its end, also while it waits for the gate. An id that
+        # is in here is not begun again, so no deliberation has two runs in this process.
         self._runs: dict[str, asyncio.Task[None]] = {}
+        # By request id, while a run tries. An inbox is there before the record is taken, so that a cancellation that the
+        # record does not show yet finds it.
         self._inboxes: dict[str, _Inbox] = {}
+        # Bounds the deliberations that run at a time.
         self._gate = asyncio.Semaphore(AT_ONCE)
+        # The log follower. If it fails, ``on_fatal`` gives the process up.
         self._loops = Loops(on_fatal)
+        # The time of every journal event, and what chooses panels: the runs use both.
         self.clock = clock
         self.panels = PanelChooser(agents, weights)
 
     async def start(self) -> None:
+        # The cursor is read before the open deliberations are, so that none is admitted unseen between the two.
         head = await self._log.head()
         follower = LogFollower(
             self._log,
@@ -185,7 +211,7 @@ class DeliberationWorker:
         task.add_done_callback(lambda _: self._runs.pop(request_id, None))
 
     async def _run(self, request_id: str) -> None:
-        """To the end, over restarts of the stores: what could not be written is read and tried again."""
+        """Runs a deliberation to its end. If a store fails, it is taken again: the state is read back and tried again."""
         async with self._gate:
             while True:
                 try:
@@ -194,7 +220,7 @@ class DeliberationWorker:
                 except _Lost:
                     return
                 except (TryLater, Fenced) as error:
-                    _logger.warning("deliberation %s has to wait: %s", request_id, error)
+                    _logger.warning("deliberation %s will be tried again: %s", request_id, error)
                     await self.clock.sleep(LOOK_AGAIN_S)
                 finally:
                     self._inboxes.pop(request_id, None)
@@ -205,42 +231,44 @@ class DeliberationWorker:
         taken = await self._takes.put(request_id)
         if taken is None:
             return
-        one = taken.deliberation
+        record = taken.deliberation
         try:
-            contract = Contract.from_json(one.contract)
-            state = fold(request_id, contract, one.admitted_at, taken.journal, one.contract_digest)
+            contract = Contract.from_json(record.contract)
+            state = fold(request_id, contract, record.admitted_at, taken.journal, record.contract_digest)
         except Exception:
+            # It is left as it is: what this version cannot read, another one may. An end would be for good.
             _logger.exception("deliberation %s cannot be read", request_id)
             return
         inbox.put(Taken(again=state.events > 0))
-        if one.cancel_requested:
+        if record.cancel_requested:
             inbox.put(CancelAsked())
-        run = _Run(self, one, state, inbox)
+        run = _Run(self, record, state, inbox)
         try:
             await run.to_the_end()
         finally:
             await run.close()
 
     async def write(self, append: JournalAppend) -> None:
-        """Raises _Lost when another worker holds the deliberation now."""
+        """Journals events and returns when they are durable. Raises: ``_Lost`` if another worker took the deliberation."""
         if not await self._commit_queue.put(append):
             raise _Lost
 
-    async def ask(self, one: Deliberation, call: Call, deadline: float) -> Event:
+    async def ask(self, record: Deliberation, call: Call, deadline: float) -> Event:
+        """Calls an agent and returns what came of it. A failure is an event too, so nothing is raised."""
         where: dict[str, Any] = {"agent_id": call.agent_id, "phase": call.phase, "attempt": call.attempt}
         where["round"] = call.round
         started = self.clock.now()
         try:
             reply = await self._call_agent(
                 AgentCall(
-                    workspace=one.workspace,
+                    workspace=record.workspace,
                     agent_id=call.agent_id,
                     messages=call.messages,
                     schema=call.schema,
                     max_tokens=call.max_tokens,
                     timeout_s=max(0.1, deadline - started) + CALL_GRACE_S,
                     key=call.key,
-                    cause=one.cause,
+                    cause=record.cause,
                 )
             )
         except PeerError as error:
@@ -262,23 +290,33 @@ class DeliberationWorker:
 
 
 class _Run:
-    """One deliberation in this worker."""
+    """One deliberation in this worker, from when it was taken until it ends, is lost to another worker, or fails."""
 
-    def __init__(self, worker: DeliberationWorker, one: Deliberation, state: State, inbox: _Inbox) -> None:
+    def __init__(self, worker: DeliberationWorker, record: Deliberation, state: State, inbox: _Inbox) -> None:
+        # Gives it the clock, panels, calls to agents, and the commit queue.
         self._worker = worker
-        self._one = one
+        # The record as it was taken: ids, cause, and the fence under which this run writes. Its state and result are of
+        # that moment and are not read.
+        self._record = record
+        # The fold of what is journalled. It is replaced only after the new events are durable, so a failed write leaves
+        # it as the journal says.
         self._state = state
+        # Where calls put their answers, and the worker its events.
         self._inbox = inbox
+        # Calls in flight, by turn and attempt. ``_call`` starts what the state lists as outstanding, and cancels and
+        # removes what the state no longer waits for. A call that has answered stays until its answer is journalled.
         self._calls: dict[tuple[TurnKey, int], asyncio.Task[None]] = {}
 
     async def to_the_end(self) -> None:
+        """Takes events until the deliberation has ended. An unexpected error ends it as failed, because a retry would meet it
+        again. Raises: ``ControlPlaneError`` if a store fails, ``_Lost`` if another worker took the deliberation."""
         try:
             while self._state.phase is not Phase.ENDED:
                 await self._take_events(await self._next())
         except (ControlPlaneError, _Lost, asyncio.CancelledError):
             raise
         except Exception as error:
-            _logger.exception("deliberation %s is broken (cause: %s)", self._one.request_id, self._one.cause)
+            _logger.exception("deliberation %s is broken (cause: %s)", self._record.request_id, self._record.cause)
             await self._take_events([Broken(detail=f"internal error: {type(error).__name__}")])
 
     async def close(self) -> None:
@@ -288,7 +326,7 @@ class _Run:
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
 
     async def _next(self) -> list[Event]:
-        """Everything that has happened by now; waits for the first: an answer, a cancel, a panel, time."""
+        """All events since the last call; waits for the first, which may be an answer, a cancellation, a panel or time."""
         state = self._state
         if self._inbox.empty() and state.phase is Phase.SCHEDULED:
             return await self._panel()
@@ -298,10 +336,11 @@ class _Run:
         return self._inbox.take_all() or [Tick()]
 
     async def _panel(self) -> list[Event]:
-        """A panel, as soon as it is complete or its share of the time is over."""
+        """A panel, once it is complete or its share of the time is over. Until then other events, or a tick, after which a
+        panel is chosen again."""
         state, clock = self._state, self._worker.clock
         contract = state.contract
-        chosen = await self._worker.panels.choose(self._one.workspace, contract)
+        chosen = await self._worker.panels.choose(self._record.workspace, contract)
         enough = min(len(contract.agents) or contract.min_votes, contract.max_agents)
         complete = len(chosen.members) >= enough and (chosen.judge is not None or contract.mode != "judge")
         give_up = state.admitted_at + contract.timeout_s * PHASE_SHARE[Phase.SCHEDULED]
@@ -312,6 +351,7 @@ class _Run:
         return self._inbox.take_all() or [Tick()]
 
     async def _take_events(self, events: Sequence[Event]) -> None:
+        """Journals what follows from the events, then makes the calls that it announces."""
         now = self._worker.clock.now()
         records, state = machine.step(self._state, events, now)
         if records:
@@ -324,7 +364,7 @@ class _Run:
         for index, (kind, data) in enumerate(records):
             events.append(JournalEvent(n=self._state.events + 1 + index, at=now, kind=kind, data=data))
             row = (
-                ended_row(data, now - self._one.admitted_at, state.contract.timeout_s)
+                ended_row(data, now - self._record.admitted_at, state.contract.timeout_s)
                 if kind == "ended"
                 else log_rows(kind, data, state)
             )
@@ -332,20 +372,20 @@ class _Run:
                 log.append((index, *row))
         ended = state.terminal is not None
         return JournalAppend(
-            request_id=self._one.request_id,
-            workspace=self._one.workspace,
-            fence=self._one.fence,
+            request_id=self._record.request_id,
+            workspace=self._record.workspace,
+            fence=self._record.fence,
             events=tuple(events),
             log=tuple(log),
             state=state.terminal.value if state.terminal is not None else state.phase.value,
             terminal=state.terminal.value if state.terminal is not None else None,
             result=records[-1][1]["outcome"] if ended else None,
             completed_at=now if ended else None,
-            cause=self._one.cause,
+            cause=self._record.cause,
         )
 
     def _call(self) -> None:
-        """Starts every announced call that is not under way in this process, and takes back those that are over."""
+        """Starts every outstanding call that is not in flight here, and cancels calls that the state no longer waits for."""
         turns = self._state.turns
         for name, task in list(self._calls.items()):
             key, attempt = name
@@ -359,4 +399,4 @@ class _Run:
                 self._calls[name] = asyncio.create_task(self._ask(call))
 
     async def _ask(self, call: Call) -> None:
-        self._inbox.put(await self._worker.ask(self._one, call, self._state.deadline))
+        self._inbox.put(await self._worker.ask(self._record, call, self._state.deadline))

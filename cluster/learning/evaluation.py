@@ -1,4 +1,4 @@
-"""A whole evaluation from its files: read, split, decide, and bring the figures into every form that is asked for."""
+"""A whole evaluation from its files: reads and splits the questions, decides them, and returns the figures."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.evaluation.records import Panel, Question, check_panel, read_panels, read_votes, split
+from cluster.domain.evaluation.records import AnsweredQuestion, Panel, check_panel, read_panels, read_votes, split
 from cluster.domain.evaluation.table import (
     Effort,
-    Report,
-    Row,
+    EvaluationReport,
+    ModeFigures,
     court_of,
     evaluate_collusion,
     evaluate_panel,
@@ -20,7 +20,8 @@ from cluster.domain.evaluation.table import (
 )
 
 
-def read_questions(path: Path) -> list[Question]:
+def read_questions(path: Path) -> list[AnsweredQuestion]:
+    """Raises: ``InvalidRequest`` if the file cannot be read or is not in the format of votes."""
     try:
         with path.open(encoding="utf-8") as file:
             return read_votes(file)
@@ -29,6 +30,7 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def read_panel_file(path: Path) -> list[Panel]:
+    """Raises: ``InvalidRequest`` if the file cannot be read or names no panels."""
     try:
         return read_panels(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -36,18 +38,19 @@ def read_panel_file(path: Path) -> list[Panel]:
 
 
 def evaluate(
-    calibration: Sequence[Question],
-    test: Sequence[Question],
+    calibration: Sequence[AnsweredQuestion],
+    test: Sequence[AnsweredQuestion],
     panels: Sequence[Panel],
     *,
     seed: int = 0,
     owner_cap: float | None = None,
     colluders: int = 0,
     efforts: Mapping[str, Mapping[str, Effort]] | None = None,
-) -> Report:
-    """``efforts``: per panel and mode what was measured besides the votes."""
+) -> EvaluationReport:
+    """Learns from ``calibration`` and judges on ``test``. ``efforts``: what was measured besides the votes, per panel and
+    mode. Raises: ``InvalidRequest`` if there is no test question, or a panel names an agent without answers."""
     if not test:
-        raise InvalidRequest("No test question is left to judge by.", "no_outcomes")
+        raise InvalidRequest("There is no test question to judge by; give a file with more questions.", "no_outcomes")
     rows, levels, bins, collusion = [], [], [], []
     for panel in panels:
         check_panel(panel, test[0].votes)
@@ -60,7 +63,7 @@ def evaluate(
         bins += found[2]
         if 0 < colluders < len(panel.agents):
             collusion += evaluate_collusion(panel, calibration, test, colluders, seed=seed)
-    return Report(
+    return EvaluationReport(
         n_calibration=len(calibration),
         n_test=len(test),
         rows=tuple(rows),
@@ -78,7 +81,9 @@ def evaluate_votes(
     owner_cap: float | None = None,
     colluders: int = 0,
     only: Sequence[str] = (),
-) -> Report:
+) -> EvaluationReport:
+    """Evaluates the panels of one file on the votes of another. Raises: ``InvalidRequest`` if a file cannot be read, does not
+    fit, or has too few questions."""
     calibration, test = split(read_questions(votes))
     return evaluate(
         calibration,
@@ -91,6 +96,7 @@ def evaluate_votes(
 
 
 def chosen_panels(panels: Sequence[Panel], only: Sequence[str]) -> list[Panel]:
+    """The panels with these names; all if no name is given. Raises: ``InvalidRequest`` if there is no panel of a name."""
     unknown = sorted(set(only) - {panel.name for panel in panels})
     if unknown:
         names = ", ".join(panel.name for panel in panels)
@@ -98,7 +104,7 @@ def chosen_panels(panels: Sequence[Panel], only: Sequence[str]) -> list[Panel]:
     return [panel for panel in panels if not only or panel.name in only]
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[ModeFigures]) -> str:
     out = io.StringIO()
     flat = [row.flat() for row in rows]
     writer = csv.DictWriter(out, fieldnames=list(flat[0]) if flat else [], lineterminator="\n")

@@ -1,7 +1,8 @@
-"""Recorded answers of real models, served again: an OpenAI-compatible server on loopback, asked over the real transport.
+"""Serves recorded answers of real models again, on an OpenAI-compatible server on loopback, and asks it over the real
+transport.
 
-Every answer goes through HTTP, the transport's checks and a parser, as a live agent's would; its words are the recorded
-ones. Latencies are those of this path, since the models' own were not recorded, and tokens are estimated from lengths.
+Every answer goes through HTTP, the transport's checks and a parser, as a live agent's answer does; its text is the
+recorded one. Latencies are those of this path, since the models' own were not recorded. Tokens are estimated from lengths.
 """
 
 from __future__ import annotations
@@ -24,25 +25,27 @@ from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.waves import next_wave
 from cluster.domain.evaluation.modes import BEST_SINGLE, MODES, Court
-from cluster.domain.evaluation.records import Panel, Question, is_calibration, split
-from cluster.domain.evaluation.table import Effort, Report, court_of
+from cluster.domain.evaluation.records import AnsweredQuestion, Panel, is_calibration, split
+from cluster.domain.evaluation.table import Effort, EvaluationReport, court_of
 from cluster.learning.evaluation import chosen_panels, evaluate, read_panel_file, read_questions
 from cluster.ports.agent_transport import AgentTransport, Ask
 
 CHARS_PER_TOKEN = 4
 CALL_TIMEOUT_S = 30.0
+#: Questions that are asked at a time.
 CONCURRENCY = 4
-#: Of calls at a time: every question's agents are asked together, and no panel is larger.
+#: Calls at a time: the agents of a question are asked together, and 32 of them are room enough.
 MAX_CALLS = CONCURRENCY * 32
 MAX_BODY_BYTES = 1_000_000
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-#: How the recorded models were told to end, and how the dataset's own evaluation reads them.
+#: How the recorded models were told to end their answers, and how the dataset's own evaluation reads them.
 _ANSWER = re.compile(r"answer is \(?([A-Z])\)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedQuestion:
-    """``texts`` by agent; ``recorded`` the option that was read from the full text when it was recorded."""
+    """A question with the text of each agent's answer. ``recorded``: the option that was read from each text when it was
+    recorded."""
 
     id: str
     prompt: str
@@ -54,7 +57,7 @@ class RecordedQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """One answer as it came over HTTP. ``seconds`` from asking to having it."""
+    """An answer as it came over HTTP. ``seconds``: from the call to the answer."""
 
     option: str | None
     tokens: int
@@ -62,13 +65,15 @@ class Heard:
 
 
 def read_replay(path: Path) -> list[RecordedQuestion]:
+    """Reads recorded questions, one JSON object a line. Raises: ``InvalidRequest`` if the file cannot be read, holds none,
+    or a line is no recorded question."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path} cannot be read: {error}.", "unreadable_file") from None
     found = [_recorded(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
     if not found:
-        raise InvalidRequest(f"{path} holds no question.", "invalid_replay")
+        raise InvalidRequest(f"{path} must hold at least one recorded question.", "invalid_replay")
     return found
 
 
@@ -93,7 +98,7 @@ def _recorded(line: str, number: int) -> RecordedQuestion:
 
 
 def parse_answer(text: str, options: Sequence[str]) -> str | None:
-    """The option a text ends on, None for a malformed answer."""
+    """The option that a text names as its answer; None if it names none of the options."""
     found = _ANSWER.search(text)
     return found.group(1) if found is not None and found.group(1) in options else None
 
@@ -102,7 +107,7 @@ def parse_answer(text: str, options: Sequence[str]) -> str | None:
 
 
 class ReplayServer:
-    """Chat completions from memory, found by model and prompt. Speaks as much HTTP/1.1 as a client with a pool needs."""
+    """Answers chat completions from memory, by model and prompt, with as much of HTTP/1.1 as a pooled client needs."""
 
     def __init__(self, questions: Sequence[RecordedQuestion]) -> None:
         self._answers = {
@@ -125,7 +130,7 @@ class ReplayServer:
                 writer.write(head.encode() + content)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, ValueError):
-            pass  # the client has gone, or what came was no request: this connection is over
+            pass  # the client closed the connection, or sent no request: the connection ends
         finally:
             writer.close()
             del self.connections[task]
@@ -167,7 +172,7 @@ def tokens_of(text: str) -> int:
 
 @asynccontextmanager
 async def replay_server(questions: Sequence[RecordedQuestion]) -> AsyncIterator[str]:
-    """Its base URL while it runs, on a port of loopback that the system chose."""
+    """Runs the server on a free port of loopback, and yields its base URL."""
     replay = ReplayServer(questions)
     server = await asyncio.start_server(replay.serve, "127.0.0.1", 0)
     async with server:
@@ -185,7 +190,7 @@ OpenTransport = Callable[[], AbstractAsyncContextManager[AgentTransport]]
 
 
 async def ask_everybody(questions: Sequence[RecordedQuestion], open_transport: OpenTransport) -> list[dict[str, Heard]]:
-    """Every agent's answer to every question, over HTTP, a bounded number of questions at a time."""
+    """Asks every agent every question over HTTP, ``CONCURRENCY`` questions at a time."""
     slot = asyncio.Semaphore(CONCURRENCY)
     async with replay_server(questions) as url, open_transport() as transport:
 
@@ -230,8 +235,9 @@ def evaluate_replay(
     only: Sequence[str] = (),
     prices: Path | None = None,
     seed: int = 0,
-) -> Report:
-    """Weights come from the calibration questions of ``votes`` where it is given, else of the replay itself."""
+) -> EvaluationReport:
+    """Evaluates recorded answers. Weights are learned from the calibration questions of ``votes`` if it is given, else from
+    those of the replay. Raises: ``InvalidRequest`` if a file cannot be read, does not fit, or has too few questions."""
     recorded = read_replay(replay)
     heard = asyncio.run(ask_everybody(recorded, open_transport))
     agents = set.intersection(*(set(question.texts) for question in recorded))
@@ -248,33 +254,36 @@ def evaluate_replay(
     return evaluate(calibration, test, found, seed=seed, efforts=efforts)
 
 
-def _question(recorded: RecordedQuestion, heard: Mapping[str, Heard]) -> Question:
-    return Question(
+def _question(recorded: RecordedQuestion, heard: Mapping[str, Heard]) -> AnsweredQuestion:
+    return AnsweredQuestion(
         id=recorded.id,
-        votes={agent: one.option for agent, one in heard.items()},
+        votes={agent: answer.option for agent, answer in heard.items()},
         right=recorded.right,
         options=recorded.options,
     )
 
 
 def _panels(path: Path | None, agents: set[str], only: Sequence[str]) -> list[Panel]:
-    """Those of the file whose members all have recorded texts; without a file one panel of everybody."""
+    """The panels of the file whose members all have recorded answers; without a file, one panel of all agents."""
     if path is None:
         return chosen_panels([Panel(name="REPLAY", agents=tuple(sorted(agents)))], only)
     found = [panel for panel in chosen_panels(read_panel_file(path), only) if set(panel.agents) <= agents]
     if not found:
-        raise InvalidRequest("No panel has only agents whose answers were recorded.", "unknown_agent")
+        raise InvalidRequest(
+            "No panel has only agents with recorded answers; name a panel of such agents.", "unknown_agent"
+        )
     return found
 
 
 def _prices(path: Path | None) -> dict[str, float] | None:
+    """USD per million tokens by agent."""
     if path is None:
         return None
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         return {str(agent): float(price) for agent, price in value.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InvalidRequest(f"{path} is not a JSON object of USD per million tokens by agent ({error}).") from None
+        raise InvalidRequest(f"{path} must be a JSON object with USD per million tokens by agent ({error}).") from None
 
 
 def _efforts(
@@ -303,7 +312,7 @@ def _effort(
     heard: Sequence[Mapping[str, Heard]],
     price: Mapping[str, float] | None,
 ) -> Effort:
-    """A wave takes as long as its slowest answer; waves come one after another."""
+    """Mean cost and latencies of the questions. A wave takes as long as its slowest answer; waves run one after another."""
     tokens, costs, latencies = [], [], []
     for waves, answers in zip(plans, heard, strict=True):
         called = [agent for wave in waves for agent in wave]

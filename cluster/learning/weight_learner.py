@@ -1,8 +1,8 @@
-"""Learning weights from outcomes as they arrive: lazily, by whoever needs them, in the process that needs them.
+"""Learns weights from outcomes: in the process that needs them, when it needs them.
 
-Whether a fit is due is read from the database, so no process has to be the one that learns, nothing is forgotten when
-one dies, and an idle system does nothing. A fit takes a fraction of a second and the same outcomes give the same
-snapshot, so two processes that fit at once make the same one, of which one is kept.
+Whether a fit is due is read from the database. So no process is the one that learns, nothing is lost if a process ends,
+and an idle system does nothing. A fit takes a fraction of a second, and the same outcomes give the same snapshot: if two
+processes fit at once, one of two equal snapshots is kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cluster.ports.outcomes import OutcomeStore
 
 _logger = logging.getLogger("cluster.learning.weight_learner")
 
-#: Panels of a workspace that are kept fitted.
+#: Panels of a workspace that a refresh fits.
 MAX_PANELS = 16
 Owners = Callable[[str, Sequence[str]], Awaitable[Mapping[str, str]]]
 
@@ -48,7 +48,7 @@ def owners_from(agents: AgentStore) -> Owners:
 
 
 class Learner:
-    """A ``WeightSource`` over an ``OutcomeStore``."""
+    """A ``WeightSource`` that fits weights from an ``OutcomeStore``."""
 
     def __init__(
         self,
@@ -62,11 +62,14 @@ class Learner:
         self._owners = owners
         self._clock = clock
         self._owner_cap = owner_cap
+        #: Fits under way by workspace and panel, so that all who need a fit share it. A task removes itself at its end.
         self._fitting: dict[tuple[str, tuple[str, ...]], asyncio.Task[bool]] = {}
+        #: Refreshes under way by workspace, at most one each. A task removes itself at its end.
         self._checking: dict[str, asyncio.Task[None]] = {}
 
     async def snapshot_for(self, workspace: str, agents: Sequence[str]) -> WeightSnapshot | None:
-        """A panel that was never fitted waits for its first fit; later ones are made behind the answer."""
+        """The newest weights that cover a panel. The first fit of a panel is waited for; later fits run after the answer,
+        which may then be one fit behind."""
         panel = panel_of(agents)
         found = await self._store.covering(workspace, panel)
         known = found is not None and found.head.panel == panel
@@ -87,7 +90,7 @@ class Learner:
         return due(await self._store.count(workspace, panel, after, MAX_NEW, any_of=any_of), fitted)
 
     def refresh(self, workspace: str) -> asyncio.Task[None]:
-        """Fits what is due of everything that the workspace uses, behind the caller's back; one at a time."""
+        """Starts to fit every panel of the workspace that is due; if that is under way already, returns its task."""
         running = self._checking.get(workspace)
         if running is None:
             running = asyncio.create_task(self._refresh(workspace))
@@ -96,7 +99,7 @@ class Learner:
         return running
 
     async def _refresh(self, workspace: str) -> None:
-        """Everybody together first, from all outcomes; then every panel that was ever asked for, from its own."""
+        """Fits all agents together first, from all outcomes; then the panels that were fitted before, from theirs."""
         try:
             everybody = await self._everybody(workspace)
             panels = [head.panel for head in await self._store.heads(workspace) if head.panel != everybody]
@@ -112,13 +115,13 @@ class Learner:
         return panel_of((await self._store.agents(workspace, FIT_WINDOW))[:MAX_AGENTS])
 
     async def alarms(self, workspace: str) -> list[Alarm]:
-        """As of now, over every agent that the newest outcomes know."""
+        """The alarms of this moment, over every agent in the newest outcomes."""
         everybody = await self._everybody(workspace)
         stored = await self._store.recent(workspace, everybody, FIT_WINDOW, any_of=True)
-        return await asyncio.to_thread(alarms, [one.outcome for one in stored], everybody)
+        return await asyncio.to_thread(alarms, [row.outcome for row in stored], everybody)
 
     def _fit_once(self, workspace: str, panel: tuple[str, ...], *, any_of: bool = False) -> asyncio.Task[bool]:
-        """Whoever asks for a fit that is being made shares it."""
+        """The task of a fit; one that is under way is shared."""
         key = (workspace, panel)
         running = self._fitting.get(key)
         if running is None:
@@ -128,7 +131,7 @@ class Learner:
         return running
 
     async def _fit(self, workspace: str, panel: tuple[str, ...], any_of: bool) -> bool:
-        """In a thread: numpy computes without holding up the loop."""
+        """Fits in a thread, since numpy would block the event loop. False if there is nothing to fit or a store is away."""
         try:
             stored = await self._store.recent(workspace, panel, FIT_WINDOW, any_of=any_of)
             if not stored:

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from cluster.domain.agents.breaker import Breaker, BreakerState, Outcome, admit, step
+from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, step
 from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable
 
 _logger = logging.getLogger(__name__)
@@ -87,13 +87,13 @@ class Pool:
             finally:
                 await self._pool.release(connection)
         except _FAILURES as error:
-            self._learned(Outcome.FAILURE if _away(error) else Outcome.SUCCESS)
+            self._learned(CallOutcome.FAILURE if _away(error) else CallOutcome.SUCCESS)
             raise translated(error) from error
-        self._learned(Outcome.SUCCESS)
+        self._learned(CallOutcome.SUCCESS)
 
-    def _learned(self, outcome: Outcome) -> None:
+    def _learned(self, outcome: CallOutcome) -> None:
         before = self.breaker
-        if outcome is Outcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0:
+        if outcome is CallOutcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0:
             return  # as nearly always
         self.breaker = step(before, outcome, self._now())
         if self.breaker.state is not before.state:

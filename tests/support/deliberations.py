@@ -10,7 +10,7 @@ from typing import Any
 from cluster.domain.consensus.aggregate import Aggregation, aggregate
 from cluster.domain.consensus.ballots import Ballot, BallotKind, Electorate, abstain
 from cluster.domain.consensus.result import Result
-from cluster.domain.consensus.rule import Mode, Rule
+from cluster.domain.consensus.rule import ConsensusRule, Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberation.stored import JournalEvent
 from tests.support.samples import NOW
@@ -44,14 +44,14 @@ class Vote:
 def decided(
     votes: Sequence[Vote],
     *,
-    rule: Rule | None = None,
+    rule: ConsensusRule | None = None,
     options: tuple[str, ...] = OPTIONS,
     snapshot: WeightSnapshot | None = None,
     recorded: bool = True,
     **electorate: Any,
 ) -> Journal:
     """``recorded`` False: as a version journalled that did not record what it decided from."""
-    rule = rule or Rule(mode=Mode.PLURALITY)
+    rule = rule or ConsensusRule(mode=Mode.PLURALITY)
     journal = Journal(
         contract={
             "question": "Which database should the team use for its first product?",

@@ -23,7 +23,7 @@ from cluster.domain.consensus.ballots import (
     scored,
 )
 from cluster.domain.consensus.result import Judgement
-from cluster.domain.consensus.rule import Mode, Rule, TieBreak
+from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak
 
 AGENTS = ("a", "b", "c", "d")
 OPTIONS = ("x", "y", "z")
@@ -49,7 +49,7 @@ def aggregations() -> st.SearchStrategy[Aggregation]:
     return st.builds(
         Aggregation,
         rule=st.builds(
-            Rule,
+            ConsensusRule,
             mode=st.sampled_from(Mode),
             denominator=st.sampled_from(Denominator),
             tie_break=st.sampled_from(TieBreak),
@@ -90,7 +90,7 @@ def test_what_is_read_back_is_what_was_written(asked: Aggregation) -> None:
 )
 def test_anything_else_is_refused_with_a_sentence(change: dict[str, object], says: str) -> None:
     asked = Aggregation(
-        rule=Rule(mode=Mode.PLURALITY), electorate=Electorate(eligible=AGENTS), ballots={"a": choice("x")}
+        rule=ConsensusRule(mode=Mode.PLURALITY), electorate=Electorate(eligible=AGENTS), ballots={"a": choice("x")}
     )
     with pytest.raises(InvalidRequest, match=says):
         aggregation_from_document({**asked.document(), **change})

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cluster.domain.agents.breaker import TRIALS, Breaker, BreakerState, Outcome, admit, step
+from cluster.domain.agents.breaker import TRIALS, Breaker, BreakerState, CallOutcome, admit, step
 from tests.support.samples import NOW
 
 RESET_S = 60.0
@@ -35,13 +35,13 @@ class BreakerMachine(RuleBasedStateMachine):
         self.under_way += admitted
 
     @precondition(lambda self: self.under_way > 0)
-    @rule(outcome=st.sampled_from(Outcome))
-    def ends(self, outcome: Outcome) -> None:
+    @rule(outcome=st.sampled_from(CallOutcome))
+    def ends(self, outcome: CallOutcome) -> None:
         self.under_way -= 1
         before = self.breaker.state_at(self.now)
         self.breaker = step(self.breaker, outcome, self.now)
         after = self.breaker.state
-        failed = outcome is Outcome.FAILURE
+        failed = outcome is CallOutcome.FAILURE
         self.failures_in_a_row = self.failures_in_a_row + 1 if failed else 0
         if failed:
             assert self.breaker.last_failure == self.now
@@ -74,7 +74,7 @@ TestBreaker.settings = settings(max_examples=200, stateful_step_count=40, deadli
 def test_three_failures_open_it_two_good_trials_close_it() -> None:
     breaker = Breaker(name="b", reset_s=RESET_S)
     for _ in range(3):
-        breaker = step(breaker, Outcome.FAILURE, NOW)
+        breaker = step(breaker, CallOutcome.FAILURE, NOW)
     assert admit(breaker, NOW + RESET_S - 1)[1] is False
     later = NOW + RESET_S
     admitted = []
@@ -82,6 +82,6 @@ def test_three_failures_open_it_two_good_trials_close_it() -> None:
         breaker, one = admit(breaker, later)
         admitted.append(one)
     assert admitted == [True] * TRIALS + [False]
-    breaker = step(breaker, Outcome.SUCCESS, later)
+    breaker = step(breaker, CallOutcome.SUCCESS, later)
     assert breaker.state is BreakerState.HALF_OPEN
-    assert step(breaker, Outcome.SUCCESS, later).state is BreakerState.CLOSED
+    assert step(breaker, CallOutcome.SUCCESS, later).state is BreakerState.CLOSED

@@ -17,7 +17,7 @@ from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.log import LogRecord, LogRow, canonical_json
 from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.machine import Broken, CancelAsked, Tick
-from cluster.domain.deliberation.sla import Level
+from cluster.domain.deliberation.sla import SlaLevel
 from cluster.domain.deliberation.state import Phase as Step
 from cluster.domain.tasks import events as e
 from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, step
@@ -163,7 +163,9 @@ def test_no_step_of_a_deliberation_puts_words_into_data() -> None:
         ended = World.of(contract(question=WORDS), {}).start(members("a", "b"))
         ended.happens(end)
         rows += ended.rows
-    assert {f"deliberation.sla_{level}" for level in set(Level) - {Level.COMPLIANT}} <= {kind for kind, _, _ in rows}
+    assert {f"deliberation.sla_{level}" for level in set(SlaLevel) - {SlaLevel.COMPLIANT}} <= {
+        kind for kind, _, _ in rows
+    }
     text = "\n".join(f"{kind} {data}" for kind, data, _ in rows)
     for word in ("patient", "after all", "depends", "not at all"):
         assert word not in text

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.consensus.ballots import Ballot, Denominator, approval, choice, ranking
 from cluster.domain.consensus.calibration import IsotonicMap
-from cluster.domain.consensus.rule import Mode, Rule, TieBreak
+from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak
 from cluster.domain.consensus.snapshot import Gate, WeightSnapshot
 from cluster.domain.receipts.document import make_receipt, redact
 from cluster.domain.receipts.recompute import Recomputed, recompute
@@ -43,7 +43,7 @@ _BALLOTS = st.one_of(
     st.permutations(ARRAY).map(lambda given: ranking(*given)),
 )
 _RULES = st.builds(
-    Rule,
+    ConsensusRule,
     mode=st.sampled_from([mode for mode in Mode if mode is not Mode.JUDGE]),
     denominator=st.sampled_from(Denominator),
     tie_break=st.sampled_from(TieBreak),
@@ -58,7 +58,7 @@ _RULES = st.builds(
     min_votes=st.integers(1, 4),
 )
 def test_every_decision_comes_out_again(
-    rule: Rule, ballots: list[Ballot | None], snapshot: WeightSnapshot | None, min_votes: int
+    rule: ConsensusRule, ballots: list[Ballot | None], snapshot: WeightSnapshot | None, min_votes: int
 ) -> None:
     votes = [Vote(agent, ballot) for agent, ballot in zip(AGENTS, ballots, strict=True)]
     journal = decided(votes, rule=rule, options=ARRAY, snapshot=snapshot, min_votes=min_votes)
@@ -128,7 +128,7 @@ def test_ballots_that_nobody_cast_are_found() -> None:
 
 
 def test_a_ranking_that_nobody_handed_in_is_found() -> None:
-    rule = Rule(mode=Mode.BORDA)
+    rule = ConsensusRule(mode=Mode.BORDA)
     honest = decided([Vote(agent, ranking("Redis", "Postgres")) for agent in AGENTS], rule=rule)
     turned = decided([Vote(agent, ranking("Postgres", "Redis")) for agent in AGENTS], rule=rule)
     assert recompute(receipt_of(honest)).verdict is Recomputed.EQUAL
@@ -156,7 +156,7 @@ def test_a_vote_among_texts_that_nobody_cast_is_found() -> None:
 
 def test_other_weights_make_another_decision() -> None:
     votes = [Vote("ada", choice("Postgres")), Vote("bob", choice("Redis")), Vote("cyd", choice("Redis"))]
-    journal = decided(votes, rule=Rule(mode=Mode.LEARNED), snapshot=SNAPSHOT)
+    journal = decided(votes, rule=ConsensusRule(mode=Mode.LEARNED), snapshot=SNAPSHOT)
     without = {name: value for name, value in journal.events[0].data.items() if name != "snapshot"}
     first = replace(journal.events[0], data=without)
     again = recompute(receipt_of(with_events(journal, [first, *journal.events[1:]]), OTHER))

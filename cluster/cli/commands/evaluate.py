@@ -12,7 +12,7 @@ import typer
 
 from cluster.agent_transports.chat import HttpTransports
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.evaluation.table import Effort, Gain, Report, Row
+from cluster.domain.evaluation.table import Effort, EvaluationReport, Gain, ModeFigures
 from cluster.learning.evaluation import as_csv, evaluate_votes
 from cluster.learning.recorded_answers import CALL_TIMEOUT_S, MAX_CALLS, evaluate_replay
 from cluster.ports.agent_transport import AgentTransport
@@ -81,7 +81,7 @@ def _write(path: Path | None, text: str) -> None:
         raise InvalidRequest(f"{path} cannot be written: {error}.", "unwritable_file") from None
 
 
-def _show(report: Report) -> None:
+def _show(report: EvaluationReport) -> None:
     _print(f"{report.n_calibration} questions to learn from, {report.n_test} to judge by.")
     for name in dict.fromkeys(row.panel for row in report.rows):
         rows = [row for row in report.rows if row.panel == name]
@@ -104,7 +104,7 @@ def _print(*lines: str) -> None:
         typer.echo(line)
 
 
-def _rows_table(rows: Sequence[Row]) -> list[str]:
+def _rows_table(rows: Sequence[ModeFigures]) -> list[str]:
     measured = any(row.effort != Effort() for row in rows)
     head = ["mode", "accuracy", "coverage", "calls", "of all", "ECE", "Brier", "vs plurality", "vs best single"]
     lines = [[*head, *(("tokens", "USD", "p50 ms", "p95 ms") if measured else ())]]
@@ -128,7 +128,7 @@ def _rows_table(rows: Sequence[Row]) -> list[str]:
     return _columns(lines)
 
 
-def _collusion_table(report: Report) -> list[str]:
+def _collusion_table(report: EvaluationReport) -> list[str]:
     lines = [["panel", "colluders", "kind", "among", "draws", "plurality", "learned", "learned, least"]]
     for one in report.collusion:
         figures = (_percent(one.plurality), _percent(one.learned), _percent(one.learned_least))

@@ -12,7 +12,7 @@ import typer
 
 from cluster.cli.connection import client, settings
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.evaluation.records import Question, is_calibration, read_votes
+from cluster.domain.evaluation.records import AnsweredQuestion, is_calibration, read_votes
 
 app = typer.Typer(no_args_is_help=True, help="Right answers of questions that agents have answered.")
 weights_app = typer.Typer(invoke_without_command=True, help="Weights of agents, learned from outcomes.")
@@ -75,11 +75,11 @@ def _read(file: Path, split: str) -> Iterator[dict[str, Any]]:
             yield value
 
 
-def _half(question: Question) -> str:
+def _half(question: AnsweredQuestion) -> str:
     return "calibration" if is_calibration(question.id) else "test"
 
 
-def _outcome(question: Question) -> dict[str, Any]:
+def _outcome(question: AnsweredQuestion) -> dict[str, Any]:
     return {
         "id": question.id,
         "votes": dict(question.votes),

@@ -24,7 +24,7 @@ from cluster.domain.base.errors import CallerError, InvalidRequest
 
 if TYPE_CHECKING:  # the signature's library is loaded by the commands that need it
     from cluster.domain.receipts.recompute import Recomputation
-    from cluster.domain.receipts.verify import Report
+    from cluster.domain.receipts.verify import VerificationReport
 
 app = typer.Typer(no_args_is_help=True, help="Receipts of deliberations: signed, and checked without a server.")
 
@@ -131,13 +131,13 @@ def verify(
     raise typer.Exit(_exit_code(report, computed))
 
 
-def _exit_code(report: Report, computed: Recomputation | None) -> int:
+def _exit_code(report: VerificationReport, computed: Recomputation | None) -> int:
     if not report.valid or (computed is not None and computed.verdict.value == "different"):
         return REFUSED
     return NOT_RECOMPUTABLE if computed is not None and computed.verdict.value == "not_recomputable" else 0
 
 
-def _as_json(report: Report, computed: Recomputation | None) -> dict[str, Any]:
+def _as_json(report: VerificationReport, computed: Recomputation | None) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "valid": report.valid,
         "trusted": report.trusted,
@@ -157,7 +157,7 @@ def _as_json(report: Report, computed: Recomputation | None) -> dict[str, Any]:
     return shown
 
 
-def _print(report: Report, computed: Recomputation | None) -> None:
+def _print(report: VerificationReport, computed: Recomputation | None) -> None:
     for check in report.checks:
         console.print(
             f"{_MARKS[check.status.value]:<12} {check.name}{f': {escape(check.detail)}' if check.detail else ''}"

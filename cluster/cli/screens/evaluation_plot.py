@@ -7,12 +7,12 @@ from typing import Any
 
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.modes import MAY_DECLINE
-from cluster.domain.evaluation.table import Report, Row
+from cluster.domain.evaluation.table import EvaluationReport, ModeFigures
 
 _CURVES = ("plurality", "learned", "agree_k")
 
 
-def draw(report: Report, path: Path) -> None:
+def draw(report: EvaluationReport, path: Path) -> None:
     """InvalidRequest where matplotlib is missing or the file cannot be written."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -32,7 +32,7 @@ def draw(report: Report, path: Path) -> None:
         raise InvalidRequest(f"The plot cannot be written to {path}: {error}.", "unwritable_file") from None
 
 
-def _accuracy_over_cost(axes: Any, report: Report) -> None:
+def _accuracy_over_cost(axes: Any, report: EvaluationReport) -> None:
     """Rules that may decline are left out: their accuracy is on the questions they picked."""
     rows = [row for row in report.rows if row.mode not in MAY_DECLINE]
     priced = bool(rows) and all(row.effort.cost is not None for row in rows)
@@ -51,11 +51,11 @@ def _accuracy_over_cost(axes: Any, report: Report) -> None:
     axes.grid(alpha=0.3)
 
 
-def _cost(row: Row, priced: bool) -> float:
+def _cost(row: ModeFigures, priced: bool) -> float:
     return float(row.effort.cost or 0.0) if priced else row.calls_per_question
 
 
-def _reliability(axes: Any, report: Report) -> None:
+def _reliability(axes: Any, report: EvaluationReport) -> None:
     """All panels together, weighted by how many questions fell into a bin."""
     axes.plot([0, 1], [0, 1], "--", color="grey", lw=0.8)
     for mode in _CURVES:

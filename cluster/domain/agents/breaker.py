@@ -31,7 +31,7 @@ class BreakerState(StrEnum):
 LOG_TEXTS: LogTexts = {"agent_id": IDENTITY, "name": IDENTITY, "state": frozenset(BreakerState)}
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     SUCCESS = "success"
     FAILURE = "failure"
 
@@ -71,10 +71,10 @@ def admit(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
     return replace(half, trials=(*under_way, now)), True
 
 
-def step(breaker: Breaker, outcome: Outcome, now: float) -> Breaker:
+def step(breaker: Breaker, outcome: CallOutcome, now: float) -> Breaker:
     """After a call's outcome. Late outcomes of calls from before it opened do not close an open breaker."""
     state = breaker.state_at(now)
-    if outcome is Outcome.FAILURE:
+    if outcome is CallOutcome.FAILURE:
         return _failed(breaker, state, now)
     if state is BreakerState.OPEN:
         return breaker

@@ -1,6 +1,6 @@
-"""Consensus: how ballots become a decision, how much the decision is worth, and when asking on cannot change it.
+"""Consensus: how ballots become a decision, how sure the decision is, and when further answers cannot change it.
 
-``ballots`` and ``rule`` are the values that go in, ``result`` the value that comes out, ``aggregate`` the one way through.
+``aggregate`` turns ``ballots`` and a ``rule`` into a ``result``; nothing else decides.
 ``learned`` makes the ``snapshot`` of weights and calibration that some rules read; ``waves`` and ``drift`` serve the
 protocol around them.
 """

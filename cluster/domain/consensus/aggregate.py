@@ -1,4 +1,4 @@
-"""The one way from ballots to a decision: a pure function of its input, so that a receipt's verifier gets the same.
+"""From ballots to a decision: a pure function of its input, so that whoever verifies a receipt gets the same decision.
 
 Sums use ``math.fsum``, which does not depend on the order of its terms; confidences are rounded to 6 digits, so that the
 last bit of a platform's ``exp`` does not show.
@@ -19,7 +19,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.ballots import Ballot, BallotKind, Denominator, Electorate
 from cluster.domain.consensus.ranked import Pairwise, borda, pairwise, schulze_wins
 from cluster.domain.consensus.result import Dissent, Judgement, Result
-from cluster.domain.consensus.rule import Mode, Rule, TieBreak
+from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.consensus.weights import cap_owner_shares, panel_weights
 
@@ -30,9 +30,9 @@ _SCORED = (Mode.WEIGHTED, Mode.LEARNED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregation:
-    """Everything a decision depends on. ``accepted`` counts, per option, rationales that critics accepted."""
+    """Everything that a decision depends on. ``accepted`` counts, per option, the rationales that critics accepted."""
 
-    rule: Rule
+    rule: ConsensusRule
     electorate: Electorate
     ballots: Mapping[str, Ballot]
     judgement: Judgement | None = None
@@ -48,7 +48,7 @@ _ADAPTER = TypeAdapter(Aggregation)
 
 
 def aggregation_from_document(document: Mapping[str, Any]) -> Aggregation:
-    """InvalidRequest for what ``document`` cannot have written."""
+    """Reads what ``Aggregation.document`` wrote. Raises: ``InvalidRequest`` if it is anything else."""
     try:
         return _ADAPTER.validate_python(dict(document))
     except ValidationError as error:
@@ -59,7 +59,7 @@ def aggregation_from_document(document: Mapping[str, Any]) -> Aggregation:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """What one rule made of the ballots, before ties and thresholds. ``whole`` is what a share is a share of."""
+    """The ballots as one rule counts them, before ties and thresholds. ``whole``: the total that shares are taken of."""
 
     tally: dict[str, float]
     whole: float
@@ -69,7 +69,7 @@ class _Count:
 
 
 def aggregate(asked: Aggregation, snapshot: WeightSnapshot | None = None) -> Result:
-    """InvalidRequest for a ballot from outside the panel, or a judge from inside it."""
+    """Decides by the rule. Raises: ``InvalidRequest`` if a ballot is from outside the panel, or the judge from inside."""
     _check(asked)
     applied = _applied_mode(asked, snapshot)
     count = _COUNTERS[applied](asked, applied, snapshot)
@@ -106,7 +106,8 @@ def aggregate(asked: Aggregation, snapshot: WeightSnapshot | None = None) -> Res
 
 
 def counting_weights(asked: Aggregation, snapshot: WeightSnapshot | None = None) -> dict[str, float]:
-    """What a ballot of each agent counts once k of ``agree_k`` did not agree: for stops that nothing can overturn."""
+    """How much the ballot of each agent counts under the rule that decides if k do not agree. A lossless stop compares the
+    votes with what these weights leave outstanding."""
     escalated = asked.rule.escalate_to if asked.rule.mode is Mode.AGREE_K else asked.rule.mode
     applied = _applied_mode(replace(asked, rule=replace(asked.rule, mode=escalated)), snapshot)
     if snapshot is not None and applied in _SCORED:
@@ -123,7 +124,7 @@ def _check(asked: Aggregation) -> None:
 
 
 def _applied_mode(asked: Aggregation, snapshot: WeightSnapshot | None) -> Mode:
-    """The rule that really decides: escalation, and what the gate lets through in place of ``learned``."""
+    """The mode that decides in the end: what ``agree_k`` escalates to, and what the gate chose in place of ``learned``."""
     mode = asked.rule.mode
     if mode is Mode.AGREE_K:
         if _k_agree(asked):
@@ -251,7 +252,7 @@ _COUNTERS: dict[Mode, Callable[[Aggregation, Mode, WeightSnapshot | None], _Coun
 
 
 def _leaders(tally: Mapping[str, float]) -> list[str]:
-    """Every option within rounding of the highest; all of them where only weightless agents voted."""
+    """Every option within rounding of the highest; all of them if only agents without weight voted."""
     top = max(tally.values(), default=0.0)
     return sorted(option for option, value in tally.items() if value >= top - _EPSILON)
 
@@ -259,7 +260,8 @@ def _leaders(tally: Mapping[str, float]) -> list[str]:
 def _break_tie(
     leaders: list[str], asked: Aggregation, applied: Mode, snapshot: WeightSnapshot | None
 ) -> tuple[str | None, tuple[str, ...]]:
-    """Score of the weights, then accepted rationales, then what the caller asked for. The path names what was tried."""
+    """(the winner, what was tried). A tie is broken by the score of the weights, then by accepted rationales, then as the
+    contract says."""
     if applied is Mode.JUDGE and asked.judgement is not None and len(set(asked.judgement.verdicts)) == 1:
         return asked.judgement.verdicts[0], ("judge",) if len(leaders) > 1 else ()
     if len(leaders) < 2:
@@ -307,7 +309,7 @@ def _why_not(asked: Aggregation, applied: Mode, count: _Count, winner: str | Non
 
 
 def _top_two(tally: Mapping[str, float], winner: str | None) -> tuple[float, float]:
-    """The winner's value (the highest while there is none) and the best of the others."""
+    """The winner's value (the highest one if there is no winner) and the best of the others."""
     first = winner if winner in tally else max(tally, key=lambda option: tally[option], default=None)
     if first is None:
         return 0.0, 0.0
@@ -341,7 +343,8 @@ def _share(asked: Aggregation, winner: str | None) -> float:
 def _confidence(
     asked: Aggregation, winner: str | None, share: float, snapshot: WeightSnapshot | None, applied: Mode
 ) -> float | None:
-    """Never the naive-Bayes posterior: agents' errors are correlated, and it would be far too sure."""
+    """The calibrated confidence; None if there is no calibration for this rule. It is not the naive-Bayes posterior, which
+    would be far too sure, because agents' errors are correlated."""
     if snapshot is None or winner is None or applied in (*_RANKED, Mode.APPROVAL, Mode.JUDGE, Mode.NONE):
         return None
     modelled = asked.rule.mode is Mode.AGREE_K or applied in _SCORED

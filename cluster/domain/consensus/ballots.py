@@ -1,8 +1,8 @@
-"""What agents hand in, and who may hand it in.
+"""Ballots, and who may cast them.
 
-A ballot is one of five kinds; every rule reads it through one of three views (top choice, approvals, weak order), so any
-rule accepts any ballot and says what it makes of it. The denominator of a share is never implied: ``eligible`` counts
-everybody on the panel, ``cast`` only those who did not abstain.
+A ballot is of one of five kinds. Every rule reads it through one of three views (top choice, approvals, weak order), so
+any rule accepts any ballot. The denominator of a share is always stated: ``eligible`` counts everybody on the panel,
+``cast`` only those who did not abstain.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Denominator(StrEnum):
 class Ballot:
     """``options`` is the choice, the approved set, or the ranking best first; options left out of a ranking tie for last.
 
-    ``strength`` scales the ballot: an answer changed in debate without a stated reason counts half.
+    ``strength`` scales the ballot: an answer changed in debate without a stated reason counts half. ``reason``: why an
+    agent abstained. Raises: ``InvalidRequest`` if the fields do not fit the kind.
     """
 
     kind: BallotKind
@@ -72,20 +73,20 @@ class Ballot:
         return ""
 
     def top(self) -> str | None:
-        """The one option this ballot puts first; None where it abstains or puts several first."""
+        """The one option that this ballot puts first; None if it abstains or puts several first."""
         if self.kind is BallotKind.CHOICE:
             return self.options[0]
         order = self.order()
         return next(iter(order[0])) if order and len(order[0]) == 1 else None
 
     def approved(self) -> frozenset[str]:
-        """A ranking approves its first place only, scores approve what is above zero."""
+        """The options that this ballot approves: of a ranking only the first, of scores those above zero."""
         if self.kind is BallotKind.SCORES:
             return frozenset(option for option, score in self.scores.items() if score > 0)
         return frozenset(self.options[:1] if self.kind is BallotKind.RANKING else self.options)
 
     def order(self) -> tuple[frozenset[str], ...]:
-        """Groups of equals, best first, of the options this ballot names."""
+        """The options that this ballot names, in groups of equals, best first."""
         if self.kind is BallotKind.RANKING:
             return tuple(frozenset((option,)) for option in self.options)
         if self.kind is BallotKind.SCORES:
@@ -116,11 +117,11 @@ def abstain(reason: str = "") -> Ballot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Electorate:
-    """Who may vote. ``options`` are the answers that can be given, where that is a closed set.
+    """Who may vote. ``options`` are the answers that can be given, if they are a closed set.
 
-    ``asked`` is the part of the panel that was called on before a stop that the rest could not have changed; quorum is
-    measured against it, shares are not. An agent without an entry in ``owners`` is not capped. ``weights`` are voting
-    weights given by the contract (1 each unless stated), not learned ones.
+    ``asked``: the part of the panel that was asked, if a stop made it needless to ask the rest. Quorum is measured against
+    it, shares are not. An agent without an entry in ``owners`` is not capped. ``weights`` are voting weights that are set
+    in advance (1 unless stated), not learned ones. Raises: ``InvalidRequest`` if the fields contradict each other.
     """
 
     eligible: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""From a statistic to a probability that holds: isotonic regression, and the two scores that judge it (ECE, Brier)."""
+"""Calibration: from a statistic to a probability by isotonic regression, and the two scores that judge it (ECE, Brier)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ECE_BINS = 15
 class IsotonicMap:
     """A non-decreasing map through (knots, values), linear between them, flat outside.
 
-    ``trust`` is its share against the identity: a statistic that is already a probability is moved only as far as the
-    number of outcomes warrants.
+    ``trust`` is how much the map counts against the identity: a statistic that is nearly a probability is moved only as far
+    as the number of outcomes warrants.
     """
 
     knots: tuple[float, ...]
@@ -48,7 +48,7 @@ def fit_isotonic(
 ) -> IsotonicMap:
     """Least squares under monotonicity by pooling adjacent violators (Ayer et al. 1955).
 
-    ``prior`` counts imaginary outcomes in favour of leaving the statistic as it is; 0 for one that is not a probability.
+    ``prior`` counts imaginary outcomes in favour of leaving the statistic as it is; 0 if the statistic is no probability.
     """
     x, inverse = np.unique(np.round(np.asarray(statistic, dtype=float), 9), return_inverse=True)
     count = np.bincount(inverse).astype(float)

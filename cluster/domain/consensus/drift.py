@@ -1,8 +1,9 @@
 """Two alarms on recorded outcomes: an agent that became worse (or suspiciously better), a pair that errs together.
 
-Both compare a sliding window with what was known before by a beta-binomial tail, which widens by itself where little was
-known. A window is tested again at every outcome, so the level is set far below the rate of false alarms that is wanted
-(measured below 1 % per agent in 1,000 outcomes at the default level).
+The first compares a sliding window with the record before it by a beta-binomial tail, which is wider where the record is
+short; the second compares a pair with the other pairs of the panel by a binomial tail. A window is tested again at every
+outcome, so the level is set far below the rate of false alarms that is wanted (measured below 1 % per agent in 1,000
+outcomes at the default level).
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from itertools import combinations
 
 from cluster.domain.consensus.outcomes import Outcome
 
+#: Answers of an agent that are compared with its record.
 WINDOW = 60
+#: An alarm is raised if what was seen is less probable than this without a change.
 LEVEL = 1e-5
+#: Outcomes that both agents of a pair got wrong before the pair is judged.
 MIN_BOTH_WRONG = 12
+#: How much more often than the panel's pairs usually do a pair may agree on a wrong answer.
 COLLUSION_MARGIN = 0.25
 
 
@@ -60,7 +65,7 @@ def beta_binomial_tail(hits: int, trials: int, right: float, wrong: float, upper
 
 
 def accuracy_alarm(agent: str, before: Record, window: Sequence[bool], level: float = LEVEL) -> Alarm | None:
-    """Compares the last outcomes of one agent (True: it was right) with its record. None while all is as before."""
+    """Compares the last answers of one agent (True: it was right) with its record. None if nothing has changed."""
     if len(window) < WINDOW // 2 or before.given == 0:
         return None
     hits, expected = sum(window), before.right / before.given
@@ -82,7 +87,7 @@ def accuracy_alarm(agent: str, before: Record, window: Sequence[bool], level: fl
 def drift_alarms(
     before: Mapping[str, Record], recent: Sequence[Outcome], window: int = WINDOW, level: float = LEVEL
 ) -> list[Alarm]:
-    """One alarm at most per agent, over its last ``window`` answers in ``recent`` (oldest first)."""
+    """At most one alarm per agent, over its last ``window`` answers in ``recent`` (oldest first)."""
     found = []
     for agent, record in sorted(before.items()):
         answered = [o.votes[agent] == o.right for o in recent if o.votes.get(agent) is not None][-window:]
@@ -97,7 +102,8 @@ def collusion_alarms(
 ) -> list[Alarm]:
     """Pairs whose wrong answers are the same far more often than those of the other pairs.
 
-    Models err alike to a degree, so the expectation is the median rate of the panel's pairs plus ``margin``, not chance.
+    Models make the same errors to some degree, so a pair is compared with the median rate of the panel's pairs plus
+    ``margin``, and not with chance.
     """
     counts = {pair: _wrong_together(recent, *pair) for pair in combinations(sorted(agents), 2)}
     counts = {pair: (same, both) for pair, (same, both) in counts.items() if both >= MIN_BOTH_WRONG}
@@ -122,10 +128,11 @@ def collusion_alarms(
     return found
 
 
-def _wrong_together(recent: Sequence[Outcome], one: str, other: str) -> tuple[int, int]:
+def _wrong_together(recent: Sequence[Outcome], agent: str, other: str) -> tuple[int, int]:
+    """(outcomes in which both gave the same wrong answer, outcomes in which both were wrong)"""
     same = both = 0
     for outcome in recent:
-        first, second = outcome.votes.get(one), outcome.votes.get(other)
+        first, second = outcome.votes.get(agent), outcome.votes.get(other)
         if first is not None and second is not None and outcome.right not in (first, second):
             both += 1
             same += first == second

@@ -92,7 +92,7 @@ def build_snapshot(
     owner_cap: float | None = DEFAULT_OWNER_CAP,
     ridge: float = RIDGE,
 ) -> WeightSnapshot:
-    """Fits, gates and calibrates for one panel. InvalidRequest without any outcome to learn from."""
+    """Fits, gates and calibrates for one panel. Raises: ``InvalidRequest`` if there are no outcomes or no agents."""
     if not outcomes or not agents:
         raise InvalidRequest("Weights cannot be learned without outcomes and agents.", "no_outcomes")
     table = vote_table(outcomes, agents)
@@ -181,7 +181,7 @@ def _log_odds_held_out(table: VoteTable, correct: Floats, given: Floats, options
 
 
 def _credit(table: VoteTable, weights: Floats) -> Floats:
-    """1 for the right winner, a fair share of it in a tie, 0 else."""
+    """Per outcome: 1 if the right option wins, its share of the tie if it is tied, else 0."""
     chosen = table.chosen()
     score = chosen @ weights if weights.ndim == 1 else np.einsum("noa,na->no", chosen, weights)
     top = (score >= score.max(axis=1, keepdims=True) - 1e-9) & chosen.any(axis=2)
@@ -191,8 +191,8 @@ def _credit(table: VoteTable, weights: Floats) -> Floats:
 
 
 def _gate(table: VoteTable, learned_held_out: Floats, odds_held_out: Floats) -> Gate:
-    """Learned if it beats plurality by more than one standard error and is not beaten so by weighted; else weighted by
-    the same test; else plurality."""
+    """Chooses the rule that may decide: learned, if it beats plurality by more than one standard error and weighted does
+    not beat it by as much; else weighted, if it beats plurality so; else plurality."""
     plurality = _credit(table, np.ones(table.votes.shape[1]))
     weighted, learned = _credit(table, odds_held_out), _credit(table, learned_held_out)
     choice, winner = Mode.PLURALITY, plurality
@@ -218,7 +218,8 @@ def _paired(ours: Floats, theirs: Floats) -> tuple[float, float]:
 
 
 def _wins(ours: Floats, theirs: Floats) -> bool:
-    """One differing outcome gives a gain equal to its own error, which rounding must not turn into a win."""
+    """Whether ours is better by more than one standard error. If only one outcome differs, gain and error are equal; the
+    small term keeps rounding from making that a win."""
     gain, error = _paired(ours, theirs)
     return gain > error + 1e-9
 
@@ -235,10 +236,11 @@ def _calibrations(
     accuracy: Floats,
     choice: Mode,
 ) -> dict[str, IsotonicMap]:
-    """Maps are fitted on leave-one-out posteriors: in-sample ones would look surer than they will be.
+    """Maps from statistics to probabilities. They are fitted on leave-one-out posteriors: in-sample ones would look surer
+    than the posteriors of new questions are.
 
-    The posterior of all votes is nearly a probability and is moved only as far as the outcomes warrant. That of an early
-    stop is none (those who were not asked say nothing), so there the outcomes alone speak.
+    The posterior of all votes is nearly a probability and is moved only as far as the outcomes warrant. The posterior of
+    an early stop is not one, as it lacks the answers of those who were not asked; its map follows the outcomes alone.
     """
     if len(table.right) < MIN_OUTCOMES:
         return {}
@@ -262,7 +264,7 @@ def _calibrations(
 
 
 def _asked_in_waves(table: VoteTable, agents: Sequence[str], weights: Floats, accuracy: Floats) -> Floats:
-    """``[n, a]`` = 1 for the agents that the default protocol would have asked."""
+    """``[n, a]`` = 1 if the default protocol would have asked agent a about outcome n."""
     order = sorted(range(len(agents)), key=lambda i: (-accuracy[i], agents[i]))
     names = [str(i) for i in order]
     by_name = {str(i): float(weights[i]) for i in order}

@@ -1,4 +1,4 @@
-"""When weights are learned again, from what, and what is reported beside them."""
+"""When weights are learned again, from which outcomes, and the alarms that are reported with them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
 
-#: The newest outcomes that are fitted: a sliding window, so that what an agent was long ago fades.
+#: How many of the newest outcomes are fitted: a sliding window, so that old records fade.
 FIT_WINDOW = 5_000
-#: Agents in one fit; the most frequent ones, where a workspace knows more.
+#: Most agents in one fit; the most frequent ones, if a workspace has more.
 MAX_AGENTS = 64
-#: Outcomes before anything is learned, and the least and most new ones before it is learned again.
+#: How many outcomes it takes before weights are learned, and how many new ones, at least and at most, before they are
+#: learned again.
 MIN_OUTCOMES = 20
 MIN_NEW, MAX_NEW = 20, 100
-#: Outcomes that drift and collusion are looked for in.
+#: In how many of the newest outcomes drift and collusion are looked for, and the shortest record that drift is measured by.
 RECENT_DRIFT, RECENT_COLLUSION = 2 * WINDOW, 400
 MIN_RECORD = 30
 MAX_OPTION_CHARS = 500
@@ -62,7 +63,8 @@ class NewOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedOutcome:
-    """``replayed``: the same outcome was there; ``conflict``: another one under this id, which stays as it is."""
+    """What came of recording an outcome. ``replayed``: the same outcome was recorded before. ``conflict``: the id belongs to
+    a different outcome, which stays as it is."""
 
     id: str
     seq: int | None
@@ -104,7 +106,7 @@ class NewSnapshot:
     alarms: tuple[Alarm, ...]
 
     def summary(self) -> dict[str, Any]:
-        """What its row of the log says."""
+        """The data of its log row."""
         gate = self.snapshot.gate
         return {
             "snapshot_id": self.snapshot.id,
@@ -127,7 +129,8 @@ def panel_key(agents: Sequence[str]) -> str:
 def checked_outcome(
     votes: Mapping[str, str | None], right: str, options: Sequence[str], panel: Sequence[str] = ()
 ) -> tuple[Outcome, tuple[str, ...]]:
-    """(outcome, its panel). InvalidRequest for ids and options that cannot be, and a right answer that nobody could give."""
+    """(outcome, its panel). Raises: ``InvalidRequest`` if an id or an option is not valid, or the right answer is not an
+    option."""
     members = panel_of([*panel, *votes])
     for agent in members:
         check_id(agent, "an agent of votes")
@@ -142,7 +145,8 @@ def checked_outcome(
 
 
 def due(new: int, fitted: int) -> bool:
-    """``new`` outcomes since a fit on ``fitted``: a tenth more, at least 20, at most 100."""
+    """Whether to fit again, ``new`` outcomes after a fit on ``fitted`` ones: after a tenth more, at least ``MIN_NEW`` and at
+    most ``MAX_NEW``."""
     if fitted == 0:
         return new >= MIN_OUTCOMES
     return new >= min(MAX_NEW, max(MIN_NEW, fitted // 10))
@@ -156,21 +160,21 @@ def fit(
     owners: Mapping[str, str],
     owner_cap: float | None,
 ) -> NewSnapshot:
-    """``stored`` oldest first. The same outcomes give the same snapshot, whoever fits them."""
+    """The snapshot that these outcomes give, oldest first. The same outcomes give the same snapshot in any process."""
     panel = panel_of(agents)
-    outcomes = [one.outcome for one in stored]
+    outcomes = [row.outcome for row in stored]
     return NewSnapshot(
         workspace=workspace,
         at=at,
         panel=panel,
-        through_n=max(one.n for one in stored),
+        through_n=max(row.n for row in stored),
         snapshot=build_snapshot(outcomes, panel, owners, owner_cap),
         alarms=tuple(alarms(outcomes, panel)),
     )
 
 
 def alarms(outcomes: Sequence[Outcome], agents: Sequence[str]) -> list[Alarm]:
-    """Drift of the newest answers against the record before them, then pairs whose errors coincide."""
+    """Alarms on agents whose newest answers differ from their record, then on pairs whose errors coincide."""
     recent = outcomes[-RECENT_DRIFT:]
     before = {agent: _record(outcomes[: -len(recent)], agent) for agent in agents} if recent else {}
     known = {agent: record for agent, record in before.items() if record.given >= MIN_RECORD}
@@ -179,7 +183,7 @@ def alarms(outcomes: Sequence[Outcome], agents: Sequence[str]) -> list[Alarm]:
 
 def _record(outcomes: Sequence[Outcome], agent: str) -> Record:
     given = [outcome for outcome in outcomes if outcome.votes.get(agent) is not None]
-    return Record(right=sum(one.votes[agent] == one.right for one in given), given=len(given))
+    return Record(right=sum(outcome.votes[agent] == outcome.right for outcome in given), given=len(given))
 
 
 def alarm_json(alarm: Alarm) -> dict[str, Any]:

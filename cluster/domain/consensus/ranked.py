@@ -13,7 +13,7 @@ Pairwise: TypeAlias = dict[str, dict[str, float]]
 
 
 def ranks(ballot: Ballot, options: Sequence[str]) -> dict[str, int]:
-    """Option → place of its group, 0 best; what the ballot leaves out shares the last place."""
+    """Option → rank of its group, 0 is best; options that the ballot leaves out share the last rank."""
     order = ballot.order()
     rank = {option: depth for depth, group in enumerate(order) for option in group}
     return {option: rank.get(option, len(order)) for option in options}
@@ -31,7 +31,7 @@ def pairwise(ballots: Iterable[tuple[Ballot, float]], options: Sequence[str]) ->
 
 
 def borda(ballots: Iterable[tuple[Ballot, float]], options: Sequence[str]) -> dict[str, float]:
-    """A ballot gives an option one point per option below it and half a point per equal."""
+    """Option → its points: from each ballot one point per option below it, and half a point per equal."""
     points: dict[str, list[float]] = {option: [] for option in options}
     for ballot, weight in ballots:
         rank = ranks(ballot, options)
@@ -59,6 +59,6 @@ def schulze_paths(preferences: Pairwise) -> Pairwise:
 
 
 def schulze_wins(preferences: Pairwise) -> dict[str, float]:
-    """Option → number of options it is at least as strong against as they are against it; a winner has all of them."""
+    """Option → against how many others it is at least as strong as they are against it; a winner is against all."""
     paths = schulze_paths(preferences)
     return {a: float(sum(paths[a][b] >= paths[b][a] for b in row)) for a, row in paths.items()}

@@ -1,4 +1,4 @@
-"""What an aggregation says. Every field is JSON, so that a receipt can carry it and a verifier compare it bit for bit."""
+"""The result of an aggregation. Every field is JSON, so that a receipt can carry it and a verifier compare it exactly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cluster.domain.consensus.rule import Mode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A judge's verdicts, one per order in which the candidates were shown; a judge who is swayed by order decides nothing."""
+    """A judge's verdicts, one per order in which the candidates were shown. If they differ, the judge decides nothing."""
 
     judge: str
     verdicts: tuple[str, ...]
@@ -19,7 +19,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dissent:
-    """An agent that cast a ballot which does not put the leader first (or, for approvals, does not approve it)."""
+    """An agent whose ballot does not put the leader first (or, in approval, does not approve it)."""
 
     agent: str
     options: tuple[str, ...]
@@ -27,11 +27,12 @@ class Dissent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """``decision`` is set iff ``reached``. ``leader`` is the best so far either way, None while tied or empty.
+    """``decision`` is set if and only if ``reached``. ``leader`` is the best option either way; None if it is tied, or if
+    nobody voted.
 
     ``support`` and ``margin`` are shares of ``denominator_value``. ``confidence`` is a calibrated probability that the
-    leader is right, None where nothing was recorded to calibrate with; ``uncalibrated_share`` is then all there is, and
-    it is not a probability. ``reason`` says why nothing was reached.
+    leader is right, None if there is nothing to calibrate with; then only ``uncalibrated_share`` is left, which is not a
+    probability. ``reason`` says why no decision was reached.
     """
 
     mode: Mode

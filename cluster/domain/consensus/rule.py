@@ -37,8 +37,9 @@ MODE_NAMES = tuple(mode.value for mode in Mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """``q`` is supermajority's share, ``k`` agree_k's number; ``escalate_to`` decides where k do not agree."""
+class ConsensusRule:
+    """How ballots decide. ``q`` is the share of supermajority, ``k`` the number of agree_k; ``escalate_to`` decides if k do
+    not agree. Raises: ``InvalidRequest`` if a threshold is impossible."""
 
     mode: Mode
     denominator: Denominator = Denominator.ELIGIBLE
@@ -58,7 +59,8 @@ class Rule:
 
 
 def parse_mode(name: str) -> Mode:
-    """InvalidRequest that lists the modes, for ``byzantine``, experimental names and anything else unknown."""
+    """Reads the name of a mode or an alias. Raises: ``InvalidRequest``, which lists the modes, if the name is unknown (also
+    for ``byzantine`` and the experimental modes of the released server)."""
     try:
         return ALIASES.get(name) or Mode(name)
     except ValueError:

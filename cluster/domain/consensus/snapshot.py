@@ -1,4 +1,4 @@
-"""The frozen outcome of learning: weights, the gate's choice and the calibration maps, named by the hash of its content."""
+"""The frozen result of learning: weights, the gate's choice and the calibration maps, named by the hash of its content."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ _ADAPTER = TypeAdapter(WeightSnapshot)
 
 
 def snapshot_from_document(document: Mapping[str, Any]) -> WeightSnapshot:
+    """Reads what ``WeightSnapshot.document`` wrote. Raises: ``InvalidRequest`` if it is anything else."""
     try:
         return _ADAPTER.validate_python(dict(document))
     except ValidationError as error:

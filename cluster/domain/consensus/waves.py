@@ -1,8 +1,8 @@
-"""Whom to ask next, and when asking on cannot change the decision.
+"""Whom to ask next, and when further answers cannot change the decision.
 
 The first wave is the two best agents. If they agree, that is the answer. If not, each further wave is the fewest agents
-that could settle it, and after ``max_waves`` everybody who is left; an answer that the outstanding weight cannot overturn
-ends the asking without loss.
+that could settle it, and wave ``max_waves`` is everybody who is left. Asking stops early, without loss, if the outstanding
+weight cannot overturn the leader.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ MAX_WAVES = 3
 
 
 def lead(tally: Mapping[str, float]) -> float:
-    """Distance of the first from the second; an option nobody chose counts as 0."""
+    """Distance of the first option from the second; an option that nobody chose counts as 0."""
     top = sorted(tally.values(), reverse=True)[:2]
     return (top[0] - (top[1] if len(top) > 1 else 0.0)) if top else 0.0
 
 
 def decided_regardless(tally: Mapping[str, float], outstanding: float, needed: float = 0.0) -> bool:
-    """True if ``outstanding`` further weight, all on one option, can change neither the winner nor that it has ``needed``.
+    """Whether the winner stays the winner and has ``needed``, even if all ``outstanding`` weight goes to one other option.
 
     Equality is not enough: it would be a tie.
     """
@@ -65,7 +65,7 @@ def run_waves(
     agree_k: int = FIRST_WAVE,
     max_waves: int = MAX_WAVES,
 ) -> dict[str, str | None]:
-    """Every wave to its end against known answers: for evaluation and for calibrating the early stop."""
+    """The answers of all agents that the waves would ask, if the answers are known: for calibrating the early stop."""
     answers: dict[str, str | None] = {}
     waves = 0
     while wave := next_wave(
@@ -90,7 +90,7 @@ def _all_agree(answers: Mapping[str, str | None], k: int) -> bool:
 
 
 def _fewest_to_settle(ahead: float, weights: Sequence[float]) -> int:
-    """How many must answer before, all for the leader, the rest could not catch up."""
+    """How many of these agents it takes, if all answer for the leader, until the others could not catch up."""
     outstanding = math.fsum(weights)
     for asked, weight in enumerate(weights, start=1):
         ahead += weight

@@ -1,4 +1,4 @@
-"""From an agent's record to the weight of its vote: log-odds, the cap per owner, and what a stranger gets."""
+"""From an agent's record to the weight of its vote: log-odds, the cap per owner, and the weight without a record."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def panel_weights(known: Mapping[str, float], agents: Iterable[str]) -> dict[str
 def cap_owner_shares(weights: Mapping[str, float], owners: Mapping[str, str], cap: float | None) -> dict[str, float]:
     """Scales owners down until none holds more than ``cap`` of the panel's total weight.
 
-    An agent without a stated owner is not capped: a cap on each single agent would throw away what a much better one
-    knows. Where too few have any weight for the cap to be possible (two owners under a cap of 40 %), it cannot bind and
-    the weights stay as they are.
+    An agent without a stated owner is not capped: a cap on each single agent would waste the knowledge of a much better
+    one. If too few have any weight for the cap to be possible (two owners under a cap of 40 %), the weights stay as they
+    are.
     """
     totals: dict[str, list[float]] = {}
     for agent, weight in weights.items():

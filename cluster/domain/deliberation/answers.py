@@ -1,7 +1,7 @@
 """Typed answers: the JSON that an agent is asked for, and the canonical form of what it sends.
 
-Two answers are the same answer only if their canonical forms are equal (numbers: within the tolerance). Likeness of texts
-decides nothing. Ranges and membership are checked here, because servers are known to ignore those parts of a JSON schema.
+Two answers are the same only if their canonical forms are equal (numbers: within the tolerance). Texts are never matched
+by similarity. Ranges and membership are checked here, because servers are known to ignore those parts of a JSON schema.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SEVERITIES = ("low", "medium", "high")
 OWN_ERROR = "own_error"
 NO_REASON = "none"
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d[\d,_ ]*)?(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(.*?)\s*$", re.DOTALL)
-#: Of a number with its unit, as text. The pattern takes time with the square of the length.
+#: The longest text that is read as a number with its unit: the pattern's time grows with the square of the length.
 MAX_NUMBER_CHARS = 200
 _LEVELS = frozenset(level.value for level in Confidence)
 _TRUE, _FALSE = ("true", "yes"), ("false", "no")
@@ -42,7 +42,7 @@ class AnswerKind(StrEnum):
     TEXT = "text"
 
 
-#: What each kind is and when two of its answers are one. Docs print this table.
+#: What each kind is, and when two answers of it are the same. Docs print this table.
 ANSWER_KINDS = {
     AnswerKind.CHOICE: ("one of `options`", "same option"),
     AnswerKind.NUMBER: ("a number, in `unit` if given", "within `tolerance` of each other"),
@@ -76,7 +76,7 @@ class AnswerType:
 
     @property
     def closed(self) -> tuple[str, ...]:
-        """Every canonical answer that can be given, where that is a closed set."""
+        """Every canonical answer that can be given, if they are a closed set; else ()."""
         if self.kind is AnswerKind.BOOLEAN:
             return ("true", "false")
         return self.options if self.kind is AnswerKind.CHOICE else ()
@@ -89,8 +89,9 @@ class AnswerType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a reply must look like. ``labels``: the closed set that may be answered. ``reasons``: a revision, with the
-    critiques that it may name. ``targets``: critiques, with the participants that they may be about."""
+    """What a reply must look like. ``labels``: the only answers that are allowed, if they are a closed set. ``reasons``:
+    set for a revision, the critiques that it may name. ``targets``: set for critiques, the participants that they may be
+    about."""
 
     answer: AnswerType = field(default_factory=AnswerType)
     labels: tuple[str, ...] = ()
@@ -118,7 +119,7 @@ class Answer:
     critiques: tuple[Mapping[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Without what is empty; ``choice``, ``rationale`` and ``confidence`` always."""
+        """JSON without empty fields, except ``choice``, ``rationale`` and ``confidence``, which are always there."""
         value: dict[str, Any] = {"choice": self.choice, "rationale": self.rationale, "confidence": self.confidence}
         for name in ("abstained", "because", "changed"):
             if getattr(self, name):
@@ -135,7 +136,7 @@ class Answer:
 
 
 class Malformed(ValueError):
-    """Why an answer does not fit; the sentence goes into the repair prompt."""
+    """An answer that does not fit. The message says why, and goes into the repair prompt."""
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ def _answer_property(shape: Shape) -> dict[str, Any]:
 
 
 def parse_reply(text: str, shape: Shape) -> Answer:
-    """Raises Malformed. ``{"abstain": true}`` is an answer too."""
+    """Reads a reply; ``{"abstain": true}`` is an answer too. Raises: ``Malformed`` if it does not fit the shape."""
     value = _json_object(text)
     if shape.targets is not None:
         return Answer(critiques=tuple(_critiques(value, shape.targets)))
@@ -206,7 +207,7 @@ def parse_reply(text: str, shape: Shape) -> Answer:
         rationale=rationale,
         confidence=known if isinstance(known, str) and known in _LEVELS else None,
         ranked=ranked,
-        evidence=tuple(_text(one)[:500] for one in _list(value.get("evidence"))[:5] if isinstance(one, str)),
+        evidence=tuple(_text(item)[:500] for item in _list(value.get("evidence"))[:5] if isinstance(item, str)),
         because=_because(because, shape.reasons),
     )
 
@@ -224,7 +225,7 @@ def _because(value: Any, reasons: tuple[str, ...] | None) -> str:
 
 
 def canonical(raw: Any, shape: Shape) -> str:
-    """The one text that stands for an answer. Raises Malformed."""
+    """The one text that stands for an answer. Raises: ``Malformed`` if it is no answer of this shape."""
     if shape.labels:
         return _member(raw, shape.labels)
     return _CANONICAL[shape.answer.kind](raw, shape.answer)
@@ -272,7 +273,7 @@ def _a_number(raw: Any, answer: AnswerType) -> str:
 
 
 def _float(raw: Any) -> float | None:
-    """None for a sign without digits, and for what is beyond every float."""
+    """None for a sign without digits, and for a number that is too large for a float."""
     try:
         return float(raw)
     except (ValueError, OverflowError):
@@ -283,9 +284,9 @@ def _a_set(raw: Any, answer: AnswerType) -> str:
     if not isinstance(raw, list) or len(raw) > MAX_ITEMS:
         raise Malformed(f'"answer" must be a list of at most {MAX_ITEMS} texts')
     if answer.options:
-        members = {_member(one, answer.options) for one in raw}
+        members = {_member(item, answer.options) for item in raw}
     else:
-        members = {_text(one).strip() for one in raw if isinstance(one, str | int | float)}
+        members = {_text(item).strip() for item in raw if isinstance(item, str | int | float)}
     return canonical_bytes(sorted(members)).decode()
 
 
@@ -320,23 +321,23 @@ _CANONICAL: dict[AnswerKind, Callable[[Any, AnswerType], str]] = {
 
 
 def _ranked(value: Mapping[str, Any], shape: Shape) -> tuple[str, ...]:
-    """An approved set or a ranking; a single ``answer`` will do for one."""
+    """The approved set or the ranking; a single ``answer`` counts as one with a single option."""
     if shape.ballot is BallotKind.CHOICE or not shape.labels:
         return ()
     named = _list(value.get(_LIST_FIELD[shape.ballot])) or ([value["answer"]] if "answer" in value else [])
-    ranked = tuple(dict.fromkeys(_member(one, shape.labels) for one in named))
+    ranked = tuple(dict.fromkeys(_member(item, shape.labels) for item in named))
     if not ranked:
         raise Malformed(f'"{_LIST_FIELD[shape.ballot]}" must name at least one of {json.dumps(list(shape.labels))}')
     return ranked
 
 
 def _critiques(value: Mapping[str, Any], targets: Sequence[str]) -> list[dict[str, str]]:
-    """Those about somebody who was shown; the rest is dropped, as is what names no defect."""
+    """The critiques that name a participant who was shown, and a defect. The rest is dropped."""
     found = []
-    for one in _list(value.get("critiques"))[:MAX_ITEMS]:
-        if isinstance(one, Mapping) and one.get("target") in targets and _text(one.get("defect")).strip():
-            severity = one.get("severity")
-            critique = {name: _text(one.get(name))[:500] for name in ("target", "claim_quote", "defect", "fix")}
+    for item in _list(value.get("critiques"))[:MAX_ITEMS]:
+        if isinstance(item, Mapping) and item.get("target") in targets and _text(item.get("defect")).strip():
+            severity = item.get("severity")
+            critique = {name: _text(item.get(name))[:500] for name in ("target", "claim_quote", "defect", "fix")}
             found.append({**critique, "severity": severity if severity in SEVERITIES else "medium"})
     return found[: len(targets)]
 
@@ -350,7 +351,7 @@ def _text(value: Any) -> str:
 
 
 def _json_object(text: str) -> dict[str, Any]:
-    """The object in the text: models wrap it in prose and code fences."""
+    """The JSON object in a text: models wrap it in prose and code fences."""
     start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
         raise Malformed("the reply must be one JSON object")
@@ -365,26 +366,27 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-# --- numbers that are one answer --------------------------------------------------------------------------------------
+# --- numbers within the tolerance -------------------------------------------------------------------------------------
 
 
 def group_numbers(given: Sequence[str], tolerance: float) -> dict[str, str]:
-    """Answer → the answer that stands for it: the one with the most within its tolerance, ties to the median's side."""
+    """Answer → the answer that stands for it: the one with the most others within the tolerance; of several, the one
+    nearest to the median."""
     left = sorted(given, key=float)
     groups: dict[str, str] = {}
     while left:
         head = _head(left, tolerance)
-        near = [one for one in left if abs(float(one) - float(head)) <= tolerance]
+        near = [number for number in left if abs(float(number) - float(head)) <= tolerance]
         groups.update(dict.fromkeys(near, head))
-        left = [one for one in left if one not in groups]
+        left = [number for number in left if number not in groups]
     return groups
 
 
 def _head(numbers: Sequence[str], tolerance: float) -> str:
     middle = float(numbers[len(numbers) // 2])
 
-    def worth(one: str) -> tuple[float, float, float]:
-        near = sum(abs(float(other) - float(one)) <= tolerance for other in numbers)
-        return (-near, abs(float(one) - middle), float(one))
+    def worth(number: str) -> tuple[float, float, float]:
+        near = sum(abs(float(other) - float(number)) <= tolerance for other in numbers)
+        return (-near, abs(float(number) - middle), float(number))
 
     return min(numbers, key=worth)

@@ -1,4 +1,4 @@
-"""From what agents said to what is counted: answers by round, candidates among texts, peers, critiques, ballots."""
+"""From agents' answers to what is counted: answers by round, candidates among texts, peers, critiques, ballots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cluster.domain.deliberation.state import Phase, State, Turn
 
 T = TypeVar("T")
 
-#: Modes that read more than a first choice, and what they ask for.
+#: Modes that read more than a first choice, and the kind of ballot that they ask for.
 BALLOT_OF = {
     Mode.APPROVAL: BallotKind.APPROVAL,
     Mode.BORDA: BallotKind.RANKING,
@@ -25,13 +25,14 @@ BALLOT_OF = {
 #: Weight of an answer that was changed in a debate without a reason.
 UNREASONED = 0.5
 MAX_CRITIQUES = 3
-#: Stops after which nobody who was not asked could have changed anything: quorum is measured among the asked.
+#: Stop reasons that make it needless to ask the rest of the panel. Quorum is then measured among the members that were
+#: asked: the others did not abstain.
 SETTLED = frozenset({"lossless", "agree_k", "posterior", "unanimous"})
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A participant as another one sees it."""
+    """A participant as another one is shown it: anonymous, as ``label``."""
 
     label: str
     agent: str
@@ -40,6 +41,8 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Critique:
+    """A defect that ``critic`` found in an agent's answer. ``id``: by which that agent's revision names it."""
+
     id: str
     critic: str
     defect: str
@@ -60,7 +63,7 @@ def ballot_kind(state: State) -> BallotKind:
 
 
 def answer_of(state: State, agent: str, round_: int) -> Answer | None:
-    """The answer that an agent stands by after a round: an abstention or a fault in a debate leaves the one before."""
+    """The answer that an agent holds after a round. An abstention or a fault in a debate leaves the earlier answer."""
     for step in range(round_, -1, -1):
         turn = state.turn(Phase.REVISE if step else Phase.PROPOSE, step, agent)
         if turn is not None and turn.answer is not None and turn.answer.choice is not None:
@@ -69,7 +72,8 @@ def answer_of(state: State, agent: str, round_: int) -> Answer | None:
 
 
 def remembered(state: State, name: tuple[Any, ...], make: Callable[[], T]) -> T:
-    """``name[1]`` is the last step on whose answers the value depends (``state.step_of``)."""
+    """The value that ``make`` computes, kept in the state's memo under ``name``. ``name[1]`` is the last step on whose
+    answers the value depends (``state.step_of``)."""
     kept = state.memo.get(name[1])
     if kept is None:
         kept = state.memo[name[1]] = {}
@@ -90,7 +94,8 @@ def _answers(state: State, round_: int) -> dict[str, Answer]:
 
 
 def options(state: State, round_: int) -> Mapping[str, str]:
-    """Agent → the option that its answer is: numbers within tolerance are one, equal texts are one candidate."""
+    """Agent → the option that its answer counts for: numbers within the tolerance are one option, equal texts one
+    candidate."""
     return remembered(state, ("options", 2 * round_), lambda: _options(state, round_))
 
 
@@ -106,12 +111,12 @@ def _options(state: State, round_: int) -> dict[str, str]:
 
 
 def normal(text: str) -> str:
-    """Texts that differ in case and white space only are one candidate."""
+    """The form in which texts are compared: those that differ only in case and white space are one candidate."""
     return " ".join(text.split()).casefold()
 
 
 def candidates(state: State, round_: int) -> Mapping[str, str]:
-    """Label → text, in an order that does not follow the panel's."""
+    """Label → text, in an order that says nothing about who gave it."""
     return remembered(state, ("candidates", 2 * round_), lambda: _candidates(state, round_))
 
 
@@ -131,7 +136,7 @@ def rationale_for(state: State, option: str, round_: int) -> str:
 
 
 def text_of(state: State, option: str | None, round_: int) -> str | None:
-    """What an option says: a label stands for its text."""
+    """The text of an option: of a label, the candidate that it stands for."""
     return candidates(state, round_).get(option or "") if is_text(state) else option
 
 
@@ -139,7 +144,8 @@ def text_of(state: State, option: str | None, round_: int) -> str | None:
 
 
 def peers(state: State, agent: str, round_: int) -> Sequence[Peer]:
-    """At most ``peers`` others whose answers before this round differ, different options first; anonymous, shuffled."""
+    """The participants whose answers an agent is shown in a round: anonymous and shuffled, at most ``contract.peers``, those
+    with different answers only, and each option once before any option twice."""
     return remembered(state, ("peers", 2 * (round_ - 1), agent, round_), lambda: _peers(state, agent, round_))
 
 
@@ -156,7 +162,7 @@ def _peers(state: State, agent: str, round_: int) -> list[Peer]:
 
 
 def critiques_of(state: State, agent: str, round_: int) -> list[Critique]:
-    """What the others found in an agent's answer, the severest first, under names of its own."""
+    """The defects that others found in an agent's answer, the severest first, numbered for this agent."""
     found = [
         (critic, critique)
         for critic in state.agents
@@ -166,8 +172,10 @@ def critiques_of(state: State, agent: str, round_: int) -> list[Critique]:
     ]
     found.sort(key=lambda pair: -SEVERITIES.index(pair[1]["severity"]))
     return [
-        Critique(f"c{index}", critic, one["defect"], one["claim_quote"], one["severity"], one["fix"])
-        for index, (critic, one) in enumerate(found[:MAX_CRITIQUES], start=1)
+        Critique(
+            f"c{index}", critic, critique["defect"], critique["claim_quote"], critique["severity"], critique["fix"]
+        )
+        for index, (critic, critique) in enumerate(found[:MAX_CRITIQUES], start=1)
     ]
 
 
@@ -192,7 +200,7 @@ def _accepted(state: State, round_: int) -> dict[str, int]:
 
 
 def strength(state: State, agent: str, round_: int) -> float:
-    """Half for an answer whose last change was made without a reason."""
+    """How much an agent's ballot counts: half, if its answer was last changed without a reason."""
     weight = 1.0
     for step in range(1, round_ + 1):
         turn = state.turn(Phase.REVISE, step, agent)
@@ -214,7 +222,7 @@ def voted(state: State, round_: int) -> bool:
 
 
 def ballots(state: State, round_: int) -> dict[str, Ballot]:
-    """One per member of the panel: its vote where texts were voted on, else its answer."""
+    """One ballot per member of the panel: its vote if texts were voted on, else its answer."""
     if is_text(state) and voted(state, round_):
         kind = ballot_kind(state)
         return {agent: _vote(state.turn(Phase.VOTE, round_, agent), kind) for agent in state.agents}
@@ -252,14 +260,14 @@ def _confidence(answer: Answer) -> Confidence | None:
 
 
 def judged_options(state: State, order: int) -> dict[str, str]:
-    """Label → option for the judge; the second time in the opposite order."""
+    """Label → option as the judge is shown them; the second time (``order`` 1) in the opposite order."""
     named = sorted(set(options(state, state.round).values()))
     listed = shuffled(named, state.contract.seed, "judge")
     return {f"#{index}": option for index, option in enumerate(listed[::-1] if order else listed, start=1)}
 
 
 def judgement(state: State) -> Judgement | None:
-    """None unless both verdicts are there."""
+    """The judge's verdicts; None unless both are in."""
     if state.judge is None:
         return None
     verdicts = []
@@ -272,7 +280,8 @@ def judgement(state: State) -> Judgement | None:
 
 
 def electorate(state: State, options: Sequence[str] = ()) -> Electorate:
-    """Quorum is measured among those who were asked, if the others could have changed nothing."""
+    """Who may vote. Quorum is measured among the members that were asked, if there was no need to ask the others
+    (``SETTLED``)."""
     contract = state.contract
     asked = tuple(agent for agent in state.agents if state.turn(Phase.PROPOSE, 0, agent) is not None)
     settled = state.stop == "" or state.stop in SETTLED
@@ -287,7 +296,7 @@ def electorate(state: State, options: Sequence[str] = ()) -> Electorate:
 
 
 def aggregation(state: State, round_: int) -> Aggregation:
-    """The input of the decision as it stands after a round."""
+    """The input of the provisional result of a round."""
     contract = state.contract
     closed: Sequence[str] = contract.answer_type.closed or (tuple(candidates(state, round_)) if is_text(state) else ())
     return Aggregation(

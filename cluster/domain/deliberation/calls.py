@@ -1,4 +1,4 @@
-"""The calls that a state asks for: prompt, shape of the reply, key and price, all computed from the journal."""
+"""The calls of a deliberation: prompt, shape of the reply, key and price, all computed from its state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cluster.domain.deliberation.state import Phase, State, Turn, TurnKey
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A call to make. ``key`` is the same whenever the same call is repeated."""
+    """A call to make. ``key`` is the same if the same call is made again."""
 
     agent_id: str
     phase: Phase
@@ -30,7 +30,7 @@ class Call:
 
 
 def outstanding(state: State) -> list[TurnKey]:
-    """Turns whose call was announced and has no answer yet."""
+    """Turns whose call was announced and has no answer yet, without those that are no longer waited for."""
     return [key for key, turn in state.turns.items() if turn.open and turn.running]
 
 
@@ -54,7 +54,8 @@ def call_of(state: State, key: TurnKey) -> Call:
 
 
 def reservation(state: State, key: TurnKey, repairing: Turn | None = None) -> Amount:
-    """What a call may cost: the prompt as estimated and all the tokens that it may answer with."""
+    """What a call may cost: the estimated tokens of its prompt, and all the tokens that its answer may have.
+    ``repairing``: the turn whose reply it repairs."""
     words = _words(state, key)
     tokens = words.tokens
     if repairing is not None:
@@ -76,7 +77,7 @@ def shape_of(state: State, key: TurnKey) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What the reply must look like, the words, and the tokens of both."""
+    """A prompt with the shape and the schema of its reply, and the estimated tokens of messages and schema."""
 
     shape: Shape
     messages: list[prompts.Message]
@@ -86,12 +87,12 @@ class _Words:
 
 def _words(state: State, key: TurnKey) -> _Words:
     depends = _DEPENDS_ON[key[0]](key[1])
-    # What depends on nobody's answer is the same for all who have the same persona.
+    # A prompt that depends on no answer is the same for all agents with the same persona.
     whose = (key[0], state.member(key[2]).persona) if depends < 0 else key
     return ballots.remembered(state, ("words", depends, whose), lambda: _build(state, key))
 
 
-#: The last step whose answers are in the prompt of a round. A judge sees them all.
+#: The last step whose answers the prompt of a round shows (``state.step_of``): -1 for none. A judge sees all of them.
 _DEPENDS_ON: Mapping[Phase, Callable[[int], int]] = {
     Phase.PROPOSE: lambda _: -1,
     Phase.CRITIQUE: lambda round_: 2 * (round_ - 1),
@@ -115,7 +116,7 @@ def _build(state: State, key: TurnKey) -> _Words:
 
 
 def _question(state: State) -> str:
-    """The question with what the asker gave with it."""
+    """The question, with the context and the material that were given with it."""
     contract = state.contract
 
     def make() -> str:
@@ -125,7 +126,7 @@ def _question(state: State) -> str:
 
 
 def _schema(state: State, shape: Shape) -> tuple[Mapping[str, Any], int]:
-    """JSON schema of a reply and its tokens: the same for all who may answer alike."""
+    """JSON schema of a reply and its tokens, made once for all replies of the same shape."""
 
     def make() -> tuple[Mapping[str, Any], int]:
         schema = answer_schema(shape)
@@ -135,6 +136,7 @@ def _schema(state: State, shape: Shape) -> tuple[Mapping[str, Any], int]:
 
 
 Built = tuple[Shape, str, dict[str, str]]
+"""(shape of the reply, name of the template, what fills the template besides the question)"""
 
 
 def _answer_shape(state: State, reasons: tuple[str, ...] | None = None) -> Shape:
@@ -149,7 +151,7 @@ def _propose(state: State, round_: int, agent: str) -> Built:
 
 
 def _vote(state: State, round_: int, agent: str) -> Built:
-    """Every candidate, in an order of the recipient's own."""
+    """Shows every candidate, in an order of its own for each agent."""
     texts = ballots.candidates(state, round_)
     shown = prompts.shuffled(list(texts), state.contract.seed, agent)
     lines = [
@@ -234,7 +236,7 @@ def _shape_text(shape: Shape) -> str:
 
 
 def _kind_text(shape: Shape) -> str:
-    """The sentence that says what may be answered."""
+    """The sentence of a prompt that says what may be answered."""
     if shape.labels:
         listed = prompts.encode(shape.labels)
         field = {BallotKind.APPROVAL: "approve", BallotKind.RANKING: "ranking"}.get(shape.ballot)

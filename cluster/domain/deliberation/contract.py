@@ -1,4 +1,4 @@
-"""The contract of a deliberation: everything that decides its course, frozen and hashed when it is admitted.
+"""The contract of a deliberation: all that is decided about it in advance, frozen and hashed when it is admitted.
 
 The panel and the weights are chosen later; the ``panel`` event binds them to the contract's hash.
 """
@@ -14,7 +14,7 @@ from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.consensus.ballots import Denominator
-from cluster.domain.consensus.rule import Mode, Rule, TieBreak, parse_mode
+from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
 from cluster.domain.deliberation.ledger import NANOS, Budget, parse_budget
 from cluster.domain.deliberation.prompts import template_hashes
@@ -26,15 +26,16 @@ DEFAULT_ROUNDS = 2
 MAX_ROUNDS = 9
 MAX_OPTIONS = 26
 MAX_QUESTION_CHARS = 20_000
-#: What may be given with a question, by name, and how much of it: items of each kind, and bytes of JSON in all.
+#: The kinds of material that may be given with a question, the most items of each, and the most bytes of JSON in all.
 MATERIAL = ("documents", "attachments", "evidence")
 MAX_MATERIAL = 50
 MAX_MATERIAL_BYTES = 65_536
-#: Capabilities that the released client asks for by default; either of them will do.
+#: The released client asks for ``DEFAULT_CAPABILITIES`` if it is told nothing else. An agent then suits if it has any of
+#: ``PANEL_CAPABILITIES``.
 DEFAULT_CAPABILITIES = ("deliberation",)
 PANEL_CAPABILITIES = frozenset({"deliberation", "debate"})
 
-#: When a debate is held, if there are rounds for it. Docs print this table.
+#: When a debate is held, if the contract has rounds for it. Docs print this table.
 DEBATE_ON = {
     "auto": "the rule reaches no decision; and, while no weights have been learned for the panel, on any disagreement",
     "undecided": "the rule reaches no decision",
@@ -45,9 +46,10 @@ DEBATE_ON = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """``rounds`` 0: no debate (quick). ``timeout_s`` covers the whole deliberation. ``tau``: a calibrated confidence
-    that ends the asking. ``peers``: how many differing views each agent is shown. ``judge`` "" is one from the pool.
-    ``material``: documents, attachments and evidence that were given with the question, each kind a list."""
+    """``rounds`` 0: no debate (quick). ``timeout_s`` covers the whole deliberation. ``tau``: at this calibrated confidence
+    nobody more is asked. ``peers``: how many differing answers each agent is shown in a debate. ``judge`` "": one is
+    chosen with the panel. ``material``: documents, attachments and evidence that were given with the question, each kind a
+    list."""
 
     question: str
     context: Mapping[str, Any] = field(default_factory=dict)
@@ -86,8 +88,8 @@ class Contract:
         return Budget(tokens=self.budget_tokens, nanos=self.budget_nanos)
 
     @property
-    def rule(self) -> Rule:
-        return Rule(
+    def rule(self) -> ConsensusRule:
+        return ConsensusRule(
             mode=self.mode,
             denominator=self.denominator,
             q=self.q,
@@ -138,7 +140,7 @@ def make_contract(
     context: Mapping[str, Any] | None = None,
     material: Mapping[str, Sequence[Any]] | None = None,
 ) -> Contract:
-    """InvalidRequest, with one sentence, for anything that cannot be run as asked."""
+    """Checks what was asked and freezes it. Raises: ``InvalidRequest``, with one sentence, if it cannot be run as asked."""
     if decision_type not in ("auto", "debate", "quick"):
         raise InvalidRequest(
             "decision_type must be auto, debate or quick; it is never guessed from the words of the question.",
@@ -210,7 +212,7 @@ def _context(context: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _material(material: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
-    """Without the kinds of which nothing was given."""
+    """The material by kind, without the kinds of which there is none."""
     given = {name: list(material[name]) for name in MATERIAL if material.get(name)}
     many = next((name for name, items in given.items() if len(items) > MAX_MATERIAL), None)
     if many is not None:
@@ -258,16 +260,16 @@ def _answer_type(config: Mapping[str, Any]) -> AnswerType:
 def _words(config: Mapping[str, Any], name: str, most: int) -> tuple[str, ...]:
     value = config.get(name) or []
     fits = isinstance(value, list) and len(value) <= most
-    if not fits or not all(isinstance(one, str) and 0 < len(one.strip()) <= 500 for one in value):
+    if not fits or not all(isinstance(word, str) and 0 < len(word.strip()) <= 500 for word in value):
         raise InvalidRequest(f"config.{name} must be a list of at most {most} non-empty strings.", f"invalid_{name}")
-    return tuple(one.strip() for one in value)
+    return tuple(word.strip() for word in value)
 
 
 def _one_of(config: Mapping[str, Any], name: str, default: str, allowed: Sequence[str]) -> str:
     value = config.get(name)
     if value is None:
         return default
-    if not isinstance(value, str) or value not in [str(one) for one in allowed]:
+    if not isinstance(value, str) or value not in [str(choice) for choice in allowed]:
         raise InvalidRequest(f"config.{name} must be one of {', '.join(map(str, allowed))}.", "invalid_config")
     return value
 

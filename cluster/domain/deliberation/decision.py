@@ -1,4 +1,4 @@
-"""When to stop asking, whether a debate has earned the right to overturn round 0, and what the end says."""
+"""When to stop asking, whether a debate may overturn round 0, and the outcome that the end states."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cluster.domain.deliberation import ballots
 from cluster.domain.deliberation.answers import AnswerKind
 from cluster.domain.deliberation.state import Phase, State, Terminal
 
-#: Kept back from the deadline for the aggregation and for writing the end.
+#: Time before the deadline that is kept free for the aggregation and for writing the end.
 RESERVE_S = 0.5
 
-#: Every stop in the order in which they are tried. Docs print this table.
+#: Every stop reason, in the order in which they are tried. Docs print this table.
 STOP_REASONS: Mapping[str, str] = {
     "quorum": "too few votes, and nobody is left to ask",
     "lossless": "the answers still outstanding cannot change the decision",
@@ -31,6 +31,7 @@ STOP_REASONS: Mapping[str, str] = {
     "budget": "the budget left does not cover the next calls",
     "time": "the time left does not cover the next round",
 }
+#: Modes in which first choices alone decide.
 _TOPS = frozenset({Mode.PLURALITY, Mode.AGREE_K, Mode.WEIGHTED, Mode.LEARNED, Mode.MAJORITY, Mode.SUPERMAJORITY})
 
 
@@ -44,16 +45,17 @@ class ProvisionalResult:
 
     @property
     def score(self) -> float:
-        """Calibrated confidence, else the leader's share; of a tie, the share of its options."""
+        """The calibrated confidence, else the leader's share; in a tie, the share of one of the tied options."""
         if self.result.confidence is not None:
             return self.result.confidence
         return self.result.uncalibrated_share if self.result.leader is not None else self.result.support
 
 
 def provisional(state: State, round_: int) -> ProvisionalResult:
-    """The decision after a round, counted once for the same input: stops, outcome and receipt all ask.
+    """The provisional result of a round, computed once for the same input: stop reasons, outcome and receipt all need it.
 
-    The input is compared too, because turns of later rounds and a stop leave most rounds' input as it was.
+    Turns are compared first, as that is one look. Most new turns, and most stops, leave the input of an earlier round as
+    it was; so the input is compared next, before it is aggregated again.
     """
     settled = state.stop == "" or state.stop in ballots.SETTLED
     kept: dict[Any, tuple[Any, bool, ProvisionalResult]] = state.memo.setdefault(2 * round_, {})
@@ -71,13 +73,13 @@ def provisional(state: State, round_: int) -> ProvisionalResult:
 
 
 def last_round(state: State) -> int:
-    """The last round that is complete: a debate round that was broken off does not count."""
+    """The last complete round: a debate round that was cut short does not count."""
     unfinished = state.phase in (Phase.CRITIQUE, Phase.REVISE, Phase.VOTE)
     return max(0, state.round - 1) if unfinished else state.round
 
 
 def final(state: State) -> tuple[ProvisionalResult, ProvisionalResult]:
-    """(round 0, what counts). A debate that does not raise the confidence changes nothing."""
+    """(result of round 0, result that counts). A debate that does not raise the confidence changes nothing."""
     first = provisional(state, 0)
     if last_round(state) == 0:
         return first, first
@@ -86,8 +88,8 @@ def final(state: State) -> tuple[ProvisionalResult, ProvisionalResult]:
 
 
 def _earned(state: State, first: ProvisionalResult, last: ProvisionalResult) -> bool:
-    """Whether the last round may replace round 0. Without calibration a higher share is not enough, as changes of mind
-    are partly noise: the new answer must also be well ahead over the trajectory, first and last votes together."""
+    """Whether the last round may replace round 0. Without calibration a higher share is not enough, because changes of mind
+    are partly noise: the new answer must also be well ahead in the votes of both rounds together."""
     if state.contract.mode is Mode.JUDGE:
         return True
     if not last.result.reached:
@@ -118,7 +120,8 @@ def _ahead(state: State, rounds: Sequence[ProvisionalResult], before: str, after
 
 
 def stop_reason_of(state: State, afford: Callable[[], bool], now: float) -> tuple[str, ProvisionalResult]:
-    """The first stop that fires, "" if asking goes on. ``afford``: the budget covers the next round."""
+    """(the first stop reason that applies, the provisional result); "" if asking goes on. ``afford``: whether the budget
+    covers the next round."""
     at = provisional(state, state.round)
     always = state.contract.debate_on == "always"
     if at.result.cast < at.result.quorum and not unasked(state):
@@ -137,7 +140,7 @@ def stop_reason_of(state: State, afford: Callable[[], bool], now: float) -> tupl
 
 
 def _settled(state: State, at: ProvisionalResult) -> str:
-    """Stops that look at the answers alone."""
+    """Stop reasons that depend on the answers alone."""
     result = at.result
     if not result.reached or result.cast < min(state.contract.min_votes, len(state.panel)):
         return ""
@@ -153,7 +156,7 @@ def _settled(state: State, at: ProvisionalResult) -> str:
 
 
 def _idle(state: State, at: ProvisionalResult) -> str:
-    """Stops of a debate that goes nowhere, and of one that nobody asked for."""
+    """Stop reasons of a debate that changes nothing more, and of one that nobody asked for."""
     if state.contract.mode in (Mode.NONE, Mode.JUDGE) and state.contract.debate_on == "auto":
         return "decided"
     if len(set(ballots.options(state, state.round).values())) < 2 and not ballots.voted(state, state.round):
@@ -167,7 +170,7 @@ def _idle(state: State, at: ProvisionalResult) -> str:
 
 
 def contested(state: State, at: ProvisionalResult) -> bool:
-    """Whether the contract wants a debate about this."""
+    """Whether the contract asks for a debate on this result."""
     wish = state.contract.debate_on
     if state.contract.rounds == 0:
         return False
@@ -178,7 +181,7 @@ def contested(state: State, at: ProvisionalResult) -> bool:
 
 
 def lossless(state: State, at: ProvisionalResult) -> bool:
-    """True if the answers still outstanding, all for one option, cannot change the decision."""
+    """Whether the outstanding answers cannot change the decision, even if all are for one option."""
     contract = state.contract
     if not can_be_lossless(state) or at.result.leader is None:
         return False
@@ -191,7 +194,8 @@ def lossless(state: State, at: ProvisionalResult) -> bool:
 
 
 def can_be_lossless(state: State) -> bool:
-    """Whether first choices alone decide, and further answers cannot regroup those that are there."""
+    """Whether first choices alone decide, and further answers cannot change what earlier ones count for. Numbers within a
+    tolerance can: a new one may group them differently."""
     contract = state.contract
     fuzzy = contract.answer_type.kind is AnswerKind.NUMBER and contract.answer_type.tolerance > 0
     return contract.mode in _TOPS and not ballots.is_text(state) and not fuzzy and contract.debate_on != "always"
@@ -203,7 +207,8 @@ def _outstanding(state: State, agent: str) -> bool:
 
 
 def _too_late(state: State, now: float) -> bool:
-    """The slowest twentieth of the calls so far, for every step of a round, against the time left."""
+    """Whether the next round would not fit into the time left, if each of its steps took as long as the slowest twentieth
+    of the calls so far."""
     ordered = sorted(state.seconds)
     slow = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] if ordered else 0.0
     steps = 3 if ballots.is_text(state) else 2
@@ -215,7 +220,7 @@ def unasked(state: State) -> tuple[str, ...]:
 
 
 def wave(state: State) -> tuple[str, ...]:
-    """Whom to ask for a first answer now. All at once, except where k that agree may be enough."""
+    """The agents to ask for a first answer now: all at once, unless k that agree may be enough."""
     left = unasked(state)
     contract = state.contract
     if not left or state.round > 0:
@@ -235,7 +240,7 @@ def wave(state: State) -> tuple[str, ...]:
         waves=state.waves,
         agree_k=enough,
     )
-    # Too few for the quorum are never enough, whatever they say.
+    # Fewer answers than the contract requires are never enough, whatever they are.
     return found or (left if len(named) < min(contract.min_votes, len(state.panel)) else ())
 
 
@@ -243,7 +248,7 @@ def wave(state: State) -> tuple[str, ...]:
 
 
 def terminal_of(state: State) -> tuple[Terminal, str]:
-    """From AGGREGATE."""
+    """(how the deliberation ends, the reason), once it is in AGGREGATE."""
     _, last = final(state)
     result = last.result
     if result.reached:
@@ -299,7 +304,7 @@ def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
         "confidence_calibrated": result.confidence is not None,
         "snapshot_id": result.snapshot_id,
         "supporters": [a for a in state.agents if _supports(last, a)],
-        "dissent": [_dissent(state, last, one.agent, one.options) for one in result.dissent],
+        "dissent": [_dissent(state, last, dissent.agent, dissent.options) for dissent in result.dissent],
         "abstained": [{"agent": a, "reason": last.asked.ballots[a].reason} for a in result.abstained],
         "tally": dict(result.tally),
         "tie_path": list(result.tie_path),
@@ -313,7 +318,7 @@ def outcome(state: State, terminal: Terminal, reason: str) -> dict[str, Any]:
 
 
 def lost(state: State) -> list[str]:
-    """Agents that the contract names and that were not there when the panel was chosen. Nobody takes their place."""
+    """Agents that the contract names but that were not available when the panel was chosen. Nobody takes their place."""
     if len(state.panel) >= state.contract.max_agents:
         return []
     there = {member.agent_id for member in (*state.panel, *state.replaced)}
@@ -341,16 +346,16 @@ def _dissent(state: State, last: ProvisionalResult, agent: str, options: tuple[s
 
 def _evidence(state: State, last: ProvisionalResult) -> list[str]:
     found = [
-        one
+        item
         for agent in state.agents
         if _supports(last, agent) and (answer := ballots.answer_of(state, agent, last.round)) is not None
-        for one in answer.evidence
+        for item in answer.evidence
     ]
     return list(dict.fromkeys(found))
 
 
 def _delta(state: State, first: ProvisionalResult, last: ProvisionalResult) -> dict[str, Any]:
-    """What the debate was worth: round 0's answer, the final one, and the calls between them."""
+    """What the debate changed: the answer of round 0, the final one, and the calls that it took."""
     before = ballots.text_of(state, first.result.leader, 0)
     after = ballots.text_of(state, last.result.leader, last.round)
     debated = [key for key in state.turns if key[0] is not Phase.JUDGE and key[1] > 0]
@@ -371,7 +376,7 @@ def _delta(state: State, first: ProvisionalResult, last: ProvisionalResult) -> d
 
 
 def _cost(state: State) -> dict[str, Any]:
-    """As it is once everything still out is billed at its reservation."""
+    """The cost with every call that is still in flight billed at its reservation, as the end bills it."""
     ledger = state.ledger
     total = ledger.held + ledger.overrun
     cost = ledger.to_json()
@@ -381,6 +386,6 @@ def _cost(state: State) -> dict[str, Any]:
 
 
 def deciding(state: State) -> tuple[Aggregation, int]:
-    """The input of the final aggregation and the round that it is of."""
+    """The input of the final aggregation, and its round."""
     _, last = final(state)
     return last.asked, last.round

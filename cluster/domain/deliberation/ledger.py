@@ -1,8 +1,8 @@
-"""Budgets in tokens and money: reserve before a call, settle after it, and never hold more than there is.
+"""Budgets in tokens and money: reserve before a call, settle after it, and never hold more than the budget.
 
 Money is counted in integer nano-dollars, so that sums are exact. Invariant of every ledger: spent + reserved is at most
-the budget, in both units. An agent that bills more than was reserved is paid from what is left; what does not fit is kept
-apart as ``overrun``, for which the budget does not answer, and the agent is not asked again.
+the budget, in both units. An agent that bills more than was reserved is paid from what is left of the budget. The rest of
+its bill is kept apart as ``overrun``, and the agent is not asked again.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import InvalidRequest
 
 NANOS = 1_000_000_000
-#: Of one answer, in and out each. No model takes or gives as many; sums of them stay far below 2^53, which is as far as
-#: the numbers of JSON are exact.
+#: Most tokens that are believed of one answer, input and output each. No model reads or writes as many, and sums of them
+#: stay far below 2^53, up to which the numbers of JSON are exact.
 MAX_TOKENS = 1_000_000_000
-_BYTES_PER_TOKEN = 3  # fewer than any common tokenizer needs on average, so that estimates err upwards
+_BYTES_PER_TOKEN = 3  # fewer than the tokens of common tokenizers have on average, so that estimates err upwards
 _TOKENS_PER_MESSAGE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
+    """Tokens and money together; ``nanos`` are nano-dollars."""
+
     tokens: int = 0
     nanos: int = 0
 
@@ -63,7 +65,7 @@ class Price:
 
 
 def parse_price(value: Any) -> Price:
-    """An agent's ``options["price"]``; what is no price costs nothing."""
+    """Reads an agent's ``options["price"]``; a number that is missing or no price counts as 0."""
     if not isinstance(value, Mapping):
         return Price()
     numbers = {
@@ -76,7 +78,7 @@ def parse_price(value: Any) -> Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """None is no limit."""
+    """Limits of one deliberation; None means no limit."""
 
     tokens: int | None = None
     nanos: int | None = None
@@ -92,7 +94,7 @@ class Budget:
 
 
 def estimated_tokens(*texts: str) -> int:
-    """Of a prompt's messages, or of an answer whose sender does not count."""
+    """Estimates the tokens of a prompt's messages, or of an answer whose agent reports none."""
     return sum(-(-_bytes(text) // _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE for text in texts)
 
 
@@ -102,7 +104,7 @@ def _bytes(text: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """``reserved`` by call; ``estimated`` once any bill was an estimate of ours."""
+    """``reserved``: amounts by call. ``estimated``: whether any bill so far was an estimate instead of a report."""
 
     budget: Budget = field(default_factory=Budget)
     spent: Amount = field(default_factory=Amount)
@@ -122,7 +124,8 @@ class Ledger:
         return self.budget.unlimited or self.budget.holds(self.held + amount)
 
     def reserve(self, amounts: Mapping[Any, Amount]) -> Ledger:
-        """By call, on top of what is reserved for it already: a repeated call may be billed twice."""
+        """Reserves an amount for each call, on top of what is reserved for it already: a repeated call may be billed
+        twice."""
         reserved = dict(self.reserved)
         for call, amount in amounts.items():
             before = reserved.get(call)
@@ -130,7 +133,8 @@ class Ledger:
         return evolve(self, reserved=reserved)
 
     def bill(self, call: Any, used: Amount) -> tuple[Amount, Amount]:
-        """(what the budget pays, what it cannot): a bill above its reservation is paid from what is left."""
+        """Splits a bill into (what the budget pays, what it cannot pay). A bill above its reservation is paid from what is
+        left of the budget."""
         if self.budget.unlimited:
             return used, Amount()
         free = self.held - self.reserved.get(call, Amount())
@@ -152,7 +156,7 @@ class Ledger:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The wire's account, in tokens and dollars."""
+        """The cost as clients see it, in tokens and dollars."""
         total = self.spent + self.overrun
         return {
             "tokens": total.tokens,
@@ -166,7 +170,7 @@ class Ledger:
 
 
 def parse_budget(value: Any) -> Budget:
-    """``{"tokens": n, "usd": x}``, both optional. InvalidRequest for anything else."""
+    """Reads ``{"tokens": n, "usd": x}``, both optional. Raises: ``InvalidRequest`` if it is anything else."""
     if value is None:
         return Budget()
     if not isinstance(value, Mapping) or set(value) - {"tokens", "usd"}:

@@ -1,10 +1,11 @@
-"""The protocol: what to journal when something happens.
+"""The protocol machine of a deliberation: which events to journal when something happens.
 
-``step`` answers what to write and the state as it is then; ``state.apply`` folds what was written; ``calls.outstanding``
-are the calls that have been announced and not answered. A worker journals first and calls afterwards, so one that is
-rebuilt from the journal repeats only calls whose answers never reached it, under the same call keys.
+``step`` returns the records to journal and the state after them; ``state.apply`` folds what was journalled;
+``calls.outstanding`` lists the calls that were announced and have no answer yet. A worker journals first and calls
+afterwards, so a worker that is rebuilt from the journal repeats only calls whose answers were not journalled, under the
+same keys.
 
-``now`` decides about deadlines and levels and is written into no record: the journal's own times do for the fold.
+``now`` decides about deadlines and SLA levels. Records state no time of their own: the fold uses the time of each event.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from cluster.domain.deliberation import ballots, decision
 from cluster.domain.deliberation.answers import Answer, Malformed, parse_reply
 from cluster.domain.deliberation.calls import prompt_estimate, reservation, shape_of
 from cluster.domain.deliberation.ledger import MAX_TOKENS, Amount, estimated_tokens
-from cluster.domain.deliberation.sla import Level, crossed, next_crossing_s
+from cluster.domain.deliberation.sla import SlaLevel, crossed, next_crossing_s
 from cluster.domain.deliberation.state import (
     CALLING,
     TRANSITIONS,
@@ -38,27 +39,31 @@ from cluster.domain.deliberation.state import (
 
 MAX_REPAIRS = 1
 MAX_DETAIL = 500
-#: A straggler that cannot change the decision is waited for as long as the slowest answer took, and at least this long.
+#: A straggler that cannot change the decision is waited for, after the last answer, for as long again as that answer took,
+#: and at least this long.
 PATIENCE_S = 0.25
-#: Share of the whole time by whose end a phase's calls should be answered; debate rounds share what lies between.
+#: The share of the timeout after which a phase no longer waits: SCHEDULED for a complete panel, the others for answers.
+#: Debate rounds divide the time between the end of PROPOSE and ``_DEBATE_ENDS`` evenly.
 PHASE_SHARE = {Phase.SCHEDULED: 0.25, Phase.PROPOSE: 0.50, Phase.VOTE: 0.90, Phase.JUDGE: 0.97}
 _DEBATE_ENDS = 0.80
+#: Of PROPOSE, if no phase that asks can follow it.
 _LAST_CALL = 0.97
 
 
-# --- what happens -----------------------------------------------------------------------------------------------------
+# --- events -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A worker has taken the deliberation; ``again``: with a journal that another one began."""
+    """A worker has taken the deliberation. ``again``: its journal has events already, so calls may have been in flight."""
 
     again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PanelChosen:
-    """``pool`` are replacements; ``missing`` says what could not be found."""
+    """A panel was chosen, complete or not. ``pool``: agents that may replace silent members, best first. ``missing`` says
+    what could not be found."""
 
     members: tuple[Member, ...]
     pool: tuple[Member, ...] = ()
@@ -70,7 +75,8 @@ class PanelChosen:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """Token counts as the agent's server reports them; all 0 where it does not. ``seconds``: how long it took."""
+    """An agent replied. Token counts are as its server reports them, all 0 if it does not. ``seconds``: how long the call
+    took."""
 
     agent_id: str
     phase: Phase
@@ -86,7 +92,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faulted:
-    """``fault``: timeout, http, malformed, refusal."""
+    """A call failed. ``fault``: timeout, http, malformed or refusal."""
 
     agent_id: str
     phase: Phase
@@ -98,28 +104,28 @@ class Faulted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """Time has passed: ``next_alarm`` says when one is due."""
+    """Time has passed. ``next_alarm`` says when the next one is due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAsked:
-    pass
+    """Somebody asked to cancel the deliberation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
-    """The control plane itself cannot go on with this one."""
+    """The control plane failed on this deliberation and cannot go on with it."""
 
     detail: str
 
 
 Event = Taken | PanelChosen | Answered | Faulted | Tick | CancelAsked | Broken
 Record = tuple[str, Mapping[str, Any]]
-"""(kind, data) of a journal event to be"""
+"""(kind, data) of an event to journal"""
 
 
 class _Plan:
-    """Records as they are made, and the state with them applied."""
+    """The records of one step so far, and the state with them applied."""
 
     def __init__(self, state: State, now: float) -> None:
         self.state = state
@@ -136,14 +142,14 @@ class _Plan:
 
 
 def step(state: State, events: Event | Sequence[Event], now: float) -> tuple[list[Record], State]:
-    """What to journal because of this, and the state as it is once that is journalled with the time ``now``."""
+    """Returns what to journal because of these events, and the state once that is journalled with the time ``now``."""
     plan = _Plan(state, now)
     many = events if isinstance(events, list | tuple) else (events,)
     for event in many:
         if not plan.over:
             _time(plan)
         if not plan.over:
-            _HAPPENS[type(event)](plan, event)
+            _HANDLERS[type(event)](plan, event)
     while not plan.over and _follows(plan):
         pass
     return plan.records, plan.state
@@ -153,7 +159,7 @@ def step(state: State, events: Event | Sequence[Event], now: float) -> tuple[lis
 
 
 def phase_deadline(state: State) -> float:
-    """When the stragglers of the present phase are given up, if there is a quorum without them."""
+    """When the present phase stops waiting for its open turns, if it may (``_cuttable``)."""
     share = PHASE_SHARE.get(state.phase, 1.0)
     rounds = state.contract.rounds
     last = rounds == 0 and not ballots.is_text(state) and state.contract.mode is not Mode.JUDGE
@@ -166,7 +172,7 @@ def phase_deadline(state: State) -> float:
 
 
 def next_alarm(state: State) -> float:
-    """When time alone changes something next."""
+    """The next time at which something changes although no event comes."""
     times = [state.deadline]
     crossing = next_crossing_s(state.sla, state.contract.timeout_s)
     if crossing is not None:
@@ -180,17 +186,17 @@ def next_alarm(state: State) -> float:
 
 
 def _time(plan: _Plan) -> None:
-    """Levels that have been crossed, and the deadline."""
+    """Journals the SLA levels that were crossed, and ends the deliberation at its deadline."""
     state, now = plan.state, plan.now
     timeout_s = state.contract.timeout_s
     for level in crossed(state.sla, now - state.admitted_at, timeout_s):
         elapsed = max(0.0, round(now - state.admitted_at, 6))
         plan.add("sla", {"level": level.value, "elapsed_seconds": elapsed, "timeout_seconds": timeout_s})
-    if plan.state.sla is Level.VIOLATED:
+    if plan.state.sla is SlaLevel.VIOLATED:
         _end(plan, Terminal.DEADLINE_EXCEEDED, "the deadline was reached")
 
 
-# --- happenings -------------------------------------------------------------------------------------------------------
+# --- what each event does ---------------------------------------------------------------------------------------------
 
 
 def _taken(plan: _Plan, event: Taken) -> None:
@@ -201,14 +207,14 @@ def _taken(plan: _Plan, event: Taken) -> None:
 
 
 def _repeat(plan: _Plan) -> None:
-    """What was in flight is asked again, as far as the budget pays for it twice."""
+    """Announces the calls that were in flight again, as far as the budget covers a second bill, and cuts the others."""
     again: list[tuple[TurnKey, Amount]] = []
     refused: list[TurnKey] = []
     for key, turn in plan.state.turns.items():
         if not turn.running:
             continue
         if not turn.open:
-            refused.append(key)  # it would have answered late: nobody waits for it any more
+            refused.append(key)  # its answer would be late: it is not worth a second bill
             continue
         amount = reservation_now(plan.state, key)
         if plan.state.ledger.affords(_sum([amount, *(a for _, a in again)])):
@@ -225,6 +231,7 @@ def _repeat(plan: _Plan) -> None:
 
 
 def reservation_now(state: State, key: TurnKey) -> Amount:
+    """What another call of the present attempt of a turn may cost."""
     turn = state.turns[key]
     repairing = evolve(turn, problem=turn.repairing) if turn.attempt else None
     return reservation(state, key, repairing)
@@ -282,7 +289,7 @@ def _read(state: State, key: TurnKey, text: str) -> dict[str, Any]:
 
 
 def _compared(state: State, key: TurnKey, answer: Answer) -> Answer:
-    """With real names for the targets of critiques, and whether a revision changes anything."""
+    """The answer with agents' ids as the targets of its critiques, and with whether a revision changed it."""
     phase, round_, agent = key
     if phase is Phase.CRITIQUE:
         names = {peer.label: peer.agent for peer in ballots.peers(state, agent, round_)}
@@ -302,20 +309,20 @@ def _differs(state: State, before: str, after: str) -> bool:
     return ballots.normal(before) != ballots.normal(after)
 
 
-def _bill(state: State, key: TurnKey, shown_: Answered, turn: Turn | None) -> dict[str, Any]:
-    """Usage as reported, else as estimated; every copy of a repeated call is billed alike."""
-    input_tokens, output_tokens, total = _believed(shown_)
-    estimated = shown_.estimated
+def _bill(state: State, key: TurnKey, event: Answered, turn: Turn | None) -> dict[str, Any]:
+    """The bill by the usage that was reported, else by an estimate. Each copy of a repeated call is billed the same."""
+    input_tokens, output_tokens, total = _believed(event)
+    estimated = event.estimated
     known = key in state.turns
     if input_tokens + output_tokens == 0:
         prompt = prompt_estimate(state, key) if known else 0
         estimated = estimated or total == 0
         input_tokens = min(prompt, total) if total else prompt
-        output_tokens = total - input_tokens if total else estimated_tokens(shown_text(shown_.text))
+        output_tokens = total - input_tokens if total else estimated_tokens(shown_text(event.text))
     copies = turn.copies if turn is not None else 1
     price = state.member(key[2]).price
     used = price.amount(input_tokens, output_tokens).times(copies)
-    paid, overrun = state.ledger.bill((key, shown_.attempt), used)
+    paid, overrun = state.ledger.bill((key, event.attempt), used)
     bill: dict[str, Any] = {
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
@@ -327,14 +334,15 @@ def _bill(state: State, key: TurnKey, shown_: Answered, turn: Turn | None) -> di
     return bill
 
 
-def _believed(shown_: Answered) -> tuple[int, int, int]:
-    """(in, out, in all) as reported, or nothing where one of them cannot be: one such number would use up everybody's
-    budget, and its sums would be beyond what a receipt can carry."""
-    counts = (shown_.input_tokens, shown_.output_tokens, shown_.tokens)
+def _believed(event: Answered) -> tuple[int, int, int]:
+    """The reported tokens (input, output, total); all 0 if one of them is impossible. One such number would use up the
+    whole budget, and a receipt could not carry sums with it exactly."""
+    counts = (event.input_tokens, event.output_tokens, event.tokens)
     return counts if all(0 <= count <= 2 * MAX_TOKENS for count in counts) else (0, 0, 0)
 
 
-#: What a fault costs: nothing where the agent refused the connection or the request, else as much as was reserved.
+#: Faults that cost nothing, because the agent refused the connection or the request. Any other fault is billed at its
+#: reservation: the agent may have done the work.
 _FREE_FAULTS = frozenset({"http", "refusal", "cancelled_before"})
 
 
@@ -361,7 +369,7 @@ def _faulted(plan: _Plan, event: Faulted) -> None:
 
 
 def _tick(plan: _Plan, event: Tick) -> None:
-    """Time itself is looked at for every happening."""
+    """Does nothing: ``step`` looks at the time before every event."""
 
 
 def _cancelled(plan: _Plan, event: CancelAsked) -> None:
@@ -372,7 +380,7 @@ def _broken(plan: _Plan, event: Broken) -> None:
     _end(plan, Terminal.FAILED, event.detail[:MAX_DETAIL])
 
 
-_HAPPENS: dict[type, Callable[[_Plan, Any], None]] = {
+_HANDLERS: dict[type, Callable[[_Plan, Any], None]] = {
     Taken: _taken,
     PanelChosen: _panel,
     Answered: _answered,
@@ -387,7 +395,7 @@ _HAPPENS: dict[type, Callable[[_Plan, Any], None]] = {
 
 
 def _follows(plan: _Plan) -> bool:
-    """One step that the state itself asks for; False when it waits for answers or time."""
+    """Takes one step that the state itself asks for; False if it waits for answers or for time."""
     state = plan.state
     if state.phase in CALLING:
         return _calling(plan)
@@ -416,7 +424,7 @@ def _calling(plan: _Plan) -> bool:
 
 
 def _begin(plan: _Plan) -> bool:
-    """The first calls of a phase that has just begun."""
+    """Announces the calls of a phase, or of a wave, that has just begun; False if nothing was journalled."""
     state = plan.state
     to_call = [key for key in _callees(state) if key not in state.turns]
     if not to_call:
@@ -427,7 +435,7 @@ def _begin(plan: _Plan) -> bool:
 
 
 def _callees(state: State) -> list[TurnKey]:
-    """Whom the present phase asks. A wave is asked as a whole before the next is thought about."""
+    """The turns that the present phase asks. A wave is asked as a whole before the next one is chosen."""
     phase, round_ = state.phase, state.round
     if phase is Phase.PROPOSE:
         return [] if _wave_is_out(state) else [(phase, 0, agent) for agent in decision.wave(state)]
@@ -442,12 +450,13 @@ def _callees(state: State) -> list[TurnKey]:
 
 
 def _wave_is_out(state: State) -> bool:
-    """Since PROPOSE was last entered somebody has been asked."""
+    """Whether a wave was asked since PROPOSE was last entered."""
     return state.waves > state.waves_before
 
 
 def _announce(plan: _Plan, keys: Sequence[TurnKey], attempt: int = 0) -> None:
-    """Reserves and announces as many calls as the budget covers. Others wait in PROPOSE, and abstain elsewhere."""
+    """Reserves and announces as many of these calls as the budget covers. An agent whose call is refused is asked later in
+    PROPOSE, and abstains in any other phase. A repair that is refused ends its turn."""
     state = plan.state
     ledger = state.ledger
     calls, refused = [], []
@@ -474,7 +483,7 @@ def _announce(plan: _Plan, keys: Sequence[TurnKey], attempt: int = 0) -> None:
 
 
 def _repair(plan: _Plan, keys: list[TurnKey]) -> None:
-    """One repair each, then abstain(malformed)."""
+    """Asks each agent again, ``MAX_REPAIRS`` times at most; then its turn ends as malformed."""
     hopeless = [key for key in keys if plan.state.turns[key].attempt >= MAX_REPAIRS]
     if hopeless:
         _cut(plan, hopeless, "malformed", running=False)
@@ -484,7 +493,7 @@ def _repair(plan: _Plan, keys: list[TurnKey]) -> None:
 
 
 def _give_up(plan: _Plan, still: list[TurnKey]) -> bool:
-    """Stragglers: cancelled when they cannot change the decision, cut when the phase's time is up."""
+    """Cuts stragglers: as cancelled if they cannot change the decision, as timed out if the phase's time is over."""
     state = plan.state
     patience_ends = _patience_ends(state)
     if patience_ends is not None and plan.now >= patience_ends:
@@ -497,7 +506,7 @@ def _give_up(plan: _Plan, still: list[TurnKey]) -> bool:
 
 
 def _cuttable(state: State) -> bool:
-    """Whether the end of the phase's time ends the phase: not where only those who are waited for can make a quorum."""
+    """Whether the phase may cut its open turns when its time is over: not if only their answers can make a quorum."""
     if state.phase in (Phase.CRITIQUE, Phase.REVISE):
         return bool(state.open_turns())
     if state.phase is Phase.PROPOSE and state.open_turns():
@@ -513,7 +522,7 @@ def _quorum(state: State) -> int:
 
 
 def _patience_ends(state: State) -> float | None:
-    """When those still out in the first round have been waited for long enough, if they cannot change the decision."""
+    """Until when the open turns of the first round are waited for, if they cannot change the decision; else None."""
     if state.phase is not Phase.PROPOSE or not state.open_turns() or state.heard_at < state.wave_at:
         return None
     if not decision.can_be_lossless(state):
@@ -526,7 +535,7 @@ def _patience_ends(state: State) -> float | None:
 
 
 def _replace(plan: _Plan) -> bool:
-    """Once, below quorum: those who gave nothing make room for agents of the pool."""
+    """Replaces members that gave no answer by agents of the pool: below quorum, and once in a deliberation."""
     state = plan.state
     silent = [agent for agent in state.agents if ballots.answer_of(state, agent, 0) is None]
     silent = [agent for agent in silent if state.turn(Phase.PROPOSE, 0, agent) is not None]
@@ -551,7 +560,7 @@ def _replace(plan: _Plan) -> bool:
 
 
 def _advance(plan: _Plan) -> bool:
-    """The first rule of the table that holds."""
+    """Enters the next phase by the first rule of the table that holds."""
     state = plan.state
     rule = next(rule for rule in TRANSITIONS[state.phase] if rule.guard == "" or _GUARDS[rule.guard](state))
     data: dict[str, Any] = {"phase": rule.to.value, "round": state.round}
@@ -564,7 +573,7 @@ def _advance(plan: _Plan) -> bool:
 
 
 def _evaluation(plan: _Plan) -> dict[str, Any]:
-    """How the decision stands, and the stop that fires, if any."""
+    """The provisional result, and the stop reason if there is one."""
     state = plan.state
     stop, at = decision.stop_reason_of(state, lambda: _affords_round(state), plan.now)
     if stop == "" and decision.wave(state) and not _affords_any(state):
@@ -581,7 +590,7 @@ def _evaluation(plan: _Plan) -> dict[str, Any]:
 
 
 def _affords_round(state: State) -> bool:
-    """Critiques and revisions of everybody who has an answer, as they would be asked now."""
+    """Whether the budget covers critiques and revisions of everybody who has an answer, if they were asked now."""
     if state.ledger.budget.unlimited:
         return True
     ahead = replace(state, phase=Phase.CRITIQUE, round=state.round + 1)
@@ -623,7 +632,7 @@ def _where(key: TurnKey, attempt: int) -> dict[str, Any]:
 
 
 def _cut(plan: _Plan, keys: Sequence[TurnKey], fault: str, *, running: bool) -> None:
-    """Ends turns without an answer. A call that is not left running is billed at its reservation."""
+    """Ends turns without an answer. A turn whose call is not left running is billed at its reservation."""
     state = plan.state
     turns = []
     for key in keys:

@@ -1,7 +1,7 @@
-"""What agents are asked. Templates are data, and the contract carries their hashes.
+"""The prompts of a deliberation. Templates are data, and the contract carries their hashes.
 
-Peers' words are quoted as JSON lines, anonymous and shuffled, and never as instructions; counts, confidences and names are
-not shown.
+The words of peers are quoted as JSON lines, anonymous and shuffled, and never as instructions. Counts, confidences and
+names are not shown, because agents conform to them.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def template_hashes() -> dict[str, str]:
 
 
 def shuffled(labels: Sequence[str], seed: str, recipient: str) -> list[str]:
-    """An order of its own for every recipient, the same after a restart."""
+    """The labels in an order of its own for every recipient, which is the same after a restart."""
     return sorted(labels, key=lambda label: hashlib.sha256(f"{seed}|{recipient}|{label}".encode()).digest())
 
 
 def quoted(items: Sequence[Mapping[str, Any]]) -> str:
-    """One JSON object a line: whatever the words say, they stay inside a string."""
+    """One JSON object a line, so that words stay inside a string whatever they say."""
     return "\n".join(encode(item) for item in items)
 
 
@@ -80,7 +80,8 @@ def shape_text(name: str, *, with_reason: bool = False) -> str:
 
 
 def question_text(question: str, context: Mapping[str, Any], material: Mapping[str, Sequence[Any]]) -> str:
-    """``context`` is the asker's own data; ``material``, by kind, may be anybody's words."""
+    """The question with its context and material. ``context`` is the asker's own data; ``material``, by kind, may be words
+    of anybody, so it is quoted."""
     if context:
         question += f"\nContext (data): {encode(dict(context))}"
     if not material:
@@ -104,6 +105,7 @@ def ask(template: str, persona: str, question: str, parts: Mapping[str, str]) ->
 
 
 def repair(messages: Sequence[Message], text: str, problem: str, shape: str) -> list[Message]:
+    """The messages of a call that is repeated because its reply, ``text``, does not fit."""
     again = _filled("repair", {"problem": problem, "shape": shape})
     previous: list[Message] = [{"role": "assistant", "content": text[:2000]}] if text else []
     return [*messages, *previous, {"role": "user", "content": again}]

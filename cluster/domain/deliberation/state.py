@@ -2,8 +2,9 @@
 
     ADMITTED → SCHEDULED → PROPOSE → EVALUATE → (another wave | debate round | JUDGE | AGGREGATE) → a terminal
 
-A round is PROPOSE (round 0) or CRITIQUE and REVISE (rounds 1 to n); where answers are texts, VOTE follows. Whatever can be
-computed from the journal is computed, not stored, so that a rebuilt worker cannot differ from the one that was killed.
+A round is PROPOSE (round 0) or CRITIQUE and REVISE (rounds 1 to n). VOTE follows if the answers are texts that differ.
+Whatever can be computed from the journal is computed and not stored, so that a worker that is rebuilt from the journal
+has the same state as the one that was killed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from cluster.domain.consensus.snapshot import WeightSnapshot, snapshot_from_docu
 from cluster.domain.deliberation.answers import Answer
 from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberation.ledger import Amount, Ledger, Price
-from cluster.domain.deliberation.sla import Level
+from cluster.domain.deliberation.sla import SlaLevel
 from cluster.domain.deliberation.stored import JournalEvent
 
 
@@ -36,7 +37,7 @@ class Phase(StrEnum):
     ENDED = "ENDED"
 
 
-#: By value: a journal has thousands of them, and a call of the enumeration costs a microsecond.
+#: Phases by value. ``Phase(value)`` would cost a microsecond for each of the thousands in a journal.
 PHASES: Mapping[str, Phase] = {phase.value: phase for phase in Phase}
 
 
@@ -50,39 +51,42 @@ class Terminal(StrEnum):
     FAILED = "FAILED"
 
 
-class Rule(NamedTuple):
-    """``guard`` names a function of the machine; "" always holds. The first rule that holds is taken."""
+class PhaseTransition(NamedTuple):
+    """Leads to phase ``to`` if ``guard`` holds, which names a function of the machine; "" always holds. The first rule of
+    a phase that holds is taken. ``when`` says in words when that is, for the docs."""
 
     guard: str
     to: Phase
     when: str
 
 
-#: From each phase, once nobody is being asked any more: where to. Docs and tests read this table. Besides, every phase
-#: ends in ENDED when the deadline is reached, when it is cancelled, and when the panel cannot be had.
-TRANSITIONS: Mapping[Phase, tuple[Rule, ...]] = {
+#: Where each phase leads once none of its turns is open. Docs and tests read this table. What it does not list has journal
+#: events of its own: ADMITTED to SCHEDULED (``scheduled``), SCHEDULED to PROPOSE (``panel``), and any phase to ENDED
+#: (``ended``: at the deadline, after a cancellation, without a panel, after an internal error).
+TRANSITIONS: Mapping[Phase, tuple[PhaseTransition, ...]] = {
     Phase.ADMITTED: (),
     Phase.SCHEDULED: (),
     Phase.PROPOSE: (
-        Rule("texts_to_choose_from", Phase.VOTE, "the answers are texts that differ"),
-        Rule("", Phase.EVALUATE, "all who were asked have answered, failed or were cut"),
+        PhaseTransition("texts_to_choose_from", Phase.VOTE, "the answers are texts that differ"),
+        PhaseTransition("", Phase.EVALUATE, "all who were asked have answered, failed or were cut"),
     ),
     Phase.EVALUATE: (
-        Rule("judge_is_due", Phase.JUDGE, "a stop fired and the mode is judge"),
-        Rule("stopped", Phase.AGGREGATE, "a stop fired"),
-        Rule("wave_is_left", Phase.PROPOSE, "agents are left who could change the decision"),
-        Rule("", Phase.CRITIQUE, "the answers are contested and a debate round is left"),
+        PhaseTransition("judge_is_due", Phase.JUDGE, "a stop fired and the mode is judge"),
+        PhaseTransition("stopped", Phase.AGGREGATE, "a stop fired"),
+        PhaseTransition("wave_is_left", Phase.PROPOSE, "agents are left who could change the decision"),
+        PhaseTransition("", Phase.CRITIQUE, "the answers are contested and a debate round is left"),
     ),
-    Phase.CRITIQUE: (Rule("", Phase.REVISE, "all critiques are in"),),
+    Phase.CRITIQUE: (PhaseTransition("", Phase.REVISE, "all critiques are in"),),
     Phase.REVISE: (
-        Rule("texts_to_choose_from", Phase.VOTE, "the answers are texts that differ"),
-        Rule("", Phase.EVALUATE, "all revisions are in"),
+        PhaseTransition("texts_to_choose_from", Phase.VOTE, "the answers are texts that differ"),
+        PhaseTransition("", Phase.EVALUATE, "all revisions are in"),
     ),
-    Phase.VOTE: (Rule("", Phase.EVALUATE, "all votes are in"),),
-    Phase.JUDGE: (Rule("", Phase.AGGREGATE, "both verdicts are in"),),
+    Phase.VOTE: (PhaseTransition("", Phase.EVALUATE, "all votes are in"),),
+    Phase.JUDGE: (PhaseTransition("", Phase.AGGREGATE, "both verdicts are in"),),
     Phase.AGGREGATE: (),
     Phase.ENDED: (),
 }
+#: Phases in which agents are asked.
 CALLING = frozenset({Phase.PROPOSE, Phase.CRITIQUE, Phase.REVISE, Phase.VOTE, Phase.JUDGE})
 
 TurnKey = tuple[Phase, int, str]
@@ -91,7 +95,8 @@ TurnKey = tuple[Phase, int, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """An agent on the panel, as it was when the panel was chosen. ``owner`` "" is the agent itself."""
+    """An agent of a panel, as it was when the panel was chosen. ``owner``: whose agents share a cap on their weight; an
+    agent that states none ("") is not capped."""
 
     agent_id: str
     model: str = "unknown"
@@ -101,7 +106,7 @@ class Member:
     price: Price = field(default_factory=Price)
 
     def to_json(self) -> dict[str, Any]:
-        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain = {attribute.name: getattr(self, attribute.name) for attribute in fields(self)}
         return {**plain, "price": self.price.to_json()}
 
     @classmethod
@@ -112,54 +117,94 @@ class Member:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One agent in one phase of one round. ``attempt`` counts repairs, ``copies`` how often the call was made again after
-    a restart. ``running``: a call of it may still be answered, although the turn is over."""
+    """One agent in one phase of one round."""
 
+    #: 0 for the first call, 1 for its repair. A report about another attempt changes the bill at most.
     attempt: int = 0
+    #: The phase waits for this turn. A closed turn is never opened again.
     open: bool = True
+    #: A call of the present attempt may still be answered. A turn that timed out is closed and still running: its late
+    #: answer no longer counts, but is billed.
     running: bool = True
+    #: How often the call of the present attempt was made: 1, and one more for each restart while it was in flight. An
+    #: agent may have answered each of them, so the bill of its answer is multiplied by this.
     copies: int = 1
+    #: The last reply, as it was journalled. A repair shows it to the agent again.
     text: str = ""
+    #: What is wrong with the last reply, until the repair is announced or the turn is cut; else "".
     problem: str = ""
+    #: The problem that the present attempt repairs, so that its prompt can be built again after a restart.
     repairing: str = ""
+    #: The parsed answer; None until there is one, and for good if the turn ends without one.
     answer: Answer | None = None
+    #: The last fault (``wire.FAULTS``). It is kept if the repair then succeeds, so it counts only without ``answer``.
     fault: str | None = None
+    #: The last fault in the words of the transport.
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """``replaced``: members that were replaced. ``overran``: agents that billed more than the budget could pay.
-    ``waves_before``: waves asked before PROPOSE was entered last. ``wave_at``: when the last calls were announced,
-    ``heard_at`` the last answer in time; ``seconds``: how long answers took. ``stop``: what ended the asking.
-    ``contract_digest``: as it was admitted; b"" is computed where it is needed. ``memo``: what was computed from answers,
-    by the last step that it depends on and a name, until one of them changes."""
+    """What the journal says so far. Only ``apply`` makes a new state from an event."""
 
+    #: Id of the deliberation; part of the key of every call.
     request_id: str
+    #: As it was admitted. It never changes, so whatever the asker set is read from here and not copied.
     contract: Contract
+    #: Epoch seconds. Deadline, SLA levels and shares of phases count from here, not from when a worker took it.
     admitted_at: float
+    #: What is spent and reserved; reservations by (turn key, attempt). ``asked`` and ``repeated`` reserve; ``answered``,
+    #: ``faulted``, ``late``, ``cut`` and ``ended`` settle.
     ledger: Ledger
+    #: The present phase; changed by ``scheduled``, ``panel``, ``phase`` and ``ended`` only.
     phase: Phase = Phase.ADMITTED
+    #: 0 until a debate begins, then the debate round. A judge is asked in the round that came last.
     round: int = 0
+    #: The members that are asked and counted, in the order in which they are asked. ``panel`` sets it; ``replaced`` takes
+    #: members out and appends others.
     panel: tuple[Member, ...] = ()
+    #: The ids of ``panel`` in its order, kept beside it because every count walks them.
     agents: tuple[str, ...] = ()
+    #: Agents that may replace silent members, best first; those that did are taken out.
     pool: tuple[Member, ...] = ()
+    #: Members that were replaced. Members are replaced only once, so it is empty until then. Late answers of these agents
+    #: are still billed, which needs their prices.
     replaced: tuple[Member, ...] = ()
+    #: Never a member of the panel; None unless the contract's mode is judge.
     judge: Member | None = None
+    #: Weights and calibration, frozen when the panel was chosen; None if none had been learned for it.
     snapshot: WeightSnapshot | None = None
+    #: Every turn so far by (phase, round, agent), in the order in which they were first asked. Turns are changed, never
+    #: removed, not even those of replaced members.
     turns: Mapping[TurnKey, Turn] = field(default_factory=dict)
+    #: Agents that billed more than the budget could pay. They are not asked again.
     overran: frozenset[str] = frozenset()
+    #: How many waves of first answers were asked; replacements count as one.
     waves: int = 0
+    #: ``waves`` as it was when the present phase was entered. PROPOSE asks one wave each time it is entered.
     waves_before: int = 0
+    #: When the present phase was entered or last announced a first call; repairs do not move it.
     wave_at: float = 0.0
+    #: When the last reply came in time, whether or not it could be parsed; 0 before the first. Waiting for stragglers is
+    #: measured from here.
     heard_at: float = 0.0
+    #: How long each call took that was answered in time, in the order of the answers.
     seconds: tuple[float, ...] = ()
+    #: The stop reason, set by the EVALUATE that found one; "" while asking goes on. It is never unset.
     stop: str = ""
-    sla: Level = Level.COMPLIANT
+    #: The highest SLA level that was journalled, so that each level is announced once, also after a restart.
+    sla: SlaLevel = SlaLevel.COMPLIANT
+    #: Calls that were announced, repairs and repetitions after restarts included.
     calls: int = 0
+    #: Events folded so far, hence the number ``n`` of the last one: the journal has no gaps.
     events: int = 0
+    #: How it ended; None while it runs. Set together with ``phase`` ENDED.
     terminal: Terminal | None = None
+    #: As it was admitted; b"" if it has to be computed. Not compared: states of the same journal are equal either way.
     contract_digest: bytes = field(default=b"", compare=False)
+    #: A cache of what was computed from answers, by the last step on whose answers it depends (``step_of``; -1 for none)
+    #: and a name. It is filled in place and handed on from state to state. An answer drops its step and later ones; a
+    #: change of the panel drops everything. Votes and verdicts drop nothing: what depends on them checks ``turns`` itself.
     memo: dict[int, dict[tuple[Any, ...], Any]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -197,6 +242,7 @@ def fold(
     events: Sequence[JournalEvent],
     contract_digest: bytes = b"",
 ) -> State:
+    """The state that a journal leads to. Raises: ``ImpossibleTransition`` if an event enters a phase against the table."""
     state = initial(request_id, contract, admitted_at, contract_digest)
     for event in events:
         state = apply(state, event.kind, event.data, event.at)
@@ -204,7 +250,7 @@ def fold(
 
 
 def apply(state: State, kind: str, data: Mapping[str, Any], at: float) -> State:
-    """One journalled event."""
+    """The state after one journalled event. Raises: ``ImpossibleTransition`` if it enters a phase against the table."""
     return evolve(state, events=state.events + 1, **_APPLY[kind](state, data, at))
 
 
@@ -217,7 +263,8 @@ def key_of(data: Mapping[str, Any]) -> TurnKey:
 
 
 def step_of(key: TurnKey) -> int:
-    """Order of the turns whose answers others are shown: PROPOSE 0, then CRITIQUE and REVISE of each round."""
+    """The step of a turn: PROPOSE is 0, CRITIQUE and REVISE of round r are 2r - 1 and 2r. A prompt or a count depends on
+    the answers of all steps up to one."""
     phase, round_, _ = key
     return 2 * round_ - (phase is Phase.CRITIQUE)
 
@@ -229,13 +276,13 @@ def _scheduled(state: State, data: Mapping[str, Any], at: float) -> _Changes:
 def _panel(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     snapshot = data.get("snapshot")
     judge = data.get("judge")
-    panel = tuple(Member.from_json(one) for one in data["members"])
+    panel = tuple(Member.from_json(member) for member in data["members"])
     return {
         "phase": Phase.PROPOSE,
         "panel": panel,
         "agents": tuple(member.agent_id for member in panel),
         "memo": {},
-        "pool": tuple(Member.from_json(one) for one in data.get("pool", ())),
+        "pool": tuple(Member.from_json(member) for member in data.get("pool", ())),
         "judge": Member.from_json(judge) if judge else None,
         "snapshot": snapshot_from_document(snapshot) if snapshot else None,
     }
@@ -243,7 +290,7 @@ def _panel(state: State, data: Mapping[str, Any], at: float) -> _Changes:
 
 def _replaced(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     replaced = set(data["gone"])
-    new = tuple(Member.from_json(one) for one in data["members"])
+    new = tuple(Member.from_json(member) for member in data["members"])
     names = {member.agent_id for member in new}
     panel = tuple(member for member in state.panel if member.agent_id not in replaced) + new
     return {
@@ -295,7 +342,7 @@ def _asked(state: State, data: Mapping[str, Any], at: float) -> _Changes:
 
 
 def _repeated(state: State, data: Mapping[str, Any], at: float) -> _Changes:
-    """Calls that were in flight when the worker was killed are made again: both may be billed."""
+    """Calls that were in flight when a worker was killed are made again. Both copies may be billed."""
     turns = dict(state.turns)
     amounts: dict[Any, Amount] = {}
     for call in data["calls"]:
@@ -358,7 +405,7 @@ def _late(state: State, data: Mapping[str, Any], at: float) -> _Changes:
 
 
 def _cut(state: State, data: Mapping[str, Any], at: float) -> _Changes:
-    """Turns that are over without an answer; ``running`` while the call is left to answer late."""
+    """Turns that end without an answer. ``running``: their calls may still answer late, so they are not billed yet."""
     turns = dict(state.turns)
     ledger = state.ledger
     for turn in data["turns"]:
@@ -372,11 +419,11 @@ def _cut(state: State, data: Mapping[str, Any], at: float) -> _Changes:
 
 
 def _sla(state: State, data: Mapping[str, Any], at: float) -> _Changes:
-    return {"sla": Level(data["level"])}
+    return {"sla": SlaLevel(data["level"])}
 
 
 def _ended(state: State, data: Mapping[str, Any], at: float) -> _Changes:
-    """Calls that are still out are billed at what was reserved for them."""
+    """Calls that are still in flight are billed at their reservations."""
     ledger = state.ledger
     for key, reserved in list(ledger.reserved.items()):
         ledger = ledger.settle(key, reserved, Amount(), estimated=True)

@@ -1,6 +1,5 @@
-"""A deliberation as stored and as readers see it. Its protocol machine lives in ``cluster/domain/deliberation/``.
-
-The record is what a reader gets from the first moment on; the journal is the truth that a worker folds to resume.
+"""A deliberation as it is stored: the record, which readers see from the admission on, and the journal, which is the truth
+and which a worker folds to resume. The protocol machine is in ``machine.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from cluster.domain.tasks.task import IdempotencyKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDeliberation:
-    """An admission. ``contract`` is frozen JSON; ``contract_digest`` its SHA-256; ``deadline_at`` epoch seconds."""
+    """A deliberation to admit. ``contract`` is JSON, ``contract_digest`` its SHA-256; times are epoch seconds."""
 
     request_id: str
     task_id: str
@@ -31,7 +30,8 @@ class NewDeliberation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """``replayed``: an earlier admission under the same key or id; ``conflict``: the same key with another body."""
+    """What came of an admission. ``replayed``: it was admitted before under this key or id. ``conflict``: the key or id is
+    taken by another body."""
 
     request_id: str
     seq: int | None
@@ -72,6 +72,8 @@ class JournalAppend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliberation:
+    """The record of a deliberation. ``owner`` is the worker that holds it, ``fence`` that worker's number."""
+
     request_id: str
     task_id: str
     workspace: str
@@ -89,13 +91,13 @@ class Deliberation:
     fence: int
     events: int
     cancel_requested: bool = False
-    #: What it was admitted by, and so the cause of all that follows.
+    #: The cause of the admission, and so of every row that follows from it.
     cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenDeliberation:
-    """What a worker that takes one gets: the record with its own fence, and the journal to fold."""
+    """What a worker gets when it takes a deliberation: the record with the worker's fence, and the journal to fold."""
 
     deliberation: Deliberation
     journal: tuple[JournalEvent, ...]

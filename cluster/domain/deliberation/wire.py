@@ -1,4 +1,4 @@
-"""A deliberation as the released client sees it: statuses, record, result, transcript (wire 2.4, 1.2 rows 41-44)."""
+"""A deliberation as clients see it (statuses, record, result, transcript) and as log rows announce it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus.ballots import Confidence
 from cluster.domain.deliberation.answers import SEVERITIES
-from cluster.domain.deliberation.sla import Level, level_at
+from cluster.domain.deliberation.sla import SlaLevel, level_at
 from cluster.domain.deliberation.state import Phase, State, Terminal
 from cluster.domain.deliberation.stored import Deliberation, JournalEvent
 
@@ -37,27 +37,27 @@ def record_status(terminal: str | None) -> str:
     return "in_progress" if terminal is None else _RECORD_STATUS.get(terminal, "failed")
 
 
-def _duration(one: Deliberation) -> float | None:
-    return None if one.completed_at is None else max(0.0, one.completed_at - one.admitted_at)
+def _duration(deliberation: Deliberation) -> float | None:
+    return None if deliberation.completed_at is None else max(0.0, deliberation.completed_at - deliberation.admitted_at)
 
 
-def result_wire(one: Deliberation) -> dict[str, Any]:
-    """The synchronous answer."""
-    outcome: Mapping[str, Any] = one.result or {}
+def result_wire(deliberation: Deliberation) -> dict[str, Any]:
+    """The result, as the synchronous call and the record state it."""
+    outcome: Mapping[str, Any] = deliberation.result or {}
     return {
-        "request_id": one.request_id,
-        "task_id": one.task_id,
-        "status": record_status(one.terminal),
-        "terminal": one.terminal,
-        "decision_type": "quick" if one.contract.get("rounds") == 0 else "debate",
+        "request_id": deliberation.request_id,
+        "task_id": deliberation.task_id,
+        "status": record_status(deliberation.terminal),
+        "terminal": deliberation.terminal,
+        "decision_type": "quick" if deliberation.contract.get("rounds") == 0 else "debate",
         "answer": outcome.get("answer"),
         "value": outcome.get("value"),
         "answer_type": outcome.get("answer_type"),
         "confidence": outcome.get("confidence", 0.0),
         "confidence_calibrated": outcome.get("confidence_calibrated", False),
-        "consensus_reached": one.terminal == "DECIDED",
-        "authoritative": one.terminal == "DECIDED",
-        "reasoning": _reasoning(one, outcome),
+        "consensus_reached": deliberation.terminal == "DECIDED",
+        "authoritative": deliberation.terminal == "DECIDED",
+        "reasoning": _reasoning(deliberation, outcome),
         "evidence_used": outcome.get("evidence", []),
         "dissent": outcome.get("dissent", []),
         "dissenting_views": [f"{d['agent']}: {d['answer']}" for d in outcome.get("dissent", [])],
@@ -72,69 +72,75 @@ def result_wire(one: Deliberation) -> dict[str, Any]:
         "panel": outcome.get("panel", []),
         "lost": outcome.get("lost", []),
         "debate_delta": outcome.get("debate_delta"),
-        "mode": outcome.get("mode", one.contract.get("mode")),
+        "mode": outcome.get("mode", deliberation.contract.get("mode")),
         "rounds_completed": outcome.get("rounds", 0),
         "total_tokens": outcome.get("tokens", 0),
         "total_cost_usd": outcome.get("cost", {}).get("usd", 0.0),
         "cost": outcome.get("cost"),
         "agent_calls": outcome.get("calls", 0),
-        "duration_seconds": _duration(one),
-        "error": None if one.terminal in (None, "DECIDED") else (outcome.get("reason") or one.terminal),
+        "duration_seconds": _duration(deliberation),
+        "error": None
+        if deliberation.terminal in (None, "DECIDED")
+        else (outcome.get("reason") or deliberation.terminal),
     }
 
 
-def _reasoning(one: Deliberation, outcome: Mapping[str, Any]) -> str:
-    if one.terminal is None:
+def _reasoning(deliberation: Deliberation, outcome: Mapping[str, Any]) -> str:
+    if deliberation.terminal is None:
         return ""
     supporters = outcome.get("supporters", [])
     panel = outcome.get("panel", [])
-    if one.terminal == "DECIDED":
+    if deliberation.terminal == "DECIDED":
         return f"{len(supporters)} of {len(panel)} agents chose it by {outcome.get('mode')}."
-    return f"No decision ({one.terminal}): {outcome.get('reason', '')}"
+    return f"No decision ({deliberation.terminal}): {outcome.get('reason', '')}"
 
 
-def record_wire(one: Deliberation) -> dict[str, Any]:
-    duration = _duration(one)
+def record_wire(deliberation: Deliberation) -> dict[str, Any]:
+    duration = _duration(deliberation)
     wire: dict[str, Any] = {
-        "request_id": one.request_id,
-        "task_id": one.task_id,
-        "status": record_status(one.terminal),
-        "deliberation_status": status(one.state, one.terminal),
-        "state": one.state,
-        "terminal": one.terminal,
-        "question": one.contract.get("question"),
-        "created_at": _iso(one.admitted_at),
-        "completed_at": _iso(one.completed_at),
-        "result": result_wire(one) if one.terminal is not None else None,
+        "request_id": deliberation.request_id,
+        "task_id": deliberation.task_id,
+        "status": record_status(deliberation.terminal),
+        "deliberation_status": status(deliberation.state, deliberation.terminal),
+        "state": deliberation.state,
+        "terminal": deliberation.terminal,
+        "question": deliberation.contract.get("question"),
+        "created_at": _iso(deliberation.admitted_at),
+        "completed_at": _iso(deliberation.completed_at),
+        "result": result_wire(deliberation) if deliberation.terminal is not None else None,
         "error": None,
-        "contract_digest": one.contract_digest.hex(),
+        "contract_digest": deliberation.contract_digest.hex(),
     }
     if duration is not None:
-        outcome = one.result or {}
-        wire["error"] = result_wire(one)["error"]
+        outcome = deliberation.result or {}
+        wire["error"] = result_wire(deliberation)["error"]
         wire["metrics"] = {
             "duration_seconds": duration,
             "rounds_completed": outcome.get("rounds", 0),
             "total_agent_responses": outcome.get("calls", 0),
             "consensus_confidence": outcome.get("confidence", 0.0),
-            "sla_compliance": level_at(duration, float(one.contract["timeout_s"])),
+            "sla_compliance": level_at(duration, float(deliberation.contract["timeout_s"])),
         }
     return wire
 
 
-def status_wire(one: Deliberation) -> dict[str, Any]:
-    wire = {"request_id": one.request_id, "status": status(one.state, one.terminal), "terminal": one.terminal}
-    if one.completed_at is not None:
-        wire["completed_at"] = _iso(one.completed_at)
+def status_wire(deliberation: Deliberation) -> dict[str, Any]:
+    wire = {
+        "request_id": deliberation.request_id,
+        "status": status(deliberation.state, deliberation.terminal),
+        "terminal": deliberation.terminal,
+    }
+    if deliberation.completed_at is not None:
+        wire["completed_at"] = _iso(deliberation.completed_at)
     return wire
 
 
-def transcript_wire(one: Deliberation, events: Sequence[JournalEvent]) -> dict[str, Any]:
-    """Every journalled step, with the agents' own words."""
+def transcript_wire(deliberation: Deliberation, events: Sequence[JournalEvent]) -> dict[str, Any]:
+    """Every journalled event, with the agents' own words."""
     return {
-        "request_id": one.request_id,
-        "status": status(one.state, one.terminal),
-        "contract": dict(one.contract),
+        "request_id": deliberation.request_id,
+        "status": status(deliberation.state, deliberation.terminal),
+        "contract": dict(deliberation.contract),
         "events": [{"n": e.n, "at": _iso(e.at), "kind": e.kind, "data": dict(e.data)} for e in events],
         "total": len(events),
     }
@@ -151,7 +157,8 @@ LogEntry = tuple[str, dict[str, Any], dict[str, Any]]
 
 
 def log_rows(kind: str, data: Mapping[str, Any], state: State) -> LogEntry | None:
-    """The log row that announces a journal event: names and numbers, and apart from them previews, never whole texts."""
+    """The log row that announces a journal event, or None: names and numbers in its data, and previews of words apart from
+    them, never whole texts."""
     row = _ROWS.get(kind)
     return row(data, state) if row is not None else None
 
@@ -192,7 +199,7 @@ def _cut_row(data: Mapping[str, Any], state: State) -> LogEntry:
     return "deliberation.agent_error", row, {"detail": _CUT_WORDS.get(data["fault"], "")}
 
 
-#: Why a debate ended, "" while it goes on.
+#: The stop reason, "" while asking goes on.
 STOP_REASONS = frozenset(
     {
         *("", "quorum", "lossless", "agree_k", "posterior", "unanimous", "decided", "stable", "cycle"),
@@ -207,8 +214,8 @@ LOG_TEXTS: LogTexts = {
     "stop": STOP_REASONS,
     "fault": FAULTS,
     "severity": frozenset(SEVERITIES),
-    "level": frozenset(Level),
-    "sla_level": frozenset(Level),
+    "level": frozenset(SlaLevel),
+    "sla_level": frozenset(SlaLevel),
     "confidence": frozenset(Confidence),
     "terminal": frozenset(Terminal),
     "status": frozenset({*_RECORD_STATUS.values(), "failed"}),
@@ -268,7 +275,11 @@ def _critique(data: Mapping[str, Any], answer: Mapping[str, Any]) -> LogEntry:
         "issue_count": len(found),
         "severity": found[0]["severity"] if found else None,
     }
-    return "deliberation.agent_critique", row, {"issues_preview": "; ".join(one["defect"] for one in found)[:200]}
+    return (
+        "deliberation.agent_critique",
+        row,
+        {"issues_preview": "; ".join(critique["defect"] for critique in found)[:200]},
+    )
 
 
 _ANSWER_ROWS: Mapping[Phase, Callable[[Mapping[str, Any], Mapping[str, Any]], LogEntry]] = {
@@ -289,9 +300,9 @@ _ROWS: Mapping[str, Callable[[Mapping[str, Any], State], LogEntry | None]] = {
 }
 
 
-def ended_row(one: Mapping[str, Any], duration_s: float, timeout_s: float) -> LogEntry:
-    """``one`` is the data of the ``ended`` event."""
-    terminal, result = one["terminal"], one["outcome"]
+def ended_row(ended: Mapping[str, Any], duration_s: float, timeout_s: float) -> LogEntry:
+    """The log row of the ``ended`` event, whose data is ``ended``."""
+    terminal, result = ended["terminal"], ended["outcome"]
     kind = {"CANCELLED": "deliberation.cancelled", "FAILED": "deliberation.failed"}.get(
         terminal, "deliberation.completed"
     )
@@ -305,4 +316,4 @@ def ended_row(one: Mapping[str, Any], duration_s: float, timeout_s: float) -> Lo
         "rounds_completed": result["rounds"],
         "sla_level": level_at(duration_s, timeout_s),
     }
-    return kind, row, {"winner": (result["answer"] or "")[:200] or None, "error": one["reason"] or None}
+    return kind, row, {"winner": (result["answer"] or "")[:200] or None, "error": ended["reason"] or None}

@@ -1,4 +1,4 @@
 """Evaluation: what each rule would have decided on recorded answers, how often it was right, and what it cost.
 
-``records`` reads the material, ``modes`` decides every question at once, ``table`` turns decisions into figures.
+``records`` reads questions and answers, ``modes`` decides every question at once, ``table`` turns decisions into figures.
 """

@@ -1,7 +1,7 @@
 """What each rule decides on every question of a table at once.
 
-The same rules as ``consensus.aggregate``, as arrays: a test holds both to the same decisions and confidences. Ties fall
-to the lowest option, as in the published table that the figures are compared with, so plurality here knows no weights.
+The same rules as ``consensus.aggregate``, on arrays: a test holds both to the same decisions and confidences. Ties go to
+the lowest option, as in the published table that the figures are compared with, so plurality breaks none by weights here.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ MODES = (
     Mode.LEARNED.value,
     Mode.AGREE_K.value,
 )
-#: Rules that may decline although there are votes: their accuracy is among what they decide.
+#: Rules that may decline although there are votes. Their accuracy is counted among the questions that they decide.
 MAY_DECLINE = frozenset({Mode.MAJORITY.value, Mode.SUPERMAJORITY.value, Mode.UNANIMOUS.value})
 _EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Per question: ``leader`` an option's index or -1, ``confidence`` NaN where none is claimed, ``asked[n, a]``."""
+    """Per question: ``leader`` is an option's index or -1, ``confidence`` NaN if none is claimed, ``asked[n, a]`` whether
+    agent a was asked."""
 
     leader: Ints
     decided: Flags
@@ -95,7 +96,7 @@ def _all_asked(mode: Mode, table: VoteTable, court: Court) -> Verdicts:
 
 
 def _needed(mode: Mode, agents: int) -> float:
-    """Votes of all eligible agents; more than half is at least half and something."""
+    """How many votes of all eligible agents decide; for more than half, half and a little."""
     return {
         Mode.MAJORITY: agents / 2 + 2 * _EPSILON,
         Mode.SUPERMAJORITY: agents * 2 / 3,
@@ -112,7 +113,7 @@ def _best_single(table: VoteTable, court: Court) -> Verdicts:
 
 
 def _in_waves(table: VoteTable, court: Court) -> Verdicts:
-    """The default protocol: two agree, or the learned rule decides among all that had to be asked."""
+    """The default protocol: two that agree decide, else the learned rule among all that had to be asked."""
     learned = court.weights(Mode.LEARNED)
     asked, waves = ask_in_waves(table, court, learned)
     answered = table.chosen() * asked[:, None, :]
@@ -125,6 +126,7 @@ def _in_waves(table: VoteTable, court: Court) -> Verdicts:
 
 
 def ask_in_waves(table: VoteTable, court: Court, weights: Floats) -> tuple[Flags, Ints]:
+    """(``[n, a]``: whether the default protocol asks agent a about question n, waves per question)"""
     by_name = {agent: float(weight) for agent, weight in zip(court.agents, weights, strict=True)}
     index_of = {agent: index for index, agent in enumerate(court.agents)}
     order = [agent for agent in court.snapshot.order() if agent in index_of]
@@ -142,7 +144,7 @@ def ask_in_waves(table: VoteTable, court: Court, weights: Floats) -> tuple[Flags
 
 
 def _leader(chosen: Floats, weights: Floats) -> Ints:
-    """The lowest of the best options that have votes; -1 without votes."""
+    """The lowest of the best options that have votes; -1 if none has."""
     score = np.where(chosen.any(axis=2), chosen @ weights, -np.inf)
     top = score.max(axis=1, keepdims=True)
     leader: Ints = (score >= top - _EPSILON).argmax(axis=1)
@@ -165,7 +167,7 @@ def _mapped(calibration: IsotonicMap | None, statistic: Floats) -> Floats:
 
 
 def collude(table: VoteTable, members: Sequence[int]) -> VoteTable:
-    """The table with these agents answering, in concert, the wrong option that is most popular with the others."""
+    """The table in which these agents all answer the wrong option that is most popular with the others."""
     honest = [agent for agent in range(table.votes.shape[1]) if agent not in members]
     popular = table.chosen()[:, :, honest].sum(axis=2)
     popular[~table.open()] = -1.0

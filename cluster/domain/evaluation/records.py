@@ -11,15 +11,16 @@ from typing import Any
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.outcomes import Outcome
 
-#: A question is calibration if the first byte of the hash of its id is below this (a fifth), else test.
+#: A question is for calibration if the first byte of the hash of its id is below this (a fifth of them), else for the test.
 CALIBRATION_BELOW = 51
 MALFORMED, ABSENT = "-", "."
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """``votes`` holds every agent of the file: its option, None for an answer without one. ``complete``: none is absent."""
+class AnsweredQuestion:
+    """A question with its right answer and what each agent of the file answered: its option, None for an answer without
+    one. ``complete``: every agent of the file was asked."""
 
     id: str
     votes: Mapping[str, str | None]
@@ -41,8 +42,9 @@ def is_calibration(question_id: str) -> bool:
     return hashlib.sha256(question_id.encode()).digest()[0] < CALIBRATION_BELOW
 
 
-def read_votes(lines: Iterable[str]) -> list[Question]:
-    """The votes format: a header with ``models``, then one question a line. InvalidRequest names the bad line."""
+def read_votes(lines: Iterable[str]) -> list[AnsweredQuestion]:
+    """Reads the format of votes: a header with ``models``, then one question a line. Raises: ``InvalidRequest``, which
+    names the line, if a line is not of this format."""
     models: list[str] | None = None
     found = []
     for number, line in enumerate(lines, start=1):
@@ -60,7 +62,9 @@ def read_votes(lines: Iterable[str]) -> list[Question]:
                 "invalid_votes",
             ) from None
     if models is None:
-        raise InvalidRequest("The file of votes is empty.", "invalid_votes")
+        raise InvalidRequest(
+            "The file of votes is empty; begin it with a header that lists the models.", "invalid_votes"
+        )
     return found
 
 
@@ -79,11 +83,11 @@ def _models(value: Mapping[str, Any], number: int) -> list[str]:
     if not isinstance(models, list) or not models or not all(isinstance(model, str) for model in models):
         raise InvalidRequest(f"Line {number} must be a header that lists the models.", "invalid_votes")
     if len(set(models)) != len(models):
-        raise InvalidRequest("The header names a model twice.", "invalid_votes")
+        raise InvalidRequest("The header must name each model only once.", "invalid_votes")
     return models
 
 
-def _question(value: Mapping[str, Any], models: Sequence[str]) -> Question:
+def _question(value: Mapping[str, Any], models: Sequence[str]) -> AnsweredQuestion:
     letters, count, right = str(value["a"]), int(value["n"]), str(value["g"])
     options = tuple(_LETTERS[:count])
     if len(letters) != len(models):
@@ -93,22 +97,25 @@ def _question(value: Mapping[str, Any], models: Sequence[str]) -> Question:
     votes = {
         model: None if letter in (MALFORMED, ABSENT) else letter for model, letter in zip(models, letters, strict=True)
     }
-    return Question(id=str(value["q"]), votes=votes, right=right, options=options, complete=ABSENT not in letters)
+    return AnsweredQuestion(
+        id=str(value["q"]), votes=votes, right=right, options=options, complete=ABSENT not in letters
+    )
 
 
 def read_panels(text: str) -> list[Panel]:
-    """``{"rows": [{"panel", "agents"}, ...]}`` as in a reference table, or ``{"name": [agents]}``."""
+    """Reads ``{"rows": [{"panel", "agents"}, ...]}`` as in a reference table, or ``{"name": [agents]}``. Raises:
+    ``InvalidRequest`` if the text is neither."""
     try:
         value = json.loads(text)
     except ValueError:
-        raise InvalidRequest("The file of panels is not JSON.", "invalid_panels") from None
+        raise InvalidRequest("The file of panels must be JSON.", "invalid_panels") from None
     pairs: list[tuple[Any, Any]] = []
     if isinstance(value, dict) and isinstance(value.get("rows"), list):
         pairs = [(row.get("panel"), row.get("agents")) for row in value["rows"] if isinstance(row, dict)]
     elif isinstance(value, dict):
         pairs = list(value.items())
     if not pairs:
-        raise InvalidRequest("The file of panels names no panel.", "invalid_panels")
+        raise InvalidRequest("The file of panels must name at least one panel.", "invalid_panels")
     return [_panel(name, agents) for name, agents in pairs]
 
 
@@ -119,16 +126,17 @@ def _panel(name: Any, agents: Any) -> Panel:
     return Panel(name=name, agents=tuple(agents))
 
 
-def split(questions: Iterable[Question]) -> tuple[list[Question], list[Question]]:
-    """(calibration, test); questions that some agent of the file did not get are in neither."""
-    whole = [question for question in questions if question.complete]
+def split(questions: Iterable[AnsweredQuestion]) -> tuple[list[AnsweredQuestion], list[AnsweredQuestion]]:
+    """(calibration questions, test questions). Questions that some agent of the file was not asked are in neither."""
+    complete = [question for question in questions if question.complete]
     return (
-        [question for question in whole if is_calibration(question.id)],
-        [question for question in whole if not is_calibration(question.id)],
+        [question for question in complete if is_calibration(question.id)],
+        [question for question in complete if not is_calibration(question.id)],
     )
 
 
 def check_panel(panel: Panel, known: Iterable[str]) -> None:
+    """Raises: ``InvalidRequest`` if an agent of the panel is not ``known``."""
     strangers = sorted(set(panel.agents) - set(known))
     if strangers:
         raise InvalidRequest(f"Panel {panel.name} names {strangers[0]!r}, which has no answers.", "unknown_agent")

@@ -16,7 +16,7 @@ from cluster.domain.consensus.learned import build_snapshot, fit_weights
 from cluster.domain.consensus.outcomes import Floats, VoteTable, vote_table
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.evaluation.modes import BEST_SINGLE, MAY_DECLINE, MODES, Court, Verdicts, collude, verdicts
-from cluster.domain.evaluation.records import Panel, Question
+from cluster.domain.evaluation.records import AnsweredQuestion, Panel
 
 RESAMPLES = 2_000
 COLLUSION_DRAWS = 21
@@ -33,7 +33,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """What a question cost on average; None where the material does not say. Latencies in milliseconds, money in USD."""
+    """What a question cost: mean tokens, mean cost in USD, and quantiles of the latency. None if it was not measured."""
 
     tokens: float | None = None
     cost: float | None = None
@@ -42,9 +42,10 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """``accuracy`` of a rule that may decline is among what it decides; of one that always answers it is over all
-    questions, and a question that nobody answered counts as wrong. ``accuracy_all`` is over all questions always."""
+class ModeFigures:
+    """The figures of one panel under one mode. ``accuracy`` of a rule that may decline is counted among the questions that
+    it decides; of any other rule over all questions, where a question that nobody answered counts as wrong.
+    ``accuracy_all`` is over all questions for every rule."""
 
     panel: str
     mode: str
@@ -78,7 +79,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """``coverage`` of the questions had at least ``level`` on one option, and ``accuracy`` of those were right."""
+    """How far agreement is a signal: on a share ``coverage`` of the questions at least ``level`` agreed on one option, and
+    a share ``accuracy`` of those options were right."""
 
     panel: str
     level: str
@@ -88,6 +90,8 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bin:
+    """Questions that were decided with about the same confidence: its mean, and the share of them that were right."""
+
     panel: str
     mode: str
     confidence: float
@@ -97,10 +101,10 @@ class Bin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collusion:
-    """Mean (and least) accuracy with ``colluders`` members of the panel answering one wrong option in concert.
+    """Mean (and least) accuracy if ``colluders`` members of the panel agree on one wrong option.
 
-    ``persistent`` colluded in calibration too, a ``sleeper`` only afterwards. ``among``: any members, or only others than
-    the best one, whose loss nothing can make good.
+    ``kind``: ``persistent`` colluders did so in calibration too, a ``sleeper`` only afterwards. ``among``: whether the
+    best member may be one of them; nothing makes up for its loss.
     """
 
     panel: str
@@ -114,10 +118,10 @@ class Collusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class EvaluationReport:
     n_calibration: int
     n_test: int
-    rows: tuple[Row, ...]
+    rows: tuple[ModeFigures, ...]
     agreement: tuple[Agreement, ...]
     reliability: tuple[Bin, ...]
     collusion: tuple[Collusion, ...] = ()
@@ -127,10 +131,13 @@ class Report:
         return whole
 
 
-def court_of(panel: Panel, calibration: Sequence[Question], owner_cap: float | None = None) -> Court:
-    """``owner_cap`` caps as if every agent had an owner of its own; None caps nobody."""
+def court_of(panel: Panel, calibration: Sequence[AnsweredQuestion], owner_cap: float | None = None) -> Court:
+    """Learns the weights of a panel. ``owner_cap`` caps as if every agent had an owner of its own; None caps nobody.
+    Raises: ``InvalidRequest`` if there is no question to learn from."""
     if not calibration:
-        raise InvalidRequest("No calibration question is left to learn weights from.", "no_outcomes")
+        raise InvalidRequest(
+            "There is no calibration question to learn weights from; give a file with more questions.", "no_outcomes"
+        )
     agents = panel.agents
     owners = {agent: agent for agent in agents} if owner_cap is not None else {}
     snapshot = build_snapshot([question.outcome(agents) for question in calibration], agents, owners, owner_cap)
@@ -138,7 +145,7 @@ def court_of(panel: Panel, calibration: Sequence[Question], owner_cap: float | N
     return Court(agents, snapshot, agents.index(best), snapshot.accuracy[best], owners)
 
 
-def vote_table_of(questions: Sequence[Question], agents: Sequence[str]) -> VoteTable:
+def vote_table_of(questions: Sequence[AnsweredQuestion], agents: Sequence[str]) -> VoteTable:
     return vote_table([question.outcome(agents) for question in questions], agents)
 
 
@@ -150,14 +157,14 @@ def evaluate_panel(
     seed: int = 0,
     modes: Sequence[str] = MODES,
     efforts: Mapping[str, Effort] | None = None,
-) -> tuple[list[Row], list[Agreement], list[Bin]]:
+) -> tuple[list[ModeFigures], list[Agreement], list[Bin]]:
     decided = {
         mode: verdicts(mode, table, court) for mode in dict.fromkeys((BEST_SINGLE, Mode.PLURALITY.value, *modes))
     }
-    credit = {mode: _credit(one, table) for mode, one in decided.items()}
+    credit = {mode: _credit(decisions, table) for mode, decisions in decided.items()}
     rng = np.random.default_rng(seed)
     rows = [
-        _row(
+        _figures(
             panel, mode, decided[mode], table, court,
             vs_plurality=_gain(credit[mode] - credit[Mode.PLURALITY.value], rng),
             vs_best_single=_gain(credit[mode] - credit[BEST_SINGLE], rng),
@@ -173,50 +180,50 @@ def evaluate_panel(
     return rows, agreement_levels(panel, table), bins
 
 
-def _credit(one: Verdicts, table: VoteTable) -> Floats:
-    credit: Floats = (one.decided & (one.leader == table.right)).astype(float)
+def _credit(decisions: Verdicts, table: VoteTable) -> Floats:
+    credit: Floats = (decisions.decided & (decisions.leader == table.right)).astype(float)
     return credit
 
 
-def _claims(one: Verdicts, table: VoteTable) -> tuple[Floats, Floats]:
+def _claims(decisions: Verdicts, table: VoteTable) -> tuple[Floats, Floats]:
     """(confidence, right) of the questions that were decided with a stated confidence."""
-    claimed = one.decided & ~np.isnan(one.confidence)
-    return one.confidence[claimed], (one.leader == table.right)[claimed].astype(float)
+    claimed = decisions.decided & ~np.isnan(decisions.confidence)
+    return decisions.confidence[claimed], (decisions.leader == table.right)[claimed].astype(float)
 
 
-def _reliability(one: Verdicts, table: VoteTable) -> list[tuple[float, float, int]]:
-    return reliability(*_claims(one, table))
+def _reliability(decisions: Verdicts, table: VoteTable) -> list[tuple[float, float, int]]:
+    return reliability(*_claims(decisions, table))
 
 
-def _row(
+def _figures(
     panel: Panel,
     mode: str,
-    one: Verdicts,
+    decisions: Verdicts,
     table: VoteTable,
     court: Court,
     *,
     vs_plurality: Gain,
     vs_best_single: Gain,
     effort: Effort,
-) -> Row:
-    credit = _credit(one, table)
-    counted = int(one.decided.sum()) if mode in MAY_DECLINE else len(credit)
-    confidence, right = _claims(one, table)
-    calls = float(one.asked.sum(axis=1).mean())
+) -> ModeFigures:
+    credit = _credit(decisions, table)
+    counted = int(decisions.decided.sum()) if mode in MAY_DECLINE else len(credit)
+    confidence, right = _claims(decisions, table)
+    calls = float(decisions.asked.sum(axis=1).mean())
     applied = court.agents[court.best] if mode == BEST_SINGLE else mode
     if mode in (Mode.LEARNED.value, Mode.AGREE_K.value):
         applied = court.snapshot.gate.choice.value
-    return Row(
+    return ModeFigures(
         panel=panel.name,
         mode=mode,
         n=len(credit),
         agents=len(panel.agents),
         accuracy=_rounded(float(credit.sum()) / counted if counted else 0.0),
         accuracy_all=_rounded(float(credit.mean())),
-        coverage=_rounded(float(one.decided.mean())),
+        coverage=_rounded(float(decisions.decided.mean())),
         calls_per_question=_rounded(calls),
         calls_share=_rounded(calls / len(panel.agents)),
-        waves_per_question=_rounded(float(one.waves.mean())),
+        waves_per_question=_rounded(float(decisions.waves.mean())),
         ece=_rounded(expected_calibration_error(confidence, right)) if len(right) else None,
         brier=_rounded(brier_score(confidence, right)) if len(right) else None,
         vs_plurality=vs_plurality,
@@ -231,7 +238,7 @@ def _rounded(value: float) -> float:
 
 
 def _gain(difference: Floats, rng: np.random.Generator) -> Gain:
-    """Resampling questions whose differences are -1, 0 or 1 is drawing how often each value comes up."""
+    """Differences are -1, 0 or 1, so resampling the questions is drawing how often each of these values comes up."""
     n = len(difference)
     share = [float((difference == value).mean()) for value in (-1.0, 0.0, 1.0)]
     share[1] = max(0.0, 1.0 - share[0] - share[2])
@@ -242,7 +249,7 @@ def _gain(difference: Floats, rng: np.random.Generator) -> Gain:
 
 
 def agreement_levels(panel: Panel, table: VoteTable) -> list[Agreement]:
-    """Agreement of the whole panel as a signal: how much of the work is that sure, and how right it is then."""
+    """How often so many of the whole panel agree, and how often they are right then."""
     count = table.chosen().sum(axis=2)
     top, right = count.max(axis=1), count.argmax(axis=1) == table.right
     agents = len(panel.agents)
@@ -269,17 +276,21 @@ def agreement_levels(panel: Panel, table: VoteTable) -> list[Agreement]:
 
 def evaluate_collusion(
     panel: Panel,
-    calibration: Sequence[Question],
-    test: Sequence[Question],
+    calibration: Sequence[AnsweredQuestion],
+    test: Sequence[AnsweredQuestion],
     colluders: int,
     *,
     seed: int = 0,
     draws: int = COLLUSION_DRAWS,
 ) -> list[Collusion]:
-    """Every choice of members where these are few enough, else seeded draws."""
+    """Accuracy under collusion, over every choice of members if these are at most ``draws``, else over seeded draws.
+    Raises: ``InvalidRequest`` if so many members cannot collude."""
     agents = len(panel.agents)
     if not 0 < colluders < agents:
-        raise InvalidRequest(f"Of {agents} agents 1 to {agents - 1} can collude.", "invalid_colluders")
+        raise InvalidRequest(
+            f"The number of colluders must be from 1 to {agents - 1} in a panel of {agents} agents.",
+            "invalid_colluders",
+        )
     before = vote_table_of(calibration, panel.agents)
     after = vote_table_of(test, panel.agents)
     innocent = fit_weights(before)
@@ -288,10 +299,10 @@ def evaluate_collusion(
     for among, members in (("any", range(agents)), ("not_best", [i for i in range(agents) if i != best])):
         chosen = _choices(list(members), colluders, draws, seed)
         persistent, sleeper = [], []
-        for one in chosen:
-            attacked = collude(after, one)
+        for colluding in chosen:
+            attacked = collude(after, colluding)
             plurality = _accuracy(attacked, np.ones(agents))
-            persistent.append((plurality, _accuracy(attacked, fit_weights(collude(before, one)))))
+            persistent.append((plurality, _accuracy(attacked, fit_weights(collude(before, colluding)))))
             sleeper.append((plurality, _accuracy(attacked, innocent)))
         found += [
             _collusion(panel.name, colluders, kind, among, scores)

@@ -1,4 +1,4 @@
-"""Receipts: what a deliberation did, in a document that anyone can check without us.
+"""Receipts: what a deliberation did, in a document that anyone can verify without the server.
 
     journal event   {n, at, kind, data}
       → split       {n, at, kind, data, text}: ``text`` holds the words, ``data`` what is left (``content``)
@@ -8,5 +8,5 @@
       → head        root, chain, tree size, contract hash, outcome and key id, signed with Ed25519 (``keys``)
 
 ``document`` makes and redacts receipts, ``verify`` checks them, ``recompute`` decides again from the signed votes.
-Nothing in a receipt is outside the signature: what is neither hashed nor signed is derived, and compared.
+Nothing in a receipt is outside the signature: whatever is neither hashed nor signed is derived from what is, and compared.
 """

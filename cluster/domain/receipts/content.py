@@ -1,6 +1,6 @@
-"""Words and structure of an event: which part of it can be withheld later, and how it is put together again.
+"""Words and structure of an event: which part of it can be withheld later, and how the two are put together again.
 
-A verifier never needs the rule: it hashes the two parts as it finds them. The rule may change without a new format.
+A verifier does not apply this rule: it hashes the two parts as it finds them. So the rule may change without a new format.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.receipts.merkle import leaf_hash
 
-#: What agents wrote, and what was made of it. The value under such a name is text, whatever its type.
+#: Names of what agents wrote, and of what quotes it. The value under such a name is text, whatever its type.
 TEXT_NAMES = frozenset(
     {
         "text",
@@ -30,11 +30,11 @@ TEXT_NAMES = frozenset(
         "evidence",
     }
 )
-#: What repeats an answer, and is text where answers are the agents' own words.
+#: Names of what repeats an answer. It is text if answers are in the agents' own words.
 ANSWER_NAMES = frozenset({"answer", "choice", "value", "round_0", "final", "refused"})
 #: Objects whose every value is such an answer.
 ANSWER_MAPS = frozenset({"candidates"})
-#: What the decision is computed from: it stays whole, or nobody could compute it again.
+#: Names of what the decision is computed from. It stays whole, or nobody could compute the decision again.
 WHOLE_NAMES = frozenset({"aggregation", "snapshot", "weights"})
 #: A string this long is text under any name.
 LONG_CHARS = 200
@@ -86,19 +86,19 @@ def _texts(value: Any, names: frozenset[str], path: Path) -> Iterator[Path]:
 
 
 def _is_text(value: Any) -> bool:
-    """A label of an anonymous proposal (``#2``) is a vote and stays with the structure."""
+    """Whether a value is text. The label of an anonymous proposal (``#2``) is a vote, so it stays with the structure."""
     if isinstance(value, str):
         return _LABEL.fullmatch(value) is None
     return value is not None and not isinstance(value, dict | bool)
 
 
 def _pointer(path: Path) -> str:
-    """RFC 6901."""
+    """JSON pointer (RFC 6901) of a path."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 
 def merge(rest: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
-    """The data as it was journalled. ValueError for a pointer that leads nowhere."""
+    """The data as it was journalled. Raises: ``ValueError`` if a pointer leads nowhere."""
     whole: dict[str, Any] = copy.deepcopy(dict(rest))
     for pointer, text in texts.items():
         holder: Any = whole
@@ -124,17 +124,17 @@ def _into(holder: Any, step: str) -> Any:
 
 def _item_index(holder: list[Any], step: str) -> int:
     if not step.isdecimal() or int(step) >= len(holder):
-        raise ValueError(f"no place {step!r} in a list of {len(holder)}")
+        raise ValueError(f"no item {step!r} in a list of {len(holder)}")
     return int(step)
 
 
 def commitment(salt: bytes, texts: Mapping[str, Any]) -> bytes:
-    """Hides the texts: without the salt nobody can try out what they were."""
+    """A hash that binds the texts and hides them: without the salt nobody can try out what they were."""
     return hashlib.sha256(salt + canonical_bytes(texts)).digest()
 
 
 def event_leaf(event: Mapping[str, Any]) -> bytes:
-    """Leaf of an event of a receipt, redacted or not. ValueError or KeyError for what is none."""
+    """Leaf of an event of a receipt, redacted or not. Raises: ``ValueError`` or ``KeyError`` if it is no event."""
     withheld = event.get("redacted")
     committed = withheld if withheld is not None else commitment(bytes.fromhex(event["salt"]), event["text"]).hex()
     covered = {name: event[name] for name in ("n", "at", "kind", "data")}

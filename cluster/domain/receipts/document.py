@@ -1,6 +1,6 @@
-"""Receipts as documents: made from a journal, redacted, and the summary that is derived from them.
+"""Receipts as documents: how they are made from a journal, redacted and summarised.
 
-Making is a function of journal and key: the same receipt comes out every time, and nothing of it has to be stored.
+A receipt is a function of journal and key: the same one comes out every time, and nothing of it has to be stored.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from cluster.domain.receipts.content import answers_are_free, commitment, event_
 from cluster.domain.receipts.keys import ALGORITHM, Signer
 from cluster.domain.receipts.merkle import inclusion_path, tree_root
 
-#: Of our own receipts; those of the released server were 1.1 and 1.2, and did not bind answer, votes and dissent.
+#: The receipts of the released server were 1.1 and 1.2, and did not bind answer, votes and dissent.
 SCHEMA_VERSION = "2.0"
 PROOF_VERSION = "2.0-proof"
 ENDED = "ended"
 SUMMARY_CHARS = 200
 REDACTED = "[redacted]"
-#: Stands for the contract where events are counted from 1.
+#: Stands for the contract, where a number names an event: events are counted from 1.
 CONTRACT = 0
 
 Document = dict[str, Any]
@@ -32,7 +32,8 @@ Document = dict[str, Any]
 def make_receipt(
     signer: Signer, *, request_id: str, contract: Mapping[str, Any], events: Sequence[JournalEvent]
 ) -> Document:
-    """The receipt of an ended deliberation. Conflict while it runs, and for a journal that canonical JSON cannot carry."""
+    """The receipt of a deliberation that has ended. Raises: ``Conflict`` if it has not ended, or its journal cannot be
+    written as canonical JSON."""
     covered = _until_the_end(events)
     try:
         return _make(signer, request_id, contract, covered)
@@ -41,7 +42,7 @@ def make_receipt(
 
 
 def _until_the_end(events: Sequence[JournalEvent]) -> list[JournalEvent]:
-    """Answers that arrived after the end are journalled for the bill; they are no part of what was decided."""
+    """The events up to the end. Later ones, if there are any, are no part of what was decided."""
     for index, event in enumerate(events):
         if event.kind == ENDED:
             return list(events[: index + 1])
@@ -90,7 +91,8 @@ def chain_hash(contract_hash: str, leaves: Sequence[bytes]) -> str:
 
 
 def summary(receipt: Mapping[str, Any]) -> Document:
-    """The fields of the released receipt, derived from what is signed: a verifier derives them again and compares."""
+    """The fields that the released server's receipts had, derived from what is signed. A verifier derives them again and
+    compares."""
     head, contract = receipt["head"], receipt["contract"]
     ended = event_data(receipt["events"][-1])
     outcome: Mapping[str, Any] = ended.get("outcome") or {}
@@ -105,12 +107,12 @@ def summary(receipt: Mapping[str, Any]) -> Document:
         "input_hash": None if question is None else hashlib.sha256(question.encode()).hexdigest(),
         "verdict": _verdict(head["outcome"], outcome),
         "confidence": outcome.get("confidence"),
-        "dissenting_views": [f"{one['agent']}: {one.get('answer', REDACTED)}" for one in dissent],
+        "dissenting_views": [f"{view['agent']}: {view.get('answer', REDACTED)}" for view in dissent],
         "consensus_proof": {
             "reached": head["outcome"] == "DECIDED",
             "confidence": outcome.get("confidence"),
             "supporting_agents": list(outcome.get("supporters") or []),
-            "dissenting_agents": [one["agent"] for one in dissent],
+            "dissenting_agents": [view["agent"] for view in dissent],
             "method": outcome.get("mode"),
             "evidence_hash": head["root"],
         },
@@ -119,14 +121,14 @@ def summary(receipt: Mapping[str, Any]) -> Document:
 
 
 def _verdict(terminal: str, outcome: Mapping[str, Any]) -> str:
-    """PASS: a decision. CONDITIONAL: a best answer that decides nothing. FAIL: not even that."""
+    """PASS: there is a decision. CONDITIONAL: there is a best answer, but no decision. FAIL: there is neither."""
     if terminal == "DECIDED":
         return "PASS"
     return "CONDITIONAL" if outcome.get("supporters") else "FAIL"
 
 
 def event_data(event: Mapping[str, Any]) -> Document:
-    """An event's data with its words, or without those that are withheld."""
+    """An event's data with its words, unless they are withheld."""
     return merge(event["data"], event.get("text") or {})
 
 
@@ -134,7 +136,8 @@ def event_data(event: Mapping[str, Any]) -> Document:
 
 
 def redact(receipt: Mapping[str, Any], n: int) -> Document:
-    """The receipt without the words of event ``n`` (0: without the contract). Repeating it changes nothing."""
+    """The receipt without the words of event ``n`` (0: without the contract); the same again changes nothing. Raises:
+    ``NotFound`` if there is no such event, ``InvalidRequest`` if it holds no words."""
     if n == CONTRACT:
         body = {**receipt, "contract": None}
     else:
@@ -165,7 +168,7 @@ ECHO_CHARS = 16
 
 
 def echoes(before: Mapping[str, Any], n: int) -> tuple[int, ...]:
-    """Other events in which the words of event ``n`` can still be read, as an outcome repeats its dissent (0: contract)."""
+    """The other events in which words of event ``n`` can still be read (0: the contract), as an outcome repeats dissent."""
     words = {
         word
         for event in before["events"]
@@ -194,7 +197,8 @@ def strings(value: Any) -> list[str]:
 
 
 def prove(receipt: Mapping[str, Any], n: int) -> Document:
-    """One event with the proof that it belongs to the signed head: to show one message without all the others."""
+    """One event with the proof that it belongs to the signed head, to show it without the others. Raises: ``NotFound`` if
+    there is no such event."""
     leaves = [event_leaf(event) for event in receipt["events"]]
     for index, event in enumerate(receipt["events"]):
         if event["n"] == n:

@@ -25,14 +25,14 @@ def key_id(public_key: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A private key. Salts come from the same secret by a label of their own, so that a receipt that is made again is
-    the same receipt, and none has to be stored."""
+    """A private key. Salts are derived from the same secret under a label of their own, so that the same receipt comes out
+    if it is made again, and none has to be stored. Raises: ``InvalidRequest`` if the seed has the wrong length."""
 
     seed: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
         if len(self.seed) != SEED_BYTES:
-            raise InvalidRequest(f"A signing key is {SEED_BYTES} bytes.", "invalid_signing_key")
+            raise InvalidRequest(f"A signing key must be {SEED_BYTES} bytes.", "invalid_signing_key")
 
     @property
     def public_key(self) -> bytes:
@@ -59,21 +59,21 @@ def is_signature(public_key: bytes, signature: bytes, content: bytes) -> bool:
 
 
 def seed_of(text: str) -> bytes:
-    """A seed as settings hold it: base64 of 32 bytes."""
+    """Reads a seed as settings state it: 32 bytes in base64. Raises: ``InvalidRequest`` if it is anything else."""
     try:
         seed = base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):
         seed = b""
     if len(seed) != SEED_BYTES:
         raise InvalidRequest(
-            f"A receipt signing key is {SEED_BYTES} bytes in base64 (make one with `openssl rand -base64 32`).",
+            f"A receipt signing key must be {SEED_BYTES} bytes in base64 (make one with `openssl rand -base64 32`).",
             "invalid_signing_key",
         )
     return seed
 
 
 def public_key_of(text: str) -> bytes:
-    """A public key as people hold it: 64 hex digits, or PEM."""
+    """Reads a public key: 64 hex digits, or PEM. Raises: ``InvalidRequest`` if it is neither."""
     words = text.strip()
     try:
         if words.startswith("-----BEGIN"):
@@ -84,4 +84,4 @@ def public_key_of(text: str) -> bytes:
             return key
     except ValueError:
         pass
-    raise InvalidRequest("A public key is 64 hex digits, or an Ed25519 key in PEM.", "invalid_public_key")
+    raise InvalidRequest("A public key must be 64 hex digits, or an Ed25519 key in PEM.", "invalid_public_key")

@@ -40,7 +40,7 @@ def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def root_of_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """The root that a proof leads to; None where it has the wrong length for its place."""
+    """The root that a proof leads to; None if the path has the wrong length for this index."""
     if not 0 <= index < size:
         return None
     node, last, found = index, size - 1, leaf

@@ -1,6 +1,6 @@
-"""Deciding again: the aggregation is run anew from the signed votes and weights, and must say the same, bit for bit.
+"""Decides again: runs the aggregation anew on the signed votes and weights, and compares the result exactly.
 
-Call it on a receipt that ``verify`` found valid: a result that follows from forged votes follows from them too.
+Call it only on a receipt that ``verify`` found valid: forged votes and the result that they lead to agree as well.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Recomputed(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recomputation:
-    """``result`` is what was computed anew; ``differences`` names what the receipt says otherwise."""
+    """``result``: what was computed anew. ``differences`` names what the receipt states differently."""
 
     verdict: Recomputed
     reason: str = ""
@@ -36,22 +36,24 @@ class Recomputation:
     result: Mapping[str, Any] | None = None
 
 
-#: What an outcome must state for a comparison to mean anything. What else it states of a result is compared as well.
+#: What an outcome must state, or a comparison would mean nothing. Whatever else it states of a result is compared too.
 _REQUIRED = ("option", "confidence", "tally", "dissent", "abstained", "cast", "quorum", "tie_path")
 _RESULT = TypeAdapter(Result)
 
 
-#: For what ``verify`` refused, and for one event alone.
+#: For a receipt that ``verify`` refused, and for the proof of one event.
 UNCHECKED = Recomputation(
-    verdict=Recomputed.NOT_RECOMPUTABLE, reason="only a valid receipt is worth computing, and only a whole one can be"
+    verdict=Recomputed.NOT_RECOMPUTABLE, reason="only a whole receipt that is valid can be computed again"
 )
 
 
 def recompute(receipt: Mapping[str, Any]) -> Recomputation:
+    """Compares what the signed votes lead to with what the receipt states. It raises nothing: what it cannot read is
+    ``NOT_RECOMPUTABLE``, with the reason."""
     try:
         ended = event_data(receipt["events"][-1])
         if ended.get("aggregation") is None:
-            return _not("the journal is older than recorded aggregations, or nothing was put to the vote")
+            return _not("its journal records no aggregation: it is from an older version, or no panel was chosen")
         snapshot = _snapshot(receipt)
         result = aggregate(aggregation_from_document(ended["aggregation"]), snapshot)
         missing = [name for name in _REQUIRED if name not in ended["outcome"]]
@@ -95,7 +97,8 @@ def _differences(receipt: Mapping[str, Any], ended: Mapping[str, Any], result: R
 
 
 def _terminal_follows(terminal: str, result: Result) -> bool:
-    """Votes decide between these three; the deadline and a cancel end what the votes cannot."""
+    """Whether the end agrees with the result. Votes decide between DECIDED, NO_CONSENSUS and QUORUM_LOST only; the others,
+    such as the deadline or a cancellation, do not depend on them."""
     if terminal == "DECIDED":
         return result.reached
     if terminal in ("NO_CONSENSUS", "QUORUM_LOST"):
@@ -104,19 +107,19 @@ def _terminal_follows(terminal: str, result: Result) -> bool:
 
 
 def _expected(result: Result) -> dict[str, Any]:
-    """``reason`` and ``mode`` of an outcome are those of the end and of the contract; ``option`` is what was counted,
-    which ``answer`` may say in words."""
+    """What the outcome must state, by name. ``reason`` and ``mode`` are left out: in an outcome they are those of the end
+    and of the contract. ``option`` is what was counted; ``answer`` may be its text."""
     expected = {name: value for name, value in _document(result).items() if name not in ("reason", "mode")}
     expected["option"] = result.leader
     expected["confidence"] = result.uncalibrated_share if result.confidence is None else result.confidence
     expected["confidence_calibrated"] = result.confidence is not None
-    expected["dissent"] = [one.agent for one in result.dissent]
+    expected["dissent"] = [dissent.agent for dissent in result.dissent]
     expected["abstained"] = list(result.abstained)
     return expected
 
 
 def _agents(entries: Any) -> list[Any]:
-    """Who; the reasons beside them are not computed."""
+    """The agents of entries. The reasons beside them are not computed, so they are not compared."""
     return [entry["agent"] for entry in entries]
 
 
@@ -125,7 +128,7 @@ def _same(computed: Any, recorded: Any) -> bool:
 
 
 def _unsupported(receipt: Mapping[str, Any], ended: Mapping[str, Any]) -> list[str]:
-    """Agents whose counted ballot is none that they are journalled to have cast. One whose words are withheld may have."""
+    """Agents whose counted ballot is not journalled as cast by them. An agent whose words are withheld is not accused."""
     counts = _ballot_events(receipt, ended)
     if counts is None:
         return []
@@ -149,15 +152,16 @@ def _unsupported(receipt: Mapping[str, Any], ended: Mapping[str, Any]) -> list[s
 
 
 def _ballot_events(receipt: Mapping[str, Any], ended: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool] | None:
-    """Which answers are ballots as they were counted: where answers are texts, the votes of the deciding round, if one was
-    held; where they are typed, all. None where what is counted is made from answers: numbers within a tolerance."""
+    """Which journalled answers are ballots as they were counted. If answers are texts: the votes of the deciding round, or
+    None if no vote was held. If they are typed: all. None if what is counted is not an answer itself, as with numbers
+    within a tolerance."""
     contract = receipt["contract"] or {}
     typed = contract.get("answer_type") or {}
     kind = typed.get("kind") or ("choice" if contract.get("options") else None)
     if kind == "text":
         round_ = ended.get("aggregation_round")
         asked = [event["data"] for event in receipt["events"] if event["kind"] == "asked"]
-        if not any(one["phase"] == _VOTE and one["round"] == round_ for one in asked):
+        if not any(call["phase"] == _VOTE and call["round"] == round_ for call in asked):
             return None
         return lambda data: data["phase"] == _VOTE and data["round"] == round_
     if kind is None or (kind == "number" and typed.get("tolerance")):

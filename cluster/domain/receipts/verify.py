@@ -1,7 +1,7 @@
-"""Is this receipt what was signed? Every check by name; nothing is asked of any server.
+"""Verifies that a receipt is what was signed: each check by name, without asking any server.
 
 ``parse`` reads a file so strictly that no two readers can see two different receipts in it. ``verify`` takes any JSON
-value and never raises: what it cannot read has failed the check ``format``.
+value and never raises: what it cannot read fails the check ``format``.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """``valid``: nothing has failed. ``trusted``: besides, the key is one that the caller trusts."""
+class VerificationReport:
+    """What was checked. ``valid``: no check failed. ``trusted``: also, the key is one that the caller trusts."""
 
     checks: tuple[Check, ...]
     key_id: str | None = None
@@ -66,10 +66,10 @@ OUTCOME, SUMMARY, SIGNATURE, KEY, INCLUSION = "outcome", "summary", "signature",
 
 
 def parse(content: bytes) -> Any:
-    """The file's JSON. InvalidRequest for what readers could understand differently: a name that occurs twice, numbers
-    that doubles do not keep, text that is not UTF-8."""
+    """The JSON of a file. Raises: ``InvalidRequest`` if it is too large, or if two readers could understand it differently:
+    if a name occurs twice, a double cannot hold a number, or the text is not UTF-8."""
     if len(content) > MAX_FILE_BYTES:
-        raise InvalidRequest(f"A receipt is at most {MAX_FILE_BYTES} bytes.", "invalid_receipt")
+        raise InvalidRequest(f"A receipt must be at most {MAX_FILE_BYTES} bytes.", "invalid_receipt")
     try:
         return json.loads(
             content.decode(),
@@ -91,7 +91,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _float(digits: str) -> float:
     number = float(digits)
     if Decimal(repr(number)) != Decimal(digits):
-        raise ValueError(f"{digits} is not the number that it is read as")
+        raise ValueError(f"the number {digits} cannot be held by a double")
     return number
 
 
@@ -182,33 +182,33 @@ def is_proof(value: Any) -> bool:
     return isinstance(value, dict) and value.get("schema_version") == document.PROOF_VERSION
 
 
-def verify(receipt: Any, trusted_keys: Collection[bytes] | None = None) -> Report:
-    """``trusted_keys``: 32-byte public keys. None leaves the check ``key`` out: whole and unchanged since *somebody*
-    signed it, who need not be who you think."""
+def verify(receipt: Any, trusted_keys: Collection[bytes] | None = None) -> VerificationReport:
+    """``trusted_keys``: 32-byte public keys. None leaves the check ``key`` out: the receipt is then unchanged since somebody
+    signed it, but that may be anybody."""
     try:
         _check_shape(receipt)
         leaves = [event_leaf(event) for event in receipt["events"]]
         checks = [_named(name, partial(check, receipt, leaves)) for name, check in _CHECKS.items()]
     except (_Unreadable, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        return Report(checks=(Check(FORMAT, Status.FAILED, str(error)),))
-    return Report(
+        return VerificationReport(checks=(Check(FORMAT, Status.FAILED, str(error)),))
+    return VerificationReport(
         checks=(Check(FORMAT, Status.PASSED), *checks, _key(receipt, trusted_keys)),
         key_id=receipt["head"]["key_id"],
         redacted=document.redacted_events(receipt),
     )
 
 
-def verify_file(content: bytes, trusted_keys: Collection[bytes] | None = None) -> tuple[Any, Report]:
-    """(what is in the file, the report on it): a receipt or a proof of one event."""
+def verify_file(content: bytes, trusted_keys: Collection[bytes] | None = None) -> tuple[Any, VerificationReport]:
+    """(the content of the file, the report on it). The file holds a receipt, or the proof of one event."""
     try:
         found = parse(content)
     except InvalidRequest as error:
-        return None, Report(checks=(Check(FORMAT, Status.FAILED, error.message),))
+        return None, VerificationReport(checks=(Check(FORMAT, Status.FAILED, error.message),))
     return found, (verify_proof if is_proof(found) else verify)(found, trusted_keys)
 
 
-def verify_proof(proof: Any, trusted_keys: Collection[bytes] | None = None) -> Report:
-    """One event, its path and the signed head."""
+def verify_proof(proof: Any, trusted_keys: Collection[bytes] | None = None) -> VerificationReport:
+    """Verifies the proof of one event: its path to the root of the signed head, and the signature."""
     try:
         if not isinstance(proof, dict) or set(proof) != set(_PROOF):
             raise _Unreadable(f"a proof must have exactly {', '.join(_PROOF)}")
@@ -218,12 +218,12 @@ def verify_proof(proof: Any, trusted_keys: Collection[bytes] | None = None) -> R
         head, n = proof["head"], proof["event"]["n"]
         root = root_of_path(event_leaf(proof["event"]), n - 1, head["tree_size"], path)
     except (_Unreadable, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        return Report(checks=(Check(FORMAT, Status.FAILED, str(error)),))
+        return VerificationReport(checks=(Check(FORMAT, Status.FAILED, str(error)),))
     included = root is not None and root.hex() == head["root"]
     inclusion = Check(INCLUSION, Status.PASSED) if included else _failed(INCLUSION, f"event {n} is not under the root")
     checks = (Check(FORMAT, Status.PASSED), inclusion, _named(SIGNATURE, partial(_signature, proof, [])))
     withheld = (n,) if "redacted" in proof["event"] else ()
-    return Report(checks=(*checks, _key(proof, trusted_keys)), key_id=head["key_id"], redacted=withheld)
+    return VerificationReport(checks=(*checks, _key(proof, trusted_keys)), key_id=head["key_id"], redacted=withheld)
 
 
 def _path(steps: Any) -> list[bytes]:
@@ -239,11 +239,11 @@ def _failed(name: str, detail: str) -> Check:
 
 
 def _named(name: str, check: Callable[[], str]) -> Check:
-    """A check answers what is wrong, in words; one that cannot be made has failed."""
+    """Runs a check, which returns in words what is wrong, or "". A check that raises has failed."""
     try:
         problem = check()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError) as error:
-        problem = f"it cannot be made: {error!r}"
+        problem = f"it cannot be checked: {error!r}"
     if problem == _WITHHELD_CONTRACT:
         return Check(name, Status.NOT_CHECKED, problem)
     return _failed(name, problem) if problem else Check(name, Status.PASSED)

@@ -24,7 +24,7 @@ from cluster.domain.consensus.ballots import (
 )
 from cluster.domain.consensus.calibration import IsotonicMap
 from cluster.domain.consensus.result import Judgement, Result
-from cluster.domain.consensus.rule import Mode, Rule, TieBreak, parse_mode
+from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
 from cluster.domain.consensus.snapshot import Gate, WeightSnapshot, snapshot_from_document
 
 OPTIONS = ("a", "b", "c")
@@ -50,7 +50,7 @@ def snapshot(choice_: Mode = Mode.LEARNED, **weights: float) -> WeightSnapshot:
 def asked(mode: Mode, ballots: dict[str, Ballot], *, panel: int | None = None, **rule: Any) -> Aggregation:
     named = {f"x{i}" for i in range(panel)} if panel is not None else set()
     return Aggregation(
-        rule=Rule(mode=mode, **rule),
+        rule=ConsensusRule(mode=mode, **rule),
         electorate=Electorate(eligible=tuple(sorted(named | set(ballots))), options=OPTIONS),
         ballots=ballots,
     )
@@ -222,7 +222,9 @@ def test_strangers_cannot_vote() -> None:
     with pytest.raises(InvalidRequest, match="not on the panel"):
         aggregate(
             Aggregation(
-                rule=Rule(mode=Mode.PLURALITY), electorate=Electorate(eligible=("x0",)), ballots={"x1": choice("a")}
+                rule=ConsensusRule(mode=Mode.PLURALITY),
+                electorate=Electorate(eligible=("x0",)),
+                ballots={"x1": choice("a")},
             )
         )
 

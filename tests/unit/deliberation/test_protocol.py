@@ -17,7 +17,7 @@ from cluster.domain.deliberation import ballots as said
 from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.contract import make_contract
 from cluster.domain.deliberation.machine import PanelChosen, Taken, Tick, phase_deadline
-from cluster.domain.deliberation.sla import Level, crossed, level_at
+from cluster.domain.deliberation.sla import SlaLevel, crossed, level_at
 from cluster.domain.deliberation.state import Phase, Terminal
 from tests.support.panels import Behaviour, World, contract, members, says
 
@@ -283,9 +283,9 @@ def test_an_agent_that_bills_more_than_there_is_is_paid_what_is_left_and_not_ask
 
 
 def test_levels_that_were_jumped_over_are_notified_all_once() -> None:
-    assert crossed(Level.COMPLIANT, 99.0, 100.0) == (Level.WARNING, Level.CRITICAL)
-    assert crossed(Level.CRITICAL, 99.0, 100.0) == ()
-    assert [level_at(at, 100.0) for at in (79.9, 80.0, 95.0, 100.0)] == list(Level)
+    assert crossed(SlaLevel.COMPLIANT, 99.0, 100.0) == (SlaLevel.WARNING, SlaLevel.CRITICAL)
+    assert crossed(SlaLevel.CRITICAL, 99.0, 100.0) == ()
+    assert [level_at(at, 100.0) for at in (79.9, 80.0, 95.0, 100.0)] == list(SlaLevel)
     made = world("A", "B")
     made.now += 99.0
     made.happens(Tick(), Tick())

@@ -9,7 +9,7 @@ from cluster.domain.consensus.aggregate import Aggregation, aggregate
 from cluster.domain.consensus.ballots import Ballot, Electorate, abstain, choice
 from cluster.domain.consensus.learned import build_snapshot
 from cluster.domain.consensus.outcomes import Outcome, vote_table
-from cluster.domain.consensus.rule import Mode, Rule, TieBreak
+from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.consensus.waves import run_waves
 from cluster.domain.evaluation.modes import MODES, Court, collude, verdicts
@@ -31,7 +31,7 @@ def _by_engine(mode: str, outcome: Outcome, snapshot: WeightSnapshot) -> tuple[s
         weights = {agent: snapshot.learned[agent] for agent in AGENTS}
         asked = tuple(run_waves(snapshot.order(), lambda agent: ballots[agent].top(), weights))
         ballots = {agent: ballots[agent] for agent in asked}
-    rule = Rule(mode=Mode(mode), tie_break=TieBreak.ALPHA)
+    rule = ConsensusRule(mode=Mode(mode), tie_break=TieBreak.ALPHA)
     electorate = Electorate(eligible=AGENTS, options=OPTIONS, asked=asked)
     weighs = mode in ("weighted", "learned", "agree_k")
     result = aggregate(Aggregation(rule=rule, electorate=electorate, ballots=ballots), snapshot if weighs else None)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.evaluation.records import Panel, Question, read_panels, read_votes, split
+from cluster.domain.evaluation.records import AnsweredQuestion, Panel, read_panels, read_votes, split
 from cluster.domain.evaluation.table import (
     Agreement,
     Bin,
-    Row,
+    ModeFigures,
     court_of,
     evaluate_collusion,
     evaluate_panel,
@@ -33,8 +33,8 @@ PANELS = ("ALL29", "TOP5", "HETERO7", "FRONTIER4", "PEERS5", "PEERS9", "WEAK7", 
 
 @dataclass(frozen=True)
 class Material:
-    calibration: list[Question]
-    test: list[Question]
+    calibration: list[AnsweredQuestion]
+    test: list[AnsweredQuestion]
     panels: dict[str, Panel]
     reference: dict[str, dict[str, Any]]
 
@@ -54,7 +54,7 @@ def material() -> Material:
 
 
 @cache
-def evaluated(name: str) -> tuple[dict[str, Row], list[Agreement], list[Bin]]:
+def evaluated(name: str) -> tuple[dict[str, ModeFigures], list[Agreement], list[Bin]]:
     found = material()
     panel = found.panels[name]
     rows, levels, bins = evaluate_panel(

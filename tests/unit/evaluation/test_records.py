@@ -31,7 +31,7 @@ def test_the_split_is_a_hash_of_the_id() -> None:
     [
         ([], "is empty"),
         (["{}"], "Line 1 must be a header"),
-        (['{"models": ["x", "x"]}'], "names a model twice"),
+        (['{"models": ["x", "x"]}'], "name each model only once"),
         ([HEADER, "nonsense"], "Line 2 is not a JSON object"),
         ([HEADER, '{"q": 1, "n": 3, "g": "B", "a": "AB"}'], "Line 2 .*2 answers of 3"),
         ([HEADER, "", '{"q": 1, "n": 2, "g": "C", "a": "ABC"}'], "Line 3 .* right answer 'C'"),
