@@ -50,7 +50,7 @@ class ActorBackend(Protocol):
     async def kill(self, name: str) -> None: ...
 
 
-class DedicatedAgents(Protocol):
+class DedicatedRegistry(Protocol):
     """The part of the registry that says which agents have an actor of their own."""
 
     async def dedicated(self) -> Sequence[DedicatedAgent]: ...
@@ -61,7 +61,7 @@ class Supervisor:
     holder: str
     roles: Sequence[Role]
     backend: ActorBackend
-    agents: DedicatedAgents
+    agents: DedicatedRegistry
     names: ActorNames
     leases: Leases
     clock: Clock

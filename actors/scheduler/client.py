@@ -64,7 +64,7 @@ class TaskClient:
         self._tasks = tasks
         self._doorbell = doorbell
         self._submits: GroupCommit[SubmitItem, Submitted] = GroupCommit(self._commit, max_batch=1000)
-        self._bodies: GroupCommit[str, Body | None] = GroupCommit(self._read_bodies, max_batch=1000)
+        self._bodies: GroupCommit[str, TaskBody | None] = GroupCommit(self._read_bodies, max_batch=1000)
         self._background: set[asyncio.Future[Any]] = set()
 
     def new_id(self, prefix: str) -> str:
@@ -176,13 +176,13 @@ class TaskClient:
         )
         return answer
 
-    async def bodies(self, leases: Sequence[Lease]) -> Sequence[Body | None]:
+    async def bodies(self, leases: Sequence[Lease]) -> Sequence[TaskBody | None]:
         """Payloads do not pass through the shard: whoever needs them reads them, many at once."""
         return await self._bodies.put_many([lease.head.id for lease in leases])
 
-    async def _read_bodies(self, ids: Sequence[str]) -> Sequence[Body | None]:
+    async def _read_bodies(self, ids: Sequence[str]) -> Sequence[TaskBody | None]:
         found = await self._tasks.bodies(self.origin.workspace, ids)
-        return [Body(*found[id_]) if id_ in found else None for id_ in ids]
+        return [TaskBody(*found[id_]) if id_ in found else None for id_ in ids]
 
     def _spawn(self, work: Awaitable[Any]) -> None:
         task = asyncio.ensure_future(work)
@@ -203,7 +203,7 @@ def _check(task: NewTask) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class TaskBody:
     payload: Any
     metadata: Mapping[str, Any]
 
@@ -221,7 +221,7 @@ class Work:
 Handler = Callable[[Work], Awaitable[Any]]
 
 
-class TaskWorker:
+class ClusterWorker:
     """Runs up to ``slots`` tasks at once for one agent, with up to ``prefetch`` more leased and waiting.
 
     A slot is free again when its handler has returned: reports are written behind it, and are repeated until they are
@@ -299,7 +299,7 @@ class TaskWorker:
             self._ready.append(Work(lease=lease, payload=body.payload, metadata=body.metadata))
         self._fill()
 
-    async def _bodies(self, leases: Sequence[Lease]) -> Sequence[Body | None]:
+    async def _bodies(self, leases: Sequence[Lease]) -> Sequence[TaskBody | None]:
         while True:
             try:
                 return await self._client.bodies(leases)

@@ -20,7 +20,7 @@ from cluster.domain.scheduling.explain import TaskView, waiting_view
 from cluster.domain.scheduling.lease_table import LeaseTable, key_of
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import ReadyQueue
-from cluster.domain.scheduling.requests import AgentKey, Answered, ClaimRequest, Grant, Waiting, WaitingClaims
+from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim, ClaimRequest, Grant, Waiting, WaitingClaims
 from cluster.domain.scheduling.timers import ANY_ATTEMPT, Timers
 from cluster.domain.tasks.effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
 from cluster.domain.tasks.events import (
@@ -86,7 +86,7 @@ class SchedulerCore:
         self._slots_freed: dict[AgentKey, None] = {}
         self._timers = Timers()
         self._decisions: list[TaskDecision] = []
-        self._answered: list[Answered] = []
+        self._answered: list[AnsweredClaim] = []
         self._sets: dict[frozenset[str], frozenset[str]] = {}
 
     # --- what comes in ------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class SchedulerCore:
 
     # --- what goes out ------------------------------------------------------------------------------------------
 
-    def take_output(self, now: float) -> tuple[list[TaskDecision], list[Answered]]:
+    def take_output(self, now: float) -> tuple[list[TaskDecision], list[AnsweredClaim]]:
         """Serves waiting claims with what became ready, then hands over decisions and the answers of waiting claims,
         which may be told only after the decisions are durable."""
         self._serve_waiting(now)
@@ -557,7 +557,7 @@ class SchedulerCore:
     def _answer_waiting(self, waiting: Waiting, grants: tuple[Grant, ...], now: float) -> None:
         self._waiting.withdraw(waiting.ticket)
         stopping = self.stopping(waiting.request.agent, now)
-        self._answered.append(Answered(ticket=waiting.ticket, grants=grants, stopping=stopping))
+        self._answered.append(AnsweredClaim(ticket=waiting.ticket, grants=grants, stopping=stopping))
 
     def _serve_waiting(self, now: float) -> None:
         """Only claims that what became ready could satisfy are looked at, and those of agents that have a slot again."""

@@ -86,7 +86,7 @@ def check_control(control: Control) -> Control:
 
 
 @dataclass(slots=True)
-class TokenBucket:
+class DispatchBucket:
     """Starts empty. A token is a start; ``rate_per_s`` come in, up to ``burst``."""
 
     rate_per_s: float
@@ -115,7 +115,7 @@ class Limits:
 
     def __init__(self) -> None:
         self._controls: dict[tuple[str, ControlKind, str], Control] = {}
-        self._buckets: dict[tuple[str, str], TokenBucket] = {}
+        self._buckets: dict[tuple[str, str], DispatchBucket] = {}
         self._slot_holders: dict[tuple[str, str], dict[str, None]] = {}
 
     def put(self, control: Control, now: float) -> bool:
@@ -137,7 +137,7 @@ class Limits:
         if known is not None:
             known.refill(now)
             tokens = min(known.tokens, float(control.burst))
-        self._buckets[key] = TokenBucket(control.rate_per_s, control.burst, now, tokens)
+        self._buckets[key] = DispatchBucket(control.rate_per_s, control.burst, now, tokens)
 
     @property
     def has_rates(self) -> bool:
@@ -153,7 +153,7 @@ class Limits:
     def has_type(self, workspace: str, task_type: str) -> bool:
         return bool(self._controls) and (workspace, ControlKind.TASK_TYPE, task_type) in self._controls
 
-    def bucket(self, workspace: str, queue: str) -> TokenBucket | None:
+    def bucket(self, workspace: str, queue: str) -> DispatchBucket | None:
         return self._buckets.get((workspace, queue))
 
     def acquire(self, workspace: str, key: str, task_id: str) -> None:

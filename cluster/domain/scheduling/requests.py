@@ -56,7 +56,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class AnsweredClaim:
     """What a waiting claim gets: leases, or word that the agent should stop something, or neither (ask again)."""
 
     ticket: int
