@@ -2,19 +2,19 @@
 
 Rules of this world:
 
-- A task is what its ``TaskHead`` says. ``step(head, event, now, policy)`` gives the next head, the decision that
-  makes it durable (None where nothing changes, as for a repeated report) and effects on the queue and the leases.
-- ``TRANSITIONS`` has a row for every pair of phase and event. A row either names what may follow, or the refusal that
-  the caller deserves. Docs and tests read the same rows.
+- The state of a task is its ``TaskHead``. ``step(head, event, now, policy)`` returns the next head, the decision that makes
+  it durable (None if there is nothing to write, as for a repeated report), and effects on the queue and the leases.
+- ``TRANSITIONS`` has a row for every pair of phase and event. A row names either the phases that may follow, or the
+  refusal for the caller. Docs and tests read the same rows.
 - Terminal phases never change. A refusal raises and leaves the head as it was.
 - ``attempt`` counts claims and only grows: it is the fence between holders. ``retries`` counts attempts that ended
-  badly: reported failures, run time exceeded, leases that expired. ``max_retries`` is how many of those are followed
-  by another attempt, so a task is tried at most ``max_retries + 1`` times. An attempt that was never delivered, and
-  one whose agent was taken away on purpose (deregistered), cost no retry.
+  badly: reported failures, run time exceeded, leases that expired, agents that went offline. ``max_retries`` is how many of
+  those are followed by another attempt, so at most ``max_retries + 1`` attempts end badly. An attempt that was never
+  delivered, and one whose agent was deregistered, cost no retry.
 - Run time exceeded counts as a failed attempt (as Temporal's start-to-close timeout does): it is retried, and without
   retries left the task ends as ``timeout``. Queue time or total time exceeded ends it as ``timeout`` at once.
-- ``holder`` on a task that is not running is the principal whose own report ended the last attempt, and None if the
-  attempt was taken away. That is how a repeated report, which is answered like the first, is told from a zombie's.
+- ``holder`` of a task that is not running is the principal whose own report ended the last attempt, and None if the
+  attempt ended otherwise. A repeated report of that principal is answered like the first; any other late report is refused.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ from cluster.domain.tasks.task import TaskHead
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionRule:
-    """One row: phases that may follow, kinds of log rows that it may write, and what a reader should know."""
+    """One row of the table: what applies the event, the phases that may follow, the kinds of log rows that it may write, and a
+    note for readers."""
 
     apply: Apply
     to: tuple[TaskPhase, ...]
@@ -61,16 +62,18 @@ class TransitionRule:
 
 
 def step(head: TaskHead, event: Event, now: float, policy: RetryPolicy) -> Transition:
-    """Applies the rule for ``event``; ``now`` in epoch seconds. Raises Conflict (the caller's fault) or
-    ImpossibleTransition (ours)."""
+    """Applies the rule for ``event``. ``now`` is in epoch seconds.
+
+    Raises: `Conflict` if the task's phase does not allow the event, or another holds the lease; `ImpossibleTransition` if the
+    event cannot happen in this phase, which is our own bug."""
     rule = TRANSITIONS[phase_of(head), type(event)]
     if isinstance(rule, Refusal):
         raise rule.error(head, event)
     return rule.apply(head, event, now, policy)
 
 
-_REPEAT = "the holder that ended the attempt is answered as before; anybody else 409 `lease_lost`"
-_OPPOSITE = "409 `already_terminal` for the holder that ended it, else `lease_lost`"
+_REPEAT = "the holder that ended the attempt is answered as before; anybody else gets 409 `lease_lost`"
+_OPPOSITE = "409 `already_terminal` for the holder that ended it, else 409 `lease_lost`"
 _repeated = steps.repeat_or(LEASE_LOST)
 P = TaskPhase
 
@@ -82,25 +85,26 @@ _ENDS_ATTEMPT: dict[type[Event], TransitionRule] = {
         apply=steps.fail,
         to=(P.PENDING, P.FAILED),
         kinds=("task.retried", "task.failed", "task.dead_lettered"),
-        note="retried with backoff while retries are left, then dead-lettered; not retryable: failed; wrong holder 409",
+        note="retried with backoff while retries are left, then dead-lettered; not retryable: failed; "
+        "wrong holder 409 `lease_lost`",
     ),
     LeaseExpired: TransitionRule(
         apply=steps.lease_expired,
         to=(P.PENDING, P.FAILED),
         kinds=("task.requeued", "task.dead_lettered"),
-        note="costs a retry; keeps its order key, at once; dead-lettered without retries left",
+        note="costs a retry; queued again at once, in its old order; dead-lettered if no retry is left",
     ),
     AgentLost: TransitionRule(
         apply=steps.agent_lost,
         to=(P.PENDING, P.FAILED),
         kinds=("task.requeued", "task.dead_lettered"),
-        note="offline: as an expired lease; deregistered: costs no retry",
+        note="offline: like an expired lease; deregistered: costs no retry",
     ),
     RunTimedOut: TransitionRule(
         apply=steps.run_timed_out,
         to=(P.PENDING, P.TIMEOUT),
         kinds=("task.retried", "task.timeout"),
-        note="a failed attempt; `timeout` without retries left",
+        note="counts as a failed attempt; `timeout` if no retry is left",
     ),
     TotalTimedOut: TransitionRule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
     Release: TransitionRule(
@@ -110,7 +114,7 @@ _ENDS_ATTEMPT: dict[type[Event], TransitionRule] = {
         apply=steps.cancel_running,
         to=(P.CANCELLING,),
         kinds=("task.cancel_requested",),
-        note="the holder is told and has a grace to stop",
+        note="the holder is asked to stop within a grace",
     ),
 }
 
@@ -119,7 +123,7 @@ _ENDS_CANCELLING: dict[type[Event], TransitionRule] = {
         apply=steps.complete, to=(P.COMPLETED,), kinds=("task.completed",), note="it finished first: the result is kept"
     ),
     Fail: TransitionRule(
-        apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",), note="taken as having stopped"
+        apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",), note="counts as having stopped"
     ),
     CancelRequested: TransitionRule(apply=steps.unchanged, to=(), note="answered as before"),
     CancelDelivered: TransitionRule(apply=steps.cancel_delivered, to=(P.CANCELLING,), kinds=("task.cancel_delivered",)),
@@ -160,7 +164,7 @@ _LEAVES_QUEUE: dict[type[Event], TransitionRule | Refusal] = {
     DependencyFailed: TransitionRule(
         apply=steps.dependency_failed, to=(P.FAILED,), kinds=("task.failed",), note="only if `blocked`"
     ),
-    Release: TransitionRule(apply=steps.unchanged, to=(), note="already given back"),
+    Release: TransitionRule(apply=steps.unchanged, to=(), note="ignored: the lease has ended already"),
     Complete: LEASE_LOST,
     Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
     CancelAcknowledged: LEASE_LOST,
@@ -211,7 +215,7 @@ EVENTS: tuple[type[Event], ...] = (
     Prioritized,
 )
 
-#: Every pair of phase and event; what no row above names cannot happen.
+#: Every pair of phase and event. A pair that no row above names is impossible.
 TRANSITIONS: dict[tuple[TaskPhase, type[Event]], TransitionRule | Refusal] = {
     (phase, event): rows.get(event, IMPOSSIBLE) for phase, rows in _ROWS.items() for event in EVENTS
 }

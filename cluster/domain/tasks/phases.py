@@ -8,7 +8,7 @@ from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
 
 
 class TaskPhase(StrEnum):
-    """The rows of the table: the wire's statuses, with a running task that is being cancelled told apart."""
+    """The statuses of the wire, and one more: a running task that is being cancelled has a phase of its own."""
 
     PENDING = "pending"
     RUNNING = "running"
