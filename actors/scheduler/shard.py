@@ -114,7 +114,7 @@ class _State:
     # Tasks, leases and waiting claims, ahead of the store by the commits in flight.
     core: SchedulerCore
     # Ticket of a claim that waits in the core → its asker (caller, correlation number). ``_claim`` adds; ``_output``, when the
-    # claim is answered, and ``_withdraw`` remove.
+    # claim is answered, ``_withdraw`` and ``forget`` remove.
     tickets: dict[int, tuple[str, int]] = field(default_factory=dict)
     # The same pairs the other way round, to find a claim that is withdrawn or was sent twice.
     by_caller: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -192,7 +192,8 @@ class SchedulerShard:
         # Loops that run as long as the actor, and tasks that end by themselves (commits, look-ups). An error that nobody expected
         # in either ends the process.
         self._loops, self._work = Loops(on_fatal), Loops(on_fatal)
-        # Set when the core's next timer may have become earlier; ``_run_timers`` then looks again.
+        # Set when a state was built and when decisions are written, since both may bring an earlier timer; ``_run_timers`` then
+        # looks again. A timer that comes without a decision (of a delayed task, of a rate) does not set it.
         self._timer_moved = asyncio.Event()
 
     async def start(self) -> None:
@@ -201,6 +202,7 @@ class SchedulerShard:
         self._loops.start(self._follow(), self._run_timers(), self._housekeeping(), self._forget_keys())
 
     async def stop(self) -> None:
+        """Ends the loops, and then the commits and look-ups that are under way."""
         await self._loops.stop()
         await self._work.stop()
 

@@ -71,7 +71,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="aragora_cp_task_wait_time_seconds",
         kind="histogram",
-        help="From due to claimed.",
+        help="Time from when a task could start until it was claimed.",
         buckets=TASK_WAIT_S,
     ),
     Family(
