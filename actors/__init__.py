@@ -1,1 +1,1 @@
-"""Plain classes that Ray turns into actors. Each is a cache over Postgres and can be killed at any moment."""
+"""The actors, as plain classes that Ray runs: each is a cache over Postgres and can be killed at any moment."""

@@ -1,8 +1,8 @@
-"""Messages between the API and the scheduler shard: what goes out is a request, what comes back its answer.
+"""Messages to actors and their answers: to the scheduler shard, and from deliberation workers to agent hosts.
 
-A request that cannot be granted is answered with an error of ``cluster.domain.base.errors``, raised at the asker. Every
-request can be repeated: claims by ``claim_id``, reports by their lease token, the rest by nature. ``cause`` is what led
-to a request, as its rows of the log will say it.
+A request that is refused is answered with an error of ``cluster.domain.base.errors``, which is raised at the asker. Every
+request to the shard can be repeated with the same effect: a claim by its ``claim_id``, a report by its attempt, the others as
+they are. ``cause`` is what led to a request (``LogRecord.cause``).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cluster.domain.tasks.task import TaskHead
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """``expires_at`` in epoch seconds, as of the holder's last sign of life. ``delivery`` is this answer's: (generation of
-    the shard, number). A lease that is answered again has another one."""
+    """A granted task. It expires at ``expires_at`` (epoch seconds) unless it is renewed. ``delivery`` identifies the answer that
+    carries it: (generation of the shard, number). A lease that is answered again has another one."""
 
     head: TaskHead
     token: str
@@ -33,7 +33,7 @@ class Lease:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimAnswer:
-    """``cancelling`` are ids of tasks that the agent holds and should stop."""
+    """The answer to a claim. ``cancelling`` are ids of tasks that the agent holds and should stop."""
 
     leases: tuple[Lease, ...] = ()
     cancelling: tuple[str, ...] = ()
@@ -42,9 +42,10 @@ class ClaimAnswer:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
-    """``error`` None is a completion, ``stopped`` the answer to a cancel. Without ``attempt`` (no token) the report
-    counts for the current attempt. ``brief``: the asker needs no more than that it is durable. ``checked``: the result was
-    written by ``write_json``, so that the shard need not read it."""
+    """How an attempt ended: completed if ``error`` is None, else failed, or ``stopped`` because the task is being cancelled.
+
+    Without ``attempt`` (no lease token) the report counts for the current attempt. ``brief``: the asker needs to know only that
+    the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it."""
 
     workspace: str
     principal: str
@@ -65,6 +66,8 @@ class ReportRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequest:
+    """Cancels a task that waits, or asks the holder of a running one to stop."""
+
     workspace: str
     principal: str
     task_id: str
@@ -74,6 +77,8 @@ class CancelRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendRequest:
+    """Renews one lease."""
+
     workspace: str
     task_id: str
     attempt: int
@@ -83,7 +88,7 @@ class ExtendRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrioritizeRequest:
-    """What is None stays as it is; ``position`` counts from 1."""
+    """Changes a waiting task's priority or position. What is None keeps its value; ``position`` counts from 1."""
 
     workspace: str
     principal: str
@@ -96,7 +101,7 @@ class PrioritizeRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainRequest:
-    """Answered with a ``TaskView``; NotFound for a task that is not open."""
+    """Asks what the shard knows of a task, and is answered with a ``TaskView``."""
 
     workspace: str
     task_id: str
@@ -104,14 +109,17 @@ class ExplainRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatRequest:
-    """Signs of life: renews every lease of these agents. The answer names tasks of theirs that are to be cancelled."""
+    """Renews every lease of these agents."""
 
     agents: tuple[tuple[str, str], ...]
+    """(workspace, agent_id)"""
 
 
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatAnswer:
+    """The tasks that their holders should stop."""
+
     cancelling: tuple[tuple[str, str, str], ...] = ()
     """(workspace, agent_id, task_id)"""
 
@@ -119,7 +127,7 @@ class HeartbeatAnswer:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRequest:
-    """A lease whose asker had gone when it was answered: that ``delivery`` of the attempt reached nobody."""
+    """Says that one answer with a lease, its ``delivery``, reached nobody, because the asker had hung up."""
 
     workspace: str
     task_id: str
@@ -131,7 +139,7 @@ class ReleaseRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The task as it stands after the request. ``lease_expires_at`` for an extension."""
+    """The task after the request. ``lease_expires_at`` is set for an extension only."""
 
     head: TaskHead
     lease_expires_at: float | None = None
@@ -139,7 +147,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What a brief report is answered."""
+    """The answer to a brief report: it is durable."""
 
 
 SchedulerRequest = (
@@ -155,7 +163,7 @@ SchedulerRequest = (
 
 
 def undelivered(answer: Any) -> Iterator[ReleaseRequest]:
-    """Gives back what was answered to nobody; only claims are answered with anything that can be."""
+    """The requests that release the leases of an answer that reached nobody. Only a claim's answer has any."""
     for lease in answer.leases if isinstance(answer, ClaimAnswer) else ():
         assert lease.head.assigned_agent is not None, "a lease has a holder"
         yield ReleaseRequest(
@@ -170,7 +178,7 @@ def undelivered(answer: Any) -> Iterator[ReleaseRequest]:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCall:
-    """One question to one agent, on its way from a deliberation worker to the host that carries the agent."""
+    """One question to one agent, on its way from a deliberation worker to the host that owns the agent."""
 
     workspace: str
     agent_id: str
@@ -185,7 +193,7 @@ class AgentCall:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentReply:
-    """``tokens`` in all; ``estimated`` where the server counted none and the numbers are ours."""
+    """An agent's answer. ``tokens`` is the total; ``estimated`` if the server did not count them, so that we did."""
 
     text: str
     tokens: int

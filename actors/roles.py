@@ -1,4 +1,4 @@
-"""Which actors a deployment has, and what they are called."""
+"""Which actors a deployment has, and their names."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NAMESPACE = "aragora"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """One actor that has to exist. ``kind`` says what it does, ``index`` which of its kind it is.
+    """One actor that has to exist. ``kind`` says what it does, ``index`` which one of its kind it is.
 
-    The actor of one agent has that agent's (workspace, agent_id), and ``needs``: what it declares to Ray.
+    A dedicated agent's actor has no index but its ``agent`` (workspace, agent_id), and ``needs``: what it declares to Ray.
     """
 
     kind: str
@@ -35,21 +35,22 @@ class Role:
 
     @property
     def key(self) -> str:
+        """What the role is published under: its kind, and the index or the agent's digest."""
         return f"{self.kind}-{self.index if self.agent is None else agent_digest(*self.agent)}"
 
 
 def agent_digest(workspace: str, agent_id: str) -> str:
-    """Of one length, so that no agent's name is the beginning of another's."""
+    """Stands for an agent in an actor's name. All digests have one length, so that none is the beginning of another."""
     return hashlib.blake2b(f"{workspace}\x1f{agent_id}".encode(), digest_size=10).hexdigest()
 
 
 def dedicated_role(workspace: str, agent_id: str, needs: Dedicated | None = None) -> Role:
-    """Without ``needs`` it says only where the agent is reached."""
+    """The role of a dedicated agent's actor. Without ``needs`` it can be called but not created."""
     return Role(kind=DEDICATED_AGENT, agent=(workspace, agent_id), needs=needs)
 
 
 def desired_roles(settings: Settings) -> tuple[Role, ...]:
-    """In the order in which they are started and replaced: what others wait for comes first."""
+    """The fixed roles, in the order in which they are started and replaced: what others wait for comes first."""
     return (
         Role(kind=TELEMETRY),
         Role(kind=REGION_LEADER),
@@ -61,14 +62,15 @@ def desired_roles(settings: Settings) -> tuple[Role, ...]:
 
 
 def fingerprint(settings: Settings) -> str:
-    """Changes with the code version and with every setting that an actor acts on."""
+    """A digest of the code's version and of every setting that an actor acts on. Another one means another actor."""
     return hashlib.sha256(f"{VERSION}|{settings.fingerprint()}".encode()).hexdigest()[:12]
 
 
 def actor_name(settings: Settings, role: Role) -> str:
-    """The Ray name: prefix, role, and the fingerprint that tells a successor from its predecessor.
+    """The Ray name: deployment, role, and the fingerprint that tells a successor from its predecessor.
 
-    What an actor declares to Ray is fixed when it is made: other needs make another actor.
+    It also has a digest of the needs, because what an actor declares to Ray is fixed when it is created: other needs take
+    another actor.
     """
     name = f"{settings.deployment_id}-{role.key}-{fingerprint(settings)}"
     if role.needs is None:
@@ -78,8 +80,10 @@ def actor_name(settings: Settings, role: Role) -> str:
 
 
 def kind_prefix(settings: Settings, kind: str) -> str:
+    """How the names of all actors of a kind begin, whatever their version."""
     return f"{settings.deployment_id}-{kind}-"
 
 
 def role_prefix(settings: Settings, role: Role) -> str:
+    """How the names of all actors of a role begin, whatever their version."""
     return f"{settings.deployment_id}-{role.key}-"

@@ -1,7 +1,7 @@
-"""The only actor code that knows Ray: names, options, handles, restarts. No decisions.
+"""The only actor code that knows Ray: names, options, handles, restarts. It decides nothing.
 
-An actor process holds one ``ActorHost``: a shell that builds the real, plain actor from the process's own settings on
-the first call, so that a constructor argument is never more than a name and a restart needs nothing from its creator.
+An actor process holds one ``ActorHost``. That builds the plain actor from the process's own settings at the first call. So
+its constructor arguments are names only, and a restart needs nothing from the process that created it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from cluster.rpc.channel import Address, Channel, ChannelServer
 from cluster.settings import Settings
 
 CONTROL_PLANE_RESOURCE = "control_plane"
-#: Calls that one actor process takes on at once: standing exchanges of replicas and workers, and short ones.
+#: Calls that one actor process works on at once: the open calls of exchanges with replicas and workers, and short ones.
 MAX_CONCURRENCY = 1000
-#: After a channel could not be opened (a firewall between the nodes), Ray carries the calls for so long.
+#: If a channel cannot be opened (a firewall between the nodes), calls go through Ray for so long before it is tried again.
 CHANNEL_RETRY_S = 30.0
-#: New objects after which the youngest of them are collected; Python's own is 700.
+#: New objects after which the garbage collector looks at the youngest ones. Python's default is 700.
 GC_THRESHOLD = 10_000
 
 _logger = logging.getLogger(__name__)
@@ -43,29 +43,35 @@ _logger = logging.getLogger(__name__)
 class PlainActor(Protocol):
     """What every actor in ``actors/`` is: a plain class that a test can construct without Ray."""
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        """Reads its state and begins to serve."""
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """Ends its loops."""
 
 
 class _Process:
-    """What ``ActorHost`` holds. Apart from it because Ray wraps every method of an actor's class for its tracing, and
-    what comes over the channel would pay for that."""
+    """The plain actor and its channel. Not part of ``ActorHost``, because Ray wraps every method of an actor's class for its
+    tracing, which calls over the channel would pay for."""
 
     def __init__(self, role: Role, name: str) -> None:
         self._role = role
         self._name = name
+        # None until it has started.
         self._actor: PlainActor | None = None
+        # The start that runs, has succeeded or has failed. A failed one is replaced at the next call.
         self._starting: asyncio.Future[PlainActor] | None = None
+        # Where the channel takes calls. None before the start, and always if Ray encrypts its own connections.
         self.address: Address | None = None
 
     async def started(self) -> PlainActor:
+        """The actor when it serves. All callers wait for one start; one that hangs up does not cancel it."""
         if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
             self._starting = asyncio.ensure_future(self._start())
         return await asyncio.shield(self._starting)
 
     async def _start(self) -> PlainActor:
-        from actors.composition.making import build  # its imports are paid in the actor's process only
+        from actors.composition.making import build  # here, so that only the actor's process pays for its imports
 
         self._actor = await build(self._role, self._name, on_fatal=end_process, resolve=resolve)
         _settle_memory()
@@ -79,36 +85,37 @@ class _Process:
 
 
 class ActorHost:
-    """The process of one actor. Ray restarts it; it rebuilds itself from the stores."""
+    """The Ray actor, one per process. Ray restarts it, and the plain actor in it reads its state from the stores again."""
 
     def __init__(self, role: Role, name: str, fingerprint: str) -> None:
         self._process = _Process(role, name)
         self._fingerprint = fingerprint
 
     async def ready(self) -> str:
-        """Started and serving; answers the fingerprint of the settings it was built from."""
+        """Returns when the actor serves, with the fingerprint of the settings that it was built from."""
         await self._process.started()
         return self._fingerprint
 
     async def called_at(self) -> Address | None:
-        """Where calls are taken past Ray. Ray hands it out only to those who may call."""
+        """Where the channel takes calls, None if there is none. Only who may call the actor through Ray gets to know it."""
         await self._process.started()
         return self._process.address
 
     async def call(self, method: str, *args: Any) -> Any:
+        """Calls a method of the plain actor, which is started first if need be."""
         return await self._process.call(method, *args)
 
 
 def _settle_memory() -> None:
-    """What an actor starts with stays: it is not looked through again by every collection, and bursts of thousands of
-    tasks do not set off hundreds of them."""
+    """Leaves what an actor starts with out of later garbage collections, since it stays, and makes collections rarer, so that a
+    burst of thousands of tasks does not set off hundreds of them."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 def _ray_encrypts() -> bool:
-    """Then nothing of ours goes over the network in clear either."""
+    """Whether Ray encrypts its connections. Calls then go through Ray, because the channel is not encrypted."""
     return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
@@ -118,7 +125,9 @@ def join(address: str) -> None:
 
 
 def create(settings: Settings, role: Role, fingerprint: str) -> ActorHandle:
-    """The role's actor of this version, created if there is none."""
+    """A handle to the role's actor of this version, which is created if there is none.
+
+    Raises: Ray's errors, or `ValueError`, if Ray refuses it."""
     name = actor_name(settings, role)
     options = {
         "name": name,
@@ -135,7 +144,8 @@ def create(settings: Settings, role: Role, fingerprint: str) -> ActorHandle:
 
 
 def _resources(needs: Dedicated | None) -> dict[str, Any]:
-    """What an agent's own actor declares; the others stay on the nodes of the control plane and take nothing."""
+    """What an actor declares to Ray. A dedicated agent's declares its needs; all others need nothing, and run on nodes that have
+    the control plane's resource if there are such nodes."""
     if needs is None:
         here = CONTROL_PLANE_RESOURCE in ray.cluster_resources()
         return {"num_cpus": 0, "resources": {CONTROL_PLANE_RESOURCE: 0.001} if here else None}
@@ -148,7 +158,7 @@ def _resources(needs: Dedicated | None) -> dict[str, Any]:
 
 
 def names_of(prefix: str) -> list[str]:
-    """Ray names of the living actors that begin so, of whatever version."""
+    """The Ray names that begin with a prefix, of the actors that exist."""
     return [
         entry["name"]
         for entry in list_named_actors(all_namespaces=True)
@@ -157,15 +167,18 @@ def names_of(prefix: str) -> list[str]:
 
 
 def kill(name: str) -> None:
+    """Ends an actor; does nothing if there is none of that name."""
     with contextlib.suppress(ValueError, RayActorError):
         ray.kill(ray.get_actor(name, namespace=NAMESPACE))
 
 
 async def ready(handle: ActorHandle, timeout_s: float) -> str:
+    """The actor's fingerprint when it serves. Raises: `ActorUnavailable` if it does not serve in time."""
     return str(await _await(handle.ready.remote(), timeout_s))
 
 
 async def _await(reference: Any, timeout_s: float | None) -> Any:
+    """The result of a call through Ray. Ray's errors become ours, and an error of ours that the actor raised is raised here."""
     try:
         async with asyncio.timeout(timeout_s):
             return await reference
@@ -181,7 +194,7 @@ async def _await(reference: Any, timeout_s: float | None) -> Any:
 
 
 class _OverRay:
-    """Calls as Ray carries them, for ``good_for_s``."""
+    """Carries calls through Ray. It is ``stale`` after ``good_for_s``, and a channel is then tried again."""
 
     def __init__(self, handle: ActorHandle, good_for_s: float = math.inf) -> None:
         self._handle = handle
@@ -195,23 +208,30 @@ class _OverRay:
         return await _await(self._handle.call.remote(method, *args), None)
 
     def retire(self) -> None:
-        """Nothing is held."""
+        """Nothing to release, unlike a channel."""
 
 
 class RoleHandle:
-    """Calls to whoever plays a role now. Resolved through the published names, and again after every failure.
+    """Calls the actor that plays a role now. It is found by its published name, and found again after every failure.
 
-    Ray says where the actor is, and a channel carries the calls; where none can be opened, Ray does.
+    A channel carries the calls, whose address the actor gives through Ray. If none can be opened, Ray carries the calls.
     """
 
     def __init__(self, role: Role, names: ActorNames, *, direct: bool = True) -> None:
         self._role = role
         self._names = names
+        # False: Ray carries all calls.
         self._direct = direct
+        # What carries the calls now. ``_resolve`` sets it; ``_forget`` clears it when a call finds the actor away.
         self._way: Channel | _OverRay | None = None
+        # Lets one caller resolve while the others wait for what it finds.
         self._resolving = asyncio.Lock()
 
     async def call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
+        """Calls a method of the role's actor.
+
+        Raises: `ActorUnavailable` if the actor is not published, is restarting or does not answer within ``timeout_s``; else
+        what the method raises."""
         try:
             async with asyncio.timeout(timeout_s):
                 way = await self._resolve()
@@ -244,7 +264,7 @@ class RoleHandle:
         try:
             return await asyncio.to_thread(ray.get_actor, published.name, namespace=NAMESPACE)
         except (ValueError, RayError) as error:
-            raise ActorUnavailable(f"The {self._role.key} actor is being restarted; try again.") from error
+            raise ActorUnavailable(f"The {self._role.key} actor is restarting; try again in a moment.") from error
 
     async def _open(self, handle: ActorHandle) -> Channel | _OverRay:
         if not self._direct:
@@ -261,24 +281,30 @@ class RoleHandle:
 
 
 def resolve(role: Role, names: ActorNames) -> Callable[..., Awaitable[Any]]:
-    """Calls of one role's methods, for composition roots that do not know Ray."""
+    """A function that calls the methods of a role's actor, for composition roots, which must not know Ray."""
     return RoleHandle(role, names).call
 
 
 class RayActorBackend:
-    """The Ray side of reconciling."""
+    """Ray for the supervisor (``actors.supervisor.ActorBackend``)."""
 
     READY_TIMEOUT_S = 60.0
 
     def __init__(self, settings: Settings, fingerprint: str) -> None:
         self._settings = settings
         self._fingerprint = fingerprint
+        # Actor name → handle of an actor that served when it was last asked, so that a steady pass creates no handles. ``ensure``
+        # adds; a failed ``ensure`` and ``kill`` remove.
         self._handles: dict[str, ActorHandle] = {}
 
     def desired_name(self, role: Role) -> str:
+        """The name of the role's actor of this version."""
         return actor_name(self._settings, role)
 
     async def ensure(self, role: Role) -> str:
+        """Creates the role's actor of this version if there is none, waits until it serves and returns its fingerprint.
+
+        Raises: `ActorUnavailable` if Ray refuses to create it, or it does not serve in time."""
         name = self.desired_name(role)
         handle = self._handles.pop(name, None)
         try:
@@ -287,18 +313,22 @@ class RayActorBackend:
         except (RayError, ValueError) as error:
             raise ActorUnavailable(f"{role.key} cannot be created yet: {error}") from error
         fingerprint = await ready(handle, self.READY_TIMEOUT_S)
-        self._handles[name] = handle  # until it does not answer
+        self._handles[name] = handle
         return fingerprint
 
     async def existing(self) -> list[str]:
+        """Names of the deployment's actors, of any version."""
         return await asyncio.to_thread(names_of, f"{self._settings.deployment_id}-")
 
     def plays(self, name: str, role: Role) -> bool:
+        """Whether an actor of that name plays the role, in any version."""
         return name.startswith(role_prefix(self._settings, role))
 
     def is_of(self, name: str, kind: str) -> bool:
+        """Whether an actor of that name plays a role of the kind."""
         return name.startswith(kind_prefix(self._settings, kind))
 
     async def kill(self, name: str) -> None:
+        """Ends an actor; does nothing if there is none of that name."""
         self._handles.pop(name, None)
         await asyncio.to_thread(kill, name)

@@ -1,10 +1,11 @@
-"""The reconcile loop: what should exist, what does, and the one step that brings them closer.
+"""The reconcile loop: compares the actors that should exist with those that do, and takes the steps from one to the other.
 
-Level-triggered: every pass looks at the world again and converges, so a lost event or a crash in the middle does no
-harm. A lease in Postgres keeps two passes from acting at once.
+Level-triggered: every pass reads the present actors again, so a lost event or a crash in the middle of a pass does no harm. A
+named lease in Postgres keeps two supervisors from acting at once.
 
-Fixed roles are replaced successor first. An agent's own actor is ended first: its successor may need the very GPU that
-it holds. And it may wait for ever for a node that has what it declares, so nobody waits for it.
+For a fixed role the successor is started before the predecessor is ended. For a dedicated agent the predecessor is ended
+first, because the successor may need the very GPU that it holds. A dedicated agent's actor may also wait for ever for a node
+that has what it declares, so no pass waits for it.
 """
 
 from __future__ import annotations
@@ -26,51 +27,63 @@ _logger = logging.getLogger(__name__)
 
 LEASE = "supervisor"
 LEASE_TTL_S = 15.0
-#: Not asked for again within this time, which leaves most of its life for a step that takes long.
+#: The lease is not renewed again within this time. Much shorter than the lease, so that a long step ends within it.
 LEAD_TTL_S = 1.0
 PASS_S = 2.0
 
 
 class ActorBackend(Protocol):
-    """The Ray side of reconciling, so that a test can drive the loop against real actors or none."""
+    """What the loop needs of Ray, so that a test can run it without."""
 
-    def desired_name(self, role: Role) -> str: ...
+    def desired_name(self, role: Role) -> str:
+        """The name of the role's actor of this version."""
 
     async def ensure(self, role: Role) -> str:
-        """Creates the role's actor of this version if needed and waits until it serves; its fingerprint."""
+        """Creates the role's actor of this version if there is none, waits until it serves and returns its fingerprint.
+
+        Raises: `ActorUnavailable` if it cannot be created or does not serve in time."""
 
     async def existing(self) -> Sequence[str]:
-        """Names of the deployment's actors, of whatever version, those included that wait for a place."""
+        """Names of the deployment's actors of any version, including those that wait for a node with room."""
 
-    def plays(self, name: str, role: Role) -> bool: ...
+    def plays(self, name: str, role: Role) -> bool:
+        """Whether an actor of that name plays the role, in any version."""
 
     def is_of(self, name: str, kind: str) -> bool:
-        """Whether an actor plays some role of the kind."""
+        """Whether an actor of that name plays a role of the kind."""
 
-    async def kill(self, name: str) -> None: ...
+    async def kill(self, name: str) -> None:
+        """Ends an actor; does nothing if there is none of that name."""
 
 
-class DedicatedAgents(Protocol):
-    """The part of the registry that says which agents have an actor of their own."""
+class DedicatedRegistry(Protocol):
+    """The part of the registry that knows the dedicated agents."""
 
-    async def dedicated(self) -> Sequence[DedicatedAgent]: ...
+    async def dedicated(self) -> Sequence[DedicatedAgent]:
+        """All dedicated agents."""
 
 
 @dataclass(kw_only=True)
 class Supervisor:
+    """Keeps every role's actor existing, published and of this version."""
+
+    #: Who it is when it acquires the lease.
     holder: str
+    #: The fixed roles, in the order in which they are replaced.
     roles: Sequence[Role]
     backend: ActorBackend
-    agents: DedicatedAgents
+    agents: DedicatedRegistry
     names: ActorNames
     leases: Leases
     clock: Clock
-    #: Agents' own actors that have been asked whether they serve, by name. One that has no place does not answer.
+    #: Name of a dedicated agent's actor → the task that waits until it serves and publishes it. ``_reconcile_dedicated`` adds; a
+    #: task removes itself when it ends. An actor for which no node has room does not answer, so its task stays.
     _waited_for: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
+    #: When the lease was acquired or renewed last; minus infinity if it is not held.
     _led_at: float = field(default=float("-inf"), init=False)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Reconciles until cancelled."""
         while True:
             try:
                 await self.reconcile()
@@ -79,24 +92,25 @@ class Supervisor:
             await self.clock.sleep(PASS_S)
 
     async def reconcile(self) -> bool:
-        """One pass; False when another supervisor holds the lease.
+        """One pass; False if another supervisor holds the lease.
 
-        What is missing altogether is made at once, side by side; roles are replaced one at a time.
+        Roles without any actor get theirs first and at the same time; then roles are replaced one at a time.
         """
         there = await self.backend.existing()
         by_role = {role: [name for name in there if self.backend.plays(name, role)] for role in self.roles}
         missing = [role for role in self.roles if not by_role[role]]
-        for some in [missing] * bool(missing) + [[role] for role in self.roles]:
+        for step in [missing] * bool(missing) + [[role] for role in self.roles]:
             if not await self._leads():
                 return False
-            await asyncio.gather(*(self._try_to_settle(role, by_role[role]) for role in some))
+            await asyncio.gather(*(self._try_to_settle(role, by_role[role]) for role in step))
         if not await self._leads():
             return False
         await self._reconcile_dedicated({name for name in there if self.backend.is_of(name, DEDICATED_AGENT)})
         return True
 
     async def _leads(self) -> bool:
-        """Who has lost the lease finishes nothing that it began for agents' own actors. A steady pass renews it once."""
+        """Whether this supervisor holds the lease, which it renews if ``LEAD_TTL_S`` has passed. If it has lost it, it stops
+        waiting for dedicated agents' actors, since another supervisor publishes them now."""
         now = self.clock.now()
         if 0 <= now - self._led_at < LEAD_TTL_S:
             return True
@@ -107,13 +121,14 @@ class Supervisor:
         return held
 
     async def _try_to_settle(self, role: Role, there: Sequence[str]) -> None:
+        """A role that cannot be settled does not keep the pass from the others."""
         try:
             await self._settle(role, there)
         except ControlPlaneError as error:
             _logger.warning("%s does not serve yet: %s", role.key, error)
 
     async def _settle(self, role: Role, there: Sequence[str]) -> None:
-        """The wanted actor serves, is published, and is the only one of its role, in this order."""
+        """Makes the desired actor serve, publishes it, and then ends all others of its role."""
         await self._ensure(role)
         for name in there:
             if name != self.backend.desired_name(role):
@@ -130,14 +145,16 @@ class Supervisor:
     # --- agents' own actors --------------------------------------------------------------------------------------
 
     async def _reconcile_dedicated(self, there: set[str]) -> None:
-        roles = [dedicated_role(one.workspace, one.agent_id, one.needs) for one in await self.agents.dedicated()]
+        agents = await self.agents.dedicated()
+        roles = [dedicated_role(agent.workspace, agent.agent_id, agent.needs) for agent in agents]
         desired = {self.backend.desired_name(role): role for role in roles}
         await self._wait_no_more(self._waited_for.keys() - desired.keys())
         for name in sorted(there - desired.keys()):
             _logger.info("ending %s", name)
             await self.names.withdraw(name)
             await self.backend.kill(name)
-        for name, role in desired.items():  # also those that serve: one that Ray has started again begins when asked
+        # Those that serve are asked as well: an actor that Ray has started again begins to serve when it is called.
+        for name, role in desired.items():
             if name not in self._waited_for:
                 self._waited_for[name] = asyncio.create_task(self._wait_for(name, role))
 
@@ -145,9 +162,9 @@ class Supervisor:
         try:
             await self._ensure(role)
         except ControlPlaneError as error:
-            _logger.warning("%s has no place yet: %s", name, error)
-        except Exception as error:  # one agent's actor holds up nobody else's
-            _logger.error("%s could not be made", name, exc_info=error)
+            _logger.warning("%s does not serve yet: %s", name, error)
+        except Exception as error:  # a fault of one agent's actor must not hold up the others
+            _logger.error("%s could not be created", name, exc_info=error)
         finally:
             self._waited_for.pop(name, None)
 
@@ -158,6 +175,7 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def stop(self) -> None:
+        """Stops waiting for actors and releases the lease, so that another supervisor can act at once."""
         await self._wait_no_more(set(self._waited_for))
         self._led_at = float("-inf")
         await self.leases.release(LEASE, self.holder)

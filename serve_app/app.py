@@ -16,7 +16,7 @@ from ray import serve
 from actors.composition.resources import Resources, load_process_settings, migrated
 from actors.roles import desired_roles, fingerprint
 from actors.runtime import RayActorBackend, resolve
-from actors.supervisor import Supervisor as ReconcileLoop
+from actors.supervisor import Supervisor
 from cluster.process.clock import SystemClock
 from cluster.process.loops import end_process
 from cluster.process.waits import REPLICA_GRACE_S
@@ -57,7 +57,7 @@ def _ingress() -> FastAPI:
     health_check_period_s=10,
     graceful_shutdown_timeout_s=3,
 )
-class Supervisor:
+class SupervisorDeployment:
     """Keeps every actor of the deployment existing, serving and of this version."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Supervisor:
     async def _run(self, settings: Settings) -> None:
         await migrated(settings)
         resources = await Resources.open(settings, "aragora-supervisor", connections=2)
-        loop = ReconcileLoop(
+        supervisor = Supervisor(
             holder=f"{socket.gethostname()}:{os.getpid()}",
             roles=desired_roles(settings),
             backend=RayActorBackend(settings, fingerprint(settings)),
@@ -77,7 +77,7 @@ class Supervisor:
             leases=resources.stores.leases,
             clock=SystemClock(),
         )
-        await loop.run()
+        await supervisor.run()
 
     async def check_health(self) -> None:
         """Serve replaces a supervisor whose loop has ended."""
@@ -104,4 +104,4 @@ class Api:
         self._supervisor = supervisor
 
 
-app = Api.bind(Supervisor.bind())  # type: ignore[attr-defined]
+app = Api.bind(SupervisorDeployment.bind())  # type: ignore[attr-defined]

@@ -1,1 +1,1 @@
-"""The scheduler's shard, and the clients that talk to it from inside the cluster."""
+"""The scheduler's shard, and its client for processes inside the cluster."""

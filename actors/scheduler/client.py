@@ -1,8 +1,8 @@
-"""Submitting and working from inside the cluster: straight to the stores and the shard, without HTTP.
+"""Submits tasks and works on them from inside the cluster: directly with the stores and the shard, without HTTP.
 
-For processes that live beside the actors (batch drivers, agents written in Python, anything with a handle on the
-shard's exchange). Submits are committed to Postgres from here, claims and reports travel over one standing exchange;
-both coalesce what concurrent callers do, so many callers with one task each cost little more than one with many.
+For processes that run beside the actors and can reach the shard's exchange. Submits are committed to Postgres from here;
+claims and reports go over one exchange. Both put the requests of concurrent callers together, so many callers with one task
+each cost little more than one caller with many tasks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _CANCELLED = "The task was cancelled."
 
 
 class TaskClient:
-    """One per process and loop. ``origin`` is who asks; ``scheduler`` the standing exchange with the shard."""
+    """One per process and event loop. ``origin`` says who asks; ``scheduler`` is the exchange with the shard."""
 
     def __init__(
         self,
@@ -63,11 +63,14 @@ class TaskClient:
         self._region = region
         self._tasks = tasks
         self._doorbell = doorbell
+        # Submits that wait for the next commit, and task ids whose payloads are to be read by the next query.
         self._submits: GroupCommit[SubmitItem, Submitted] = GroupCommit(self._commit, max_batch=1000)
-        self._bodies: GroupCommit[str, Body | None] = GroupCommit(self._read_bodies, max_batch=1000)
+        self._bodies: GroupCommit[str, TaskBody | None] = GroupCommit(self._read_bodies, max_batch=1000)
+        # Notifications under way. Kept here because the event loop alone would not keep them alive; each leaves when it ends.
         self._background: set[asyncio.Future[Any]] = set()
 
     def new_id(self, prefix: str) -> str:
+        """A new id that sorts after those made before."""
         return sortable_id(prefix, self.clock.now(), os.urandom(10))
 
     def task(self, task_type: str, payload: Any = None, **options: Any) -> NewTask:
@@ -83,13 +86,17 @@ class TaskClient:
         )
 
     async def submit(self, task: NewTask, key: IdempotencyKey | None = None) -> str:
-        """Its id, once it is durable: with a key that was used before, the id of the first task. Raises InvalidRequest
-        for what could not be kept, before it meets what others submit."""
+        """Returns the task's id when it is durable. If the key was used before, it is the id of the task of then.
+
+        Raises: `InvalidRequest` if the task could not be stored, found out before it is put together with what others submit;
+        `Conflict` if the key was used with another body."""
         _check(task)
         return self._accepted(await self._submits.put(SubmitItem(task=task, idempotency=key)))
 
     async def submit_many(self, tasks: Sequence[NewTask]) -> list[str]:
-        """All of them in one transaction."""
+        """Submits tasks in one transaction and returns their ids when they are durable.
+
+        Raises: `InvalidRequest` if one of them could not be stored; then none is submitted. `Overloaded` if too many wait."""
         for task in tasks:
             _check(task)
         outcomes = await self._submits.put_many([SubmitItem(task=task) for task in tasks])
@@ -115,7 +122,10 @@ class TaskClient:
         claim_id: str | None = None,
         wait: bool = True,
     ) -> tuple[Lease, ...]:
-        """Leases for an agent; ``wait`` parks at the shard until there are some. The same ``claim_id`` gives the same."""
+        """Leases for an agent. With ``wait`` the claim waits at the shard until there are some; the shard may also answer without
+        any, and then the agent claims again. The same ``claim_id`` gives the same leases.
+
+        Raises: `NotFound` if the agent was deregistered; `ActorUnavailable` if the shard does not answer in time."""
         request = ClaimRequest(
             workspace=self.origin.workspace,
             agent_id=agent_id,
@@ -139,8 +149,10 @@ class TaskClient:
         error: str | None = None,
         error_class: ErrorClass = ErrorClass.RETRYABLE,
     ) -> None:
-        """Ends the lease; returns once that is durable. Raises Conflict (``lease_lost``) for anybody but its holder, and
-        InvalidRequest, with nothing changed, for what could not be kept."""
+        """Ends the lease and returns when that is durable.
+
+        Raises: `Conflict` (``lease_lost``) if the lease is held no more; `NotFound` if there is no such task; `InvalidRequest`,
+        with nothing changed, if the result or the error could not be stored."""
         if result_json is not None:
             check_size(result_json, "result")
             read_json(result_json, "result")
@@ -151,7 +163,9 @@ class TaskClient:
     async def report_checked(
         self, lease: Lease, *, result_json: str | None, error: str | None, error_class: ErrorClass
     ) -> None:
-        """For a result that ``write_json`` wrote."""
+        """``report`` for a result that ``write_json`` has written, which is not checked again.
+
+        Raises: `Conflict` and `NotFound` as ``report`` does."""
         token = LeaseToken.decode(lease.token)
         await self.scheduler.request(
             ReportRequest(
@@ -170,19 +184,20 @@ class TaskClient:
         )
 
     async def heartbeat(self, agent_id: str) -> HeartbeatAnswer:
-        """A sign of life: renews every lease of the agent."""
+        """Renews every lease of the agent. The answer names tasks that it should stop."""
         answer: HeartbeatAnswer = await self.scheduler.request(
             HeartbeatRequest(agents=((self.origin.workspace, agent_id),))
         )
         return answer
 
-    async def bodies(self, leases: Sequence[Lease]) -> Sequence[Body | None]:
-        """Payloads do not pass through the shard: whoever needs them reads them, many at once."""
+    async def bodies(self, leases: Sequence[Lease]) -> Sequence[TaskBody | None]:
+        """Payload and metadata for each lease, None if the task is not stored any more. They do not pass through the shard:
+        whoever needs them reads them from the store, many at once."""
         return await self._bodies.put_many([lease.head.id for lease in leases])
 
-    async def _read_bodies(self, ids: Sequence[str]) -> Sequence[Body | None]:
+    async def _read_bodies(self, ids: Sequence[str]) -> Sequence[TaskBody | None]:
         found = await self._tasks.bodies(self.origin.workspace, ids)
-        return [Body(*found[id_]) if id_ in found else None for id_ in ids]
+        return [TaskBody(*found[id_]) if id_ in found else None for id_ in ids]
 
     def _spawn(self, work: Awaitable[Any]) -> None:
         task = asyncio.ensure_future(work)
@@ -190,7 +205,7 @@ class TaskClient:
         task.add_done_callback(self._background.discard)
 
     async def close(self) -> None:
-        """Everything that was put is flushed first."""
+        """Ends the client when everything that was submitted is committed."""
         await self._submits.drain()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.scheduler.close()
@@ -203,7 +218,9 @@ def _check(task: NewTask) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class TaskBody:
+    """What a task is about. The shard does not keep it."""
+
     payload: Any
     metadata: Mapping[str, Any]
 
@@ -217,15 +234,15 @@ class Work:
     metadata: Mapping[str, Any]
 
 
-#: Does the work and answers its result (anything that JSON has); what it raises is the task's error.
+#: Does the work and returns its result (any JSON value). If it raises, the attempt fails with that error.
 Handler = Callable[[Work], Awaitable[Any]]
 
 
-class TaskWorker:
+class ClusterWorker:
     """Runs up to ``slots`` tasks at once for one agent, with up to ``prefetch`` more leased and waiting.
 
-    A slot is free again when its handler has returned: reports are written behind it, and are repeated until they are
-    durable or the lease is lost. ``heartbeat_s`` is the time between signs of life.
+    A handler that has returned makes room for the next one at once; its report goes out meanwhile, and is repeated until it is
+    durable or the lease is lost. ``heartbeat_s`` is the time between heartbeats.
     """
 
     def __init__(
@@ -246,16 +263,22 @@ class TaskWorker:
         self._slots = slots
         self._capacity = slots + prefetch
         self._heartbeat_s = heartbeat_s
+        # How many leases it holds: being begun, ready, running or being reported. ``_claim`` counts up, ``_free_slot`` down, and
+        # sets the event for ``run``, which claims only while there is room.
         self._held = 0
         self._free = asyncio.Event()
+        # Leased tasks whose payloads are here and that wait for a slot.
         self._ready: deque[Work] = deque()
+        # Task id → the running handler. ``_fill`` adds, ``_do`` removes.
         self._running: dict[str, asyncio.Task[None]] = {}
+        # Ids of running tasks whose handlers were cancelled on request, which tells them from those that end with the worker.
         self._cancelled: set[str] = set()
+        # Leases that are being begun or reported. Each leaves when it ends; ``settled`` waits for all.
         self._reports: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Until cancelled; what is running then is cancelled too, and its leases expire or are taken over."""
-        beating = asyncio.create_task(self._heartbeat())
+        """Works until cancelled. Running handlers are cancelled too, and their leases expire."""
+        heartbeats = asyncio.create_task(self._heartbeat())
         try:
             while True:
                 while self._held >= self._capacity:
@@ -263,7 +286,7 @@ class TaskWorker:
                     await self._free.wait()
                 await self._claim()
         finally:
-            tasks = [beating, *self._running.values(), *self._reports]
+            tasks = [heartbeats, *self._running.values(), *self._reports]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -293,13 +316,13 @@ class TaskWorker:
 
     async def _begin(self, leases: Sequence[Lease]) -> None:
         for lease, body in zip(leases, await self._bodies(leases), strict=True):
-            if body is None:  # the row is gone, so there is nothing to do or to report
+            if body is None:  # the task is not stored any more, so there is nothing to do or to report
                 self._free_slot()
                 continue
             self._ready.append(Work(lease=lease, payload=body.payload, metadata=body.metadata))
         self._fill()
 
-    async def _bodies(self, leases: Sequence[Lease]) -> Sequence[Body | None]:
+    async def _bodies(self, leases: Sequence[Lease]) -> Sequence[TaskBody | None]:
         while True:
             try:
                 return await self._client.bodies(leases)
@@ -319,7 +342,7 @@ class TaskWorker:
             result = await self._handler(work)
         except asyncio.CancelledError:
             if work.lease.head.id not in self._cancelled:
-                raise  # the worker itself ends
+                raise  # the worker ends
             error = _CANCELLED
         except Exception as failure:
             error = shown_error(failure, MAX_ERROR_CHARS)
@@ -343,12 +366,12 @@ class TaskWorker:
                 except TryLater:
                     await self._client.clock.sleep(RETRY_S)
         except (Conflict, NotFound) as lost:
-            _logger.info("the result of task %s does not count: %s", lease.head.id, lost)
+            _logger.info("the report on task %s was refused: %s", lease.head.id, lost)
         finally:
             self._free_slot()
 
     def _outcome(self, result: Any) -> dict[str, Any]:
-        """What the handler returned, or that it cannot be kept: that attempt has failed."""
+        """The fields of the report: the result or, if that cannot be stored, an error."""
         if result is None:
             return {}
         try:
@@ -363,13 +386,13 @@ class TaskWorker:
         self._free.set()
 
     async def _heartbeat(self) -> None:
-        """Renews the leases, and stops what is to be cancelled."""
+        """Renews the leases, and cancels the handlers of tasks that should stop."""
         while True:
             await self._client.clock.sleep(self._heartbeat_s)
             try:
                 answer = await self._client.heartbeat(self._agent_id)
             except ControlPlaneError as error:
-                _logger.debug("a sign of life of %s was lost: %s", self._agent_id, error)
+                _logger.debug("a heartbeat of %s was lost: %s", self._agent_id, error)
                 continue
             for _, _, task_id in answer.cancelling:
                 self._cancel(task_id)

@@ -1,11 +1,11 @@
 """The scheduler shard: the single writer of leases, and a cache over Postgres.
 
-Its core is ``cluster.domain.scheduling.core``; this shell gives it the clock, the log, the store and a standing exchange with
-the API's replicas. A commit that fails or is fenced makes it forget everything and start again from the store under a
-new generation; where another is published in its place, it stands by instead.
+Its core is ``cluster.domain.scheduling.core``. This shell gives it the clock, the log, the store and an exchange with the
+API's replicas. If a commit fails or is fenced, the shard drops its state and reads it again from the store under a new
+generation. If another shard is published by then, it waits instead (stands by).
 
-A bug is answered to the one request that met it. Met before memory is touched, or while it is only read, it concerns
-nobody else; out of the middle of a change it leaves memory that is right for nobody, which is forgotten too.
+A bug is answered to the request that met it. If it came up before memory was changed, or while memory was only read, nothing
+else is affected. If it came up in the middle of a change, memory is half-changed, so the shard drops its state then too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import functools
 import gc
 import itertools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,8 +82,8 @@ TOPICS = (WakeTopic.TASKS, WakeTopic.AGENTS, WakeTopic.CONTROLS)
 REBUILD_RETRY_S = 0.5
 STAND_BY_S = 1.0
 LOOK_UP_RETRY_S = 0.5
-#: Without a call parked here. A caller that is killed has none from that moment on, and must not be granted what it
-#: cannot take; one that was only slow asks again.
+#: A caller that has had no call parked here for so long has expired, and its claims are withdrawn. A killed caller has none from
+#: that moment on, and must not be granted leases that it cannot take. One that was only slow asks again.
 CALLER_SILENT_S = 2.0
 HOUSEKEEPING_S = 1.0
 _SHARD_AWAY = "The scheduler is reading its state again; try again in a moment."
@@ -103,18 +104,30 @@ class _Write:
 
 @dataclass(slots=True)
 class _State:
-    """Everything that is thrown away when a commit fails."""
+    """Everything that belongs to one generation, and is dropped when a commit fails.
 
+    ``_build`` makes it. Loops, commits and look-ups keep a reference to the one that they began with, so that what they bring
+    back late never reaches another.
+    """
+
+    # The generation under which all decisions of this state are written; the store refuses them once there is a newer one.
     fence: ShardFence
+    # Tasks, leases and waiting claims, ahead of the store by the commits in flight.
     core: SchedulerCore
+    # Ticket of a claim that waits in the core → its asker (caller, correlation number). ``_claim`` adds; ``_output``, when the
+    # claim is answered, ``_withdraw`` and ``forget`` remove.
     tickets: dict[int, tuple[str, int]] = field(default_factory=dict)
+    # The same pairs the other way round, to find a claim that is withdrawn or was sent twice.
     by_caller: dict[tuple[str, int], int] = field(default_factory=dict)
+    # Set once, by ``forget``: whoever has waited must look at it before it uses the state again.
     failed: bool = False
+    # Reads the log on from the row up to which this state was read, and gives the rows to ``_apply``.
     follower: LogFollower = field(init=False)
+    # Writes that wait for the next commit, in the order of their decisions.
     commit_queue: GroupCommit[_Write, None] = field(init=False)
 
     def forget(self) -> None:
-        """Frees the memory at once: loops and calls that still have this state in a variable find nothing in it."""
+        """Marks the state as failed and frees its memory at once, though loops and calls may still refer to it."""
         self.failed = True
         self.core = SchedulerCore(lease_ttl_s=1.0)
         self.tickets, self.by_caller = {}, {}
@@ -125,7 +138,7 @@ async def _always() -> bool:
 
 
 class SchedulerShard:
-    """``is_published`` says whether this is the shard that is published, or nobody is."""
+    """The shell around the core. ``is_published`` says whether this shard may serve: it is the published one, or none is."""
 
     def __init__(
         self,
@@ -146,41 +159,62 @@ class SchedulerShard:
         idempotency_window_s: float = 86_400.0,
         cleanup_s: float = 60.0,
     ) -> None:
+        # Which shard this is, and the actor's name, which the store notes beside the generation that it takes.
         self._shard = shard
         self._owner = owner
+        # The stores, the doorbell and the clock.
         self._tasks = tasks
         self._log = log
         self._region = region
         self._doorbell = doorbell
         self._clock = clock
-        self._lease_ttl_s = lease_ttl_s
         self._controls = controls
         self._agents = agents
+        # Settings: how long leases last, how long idempotency keys are kept and how often expired ones are dropped, and how
+        # failed attempts are retried.
+        self._lease_ttl_s = lease_ttl_s
         self._idempotency_window_s = idempotency_window_s
         self._cleanup_s = cleanup_s
-        self._is_published = is_published
         self._policy = policy or RetryPolicy()
+        # Asked before a failed state is built again: a shard that another has replaced must not take the generation back.
+        self._is_published = is_published
+        # The requests of all callers and the answers on their way to them. It outlives the states.
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock, self._undeliverable)
+        # The next ticket of a waiting claim. One count for all states, so that no ticket means two claims.
         self._numbers = itertools.count(1)
+        # The present generation's state. None before the first one and while a new one is loaded; until then one that has failed
+        # stays here. ``_serving`` returns it only if it has not failed.
         self._state: _State | None = None
-        #: Claims for which rows are being read, until these are there or the claims are withdrawn.
+        # Askers of claims that wait until the newest rows of the log are read, since memory contradicts them. ``_handle`` adds;
+        # ``_look_up`` and ``_withdraw`` remove, and whichever is first answers the claim.
         self._behind: set[tuple[str, int]] = set()
+        # True while ``_rebuild`` runs, so that several failures start it once.
         self._rebuilding = False
+        # Loops that run as long as the actor, and tasks that end by themselves (commits, look-ups). An error that nobody expected
+        # in either ends the process.
         self._loops, self._work = Loops(on_fatal), Loops(on_fatal)
+        # When ``_run_timers`` wakes up by itself, and what wakes it before: ``_send`` sets it as soon as the core has a timer
+        # that is due earlier. It does not ask whether anything was decided, as a delayed task or a rate brings a timer
+        # without a decision.
+        self._wakes_at = -math.inf
         self._timer_moved = asyncio.Event()
 
     async def start(self) -> None:
+        """Takes the shard under a new generation, reads its state and begins to serve."""
         await self._build()
         self._loops.start(self._follow(), self._run_timers(), self._housekeeping(), self._forget_keys())
 
     async def stop(self) -> None:
+        """Ends the loops, and then the commits and look-ups that are under way."""
         await self._loops.stop()
         await self._work.stop()
 
     async def exchange(self, call: ExchangeCall) -> ExchangeReply:
+        """One call of a process's exchange: takes its requests and returns the answers that are ready."""
         return await self._exchange.call(call)
 
     async def status(self) -> dict[str, Any]:
+        """Figures for operators. Raises: `ActorUnavailable` if the shard is reading its state."""
         state = self._serving()
         return {
             "shard": self._shard,
@@ -193,21 +227,22 @@ class SchedulerShard:
     # --- building and losing state -------------------------------------------------------------------------------
 
     async def _build(self) -> None:
-        """A new generation first: from then on no older one can change what is read here."""
+        """Reads a new state from the store. It takes a new generation first, so that no older one can still change what is
+        read."""
         await self._region.epoch()
         fence = await self._tasks.take_generation(self._shard, self._owner)
         cursor, batches = await self._tasks.open_tasks(self._shard)
         core = SchedulerCore(lease_ttl_s=self._lease_ttl_s, policy=self._policy)
         core.load_controls(await self._controls.load(), self._clock.now())
-        self._state = None  # nothing keeps the state that is replaced
+        self._state = None  # frees the state that is replaced before the new one is loaded
         with _settled_memory():
             async for batch in batches:
                 core.load(batch, self._clock.now())
         core.load_agents(await self._agents.unschedulable())
         core.loaded(fence.generation)
         state = _State(fence, core)
-        # A follower and a commit queue per state: rows that an older one was reading are known here, and what it decided and
-        # could not commit must never reach the store.
+        # Each state has its own follower and commit queue: rows that an older follower still brings are in this state already,
+        # and what an older state decided and could not commit must never reach the store.
         apply = functools.partial(self._apply, state)
         only = LogFilter(kinds=core.FOLLOWS)
         state.follower = LogFollower(self._log, self._doorbell, self._clock, after=cursor, apply=apply, only=only)
@@ -223,7 +258,7 @@ class SchedulerShard:
         return self._state
 
     def _fail(self, state: _State, pause_s: float = 0.0) -> None:
-        """Memory is ahead of the store: drop it, tell everybody who waits to ask again, read the store."""
+        """Drops a state that is ahead of the store: tells all waiting claims to ask again, and starts to read a new state."""
         if state.failed:
             return
         askers = list(state.tickets.values())
@@ -235,12 +270,13 @@ class SchedulerShard:
             self._loops.start(self._rebuild(pause_s))
 
     def _broke(self, state: _State, error: Exception) -> None:
-        """A change of memory was not carried through. The pause bounds what a bug costs that is met again at once."""
+        """Drops a state that a bug has left half-changed. The pause bounds the cost of a bug that comes up again at once."""
         _logger.error("shard %s forgets its state, which a bug has left half-changed", self._shard, exc_info=error)
         self._fail(state, REBUILD_RETRY_S)
 
     async def _rebuild(self, pause_s: float) -> None:
-        """Takes the shard back by a new generation, unless another is published in its place: that one owns it."""
+        """Builds a new state under a new generation. While another shard is published, that one owns the tasks and this one
+        waits."""
         await self._clock.sleep(pause_s)
         while True:
             try:
@@ -260,7 +296,7 @@ class SchedulerShard:
     # --- loops ---------------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        """Runs the present state's follower; a new state brings its own."""
+        """Runs the follower of the present state, whichever that is."""
         while True:
             state = self._state
             if state is None or state.failed:
@@ -276,6 +312,7 @@ class SchedulerShard:
                 await self._doorbell.wait(1.0, TOPICS)
 
     async def _apply(self, state: _State, rows: Sequence[LogRow]) -> None:
+        """Applies rows of the log to a state, unless it has failed while the store was asked."""
         changed = {(row.workspace, row.entity) for row in rows if row.kind.startswith("agent.")}
         unschedulable = await self._agents.unschedulable(changed) if changed else frozenset[tuple[str, str]]()
         if not state.failed:
@@ -286,6 +323,7 @@ class SchedulerShard:
             self._send([])
 
     async def _run_timers(self) -> None:
+        """Applies the core's timers when they are due."""
         while True:
             state = self._state
             due = None if state is None or state.failed else state.core.next_timer()
@@ -298,7 +336,8 @@ class SchedulerShard:
                 self._send([])
                 continue
             self._timer_moved.clear()
-            sleeper = asyncio.ensure_future(self._sleep_until(now + HOUSEKEEPING_S if due is None else due))
+            self._wakes_at = now + HOUSEKEEPING_S if due is None else due
+            sleeper = asyncio.ensure_future(self._sleep_until(self._wakes_at))
             moved = asyncio.ensure_future(self._timer_moved.wait())
             try:
                 await asyncio.wait({sleeper, moved}, return_when=asyncio.FIRST_COMPLETED)
@@ -310,17 +349,17 @@ class SchedulerShard:
         await self._clock.sleep(at - self._clock.now())
 
     async def _housekeeping(self) -> None:
-        """Claims of replicas that have died are withdrawn."""
+        """Withdraws the claims of callers that have expired."""
         while True:
             await self._clock.sleep(HOUSEKEEPING_S)
             for caller in self._exchange.expired(CALLER_SILENT_S):
                 state = self._state
                 claims = [*self._behind, *(state.by_caller if state else ())]
-                for one, number in [key for key in claims if key[0] == caller]:
-                    self._withdraw(one, number)
+                for _, number in [asker for asker in claims if asker[0] == caller]:
+                    self._withdraw(caller, number)
 
     async def _forget_keys(self) -> None:
-        """Idempotency keys whose window is over."""
+        """Drops idempotency keys whose window is over."""
         while True:
             await self._clock.sleep(self._cleanup_s)
             try:
@@ -337,13 +376,16 @@ class SchedulerShard:
             self._work.start(self._look_up(missing))
 
     def _decide(self, batch: Sequence[Asked], *, caught_up: bool = False) -> list[Asked]:
-        """Answers what is open here, each request for itself; what is not is returned. Nothing is awaited between a
-        change of memory and its way to the store: an answer must not outlive the state that it was decided in."""
+        """Answers requests about open tasks and returns the rest. Each request is decided by itself: the error of one does not
+        affect the others.
+
+        It awaits nothing between a change of memory and its way to the store. An answer would else outlive the state that it
+        was decided in."""
         answers: list[tuple[str, int, Any]] = []
         missing: list[Asked] = []
         for caller, number, request in batch:
             try:
-                answer = self._one(caller, number, request, caught_up)
+                answer = self._answer(caller, number, request, caught_up)
             except Missing:
                 missing.append((caller, number, request))
                 continue
@@ -355,13 +397,14 @@ class SchedulerShard:
         return missing
 
     def _refusal(self, request: Any, error: Exception) -> ControlPlaneError:
+        """The error that the asker gets. A bug is logged, and answered without its text."""
         if isinstance(error, ControlPlaneError) and not is_bug(error):
             return error
         _logger.error("shard %s failed on a %s", self._shard, type(request).__name__, exc_info=error)
         return InternalError(_BUG)
 
-    def _one(self, caller: str, number: int, request: SchedulerRequest, caught_up: bool) -> Any:
-        """The answer, or None for a claim that waits now."""
+    def _answer(self, caller: str, number: int, request: SchedulerRequest, caught_up: bool) -> Any:
+        """The answer to a request, or None for a claim that waits now. ``caught_up``: the newest rows have been read for it."""
         state, now = self._serving(), self._clock.now()
         if isinstance(request, ClaimRequest) and not caught_up:
             self._check_known(state, request)
@@ -376,11 +419,13 @@ class SchedulerShard:
             raise
 
     def _check_known(self, state: _State, claim: ClaimRequest) -> None:
-        """A registration and a resume count from their answers on, also where their rows have not been read yet."""
+        """Raises `Missing` if memory contradicts the claim about its agent. A registration and a resume count from the
+        moment that they are answered, also here, where their rows may not have been read yet."""
         if state.core.doubts((claim.workspace, claim.agent_id), claim.unschedulable):
-            raise Missing(f"What became of agent {claim.agent_id} has to be read.", "agent_changed")
+            raise Missing(f"The newest rows about agent {claim.agent_id} have not been read.", "agent_changed")
 
     def _change(self, state: _State, asker: tuple[str, int], request: Any, prepared: Any, now: float) -> Any:
+        """Changes memory and returns the answer. ``prepared`` is what ``_prepared`` found out."""
         core = state.core
         if isinstance(request, ClaimRequest):
             return self._claim(state, asker, request, now)
@@ -396,7 +441,8 @@ class SchedulerShard:
 
     def _claim(self, state: _State, asker: tuple[str, int], request: ClaimRequest, now: float) -> Any:
         if asker in state.by_caller:
-            return None  # sent twice, because a call was lost that had arrived: it waits already, and has one answer
+            # It arrived twice, because its call was lost after it had arrived: it waits already, and gets one answer.
+            return None
         ticket = next(self._numbers) if request.wait else None
         grants = state.core.claim(request, ticket, now)
         if grants is not None:
@@ -409,11 +455,14 @@ class SchedulerShard:
     def _extend(self, core: SchedulerCore, request: ExtendRequest, now: float) -> Done:
         expires_at = core.extend(request.task_id, request.workspace, request.attempt, request.agent_id, now)
         if expires_at is None:
-            raise Conflict(f"The lease on task {request.task_id} is not yours (any more).", "lease_lost")
+            raise Conflict(
+                f"You do not hold the lease on task {request.task_id}; drop this attempt and claim again.", "lease_lost"
+            )
         return Done(head=core.head(request.task_id), lease_expires_at=expires_at)
 
     def _withdraw(self, caller: str, number: int) -> None:
-        """Answers empty; a lease that is already on its way is answered as it is and given back by the asker."""
+        """Answers a withdrawn claim, with no leases. If it is being answered already, that answer stands, and the asker releases
+        the leases in it."""
         state = self._state
         if (caller, number) in self._behind:
             self._behind.discard((caller, number))
@@ -425,7 +474,7 @@ class SchedulerShard:
             self._exchange.answer(caller, number, ClaimAnswer())
 
     def _undeliverable(self, answer: Any) -> None:
-        """An answer to a caller that has been forgotten."""
+        """Releases the leases of an answer whose caller has expired before it took the answer."""
         requests = list(undelivered(answer))
         state = self._state
         if state is None or state.failed or not requests:
@@ -438,7 +487,8 @@ class SchedulerShard:
         self._send([])
 
     async def _look_up(self, missing: Sequence[Asked]) -> None:
-        """What is not open here: perhaps so new that its log row has not been read, else as the store has it."""
+        """Answers requests that memory could not. It reads the newest rows of the log, since the task may be that new, and
+        decides again; what is still not open is answered from the store."""
         try:
             await self._serving().follower.catch_up_to(await self._log.head())
         except Exception as error:
@@ -449,13 +499,14 @@ class SchedulerShard:
         finally:
             behind = self._behind & {asked[:2] for asked in missing}
             self._behind -= behind
-        is_published = [asked for asked in missing if asked[:2] in behind or not isinstance(asked[2], ClaimRequest)]
-        for caller, number, request in self._decide(is_published, caught_up=True):
+        # A claim that was withdrawn meanwhile has its answer.
+        unanswered = [asked for asked in missing if asked[:2] in behind or not isinstance(asked[2], ClaimRequest)]
+        for caller, number, request in self._decide(unanswered, caught_up=True):
             self._exchange.answer(caller, number, await self._ended(request))
 
     async def _ended(self, request: Any) -> Any:
-        """The machine's answer for a task that has ended: a repeat is answered alike, anything else is refused. Only the
-        store is asked, so it may be told at once."""
+        """The machine's answer about a task that has ended: a repeated report is answered as before, any other is refused. It
+        rests on the store alone, so it can be given at once."""
         try:
             return self._end_of(request, await self._tasks.get(request.workspace, request.task_id))
         except Exception as error:
@@ -474,10 +525,11 @@ class SchedulerShard:
         return _reported(request, step(head, _event(request), self._clock.now(), self._policy).head)
 
     async def _look_up_ends(self, state: _State, unresolved: Mapping[str, Sequence[str]]) -> None:
-        """How tasks ended that others wait for and that were over before those came. What memory has decided must be in
-        the store first; a task that is still open there has just been submitted, and its row will be read soon."""
+        """Asks the store how tasks ended that others wait for and that were not open here when those came. A task that is open in
+        the store has just been submitted: its row will be read soon, and its end will be seen here."""
         while not state.failed:
             try:
+                # Waits for all that memory has decided: a task that ends here at this moment must have ended in the store.
                 await state.commit_queue.put(_Write((), ()))
                 ends = [end for item in unresolved.items() for end in await self._ends(*item)]
                 break
@@ -493,6 +545,7 @@ class SchedulerShard:
         self._send([])
 
     async def _ends(self, workspace: str, task_ids: Sequence[str]) -> list[tuple[str, TaskStatus]]:
+        """(task id, status) of those of the tasks that have ended. One that is not in the store counts as cancelled."""
         found = await self._tasks.get_many(workspace, task_ids)
         expired = [(task_id, TaskStatus.CANCELLED) for task_id in task_ids if task_id not in found]
         return expired + [(task.id, task.status) for task in found.values() if task.status.terminal]
@@ -500,7 +553,8 @@ class SchedulerShard:
     # --- commits -------------------------------------------------------------------------------------------------
 
     def _send(self, answers: Sequence[tuple[str, int, Any]]) -> None:
-        """Takes what the core has decided; answers follow when everything before them is durable."""
+        """Takes what the core has decided on its way to the store. The answers are given when all decisions up to now are
+        durable, also an answer without a decision: it may rest on what others have changed."""
         state = self._state
         try:
             written = None if state is None or state.failed else self._output(state, answers)
@@ -517,23 +571,25 @@ class SchedulerShard:
             self._work.start(self._look_up_ends(state, unresolved))
         if write.decisions or write.answers:
             self._work.start(self._write(state, write))
-        if write.decisions:
+        due = state.core.next_timer()
+        if due is not None and due < self._wakes_at:
             self._timer_moved.set()
 
     def _output(
         self, state: _State, answers: Sequence[tuple[str, int, Any]]
     ) -> tuple[_Write, Mapping[str, Sequence[str]]]:
-        """What is to be written, and whose ends must be looked up."""
+        """What has to be written, with the answers that depend on it; and tasks whose ends must be looked up, by workspace."""
         decisions, answered = state.core.take_output(self._clock.now())
         told = list(answers)
-        for one in answered:
-            asker = state.tickets.pop(one.ticket, None)
+        for claim in answered:
+            asker = state.tickets.pop(claim.ticket, None)
             if asker is not None:
                 state.by_caller.pop(asker, None)
-                told.append((*asker, _claim_answer(one.grants, one.stopping, state.fence)))
+                told.append((*asker, _claim_answer(claim.grants, claim.stopping, state.fence)))
         return _Write(decisions, told), state.core.take_unresolved()
 
     async def _write(self, state: _State, write: _Write) -> None:
+        """Waits for the commit and gives the answers. If the commit fails, the state is dropped and all are told to ask again."""
         error: ControlPlaneError | None = None
         try:
             await state.commit_queue.put(write)
@@ -551,6 +607,7 @@ class SchedulerShard:
             self._exchange.answer(caller, number, answer if error is None else error)
 
     async def _flush(self, state: _State, writes: Sequence[_Write]) -> Sequence[None]:
+        """One commit of the group: all decisions of all writes, in order."""
         if state.failed:
             raise ActorUnavailable(_SHARD_AWAY)
         decisions = [decision for write in writes for decision in write.decisions]
@@ -559,23 +616,25 @@ class SchedulerShard:
             for decision, outcome in zip(decisions, outcomes, strict=True):
                 if not outcome.applied:
                     raise ActorUnavailable(f"Task {decision.head.id} is not in the store as it is in memory.")
-            if any(one.head.status.terminal and one.head.task_type == PULL_CALL_TYPE for one in decisions):
+            if any(map(_ends_pull_call, decisions)):
                 self._work.start(self._doorbell.notify(WakeTopic.PULL_CALLS))
         return [None] * len(writes)
 
 
-#: Objects that a collection looks at in a millisecond; some 3,000 tasks.
+#: So many objects (some 3,000 tasks) cost a collection a millisecond.
 _FEW_OBJECTS = 10_000
+#: Whether the process's objects are frozen now, that is left out of collections.
 _frozen = False
 
 
 @contextmanager
 def _settled_memory() -> Iterator[None]:
-    """What is built inside stays: a million heads are not worth looking at again in every collection. What was built
-    before and is no longer needed is looked at once more: frozen, a state that was forgotten would never be freed.
+    """Leaves what is built inside out of later garbage collections, which would else look at a million heads each time.
 
-    A state of a few objects is left to ordinary collections. To settle it would take two full ones, which look at the
-    whole process and keep everybody waiting for a shard that has hardly anything to read.
+    What is frozen from before is collected once first: a dropped state that stayed frozen would never be freed.
+
+    A state of a few objects is left to ordinary collections. Freezing it would take two full ones, which look at the whole
+    process, and everybody would wait for a shard that has hardly anything to read.
     """
     global _frozen
     gc.disable()
@@ -596,14 +655,18 @@ def _settled_memory() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Extension(Event):
-    """Names an extension in an error; it is not an event of the task's machine."""
+    """Stands for an extension in an error's text; the task machine has no such event."""
 
 
 _EXTENSION = _Extension()
 
 
+def _ends_pull_call(decision: TaskDecision) -> bool:
+    return decision.head.status.terminal and decision.head.task_type == PULL_CALL_TYPE
+
+
 def _undone(answer: Any) -> ControlPlaneError:
-    """Whatever was decided has been forgotten: all but the request that broke it is to be asked again."""
+    """The answer to a request whose decision was dropped: ask again, or the bug if it was this request that met it."""
     return answer if isinstance(answer, InternalError) else ActorUnavailable(_SHARD_AWAY)
 
 
@@ -629,8 +692,8 @@ def _lease(grant: Grant, generation: int) -> Lease:
 
 
 def _release(state: _State, request: ReleaseRequest, now: float) -> None:
-    """What a predecessor answered is not given back here. It alone knew whether it had answered the lease again; a lease
-    that somebody works on would be taken away, while one that lies idle is answered again or expires."""
+    """Releases a lease that this generation answered to nobody. One that a predecessor answered is kept: it alone knew whether
+    another answer carried the lease, and an agent may be working on it. If none is, the lease is answered again or expires."""
     generation, delivery = request.delivery
     if generation == state.fence.generation:
         state.core.release(
@@ -639,7 +702,7 @@ def _release(state: _State, request: ReleaseRequest, now: float) -> None:
 
 
 def _prepared(core: SchedulerCore, request: SchedulerRequest, now: float) -> Any:
-    """All that can be found out before memory is changed."""
+    """Checks a request as far as that is possible before memory is changed, and returns what its change needs."""
     if isinstance(request, ClaimRequest):
         check_text(f"{request.agent_id}{request.claim_id}{request.principal}", "a claim")
         return request
@@ -656,8 +719,8 @@ def _prepared(core: SchedulerCore, request: SchedulerRequest, now: float) -> Any
 
 
 def _check_report(request: ReportRequest) -> None:
-    """The last door: what the store refuses would fail the commit of everybody whose decisions share it. Results are long
-    and there are many, so those that a door of ours has written are not read again."""
+    """The last check before memory changes: a report that the store refuses would fail the commit of all that share it. Results
+    are long and many, so one that our own code has written (``checked``) is not parsed again."""
     check_text(f"{request.error or ''}{request.principal}", "error")
     check_json(request.retry_after_s, "retry_after_seconds")
     if request.result_json is not None:
@@ -665,6 +728,7 @@ def _check_report(request: ReportRequest) -> None:
 
 
 def _event(request: Any) -> Event:
+    """The machine's event that a request brings."""
     if isinstance(request, CancelRequest):
         return CancelRequested(principal=request.principal, cause=request.cause)
     if isinstance(request, PrioritizeRequest):

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from actors.scheduler.client import TaskClient, TaskWorker, Work
+from actors.scheduler.client import ClusterWorker, TaskClient, Work
 from bench.parts.loop import Countdown, Handlers, in_parallel, run
 from cluster.domain.base.log import Origin
 from cluster.postgres.stores import open_stores
@@ -97,7 +97,7 @@ async def worker() -> Handlers:
             latencies.append((time.time() - work.payload["sent"]) * 1000)
         countdown.done()
 
-    working = TaskWorker(
+    working = ClusterWorker(
         tasks, handle, agent_id=f"bench-{os.getpid()}", slots=int(sys.argv[4]), prefetch=int(sys.argv[5])
     )
     running = asyncio.create_task(working.run())

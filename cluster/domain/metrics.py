@@ -1,8 +1,8 @@
 """The numbers behind ``/metrics``, as a value that log rows are folded into.
 
-Counting what the log says, from a cursor that is stored with the counts, makes the counters exact over restarts of
-everything. What the log does not know (HTTP requests, probes) arrives as increments. No label has an unbounded set of
-values: past ``LABEL_VALUES_MAX`` a label value becomes ``other``.
+The counts are stored together with the cursor up to which the log was counted, so they stay exact when anything restarts.
+What is not in the log (HTTP requests, probes) arrives as increments. No label has an unbounded set of values: when a metric
+has ``LABEL_VALUES_MAX`` series, further label values become ``other``.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="aragora_cp_task_wait_time_seconds",
         kind="histogram",
-        help="From due to claimed.",
+        help="Time from when a task could start until it was claimed.",
         buckets=TASK_WAIT_S,
     ),
     Family(
@@ -137,19 +137,21 @@ Labels = tuple[str, ...]
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts per bucket (not cumulative; the last is +Inf) and the sum of observations."""
+    """Counts per bucket (not cumulative; the last bucket is +Inf) and the sum of the observed values."""
 
     counts: list[int]
     total: float = 0.0
 
     def observe(self, buckets: Sequence[float], value: float) -> None:
+        """Counts one value. ``buckets`` are the upper bounds of the metric's buckets, without +Inf."""
         self.counts[bisect_left(buckets, value)] += 1
         self.total += value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Increment:
-    """One observation or several counts from outside the log. ``value`` is observed by a histogram."""
+    """A change of a metric from outside the log: ``amount`` is added to a counter or, if ``value`` is not None, a histogram
+    observes ``value``."""
 
     name: str
     labels: Labels
@@ -159,17 +161,21 @@ class Increment:
 
 @dataclass(slots=True)
 class Metrics:
-    """Mutable on purpose: it is folded into thousands of times a second by its one owner."""
+    """All metrics of a region. Mutable on purpose: its one owner changes it thousands of times a second."""
 
+    # Name of a counter or gauge → labels → value. ``add`` and ``set_gauge`` change it; counters only grow.
     values: dict[str, dict[Labels, float]] = field(default_factory=dict)
+    # Name of a histogram → labels → its counts. ``observe`` adds.
     histograms: dict[str, dict[Labels, Histogram]] = field(default_factory=dict)
 
     def add(self, name: str, labels: Labels = (), amount: float = 1.0) -> None:
+        """Adds to a counter."""
         series = self.values.setdefault(name, {})
         key = _bounded(series, labels)
         series[key] = series.get(key, 0.0) + amount
 
     def set_gauge(self, name: str, series: Mapping[Labels, float]) -> None:
+        """Replaces all values of a gauge. The highest keep their labels if there are too many."""
         kept: dict[Labels, float] = {}
         for labels, value in sorted(series.items(), key=lambda item: -item[1]):
             key = _bounded(kept, labels)
@@ -177,6 +183,7 @@ class Metrics:
         self.values[name] = kept
 
     def observe(self, name: str, value: float, labels: Labels = ()) -> None:
+        """Adds a value to a histogram."""
         family = _BY_NAME[name]
         series = self.histograms.setdefault(name, {})
         key = _bounded(series, labels)
@@ -185,6 +192,7 @@ class Metrics:
         series[key].observe(family.buckets, value)
 
     def merge(self, increments: Iterable[Increment]) -> None:
+        """Adds increments from outside the log."""
         for increment in increments:
             if increment.value is None:
                 self.add(increment.name, increment.labels, increment.amount)
@@ -192,12 +200,13 @@ class Metrics:
                 self.observe(increment.name, increment.value, increment.labels)
 
     def apply(self, row: LogRow) -> None:
+        """Counts a row of the log. Each row must be applied once."""
         handler = _HANDLERS.get(row.kind)
         if handler is not None:
             handler(self, row.data)
 
     def snapshot(self) -> dict[str, Any]:
-        """A copy: what is counted afterwards does not show in it, however late it is saved."""
+        """A copy as JSON, to be stored with the cursor. What is counted afterwards does not change it."""
         return {
             "values": {
                 name: [[list(labels), value] for labels, value in series.items()]
@@ -211,7 +220,8 @@ class Metrics:
 
     @classmethod
     def restore(cls, snapshot: Mapping[str, Any]) -> Metrics:
-        """A histogram whose buckets have changed since starts again, rather than mixing two scales."""
+        """The metrics of a snapshot. A histogram whose buckets have changed since starts again at zero, because its old counts do
+        not fit the new buckets."""
         metrics = cls()
         for name, series in snapshot.get("values", {}).items():
             if name in _BY_NAME:
@@ -225,6 +235,7 @@ class Metrics:
 
 
 def _bounded(series: Mapping[Labels, Any], labels: Labels) -> Labels:
+    """The labels, or ``other`` for each if they are new and the metric has its maximum of series."""
     if labels in series or len(series) < LABEL_VALUES_MAX:
         return labels
     return tuple(OTHER for _ in labels)

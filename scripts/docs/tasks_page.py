@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, Rule
-from cluster.domain.tasks.phases import Phase
+from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, TransitionRule
+from cluster.domain.tasks.phases import TaskPhase
 from cluster.domain.tasks.refusals import IMPOSSIBLE, Refusal
 
 BEGIN = "<!-- states: written by `make docs` from the table in cluster/domain/tasks/machine.py -->"
@@ -16,7 +16,7 @@ END = "<!-- end of states -->"
 def state_table() -> str:
     """Markdown: every event that can happen to a task in each state, and what becomes of it."""
     lines = ["| State | What happens | Becomes | Log row | |", "|---|---|---|---|---|"]
-    for phase in Phase:
+    for phase in TaskPhase:
         for event in EVENTS:
             rule = TRANSITIONS[phase, event]
             if rule is not IMPOSSIBLE:
@@ -24,7 +24,7 @@ def state_table() -> str:
     return "\n".join(lines)
 
 
-def _row(rule: Rule | Refusal) -> str:
+def _row(rule: TransitionRule | Refusal) -> str:
     if isinstance(rule, Refusal):
         return f"refused: 409 `{rule.code}` | |"
     becomes = " or ".join(phase.value for phase in rule.to) or "as it was"

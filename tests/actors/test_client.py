@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.messages import CancelRequest
-from actors.scheduler.client import TaskClient, TaskWorker, Work
+from actors.scheduler.client import ClusterWorker, TaskClient, Work
 from actors.scheduler.shard import SchedulerShard
 from cluster.domain.base.errors import ActorUnavailable, Conflict
 from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
@@ -102,7 +102,7 @@ async def test_many_callers_with_one_task_each_share_commits_and_every_task_runs
         return {"double": work.payload["n"] * 2}
 
     client = inside.client()
-    worker = TaskWorker(inside.client(), handle, agent_id="w1", slots=4, prefetch=8)
+    worker = ClusterWorker(inside.client(), handle, agent_id="w1", slots=4, prefetch=8)
     running = asyncio.create_task(worker.run())
     ids = await asyncio.gather(*(client.submit(client.task("double", {"n": n})) for n in range(200)))
     await _all_done(inside, list(ids))
@@ -127,7 +127,7 @@ async def test_a_worker_has_no_more_than_its_slots_at_once_and_what_a_handler_ra
         raise ValueError("no such thing")
 
     client = inside.client()
-    running = asyncio.create_task(TaskWorker(inside.client(), handle, agent_id="w1", slots=3, prefetch=9).run())
+    running = asyncio.create_task(ClusterWorker(inside.client(), handle, agent_id="w1", slots=3, prefetch=9).run())
     ids = await client.submit_many([client.task("fails", max_retries=0) for _ in range(20)])
     await _all_done(inside, ids)
     task = await inside.stores.tasks.get(ASKER.workspace, ids[0])
@@ -145,7 +145,7 @@ async def test_a_shard_that_restarts_costs_a_worker_nothing(inside: Inside) -> N
         return "done"
 
     client = inside.client()
-    running = asyncio.create_task(TaskWorker(inside.client(), handle, agent_id="w1", slots=5, prefetch=5).run())
+    running = asyncio.create_task(ClusterWorker(inside.client(), handle, agent_id="w1", slots=5, prefetch=5).run())
     ids = await client.submit_many([client.task("waits") for _ in range(10)])
 
     async def all_running() -> bool:
@@ -173,7 +173,7 @@ async def test_cancelling_stops_the_handler(inside: Inside) -> None:
             stopped.set()
 
     client = inside.client()
-    worker = TaskWorker(inside.client(), handle, agent_id="w1", slots=1, heartbeat_s=0.02)
+    worker = ClusterWorker(inside.client(), handle, agent_id="w1", slots=1, heartbeat_s=0.02)
     running = asyncio.create_task(worker.run())
     task_id = await client.submit(client.task("long"))
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from actors.messages import HeartbeatRequest, ReportRequest
-from actors.scheduler.client import TaskWorker, Work
+from actors.scheduler.client import ClusterWorker, Work
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES, check_text, write_json
 from cluster.domain.tasks.retries import ErrorClass
@@ -144,7 +144,7 @@ class Mute(Exception):
 
 @contextlib.asynccontextmanager
 async def _working(inside: Inside, handle: Any) -> AsyncIterator[Any]:
-    worker = TaskWorker(inside.client(), handle, agent_id="w1", slots=8)
+    worker = ClusterWorker(inside.client(), handle, agent_id="w1", slots=8)
     running = asyncio.create_task(worker.run())
     try:
         yield inside.client()

@@ -188,6 +188,23 @@ async def test_delayed_and_retried_tasks_wait_for_their_time(cluster: Cluster) -
     assert (again.head.attempt, again.head.retries) == (2, 1)
 
 
+async def test_a_delayed_task_does_not_wait_for_a_timer_that_is_due_later(cluster: Cluster) -> None:
+    """A delayed task brings a timer without a decision; the timers' loop sleeps until the lease's, TTL_S from now."""
+    await cluster.submit()
+    await cluster.claim_one("a1")
+    shard = cluster.shard
+    assert shard is not None
+    await cluster.clock.advance(1)
+    await eventually(lambda: shard._wakes_at == NOW + TTL_S)
+    delayed = await cluster.submit(run_at=NOW + 5)
+    await eventually(lambda: shard._wakes_at == NOW + 5)
+    waiting = asyncio.create_task(cluster.claim("a2", wait=True))
+    await cluster.clock.advance(6)
+    await eventually(waiting.done)
+    (lease,) = waiting.result()
+    assert lease.head.id == delayed
+
+
 async def test_cancel_stops_a_waiting_task_at_once_and_a_running_one_through_its_holder(cluster: Cluster) -> None:
     waiting = await cluster.submit()
     await cluster.cancel(waiting)

@@ -14,8 +14,8 @@ import pytest
 from actors.messages import HeartbeatRequest, Lease
 from cluster.domain.base.errors import Conflict
 from cluster.domain.base.log import LogRow
-from cluster.domain.tasks.machine import TRANSITIONS, Rule
-from cluster.domain.tasks.phases import Phase
+from cluster.domain.tasks.machine import TRANSITIONS, TransitionRule
+from cluster.domain.tasks.phases import TaskPhase
 from cluster.domain.tasks.rules import Edge, TaskRules, WhenFailed
 from cluster.postgres.stores import Stores
 from cluster.redis.pool import connect
@@ -207,13 +207,15 @@ async def _live(
 
 def _is_a_life(rows: list[LogRow]) -> bool:
     """Whether the table allows these rows in this order; an attempt has one number for good."""
-    phases = {Phase.PENDING}
+    phases = {TaskPhase.PENDING}
     attempt = 0
     for row in rows[1:]:
         assert row.attempt is not None
         assert row.attempt == attempt + (row.kind == "task.claimed"), (row.kind, row.attempt, attempt)
         attempt = row.attempt
-        rules = [rule for (phase, _), rule in TRANSITIONS.items() if phase in phases and isinstance(rule, Rule)]
+        rules = [
+            rule for (phase, _), rule in TRANSITIONS.items() if phase in phases and isinstance(rule, TransitionRule)
+        ]
         phases = {to for rule in rules if row.kind in rule.kinds for to in rule.to}
         if not phases:
             return False

@@ -22,8 +22,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.domain.tasks.machine import TRANSITIONS, Rule
-from cluster.domain.tasks.phases import TERMINAL, Phase
+from cluster.domain.tasks.machine import TRANSITIONS, TransitionRule
+from cluster.domain.tasks.phases import TERMINAL, TaskPhase
 from tests.chaos.history import FAILED, Answer, Call, Fault, History, LogEvent, Outcome, Reported, ReportKind
 
 #: Share error that is accepted, and how many dispatches it takes to speak of a share.
@@ -33,11 +33,11 @@ SHARE_DISPATCHES = 150
 GRACE_S = 2.0
 
 _ENDS = {
-    "task.completed": Phase.COMPLETED,
-    "task.failed": Phase.FAILED,
-    "task.dead_lettered": Phase.FAILED,
-    "task.cancelled": Phase.CANCELLED,
-    "task.timeout": Phase.TIMEOUT,
+    "task.completed": TaskPhase.COMPLETED,
+    "task.failed": TaskPhase.FAILED,
+    "task.dead_lettered": TaskPhase.FAILED,
+    "task.cancelled": TaskPhase.CANCELLED,
+    "task.timeout": TaskPhase.TIMEOUT,
 }
 _FAILURES = ("task.retried", "task.failed", "task.dead_lettered", "task.cancelled")
 
@@ -177,7 +177,7 @@ def _followed(seen: Sequence[int], followed: Sequence[int]) -> Iterator[Violatio
 
 def machine(history: History) -> Iterator[Violation]:
     """Several phases may explain what was seen so far; none means that the table has no such path."""
-    phases: dict[str, set[Phase]] = {}
+    phases: dict[str, set[TaskPhase]] = {}
     attempts: dict[str, int] = {}
     for event in history.log:
         if not event.kind.startswith("task."):
@@ -195,14 +195,14 @@ def machine(history: History) -> Iterator[Violation]:
             yield Violation(check="machine", message=message)
 
 
-def _next(phases: set[Phase] | None, kind: str) -> set[Phase]:
+def _next(phases: set[TaskPhase] | None, kind: str) -> set[TaskPhase]:
     if phases is None:
-        return {Phase.PENDING} if kind == "task.submitted" else set()
+        return {TaskPhase.PENDING} if kind == "task.submitted" else set()
     end = _ENDS.get(kind)
     return {
         to
         for (phase, _), rule in TRANSITIONS.items()
-        if phase in phases and isinstance(rule, Rule) and kind in rule.kinds
+        if phase in phases and isinstance(rule, TransitionRule) and kind in rule.kinds
         for to in rule.to
         if to is end or (end is None and to not in TERMINAL)
     }

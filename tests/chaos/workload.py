@@ -19,7 +19,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from cluster.domain.tasks.machine import TRANSITIONS, Rule
+from cluster.domain.tasks.machine import TRANSITIONS, TransitionRule
 from serve_app.streams.hub import frame_type
 from tests.chaos.clients import CP, TRY_AGAIN_S, Client
 from tests.chaos.history import FinalTask, History, Leased, LogEvent, ReportKind, Submit
@@ -28,9 +28,9 @@ WORK, ORDER, SHARES = "work", "order", "shares"
 TENANTS = ("ann", "ben", "cid")
 BATCH = 100
 STALLED_S = 60.0
-KINDS = {frame_type(kind): kind for rule in TRANSITIONS.values() if isinstance(rule, Rule) for kind in rule.kinds} | {
-    "task_submitted": "task.submitted"
-}
+KINDS = {
+    frame_type(kind): kind for rule in TRANSITIONS.values() if isinstance(rule, TransitionRule) for kind in rule.kinds
+} | {"task_submitted": "task.submitted"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

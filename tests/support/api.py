@@ -178,7 +178,7 @@ class Api:
         async def call(method: str, *args: Any, timeout_s: float | None = None) -> Any:
             process = self.processes.get(role.key)
             if process is None:
-                raise ActorUnavailable(f"The {role.key} actor is being restarted; try again.")
+                raise ActorUnavailable(f"The {role.key} actor is restarting; try again in a moment.")
             return await process.call(method, *args, timeout_s=timeout_s)
 
         return call

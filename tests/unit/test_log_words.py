@@ -21,7 +21,7 @@ from cluster.domain.deliberation.sla import SlaLevel
 from cluster.domain.deliberation.state import Phase as Step
 from cluster.domain.tasks import events as e
 from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, step
-from cluster.domain.tasks.phases import Phase, phase_of
+from cluster.domain.tasks.phases import TaskPhase, phase_of
 from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
@@ -91,7 +91,7 @@ def _task_records() -> Iterator[LogRecord]:
 
 def test_no_event_of_a_task_puts_words_into_data() -> None:
     assert {type(event) for event in _events()} == set(EVENTS)
-    assert {phase_of(head) for head in _heads()} == {Phase.PENDING, Phase.RUNNING, Phase.CANCELLING}
+    assert {phase_of(head) for head in _heads()} == {TaskPhase.PENDING, TaskPhase.RUNNING, TaskPhase.CANCELLING}
     made: dict[str, list[LogRecord]] = {}
     for record in _task_records():
         made.setdefault(record.kind, []).append(record)

@@ -31,7 +31,7 @@ from cluster.domain.tasks.events import (
     Unblocked,
 )
 from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, step
-from cluster.domain.tasks.phases import TERMINAL, Phase, phase_of
+from cluster.domain.tasks.phases import TERMINAL, TaskPhase, phase_of
 from cluster.domain.tasks.refusals import Refusal
 from cluster.domain.tasks.retries import Backoff, ErrorClass, RetryPolicy
 from cluster.domain.tasks.rules import Edge, TaskRules
@@ -48,7 +48,7 @@ def _running(**changes: object) -> TaskHead:
 
 
 def test_every_pair_of_phase_and_event_has_a_row() -> None:
-    assert set(TRANSITIONS) == {(phase, event) for phase in Phase for event in EVENTS}
+    assert set(TRANSITIONS) == {(phase, event) for phase in TaskPhase for event in EVENTS}
 
 
 def test_terminal_phases_have_no_way_out() -> None:

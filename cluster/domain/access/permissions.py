@@ -1,9 +1,9 @@
-"""The one vocabulary of permissions, and the table of other names that clients know.
+"""The names of permissions, and the table of other names that clients know for them.
 
 A route requires one ``Permission``. A grant (of a key, a token or a role) is a list of names, and ``granted`` says which
-permissions a name stands for. Whoever holds a name that the released server asks for can make the calls that the
-released server asks it for, so a name of its wire may stand for several permissions: it has one word for submitting,
-claiming and deliberating, which are different people's work here.
+permissions a name stands for. The released server has names of its own, and whoever holds one of them can make the calls
+that the released server would allow. Such a name may stand for several permissions: the released server has one name for
+submitting, claiming and deliberating, which are separate permissions here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from cluster.domain.base.errors import InvalidRequest
 
 
 class Permission(StrEnum):
-    #: What needs no principal at all. It can be required, and not granted.
+    """What a route can require."""
+
+    #: Needs no principal. A route can require it; it cannot be granted.
     PUBLIC = "public"
     AGENTS_READ = "controlplane:agents.read"
     AGENTS_WRITE = "controlplane:agents.write"
@@ -31,24 +33,24 @@ class Permission(StrEnum):
     STREAM_READ = "controlplane:stream.read"
 
 
-#: All that can be granted.
+#: Every permission that can be granted.
 ALL = frozenset(Permission) - {Permission.PUBLIC}
 
-_READ = frozenset(one for one in ALL if one.endswith(".read"))
-_WRITE = frozenset(one for one in ALL if one.endswith(".write"))
+_READ = frozenset(permission for permission in ALL if permission.endswith(".read"))
+_WRITE = frozenset(permission for permission in ALL if permission.endswith(".write"))
 _TASKS = frozenset(
     {Permission.TASKS_WRITE, Permission.TASKS_CLAIM, Permission.DELIBERATIONS_READ, Permission.DELIBERATIONS_WRITE}
 )
 
 
 def _with_colons(permission: Permission) -> str:
-    """``control_plane:agents:read``: the spelling of our own first versions and of upstream's documents."""
+    """The spelling with colons, such as ``control_plane:agents:read``: our own first versions and upstream's documents use it."""
     noun, _, verb = permission.removeprefix("controlplane:").partition(".")
     return f"control_plane:{noun}:{verb}"
 
 
-#: Other names, and the permissions that each stands for. `control_plane.cancel` is left out on purpose: it is less than
-#: any permission that we have, and an alias must not grant more than its name says.
+#: Other name → the permissions that it stands for. `control_plane.cancel` is left out on purpose: each of our permissions allows
+#: more than cancelling, and an alias must not grant more than its name says.
 ALIASES: Mapping[str, frozenset[Permission]] = {
     "controlplane:agents": frozenset({Permission.AGENTS_WRITE}),
     "controlplane:tasks": _TASKS,
@@ -60,13 +62,16 @@ ALIASES: Mapping[str, frozenset[Permission]] = {
     "control_plane.read": _READ,
     "control_plane.submit": frozenset({Permission.TASKS_WRITE}),
     "control_plane.deliberate": frozenset({Permission.DELIBERATIONS_READ, Permission.DELIBERATIONS_WRITE}),
-    **{_with_colons(one): frozenset({one}) for one in sorted(ALL)},
+    **{_with_colons(permission): frozenset({permission}) for permission in sorted(ALL)},
 }
-_BY_NAME: Mapping[str, frozenset[Permission]] = {**ALIASES, **{one.value: frozenset({one}) for one in ALL}}
+_BY_NAME: Mapping[str, frozenset[Permission]] = {
+    **ALIASES,
+    **{permission.value: frozenset({permission}) for permission in ALL},
+}
 
 
 def granted(name: str) -> frozenset[Permission]:
-    """The permissions that ``name`` stands for. InvalidRequest for a name that is not known."""
+    """The permissions that ``name`` stands for. Raises: `InvalidRequest` if nothing has that name."""
     found = _BY_NAME.get(name)
     if found is None:
         raise InvalidRequest(

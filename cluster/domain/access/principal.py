@@ -1,4 +1,4 @@
-"""Who calls: an identity, the workspace that it acts in, and the permissions that it has there."""
+"""The principal of a call: its identity, the workspace that it acts in, and its permissions there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cluster.domain.access.permissions import Permission
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """``id`` is what log rows name, such as ``user:local-admin``."""
+    """``id`` is the name in log rows, such as ``user:local-admin``."""
 
     id: str
     workspace: str
@@ -17,4 +17,5 @@ class Principal:
 
 
 def allows(principal: Principal, permission: Permission) -> bool:
+    """Whether a principal may call a route that requires ``permission``."""
     return permission is Permission.PUBLIC or permission in principal.permissions

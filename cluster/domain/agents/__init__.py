@@ -1,1 +1,1 @@
-"""Agents: what is known of one, whether it lives, whether it may be called, and which is chosen."""
+"""Agents: their description and status, liveness, breakers and rates; which agent is chosen, and which host owns it."""

@@ -1,8 +1,8 @@
-"""What an agent is: three facts with one writer each, and the status that is computed from them.
+"""What an agent is: its description, three facts about its state, and the status that is computed from them.
 
-intent    what its operator wants; written by the API
-liveness  whether it speaks; written by the health monitor
-health    whether its endpoint works; written by probes and breakers
+intent    what its operator, or the agent itself, wants; the API writes it
+liveness  whether it is heard; the health monitor writes it, and a registration sets it anew
+health    whether calls to its endpoint succeed; the health monitor writes what probes and calls found
 
 The wire's ``status`` is never stored: ``wire_status`` computes it from these and from the number of leases.
 """
@@ -51,8 +51,8 @@ class AgentStatus(StrEnum):
 
 
 class TransportKind(StrEnum):
-    """How an agent is talked to. ``pull`` agents have no endpoint: they claim work. ``import`` agents are Python
-    classes that run in the cluster."""
+    """How an agent is called. ``pull`` agents have no endpoint: they claim work. ``import`` agents are Python classes that run in
+    the cluster."""
 
     PULL = "pull"
     OPENAI = "openai"
@@ -62,18 +62,18 @@ class TransportKind(StrEnum):
     IMPORT = "import"
 
 
-#: Agents that are spoken to: they answer a chat, and do not know what a task is.
+#: The kinds that only answer messages: such an agent does not know what a task is.
 CHATS = frozenset((TransportKind.OPENAI, TransportKind.ANTHROPIC, TransportKind.A2A))
 
 
 class IntentBy(StrEnum):
-    """Who set the intent: what an agent said of itself it may take back, what an operator said it may not."""
+    """Who set an agent's intent. An agent may take back what it set itself, but not what an operator set."""
 
     OPERATOR = "operator"
     AGENT = "agent"
 
 
-#: Why a health monitor or an operator changed what is known of an agent.
+#: Why the health monitor or an operator changed an agent's state. Stored in log rows, so a reason keeps its text.
 REASONS = frozenset(
     {
         *("no sign of life", "signs of life are late", "takes no work that is offered", "signs of life"),
@@ -89,7 +89,7 @@ LOG_TEXTS: LogTexts = {
 }
 
 
-#: First row that matches decides; None matches everything. Docs and tests read this table.
+#: The first row that matches gives the status; None matches everything. Docs and tests read this table.
 STATUS_TABLE: tuple[tuple[Liveness | None, Intent | None, Health | None, AgentStatus | None], ...] = (
     (None, Intent.PAUSED, None, AgentStatus.PAUSED),
     (Liveness.OFFLINE, None, None, AgentStatus.OFFLINE),
@@ -102,6 +102,7 @@ STATUS_TABLE: tuple[tuple[Liveness | None, Intent | None, Health | None, AgentSt
 
 
 def wire_status(intent: Intent, liveness: Liveness, health: Health, leases: int, max_concurrency: int) -> AgentStatus:
+    """The status that the wire shows, by ``STATUS_TABLE``."""
     for row_liveness, row_intent, row_health, status in STATUS_TABLE:
         matches = row_liveness in (None, liveness) and row_intent in (None, intent) and row_health in (None, health)
         if matches and status is not None:
@@ -109,7 +110,7 @@ def wire_status(intent: Intent, liveness: Liveness, health: Health, leases: int,
     return AgentStatus.BUSY if leases >= max_concurrency else AgentStatus.READY
 
 
-#: What a status in a heartbeat asks for; every other status says nothing that the control plane does not know better.
+#: Status in a heartbeat → the intent that it asks for. Other statuses ask for nothing: the control plane computes them itself.
 REPORTED_INTENT: Mapping[AgentStatus, Intent] = {
     AgentStatus.PAUSED: Intent.PAUSED,
     AgentStatus.DRAINING: Intent.DRAINING,
@@ -118,9 +119,9 @@ REPORTED_INTENT: Mapping[AgentStatus, Intent] = {
 
 
 def reported_intent(agent: Agent, status: AgentStatus | None) -> Intent | None:
-    """The intent that a heartbeat's status changes the agent's to, None for no change.
+    """The new intent that a heartbeat's status asks for, None for no change.
 
-    An agent may take itself out of work, and back in if it was itself that took it out.
+    An agent may pause or drain itself. It may become active again only if it was not an operator who paused it.
     """
     desired = None if status is None else REPORTED_INTENT.get(status)
     if desired is None or desired is agent.intent:
@@ -132,7 +133,7 @@ def reported_intent(agent: Agent, status: AgentStatus | None) -> Intent | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dedicated:
-    """The agent has an actor of its own, which declares this to Ray. ``memory`` in bytes; ``resources`` are custom."""
+    """What the actor of a dedicated agent declares to Ray. ``memory`` is in bytes; ``resources`` are Ray's custom ones."""
 
     num_cpus: float = 0.0
     num_gpus: float = 0.0
@@ -141,7 +142,7 @@ class Dedicated:
 
     @property
     def words(self) -> str:
-        """``2 CPUs, 1 GPUs, 1,024 bytes of memory, 1 of licence``; what is zero is left out."""
+        """For people: ``2 CPUs, 1 GPUs, 1,024 bytes of memory, 1 of licence``. What is zero is left out."""
         parts = [
             *([f"{self.num_cpus:g} CPUs"] * bool(self.num_cpus)),
             *([f"{self.num_gpus:g} GPUs"] * bool(self.num_gpus)),
@@ -153,11 +154,11 @@ class Dedicated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAgent:
-    """A validated registration. Registering again replaces what is described here, keeps counters and what an operator
-    said of the agent, and ends what the agent had said of itself.
+    """A validated registration. Registering again replaces these fields. It keeps the counters and an intent that an operator
+    set, and ends an intent that the agent set itself.
 
-    ``options`` holds what only some rooms read: ``price``, ``owner``, ``rate``, ``stream``, ``import_path``,
-    ``arguments``. ``dedicated`` None: it is carried by a host, with thousands of others.
+    ``options`` holds settings that only some rooms read: ``price``, ``owner``, ``rate``, ``stream``, ``import_path``,
+    ``arguments``. ``dedicated`` is None if an agent host owns the agent, together with thousands of others.
     """
 
     agent_id: str
@@ -181,7 +182,7 @@ class NewAgent:
 class Agent:
     """An agent as stored, with its counters. Times in epoch seconds, latency in milliseconds.
 
-    ``last_seen_at`` is written behind: the fresh sign of life is in the store of heartbeats.
+    ``last_seen_at`` is written now and then; the latest heartbeat is in Redis (``cluster/ports/presence.py``).
     """
 
     agent_id: str
@@ -225,21 +226,21 @@ class Agent:
 
     @property
     def chats(self) -> bool:
-        """It takes only tasks that require something of it or name it: what is meant for anybody that works on a queue
-        is not to be talked about by a language model."""
+        """Whether it only answers messages. Such an agent gets only tasks that require a capability or name it: a task without
+        requirements is meant for a worker, and a language model would only talk about it."""
         return self.transport in CHATS
 
     @property
     def is_unschedulable(self) -> bool:
-        """Is to get nothing new, although it may be alive and ask for it."""
+        """Whether it gets nothing new, even if it is alive and claims."""
         return self.intent is not Intent.ACTIVE or self.health is Health.FAILED
 
     @property
     def held_by(self) -> IntentBy | None:
-        """Who keeps it from new work, None if nobody does: what an operator said only an operator takes back."""
+        """Who paused or drained it, None if it is active. Only an operator takes back what an operator set."""
         return None if self.intent is Intent.ACTIVE else self.intent_by
 
     @property
     def takes_work(self) -> bool:
-        """May be offered new work (matching capabilities apart)."""
+        """Whether it may be offered new work, as far as its state goes (capabilities are another question)."""
         return not self.is_unschedulable and self.liveness in (Liveness.STARTING, Liveness.ALIVE, Liveness.SUSPECT)

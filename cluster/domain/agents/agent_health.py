@@ -1,6 +1,6 @@
-"""How well an agent and a whole fleet are, from the facts of ``cluster.domain.agents.agent`` (wire 2.3).
+"""The health level of an agent and of a whole fleet, computed from an agent's liveness and health.
 
-No data is unknown, not healthy: a fleet of which nothing has been heard or probed has no level.
+Without data a level is unknown, not healthy: so is the level of a fleet that was neither heard nor probed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class Level(StrEnum):
 CRITICAL_SHARE = 0.5
 UNHEALTHY_SHARE = 0.25
 
-#: First row that matches decides; None matches everything. An agent that pulls proves its health by being alive.
+#: (liveness, health, whether it pulls, level). The first row that matches decides; None matches everything. A pull agent has no
+#: endpoint to probe, so it is healthy if it is alive.
 LEVEL_TABLE: tuple[tuple[Liveness | None, Health | None, bool | None, Level], ...] = (
     (Liveness.OFFLINE, None, None, Level.UNHEALTHY),
     (None, Health.FAILED, None, Level.UNHEALTHY),
@@ -36,6 +37,7 @@ LEVEL_TABLE: tuple[tuple[Liveness | None, Health | None, bool | None, Level], ..
 
 
 def agent_level(agent: Agent) -> Level:
+    """The level of one agent, by ``LEVEL_TABLE``."""
     pulls = agent.transport is TransportKind.PULL
     for liveness, health, row_pulls, level in LEVEL_TABLE:
         if liveness in (None, agent.liveness) and health in (None, agent.health) and row_pulls in (None, pulls):
@@ -44,7 +46,7 @@ def agent_level(agent: Agent) -> Level:
 
 
 def system_level(agents: Iterable[Agent]) -> Level:
-    """Over the agents that their operators want to work; those without data do not count."""
+    """The level of a fleet. Paused agents and agents without data do not count."""
     levels = [agent_level(agent) for agent in agents if agent.intent is not Intent.PAUSED]
     known = [level for level in levels if level is not Level.UNKNOWN]
     if not known:
@@ -57,15 +59,16 @@ def system_level(agents: Iterable[Agent]) -> Level:
     return Level.HEALTHY if known.count(Level.HEALTHY) == len(known) else Level.DEGRADED
 
 
-#: What an unhealthy agent's health record says is wrong.
+#: Liveness → the ``error`` of an agent's health record.
 PROBLEMS = {
-    Liveness.OFFLINE: "no sign of life",
-    Liveness.DEAF: "it heartbeats but takes no work that is offered",
-    Liveness.SUSPECT: "its signs of life are late",
+    Liveness.OFFLINE: "it sends no heartbeats",
+    Liveness.DEAF: "it sends heartbeats but takes no work that waits for it",
+    Liveness.SUSPECT: "its heartbeats are late",
 }
 
 
 def problem(agent: Agent) -> str | None:
+    """What is wrong with an agent, None if nothing is."""
     if agent.liveness in PROBLEMS:
         return PROBLEMS[agent.liveness]
     return "its endpoint does not answer" if agent.health is Health.FAILED else None

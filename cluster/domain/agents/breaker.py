@@ -1,12 +1,12 @@
-"""A circuit breaker as a value: ``step(breaker, event, now)``. No clock; every time is epoch seconds.
+"""A circuit breaker as a value: ``admit`` before a call, ``step`` with its outcome. No clock; every time is epoch seconds.
 
 closed     calls pass; ``threshold`` failures in a row open it
 open       calls are refused for ``reset_s`` seconds
-half open  up to ``TRIALS`` calls may be under way; ``SUCCESSES_TO_CLOSE`` successes in a row close it, one failure
+half open  up to ``TRIALS`` calls may be in flight; ``SUCCESSES_TO_CLOSE`` successes in a row close it, one failure
            opens it again
 
-An open breaker becomes half open by time alone (``state_at``), so that nothing has to wake up for it, and a breaker
-that was stored open and is read after a restart is still what it was.
+An open breaker becomes half open by time alone (``state_at``). So no timer is needed, and a stored breaker that is read after
+a restart is still in the right state.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class CallOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
-    """``failures`` and ``successes`` count in a row; ``trials`` are calls let through while half open, which end by an
-    outcome or, when their caller died, by ``reset_s``."""
+    """``failures`` and ``successes`` count outcomes in a row. ``trials`` holds the times at which calls were admitted while half
+    open. A trial ends by its outcome or, if the caller died, after ``reset_s``."""
 
     name: str
     threshold: int = THRESHOLD
@@ -52,13 +52,15 @@ class Breaker:
     trials: tuple[float, ...] = ()
 
     def state_at(self, now: float) -> BreakerState:
+        """The state now: an open breaker is half open after ``reset_s``."""
         if self.state is BreakerState.OPEN and now >= self.changed_at + self.reset_s:
             return BreakerState.HALF_OPEN
         return self.state
 
 
 def admit(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
-    """Whether a call may go out now. An admitted call must be followed by ``step`` with its outcome."""
+    """The breaker after the question whether a call may be made now, and the answer. Call ``step`` with the outcome of every
+    admitted call."""
     state = breaker.state_at(now)
     if state is BreakerState.CLOSED:
         return breaker, True
@@ -72,7 +74,7 @@ def admit(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
 
 
 def step(breaker: Breaker, outcome: CallOutcome, now: float) -> Breaker:
-    """After a call's outcome. Late outcomes of calls from before it opened do not close an open breaker."""
+    """The breaker after a call's outcome. A late success of a call from before the breaker opened does not close it."""
     state = breaker.state_at(now)
     if outcome is CallOutcome.FAILURE:
         return _failed(breaker, state, now)

@@ -1,15 +1,15 @@
-"""Who is alive: pure decisions over signs of life and probes, so that the monitor is only their shell.
+"""Which agents are alive: decisions from heartbeats and probes, which the health monitor reads and carries out.
 
-An agent that pulls is judged by its signs (heartbeats, claims, reports), one with an endpoint by its probes.
+A pull agent is judged by its heartbeats and its activity (claims, reports), one with an endpoint by its probes.
 
-starting  registered, nothing heard yet (agents with an endpoint, until the first good probe)
+starting  registered, not heard yet (agents with an endpoint, until the first good probe)
 alive     heard within ``SUSPECT_SHARE`` of the timeout
-suspect   late, still offered work
-offline   silent for the timeout; its leases go back
-deaf      heartbeats, but has taken no work for ``deaf_s`` although work for it was waiting all that time
+suspect   late, but still offered work
+offline   silent for the timeout; it loses its leases
+deaf      sends heartbeats, but has taken no work for ``DEAF_TIMEOUTS`` timeouts although work for it waited all that time
 
-The store of signs may be away or lost. Everybody is then given a full timeout from that moment, so that losing Redis
-never declares a fleet dead.
+Redis, which stores the heartbeats, may be away or lose them. Every agent then has a full timeout from that moment on, so that
+the loss of Redis never declares a fleet dead.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ DEAF_TIMEOUTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
+    """A change of an agent's liveness."""
+
     workspace: str
     agent_id: str
     was: Liveness
@@ -36,7 +38,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What one sweep read: the last sign of every agent, and the last one that came with work."""
+    """What one sweep read, as epoch seconds: when each agent was last heard, and when it last claimed or reported."""
 
     last: Mapping[Key, float] = field(default_factory=dict)
     last_activity: Mapping[Key, float] = field(default_factory=dict)
@@ -55,15 +57,17 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """``since`` is from when silence counts, ``store`` which life of the store of signs it has been reading."""
+    """``since`` is from when silence counts. ``store`` identifies the data in Redis that is read: it changes with a loss."""
 
     since: float
     store: str | None = None
 
 
 def look(watch: Watch, store: str | None, now: float) -> Watch:
-    """Before a sweep. ``store`` None: the signs could not be read, so silence until now proves nothing; nor does it in
-    another life of the store than the one read before, which has forgotten what was heard."""
+    """The watch for the next sweep. ``store`` is None if the heartbeats could not be read.
+
+    Silence until now then proves nothing. Nor does it if the store is not the one that was read before, since that one's
+    heartbeats are lost."""
     if store is None:
         return replace(watch, since=now)
     return watch if watch.store == store else Watch(since=now, store=store)
@@ -78,7 +82,7 @@ def sweep(
     watching_since: float,
     timeout_s: float,
 ) -> list[Verdict]:
-    """Changes of liveness of the agents that pull."""
+    """The changes of liveness among the pull agents. ``offers`` is the work that waits, which tells who is deaf."""
     by_workspace: dict[str, list[Offer]] = {}
     for offer in offers:
         by_workspace.setdefault(offer.workspace, []).append(offer)
@@ -115,7 +119,7 @@ def _judge(
 
 
 def _ignores(agent: Agent, offers: Iterable[Offer], before: float) -> bool:
-    """Whether it had room for work that has been waiting for it since before a time."""
+    """Whether an agent has a free slot and leaves work alone that has waited for it since ``before``."""
     if agent.intent is not Intent.ACTIVE or len(agent.running_task_ids) >= agent.max_concurrency:
         return False
     has = frozenset(agent.capabilities)
@@ -131,7 +135,9 @@ DEGRADED_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeHistory:
-    """Consecutive outcomes of an endpoint's probes (wire 2.3). ``latency_s`` and ``error`` are the last probe's."""
+    """The outcomes of an endpoint's probes: the health that they prove, and failures and successes in a row.
+
+    ``latency_s`` is that of the last good probe, ``error`` that of the last probe if it failed."""
 
     health: Health = Health.UNKNOWN
     failures: int = 0
@@ -142,6 +148,7 @@ class ProbeHistory:
 
 
 def probed(history: ProbeHistory, ok: bool, latency_s: float, at: float, error: str | None = None) -> ProbeHistory:
+    """The history after one more probe."""
     if not ok:
         failures = history.failures + 1
         health = Health.FAILED if failures >= FAILURES_TO_FAIL else Health.DEGRADED

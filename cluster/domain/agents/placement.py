@@ -1,4 +1,4 @@
-"""Which host carries which agent: rendezvous hashing, so that a host that comes or goes moves only its own share."""
+"""Which host owns which agent: rendezvous hashing, so that a host that comes or goes moves only its own share of the agents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def owner_host(workspace: str, agent_id: str, hosts: Sequence[int]) -> int | None:
-    """The host of an agent among those that live; the same in every process, None without hosts."""
+    """The host that owns an agent among those that are alive, the same in every process; None if there is no host."""
     return max(hosts, key=lambda host: _weight(workspace, agent_id, host), default=None)
 
 

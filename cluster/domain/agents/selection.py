@@ -1,10 +1,10 @@
-"""Which of several agents gets the next task. Pure: whatever is random comes from a number given by the caller.
+"""Which of several agents gets the next task. Pure: randomness comes from a number that the caller draws.
 
-least_loaded    the smallest share of its slots in use; then who was chosen longest ago
-round_robin     who was chosen longest ago
+least_loaded    the smallest share of its slots in use; among equals the one that was chosen longest ago
+round_robin     the one that was chosen longest ago
 random          by the caller's draw
-lowest_latency  the shortest mean time to an answer; who has none yet is tried first
-scored          load, latency, recent success, cost and region, weighed
+lowest_latency  the shortest mean time to an answer; an agent without an answer yet is tried first
+scored          the highest weighted sum of load, latency, recent success, cost and region
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """An agent that could take the task. ``load`` of ``slots`` are in use; ``success`` is its recent share, ``cost`` per
-    million tokens, ``chosen`` a count that grows with every choice of anybody (0: never)."""
+    """An agent that could take the task. ``load`` of its ``slots`` are in use. ``success`` is the recent share of its calls that
+    succeeded, ``cost`` its price per million tokens. ``chosen`` is the number of the choice that chose it last, counted over
+    all agents (0: never)."""
 
     agent_id: str
     load: int = 0
@@ -38,17 +39,17 @@ class Candidate:
     chosen: int = 0
 
 
-#: Weights of ``scored``: each part is between 0 (worst of the candidates) and 1 (best).
+#: Weights of the parts of ``scored``. Each part is between 0 (worst) and 1 (best).
 WEIGHTS: Mapping[str, float] = {"load": 0.35, "latency": 0.2, "success": 0.25, "cost": 0.1, "region": 0.1}
 
 
 def choose(strategy: Strategy, candidates: Sequence[Candidate], *, draw: float = 0.0, region: str = "") -> str | None:
-    """The id of the chosen agent, None if nobody has a free slot. ``draw`` is in [0, 1)."""
+    """The id of the chosen agent; None if none has a free slot. ``draw`` is in [0, 1)."""
     free = [candidate for candidate in candidates if candidate.load < candidate.slots]
     if not free:
         return None
     if strategy is Strategy.RANDOM:
-        ordered = sorted(free, key=lambda one: one.agent_id)
+        ordered = sorted(free, key=lambda candidate: candidate.agent_id)
         return ordered[min(int(draw * len(ordered)), len(ordered) - 1)].agent_id
     if strategy is Strategy.SCORED:
         key = _scored(candidates, region)
@@ -60,14 +61,14 @@ PARTS = ("load", "latency", "success", "cost", "region")
 
 _Key = tuple[float, int, str]
 _KEYS: Mapping[Strategy, Callable[[Candidate], _Key]] = {
-    Strategy.LEAST_LOADED: lambda one: (one.load / one.slots, one.chosen, one.agent_id),
-    Strategy.ROUND_ROBIN: lambda one: (0.0, one.chosen, one.agent_id),
-    Strategy.LOWEST_LATENCY: lambda one: (one.latency_ms or 0.0, one.chosen, one.agent_id),
+    Strategy.LEAST_LOADED: lambda agent: (agent.load / agent.slots, agent.chosen, agent.agent_id),
+    Strategy.ROUND_ROBIN: lambda agent: (0.0, agent.chosen, agent.agent_id),
+    Strategy.LOWEST_LATENCY: lambda agent: (agent.latency_ms or 0.0, agent.chosen, agent.agent_id),
 }
 
 
 def _worst(candidates: Iterable[Candidate]) -> tuple[float, float]:
-    """The slowest and the dearest of all candidates, of which the parts are shares."""
+    """The longest latency and the highest cost among the candidates, which scores are relative to; 1 if there is none."""
     slowest = dearest = 0.0
     for candidate in candidates:
         slowest, dearest = max(slowest, candidate.latency_ms or 0.0), max(dearest, candidate.cost or 0.0)
@@ -78,34 +79,41 @@ def _scored(candidates: Iterable[Candidate], region: str) -> Callable[[Candidate
     slowest, dearest = _worst(candidates)
     load_w, latency_w, success_w, cost_w, region_w = (WEIGHTS[name] for name in PARTS)
 
-    def key(one: Candidate) -> _Key:
+    def key(agent: Candidate) -> _Key:
         score = (
-            load_w * (1.0 - one.load / one.slots)
-            + latency_w * (1.0 - (one.latency_ms or 0.0) / slowest)
-            + success_w * (1.0 if one.success is None else one.success)
-            + cost_w * (1.0 - (one.cost or 0.0) / dearest)
-            + (region_w if not region or one.region == region else 0.0)
+            load_w * (1.0 - agent.load / agent.slots)
+            + latency_w * (1.0 - (agent.latency_ms or 0.0) / slowest)
+            + success_w * (1.0 if agent.success is None else agent.success)
+            + cost_w * (1.0 - (agent.cost or 0.0) / dearest)
+            + (region_w if not region or agent.region == region else 0.0)
         )
-        return (-score, one.chosen, one.agent_id)
+        return (-score, agent.chosen, agent.agent_id)
 
     return key
 
 
 class Ranking:
-    """Candidates that compete, kept in a strategy's order while they change: a choice looks at a few of them only.
+    """Candidates kept in a strategy's order while they change, so that a choice looks at a few of them only.
 
-    It chooses as ``choose`` does, except that a draw is counted in another order. What a candidate was ranked by before
-    it changed stays in the heap until it comes up, and everything is ranked anew when most of the heap is such.
+    It chooses as ``choose`` does, except that a draw counts the candidates in another order.
     """
 
     def __init__(self, strategy: Strategy, region: str = "") -> None:
         self._strategy = strategy
         self._region = region
+        # Agent id → candidate, whether or not it has a free slot. ``put`` adds and replaces, ``remove`` removes.
         self._candidates: dict[str, Candidate] = {}
+        # Ids of the candidates with a free slot, in no order: a draw takes one by its index. ``_enter`` adds; ``_leave`` puts
+        # the last one where the one that leaves was.
         self._free: list[str] = []
+        # Agent id → index in ``_free``. It has the same ids.
         self._index_of: dict[str, int] = {}
+        # Agent id → its present key in the order. It has the ids of ``_free``.
         self._keys: dict[str, _Key] = {}
+        # A heap of keys, of which those in ``_keys`` count. A key that its candidate no longer has stays until it comes up;
+        # ``_enter`` builds the heap again when more than half of it is such keys.
         self._heap: list[_Key] = []
+        # The longest latency and the highest cost of all candidates, for ``scored``; and the function that makes the keys.
         self._worst = _worst(())
         self._key = self._key_now()
 
@@ -113,7 +121,7 @@ class Ranking:
         return len(self._candidates)
 
     def put(self, candidate: Candidate) -> None:
-        """New, or not what it was."""
+        """Adds a candidate, or replaces the one with its id."""
         before = self._candidates.get(candidate.agent_id)
         self._candidates[candidate.agent_id] = candidate
         self._scale_of(before, candidate)
@@ -128,7 +136,8 @@ class Ranking:
         self._scale_of(before, None)
 
     def choose(self, *, draw: float = 0.0, excluded: Collection[str] = ()) -> str | None:
-        """The chosen one with a free slot, none of the ``excluded``; None without such. ``draw`` is in [0, 1)."""
+        """The id of the chosen candidate with a free slot that is not ``excluded``; None if there is none. ``draw`` is in
+        [0, 1)."""
         return self._drawn(draw, excluded) if self._strategy is Strategy.RANDOM else self._first(excluded)
 
     def _drawn(self, draw: float, excluded: Collection[str]) -> str | None:
@@ -178,7 +187,7 @@ class Ranking:
             self._index_of[last] = index
 
     def _scale_of(self, before: Candidate | None, after: Candidate | None) -> None:
-        """Scores are shares of the worst: when that changes, everybody's does."""
+        """Ranks all candidates again if the longest latency or the highest cost has changed, which every score is relative to."""
         if self._strategy is not Strategy.SCORED:
             return
         was = _worst(() if before is None else (before,))

@@ -1,4 +1,4 @@
-"""A token bucket as a value: how long a call has to wait so that an agent's rate is kept."""
+"""A token bucket as a value: how long a call to an agent has to wait to keep the agent's rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBucket:
-    """``per_s`` tokens come in a second, up to ``burst``. ``tokens`` below 0 are promised to calls that wait."""
+    """``per_s`` tokens come in a second, up to ``burst``. ``tokens`` is below 0 if calls wait for tokens that will come."""
 
     per_s: float
     burst: int
@@ -18,7 +18,7 @@ class TokenBucket:
 
     @classmethod
     def of(cls, rate: Any, now: float) -> TokenBucket | None:
-        """From a registration's ``rate``; None where there is none."""
+        """A full bucket for the ``rate`` of a registration; None if that has none."""
         if not isinstance(rate, Mapping) or not isinstance(rate.get("per_minute"), int | float):
             return None
         burst = max(1, int(rate.get("burst", 1)))
@@ -26,11 +26,11 @@ class TokenBucket:
 
 
 def take(bucket: TokenBucket, now: float) -> tuple[TokenBucket, float]:
-    """A token, and the seconds until it may be used."""
+    """The bucket without one token, and the seconds until the call that took it may be made."""
     tokens = min(float(bucket.burst), bucket.tokens + max(0.0, now - bucket.at) * bucket.per_s) - 1.0
     return replace(bucket, tokens=tokens, at=max(now, bucket.at)), max(0.0, -tokens / bucket.per_s)
 
 
 def refund(bucket: TokenBucket) -> TokenBucket:
-    """The token of a call that did not wait."""
+    """The bucket with a token put back, for a call that is not made because it would have to wait too long."""
     return replace(bucket, tokens=min(float(bucket.burst), bucket.tokens + 1.0))

@@ -1,9 +1,9 @@
-"""Frozen values by the hundred thousand: faster construction and ``replace``, and a compact way through pickle.
+"""Makes frozen dataclasses cheap to construct, to ``replace`` and to pickle, for values that exist by the hundred thousand.
 
-A frozen dataclass with slots sets each field through a call of ``object.__setattr__``; ``dataclasses.replace`` and its
-pickling walk the fields in Python besides. A shard does all three a few times per task, which made them its largest
-cost. Here a value is filled while it is of a twin class, of the same slots and not frozen, whose plain assignments the
-interpreter specialises; then it becomes what it is.
+A frozen dataclass with slots sets each field through a call of ``object.__setattr__``. ``dataclasses.replace`` and
+pickling also walk the fields in Python. A shard does all three a few times per task, and they were its largest cost.
+Here a new value starts as an instance of a twin class that has the same slots and is not frozen, so the interpreter can
+specialise the plain assignments. When all fields are set, its ``__class__`` becomes the frozen class.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ T = TypeVar("T")
 
 
 class _Layout(NamedTuple):
+    """The functions that are generated for one class: read all fields, build from them, copy with changes, construct."""
+
     get: Callable[[Any], tuple[Any, ...]]
     build: Callable[[tuple[Any, ...]], Any]
     evolve: Callable[[Any, dict[str, Any]], Any]
     init: Callable[..., None]
 
 
+#: One layout per class. Made when ``compact`` decorates it, or at the first ``evolve`` or unpickling; never removed.
 _LAYOUTS: dict[type[Any], _Layout] = {}
 
 _SOURCE = """
@@ -73,7 +76,8 @@ def _look_at(cls: type[Any]) -> _Layout:
         parameters=", ".join(map(_parameter, [*_by_position(every), *_by_name(every)])),
         assign=separate(f"self.{field.name} = {_argument(field)}" for field in every),
     )
-    exec(source, scope)  # nothing in it is from outside: names of fields, as dataclasses itself does it
+    # Safe, and what dataclasses does itself: the source holds nothing but the names of fields.
+    exec(source, scope)
     getter = operator.attrgetter(*names)
     return _Layout(
         get=(lambda value: (getter(value),)) if len(names) == 1 else getter,
@@ -106,19 +110,20 @@ def _argument(field: Field[Any]) -> str:
 
 
 def rebuild(cls: type[Any], values: tuple[Any, ...]) -> Any:
-    """How a compact value comes out of a pickle."""
+    """Builds a compact value from the tuple of its fields. Pickles name this function, so it keeps its name."""
     return _layout(cls).build(values)
 
 
 def evolve(value: T, **changes: Any) -> T:
-    """``dataclasses.replace`` for frozen dataclasses with slots and without ``__post_init__``."""
+    """A copy with some fields changed: ``dataclasses.replace`` for frozen dataclasses with slots, without ``__post_init__``."""
     new: T = _layout(value.__class__).evolve(value, changes)
     return new
 
 
 def compact(cls: type[T]) -> type[T]:
-    """Decorator of a frozen dataclass with slots, without ``__post_init__`` and without subclasses: is made faster, and
-    pickles as its class and a tuple of its values."""
+    """Class decorator: makes construction faster, and pickles a value as its class and the tuple of its fields.
+
+    The class must be a frozen dataclass with slots, and must have neither ``__post_init__`` nor subclasses."""
     layout = _layout(cls)
 
     def reduce(self: Any) -> tuple[Any, ...]:

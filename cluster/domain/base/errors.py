@@ -11,10 +11,10 @@
     ├── TryLater                   the request is fine, we cannot serve it now (503, Retry-After)
     │   ├── StoreUnavailable       Postgres or Redis does not answer
     │   ├── ActorUnavailable       an actor is restarting
-    │   ├── Misrouted              the agent is carried by another actor than the one that was asked
+    │   ├── Misrouted              another host than the one that was asked owns the agent
     │   ├── Overloaded             429  a bound on waiting work is reached
     │   └── Fenced                 this process acts under an epoch, generation or fence that was replaced
-    ├── PeerError                  an agent's endpoint is at fault
+    ├── PeerError                  an agent or its endpoint is at fault
     │   ├── AgentTimeout           no answer before the deadline
     │   ├── AgentUnavailable       connect error, 429 or 5xx; may carry ``retry_after_s``
     │   ├── AgentMalformed         an answer that does not fit the contract
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 
 class ControlPlaneError(Exception):
-    """One sentence that says what to do, and a stable machine code."""
+    """``message`` is one sentence that says what to do, ``code`` a stable code for programs."""
 
     status = 500
     default_code = "internal_error"
@@ -109,7 +109,7 @@ class Fenced(TryLater):
 class PeerError(ControlPlaneError):
     status = 502
     default_code = "agent_error"
-    #: the wire's AgentFault kind (timeout, http, malformed, refusal, ...)
+    #: The ``kind`` of an AgentFault on the wire (timeout, http, malformed, refusal, ...).
     fault = "http"
 
 
@@ -124,7 +124,7 @@ class AgentUnavailable(PeerError):
 
     def __init__(self, message: str, code: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message, code)
-        self.args = (message, code, retry_after_s)
+        self.args = (message, code, retry_after_s)  # what pickle calls the class with
         self.retry_after_s = retry_after_s
 
 
@@ -154,5 +154,5 @@ class ImpossibleTransition(InternalError):
 
 
 def is_bug(error: BaseException) -> bool:
-    """Nobody outside is to blame, and repeating it would help nobody."""
+    """Whether an error is a fault of our own code, so that repeating the call would not help."""
     return isinstance(error, InternalError) or not isinstance(error, ControlPlaneError)

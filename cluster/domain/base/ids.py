@@ -1,7 +1,7 @@
 """Ids that clients choose, and ids that we make.
 
-A client's id becomes a path segment (the released client does not URL-encode it), a log entity and a Redis member, so
-it is held to a set that is safe in all three and can never be taken for a route word.
+A client's id becomes a path segment (the released client does not URL-encode it), the entity of a log row and a member of
+a Redis set. So it may have only characters that are safe in all three, and must not be a word of a route.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ _TO_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"012345678
 
 
 def check_id(value: object, what: str) -> str:
-    """The id itself, or InvalidRequest with one sentence; ``what`` names the field."""
+    """Returns the id if it is one. ``what`` names the field in the error's text.
+
+    Raises: `InvalidRequest` if the value is no id, or is a word of a route."""
     if not isinstance(value, str) or _ID.fullmatch(value) is None:
         raise InvalidRequest(
             f"{what} must be 1 to 128 characters from A-Z a-z 0-9 . _ : @ - and start with a letter or digit.",

@@ -1,6 +1,7 @@
-"""What this product checks of a JSON Schema: ``type``, ``enum``, ``required``, ``properties`` and ``items``.
+"""Checks a value against a JSON Schema.
 
-Servers of models are known to ignore parts of a schema, so their answers are checked here too.
+Only ``type``, ``enum``, ``required``, ``properties`` and ``items`` are checked; other keywords are ignored. Model servers
+ignore parts of the schema that they are given, so their answers are checked here as well.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def mismatch(value: Any, schema: Mapping[str, Any]) -> str:
-    """Says why a value does not fit a schema, as the end of a sentence; empty if it fits."""
+    """Why a value does not fit a schema, as the end of a sentence; an empty text if it fits."""
     kind = schema.get("type")
     if isinstance(kind, str) and kind in _TYPES:
         wrong_bool = isinstance(value, bool) and kind in ("number", "integer")

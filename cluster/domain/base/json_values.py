@@ -1,7 +1,7 @@
-"""The one gate for values and texts from outside: what passes it, every store and every reader of ours can hold.
+"""The one check for values and texts from outside: every store can hold what passes it, and every reader can read it.
 
-Whoever lets something in (routes, frames, transports of called agents, in-cluster clients) uses it, and the shard
-looks once more before it changes its memory. The limits are here and nowhere else.
+All code that lets a value in uses it (routes, frames, agent transports, in-cluster clients), and the shard checks once more
+before it changes its memory. The limits are defined here only.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, cast
 from cluster.domain.base.errors import InvalidRequest
 
 MAX_DEPTH = 64
-#: Of an integer: Python reads and prints no more, and readers in other languages give up long before.
+#: Digits of an integer. Python neither reads nor prints more by default, and readers in other languages stop far earlier.
 MAX_DIGITS = 4300
-#: Of what an agent answers, as it arrives.
+#: Bytes of an agent's answer, counted as they arrive.
 MAX_BYTES = 4_000_000
-#: Of an error's text.
+#: Characters of an error's text.
 MAX_ERROR_CHARS = 16_384
 CODE = "invalid_json"
 
@@ -30,13 +30,16 @@ _BAD_CHARACTER = "holds a character that cannot be stored (NUL or half a pair)"
 
 
 class NotJson(InvalidRequest):
-    """The text cannot be read at all, as opposed to JSON that cannot be kept."""
+    """The text is not JSON. JSON that we cannot store is an ``InvalidRequest`` of another kind."""
 
 
 def check_json(value: Any, what: str) -> None:
-    """InvalidRequest for what no store can hold or no reader can read back; ``what`` names the field in the sentence.
+    """Checks that every store can hold a value and every reader can read it. ``what`` names the field in the error's text.
 
-    ``value`` is parsed JSON, or what ``json`` makes JSON of (tuples, numbers as keys).
+    ``value`` is parsed JSON, or anything that ``json`` writes as JSON (tuples, numbers as keys).
+
+    Raises: `InvalidRequest` if the value is nested too deeply, is not JSON, or holds a number or a character that cannot be
+    stored.
     """
     if not isinstance(value, _CONTAINERS):
         _check_scalar(value, what)
@@ -47,7 +50,7 @@ def check_json(value: Any, what: str) -> None:
         if item and depth >= MAX_DEPTH:
             raise _refused(what, f"is nested deeper than {MAX_DEPTH} levels")
         for inner in _children(item, what):
-            # Most of a large answer is no container, and none of that is put by.
+            # Most values of a large answer are texts and small numbers: check those here and stack only containers.
             kind = type(inner)
             if kind is str:
                 check_text(inner, what)
@@ -68,6 +71,7 @@ def _children(item: Any, what: str) -> Iterable[Any]:
 
 
 def check_text(text: str, what: str) -> None:
+    """Checks that a text can be stored. Raises: `InvalidRequest` if it holds NUL or half a surrogate pair."""
     if "\x00" in text or not (text.isascii() or _encodes(text)):
         raise _refused(what, _BAD_CHARACTER)
 
@@ -90,7 +94,7 @@ def _refused(what: str, why: str) -> InvalidRequest:
 
 
 def _encodes(text: str) -> bool:
-    """Half a pair is what UTF-8 does not have."""
+    """Whether UTF-8 can encode a text; it cannot encode half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -99,44 +103,50 @@ def _encodes(text: str) -> bool:
 
 
 def parse_json(content: str | bytes, what: str) -> Any:
-    """The value of a text, whether or not it can be kept. NotJson where Python's reader stumbles over syntax, bytes that
-    are no text, or nesting; InvalidRequest for a number of too many digits, which is JSON."""
+    """Parses JSON without checking whether the value can be stored (``read_json`` checks that too).
+
+    Raises: `NotJson` if the syntax is wrong, the bytes are no text, or Python's parser gives up on the nesting;
+    `InvalidRequest` if a number has too many digits (that is JSON, but Python does not read it)."""
     try:
         return json.loads(content)
     except RecursionError:
         raise NotJson(f"{what} is nested deeper than {MAX_DEPTH} levels.", CODE) from None
     except (json.JSONDecodeError, UnicodeError):
         raise NotJson(f"{what} is not JSON.", CODE) from None
-    except ValueError:  # of int(), which reads no longer number
+    except ValueError:  # int() refuses a number with too many digits
         raise _refused(what, _LONG_NUMBER) from None
 
 
 def read_json(content: str | bytes, what: str) -> Any:
-    """The value of a text that can be kept. InvalidRequest."""
+    """Parses JSON and checks the value.
+
+    Raises: `NotJson` if the text is not JSON; `InvalidRequest` if the value cannot be stored."""
     value = parse_json(content, what)
     check_json(value, what)
     return value
 
 
 def write_json(value: Any, what: str) -> str:
-    """The text to keep of a value. InvalidRequest for a value that could not be stored or read again."""
+    """Writes a value as the JSON text to store. Raises: `InvalidRequest` if it could not be stored or read again."""
     check_json(value, what)
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def check_size(text: str, what: str) -> None:
-    """For what does not come over a connection, which is bounded as it is read."""
+    """Bounds a text that did not come over a connection; what comes over one is bounded while it is read.
+
+    Raises: `InvalidRequest` if the text is larger than ``MAX_BYTES``."""
     if len(text) > MAX_BYTES or (not text.isascii() and len(text.encode(errors="surrogatepass")) > MAX_BYTES):
         raise _refused(what, f"is larger than {MAX_BYTES} bytes")
 
 
 def shown_text(text: str, limit: int | None = None) -> str:
-    """The beginning of a text that somebody else wrote, for an error or a journal: what cannot be stored is replaced."""
+    """The beginning of somebody else's text, for an error or a journal. Characters that cannot be stored are replaced."""
     return text[:limit].encode(errors="replace").decode().replace("\x00", "\ufffd")
 
 
 def shown_words(error: BaseException, limit: int) -> str:
-    """What somebody else's error says. Its words are their code too, which may raise or say nothing."""
+    """The text of somebody else's error. Empty if its ``__str__`` raises, since that is their code too."""
     try:
         return shown_text(str(error), limit)
     except Exception:
@@ -144,5 +154,5 @@ def shown_words(error: BaseException, limit: int) -> str:
 
 
 def shown_error(error: BaseException, limit: int) -> str:
-    """What somebody else's code raised, in one line for whoever wonders."""
+    """The type and text of an error that somebody else's code raised."""
     return shown_text(f"{type(error).__name__}: {shown_words(error, limit)}", limit)

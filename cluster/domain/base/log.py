@@ -1,11 +1,11 @@
 """The log: one append-only sequence per region that is event stream, audit trail and replication stream at once.
 
-A record is what a writer hands to a commit; a row is a record that has its number (``seq``). Sequence order is commit
-order and has no gaps. The digest binds a row's content, not its number: the order is bound by the sealer that chains
-the digests later, so that the commit itself stays one round trip.
+A record is what a writer gives to a commit; a row is a record that has its number (``seq``). Sequence order is commit order
+and has no gaps. The digest covers a row's content and not its number. Nothing chains the digests inside the commit, which
+therefore stays one round trip: whoever chains rows does it afterwards, by reading them in order.
 
-``data`` holds identities, states, numbers and times. Words that somebody wrote (summaries, previews, error texts) are
-``private``: the digest binds them by the hash of a salted text, so they can be deleted and the row still verifies.
+``data`` holds identities, states, numbers and times. Words that somebody wrote (summaries, previews, error texts) are in
+``private``. The digest covers them only by the hash of a salted text, so they can be deleted and the row still verifies.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ FIRST_FORM = 1
 SECOND_FORM = 2
 
 
-#: Of a text in ``data``: it names something (an id, or a name that whoever runs the fleet gave).
+#: Says that a text in ``data`` may be any name: an id, or a name that a client or an operator chose.
 IDENTITY: frozenset[str] | None = None
-#: By field, what the texts of a kind's ``data`` may be: identities, or of a closed set. Declared beside what makes the rows.
+#: Field of ``data`` → the texts that it may hold: any name (``IDENTITY``), or one of a closed set. Each module that makes rows
+#: declares its own.
 LogTexts = Mapping[str, frozenset[str] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who asks, in which workspace, and by what (``LogRecord.cause``): travels with every mutation down to its log row."""
+    """Who asks, in which workspace, and what caused it (``LogRecord.cause``). Every change carries it to its log row."""
 
     workspace: str
     principal: str = LOCAL_ADMIN
@@ -43,7 +44,7 @@ class Origin:
 
 
 def caused_by_row(seq: int) -> str:
-    """The cause of what a row of the log led to. No trace id has a ``#``, so that none can pass for a row."""
+    """The cause that names a row of the log. No trace id has a ``#``, so a trace id is never taken for a row."""
     return f"#{seq}"
 
 
@@ -52,8 +53,8 @@ def caused_by_row(seq: int) -> str:
 class LogRecord:
     """A change that is about to be committed. ``at`` is epoch seconds of the writer's clock.
 
-    ``cause`` is the trace id of the request that led to the change, or the row that did (``caused_by_row``); it is empty
-    where nothing but time did. ``private`` are words, None where nobody wrote any.
+    ``cause`` is the trace id of the request that led to the change, or names the row that did (``caused_by_row``). It is
+    empty if only time did (a timer). ``private`` holds words that somebody wrote, None if there are none.
     """
 
     at: float
@@ -70,7 +71,7 @@ class LogRecord:
         return canonical_json(self.data)
 
     def private_text(self, salt: str) -> str | None:
-        """What is stored. The salt keeps short words from being guessed by their hash once they are deleted."""
+        """The stored text of the private part. Its hash outlives it, so the salt keeps short words from being guessed by it."""
         if self.private is None:
             return None
         # The canonical form of the object of both, without a dictionary and its sorting for each row of the log.
@@ -89,8 +90,9 @@ class LogRecord:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRow:
-    """A committed record. ``data`` is parsed, ``data_json`` and ``private_json`` are the stored texts that the digest
-    covers; ``private_json`` is None where there are no words, or none any more. ``v`` is the digest's form."""
+    """A committed record. ``data`` is parsed; ``data_json`` and ``private_json`` are the stored texts that the digest covers.
+
+    ``private_json`` is None if there were no words or they were deleted. ``v`` is the digest's form."""
 
     seq: int
     at: float
@@ -111,19 +113,20 @@ class LogRow:
 
     @property
     def private(self) -> Mapping[str, Any]:
-        """The words, empty where there are none."""
+        """The words of the private part; empty if there are none."""
         if self.private_json is None:
             return {}
         words: Mapping[str, Any] = json.loads(self.private_json)["words"]
         return words
 
     def whole_data(self) -> dict[str, Any]:
-        """Data and words together, for readers who may see both."""
+        """Data and private words together, for readers who may see both."""
         words = self.private
         return dict(sorted({**self.data, **words}.items())) if words else dict(self.data)
 
     def verifies(self) -> bool:
-        """Whether the digest is that of the row's content. Words that were deleted are not missed; changed ones are."""
+        """Whether the digest fits the row's content. A row whose words were deleted still verifies; one whose words were
+        changed does not."""
         if self.v == FIRST_FORM:
             texts = (self.workspace, self.kind, self.entity)
             return self.digest == first_digest(_micros(self.at), *texts, self.attempt, self.principal, self.data_json)
@@ -139,12 +142,12 @@ def _micros(at: float) -> int:
     return round(at * 1_000_000)
 
 
-#: Made once: `json.dumps` makes a new encoder at every call with options.
+#: Made once, because `json.dumps` with options makes a new encoder at every call.
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 def canonical_json(value: Any) -> str:
-    """Sorted keys, no white space, UTF-8 kept. Non-finite numbers are refused, as JSON has none."""
+    """JSON with sorted keys, without white space, non-ASCII characters kept. Raises: `ValueError` for NaN and infinity."""
     return _CANONICAL(value)
 
 
@@ -156,11 +159,11 @@ def private_digest(text: str) -> bytes:
 def row_digest(
     at_us: int, epoch: int, attempt: int | None, columns: Sequence[str], private_digest: bytes | None
 ) -> bytes:
-    """The second form. ``columns`` are workspace, kind, entity, principal, cause, zone and data.
+    """The digest in the second form. ``columns`` are workspace, kind, entity, principal, cause, zone and data.
 
-    SHA-256 over a line of numbers (the form, time in microseconds, epoch, attempt or ``-``, and how many bytes each column
-    has), then the columns, then the digest of the private part. The lengths come first, so that no two rows share a
-    preimage, and the form, so that no row of one form passes for one of another.
+    SHA-256 over a line of numbers (the form, time in microseconds, epoch, attempt or ``-``, and the length of each column in
+    bytes), then the columns, then the digest of the private part. The lengths are included so that no two rows have the
+    same preimage, the form so that a row of one form never passes for a row of the other.
     """
     texts = [column.encode() for column in columns]
     number = "-" if attempt is None else attempt
@@ -171,7 +174,7 @@ def row_digest(
 def first_digest(
     at_us: int, workspace: str, kind: str, entity: str, attempt: int | None, principal: str, data_json: str
 ) -> bytes:
-    """The first form: SHA-256 over the row's columns, each preceded by its length."""
+    """The digest in the first form: SHA-256 over the row's columns, each preceded by its length."""
     number = "" if attempt is None else str(attempt)
     preimage = bytearray()
     for part in (str(at_us), workspace, kind, entity, number, principal, data_json):
@@ -189,7 +192,7 @@ def record_for(
     data: Mapping[str, Any] | None = None,
     private: Mapping[str, Any] | None = None,
 ) -> LogRecord:
-    """A log record that carries the asker's workspace and principal, and the cause of what it asks."""
+    """A log record with the workspace, the principal and the cause of the request that led to it."""
     return LogRecord(
         at=at,
         workspace=origin.workspace,

@@ -1,8 +1,8 @@
 """The core of a scheduler shard: open tasks, leases, waiting claims and timers. No clock, no I/O.
 
-Whatever happens is applied to memory at once and comes out as decisions to be committed in order, followed by answers
-that may be given once those decisions are durable. A shard whose commit fails throws this object away and builds a new
-one from the store: memory is never ahead of the truth for longer than one commit.
+Every event changes memory at once. ``take_output`` then hands over the decisions, to be committed in order, and the answers
+to waiting claims, which may be given only when those decisions are durable. A shard whose commit fails drops this object and
+builds a new one from the store, so memory is ahead of the store by no more than the commits in flight.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cluster.domain.scheduling.explain import TaskView, waiting_view
 from cluster.domain.scheduling.lease_table import LeaseTable, key_of
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import ReadyQueue
-from cluster.domain.scheduling.requests import AgentKey, Answered, ClaimRequest, Grant, Waiting, WaitingClaims
+from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim, ClaimRequest, Grant, Waiting, WaitingClaims
 from cluster.domain.scheduling.timers import ANY_ATTEMPT, Timers
 from cluster.domain.tasks.effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
 from cluster.domain.tasks.events import (
@@ -48,13 +48,15 @@ from cluster.domain.tasks.task import Priority, TaskDecision, TaskDetail, TaskHe
 
 
 class Missing(ControlPlaneError):
-    """The task is not open here: it has ended, it is not known yet, or it never was."""
+    """The task is not open here: it has ended, its log row has not been read yet, or it never existed. The shard finds out
+    which, so callers of the shard do not see this error."""
 
     status = 404
 
 
 class _QueuesOpen(Event):
-    """Timer of a workspace, not of a task: a queue there may start tasks again."""
+    """The kind of a timer whose subject is a workspace and not a task: something there may start again (a rate has a token, or
+    the time in which some regions come first is over)."""
 
 
 def _never(waiting: Waiting) -> bool:
@@ -62,57 +64,90 @@ def _never(waiting: Waiting) -> bool:
 
 
 class SchedulerCore:
-    """``lease_ttl_s`` without a sign of life ends an agent's leases."""
+    """All of it is memory: whatever a field holds can be read again from the store, or may be lost.
 
-    #: Kinds of log rows that ``apply`` looks at (by their beginnings); a shard is not shown its own decisions.
+    Leases end when their agent sends nothing (heartbeat, claim, report) for ``lease_ttl_s``.
+    """
+
+    #: Kinds of log rows that ``apply`` reads (matched by their beginnings). The shard's own decisions are not among them: they
+    #: are in memory before they are rows.
     FOLLOWS = ("task.submitted", "agent.", "control.")
 
     def __init__(
         self, *, lease_ttl_s: float, policy: RetryPolicy | None = None, queue: ReadyQueue | None = None
     ) -> None:
+        # Handed to every ``step``: backoffs, and how long a holder has to stop.
         self._policy = policy or RetryPolicy()
+        # Pending tasks whose ``run_at`` has come and that are not blocked. The effects Enqueue and Dequeue and a claim's
+        # ``take`` change it. Delayed tasks are in ``_timers`` only, blocked ones in ``_dependencies`` only.
         self._queue = queue or ReadyQueue()
+        # Task id → head of every task that has not ended, as of the last step, committed or not. ``_add`` adds, ``carry_out``
+        # replaces, ``_end`` removes. Every entry of the queue, lease and pending cancellation is of a task in here.
         self._open: dict[str, TaskHead] = {}
+        # The lease of every running task, by agent, and what is known of agents. StartLease and ``_add`` add, EndLease removes.
         self._leases = LeaseTable(lease_ttl_s)
+        # Running tasks that are being cancelled. StartGrace adds, EndLease removes.
         self._cancellations = PendingCancellations()
+        # The edges of every blocked task. ``_block`` adds; ``_settle`` removes those to a task that has ended, ``_end`` those of
+        # a blocked task that has ended itself.
         self._dependencies = Dependencies()
+        # Task id → workspace of tasks that a blocked task names and that were not open when it was added: they have ended, or
+        # their rows come later. ``_block`` adds, ``take_unresolved`` empties; the shell asks the store how they ended.
         self._unresolved: dict[str, str] = {}
-        #: (task, how it ended, what caused that): what it causes among those that wait for it has the same cause.
+        # (task id, how it ended, cause) of ended tasks whose dependents have not been settled yet. The cause is passed on to
+        # whatever the end brings about. ``_end`` and ``ended_before`` add, ``_settle`` empties.
         self._ends: deque[tuple[str, TaskStatus, str]] = deque()
+        # True while ``_settle`` runs. A task that it ends adds to ``_ends`` and does not call it again: recursion would be as
+        # deep as a chain of tasks is long.
         self._settling = False
+        # Workspace → when the timer is due that waits for a rate's next token there, so that claims that find nothing do not
+        # each arm one. ``_wait_for_tokens`` adds, the workspace's next ``_QueuesOpen`` timer removes.
         self._opens_at: dict[str, float] = {}
+        # Claims that found nothing and wait (long polls).
         self._waiting = WaitingClaims()
+        # (workspace, target agent, required capabilities) of sub-queues in which something became ready since the last
+        # ``_serve_waiting``, which empties it. True: not every capable agent may have it, so all waiting claims are asked.
         self._newly_ready: dict[tuple[str, str | None, frozenset[str]], bool] = {}
+        # Agents (an ordered set) whose waiting claims are to be offered work: they have a slot again, or may work again.
+        # ``_release`` and ``_offer_again`` add, ``_serve_waiting`` empties.
         self._slots_freed: dict[AgentKey, None] = {}
+        # Everything that time brings: ends of delays, leases, run times, graces, queue times and total times.
         self._timers = Timers()
+        # Decisions since the last ``take_output``, in the order in which they must be committed.
         self._decisions: list[TaskDecision] = []
-        self._answered: list[Answered] = []
+        # Waiting claims answered since the last ``take_output``. Their grants rest on ``_decisions``.
+        self._answered: list[AnsweredClaim] = []
+        # One object for each distinct set of required capabilities, shared by all heads that have it: a million tasks have few
+        # sets. Only grows; a new core starts without.
         self._sets: dict[frozenset[str], frozenset[str]] = {}
 
     # --- what comes in ------------------------------------------------------------------------------------------
 
     def load_controls(self, controls: Iterable[Control], now: float) -> None:
+        """Puts the stored controls in force. Comes before ``load``, so that tasks get into the right sub-queues."""
         for control in controls:
             self._control(control, now)
 
     def load(self, heads: Iterable[TaskHead], now: float) -> None:
-        """Open tasks from the store. Leases start afresh: their holders were not asked while the shard was away."""
+        """Adds open tasks from the store. Leases get their full time again, since nobody took heartbeats while the shard was
+        away."""
         for head in heads:
             self._add(head, now)
 
     def load_agents(self, unschedulable: Iterable[AgentKey]) -> None:
-        """Those that are to get nothing new."""
+        """Notes the agents that get nothing new."""
         for key in unschedulable:
             self._leases.set_unschedulable(key, True)
 
     def loaded(self, generation: int) -> None:
-        """Everything is there that was open; nothing has been dispatched yet."""
+        """Call it when all open tasks are loaded and before anything is dispatched: seeds the fairness between tenants."""
         self._queue.seed(generation)
 
     def apply(self, rows: Iterable[LogRow], now: float, *, unschedulable: Collection[AgentKey]) -> None:
-        """Takes in new tasks, agents that have changed, and what operators have set.
+        """Applies rows of the log: new tasks, agents that changed, and controls.
 
-        ``unschedulable``: of the agents that rows name, those that get nothing new, read after the rows."""
+        ``unschedulable`` holds those of the rows' agents that get nothing new. It must be read from the store after the rows,
+        because a row does not say who paused an agent and whether that is over."""
         for row in rows:
             if row.kind == "task.submitted":
                 if row.entity not in self._open:
@@ -123,9 +158,11 @@ class SchedulerCore:
                 self._control(Control.from_log(row.workspace, row.seq, row.at, row.principal, row.data), now)
 
     def claim(self, request: ClaimRequest, ticket: int | None, now: float) -> tuple[Grant, ...] | None:
-        """Leases for an agent at once; None if there are none and the claim now waits under ``ticket``.
+        """Leases for an agent; None if there are none and the claim now waits under ``ticket``.
 
-        Without a ticket it does not wait: the answer is then an empty tuple.
+        A claim without a ticket does not wait: it gets an empty tuple. So does one whose agent has to be told to stop a task.
+
+        Raises: `NotFound` if the agent was deregistered.
         """
         agent = request.agent
         if self._leases.is_removed(agent):
@@ -138,23 +175,28 @@ class SchedulerCore:
         return None
 
     def doubts(self, agent: AgentKey, unschedulable: bool) -> bool:
-        """Who asks has the agent registered, and at work unless ``unschedulable``; here it is not, as far as rows were read."""
+        """Whether memory contradicts the asker, who found the agent registered, and schedulable unless ``unschedulable``. Then
+        the rows that say so have not been read yet."""
         return self._leases.is_removed(agent) or (self._leases.is_unschedulable(agent) and not unschedulable)
 
     def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
-        """Tasks that the agent should stop: told by the answer to its claim."""
+        """Ids of tasks that the agent should stop. The caller must put them into its answer: they count as told from now on."""
         stopping = self._cancellations.of(agent)
         for task_id in stopping:
             self._tell(self._open[task_id], now)
         return stopping
 
     def withdraw(self, ticket: int) -> bool:
-        """Takes a waiting claim back; False if it does not wait (any more)."""
+        """Removes a waiting claim; False if none waits under the ticket."""
         return self._waiting.withdraw(ticket)
 
     def consider(self, task_id: str, workspace: str, event: Event, now: float) -> tuple[TaskHead, Transition]:
-        """What a report, a cancel or another event that somebody brings to one task would do: for ``carry_out``, and at
-        once. Whatever is raised here leaves memory whole; only that its reporter lives has been noted."""
+        """What an event that somebody brings (a report, a cancellation) would do to a task. Pass both to ``carry_out`` at once.
+
+        Two steps, so that an error in the first one leaves memory as it was: only the reporter's leases have been renewed.
+
+        Raises: `Missing` if the task is not open; `Conflict` if its phase does not allow the event; `ImpossibleTransition` if
+        the event cannot happen to it."""
         head = self._known(task_id, workspace)
         by = getattr(event, "by", None)
         if isinstance(by, Reporter) and by.agent_id is not None:
@@ -171,7 +213,10 @@ class SchedulerCore:
         now: float,
         cause: str = "",
     ) -> tuple[TaskHead, Transition]:
-        """``position`` counts the waiting tasks of its line that have the same priority, from 1."""
+        """``consider`` for a new priority or position. ``position`` counts from 1 the tasks of its sub-queue that have the same
+        priority.
+
+        Raises: `Missing` if the task is not open; `Conflict` if it is not waiting."""
         order_key = None
         head = self._known(task_id, workspace)
         if position is not None and head.status is TaskStatus.PENDING:
@@ -181,9 +226,11 @@ class SchedulerCore:
         return self.consider(task_id, workspace, event, now)
 
     def report(self, task_id: str, workspace: str, event: Event, now: float) -> TaskHead:
+        """``consider`` and ``carry_out``. Raises: `Missing`, `Conflict` and `ImpossibleTransition` as ``consider`` does."""
         return self.carry_out(*self.consider(task_id, workspace, event, now), now)
 
     def cancel(self, task_id: str, workspace: str, principal: str, now: float) -> TaskHead:
+        """Cancels a task that waits, or asks its holder to stop. Raises: `Missing` if the task is not open."""
         return self.report(task_id, workspace, CancelRequested(principal=principal), now)
 
     def prioritize(
@@ -195,10 +242,13 @@ class SchedulerCore:
         now: float,
         position: int | None = None,
     ) -> TaskHead:
+        """``consider_priority`` and ``carry_out``. Raises: `Missing` and `Conflict` as ``consider_priority`` does."""
         return self.carry_out(*self.consider_priority(task_id, workspace, principal, priority, position, now), now)
 
     def extend(self, task_id: str, workspace: str, attempt: int, agent_id: str, now: float) -> float | None:
-        """Renews one lease; when it expires now. None if it is not this holder's."""
+        """Renews one lease and returns when it expires; None if this agent and attempt do not hold it.
+
+        Raises: `Missing` if the task is not open."""
         head = self._known(task_id, workspace)
         if head.status is not TaskStatus.RUNNING or (head.attempt, head.assigned_agent) != (attempt, agent_id):
             return None
@@ -208,14 +258,15 @@ class SchedulerCore:
     def release(
         self, task_id: str, workspace: str, attempt: int, agent_id: str, delivery: int, principal: str, now: float
     ) -> None:
-        """A lease whose answer reached nobody. It stays where it is if another answer carried it too."""
+        """Releases a lease whose answer, number ``delivery``, reached nobody. The lease stays if another answer carries it that
+        may have arrived."""
         head = self._open.get(task_id)
         if head is not None and head.workspace == workspace and self._leases.undelivered(task_id, delivery):
             by = Reporter(principal=principal, agent_id=agent_id, attempt=attempt)
             self._happens(head, Release(by=by), now)
 
     def heartbeat(self, agents: Sequence[AgentKey], now: float) -> list[tuple[str, str, str]]:
-        """Signs of life renew every lease. (workspace, agent_id, task_id) of tasks that their holders should stop."""
+        """Renews every lease of these agents. Returns (workspace, agent_id, task_id) of tasks that their holders should stop."""
         cancelling = []
         for key in agents:
             self._leases.renew(key, now)
@@ -227,11 +278,11 @@ class SchedulerCore:
         return cancelling
 
     def head(self, task_id: str) -> TaskHead:
-        """KeyError if the task is not open."""
+        """The head of an open task. Raises: `KeyError` if the task is not open."""
         return self._open[task_id]
 
     def tick(self, now: float) -> None:
-        """Everything that is due."""
+        """Applies every timer that is due."""
         while (due := self._timers.pop(now)) is not None:
             kind, subject, attempt = due
             if kind is _QueuesOpen:
@@ -243,21 +294,22 @@ class SchedulerCore:
                 self._due(head, kind, now)
 
     def next_timer(self) -> float | None:
-        """Epoch seconds of the next thing that is due."""
+        """When the next timer is due, in epoch seconds; None if there is no timer."""
         return self._timers.next()
 
     # --- what goes out ------------------------------------------------------------------------------------------
 
-    def take_output(self, now: float) -> tuple[list[TaskDecision], list[Answered]]:
-        """Serves waiting claims with what became ready, then hands over decisions and the answers of waiting claims,
-        which may be told only after the decisions are durable."""
+    def take_output(self, now: float) -> tuple[list[TaskDecision], list[AnsweredClaim]]:
+        """Serves waiting claims with what became ready, then hands over the decisions and the answers to waiting claims. The
+        answers may be given only when the decisions are durable."""
         self._serve_waiting(now)
         decisions, self._decisions = self._decisions, []
         answered, self._answered = self._answered, []
         return decisions, answered
 
     def take_unresolved(self) -> dict[str, list[str]]:
-        """By workspace, ids of tasks that others wait for and that are not open here: their end must be looked up."""
+        """Workspace → ids of tasks that blocked tasks wait for and that are not open here. The shell must look up how they ended
+        and call ``ended_before``."""
         unresolved, self._unresolved = self._unresolved, {}
         by_workspace: dict[str, list[str]] = {}
         for task_id, workspace in unresolved.items():
@@ -266,12 +318,12 @@ class SchedulerCore:
         return by_workspace
 
     def ended_before(self, ends: Iterable[tuple[str, TaskStatus]], now: float) -> None:
-        """How tasks ended that were looked up."""
+        """Settles the dependents of tasks that the shell has looked up. The ends have no cause: their rows were not read."""
         self._ends.extend((task_id, status, "") for task_id, status in ends)
         self._settle(now)
 
     def view(self, task_id: str, workspace: str, now: float) -> TaskView:
-        """The task as it stands here, for an explanation."""
+        """What the shard knows of a task, for an explanation. Raises: `Missing` if the task is not open."""
         head = self._known(task_id, workspace)
         if head.status is TaskStatus.RUNNING:
             return TaskView(head=head, lease_expires_at=self._leases.shown_expiry(head))
@@ -294,6 +346,7 @@ class SchedulerCore:
         return head
 
     def _add(self, head: TaskHead, now: float) -> None:
+        """Adds a task of the store or the log. Equal texts and sets become one object: that is most of a shard's memory."""
         required = self._sets.setdefault(head.required, head.required)
         head = replace(
             head,
@@ -327,7 +380,7 @@ class SchedulerCore:
         return self.carry_out(head, step(head, event, now, self._policy), now)
 
     def carry_out(self, head: TaskHead, transition: Transition, now: float) -> TaskHead:
-        """One transition: memory, effects and the decision that makes it durable."""
+        """Applies a transition to memory: the new head, its decision and its effects. Returns the new head."""
         new = transition.head
         if new is not head:
             self._open[head.id] = new
@@ -358,7 +411,7 @@ class SchedulerCore:
             self._settle(now)
 
     def _settle(self, now: float) -> None:
-        """A loop and not a recursion: a chain of tasks may be long."""
+        """Frees or fails the dependents of ended tasks. A loop and not a recursion, because a chain of tasks may be long."""
         if self._settling:
             return
         self._settling = True
@@ -375,6 +428,7 @@ class SchedulerCore:
         self._settling = False
 
     def _enqueue(self, head: TaskHead, not_before: float, now: float) -> None:
+        """Puts a task into the ready queue, or arms a timer for it if its time has not come."""
         if not_before > now:
             self._arm(not_before, RunAtReached, head)
             return
@@ -387,7 +441,7 @@ class SchedulerCore:
             self._newly_ready[where] = restricted
 
     def _enqueued_with_rules(self, head: TaskHead, now: float) -> bool:
-        """True if not every capable agent may have it."""
+        """Arms the timers that a task's rules ask for. True if not every capable agent may have the task."""
         rules = head.rules
         assert rules is not None
         since = max(head.created_at, head.run_at) if head.attempt == 0 else now
@@ -401,6 +455,7 @@ class SchedulerCore:
         self._timers.arm(at, kind, head.id, head.attempt)
 
     def _due(self, head: TaskHead, kind: type[Event], now: float) -> None:
+        """Applies a timer if it still concerns the task. Timers are never taken back, so it may have moved on."""
         running = head.status is TaskStatus.RUNNING
         if kind is RunAtReached:
             if not running and head.id not in self._queue and head.run_at <= now:
@@ -417,9 +472,11 @@ class SchedulerCore:
             self._happens(head, QueueTimedOut(), now)
 
     def _lease_due(self, head: TaskHead, now: float) -> None:
+        """Expires a lease, or arms its timer again if the lease was renewed. Renewing moves no timer: it happens far more often
+        than leases expire."""
         key = key_of(head)
         if any(self._waiting.of_agent(key)):
-            self._leases.renew(key, now)  # an open long poll is a sign of life
+            self._leases.renew(key, now)  # an agent whose long poll is open is alive
         expires_at = self._leases.expires_at(head)
         if expires_at > now:
             self._arm(expires_at, LeaseExpired, head)
@@ -446,16 +503,18 @@ class SchedulerCore:
         self._cancellations.forget(head)
 
     def _request_cancel(self, head: TaskHead, until: float, now: float) -> None:
-        """The holder hears of it in the answer to what it says next; a claim of its that waits is answered now."""
+        """Asks the holder of a running task to stop. It is told by the answer to its next heartbeat or claim; if a claim of
+        its agent waits, that is answered now."""
         self._arm(until, CancelGraceOver, head)
         self._cancellations.ask(key_of(head), head.id)
         self._ask_again(key_of(head), now)
 
     def _has_news(self, key: AgentKey) -> bool:
-        """There is something to stop that it has not been told of yet."""
+        """Whether the agent has a task to stop that it has not been told about."""
         return any(not self._cancellations.is_told(self._open[task_id]) for task_id in self._cancellations.of(key))
 
     def _tell(self, head: TaskHead, now: float) -> None:
+        """Notes, at the first time, that the holder is told to stop."""
         if self._cancellations.tell(head):
             self._happens(head, CancelDelivered(), now)
 
@@ -476,13 +535,14 @@ class SchedulerCore:
             self._offer_again(key, now)
 
     def _ask_again(self, key: AgentKey, now: float) -> None:
-        """Waiting claims of an agent are answered with what there is, and come again."""
+        """Answers an agent's waiting claims without leases, so that it reads what to stop, or asks again as what it is now."""
         for waiting in self._waiting.take_agent(key):
             self._answer_waiting(waiting, (), now)
 
     def _offer_again(self, key: AgentKey, now: float) -> None:
-        """The agent may work. A claim of its that was made when it might not comes again, the others get what there is."""
-        for waiting in [one for one in self._waiting.of_agent(key) if one.request.unschedulable]:
+        """Offers work to an agent that may work (again). A waiting claim that was made while it might not says so in its request
+        and would never be served: it is answered empty, and the agent asks again."""
+        for waiting in [claim for claim in self._waiting.of_agent(key) if claim.request.unschedulable]:
             self._answer_waiting(waiting, (), now)
         self._slots_freed[key] = None
 
@@ -493,7 +553,10 @@ class SchedulerCore:
     # --- claims -------------------------------------------------------------------------------------------------
 
     def _redelivered(self, request: ClaimRequest, now: float) -> tuple[Grant, ...]:
-        """Leases that the agent has already and may not know of, because an answer was lost."""
+        """Leases that the agent holds and may not know of, because an answer was lost.
+
+        These are the ones with the claim's id. The released client chooses no claim ids, so with all its slots leased it gets
+        its oldest lease again: it would not ask for more if it knew of all of them."""
         held = [self._open[task_id] for task_id in self._leases.leases(request.agent)]
         again = [head for head in held if head.claim_id == request.claim_id]
         released_client = request.max_tasks is None and not request.client_claim_id
@@ -509,6 +572,7 @@ class SchedulerCore:
         return Grant(head=head, expires_at=expires_at, delivery=delivery, redelivered=redelivered)
 
     def _grant(self, request: ClaimRequest, now: float) -> tuple[Grant, ...]:
+        """New leases, as many as the claim asks for and the agent has slots; empty if there is nothing for it."""
         if self._is_unschedulable(request):
             return ()
         grants = []
@@ -531,6 +595,7 @@ class SchedulerCore:
         return tuple(grants)
 
     def _wait_for_tokens(self, workspace: str, now: float) -> None:
+        """Arms a timer for the next token of a rate in the workspace, unless one is armed that is due no later."""
         if not self._queue.limits.has_rates:
             return
         at, planned = self._queue.next_token(workspace, now), self._opens_at.get(workspace)
@@ -539,10 +604,13 @@ class SchedulerCore:
             self._timers.arm(at, _QueuesOpen, workspace)
 
     def _wake(self, workspace: str) -> None:
+        """Offers every sub-queue of the workspace to all waiting claims that may have its tasks."""
         for sub_queue in self._queue.sub_queues_of(workspace):
             self._newly_ready[(workspace, sub_queue.target, sub_queue.required)] = True
 
     def _control(self, control: Control, now: float) -> None:
+        """Puts a control in force. At the first control of a task type, its waiting tasks move to sub-queues of their own, which
+        can be paused alone."""
         own_sub_queue = control.kind is ControlKind.TASK_TYPE and not self._queue.limits.has_type(
             control.workspace, control.name
         )
@@ -557,10 +625,11 @@ class SchedulerCore:
     def _answer_waiting(self, waiting: Waiting, grants: tuple[Grant, ...], now: float) -> None:
         self._waiting.withdraw(waiting.ticket)
         stopping = self.stopping(waiting.request.agent, now)
-        self._answered.append(Answered(ticket=waiting.ticket, grants=grants, stopping=stopping))
+        self._answered.append(AnsweredClaim(ticket=waiting.ticket, grants=grants, stopping=stopping))
 
     def _serve_waiting(self, now: float) -> None:
-        """Only claims that what became ready could satisfy are looked at, and those of agents that have a slot again."""
+        """Offers work to the waiting claims that could get some now: those of agents with a slot again, and those that may have
+        what became ready. All other claims cost nothing."""
         slots_freed, self._slots_freed = self._slots_freed, {}
         for agent in slots_freed:
             self._offer_agent(agent, now)
@@ -574,19 +643,21 @@ class SchedulerCore:
             self._waiting.offer(
                 workspace,
                 required,
-                lambda waiting: self._offer_one(waiting, now),
-                # It had room and found nothing, so nobody alike will; but what one agent may not have, another perhaps may.
+                lambda waiting: self._offer(waiting, now),
+                # A claim with room that got nothing ends the offer: the claims behind it have the same capabilities and would
+                # get nothing either. If rules restrict which agents may have the tasks, that does not follow, so all are asked.
                 _never if restricted else self._has_room,
             )
 
     def _offer_agent(self, agent: AgentKey, now: float) -> None:
         for waiting in self._waiting.of_agent(agent):
-            self._offer_one(waiting, now)
+            self._offer(waiting, now)
 
     def _has_room(self, waiting: Waiting) -> bool:
         return self._slots(waiting.request) > 0 and not self._is_unschedulable(waiting.request)
 
-    def _offer_one(self, waiting: Waiting, now: float) -> bool:
+    def _offer(self, waiting: Waiting, now: float) -> bool:
+        """Answers a waiting claim if there is something for it; True if there is."""
         grants = self._grant(waiting.request, now)
         if grants:
             self._answer_waiting(waiting, grants, now)
@@ -596,4 +667,5 @@ class SchedulerCore:
         return request.unschedulable or self._leases.is_unschedulable(request.agent)
 
     def _slots(self, request: ClaimRequest) -> int:
+        """How many slots of the agent are free."""
         return request.max_concurrency - len(self._leases.leases(request.agent))

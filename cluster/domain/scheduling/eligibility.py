@@ -1,6 +1,7 @@
-"""Which agents may have a waiting task, and for each kind of agent that may not or cannot now, the rule that says so.
+"""Which agents may have a waiting task, and why the others may not or cannot take it now.
 
-Rules of a task are all that forbids an agent: whom it is for, whom it excludes, the regions it must run in.
+Only the task decides which agents may have it: its required capabilities, its target agent, the agents that it excludes and
+its regions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """``unblock`` says what would let the task go on; ``at`` when that happens by itself (epoch seconds)."""
+    """Why a task does not run. ``unblock`` says what would let it run; ``at`` when that happens by itself (epoch seconds)."""
 
     code: str
     message: str
@@ -26,13 +27,15 @@ class Reason:
 
 
 def eligible(head: TaskHead, agents: Sequence[Agent], now: float) -> tuple[list[str], list[Reason]]:
-    """(agents that may have the task, what is wrong if there is none that could take it now)"""
+    """(ids of the agents that may have the task, reasons if none of them could take it now)"""
     if head.target_agent is not None:
         agents = [agent for agent in agents if agent.agent_id == head.target_agent]
         if not agents:
             return [], [_no_agent(f"It is for agent {head.target_agent}, which is not registered.", "Register it.")]
-    anybody = not head.required and head.target_agent is None
-    capable = [one for one in agents if head.required <= set(one.capabilities) and not (anybody and one.chats)]
+    for_anybody = not head.required and head.target_agent is None
+    capable = [
+        agent for agent in agents if head.required <= set(agent.capabilities) and not (for_anybody and agent.chats)
+    ]
     if not capable:
         return [], [_incapable(head, agents)]
     excluded = [agent for agent in capable if head.rules is not None and agent.agent_id in head.rules.excluded_agents]
@@ -57,10 +60,8 @@ def _incapable(head: TaskHead, agents: Sequence[Agent]) -> Reason:
         message = f"It is for agent {head.target_agent}, which does not have {lacking}."
         unblock = f"Register {head.target_agent} again with {lacking}."
     elif agents and not names:
-        message = (
-            "It requires nothing, and only agents that chat are registered: they take what requires something of them."
-        )
-        unblock = "Register an agent that works, or submit it with required_capabilities."
+        message = "It requires no capability, and only agents that chat are registered; those take only tasks that require one."
+        unblock = "Register an agent that does not only chat, or submit the task with required_capabilities."
     else:
         message = f"No registered agent has {names}." if names else "No agent is registered."
         unblock = f"Register an agent with {lacking}." if names else "Register an agent."
@@ -77,7 +78,7 @@ def _since(head: TaskHead) -> float:
 
 
 def _barred(head: TaskHead, excluded: Sequence[Agent], elsewhere: Sequence[Agent]) -> list[Reason]:
-    """Agents that could do it, and that the task itself refuses."""
+    """Why the task does not go to agents that have its capabilities."""
     reasons = []
     if excluded:
         message = f"The task excludes {_named(excluded)}, which could do it."
@@ -87,8 +88,8 @@ def _barred(head: TaskHead, excluded: Sequence[Agent], elsewhere: Sequence[Agent
         assert head.rules is not None, "only rules ask for a region"
         regions = ", ".join(head.rules.regions)
         if head.rules.affinity is Affinity.PREFERRED:
-            message = f"Agents of {regions} have the first go; {_named(elsewhere)} could do it elsewhere."
-            unblock = f"One of them claims it, or it has waited {PREFERENCE_S:g} s."
+            message = f"Agents of {regions} come first; {_named(elsewhere)} could do it elsewhere."
+            unblock = f"An agent of {regions} claims it, or it has waited {PREFERENCE_S:g} s."
             reasons.append(Reason(code="region", message=message, unblock=unblock, at=_since(head) + PREFERENCE_S))
         else:
             message = f"The task must run in {regions}; {_named(elsewhere)} could do it elsewhere."

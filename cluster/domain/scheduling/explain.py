@@ -1,7 +1,7 @@
 """Why a task is not running, and what would change that.
 
-A shard gives what it sees (``TaskView``), the registry gives the agents; ``explain`` turns both into reasons. It reads
-and decides nothing, so an explanation is as right as the moment it was made in.
+The shard gives what it knows (``TaskView``), the registry gives the agents, and ``explain`` turns both into reasons. An
+explanation decides nothing, and may be out of date when it is read.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskView:
-    """A task as its shard sees it. ``paused_by`` and ``rate`` are settings that hold it up, ``slot_holders`` the
-    running tasks that fill its concurrency key, ``waits_for`` the tasks that must end first."""
+    """What a shard knows of a task. ``paused_by`` are the controls that pause it, ``rate`` the control that limits its queue,
+    ``slot_holders`` the running tasks that take all slots of its concurrency key, ``waits_for`` the tasks that must end
+    first."""
 
     head: TaskHead
     position: QueuePosition | None = None
@@ -32,7 +33,7 @@ class TaskView:
 
 
 def waiting_view(head: TaskHead, queue: ReadyQueue, waits_for: tuple[str, ...], now: float) -> TaskView:
-    """A task that waits, with the settings and slots that concern it."""
+    """The view of a task that waits, with the controls and slots that concern it."""
     limits, rules, workspace = queue.limits, head.rules, head.workspace
     names = (
         (ControlKind.QUEUE, head.queue),
@@ -56,6 +57,8 @@ def waiting_view(head: TaskHead, queue: ReadyQueue, waits_for: tuple[str, ...], 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
+    """``able_agents`` are the agents that may have the task, whether or not they could take it now."""
+
     head: TaskHead
     summary: str
     reasons: tuple[Reason, ...] = ()
@@ -64,7 +67,7 @@ class Explanation:
 
 
 def explain(view: TaskView, agents: Sequence[Agent], now: float) -> Explanation:
-    """``agents`` are those of the task's workspace."""
+    """Why a task does not run, the first reason first. ``agents`` are those of the task's workspace."""
     head = view.head
     if head.status.terminal:
         return _ended(head)
@@ -105,13 +108,13 @@ def _running(view: TaskView) -> Explanation:
         reason = Reason(
             code="cancelling",
             message=f"Agent {head.assigned_agent} was asked to stop.",
-            unblock="It stops, or its lease is revoked when the grace is over.",
+            unblock="It stops, or its lease is revoked at the end of the grace.",
         )
     else:
         reason = Reason(
             code="running",
             message=f"Agent {head.assigned_agent} is running attempt {head.attempt}.",
-            unblock="It reports, or its lease expires without a sign of life.",
+            unblock="It reports, or it sends no heartbeat and its lease expires.",
             at=view.lease_expires_at,
         )
     return Explanation(head=head, summary=reason.message, reasons=(reason,))

@@ -1,4 +1,4 @@
-"""What a shard remembers of agents: the leases that each has, how long they last, and who may get nothing new."""
+"""What a shard knows of agents: the leases of each, when they expire, and which agents get nothing new."""
 
 from __future__ import annotations
 
@@ -9,56 +9,73 @@ from dataclasses import dataclass, field
 from cluster.domain.scheduling.requests import AgentKey
 from cluster.domain.tasks.task import TaskHead
 
-#: The answers that a lease had before this shard read it: how many, and whether they arrived, nobody knows any more.
+#: Stands for all answers that carried a lease before this shard read its state: nobody knows how many there were, and whether
+#: they arrived.
 _BEFORE = 0
 
 
 def key_of(head: TaskHead) -> AgentKey:
-    """The holder of a running task."""
+    """The agent that holds the lease on a running task."""
     assert head.assigned_agent is not None, "a running task has an agent"
     return head.workspace, head.assigned_agent
 
 
 @dataclass(slots=True)
 class _Holder:
-    """Its leases in order of age, and when they were last renewed."""
-
+    # Ids of the tasks that the agent holds (an ordered set), in the order in which this shard acquired or loaded the leases.
+    # ``acquire`` adds, ``release`` removes.
     leases: dict[str, None] = field(default_factory=dict)
+    # When the agent was last heard (epoch seconds). It never goes back, and renews all its leases at once: a heartbeat costs
+    # the same for one lease and for a hundred.
     renewed_at: float = 0.0
 
 
 class LeaseTable:
-    """``ttl_s`` without a sign of life ends an agent's leases."""
+    """The leases of all agents. The table decides nothing: the core's timers ask it when a lease expires."""
 
     def __init__(self, ttl_s: float) -> None:
+        # How long a lease lasts from the last time that its agent was heard, or that the lease itself was extended.
         self._ttl_s = ttl_s
+        # Every agent that was heard, with its leases. ``renew`` adds, ``remove`` removes. Each running task of the core is in
+        # the leases of exactly one agent: the one that its head names.
         self._by_agent: dict[AgentKey, _Holder] = {}
+        # Agents that were deregistered since this shard read its state. ``remove`` adds, ``register`` removes. A set of those
+        # removed and not of those registered: an agent registers at the API, and may claim before the shard has read its row.
         self._removed: set[AgentKey] = set()
+        # Agents that get nothing new (paused, draining, unhealthy), as the store had them when it was last asked.
+        # ``set_unschedulable`` adds and removes.
         self._unschedulable: set[AgentKey] = set()
+        # Task id → when its lease was last extended by itself. ``extend`` adds, ``release`` removes. Apart from the agent's
+        # time: extending one lease must not keep others that the agent may have lost sight of.
         self._extended: dict[str, float] = {}
+        # Task id → numbers of the answers that carried its lease and may have arrived. ``deliver`` and ``loaded`` add,
+        # ``undelivered`` removes one, ``release`` all.
         self._deliveries: dict[str, set[int]] = {}
+        # The next number of an answer. Unique within this table, so within a generation of the shard.
         self._numbers = itertools.count(_BEFORE + 1)
 
     # --- leases -------------------------------------------------------------------------------------------------
 
     def renew(self, key: AgentKey, now: float) -> None:
+        """Notes that an agent was heard, which renews all its leases."""
         holder = self._by_agent.get(key)
         if holder is None:
             holder = self._by_agent[key] = _Holder()
         holder.renewed_at = max(holder.renewed_at, now)
 
     def leases(self, key: AgentKey) -> Collection[str]:
-        """Ids of the tasks that it has, the oldest lease first."""
+        """Ids of the tasks that an agent holds, the oldest lease first. A live view: copy it before you release any of them."""
         holder = self._by_agent.get(key)
         return () if holder is None else holder.leases.keys()
 
     def acquire(self, head: TaskHead, now: float) -> None:
+        """Adds the lease of a task that has just begun to run, for the agent that its head names."""
         key = key_of(head)
         self.renew(key, now)
         self._by_agent[key].leases[head.id] = None
 
     def release(self, head: TaskHead) -> bool:
-        """True if its holder has a slot more now."""
+        """Removes the lease of a task; ``head`` is the one that still names the holder. True if the agent has gained a slot."""
         self._extended.pop(head.id, None)
         self._deliveries.pop(head.id, None)
         holder = None if head.assigned_agent is None else self._by_agent.get((head.workspace, head.assigned_agent))
@@ -68,32 +85,36 @@ class LeaseTable:
         return True
 
     def extend(self, task_id: str, now: float) -> None:
-        """A sign of life for one lease alone."""
+        """Renews one lease and no other of its agent."""
         self._extended[task_id] = now
 
     def expires_at(self, head: TaskHead) -> float:
+        """When the lease of a running task expires, in epoch seconds, if nothing renews it."""
         return max(self._by_agent[key_of(head)].renewed_at, self._extended.get(head.id, 0.0)) + self._ttl_s
 
     def shown_expiry(self, head: TaskHead) -> float:
-        """What its holder is told: no sign of life keeps a lease beyond the run time."""
+        """The expiry that its holder is told: not later than the end of the run time, which nothing renews."""
         assert head.started_at is not None
         return min(self.expires_at(head), head.started_at + head.timeout_s)
 
     # --- answers that carry a lease ------------------------------------------------------------------------------
 
     def loaded(self, task_id: str) -> None:
-        """It was answered by a predecessor, so its holder may know of it: only expiry and reports end it."""
+        """Notes a lease that was read from the store. Its holder may have it from the predecessor's answer, so the lease ends
+        only by a report or by expiry, not because an answer of this shard was lost."""
         self._deliveries[task_id] = {_BEFORE}
 
     def deliver(self, task_id: str) -> int:
-        """Numbers one more answer that carries the lease."""
+        """The number of one more answer that carries the lease."""
         number = next(self._numbers)
         self._deliveries.setdefault(task_id, set()).add(number)
         return number
 
     def undelivered(self, task_id: str, delivery: int) -> bool:
-        """Notes that an answer reached nobody. True if no other answer can have reached the holder: a client that hangs
-        up and comes back may have the lease by its new connection before the old one is seen to be broken."""
+        """Notes that an answer reached nobody. True if no other answer can have reached the holder.
+
+        There may be another one: a client that hangs up and claims again may have the lease by its new connection before the
+        old one is found broken."""
         left = self._deliveries.get(task_id)
         if left is None or delivery not in left:
             return False
@@ -116,6 +137,6 @@ class LeaseTable:
         self._by_agent.pop(key, None)
 
     def set_unschedulable(self, key: AgentKey, is_unschedulable: bool) -> None:
-        """As the store has it. The row that announces a change does not say what became of the agent: who paused it, and
-        whether that has ended, only the store knows."""
+        """Sets whether an agent gets nothing new, as read from the store. The log row of a change is not enough: it does not say
+        who paused the agent and whether that is over."""
         (self._unschedulable.add if is_unschedulable else self._unschedulable.discard)(key)

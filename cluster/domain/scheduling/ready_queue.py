@@ -1,19 +1,20 @@
 """Which waiting task an agent gets: the index of a scheduler shard, in memory.
 
-One first-in-first-out queue per (workspace, requirement set or target, priority level), ordered by age; only their
-heads are ever compared, so a claim costs the number of requirement sets that the agent satisfies, whatever the depth
-and whatever waits that nobody there can do.
+Tasks that the same agents may have share a sub-queue, which is a heap per priority level, sorted by age or order key. Only
+the first tasks of the heaps are compared. So a claim costs the number of sub-queues that the agent may take from, however
+long they are, and sub-queues that it may not take from cost it nothing.
 
-Order: effective priority, then fairness between tenants, then age, or the order key that a task was given. A head gains
-one level per ``ageing_s`` of waiting, up to the highest, so nothing starves; it is computed when heads are compared, and
-nothing is re-sorted.
-Tenants take turns by start-time fair queueing (Goyal, Vin and Cheng 1996): a dispatch advances a tenant's tag by
-1 / weight, and one that comes back starts at the present virtual time instead of with a credit. A task without a
-tenant belongs to its workspace.
+Order: effective priority, then fairness between tenants, then order key (age unless a task was moved). A task gains one
+level per ``ageing_s`` of waiting, up to the highest, so nothing starves. Ageing is computed when the first tasks of heaps are
+compared: nothing is sorted again as time passes, and within a heap order keys alone decide.
 
-What may not start now is passed over at no cost to the rest. A pause, a rate and a choice of agents concern whole
-queues, which are skipped. Tasks whose concurrency key is full are put aside when they come up, and one per queue comes
-back for each slot that becomes free.
+Tenants take turns by start-time fair queueing (Goyal, Vin and Cheng 1996): a dispatch advances a tenant's tag by 1 / weight,
+and the tenant with the lowest tag comes next. A tenant that had nothing waiting starts again at the present virtual time, so
+it does not save up a credit. A task without a tenant counts for its workspace.
+
+A task that may not start now delays no other. A pause, a rate and rules about agents concern whole sub-queues, which a claim
+skips. A task whose concurrency key is full is set aside when it comes up; for each slot that becomes free, one task per
+sub-queue is readmitted.
 """
 
 from __future__ import annotations
@@ -30,58 +31,81 @@ from cluster.domain.tasks.rules import Selection
 from cluster.domain.tasks.task import Priority, TaskHead
 
 AGEING_S = 120.0
+#: The priorities in ascending order; a level is an index into them.
 LEVELS = tuple(sorted(int(priority) for priority in Priority))
 _LEVEL_OF = {priority: level for level, priority in enumerate(LEVELS)}
 _TOP = len(LEVELS) - 1
+#: Below so many sub-queues, empty ones are not looked for.
 _SPARE_SUB_QUEUES = 1000
 
 
 _NOWHERE: frozenset[str] = frozenset()
 
 HeapItem = tuple[float, str, str]
-"""(order key, id)"""
+"""(time and text of the order key, task id). Without an order key: (created_at, id, id)."""
 
 SubQueueKey = tuple[str, str | None, frozenset[str], str, str | None, Selection | None]
-"""(workspace, target agent, required capabilities, queue, task type if it has settings, who may have it)"""
+"""(workspace, target agent, required capabilities, queue, task type if it has a control, selection)"""
 
 
 @dataclass(slots=True, eq=False)
 class _SubQueue:
-    """The queues of tasks that the same agents may have, one per priority level. ``gated``: there is more to ask than
-    the agent's capabilities."""
+    """Waiting tasks that the same agents may have and the same controls concern.
 
+    It is made when its first task comes and kept when it is empty, until ``_make_room``. Compared by identity, since it is a
+    key of maps and changes.
+    """
+
+    # What its tasks have in common, and its key in ``_sub_queues``. The six fields that follow are the parts of the key.
     key: SubQueueKey
     workspace: str
+    # The agent that the tasks name; None if they are for any agent.
     target: str | None
+    # The capabilities that an agent must have.
     required: frozenset[str]
+    # The name of the queue that clients gave: queue controls (pause, rate) concern it.
     queue: str
+    # None unless the task type has a control. Types without one share a sub-queue, which keeps claims cheap.
     task_type: str | None
+    # Rules about agents, regions and tenant; None if the tasks have none.
     selection: Selection | None
+    # The tenant that the tasks are for, else the workspace.
     tenant: str
+    # Key of that tenant's fair share in ``_tags`` and ``_waiting``: the workspace, or workspace and tenant.
     share: str
+    # Set by ``_set_gate`` from the controls. ``paused``: nothing starts. ``gated``: paused or rated, so a claim has to ask
+    # ``_is_open``; a flag spares all others that question. ``weight``: of the tenant's share.
     paused: bool = False
     gated: bool = False
     weight: float = 1.0
+    # A heap of items per priority level. ``push`` and ``slot_free`` add. Items of tasks that have left or moved stay until they
+    # come up (``_first`` drops them), because removing from the middle of a heap would cost its length.
     levels: tuple[list[HeapItem], ...] = field(default_factory=lambda: tuple([] for _ in LEVELS))
+    # How many entries it has, those that were set aside included. ``push`` and ``discard`` count; a claim skips it at 0.
     waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """``slot`` is (concurrency key, limit). An entry of a heap counts only while it is this very one: those of tasks that
-    have left or moved stay behind."""
+    """Where a waiting task is. ``push`` makes it, and makes a new one when the task moves."""
 
+    # The task's item in a heap. The heap's item counts only if it is this very object: one that is merely equal was left
+    # behind when the task was pushed again, and would give the task twice.
     item: HeapItem
+    # The sub-queue and the level in whose heap the item is, or in whose set-aside heap.
     sub_queue: _SubQueue
     level: int
+    # From when its waiting counts for ageing (epoch seconds): when it was created or may first run, whichever is later.
     since: float
+    # (concurrency key, limit) that it needs a slot of; None if it needs none.
     slot: tuple[str, int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuePosition:
-    """Where a waiting task is. ``share`` is its tenant's part of the next dispatches among the tenants that wait in
-    this workspace, ``dispatches_behind`` by how many dispatches of its own weight it is ahead of its turn."""
+    """How long a task has yet to wait. ``ahead``: tasks of its sub-queue that come first. ``share``: the part of the next
+    dispatches that its tenant gets, among the tenants that wait in the workspace. ``dispatches_behind``: how many of its own
+    dispatches its tenant is ahead of its share, and has to wait for the others to catch up."""
 
     ahead: int
     effective_level: int
@@ -91,7 +115,7 @@ class QueuePosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rank:
-    """What a waiting task is compared by; higher first. Shown by explain."""
+    """What waiting tasks are compared by: the higher level first, then the lower tag, then the lower item."""
 
     effective_level: int
     tag: float
@@ -102,7 +126,7 @@ class Rank:
 
 
 class ReadyQueue:
-    """Tasks that could start now. ``weights`` are the workspaces' shares (1 unless given) where no setting says more."""
+    """Tasks that could start now. ``weights`` are the weights of shares (1 unless given) for which no control sets one."""
 
     def __init__(
         self,
@@ -110,19 +134,39 @@ class ReadyQueue:
         weights: Mapping[str, float] | None = None,
         limits: Limits | None = None,
     ) -> None:
+        # Controls, tokens and slots. The core takes and frees the slots with its leases; ``_charge`` spends the tokens.
         self.limits = limits or Limits()
+        # Seconds of waiting that are worth one level of priority.
         self._ageing_s = ageing_s
+        # Share → weight, for shares whose tenant has no control. Fixed.
         self._weights = dict(weights or {})
+        # Task id → entry of every task that waits here, those set aside included. ``push`` adds, ``discard`` removes. It alone
+        # says whether a task waits: an item of a heap that is not its task's entry means nothing.
         self._entries: dict[str, QueueEntry] = {}
+        # All sub-queues, those that are empty included. ``_sub_queue`` adds, ``_make_room`` removes empty ones.
         self._sub_queues: dict[SubQueueKey, _SubQueue] = {}
+        # How many sub-queues there may be before ``_make_room`` looks for empty ones again.
         self._look_through_at = _SPARE_SUB_QUEUES
+        # The same sub-queues by ``_group``: those for any agent by workspace, those for one agent by workspace and agent.
         self._by_workspace: dict[str, list[_SubQueue]] = {}
+        # (workspace, an agent's capabilities, explicit_only) → the sub-queues for any agent that such an agent may take from.
+        # A cache of ``_candidates``: agents have few distinct sets. ``_forget_matches`` removes the lists that a new sub-queue
+        # belongs to, ``_make_room`` all of them.
         self._matches: dict[tuple[str, frozenset[str], bool], list[_SubQueue]] = {}
+        # (workspace, concurrency key) → (sub-queue, level, limit) → heap of items that came up while the key was full.
+        # ``_defer`` adds, ``slot_free`` readmits. No map and no heap in it is empty.
         self._set_aside: dict[tuple[str, str], dict[tuple[_SubQueue, int, int], list[HeapItem]]] = {}
+        # Sub-queues with readmitted tasks that no waiting claim has been offered yet. ``slot_free`` adds, ``readmitted`` empties.
         self._readmitted: list[_SubQueue] = []
+        # Share → tag: the virtual time at which its next dispatch starts; the lowest comes next. ``push`` sets it when a share
+        # begins to wait, ``_charge`` advances it, ``seed`` sets it after a restart.
         self._tags: dict[str, float] = {}
+        # Share → number of its entries. ``push`` and ``discard`` count; ``_make_room`` removes zeros.
         self._waiting: dict[str, int] = {}
+        # The virtual time: the highest tag that was dispatched. Never goes back.
         self._virtual = 0.0
+        # The highest tag that any share has reached by being dispatched. The virtual time jumps to it when nothing waits, so that
+        # nobody is owed or owes a dispatch from before.
         self._latest = 0.0
 
     def __len__(self) -> int:
@@ -132,10 +176,10 @@ class ReadyQueue:
         return task_id in self._entries
 
     def push(self, head: TaskHead) -> None:
-        """By age, or by the order key that it was given. A task that is already waiting moves."""
+        """Adds a task, sorted by its age or order key. A task that waits already is moved."""
         self.discard(head.id)
         if not self._entries:
-            self._virtual = self._latest  # nobody waits, so nobody is owed anything
+            self._virtual = self._latest  # nothing waits, so all shares start equal
         sub_queue = self._sub_queue(head)
         level = _LEVEL_OF[head.priority]
         rules = head.rules
@@ -151,14 +195,15 @@ class ReadyQueue:
         self._waiting[sub_queue.share] = self._waiting.get(sub_queue.share, 0) + 1
 
     def seed(self, seed: int) -> None:
-        """For a queue that was built anew: who had been served last is not known, and without lots the tenant of the
-        oldest task would gain a dispatch by every restart. Each starts less than one of its dispatches behind."""
+        """Gives every share a tag at random, less than one of its dispatches. For a queue that was built after a restart, when
+        nobody knows which tenant was served last: with equal tags, the tenant of the oldest task would gain a dispatch by every
+        restart."""
         for sub_queue in self._sub_queues.values():
             digest = hashlib.sha256(f"{seed}|{sub_queue.share}".encode()).digest()
             self._tags[sub_queue.share] = int.from_bytes(digest[:4]) / 2**32 / sub_queue.weight
 
     def discard(self, task_id: str) -> None:
-        """Its entry stays behind in the heap and is skipped when it comes up."""
+        """Removes a task if it waits. Its item stays in the heap and is dropped when it comes up."""
         entry = self._entries.pop(task_id, None)
         if entry is not None:
             entry.sub_queue.waiting -= 1
@@ -176,9 +221,9 @@ class ReadyQueue:
         *,
         explicit_only: bool = False,
     ) -> str | None:
-        """The id of the task that this agent should do first, removed from the queue; None if there is none for it.
+        """Removes the task that this agent should do first and returns its id; None if there is none for it.
 
-        ``explicit_only`` leaves those that require nothing to others, unless they name the agent."""
+        ``explicit_only``: tasks that require nothing are not for this agent, unless they name it."""
         best: tuple[tuple[int, float, HeapItem], _SubQueue, int] | None = None
         for sub_queue in self._candidates(workspace, agent_id, capabilities, explicit_only):
             if sub_queue.gated and not self._is_open(sub_queue, now):
@@ -207,8 +252,8 @@ class ReadyQueue:
     # --- limits ---------------------------------------------------------------------------------------------------
 
     def control(self, control: Control, now: float) -> bool:
-        """Puts a setting in force; False if it is known already. Tasks of a type that had no settings before must be
-        pushed again, so that they come into queues of their own."""
+        """Puts a control in force; False if this one or a newer one is in force. After the first control of a task type the
+        caller must push the type's waiting tasks again, so that they move to sub-queues of their own."""
         if not self.limits.put(control, now):
             return False
         for sub_queue in self._sub_queues.values():
@@ -217,7 +262,8 @@ class ReadyQueue:
         return True
 
     def slot_free(self, workspace: str, key: str) -> None:
-        """One task per queue that was put aside for this key may come up again."""
+        """Readmits one task per sub-queue, level and limit that was set aside for this key: which of them is next depends on who
+        claims. Those that find the key full again are set aside again."""
         set_aside = self._set_aside.get((workspace, key))
         if set_aside is None:
             return
@@ -226,7 +272,7 @@ class ReadyQueue:
             items = set_aside[where]
             while items:
                 item = heapq.heappop(items)
-                if self._stands(item):
+                if self._is_current(item):
                     heapq.heappush(sub_queue.levels[level], item)
                     self._readmitted.append(sub_queue)
                     break
@@ -236,12 +282,12 @@ class ReadyQueue:
             del self._set_aside[workspace, key]
 
     def readmitted(self) -> list[_SubQueue]:
-        """Queues in which tasks have come up again since the last call."""
+        """Sub-queues in which tasks were readmitted since the last call."""
         sub_queues, self._readmitted = self._readmitted, []
         return sub_queues
 
     def sub_queues_of(self, workspace: str) -> list[_SubQueue]:
-        """Queues of a workspace in which something waits."""
+        """Sub-queues of a workspace in which something waits. Looks through all sub-queues."""
         return [
             sub_queue
             for sub_queue in self._sub_queues.values()
@@ -249,7 +295,7 @@ class ReadyQueue:
         ]
 
     def next_token(self, workspace: str, now: float) -> float | None:
-        """When the next queue of the workspace that waits only for its rate may start a task."""
+        """When the next queue of the workspace that has a rate and is not paused may start a task; None if there is none."""
         times = [
             bucket.ready_at(now)
             for sub_queue in self.sub_queues_of(workspace)
@@ -258,6 +304,7 @@ class ReadyQueue:
         return min(times, default=None)
 
     def _set_gate(self, sub_queue: _SubQueue) -> None:
+        """Copies the controls in force into the sub-queue, so that a claim need not look them up."""
         paused = self.limits.paused
         sub_queue.paused = (
             paused(sub_queue.workspace, ControlKind.QUEUE, sub_queue.queue)
@@ -279,19 +326,23 @@ class ReadyQueue:
         return bucket is None or bucket.ready(now)
 
     def _defer(self, entry: QueueEntry) -> None:
+        """Sets a task aside whose concurrency key is full. The caller takes its item out of the sub-queue's heap."""
         assert entry.slot is not None
         key, limit = entry.slot
         set_aside = self._set_aside.setdefault((entry.sub_queue.workspace, key), {})
         heapq.heappush(set_aside.setdefault((entry.sub_queue, entry.level, limit), []), entry.item)
 
-    def _stands(self, item: HeapItem) -> bool:
+    def _is_current(self, item: HeapItem) -> bool:
+        """Whether an item of a heap is that of a task that waits, and not one that was left behind."""
         entry = self._entries.get(item[-1])
         return entry is not None and entry.item is item
 
     # --- order ----------------------------------------------------------------------------------------------------
 
     def ahead_of(self, head: TaskHead, now: float) -> int | None:
-        """How many tasks of the same sub-queue come first; None if it does not wait. Cost grows with its depth."""
+        """How many tasks of its sub-queue come before a task, without those set aside; None if it does not wait.
+
+        Looks through the whole sub-queue."""
         entry = self._entries.get(head.id)
         if entry is None:
             return None
@@ -300,20 +351,23 @@ class ReadyQueue:
             self._rank(self._entries[item[-1]], now).key() < own
             for fifo in entry.sub_queue.levels
             for item in fifo
-            if self._stands(item)
+            if self._is_current(item)
         )
 
     def order_key_at(self, head: TaskHead, position: int) -> order_key.OrderKey | None:
-        """The order key at which ``position - 1`` other tasks of its level are ahead of it, or the last one; None if
-        there is no other. Cost grows with the depth of the line, unless it is to be the first."""
+        """The order key that gives a task a position (from 1) among the other tasks of its sub-queue and level, or the last one
+        if there are fewer. None if there is no other, or the task is the first already.
+
+        Looks through all of that level, except for position 1."""
         level = _LEVEL_OF[head.priority]
         sub_queue = self._sub_queues.get(self._sub_queue_key(head))
-        lines = [] if sub_queue is None else [sub_queue.levels[level], *self._set_aside_in(sub_queue, level)]
+        heaps = [] if sub_queue is None else [sub_queue.levels[level], *self._set_aside_in(sub_queue, level)]
         if position <= 1:
-            first = min((line[0] for line in lines if line), default=None)
-            is_first = first is not None and first[-1] == head.id and self._stands(first)
+            # If a task has left this item behind, the new key is ahead of it and so of all tasks too.
+            first = min((heap[0] for heap in heaps if heap), default=None)
+            is_first = first is not None and first[-1] == head.id and self._is_current(first)
             return None if first is None or is_first else order_key.before(first[:2], head.id)
-        others = (item for item in itertools.chain(*lines) if item[-1] != head.id and self._stands(item))
+        others = (item for item in itertools.chain(*heaps) if item[-1] != head.id and self._is_current(item))
         ahead = [item[:2] for item in heapq.nsmallest(position, others)]
         if not ahead:
             return None
@@ -322,12 +376,13 @@ class ReadyQueue:
         return order_key.between(ahead[-2], ahead[-1])
 
     def _set_aside_in(self, sub_queue: _SubQueue, level: int) -> Iterator[list[HeapItem]]:
+        """The heaps of what was set aside from one level of a sub-queue."""
         for (workspace, _), set_aside in self._set_aside.items():
             if workspace == sub_queue.workspace:
                 yield from (items for where, items in set_aside.items() if where[:2] == (sub_queue, level))
 
     def position_of(self, head: TaskHead, now: float) -> QueuePosition | None:
-        """None if it does not wait here."""
+        """Where a waiting task is; None if it does not wait here."""
         entry, ahead = self._entries.get(head.id), self.ahead_of(head, now)
         if entry is None or ahead is None:
             return None
@@ -350,6 +405,7 @@ class ReadyQueue:
         return Rank(effective_level=min(_TOP, aged), tag=self._tags.get(entry.sub_queue.share, 0.0), item=entry.item)
 
     def _charge(self, sub_queue: _SubQueue) -> None:
+        """Counts a dispatch: advances the share's tag, and spends a token of the queue's rate."""
         tag = self._tags.get(sub_queue.share, 0.0)
         self._virtual = max(self._virtual, tag)
         self._tags[sub_queue.share] = tag = tag + 1.0 / sub_queue.weight
@@ -358,8 +414,8 @@ class ReadyQueue:
             bucket.spend()
 
     def _first(self, sub_queue: _SubQueue, fifo: list[HeapItem]) -> str | None:
-        """The head of a queue, after dropping entries of tasks that have left or moved, and putting aside those whose
-        concurrency key is full."""
+        """The id of the first task of a heap that could start; None if there is none. Drops items of tasks that have left or
+        moved, and sets tasks aside whose concurrency key is full."""
         while fifo:
             task_id = fifo[0][-1]
             entry = self._entries.get(task_id)
@@ -375,6 +431,7 @@ class ReadyQueue:
     def _candidates(
         self, workspace: str, agent_id: str, capabilities: frozenset[str], explicit_only: bool
     ) -> Iterator[_SubQueue]:
+        """The sub-queues that an agent may take from and in which something waits."""
         key = (workspace, capabilities, explicit_only)
         matching = self._matches.get(key)
         if matching is None:
@@ -396,6 +453,7 @@ class ReadyQueue:
         return self._by_workspace.get(f"{workspace}\x1f{agent_id}", ())
 
     def _sub_queue_key(self, head: TaskHead) -> SubQueueKey:
+        """The sub-queue that a task belongs to, by the controls that are in force now."""
         selection = None if head.rules is None else head.rules.selection()
         own_type = head.task_type if self.limits.has_type(head.workspace, head.task_type) else None
         return (head.workspace, head.target_agent, head.required, head.queue, own_type, selection)
@@ -412,14 +470,14 @@ class ReadyQueue:
         return sub_queue
 
     def _forget_matches(self, sub_queue: _SubQueue) -> None:
-        """Only lists that the new sub-queue belongs into are wrong now."""
+        """Removes the cached lists that a new sub-queue belongs to; all others are still right."""
         if sub_queue.target is None:
             for key in [k for k in self._matches if k[0] == sub_queue.workspace and sub_queue.required <= k[1]]:
                 del self._matches[key]
 
     def _make_room(self) -> None:
-        """Empty lanes are kept for their next task, but not for ever. Looking through all of them comes so seldom that it
-        costs each new sub-queue little."""
+        """Removes empty sub-queues if there are many. They are kept for their next task, but not for ever. It looks through all
+        of them so seldom that each new sub-queue bears little of the cost."""
         if len(self._sub_queues) < self._look_through_at:
             return
         used = sum(sub_queue.waiting > 0 for sub_queue in self._sub_queues.values())
@@ -428,7 +486,7 @@ class ReadyQueue:
             return
         self._look_through_at = max(_SPARE_SUB_QUEUES, 2 * used)
         self._sub_queues = {key: sub_queue for key, sub_queue in self._sub_queues.items() if sub_queue.waiting}
-        # A tenant that waits for nothing and has had no more than its share is as one that never was.
+        # A share with nothing waiting and a tag that the virtual time has passed starts as if it were new, so forget it.
         self._waiting = {share: tasks for share, tasks in self._waiting.items() if tasks}
         self._tags = {s: tag for s, tag in self._tags.items() if s in self._waiting or tag > self._virtual}
         self._by_workspace.clear()
@@ -454,4 +512,5 @@ def _new_sub_queue(key: SubQueueKey, head: TaskHead) -> _SubQueue:
 
 
 def _group(sub_queue: _SubQueue) -> str:
+    """The key of ``_by_workspace``."""
     return sub_queue.workspace if sub_queue.target is None else f"{sub_queue.workspace}\x1f{sub_queue.target}"

@@ -1,4 +1,4 @@
-"""Claims: what an agent asks for, what it gets, and those that wait until there is something for them."""
+"""Claims: what an agent asks for, what it gets, and the claims that wait because there was nothing for them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ AgentKey = tuple[str, str]
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """A claim. ``capabilities`` are the agent's registered ones, narrowed by the request; ``regions`` those it is in.
+    """An agent's request for work. ``capabilities`` are its registered ones, narrowed by the request; ``regions`` those it is in.
 
-    ``max_tasks`` None is the released client's claim: one task, or the oldest lease again when all slots are taken.
-    ``client_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``wait``: it is kept until
+    ``max_tasks`` None is the released client's claim: one task, or its oldest lease again if all slots are leased.
+    ``client_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``wait``: keep the claim until
     there is something for it. ``unschedulable``: the agent gets nothing new (paused, draining, unhealthy), and its claim
-    waits until that changes. ``explicit_only``: tasks that require nothing are not for it, unless they name it. ``cause``:
-    the trace of the request.
+    waits until that changes. ``explicit_only``: the agent gets no task that requires nothing, unless the task names it.
+    ``cause``: the trace of the request.
     """
 
     workspace: str
@@ -47,7 +47,9 @@ class ClaimRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """``expires_at`` in epoch seconds unless the holder gives another sign of life. ``delivery`` numbers the answer."""
+    """A lease as it is answered to a claim. It expires at ``expires_at`` (epoch seconds) unless it is renewed.
+
+    ``delivery`` numbers this answer. ``redelivered``: an earlier answer carried the lease already."""
 
     head: TaskHead
     expires_at: float
@@ -56,8 +58,8 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What a waiting claim gets: leases, or word that the agent should stop something, or neither (ask again)."""
+class AnsweredClaim:
+    """The answer to a waiting claim: leases, ids of tasks that the agent should stop, or neither (it should claim again)."""
 
     ticket: int
     grants: tuple[Grant, ...] = ()
@@ -66,17 +68,25 @@ class Answered:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
+    """A claim that waits, under a ticket that its asker knows. ``withdrawn``: it waits no more; queues that still hold it skip
+    it."""
+
     ticket: int
     request: ClaimRequest
     withdrawn: bool = False
 
 
 class WaitingClaims:
-    """In order of arrival, by agent and by capabilities. What has gone stays behind and is skipped."""
+    """Waiting claims in order of arrival, by capabilities and by agent. A withdrawn claim stays in its queues until they are
+    next looked at, because removing it from the middle would cost their length."""
 
     def __init__(self) -> None:
+        # (workspace, capabilities, explicit_only) → claims that the same tasks could satisfy, the oldest first. ``add`` adds;
+        # ``offer`` removes those served or withdrawn, and empty queues.
         self._alike: dict[tuple[str, frozenset[str], bool], deque[Waiting]] = {}
+        # Agent → its claims, the oldest first. ``add`` adds and drops withdrawn ones from the front; ``take_agent`` removes.
         self._by_agent: dict[AgentKey, deque[Waiting]] = {}
+        # Ticket → claim, of those alone that still wait. ``add`` adds, ``withdraw`` removes.
         self._tickets: dict[int, Waiting] = {}
 
     def __len__(self) -> int:
@@ -91,7 +101,7 @@ class WaitingClaims:
             queue.append(waiting)
 
     def withdraw(self, ticket: int) -> bool:
-        """False if it does not wait (any more)."""
+        """Marks a claim as withdrawn; False if none waits under the ticket."""
         waiting = self._tickets.pop(ticket, None)
         if waiting is not None:
             waiting.withdrawn = True
@@ -101,7 +111,7 @@ class WaitingClaims:
         return (waiting for waiting in self._by_agent.get(agent, ()) if not waiting.withdrawn)
 
     def take_agent(self, agent: AgentKey) -> list[Waiting]:
-        """Those of one agent, which leave."""
+        """Removes an agent's claims and returns those that still wait. The caller withdraws each, which its other queue needs."""
         return [waiting for waiting in self._by_agent.pop(agent, ()) if not waiting.withdrawn]
 
     def offer(
@@ -111,8 +121,10 @@ class WaitingClaims:
         give: Callable[[Waiting], bool],
         was_last: Callable[[Waiting], bool],
     ) -> None:
-        """First come, first served among claims with equal capabilities. ``give`` is true for one that got something;
-        one that did not keeps its turn, and after one for which ``was_last`` is true nobody alike is asked."""
+        """Offers something that became ready to the claims that could have it, in order of arrival among equal capabilities.
+
+        ``give`` is true if the claim got something. A claim that got nothing keeps its position. If ``was_last`` is true of it,
+        the claims behind it with the same capabilities are not asked."""
         explicit = bool(required)
         alike = [k for k in self._alike if k[0] == workspace and required <= k[1] and (explicit or not k[2])]
         for key in alike:

@@ -1,1 +1,1 @@
-"""Tasks: the values, the machine that decides about them, its table, and how a failure is retried."""
+"""Tasks: their values, the state machine with its table, and how a failed attempt is retried."""

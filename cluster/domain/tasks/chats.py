@@ -1,7 +1,7 @@
-"""Ordinary tasks as chats, for agents that speak and do not work: language models and agents of A2A.
+"""Turns ordinary tasks into chats, for agents that only answer messages: language models and A2A agents.
 
-A payload becomes messages: its ``messages`` as they are, its ``prompt``, or all of it as JSON with its keys in order. The
-reply becomes the task's result: its text, or with a ``schema`` in the payload the answer that fits it.
+A payload becomes messages: its ``messages`` as they are, or its ``prompt``, or the whole payload as JSON with sorted keys.
+The reply becomes the task's result: its text or, if the payload has a ``schema``, the answer that fits the schema.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOTHING = "The payload asks nothing; give it a prompt, messages, or the data its
 
 
 class NotAChat(Exception):
-    """The payload cannot be put to an agent that chats; the sentence says what it should be."""
+    """The payload cannot be turned into a chat; the text says what it should be."""
 
 
 class NotAnAnswer(Exception):
@@ -31,13 +31,15 @@ class NotAnAnswer(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
+    """What is asked: the messages, the JSON Schema of the answer (empty for free text), and the answer's bound in tokens."""
+
     messages: tuple[Mapping[str, str], ...]
     schema: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int = DEFAULT_MAX_TOKENS
 
 
 def chat_of(payload: Any) -> Chat:
-    """Raises NotAChat."""
+    """The chat that a payload asks for. Raises: `NotAChat` if the payload is empty or one of its fields is wrong."""
     if not isinstance(payload, Mapping):
         if not payload:
             raise NotAChat(NOTHING)
@@ -67,8 +69,8 @@ def _messages(payload: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
     return (_user(asked),)
 
 
-def _is_message(one: Any) -> bool:
-    return isinstance(one, Mapping) and one.get("role") in ROLES and isinstance(one.get("content"), str)
+def _is_message(item: Any) -> bool:
+    return isinstance(item, Mapping) and item.get("role") in ROLES and isinstance(item.get("content"), str)
 
 
 def _user(content: Any) -> Mapping[str, str]:
@@ -77,7 +79,9 @@ def _user(content: Any) -> Mapping[str, str]:
 
 
 def answer_of(chat: Chat, text: str) -> dict[str, Any]:
-    """``{"text"}``, or ``{"answer"}`` where the task has a schema. Raises NotAnAnswer."""
+    """The task's result: ``{"text"}``, or ``{"answer"}`` if the chat has a schema.
+
+    Raises: `NotAnAnswer` if the reply has no JSON that can be stored, or its JSON does not fit the schema."""
     if not chat.schema:
         return {"text": text}
     value = _json_in(text)
@@ -88,7 +92,9 @@ def answer_of(chat: Chat, text: str) -> dict[str, Any]:
 
 
 def _json_in(text: str) -> Any:
-    """Models wrap JSON in prose and code fences."""
+    """Finds the JSON in a reply, since models wrap it in prose and code fences.
+
+    Tries the whole text first, then from the first brace to the last, then from the first bracket to the last."""
     whole = text.strip()
     for start, end in (
         (0, len(whole)),

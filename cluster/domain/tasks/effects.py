@@ -1,4 +1,4 @@
-"""What a step of a task's machine gives besides the next head: a decision to commit, effects on queue and leases."""
+"""What a step of the task machine returns besides the next head: a decision to commit, and effects on queue and leases."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from cluster.domain.tasks.task import TaskDecision, TaskHead
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueue:
-    """Into the queue, not to be claimed before ``not_before`` (epoch seconds)."""
+    """Put the task into the queue; it may not be claimed before ``not_before`` (epoch seconds)."""
 
     not_before: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dequeue:
-    """Out of the queue, whether by a claim or for good."""
+    """Take the task out of the queue, because it was claimed or has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartLease:
-    """The new head names the holder."""
+    """Add the lease to the lease table; the new head names the holder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndLease:
-    """Whoever held it holds nothing any more."""
+    """Remove the lease from the lease table; the old head names the holder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartGrace:
-    """The holder is to be told to stop; what it still holds at ``until`` is revoked."""
+    """Ask the holder to stop, and revoke the lease if the task still runs at ``until`` (epoch seconds)."""
 
     until: float
 
@@ -46,6 +46,8 @@ Effect = Enqueue | Dequeue | StartLease | EndLease | StartGrace
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
+    """The outcome of one step. ``decision`` is None if nothing has to be committed."""
+
     head: TaskHead
     decision: TaskDecision | None = None
     effects: tuple[Effect, ...] = ()

@@ -14,8 +14,9 @@ from cluster.domain.tasks.task import Priority, TaskStatus
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reporter:
-    """Who reports on an attempt. ``attempt`` and ``agent_id`` come from the lease token; without a token ``attempt``
-    is None, and the report counts for the current attempt if its principal is the one that claimed."""
+    """Who reports on an attempt. ``attempt`` and ``agent_id`` come from the lease token.
+
+    Without a token ``attempt`` is None. The report then counts for the current attempt if its principal made the claim."""
 
     principal: str
     agent_id: str | None = None
@@ -28,7 +29,7 @@ class Reporter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """``brought_by`` says to readers of the table who or what brings the event; ``cause`` is what led to this one
+    """``brought_by`` tells readers of the table who or what brings the event. ``cause`` is what led to this event
     (``LogRecord.cause``)."""
 
     brought_by: ClassVar[str] = ""
@@ -60,7 +61,7 @@ class Complete(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail(Event):
-    """``requeue`` false: the holder says that another attempt is of no use."""
+    """``requeue`` is false if the holder says that another attempt would not help."""
 
     brought_by: ClassVar[str] = "the holder reports a failure"
     by: Reporter
@@ -94,7 +95,7 @@ class CancelGraceOver(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseExpired(Event):
-    brought_by: ClassVar[str] = "timer: no sign of life from the holder"
+    brought_by: ClassVar[str] = "timer: no heartbeat, claim or report from the holder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ class TotalTimedOut(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentLost(Event):
-    """``deliberate``: somebody took the agent away (deregistered it), so the task is not to blame."""
+    """``deliberate`` is true if somebody deregistered the agent. The attempt then costs no retry."""
 
     brought_by: ClassVar[str] = "the holder is gone (offline or deregistered)"
     deliberate: bool
@@ -122,9 +123,9 @@ class AgentLost(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release(Event):
-    """The claimant was gone when its lease was granted: the attempt was never delivered."""
+    """The claimant had hung up before its lease was answered, so the attempt never reached it."""
 
-    brought_by: ClassVar[str] = "a lease that nobody received is given back"
+    brought_by: ClassVar[str] = "a lease that nobody received is released"
     by: Reporter
 
 
@@ -135,7 +136,7 @@ class Unblocked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DependencyFailed(Event):
-    """``after`` ended as ``status``, without a result."""
+    """The task ``after`` ended as ``status``, without a result."""
 
     brought_by: ClassVar[str] = "a task that it runs after ended without a result, and its edge says `fail`"
     after: str
@@ -144,7 +145,7 @@ class DependencyFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prioritized(Event):
-    """What is None stays as it is."""
+    """A field that is None keeps its present value."""
 
     brought_by: ClassVar[str] = "a client changes the priority, or the position"
     principal: str

@@ -2,19 +2,19 @@
 
 Rules of this world:
 
-- A task is what its ``TaskHead`` says. ``step(head, event, now, policy)`` gives the next head, the decision that
-  makes it durable (None where nothing changes, as for a repeated report) and effects on the queue and the leases.
-- ``TRANSITIONS`` has a row for every pair of phase and event. A row either names what may follow, or the refusal that
-  the caller deserves. Docs and tests read the same rows.
+- The state of a task is its ``TaskHead``. ``step(head, event, now, policy)`` returns the next head, the decision that makes
+  it durable (None if there is nothing to write, as for a repeated report), and effects on the queue and the leases.
+- ``TRANSITIONS`` has a row for every pair of phase and event. A row names either the phases that may follow, or the
+  refusal for the caller. Docs and tests read the same rows.
 - Terminal phases never change. A refusal raises and leaves the head as it was.
 - ``attempt`` counts claims and only grows: it is the fence between holders. ``retries`` counts attempts that ended
-  badly: reported failures, run time exceeded, leases that expired. ``max_retries`` is how many of those are followed
-  by another attempt, so a task is tried at most ``max_retries + 1`` times. An attempt that was never delivered, and
-  one whose agent was taken away on purpose (deregistered), cost no retry.
+  badly: reported failures, run time exceeded, leases that expired, agents that went offline. ``max_retries`` is how many of
+  those are followed by another attempt, so at most ``max_retries + 1`` attempts end badly. An attempt that was never
+  delivered, and one whose agent was deregistered, cost no retry.
 - Run time exceeded counts as a failed attempt (as Temporal's start-to-close timeout does): it is retried, and without
   retries left the task ends as ``timeout``. Queue time or total time exceeded ends it as ``timeout`` at once.
-- ``holder`` on a task that is not running is the principal whose own report ended the last attempt, and None if the
-  attempt was taken away. That is how a repeated report, which is answered like the first, is told from a zombie's.
+- ``holder`` of a task that is not running is the principal whose own report ended the last attempt, and None if the
+  attempt ended otherwise. A repeated report of that principal is answered like the first; any other late report is refused.
 """
 
 from __future__ import annotations
@@ -44,127 +44,143 @@ from cluster.domain.tasks.events import (
     TotalTimedOut,
     Unblocked,
 )
-from cluster.domain.tasks.phases import Phase, phase_of
+from cluster.domain.tasks.phases import TaskPhase, phase_of
 from cluster.domain.tasks.refusals import ALREADY_TERMINAL, IMPOSSIBLE, LEASE_LOST, NOT_PENDING, Refusal
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import TaskHead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """One row: phases that may follow, kinds of log rows that it may write, and what a reader should know."""
+class TransitionRule:
+    """One row of the table: what applies the event, the phases that may follow, the kinds of log rows that it may write, and a
+    note for readers."""
 
     apply: Apply
-    to: tuple[Phase, ...]
+    to: tuple[TaskPhase, ...]
     kinds: tuple[str, ...] = ()
     note: str = ""
 
 
 def step(head: TaskHead, event: Event, now: float, policy: RetryPolicy) -> Transition:
-    """Applies the rule for ``event``; ``now`` in epoch seconds. Raises Conflict (the caller's fault) or
-    ImpossibleTransition (ours)."""
+    """Applies the rule for ``event``. ``now`` is in epoch seconds.
+
+    Raises: `Conflict` if the task's phase does not allow the event, or another holds the lease; `ImpossibleTransition` if the
+    event cannot happen in this phase, which is our own bug."""
     rule = TRANSITIONS[phase_of(head), type(event)]
     if isinstance(rule, Refusal):
         raise rule.error(head, event)
     return rule.apply(head, event, now, policy)
 
 
-_REPEAT = "the holder that ended the attempt is answered as before; anybody else 409 `lease_lost`"
-_OPPOSITE = "409 `already_terminal` for the holder that ended it, else `lease_lost`"
+_REPEAT = "the holder that ended the attempt is answered as before; anybody else gets 409 `lease_lost`"
+_OPPOSITE = "409 `already_terminal` for the holder that ended it, else 409 `lease_lost`"
 _repeated = steps.repeat_or(LEASE_LOST)
-P = Phase
+P = TaskPhase
 
-_ENDS_ATTEMPT: dict[type[Event], Rule] = {
-    Complete: Rule(
+_ENDS_ATTEMPT: dict[type[Event], TransitionRule] = {
+    Complete: TransitionRule(
         apply=steps.complete, to=(P.COMPLETED,), kinds=("task.completed",), note="wrong holder 409 `lease_lost`"
     ),
-    Fail: Rule(
+    Fail: TransitionRule(
         apply=steps.fail,
         to=(P.PENDING, P.FAILED),
         kinds=("task.retried", "task.failed", "task.dead_lettered"),
-        note="retried with backoff while retries are left, then dead-lettered; not retryable: failed; wrong holder 409",
+        note="retried with backoff while retries are left, then dead-lettered; not retryable: failed; "
+        "wrong holder 409 `lease_lost`",
     ),
-    LeaseExpired: Rule(
+    LeaseExpired: TransitionRule(
         apply=steps.lease_expired,
         to=(P.PENDING, P.FAILED),
         kinds=("task.requeued", "task.dead_lettered"),
-        note="costs a retry; keeps its order key, at once; dead-lettered without retries left",
+        note="costs a retry; queued again at once, in its old order; dead-lettered if no retry is left",
     ),
-    AgentLost: Rule(
+    AgentLost: TransitionRule(
         apply=steps.agent_lost,
         to=(P.PENDING, P.FAILED),
         kinds=("task.requeued", "task.dead_lettered"),
-        note="offline: as an expired lease; deregistered: costs no retry",
+        note="offline: like an expired lease; deregistered: costs no retry",
     ),
-    RunTimedOut: Rule(
+    RunTimedOut: TransitionRule(
         apply=steps.run_timed_out,
         to=(P.PENDING, P.TIMEOUT),
         kinds=("task.retried", "task.timeout"),
-        note="a failed attempt; `timeout` without retries left",
+        note="counts as a failed attempt; `timeout` if no retry is left",
     ),
-    TotalTimedOut: Rule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
-    Release: Rule(
+    TotalTimedOut: TransitionRule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
+    Release: TransitionRule(
         apply=steps.release, to=(P.PENDING,), kinds=("task.requeued",), note="costs no retry; ignored from anybody else"
     ),
-    CancelRequested: Rule(
+    CancelRequested: TransitionRule(
         apply=steps.cancel_running,
         to=(P.CANCELLING,),
         kinds=("task.cancel_requested",),
-        note="the holder is told and has a grace to stop",
+        note="the holder is asked to stop within a grace",
     ),
 }
 
-_ENDS_CANCELLING: dict[type[Event], Rule] = {
-    Complete: Rule(
+_ENDS_CANCELLING: dict[type[Event], TransitionRule] = {
+    Complete: TransitionRule(
         apply=steps.complete, to=(P.COMPLETED,), kinds=("task.completed",), note="it finished first: the result is kept"
     ),
-    Fail: Rule(
-        apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",), note="taken as having stopped"
+    Fail: TransitionRule(
+        apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",), note="counts as having stopped"
     ),
-    CancelRequested: Rule(apply=steps.unchanged, to=(), note="answered as before"),
-    CancelDelivered: Rule(apply=steps.cancel_delivered, to=(P.CANCELLING,), kinds=("task.cancel_delivered",)),
-    CancelAcknowledged: Rule(apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    CancelGraceOver: Rule(apply=steps.cancelled_because("grace_over"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    LeaseExpired: Rule(apply=steps.cancelled_because("lease_expired"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    AgentLost: Rule(apply=steps.cancelled_because("agent_lost"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    RunTimedOut: Rule(apply=steps.cancelled_because("run_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    TotalTimedOut: Rule(apply=steps.cancelled_because("total_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    Release: Rule(apply=steps.release_cancelling, to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    CancelRequested: TransitionRule(apply=steps.unchanged, to=(), note="answered as before"),
+    CancelDelivered: TransitionRule(apply=steps.cancel_delivered, to=(P.CANCELLING,), kinds=("task.cancel_delivered",)),
+    CancelAcknowledged: TransitionRule(apply=steps.cancel_acknowledged, to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    CancelGraceOver: TransitionRule(
+        apply=steps.cancelled_because("grace_over"), to=(P.CANCELLED,), kinds=("task.cancelled",)
+    ),
+    LeaseExpired: TransitionRule(
+        apply=steps.cancelled_because("lease_expired"), to=(P.CANCELLED,), kinds=("task.cancelled",)
+    ),
+    AgentLost: TransitionRule(
+        apply=steps.cancelled_because("agent_lost"), to=(P.CANCELLED,), kinds=("task.cancelled",)
+    ),
+    RunTimedOut: TransitionRule(
+        apply=steps.cancelled_because("run_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)
+    ),
+    TotalTimedOut: TransitionRule(
+        apply=steps.cancelled_because("total_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)
+    ),
+    Release: TransitionRule(apply=steps.release_cancelling, to=(P.CANCELLED,), kinds=("task.cancelled",)),
 }
 
-_LEAVES_QUEUE: dict[type[Event], Rule | Refusal] = {
-    RunAtReached: Rule(apply=steps.run_at_reached, to=(P.PENDING,), note="not written; readers see it from `run_at`"),
-    Claim: Rule(apply=steps.claim, to=(P.RUNNING,), kinds=("task.claimed",), note="attempt + 1, a new lease"),
-    CancelRequested: Rule(apply=steps.cancel_waiting, to=(P.CANCELLED,), kinds=("task.cancelled",)),
-    Prioritized: Rule(apply=steps.prioritize, to=(P.PENDING,), kinds=("task.prioritized",)),
-    QueueTimedOut: Rule(apply=steps.queue_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
-    TotalTimedOut: Rule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
-    Unblocked: Rule(
+_LEAVES_QUEUE: dict[type[Event], TransitionRule | Refusal] = {
+    RunAtReached: TransitionRule(
+        apply=steps.run_at_reached, to=(P.PENDING,), note="not written; readers see it from `run_at`"
+    ),
+    Claim: TransitionRule(apply=steps.claim, to=(P.RUNNING,), kinds=("task.claimed",), note="attempt + 1, a new lease"),
+    CancelRequested: TransitionRule(apply=steps.cancel_waiting, to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    Prioritized: TransitionRule(apply=steps.prioritize, to=(P.PENDING,), kinds=("task.prioritized",)),
+    QueueTimedOut: TransitionRule(apply=steps.queue_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
+    TotalTimedOut: TransitionRule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
+    Unblocked: TransitionRule(
         apply=steps.unblocked,
         to=(P.PENDING,),
         kinds=("task.unblocked",),
         note="`blocked` becomes `queued` or `delayed`",
     ),
-    DependencyFailed: Rule(
+    DependencyFailed: TransitionRule(
         apply=steps.dependency_failed, to=(P.FAILED,), kinds=("task.failed",), note="only if `blocked`"
     ),
-    Release: Rule(apply=steps.unchanged, to=(), note="already given back"),
+    Release: TransitionRule(apply=steps.unchanged, to=(), note="ignored: the lease has ended already"),
     Complete: LEASE_LOST,
-    Fail: Rule(apply=_repeated, to=(), note=_REPEAT),
+    Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
     CancelAcknowledged: LEASE_LOST,
 }
 
-_AFTER_THE_END: dict[type[Event], Rule | Refusal] = {
-    Complete: Rule(apply=steps.other_end, to=(), note=_OPPOSITE),
-    Fail: Rule(apply=steps.other_end, to=(), note=_OPPOSITE),
+_AFTER_THE_END: dict[type[Event], TransitionRule | Refusal] = {
+    Complete: TransitionRule(apply=steps.other_end, to=(), note=_OPPOSITE),
+    Fail: TransitionRule(apply=steps.other_end, to=(), note=_OPPOSITE),
     CancelAcknowledged: LEASE_LOST,
     CancelRequested: ALREADY_TERMINAL,
-    Release: Rule(apply=steps.unchanged, to=(), note="ignored"),
+    Release: TransitionRule(apply=steps.unchanged, to=(), note="ignored"),
     Prioritized: NOT_PENDING,
 }
-_REPEATED = Rule(apply=_repeated, to=(), note=_REPEAT)
+_REPEATED = TransitionRule(apply=_repeated, to=(), note=_REPEAT)
 
-_ROWS: dict[Phase, Mapping[type[Event], Rule | Refusal]] = {
+_ROWS: dict[TaskPhase, Mapping[type[Event], TransitionRule | Refusal]] = {
     P.PENDING: _LEAVES_QUEUE,
     P.RUNNING: {**_ENDS_ATTEMPT, CancelAcknowledged: LEASE_LOST, Prioritized: NOT_PENDING},
     P.CANCELLING: {**_ENDS_CANCELLING, Prioritized: NOT_PENDING},
@@ -174,7 +190,7 @@ _ROWS: dict[Phase, Mapping[type[Event], Rule | Refusal]] = {
         **_AFTER_THE_END,
         Fail: _REPEATED,
         CancelAcknowledged: _REPEATED,
-        CancelRequested: Rule(apply=steps.unchanged, to=(), note="answered as before"),
+        CancelRequested: TransitionRule(apply=steps.unchanged, to=(), note="answered as before"),
     },
     P.TIMEOUT: _AFTER_THE_END,
 }
@@ -199,7 +215,7 @@ EVENTS: tuple[type[Event], ...] = (
     Prioritized,
 )
 
-#: Every pair of phase and event; what no row above names cannot happen.
-TRANSITIONS: dict[tuple[Phase, type[Event]], Rule | Refusal] = {
+#: Every pair of phase and event. A pair that no row above names is impossible.
+TRANSITIONS: dict[tuple[TaskPhase, type[Event]], TransitionRule | Refusal] = {
     (phase, event): rows.get(event, IMPOSSIBLE) for phase, rows in _ROWS.items() for event in EVENTS
 }

@@ -1,7 +1,7 @@
-"""The order key of a waiting task: after those that are older, unless somebody has moved it.
+"""The order key of a waiting task: what the tasks of one sub-queue are sorted by.
 
-Tasks of one sub-queue are sorted by it: a time, and among equal times a text. Between two keys there is always a third, so
-moving a task changes no other's key. A task that was never moved has none, and is sorted by (created_at, id).
+A key is a time and, among equal times, a text. Between two keys there is always a third, so moving a task changes no other
+task's key. A task that was never moved has no order key and is sorted by (created_at, id), that is by age.
 
 The column ``tasks.place``, and ``place`` in the data of ``task.prioritized``, hold it as text: names in storage stay.
 """
@@ -12,11 +12,13 @@ import math
 
 OrderKey = tuple[float, str]
 
-#: Texts are compared character by character; the lowest one ends no text, so that there is always room before one.
+#: The range of characters that a text between two others is made of: from the lowest, up to and without the end. No such text
+#: ends with the lowest character, so there is always room before it.
 _LOWEST, _BEYOND = 0x21, 0x7F
 
 
 def encode(key: OrderKey | None) -> str | None:
+    """The stored text of a key: ``time|text``."""
     return None if key is None else f"{key[0]!r}|{key[1]}"
 
 
@@ -28,16 +30,18 @@ def decode(text: str | None) -> OrderKey | None:
 
 
 def before(first: OrderKey, name: str) -> OrderKey:
-    """Ahead of everybody."""
+    """A key just ahead of ``first``, which is the first one of the sub-queue."""
     return math.nextafter(first[0], -math.inf), name
 
 
 def between(low: OrderKey, high: OrderKey | None) -> OrderKey:
-    """Right behind ``low``, and before ``high``."""
+    """A key behind ``low`` and ahead of ``high``; None as ``high`` means that none follows."""
     return low[0], _text_between(low[1], high[1] if high is not None and high[0] == low[0] else None)
 
 
 def _text_between(low: str, high: str | None) -> str:
+    """Copies the common beginning, then takes the first character that has room in the middle. Once the copy is below ``high``,
+    ``high`` bounds it no more."""
     text = ""
     while True:
         i = len(text)

@@ -7,8 +7,8 @@ from enum import StrEnum
 from cluster.domain.tasks.task import TaskDetail, TaskHead, TaskStatus
 
 
-class Phase(StrEnum):
-    """The rows of the table: the wire's statuses, with a running task that is being cancelled told apart."""
+class TaskPhase(StrEnum):
+    """The statuses of the wire, and one more: a running task that is being cancelled has a phase of its own."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -19,11 +19,11 @@ class Phase(StrEnum):
     TIMEOUT = "timeout"
 
 
-TERMINAL = (Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED, Phase.TIMEOUT)
-_PHASE_OF_STATUS = {status: Phase(status.value) for status in TaskStatus}
+TERMINAL = (TaskPhase.COMPLETED, TaskPhase.FAILED, TaskPhase.CANCELLED, TaskPhase.TIMEOUT)
+_PHASE_OF_STATUS = {status: TaskPhase(status.value) for status in TaskStatus}
 
 
-def phase_of(head: TaskHead) -> Phase:
+def phase_of(head: TaskHead) -> TaskPhase:
     if head.detail is TaskDetail.CANCELLING:
-        return Phase.CANCELLING
+        return TaskPhase.CANCELLING
     return _PHASE_OF_STATUS[head.status]

@@ -1,4 +1,4 @@
-"""What cannot happen to a task, and what its caller deserves to hear."""
+"""How an event that a task's phase does not allow is refused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from cluster.domain.tasks.task import TaskHead
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """``code`` None: no caller can cause this, it is a bug of ours (ImpossibleTransition)."""
+    """What the caller gets. ``code`` is None if no caller can cause it: it is our own bug (``ImpossibleTransition``)."""
 
     code: str | None = None
     message: str = ""
 
     def error(self, head: TaskHead, event: Event) -> ControlPlaneError:
+        """The error to raise: ``Conflict``, or ``ImpossibleTransition`` without a code."""
         if self.code is None:
             by = f" (cause: {event.cause})" if event.cause else ""
             return ImpossibleTransition(
@@ -26,7 +27,12 @@ class Refusal:
         return Conflict(self.message.format(id=head.id, status=head.status.value), self.code)
 
 
-LEASE_LOST = Refusal(code="lease_lost", message="The lease on task {id} is not yours (any more); the task is {status}.")
-ALREADY_TERMINAL = Refusal(code="already_terminal", message="Task {id} is already {status}.")
+LEASE_LOST = Refusal(
+    code="lease_lost",
+    message="You do not hold the lease on task {id}, which is {status}; drop this attempt and claim again.",
+)
+ALREADY_TERMINAL = Refusal(
+    code="already_terminal", message="Task {id} has ended as {status} and cannot change any more."
+)
 NOT_PENDING = Refusal(code="not_pending", message="Task {id} is {status}; only a waiting task can be prioritised.")
 IMPOSSIBLE = Refusal()

@@ -1,4 +1,4 @@
-"""When a task is tried again, and after how long."""
+"""How long a task waits before it is tried again. Whether it is, ``steps.py`` decides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cluster.domain.tasks.task import TaskHead
 
 
 class ErrorClass(StrEnum):
-    """``malformed``: the attempt's answer could not be kept or read. Tried again like any other."""
+    """Why an attempt failed. ``malformed``: its answer could not be stored or read; it is retried like ``retryable``."""
 
     RETRYABLE = "retryable"
     NOT_RETRYABLE = "not_retryable"
@@ -20,8 +20,10 @@ class ErrorClass(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """``base_s * factor ** (n - 1)`` before the n-th retry, at most ``cap_s``; ``jitter`` is the share taken away at
-    random, so that tasks that failed together do not come back together."""
+    """Waits ``base_s * factor ** (n - 1)`` before the n-th retry, at most ``cap_s``.
+
+    ``jitter`` is the share of that time that may be taken off at random, so that tasks that failed together are not all
+    retried at once."""
 
     base_s: float = 1.0
     factor: float = 2.0
@@ -29,8 +31,8 @@ class Backoff:
     jitter: float = 0.5
 
     def delay_s(self, retry: int, seed: str) -> float:
-        """The same for the same seed: a decision that is made again after a restart is the same decision."""
-        exponent = min(retry - 1, 64)
+        """Seconds to wait. The randomness comes from ``seed``, so that a step made again after a restart gives the same time."""
+        exponent = min(retry - 1, 64)  # beyond, the power of a large factor would overflow
         full = min(self.cap_s, self.base_s * self.factor**exponent)
         digest = hashlib.blake2b(seed.encode(), digest_size=8).digest()
         return full * (1.0 - self.jitter * int.from_bytes(digest, "big") / 2**64)
@@ -38,14 +40,15 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """``rate_limited`` has its own clock: the peer's ``retry_after_s`` where it names one, else slower steps."""
+    """``rate_limited`` failures wait longer than ``retryable`` ones. ``cancel_grace_s`` is how long a holder has to stop."""
 
     retryable: Backoff = field(default_factory=Backoff)
     rate_limited: Backoff = field(default_factory=lambda: Backoff(base_s=15.0, cap_s=900.0))
     cancel_grace_s: float = 10.0
 
     def delay_s(self, head: TaskHead, error_class: ErrorClass, retry_after_s: float | None) -> float:
-        """Before the retry that follows the present attempt of ``head``."""
+        """Seconds to wait after the present attempt of ``head``: at least as long as the agent asks for by ``retry_after_s``,
+        which counts up to the backoff's cap."""
         backoff = self.rate_limited if error_class is ErrorClass.RATE_LIMITED else self.retryable
         delay = backoff.delay_s(head.retries + 1, f"{head.id}/{head.attempt}")
         return delay if retry_after_s is None else max(delay, min(retry_after_s, backoff.cap_s))

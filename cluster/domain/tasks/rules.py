@@ -1,8 +1,8 @@
-"""What a task may ask for beyond the usual: time limits, a share, slots, regions, agents that must not have it, and
-tasks that come first.
+"""What a task may ask for beyond the usual: time limits, a tenant, a concurrency key, regions, excluded agents, and tasks
+that must end first.
 
-Most tasks ask for none of it, and then ``rules`` is None everywhere: in the row, in the log and in a shard's memory.
-A name that a caller gives (tenant, concurrency key) counts within its workspace.
+Most tasks ask for none of it. Then ``rules`` is None everywhere: in the row, in the log and in a shard's memory. A name that
+a caller chooses (tenant, concurrency key) is valid within its workspace only.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from cluster.domain.base.errors import InvalidRequest
 
 
 class WhenFailed(StrEnum):
-    """What a task does when one that it runs after ends without a result."""
+    """What happens to a task if one that it runs after ends without a result."""
 
     FAIL = "fail"
     RUN_ANYWAY = "run_anyway"
 
 
 class Affinity(StrEnum):
-    """``preferred``: agents of the named regions have the first go, for ``PREFERENCE_S`` of waiting."""
+    """Which regions' agents may take a task. ``preferred``: until it has waited ``PREFERENCE_S``, only agents of the named
+    regions may; then any agent may. ``strict``: only those of the named regions, always."""
 
     ANY = "any"
     PREFERRED = "preferred"
@@ -35,7 +36,7 @@ PREFERENCE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """``after``: id of the task that comes first."""
+    """A dependency. ``after`` is the id of the task that must end first."""
 
     after: str
     when_failed: WhenFailed = WhenFailed.FAIL
@@ -43,7 +44,8 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The part of the rules that decides who may have the task, and in whose turn: tasks alike in it share a queue."""
+    """The part of the rules that decides which agents may have a task, and whose share it counts for. Tasks with an equal
+    selection share a sub-queue."""
 
     tenant: str | None
     excluded: frozenset[str]
@@ -51,6 +53,7 @@ class Selection:
     affinity: Affinity
 
     def admits(self, agent_id: str, agent_regions: frozenset[str], waited_s: float) -> bool:
+        """Whether an agent may have a task that has waited ``waited_s``."""
         if agent_id in self.excluded:
             return False
         if self.affinity is Affinity.ANY or not agent_regions.isdisjoint(self.regions):
@@ -64,9 +67,9 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRules:
-    """``regions`` are the target and then the fallbacks. ``queue_timeout_s`` bounds each wait for an agent,
-    ``total_timeout_s`` everything from submit to end. Of the tasks that name a ``concurrency_key``, one starts only
-    while fewer than its ``concurrency_limit`` of them run."""
+    """``regions`` are the target region and then the fallbacks. ``queue_timeout_s`` bounds each wait for an agent,
+    ``total_timeout_s`` the time from submit to end. A task with a ``concurrency_key`` starts only while fewer than its
+    ``concurrency_limit`` tasks with that key run."""
 
     tenant: str | None = None
     queue_timeout_s: float | None = None
@@ -82,13 +85,13 @@ class TaskRules:
         return None if self == _NO_RULES else self
 
     def selection(self) -> Selection | None:
-        """None where it does not narrow anything."""
+        """None if every capable agent may have the task, and it counts for its workspace's share."""
         if self.tenant is None and not self.excluded_agents and self.affinity is Affinity.ANY:
             return None
         return Selection(self.tenant, frozenset(self.excluded_agents), self.regions, self.affinity)
 
     def to_json(self) -> dict[str, Any]:
-        """Only what differs from the usual."""
+        """Only the fields that differ from their defaults."""
         data: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -115,7 +118,9 @@ _NO_RULES = TaskRules()
 
 
 def checked(rules: TaskRules) -> TaskRules | None:
-    """The rules if they make sense together, None if they ask for nothing; InvalidRequest with one sentence."""
+    """The rules, or None if they ask for nothing.
+
+    Raises: `InvalidRequest` if a region or a concurrency key is missing, or a task is named twice."""
     if rules.affinity is not Affinity.ANY and not rules.regions:
         raise InvalidRequest(
             f"region_routing_mode {rules.affinity.value} needs target_region or fallback_regions.", "invalid_region"

@@ -1,4 +1,7 @@
-"""What each event does to a task. The table of the machine says in which phase which of these happens."""
+"""What each event does to a task. The table in ``machine.py`` says which of these functions applies in which phase.
+
+Each takes (head, event, now, policy) and returns a ``Transition``.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ from cluster.domain.tasks.task import TaskDecision, TaskDetail, TaskHead, TaskSt
 
 SUMMARY_CHARS = 200
 
+#: Stored in log rows, so a reason keeps its text.
 REASONS = frozenset(
     {
         *("failed", "retries_exhausted", "run_timeout", "run_time", "queue_time", "total_time", "total_timeout"),
@@ -66,7 +70,7 @@ def _decided(
     want_body: bool = False,
     private: Mapping[str, Any] | None = None,
 ) -> Transition:
-    """``error`` is both stored with the task and told by its row, shortened."""
+    """A transition that is written. ``error`` is stored with the task and, shortened, in the private part of its log row."""
     record = LogRecord(
         at=now,
         workspace=old.workspace,
@@ -96,11 +100,12 @@ def unchanged(head: TaskHead, event: Event, now: float, policy: RetryPolicy) -> 
 
 
 def run_at_reached(head: TaskHead, event: RunAtReached, now: float, policy: RetryPolicy) -> Transition:
-    """Not written: readers see from ``run_at`` that a delay is over."""
+    """Queues a delayed task. Nothing is written, since readers see from ``run_at`` that the delay is over."""
     return Transition(head=replace(head, detail=TaskDetail.QUEUED), effects=(Enqueue(not_before=head.run_at),))
 
 
 def claim(head: TaskHead, event: Claim, now: float, policy: RetryPolicy) -> Transition:
+    """Starts the next attempt, with its lease."""
     new = replace(
         head,
         status=TaskStatus.RUNNING,
@@ -123,13 +128,14 @@ def claim(head: TaskHead, event: Claim, now: float, policy: RetryPolicy) -> Tran
 
 
 def _holds(head: TaskHead, by: Reporter) -> bool:
+    """Whether ``by`` holds the lease: by its token's attempt and agent or, without a token, by the principal that claimed."""
     if by.attempt is not None:
         return by.attempt == head.attempt and by.agent_id == head.assigned_agent
     return by.principal == head.holder and by.agent_id in (None, head.assigned_agent)
 
 
 def _ended_it(head: TaskHead, by: Reporter) -> bool:
-    """``by`` is the holder whose own report ended the last attempt."""
+    """Whether ``by`` is the holder whose own report ended the last attempt."""
     if head.holder is None or (head.assigned_agent is not None and by.agent_id not in (None, head.assigned_agent)):
         return False
     return by.attempt == head.attempt if by.attempt is not None else by.principal == head.holder
@@ -162,7 +168,7 @@ def _since(start: float, now: float) -> float:
 
 
 def result_summary(result_json: str | None) -> str:
-    """The first characters of a result as a person would read it: text without quotes, anything else as JSON."""
+    """The first characters of a result, for people: a text without its quotes, anything else as JSON."""
     if result_json is None:
         return ""
     if result_json.startswith('"'):
@@ -171,6 +177,7 @@ def result_summary(result_json: str | None) -> str:
 
 
 def complete(head: TaskHead, event: Complete, now: float, policy: RetryPolicy) -> Transition:
+    """Ends the task with a result. Raises: `Conflict` if the reporter does not hold the lease."""
     _must_hold(head, event.by, event)
     new = replace(head, status=TaskStatus.COMPLETED, detail=TaskDetail.COMPLETED)
     data = _report_data(head, event.by, now)
@@ -194,6 +201,10 @@ def complete(head: TaskHead, event: Complete, now: float, policy: RetryPolicy) -
 
 
 def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transition:
+    """Ends an attempt that failed: the task fails for good if a retry would not help, is dead-lettered if no retry is left,
+    and is queued again after a backoff otherwise.
+
+    Raises: `Conflict` if the reporter does not hold the lease."""
     _must_hold(head, event.by, event)
     data = _report_data(head, event.by, now)
     data["error_class"] = event.error_class.value
@@ -209,7 +220,7 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
 
 
 def _short(error: str) -> str:
-    """Log rows travel to every follower; the whole text is in the task's row."""
+    """The beginning of an error, for its log row, which every follower reads. The task's row keeps the whole text."""
     return error[:1000]
 
 
@@ -263,7 +274,7 @@ def _dead_letter(
 
 
 def _requeue(head: TaskHead, event: Event, reason: str, now: float, principal: str, *, charged: bool) -> Transition:
-    """Keeps its order key (``run_at`` stays), at once: another agent can take it."""
+    """Queues the task again without a delay and in its old order (``run_at`` stays), so that another agent can take it."""
     retries = head.retries + charged
     new = replace(
         head,
@@ -282,17 +293,19 @@ def _requeue(head: TaskHead, event: Event, reason: str, now: float, principal: s
 
 
 def _lost(head: TaskHead, event: Event, error: str, reason: str, now: float) -> Transition:
+    """Ends an attempt whose agent fell silent; that costs a retry."""
     if head.retries >= head.max_retries:
         return _dead_letter(head, event, _run_data(head, now), error, reason, now, SYSTEM)
     return _requeue(head, event, reason, now, SYSTEM, charged=True)
 
 
 def lease_expired(head: TaskHead, event: LeaseExpired, now: float, policy: RetryPolicy) -> Transition:
-    error = f"Agent {head.assigned_agent} gave no sign of life and lost its lease on attempt {head.attempt}."
+    error = f"Agent {head.assigned_agent} sent no heartbeat in time and lost its lease on attempt {head.attempt}."
     return _lost(head, event, error, "lease_expired", now)
 
 
 def agent_lost(head: TaskHead, event: AgentLost, now: float, policy: RetryPolicy) -> Transition:
+    """Queues the task again. An agent that was deregistered costs no retry, one that went offline does."""
     if event.deliberate:
         return _requeue(head, event, "agent_unregistered", now, SYSTEM, charged=False)
     return _lost(
@@ -301,12 +314,14 @@ def agent_lost(head: TaskHead, event: AgentLost, now: float, policy: RetryPolicy
 
 
 def release(head: TaskHead, event: Release, now: float, policy: RetryPolicy) -> Transition:
+    """Queues a task again whose lease reached nobody; ignores a release of any other lease."""
     if not _holds(head, event.by):
         return Transition(head=head)
     return _requeue(head, event, "not_delivered", now, event.by.principal, charged=False)
 
 
 def run_timed_out(head: TaskHead, event: RunTimedOut, now: float, policy: RetryPolicy) -> Transition:
+    """Counts as a failed attempt: the task is retried, and ends as ``timeout`` if no retry is left."""
     error = f"Attempt {head.attempt} did not finish within {head.timeout_s:g} s."
     if head.retries >= head.max_retries:
         return _time_out(head, event, error, "run_time", now)
@@ -338,6 +353,7 @@ def cancel_waiting(head: TaskHead, event: CancelRequested, now: float, policy: R
 
 
 def cancel_running(head: TaskHead, event: CancelRequested, now: float, policy: RetryPolicy) -> Transition:
+    """Gives the holder the policy's grace to stop. The lease goes on meanwhile, so that the holder can still report."""
     new = replace(head, detail=TaskDetail.CANCELLING)
     until = now + policy.cancel_grace_s
     data = {"agent_id": head.assigned_agent, "task_type": head.task_type, "revoked_at": until}
@@ -352,7 +368,8 @@ def cancel_delivered(head: TaskHead, event: CancelDelivered, now: float, policy:
 def _cancelled(
     head: TaskHead, event: Event, reason: str, now: float, principal: str, data: dict[str, Any]
 ) -> Transition:
-    """``stopped by the holder`` keeps the holder, so that it can repeat itself; any other reason takes it away."""
+    """Ends the task as cancelled. If the holder's own report ended it (``stopped``), the head keeps the holder, so that a
+    repeated report is recognised. For any other reason the attempt was taken away, and a late report must be refused."""
     holder = head.holder if reason == "stopped" else None
     new = replace(head, status=TaskStatus.CANCELLED, detail=TaskDetail.CANCELLED, holder=holder)
     data["reason"] = reason
@@ -362,11 +379,14 @@ def _cancelled(
 def cancel_acknowledged(
     head: TaskHead, event: CancelAcknowledged | Fail, now: float, policy: RetryPolicy
 ) -> Transition:
+    """Ends a task whose holder says that it has stopped. Raises: `Conflict` if the reporter does not hold the lease."""
     _must_hold(head, event.by, event)
     return _cancelled(head, event, "stopped", now, event.by.principal, _report_data(head, event.by, now))
 
 
 def cancelled_because(reason: str) -> Apply:
+    """The function that ends a cancelling task for a reason other than its holder's report."""
+
     def apply(head: TaskHead, event: Event, now: float, policy: RetryPolicy) -> Transition:
         return _cancelled(head, event, reason, now, SYSTEM, _run_data(head, now))
 
@@ -380,7 +400,7 @@ def release_cancelling(head: TaskHead, event: Release, now: float, policy: Retry
 
 
 def unblocked(head: TaskHead, event: Unblocked, now: float, policy: RetryPolicy) -> Transition:
-    """Its wait begins now, so ageing and queue time count from here."""
+    """Queues a blocked task. ``run_at`` becomes now unless it is later, so that ageing and queue time count from here."""
     if head.detail is not TaskDetail.BLOCKED:
         return Transition(head=head)
     delayed = head.run_at > now
@@ -422,7 +442,9 @@ def prioritize(head: TaskHead, event: Prioritized, now: float, policy: RetryPoli
 
 
 def repeat_or(refusal: Refusal) -> Apply:
-    """A report after the attempt has ended: answered like the first if it is the first again."""
+    """The function for a report that comes after the attempt has ended.
+
+    It answers the holder whose report ended the attempt as before, and raises ``refusal`` for anybody else."""
 
     def apply(
         head: TaskHead, event: Complete | Fail | CancelAcknowledged, now: float, policy: RetryPolicy
@@ -435,6 +457,8 @@ def repeat_or(refusal: Refusal) -> Apply:
 
 
 def other_end(head: TaskHead, event: Complete | Fail, now: float, policy: RetryPolicy) -> Transition:
-    """The holder now says the opposite of what it said before."""
+    """Refuses a report that contradicts how the attempt ended.
+
+    Raises: `Conflict` (``already_terminal`` for the holder that ended the attempt, else ``lease_lost``)."""
     refusal = ALREADY_TERMINAL if _ended_it(head, event.by) else LEASE_LOST
     raise refusal.error(head, event)

@@ -1,7 +1,7 @@
-"""What a task is: the closed sets, the values that travel, and the part of it that the scheduler keeps in memory.
+"""What a task is: its closed sets (status, detail, priority), its values, and the part that the scheduler keeps in memory.
 
 ``Task`` is the whole object as readers see it. ``TaskHead`` is the small part that decides order, leases and retries:
-the state of the task machine (``machine.py``) and what a scheduler shard holds for each open task. A
+the state of the task machine (``machine.py``), and what a scheduler shard keeps of each open task. A
 ``TaskDecision`` is one transition on its way to the store: the new head, what it expects to replace, and its log row.
 """
 
@@ -21,7 +21,7 @@ from cluster.domain.tasks.rules import Affinity, TaskRules
 
 
 class TaskStatus(StrEnum):
-    """The six statuses of the wire; what is finer is ``TaskDetail``."""
+    """The six statuses of the wire; ``TaskDetail`` tells them apart further."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -35,7 +35,7 @@ class TaskStatus(StrEnum):
         return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
 
 
-#: A question to an agent that pulls, as a task.
+#: Type of the tasks that carry a question of a deliberation to a pull agent (pull calls).
 PULL_CALL_TYPE = "deliberation.turn"
 
 
@@ -56,6 +56,8 @@ class TaskDetail(StrEnum):
 
 
 class Priority(IntEnum):
+    """The values are stored; each member is one level of the ready queue."""
+
     LOW = 0
     NORMAL = 50
     HIGH = 75
@@ -63,6 +65,7 @@ class Priority(IntEnum):
 
     @classmethod
     def parse(cls, name: object) -> Priority:
+        """The priority of a name, in any case. Raises: `InvalidRequest` if there is none of that name."""
         if isinstance(name, str) and name.upper() in cls.__members__:
             return cls[name.upper()]
         raise InvalidRequest("priority must be one of low, normal, high, urgent.", "invalid_priority")
@@ -72,7 +75,7 @@ class Priority(IntEnum):
         return self.name.lower()
 
 
-#: Of a head and its rules, as a new task's row carries them.
+#: The texts in the data of ``task.submitted``, which holds a new task's head and its rules.
 LOG_TEXTS: LogTexts = {
     **dict.fromkeys(("task_type", "required_capabilities", "target_agent", "queue", "replay_of"), IDENTITY),
     **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after"), IDENTITY),
@@ -82,7 +85,7 @@ LOG_TEXTS: LogTexts = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyKey:
-    """Scope is workspace + route; ``body_digest`` is SHA-256 of the canonical body."""
+    """A key is valid within its workspace and route. ``body_digest`` is the SHA-256 of the canonical body."""
 
     route: str
     key: str
@@ -134,7 +137,7 @@ class NewTask:
         )
 
     def record(self, head: TaskHead | None = None) -> LogRecord:
-        """The ``task.submitted`` row carries the head, so that a shard that follows the log needs no second read."""
+        """The ``task.submitted`` row. It holds the head, so that a shard that follows the log needs no second read."""
         data = (head or self.head()).to_log()
         if self.replay_of is not None:
             data["replay_of"] = self.replay_of
@@ -151,7 +154,7 @@ class NewTask:
 
 
 def _first_detail(rules: TaskRules | None, delayed: bool) -> TaskDetail:
-    """A task that runs after others is blocked until the shard has seen how they ended."""
+    """Blocked if the task runs after others, until the shard knows how they ended; else delayed or queued."""
     if rules is not None and rules.after:
         return TaskDetail.BLOCKED
     return TaskDetail.DELAYED if delayed else TaskDetail.QUEUED
@@ -162,8 +165,8 @@ def _first_detail(rules: TaskRules | None, delayed: bool) -> TaskDetail:
 class TaskHead:
     """State of the task machine. ``attempt`` counts claims (0 before the first); ``run_at`` is the earliest start.
 
-    ``holder`` is the principal that claimed; ``claim_id`` the caller's own name for that claim. ``order_key`` is where it was
-    put in its line, instead of where its age puts it.
+    ``holder`` is the principal that claimed, ``claim_id`` the id of its claim. ``order_key`` is None unless a client moved the
+    task within its sub-queue, which is otherwise sorted by age.
     """
 
     id: str
@@ -190,10 +193,11 @@ class TaskHead:
 
     @property
     def tenant(self) -> str:
-        """Whose turn it is to be: the workspace, unless the task names somebody."""
+        """For whom the task is done, whose share of dispatches it counts for: its workspace unless its rules name a tenant."""
         return self.workspace if self.rules is None or self.rules.tenant is None else self.rules.tenant
 
     def to_log(self) -> dict[str, Any]:
+        """The data of ``task.submitted``: all of a new head that its row's other columns do not hold."""
         data: dict[str, Any] = {
             "task_type": self.task_type,
             "priority": self.priority,
@@ -212,6 +216,7 @@ class TaskHead:
 
     @classmethod
     def from_log(cls, entity: str, workspace: str, at: float, data: Mapping[str, Any]) -> TaskHead:
+        """The head of a task that was just submitted, from its row."""
         run_at = float(data["run_at"])
         rules = TaskRules.from_json(data["rules"]) if "rules" in data else None
         return cls(
@@ -235,9 +240,9 @@ class TaskHead:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDecision:
-    """One transition on its way to the store: written only if status and attempt are still the expected ones.
+    """One transition on its way to the store, which writes it only if status and attempt are still the expected ones.
 
-    ``result_json`` and ``error`` are written when not None. ``want_body`` asks for payload and metadata of the row.
+    ``result_json`` and ``error`` are written if they are not None. ``want_body`` asks for the task's payload and metadata.
     """
 
     head: TaskHead
@@ -253,7 +258,7 @@ class TaskDecision:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """Outcome of one decision. Not applied: the stored row had another status or attempt."""
+    """The outcome of one decision. ``applied`` is false if the stored row had another status or attempt."""
 
     applied: bool
     seq: int | None = None
@@ -264,7 +269,8 @@ class Decided:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """``replayed``: an earlier submit under the same key; ``conflict``: same key, another body (nothing written)."""
+    """The outcome of one submit. ``replayed``: the idempotency key was used before with the same body, and ``task_id`` is the
+    task of then. ``conflict``: it was used with another body, and nothing was written."""
 
     task_id: str
     seq: int | None
@@ -274,7 +280,7 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task as readers see it (wire.md 1.4), times in epoch seconds."""
+    """A task as readers see it. Times are epoch seconds."""
 
     id: str
     workspace: str
@@ -310,11 +316,11 @@ class Task:
     replayed_as: str | None = None
     purged_at: float | None = None
     order_key: OrderKey | None = None
-    #: Filled in for readers: not a fact of the task, but of the agent that has it.
+    #: The region of the assigned agent. Routes fill it in; it is not stored with the task.
     assigned_region: str | None = None
 
     def as_of(self, now: float) -> Task:
-        """A delay that is over needs no event: the task is queued from then on."""
+        """The task as a reader sees it at ``now``: queued, if its delay is over. No event is stored for the end of a delay."""
         over = self.status_detail is TaskDetail.DELAYED and self.run_at <= now
         return replace(self, status_detail=TaskDetail.QUEUED) if over else self
 
@@ -346,7 +352,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseToken:
-    """Names task, attempt and holder; no epoch and no generation, so that it outlives restarts of everything."""
+    """Names task, attempt and agent. It has no epoch and no generation, so that it stays valid when anything restarts."""
 
     task_id: str
     attempt: int
@@ -358,6 +364,7 @@ class LeaseToken:
 
     @classmethod
     def decode(cls, token: object) -> LeaseToken:
+        """The token of its text. Raises: `InvalidRequest` if it is not such a text."""
         if isinstance(token, str) and token.startswith("lt1."):
             raw = token[4:]
             try:
@@ -366,4 +373,4 @@ class LeaseToken:
                 return cls(task_id=task_id, attempt=int(attempt), agent_id=agent_id)
             except ValueError:
                 pass
-        raise InvalidRequest("lease_token must be the token that the claim answered, unchanged.", "invalid_lease_token")
+        raise InvalidRequest("lease_token must be the one from the claim's answer, unchanged.", "invalid_lease_token")
