@@ -34,6 +34,7 @@ from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 
 PRINCIPAL = "system:agent-host"
+#: Under which the calls' idempotency keys are stored. (A stored name: "turn" was a word for a pull call.)
 ROUTE = "turns"
 ENDED_KINDS = frozenset({"task.completed", "task.failed", "task.dead_lettered", "task.timeout", "task.cancelled"})
 

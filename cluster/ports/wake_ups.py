@@ -15,7 +15,7 @@ class WakeTopic(StrEnum):
     #: Tasks were submitted, which the shard has to see; those of `NAMED` name their agent, so its host has to see them too.
     TASKS = "tasks"
     NAMED = "named"
-    #: A pull call has ended.
+    #: A pull call has ended. (Its value is part of a Redis channel's name: "turn" was a word for a pull call.)
     PULL_CALLS = "turns"
     AGENTS = "agents"
     CONTROLS = "controls"

@@ -1,8 +1,8 @@
 """Calls between two processes of one deployment, over one TCP connection and past Ray.
 
 A call through Ray costs about a millisecond of CPU on each side; here it is two messages. Ray still decides where an
-actor lives, and restarts it. Ray also hands out the address, with a key that the actor's process has drawn: so whoever
-may call through Ray may call here, and nobody else. Both sides prove that they hold the key (HMAC over both nonces)
+actor lives, and restarts it. Ray also hands out the address, with a key that the actor's process has drawn: so
+exactly those who may call through Ray may call here. Both sides prove that they hold the key (HMAC over both nonces)
 before either reads a message, and a message may name only values of our own rooms.
 
 Contents are not encrypted, and Ray's are not either unless its TLS is on. If it is on, there is no channel and Ray
