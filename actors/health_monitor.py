@@ -34,7 +34,7 @@ from cluster.ports.agents import AgentChange, AgentStore
 from cluster.ports.breakers import BreakerStore, StoredBreaker, StoredProbe
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log
-from cluster.ports.presence import HeartbeatRecord, Heartbeats
+from cluster.ports.presence import HeartbeatRecord, HeartbeatStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.loops import Loops, OnFatal, unwatched
 
@@ -71,7 +71,7 @@ class HealthMonitor:
         clock: Clock,
         agents: AgentStore,
         breakers: BreakerStore,
-        heartbeats: Heartbeats,
+        heartbeats: HeartbeatStore,
         probe: Probe,
         push: Push,
         timeout_s: float,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from cluster.domain.base.errors import TryLater
-from cluster.ports.presence import HeartbeatRecord, Heartbeats
+from cluster.ports.presence import HeartbeatRecord, HeartbeatStore
 
 _logger = logging.getLogger("serve_app")
 
@@ -16,7 +16,7 @@ class BestEffortHeartbeats:
     the shard is told of it too, and the health monitor judges nobody by a silence during which the store was away.
     Readers have the signs that were written behind to Postgres. Readiness says that the store is missing."""
 
-    def __init__(self, heartbeats: Heartbeats) -> None:
+    def __init__(self, heartbeats: HeartbeatStore) -> None:
         self._heartbeats = heartbeats
 
     async def record_activity(self, heartbeats: Sequence[HeartbeatRecord]) -> None:

@@ -33,7 +33,7 @@ from cluster.ports.leases import Leases
 from cluster.ports.log import Log
 from cluster.ports.operations import ControlStore, DeadLetterStore
 from cluster.ports.outcomes import OutcomeStore
-from cluster.ports.presence import HeartbeatRecord, Heartbeats
+from cluster.ports.presence import HeartbeatRecord, HeartbeatStore
 from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
 from cluster.process.group_commit import GroupCommit
@@ -65,7 +65,7 @@ class Gateway:
     deliberations: DeliberationStore
     signing: ReceiptSigner
     outcomes: OutcomeStore
-    heartbeats: Heartbeats
+    heartbeats: HeartbeatStore
     doorbell: Doorbell
     directory: AgentDirectory
     scheduler: ExchangeClient

@@ -1,11 +1,11 @@
-"""Ordinary tasks for agents that are called: their host claims for them, calls them, and reports what came of it.
+"""Ordinary tasks for called agents: their host claims tasks for them, calls them, and reports the outcomes.
 
-Agents with equal capabilities compete for the same tasks. Only a few of their claims wait at the shard at a time, those
-of the agents that the selection strategy would choose next, so that the choice is made before the task is there and
-costs it nothing. A task that names its agent is claimed for that agent.
+Agents with equal capabilities compete for the same tasks. Only a few of their claims wait at the shard at a time, for
+the agents that the selection strategy would choose next. So the choice is made before the task arrives, and does not
+delay it. A task that names its agent is claimed for that agent.
 
-A process works off whatever was leased to a claim of its own, also when its agent is carried by another one by then.
-Who carries the agent takes over the leases of processes that have died, and of no other.
+A process completes every task that was leased to a claim of its own, even if another host owns the agent by then. The
+host that owns an agent takes over the leases of processes that have died, and of no others.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from cluster.process.loops import Loops, OnFatal
 _logger = logging.getLogger(__name__)
 
 PRINCIPAL = "system:agent-host"
-#: Claims that wait for agents with equal capabilities at a time.
+#: How many claims of agents with equal capabilities wait at the shard at a time.
 WAITING_PER_GROUP = 2
-#: How often leases that nobody works on are looked for, whatever was heard.
+#: How often leases that nobody works on are looked for, even if nothing has changed.
 LOOK_AGAIN_S = 15.0
 RETRY_S = 0.5
 CANCELLED = "cancelled"
@@ -54,16 +54,18 @@ CANCELLED = "cancelled"
 Group = tuple[str, frozenset[str], frozenset[str], bool]
 """(workspace, capabilities, regions, chats): agents that compete for the same tasks"""
 
-#: (request, patient) → the shard's answer
+#: (request, long_poll=...) → the shard's answer
 AskShard = Callable[..., Awaitable[Any]]
-#: The parsed answer of an agent that was given a task; raises PeerError.
+#: Gives a task to an agent and returns its parsed answer; raises PeerError.
 GiveTask = Callable[[Agent, Task], Awaitable[Any]]
 
 
 class PushTasks:
-    """``owned`` are the agents that this host carries now; ``living`` reads who the hosts' processes are, this one
-    included, and raises TryLater. What is kept of agents follows what changes, so that neither a change nor a claim
-    costs what the registry holds."""
+    """The planner of called agents' claims, and what works on their tasks.
+
+    ``owned`` gives the agents that this host owns now; ``living`` reads the names of the hosts' living processes, this
+    one included, or raises TryLater. All state follows single changes, so that the cost of a change or a claim does not
+    grow with the registry."""
 
     def __init__(
         self,
@@ -81,9 +83,10 @@ class PushTasks:
         heartbeat_s: float,
         on_fatal: OnFatal,
     ) -> None:
+        #: The host's copy of the registry; the host has applied rows to it before `apply` sees them.
         self._directory = directory
         self._tasks = tasks
-        #: Leases come in crowds, and what each is about is read for all of them at once.
+        #: Reads of leased tasks by (workspace, id). Many leases come at once, and one query reads the tasks of all.
         self._reads: GroupCommit[tuple[str, str], Task | None] = GroupCommit(self._read)
         self._clock = clock
         self._shard = shard
@@ -92,38 +95,60 @@ class PushTasks:
         self._living = living
         self._strategy = strategy
         self._draw = draw
+        #: This process, as its claims' ids begin. A lease whose claim id begins otherwise was claimed by another process.
         self._owner = owner
         self._heartbeat_s = heartbeat_s
+        #: Numbers claims and choices: no two claims of this process have the same id, and a later choice has more.
         self._numbers = itertools.count(1)
+        #: Agent → the number of its last choice, for strategies that take who was chosen longest ago. `_start` sets it; an
+        #: agent that is unregistered loses it.
         self._chosen: dict[Key, int] = {}
+        #: Agent → task id → the work on that task. `_start` adds it, `_work_ended` removes it, also if another host owns the
+        #: agent by then. An agent without work has no entry.
         self._working: dict[Key, dict[str, asyncio.Task[None]]] = defaultdict(dict)
-        #: Carried agents that take tasks, and those of them whose leases and tasks have not been looked for yet.
+        #: Owned agents that take tasks, as the directory had them when `_update` last looked; only `_update` changes it.
         self._takers: dict[Key, Agent] = {}
+        #: Takers whose leases and named tasks have not been read yet. `_update` adds them, `_adopt` removes them.
         self._new: set[Key] = set()
+        #: Group → its takers in the order in which they are chosen. Each taker is in the ranking of its group and in no
+        #: other. `_rank` adds and changes, `_leave` removes; no ranking is empty.
         self._rankings: dict[Group, Ranking] = {}
+        #: Agent → the group under which a claim for it waits at the shard: at most one claim per agent. `_claim_for` adds
+        #: it, `_waited` removes it.
         self._waiting: dict[Key, Group] = {}
+        #: The same claims by group and agent id, as tasks: to count those of a group, and to cancel them.
         self._claims: dict[Group, dict[str, asyncio.Task[None]]] = defaultdict(dict)
-        #: Open tasks that name an agent, and whom they name.
+        #: Agent → open tasks that name it, and task → agent. `_note_named` and `_forget_named` keep the two the same; a task
+        #: is forgotten when it ends, or when the agent is no taker any more.
         self._named: dict[Key, set[str]] = {}
         self._names: dict[str, Key] = {}
-        #: What the next look is about: agents that changed, everybody if hosts did, groups that may lack claims.
+        #: Agents that the next `_look` updates: `apply` adds those that changed.
         self._changed: set[Key] = set()
+        #: Whether hosts changed since the last `_look`, which then updates all owned agents and all takers. True at first.
         self._hosts_changed = True
-        #: What has been worked off since leases were last read.
+        #: Tasks whose work ended since `_adopt` last began to read leases: what it reads may still show them as leased.
         self._finished_tasks: set[str] = set()
+        #: Set by `stop`: late replies are released instead of worked on.
         self._stopping = False
+        #: Groups that may have fewer waiting claims than they could. `_rank` and `_waited` add them, `_offer` takes all.
         self._short: set[Group] = set()
-        #: Agents that may claim a task that names them: one has come, or a claim or a task has ended.
+        #: Agents that may claim a task that names them, because the agent or such a task has come, or a claim or a task of
+        #: the agent has ended. `_offer` takes all.
         self._free: set[Key] = set()
+        #: When leases are read again, even if nothing changes. 0: at the next look.
         self._look_at = 0.0
+        #: Every claim, task and release under way. The event loop alone keeps no reference to them; `stop` cancels them.
         self._owned: set[asyncio.Task[None]] = set()
         self._loops = Loops(on_fatal)
+        #: Set when there is something for `_look` or `_offer` to do; wakes `_forever`.
         self._moved = asyncio.Event()
 
     async def start(self) -> None:
+        """Starts the loops."""
         self._loops.start(self._forever(), self._heartbeat_forever())
 
     async def stop(self) -> None:
+        """Ends the loops, and cancels claims and work. Whoever owns the agents next takes over the leases."""
         self._stopping = True
         await self._loops.stop()
         for task in list(self._owned):
@@ -131,7 +156,7 @@ class PushTasks:
         await asyncio.gather(*self._owned, return_exceptions=True)
 
     def apply(self, rows: Sequence[LogRow]) -> None:
-        """What concerns claims: agents that changed, tasks that name their agent."""
+        """Notes what concerns claims: agents that changed, and tasks that name their agents."""
         named = set()
         for row in rows:
             if row.kind.startswith("agent."):
@@ -152,15 +177,14 @@ class PushTasks:
             self._moved.set()
 
     def hosts_changed(self, *, lost: bool) -> None:
-        """Other agents may be carried here than before. ``lost``: a process is gone, and with it whoever worked on its
-        leases."""
+        """Notes that this host may own other agents than before. ``lost``: a process died, so nobody works on its leases."""
         self._hosts_changed = True
         if lost:
             self._look_at = 0.0
         self._moved.set()
 
     def release(self, answer: Any) -> None:
-        """What was leased after its claim had been given up. It is there, so it is worked off."""
+        """Takes a late reply, whose leases came after their claim was given up. Works on them, since they are here."""
         for request in undelivered(answer):
             agent = None if self._stopping else self._directory.known(request.workspace, request.agent_id)
             if agent is not None:
@@ -174,6 +198,7 @@ class PushTasks:
 
     @property
     def working(self) -> int:
+        """How many tasks are being worked on."""
         return sum(len(tasks) for tasks in self._working.values())
 
     def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -188,7 +213,8 @@ class PushTasks:
     # --- claims --------------------------------------------------------------------------------------------------
 
     async def _forever(self) -> None:
-        """Leases on which nobody works are found by looking again."""
+        """Looks and offers whenever something changed, and every ``LOOK_AGAIN_S``: leases on which nobody works are found
+        only by reading them again."""
         while True:
             self._moved.clear()
             try:
@@ -216,13 +242,13 @@ class PushTasks:
         changed, self._changed = self._changed, set()
         moved = {group for key in changed for group in self._update(key)}
         for claim in [claim for group in moved for claim in self._claims.get(group, {}).values()]:
-            claim.cancel()  # it was chosen among the agents of its group as they were then
+            claim.cancel()  # its agent was chosen among the former agents of the group
         if self._new or self._clock.now() >= self._look_at:
-            self._look_at = self._clock.now() + LOOK_AGAIN_S  # before: a process that is lost meanwhile moves it
+            self._look_at = self._clock.now() + LOOK_AGAIN_S  # set first: a process lost meanwhile resets it
             await self._adopt()
 
     def _update(self, key: Key) -> Sequence[Group]:
-        """One agent as the directory has it now; the groups that it left or joined."""
+        """Updates what is kept of one agent to the directory's present state; returns the groups that it left or joined."""
         agent, before = self._directory.known(*key), self._takers.get(key)
         if agent is not None and not self._takes(agent):
             agent = None
@@ -252,7 +278,7 @@ class PushTasks:
             del self._rankings[group]
 
     def _rank(self, agent: Agent) -> None:
-        """It is new here, or its load, or the time of its last choice, is not what it was."""
+        """Ranks a taker anew: it has come or changed, its load has, or it was chosen."""
         current = self._takers.get(_key(agent))
         if current is None:
             return
@@ -263,16 +289,16 @@ class PushTasks:
         self._short.add(group)
 
     async def _adopt(self) -> None:
-        """Leases of carried agents on which nobody works: who claimed them is gone. The same attempt is given to the
-        agent again, under the same key. And the tasks that named an agent before it was carried here."""
+        """Finds leases on which nobody works: those of this process, and those of owned agents whose claimers have died. The
+        same attempt is given to the agent again, under the same key. Also finds the open tasks that name a new taker."""
         new = sorted(self._new)
         self._finished_tasks.clear()
         leases = await self._tasks.held_by(PRINCIPAL)
-        living = await self._living()  # afterwards: who claims has joined before
+        living = await self._living()  # read after the leases: whoever claims has joined before
         for lease in leases:
             key, owner = (lease.workspace, lease.agent_id), lease.claim_id.rpartition("-")[0]
             agent = None
-            if owner == self._owner:  # worked off here, whoever carries the agent by now
+            if owner == self._owner:  # this process works on it, whichever host owns the agent by now
                 agent = self._directory.known(*key)
             elif owner not in living:
                 agent = self._takers.get(key)
@@ -284,8 +310,8 @@ class PushTasks:
         self._free.update(new)
 
     def _offer(self) -> None:
-        """Claims for tasks that name their agents, then as many of each group as may wait, of the agents that would be
-        chosen next. Nothing else makes claims, so that none is made once this has ended."""
+        """Makes claims: first for tasks that name their agents, then for each group as many as may wait, for the agents that
+        would be chosen next. Nothing else makes claims, so none is made after this loop has ended."""
         free, self._free = self._free, set()
         for key in free & self._takers.keys():
             self._claim_named(self._takers[key])
@@ -315,7 +341,7 @@ class PushTasks:
         )
 
     def _claim_for(self, agent: Agent) -> None:
-        """Unless a claim of the agent waits already, or it has no free slot."""
+        """Makes a claim for the agent, unless one waits already or the agent has no free slot."""
         key, group = _key(agent), _group(agent)
         if key in self._waiting or len(self._working.get(key, ())) >= agent.max_concurrency:
             return
@@ -324,7 +350,7 @@ class PushTasks:
         task.add_done_callback(lambda _: self._waited(key, group))
 
     def _waited(self, key: Key, group: Group) -> None:
-        """The agent may be of another group by now, which has lacked its claim."""
+        """Forgets a claim that has ended. If the agent has changed its group, the new group may lack a claim too."""
         del self._waiting[key]
         del self._claims[group][key[1]]
         if not self._claims[group]:
@@ -347,8 +373,8 @@ class PushTasks:
                 del self._named[key]
 
     def _claim_named(self, agent: Agent) -> None:
-        """As long as a task that names the agent has not ended and is not being worked on here, the agent asks for it:
-        also after a claim that came to nothing, and when the task is to be tried again."""
+        """Makes a claim for the agent if an open task names it that is not worked on here. So it asks again after a claim
+        that brought nothing, and if the task has to be tried again."""
         named = self._named.get(_key(agent))
         if named and not named <= self._working.get(_key(agent), {}).keys():
             self._claim_for(agent)
@@ -407,7 +433,7 @@ class PushTasks:
             await self._carry_out(agent, task)
 
     async def _leased(self, agent: Agent, task_id: str) -> Task | None:
-        """None if the lease is over already."""
+        """The task, or None if its lease is over already."""
         while True:
             try:
                 task = await self._reads.put((agent.workspace, task_id))
@@ -448,7 +474,7 @@ class PushTasks:
         requeue: bool = True,
         error_class: ErrorClass = ErrorClass.RETRYABLE,
     ) -> None:
-        """Until it is taken or refused: the attempt makes repeats safe."""
+        """Reports until the shard takes or refuses the report. Repeating it is safe, because it names the attempt."""
         report = ReportRequest(
             workspace=agent.workspace,
             principal=PRINCIPAL,
@@ -475,7 +501,7 @@ class PushTasks:
                 await self._clock.sleep(RETRY_S)
 
     async def _heartbeat_forever(self) -> None:
-        """Leases of agents at work are renewed; what was cancelled is stopped."""
+        """Renews the leases of agents at work, and stops the tasks that were cancelled."""
         while True:
             await self._clock.sleep(self._heartbeat_s)
             if not self._working:
@@ -496,7 +522,7 @@ class PushTasks:
 
 
 def _outcome(answer: Any) -> dict[str, Any]:
-    """What is to be reported of an answer. InvalidRequest for one that cannot be kept."""
+    """What to report of an answer. Raises: `InvalidRequest` if it cannot be stored."""
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
         error = answer["error"][:MAX_ERROR_CHARS]
         check_text(error, "The error that it answered")

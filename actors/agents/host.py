@@ -1,6 +1,7 @@
-"""An agent host: carries agents, thousands in one process. Those with an endpoint are called, those without get turns.
+"""An agent host: owns agents, thousands in one process. It calls those with an endpoint or a class; a question to a pull
+agent becomes a task.
 
-Calls of one agent are bounded by its slots, its rate and its breaker. What the breaker learns is stored, and the
+Calls of one agent are bounded by its slots, its rate and its breaker. The host stores what the breaker learns, and the
 health monitor makes it part of the agent's health.
 """
 
@@ -51,12 +52,13 @@ from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, Ex
 
 _logger = logging.getLogger(__name__)
 
-#: Kinds of log rows that a host looks at, by their beginnings.
+#: Kinds of log rows that a host reads, by their prefixes.
 FOLLOWS = ("agent.", "task.submitted", *ENDED_KINDS)
 
 PRINCIPAL = "system:agent-host"
+#: The least time between two reads of the log.
 APART_S = 0.02
-#: Beyond the seconds for which a caller's last call may stay parked. One that was only slow asks again.
+#: A caller of the exchange without a parked call for this long is forgotten. One that was only slow asks again.
 CALLER_SILENT_S = 10.0
 HOUSEKEEPING_S = 1.0
 
@@ -65,8 +67,8 @@ AskAgent = Callable[[Ask], Awaitable[Reply]]
 
 
 class AgentHost:
-    """The host that plays ``role``: it carries the agents that rendezvous hashing over the living hosts gives it, or
-    the one agent whose own actor it is."""
+    """The host that plays ``role``: it owns the agents that rendezvous hashing over the living hosts gives it, or the one
+    agent whose own actor it is."""
 
     def __init__(
         self,
@@ -91,27 +93,43 @@ class AgentHost:
         on_fatal: OnFatal = unwatched,
     ) -> None:
         self._role = role
+        #: The copy of the registry. `_load` fills it (a dedicated agent's actor reads that agent alone), `_apply` follows.
         self._directory = AgentDirectory(agents)
         self._breaker_store = breakers
         self._log = log
         self._doorbell = doorbell
         self._clock = clock
         self._ask = ask
+        #: The exchange with the scheduler shard, which pull calls and called agents' tasks share.
         self._shard = shard
+        #: The lease of this process. `start` takes it, `_stay` renews it, `stop` releases it.
         self._membership = Membership(leases, role, owner)
         self._hosts = hosts
         self._neighbours = NeighbourWatch(hosts, leases, clock, owner, stand)
+        #: The hosts that lived when `_note_hosts` last looked (`start` looks first). Who owns an agent follows from them.
         self._live: tuple[int, ...] = ()
+        #: The hosts' processes of the same look. One that is missing at the next look was lost, with what it worked on.
         self._owners: Set[str] = frozenset()
-        #: Kept with the directory and the hosts, because to find it anew costs a hash per agent and host.
+        #: The agents that this host owns. `_apply` keeps it up to date as agents change, `_reassign` as hosts do: to compute
+        #: it anew for every change would cost a hash per agent and host.
         self._owned: set[Key] = set()
         self._exchange = ExchangeServer(self._handle, self._withdraw, clock)
+        #: Calls under way for deliberation workers, by (caller, correlation number). `_handle` adds one; `_over` removes it
+        #: at its end, `_withdraw` before.
         self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}
+        #: The slots of each agent that was called, with their number. Another number makes another semaphore; an agent that
+        #: is unregistered loses its own.
         self._gates: dict[Key, tuple[int, asyncio.Semaphore]] = {}
+        #: The token bucket of each agent with a rate, and the option that it was made from: another rate makes another
+        #: bucket. Removed when the agent is unregistered.
         self._buckets: dict[Key, tuple[Any, TokenBucket]] = {}
+        #: The breaker of each agent that was called. `start` loads what was stored, calls change it, and what they learn is
+        #: stored. Removed when the agent is unregistered.
         self._breakers: dict[Key, Breaker] = {}
+        #: Changes of breakers on their way to the store: one commit stores the latest of each agent.
         self._saving: GroupCommit[tuple[StoredBreaker, LogRecord], None] = GroupCommit(self._save)
         self._loops = Loops(on_fatal)
+        #: The tasks that wait for these commits. No call waits for them; `stop` cancels what is left.
         self._saves: set[asyncio.Task[None]] = set()
         self._pull_calls = PullCalls(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
         self._push = PushTasks(
@@ -130,14 +148,15 @@ class AgentHost:
         )
 
     async def start(self) -> None:
+        """Joins the hosts, reads what is stored, and starts the loops."""
         await self._membership.join()
         self._live, self._owners = await self._hosts.alive(), (await self._hosts.owners()).keys()
-        for one in await self._breaker_store.load():
-            if one.agent_id is not None and self._role.agent in (None, (one.workspace, one.agent_id)):
-                self._breakers[one.workspace, one.agent_id] = one.breaker
+        for stored in await self._breaker_store.load():
+            if stored.agent_id is not None and self._role.agent in (None, (stored.workspace, stored.agent_id)):
+                self._breakers[stored.workspace, stored.agent_id] = stored.breaker
         cursor = await self._load()
         self._reassign()
-        await self._membership.renew()  # reading may have taken its time
+        await self._membership.renew()  # reading may have taken longer than the lease lasts
         follower = LogFollower(
             self._log,
             self._doorbell,
@@ -152,7 +171,8 @@ class AgentHost:
         await self._push.start()
 
     async def _load(self) -> int:
-        """The cursor comes first: what changes in between is read again."""
+        """Reads the agents and returns the log's cursor. The cursor is read first, so that a change in between is read
+        again and not missed."""
         if self._role.agent is None:
             return await self._directory.load()
         cursor = await self._log.head()
@@ -160,6 +180,7 @@ class AgentHost:
         return cursor
 
     async def stop(self) -> None:
+        """Ends all that runs here and leaves the hosts, so that its agents pass to the others."""
         await self._loops.stop()
         tasks = [*self._calls.values(), *self._saves]
         for task in tasks:
@@ -171,9 +192,11 @@ class AgentHost:
         await self._shard.close()
 
     async def exchange(self, call: ExchangeCall) -> ExchangeReply:
+        """Takes one call of the exchange: deliberation workers ask for answers of agents (`AgentCall`)."""
         return await self._exchange.call(call)
 
     async def status(self) -> dict[str, Any]:
+        """Returns the number of its agents, of calls and tasks under way, and the indexes of the living hosts."""
         return {
             "agents": len(self._owned),
             "calls": len(self._calls),
@@ -182,10 +205,11 @@ class AgentHost:
         }
 
     def release(self, answer: Any) -> None:
-        """A lease whose claim had been given up when it came."""
+        """Takes a late reply of the shard: a lease whose claim was given up before it came."""
         self._push.release(answer)
 
     def owns(self, agent: Agent) -> bool:
+        """Whether this host owns the agent, given the hosts that lived at the last look."""
         if self._role.agent is not None:
             return agent.dedicated is not None and (agent.workspace, agent.agent_id) == self._role.agent
         return agent.dedicated is None and owner_host(agent.workspace, agent.agent_id, self._live) == self._role.index
@@ -203,7 +227,8 @@ class AgentHost:
                 _logger.warning("the hosts cannot be read now, will try again: %s", error)
 
     async def _watch(self) -> None:
-        """An agent's own actor is started again by Ray and by nobody else."""
+        """Ends the lease of a neighbour that died, and looks at the hosts at once. Not for dedicated agents: an agent's own
+        actor is replaced by Ray alone."""
         while self._role.agent is None:
             await self._neighbours.lost()
             with contextlib.suppress(TryLater):
@@ -215,7 +240,7 @@ class AgentHost:
         return (await self._hosts.owners()).keys()
 
     async def stand(self) -> None:
-        """Stays open for as long as this process lives, or for a while."""
+        """Returns after ``STAND_S``. If the call breaks before, the neighbour that made it knows that this process died."""
         await self._clock.sleep(STAND_S)
 
     async def _note_hosts(self) -> None:
@@ -228,13 +253,13 @@ class AgentHost:
             self._push.hosts_changed(lost=lost)
 
     async def _housekeeping(self) -> None:
-        """What was asked by deliberation workers that have died is asked for nobody: the agent's slot is free again,
-        and the turn of an agent that pulls is cancelled."""
+        """Withdraws the calls of deliberation workers that have died, since nobody waits for their answers: that frees the
+        agents' slots and cancels pull calls."""
         while True:
             await self._clock.sleep(HOUSEKEEPING_S)
             for caller in self._exchange.expired(CALLER_SILENT_S):
-                for one, number in [key for key in self._calls if key[0] == caller]:
-                    self._withdraw(one, number)
+                for number in [number for name, number in self._calls if name == caller]:
+                    self._withdraw(caller, number)
 
     async def _apply(self, rows: Sequence[LogRow]) -> None:
         if self._role.agent is not None:
@@ -260,12 +285,12 @@ class AgentHost:
             task.add_done_callback(lambda ended, key=(caller, number): self._over(key, ended))  # type: ignore[misc]
 
     def _over(self, key: tuple[str, int], ended: asyncio.Task[None]) -> None:
-        """A caller that was taken for dead asks again under the same number: that call is not the one that ended."""
+        """Forgets a call that has ended. A caller that was forgotten may ask again under the same number: its new call stays."""
         if self._calls.get(key) is ended:
             del self._calls[key]
 
     def _withdraw(self, caller: str, number: int) -> None:
-        """Answered all the same: until it is, the caller keeps what it has withdrawn."""
+        """Cancels a call and answers it nevertheless, because the caller's exchange waits for an answer to it."""
         task = self._calls.pop((caller, number), None)
         if task is not None:
             task.cancel()
@@ -287,7 +312,7 @@ class AgentHost:
         if agent is None:
             raise AgentUnavailable(f"Agent {call.agent_id} is not registered.")
         if (agent.dedicated is None) != (self._role.agent is None):
-            raise Misrouted(f"Agent {call.agent_id} is carried by another actor now; try again in a moment.")
+            raise Misrouted(f"Agent {call.agent_id} has moved to another actor; try again in a moment.")
         if agent.transport is TransportKind.PULL:
             return await self._pull_calls.ask(agent, call)
         ask = _ask_of(agent, call.key, call.timeout_s)
@@ -303,7 +328,7 @@ class AgentHost:
         )
 
     async def _give(self, agent: Agent, task: Task) -> Any:
-        """An ordinary task; its key is the attempt's, so that an agent that is given it again knows it."""
+        """Gives an ordinary task to an agent. The key names the attempt, so an agent that gets it again can tell."""
         now = self._clock.now()
         left_s = task.timeout_s - max(0.0, now - (task.started_at or now))
         ask = _ask_of(agent, f"{task.id}:{task.attempt}", max(0.001, left_s))
@@ -338,7 +363,7 @@ class AgentHost:
     # --- bounds --------------------------------------------------------------------------------------------------
 
     async def _call(self, agent: Agent, ask: Ask) -> Reply:
-        """Within the agent's slots, rate and breaker; waiting for them is part of the call's time."""
+        """Calls the agent within its slots, its rate and its breaker. Waiting for them takes from the call's own time."""
         started = self._clock.now()
         try:
             async with asyncio.timeout(ask.timeout_s), self._gate(agent):
@@ -370,7 +395,8 @@ class AgentHost:
             await self._clock.sleep(wait_s)
 
     async def _guarded(self, agent: Agent, ask: Ask) -> Reply:
-        """Unreachable and silent endpoints open the breaker; a wrong or refused answer shows that somebody is there."""
+        """Calls the agent if its breaker admits the call. Only an agent that is unavailable or silent counts as a failure: a
+        wrong answer or a refusal shows that it works."""
         key = (agent.workspace, agent.agent_id)
         breaker = self._breakers.get(key) or Breaker(name=agent_breaker(agent.agent_id))
         self._breakers[key], admitted = admit(breaker, self._clock.now())
@@ -415,13 +441,14 @@ class AgentHost:
             _logger.warning("the breaker of agent %s could not be stored: %s", breaker.agent_id, error)
 
     async def _save(self, items: Sequence[tuple[StoredBreaker, LogRecord]]) -> Sequence[None]:
-        latest = {(one.workspace, one.breaker.name): (one, record) for one, record in items}
-        await self._breaker_store.save([one for one, _ in latest.values()], [record for _, record in latest.values()])
+        latest = {(stored.workspace, stored.breaker.name): (stored, record) for stored, record in items}
+        breakers = [stored for stored, _ in latest.values()]
+        await self._breaker_store.save(breakers, [record for _, record in latest.values()])
         return [None] * len(items)
 
 
 def _about(row: LogRow) -> Key:
-    """The agent that a row concerns: the one that changed, or the one that a new task names."""
+    """The agent that a row concerns: it changed, or a new task names it."""
     return row.workspace, str(row.data.get("target_agent")) if row.kind == "task.submitted" else row.entity
 
 

@@ -1,8 +1,8 @@
-"""Which agent hosts live, and who carries an agent: each host's process holds a lease of its own, and everybody reads
-the same leases and the same list of agents that have an actor to themselves.
+"""Which agent hosts live, and which host owns an agent. Each host's process holds a lease of its own. Every process reads
+the same leases and the same list of agents that have an actor to themselves, and so finds the same owner.
 
-A lease tells of a process that hangs or cannot be reached after ``TTL_S``. One that was killed is found out sooner: each
-host keeps a call open at the next one, and when it breaks, and no renewal follows it, the caller ends that lease.
+If a process hangs or cannot be reached, its lease ends after ``TTL_S``. A process that was killed is noticed sooner: each
+host keeps a call open to the next host. If that call breaks and the lease is not renewed afterwards, the caller ends it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,24 @@ from cluster.rpc.exchange import ExchangeClient
 
 _logger = logging.getLogger(__name__)
 
-#: Of leases "carrier:<slot>:<process>"; the slot is a host's index or stands for an agent that has its own actor.
+#: Prefix of the leases' names, "carrier:<slot>:<process>". The slot is a host's index or stands for an agent that has its
+#: own actor. (A stored name: "carrier" was the word for a host that owns agents.)
 PREFIX = "carrier:"
+#: How long a lease lasts, and how often it is renewed.
 TTL_S = 6.0
 RENEW_S = 0.5
+#: How old the copy of the leases may be.
 VIEW_TTL_S = 1.0
-#: After the open call to it broke, a living process has renewed its lease within this time.
+#: How long to wait for a renewal after the open call to a host broke: a living process renews its lease within this time.
 SUSPECT_S = 1.0
-#: How long an open call stays open.
+#: How long a call to a neighbour stays open before it is made again.
 STAND_S = 20.0
-#: Leases that ended longer ago are forgotten.
+#: Leases that ended longer ago than this are deleted.
 FORGET_S = 3600.0
 
 
 def host_slot_of(role: Role) -> str:
+    """The host slot of an agent host's role, as it stands in the name of a lease."""
     return str(role.index) if role.agent is None else dedicated_slot(*role.agent)
 
 
@@ -51,7 +55,7 @@ def lease_name(host_slot: str, owner: str) -> str:
 
 
 def held_slots(names: Iterable[str]) -> dict[str, str]:
-    """Which process has which host slot: process → slot."""
+    """Reads names of leases: process → host slot."""
     split = (name.removeprefix(PREFIX).partition(":") for name in names)
     return {owner: host_slot for host_slot, _, owner in split}
 
@@ -61,30 +65,37 @@ class DedicatedAgents(Protocol):
 
 
 class LiveHosts:
-    """A copy that is at most ``VIEW_TTL_S`` old. While nobody is known to live, all ``count`` hosts are taken to."""
+    """A copy of the hosts' leases, read again when it is older than ``VIEW_TTL_S``; while the store is away the last copy
+    stays. If no host holds a lease yet, assume that all ``count`` hosts are alive."""
 
     def __init__(self, leases: Leases, agents: DedicatedAgents, clock: Clock, count: int) -> None:
         self._leases = leases
         self._agents = agents
         self._clock = clock
+        #: Indexes of the hosts that there should be; a lease of any other index is ignored.
         self._all = tuple(range(count))
+        #: What `_read` last found, all of it together: indexes of the hosts that hold a lease, in order; process → host
+        #: slot of all leases; and the role of each agent that has an actor to itself.
         self._known: tuple[int, ...] = ()
         self._owners: Mapping[str, str] = {}
         self._dedicated: dict[tuple[str, str], Role] = {}
+        #: When it was read. Only a read that succeeds moves it.
         self._read_at = float("-inf")
+        #: Held while the store is read: reads do not overlap, and many callers who find the copy too old cause one read.
         self._reading = asyncio.Lock()
 
     async def alive(self) -> tuple[int, ...]:
+        """Indexes of the living hosts, in order."""
         await self._refresh()
         return self._known or self._all
 
     async def owners(self) -> Mapping[str, str]:
-        """The living processes, those of agents' own actors among them, and the host slot that each has."""
+        """The host slot of each living process, those of agents' own actors included."""
         await self._refresh()
         return self._owners
 
     async def look(self) -> None:
-        """Reads anew, however fresh the copy is."""
+        """Reads the leases now, however new the copy is. Raises: `TryLater` if the store is away."""
         async with self._reading:
             await self._read()
 
@@ -96,7 +107,7 @@ class LiveHosts:
 
     async def _read(self) -> None:
         held = held_slots(await self._leases.held(PREFIX))
-        own = [(one.workspace, one.agent_id) for one in await self._agents.dedicated()]
+        own = [(agent.workspace, agent.agent_id) for agent in await self._agents.dedicated()]
         indexes = {int(host_slot) for host_slot in held.values() if host_slot.isdigit()}
         self._known = tuple(sorted(indexes & set(self._all)))
         self._owners = held
@@ -104,7 +115,7 @@ class LiveHosts:
         self._read_at = self._clock.now()
 
     async def owner_host(self, workspace: str, agent_id: str) -> Role:
-        """The role whose actor carries the agent. An agent's own actor may not run yet."""
+        """The role whose actor owns the agent. An agent's own actor may not run yet."""
         alive = await self.alive()
         own = self._dedicated.get((workspace, agent_id))
         if own is not None:
@@ -114,7 +125,7 @@ class LiveHosts:
         return Role(kind=AGENT_HOST, index=index)
 
     async def expired(self, role: Role) -> bool:
-        """Nothing that was asked of it will be answered: the host is lost, or the agent is nobody's own any more."""
+        """Whether the role's actor will answer no more: the host is lost, or the agent has no actor to itself any more."""
         alive = await self.alive()
         return role.agent not in self._dedicated if role.agent is not None else role.index not in alive
 
@@ -129,7 +140,8 @@ class Membership:
         self._name = lease_name(self._host_slot, owner)
 
     async def join(self) -> None:
-        """Ray starts an actor again when its process is gone, so what other processes of this actor held is free."""
+        """Takes the lease and releases those of earlier processes of this actor: Ray restarts an actor only after its
+        process has ended."""
         await self.renew()
         await self._leases.forget(PREFIX, FORGET_S)
         actor = self._owner.rpartition(":")[0]
@@ -138,16 +150,17 @@ class Membership:
                 await self._leases.release(name, name)
 
     async def renew(self) -> None:
+        """Renews the lease, or takes it again if it has ended."""
         await self._leases.acquire(self._name, self._name, TTL_S)
 
     async def leave(self) -> None:
+        """Releases the lease; if the store is away, the lease ends by itself."""
         with contextlib.suppress(TryLater):
             await self._leases.release(self._name, self._name)
 
 
 class NeighbourWatch:
-    """Finds out that the next host's process has died. ``stand(role)`` is a call that stays open as long as that host
-    lives."""
+    """Notices that the next host's process has died. ``stand(role)`` calls that host and stays open while it lives."""
 
     def __init__(
         self, hosts: LiveHosts, leases: Leases, clock: Clock, owner: str, stand: Callable[[Role], Awaitable[None]]
@@ -159,7 +172,7 @@ class NeighbourWatch:
         self._stand = stand
 
     async def lost(self) -> None:
-        """Returns when the lease of a dead neighbour has been ended."""
+        """Waits until a neighbour has died and its lease has been ended."""
         while True:
             try:
                 if await self._watch():
@@ -181,7 +194,7 @@ class NeighbourWatch:
             async with asyncio.timeout(2 * STAND_S):
                 await self._stand(Role(kind=AGENT_HOST, index=index))
             return False
-        except StoreUnavailable:  # which says nothing of the neighbour
+        except StoreUnavailable:  # says nothing about the neighbour
             raise
         except Exception as error:  # a call to a process that dies breaks in more ways than one
             _logger.info("the open call to host %s broke: %r", neighbour, error)
@@ -193,16 +206,19 @@ class NeighbourWatch:
 
 
 class HostCalls:
-    """Calls to agents, through whoever carries them. A call whose carrier is lost goes to the next one, under the same
+    """Calls agents through the hosts that own them. If that host is lost, the call goes to the next owner, under the same
     key and within the same time."""
 
     def __init__(self, hosts: LiveHosts, exchange: Callable[[Role], ExchangeClient], clock: Clock) -> None:
         self._hosts = hosts
         self._exchange = exchange
         self._clock = clock
+        #: The exchange with each role that was called. `_client` adds one, and removes those of roles that have expired.
         self._clients: dict[Role, ExchangeClient] = {}
 
     async def call(self, call: AgentCall) -> AgentReply:
+        """Returns the agent's answer. Raises: `AgentUnavailable` if no host answers in time; any error that the host
+        answers."""
         started = self._clock.now()
         try:
             async with asyncio.timeout(call.timeout_s + 1.0):
@@ -215,7 +231,7 @@ class HostCalls:
             raise AgentUnavailable(f"The host of agent {call.agent_id} did not answer in time.") from None
 
     async def _through_owner(self, call: AgentCall) -> AgentReply | None:
-        """None when it has to be looked for again."""
+        """None if the owner has changed and has to be looked up again."""
         role = await self._hosts.owner_host(call.workspace, call.agent_id)
         asked = asyncio.ensure_future((await self._client(role)).request(call, long_poll=True))
         try:
@@ -234,7 +250,7 @@ class HostCalls:
     async def _client(self, role: Role) -> ExchangeClient:
         client = self._clients.get(role)
         if client is None:
-            for one in [one for one in self._clients if await self._hosts.expired(one)]:
-                self._clients.pop(one, None)
+            for expired in [known for known in self._clients if await self._hosts.expired(known)]:
+                self._clients.pop(expired, None)
             client = self._clients[role] = self._exchange(role)
         return client

@@ -1,7 +1,8 @@
-"""Turns of agents without an endpoint: a question becomes a task for the agent, and its completion is the answer.
+"""Pull calls: a question to an agent without an endpoint becomes a task for it, and the task's result is the answer.
 
-The task's idempotency key is the call's, so a call that is repeated after a crash finds the task of the first one. It
-has one attempt: who loses it has lost the turn, as a call to an endpoint that breaks off is lost.
+The task's idempotency key is the call's, so a call that is repeated after a crash finds the task of the first call. The
+task has one attempt: an agent that loses the lease cannot answer the call any more, just as a call to an endpoint is
+lost if the connection breaks.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 
 PRINCIPAL = "system:agent-host"
+#: Under which the calls' idempotency keys are stored. (A stored name: "turn" was a word for a pull call.)
 ROUTE = "turns"
 ENDED_KINDS = frozenset({"task.completed", "task.failed", "task.dead_lettered", "task.timeout", "task.cancelled"})
 
@@ -41,28 +43,37 @@ AskShard = Callable[[Any], Awaitable[Any]]
 
 
 class PullCalls:
+    """The pull calls of one host."""
+
     def __init__(self, *, tasks: TaskStore, doorbell: Doorbell, clock: Clock, shard: AskShard, region: str) -> None:
         self._tasks = tasks
         self._doorbell = doorbell
         self._clock = clock
         self._shard = shard
         self._region = region
+        #: Task id → events of the calls that wait for its end; several if a call was repeated. `_end_of` adds and removes.
         self._waiting: dict[str, list[asyncio.Event]] = {}
+        #: Cancellations under way, for which no call waits; `stop` ends what is left.
         self._cancels: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
+        """Gives up the cancellations that are under way."""
         for task in self._cancels:
             task.cancel()
         await asyncio.gather(*self._cancels, return_exceptions=True)
 
     def apply(self, rows: Sequence[LogRow]) -> None:
+        """Wakes the calls whose tasks have ended."""
         for row in rows:
             if row.kind in ENDED_KINDS:
                 for woken in self._waiting.get(row.entity, ()):
                     woken.set()
 
     async def ask(self, agent: Agent, call: AgentCall) -> AgentReply:
-        """The agent's answer; a turn that is over without one, or whose asker is gone, is cancelled."""
+        """Returns the agent's answer. If the call ends without one, or its asker is cancelled, the task is cancelled.
+
+        Raises: `AgentTimeout` if the time is over; `AgentUnavailable` if the call's key belongs to another agent or the
+        task is gone; `AgentRefused` if the task failed; `AgentMalformed` if its result is no answer."""
         submitted = asyncio.ensure_future(self._submit(agent, call))
         ended = False
         try:
@@ -103,12 +114,12 @@ class PullCalls:
         key = IdempotencyKey(route=ROUTE, key=call.key, body_digest=digest)
         (outcome,) = await self._tasks.submit([SubmitItem(task=task, idempotency=key)])
         if outcome.conflict:
-            raise AgentUnavailable(f"The key of this turn belongs to another agent than {agent.agent_id}.")
+            raise AgentUnavailable(f"The key of this call belongs to another agent than {agent.agent_id}.")
         await self._doorbell.notify(WakeTopic.TASKS)
         return outcome.task_id
 
     async def _end_of(self, workspace: str, task_id: str) -> Task:
-        """Woken by the log; looked at first, because a repeated call may come after the end."""
+        """Waits for the task's end, which the log tells of. Reads the task first: a repeated call may come after its end."""
         woken = asyncio.Event()
         self._waiting.setdefault(task_id, []).append(woken)
         try:
@@ -116,7 +127,7 @@ class PullCalls:
                 woken.clear()
                 task = await self._tasks.get(workspace, task_id)
                 if task is None:
-                    raise AgentUnavailable(f"The turn's task {task_id} is gone.")
+                    raise AgentUnavailable(f"The task {task_id} that asked the agent is gone.")
                 if task.status.terminal:
                     return task
                 await woken.wait()
@@ -126,8 +137,8 @@ class PullCalls:
                 del self._waiting[task_id]
 
     def _cancel(self, workspace: str, submitted: asyncio.Future[str], cause: str) -> None:
-        """A submit that is still under way is waited for: it may be committed already. A call that somebody else waits for
-        goes on: the worker that follows one that was killed asks for the same calls, and finds their tasks."""
+        """Cancels a call's task. Waits for a submit that is still under way, which may be committed already. A task that
+        another call waits for goes on: if a deliberation worker was killed, its successor repeats the same calls."""
 
         async def cancel() -> None:
             with contextlib.suppress(ControlPlaneError):
@@ -143,11 +154,11 @@ class PullCalls:
 
 def _reply(task: Task, call: AgentCall) -> AgentReply:
     if task.status is TaskStatus.TIMEOUT:
-        raise AgentTimeout(f"Agent {call.agent_id} did not end its turn in time.")
+        raise AgentTimeout(f"Agent {call.agent_id} did not complete its task in time.")
     if task.status is not TaskStatus.COMPLETED:
-        raise AgentRefused(f"Agent {call.agent_id} gave its turn up: {task.error or task.status.value}"[:500])
+        raise AgentRefused(f"Agent {call.agent_id} did not complete its task: {task.error or task.status.value}"[:500])
     if task.result is None:
-        raise AgentMalformed(f"Agent {call.agent_id} completed its turn without an answer.")
+        raise AgentMalformed(f"Agent {call.agent_id} completed its task without an answer.")
     result = {"text": task.result} if isinstance(task.result, str) else task.result
     ask = Ask(
         transport=TransportKind.PULL,

@@ -1,6 +1,6 @@
 """A2A 1.0: an agent is asked by a message, and answers by a message or a task. Needs the extra ``a2a``.
 
-The SDK is imported when the first such agent is asked, and talks through the one checked pool.
+The SDK is imported when the first such agent is asked. It sends through the pool whose addresses are checked.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ MAX_CLIENTS = 1000
 
 
 class A2ATransport:
-    """``pool(provider)`` gives the HTTP client that connections are made with."""
+    """``pool(provider)`` returns the HTTP client that the SDK has to use."""
 
     def __init__(self, pool: Callable[[str], httpx.AsyncClient]) -> None:
         self._pool = pool
         self._clients: dict[str, Any] = {}
 
     async def ask(self, ask: Ask) -> Reply:
+        """Returns the agent's answer. Raises: `AgentTimeout` if it does not answer in time; another `PeerError` if it cannot
+        be reached, refuses, or gives an answer that cannot be read."""
         shown = safe_url(ask.endpoint)
         try:
             async with asyncio.timeout(ask.timeout_s):
@@ -77,32 +79,32 @@ class A2ATransport:
         return _of_task(task)
 
 
-#: What reading an odd answer raises, in the SDK and in the libraries that it reads with.
+#: What the SDK, and the libraries that it reads with, raise for an answer of an unexpected form.
 _ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, httpx.InvalidURL)
-#: How the SDK's error begins when the answer can be read (an error that the agent reports) or there is none. The type is
-#: the same as for an answer of another shape, and carries nothing else that tells them apart.
+#: How the SDK's error begins if the answer could be read (the agent reports an error) or there was no answer. For an
+#: answer that cannot be read the SDK raises the same type, so only the text tells the two apart.
 _READ = re.compile(r"JSON-RPC Error -?[0-9]+:|HTTP client is closed")
 
 
 def _blamed(error: Exception, shown: str) -> PeerError:
-    """Whose fault a failed call is, by what it was caused by: a connection, or an answer that cannot be read."""
+    """The PeerError for a failed call, found by its causes: a connection that failed, or an answer that cannot be read."""
     causes: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in causes:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    for one in causes:
-        if isinstance(one, PeerError):
-            return one
-    if any(isinstance(one, httpx.RequestError | httpx.HTTPStatusError) for one in causes):
+    following: BaseException | None = error
+    while following is not None and following not in causes:
+        causes.append(following)
+        following = following.__cause__ or following.__context__
+    for cause in causes:
+        if isinstance(cause, PeerError):
+            return cause
+    if any(isinstance(cause, httpx.RequestError | httpx.HTTPStatusError) for cause in causes):
         return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
-    if any(_unreadable(one) for one in causes):
+    if any(_unreadable(cause) for cause in causes):
         return AgentMalformed(f"{shown} gave an answer over A2A that cannot be read.")
     return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
 
 
 def _unreadable(error: BaseException) -> bool:
-    """By the name of the module where the SDK may be missing."""
+    """Whether an error says that the answer cannot be read. Types are told by their modules' names: the SDK may be missing."""
     module = type(error).__module__
     if module.startswith("a2a.client"):
         return _READ.match(str(error)) is None
@@ -132,7 +134,7 @@ def _ended(task: Any) -> bool:
 
 
 def _of_task(task: Any) -> str:
-    """Its artifacts, or the message of its last status. Anything but a completed task is a refusal."""
+    """The text of the task's artifacts, or of its last status. Raises: `AgentRefused` if the task is not completed."""
     from a2a.types import TaskState
 
     if task.status.state != TaskState.TASK_STATE_COMPLETED:

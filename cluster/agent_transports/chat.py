@@ -1,4 +1,4 @@
-"""Asking an agent over HTTP: one bounded pool per provider, retries within the deadline, Retry-After honoured."""
+"""Asks agents over HTTP: with one bounded pool per provider, and retries within the deadline that respect Retry-After."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _MAX_RETRY_AFTER_S = 60.0
 _PROBE_TIMEOUT_S = 10.0
 #: Providers beyond this many share one pool.
 MAX_POOLS = 64
-#: Endpoints that are remembered to know no structured output.
+#: How many endpoints without structured output are remembered.
 MAX_UNSTRUCTURED = 1000
-#: Of a Retry-After.
+#: A Retry-After that is longer counts as this.
 _MAX_WAIT_S = 366 * 86_400.0
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _NO_STRUCTURED_OUTPUT = (400, 404, 415, 422, 501)
@@ -40,12 +40,13 @@ _NO_STRUCTURED_OUTPUT = (400, 404, 415, 422, 501)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """A key is sent to its provider's own base URL and nowhere else."""
+    """A provider of models. Its headers, which hold the key, are sent to its own base URL and nowhere else."""
 
     base_url: str
     headers: Mapping[str, str]
 
     def owns(self, endpoint: str) -> bool:
+        """Whether the endpoint is on the provider's own server."""
         return _server(self.base_url) == _server(endpoint)
 
     def __repr__(self) -> str:
@@ -60,14 +61,14 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """The client, over the same connections, is for whoever needs one."""
+    """``client`` uses the same connections; it is for libraries that need an httpx client."""
 
     connections: ConnectionPool
     client: httpx.AsyncClient
 
 
 class _Refused(AgentRefused):
-    """Carries the status for whoever can ask in another way."""
+    """A refusal with its HTTP status, which tells whether to ask again without structured output."""
 
     def __init__(self, message: str, code: str | None = None, http_status: int = 400) -> None:
         super().__init__(message, code)
@@ -77,7 +78,7 @@ class _Refused(AgentRefused):
 
 @functools.lru_cache(maxsize=MAX_URLS)
 def _server(url: str) -> tuple[str, str, int | None] | None:
-    """None for what is no URL."""
+    """(scheme, host, port) of a URL; None if the text is no URL."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -87,13 +88,13 @@ def _server(url: str) -> tuple[str, str, int | None] | None:
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
-    """Whom the machine trusts: read once for all transports of a process, since it takes tens of milliseconds."""
+    """The certificates that the machine trusts. Read once per process, since it takes tens of milliseconds."""
     return ssl.create_default_context()
 
 
 class HttpTransports:
-    """One bounded pool per provider of a process, and one for probes, with ``probe_connections``: as
-    many as are made at once, so that none waits for endpoints that hang. ``providers`` say which keys go where."""
+    """Has one bounded pool for each provider, and one for probes. ``probe_connections`` has to be the number of probes that
+    are made at once, so that no probe waits for an endpoint that hangs. ``providers`` say which key belongs to which URL."""
 
     def __init__(
         self,
@@ -115,12 +116,16 @@ class HttpTransports:
         self._unstructured: dict[tuple[str, str], None] = {}
 
     async def close(self) -> None:
+        """Closes all connections."""
         for pool in self._pools.values():
             await pool.client.aclose()
         await self._probes.aclose()
 
     async def ask(self, ask: Ask) -> Reply:
-        """The agent's text. Raises PeerError; connect errors, 429 and 5xx are tried again within the time."""
+        """Returns the agent's answer. Tries again within the time after connection errors, 429 and 5xx.
+
+        Raises: `AgentTimeout` if the time is over; `AgentUnavailable` if the last try failed too; another `PeerError` if the
+        agent refuses, its answer does not fit, or its address is forbidden."""
         try:
             async with asyncio.timeout(ask.timeout_s):
                 return await self._with_retries(ask, time.monotonic() + ask.timeout_s)
@@ -128,7 +133,10 @@ class HttpTransports:
             raise AgentTimeout(f"{safe_url(ask.endpoint)} did not answer within {ask.timeout_s:.1f} s.") from None
 
     async def probe(self, endpoint: str) -> None:
-        """Any answer below 500 shows that somebody is there, also one that never ends. Raises PeerError."""
+        """Returns if the endpoint answers with a status below 500; the body need not end.
+
+        Raises: `AgentTimeout` if it does not answer in time; `AgentUnavailable` if it cannot be reached or answers 5xx;
+        `EndpointForbidden` if its address is forbidden."""
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 headers = self._headers(endpoint)
@@ -146,6 +154,7 @@ class HttpTransports:
         return await send(self._pool(provider).connections, self._timeout_s, method, url, headers, content)
 
     def pool(self, provider: str) -> httpx.AsyncClient:
+        """An httpx client that uses the provider's pool."""
         return self._pool(provider).client
 
     def _pool(self, provider: str) -> _Pool:
@@ -163,7 +172,7 @@ class HttpTransports:
         return pool
 
     async def _with_retries(self, ask: Ask, deadline: float) -> Reply:
-        """Waits as long as the server asks for; when that is later than the deadline, there is no point in waiting."""
+        """Waits between tries for as long as the server asks for. If that is past the deadline, fails at once."""
         for attempt in range(_RETRIES + 1):
             try:
                 return await self._once(ask, deadline)
@@ -176,7 +185,7 @@ class HttpTransports:
         raise AssertionError("unreachable")
 
     async def _once(self, ask: Ask, deadline: float) -> Reply:
-        """Without structured output where the server has refused it before, or does so now."""
+        """Asks for structured output. If the server has refused that before, or refuses now, asks for plain text."""
         wire, endpoint = FORMATS[ask.transport], (ask.endpoint, ask.model)
         if endpoint in self._unstructured:
             return await self._exchange(wire, ask, deadline, structured=False)
@@ -221,7 +230,7 @@ class HttpTransports:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds, from a number or an HTTP date; None for anything else, at most a year."""
+    """Reads a Retry-After: seconds from a number or an HTTP date, at most a year; None for anything else."""
     if value is None:
         return None
     text = value.strip()

@@ -1,4 +1,4 @@
-"""Agents that are Python objects: given by the process (in-process), or imported by path where that is allowed."""
+"""Calls agents that are Python objects: those that the process was given, or imported by path where that is allowed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judge
 
 _logger = logging.getLogger(__name__)
 
-#: Characters of what an agent's code raised.
+#: How many characters of an error in an agent's code are shown.
 MAX_ERROR_SHOWN = 400
 
 
 class PythonTransport:
-    """``given`` are agents by id; ``may_import`` decides about ``options["import_path"]``."""
+    """``given`` are agents by id; ``may_import(path)`` says whether an agent's ``options["import_path"]`` may be imported."""
 
     def __init__(
         self, given: Mapping[str, InClusterAgent] | None = None, may_import: Callable[[str], bool] = lambda path: False
     ) -> None:
+        #: (import path, agent id) → instance; the path of a given agent is empty. An imported class is instantiated once.
         self._agents: dict[tuple[str, str], Any] = {("", name): agent for name, agent in (given or {}).items()}
         self._may_import = may_import
 
     async def ask(self, ask: Ask) -> Reply:
+        """Returns the agent's answer, or its result for a task.
+
+        Raises: `AgentTimeout` if the time is over; `AgentUnavailable` if its code raises or cannot be instantiated;
+        `AgentMalformed` if its answer does not fit; `EndpointForbidden` if its module may not be imported."""
         agent = self._agent(ask)
         try:
             async with asyncio.timeout(ask.timeout_s) as limit:
@@ -65,7 +70,7 @@ class PythonTransport:
 
 
 def _is_cancelled() -> bool:
-    """By us, and not by the agent's own code, which may raise CancelledError too."""
+    """Whether this task was cancelled. The agent's own code may raise CancelledError too."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

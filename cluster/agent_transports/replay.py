@@ -19,7 +19,7 @@ from cluster.ports.agent_transport import AgentTransport, Ask, Reply
 
 
 def digest(ask: Ask) -> str:
-    """Of what is asked of whom, and of nothing that changes from run to run."""
+    """Digest of the agent and the question. Leaves out all that differs between runs, such as keys and deadlines."""
     asked = {
         "agent_id": ask.agent_id,
         "model": ask.model,
@@ -31,7 +31,10 @@ def digest(ask: Ask) -> str:
 
 
 class ReplayTransport:
+    """Answers each question as it was recorded."""
+
     def __init__(self, lines: Iterable[str]) -> None:
+        #: Digest of a question → replies that are still to be given. The last one stays.
         self._replies: dict[str, deque[Reply]] = {}
         for line in lines:
             if line.strip():
@@ -40,10 +43,12 @@ class ReplayTransport:
 
     @classmethod
     def load(cls, path: Path) -> ReplayTransport:
+        """Reads a file that `Recorder` wrote."""
         with path.open(encoding="utf-8") as lines:
             return cls(lines)
 
     async def ask(self, ask: Ask) -> Reply:
+        """Returns the next recorded reply. Raises: `AgentUnavailable` if the question was never recorded."""
         replies = self._replies.get(digest(ask))
         if not replies:
             raise AgentUnavailable(f"Agent {ask.agent_id} was never recorded answering this question.")
@@ -58,6 +63,7 @@ class Recorder:
         self._path = path
 
     async def ask(self, ask: Ask) -> Reply:
+        """Returns the inner transport's answer, and records it. Raises what that one raises."""
         reply = await self._inner.ask(ask)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"digest": digest(ask), "reply": asdict(reply)}, ensure_ascii=False) + "\n")

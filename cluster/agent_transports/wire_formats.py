@@ -1,7 +1,7 @@
-"""The wire formats of agents called over HTTP: what is sent, and what an answer means. No I/O.
+"""The wire formats of agents that are called over HTTP: what is sent, and what an answer means. No I/O.
 
-A request is (URL, body, headers) for an attempt that has ``remaining_s``; a reply is read from an answer's parsed JSON
-or, for a stream, from its events.
+A request is (URL, body, headers) for an attempt that may take ``remaining_s``. A reply is read from the answer's parsed
+JSON or, for a stream, from its events.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ DONE = "[DONE]"
 
 @dataclass(frozen=True, slots=True)
 class WireFormat:
-    """``request(ask, remaining_s, structured)``: ``structured`` asks for an answer that fits the schema where the server
-    can be told to. Replies are given how many bytes they came in, and raise InvalidRequest for what cannot be kept.
+    """``request(ask, remaining_s, structured)`` makes a request; ``structured`` asks for an answer that fits the schema, if the
+    format can say so. ``reply(ask, value, received)`` reads an answer of ``received`` bytes, ``stream`` its events; both
+    raise `InvalidRequest` if the answer cannot be stored.
 
-    Of an answer only what is taken has to be in order: what a server adds for others is not looked at."""
+    Only the parts of an answer that are used have to be valid. Whatever else a server adds is ignored."""
 
     request: Callable[[Ask, float, bool], Request]
     reply: Callable[[Ask, Any, int], Reply]
@@ -44,6 +45,7 @@ def openai_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
 
 
 def openai_reply(ask: Ask, value: Any, received: int) -> Reply:
+    """Reads a chat completion. Raises: `AgentMalformed` if it is none; `AgentRefused` if the model declined."""
     try:
         message = value["choices"][0]["message"]
         refusal = message.get("refusal")
@@ -64,7 +66,7 @@ def _declined(refusal: Any) -> AgentRefused:
 
 
 def _content(content: Any) -> str:
-    """A text, or the texts among its parts. A part of another kind (thinking, a reference) is not for the reader."""
+    """A text, or the texts among its parts. Parts of other kinds (thinking, references) are left out."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
@@ -86,7 +88,10 @@ def _openai_counted(ask: Ask, text: str, usage: Any, received: int) -> Reply:
 
 
 def openai_stream(ask: Ask, events: Iterator[Any], received: int) -> Reply:
-    """Deltas until ``[DONE]``; a stream that breaks off before is no answer, one without a choice no completion."""
+    """Joins the deltas of a stream, which ends by ``[DONE]`` or has said why it finished.
+
+    Raises: `AgentUnavailable` if the stream breaks off before that or carries an error; `AgentMalformed` if it has no choice or
+    another form; `AgentRefused` if the model declined."""
     text: list[str] = []
     refusal: list[str] = []
     usage: Any = None
@@ -104,7 +109,7 @@ def openai_stream(ask: Ask, events: Iterator[Any], received: int) -> Reply:
         usage = event.get("usage") or usage
     if not ended:
         raise AgentUnavailable("The stream of the answer broke off.")
-    if not text:  # every choice puts one there, be it empty
+    if not text:  # every choice adds a text, though perhaps an empty one
         raise AgentMalformed(_NO_COMPLETION)
     if "".join(refusal):
         raise _declined("".join(refusal))
@@ -121,7 +126,7 @@ def _choices(event: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    """Nothing is an empty one."""
+    """The value as an object; None counts as an empty one."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -130,7 +135,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def anthropic_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
-    """Structured output is a tool that the model has to use."""
+    """For structured output, the model has to use a tool whose input has the schema."""
     messages = _messages(ask)
     body: dict[str, Any] = {
         "model": ask.model,
@@ -147,6 +152,7 @@ def anthropic_request(ask: Ask, remaining_s: float, structured: bool) -> Request
 
 
 def anthropic_reply(ask: Ask, value: Any, received: int) -> Reply:
+    """Reads a message. Raises: `AgentMalformed` if it is none; `AgentRefused` if the model declined."""
     try:
         refused = value.get("stop_reason") == "refusal"
         used = [] if refused else [block["input"] for block in value["content"] if block["type"] == "tool_use"]
@@ -169,7 +175,7 @@ def anthropic_reply(ask: Ask, value: Any, received: int) -> Reply:
 
 
 def contract_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
-    """docs/agent-contract.md"""
+    """The request that docs/agent-contract.md describes."""
     body: dict[str, Any] = {"timeout_seconds": round(remaining_s, 3), "idempotency_key": ask.key}
     if ask.task is not None:
         body["task"] = dict(ask.task)
@@ -185,8 +191,8 @@ def _messages(ask: Ask) -> list[dict[str, str]]:
 def sse_events(content: bytes) -> Iterator[Any]:
     """The data of a stream's events: parsed JSON, or ``[DONE]``.
 
-    Lines are those of bytes, which end in CR, LF or both, as the standard has it. A text has more ends of lines (U+2028,
-    U+0085), which are characters of an answer here. Bytes are also refused where they are no UTF-8, not replaced."""
+    Splits bytes and not a text. The standard ends lines by CR, LF or both, as bytes do; ``str.splitlines`` would also split
+    at U+2028 and U+0085, which may stand in an answer. And bytes that are no UTF-8 are refused instead of replaced."""
     for line in content.removeprefix(BOM_UTF8).splitlines():
         if line.startswith(b"data:"):
             data = line[5:].strip(b" \t")

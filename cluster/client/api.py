@@ -1,18 +1,18 @@
-"""The API as a port with an HTTP adapter: the command line, the worker kit and batch jobs use nothing else.
+"""The HTTP client of the API: the command line, the worker kit and batch jobs use nothing else.
 
-Between a caller and the API stand proxies, which answer in their own ways while there is nothing behind them. So an
-answer is the API's only if it has the API's shape. What a caller can learn:
+Between a caller and the API are proxies, which answer by themselves while there is nothing behind them. So an answer
+counts as the API's only if it has the API's form. What a call can return or raise:
 
     a JSON object, status 2xx      the call is done
     CallerError (ApiError,         the API refused (its own error, 4xx): repeating the call changes nothing
       NotFound)
-    TryLater (Unavailable)         the API did not do it now (its own error, 429 or 503)
+    TryLater (Unavailable)         the API cannot do it now (its own error, 429 or 503)
     ControlPlaneError, none of     the API failed (its own error, any other 5xx): the outcome is unknown
       these
-    OutcomeUnknown, a TryLater     no answer, a cut one, or one that is not the API's: it may be done or not
+    OutcomeUnknown, a TryLater     no answer, a cut one, or one that is not the API's: the call may be done or not
 
-Every mutating call can be repeated under its key, so whoever repeats all but CallerError loses nothing and does
-nothing twice.
+Every call that changes something can be repeated under its key. So whoever repeats a call after every error but
+CallerError loses nothing and does nothing twice.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRe
 API = "/api/control-plane"
 RECONNECT_S = 0.5
 CONNECT_S = 5.0
-#: What httpx raises for a redirect that it could not follow, though nobody asks it to. (ValueError: of names and ports.)
+#: What httpx raises for a redirect to something that is no URL, although it is not told to follow redirects. (ValueError:
+#: for odd names and ports.)
 _ODD_REDIRECT = (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError)
 
 
 class ApiError(CallerError):
-    """The API refused; ``status`` is the HTTP status, the sentence is the server's."""
+    """The API refused the call. ``status`` is the HTTP status, and the sentence is the server's."""
 
     def __init__(self, message: str, code: str | None = None, status: int = 400) -> None:
         super().__init__(message, code)
@@ -50,7 +51,7 @@ class ApiError(CallerError):
 
 
 class Unavailable(TryLater):
-    """The API cannot serve this now. ``wait_s``: how long it asks to be left alone (Retry-After), 0 if it does not say."""
+    """The API cannot do this now. ``wait_s`` is how long to wait first (its Retry-After), 0 if it does not say."""
 
     def __init__(self, message: str, code: str | None = None, wait_s: float = 0.0) -> None:
         super().__init__(message, code)
@@ -59,8 +60,8 @@ class Unavailable(TryLater):
 
 
 class OutcomeUnknown(Unavailable):
-    """Nobody answered, or somebody else did (a proxy, a login page): the call may have been done or not. ``answered`` is
-    that somebody's HTTP status."""
+    """There was no answer, or not the API's (a proxy's, a login page): the call may be done or not. ``answered`` is the HTTP
+    status of that answer."""
 
     default_code = "outcome_unknown"
 
@@ -70,7 +71,7 @@ class OutcomeUnknown(Unavailable):
         self.answered = answered
 
 
-#: Codes of TryLater and its kinds, where only the code is said (one of many outcomes in a single answer).
+#: The codes of TryLater and its subclasses, for outcomes that have only a code (an answer with many outcomes).
 _FOR_LATER = frozenset(
     {
         "unavailable",
@@ -87,15 +88,15 @@ _FOR_LATER = frozenset(
 
 
 def is_for_later(code: object) -> bool:
-    """Whether the API may take the same thing later."""
+    """Whether a code says that the same may succeed later."""
     return code in _FOR_LATER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long to wait before a call is repeated: doubled from ``first_s`` up to ``most_s``, a random half of it taken
-    off, so that those who met the same fault do not come back in the same moment. What the server asks for counts up to
-    ``asked_most_s``: a proxy in maintenance may ask for hours."""
+    """How long to wait before a call is repeated: ``first_s``, doubled each time up to ``most_s``. Up to half of it is taken off
+    at random, so that clients that met the same fault do not return in the same moment. A longer wait that the server asks
+    for is respected up to ``asked_most_s``, since a proxy in maintenance may ask for hours."""
 
     first_s: float = 0.2
     most_s: float = 5.0
@@ -103,8 +104,8 @@ class Patience:
 
 
 @dataclass(slots=True)
-class Backoff:
-    """The waits between repeats; ``reset`` after a success."""
+class RetryDelays:
+    """The delays between repeats of a call. `reset` after a success."""
 
     patience: Patience
     _next_s: float = field(init=False)
@@ -113,9 +114,11 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
+        """Starts again with the first delay."""
         self._next_s = self.patience.first_s
 
     def next_s(self, error: BaseException) -> float:
+        """The delay after this error; the next one will be longer."""
         wait_s = self._next_s * random.uniform(0.5, 1.0)
         self._next_s = min(self.patience.most_s, self._next_s * 2)
         asked_s = error.wait_s if isinstance(error, Unavailable) else 0.0
@@ -124,6 +127,8 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEvent:
+    """An event of the stream, with the number of its log row."""
+
     seq: int
     type: str
     at: float
@@ -131,7 +136,9 @@ class StreamEvent:
 
 
 class ControlPlaneClient:
-    """One base URL, one pool. Methods answer the wire's JSON objects and raise what the module's docstring lists."""
+    """A client of one base URL, with one pool. Methods return the API's JSON objects and raise what the module's docstring lists.
+
+    Raises: `InvalidRequest` if the URL or the key cannot be used."""
 
     def __init__(self, base_url: str, api_key: str | None = None, timeout_s: float = 30.0) -> None:
         headers = {"Accept": "application/json"}
@@ -151,7 +158,7 @@ class ControlPlaneClient:
         )
 
     def _check_url(self) -> None:
-        """Once, and here: what httpx says of URLs later is about the redirects of whoever answers."""
+        """Checks the URL once, here: a later error of httpx about a URL is then about a redirect in an answer."""
         try:
             url = httpx.URL(self.base_url)
             url.host.encode("idna")  # as the name is looked up: no label is empty or too long
@@ -184,8 +191,9 @@ class ControlPlaneClient:
         timeout_s: float | None = None,
         has: Mapping[str, type] | None = None,
     ) -> Any:
-        """``path`` below the API's prefix, or from the root if it starts with ``//``. ``has``: what the answer must have,
-        where it matters that it is the API's; others answer 200 and JSON too. A ``body`` of bytes is JSON already."""
+        """Makes a call and returns its answer. ``path`` is below the API's prefix, or from the root if it starts with ``//``. A
+        ``body`` of bytes is JSON already. ``has`` names members that the answer must have with their types, where it
+        matters that it is the API's: proxies answer 200 and JSON too. Raises: what the module's docstring lists."""
         url = path[1:] if path.startswith("//") else API + path
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         content: dict[str, Any] = {"json": body}
@@ -208,7 +216,7 @@ class ControlPlaneClient:
 
     async def _answer(self, request: httpx.Request, patience_s: float) -> httpx.Response:
         try:
-            # httpx bounds each read, not the call: one byte now and then would hold it for ever.
+            # httpx bounds each read but not the call: an answer that comes byte by byte would never end.
             async with asyncio.timeout(patience_s + CONNECT_S):
                 return await self._http.send(request)
         except _ODD_REDIRECT as error:
@@ -223,20 +231,23 @@ class ControlPlaneClient:
             ) from error
 
     async def get(self, path: str, **params: Any) -> Any:
+        """`request` with GET."""
         return await self.request("GET", path, params=params)
 
     async def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
+        """`request` with POST."""
         return await self.request("POST", path, body, idempotency_key=idempotency_key)
 
     async def events(self, *, after: int | None = None, **filters: str | None) -> AsyncIterator[StreamEvent]:
-        """Server-sent events; a broken connection is resumed after the last event seen."""
+        """Yields server-sent events for ever. If the connection breaks, goes on after the last event. Raises: `CallerError` if
+        the API refuses."""
         cursor = after
         while True:
             headers = {"Accept": "text/event-stream"}
             if cursor is not None:
                 headers["Last-Event-ID"] = str(cursor)
             params = {k: v for k, v in filters.items() if v is not None}
-            # A stream ends when its replica does, and what follows until the next one is there is a proxy's word.
+            # A stream ends with its replica, and until the next replica runs a proxy answers: both are waited out.
             try:
                 async with self._http.stream(
                     "GET", API + "/stream", params=params, headers=headers, timeout=httpx.Timeout(CONNECT_S, read=45.0)
@@ -296,7 +307,7 @@ def _own_error(response: httpx.Response, message: str, code: str) -> ControlPlan
 
 
 def _object(response: httpx.Response) -> dict[str, Any] | None:
-    """The body, if it is a JSON object: the API answers nothing else."""
+    """The body if it is a JSON object, else None: the API's answers are objects."""
     try:
         body = response.json()
     except (ValueError, RecursionError, LookupError):  # LookupError: an encoding that nobody knows
@@ -305,7 +316,7 @@ def _object(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def _is_own_error(body: Mapping[str, Any]) -> bool:
-    """The shape of ``serve_app.http.errors``: all three, or it is somebody else's JSON."""
+    """Whether the body has the form of ``serve_app.http.errors``. If one of the three is missing, it is not the API's."""
     return all(isinstance(body.get(name), str) for name in ("error", "code", "trace_id"))
 
 
@@ -319,7 +330,7 @@ def _foreign(response: httpx.Response) -> OutcomeUnknown:
 
 
 def _retry_after_s(response: httpx.Response) -> float:
-    """Seconds or a date; 0 for what is neither, whatever the parser makes of it."""
+    """Reads Retry-After, seconds or a date. 0 for anything else, for which the parser raises various errors."""
     value = response.headers.get("retry-after", "").strip()
     if value.isdecimal():
         return float(value[:9])

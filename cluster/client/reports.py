@@ -1,9 +1,9 @@
-"""What a worker has to say about its jobs, kept until the control plane has taken it or refused it.
+"""A worker's reports, kept until the control plane has taken or refused them.
 
-A result may have cost minutes and money, so nothing here gives one up because an answer did not come: whoever lost the
-lease meanwhile is told so by the server. Reports go in batches. One that cannot be sent (no JSON, too large, refused)
-fails its own attempt and holds up no other: a batch that fails is halved and goes to the back, so what cannot pass
-ends up alone.
+A result may have cost minutes and money, so none is given up because an answer did not come. If the lease was lost
+meanwhile, the server says so. Reports are sent in batches. A report that cannot be sent (no JSON, too large, refused)
+fails its own attempt and delays no other: a batch that fails is halved and goes to the back of the queue, until the report
+that causes it is alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from cluster.client.api import ApiError, Backoff, OutcomeUnknown, Patience, is_for_later
+from cluster.client.api import ApiError, OutcomeUnknown, Patience, RetryDelays, is_for_later
 from cluster.domain.base.errors import ControlPlaneError
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, shown_error, shown_text
 from cluster.domain.tasks.retries import ErrorClass
@@ -25,87 +25,96 @@ from cluster.process.loops import ended
 _logger = logging.getLogger(__name__)
 
 Report = Mapping[str, Any]
-#: What the server says of one report: ``ok``, else ``error`` and ``code``.
-Word = Mapping[str, Any]
-#: Sends reports that are JSON already; one word per report, in their order. Raises what the client raises.
-Send = Callable[[Sequence[bytes]], Awaitable[Sequence[Word]]]
+#: What the server answers to one report: ``ok``, and if it is false ``error`` and ``code``.
+ReportOutcome = Mapping[str, Any]
+#: Sends reports that are JSON already; returns one outcome per report, in order. Raises what the client raises.
+Send = Callable[[Sequence[bytes]], Awaitable[Sequence[ReportOutcome]]]
 
 MOST_REPORTS = 500
 MOST_BYTES = 500_000
-#: Of the whole batch by the server. 404 and the like are no word about a report: there is nothing of ours at this address.
+#: Statuses by which the server refuses a whole batch. 404 and the like say nothing about a report: the API is not there.
 _REFUSALS = frozenset({400, 409, 413, 422})
-#: Of one report: nothing else that is said about the task would be taken either.
+#: Codes by which the server refuses one report for good: it would refuse any other report of that attempt too.
 _LOST = frozenset({"lease_lost", "already_terminal", "task_not_found"})
-#: A proxy that finds a result too large will find it so for ever, but one that restarts may say anything for a while.
+#: How long a proxy has to call a report too large before this is believed: one that restarts may answer anything for a while.
 TOO_LARGE_S = 60.0
 
 
 def failure(report: Report, reason: str) -> dict[str, Any]:
-    """What is said instead of a result that cannot be sent: the attempt failed."""
+    """The report that is sent instead of a result that cannot be sent: it says that the attempt failed."""
     kept = {name: report[name] for name in ("task_id", "agent_id", "lease_token") if name in report}
     error = shown_text(f"the result cannot be reported: {reason}", MAX_ERROR_CHARS)
     return {**kept, "error": error, "requeue": True, "error_class": ErrorClass.MALFORMED.value}
 
 
 def encoded(report: Report) -> tuple[Report, bytes]:
-    """As it is sent, once and for all: a handler may change later what it returned. Or its failure in its place."""
+    """A report and its JSON; if it cannot be JSON, the failure instead. Encoded once, when it is put: the handler may later
+    change what it returned."""
     try:
         return report, json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except Exception as error:  # whatever an object of the handler's raises
+    except Exception as error:  # objects of the handler's may raise anything
         return encoded(failure(report, shown_error(error, MAX_ERROR_CHARS)))
 
 
-class _Waiting:
+class _PendingReport:
+    """A report and the future of its caller."""
+
     __slots__ = ("content", "done", "report", "too_large_since")
 
     def __init__(self, report: Report) -> None:
         self.report, self.content = encoded(report)
-        self.done: asyncio.Future[Word] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[ReportOutcome] = asyncio.get_running_loop().create_future()
         self.too_large_since: float | None = None
 
     def fail_instead(self, reason: str) -> bool:
-        """False if there is nothing simpler to say."""
+        """Replaces the report by a failure. False if it is a failure already, for which there is nothing simpler."""
         if "error" in self.report:
             return False
         self.report, self.content = encoded(failure(self.report, reason))
         return True
 
-    def answer(self, word: Word) -> None:
+    def answer(self, outcome: ReportOutcome) -> None:
         if not self.done.done():
-            self.done.set_result(word)
+            self.done.set_result(outcome)
 
 
-class Reports:
-    """Bounded by whoever puts: a worker keeps a job's slot until its report is answered."""
+class ReportQueue:
+    """The reports of one worker. Its length is bounded by the callers of `put`: a worker keeps a job's slot until its report is
+    answered."""
 
     def __init__(self, send: Send, patience: Patience) -> None:
         self._send = send
         self._patience = patience
-        self._backoff = Backoff(patience)
+        self._delays = RetryDelays(patience)
+        #: Set by `drain`: from now on the server's longer waits are not respected.
         self._leaving = asyncio.Event()
-        self._waiting: deque[_Waiting] = deque()
+        #: Reports without an outcome, in the order in which they are sent. `put` adds one; it stays, also while it is being
+        #: sent, until it is answered or moves to the back.
+        self._waiting: deque[_PendingReport] = deque()
+        #: How many reports the next batch may have: halved when a batch fails, doubled when one is taken.
         self._most = MOST_REPORTS
+        #: The only task that sends; None while no report waits.
         self._runner: asyncio.Task[None] | None = None
 
-    async def put(self, report: Report) -> Word:
-        """The server's word. A caller that is cancelled does not take its report back."""
-        one = _Waiting(report)
-        self._waiting.append(one)
+    async def put(self, report: Report) -> ReportOutcome:
+        """Queues a report and returns its outcome. A cancelled caller does not withdraw its report."""
+        pending = _PendingReport(report)
+        self._waiting.append(pending)
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        return await asyncio.shield(one.done)
+        return await asyncio.shield(pending.done)
 
     async def drain(self, within_s: float) -> Sequence[str]:
-        """Waits for the server's words, and no longer for what it asks to be left alone. The tasks whose reports it has not
-        heard by then, which are given up."""
+        """Waits ``within_s`` for the outcomes, without the longer delays that the server asks for. Gives the rest up, and
+        returns the ids of their tasks."""
         self._leaving.set()
         if self._runner is not None:
             await asyncio.wait({self._runner}, timeout=within_s)
         if self._runner is not None:
             await ended(self._runner)
-        left = [str(one.report["task_id"]) for one in self._waiting]
-        for one in self._waiting:
-            one.answer({"ok": False, "error": "the worker ended before the control plane answered"})
+        left = [str(pending.report["task_id"]) for pending in self._waiting]
+        for pending in self._waiting:
+            pending.answer({"ok": False, "error": "the worker ended before the control plane answered"})
         self._waiting.clear()
         return left
 
@@ -119,8 +128,8 @@ class Reports:
     async def _send_some(self) -> None:
         batch = self._next()
         try:
-            words = await self._send([one.content for one in batch])
-            if len(words) != len(batch):
+            outcomes = await self._send([pending.content for pending in batch])
+            if len(outcomes) != len(batch):
                 raise OutcomeUnknown("What answered the reports is not the control plane.")
         except Exception as error:
             self._most = max(1, len(batch) // 2)
@@ -129,48 +138,48 @@ class Reports:
             else:
                 await self._failed(batch, error)
         else:
-            await self._heard(batch, words)
+            await self._answered(batch, outcomes)
 
-    def _next(self) -> list[_Waiting]:
-        """The first of those that wait. They stay there until there is a word on them."""
-        batch: list[_Waiting] = []
+    def _next(self) -> list[_PendingReport]:
+        """The batch to send next: the first reports of the queue, which stay there until they have an outcome."""
+        batch: list[_PendingReport] = []
         size = 0
-        for one in self._waiting:
-            size += len(one.content)
+        for pending in self._waiting:
+            size += len(pending.content)
             if batch and (size > MOST_BYTES or len(batch) == self._most):
                 break
-            batch.append(one)
+            batch.append(pending)
         return batch
 
-    async def _heard(self, batch: Sequence[_Waiting], words: Sequence[Word]) -> None:
+    async def _answered(self, batch: Sequence[_PendingReport], outcomes: Sequence[ReportOutcome]) -> None:
         again = 0
-        for one, word in zip(batch, words, strict=True):
+        for pending, outcome in zip(batch, outcomes, strict=True):
             self._waiting.popleft()
-            later = not word["ok"] and is_for_later(word.get("code"))
-            unfit = not word["ok"] and not later and word.get("code") not in _LOST
-            if later or (unfit and one.fail_instead(str(word.get("error")))):
-                self._waiting.append(one)
+            later = not outcome["ok"] and is_for_later(outcome.get("code"))
+            unfit = not outcome["ok"] and not later and outcome.get("code") not in _LOST
+            if later or (unfit and pending.fail_instead(str(outcome.get("error")))):
+                self._waiting.append(pending)
                 again += later
             else:
-                one.answer(word)
+                pending.answer(outcome)
         if again:
             await self._rest(OutcomeUnknown("The control plane could not take some reports yet."))
             return
         self._most = min(MOST_REPORTS, self._most * 2)
-        self._backoff.reset()
+        self._delays.reset()
 
-    def _refused(self, batch: Sequence[_Waiting], error: ApiError) -> None:
-        """The whole batch for the sake of one, which is found by halving."""
+    def _refused(self, batch: Sequence[_PendingReport], error: ApiError) -> None:
+        """Fails the report if it is alone. A longer batch was refused because of one report, which halving finds."""
         if len(batch) > 1:
             return
-        (one,) = batch
+        (pending,) = batch
         self._waiting.popleft()
-        if one.fail_instead(error.message):
-            self._waiting.append(one)
+        if pending.fail_instead(error.message):
+            self._waiting.append(pending)
         else:
-            one.answer({"ok": False, "error": error.message, "code": error.code})
+            pending.answer({"ok": False, "error": error.message, "code": error.code})
 
-    async def _failed(self, batch: Sequence[_Waiting], error: Exception) -> None:
+    async def _failed(self, batch: Sequence[_PendingReport], error: Exception) -> None:
         if len(batch) == 1 and isinstance(error, OutcomeUnknown) and error.answered == 413:
             self._too_large(batch[0])
         self._waiting.rotate(-len(batch))
@@ -181,15 +190,15 @@ class Reports:
             _logger.info("%d reports wait, will try again: %s", len(self._waiting), error)
         else:
             _logger.error("reports cannot be sent, will try again", exc_info=error)
-        wait_s = self._backoff.next_s(error)
+        wait_s = self._delays.next_s(error)
         if self._leaving.is_set():
             await asyncio.sleep(min(wait_s, self._patience.most_s))
         else:
             await asyncio.wait({leaving := asyncio.ensure_future(self._leaving.wait())}, timeout=wait_s)
             leaving.cancel()
 
-    def _too_large(self, one: _Waiting) -> None:
+    def _too_large(self, pending: _PendingReport) -> None:
         now = time.monotonic()
-        one.too_large_since = one.too_large_since or now
-        if now - one.too_large_since > TOO_LARGE_S:
-            one.fail_instead(f"a proxy does not let {len(one.content)} bytes through")
+        pending.too_large_since = pending.too_large_since or now
+        if now - pending.too_large_since > TOO_LARGE_S:
+            pending.fail_instead(f"a proxy does not let {len(pending.content)} bytes through")

@@ -1,4 +1,4 @@
-"""A worker: one process that is an agent. It registers, claims, runs handlers, reports, and drains when it is told to.
+"""A worker: a process that is an agent. It registers, claims tasks, runs handlers, reports, and drains when it is told to.
 
     from cluster.client.worker import Job, Worker
 
@@ -10,12 +10,11 @@
 
     worker.run_forever()
 
-Claims carry an id until they are answered and reports carry their lease, so everything that is repeated after a lost
-answer or a restart of the control plane means the same. So whatever answers, short of the control plane's own refusal, is
-waited out, and results are kept until it has spoken. A worker ends by a signal, or when the control plane says that it can
-never work: its key is refused, or what it registers with. A handler may be a plain function: it runs in a thread, and
-``job.cancelled`` tells it to stop; a coroutine is cancelled. What a handler raises fails the attempt; ``Reject`` fails the
-task for good.
+A claim keeps its id until it is answered, and a report names its lease, so both can be repeated safely after a lost answer
+or a restart of the control plane. So the worker repeats every call until the control plane itself takes or refuses it, and
+keeps results until then. A worker ends by a signal, or if the control plane refuses its key or its registration: then it
+can never work. A handler may be a plain function: it runs in a thread, and ``job.cancelled`` tells it to stop. A handler
+that is a coroutine function is cancelled. What a handler raises fails the attempt; ``Reject`` fails the task for good.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.client.api import ApiError, Backoff, ControlPlaneClient, OutcomeUnknown, Patience
-from cluster.client.reports import Reports
+from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Patience, RetryDelays
+from cluster.client.reports import ReportQueue
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_error, shown_words
 from cluster.domain.tasks.retries import ErrorClass
@@ -47,15 +46,15 @@ _logger = logging.getLogger(__name__)
 BLOCK_MS = 20_000
 HEARTBEAT_S = 10.0
 DRAIN_S = 30.0
-#: How long a draining worker tries to say that it drains, and then to hear what its last claim was given.
-SAY_SO_S = 5.0
-#: How long a draining worker still repeats reports, after what its jobs got.
+#: How long a draining worker tries to announce that it drains, and then to learn what its last claim was granted.
+ANNOUNCE_S = 5.0
+#: How long a draining worker still repeats reports after the time that its jobs had.
 LAST_REPORTS_S = 10.0
 #: A heartbeat that hangs must leave time for others before the leases are over (30 s).
 HEARTBEAT_TIMEOUT_S = 10.0
 INTERRUPTED = "the worker was stopped before it was done"
 PATIENCE = Patience()
-#: What a task of a claim must have, or the answer is not the control plane's.
+#: Members that each task in the answer to a claim must have; if one is missing, the answer is not the control plane's.
 _TASK: Mapping[str, type | tuple[type, ...]] = {
     "id": str,
     "task_type": str,
@@ -72,7 +71,7 @@ class Reject(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A task that was claimed. ``cancelled`` is set when it should be stopped; nobody waits for its result then."""
+    """A claimed task. If ``cancelled`` is set, the job should stop, because nobody waits for its result any more."""
 
     id: str
     task_type: str
@@ -88,9 +87,9 @@ Handler = Callable[[Job], Any]
 
 
 class Worker:
-    """``concurrency`` jobs at once, claimed up to ``batch`` at a time. ``description`` is what else the agent registers
-    with (``model``, ``provider``, ``tags``, ...). ``base_url`` and ``api_key`` default to ARAGORA_API_URL and
-    ARAGORA_API_KEY. ``patience``: between the repeats of a call."""
+    """Runs up to ``concurrency`` jobs at once and claims up to ``batch`` of them at a time. ``description`` has the other members
+    of the agent's registration (``model``, ``provider``, ``tags``, ...). ``base_url`` and ``api_key`` default to
+    ARAGORA_API_URL and ARAGORA_API_KEY. ``patience`` says how long to wait between repeats of a call."""
 
     def __init__(
         self,
@@ -123,21 +122,26 @@ class Worker:
             "max_concurrency": concurrency,
             **description,
         }
+        #: Task type → its handler; None for every other type.
         self._handlers: dict[str | None, Handler] = {}
-        #: By lease: a task may come again in another attempt while the report of the one before is on its way.
+        #: Jobs at hand by lease token, with the task that runs each until its report has an outcome. Not by task id: a task
+        #: may come again in another attempt while the report of the last one is still on its way.
         self._jobs: dict[str, tuple[Job, asyncio.Task[None]]] = {}
         self._draining = asyncio.Event()
+        #: Set when a job ends: the claim loop waits for it while all slots are taken.
         self._slot = asyncio.Event()
-        #: The claim under way.
+        #: The body of the claim that has no answer yet; None between claims. If draining interrupts the claim, it is made
+        #: once more with the same id, to learn what it was granted.
         self._unanswered: Mapping[str, Any] | None = None
-        #: Leases of plain functions that run.
+        #: Lease tokens of the plain functions that run in a thread now.
         self._in_threads: set[str] = set()
         self._client: ControlPlaneClient
-        self._reports = Reports(self._send_reports, patience)
+        self._reports = ReportQueue(self._send_reports, patience)
+        #: Why the control plane refused this worker; `run` raises it in the end.
         self._refusal: CallerError | None = None
 
     def handles(self, *task_types: str) -> Callable[[Handler], Handler]:
-        """Registers the handler of task types; of every other type without any."""
+        """Registers the handler of task types. Without a type: the handler of every type that has no other."""
 
         def register(handler: Handler) -> Handler:
             for task_type in task_types or (None,):
@@ -147,16 +151,16 @@ class Worker:
         return register
 
     def run_forever(self) -> None:
-        """Until SIGTERM or SIGINT drains it."""
+        """Runs until SIGTERM or SIGINT drains the worker. Raises: as `run`."""
         asyncio.run(self.run(signals=True))
 
     def drain(self) -> None:
-        """Claims no more; ``run`` returns when the jobs at hand are done, or after ``drain_s``."""
+        """Stops claiming. ``run`` returns when the jobs at hand are done, or after ``drain_s`` and the last reports."""
         self._draining.set()
         self._slot.set()
 
     async def run(self, *, signals: bool = False) -> None:
-        """Raises the refusal that ended it, if one did."""
+        """Runs until it is drained. Raises: the `CallerError` by which the control plane refused this worker, if it did."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
             loop.add_signal_handler(number, self.drain)
@@ -177,24 +181,24 @@ class Worker:
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Repeats a call until the control plane has taken or refused it."""
-        backoff = Backoff(self._patience)
+        delays = RetryDelays(self._patience)
         while True:
             try:
                 return await call()
             except CallerError:
                 raise
             except Exception as error:
-                await self._rest(backoff, error)
+                await self._rest(delays, error)
 
-    async def _rest(self, backoff: Backoff, error: Exception) -> None:
+    async def _rest(self, delays: RetryDelays, error: Exception) -> None:
         if isinstance(error, ControlPlaneError):
             _logger.info("the control plane is away, will try again: %s", error)
         else:
             _logger.error("a call failed unexpectedly, will try again", exc_info=error)
-        await asyncio.sleep(backoff.next_s(error))
+        await asyncio.sleep(delays.next_s(error))
 
     async def _until_drained(self, work: Coroutine[Any, Any, None]) -> None:
-        """Draining cancels the work."""
+        """Runs the work until it ends or the worker drains."""
         task = asyncio.ensure_future(work)
         draining = asyncio.ensure_future(self._draining.wait())
         try:
@@ -205,7 +209,7 @@ class Worker:
             await ended(task, draining)
 
     def _end_with(self, refusal: CallerError) -> None:
-        """It can never work: jobs and results get what draining gives them, and ``run`` raises the refusal."""
+        """Drains the worker, because it can never work; ``run`` then raises the refusal."""
         if self._refusal is None:
             _logger.error("the control plane refuses this worker: %s", refusal)
             self._refusal = refusal
@@ -224,7 +228,7 @@ class Worker:
             await self._claim_forever()
 
     async def _registered(self) -> bool:
-        """Patiently. What the control plane says against the registration ends the worker."""
+        """Repeats the registration until it is taken. If it is refused, ends the worker and returns False."""
         try:
             await self._patiently(self._register)
         except CallerError as error:
@@ -241,24 +245,24 @@ class Worker:
             _logger.warning("%s", notice)
 
     async def _heartbeats(self) -> None:
-        """Renews every lease, and learns which jobs to stop. Ends with the worker only."""
-        backoff = Backoff(self._patience)
+        """Sends heartbeats, which renew every lease and tell which jobs to stop. Ends only with the worker."""
+        delays = RetryDelays(self._patience)
         pause_s = self._heartbeat_s
         while True:
             await asyncio.sleep(pause_s)
             try:
                 await self._heartbeat()
-                backoff.reset()
+                delays.reset()
                 pause_s = self._heartbeat_s
             except Exception as error:
                 if isinstance(error, NotFound):
                     await self._registered()
                 _logger.info("a heartbeat was not taken: %s", error)
-                # Whatever the server asks for: leases do not wait.
-                pause_s = min(self._heartbeat_s, backoff.next_s(error))
+                # Never longer than usual, even if the server asks for it: leases end meanwhile.
+                pause_s = min(self._heartbeat_s, delays.next_s(error))
 
     async def _heartbeat(self) -> None:
-        """With a word, always: what a process before this one said under the same id (`draining`) would else stand."""
+        """Sends a heartbeat, always with the status: else `draining` of an earlier process of the same id would stay."""
         status = self._status()
         answer = await self._call(
             f"/agents/{self.agent_id}/heartbeat",
@@ -269,7 +273,7 @@ class Worker:
         for task_id in answer["cancelling"]:
             self._cancel_job(str(task_id))
         if self._status() != status:
-            await self._heartbeat()  # it may have been heard after the newer word
+            await self._heartbeat()  # the server may have taken this one after one with the newer status
 
     def _status(self) -> str:
         return "draining" if self._draining.is_set() else "ready"
@@ -281,7 +285,7 @@ class Worker:
                 running.cancel()
 
     async def _claim_forever(self) -> None:
-        backoff = Backoff(self._patience)
+        delays = RetryDelays(self._patience)
         while not self._draining.is_set():
             free = self._concurrency - len(self._jobs)
             if free <= 0:
@@ -294,36 +298,37 @@ class Worker:
                 "claim_id": f"claim-{uuid.uuid4().hex}",
                 "block_ms": BLOCK_MS,
             }
-            self._start_all(await self._claimed(self._unanswered, backoff))
+            self._start_all(await self._claimed(self._unanswered, delays))
 
     def _start_all(self, tasks: Sequence[Mapping[str, Any]]) -> None:
-        """Only now is the claim answered: draining may cancel whoever has its answer in hand."""
+        """Starts the tasks of a claim. Only then does the claim count as answered: draining may cancel this worker's loop
+        while it has the answer in hand."""
         for task in tasks:
             self._start(task)
         self._unanswered = None
 
     async def _claim_last(self) -> None:
-        """What the claim that draining has interrupted brought: its leases would lie idle until they are over."""
+        """Repeats the claim that draining interrupted, since nobody would work on its leases until they end."""
         if self._unanswered is not None:
             last = {**self._unanswered, "block_ms": 0}
             self._start_all(await self._claim(last))
 
-    async def _claimed(self, body: Mapping[str, Any], backoff: Backoff) -> Sequence[Mapping[str, Any]]:
-        """One claim id until it is answered: an answer that was lost is given again."""
+    async def _claimed(self, body: Mapping[str, Any], delays: RetryDelays) -> Sequence[Mapping[str, Any]]:
+        """Repeats a claim under one id until it is answered: if the answer was lost, it is given again."""
         while True:
             try:
                 tasks = await self._claim(body)
-                backoff.reset()
+                delays.reset()
                 return tasks
             except NotFound as error:
                 if not await self._registered():
                     return ()
-                await self._rest(backoff, error)
+                await self._rest(delays, error)
             except CallerError as error:
-                await self._rest(backoff, error)
+                await self._rest(delays, error)
                 return ()  # another claim may be taken
             except Exception as error:
-                await self._rest(backoff, error)
+                await self._rest(delays, error)
 
     async def _claim(self, body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         answer = await self._call("/tasks/claim", body, timeout_s=BLOCK_MS / 1000 + 10, has={"tasks": list})
@@ -337,7 +342,7 @@ class Worker:
     def _start(self, task: Mapping[str, Any]) -> None:
         if task["lease_token"] in self._jobs:
             return
-        self._cancel_job(task["id"])  # an attempt before this one has lost its lease
+        self._cancel_job(task["id"])  # an earlier attempt of the task has lost its lease
         job = Job(
             id=task["id"],
             task_type=task["task_type"],
@@ -367,7 +372,7 @@ class Worker:
 
     def _failure(self, job: Job, error: BaseException) -> dict[str, Any]:
         task = asyncio.current_task()
-        # Of a CancelledError that nobody asked for, the handler let out what it had cancelled itself.
+        # A CancelledError without a cancellation comes from something that the handler has cancelled itself.
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             reason = "cancelled" if job.cancelled.is_set() else INTERRUPTED
             return {"error": reason, "requeue": not job.cancelled.is_set()}
@@ -375,7 +380,7 @@ class Worker:
         return {"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True}
 
     def _outcome(self, result: Any) -> dict[str, Any]:
-        """Looked at before it meets the reports of other jobs: what cannot be sent would take them with it."""
+        """Checks a result before it is reported: one that cannot be sent would fail the whole batch of reports."""
         try:
             check_json(result, "The result")
         except InvalidRequest as odd:
@@ -396,14 +401,14 @@ class Worker:
         self._in_threads.add(job.lease_token)
         try:
             return handler(job)
-        except StopIteration as error:  # no future of asyncio can carry it: the job would never end
+        except StopIteration as error:  # asyncio's futures cannot hold it: the job would never end
             raise RuntimeError(f"the handler let {type(error).__name__} out") from error
         finally:
             self._in_threads.discard(job.lease_token)
 
     @property
     def has_threads(self) -> bool:
-        """Whether a plain function still runs. The interpreter would wait for it, also after ``run`` has returned."""
+        """Whether a plain function still runs. The interpreter waits for it before it exits, even after ``run``."""
         return bool(self._in_threads)
 
     async def _report(self, job: Job, outcome: Mapping[str, Any]) -> None:
@@ -421,10 +426,11 @@ class Worker:
         return results
 
     async def _finish(self) -> None:
-        """Lets jobs end; what does not in time goes back to the queue. Reports are repeated a little longer."""
+        """Waits for the jobs. Those that do not end in time are cancelled, and their tasks go back to the queue. Reports are
+        repeated a little longer."""
         for last in (self._heartbeat, self._claim_last):
             task = asyncio.create_task(self._patiently(last))
-            await asyncio.wait({task}, timeout=SAY_SO_S)
+            await asyncio.wait({task}, timeout=ANNOUNCE_S)
             await ended(task)
         running = [task for _, task in self._jobs.values()]
         last_s = asyncio.get_running_loop().time() + self._drain_s + LAST_REPORTS_S

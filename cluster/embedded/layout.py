@@ -1,4 +1,4 @@
-"""Where one system on one machine keeps its things: the data directory, and a short private one for sockets."""
+"""The directories of one system on one machine: the data directory, and a short private one for sockets."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from pathlib import Path
 
 from cluster.domain.base.errors import ControlPlaneError
 
-#: HAProxy takes socket paths of at most 97 bytes, of which Serve's node id and file name need 66.
+#: How many bytes the path above the socket directory may have. HAProxy accepts socket paths of at most 97 bytes, and
+#: Serve's node id and file name need 66 of them.
 LONGEST_BASE = 16
 
 
 class EmbeddedError(ControlPlaneError):
-    """The machine does not allow what was asked; one sentence says what to do."""
+    """This machine cannot do what was asked; the sentence says what to do."""
 
     default_code = "embedded_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Paths of one system. ``data_dir`` is absolute and real; ``sockets`` is short, private and named by its hash."""
+    """Paths of one system. ``data_dir`` is absolute and has no links; ``sockets`` is short, private and named by its hash."""
 
     data_dir: Path
     sockets: Path
 
     @classmethod
     def of(cls, data_dir: Path) -> Layout:
+        """The layout of a data directory."""
         real = data_dir.expanduser().resolve()
         name = f"aragora-{hashlib.sha256(os.fsencode(real)).hexdigest()[:10]}"
         base = Path(tempfile.gettempdir())
@@ -38,7 +40,7 @@ class Layout:
         return cls(real, base / name)
 
     def create(self) -> None:
-        """Makes both directories, private ones. A socket directory that another user made is refused."""
+        """Makes both directories, private ones. Raises: `EmbeddedError` if the socket directory belongs to another user."""
         for directory in (self.data_dir, self.logs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.sockets.mkdir(mode=0o700, exist_ok=True)

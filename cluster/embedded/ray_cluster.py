@@ -1,4 +1,4 @@
-"""A Ray head on loopback, quiet, with token authentication, whose Serve is fronted by HAProxy on loopback too."""
+"""A Ray head on loopback with token authentication. HAProxy, on loopback too unless told otherwise, is in front of Serve."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cluster.process.waits import DRAINING_EMBEDDED_S, HAPROXY_HARD_STOP_S
 
 READY_S = 120.0
 STARTS = 3
-#: What `ray start` says when the node has joined.
+#: What `ray start` prints when the node has joined.
 STARTED = "Ray runtime started"
 OBJECT_STORE_BYTES = 100_000_000
 WORKER_PORTS = 200
@@ -34,7 +34,7 @@ APPLICATION = "aragora"
 
 @dataclass(slots=True, kw_only=True)
 class RayCluster:
-    """``environment`` is what every Ray process gets beside the caller's own."""
+    """One Ray cluster of this machine. ``environment`` is what its processes get in addition to the caller's own variables."""
 
     layout: Layout
     http_host: str
@@ -57,7 +57,9 @@ class RayCluster:
         return self.layout.ray_token.read_text().strip()
 
     def start(self, config_file: Path) -> None:
-        """Again if need be: Ray gives its own parts 30 s to start, which a busy machine may not manage."""
+        """Starts Ray, several times if need be: Ray gives its own parts 30 s to start, which may be too short on a busy machine.
+
+        Raises: `EmbeddedError` if it does not start."""
         if not self.layout.ray_token.exists():
             write_private(self.layout.ray_token, secrets.token_hex(32))
         for _ in range(STARTS):
@@ -67,7 +69,7 @@ class RayCluster:
         raise EmbeddedError(f"Ray did not start: {tail(log)} (log: {log}).")
 
     def _start(self, config_file: Path) -> bool:
-        # 16 for this head's servers, the rest for Serve's replicas and for workers: two clusters never meet.
+        # 16 ports for this head's servers, the rest for Serve's replicas and for workers, so that clusters share none.
         first = free_window(16 + 100 + WORKER_PORTS)
         singles = iter(range(first, first + 16))
         serve_first, worker_first = first + 16, first + 116
@@ -107,7 +109,7 @@ class RayCluster:
         with local_client(2.0) as http:
 
             def serves() -> bool:
-                """The dashboard answers before the node has joined, and without that Ray gives up again."""
+                """Whether the node has joined and answers. The dashboard alone answers earlier, when Ray may still give up."""
                 with log.open(errors="replace") as text:
                     text.seek(offset)
                     return STARTED in text.read() and self._answers(http)
@@ -166,7 +168,8 @@ class RayCluster:
         return {"Authorization": f"Bearer {self.token}"}
 
     def deploy(self, config: Mapping[str, Any]) -> None:
-        """Ray may still end while it takes the application: its own patience with a slow machine is short."""
+        """Hands the application to the cluster. Raises: `EmbeddedError` if the cluster does not take it, or ends meanwhile, as
+        Ray may still do on a slow machine."""
         process = self.process
         assert process is not None
         try:
@@ -178,18 +181,18 @@ class RayCluster:
             raise EmbeddedError(f"Ray has ended while it started: {tail(log)} (log: {log}).") from None
 
     def application_problem(self, http: httpx.Client) -> str | None:
-        """Why the application cannot be deployed; None while it may still come."""
+        """Why the application cannot be deployed; None while it may still start."""
         try:
             response = http.get(f"{self.dashboard_url}/api/serve/applications/", headers=self._headers())
-            one = response.json()["applications"].get(APPLICATION, {})
+            application = response.json()["applications"].get(APPLICATION, {})
         except (httpx.HTTPError, ValueError, KeyError):
             return None
-        if one.get("status") in ("DEPLOY_FAILED", "UNHEALTHY"):
-            return str(one.get("message", ""))[-1500:]
+        if application.get("status") in ("DEPLOY_FAILED", "UNHEALTHY"):
+            return str(application.get("message", ""))[-1500:]
         return None
 
     def stop(self) -> None:
-        """Ends every process of the cluster's session by id; nothing in it holds state worth a goodbye."""
+        """Ends every process of the cluster's session by id. None of them has state that must be saved."""
         if self.process is not None:
             end_session(self.process)
         self.process = None
@@ -202,9 +205,10 @@ def deploy(
     timeout_s: float = 60.0,
     alive: Callable[[], bool] = lambda: True,
 ) -> None:
-    """What ``serve deploy`` does: hands the configuration to the cluster and returns.
+    """Hands the configuration to the cluster and returns, as ``serve deploy`` does.
 
-    A call that is under way when ``timeout_s`` ends may take as long again; a cluster that is not ``alive`` is given up.
+    Repeats the call for ``timeout_s``; the last one may take twice as long again. Raises: `EmbeddedError` if the cluster does
+    not take the configuration in this time, or is not ``alive`` any more.
     """
     deadline = time.monotonic() + timeout_s
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -223,6 +227,7 @@ def deploy(
 
 
 def end_session(leader: ProcessId) -> None:
+    """Ends all processes of a session. Raises: `EmbeddedError` if one does not end."""
     members = session_members(leader)
     end([leader], grace_s=5.0)
     # Workers outlive their raylet for a moment, and may start others meanwhile.
@@ -234,7 +239,8 @@ def end_session(leader: ProcessId) -> None:
 
 
 def _connections() -> int:
-    """HAProxy needs two descriptors per connection and some more, and does not start when the machine allows fewer."""
+    """How many connections HAProxy may have. It needs two descriptors for each and some more, and does not start if the
+    machine allows fewer."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     return min(12_000, max(100, (files - 200) // 3))
@@ -249,9 +255,10 @@ def _bundled_haproxy() -> Path:
 
 
 def _wrapper(directory: Path, host: str, port: int) -> Path:
-    """Serve's HAProxy template binds all interfaces; this rewrites its file on the way to the real binary.
+    """Writes a program that stands in for HAProxy: it changes the configuration file and then runs the real binary.
 
-    The API's port goes to ``host``, HAProxy's own statistics and metrics stay on loopback whatever that is.
+    Serve's template of that file binds all interfaces. The program binds the API's port to ``host`` only, and HAProxy's own
+    statistics and metrics always to loopback.
     """
     script = directory / "haproxy"
     source = f"""#!{sys.executable} -S

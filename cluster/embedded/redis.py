@@ -30,6 +30,8 @@ def _binary() -> Path:
 
 @dataclass(slots=True, kw_only=True)
 class EmbeddedRedis:
+    """One server."""
+
     data: Path
     sockets: Path
     log: Path
@@ -45,7 +47,9 @@ class EmbeddedRedis:
         return f"unix://:{quote(self.password)}@{self.socket}?db=0"
 
     def start(self) -> bool:
-        """True if it was started, False if a healthy one of an earlier run was adopted."""
+        """Starts the server and returns True, or adopts a healthy one of an earlier run and returns False.
+
+        Raises: `EmbeddedError` if it is not installed or does not start."""
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         left = self._left_over()
         if left is not None:
@@ -104,6 +108,7 @@ class EmbeddedRedis:
             return False
 
     def stop(self) -> None:
+        """Ends the server, also one that an earlier run left."""
         process = self.process or self._left_over()
         if process is not None:
             end(session_members(process) or [process])

@@ -1,4 +1,4 @@
-"""``run.json``: how every other command finds the system that ``up`` started, and what ``up`` settles after a crash."""
+"""``run.json``: by it every other command finds the system that ``up`` started, and ``up`` ends what a crash has left."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cluster.embedded.secrets import write_private
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFile:
-    """``processes`` by name (up, postgres, redis, ray, model); Ray's is the leader of its session."""
+    """The content of ``run.json``. ``processes`` are by name (up, postgres, redis, ray, model); Ray's is its session's leader."""
 
     api_url: str
     docs_url: str
@@ -30,13 +30,16 @@ class RunFile:
     ports: Mapping[str, int] = field(default_factory=dict)
 
     def process(self, name: str) -> ProcessId | None:
+        """A process by its name; None if the system has no such process."""
         return ProcessId.from_json(self.processes[name]) if name in self.processes else None
 
     def write(self, layout: Layout) -> None:
+        """Writes the file."""
         write_private(layout.run_file, json.dumps(asdict(self), indent=2))
 
 
 def read_run_file(layout: Layout) -> RunFile | None:
+    """The content of the file; None if there is no file. Raises: `EmbeddedError` if it is damaged."""
     try:
         return RunFile(**json.loads(layout.run_file.read_text()))
     except FileNotFoundError:
@@ -49,7 +52,8 @@ def read_run_file(layout: Layout) -> RunFile | None:
 
 @contextmanager
 def only_one(layout: Layout) -> Iterator[None]:
-    """The data directory's lock, held as long as ``up`` runs; a second one is refused with the first one's URL."""
+    """Holds the data directory's lock while ``up`` runs. Raises: `EmbeddedError`, with the URL of the system that runs, if
+    another ``up`` holds it."""
     descriptor = os.open(layout.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -66,7 +70,7 @@ def only_one(layout: Layout) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some ``up`` holds the lock."""
+    """Whether an ``up`` holds the lock."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

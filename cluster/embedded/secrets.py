@@ -1,4 +1,4 @@
-"""Passwords of the embedded stores: made once, kept in one file of mode 0600, never on a command line."""
+"""Passwords of the embedded stores: made once, kept in a file of mode 0600, and never on a command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class StoreSecrets:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Mode 0600 from the first byte, and never half written."""
+    """Writes a file that has mode 0600 from the start and is never half written."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -28,7 +28,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def store_secrets(path: Path) -> StoreSecrets:
-    """Those of the file, made if there is none."""
+    """Reads the passwords from the file, or makes them if there is no file."""
     if path.exists():
         return StoreSecrets(**json.loads(path.read_text()))
     found = StoreSecrets(postgres=secrets.token_urlsafe(24), redis=secrets.token_urlsafe(24))

@@ -1,1 +1,1 @@
-"""What calls out over HTTP: sockets whose addresses are checked, bounded pools of connections, and bounded answers."""
+"""Calling out over HTTP: sockets whose addresses are checked, bounded pools of connections, and bounded answers."""

@@ -1,7 +1,7 @@
-"""The one way out: an HTTP transport that resolves once, checks every address, and connects to the one it checked.
+"""The only way out: an HTTP transport that resolves a name once, checks every address, and connects to one that it checked.
 
-Checking a name and letting the HTTP library resolve it again is broken by DNS rebinding, so the check is made where the
-connection is opened, to the very address that was checked. Redirects are not followed.
+If the name were checked first and the HTTP library then resolved it again, DNS rebinding would defeat the check. So the
+check is made where the connection is opened, to the very address that was checked. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from cluster.http.sockets import connect
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-#: Where no agent is, whatever ``ipaddress`` says of it: CGNAT, 6to4, Teredo, local NAT64, IPv4-compatible IPv6.
+#: Networks in which no agent can be, even if ``ipaddress`` takes their addresses for global ones: CGNAT, 6to4, Teredo,
+#: local NAT64, IPv4-compatible IPv6.
 _NOWHERE = tuple(
-    ipaddress.ip_network(one) for one in ("100.64.0.0/10", "2002::/16", "2001::/32", "64:ff9b:1::/48", "::/96")
+    ipaddress.ip_network(network) for network in ("100.64.0.0/10", "2002::/16", "2001::/32", "64:ff9b:1::/48", "::/96")
 )
 MAX_ANSWER_BYTES = MAX_BYTES
 
@@ -45,7 +46,7 @@ def embedded_addresses(address: Address) -> list[Address]:
 
 
 def forbidden(address: Address, allowed: Sequence[Network]) -> bool:
-    """Whether agents may not be called there. ``allowed`` networks are exempt."""
+    """Whether no agent may be called at the address. ``allowed`` networks are exempt."""
     if any(address in network for network in allowed):
         return False
     return any(
@@ -58,7 +59,7 @@ def forbidden(address: Address, allowed: Sequence[Network]) -> bool:
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """The system's resolver."""
+    """Resolves a name by the system's resolver. Raises: `OSError` if it has no address."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [ipaddress.ip_address(entry[4][0]) for entry in found]
 
@@ -68,10 +69,10 @@ Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
 class PinnedBackend(httpcore.AsyncNetworkBackend):
-    """Opens connections: resolves once, checks every address of the name, connects to one of those it checked.
+    """Opens connections: resolves a name once, checks all of its addresses, and connects to one of them.
 
-    It sits below the connection pool, so that a pooled connection stays bound to the name that it was checked, opened
-    and, over TLS, verified for.
+    It is below the connection pool, so that a pooled connection stays bound to the name for which it was checked, opened
+    and, over TLS, verified.
     """
 
     def __init__(self, allowed: Sequence[str], resolver: Resolve) -> None:
@@ -86,6 +87,10 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        """Connects to the first address that answers.
+
+        Raises: `EndpointForbidden` if an address of the host is forbidden; `AgentUnavailable` if it has none; httpcore's
+        ConnectError or ConnectTimeout if none can be reached."""
         addresses = await self._checked(host, port)
         for index, address in enumerate(addresses):
             try:
@@ -130,6 +135,7 @@ class PinnedTransport(httpx.AsyncHTTPTransport):
         self._pool = connections  # type: ignore[assignment]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Sends a request. Raises: `EndpointForbidden` if the URL is neither http nor https, or its address is forbidden."""
         if request.url.scheme not in ("http", "https"):
             raise EndpointForbidden("An endpoint must be an http or https URL.", "endpoint_forbidden")
         response = await super().handle_async_request(request)
@@ -139,7 +145,7 @@ class PinnedTransport(httpx.AsyncHTTPTransport):
 
 
 class _Bounded(httpx.AsyncByteStream):
-    """Ends a body that is longer than any answer may be, whoever reads it."""
+    """Breaks off a body that is longer than an answer may be, whoever reads it."""
 
     def __init__(self, inner: httpx.AsyncByteStream, host: str) -> None:
         self._inner = inner

@@ -1,8 +1,7 @@
-"""A pool of HTTP connections for many calls at once: what a call costs does not grow with the pool.
+"""A pool of HTTP connections for many calls at once. The cost of a call does not grow with the size of the pool.
 
-httpcore's own pool looks at all of its connections, and asks each idle one's socket whether it has been closed, for
-every request that comes and goes. This one looks at the connection that it hands out, and at the one that has been idle
-for longest.
+For every request, httpcore's own pool goes through all its connections and asks the socket of each idle one whether it
+has been closed. This pool looks at the connection that it hands out, and at the one that has been idle for longest.
 """
 
 from __future__ import annotations
@@ -22,23 +21,25 @@ Server = tuple[bytes, bytes, int]
 
 
 class ConnectionPool:
-    """``size`` connections at most, to whatever servers; calls beyond wait for their turn, in order. An idle connection
-    is used again within ``KEEP_S``; an older one is closed when a new one is made, and any when its place is needed for
-    another server."""
+    """At most ``size`` connections, to any servers; further calls wait, in order. An idle connection is used again for up to
+    ``KEEP_S``. When a new one is made, those that are idle for longer are closed; and if the pool is full, the one that has
+    been idle for longest is."""
 
     def __init__(self, *, size: int, tls: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
         self._size = size
         self._tls = tls
         self._backend = backend
+        #: One slot per call under way, of ``size``; calls without one wait here.
         self._room = asyncio.Semaphore(size)
+        #: Connections that are in use or idle; at most ``size``.
         self._open = 0
         self._closed = False
-        #: Idle ones, the one that was used last at the end: of each server, and of all.
+        #: Idle connections of each server, and of all servers with the server of each. The last one used is at the end.
         self._idle: dict[Server, OrderedDict[httpcore.AsyncHTTPConnection, None]] = {}
         self._oldest: OrderedDict[httpcore.AsyncHTTPConnection, Server] = OrderedDict()
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        """The answer's head; its connection comes back when the body is closed."""
+        """Returns the answer's head. Its connection comes back to the pool when the body is closed."""
         await self._room.acquire()
         origin = request.url.origin
         server = (origin.scheme, origin.host, origin.port)
@@ -82,7 +83,7 @@ class ConnectionPool:
             del self._idle[server]
 
     async def done(self, connection: httpcore.AsyncHTTPConnection, server: Server) -> None:
-        """A connection whose answer has been read to its end is idle from now on; any other is closed."""
+        """Takes a connection back. If its answer was read to the end, it is idle from now on; if not, it is closed."""
         kept = connection.is_idle() and not connection.is_closed() and not self._closed
         if kept:
             self._oldest[connection] = server
@@ -96,7 +97,7 @@ class ConnectionPool:
         await connection.aclose()
 
     async def aclose(self) -> None:
-        """Connections that are in use are closed when their answers have been read."""
+        """Closes the idle connections now, and those in use when their answers have been read."""
         self._closed = True
         for connection in list(self._oldest):
             self._take(connection)
@@ -104,6 +105,8 @@ class ConnectionPool:
 
 
 class _Body:
+    """The body of an answer; gives the connection back when it is closed."""
+
     def __init__(
         self, pool: ConnectionPool, connection: httpcore.AsyncHTTPConnection, server: Server, stream: Any
     ) -> None:

@@ -1,7 +1,7 @@
-"""One HTTP request and its whole answer, over the pool itself.
+"""Sends one HTTP request over the pool itself, and reads the whole answer.
 
-What a client library adds to that (cookies, redirects, retries, negotiated encodings) is not wanted for calls to agents,
-and costs as much as the request.
+A client library would add cookies, redirects, retries and negotiated encodings. Calls to agents need none of these, and
+they cost as much as the request.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from cluster.http.addresses import MAX_ANSWER_BYTES, safe_url
 from cluster.http.connections import ConnectionPool
 
 CONNECT_TIMEOUT_S = 10.0
-#: Endpoints that are remembered as parsed.
+#: How many parsed URLs are remembered.
 MAX_URLS = 10_000
-#: A body of up to this many bytes is read also by whoever wants the head only: it keeps the connection.
+#: A body of up to this many bytes is read even if only the head is wanted, because the connection can then be kept.
 SHORT_BYTES = 100_000
 _ALWAYS = (
     (b"accept", b"*/*"),
     (b"accept-encoding", b"identity"),
     (b"user-agent", b"aragora-control-plane"),
 )
-#: What ``send`` raises beside a PeerError; all but the first mean that the other side could not be reached or broke off.
+#: What ``send`` raises beside a PeerError: the time was over; the other side could not be reached or broke off.
 TIMED_OUT = httpcore.TimeoutException
 BROKEN = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """``headers`` by their names in lower case."""
+    """An answer, read to its end. ``headers`` by their names in lower case."""
 
     status: int
     headers: Mapping[bytes, bytes]
@@ -61,13 +61,15 @@ async def send(
     *,
     only_head: bool = False,
 ) -> HttpAnswer:
-    """``timeout_s`` bounds every read and write. With ``only_head`` a body that is not known to be short is left unread.
-    Raises EndpointForbidden for what is no http or https URL, AgentMalformed for an answer of more than
-    MAX_ANSWER_BYTES, and httpcore's own errors."""
+    """Sends a request and returns its answer. ``timeout_s`` bounds every read and write. With ``only_head``, a body is read only
+    if it is known to be short.
+
+    Raises: `EndpointForbidden` if the URL is no http or https URL or its address is forbidden; `AgentUnavailable` if its
+    host has no address; `AgentMalformed` if the answer has more than MAX_ANSWER_BYTES; ``TIMED_OUT`` and ``BROKEN``."""
     target = _target(url)
     length = () if content is None else ((b"content-length", str(len(content)).encode()),)
     given = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items())
-    # A provider's key says who calls, whatever the address says.
+    # An Authorization header that was given (a provider's key) replaces the one that a user in the URL makes.
     own = target.headers[:1] if any(name.lower() == "authorization" for name in headers) else target.headers
     request = httpcore.Request(
         method,
@@ -91,7 +93,7 @@ async def send(
 
 
 def _is_short(headers: Mapping[bytes, bytes]) -> bool:
-    """Of an answer; HTTP/1.1 has made sure that a length is a number."""
+    """Whether an answer's body is known to be short. That the length is a number was checked by the HTTP/1.1 parser."""
     return int(headers.get(b"content-length", SHORT_BYTES + 1)) <= SHORT_BYTES
 
 

@@ -1,4 +1,4 @@
-"""httpcore's connections over asyncio itself. Its own way to them, through anyio, costs a call more than HTTP does."""
+"""Network streams for httpcore, directly over asyncio. Its own streams, through anyio, cost a call more than HTTP does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpcore
 
 
 class _Reader(asyncio.StreamReader):
-    """Knows how many bytes have come and have not been read: the socket no longer shows them."""
+    """Counts the bytes that have arrived and were not read yet, since the socket no longer shows them."""
 
     unread = 0
 
@@ -26,11 +26,14 @@ class _Reader(asyncio.StreamReader):
 
 
 class AsyncioStream(httpcore.AsyncNetworkStream):
+    """One connection."""
+
     def __init__(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Reads what has arrived. Raises: httpcore's `ReadTimeout` or `ReadError`."""
         try:
             async with asyncio.timeout(timeout):
                 return await self._reader.read(max_bytes)
@@ -40,7 +43,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
             raise httpcore.ReadError(str(error)) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Waits only for a peer that takes its time."""
+        """Writes, and waits only if the peer does not read fast enough. Raises: httpcore's `WriteTimeout` or `WriteError`."""
         if not buffer:
             return
         if self._writer.is_closing():
@@ -56,12 +59,13 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
             raise httpcore.WriteError(str(error)) from error
 
     async def aclose(self) -> None:
-        """At once: a peer that reads nothing would keep what is still to be written, and the socket with it."""
+        """Closes the socket at once. Waiting for a peer that reads nothing would keep the socket open for ever."""
         self._writer.transport.abort()
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
+        """Does the TLS handshake. Raises: httpcore's `ConnectTimeout` or `ConnectError`."""
         try:
             async with asyncio.timeout(timeout):
                 await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
@@ -80,7 +84,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         return self._writer.get_extra_info(names.get(info, info))
 
     def _readable(self) -> bool:
-        """Of an idle connection: whether the other side has closed it (or says something that nobody asked for)."""
+        """Whether an idle connection is of no use: the other side has closed it, or has sent something unasked."""
         if self._reader.unread or self._reader.at_eof() or self._writer.is_closing():
             return True
         socket = self._writer.get_extra_info("socket")
@@ -90,7 +94,7 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
 
 
 async def connect(address: str, port: int, timeout: float | None) -> httpcore.AsyncNetworkStream:
-    """Raises httpcore's ConnectError and ConnectTimeout."""
+    """Opens a TCP connection. Raises: httpcore's `ConnectError` or `ConnectTimeout`."""
     loop = asyncio.get_running_loop()
     reader = _Reader(loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)

@@ -1,1 +1,1 @@
-"""Following the log, and the copies that are folds of it."""
+"""Following the log, and the copy of the agents that is kept by it."""

@@ -1,7 +1,7 @@
-"""A process's copy of the agent registry, kept current from the log.
+"""A process's copy of the agent registry, kept up to date by the log.
 
-Reads that decide nothing by themselves (does this agent exist, what did it register) are answered from here; a miss is
-looked up in the store, because another process may have registered the agent a moment ago.
+It answers reads that decide nothing by themselves (does this agent exist, what did it register). An agent that is not
+here is looked up in the store, because another process may just have registered it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cluster.ports.agents import AgentStore
 from cluster.ports.log import LogFilter
 
 _AGENT_KINDS = "agent."
-#: What a follower needs to read that keeps nothing but a directory.
+#: The rows that a follower has to read to keep a directory.
 AGENT_ROWS = LogFilter(kinds=(_AGENT_KINDS,))
 
 Key = tuple[str, str]
@@ -22,14 +22,17 @@ Key = tuple[str, str]
 
 
 class AgentDirectory:
+    """Agents by workspace and id, and by capability."""
+
     def __init__(self, store: AgentStore) -> None:
         self._store = store
+        #: The agents that are known. `note` and `forget` keep it and ``_having`` the same.
         self._agents: dict[Key, Agent] = {}
-        #: (workspace, capability) → agents that have it; the empty capability is had by all.
+        #: (workspace, capability) → ids of the agents that have it. All agents have the empty capability.
         self._having: dict[tuple[str, str], set[str]] = {}
 
     async def load(self) -> int:
-        """Reads all agents; the log cursor from which to follow."""
+        """Reads all agents and returns the cursor from which to follow the log."""
         cursor, agents = await self._store.load()
         self._agents, self._having = {}, {}
         for agent in agents:
@@ -37,7 +40,7 @@ class AgentDirectory:
         return cursor
 
     async def apply(self, rows: Sequence[LogRow]) -> None:
-        """Log rows name what changed; the row itself is read again, so that a lost or doubled row does no harm."""
+        """Reads the agents again that the log rows name, so that a row that is applied twice does no harm."""
         changed = {(row.workspace, row.entity) for row in rows if row.kind.startswith(_AGENT_KINDS)}
         if not changed:
             return
@@ -52,6 +55,7 @@ class AgentDirectory:
             self.note(agent)
 
     async def get(self, workspace: str, agent_id: str) -> Agent | None:
+        """The agent, looked up in the store if this copy does not know it."""
         agent = self._agents.get((workspace, agent_id))
         if agent is None:
             agent = await self._store.get(workspace, agent_id)
@@ -59,11 +63,11 @@ class AgentDirectory:
         return agent
 
     def known(self, workspace: str, agent_id: str) -> Agent | None:
-        """As this copy has it."""
+        """The agent as this copy has it."""
         return self._agents.get((workspace, agent_id))
 
     def note(self, agent: Agent) -> None:
-        """What this process has just written, before the log brings it back."""
+        """Takes an agent's new state. A process that has just written it need not wait for the log."""
         key = (agent.workspace, agent.agent_id)
         before = self._agents.get(key)
         self._agents[key] = agent
@@ -73,6 +77,7 @@ class AgentDirectory:
                 self._having.setdefault((agent.workspace, capability), set()).add(agent.agent_id)
 
     def forget(self, workspace: str, agent_id: str) -> None:
+        """Removes an agent."""
         self._unlist(self._agents.pop((workspace, agent_id), None))
 
     def _unlist(self, agent: Agent | None) -> None:
@@ -81,7 +86,7 @@ class AgentDirectory:
                 self._having[agent.workspace, capability].discard(agent.agent_id)
 
     def agents(self, workspace: str | None = None, capability: str = "") -> list[Agent]:
-        """Those of a workspace that have a capability, without looking at the others."""
+        """The agents of a workspace that have a capability, found without going through the others; or all agents."""
         if workspace is None:
             return list(self._agents.values())
         return [self._agents[workspace, agent_id] for agent_id in self._having.get((workspace, capability), ())]

@@ -1,7 +1,7 @@
-"""Follows the log from a cursor: woken by the doorbell, and failing that by a slow poll.
+"""Follows the log from a cursor: woken by the doorbell, and by a slow poll in case the doorbell is lost.
 
-Whoever keeps a copy of anything (a shard's index, the directory of agents, telemetry, streams) applies rows here and
-nowhere else, so that its copy is the log's state at one cursor.
+Whoever keeps a copy of anything (a shard's index, the directory of agents, telemetry, streams) applies rows only here,
+so that its copy is always the state of the log at one cursor.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _logger = logging.getLogger(__name__)
 
 
 class LogFollower:
-    """``apply`` gets rows in order, each once. It reads on at ``topics`` of the doorbell, and every ``poll_s``, which bounds
-    what a lost ring costs and is all there is without a doorbell.
+    """``apply`` gets the rows in order, each once. The follower reads on when the doorbell tells of one of ``topics``, and at
+    least every ``poll_s``: that bounds the cost of a lost wake-up, and is the only way if there is no doorbell.
 
-    Reads are at least ``apart_s`` from each other: the first row after a quiet time is seen at once, and those of a busy
-    time together.
+    Two reads are at least ``apart_s`` apart. So the first row after a quiet time is seen at once, and the rows of a busy
+    time are read together.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class LogFollower:
         apart_s: float = 0.0,
         batch: int = 1000,
     ) -> None:
+        #: Up to which row the log was applied. Only `catch_up` moves it, after ``apply`` has returned.
         self.cursor = after
         #: When the log was last read to its end.
         self.whole_at = clock.now()
@@ -54,11 +55,13 @@ class LogFollower:
         self._poll_s = poll_s
         self._apart_s = apart_s
         self._batch = batch
+        #: Notified whenever the cursor moves; `reached` waits for it.
         self._moved = asyncio.Condition()
+        #: Held while rows are read and applied, so that no two readers apply the same rows.
         self._reading = asyncio.Lock()
 
     async def run(self) -> None:
-        """Until cancelled. A store that is away is waited for; what ``apply`` raises ends the follower."""
+        """Follows the log until it is cancelled. Waits for a store that is away; an error of ``apply`` ends the follower."""
         while True:
             try:
                 full = await self.catch_up()
@@ -80,7 +83,7 @@ class LogFollower:
             await self._doorbell.wait(self._poll_s, self._topics)
 
     async def catch_up(self) -> bool:
-        """One read. True when there may be more to read at once."""
+        """Reads and applies one batch; returns whether there may be more to read at once. Raises: `StoreUnavailable`."""
         async with self._reading:
             page = await self._log.page(self.cursor, self._batch, self._only)
             if page.rows:
@@ -95,11 +98,11 @@ class LogFollower:
         return full
 
     async def catch_up_to(self, seq: int) -> None:
-        """Reads on by itself until rows up to ``seq`` have been applied."""
+        """Reads until the rows up to ``seq`` are applied, or the log ends before. Raises: `StoreUnavailable`."""
         while self.cursor < seq and await self.catch_up():
             pass
 
     async def reached(self, seq: int) -> None:
-        """Returns once rows up to ``seq`` have been applied."""
+        """Waits until the rows up to ``seq`` have been applied by another caller."""
         async with self._moved:
             await self._moved.wait_for(lambda: self.cursor >= seq)

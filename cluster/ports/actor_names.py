@@ -1,4 +1,4 @@
-"""Which Ray actor plays a role now."""
+"""The published names of actors: which Ray actor plays a role now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorName:
-    """Which Ray actor plays a role now. ``fingerprint`` is of its code version and settings."""
+    """The Ray actor that plays a role now. ``fingerprint`` stands for its code version and settings."""
 
     role: str
     name: str
@@ -16,12 +16,14 @@ class ActorName:
 
 
 class ActorNames(Protocol):
-    """The published holder of each role. Callers resolve a role here, so that a successor can take over beside its
-    predecessor, which a single fixed name would not allow."""
+    """The published name of each role. Callers look a role up here, so that a successor can be started beside its
+    predecessor and then take over, which one fixed name would not allow."""
 
-    async def current(self, role: str) -> ActorName | None: ...
+    async def current(self, role: str) -> ActorName | None:
+        """The actor that plays the role; None if none is published."""
 
-    async def publish(self, actor: ActorName) -> None: ...
+    async def publish(self, actor: ActorName) -> None:
+        """Makes the actor the one that plays its role."""
 
     async def withdraw(self, name: str) -> None:
-        """Nobody plays the role any more that the actor of this name is published for."""
+        """Removes the published actor of this name, so that nobody plays its role."""

@@ -1,4 +1,4 @@
-"""What an agent is asked and what it answers, whatever carries it, and the rules that every answer is read by."""
+"""What agents are asked and what they answer over any transport, and the rules by which every answer is read."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cluster.domain.base.json_values import check_text, write_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
 
 CHARS_PER_TOKEN = 4
-#: What an answer is called in the sentence that refuses it.
+#: How sentences that refuse an answer call it.
 THE_ANSWER = "The answer"
-#: Tokens that are counted and are no text: marks of beginning, end and role.
+#: Tokens that servers count though they are no text: marks of beginning, end and role.
 _MARKS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One question to one agent. ``timeout_s`` covers retries too; ``key`` is the same whenever the call is repeated.
+    """One question to one agent. ``timeout_s`` includes retries; ``key`` is the same whenever the call is repeated.
 
-    ``task`` instead of ``messages`` for an ordinary task of an agent that does not chat. ``options`` are the agent's own
-    (``stream``, ``import_path``).
+    An ordinary task of an agent that does not chat is in ``task``, and ``messages`` is empty. ``options`` are those with
+    which the agent registered (``stream``, ``import_path``).
     """
 
     transport: TransportKind
@@ -43,7 +43,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """``tokens`` in and out, as the server counted them, or ``estimated`` from the length of the texts."""
+    """An answer. ``tokens`` are input and output together, as the server counted them or ``estimated`` from the texts."""
 
     text: str
     tokens: int = 0
@@ -54,12 +54,12 @@ class Reply:
 
 class AgentTransport(Protocol):
     async def ask(self, ask: Ask) -> Reply:
-        """The agent's answer within ``ask.timeout_s``. Raises PeerError."""
+        """Returns the agent's answer within ``ask.timeout_s``. Raises: `PeerError`."""
 
 
 @contextlib.contextmanager
 def judged() -> Iterator[None]:
-    """What does not pass the gate inside is a malformed answer."""
+    """Turns an InvalidRequest of the block, which checks an answer, into a malformed answer. Raises: `AgentMalformed`."""
     try:
         yield
     except InvalidRequest as odd:
@@ -75,11 +75,11 @@ def counted(
     received: int | None = None,
     hidden_tokens: int | None = None,
 ) -> Reply:
-    """A reply with the server's count; what it did not count, or cannot have counted, is estimated, and the reply says
-    so. InvalidRequest for a text that cannot be kept.
+    """Makes a reply with the server's counts of tokens. Missing and impossible counts are replaced by estimates, and the reply
+    says so. Raises: `InvalidRequest` if the text cannot be stored.
 
-    A token is a byte at least, so nobody has written more of them than the bytes that were ``received``. ``hidden_tokens`` are
-    tokens of thinking that a server counts and keeps to itself: believed up to what it was allowed to write."""
+    A token has at least one byte, so there are at most as many tokens as ``received`` bytes. ``hidden_tokens`` are tokens of
+    thinking, which a server counts and does not send: believed up to the number that it was allowed to write."""
     check_text(text, THE_ANSWER)
     sent = sum(len(message.get("content", "")) for message in ask.messages)
     arrived = len(text.encode()) + _MARKS if received is None else received
@@ -101,15 +101,15 @@ def _estimate(chars: int) -> int:
 
 
 def number(value: Any) -> int | None:
-    """A server's count, None where it is not one."""
+    """A server's count; None if the value cannot be one."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS else None
 
 
 def contract_reply(ask: Ask, value: Any, received: int) -> Reply:
-    """What an agent that speaks our contract answered, at its endpoint or by completing a task that it claimed.
+    """Reads the answer of an agent that speaks our contract, given at its endpoint or by completing a task that it claimed.
 
-    A turn: the typed answer itself, or ``{"text": ..., "input_tokens"?, "output_tokens"?}``. A task: any JSON.
-    AgentMalformed, or InvalidRequest for what cannot be kept."""
+    For a question: the typed answer itself, or ``{"text": ..., "input_tokens"?, "output_tokens"?}``. For a task: any JSON.
+    Raises: `AgentMalformed` if it is no JSON object; `InvalidRequest` if it cannot be stored."""
     if ask.task is not None:
         return Reply(text=write_json(value, THE_ANSWER))
     if not isinstance(value, dict):

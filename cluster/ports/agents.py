@@ -1,4 +1,4 @@
-"""Agents: registration, what is known of them, and changes to it."""
+"""The registry of agents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cluster.ports.presence import HeartbeatRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentChange:
-    """Sets the fields that are not None; the log row is written only if something really changed."""
+    """Sets the fields that are not None. The log row is written only if that changes anything."""
 
     workspace: str
     agent_id: str
@@ -54,36 +54,37 @@ class DedicatedAgent:
 
 class AgentStore(Protocol):
     async def register(self, items: Sequence[RegisterItem]) -> list[Registered]:
-        """Idempotent by (workspace, agent_id): replaces the description, keeps counters and intent, revives liveness
-        to ``alive``."""
+        """Registers agents. For one that exists already, replaces the description, keeps the counters and an operator's
+        intent, and sets the liveness to ``alive``."""
 
     async def change(self, changes: Sequence[AgentChange]) -> list[bool]:
-        """True where the agent exists (changed or already so)."""
+        """Whether each agent exists, no matter whether anything had to change."""
 
     async def remove(
         self, removals: Sequence[LogRecord], keys: Sequence[IdempotencyKey | None] | None = None
     ) -> list[bool]:
-        """One record per agent (entity = agent_id, workspace set); False where there was none. ``keys``, if given,
-        one per record: a repeat of a removal is True and removes nothing."""
+        """Removes agents, one per record (its entity is the agent's id). Returns for each whether it existed. ``keys``, if
+        given, are one per record: a repeat under a key returns True and removes nothing."""
 
     async def get(self, workspace: str, agent_id: str) -> Agent | None: ...
 
     async def get_many(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Agent]:
-        """By (workspace, agent_id), one round trip."""
+        """Agents by (workspace, agent_id), in one round trip."""
 
     async def list(self, workspace: str, capability: str | None = None) -> list[Agent]: ...
 
     async def record_heartbeats(self, heartbeats: Sequence[HeartbeatRecord]) -> None:
-        """Writes last signs of life behind. Not a change: nothing is logged, and an older sign changes nothing."""
+        """Stores when agents were last heard, some time after it happened. Nothing is logged, and an older heartbeat
+        changes nothing."""
 
     async def findings(self, workspace: str, agent_id: str) -> int:
-        """Entries of the ``findings`` lists in results of tasks that the agent completed."""
+        """How many entries the ``findings`` lists have in results of tasks that the agent completed."""
 
     async def dedicated(self) -> builtins.list[DedicatedAgent]:
-        """Of all workspaces, by (workspace, agent_id)."""
+        """The dedicated agents of all workspaces, sorted by (workspace, agent_id)."""
 
     async def unschedulable(self, of: Collection[tuple[str, str]] | None = None) -> frozenset[tuple[str, str]]:
-        """(workspace, agent_id) of those that get nothing new (``Agent.is_unschedulable``), of ``of`` or of all."""
+        """(workspace, agent_id) of the agents that get nothing new (``Agent.is_unschedulable``), among ``of`` or all."""
 
     async def load(self) -> tuple[int, builtins.list[Agent]]:
-        """(log cursor, all agents of all workspaces), one snapshot."""
+        """(log cursor, all agents of all workspaces), read in one snapshot."""

@@ -1,4 +1,4 @@
-"""Breakers and probes of agents, so that they hold over restarts of everything."""
+"""Breakers and probes of agents, stored so that they survive restarts of everything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cluster.domain.base.log import LogRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBreaker:
-    """``agent_id`` None and workspace "" for a dependency of the control plane itself."""
+    """The breaker of an agent. For a dependency of the control plane, ``agent_id`` is None and ``workspace`` is empty."""
 
     workspace: str
     agent_id: str | None
@@ -28,18 +28,19 @@ class StoredProbe:
 
 
 class BreakerStore(Protocol):
-    """Breakers and probes, so that they hold over restarts of everything."""
+    """Stores breakers and probes, and tells which work waits."""
 
     async def save(self, breakers: Sequence[StoredBreaker], records: Sequence[LogRecord]) -> None:
-        """One record per breaker; the last save of a name wins."""
+        """Stores breakers, with one log row each. Of several with the same name the last one counts."""
 
     async def load(self, workspace: str | None = None) -> list[StoredBreaker]:
-        """Those of one workspace and of the control plane, or all."""
+        """The breakers of one workspace and of the control plane, or all."""
 
     async def save_probes(self, probes: Sequence[StoredProbe]) -> None:
-        """Written behind; of agents that still exist."""
+        """Stores last probes, some time after they were made. Those of agents that no longer exist are ignored."""
 
-    async def probes(self, workspace: str | None = None) -> dict[tuple[str, str], ProbeHistory]: ...
+    async def probes(self, workspace: str | None = None) -> dict[tuple[str, str], ProbeHistory]:
+        """Last probes by (workspace, agent_id), of one workspace or all."""
 
     async def offers(self, due_before: float) -> list[Offer]:
-        """What waits, of the oldest tasks that have been due since before a time."""
+        """Which kinds of work wait among the oldest tasks that were due before a time."""

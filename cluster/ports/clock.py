@@ -1,4 +1,4 @@
-"""Time, for those who wait and those who stamp."""
+"""Time: what it is now, and waiting."""
 
 from __future__ import annotations
 
@@ -9,4 +9,5 @@ class Clock(Protocol):
     def now(self) -> float:
         """Epoch seconds."""
 
-    async def sleep(self, seconds: float) -> None: ...
+    async def sleep(self, seconds: float) -> None:
+        """Waits, at least for one iteration of the event loop."""

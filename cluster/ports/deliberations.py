@@ -1,4 +1,4 @@
-"""Deliberations: admission, the journal, and who works on one."""
+"""Deliberations: admission, the journal, and which worker has one."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from cluster.domain.deliberation.stored import (
 
 class DeliberationStore(Protocol):
     async def admit(self, items: Sequence[NewDeliberation]) -> builtins.list[Admitted]:
-        """Journal and row in one commit; log row ``deliberation.admitted``. An existing request_id of the same
-        workspace with the same contract digest is a replay, with another one a conflict."""
+        """Stores new deliberations, with a log row ``deliberation.admitted`` each. If the request_id exists in the same
+        workspace, it is a replay if the contract's digest is the same, and a conflict if not."""
 
     async def take(self, request_ids: Sequence[str], owner: str) -> builtins.list[TakenDeliberation | None]:
-        """Raises the deliberations' fences and makes ``owner`` their worker; None where unknown or terminal."""
+        """Raises the deliberations' fences and makes ``owner`` their worker. None for one that is unknown or has ended."""
 
     async def open(self) -> builtins.list[tuple[str, str | None]]:
-        """(request_id, owner) of every deliberation without a terminal, oldest first."""
+        """(request_id, owner) of every deliberation that has not ended, oldest first."""
 
     async def append(self, items: Sequence[JournalAppend]) -> builtins.list[bool]:
-        """False where the fence was replaced (nothing of that item is written)."""
+        """Appends to journals. Nothing is written of an item, and its outcome is False, if its fence was replaced, if it does
+        not continue its journal, or if its deliberation has ended."""
 
-    async def journal(self, request_id: str, after: int = 0) -> builtins.list[JournalEvent]: ...
+    async def journal(self, request_id: str, after: int = 0) -> builtins.list[JournalEvent]:
+        """The journal's events after the ``after``-th, in order."""
 
     async def get(self, workspace: str, request_id: str) -> Deliberation | None: ...
 
     async def get_any(self, request_id: str) -> Deliberation | None:
-        """For workers, that serve all workspaces."""
+        """As `get`, for workers, which serve all workspaces."""
 
-    async def list(
-        self, workspace: str, limit: int = 100, offset: int = 0
-    ) -> tuple[builtins.list[Deliberation], int]: ...
+    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[builtins.list[Deliberation], int]:
+        """(page, newest first; how many there are)."""
 
     async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
-        """Asks for it: sets ``cancel_requested`` and logs ``deliberation.cancel_requested``; False if unknown or over."""
+        """Asks the worker to stop: sets ``cancel_requested`` and writes the log row. False if it is unknown or has ended."""

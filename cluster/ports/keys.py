@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedKey:
-    """The public half of a key that has signed receipts. ``created_at``: epoch seconds of its first use."""
+    """The public half of a key that has signed receipts. ``created_at`` is when it was stored, in epoch seconds."""
 
     key_id: str
     public_key: bytes
@@ -16,13 +16,13 @@ class PublishedKey:
 
 
 class SigningKeys(Protocol):
-    """Keys of receipts: the one that this deployment made for itself, and the public halves of all that ever signed."""
+    """Keys of receipts: the one that this deployment made for itself, and the public halves of all that have signed."""
 
     async def own(self, candidate: bytes) -> bytes:
-        """The deployment's own 32-byte seed. ``candidate`` becomes it if there is none; all callers get the same."""
+        """Returns the deployment's own 32-byte seed, the same to all callers. If there is none yet, ``candidate`` becomes it."""
 
     async def publish(self, public_key: bytes) -> None:
-        """Keeps the public half of a key whose private half is held elsewhere."""
+        """Stores the public half of a key whose private half is kept elsewhere."""
 
     async def published(self) -> list[PublishedKey]:
-        """Oldest first."""
+        """All public halves, oldest first."""

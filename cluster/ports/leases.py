@@ -1,4 +1,4 @@
-"""Named leases for what must have one holder."""
+"""Named leases: for what must have one holder at a time."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from typing import Protocol
 
 
 class Leases(Protocol):
-    """Named leases on rows of this region's Postgres, for what must have one holder (supervisor, region leader)."""
+    """Named leases, rows of this region's Postgres (supervisor, region leader, host slots). Only its clock decides."""
 
     async def acquire(self, name: str, holder: str, ttl_s: float) -> int | None:
-        """Fence number if it was free, expired, or already ours (renewed); None while another holds it. The
-        database's clock decides."""
+        """Takes a lease that is free or has ended, or renews the holder's own, and returns its fence. None while another
+        holds it."""
 
-    async def release(self, name: str, holder: str) -> None: ...
+    async def release(self, name: str, holder: str) -> None:
+        """Ends the holder's lease now."""
 
     async def held(self, prefix: str) -> list[str]:
-        """Names with a prefix that somebody holds now."""
+        """Names with this prefix that somebody holds now."""
 
     async def end_unrenewed(self, name: str, left_s: float) -> bool:
-        """Ends a lease that is held for less than ``left_s`` more, whoever holds it; False for any other."""
+        """Ends a lease that would end in less than ``left_s`` anyhow, whoever holds it. False if there is no such lease."""
 
     async def forget(self, prefix: str, ended_s: float) -> None:
-        """Drops leases with a prefix that ended longer than ``ended_s`` ago, and their fences with them."""
+        """Deletes leases with this prefix that ended longer than ``ended_s`` ago, and their fences with them."""

@@ -1,4 +1,4 @@
-"""The log of a region: reading it, and the epoch that fences every write to it."""
+"""The log of a region, and the epoch that fences every write to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from cluster.domain.base.log import LogRecord, LogRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFilter:
-    """All given fields must match; ``entities`` is any of them; ``kind_prefix`` e.g. ``task.``, ``kinds`` any of such."""
+    """Selects rows that match all fields that are given: one of ``entities``, the ``kind_prefix`` (such as ``task.``), one of
+    several such prefixes in ``kinds``."""
 
     workspace: str | None = None
     entities: tuple[str, ...] = ()
@@ -19,12 +20,14 @@ class LogFilter:
     kinds: tuple[str, ...] = ()
 
     def all_kinds(self) -> tuple[str, ...]:
+        """All prefixes of kinds, of which one has to match."""
         return (*self.kinds, *([self.kind_prefix] if self.kind_prefix else ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPage:
-    """``cursor`` is how far the log has been looked through: beyond the last row, where later ones did not match."""
+    """Rows for a follower. ``cursor`` is up to which row the log was searched: after the last row of the page, if those
+    after it did not match."""
 
     rows: list[LogRow]
     cursor: int
@@ -32,27 +35,28 @@ class LogPage:
 
 class Log(Protocol):
     async def read(self, after: int, limit: int, only: LogFilter | None = None) -> list[LogRow]:
-        """Rows with ``seq > after`` in order. Never shows a later row before an earlier one."""
+        """At most ``limit`` rows with ``seq > after``, in order. A later row is never visible before an earlier one."""
 
     async def page(self, after: int, limit: int, only: LogFilter | None = None) -> LogPage:
-        """The next rows for a follower, at most ``limit``; a filter does not hold its cursor back."""
+        """The next rows for a follower, at most ``limit``. The cursor also passes rows that the filter leaves out."""
 
     async def story(self, workspace: str, of: str, after: int, limit: int) -> list[LogRow]:
-        """Rows with ``seq > after`` of the entity or the request ``of``, with those that led to them and those that they
-        led to."""
+        """Rows of the entity or the request ``of``, those that led to them and those that they led to; of these the rows with
+        ``seq > after``, in order."""
 
     async def head(self) -> int:
         """The last committed ``seq``, 0 for an empty log."""
 
     async def append(self, records: Sequence[LogRecord]) -> list[int]:
-        """Rows that belong to no other change (system events)."""
+        """Writes rows that belong to no other change (system events), and returns their numbers."""
 
 
 class Region(Protocol):
     """The region's epoch: fences every write."""
 
     async def epoch(self) -> int:
-        """The stored epoch; also becomes the epoch that this process's writes state."""
+        """Returns the stored epoch. From now on this process's writes state it."""
 
     async def raise_epoch(self, leader: str) -> int:
-        """Under the lock of the commit protocol: no write that states an older epoch can commit after it."""
+        """Raises the epoch by one and returns it, under the lock of the commit protocol: no write that states an older epoch
+        can commit afterwards."""

@@ -1,4 +1,4 @@
-"""What operators do: the dead-letter queue, and controls over queues (pauses, limits)."""
+"""What operators do: the dead letter, and controls of queues (pauses, rates, weights)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cluster.domain.tasks.task import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterQuery:
-    """Tasks that were given up on, newest first; ``before`` is (completed_at, id) of the last row seen. ``reason`` is
-    their status detail. Entries that were replayed are shown on request, purged ones never."""
+    """Selects tasks that failed for good, newest first. ``before`` is (completed_at, id) of the last row seen, ``reason`` the
+    status detail. Replayed entries are shown on request, purged ones never."""
 
     workspace: str
     ids: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class DeadLetterQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """A dead task submitted again as ``task``; ``record`` is the log row of the old one."""
+    """A task of the dead letter that is submitted again as ``task``; ``record`` is the log row of the old task."""
 
     of: str
     task: NewTask
@@ -46,24 +46,25 @@ class Replay:
 
 class DeadLetterStore(Protocol):
     async def list(self, query: DeadLetterQuery) -> tuple[list[Task], int]:
-        """(page, true total for the filter)"""
+        """(page, how many match in all)."""
 
     async def replay(self, replays: Sequence[Replay]) -> builtins.list[str | None]:
-        """Id of the task that each was replayed as, also when that happened before; None where it is not there."""
+        """Submits tasks again, once each. Returns the id of each new task, also if it was replayed before; None for a task
+        that is not in the dead letter."""
 
     async def purge(self, workspace: str, task_ids: Sequence[str], records: Sequence[LogRecord]) -> int:
-        """Takes entries off the list for good and throws their payloads away; their history stays. How many."""
+        """Removes entries for good and deletes their payloads; their history stays. Returns how many were removed."""
 
 
 class ControlStore(Protocol):
-    """Settings of queues, task types and tenants."""
+    """Controls: what operators set for queues, task types and tenants."""
 
     async def put(self, control: Control, record: LogRecord) -> Control:
-        """As stored, with the ``seq`` of its log row; nothing is written when it is so already."""
+        """Stores a control and returns it with the ``seq`` of its log row. Writes nothing if it is set so already."""
 
     async def get(self, workspace: str, kind: ControlKind, name: str) -> Control | None: ...
 
     async def list(self, workspace: str) -> builtins.list[Control]: ...
 
     async def load(self) -> builtins.list[Control]:
-        """Of all workspaces."""
+        """The controls of all workspaces."""

@@ -1,4 +1,4 @@
-"""Signs of life. They are a doorbell and no truth: losing them loses freshness, never a fact."""
+"""Heartbeats: when agents were last heard. If they are lost, readers know less for a while, but no fact is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatRecord:
-    """A sign of life at an epoch second. ``working``: it came on the channel that carries the work."""
+    """A heartbeat or another sign of life, at an epoch second. ``working``: it came with work (a claim or a report)."""
 
     workspace: str
     agent_id: str
@@ -17,20 +17,23 @@ class HeartbeatRecord:
     working: bool = False
 
 
-class Heartbeats(Protocol):
-    """Signs of life. Loss of the store behind it loses freshness, never a fact."""
+class HeartbeatStore(Protocol):
+    """Keeps the last heartbeat of each agent, and the last that came with work."""
 
-    async def record_activity(self, heartbeats: Sequence[HeartbeatRecord]) -> None: ...
+    async def record_activity(self, heartbeats: Sequence[HeartbeatRecord]) -> None:
+        """Keeps the latest heartbeat of each agent; an older one changes nothing."""
 
-    async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]: ...
+    async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
+        """When each agent was last heard; without those that never were."""
 
     async def last_activity(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
-        """The last signs on the channel that carries the work (claims, reports)."""
+        """When each agent was last heard by a claim or a report."""
 
     async def silent(self, before: float) -> list[tuple[str, str]]:
-        """(workspace, agent_id) whose last beat is older than ``before``."""
+        """(workspace, agent_id) of the agents whose last heartbeat is older than ``before``."""
 
-    async def forget(self, agents: Sequence[tuple[str, str]]) -> None: ...
+    async def forget(self, agents: Sequence[tuple[str, str]]) -> None:
+        """Removes all that is kept of agents (workspace, agent_id)."""
 
     async def life(self) -> str:
-        """Changes when the store has lost what it was told."""
+        """A text that is another one if the store has lost its content."""

@@ -1,4 +1,4 @@
-"""Tasks: submits, decisions of the scheduler, and what readers ask for."""
+"""Tasks: submits, the scheduler's decisions, and what readers ask for."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from cluster.domain.tasks.task import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardFence:
+    """The generation under which a shard decides; a decision under an older one is refused."""
+
     shard: str
     generation: int
 
@@ -35,9 +37,9 @@ class SubmitItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuery:
-    """``before`` is the keyset cursor (created_at, id) of the last row seen; newest first. Times are of the submit,
-    epoch seconds, from ``created_after`` on and before ``created_before``. A delayed task counts as queued from its
-    ``run_at`` on, as of ``now``."""
+    """Selects tasks, newest first. ``before`` is (created_at, id) of the last row seen. ``created_after`` (inclusive) and
+    ``created_before`` (exclusive) bound the time of the submit, in epoch seconds. A delayed task counts as queued if its
+    ``run_at`` is not after ``now``."""
 
     workspace: str
     statuses: tuple[TaskStatus, ...] = ()
@@ -55,6 +57,8 @@ class TaskQuery:
 
 @dataclass(frozen=True, slots=True)
 class HeldLease:
+    """A lease of a running task, and the claim that it was granted to."""
+
     workspace: str
     agent_id: str
     task_id: str
@@ -63,43 +67,47 @@ class HeldLease:
 
 class TaskStore(Protocol):
     async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
-        """``all_or_none``: a conflicting idempotency key raises Conflict and nothing of the call is written."""
+        """Stores new tasks. Raises: `Conflict` if ``all_or_none`` is set and an idempotency key was used with another body;
+        nothing of the call is written then."""
 
-    async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]: ...
+    async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]:
+        """Stores decisions; one whose task is not in the expected state any more is not applied.
+
+        Raises: `Fenced` if the shard's generation was replaced."""
 
     async def take_generation(self, shard: str, owner: str) -> ShardFence:
-        """A new, higher generation; decisions under older ones fail with ``Fenced`` from now on."""
+        """Takes a new, higher generation. From now on decisions under older ones fail with `Fenced`."""
 
     async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[TaskHead]]]:
-        """(log cursor, batches of all pending and running tasks), one snapshot: rows after the cursor are not in it."""
+        """(log cursor, batches of all pending and running tasks), read in one snapshot, which ends at the cursor."""
 
     async def get(self, workspace: str, task_id: str) -> Task | None: ...
 
     async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
 
     async def held_by(self, principal: str) -> builtins.list[HeldLease]:
-        """The leases that a principal claimed, of all agents."""
+        """The present leases, of all agents, that were claimed by a principal."""
 
     async def named(self, agents: Sequence[tuple[str, str]]) -> builtins.list[tuple[tuple[str, str], str]]:
-        """Open tasks, pending or running, that name one of these agents (workspace, id): whom each names, and its id."""
+        """Open tasks (pending or running) that name one of these agents (workspace, id): the agent and the task's id."""
 
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
-        """(payload, metadata) by id: all that whoever holds the leases does not know yet."""
+        """(payload, metadata) by id: what leases do not contain."""
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
-        """(page, true total for the filter)."""
+        """(page, how many match in all)."""
 
     async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
         """Pending or running tasks, oldest first."""
 
     async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
-        """``{by_status: {..}, by_priority: {..pending only..}, by_type: {..}, total}``."""
+        """How many tasks there are: ``{by_status: {..}, by_priority: {..pending only..}, by_type: {..}, total}``."""
 
     async def forget_keys(self, before: float) -> None:
-        """Drops idempotency keys that were written before ``before``."""
+        """Deletes idempotency keys that were stored before ``before``."""
 
     async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
-        """(log rows of one task after its ``after``-th, how many it has). Their numbers are its own: 1, 2, 3, ..."""
+        """(log rows of one task after its ``after``-th, how many it has). A task's rows count 1, 2, 3, ..."""
 
     async def queue_metrics(self, workspace: str, now: float) -> Mapping[str, float]:
-        """Fields of wire.md 1.2 row 17 and what row 24 needs."""
+        """How many tasks wait and run, today's totals, and means of the last hour."""

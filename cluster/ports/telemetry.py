@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCounters:
-    """Increments since the last save."""
+    """Increments of an agent's counters since the last save."""
 
     workspace: str
     agent_id: str
@@ -20,7 +20,8 @@ class AgentCounters:
 
 class TelemetryStore(Protocol):
     async def load(self, name: str) -> tuple[int, Mapping[str, Any]]:
-        """(log cursor, snapshot); (0, {}) at first."""
+        """(log cursor, snapshot); (0, {}) before the first save."""
 
     async def save(self, name: str, cursor: int, snapshot: Mapping[str, Any], agents: Sequence[AgentCounters]) -> bool:
-        """One transaction, only if ``cursor`` moves forward; agent counters are added to the rows of ``agents``."""
+        """Stores the snapshot and adds the agents' counters, in one transaction. Returns False, and stores nothing, if the
+        cursor would not move forward."""

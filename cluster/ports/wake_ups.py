@@ -1,4 +1,4 @@
-"""Wake-ups of those who follow the log."""
+"""Wake-ups of the log's followers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cluster.ports.tasks import SubmitItem
 
 
 class WakeTopic(StrEnum):
-    """What somebody may have to know of at once. Everything else is found at the next look."""
+    """A kind of change that a follower has to see at once. Other changes are found by the next poll."""
 
-    #: Tasks were submitted: the shard's matter. Those that name their agent are its host's as well.
+    #: Tasks were submitted, which the shard has to see; those of `NAMED` name their agent, so its host has to see them too.
     TASKS = "tasks"
     NAMED = "named"
-    #: A turn of an agent that pulls has ended.
+    #: A pull call has ended. (Its value is part of a Redis channel's name: "turn" was a word for a pull call.)
     PULL_CALLS = "turns"
     AGENTS = "agents"
     CONTROLS = "controls"
@@ -23,20 +23,17 @@ class WakeTopic(StrEnum):
 
 
 def topics_for(items: Sequence[SubmitItem]) -> tuple[WakeTopic, ...]:
-    """Who has to know of new tasks."""
+    """The topics of new tasks."""
     named = any(item.task.target_agent is not None for item in items)
     return (WakeTopic.TASKS, WakeTopic.NAMED) if named else (WakeTopic.TASKS,)
 
 
 class Doorbell(Protocol):
-    """Wakes those who follow the log. Rings may be lost or doubled: followers re-read from their cursor."""
+    """Wakes the log's followers. A notification may be lost or doubled, since followers read on from their cursor."""
 
     async def notify(self, *topics: WakeTopic) -> None:
-        """Wakes whoever waits for one of ``topics``.
-
-        Never raises for an unreachable store: a doorbell that cannot ring costs latency only.
-        """
+        """Wakes whoever waits for one of ``topics``. Does not raise if the store is away, which costs latency only."""
 
     async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = tuple(WakeTopic)) -> bool:
-        """True when one of ``topics`` was rung since the last wait; False after the timeout. An unreachable store waits
-        for the timeout."""
+        """Waits until one of ``topics`` is notified; one that was notified since the last wait counts. False after the
+        timeout, also if the store is away."""

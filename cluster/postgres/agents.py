@@ -139,9 +139,9 @@ class PostgresAgents:
 
     async def unschedulable(self, of: Collection[tuple[str, str]] | None = None) -> frozenset[tuple[str, str]]:
         if of is None:
-            rows = await self._pool.rows(_SQL["resting_agents"])
+            rows = await self._pool.rows(_SQL["unschedulable_agents"])
         else:
-            rows = await self._pool.rows(_SQL["resting_of"], [key[0] for key in of], [key[1] for key in of])
+            rows = await self._pool.rows(_SQL["unschedulable_of"], [key[0] for key in of], [key[1] for key in of])
         return frozenset((row["workspace"], row["agent_id"]) for row in rows)
 
     async def load(self) -> tuple[int, builtins.list[Agent]]:
@@ -156,7 +156,7 @@ def _json(value: Any) -> str:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Most rows have most of their lists and objects empty, and a fleet has many rows."""
+    """Parses a list of names. Most are empty and a fleet has many rows, so empty ones are not parsed."""
     return () if text == "[]" else tuple(json.loads(text))
 
 

@@ -1,4 +1,4 @@
-"""Breakers and probes over restarts, and what work is waiting for whom."""
+"""Breakers and probes, stored over restarts, and which work waits for which agents."""
 
 from __future__ import annotations
 

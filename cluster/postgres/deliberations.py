@@ -1,4 +1,4 @@
-"""Deliberations: the record that readers see and the journal that workers fold."""
+"""Deliberations: the row that readers see, and the journal from which workers compute the state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cluster.postgres.queries import queries
 _SQL = queries("deliberations")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-#: A key made from the body is forgotten this long after its deliberation ended.
+#: How long after its deliberation's end a key is forgotten that was made from the body.
 SOFT_KEY_S = 60.0
 PRINCIPAL = "system:deliberation"
 
@@ -80,13 +80,15 @@ class PostgresDeliberations:
     async def take(self, request_ids: Sequence[str], owner: str) -> builtins.list[TakenDeliberation | None]:
         rows = await self._pool.rows(_SQL["take_deliberations"], sorted(set(request_ids)), owner)
         taken = {row["request_id"]: _deliberation(row) for row in rows}
-        begun = [request_id for request_id, one in taken.items() if one.events]
+        begun = [request_id for request_id, deliberation in taken.items() if deliberation.events]
         journals: dict[str, builtins.list[JournalEvent]] = {request_id: [] for request_id in taken}
         for row in await self._pool.rows(_SQL["journals"], begun) if begun else ():
             journals[row["request_id"]].append(_event(row))
         return [
-            TakenDeliberation(deliberation=taken[one], journal=tuple(journals[one])) if one in taken else None
-            for one in request_ids
+            TakenDeliberation(deliberation=taken[request_id], journal=tuple(journals[request_id]))
+            if request_id in taken
+            else None
+            for request_id in request_ids
         ]
 
     async def open(self) -> builtins.list[tuple[str, str | None]]:

@@ -1,4 +1,4 @@
-"""Answers of changes, remembered under the caller's key."""
+"""Remembered answers, under the caller's idempotency key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys that sign receipts. Receipts themselves are made from the journal when they are asked for."""
+"""Keys that sign receipts. Receipts are not stored: they are made from the journal when somebody asks for them."""
 
 from __future__ import annotations
 

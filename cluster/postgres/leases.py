@@ -1,4 +1,4 @@
-"""Named leases."""
+"""Named leases in PostgreSQL."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Epoch:
-    """The epoch that this process's writes state; shared by its stores."""
+    """The epoch that this process's writes state. All stores of the process share one object."""
 
     region: str
     value: int = 0
@@ -34,7 +34,7 @@ SALT_BYTES = 16
 
 
 def log_rows(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
-    """Records turned into columns. The digests cover epoch and zone, so a commit that states another epoch is refused."""
+    """Turns records into columns. The digests cover epoch and zone, so they fit only a commit that states the same epoch."""
     data = [record.data_json() for record in records]
     private, hashes = _private_columns(records)
     digests = [
@@ -64,7 +64,7 @@ def _attempts(records: Sequence[LogRecord]) -> list[int | None] | None:
 
 
 def _private_columns(records: Sequence[LogRecord]) -> tuple[list[str | None] | None, list[bytes | None] | None]:
-    """None where no record has words: two arrays less to send and to read."""
+    """(texts, digests) of the private parts. None for both if no record has one, which saves two arrays to send and read."""
     if all(record.private is None for record in records):
         return None, None
     salts = os.urandom(SALT_BYTES * len(records)).hex()
@@ -74,9 +74,9 @@ def _private_columns(records: Sequence[LogRecord]) -> tuple[list[str | None] | N
 
 
 def waves(items: Sequence[T], key: Callable[[T], Hashable]) -> list[list[tuple[int, T]]]:
-    """Splits a batch so that no key appears twice in a part and each key's items keep their order.
+    """Splits a batch into parts, so that no key appears twice in a part and the items of a key keep their order.
 
-    Parts hold (index in the batch, item); nearly always there is one.
+    A part has (index in the batch, item) pairs. There is nearly always one part.
     """
     parts: list[list[tuple[int, T]]] = []
     seen: dict[Hashable, int] = {}
@@ -135,7 +135,7 @@ class PostgresLog:
 
 
 class JsonText(Mapping[str, Any]):
-    """A row's data, parsed when somebody looks: most followers look at few of the rows that pass."""
+    """A row's data, parsed when it is first read: most followers read the data of few rows."""
 
     __slots__ = ("_parsed", "_text")
 
@@ -168,6 +168,7 @@ class JsonText(Mapping[str, Any]):
 
 
 def log_row(row: Any) -> LogRow:
+    """A row of the table ``log``. Its ``data`` is JSON, which asyncpg returns as the stored text: digests are made of that."""
     return LogRow(
         seq=row["seq"],
         at=row["at"],
@@ -198,7 +199,7 @@ class PostgresRegion:
         return self._epoch.value
 
     async def raise_epoch(self, leader: str) -> int:
-        """Again from the epoch that it finds if another has raised it meanwhile: each raise is one more."""
+        """Raises the epoch by one. If another process has raised it meanwhile, tries again from the new epoch."""
         while True:
             before = await self.epoch()
             raised = await self._raise_from(before, leader)

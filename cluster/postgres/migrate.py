@@ -1,4 +1,4 @@
-"""Numbered migrations: applied by whoever starts first, once, under a lock, and never backwards."""
+"""Numbered migrations. The first process that starts applies them, once and under a lock; there is no way back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 
 class MigrationError(ControlPlaneError):
-    """The schema and the code do not fit; one sentence says what to do."""
+    """The schema does not fit this code; the sentence says what to do."""
 
     default_code = "migration_failed"
 
@@ -30,10 +30,12 @@ class Migration:
 
     @property
     def digest(self) -> str:
+        """By which a migration that was changed after it had been applied is found."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
 def shipped() -> list[Migration]:
+    """The migrations of this code, in order."""
     found = []
     for file in (files("cluster.postgres") / "migrations").iterdir():
         match = _NAME.fullmatch(file.name)
@@ -43,7 +45,10 @@ def shipped() -> list[Migration]:
 
 
 async def migrate(url: str, schema: str, migrations: list[Migration] | None = None) -> int:
-    """Brings the schema to the code's version and answers that version."""
+    """Brings the schema to the code's version, and returns that version.
+
+    Raises: `MigrationError` if the schema is newer than the code, or a migration is not the one that was applied;
+    `StoreUnavailable` if the database does not answer."""
     target = shipped() if migrations is None else migrations
     try:
         connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)

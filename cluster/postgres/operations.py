@@ -1,4 +1,4 @@
-"""What operators do to tasks: the dead letter, and settings of queues, task types and tenants."""
+"""What operators do: the dead letter, and controls of queues, task types and tenants."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class PostgresDeadLetters:
     async def replay(self, replays: Sequence[Replay]) -> builtins.list[str | None]:
         if not replays:
             return []
-        tasks = [one.task for one in replays]
-        records = [*(task.record() for task in tasks), *(one.record for one in replays)]
+        tasks = [replay.task for replay in replays]
+        records = [*(task.record() for task in tasks), *(replay.record for replay in replays)]
         return list(
             await self._pool.value(
                 _SQL["replay_tasks"],
@@ -53,10 +53,13 @@ class PostgresDeadLetters:
                 self._epoch.value,
                 tasks[0].created_at,
                 tasks[0].origin.workspace,
-                [one.of for one in replays],
+                [replay.of for replay in replays],
                 [task.id for task in tasks],
                 [task.origin.principal for task in tasks],
-                [json.dumps(one.task.payload, ensure_ascii=False) if one.new_payload else None for one in replays],
+                [
+                    json.dumps(replay.task.payload, ensure_ascii=False) if replay.new_payload else None
+                    for replay in replays
+                ],
                 [rules_json(task.rules) for task in tasks],
                 log_rows(records, self._epoch),
             )
@@ -97,11 +100,11 @@ class PostgresControls:
             log_rows([record], self._epoch),
         )
         stored = await self.get(control.workspace, control.kind, control.name)
-        assert stored is not None, "settings are never deleted"
+        assert stored is not None, "controls are never deleted"
         return stored
 
     async def get(self, workspace: str, kind: ControlKind, name: str) -> Control | None:
-        found = [one for one in await self.list(workspace) if (one.kind, one.name) == (kind, name)]
+        found = [control for control in await self.list(workspace) if (control.kind, control.name) == (kind, name)]
         return found[0] if found else None
 
     async def list(self, workspace: str) -> builtins.list[Control]:

@@ -27,7 +27,7 @@ from cluster.postgres.queries import queries
 
 _SQL = queries("outcomes")
 PRINCIPAL = "system:weights"
-#: Snapshots never change, so those in use are kept parsed.
+#: How many snapshots are kept parsed; a snapshot never changes.
 CACHED_SNAPSHOTS = 64
 
 
@@ -35,6 +35,7 @@ class PostgresOutcomes:
     def __init__(self, pool: Pool, epoch: Epoch) -> None:
         self._pool = pool
         self._epoch = epoch
+        #: (workspace, snapshot id) → parsed snapshot, the last one used at the end; at most CACHED_SNAPSHOTS.
         self._parsed: OrderedDict[tuple[str, str], StoredSnapshot] = OrderedDict()
 
     async def record(self, items: Sequence[NewOutcome]) -> list[RecordedOutcome]:

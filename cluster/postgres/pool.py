@@ -1,4 +1,4 @@
-"""The pool of connections: limits on every wait, a breaker, and errors in the words of the domain."""
+"""The pool of connections: every wait is bounded, a breaker watches the server, and errors are the domain's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 
 #: The breaker's name on the wire.
 DATABASE = "database"
-#: One connection that broke says little. Short, because what waits for the database is everything.
+#: More than one failure, since one broken connection says little. A short reset, since everything waits for the database.
 BREAKER_THRESHOLD = 5
 BREAKER_RESET_S = 1.0
 LOCK_TIMEOUT_MS = 10_000
@@ -30,16 +30,16 @@ _FENCED = {
     "AG001": ("This region's epoch was raised.", "epoch_replaced"),
     "AG002": ("The scheduler shard was taken over.", "generation_replaced"),
 }
-#: InternalClientError: the server broke in on an idle connection (a crash, a shutdown) before it was used.
+#: What asyncpg and the network raise. InternalClientError: the server ended an idle connection before it was used.
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 #: SQLSTATE classes in which the same call may succeed later.
 _TRY_AGAIN = ("08", "53", "57", "40", "55", "58")
-#: Those in which it is the server that is not there: no connection, shutting down or starting up.
+#: SQLSTATE classes of a server that is away: no connection, shutting down or starting up.
 _AWAY = ("08", "57P")
 
 
 def translated(error: Exception) -> Exception:
-    """The domain's error for one of asyncpg or of the network; what is our own fault stays as it is."""
+    """Returns the domain's error for an error of asyncpg or of the network. Errors that are our own fault stay as they are."""
     state: str | None = getattr(error, "sqlstate", None)
     if state in _FENCED:
         message, code = _FENCED[state]
@@ -59,15 +59,17 @@ def _unavailable() -> StoreUnavailable:
 
 
 def _away(error: Exception) -> bool:
-    """An error of the server's is an answer; so many in a row that are none open the breaker."""
+    """Whether an error shows that the server is away. An error that the server itself reports is an answer."""
     if isinstance(error, asyncpg.PostgresError):
         return str(getattr(error, "sqlstate", "")).startswith(_AWAY)
     return isinstance(translated(error), StoreUnavailable)
 
 
 class Pool:
-    """``breaker`` spares callers the wait for a server that is not there. It lives in this process: what the server's
-    absence is known by cannot be kept in the server, and its return is found out within ``BREAKER_RESET_S``."""
+    """Connections to the database, and a ``breaker`` that spares callers the wait while the server is away.
+
+    The breaker is not stored, since the server that would store it is the one that is away. Each process notices within
+    ``BREAKER_RESET_S`` that it is back. All methods raise the domain's errors: `StoreUnavailable`, `Fenced`, `Conflict`."""
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record], now: Callable[[], float] = time.time) -> None:
         self._pool = pool
@@ -100,28 +102,33 @@ class Pool:
             _logger.warning("the breaker of the database is %s", self.breaker.state.value)
 
     async def rows(self, sql: str, *args: Any) -> Sequence[Any]:
+        """Runs a statement and returns its rows."""
         async with self._connection() as connection:
             result: Sequence[Any] = await connection.fetch(sql, *args)
             return result
 
     async def value(self, sql: str, *args: Any) -> Any:
+        """Runs a statement and returns the first column of its first row, or None."""
         async with self._connection() as connection:
             return await connection.fetchval(sql, *args)
 
     async def execute(self, sql: str, *args: Any) -> None:
+        """Runs a statement that returns nothing."""
         async with self._connection() as connection:
             await connection.execute(sql, *args)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Any]:
-        """A connection whose statements all see one moment."""
+        """A connection whose statements all see the same state of the database."""
         async with self._connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             yield connection
 
     async def ping(self) -> None:
+        """Returns if the server answers."""
         await self.value("select 1")
 
     async def close(self) -> None:
+        """Closes all connections, after 5 s also those in use."""
         try:
             async with asyncio.timeout(5.0):
                 await self._pool.close()
@@ -130,11 +137,12 @@ class Pool:
 
 
 async def _as_it_is(connection: Any) -> None:
-    """No session state is ever set, so the default's round trip after every use has nothing to reset. An open
-    transaction is rolled back by asyncpg before this."""
+    """Resets nothing when a connection goes back to the pool: nothing ever sets session state, so asyncpg's default would
+    spend a round trip for nothing. asyncpg has rolled an open transaction back before this."""
 
 
 async def connect(url: str, schema: str, *, max_size: int = 8, application: str = "aragora") -> Pool:
+    """Opens a pool. Raises: `StoreUnavailable` if the database cannot be reached."""
     settings = {
         "search_path": schema,
         "application_name": application,

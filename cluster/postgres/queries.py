@@ -1,4 +1,4 @@
-"""Loads ``.sql`` files: statements under ``-- name:`` headers, each followed by one line that says what it is for."""
+"""Loads ``.sql`` files: statements, each under a ``-- name:`` header and a line that says what it is for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _HEADER = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 @cache
 def queries(file: str) -> dict[str, str]:
+    """The statements of a file of ``sql/`` by name."""
     text = (files("cluster.postgres") / "sql" / f"{file}.sql").read_text()
     parts = _HEADER.split(text)[1:]
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}

@@ -1,7 +1,7 @@
-"""All Postgres adapters of one process, on one pool, with one notion of the region's epoch.
+"""All PostgreSQL adapters of one process, on one pool, stating one epoch of the region.
 
-What only some processes use is imported when it is first used: it brings numpy and cryptography, and every process that
-starts again pays for its imports.
+Adapters that only some processes use are imported when they are first used. They need numpy and cryptography, which every
+process would load at every restart.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Stores:
+    """The adapters of one process."""
+
     pool: Pool
     epoch: Epoch
     log: PostgresLog
@@ -62,13 +64,15 @@ class Stores:
         return PostgresOutcomes(self.pool, self.epoch)
 
     async def close(self) -> None:
+        """Closes the pool."""
         await self.pool.close()
 
 
 async def open_stores(
     url: str, schema: str, region: str, *, max_connections: int = 8, application: str = "aragora"
 ) -> Stores:
-    """Connects and reads the region's epoch, which every write then states."""
+    """Connects and reads the region's epoch, which every write then states. Raises: `StoreUnavailable` if the database cannot
+    be reached."""
     pool = await connect(url, schema, max_size=max_connections, application=application)
     epoch = Epoch(region=region)
     region_store = PostgresRegion(pool, epoch)

@@ -1,4 +1,4 @@
-"""Tasks: submits, a shard's decisions, and what readers see."""
+"""Tasks: submits, a shard's decisions, and reads."""
 
 from __future__ import annotations
 
@@ -85,8 +85,9 @@ class PostgresTasks:
     async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]:
         outcomes: list[Decided] = [Decided(applied=False)] * len(decisions)
         for part in waves(decisions, lambda decision: decision.head.id):
-            for (order_key, _), outcome in zip(part, await self._decide([d for _, d in part], fence), strict=True):
-                outcomes[order_key] = outcome
+            decided = await self._decide([decision for _, decision in part], fence)
+            for (index, _), outcome in zip(part, decided, strict=True):
+                outcomes[index] = outcome
         return outcomes
 
     async def _decide(self, decisions: Sequence[TaskDecision], fence: ShardFence) -> list[Decided]:
@@ -122,7 +123,7 @@ class PostgresTasks:
         return ShardFence(shard=shard, generation=generation)
 
     async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[TaskHead]]]:
-        """One shard owns all partitions for now, so the name selects nothing yet."""
+        """Reads the open tasks of all partitions: there is one shard for now, so its name selects nothing yet."""
         batches = self._open_batches()
         cursor = await anext(batches)
         assert isinstance(cursor, int)
@@ -210,7 +211,7 @@ class PostgresTasks:
         return [log_row(row) for row in rows], int(total)
 
     async def forget_keys(self, before: float) -> None:
-        """In steps, so that no statement holds up the others for long."""
+        """Deletes keys in steps, so that no statement blocks others for long."""
         while await self._pool.value(_SQL["forget_keys"], before, KEYS_AT_ONCE) == KEYS_AT_ONCE:
             pass
 
@@ -222,11 +223,12 @@ async def _heads_only(batches: AsyncIterator[int | Sequence[TaskHead]]) -> Async
 
 
 def _order_keys(heads: Sequence[TaskHead]) -> Sequence[str | None] | None:
-    """None where nobody was given one, which is nearly always: an array less to send and to read."""
+    """The heads' order keys as texts. None if no head has one, as nearly always: that saves an array to send and read."""
     return [encode(head.order_key) for head in heads] if any(head.order_key is not None for head in heads) else None
 
 
 def rules_json(rules: TaskRules | None) -> str | None:
+    """A task's rules as they are stored."""
     return None if rules is None else json.dumps(rules.to_json(), ensure_ascii=False)
 
 
@@ -276,6 +278,7 @@ def _open_head(row: Any) -> TaskHead:
 
 
 def task_of(row: Any) -> Task:
+    """A task, from a row of a statement that reads whole tasks."""
     result = row["result_text"]
     return Task(
         id=row["id"],

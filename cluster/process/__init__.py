@@ -1,1 +1,1 @@
-"""What every process of ours is made of: owned tasks and loops, group commit, the clock, and how long calls may wait."""
+"""What every process needs: owned tasks and loops, group commit, the clock, and how long calls may wait."""

@@ -1,7 +1,8 @@
 """Group commit without a timer: what arrives while a flush is in flight goes into the next one.
 
-An idle commit queue flushes at once, a busy one grows its batches by itself, so durability is paid once for many callers and
-nobody waits for a clock. One queue per kind of write and process; the store sorts by id, so they never deadlock.
+An idle commit queue flushes at once, and the batches of a busy one grow by themselves. So one fsync serves many callers,
+and nobody waits for a timer. There is one queue per kind of write and process. The store sorts each batch by id, so
+queues never deadlock.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ R = TypeVar("R")
 
 
 class GroupCommit(Generic[T, R]):
-    """``flush`` takes a batch and answers one result per item, in order; its error goes to every caller of the batch.
+    """``flush`` takes a batch and returns one result per item, in order; its error goes to every caller of the batch.
 
-    ``max_batch`` bounds a flush (a single larger group is flushed alone), ``max_waiting`` the items not yet flushed:
-    above it ``put`` raises Overloaded. A caller that is cancelled does not take its item back: the write may already
-    be on its way, and all items can be repeated.
+    ``max_batch`` bounds a flush (a single larger group is flushed alone), ``max_waiting`` the items that no flush has
+    taken yet. A cancelled caller does not withdraw its item: the write may already be on its way, and every item can be
+    repeated.
     """
 
     def __init__(
@@ -35,15 +36,23 @@ class GroupCommit(Generic[T, R]):
         self._flush = flush
         self._max_batch = max_batch
         self._max_waiting = max_waiting
+        #: Groups that no flush has taken yet, in order of arrival, each with the future of its caller. `put_many` adds a
+        #: group, `_take` takes whole groups only: one caller's items share one transaction.
         self._groups: deque[tuple[Sequence[T], asyncio.Future[Sequence[R]]]] = deque()
+        #: How many items are in ``_groups``; never more than ``max_waiting``.
         self._waiting = 0
+        #: The only task that flushes, so that flushes never overlap; None while there is nothing to do. `put_many` starts
+        #: it, and it ends itself when no group is left.
         self._runner: asyncio.Task[None] | None = None
 
     async def put(self, item: T) -> R:
+        """Flushes one item, together with what else waits, and returns its result. Raises: as `put_many`."""
         return (await self.put_many((item,)))[0]
 
     async def put_many(self, items: Sequence[T]) -> Sequence[R]:
-        """All items in one flush, hence in one transaction."""
+        """Flushes all items at once, hence in one transaction, and returns one result per item.
+
+        Raises: `Overloaded` if too many items wait; whatever ``flush`` raised."""
         if not items:
             return ()
         if self._waiting + len(items) > self._max_waiting:
@@ -56,7 +65,7 @@ class GroupCommit(Generic[T, R]):
         return await asyncio.shield(future)
 
     async def drain(self) -> None:
-        """Returns when everything put so far has been flushed."""
+        """Returns when nothing waits and no flush is in flight."""
         while self._runner is not None:
             await asyncio.shield(self._runner)
 
@@ -86,7 +95,7 @@ class GroupCommit(Generic[T, R]):
             for _, future in groups:
                 if not future.done():
                     future.set_exception(error)
-                    future.exception()  # a cancelled caller never reads it
+                    future.exception()  # marks it as retrieved: a cancelled caller never reads it
             if not isinstance(error, Exception):
                 raise
             return

@@ -1,7 +1,8 @@
-"""Background work that never ends unnoticed.
+"""Background tasks that never end unnoticed.
 
-A loop that ended by an unexpected error would leave its owner alive but blind (a copy that no longer follows the log,
-timers that no longer run). So its owner is told, and gives the process up: whoever starts it again reads the stores.
+If a loop ended by an unexpected error and nothing else happened, its owner would answer from the past: its copy would no
+longer follow the log, and its timers would no longer run. So the owner is told, and ends its process. The process that
+replaces it reads the stores again.
 """
 
 from __future__ import annotations
@@ -14,29 +15,33 @@ from typing import Any
 
 _logger = logging.getLogger(__name__)
 
-#: Told once, by the first work that ended by an error.
+#: Called once, with the error of the first background task that ended by one.
 OnFatal = Callable[[BaseException], None]
 
 
 def unwatched(error: BaseException) -> None:
-    """For an owner that nobody would start again: the log line is all."""
+    """For an owner that nothing would restart: only the log line is written."""
 
 
 def end_process(error: BaseException) -> None:
-    """For a process that Ray or Serve starts again."""
+    """For a process that Ray or Serve restarts."""
     logging.shutdown()
     os._exit(1)
 
 
 class Loops:
-    """Loops for as long as the owner lives, and short works of its own. ``on_fatal`` is called outside of every task."""
+    """The background tasks of one owner: loops that run for as long as it lives, and short tasks. ``on_fatal`` is called
+    by the event loop, in none of the tasks."""
 
     def __init__(self, on_fatal: OnFatal) -> None:
         self._on_fatal = on_fatal
+        #: Tasks that run. The event loop alone keeps no reference to them.
         self._tasks: set[asyncio.Task[Any]] = set()
+        #: Whether a task ended by an error: set once, so that ``on_fatal`` is called once.
         self._broken = False
 
     def start(self, *works: Coroutine[Any, Any, Any]) -> None:
+        """Runs each coroutine as a task of its own."""
         for work in works:
             task = asyncio.create_task(work)
             self._tasks.add(task)
@@ -53,13 +58,16 @@ class Loops:
 
     @property
     def running(self) -> bool:
+        """Whether no task has ended by an error."""
         return not self._broken
 
     @property
     def idle(self) -> bool:
+        """Whether no task runs."""
         return not self._tasks
 
     async def stop(self) -> None:
+        """Cancels all tasks and waits for them to end."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -67,7 +75,8 @@ class Loops:
 
 
 async def ended(*tasks: asyncio.Task[Any]) -> None:
-    """Cancels until all have ended: a library may turn one cancellation into an error of its own, which is retried."""
+    """Cancels the tasks until all have ended. Cancelling once may not be enough: a library may turn the cancellation into
+    an error of its own, and its caller then tries again."""
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
             task.cancel()

@@ -1,1 +1,1 @@
-"""Redis adapters: signs of life and the doorbell. Losing all of it costs latency, never a fact."""
+"""Redis adapters: heartbeats and the doorbell. Losing all of Redis costs latency, never a fact."""

@@ -1,4 +1,4 @@
-"""The Redis client of a process: bounded waits, errors in the words of the domain."""
+"""The Redis client of a process: every wait is bounded, and errors are the domain's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CALL_TIMEOUT_S = 5.0
 
 
 def connect(url: str, *, max_connections: int = 50) -> redis.Redis:
-    """Opens nothing yet: a store that is away is found out by the first call."""
+    """Makes a client. It connects at its first call, so a store that is away is noticed only then."""
     return redis.Redis.from_url(
         url,
         max_connections=max_connections,
@@ -28,6 +28,7 @@ def connect(url: str, *, max_connections: int = 50) -> redis.Redis:
 
 @contextmanager
 def translated() -> Iterator[None]:
+    """Translates errors of Redis in the block. Raises: `StoreUnavailable` if Redis does not answer."""
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
@@ -35,5 +36,6 @@ def translated() -> Iterator[None]:
 
 
 async def ping(client: redis.Redis) -> None:
+    """Returns if Redis answers. Raises: `StoreUnavailable` if it does not."""
     with translated():
         await client.ping()

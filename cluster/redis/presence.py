@@ -1,6 +1,6 @@
-"""Last signs of life in sorted sets, scored by time: one round trip for any number of agents.
+"""Last heartbeats in sorted sets, scored by time: one round trip for any number of agents.
 
-One set has every sign, one those that came with work (claims, reports).
+One set has the last heartbeat of each agent, the other the last that came with work (a claim or a report).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ _SEPARATOR = "\x1f"  # in no workspace and no agent id
 
 
 class RedisHeartbeats:
+    """The heartbeats of one deployment, under its key prefix."""
+
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._key = f"{prefix}:heartbeats"
@@ -50,7 +52,7 @@ class RedisHeartbeats:
             return {}
         with translated():
             scores = await self._client.zmscore(key, [_member(workspace, agent_id) for agent_id in agent_ids])
-        return {one: float(at) for one, at in zip(agent_ids, scores, strict=True) if at is not None}
+        return {agent_id: float(at) for agent_id, at in zip(agent_ids, scores, strict=True) if at is not None}
 
     async def silent(self, before: float) -> list[tuple[str, str]]:
         with translated():

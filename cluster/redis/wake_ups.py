@@ -1,4 +1,4 @@
-"""Wakes those who follow the log, by publish and subscribe. A ring that is lost costs a follower one slow poll."""
+"""Wakes the log's followers by publish and subscribe. A notification that is lost costs a follower one slow poll."""
 
 from __future__ import annotations
 
@@ -18,32 +18,36 @@ _RETRY_S = 1.0
 
 
 class _Waiter:
-    """One who waits again and again. A ring between two waits counts."""
+    """A task that waits again and again. A notification between two of its waits counts."""
 
     def __init__(self) -> None:
         self.topics: Collection[WakeTopic] = ()
         self.notified = asyncio.Event()
-        self.notified.set()  # whatever was rung before the first wait
+        self.notified.set()  # there may have been one before the first wait
 
 
 class RedisDoorbell:
-    """``wait`` may have any number of waiters, each a task; one subscription per process serves them all. It hears only
-    what one of them waits for, because a message costs each process that gets it about as much as the work it tells of."""
+    """Any number of tasks may `wait`; one subscription per process serves them all. It covers only the topics that a task
+    waits for, because receiving a message costs a process about as much as the work that the message tells of."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._channels = {topic: f"{prefix}:doorbell:{topic.value}" for topic in WakeTopic}
         self._topics = {channel: topic for topic, channel in self._channels.items()}
+        #: Waiting task → what it waits for. `wait` adds a task at its first wait; it vanishes with the task.
         self._waiters: weakref.WeakKeyDictionary[asyncio.Task[object], _Waiter] = weakref.WeakKeyDictionary()
+        #: Topics to subscribe to. `wait` adds them; one that no task waits for any more is removed when it is notified.
         self._heard: set[WakeTopic] = set()
+        #: The subscription while it is open, and the task that opens it again and again. The first `wait` starts the task.
         self._subscription: PubSub | None = None
         self._listener: asyncio.Task[None] | None = None
         self._closing = False
+        #: Whether a `notify` is publishing now, and the topics that came meanwhile, which it publishes next.
         self._notifying = False
         self._pending_topics: set[WakeTopic] = set()
 
     async def notify(self, *topics: WakeTopic) -> None:
-        """Rings that come while one is on its way become one more after it."""
+        """Publishes the topics. Those that are notified while this is under way are published together afterwards."""
         self._pending_topics.update(topics)
         if self._notifying:
             return
@@ -67,7 +71,7 @@ class RedisDoorbell:
             await pipe.execute()
 
     async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = tuple(WakeTopic)) -> bool:
-        """A ring since this waiter's last wait counts, so that none is lost between two waits."""
+        """Waits for one of the topics. A notification since this task's last wait counts, so none is lost in between."""
         task = asyncio.current_task()
         assert task is not None
         waiter = self._waiters.get(task)
@@ -111,21 +115,23 @@ class RedisDoorbell:
             try:
                 while not self._closing:
                     message = await subscription.get_message(timeout=30)
-                    # A subscription that has begun counts as a ring: what was rung before it was not heard.
+                    # The begin of a subscription counts as a notification, since those before it were not received.
                     if message is not None and message["type"] in ("message", "subscribe"):
                         await self._notified(subscription, self._topics[_text(message["channel"])])
             finally:
                 self._subscription = None
 
     async def _notified(self, subscription: PubSub, topic: WakeTopic) -> None:
-        concerned = [one for task, one in list(self._waiters.items()) if topic in one.topics and not task.done()]
+        waiters = list(self._waiters.items())
+        concerned = [waiter for task, waiter in waiters if topic in waiter.topics and not task.done()]
         for waiter in concerned:
             waiter.notified.set()
-        if not concerned:  # whoever waited for it is gone
+        if not concerned:  # no task waits for it any more
             self._heard.discard(topic)
             await subscription.unsubscribe(self._channels[topic])
 
     async def close(self) -> None:
+        """Ends the subscription."""
         self._closing = True
         if self._listener is not None:
             # redis-py may turn a cancellation into a time-out of its own, so once is not always enough.

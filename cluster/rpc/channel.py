@@ -1,11 +1,12 @@
 """Calls between two processes of one deployment, over one TCP connection and past Ray.
 
 A call through Ray costs about a millisecond of CPU on each side; here it is two messages. Ray still decides where an
-actor lives and starts it again: it also hands out the address, with a key that the actor's process has drawn, so that
-who may call is who may call through Ray. Both sides prove that they hold the key (HMAC over both nonces) before either
-reads a message, and a message may name only values of our own rooms.
+actor lives, and restarts it. Ray also hands out the address, with a key that the actor's process has drawn: so
+exactly those who may call through Ray may call here. Both sides prove that they hold the key (HMAC over both nonces)
+before either reads a message, and a message may name only values of our own rooms.
 
-Contents are not encrypted, as Ray's are not unless its TLS is on; then there is no channel and Ray carries the calls.
+Contents are not encrypted, and Ray's are not either unless its TLS is on. If it is on, there is no channel and Ray
+carries the calls.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _PROOF = hashlib.sha256().digest_size
 MAX_MESSAGE = 256 * 1024 * 1024
 HANDSHAKE_S = 5.0
 CONNECT_S = 1.0
-#: A machine that has vanished sends no reset: it is asked after 3 s of silence, and given up after about 9.
+#: A machine that has vanished sends no reset. So a silent connection is probed after 3 s and given up after about 9 s.
 KEEPALIVE = {
     "SO_KEEPALIVE": (socket.SOL_SOCKET, 1),
     "TCP_KEEPIDLE": (socket.IPPROTO_TCP, 3),
@@ -54,26 +55,28 @@ Call = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a process is called, and the key that it takes."""
+    """Where a process is called, and the key that it asks for."""
 
     host: str
     port: int
     key: bytes = field(repr=False)
 
     def save(self, path: Path) -> None:
-        """For processes of the same user."""
+        """Writes the address to a file that only processes of the same user can read."""
         path.touch(mode=0o600)
         path.write_text(f"{self.host} {self.port} {self.key.hex()}")
 
     @classmethod
     def load(cls, path: Path) -> Address:
+        """Reads an address that `save` wrote."""
         host, port, key = path.read_text().split()
         return cls(host, int(port), bytes.fromhex(key))
 
 
 class _OurValues(pickle.Unpickler):
-    """Reads plain data and values of our own classes, and nothing else."""
+    """Reads plain data and values of our own classes, and nothing else: a plain unpickler calls whatever a message names."""
 
+    #: (module, name) → the class it names. Only classes that passed `_look_up` get in.
     _known: dict[tuple[str, str], Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -105,7 +108,7 @@ def _proof(key: bytes, side: bytes, nonces: bytes) -> bytes:
 
 
 class _Frames(asyncio.Protocol):
-    """Messages with their lengths before them. The first ones are the handshake's, of exactly the expected length."""
+    """Messages, each after its length. The handshake comes first; until it is over no message may be longer than its own."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
@@ -146,7 +149,8 @@ class _Frames(asyncio.Protocol):
 
 
 class ChannelServer:
-    """Takes calls for ``call(method, *arguments)``. A connection that is lost cancels what it had asked."""
+    """Accepts connections and answers each call by ``call(method, *arguments)``. If a connection is lost, its calls are
+    cancelled."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -155,7 +159,7 @@ class ChannelServer:
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str) -> Address:
-        """Listens on a free port of ``host``."""
+        """Listens on a free port of ``host``, and returns the address."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: _Answering(self._key, self._call, self._connections), host, 0, start_serving=True
@@ -163,6 +167,7 @@ class ChannelServer:
         return Address(host, self._server.sockets[0].getsockname()[1], self._key)
 
     async def close(self) -> None:
+        """Stops listening and breaks off all connections."""
         if self._server is not None:
             self._server.close()
             for connection in list(self._connections):
@@ -171,6 +176,8 @@ class ChannelServer:
 
 
 class _Answering(_Frames):
+    """The server's end of one connection."""
+
     def __init__(self, key: bytes, call: Call, connections: set[_Answering]) -> None:
         super().__init__()
         self._key = key
@@ -179,17 +186,17 @@ class _Answering(_Frames):
         self._nonce = secrets.token_bytes(KEY_BYTES)
         self._proven = False
         self._running: set[asyncio.Task[None]] = set()
-        self._impatience: asyncio.TimerHandle
+        self._handshake_timer: asyncio.TimerHandle
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._all.add(self)
         self._limit = KEY_BYTES + _PROOF
-        self._impatience = asyncio.get_running_loop().call_later(HANDSHAKE_S, self.abort)
+        self._handshake_timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self.abort)
         self._send(self._nonce)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._impatience.cancel()
+        self._handshake_timer.cancel()
         self._all.discard(self)
         for task in self._running:
             task.cancel()
@@ -219,7 +226,7 @@ class _Answering(_Frames):
             return
         self._proven = True
         self._limit = MAX_MESSAGE
-        self._impatience.cancel()
+        self._handshake_timer.cancel()
         self._send(_proof(self._key, b"called", nonces))
 
     async def _answer(self, number: int, method: str, arguments: tuple[Any, ...]) -> None:
@@ -235,7 +242,7 @@ class _Answering(_Frames):
 
 
 class Channel(_Frames):
-    """The caller's end of one connection; made by ``open``. Once it is lost it stays lost."""
+    """The caller's end of one connection, made by ``open``. If the connection is lost, it is not opened again."""
 
     def __init__(self, key: bytes) -> None:
         super().__init__()
@@ -249,7 +256,7 @@ class Channel(_Frames):
 
     @classmethod
     async def open(cls, address: Address) -> Channel:
-        """Raises OSError where nobody who holds the key answers."""
+        """Connects and does the handshake. Raises: `OSError` if nobody who holds the key answers."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_S):  # its TimeoutError is an OSError
             _, channel = await loop.create_connection(lambda: cls(address.key), address.host, address.port)
@@ -261,7 +268,8 @@ class Channel(_Frames):
         return channel
 
     async def call(self, method: str, *arguments: Any) -> Any:
-        """The answer, or the ControlPlaneError that the other side raised; ActorUnavailable when it has gone."""
+        """Returns the answer. Raises: the ControlPlaneError that the other side raised, or `ActorUnavailable` if the
+        connection is lost."""
         if self._transport.is_closing():
             raise ActorUnavailable(_RESTARTING)
         number = next(self._numbers)
@@ -277,11 +285,11 @@ class Channel(_Frames):
 
     @property
     def stale(self) -> bool:
-        """Lost, or about to be."""
+        """Whether the connection is lost or being closed."""
         return self._transport.is_closing()
 
     def retire(self) -> None:
-        """Closes once what has been asked is answered."""
+        """Closes the connection as soon as all its calls are answered."""
         self._retired = True
         if not self._waiting:
             self.close()
@@ -311,7 +319,7 @@ class Channel(_Frames):
     def connection_lost(self, error: Exception | None) -> None:
         if not self._ready.done():
             self._ready.set_exception(ConnectionRefusedError("the handshake failed"))
-            self._ready.exception()  # looked at: nobody need be waiting any more
+            self._ready.exception()  # marks it as retrieved: ``open`` may not wait any more
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ActorUnavailable(_RESTARTING))

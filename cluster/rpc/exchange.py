@@ -1,11 +1,11 @@
-"""One standing, batched conversation between a process and an actor.
+"""The exchange: a multiplexed long poll between a process and an actor.
 
-A remote call costs about a millisecond of CPU whatever it carries, so callers inside a process share a few calls:
-requests that arrive while calls are in flight go out together, and answers come back together over whichever call is
-parked at the actor. A request that has to wait (a claim with a long poll) waits here, in a table of the actor, and
-not as a call of its own in its mailbox.
+A remote call costs about a millisecond of CPU, however much it carries. So the callers inside a process share a few
+calls: requests that arrive while calls are in flight are sent together, and answers return together on whichever call
+is parked at the actor. A request that has to wait (a claim with a long poll) waits in a table of the actor. As a call of
+its own it would occupy the actor's mailbox for as long as it waits.
 
-Every request must be repeatable: when the actor dies, the client sends what is unanswered again to its successor.
+Every request must be repeatable: if the actor dies, the client sends all unanswered requests again to its successor.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError, Overloaded
 from cluster.ports.clock import Clock
 
-#: Calls of one caller that may be in flight; the actor releases the oldest when this many have arrived.
+#: Calls of one caller that may be in flight. When this many are parked, the actor returns the oldest of them, so that
+#: the caller can always start one for new requests.
 CALLS_IN_FLIGHT = 3
+#: How long a call stays parked at the actor when there is no answer for it.
 PARK_S = 3.0
-#: An actor that starts again does so within this time also on a slow and crowded machine.
+#: How long requests are held while the actor is away. It restarts sooner, even on a slow and crowded machine.
 HOLD_S = 10.0
-#: How long an actor that is there may take over an answer, beyond what its absence is waited for.
+#: How long a running actor may take over an answer. A request waits this much longer than it is held for.
 ANSWER_S = 10.0
+#: How long `close` waits at most for the actor to confirm withdrawals, and in how many steps.
 CLOSE_S = 1.0
 CLOSE_TRIES = 50
 
@@ -35,7 +38,7 @@ CLOSE_TRIES = 50
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeCall:
-    """``requests`` pairs a correlation number with a request; ``withdrawn`` are numbers nobody waits for any more."""
+    """``requests`` are pairs of a correlation number and a request; ``withdrawn`` are numbers whose asker gave up."""
 
     caller: str
     requests: tuple[tuple[int, Any], ...] = ()
@@ -45,8 +48,8 @@ class ExchangeCall:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeReply:
-    """Answers by correlation number; an answer that is a ControlPlaneError is raised at the caller. ``session`` changes
-    when the actor had forgotten the caller: what it had been asked before is then unknown to it."""
+    """Answers by correlation number; an answer that is a ControlPlaneError is raised at its asker. ``session`` changes
+    if the actor had forgotten the caller: the caller's earlier requests are then unknown to it."""
 
     answers: tuple[tuple[int, Any], ...] = ()
     session: int = 0
@@ -54,18 +57,26 @@ class ExchangeReply:
 
 @dataclass(slots=True)
 class _Caller:
+    """What the actor knows of one caller, from its first call until it is forgotten."""
+
+    #: The number of this acquaintance. A caller that was forgotten gets another one, and so learns that it was.
     session: int
+    #: (number, answer) pairs that no call has taken yet. `answer` adds them; the next call that returns takes them all.
     outbox: list[tuple[int, Any]] = field(default_factory=list)
+    #: Calls that wait for an answer, the oldest first, fewer than CALLS_IN_FLIGHT. `_park` adds a call, and its future,
+    #: once resolved, ends it. It is removed when it is woken, at the latest when it returns.
     parked: deque[asyncio.Future[None]] = field(default_factory=deque)
+    #: When a call of the caller last arrived, was woken or returned. Decides nothing while a call is parked.
     last_seen: float = 0.0
+    #: Whether `_wake` is already scheduled: once is enough for all the answers of one commit.
     wake_scheduled: bool = False
 
 
 class ExchangeServer:
-    """The actor's half. ``handle(caller, requests)`` starts requests, ``answer`` ends each, in any order.
+    """The actor's side. ``handle(caller, requests)`` starts requests; ``answer`` ends each of them, in any order.
 
-    ``withdraw(caller, number)`` must lead to an answer too (an empty one, or the one already on its way).
-    ``undeliverable`` gets the answers that a caller never took, because it was forgotten.
+    ``withdraw(caller, number)`` must lead to an answer too (an empty one, or the one that is already on its way), because
+    the client keeps asking until it has one. ``undeliverable`` receives the answers to a caller that was forgotten.
     """
 
     def __init__(
@@ -79,10 +90,15 @@ class ExchangeServer:
         self._withdraw = withdraw
         self._clock = clock
         self._undeliverable = undeliverable
+        #: Callers by name. `call` adds one at its first call; `expired` removes those that fell silent.
         self._callers: dict[str, _Caller] = {}
+        #: Numbers of sessions. None is used twice, so a caller always notices that it was forgotten.
         self._sessions = itertools.count(1)
 
     async def call(self, call: ExchangeCall) -> ExchangeReply:
+        """Takes a caller's requests and withdrawals, and returns all of its answers that are ready.
+
+        If none is ready, the call is parked: it then returns after ``PARK_S`` at the latest, perhaps without an answer."""
         caller = self._callers.get(call.caller)
         if caller is None:
             caller = self._callers[call.caller] = _Caller(next(self._sessions))
@@ -112,19 +128,20 @@ class ExchangeServer:
                 caller.parked.remove(future)
 
     def answer(self, caller_id: str, number: int, answer: Any) -> None:
+        """Ends a request. The answer leaves with the caller's next call that returns."""
         caller = self._callers.get(caller_id)
         if caller is None:
             self._undeliverable(answer)
             return
         caller.outbox.append((number, answer))
         if not caller.wake_scheduled:
-            # Next turn of the loop: the answers of one commit leave together.
+            # In the next iteration of the event loop, so that all answers of one commit leave together.
             caller.wake_scheduled = True
             asyncio.get_running_loop().call_soon(self._wake, caller)
 
     def _wake(self, caller: _Caller) -> None:
         caller.wake_scheduled = False
-        caller.last_seen = self._clock.now()  # its call has not gone on yet
+        caller.last_seen = self._clock.now()  # the call goes on later, and is not parked until then
         while caller.parked:
             future = caller.parked.popleft()
             if not future.done():
@@ -132,7 +149,9 @@ class ExchangeServer:
                 return
 
     def expired(self, silent_s: float) -> list[str]:
-        """Callers without a parked call for ``silent_s``: forgotten; the owner withdraws what they waited for."""
+        """Forgets the callers that have had no parked call for ``silent_s``, and returns their names.
+
+        The owner has to withdraw their requests."""
         limit = self._clock.now() - silent_s
         expired = [name for name, caller in self._callers.items() if not caller.parked and caller.last_seen < limit]
         for name in expired:
@@ -147,10 +166,10 @@ def _release(future: asyncio.Future[None]) -> None:
 
 
 class ExchangeClient:
-    """The caller's half. ``call`` raises ActorUnavailable while the actor is away; requests are then held and repeated.
+    """The caller's side. ``call`` raises ActorUnavailable while the actor is away; requests are then held and sent again.
 
-    ``hold_s`` bounds how long a request outlives the actor, ``max_held`` how many new ones are held while it is away;
-    ``late_reply(answer)`` gets an answer that no asker will see: it had gone, or had an answer already.
+    ``hold_s`` bounds how long requests are held. While the actor is away, a new request is refused if ``max_held`` others
+    without a long poll wait already. ``late_reply(answer)`` receives an answer whose asker gave up or was answered before.
     """
 
     def __init__(
@@ -171,21 +190,41 @@ class ExchangeClient:
         self._hold_s = hold_s
         self._max_waiting = max_waiting
         self._max_held = max_held
-        self._impatient = 0
-        self._session: int | None = None
-        self._in_flight: dict[asyncio.Task[None], Sequence[int]] = {}
         self._max_batch = max_batch
         self._late_reply = late_reply
+        #: How many requests without a long poll have an asker that waits now. Only `request` counts them up and down.
+        self._bounded = 0
+        #: The session of the last reply; None before the first one and after a call that failed. Another value in a reply
+        #: means that the actor had forgotten this caller.
+        self._session: int | None = None
+        #: Calls under way, at most CALLS_IN_FLIGHT, each with the numbers of the requests that it took along. `_pump` adds
+        #: one, and `_call_ended` removes it.
+        self._in_flight: dict[asyncio.Task[None], Sequence[int]] = {}
+        #: Correlation numbers. They rise, so sorting by number restores the order of the requests.
         self._numbers = itertools.count(1)
+        #: Unanswered requests by number: the request, the future of its asker, and whether it is a long poll. `request`
+        #: adds one. An answer removes it, and so does an asker that gives up or that was held for too long.
         self._waiting: dict[int, tuple[Any, asyncio.Future[Any], bool]] = {}
+        #: Requests that were sent and whose asker gave up: never in ``_waiting`` too. `_give_up` adds a number, its answer
+        #: removes it. A call that fails empties the set, since an actor that died answers none of them.
         self._given_up: set[int] = set()
+        #: Requests that have to be sent, in order. `request` adds them, `_pump` takes them, and `_give_up` removes one in
+        #: between. What a lost or restarted actor no longer knows is put back.
         self._unsent: deque[int] = deque()
+        #: Numbers that the next call withdraws. `_give_up` adds them, `_pump` takes them all, a call that fails puts its
+        #: own back.
         self._withdrawn: list[int] = []
+        #: When the actor was first found to be away; None as soon as a call is answered by an actor that has its state.
         self._away_since: float | None = None
+        #: Set by `close`, for good: no request is accepted and no call is started any more.
         self._closed = False
 
     async def request(self, request: Any, *, long_poll: bool = False) -> Any:
-        """The actor's answer. ``long_poll`` requests (long polls) are bounded by their asker, not by ``hold_s``."""
+        """Returns the actor's answer. A ``long_poll`` request waits for as long as its asker does.
+
+        Raises: the ControlPlaneError that the actor answered; `Overloaded` if too many requests wait, or if this client
+        is closed; `ActorUnavailable` if the actor stays away, or does not answer within ``hold_s`` and ``ANSWER_S``.
+        """
         if self._closed or len(self._waiting) >= self._max_waiting:
             raise Overloaded("Too many requests are waiting; try again in a moment.")
         if not long_poll and self._holds_no_more():
@@ -196,9 +235,9 @@ class ExchangeClient:
         self._waiting[number] = (request, future, long_poll)
         self._unsent.append(number)
         self._pump()
-        self._impatient += not long_poll
+        self._bounded += not long_poll
         try:
-            # Not wait_for, which makes a second future and a callback for each of what may be thousands a second.
+            # Not asyncio.wait_for: it makes another future and a callback for each of perhaps thousands of requests a second.
             async with asyncio.timeout(None if long_poll else self._hold_s + ANSWER_S):
                 answer = await future
         except TimeoutError:
@@ -208,24 +247,24 @@ class ExchangeClient:
             self._give_up(number, future)
             raise
         finally:
-            self._impatient -= not long_poll
+            self._bounded -= not long_poll
         if isinstance(answer, ControlPlaneError):
             raise answer
         return answer
 
     @property
     def away(self) -> bool:
-        """The last that was heard is that the actor is away: what has not been answered may not be known to it."""
+        """Whether the last call found the actor away. It may then not know the unanswered requests."""
         return self._away_since is not None
 
     def _holds_no_more(self) -> bool:
-        """The actor has been away for too long, or too many wait for it already."""
+        """Whether a new request is refused: the actor has been away for too long, or too many wait for it already."""
         if self._away_since is None:
             return False
-        return self._impatient >= self._max_held or self._clock.now() - self._away_since > self._hold_s
+        return self._bounded >= self._max_held or self._clock.now() - self._away_since > self._hold_s
 
     def _give_up(self, number: int, future: asyncio.Future[Any]) -> None:
-        """An answer that came in the very moment in which its asker went is an orphan like one that comes later."""
+        """Withdraws a request whose asker has gone. An answer that came in the same moment is a late reply too."""
         if future.done() and not future.cancelled() and future.exception() is None:
             self._late_reply(future.result())
         if self._waiting.pop(number, None) is None or self._closed:
@@ -238,8 +277,10 @@ class ExchangeClient:
         self._pump()
 
     def _pump(self) -> None:
-        """Keeps a call in flight while anything is unanswered, also what nobody waits for any more: a lease may be on its
-        way. And one more for what has not been sent yet."""
+        """Keeps a call in flight while a request is unanswered, and starts another for what has not been sent yet.
+
+        Requests whose asker gave up count as unanswered: the answer may be a lease, which has to be released. While the
+        actor is away, one call at a time is enough to find out that it is back."""
         if self._closed or (self._away_since is not None and self._in_flight):
             return
         unanswered = bool(self._waiting or self._given_up)
@@ -253,7 +294,7 @@ class ExchangeClient:
 
     def _call_ended(self, task: asyncio.Task[None]) -> None:
         del self._in_flight[task]
-        if not task.cancelled():  # who cancels it ends this client too
+        if not task.cancelled():  # only `close` cancels calls, and it starts no others
             self._pump()
 
     async def _one_call(self, batch: list[int], withdrawn: list[int]) -> None:
@@ -261,7 +302,7 @@ class ExchangeClient:
         try:
             reply = await self._call(ExchangeCall(caller=self._caller, requests=requests, withdrawn=tuple(withdrawn)))
         except ActorUnavailable as error:
-            # It may be the connection that was lost and not the actor, which then still has what was withdrawn here.
+            # If only the connection was lost, the actor still has the requests that this call withdrew: withdraw again.
             self._withdrawn += withdrawn
             self._given_up.clear()
             self._session = None
@@ -272,13 +313,15 @@ class ExchangeClient:
             if number not in away:
                 self._deliver(number, answer)
         self._notice(reply.session)
-        if away:  # the actor is there, but has lost its state
+        if away:  # the actor runs, but has lost its state
             await self._actor_away(next(iter(away.values())), [number for number in away if number in self._waiting])
         else:
             self._away_since = None
 
     def _notice(self, session: int) -> None:
-        """An actor that had forgotten this caller (it seemed dead) is asked again what it no longer knows of."""
+        """Sends requests again if the actor had forgotten this caller, which it takes for dead after a long silence.
+
+        Those of calls in flight are left out: the actor takes them when the call arrives."""
         before, self._session = self._session, session
         if before is not None and before != session:
             known = {number for batch in self._in_flight.values() for number in batch}
@@ -294,29 +337,31 @@ class ExchangeClient:
             self._late_reply(answer)
 
     async def _actor_away(self, error: ActorUnavailable, numbers: Sequence[int]) -> None:
-        """What it will not answer any more goes out again; what has been held too long fails."""
+        """Queues the requests again that the actor will not answer; if they were held for too long, fails them instead.
+
+        Long polls do not fail: only their askers bound them."""
         now = self._clock.now()
         if self._away_since is None:
             self._away_since = now
         held_too_long = now - self._away_since > self._hold_s
         await self._clock.sleep(0.05 if not held_too_long else 0.5)
         if held_too_long:
-            self._fail_impatient(error)
+            self._fail_bounded(error)
         self._unsent = deque(sorted({*self._unsent, *(n for n in numbers if n in self._waiting)}))
 
-    def _fail_impatient(self, error: ActorUnavailable) -> None:
+    def _fail_bounded(self, error: ActorUnavailable) -> None:
         for number, (_, future, long_poll) in list(self._waiting.items()):
             if not long_poll and not future.done():
                 del self._waiting[number]
                 future.set_exception(error)
 
     async def close(self) -> None:
-        """What has been withdrawn is withdrawn at the actor too, which would else grant it to nobody; and what came all
-        the same is given back: a request of its own, which the orphan's keeper makes a turn later."""
+        """Ends all calls, after the withdrawn requests have been withdrawn at the actor, which would else grant leases to
+        nobody. A lease in a late reply is released, by a request that is waited for too. Gives up after ``CLOSE_S``."""
         for _ in range(CLOSE_TRIES):
             if not self._given_up:
-                await asyncio.sleep(0)
-                if not self._impatient:
+                await asyncio.sleep(0)  # whoever got a late reply makes its request in the next iteration
+                if not self._bounded:
                     break
             await asyncio.sleep(CLOSE_S / CLOSE_TRIES)
         self._closed = True

@@ -1,1 +1,1 @@
-"""Metrics: what is observed and how it is shown."""
+"""Metrics: what a process observes, and the text that Prometheus reads."""

@@ -1,4 +1,4 @@
-"""The metrics as Prometheus reads them."""
+"""Writes the metrics in the form that Prometheus reads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Exposition(Collector):
 
 
 def exposition(metrics: Metrics) -> str:
-    """Prometheus text format 0.0.4."""
+    """Returns all metrics in Prometheus text format 0.0.4."""
     registry = CollectorRegistry()
     registry.register(_Exposition(metrics))
     return generate_latest(registry).decode()

@@ -1,4 +1,4 @@
-"""What a process has observed, on its way to the telemetry actor."""
+"""Collects what a process observes until it is sent to the telemetry actor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cluster.domain.metrics import Increment
 
 
 class HttpObservations:
-    """Requests of one replica since the last push: counts per route, durations one by one up to a bound."""
+    """Requests of one replica since the last `take`: counts per route, and each duration up to a bound."""
 
     DURATIONS_MAX = 20_000
 
@@ -25,6 +25,7 @@ class HttpObservations:
             )
 
     def take(self) -> list[Increment]:
+        """Returns what was observed, and forgets it."""
         counts, self._counts = self._counts, Counter()
         durations, self._durations = self._durations, []
         return [

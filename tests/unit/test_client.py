@@ -15,10 +15,10 @@ import pytest
 
 from cluster.client.api import (
     ApiError,
-    Backoff,
     ControlPlaneClient,
     OutcomeUnknown,
     Patience,
+    RetryDelays,
     Unavailable,
     is_for_later,
 )
@@ -255,7 +255,7 @@ async def test_a_stream_that_the_api_refuses_ends() -> None:
 
 
 def test_waits_grow_to_their_bound_and_what_the_server_asks_for_counts_up_to_its_own() -> None:
-    backoff = Backoff(Patience(first_s=1.0, most_s=4.0, asked_most_s=9.0))
+    backoff = RetryDelays(Patience(first_s=1.0, most_s=4.0, asked_most_s=9.0))
     unknown = OutcomeUnknown("?")
     for most_s in (1.0, 2.0, 4.0, 4.0):
         assert most_s / 2 <= backoff.next_s(unknown) <= most_s

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.client.api import ApiError, OutcomeUnknown, Patience, Unavailable
-from cluster.client.reports import MOST_BYTES, Reports, Word
+from cluster.client.reports import MOST_BYTES, ReportOutcome, ReportQueue
 from cluster.domain.base.errors import ControlPlaneError
 from tests.support.probes import eventually
 
@@ -29,7 +29,7 @@ class Server:
         self.taken: dict[str, dict[str, Any]] = {}
         self.calls = 0
 
-    async def send(self, contents: Sequence[bytes]) -> Sequence[Word]:
+    async def send(self, contents: Sequence[bytes]) -> Sequence[ReportOutcome]:
         await asyncio.sleep(0)
         self.calls += 1
         reports = [json.loads(content) for content in contents]
@@ -56,7 +56,7 @@ class Server:
     def _is_unfit(self, report: dict[str, Any]) -> bool:
         return report.get("result") in self.unfit and "error" not in report
 
-    def _word(self, report: dict[str, Any]) -> Word:
+    def _word(self, report: dict[str, Any]) -> ReportOutcome:
         if self._is_unfit(report):
             return {"ok": False, "code": "invalid_json", "error": "A result is unfit."}
         first = self.taken.setdefault(report["task_id"], report)
@@ -79,8 +79,8 @@ def test_every_report_is_taken_once_or_fails_its_own_attempt(
 ) -> None:
     server = Server(sorted(unfit), alone, faults)
 
-    async def run() -> list[Word]:
-        reports = Reports(server.send, QUICK)
+    async def run() -> list[ReportOutcome]:
+        reports = ReportQueue(server.send, QUICK)
         async with asyncio.timeout(30):
             return await asyncio.gather(*(reports.put(a_report(number)) for number in range(count)))
 
@@ -97,7 +97,7 @@ def test_every_report_is_taken_once_or_fails_its_own_attempt(
 async def test_a_result_outlives_any_number_of_odd_answers() -> None:
     server = Server(faults=["before"] * 3000)
     async with asyncio.timeout(60):
-        assert (await Reports(server.send, QUICK).put(a_report(1)))["ok"]
+        assert (await ReportQueue(server.send, QUICK).put(a_report(1)))["ok"]
     assert server.taken["t1"]["result"] == 1
     assert server.calls == 3001
 
@@ -105,27 +105,27 @@ async def test_a_result_outlives_any_number_of_odd_answers() -> None:
 async def test_what_the_server_refuses_of_a_lost_lease_is_its_last_word() -> None:
     server = Server()
     server.taken["t1"] = {"task_id": "t1", "of": "another attempt"}
-    word = await Reports(server.send, QUICK).put(a_report(1))
+    word = await ReportQueue(server.send, QUICK).put(a_report(1))
     assert (word["ok"], word["code"]) == (False, "lease_lost")
     assert server.calls == 1
 
 
 async def test_a_failure_that_is_refused_is_given_up() -> None:
-    async def refuse(contents: Sequence[bytes]) -> Sequence[Word]:
+    async def refuse(contents: Sequence[bytes]) -> Sequence[ReportOutcome]:
         raise ApiError("Nothing of this.", "invalid_request", 400)
 
-    word = await Reports(refuse, QUICK).put(a_report(1))
+    word = await ReportQueue(refuse, QUICK).put(a_report(1))
     assert (word["ok"], word["error"]) == (False, "Nothing of this.")
 
 
 async def test_large_results_do_not_share_a_call() -> None:
     sizes: list[int] = []
 
-    async def send(contents: Sequence[bytes]) -> Sequence[Word]:
+    async def send(contents: Sequence[bytes]) -> Sequence[ReportOutcome]:
         sizes.append(sum(len(one) for one in contents))
         return [{"ok": True} for _ in contents]
 
-    reports = Reports(send, QUICK)
+    reports = ReportQueue(send, QUICK)
     await asyncio.gather(*(reports.put({**a_report(n), "result": "x" * 200_000}) for n in range(7)))
     assert max(sizes) <= MOST_BYTES
     assert len(sizes) > 1
@@ -135,11 +135,11 @@ async def test_what_is_not_answered_in_time_is_named_and_nobody_waits_for_it() -
     """Also while the server has asked to be left alone for longer."""
     called = asyncio.Event()
 
-    async def away(contents: Sequence[bytes]) -> Sequence[Word]:
+    async def away(contents: Sequence[bytes]) -> Sequence[ReportOutcome]:
         called.set()
         raise Unavailable("Later.", None, 3600.0)
 
-    reports = Reports(away, Patience(asked_most_s=3600.0))
+    reports = ReportQueue(away, Patience(asked_most_s=3600.0))
     puts = [asyncio.create_task(reports.put(a_report(number))) for number in range(3)]
     await called.wait()
     assert sorted(await reports.drain(0.05)) == ["t0", "t1", "t2"]
@@ -148,7 +148,7 @@ async def test_what_is_not_answered_in_time_is_named_and_nobody_waits_for_it() -
 
 async def test_draining_tries_again_at_once() -> None:
     server = Server(faults=["busy"])
-    reports = Reports(server.send, Patience(first_s=3600.0, most_s=3600.0, asked_most_s=3600.0))
+    reports = ReportQueue(server.send, Patience(first_s=3600.0, most_s=3600.0, asked_most_s=3600.0))
     put = asyncio.create_task(reports.put(a_report(1)))
     await eventually(lambda: server.calls)
     assert await reports.drain(30) == []
@@ -157,7 +157,7 @@ async def test_draining_tries_again_at_once() -> None:
 
 async def test_a_caller_that_is_cancelled_leaves_its_report() -> None:
     server = Server(faults=["before"] * 5)
-    reports = Reports(server.send, QUICK)
+    reports = ReportQueue(server.send, QUICK)
     put = asyncio.create_task(reports.put(a_report(1)))
     await asyncio.sleep(0)
     put.cancel()

@@ -26,7 +26,7 @@ from rich.markup import escape
 from cluster.cli.connection import client, ray_variables, running_system, settings
 from cluster.cli.exit_codes import REFUSED, USAGE
 from cluster.cli.output import console, errors
-from cluster.client.batches.driver import Driver, Entry, Limits
+from cluster.client.batches.driver import BatchLimits, Driver, Entry
 from cluster.client.batches.items import BadLine, Item, read_items, schema
 from cluster.client.batches.output import Output, opened
 from cluster.client.batches.progress import ENDED, Pace, progress, summary_json, summary_table
@@ -78,7 +78,9 @@ def run(
         pace = Pace(total, output.summary.items)
         _say_id(input, out, run_name)
         try:
-            asyncio.run(_drive(input, run_name, output, pace, Limits(concurrency=concurrency, patience_s=patience)))
+            asyncio.run(
+                _drive(input, run_name, output, pace, BatchLimits(concurrency=concurrency, patience_s=patience))
+            )
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         finally:
@@ -112,7 +114,7 @@ def _checked(path: Path, run_name: str, bad_lines: BadLines) -> int:
     return total
 
 
-async def _drive(path: Path, run_name: str, output: Output, pace: Pace, limits: Limits) -> None:
+async def _drive(path: Path, run_name: str, output: Output, pace: Pace, limits: BatchLimits) -> None:
     # As asyncio does for Ctrl-C, which a process in the background of a script ignores: raised as an exception it would
     # hit whatever runs just then.
     driver = asyncio.current_task()

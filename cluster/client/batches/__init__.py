@@ -1,5 +1,5 @@
-"""Batches of questions: a file of items in, a file of outcomes out, over nothing but the durable API.
+"""Batches of questions: a file of items in, a file of outcomes out, by means of the durable API alone.
 
-A driver holds no state that matters: an item's key is the hash of what it asks, the API answers a repeated key with the
-same deliberation, and a finished item is one whole line of the output. A driver that was killed is simply started again.
+A driver keeps no state that must not be lost: an item's key is the hash of what it asks, the API answers a repeated key
+with the same deliberation, and a finished item is a whole line of the output. So a driver that was killed is started again.
 """

@@ -1,7 +1,7 @@
-"""Asks the items of a batch, so many at once, and hands over each outcome as it comes.
+"""Asks the items of a batch, many at once, and hands over each outcome as it comes.
 
-An answer that does not come is asked for again, for as long as ``patience_s``: the key makes it the same question. The
-stream of events says early that a deliberation has ended; that it did not is found out by looking, less and less often.
+A call without an answer is repeated for up to ``patience_s``: its key makes it the same question. The stream of events
+tells early that a deliberation has ended. In case the event is lost, the deliberation is also read, less and less often.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cluster.client.api import ApiError, Backoff, ControlPlaneClient, Patience
+from cluster.client.api import ApiError, ControlPlaneClient, Patience, RetryDelays
 from cluster.client.batches.items import Item
 from cluster.domain.base.errors import CallerError, ControlPlaneError, TryLater
 from cluster.process.loops import ended
@@ -29,22 +29,27 @@ Finished = Callable[[Entry], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """``patience_s``: how long one call is repeated before the batch gives up."""
+class BatchLimits:
+    """``concurrency``: how many items are asked at once. ``patience_s``: how long one call is repeated before the batch gives
+    up."""
 
     concurrency: int = 32
     patience_s: float = 300.0
 
 
 class Driver:
-    def __init__(self, client: ControlPlaneClient, limits: Limits, finished: Finished) -> None:
+    """Asks items. ``finished`` is called with the entry of each item that has come to an end."""
+
+    def __init__(self, client: ControlPlaneClient, limits: BatchLimits, finished: Finished) -> None:
         self._client = client
         self._limits = limits
         self._finished = finished
+        #: Request id → events of the items that wait for its end; several if an item occurs twice. `_ask` adds and removes.
         self._ends: dict[str, set[asyncio.Event]] = {}
 
     async def run(self, items: Iterator[Item]) -> None:
-        """TryLater when the control plane cannot be had; what is finished by then is written."""
+        """Asks all items. Raises: `TryLater` if the control plane stays away; `ApiError` if it refuses the key. Items that have
+        finished by then have been handed over."""
         first = asyncio.create_task(self._insist(lambda: self._client.get("/stream")))
         try:
             await asyncio.wait([first])
@@ -54,7 +59,7 @@ class Driver:
         listening = asyncio.create_task(self._listen(cursor))
         workers = [asyncio.create_task(self._work(items)) for _ in range(self._limits.concurrency)]
         try:
-            # Not gather: cancelled, it waits for workers of which one may have taken the cancellation for a time-out.
+            # Not gather: when it is cancelled it waits for the workers, and one may have taken the cancellation for a time-out.
             done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()
@@ -95,16 +100,16 @@ class Driver:
             pause = min(LOOK_MOST_S, pause * 2)
 
     async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeats a call that failed by no fault of its own."""
+        """Repeats a call until it is done or refused. Raises: `TryLater` after ``patience_s``."""
         give_up = time.monotonic() + self._limits.patience_s
-        backoff = Backoff(Patience())
+        delays = RetryDelays(Patience())
         while True:
             try:
                 return await call()
             except CallerError:
                 raise
             except ControlPlaneError as error:
-                pause = backoff.next_s(error)
+                pause = delays.next_s(error)
                 if time.monotonic() + pause > give_up:
                     raise TryLater(f"{error.message} What is finished is written; --resume goes on.") from error
             await asyncio.sleep(pause)

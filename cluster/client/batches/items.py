@@ -1,4 +1,4 @@
-"""One line of the input: its schema, and the key under which it is asked."""
+"""The lines of the input: their schema, and the key under which each item is asked."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ItemModel(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """``key``: hash of what is asked and of the run's name; ``request_id`` follows from it."""
+    """One question of a batch. ``key`` is the hash of what is asked and of the run's name; ``request_id`` is made from it."""
 
     line: int
     id: str | None
@@ -63,7 +63,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadLine:
-    """A line that is no item. ``key`` names the line's bytes, so that it is reported once over all resumptions."""
+    """A line that is no item. ``key`` is the hash of its bytes, so that it is reported only once if the batch is resumed."""
 
     line: int
     key: str
@@ -71,7 +71,7 @@ class BadLine:
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of a line of the input."""
+    """The JSON Schema of a line of the input."""
     return {
         "$schema": SCHEMA_ID,
         **ItemModel.model_json_schema(),
@@ -80,7 +80,8 @@ def schema() -> dict[str, Any]:
 
 
 def read_items(lines: Iterable[bytes], run: str = "") -> Iterator[Item | BadLine]:
-    """Lines count from 1; blank ones are passed over. ``run``: another name asks the same questions anew."""
+    """Reads lines, numbered from 1; blank ones are skipped. ``run`` is the run's name: another one asks the same questions
+    anew."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield _read(number, line, run)

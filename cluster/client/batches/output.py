@@ -1,6 +1,6 @@
 """The output: one whole line per finished item, appended in the order in which they finish.
 
-A line that a kill tore in half is dropped when the file is opened again; its item is asked again, which answers the same.
+If a kill left half a line, it is dropped when the file is opened again. Its item is asked again, with the same answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from cluster.domain.base.errors import Conflict, InvalidRequest
 
 
 class Output:
-    """``done`` counts the finished lines by key: an item that occurs twice in the input is finished twice."""
+    """An output file. ``done`` counts the lines of earlier drivers that were not taken yet, by key: an item that occurs twice
+    in the input has two lines."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -35,7 +36,7 @@ class Output:
         return True
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """One write call, so that other readers see whole lines."""
+        """Appends a line, by one write call, so that other readers see whole lines."""
         line = json.dumps(entry, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         written = os.write(self._descriptor, line)
         while written < len(line):
@@ -43,7 +44,8 @@ class Output:
         self.summary.add(entry)
 
     def load(self) -> None:
-        """Reads what an earlier driver finished and cuts off what it did not."""
+        """Reads the lines that earlier drivers finished, and cuts off half a line. Raises: `InvalidRequest` if a line is no
+        outcome."""
         end = 0
         with self._path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -68,7 +70,7 @@ class Output:
 
 
 class Summary:
-    """Counts over all lines of an output, those of earlier drivers included."""
+    """Counts of all lines of an output, including those of earlier drivers."""
 
     def __init__(self) -> None:
         self.by_status: Counter[str] = Counter()
@@ -88,7 +90,8 @@ class Summary:
 
 @contextmanager
 def opened(path: Path, resume: bool) -> Iterator[Output]:
-    """Conflict where the output exists and ``resume`` was not asked for, or while another driver writes it."""
+    """Opens an output for one driver. Raises: `Conflict` if it exists and ``resume`` is not set, or while another driver writes
+    it; `InvalidRequest` if it is no output of a batch."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
         try:

@@ -1,4 +1,4 @@
-"""How far a batch is: a bar on a terminal, a line now and then in a pipe; a table at the end."""
+"""The progress of a batch: a bar on a terminal, a line now and then in a pipe, and a table at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from cluster.client.batches.output import Summary
 
 LINE_EVERY_S = 5.0
-#: Items that were asked, and came to an end of which the deliberation itself is the cause.
+#: Statuses of items whose deliberation came to an end of its own; any other counts as failed.
 ENDED = frozenset({"decided", "no_consensus", "quorum_lost", "budget_exhausted", "deadline_exceeded", "cancelled"})
 
 
@@ -23,7 +23,7 @@ class Shown(Protocol):
 
 
 class Pace:
-    """Items per second since the start, and the time that the rest will take at that rate."""
+    """Counts items, and tells the rate since the start and the time that the rest will take at that rate."""
 
     def __init__(self, total: int, already: int) -> None:
         self.total, self.done, self.new, self.failed = total, already, 0, 0

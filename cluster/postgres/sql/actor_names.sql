@@ -1,5 +1,5 @@
 -- name: actor_name
--- Who plays a role now.
+-- The actor that plays a role now.
 select role, name, fingerprint from actor_names where role = $1
 
 -- name: publish_actor
@@ -8,5 +8,5 @@ insert into actor_names (role, name, fingerprint) values ($1, $2, $3)
 on conflict (role) do update set name = excluded.name, fingerprint = excluded.fingerprint
 
 -- name: withdraw_actor
--- Its role is played by nobody now.
+-- Removes an actor's name, so that nobody plays its role.
 delete from actor_names where name = $1

@@ -4,7 +4,7 @@ select seq, created, conflict from register_agents(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 
 -- name: change_agents
--- One commit of changed facts.
+-- One commit of changes.
 select change_agents($1, $2, $3, $4, $5, $6, $7)
 
 -- name: remove_agents
@@ -12,7 +12,7 @@ select change_agents($1, $2, $3, $4, $5, $6, $7)
 select remove_agents($1, $2, $3, $4, $5, $6)
 
 -- name: get_agents
--- Agents by (workspace, id), with the tasks that each has leased.
+-- Agents by (workspace, id), each with the ids of its running tasks.
 select a.*, a.capabilities::text as capabilities_text, a.metadata::text as metadata_text, a.tags::text as tags_text,
        a.available_regions::text as available_text, a.options::text as options_text,
        a.dedicated::text as dedicated_text, r.running
@@ -36,23 +36,23 @@ from agents a left join running r on r.workspace = a.workspace and r.assigned_ag
 where $1::text is null or a.workspace = $1
 order by a.workspace, a.agent_id
 
--- name: resting_agents
--- All agents that are to get nothing new, as ``Agent.rests`` says it.
+-- name: unschedulable_agents
+-- All agents that get nothing new: the same condition as ``Agent.is_unschedulable``.
 select workspace, agent_id from agents where intent <> 'active' or health = 'failed'
 
--- name: resting_of
--- Those of (workspace, id) that are to get nothing new.
+-- name: unschedulable_of
+-- Those of the given agents (workspace, id) that get nothing new.
 select workspace, agent_id from unnest($1::text[], $2::text[]) as k (workspace, agent_id)
 join agents a using (workspace, agent_id)
 where a.intent <> 'active' or a.health = 'failed'
 
 -- name: dedicated_agents
--- Agents that want an actor of their own.
+-- Agents that have an actor of their own.
 select workspace, agent_id, dedicated::text as dedicated_text from agents
 where dedicated is not null order by workspace, agent_id
 
 -- name: agents_seen
--- Last signs of life, written behind; locks in key order.
+-- Stores when agents were last heard, some time after it happened. Sorted, so that all lock the rows in the same order.
 with s as (
     select * from unnest($1::text[], $2::text[], $3::double precision[]) as s (workspace, agent_id, at)
     order by workspace, agent_id
@@ -62,7 +62,7 @@ where a.workspace = s.workspace and a.agent_id = s.agent_id and a.last_seen_at i
   and coalesce(a.last_seen_at, 0) < s.at
 
 -- name: agent_findings
--- Entries of the findings lists in results of an agent's completed tasks.
+-- How many entries the findings lists have in results of an agent's completed tasks.
 select coalesce(sum(json_array_length(t.result -> 'findings')), 0)
 from tasks t
 where t.workspace = $1 and t.assigned_agent = $2 and t.status = 'completed'

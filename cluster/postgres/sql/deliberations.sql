@@ -8,11 +8,11 @@ select request_id, seq, replayed, conflict from admit_deliberations(
 select append_deliberations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 
 -- name: cancel_deliberation
--- Asks the worker to stop.
+-- Asks a deliberation's worker to stop.
 select cancel_deliberation($1, $2, $3, $4, $5)
 
 -- name: take_deliberations
--- Makes a worker the owner, above every earlier one.
+-- Makes a worker the owner under a higher fence. Those that have ended are left out.
 with mine as (
     select request_id from deliberations where request_id = any ($1) and terminal is null order by request_id for update
 )
@@ -20,20 +20,20 @@ update deliberations d set owner = $2, fence = d.fence + 1 from mine where d.req
 returning d.*, d.contract::text as contract_text, d.result::text as result_text
 
 -- name: journals
--- All events of several, in order.
+-- All events of the given deliberations, in order.
 select request_id, n, at, kind, data::text as data
 from deliberation_events where request_id = any ($1) order by request_id, n
 
 -- name: open_deliberations
--- What has not ended, oldest first.
+-- Deliberations that have not ended, oldest first.
 select request_id, owner from deliberations where terminal is null order by admitted_at, request_id
 
 -- name: journal
--- Events after one, in order.
+-- Events of one deliberation after its n-th, in order.
 select n, at, kind, data::text as data from deliberation_events where request_id = $1 and n > $2 order by n
 
 -- name: get_deliberation
--- One record; a null workspace matches any.
+-- One deliberation. A null workspace matches any.
 select d.*, d.contract::text as contract_text, d.result::text as result_text
 from deliberations d where request_id = $1 and ($2::text is null or workspace = $2)
 
@@ -43,5 +43,5 @@ select d.*, d.contract::text as contract_text, d.result::text as result_text
 from deliberations d where workspace = $1 order by admitted_at desc, request_id desc limit $2 offset $3
 
 -- name: count_deliberations
--- The total behind a page.
+-- How many deliberations a workspace has.
 select count(*) from deliberations where workspace = $1

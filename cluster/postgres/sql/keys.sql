@@ -1,9 +1,9 @@
 -- name: own_signing_key
--- The deployment's own seed, made of the candidate if there is none.
+-- Returns the deployment's own seed. If there is none yet, the candidate becomes it.
 select own_signing_key($1, $2, $3)
 
 -- name: publish_signing_key
--- Keeps the public half of a key.
+-- Stores the public half of a key.
 insert into signing_keys (key_id, public_key) values ($1, $2) on conflict do nothing
 
 -- name: published_signing_keys

@@ -1,9 +1,9 @@
 -- name: acquire_lease
--- The fence if the lease is ours now, null while another holds it.
+-- Takes or renews a lease and returns its fence; null while another holds it.
 select acquire_lease($1, $2, $3)
 
 -- name: release_lease
--- Gives a lease up early; its fence stays for the next holder to exceed.
+-- Ends a lease early. The row stays, so that the next holder gets a higher fence.
 update leases set until = clock_timestamp() where name = $1 and holder = $2
 
 -- name: held_leases
@@ -11,11 +11,11 @@ update leases set until = clock_timestamp() where name = $1 and holder = $2
 select name from leases where starts_with(name, $1) and until > clock_timestamp() order by name
 
 -- name: end_unrenewed_lease
--- Ends a lease whose holder has not renewed it in time; null if it is over already, or has been.
+-- Ends a lease that has less than $2 seconds left, as its holder did not renew it in time; null if there is none such.
 update leases set until = clock_timestamp()
 where name = $1 and until > clock_timestamp() and until < clock_timestamp() + make_interval(secs => $2)
 returning true
 
 -- name: forget_leases
--- Drops what has been over for long.
+-- Deletes leases with a prefix that ended longer than $2 seconds ago.
 delete from leases where starts_with(name, $1) and until < clock_timestamp() - make_interval(secs => $2)

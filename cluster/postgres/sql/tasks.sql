@@ -10,11 +10,11 @@ select applied, seq, payload, metadata from decide_tasks(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 
 -- name: take_generation
--- A new generation for a shard; older ones can no longer write.
+-- Takes a new generation for a shard. Decisions under older ones fail from now on.
 select take_generation($1, $2, $3)
 
 -- name: open_tasks
--- Everything that a shard's index is built from, oldest first; bodies are left out.
+-- The open tasks from which a shard builds its index, oldest first, without their bodies.
 select id, workspace, queue, task_type, priority, status, status_detail, attempt, retries, max_retries, timeout_s,
        created_at, run_at, started_at, assigned_agent, claim_id, holder, target_agent,
        required_capabilities::text as required_capabilities, rules::text as rules, place
@@ -28,22 +28,23 @@ select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabi
 from tasks t where workspace || '' = $1 and id = any ($2)
 
 -- name: held_leases
--- Leases of one claimer, through the index of running tasks.
+-- The leases of one principal, found by the index of running tasks.
 select workspace, assigned_agent, id, claim_id from tasks where status = 'running' and holder = $1
 
 -- name: named_tasks
--- Open tasks that name one of some agents; one that runs may have to be tried again.
+-- Open tasks that name one of the given agents. Running ones too, since they may have to be tried again.
 select t.workspace, t.target_agent, t.id
 from unnest($1::text[], $2::text[]) as k (workspace, agent_id)
 join tasks t on t.workspace = k.workspace and t.target_agent = k.agent_id
 where t.status in ('pending', 'running') and t.target_agent is not null
 
 -- name: task_bodies
--- What a lease does not carry. Found by key: an index that begins with the workspace would be read from end to end.
+-- Payload and metadata, which leases leave out. ``workspace || ''`` keeps the planner from an index that begins with the
+-- workspace, and would be read from end to end; the tasks are found by their ids.
 select id, payload::text as payload, metadata::text as metadata from tasks where workspace || '' = $1 and id = any ($2)
 
 -- name: list_tasks
--- A page, newest first; filters that are null match everything.
+-- A page, newest first. A filter that is null matches everything.
 select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
        t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
        t.rules::text as rules_text
@@ -62,7 +63,7 @@ order by created_at desc, id desc
 limit $11 offset $12
 
 -- name: oldest_tasks
--- Open tasks of one status, oldest first: the order of the index of open tasks.
+-- Open tasks of one status, oldest first. The constant condition on the status makes the index of open tasks usable.
 select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
        t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
        t.rules::text as rules_text
@@ -72,7 +73,7 @@ order by created_at, id
 limit $3
 
 -- name: count_tasks
--- The true total behind a page.
+-- How many tasks match the filters of a page.
 select count(*) from tasks
 where workspace = $1
   and ($2::text[] is null or status = any ($2))
@@ -90,7 +91,7 @@ select status, task_type, priority, count(*) as tasks
 from tasks where $1::text is null or workspace = $1 group by status, task_type, priority
 
 -- name: queue_metrics
--- What waits and runs now, totals of today (UTC), means of the last hour. Old tasks are not read.
+-- How many tasks wait and run now, totals of today (UTC), means of the last hour. Reads no older tasks.
 select o.pending, o.running, e.completed_today, e.failed_today, e.completed_last_minute,
        coalesce((o.wait_s + e.wait_s) / nullif(o.waits + e.waits, 0) * 1000, 0) as avg_wait_time_ms,
        e.avg_execution_time_ms
@@ -112,10 +113,8 @@ from (
 ) e
 
 -- name: task_events
--- Log rows of one task after its n-th; each task's rows are numbered by themselves, without gaps.
-select seq, at, workspace, kind, entity, attempt, principal, data::text as data, digest, epoch, cause, zone, private,
-       private_digest, v
-from log where entity = $2 and workspace = $1 and starts_with(kind, 'task.')
+-- Log rows of one task after its n-th, in order.
+select * from log where entity = $2 and workspace = $1 and starts_with(kind, 'task.')
 order by seq offset $3 limit $4
 
 -- name: count_task_events
@@ -123,7 +122,7 @@ order by seq offset $3 limit $4
 select count(*) from log where entity = $2 and workspace = $1 and starts_with(kind, 'task.')
 
 -- name: forget_keys
--- Some expired idempotency keys, oldest first.
+-- Deletes at most $2 expired idempotency keys, the oldest first, and returns how many.
 with expired as (
     delete from idempotency where ctid = any (
         array(select ctid from idempotency where created_at < $1 order by created_at limit $2)
@@ -132,7 +131,7 @@ with expired as (
 select count(*) from expired
 
 -- name: dead_letters
--- A page of tasks that were given up on, newest first; filters that are null match everything.
+-- A page of the dead letter, newest first. A filter that is null matches everything.
 select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
        t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
        t.rules::text as rules_text
@@ -151,7 +150,7 @@ order by completed_at desc, id desc
 limit $12
 
 -- name: count_dead_letters
--- The true total behind a page of the dead letter.
+-- How many entries of the dead letter match the filters of a page.
 select count(*) from tasks
 where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purged_at is null
   and ($2::text[] is null or id = any ($2))
@@ -164,18 +163,18 @@ where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purge
   and ($9 or replayed_as is null)
 
 -- name: replay_tasks
--- Submits dead tasks again, once each.
+-- Submits tasks of the dead letter again, once each.
 select replay_tasks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: purge_tasks
--- Takes dead tasks off the dead letter.
+-- Removes tasks from the dead letter.
 select purge_tasks($1, $2, $3, $4, $5)
 
 -- name: put_control
--- Stores a setting of a queue, a task type or a tenant.
+-- Stores a control of a queue, a task type or a tenant.
 select put_control($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: controls
--- Settings of a workspace, or of all.
+-- Controls of a workspace; of all if it is null.
 select workspace, kind, name, paused, rate_per_s, burst, weight, seq, changed_at, principal
 from controls where $1::text is null or workspace = $1 order by workspace, kind, name
