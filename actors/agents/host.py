@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -365,13 +365,28 @@ class AgentHost:
     async def _call(self, agent: Agent, ask: Ask) -> Reply:
         """Calls the agent within its slots, its rate and its breaker. Waiting for them takes from the call's own time."""
         started = self._clock.now()
+
+        def left_s() -> float:
+            return max(0.001, ask.timeout_s - (self._clock.now() - started))
+
+        async with self._slot(agent, ask.timeout_s):
+            await self._wait_for_rate(agent, left_s())
+            return await self._guarded(agent, replace(ask, timeout_s=left_s()))
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, agent: Agent, timeout_s: float) -> AsyncIterator[None]:
+        """One of the agent's slots. The time to wait for it ends here, not around the call: a call whose time is over would
+        be cancelled from outside then, which the breaker cannot tell from one that was withdrawn."""
+        gate = self._gate(agent)
         try:
-            async with asyncio.timeout(ask.timeout_s), self._gate(agent):
-                await self._wait_for_rate(agent, ask.timeout_s)
-                left_s = ask.timeout_s - (self._clock.now() - started)
-                return await self._guarded(agent, replace(ask, timeout_s=max(0.001, left_s)))
+            async with asyncio.timeout(timeout_s):
+                await gate.acquire()
         except TimeoutError:
-            raise AgentTimeout(f"Agent {agent.agent_id} had no time left within {ask.timeout_s:.1f} s.") from None
+            raise AgentTimeout(f"Agent {agent.agent_id} had no slot free within {timeout_s:.1f} s.") from None
+        try:
+            yield
+        finally:
+            gate.release()
 
     def _gate(self, agent: Agent) -> asyncio.Semaphore:
         key = (agent.workspace, agent.agent_id)
@@ -404,9 +419,16 @@ class AgentHost:
             raise AgentUnavailable(f"Agent {agent.agent_id} is not called: its last calls failed.")
         outcome = CallOutcome.SUCCESS
         try:
-            return await self._ask(ask)
+            async with asyncio.timeout(ask.timeout_s):
+                return await self._ask(ask)
+        except TimeoutError:
+            outcome = CallOutcome.FAILURE
+            raise AgentTimeout(f"Agent {agent.agent_id} did not answer within {ask.timeout_s:.1f} s.") from None
         except (AgentUnavailable, AgentTimeout):
             outcome = CallOutcome.FAILURE
+            raise
+        except asyncio.CancelledError:
+            outcome = CallOutcome.WITHDRAWN
             raise
         except AgentMalformed as odd:
             raise AgentMalformed(f"Agent {agent.agent_id}: {odd.message}") from odd
@@ -418,7 +440,8 @@ class AgentHost:
         if before is None:
             return
         after = self._breakers[key] = step(before, outcome, self._clock.now())
-        if outcome is CallOutcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0:
+        unchanged = outcome is CallOutcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0
+        if unchanged or outcome is CallOutcome.WITHDRAWN:
             return
         data = {"agent_id": key[1], "name": after.name, "state": after.state.value, "failure_count": after.failures}
         record = LogRecord(

@@ -91,6 +91,9 @@ class Pool:
         except _FAILURES as error:
             self._learned(CallOutcome.FAILURE if _away(error) else CallOutcome.SUCCESS)
             raise translated(error) from error
+        except asyncio.CancelledError:
+            self._learned(CallOutcome.WITHDRAWN)
+            raise
         self._learned(CallOutcome.SUCCESS)
 
     def _learned(self, outcome: CallOutcome) -> None:

@@ -184,6 +184,30 @@ async def test_failed_calls_open_a_breaker_that_holds_over_restarts(api: Api) ->
         assert (await api.get("/agents/a1"))["status"] == "failed"
 
 
+async def test_a_withdrawn_call_says_nothing_about_the_agent_and_one_that_hangs_counts_against_it(api: Api) -> None:
+    endpoint = Endpoint()
+    endpoint.gate.clear()
+
+    async def failures(state: str) -> int:
+        listed = (await api.get("/breakers"))["breakers"]
+        return max((breaker["failure_count"] for breaker in listed if breaker["state"] == state), default=0)
+
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+        for number in range(2):
+            with pytest.raises(AgentTimeout):
+                await _ask(api, a_call("a1", key=f"k{number}", timeout_s=0.3))
+        await eventually(lambda: failures("closed"))
+        before = len(endpoint.asked)
+        withdrawn = _ask(api, a_call("a1", key="k2"))
+        await eventually(lambda: len(endpoint.asked) > before)
+        withdrawn.cancel()
+        await asyncio.gather(withdrawn, return_exceptions=True)
+        with pytest.raises(AgentTimeout):
+            await _ask(api, a_call("a1", key="k3", timeout_s=0.3))
+        assert await eventually(lambda: failures("open")) == 3
+
+
 async def test_slots_and_rate_bound_what_is_asked_at_once(api: Api) -> None:
     endpoint = Endpoint()
     endpoint.gate.clear()

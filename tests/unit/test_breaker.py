@@ -38,8 +38,12 @@ class BreakerMachine(RuleBasedStateMachine):
     @rule(outcome=st.sampled_from(CallOutcome))
     def ends(self, outcome: CallOutcome) -> None:
         self.under_way -= 1
-        before = self.breaker.state_at(self.now)
+        before, counted = self.breaker.state_at(self.now), self.breaker
         self.breaker = step(self.breaker, outcome, self.now)
+        if outcome is CallOutcome.WITHDRAWN:
+            assert replace(self.breaker, trials=counted.trials) == counted, "nobody was found to work or to fail"
+            assert len(self.breaker.trials) == max(0, len(counted.trials) - 1)
+            return
         after = self.breaker.state
         failed = outcome is CallOutcome.FAILURE
         self.failures_in_a_row = self.failures_in_a_row + 1 if failed else 0
@@ -85,3 +89,13 @@ def test_three_failures_open_it_two_good_trials_close_it() -> None:
     breaker = step(breaker, CallOutcome.SUCCESS, later)
     assert breaker.state is BreakerState.HALF_OPEN
     assert step(breaker, CallOutcome.SUCCESS, later).state is BreakerState.CLOSED
+
+
+def test_a_withdrawn_trial_makes_room_for_another() -> None:
+    breaker = Breaker(name="b", reset_s=RESET_S)
+    for _ in range(3):
+        breaker = step(breaker, CallOutcome.FAILURE, NOW)
+    for _ in range(3 * TRIALS):
+        breaker, admitted = admit(breaker, NOW + RESET_S)
+        assert admitted
+        breaker = step(breaker, CallOutcome.WITHDRAWN, NOW + RESET_S)

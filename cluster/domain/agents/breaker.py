@@ -34,6 +34,8 @@ LOG_TEXTS: LogTexts = {"agent_id": IDENTITY, "name": IDENTITY, "state": frozense
 class CallOutcome(StrEnum):
     SUCCESS = "success"
     FAILURE = "failure"
+    #: Its caller gave it up. This says nothing about whoever was called, and frees the trial.
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,8 @@ def admit(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
 def step(breaker: Breaker, outcome: CallOutcome, now: float) -> Breaker:
     """The breaker after a call's outcome. A late success of a call from before the breaker opened does not close it."""
     state = breaker.state_at(now)
+    if outcome is CallOutcome.WITHDRAWN:
+        return replace(breaker, trials=breaker.trials[1:]) if breaker.trials else breaker
     if outcome is CallOutcome.FAILURE:
         return _failed(breaker, state, now)
     if state is BreakerState.OPEN:
