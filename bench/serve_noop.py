@@ -1,4 +1,4 @@
-"""The product's Serve application with three routes that do nothing: the ceiling for calls over HTTP."""
+"""The product's Serve application with three routes that do nothing: the upper bound for calls over HTTP."""
 
 from __future__ import annotations
 
