@@ -173,7 +173,7 @@ class Settings(BaseSettings):
         "aragora", "Prefix of the Ray actors' names.", group="Deployment", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"
     )
     embedded: bool = _var(
-        False, "Set by `aragora-cp up` when it runs the stores: agents on loopback are allowed.", group="Deployment"
+        False, "Set by `aragora-cp up` for the processes that it starts: agents on loopback are allowed.", group="Deployment"
     )
 
     # --- regions -----------------------------------------------------------------------------------------------
