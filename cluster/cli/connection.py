@@ -14,6 +14,10 @@ from cluster.settings import Settings, load_settings, unknown_names
 
 
 def settings() -> Settings:
+    """The settings of this process; prints a warning for each unknown ``ARAGORA_`` name.
+
+    Raises: `SettingsError` if a variable is not valid.
+    """
     for warning in unknown_names(os.environ):
         errors.print(f"[yellow]warning:[/] {escape(warning)}")
     return load_settings()

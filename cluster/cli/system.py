@@ -63,6 +63,10 @@ class System:
         return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.settings.http_port}"
 
     def start(self) -> None:
+        """Starts stores, Ray and the application; returns when the API is ready.
+
+        Raises: `EmbeddedError` if a port is taken, a part does not start or the API does not become ready in time.
+        """
         own = ProcessId.of(os.getpid())
         assert own is not None
         settle(self.layout)

@@ -133,7 +133,8 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
 @requires(Permission.AGENTS_WRITE)
 async def register_agent(request: Request, body: RegisterAgent, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Registers an agent. If it exists, its description is replaced and its counters are kept. A `draining` or `paused` that
-    the agent itself had reported ends; one that an operator set stays, and `notice` in the answer says so."""
+    the agent itself had reported ends; one that an operator set stays, and `notice` in the answer says so. 400
+    (`InvalidRequest`) if the fields do not fit together, 409 (`Conflict`) if the key was used with another body."""
     (agent,) = await _register(gateway(request), [body], asker, key)
     return _registered_wire(agent)
 
@@ -151,7 +152,8 @@ def _registered_wire(agent: Agent) -> dict[str, Any]:
 @router.post("/agents/batch", status_code=201)
 @requires(Permission.AGENTS_WRITE)
 async def register_agents(request: Request, body: RegisterAgents, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Registers up to 1,000 agents in one transaction."""
+    """Registers up to 1,000 agents in one transaction. 400 (`InvalidRequest`) if the fields of an agent do not fit together,
+    409 (`Conflict`) if the key was used with another body."""
     agents = await _register(gateway(request), body.agents, asker, key)
     return {"agents": [_registered_wire(agent) for agent in agents], "total": len(agents)}
 

@@ -64,7 +64,7 @@ async def dead_letters(
 @requires(Permission.TASKS_WRITE)
 async def replay_many(request: Request, body: ReplayDead, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Submits dead tasks again as new tasks. Each is replayed once, however often you call this. ``dry_run`` only lists
-    them."""
+    them. 400 (`InvalidRequest`) without ids and filter, with both payload and payload_patch, or if the patch does not fit."""
     gate = gateway(request)
     _check_payload(body)
     change = functools.partial(_replay_many, gate, asker, body)
@@ -83,7 +83,8 @@ async def _replay_many(gate: Gateway, asker: Origin, body: ReplayDead) -> dict[s
 @router.post("/purge")
 @requires(Permission.TASKS_WRITE)
 async def purge(request: Request, body: Chosen, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Removes tasks from the dead letter and deletes their payloads; their history stays. This cannot be undone."""
+    """Removes tasks from the dead letter and deletes their payloads; their history stays. This cannot be undone. 400
+    (`InvalidRequest`) without ids and filter, or with both."""
     gate = gateway(request)
     change = functools.partial(_purge, gate, asker, body)
     return await answered_once(gate, asker, "dead-letter/purge", key, body.model_dump(mode="json"), change)
@@ -116,7 +117,8 @@ async def dead_letter(request: Request, task_id: str, asker: Asker) -> dict[str,
 async def replay_one(
     request: Request, task_id: str, asker: Asker, key: Idempotency, body: ReplayDead | None = None
 ) -> dict[str, Any]:
-    """Submits one dead task again; a repeat gets the same answer. 404 (`NotFound`) if the task is not in the dead letter."""
+    """Submits one dead task again; a repeat gets the same answer. 404 (`NotFound`) if the task is not in the dead letter, 400
+    (`InvalidRequest`) with both payload and payload_patch, or if the patch does not fit."""
     gate = gateway(request)
     body = (body or ReplayDead()).model_copy(update={"ids": [check_id(task_id, "task_id")], "filter": None})
     _check_payload(body)

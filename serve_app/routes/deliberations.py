@@ -152,7 +152,8 @@ async def list_deliberations(
 @router.get("/deliberations/{request_id}")
 @requires(Permission.DELIBERATIONS_READ)
 async def get_deliberation(request: Request, request_id: str, asker: Asker) -> dict[str, Any]:
-    """One deliberation with its question, its status and, once it has ended, its result."""
+    """One deliberation with its question, its status and, once it has ended, its result. 404 (`NotFound`) if there is no
+    such deliberation."""
     return record_wire(await _known(request, asker, request_id))
 
 
@@ -166,7 +167,7 @@ async def get_status(request: Request, request_id: str, asker: Asker) -> dict[st
 @router.get("/deliberations/{request_id}/transcript")
 @requires(Permission.DELIBERATIONS_READ)
 async def get_transcript(request: Request, request_id: str, asker: Asker) -> dict[str, Any]:
-    """Every step of the journal, in order, with the agents' answers."""
+    """Every step of the journal, in order, with the agents' answers. 404 (`NotFound`) if there is no such deliberation."""
     deliberation = await _known(request, asker, request_id)
     return transcript_wire(deliberation, await gateway(request).deliberations.journal(request_id))
 
@@ -174,8 +175,8 @@ async def get_transcript(request: Request, request_id: str, asker: Asker) -> dic
 @router.post("/deliberations/{request_id}/cancel")
 @requires(Permission.DELIBERATIONS_WRITE)
 async def cancel_deliberation(request: Request, request_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Cancels a deliberation and keeps its best answer so far. A repeat gets the same answer. 409 (`Conflict`) if the
-    deliberation has ended otherwise."""
+    """Cancels a deliberation and keeps its best answer so far. A repeat gets the same answer. 404 (`NotFound`) if there is no
+    such deliberation, 409 (`Conflict`) if it has ended otherwise."""
     gate = gateway(request)
     deliberation = await _known(request, asker, request_id)
     if deliberation.terminal == "CANCELLED":

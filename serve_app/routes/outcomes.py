@@ -157,7 +157,8 @@ def _right(correct: Any, result: Mapping[str, Any], options: tuple[str, ...]) ->
 @requires(Permission.DELIBERATIONS_WRITE)
 async def import_outcomes(request: Request, body: ImportedOutcomes, asker: Asker, _: Idempotency) -> dict[str, Any]:
     """Imports outcomes: votes and right answers, each id once. A repeat gets the same answer. An outcome that differs from
-    the recorded one of its id changes nothing and is answered with ``conflict``."""
+    the recorded one of its id changes nothing and is answered with ``conflict``. 400 (`InvalidRequest`) if an outcome is not
+    valid; then none is recorded."""
     gate = gateway(request)
     now = gate.clock.now()
     new = [_imported(item, index, asker, now) for index, item in enumerate(body.outcomes)]

@@ -63,7 +63,7 @@ async def stream(
     after: Annotated[str | None, Query(max_length=20)] = None,
 ) -> Response:
     """Events as they are committed, if the call sends ``Accept: text/event-stream``; else a description of the stream. Resume
-    with ``Last-Event-ID`` or ``after``."""
+    with ``Last-Event-ID`` or ``after``. 400 (`InvalidRequest`) if that is not the id of an event."""
     hub = gateway(request).hub
     if "text/event-stream" not in request.headers.get("accept", ""):
         return JSONResponse(_description(await hub.now()))

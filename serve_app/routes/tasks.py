@@ -117,8 +117,9 @@ _CONFLICT = "This idempotency key was used with another body; use a new key."
 @router.post("/tasks", status_code=201)
 @requires(Permission.TASKS_WRITE)
 async def create_task(request: Request, body: CreateTask, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Submits a task; it is durable before this is answered. Send an ``Idempotency-Key`` to make repeats safe. 409
-    (`Conflict`) if the key was used with another body."""
+    """Submits a task; it is durable before this is answered. Send an ``Idempotency-Key`` to make repeats safe. 400
+    (`InvalidRequest`) if the fields do not fit together or ``after`` names an unknown task, 409 (`Conflict`) if the key was
+    used with another body."""
     gate = gateway(request)
     task = _new_task(gate, gate.new_id("task"), body, asker, gate.clock.now())
     key = key or body.idempotency_key
@@ -138,7 +139,7 @@ async def create_task(request: Request, body: CreateTask, asker: Asker, key: Ide
 @requires(Permission.TASKS_WRITE)
 async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Submits up to 1,000 tasks in one transaction; they wait in the given order. An ``Idempotency-Key`` covers the whole
-    batch. 409 (`Conflict`) if the key was used with another body."""
+    batch. 400 (`InvalidRequest`) if a task is not valid, 409 (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
     now = gate.clock.now()
     # Tasks with one creation time are ordered by their ids, so the ids are sorted.
@@ -373,7 +374,7 @@ async def complete_task(
     request: Request, task_id: str, asker: Asker, key: Idempotency, body: Complete | None = None
 ) -> dict[str, Any]:
     """Completes a task. With the ``lease_token`` of the claim, only the holder of that attempt can; for any other attempt the
-    answer is 409."""
+    answer is 409 (`Conflict`, ``lease_lost``)."""
     body = body or Complete()
     await _report(gateway(request), asker, _report_of(asker, task_id, body, result=body.result))
     return {"completed": True}
@@ -385,7 +386,7 @@ async def fail_task(
     request: Request, task_id: str, asker: Asker, key: Idempotency, body: Fail | None = None
 ) -> dict[str, Any]:
     """Reports a failed attempt. The task is tried again while it has retries left, unless ``requeue`` is false or
-    ``error_class`` is ``not_retryable``."""
+    ``error_class`` is ``not_retryable``. 409 (`Conflict`, ``lease_lost``) if the caller does not hold the lease."""
     body = body or Fail()
     await _report(gateway(request), asker, _failure(asker, task_id, body, body.error))
     return {"failed": True}
@@ -396,7 +397,8 @@ async def fail_task(
 async def stopped_task(
     request: Request, task_id: str, asker: Asker, key: Idempotency, body: CancelAcknowledgement | None = None
 ) -> dict[str, Any]:
-    """Reports that the agent has stopped a task that is being cancelled. The lease ends at once, not after the grace."""
+    """Reports that the agent has stopped a task that is being cancelled. The lease ends at once, not after the grace.
+    409 (`Conflict`, ``lease_lost``) if the caller does not hold it."""
     await _report(gateway(request), asker, _report_of(asker, task_id, body or CancelAcknowledgement(), stopped=True))
     return {"stopped": True}
 

@@ -177,6 +177,10 @@ def submit(
     """Run the batch as a Ray job, under an id that is made of input, output and run.
 
     If a job of that id runs, its log is followed; if one has ended, a new one replaces it and continues the batch.
+
+    \f
+    Raises: `Exit` if a line is no item, `EmbeddedError` if no system runs here, `ControlPlaneError` if RAY_ADDRESS is not
+    the dashboard's URL, `TryLater` if the dashboard does not answer.
     """
     _checked(input, run_name, bad_lines)
     job = submission_id(input, out, run_name)

@@ -76,7 +76,11 @@ def replay(
     dry_run: Dry = False,
     limit: Limit = 1000,
 ) -> None:
-    """Submit dead tasks again as new ones; each is replayed once."""
+    """Submit dead tasks again as new ones; each is replayed once.
+
+    \f
+    Raises: `BadParameter` unless exactly one of ids, options that choose and --all is given, or if JSON is not valid.
+    """
     body = _chosen(ids, everything, limit, dry_run, task_type=task_type, queue=queue, reason=reason, error=error)
     body |= given(payload=json_option(payload, "--payload"), payload_patch=json_option(patch, "--patch"))
     found = call("POST", "/dead-letter/replay", body)
@@ -97,7 +101,11 @@ def purge(
     dry_run: Dry = False,
     limit: Limit = 1000,
 ) -> None:
-    """Delete dead tasks and their payloads for good."""
+    """Delete dead tasks and their payloads for good.
+
+    \f
+    Raises: `BadParameter` unless exactly one of ids, options that choose and --all is given.
+    """
     body = _chosen(ids, everything, limit, dry_run, task_type=task_type, queue=queue, reason=reason, error=error)
     found = call("POST", "/dead-letter/purge", body)
     if dry_run:

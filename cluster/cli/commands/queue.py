@@ -81,7 +81,7 @@ def prioritize(
     priority: Annotated[str | None, typer.Argument(help="low, normal, high or urgent; unchanged if left out.")] = None,
     position: Annotated[
         int | None,
-        typer.Option(min=1, help="Its position in its sub-queue; 1 is the next to start."),
+        typer.Option(min=1, help="Its position in its sub-queue; 1 is the first."),
     ] = None,
 ) -> None:
     """Change the priority of a waiting task, or its position among the waiting tasks of its priority, tenant and queue.

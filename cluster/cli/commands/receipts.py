@@ -191,7 +191,11 @@ def redact(
     event: Annotated[list[int], typer.Option("--event", min=0, help="Number of an event; 0 is the contract.")],
     out: Annotated[Path, typer.Option(help="File for the receipt without those words.")],
 ) -> None:
-    """Withhold the words of events. Everything else stays, and the signature still holds."""
+    """Withhold the words of events. Everything else stays, and the signature still holds.
+
+    \f
+    Raises: `InvalidRequest` if the file is not a valid receipt, `NotFound` if it has no such event.
+    """
     from cluster.domain.receipts import document
 
     before = after = _valid(file)
@@ -207,7 +211,11 @@ def redact(
 
 @app.command()
 def prove(file: File, event: Event, out: Out = None) -> None:
-    """Write one event with the proof that it is part of the signed receipt; `verify` checks such a proof."""
+    """Write one event with the proof that it is part of the signed receipt; `verify` checks such a proof.
+
+    \f
+    Raises: `InvalidRequest` if the file is not a valid receipt, `NotFound` if it has no such event.
+    """
     from cluster.domain.receipts import document
 
     _write(document.prove(_valid(file), event), out)
