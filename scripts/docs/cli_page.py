@@ -67,7 +67,8 @@ def _sections(command: Any, name: str) -> Iterator[str]:
     arguments = "".join(
         f" {_argument(parameter)}" for parameter in parameters if parameter.param_type_name == "argument"
     )
-    yield f"\n### `{name}{arguments}`\n\n{' '.join((command.help or '').split())}\n"
+    shown = (command.help or "").partition("\f")[0]  # as `--help` does: what follows is for readers of the code
+    yield f"\n### `{name}{arguments}`\n\n{' '.join(shown.split())}\n"
     options = [parameter for parameter in parameters if parameter.param_type_name == "option"]
     if options:
         yield "\n| Option | Default | Meaning |\n|---|---|---|\n"
