@@ -1,1 +1,1 @@
-"""Measures the control plane beside its peers, on the same stores and in the same run: ``make bench``."""
+"""Measures the control plane and its peers on the same stores and in the same run: ``make bench``."""

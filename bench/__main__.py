@@ -21,17 +21,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: proves that it works, measures nothing")
     parser.add_argument("--runs", type=int, default=5, help="runs per figure")
     parser.add_argument("--out", type=Path, default=harness.OUT / "results.json", help="where the rows go as JSON")
-    parser.add_argument("--page", type=Path, help="a page whose table of rows is written anew (docs/performance.md)")
-    parser.add_argument("--list", action="store_true", help="the names, and stop")
+    parser.add_argument("--page", type=Path, help="write the table of rows into this page (docs/performance.md)")
+    parser.add_argument("--list", action="store_true", help="only print the names")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # stops what it has started
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(143)
+    )  # so that `with` blocks stop what they have started
     console = Console(width=180, soft_wrap=False)
     benches = harness.selected(arguments.only)
     if arguments.list:
-        for one in benches:
-            console.print(f"{one.name}: {one.about}", highlight=False)
+        for bench in benches:
+            console.print(f"{bench.name}: {bench.about}", highlight=False)
         return
-    if any(one.peers for one in benches):
+    if any(bench.peers for bench in benches):
         install_peers()
     console.print(harness.machine(), highlight=False)
     with standing(quick=arguments.quick, runs=arguments.runs) as stand:

@@ -1,4 +1,4 @@
-"""Ten thousand agents over HTTP: registering them, listing them, hearing from them, and what their loss costs."""
+"""Ten thousand agents over HTTP: registering and listing them, their heartbeats, and what their loss costs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bench.system import Running, alone, shared
 from cluster.domain.agents.placement import owner_host
 from cluster.domain.agents.selection import Strategy
 
-BEATS_PER_S = 5_000
+HEARTBEATS_PER_S = 5_000
 HOSTS = 2
-#: Tasks a second, and how long each takes: as many are under way when the host is killed as the product of the two.
+#: Tasks a second, and how long each takes. Their product is the number of tasks in flight when the host is killed.
 LOAD_PER_S, LOAD_MS = 50, 500
 CONNECTIONS = 100
-#: Longest wait for anything that should happen; what has not happened by then counts as lost.
+#: Longest wait for anything that should happen; whatever has not happened by then counts as lost.
 PATIENCE_S = 120.0
-#: Between two looks at whether it has happened. Each is a connection to the database, which takes time from what is
-#: measured; when it did happen is what the rows say.
+#: Time between two queries for whether it has happened. Each query takes CPU from what is measured. The rows of the
+#: database say when it happened, so a long pause costs no precision.
 LOOK_S = 0.5
 
 
@@ -32,7 +32,7 @@ def registry(stand: Stand) -> Iterator[Row]:
         for turn in range(stand.runs):
             answer = client.ask(op="register", agents=number, each=500, prefix=f"fleet-{turn}" if turn else "fleet")
             seconds.append(answer["seconds"])
-            if turn == 0:  # the lists see exactly this many
+            if turn == 0:  # the lists expect exactly these agents
                 for _ in range(stand.runs):
                     answer = client.ask(op="lists", times=stand.size(300, 10), capability="rare-7")
                     assert answer["agents"] == number // 100
@@ -63,13 +63,13 @@ def heartbeats(stand: Stand) -> Iterator[Row]:
             at_rest = idle()["all"] / 2
             spent = running.cpu(stand, client)
             answer = client.ask(
-                op="beats", agents=number, each=500, rate=BEATS_PER_S, seconds=seconds, prefix="beating"
+                op="heartbeats", agents=number, each=500, rate=HEARTBEATS_PER_S, seconds=seconds, prefix="beating"
             )
             used = spent()
             cores.append((used["all"] - used["client"]) / answer["seconds"])
             shares.append(at_rest)
     yield Row(
-        name=f"CPU of the control plane at {BEATS_PER_S:,} heartbeats/s",
+        name=f"CPU of the control plane at {HEARTBEATS_PER_S:,} heartbeats/s",
         unit="cores",
         runs=tuple(cores),
         goal=Goal(bound=0.5, of="median", at_most=True),
@@ -107,13 +107,13 @@ def silence(stand: Stand) -> Iterator[Row]:
         for turn in range(stand.runs):
             prefix = f"silent-{turn}"
             client.ask(op="hold", agents=number, prefix=prefix)
-            spoke = client.ask(op="beats", agents=number, each=500, rate=number, seconds=3, prefix=prefix)["last"]
+            spoke = client.ask(op="heartbeats", agents=number, each=500, rate=number, seconds=3, prefix=prefix)["last"]
             answer = client.ask(op="until_offline", agents=number, prefix=prefix, within_s=PATIENCE_S)
             seconds.append(answer["at"] - spoke if answer["offline"] == number else float("inf"))
-            client.ask(op="rest", seconds=2)  # whatever comes after the last is a second requeue of something
+            client.ask(op="rest", seconds=2)  # requeues that come now are second ones
             times = _times(running, "task.requeued", prefix)
             requeues.append(float(sum(times)))
-            not_once.append(float(sum(one != 1 for one in times)))
+            not_once.append(float(sum(count != 1 for count in times)))
     label = f"{number:,} agents silent at once"
     yield Row(
         name=f"{label}: all offline after",
@@ -137,7 +137,7 @@ def silence(stand: Stand) -> Iterator[Row]:
 
 
 def _times(running: Running, kind: str, task_type: str) -> list[int]:
-    """How often the log says this of each task of a type."""
+    """For each task of a type, the number of its log rows of a kind."""
     sql = """
         select count(l.seq)::integer as times
         from tasks t left join log l on l.entity = t.id and l.kind = $1
@@ -145,7 +145,7 @@ def _times(running: Running, kind: str, task_type: str) -> list[int]:
     return [row["times"] for row in running.rows(sql, kind, task_type)]
 
 
-@bench("agents.host-kill", "kill -9 of a host that carries 2,000 agents at work", ray=True)
+@bench("agents.host-kill", "kill -9 of a host that owns 2,000 agents at work", ray=True)
 def host_kill(stand: Stand) -> Iterator[Row]:
     number = stand.size(2_000, 40) * HOSTS
     seconds, lost = [], []
@@ -158,10 +158,11 @@ def host_kill(stand: Stand) -> Iterator[Row]:
         agents.ask(op="register", agents=ids, each=500, groups=100)
         for turn in range(stand.runs):
             _until(lambda: _hosts(running) == HOSTS, agents)
-            of_host = [one for one in ids if owner_host(running.settings.workspace, one, range(HOSTS)) == turn % HOSTS]
-            one = _Kill(running, agents, f"kill-{turn}", ids, of_host)
-            seconds.append(one.seconds(turn % HOSTS))
-            lost.append(one.lost())
+            workspace, host = running.settings.workspace, turn % HOSTS
+            of_host = [agent_id for agent_id in ids if owner_host(workspace, agent_id, range(HOSTS)) == host]
+            kill = _Kill(running, agents, f"kill-{turn}", ids, of_host)
+            seconds.append(kill.seconds(host))
+            lost.append(kill.lost())
     label = f"kill -9 of a host with {number // HOSTS:,} agents"
     yield Row(
         name=f"{label}: all of them served again after",
@@ -180,7 +181,7 @@ def host_kill(stand: Stand) -> Iterator[Row]:
 
 
 class _Kill:
-    """One kill under load. Whether an agent is served is asked by a task that names it."""
+    """One kill under load. An agent is served again when a task that names it has been completed."""
 
     def __init__(
         self, running: Running, agents: Part, name: str, everybody: Sequence[str], of_host: Sequence[str]
@@ -198,7 +199,7 @@ class _Kill:
         _until(lambda: _completed(running, f"{self._each}-before") == len(self._everybody), agents)
         agents.ask(op="load", agents=self._everybody, task_type=self._load, rate=LOAD_PER_S, ms=LOAD_MS)
         agents.ask(op="rest", seconds=3)
-        (process,) = (one for name, one in running.actors("agent-host").items() if f"-agent-host-{host}-" in name)
+        (process,) = (actor for name, actor in running.actors("agent-host").items() if f"-agent-host-{host}-" in name)
         process.kill()
         killed_at = time.time()
         agents.ask(op="each", agents=self._of_host, task_type=self._each)
@@ -216,7 +217,7 @@ class _Kill:
     def lost(self) -> float:
         sql = "select count(*) as number from tasks where task_type = any($1) and attempt > 1"
         types = (self._load, self._each)
-        ends = [times for one in types for times in _times(self._running, "task.completed", one)]
+        ends = [times for task_type in types for times in _times(self._running, "task.completed", task_type)]
         again = self._running.rows(sql, list(types))[0]["number"]
         return float(sum(times != 1 for times in ends) + again)
 
@@ -227,13 +228,13 @@ def _completed(running: Running, task_type: str) -> int:
 
 
 def _hosts(running: Running) -> int:
-    """Those that hold their leases and whose processes live."""
+    """The number of hosts that hold their leases and whose processes live."""
     sql = "select count(distinct split_part(name, ':', 2)) as number from leases where name like 'carrier:%' and until > now()"
     return min(int(running.rows(sql)[0]["number"]), len(running.actors("agent-host")))
 
 
 def _until(condition: Callable[[], bool], part: Part) -> None:
-    """Or until the patience is over: the figures then say what is missing. The part does the waiting."""
+    """Waits until the condition holds, or for `PATIENCE_S`; the figures then show what is missing. The part does the waiting."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition() and time.monotonic() < deadline:
         part.ask(op="rest", seconds=LOOK_S)
@@ -247,7 +248,7 @@ def host_memory(stand: Stand) -> Iterator[Row]:
         empty = sum(_pss(running))
         ids = [f"called-{index}" for index in range(number)]
         agents.ask(op="register", agents=ids, each=500, groups=100)
-        for turn in range(stand.runs):  # at work, because what claims and calls leave behind counts too
+        for turn in range(stand.runs):  # with work, because memory that claims and calls leave behind counts too
             name = f"memory-{turn}"
             agents.ask(op="each", agents=ids[turn * served : (turn + 1) * served], task_type=name)
             _until(lambda: _completed(running, name) == served, agents)  # noqa: B023
@@ -263,5 +264,5 @@ def host_memory(stand: Stand) -> Iterator[Row]:
 
 
 def _pss(running: Running) -> list[float]:
-    """MiB of each host, shared pages by the share that it has in them."""
+    """MiB of each host, with its share of the pages that several processes use (PSS)."""
     return [process.memory_full_info().pss / 2**20 for process in running.actors("agent-host").values()]

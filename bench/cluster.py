@@ -27,9 +27,9 @@ def in_cluster(stand: Stand, running: Running, total: int, *, callers: int, each
         stand.part(module, "client", "-", "ray", env=env) as client,
     ):
         name = "in-cluster client" if each == 1 else f"in-cluster client, {each} per call"
-        made = Throughput(name, worker, client, total, callers, each)
-        made.cpu_of = running.cpu
-        yield made
+        throughput = Throughput(name, worker, client, total, callers, each)
+        throughput.cpu_of = running.cpu
+        yield throughput
 
 
 @bench("scheduler.cluster", "one task at a time through Ray, 256 callers and 64 slots", peers=True, ray=True)
@@ -133,11 +133,11 @@ def _replica_mib(running: Running) -> float:
 
 
 def _until_waiting(running: Running, agents: int) -> None:
-    """Every connection is open at the replica's side."""
+    """Waits until the connections of all agents are open at the replica."""
     (replica,) = running.roles()["replica"]
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        open_now = sum(one.status == psutil.CONN_ESTABLISHED for one in replica.net_connections(kind="tcp"))
+        open_now = sum(socket.status == psutil.CONN_ESTABLISHED for socket in replica.net_connections(kind="tcp"))
         if open_now >= agents:
             return
         time.sleep(0.5)

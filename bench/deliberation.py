@@ -37,8 +37,8 @@ class _Engine:
             part.ask(op="expect", delay_s=delay_s)
         seconds = self.parts[0].ask(op="deliberate", total=total)["seconds"]
         spent = [part.ask(op="spent") for part in self.parts]
-        assert sum(one["calls"] for one in spent) == total * CALLS, spent
-        return seconds, sum(one["cpu"] for one in spent)
+        assert sum(figures["calls"] for figures in spent) == total * CALLS, spent
+        return seconds, sum(figures["cpu"] for figures in spent)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,18 +69,18 @@ def rate(stand: Stand) -> Iterator[Row]:
     (port,) = free_ports(1)
     module = "bench.peers.on_autogen"
     with ExitStack() as stack:
-        one, two = _Engine.start(stack, stand, 1), _Engine.start(stack, stand, WORKERS)
+        single, several = _Engine.start(stack, stand, 1), _Engine.start(stack, stand, WORKERS)
         stack.enter_context(stand.part(module, "agents", str(port)))
         autogen = stack.enter_context(stand.part(module, "caller", str(port)))
         ours = _System(
             name="deliberations of 21 calls, durable, 1 worker",
             total=stand.size(200, 4),
-            run=lambda n: one.deliberate(n)[0],
+            run=lambda total: single.deliberate(total)[0],
         )
         both = _System(
             name=f"deliberations of 21 calls, durable, {WORKERS} workers",
             total=stand.size(400, 4),
-            run=lambda n: two.deliberate(n)[0],
+            run=lambda total: several.deliberate(total)[0],
         )
         durable = _System(
             name="LangGraph, Postgres checkpointer, 1 process",
@@ -95,7 +95,7 @@ def rate(stand: Stand) -> Iterator[Row]:
         volatile = _System(
             name="AutoGen on its gRPC runtime, not durable",
             total=stand.size(100, 2),
-            run=lambda n: float(autogen.ask(op="deliberate", total=n, at_once=AT_ONCE)["seconds"]),
+            run=lambda total: float(autogen.ask(op="deliberate", total=total, at_once=AT_ONCE)["seconds"]),
         )
         systems = (ours, durable, both, durable_too, volatile)
         for turn in range(stand.runs + 1):
@@ -132,7 +132,7 @@ def crowd(stand: Stand) -> Iterator[Row]:
 
 @bench("deliberation.faults", "10 % of calls hang, 10 % are answered with nonsense, 5 % fail: deadlines and budgets")
 def faults(stand: Stand) -> Iterator[Row]:
-    """Deadlines are of 6 s, which the slow ones reach; budgets of 12,000 tokens, which some cannot do with."""
+    """Deadlines are 6 s, which slow deliberations reach; budgets are 12,000 tokens, which are too few for some."""
     late, breaches, still_open = [], [], []
     total = stand.size(200, 5)
     for _ in range(stand.runs):

@@ -1,7 +1,7 @@
-"""What every bench is made of: a registry, rows with medians and ratios, the machine, the table and the JSON.
+"""The harness of the benches: their registry, rows with medians and ratios, the machine, the table and the JSON.
 
-A bench is a function from a ``Stand`` to rows. Peers run beside ours in the same call, in turns, so that a ratio means
-something on a machine whose speed does not.
+A bench is a function from a ``Stand`` to rows. Peers and ours run in turns within one call, because the speed of the machine
+varies: only ratios of one run can be compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OUT = Path(".bench")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """A bound on the row's median, or on its ratio to the peer; ``at_most`` for what should be small."""
+    """A bound on the row's median, or on its ratio to the peer: an upper bound if ``at_most``, else a lower one."""
 
     bound: float
     of: str = "ratio"
@@ -74,13 +74,13 @@ class Row:
         row = asdict(self)
         row["goal"] = str(self.goal) if self.goal else None
         row["met"] = self.met
-        if self.failed:  # JSON has no number for it
+        if self.failed:  # JSON has no NaN
             row.update(median=None, runs=[])
         return row
 
 
 def against(ours: Row, peer: Row, goal: Goal | None = None) -> Row:
-    """Ours beside a peer's row of the same run."""
+    """Our row with its ratio to a peer's row of the same run."""
     return replace(ours, peer=peer.name, ratio=ours.median / peer.median, goal=goal)
 
 
@@ -89,7 +89,7 @@ Measure = Callable[[Stand], Iterator[Row]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """``name`` is ``group.part``; ``ONLY`` selects groups or parts. ``peers`` tells that the peers' packages are needed."""
+    """``name`` is ``group.part``; ``ONLY`` selects groups or parts. ``peers``: whether it needs the peers' packages."""
 
     name: str
     about: str
@@ -113,11 +113,14 @@ def bench(name: str, about: str, *, peers: bool = False, ray: bool = False) -> C
 
 
 def selected(only: Sequence[str]) -> list[Bench]:
-    """Benches whose name is, or begins with, one of ``only``; all of them when it is empty."""
-    unknown = [one for one in only if not any(_covers(one, name) for name in _BENCHES)]
+    """Benches whose name is, or begins with, one of ``only``; all benches if it is empty.
+
+    Raises: `SystemExit` if a pattern fits no bench.
+    """
+    unknown = [pattern for pattern in only if not any(_covers(pattern, name) for name in _BENCHES)]
     if unknown:
         raise SystemExit(f"There is no bench {', '.join(unknown)}; there are {', '.join(_BENCHES)}.")
-    return [one for name, one in _BENCHES.items() if not only or any(_covers(pattern, name) for pattern in only)]
+    return [_BENCHES[name] for name in _BENCHES if not only or any(_covers(pattern, name) for pattern in only)]
 
 
 def _covers(pattern: str, name: str) -> bool:
@@ -125,7 +128,7 @@ def _covers(pattern: str, name: str) -> bool:
 
 
 def machine() -> str:
-    """One line that says what the figures were measured on."""
+    """The machine on which the figures were measured, in one line."""
     model = platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -142,22 +145,22 @@ def measure(
     console: Console,
     save: Callable[[Sequence[Row]], object] = lambda rows: None,
 ) -> list[Row]:
-    """Runs them one after another; one that fails is reported and does not take the others with it.
+    """Runs the benches one after another. A bench that fails is reported, and the others still run.
 
-    ``save`` gets the rows so far after each, so that a run that is ended loses only what it had not measured.
+    ``save`` gets all rows so far after each bench, so that a run that is ended early keeps them.
     """
     rows: list[Row] = []
     where = machine()
-    for one in benches:
+    for current in benches:
         started = time.monotonic()
-        console.print(f"[bold]{one.name}[/bold]: {one.about}")
+        console.print(f"[bold]{current.name}[/bold]: {current.about}")
         try:
-            for row in one.measure(stand):
-                rows.append(replace(row, bench=one.name, machine=where))
+            for row in current.measure(stand):
+                rows.append(replace(row, bench=current.name, machine=where))
                 console.print(f"  {row.name}: {number(row.median)} {row.unit}{_ratio(row)}", highlight=False)
         except Exception:
             console.print_exception(max_frames=8)
-            rows.append(Row(name="failed", unit="", runs=(float("nan"),), bench=one.name, machine=where))
+            rows.append(Row(name="failed", unit="", runs=(float("nan"),), bench=current.name, machine=where))
         console.print(f"  {time.monotonic() - started:.0f} s", style="dim")
         save(rows)
     return rows
@@ -180,14 +183,14 @@ def number(value: float) -> str:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    made = Table(title="Medians; ratios are of the same run")
+    shown = Table(title="Medians; ratios are of the same run")
     for title, justify in (("bench", "left"), ("what", "left"), ("median", "right"), ("unit", "left")):
-        made.add_column(title, justify=justify)  # type: ignore[arg-type]
+        shown.add_column(title, justify=justify)  # type: ignore[arg-type]
     for title in ("runs", "peer", "ratio", "goal", "met", "note"):
-        made.add_column(title)
+        shown.add_column(title)
     for row in rows:
         met = {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[row.met]
-        made.add_row(
+        shown.add_row(
             row.bench,
             row.name,
             number(row.median),
@@ -199,11 +202,11 @@ def table(rows: Sequence[Row]) -> Table:
             met,
             row.note,
         )
-    return made
+    return shown
 
 
 def write(rows: Sequence[Row], path: Path) -> list[dict[str, Any]]:
-    """All rows of the file: those of benches that ran now, and what it had of the others."""
+    """Writes the rows into the file, beside its rows of benches that did not run now; returns all of them."""
     ran = {row.bench for row in rows}
     kept = [row for row in (json.loads(path.read_text()) if path.exists() else []) if row["bench"] not in ran]
     order = {name: index for index, name in enumerate(_BENCHES)}
@@ -234,7 +237,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_page(rows: Sequence[Mapping[str, Any]], page: Path) -> None:
-    """Between the two marks; the words around them stay."""
+    """Writes the table between the page's two marks and keeps the text around them."""
     text = page.read_text()
     head, rest = text.split(BEGIN)
     page.write_text(f"{head}{BEGIN}\n\n{markdown(rows)}\n\n{END}{rest.split(END)[1]}")

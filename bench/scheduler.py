@@ -18,7 +18,7 @@ SLOTS, PREFETCH, CALLERS = 64, 192, 256
 
 @dataclass(slots=True)
 class Throughput:
-    """A submitter, a worker, and whatever stands between them; ``run`` gives tasks/s and CPU seconds per 1,000."""
+    """A submitter, a worker, and the processes between them. ``run`` measures tasks/s and CPU seconds per 1,000 tasks."""
 
     name: str
     worker: Part
@@ -56,7 +56,7 @@ class Throughput:
 
 
 def in_turns(stand: Stand, systems: Sequence[Throughput]) -> None:
-    """A warm-up each, then every system once per round, so that the machine's moods meet all of them alike."""
+    """Warms every system up, then runs each once per round, so that changes of the machine's speed affect all alike."""
     for system in systems:
         system.run(stand, total=max(system.each, system.total // 10))
     for _ in range(stand.runs):
@@ -72,7 +72,7 @@ def schema(stand: Stand) -> str:
 
 @contextmanager
 def without_ray(stand: Stand, total: int, *, callers: int = CALLERS, each: int = 1) -> Iterator[Throughput]:
-    """Shard, worker and client in three processes; calls go over channels."""
+    """Shard, worker and client in three processes; their calls go over actor channels."""
     name, address = schema(stand), str(stand.base / stand.name())
     slots = (str(SLOTS), str(PREFETCH)) if each == 1 else ("400", "400")
     with (

@@ -1,4 +1,4 @@
-"""The product's Serve application with three routes that do nothing: the ceiling for calls over HTTP."""
+"""The product's Serve application with three routes that do nothing: the upper bound for calls over HTTP."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def _ingress() -> FastAPI:
     graceful_shutdown_timeout_s=5,
 )
 @serve.ingress(_ingress)
-class Api:
+class NoopApi:
     def __init__(self, supervisor: Any) -> None:
         self._supervisor = supervisor
 
 
-app = Api.bind(product.Supervisor.bind())  # type: ignore[attr-defined]
+app = NoopApi.bind(product.Supervisor.bind())  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What benches stand on: stores of their own with fsync on, processes to command, and the CPU that both use."""
+"""The stand of the benches: stores of their own with fsync on, processes that they command, and the CPU of both."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class Part:
 
 @dataclass(slots=True, kw_only=True)
 class Stand:
-    """``quick`` shrinks every size, for a run that only proves that the bench works; ``runs`` are made per figure."""
+    """``quick`` shrinks every size, for a run that only proves that the bench works. ``runs`` is the number per figure."""
 
     base: Path
     postgres: EmbeddedPostgres
     redis: EmbeddedRedis
     quick: bool = False
     runs: int = 5
-    #: What the shared system, if there is one, is stopped with.
+    #: Stops the shared system, if one runs (``bench.system.shared``).
     systems: ExitStack = field(default_factory=ExitStack)
     system: Any = None
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -115,7 +115,7 @@ class Stand:
             part.stop()
 
     def cpu(self, *parts: Part | int) -> Callable[[], float]:
-        """Starts counting; the result gives the CPU seconds since, of these process trees and both stores."""
+        """Starts counting; the returned function gives the CPU seconds since then, of these process trees and both stores."""
         roots = [part.process.pid if isinstance(part, Part) else part for part in parts]
         for store in (self.postgres, self.redis):
             if store.process is not None:
@@ -125,16 +125,16 @@ class Stand:
 
 
 def _cpu_of(roots: Sequence[int]) -> float:
-    """User and system time of the trees; those that have ended are in their parents' children's time."""
+    """User and system time of process trees. The time of processes that have ended is in their parents' figures."""
     total = 0.0
     seen: set[int] = set()
     for root in roots:
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(root)
-            for one in [process, *process.children(recursive=True)]:
-                if one.pid not in seen:
-                    seen.add(one.pid)
-                    total += cpu_seconds(one)
+            for member in [process, *process.children(recursive=True)]:
+                if member.pid not in seen:
+                    seen.add(member.pid)
+                    total += cpu_seconds(member)
     return total
 
 
@@ -147,7 +147,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 @contextmanager
 def standing(*, quick: bool, runs: int) -> Iterator[Stand]:
-    """Stores under a temporary directory, gone at the end."""
+    """A stand with stores in a temporary directory, which is removed at the end."""
     base = Path(tempfile.mkdtemp(prefix="aragora-bench-"))
     sockets = base / "s"
     sockets.mkdir(mode=0o700)
@@ -166,7 +166,7 @@ def standing(*, quick: bool, runs: int) -> Iterator[Stand]:
 
 
 def install_peers() -> None:
-    """The peers' packages, every hash checked, in an environment of their own that nothing of ours imports."""
+    """Installs the peers' packages, every hash checked, into an environment of their own."""
     pins = ROOT / "bench" / "peers.txt"
     stamp = PEERS_VENV / ".installed"
     if stamp.exists() and stamp.read_bytes() == pins.read_bytes():

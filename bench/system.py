@@ -1,4 +1,4 @@
-"""A whole control plane on the stand's stores, as ``aragora-cp up`` starts it, shared by the benches that need Ray."""
+"""A whole control plane on the stand's stores, started as ``aragora-cp up`` does and shared by the benches that need Ray."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ APPLICATION = "bench.serve_noop:app"
 
 @dataclass(slots=True)
 class Running:
-    """``environment`` lets a process join: as a Ray driver, or through the settings file."""
+    """A running control plane. A process with ``environment`` can join it, as a Ray driver or through the settings file."""
 
     system: product.System
     settings: Settings
@@ -40,7 +40,7 @@ class Running:
         return self.system.api_url
 
     def roles(self) -> dict[str, list[psutil.Process]]:
-        """The cluster's processes by what they are; the rest of Ray is ``Ray``."""
+        """The cluster's processes by role: proxy, replica, shard, and ``Ray`` for all others."""
         assert self.system.ray is not None
         assert self.system.ray.process is not None
         owner: str = self.rows("select owner from shards limit 1")[0]["owner"]
@@ -53,7 +53,7 @@ class Running:
         return found
 
     def rows(self, sql: str, *args: Any) -> Sequence[Mapping[str, Any]]:
-        """What the system's own tables say."""
+        """Rows of a query on the system's tables."""
         return asyncio.run(_rows(self.settings, self.schema, sql, args))
 
     def actors(self, kind: str) -> dict[str, psutil.Process]:
@@ -74,14 +74,15 @@ class Running:
         return found
 
     def cpu(self, stand: Stand, *parts: Part) -> Callable[[], dict[str, float]]:
-        """CPU seconds since, by role; ``client`` is the given parts, ``all`` the sum."""
+        """Starts counting; the returned function gives the CPU seconds since then, by role. ``client`` is the given parts,
+        ``all`` the sum."""
         roles = self.roles()
         before = {role: sum(map(cpu_seconds, processes)) for role, processes in roles.items()}
         rest = stand.cpu(*parts)
         stores = stand.cpu()
 
         def spent() -> dict[str, float]:
-            used = {role: sum(map(cpu_seconds, ones)) - before[role] for role, ones in roles.items()}
+            used = {role: sum(map(cpu_seconds, processes)) - before[role] for role, processes in roles.items()}
             used["stores"] = stores()
             used["client"] = rest() - used["stores"]
             used["all"] = sum(used.values())
@@ -112,10 +113,10 @@ async def _rows(settings: Settings, schema: str, sql: str, args: Sequence[Any]) 
 
 @contextmanager
 def started(stand: Stand, **changes: Any) -> Iterator[Running]:
-    """``changes`` are settings that are not as by default."""
+    """A running control plane, stopped at the end. ``changes`` are settings that differ from the defaults."""
     http, prometheus = free_ports(2)
     name = stand.name()
-    data_dir = stand.base / name  # Ray's sockets are below, and a socket's path has little room
+    data_dir = stand.base / name  # short, because Ray's sockets are below it and a socket's path has at most 107 bytes
     settings = Settings(
         database_url=SecretStr(stand.database_url),
         redis_url=SecretStr(stand.redis_url),
@@ -164,7 +165,7 @@ def _with_noops(settings: Settings) -> dict[str, Any]:
 
 
 def shared(stand: Stand) -> Running:
-    """Started on first use, stopped with the stand or when a bench wants a system for itself."""
+    """The shared system. It starts at the first use and is stopped with the stand, or before a system for one bench."""
     if stand.system is None:
         stand.system = _start(stand, stand.systems)
     running: Running = stand.system
@@ -173,8 +174,8 @@ def shared(stand: Stand) -> Running:
 
 @contextmanager
 def alone(stand: Stand, **changes: Any) -> Iterator[Running]:
-    """A new system for one bench. The shared one is ended, whose idle time would be in the figures; the next bench that
-    wants it starts another."""
+    """A new system for one bench. The shared system is stopped first, because the CPU that it uses at rest would be in the
+    figures; the next bench that needs it starts another."""
     stand.system = None
     stand.systems.close()
     with ExitStack() as stack:
@@ -182,7 +183,7 @@ def alone(stand: Stand, **changes: Any) -> Iterator[Running]:
 
 
 def _start(stand: Stand, stack: ExitStack, **changes: Any) -> Running:
-    """Ray may give up on a machine that is still busy; it is asked again."""
+    """Starts a system, with repeats: Ray's start may time out on a machine that is still busy."""
     for left in reversed(range(START_TRIES)):
         try:
             return stack.enter_context(started(stand, **changes))

@@ -1,4 +1,4 @@
-"""``python -m cluster.batch run IN.jsonl --out OUT.jsonl --resume``: a batch as a Ray job (or any process) runs it."""
+"""``python -m cluster.batch run IN.jsonl --out OUT.jsonl --resume``: a batch, run by a Ray job or any other process."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The name that agents in the cluster import: ``from cluster.in_cluster import Answer, Question`` (docs/agent-contract.md).
+"""The contract of in-cluster agents under the name that users import: ``from cluster.in_cluster import Answer, Question``.
 
-Code of users says it, so it stays where it is, wherever the contract itself lives.
+Users' code contains this name (docs/agent-contract.md), so it stays, wherever the contract itself lives.
 """
 
 from cluster.agent_transports.python_agent import Answer, InClusterAgent, Question, TaskWorker

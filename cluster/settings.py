@@ -1,8 +1,8 @@
-"""Every setting in one frozen model: the only reader of the environment.
+"""Every setting in one frozen model; this module is the only reader of the ``ARAGORA_*`` variables.
 
-A composition root calls ``load_settings`` once. The environment wins over the file named by ``ARAGORA_CONFIG_FILE``
-(JSON object of variable names, mode 0600), which wins over the defaults. The generated page docs/configuration.md is
-made from this model.
+A composition root calls ``load_settings`` once. The environment wins over the file that ``ARAGORA_CONFIG_FILE`` names (a
+JSON object of variable names and strings, mode 0600), which wins over the defaults. ``make docs`` writes
+docs/configuration.md from this model.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-LATER = "later"
-CLIENT = "client"
-STARTUP = "startup"
+#: Roles of settings. No role: a change of the setting replaces running actors.
+LATER = "later"  # accepted, but without effect in this version
+CLIENT = "client"  # read by the command line and by workers only
+STARTUP = "startup"  # read by ``aragora-cp`` only
 
 #: Variables of the released client that a process of ours may find in its environment.
 CLIENT_NAMES = ("ARAGORA_TIMEOUT", "ARAGORA_MAX_RETRIES", "ARAGORA_RETRY_DELAY", "ARAGORA_DEMO")
 
 
 class SettingsError(Exception):
-    """One sentence: which variable, what it was, what is accepted."""
+    """A setting is not valid. The message says in one sentence which variable, its value and what is accepted."""
 
 
 def _var(
@@ -43,8 +44,7 @@ def _var(
     env: str | None = None,
     **constraints: Any,
 ) -> Any:
-    """A field with what the generated page says about it. ``role`` LATER marks accepted but not yet effective ones;
-    CLIENT and STARTUP ones do not concern running actors."""
+    """A field of the model, with what the generated page says about it. ``role``: LATER, CLIENT, STARTUP or none."""
     extra: dict[str, JsonValue] = {"group": group, "unit": unit, "role": role}
     return Field(default, description=description, json_schema_extra=extra, validation_alias=env, **constraints)
 
@@ -91,13 +91,13 @@ class Settings(BaseSettings):
 
     # --- tasks and agents --------------------------------------------------------------------------------------
     heartbeat_timeout: float = _var(
-        30, "An agent without a sign of life for this long is offline.", group="Tasks and agents", unit="seconds", gt=0
+        30, "An agent without a heartbeat or other activity for this long is offline.", group="Tasks and agents", unit="seconds", gt=0
     )
     task_timeout: float = _var(
-        300, "Run time of a task that names none.", group="Tasks and agents", unit="seconds", gt=0
+        300, "How long an attempt may run, if its task names no timeout.", group="Tasks and agents", unit="seconds", gt=0
     )
     max_task_retries: int = _var(
-        3, "Retries after the first attempt of a task that names none.", group="Tasks and agents", ge=0, le=100
+        3, "Retries after the first attempt, if the task names no number.", group="Tasks and agents", ge=0, le=100
     )
     cleanup_interval: float = _var(
         60, "Longest time between two sweeps of the fleet.", group="Tasks and agents", unit="seconds", gt=0
@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     deliberation_workers: int = _var(
         1, "Actors that run deliberations.", group="Tasks and agents", unit="actors", ge=1, le=1000
     )
-    agents_per_replica: int = _var(10_000, "Waiting claims that one API replica holds.", group="Tasks and agents", ge=1)
+    agents_per_replica: int = _var(10_000, "Claims that may wait at one API replica.", group="Tasks and agents", ge=1)
     workspace: str = _var(
         "default",
         "Workspace of requests while authentication is off.",
@@ -129,13 +129,13 @@ class Settings(BaseSettings):
         60, "Longest single call to an agent's endpoint.", group="Calling agents", unit="seconds", gt=0
     )
     allowed_networks: Words = _var(
-        (), "Private networks (CIDR, commas) in which agents' endpoints may be.", group="Calling agents"
+        (), "Private networks (CIDR, separated by commas) in which agents' endpoints may be.", group="Calling agents"
     )
     agent_selection: Literal["least_loaded", "round_robin", "random", "lowest_latency", "scored"] = _var(
         "least_loaded", "Which of several called agents gets the next task.", group="Calling agents"
     )
     agent_modules: Words = _var(
-        (), "Python modules (and what is below them) whose classes may run as agents.", group="Calling agents"
+        (), "Python modules (with their submodules) whose classes may run as agents.", group="Calling agents"
     )
     openai_api_key: SecretStr | None = _var(
         None, "Key sent to OPENAI_BASE_URL, and nowhere else.", group="Calling agents", env="OPENAI_API_KEY"
@@ -173,7 +173,7 @@ class Settings(BaseSettings):
         "aragora", "Prefix of the Ray actors' names.", group="Deployment", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"
     )
     embedded: bool = _var(
-        False, "Set by `aragora-cp up` when it runs the stores: agents on loopback are allowed.", group="Deployment"
+        False, "Set by `aragora-cp up` for the processes that it starts: agents on loopback are allowed.", group="Deployment"
     )
 
     # --- regions -----------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     data_residency: str | None = _var(None, "Zone that payloads stay in.", group="Regions", role=LATER)
     leader_election_timeout: float = _var(10.0, "Election timeout.", group="Regions", unit="seconds", role=LATER, gt=0)
     stale_leader_threshold: float = _var(
-        60.0, "A leader's lease outlives its holder by this.", group="Regions", unit="seconds", gt=0
+        60.0, "How long a leader's lease lasts after its holder has died.", group="Regions", unit="seconds", gt=0
     )
     sync_interval: float = _var(
         5.0, "Longest time between two syncs.", group="Regions", unit="seconds", role=LATER, gt=0
@@ -202,7 +202,7 @@ class Settings(BaseSettings):
     admin_users: Words = _var(
         (), "E-mail addresses of administrators, separated by commas.", group="Security", role=LATER
     )
-    rbac_default_role: str = _var("viewer", "Role of users without one.", group="Security", role=LATER)
+    rbac_default_role: str = _var("viewer", "Role of users that have none.", group="Security", role=LATER)
     tls_enabled: bool = _var(False, "Serve HTTPS.", group="Security", role=LATER)
     tls_cert_file: Path | None = _var(None, "Certificate.", group="Security", role=LATER)
     tls_key_file: Path | None = _var(None, "Private key.", group="Security", role=LATER)
@@ -274,7 +274,7 @@ class Settings(BaseSettings):
         )
 
     def fingerprint(self) -> str:
-        """Of everything that a running actor or replica acts on: those that differ are replaced."""
+        """A hash of the settings that running actors and replicas use. Actors with another fingerprint are replaced."""
         relevant = {
             name: _plain(getattr(self, name))
             for name, info in type(self).model_fields.items()
@@ -283,7 +283,7 @@ class Settings(BaseSettings):
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_config_file(self, path: Path) -> None:
-        """Mode 0600 from its first byte; ``load_settings`` reads the same settings back."""
+        """Writes the settings as a file for ``ARAGORA_CONFIG_FILE``. Its mode is 0600 before anything is written."""
         values = {
             variable_name(name, info): _as_text(getattr(self, name))
             for name, info in type(self).model_fields.items()
@@ -332,7 +332,9 @@ def _config_file(environ: Mapping[str, str]) -> dict[str, str]:
         mode = path.stat().st_mode
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise SettingsError(f"ARAGORA_CONFIG_FILE names {name}, which cannot be read as JSON: {error}.") from error
+        raise SettingsError(
+            f"ARAGORA_CONFIG_FILE names {name}, which cannot be read as JSON; mend the file: {error}."
+        ) from error
     if stat.S_IMODE(mode) & 0o077:
         raise SettingsError(f"ARAGORA_CONFIG_FILE {name} can be read by others; run chmod 600 on it.")
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
@@ -341,11 +343,14 @@ def _config_file(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings of this process; SettingsError with one sentence that names the variable at fault."""
+    """The settings of this process.
+
+    Raises: `SettingsError` if a variable or the file is not valid; its sentence names the variable.
+    """
     environ = os.environ if environ is None else environ
     merged = {**_config_file(environ), **{name: value for name, value in environ.items() if value != ""}}
     values = {field: merged[variable] for variable, field in _BY_VARIABLE.items() if variable in merged}
-    # Aliased fields are filled by their alias.
+    # pydantic fills a field that has an alias by that alias only.
     keyed = {_key(field): value for field, value in values.items()}
     try:
         return Settings.model_validate(keyed)
@@ -369,7 +374,7 @@ def _sentence(error: ValidationError) -> str:
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
-    """One warning per ``ARAGORA_`` name that nothing reads, with the nearest known one."""
+    """A warning for each ``ARAGORA_`` name that is not a setting, with the nearest known name."""
     known = {*_BY_VARIABLE, *CLIENT_NAMES, "ARAGORA_CONFIG_FILE"}
     warnings = []
     for name in sorted(environ):

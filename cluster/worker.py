@@ -1,6 +1,6 @@
-"""The name that workers' code imports: ``from cluster.worker import Job, Reject, Worker`` (docs/workers.md).
+"""The worker kit under the name that users import: ``from cluster.worker import Job, Reject, Worker`` (docs/workers.md).
 
-Code of users says it, so it stays where it is, wherever the worker kit itself lives.
+Users' code contains this name, so it stays, wherever the worker kit itself lives.
 """
 
 from cluster.client.worker import Job, Reject, Worker

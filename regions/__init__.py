@@ -1,1 +1,1 @@
-"""Regions: who is primary, and by which epoch its writes are fenced."""
+"""Several regions: which one is primary, and the epoch that fences its writes. Nothing is here yet."""

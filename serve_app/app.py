@@ -23,14 +23,15 @@ from cluster.process.waits import REPLICA_GRACE_S
 from cluster.settings import Settings
 from serve_app.replica import make_ingress
 
-#: Requests that one replica has in hand at once: as many as agents may wait for work at it, and some.
+#: Requests that one replica handles at once: the 10,000 claims that may wait there by default, and 2,000 others.
 MAX_ONGOING_REQUESTS = 12_000
 
 
 def _stay_on_loopback(settings: Settings) -> None:
-    """Serve opens a gRPC server for calls between deployments on all interfaces, and has no option for it.
+    """Binds Serve's gRPC server to loopback if the system runs on one machine.
 
-    On one machine nobody outside may reach it. Private API of the pinned Ray; a test lists the sockets.
+    Serve opens that server, for calls between deployments, on all interfaces and has no option to change this. So a
+    private function of the pinned Ray is replaced; a test lists the sockets.
     """
     from ray.serve._private import replica
 
@@ -44,7 +45,7 @@ def _stay_on_loopback(settings: Settings) -> None:
 
 
 def _ingress() -> FastAPI:
-    """Built per replica, in its own loop."""
+    """The application of one replica. Serve calls this in the replica's process and event loop."""
     settings = load_process_settings()
     _stay_on_loopback(settings)
     return make_ingress(settings, resolve, end_process)
@@ -80,7 +81,10 @@ class SupervisorDeployment:
         await supervisor.run()
 
     async def check_health(self) -> None:
-        """Serve replaces a supervisor whose loop has ended."""
+        """Serve replaces this replica if the check fails.
+
+        Raises: `RuntimeError` if the reconcile loop has ended, or the error that ended it.
+        """
         if self._task.done():
             self._task.result()
             raise RuntimeError("the reconcile loop has ended")
@@ -91,9 +95,9 @@ class SupervisorDeployment:
     num_replicas=1,
     max_ongoing_requests=MAX_ONGOING_REQUESTS,
     ray_actor_options={"num_cpus": 0},
-    # A killed replica is replaced no sooner than Serve looks at it; one look costs one empty call.
+    # Serve notices a killed replica at its next health check, which costs one empty call.
     health_check_period_s=2,
-    # A replica that leaves lets the calls end that it has in hand, also a claim that it took last.
+    # A replica that is told to leave may finish its open calls, including a claim that it accepted last.
     graceful_shutdown_timeout_s=REPLICA_GRACE_S,
 )
 @serve.ingress(_ingress)

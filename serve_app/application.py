@@ -29,7 +29,7 @@ from serve_app.routes import (
 )
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
-#: Matched in this order, one route after the other: what workers call all the time comes first.
+#: FastAPI tries routes in this order, one after the other, so the routes that workers call all the time come first.
 _ROUTERS = (
     tasks.router,
     heartbeats.router,
@@ -47,9 +47,9 @@ _ROUTERS = (
 
 
 def make_app() -> DirectApp:
-    """Routes and nothing else: what they work with is put into ``app.state`` by the composition root.
+    """The routes, without anything to serve them: the composition root sets ``app.state.gateway`` and ``resolver``.
 
-    UndeclaredPermission when a route declares no permission.
+    Raises: `UndeclaredPermission` if a route declares no permission.
     """
     app = DirectApp(
         title="Aragora control plane",
@@ -68,7 +68,7 @@ def make_app() -> DirectApp:
 
 
 def _declare_pages(app: DirectApp) -> None:
-    """The API's description, which FastAPI has added itself by now, says nothing about what is in the system."""
+    """Declares the pages that FastAPI has added itself public: they describe the API and show no stored data."""
     for route in app.routes:
         if isinstance(route, Route):
             requires(Permission.PUBLIC)(route.endpoint)

@@ -1,8 +1,8 @@
-"""Whose calls this replica is still working on.
+"""Attendance: which agents have an open call at this replica.
 
-Whoever is kept waiting is alive. An agent that asks one thing at a time can give no other sign of life while the
-scheduler is away or a long poll is open, so the replica gives it in the agent's place. Without that, an agent that did
-nothing wrong was declared offline, and its leases were taken away, because a heartbeat of its was held up here.
+An agent whose call is open is alive. An agent that makes one call at a time cannot send a heartbeat while its long poll
+is open or while the scheduler is away, so the replica records the heartbeat for it. Without that, an agent that did
+nothing wrong would be declared offline and lose its leases, because this replica held up its call.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Attended:
+    #: When the first open call began, or when ``take_due`` last returned the key.
     spoke_at: float
+    #: Open calls of the key; the entry is dropped when this falls to 0.
     calls: int = 0
 
 
 class Attendance:
-    """Open calls by what they are about. ``every_s``: how long one may be open before it counts as a sign, and again."""
+    """Counts open calls by key. A key is due for a heartbeat after every ``every_s`` during which it has an open call."""
 
     def __init__(self, clock: Clock, every_s: float) -> None:
         self._clock = clock
         self.every_s = every_s
+        #: Keys with at least one open call. ``of`` adds and removes.
         self._open: dict[Key, _Attended] = {}
 
     @contextmanager
     def of(self, keys: Iterable[Key]) -> Iterator[None]:
-        """While a call of these is worked on. What the call itself says is the caller's to tell."""
+        """Counts a call of ``keys`` as open inside the block. The heartbeat that the call itself is, the caller records."""
         now, known = self._clock.now(), tuple(keys)
         for key in known:
             self._open.setdefault(key, _Attended(now)).calls += 1
@@ -47,7 +50,7 @@ class Attendance:
                     del self._open[key]
 
     def take_due(self) -> list[Key]:
-        """Those who have been waiting for ``every_s`` since they were last taken."""
+        """Keys whose call has been open for ``every_s`` since it began or since they were last returned here."""
         now = self._clock.now()
         due = [key for key, attended in self._open.items() if now - attended.spoke_at >= self.every_s]
         for key in due:

@@ -1,4 +1,4 @@
-"""The API's view of the store of signs of life, which may be away without anybody's call failing for it."""
+"""The heartbeat store as the API uses it: no call fails because that store is away."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ _logger = logging.getLogger("serve_app")
 
 
 class BestEffortHeartbeats:
-    """Redis may cost latency and nothing else. A sign that cannot be written renews its leases all the same, because
-    the shard is told of it too, and the health monitor judges nobody by a silence during which the store was away.
-    Readers have the signs that were written behind to Postgres. Readiness says that the store is missing."""
+    """Drops heartbeats that cannot be written, and reads none if the store is away.
+
+    Losing Redis may cost latency and nothing else. A heartbeat that is dropped here still renews the agent's leases,
+    because the shard gets it too, and the health monitor declares no agent offline for a silence during which the store
+    was away. Readers fall back to the last activity that PostgreSQL has. Readiness reports that the store is missing.
+    """
 
     def __init__(self, heartbeats: HeartbeatStore) -> None:
         self._heartbeats = heartbeats
@@ -23,7 +26,7 @@ class BestEffortHeartbeats:
         try:
             await self._heartbeats.record_activity(heartbeats)
         except TryLater as error:
-            _logger.warning("%d signs of life were not kept: %s", len(heartbeats), error)
+            _logger.warning("%d heartbeats were not stored: %s", len(heartbeats), error)
 
     async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
         try:
@@ -38,11 +41,11 @@ class BestEffortHeartbeats:
             return {}
 
     async def forget(self, agents: Sequence[tuple[str, str]]) -> None:
-        """One that is not forgotten belongs to no agent any more and is never asked for."""
+        """Removes heartbeats of deregistered agents. A heartbeat that stays does no harm: nobody reads it."""
         try:
             await self._heartbeats.forget(agents)
         except TryLater as error:
-            _logger.warning("%d signs of life were not dropped: %s", len(agents), error)
+            _logger.warning("%d heartbeats were not removed: %s", len(agents), error)
 
     async def silent(self, before: float) -> list[tuple[str, str]]:
         return await self._heartbeats.silent(before)

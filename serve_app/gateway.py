@@ -1,6 +1,6 @@
-"""What a replica's routes work with: stores, the scheduler's exchange, the copies that follow the log.
+"""The gateway: the stores, the exchange with the scheduler and the copies of the log that a replica's routes use.
 
-Built once per replica by the composition root. Hot writes of one kind share a group commit.
+The composition root builds one per replica. Frequent writes of one kind share a group commit.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from serve_app.streams.hub import StreamHub
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: An agent that is kept waiting gives signs of life through its replica so many times within the heartbeat time-out.
+#: Heartbeats that a replica records within one heartbeat time-out for an agent whose call stays open.
 RECORDS_PER_TIMEOUT = 4
 
-#: Probes of the parts behind ``/health/detailed``: name → coroutine that raises when the part is not well.
+#: Probes of the components of ``/health/detailed``: name → coroutine function that raises if the component is unhealthy.
 Probes = Mapping[str, Callable[[], Awaitable[None]]]
 
 
@@ -76,23 +76,23 @@ class Gateway:
     started_at: float
     breakers: BreakerStore
     database: Callable[[], Breaker]
-    """What this replica knows of the database, which cannot be asked for it."""
+    """This replica's own breaker of the database: a database that is away cannot store its breaker."""
     leases: Leases
     catch_up: Callable[[], Awaitable[None]]
-    """Brings this replica's copies up to everything that is committed now."""
+    """Returns when this replica's copies hold everything that was committed when it was called."""
     submits: GroupCommit[SubmitItem, Submitted] = field(init=False)
     registrations: GroupCommit[RegisterItem, Registered] = field(init=False)
     admissions: GroupCommit[NewDeliberation, Admitted] = field(init=False)
     activity: GroupCommit[HeartbeatRecord, None] = field(init=False)
     renewals: GroupCommit[HeartbeatRecord, HeartbeatAnswer] = field(init=False)
     attended: Attendance = field(init=False)
-    """Agents with a call at this replica."""
+    """Agents with an open call at this replica."""
     reported: Attendance = field(init=False)
-    """Tasks with a report at this replica that does not say whose it is."""
+    """Tasks with an open report at this replica that names no agent."""
     task_reads: GroupCommit[tuple[str, str], Task | None] = field(init=False)
     learner: Learner = field(init=False)
     breakers_read: dict[str, Sequence[Breaker]] = field(default_factory=dict, init=False)
-    """Of each workspace as they were last read."""
+    """By workspace: the stored breakers as they were last read, shown while the database is away."""
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class Gateway:
         write: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
         topics: Callable[[Sequence[T]], Sequence[WakeTopic]],
     ) -> Callable[[Sequence[T]], Awaitable[Sequence[R]]]:
-        """Rings after the commit, without holding the answer for it."""
+        """``write`` that notifies ``topics`` after its commit. The answer does not wait for the doorbell."""
 
         async def write_and_notify(items: Sequence[T]) -> Sequence[R]:
             outcomes = await write(items)
@@ -125,7 +125,7 @@ class Gateway:
         self.spawn(self.doorbell.notify(*topics))
 
     def spawn(self, work: Awaitable[Any]) -> None:
-        """Owns a background task: its error is logged by asyncio's handler, its end forgotten."""
+        """Starts and owns a background task. asyncio's handler logs its error; nobody waits for its result."""
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -134,8 +134,11 @@ class Gateway:
         return sortable_id(prefix, self.clock.now(), os.urandom(10))
 
     async def heartbeat(self, heartbeats: Sequence[HeartbeatRecord]) -> Sequence[HeartbeatAnswer]:
-        """Signs of life, which also renew every lease of their agents. The two do not wait for each other: neither a slow
-        store of signs nor a scheduler that is away may make an agent look silent."""
+        """Stores heartbeats and renews every lease of their agents; returns the tasks that each agent should stop.
+
+        Both are done at the same time: neither a slow heartbeat store nor a scheduler that is away may make an agent
+        look silent.
+        """
         with self.attended.of((heartbeat.workspace, heartbeat.agent_id) for heartbeat in heartbeats):
             _, answers = await asyncio.gather(self.activity.put_many(heartbeats), self.renewals.put_many(heartbeats))
         return answers
@@ -148,10 +151,13 @@ class Gateway:
         cancelling: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
         for entry in answer.cancelling:
             cancelling.setdefault(entry[:2], []).append(entry)
-        return [HeartbeatAnswer(cancelling=tuple(cancelling.get((b.workspace, b.agent_id), ()))) for b in heartbeats]
+        return [
+            HeartbeatAnswer(cancelling=tuple(cancelling.get((heartbeat.workspace, heartbeat.agent_id), ())))
+            for heartbeat in heartbeats
+        ]
 
     async def report(self, report: ReportRequest) -> Any:
-        """What the scheduler says of a report. Its reporter counts as alive meanwhile."""
+        """Sends a report to the scheduler and returns its answer. The agent that reports counts as alive meanwhile."""
         attendance, subject = self.attended, report.agent_id
         if subject is None:
             attendance, subject = self.reported, report.task_id
@@ -165,16 +171,19 @@ class Gateway:
                 await self.attend()
 
     async def attend(self) -> None:
-        """A sign of life for every agent that has been kept waiting here."""
+        """Records a heartbeat for every agent whose call has been open here for ``attended.every_s``."""
         keys = self.attended.take_due()
         unnamed = self.reported.take_due()
         if unnamed:
-            # Who holds them is known to the store alone: it is asked for those few that wait for long.
+            # Only the store knows who holds these tasks, and reports that stay open for so long are few.
             tasks = await self._read_tasks(unnamed)
             keys += [(task.workspace, task.assigned_agent) for task in tasks if task and task.assigned_agent]
         now = self.clock.now()
         await self.activity.put_many(
-            [HeartbeatRecord(workspace=w, agent_id=one, at=now, working=True) for w, one in keys]
+            [
+                HeartbeatRecord(workspace=workspace, agent_id=agent_id, at=now, working=True)
+                for workspace, agent_id in keys
+            ]
         )
 
     async def _record_many(self, heartbeats: Sequence[HeartbeatRecord]) -> Sequence[None]:
@@ -182,7 +191,7 @@ class Gateway:
         return [None] * len(heartbeats)
 
     def record_activity(self, workspace: str, agent_id: str) -> None:
-        """Work on the channel is a sign of life as much as a heartbeat. It holds up no answer, and may be lost."""
+        """Records a heartbeat for a claim or a report, in the background: it delays no answer and may be lost."""
         self.spawn(
             self._record_activity(
                 HeartbeatRecord(workspace=workspace, agent_id=agent_id, at=self.clock.now(), working=True)
@@ -204,11 +213,14 @@ class Gateway:
         return [found.get(key) for key in keys]
 
     async def all_breakers(self, workspace: str) -> tuple[Sequence[Breaker], bool]:
-        """Those of agents and of dependencies; False when the stored ones are as they were last read, because the
-        database is away. Its own is named once it has failed, as all of them are."""
+        """Breakers of agents and dependencies, and whether they are current.
+
+        If the database is away, the stored breakers are returned as they were last read, with False. The database's own
+        breaker is listed once it has failed, like every other breaker.
+        """
         current = True
         try:
-            self.breakers_read[workspace] = [one.breaker for one in await self.breakers.load(workspace)]
+            self.breakers_read[workspace] = [stored.breaker for stored in await self.breakers.load(workspace)]
         except TryLater:
             current = False
         database = self.database()
@@ -216,7 +228,7 @@ class Gateway:
         return [*own, *self.breakers_read.get(workspace, ())], current
 
     def release(self, answer: Any) -> None:
-        """An answer that reached nobody: its leases go back at once, instead of lying idle until they expire."""
+        """Releases the leases of an answer that reached nobody, so that they do not stay idle until they expire."""
         for request in undelivered(answer):
             self.spawn(self.scheduler.request(request))
 
@@ -230,7 +242,7 @@ class Gateway:
 
 
 def body_digest(body: Any) -> bytes:
-    """SHA-256 of the canonical body: what makes two requests under one idempotency key the same request."""
+    """SHA-256 of the canonical body. Requests under one idempotency key are the same if their digests are equal."""
     return hashlib.sha256(canonical_json(body).encode()).digest()
 
 

@@ -1,6 +1,6 @@
 """One replica of the API, from its start to its end, and the FastAPI application around it.
 
-Knows actors only as something that can be reached, so that the same code serves on Ray and in a test.
+It reaches actors through an ``ActorResolver`` only, so that the same code runs on Ray and in a test.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.hub import StreamHub
 
-#: Rows of a busy moment reach streams together.
+#: Least time between two reads of the log, so that rows of a busy moment are read together.
 APART_S = 0.02
 PUSH_S = 2.0
 PROBE_TIMEOUT_S = 2.0
@@ -43,7 +43,7 @@ CallRole = Callable[..., Awaitable[Any]]
 
 
 class Replica:
-    """Everything that one replica's routes work with, from its start to its end."""
+    """Opens what one replica's routes use, runs its loops, and closes both."""
 
     def __init__(
         self,
@@ -56,7 +56,9 @@ class Replica:
         self.settings = settings
         self.resources = resources
         self.observations = observations
+        #: Observations of HTTP calls that telemetry has not taken yet, at most 50,000; ``_push`` adds and removes.
         self._unsent: list[Any] = []
+        #: By role key: how to call the actor that plays the role.
         self._roles: dict[str, CallRole] = {
             role.key: resolve(role, resources.stores.names) for role in desired_roles(settings)
         }
@@ -147,7 +149,7 @@ class Replica:
                 await self._push()
 
     async def _push(self) -> None:
-        """What cannot be sent now is kept for the next time, up to a bound."""
+        """Sends observations to telemetry. If that fails they are kept for the next call, the newest 50,000 of them."""
         self._unsent = (self._unsent + self.observations.take())[-50_000:]
         if self._unsent:
             sending, self._unsent = self._unsent, []
@@ -169,7 +171,8 @@ def _component(key: str) -> str:
 
 
 def make_ingress(settings: Settings, resolve: ActorResolver, on_fatal: OnFatal, clock: Clock | None = None) -> FastAPI:
-    """The application with the replica as its lifespan: pools belong to the loop that they were made in."""
+    """The application, which starts and stops its replica in its lifespan: pools belong to the event loop they were made
+    in."""
     observations = HttpObservations()
 
     @contextlib.asynccontextmanager

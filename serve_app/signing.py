@@ -1,4 +1,4 @@
-"""The key with which this replica signs receipts: the setting's, else the deployment's own."""
+"""The key with which this replica signs receipts: the configured one, else the deployment's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ReceiptSigner:
         self._signer: Signer | None = None
 
     async def signer(self) -> Signer:
-        """Looked up once; a key that signs is published first, or nobody could verify."""
+        """The signer, looked up once. A configured key is published before it signs; else nobody could verify receipts."""
         if self._signer is None:
             if self._configured is None:
                 self._signer = Signer(await self.keys.own(os.urandom(SEED_BYTES)))

@@ -1,1 +1,1 @@
-"""Processes that a bench starts: each reads one JSON command per line and answers with one JSON line."""
+"""Processes that a bench starts. Each reads JSON commands, one a line, and answers each with one JSON line."""

@@ -1,7 +1,7 @@
-"""Agents that are called, all by one HTTP server, and those who give them tasks: ``python -m bench.parts.called URL
-PREFIX``.
+"""Called agents, all served by one HTTP server, and a client that submits tasks for them: ``python -m bench.parts.called
+URL PREFIX``.
 
-The server is a few lines over asyncio's streams, because one of a framework would be measured in its place.
+The server is a few lines over asyncio's streams. A web framework was rejected: its CPU would be in the figures.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from bench.parts.http import Line
 from bench.parts.loop import Handlers, run
 
-#: Well below what the API's servers keep an idle connection open for.
+#: Idle connections older than this are not used again: well below the keep-alive time of the API's servers.
 IDLE_S = 1.0
 
 
 class Endpoint:
-    """Speaks the agent contract for whoever is asked for: after ``ms`` of a task's payload the answer is its number."""
+    """Speaks the agent contract for all agents: answers a task with its payload's ``number`` after its ``ms``."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -46,7 +46,7 @@ class Endpoint:
                 writer.write(head.encode() + answer)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
-            return  # a host that was killed
+            return  # the host that called was killed
         finally:
             writer.close()
 
@@ -78,14 +78,14 @@ class Tasks:
         self._idle.append((time.monotonic(), line))
 
     async def each(self, agents: Sequence[str], task_type: str) -> dict[str, Any]:
-        """One task for each of them."""
+        """Submits one task for each agent."""
         for first in range(0, len(agents), 500):
-            tasks = [self._task(task_type, one, 0) for one in agents[first : first + 500]]
+            tasks = [self._task(task_type, agent_id, 0) for agent_id in agents[first : first + 500]]
             await self._post("/tasks/batch", {"tasks": tasks})
         return {}
 
     async def load(self, agents: Sequence[str], task_type: str, rate: float, ms: float) -> dict[str, Any]:
-        """From now on, at a steady rate."""
+        """Submits tasks for random agents at a steady rate, until ``end_load``."""
         self._load = asyncio.create_task(self._steadily(agents, task_type, rate, ms))
         return {}
 
@@ -106,7 +106,7 @@ class Tasks:
         return {}
 
     async def end_load(self) -> dict[str, Any]:
-        """How many tasks it was."""
+        """Ends the load; answers the number of tasks that it submitted."""
         assert self._load is not None
         self._load.cancel()
         return {"tasks": await self._load}
@@ -117,16 +117,16 @@ async def make() -> Handlers:
     await endpoint.start()
 
     async def register(agents: Sequence[str], each: int, groups: int) -> dict[str, Any]:
-        """Agents that are called here; every ``groups``-th has the same capabilities."""
+        """Registers agents with this endpoint; every ``groups``-th has the same capabilities."""
         line = Line()
         bodies = [
             {
-                "agent_id": one,
-                "endpoint": f"{endpoint.url}/{one}",
+                "agent_id": agent_id,
+                "endpoint": f"{endpoint.url}/{agent_id}",
                 "capabilities": ["called", f"skill-{index % groups}"],
                 "max_concurrency": 4,
             }
-            for index, one in enumerate(agents)
+            for index, agent_id in enumerate(agents)
         ]
         for first in range(0, len(bodies), each):
             await line.expect("POST", "/agents/batch", {"agents": bodies[first : first + each]})

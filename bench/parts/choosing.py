@@ -1,4 +1,4 @@
-"""Choosing among many called agents, as a host does for every task: a choice, then a changed load or latency."""
+"""Chooses among many called agents, as a host does for every task: a choice, then a changed load or latency."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.parts.loop import Handlers, run
 from cluster.domain.agents.selection import Candidate, Ranking, Strategy
 
 SLOTS = 4
-#: Of this many choices one also learns something of its agent: another latency, another success.
+#: One in so many choices also changes the chosen agent's latency and success.
 LEARNS_EVERY = 10
 
 
@@ -31,13 +31,13 @@ def _fleet(agents: int, dice: random.Random) -> dict[str, Candidate]:
 
 
 async def choose(strategy: str, agents: int, choices: int) -> dict[str, Any]:
-    """Milliseconds of a choice with its changes, and what the first ranking of everybody took."""
+    """Milliseconds of a choice with its changes, and of the first ranking of all agents."""
     dice = random.Random(7)
     fleet = _fleet(agents, dice)
     started = time.perf_counter()
     ranking = Ranking(Strategy(strategy), region="r1")
-    for one in fleet.values():
-        ranking.put(one)
+    for candidate in fleet.values():
+        ranking.put(candidate)
     first = (time.perf_counter() - started) * 1000
     took: list[float] = []
     busy: list[str] = []
@@ -46,8 +46,8 @@ async def choose(strategy: str, agents: int, choices: int) -> dict[str, Any]:
         started = time.perf_counter()
         chosen = ranking.choose(draw=draw)
         assert chosen is not None
-        one = fleet[chosen] = replace(fleet[chosen], load=fleet[chosen].load + 1, chosen=number)
-        ranking.put(one)
+        fleet[chosen] = replace(fleet[chosen], load=fleet[chosen].load + 1, chosen=number)
+        ranking.put(fleet[chosen])
         busy.append(chosen)
         if len(busy) > agents:
             done = busy.pop(0)

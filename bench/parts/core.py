@@ -1,4 +1,4 @@
-"""The shard's core alone: what a claim costs with so many tasks pending in front of the matching work."""
+"""The scheduler core alone: what a claim costs while many older tasks wait that the agent cannot do."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _settled() -> None:
 
 
 async def fill(pending: int) -> dict[str, Any]:
-    """A new core with ``pending`` tasks for nobody here, in place of the one before."""
+    """Replaces the core by a new one with ``pending`` tasks that no agent of this bench can do."""
     _cores.clear()
     gc.unfreeze()
     gc.collect()
@@ -47,9 +47,10 @@ async def fill(pending: int) -> dict[str, Any]:
 
 
 async def claims(pending: int, sets: int, claims: int) -> dict[str, Any]:
-    """p99 of a claim with its decision, in microseconds, and the longest stop of everything, in milliseconds.
+    """Microseconds of a claim with its decision (p50, p99), and the longest claim with its report, in milliseconds.
 
-    The matching work, spread over ``sets`` requirement sets, is younger than all that is pending, and is used up.
+    The tasks that the agent can do are spread over ``sets`` sets of required capabilities. They are younger than all
+    pending tasks, and the claims take all of them.
     """
     (core,) = _cores
     first = pending + next(_rounds) * claims
@@ -66,7 +67,7 @@ async def claims(pending: int, sets: int, claims: int) -> dict[str, Any]:
 
 
 def _claim(core: SchedulerCore, number: int, capabilities: frozenset[str], stops: list[float]) -> float:
-    """One claim and its report. The claim is timed; the whole is a candidate for the longest stop."""
+    """One claim and its report; the seconds of the claim. ``stops`` gets the seconds of both."""
     now = NOW + 3 + number * 1e-3
     request = ClaimRequest(
         workspace="bench",

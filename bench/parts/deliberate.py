@@ -1,7 +1,7 @@
 """A deliberation worker in a process of its own, without Ray: ``python -m bench.parts.deliberate SCHEMA INDEX WORKERS``.
 
-Agents are functions that answer at once, or after a delay; everything else is the product's: admission, journal, protocol,
-aggregation, on a real store.
+Agents are functions that answer at once or after a delay. Everything else is the product's: admission, journal, protocol
+and aggregation, on a real store.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ANSWER = json.dumps({"answer": "Postgres", "rationale": "It is there.", "confid
 
 
 def contract(timeout_s: float, budget_tokens: int | None = None) -> Contract:
-    """Every agent answers, then criticises and revises three times: 21 calls."""
+    """A contract of 21 calls: every agent answers, then criticises and revises three times."""
     return Contract(
         question="Which database should the team use?",
         answer_type=AnswerType(kind=AnswerKind.CHOICE, options=("Postgres", "Redis")),
@@ -56,7 +56,7 @@ def contract(timeout_s: float, budget_tokens: int | None = None) -> Contract:
 
 
 def _fault(call: AgentCall) -> str:
-    """Of the same call always the same: 10 % hang, 10 % are answered with nonsense, 5 % with a server error."""
+    """The fault of a call, always the same for one call: 10 % hang, 10 % answer nonsense, 5 % fail with a server error."""
     roll = random.Random(call.key).random()
     return "hang" if roll < 0.10 else "nonsense" if roll < 0.20 else "error" if roll < 0.25 else ""
 
@@ -88,7 +88,7 @@ class Engine:
             [
                 RegisterItem(
                     agent=NewAgent(
-                        agent_id=one,
+                        agent_id=agent_id,
                         origin=ORIGIN,
                         registered_at=now,
                         capabilities=("deliberation",),
@@ -96,9 +96,9 @@ class Engine:
                         endpoint="http://127.0.0.1:9/",
                         max_concurrency=10_000,
                     ),
-                    record=record_for(ORIGIN, now, "agent.registered", one),
+                    record=record_for(ORIGIN, now, "agent.registered", agent_id),
                 )
-                for one in AGENTS
+                for agent_id in AGENTS
             ]
         )
         await self.worker.start()
@@ -119,7 +119,7 @@ class Engine:
         return AgentReply(text=text, tokens=50, input_tokens=40, output_tokens=10)
 
     async def expect(self, delay_s: float, faulty: bool = False) -> dict[str, Any]:
-        """What comes next is counted from here."""
+        """Sets how agents behave, and counts calls and CPU from here on."""
         self.delay_s, self.faulty, self.calls, self.cpu = delay_s, faulty, 0, time.process_time()
         return {}
 
@@ -129,7 +129,7 @@ class Engine:
     async def deliberate(
         self, total: int, timeout_s: float = 300.0, budget_tokens: int | None = None
     ) -> dict[str, Any]:
-        """Admits all at once, for whichever worker they belong to; ends when the last has its decision."""
+        """Admits deliberations for all workers, and returns when the last one has ended."""
         agreed = contract(timeout_s, budget_tokens)
         document, digest = agreed.to_json(), agreed.digest()
         started = time.perf_counter()
@@ -138,22 +138,22 @@ class Engine:
                 [self._new(document, digest, timeout_s) for _ in range(first, min(first + 100, total))]
             )
             await self.bell.notify(WakeTopic.DELIBERATIONS)
-        while await self._open():  # noqa: ASYNC110 - what ends them is another process's business too
+        while await self._open():  # noqa: ASYNC110 - other processes end deliberations too, so there is no event to wait for
             await asyncio.sleep(0.02)
         return {"seconds": time.perf_counter() - started}
 
     async def kept_to(self) -> dict[str, Any]:
-        """How the deliberations of this schema kept to their deadlines, and to their budgets after every event."""
+        """Checks the deliberations of this schema: how late they ended, and whether an event ever exceeded a budget."""
         rows = await self.stores.pool.rows(
             "select request_id, terminal, completed_at - deadline_at as late from deliberations"
         )
         breaches = 0
         for row in rows:
-            one = await self.stores.deliberations.get_any(row["request_id"])
-            assert one is not None
-            state = initial(one.request_id, Contract.from_json(one.contract), one.admitted_at)
+            stored = await self.stores.deliberations.get_any(row["request_id"])
+            assert stored is not None
+            state = initial(stored.request_id, Contract.from_json(stored.contract), stored.admitted_at)
             over = False
-            for event in await self.stores.deliberations.journal(one.request_id):
+            for event in await self.stores.deliberations.journal(stored.request_id):
                 state = apply(state, event.kind, event.data, event.at)
                 over = over or not state.ledger.budget.holds(state.ledger.held)
             breaches += over

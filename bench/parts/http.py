@@ -1,6 +1,7 @@
 """Many agents over plain HTTP/1.1 in one process: ``python -m bench.parts.http URL PREFIX``.
 
-A client of a few lines over asyncio's streams, because thousands of connections of a full client would measure that.
+The client is a few lines over asyncio's streams. A full HTTP client was rejected: with thousands of connections its own
+CPU would be in the figures.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 from bench.parts.loop import Handlers, in_parallel, run
 
-PLACE = urlsplit(sys.argv[1])
+SERVER = urlsplit(sys.argv[1])
 PREFIX = sys.argv[2]
 API = "/api/control-plane"
 
@@ -28,7 +29,7 @@ class Line:
 
     async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         if self._streams is None:
-            self._streams = await asyncio.open_connection(PLACE.hostname, PLACE.port)
+            self._streams = await asyncio.open_connection(SERVER.hostname, SERVER.port)
         reader, writer = self._streams
         data = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
@@ -61,14 +62,14 @@ class Agents:
         self.latencies: list[float] = []
 
     async def wait(self, agents: int, capability: str) -> dict[str, Any]:
-        """Registers them and lets them poll; what they get they complete."""
+        """Registers agents, each of which polls for work and completes every task that it gets."""
         line = Line()
         ids = [f"{PREFIX}-{capability}-{number}" for number in range(agents)]
         for first in range(0, agents, 500):
-            some = [{"agent_id": one, "capabilities": [capability]} for one in ids[first : first + 500]]
+            some = [{"agent_id": agent_id, "capabilities": [capability]} for agent_id in ids[first : first + 500]]
             await line.expect("POST", "/agents/batch", {"agents": some})
         line.close()
-        self.waiting += [asyncio.create_task(self._work(one)) for one in ids]
+        self.waiting += [asyncio.create_task(self._work(agent_id)) for agent_id in ids]
         return {}
 
     async def _work(self, agent_id: str) -> None:
@@ -95,12 +96,12 @@ class Agents:
 
 
 async def steadily(agents: Agents, rate: float, seconds: float, capability: str) -> dict[str, Any]:
-    """Submits at a steady rate whatever the answers take; what the submits took, and when agents had the tasks."""
+    """Submits at a steady rate, however long answers take. Answers what submits took, and when agents had the tasks."""
     agents.latencies.clear()
     took: list[float] = []
     idle: list[Line] = []
 
-    async def one() -> None:
+    async def submit() -> None:
         line = idle.pop() if idle else Line()
         sent = time.time()
         body = {"task_type": "noop", "payload": {"sent": sent}, "required_capabilities": [capability]}
@@ -113,7 +114,7 @@ async def steadily(agents: Agents, rate: float, seconds: float, capability: str)
     running = []
     for number in range(total):
         await asyncio.sleep(max(0.0, start + number / rate - time.perf_counter()))
-        running.append(asyncio.create_task(one()))
+        running.append(asyncio.create_task(submit()))
     await asyncio.gather(*running)
     for _ in range(200):
         if not agents.waiting or len(agents.latencies) >= total:
@@ -129,12 +130,12 @@ async def steadily(agents: Agents, rate: float, seconds: float, capability: str)
 
 
 async def batches(total: int, callers: int, each: int, agent_id: str) -> dict[str, Any]:
-    """Submit, claim and complete through the batch endpoints."""
+    """Submits, claims and completes tasks through the batch endpoints."""
     first = Line()
     await first.expect("POST", "/agents", {"agent_id": agent_id, "max_concurrency": 10_000})
     idle = [first]
 
-    async def one(size: int) -> None:
+    async def round_trip(size: int) -> None:
         line = idle.pop() if idle else Line()
         tasks = [{"task_type": "noop", "payload": {}} for _ in range(size)]
         await line.expect("POST", "/tasks/batch", {"tasks": tasks})
@@ -149,12 +150,12 @@ async def batches(total: int, callers: int, each: int, agent_id: str) -> dict[st
         idle.append(line)
 
     started = time.perf_counter()
-    await in_parallel(callers, total, each, one)
+    await in_parallel(callers, total, each, round_trip)
     return {"seconds": time.perf_counter() - started}
 
 
 async def register(agents: int, each: int, prefix: str) -> dict[str, Any]:
-    """One in a hundred has each of a hundred capabilities."""
+    """Registers agents in batches; each of a hundred rare capabilities is had by one agent in a hundred."""
     line = Line()
     started = time.perf_counter()
     for first in range(0, agents, each):
@@ -179,8 +180,8 @@ async def lists(times: int, capability: str) -> dict[str, Any]:
     return {"agents": found, "p50": statistics.median(took), "p99": statistics.quantiles(took, n=100)[98]}
 
 
-async def beats(agents: int, each: int, rate: float, seconds: float, prefix: str) -> dict[str, Any]:
-    """Batches at a steady rate, one after another."""
+async def heartbeats(agents: int, each: int, rate: float, seconds: float, prefix: str) -> dict[str, Any]:
+    """Sends heartbeats in batches at a steady rate."""
     line = Line()
     started = time.perf_counter()
     total = int(rate * seconds)
@@ -193,14 +194,17 @@ async def beats(agents: int, each: int, rate: float, seconds: float, prefix: str
 
 
 async def hold(agents: int, prefix: str) -> dict[str, Any]:
-    """Each agent registers and holds the lease of one task, all of the type ``prefix``."""
+    """Registers agents and lets each claim one task of the type ``prefix``, which it then holds."""
     lines = [Line() for _ in range(min(agents, 50))]
     ids = [f"{prefix}-{number}" for number in range(agents)]
     for first in range(0, agents, 500):
         some = ids[first : first + 500]
-        bodies = [{"agent_id": one, "capabilities": [prefix]} for one in some]
+        bodies = [{"agent_id": agent_id, "capabilities": [prefix]} for agent_id in some]
         await lines[0].expect("POST", "/agents/batch", {"agents": bodies})
-        tasks = [{"task_type": prefix, "payload": {}, "target_agent": one, "timeout_seconds": 3_600} for one in some]
+        tasks = [
+            {"task_type": prefix, "payload": {}, "target_agent": agent_id, "timeout_seconds": 3_600}
+            for agent_id in some
+        ]
         await lines[0].expect("POST", "/tasks/batch", {"tasks": tasks})
     left = list(ids)
 
@@ -215,7 +219,7 @@ async def hold(agents: int, prefix: str) -> dict[str, Any]:
 
 
 async def until_offline(agents: int, prefix: str, within_s: float) -> dict[str, Any]:
-    """Asks the API until all that have the capability ``prefix`` are offline; when that was, and how many are."""
+    """Asks the API until all agents with the capability ``prefix`` are offline; answers when that was and how many are."""
     line = Line()
     deadline = time.monotonic() + within_s
     while True:
@@ -246,7 +250,7 @@ async def make() -> Handlers:
         "batches": batches,
         "register": register,
         "lists": lists,
-        "beats": beats,
+        "heartbeats": heartbeats,
         "hold": hold,
         "until_offline": until_offline,
         "rest": rest,

@@ -1,4 +1,4 @@
-"""The command loop of a bench's process. Imports nothing of ours: the peers' processes use it too."""
+"""The command loop of a bench's process. It imports no product code, because the peers' processes use it too."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def run(make: Callable[[], Awaitable[Handlers]]) -> None:
     async def main() -> None:
         await _serve(await make())
         sys.stdout.flush()
-        os._exit(0)  # the figures are out; whatever still waits for an answer need not get it
+        os._exit(0)  # the figures have been written; calls that are still open need no answer
 
     uvloop.run(main())
 
 
 async def in_parallel(callers: int, total: int, each: int, call: Callable[[int], Awaitable[Any]]) -> None:
-    """``callers`` at once, each sending ``each`` at a time until ``total`` have been sent."""
+    """Runs ``callers`` at once, each of which calls with ``each`` items at a time, until ``total`` items have been sent."""
     left = total
 
     async def caller() -> None:

@@ -1,4 +1,4 @@
-"""The in-cluster client of a process that has joined the cluster named by RAY_ADDRESS."""
+"""The in-cluster client, in a process that joins the Ray cluster at RAY_ADDRESS."""
 
 from __future__ import annotations
 

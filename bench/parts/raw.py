@@ -1,6 +1,6 @@
-"""Postgres alone, writing what the scheduler writes: per task a row, two updates, and a log row for each of the three.
+"""PostgreSQL alone, with the writes of the scheduler: per task an insert, two updates, and a log row for each of them.
 
-Rows of the log are numbered by a sequence: no commit protocol, no fence, no reader, no order. An upper bound.
+A sequence numbers the log rows, without commit protocol, fence, readers or order, so this is an upper bound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cluster.domain.tasks.task import NewTask
 from cluster.postgres.migrate import migrate
 
 _numbers = itertools.count()
-#: The plans that ours has: rows by their key, never by a scan because the table was small when it was planned.
+#: The same plans as the product's: rows are found by their key, also if the table was small when the plan was made.
 _PLANS = {"random_page_cost": "1.1", "enable_seqscan": "off", "enable_bitmapscan": "off"}
 _INSERT = """
 insert into tasks (

@@ -1,6 +1,6 @@
 """A scheduler shard in a process of its own, without Ray: ``python -m bench.parts.shard SCHEMA ADDRESS``.
 
-ADDRESS is the file in which it says where it is called.
+The shard writes the address of its actor channel into the file ADDRESS.
 """
 
 from __future__ import annotations

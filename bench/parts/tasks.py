@@ -1,7 +1,7 @@
 """The in-cluster client's two ends: ``python -m bench.parts.tasks client|worker SCHEMA ADDRESS [SLOTS PREFETCH]``.
 
-ADDRESS is the file of a shard without Ray, which a client that only submits never opens; ``ray`` joins the running system
-instead.
+ADDRESS is the file that a shard without Ray wrote (a client that only submits never opens it), or ``ray`` to join the
+running system.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ async def client() -> Handlers:
         return {}
 
     async def steadily(rate: float, seconds: float) -> dict[str, Any]:
-        """Submits at a steady rate whatever the answers take; each payload says when its task was sent."""
+        """Submits at a steady rate, however long answers take; each payload has the time at which its task was sent."""
         took: list[float] = []
 
-        async def one() -> None:
+        async def send() -> None:
             sent = time.time()
             await tasks.submit(tasks.task("noop", {"sent": sent}))
             took.append((time.time() - sent) * 1000)
@@ -80,7 +80,7 @@ async def client() -> Handlers:
         running = []
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, start + number / rate - time.perf_counter()))
-            running.append(asyncio.create_task(one()))
+            running.append(asyncio.create_task(send()))
         await asyncio.gather(*running)
         return {"p50": statistics.median(took), "p99": statistics.quantiles(took, n=100)[98]}
 

@@ -1,1 +1,1 @@
-"""The peers, each as its own documentation has it; they run in an environment that holds nothing of ours."""
+"""The peers, each used as its documentation says, in an environment without the product's packages."""

@@ -63,13 +63,13 @@ async def caller() -> Handlers:
         gate = asyncio.Semaphore(at_once)
         started = time.perf_counter()
 
-        async def one(number: int) -> None:
+        async def deliberation(number: int) -> None:
             async with gate:
                 for _ in range(STEPS):
                     asks = (runtime.send_message(Ask("Which?"), AgentId(name, str(number))) for name in AGENTS)
                     await asyncio.gather(*asks)
 
-        await asyncio.gather(*(one(number) for number in range(total)))
+        await asyncio.gather(*(deliberation(number) for number in range(total)))
         return {"seconds": time.perf_counter() - started}
 
     return {"deliberate": deliberate}

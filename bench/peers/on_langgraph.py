@@ -34,7 +34,7 @@ def _node(name: str) -> Any:
 
 
 def _graph(saver: AsyncPostgresSaver) -> Any:
-    """Steps one after another, the three agents of a step at once: 7 steps, 21 calls."""
+    """A graph of 7 steps, one after another, in each of which the three agents run at once: 21 calls."""
     graph = StateGraph(Talk)
     steps = ["propose"] + [f"{kind}-{n}" for n in range(ROUNDS) for kind in ("criticise", "revise")]
     before: list[str] = []
@@ -68,13 +68,13 @@ async def make() -> Handlers:
         gate = asyncio.Semaphore(at_once)
         started = time.perf_counter()
 
-        async def one(number: int) -> None:
+        async def deliberation(number: int) -> None:
             async with gate:
                 config = {"configurable": {"thread_id": f"{started}-{number}"}}
                 end = await graph.ainvoke({"said": [], "calls": 0}, config, durability="sync")
                 assert end["calls"] == len(AGENTS) * (1 + 2 * ROUNDS)
 
-        await asyncio.gather(*(one(number) for number in range(total)))
+        await asyncio.gather(*(deliberation(number) for number in range(total)))
         return {"seconds": time.perf_counter() - started}
 
     return {"deliberate": deliberate}

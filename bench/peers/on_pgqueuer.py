@@ -39,7 +39,7 @@ async def worker() -> Handlers:
     pool = await asyncpg.create_pool(os.environ["BENCH_DATABASE_URL"], min_size=2, max_size=10)
     queries = Queries(AsyncpgPoolDriver(pool))
     with contextlib.suppress(asyncpg.PostgresError):
-        await queries.uninstall()  # what an earlier bench of this run has left
+        await queries.uninstall()  # the tables of an earlier bench of this run
     await queries.install()
     manager = QueueManager(queries)
     countdown = Countdown()

@@ -1,4 +1,4 @@
-"""One call of the API per command, and what commands share."""
+"""What commands share: a call of the API, common options, and JSON in and out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def split(value: str | None) -> list[str]:
 
 
 def json_option(value: str | None, name: str) -> Any:
-    """The value of an option that takes JSON; None if it was not given."""
+    """The value of an option that takes JSON; None if the option was not given.
+
+    Raises: `BadParameter` if the value is not JSON.
+    """
     if value is None:
         return None
     try:
@@ -41,5 +44,5 @@ def json_option(value: str | None, name: str) -> Any:
 
 
 def given(**fields: Any) -> dict[str, Any]:
-    """The fields that the user gave."""
+    """The fields that the user gave: those that are neither None nor an empty list."""
     return {name: value for name, value in fields.items() if value not in (None, [])}

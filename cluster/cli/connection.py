@@ -14,6 +14,10 @@ from cluster.settings import Settings, load_settings, unknown_names
 
 
 def settings() -> Settings:
+    """The settings of this process; prints a warning for each unknown ``ARAGORA_`` name.
+
+    Raises: `SettingsError` if a variable is not valid.
+    """
     for warning in unknown_names(os.environ):
         errors.print(f"[yellow]warning:[/] {escape(warning)}")
     return load_settings()
@@ -33,7 +37,10 @@ def client(settings: Settings) -> ControlPlaneClient:
 
 
 def running_system(settings: Settings) -> RunFile:
-    """The system of the data directory; EmbeddedError where none runs."""
+    """The system that runs on the data directory.
+
+    Raises: `EmbeddedError` if none runs there.
+    """
     layout = Layout.of(settings.data_dir)
     running = read_run_file(layout)
     if running is None or not is_held(layout.lock_file):
@@ -42,7 +49,7 @@ def running_system(settings: Settings) -> RunFile:
 
 
 def ray_variables(running: RunFile) -> dict[str, str]:
-    """What Ray's own commands need to know."""
+    """Environment variables with which Ray's own commands find the system and its token."""
     return {
         "RAY_ADDRESS": running.dashboard_url,
         "RAY_DASHBOARD_ADDRESS": running.dashboard_url,

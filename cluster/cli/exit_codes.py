@@ -15,7 +15,10 @@ REFUSED, USAGE, NO_CONSENSUS, UNREACHABLE, MACHINE, NOT_RECOMPUTABLE, INTERRUPTE
 
 
 def guarded(command: Callable[[], object]) -> None:
-    """Every expected failure is one sentence and an exit code."""
+    """Runs the command and ends the process with its exit code; prints every expected failure as one sentence.
+
+    Raises: `SystemExit` if the command fails or is interrupted.
+    """
     try:
         command()
     except (SettingsError, EmbeddedError) as error:

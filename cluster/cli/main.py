@@ -68,7 +68,11 @@ def _announce(layout: Layout) -> None:
 
 @app.command()
 def up() -> None:
-    """Start the control plane and keep it in the foreground until Ctrl-C."""
+    """Start the control plane and keep it in the foreground until Ctrl-C.
+
+    \f
+    Raises: `EmbeddedError` if a process of the control plane has ended.
+    """
     from cluster.cli.system import running
 
     settings = _settings()
@@ -87,7 +91,7 @@ def up() -> None:
 
 
 def _interrupt(stop: threading.Event) -> None:
-    """The first asks the running system to stop; while it still starts, it ends the start."""
+    """Handles a signal. The first one asks a running system to stop; a second one, or one during the start, interrupts."""
     if stop.is_set() or not _ready.is_set():
         stop.set()
         raise KeyboardInterrupt
@@ -99,9 +103,9 @@ _ready = threading.Event()
 
 @app.command()
 def down(
-    delete_data: Annotated[bool, typer.Option("--delete-data", help="Also throw the data directory away.")] = False,
+    delete_data: Annotated[bool, typer.Option("--delete-data", help="Also delete the data directory.")] = False,
 ) -> None:
-    """Stop a control plane that was left behind."""
+    """Stop the control plane that runs on the data directory, also one that was left behind."""
     from cluster.cli.system import stop_other
 
     layout = Layout.of(_settings().data_dir)
@@ -114,7 +118,11 @@ def down(
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Every component with its status and latency."""
+    """Show every component with its status and latency. Exits 4 if one is not healthy.
+
+    \f
+    Raises: `Exit` if a component is not healthy.
+    """
     report = _call("GET", "//health/detailed")
     if as_json:
         _print_json(report)
@@ -140,16 +148,20 @@ def deliberate(
     ] = None,
     unit: Annotated[str | None, typer.Option(help="Unit of a number.")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Numbers this close are one answer.")] = None,
-    rounds: Annotated[int | None, typer.Option(help="Debate rounds at most; 0 decides by the first answers.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Most debate rounds; 0 decides by the first answers.")] = None,
     consensus: Annotated[str | None, typer.Option(help="agree_k, plurality, majority, unanimous, judge, ...")] = None,
     judge: Annotated[str | None, typer.Option(help="The agent that judges (consensus judge).")] = None,
-    max_agents: Annotated[int | None, typer.Option(help="Size of the panel at most.")] = None,
-    budget_tokens: Annotated[int | None, typer.Option(help="Tokens that it may cost.")] = None,
-    budget_usd: Annotated[float | None, typer.Option(help="US dollars that it may cost.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds until it must end.")] = None,
+    max_agents: Annotated[int | None, typer.Option(help="Most agents on the panel.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Most tokens that the deliberation may use.")] = None,
+    budget_usd: Annotated[float | None, typer.Option(help="Most US dollars that the deliberation may cost.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds until the deliberation must end.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Put a question to several agents. Exits 0 with a decision, 3 without consensus."""
+    """Put a question to several agents. Exits 0 with a decision, 3 without consensus.
+
+    \f
+    Raises: `Exit` if no decision was reached.
+    """
     budget = {name: value for name, value in (("tokens", budget_tokens), ("usd", budget_usd)) if value is not None}
     config = {
         name: value
@@ -186,7 +198,11 @@ def demo(
     question: Annotated[str, typer.Argument()] = DEMO_QUESTION,
     options: Words = DEMO_OPTIONS,
 ) -> None:
-    """Start everything, put one question to three real language models, print the decision, stop."""
+    """Start everything, put one question to three agents that are language models, print the decision, stop.
+
+    \f
+    Raises: `Exit` if no decision was reached.
+    """
     from cluster.cli.system import running
 
     settings = _settings()
@@ -223,7 +239,7 @@ def demo(
 
 
 def _demo_model(settings: Settings, start_model: Any) -> tuple[str, str, str, str]:
-    """(endpoint, model, transport, provider)"""
+    """(endpoint, model, transport, provider) of the demo's agents: as the settings name them, else the local model."""
     custom = settings.openai_base_url != type(settings).model_fields["openai_base_url"].default
     if settings.openai_api_key is not None or custom:
         return settings.openai_base_url, os.environ.get("OPENAI_MODEL", "gpt-4o-mini"), "openai", "openai"
@@ -235,7 +251,7 @@ def _demo_model(settings: Settings, start_model: Any) -> tuple[str, str, str, st
 
 @app.command()
 def env() -> None:
-    """Shell lines for another process: eval "$(aragora-cp env)"."""
+    """Print the variables that other processes need, as shell lines: eval "$(aragora-cp env)"."""
     running = running_system(_settings())
     for name, value in ray_variables(running).items():
         typer.echo(f"export {name}={value}")
@@ -245,12 +261,12 @@ def env() -> None:
 
 @app.command()
 def version() -> None:
-    """Version of this command."""
+    """Print the version of this command."""
     typer.echo(VERSION)
 
 
 def main() -> None:
-    """Every expected failure is one sentence and an exit code."""
+    """Entry point of ``aragora-cp``."""
     guarded(app)
 
 

@@ -1,4 +1,4 @@
-"""What the command line shows: live on a terminal, plain lines in a pipe."""
+"""The command line's output: live on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ Report = Callable[[str, float], None]
 
 
 def serve_config(settings: Settings) -> dict[str, Any]:
-    """The committed configuration, with this machine's address."""
+    """``serve_app/serve_config.yaml`` with the settings' host and port."""
     spec = importlib.util.find_spec("serve_app")
     assert spec is not None
     assert spec.origin is not None
@@ -47,13 +47,14 @@ def serve_config(settings: Settings) -> dict[str, Any]:
 
 @dataclass
 class System:
-    """Everything that ``up`` starts. ``processes`` are written to run.json as they come."""
+    """Everything that ``up`` starts. ``processes`` holds, by name, those that run; each is written to run.json at once."""
 
     settings: Settings
     layout: Layout
     report: Report
     processes: dict[str, ProcessId] = field(default_factory=dict)
     ray: RayCluster | None = None
+    #: Embedded stores in the order of their start; ``stop`` ends them in reverse.
     _stores: list[EmbeddedPostgres | EmbeddedRedis] = field(default_factory=list)
 
     @property
@@ -62,6 +63,10 @@ class System:
         return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.settings.http_port}"
 
     def start(self) -> None:
+        """Starts stores, Ray and the application; returns when the API is ready.
+
+        Raises: `EmbeddedError` if a port is taken, a part does not start or the API does not become ready in time.
+        """
         own = ProcessId.of(os.getpid())
         assert own is not None
         settle(self.layout)
@@ -93,12 +98,12 @@ class System:
             dashboard_url=ray.dashboard_url if ray is not None else os.environ.get("RAY_ADDRESS", ""),
             ray_address=ray.address if ray is not None else os.environ.get("RAY_ADDRESS", ""),
             ray_token_path=str(self.layout.ray_token),
-            processes={key: one.to_json() for key, one in self.processes.items()},
+            processes={key: noted.to_json() for key, noted in self.processes.items()},
             ports={"http": self.settings.http_port, "prometheus": self.settings.prometheus_port},
         ).write(self.layout)
 
     def _start_stores(self) -> Settings:
-        """Those that no URL names; the settings with all URLs in them."""
+        """Starts the stores for which no URL is set; returns the settings with both URLs."""
         secrets = store_secrets(self.layout.secrets)
         changes: dict[str, Any] = {"embedded": True}
         logs, sockets = self.layout.logs, self.layout.sockets
@@ -159,7 +164,7 @@ class System:
         raise EmbeddedError(f"The API was not ready within {READY_S:g} s ({reason}); see {self.layout.logs}.")
 
     def start_model(self) -> str:
-        """Base URL of the small local model."""
+        """Starts the small local model; returns its base URL."""
         with self._stage("language model"):
             process, url = model_server.start(self.layout)
             self._note("model", process)
@@ -180,7 +185,8 @@ class System:
 
 
 def settle(layout: Layout, *, stores: bool = False) -> None:
-    """What an earlier run left: Ray and the model are ended by id; stores only if asked, they are adopted otherwise."""
+    """Ends what an earlier run left, by process id: Ray and the model, and with ``stores`` also the stores, which the next
+    start would adopt otherwise."""
     left = read_run_file(layout)
     for name in ("ray", "model"):
         process = left.process(name) if left is not None else None
@@ -214,7 +220,7 @@ def stop_other(layout: Layout) -> bool:
 
 @contextmanager
 def running(settings: Settings, report: Report) -> Iterator[System]:
-    """A started system, stopped at the end whatever happens."""
+    """A started system, which is stopped at the end, also after an error."""
     layout = Layout.of(settings.data_dir)
     layout.create()
     with only_one(layout):

@@ -1,4 +1,4 @@
-"""docs/api.md, written from the routes themselves: ``make docs``."""
+"""Writes docs/api.md from the routes: ``make docs``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from serve_app.schemas.tasks import MAX_BLOCK_MS, MAX_CLAIM
 
 
 def _aliases() -> str:
-    """Names that open the same in one row, without the older spellings, which follow a rule."""
+    """Rows of the table of aliases. Names with the same permissions share a row; the older spellings, which follow a rule,
+    are left out."""
     names: dict[frozenset[Permission], list[str]] = {}
     for name, stands_for in ALIASES.items():
         if name.count(":") < 2:
@@ -36,7 +37,7 @@ def _listed(names: Iterable[str]) -> str:
 
 HEAD = f"""# API
 
-This page is written by `make docs` from the routes. A running system shows the same, to try out, at `/docs`, and as
+`make docs` writes this page from the routes. A running system shows the same at `/docs`, where you can try calls, and as
 OpenAPI at `/openapi.json`. Every path under `{PREFIXES[0]}` is also served under `{PREFIXES[1]}`.
 
 ```bash
@@ -55,25 +56,25 @@ curl -s -X POST http://127.0.0.1:8080/api/control-plane/tasks -H 'Content-Type: 
 
 | Status | Meaning | Repeat it? |
 |---|---|---|
-| 400 | a field is missing or has a value that is not accepted | no |
-| 401 | the caller does not say who it is, or cannot prove it (`unauthenticated`) | with a token |
-| 403 | the caller lacks the permission that the sentence names (`forbidden`) | no |
-| 404 | the named thing does not exist in this workspace | no |
-| 405 | not a method of this path | no |
-| 409 | it exists, but its state does not allow this (`lease_lost`, `already_terminal`, `idempotency_conflict`) | no |
+| 400 | a field is missing or has a value that is not accepted (`InvalidRequest`) | no |
+| 401 | the caller proves no identity (`Unauthenticated`, `unauthenticated`) | with a token |
+| 403 | the caller lacks the permission that `error` names (`Forbidden`, `forbidden`) | no |
+| 404 | the task, agent or other thing does not exist in this workspace (`NotFound`) | no |
+| 405 | the path does not have this method | no |
+| 409 | its state does not allow this call (`Conflict`: `lease_lost`, `already_terminal`, `idempotency_conflict`) | no |
 | 413 | the body is too large | no |
 | 429 | too much is waiting (`overloaded`) | after `Retry-After` |
 | 503 | a store or an actor does not answer (`store_unavailable`, `actor_unavailable`, `fenced`) | after `Retry-After` |
-| 500 | our fault; the log has the trace id | report it |
+| 500 | a bug of the control plane (`internal_error`); its log has the trace id | report it |
 
 ## Repeating safely
 
-Every mutating call takes the header `Idempotency-Key`, 1 to 255 printable characters. Creating agents, tasks and
-deliberations remembers the key with the body for `ARAGORA_IDEMPOTENCY_WINDOW` seconds, in the transaction of the change:
-the same key and body give the same answer and change nothing again, the same key with another body is a 409. On a claim
-the key has the part of `claim_id`: the same one gives the same leases. The other mutating calls can be repeated as they
-are (cancelling twice, pausing twice, reporting an attempt twice), with or without a key; only the second deletion of an
-agent is a 404. A deliberation without a key and without a `request_id` is recognised by its body, because the released
+Every mutating call takes the header `Idempotency-Key`, 1 to 255 printable characters. A call that creates agents, tasks
+or a deliberation stores the key with the body for `ARAGORA_IDEMPOTENCY_WINDOW` seconds, in the transaction of the change.
+A repeat with the same key and body gets the same answer and changes nothing; the same key with another body is a 409. On
+a claim the key works as `claim_id`: the same key gives the same leases. The other mutating calls can be repeated with or
+without a key (cancelling twice, pausing twice, reporting an attempt twice); only the second deletion of an agent without
+a key is a 404. A deliberation without a key and without a `request_id` is recognised by its body, because the released
 client sends it again after a time-out.
 
 ## Limits
@@ -88,15 +89,16 @@ client sends it again after a time-out.
 | nesting of JSON that is kept | {MAX_DEPTH} levels |
 | ids that clients choose | `{ID_PATTERN}`, none of {", ".join(f"`{word}`" for word in sorted(ROUTE_WORDS))} |
 
-Unknown fields of a body are ignored, because the released client turns any keyword argument into one; unknown values are
-refused.
+Unknown fields of a body are ignored, because the released client turns any keyword argument into a field. Values that are
+not accepted are refused.
 
 ## Permissions
 
-Every route declares one, WebSockets too, and the application does not start with one that does not. It is checked before
-the body and the parameters are. While authentication is off, the caller is the local administrator, who holds them all.
+Every route and every WebSocket declares one permission; the application does not start if one declares none. The permission
+is checked before the body and the parameters. While authentication is off, every caller is the local administrator, who has
+all permissions.
 
-A grant may also use these names, which stand for:
+A grant may also use these names, which stand for several permissions or for one:
 
 | Name | Permissions |
 |---|---|
@@ -112,7 +114,7 @@ STREAM = """
 `/ws/control-plane`: see [streams](streams.md). The permission is `{permission}`.
 
 A WebSocket at `{prefix}/agents/heartbeats` takes bodies of `POST {prefix}/agents/heartbeats` as
-frames, and needs the same permission. A handshake that is refused is answered as a call is: 401 or 403, with the same
+frames, and needs the same permission. A refused handshake is answered like a refused call: 401 or 403, with the same
 body.
 """
 
@@ -187,7 +189,7 @@ def _hashable(value: Any) -> bool:
 
 
 def _type(field: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
-    """In words, with the bounds that are checked."""
+    """A field's type in words, with its bounds."""
     options = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
     return " or ".join(_one_type(option, schemas) for option in options) or "any"
 

@@ -1,4 +1,4 @@
-"""docs/cli.md, written from the commands themselves: ``make docs``."""
+"""Writes docs/cli.md from the commands: ``make docs``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import typer
 
 HEAD = """# Command line
 
-This page is written by `make docs` from the commands; `aragora-cp COMMAND --help` says the same.
+`make docs` writes this page from the commands; `aragora-cp COMMAND --help` says the same.
 
-`up`, `down`, `demo` and `env` work on this machine's data directory (`ARAGORA_DATA_DIR`, `.aragora/` by default). Every
-other command talks HTTP to the API, never to Ray or to a store: to the one that `ARAGORA_API_URL` names, else to the one
-that `up` started on the data directory, else to `http://127.0.0.1:8080`. `ARAGORA_API_KEY` is sent as a bearer token.
+`up`, `down`, `demo` and `env` work on this machine's data directory (`ARAGORA_DATA_DIR`, `.aragora/` by default). Most
+other commands are clients of the HTTP API and touch neither Ray nor a store. They call the API that `ARAGORA_API_URL`
+names; if it is not set, the one that `up` started on the data directory; if none runs there, `http://127.0.0.1:8080`
+(`ARAGORA_HTTP_HOST` and `ARAGORA_HTTP_PORT`). `ARAGORA_API_KEY` is sent as a bearer token. `doctor` also checks Ray and the
+stores themselves, `batch submit` calls Ray's dashboard, and `evaluate`, `receipts verify`, `redact`, `prove` and `show`
+need no control plane.
 
 Output is live on a terminal and plain lines in a pipe. `--json` prints the API's answer and nothing else; errors and
 warnings go to standard error.
@@ -24,12 +27,12 @@ warnings go to standard error.
 | Code | Meaning |
 |---|---|
 | 0 | done; for `deliberate` and `demo`: a decision was reached |
-| 1 | the control plane refused the request, or failed; for `receipts verify`: something in it does not hold |
+| 1 | the control plane refused the request, or failed; for `receipts verify`: a check failed |
 | 2 | wrong usage |
 | 3 | the deliberation ended without consensus |
-| 4 | the control plane cannot be reached or is not ready; for `status`: a component is not healthy |
+| 4 | the control plane cannot be reached or is not ready; for `status`, `doctor`: something is not healthy |
 | 5 | this machine or its settings do not allow it (a port in use, a bad variable, a store that does not start) |
-| 6 | the receipt is valid, but its decision cannot be made again |
+| 6 | the receipt is valid, but its decision cannot be recomputed |
 | 130 | interrupted; 143 when `demo` was terminated |
 
 ## A session
@@ -41,7 +44,7 @@ aragora-cp agents register reviewer-1 --capabilities debate,code
 id=$(aragora-cp tasks submit review --payload '{"pr": 17}' --key review-17)
 aragora-cp tasks get "$id"
 eval "$(aragora-cp env)"                         # RAY_ADDRESS and the token, for `ray job submit`
-aragora-cp down                                  # --delete-data throws the state away as well
+aragora-cp down                                  # --delete-data also deletes the state
 ```
 
 ## Commands
@@ -57,14 +60,15 @@ def page() -> str:
 def _sections(command: Any, name: str) -> Iterator[str]:
     children = getattr(command, "commands", None)
     if children is not None:
-        for child, one in children.items():
-            yield from _sections(one, f"{name} {child}")
+        for child_name, child in children.items():
+            yield from _sections(child, f"{name} {child_name}")
         return
     parameters = [param for param in command.params if param.name != "help"]
     arguments = "".join(
         f" {_argument(parameter)}" for parameter in parameters if parameter.param_type_name == "argument"
     )
-    yield f"\n### `{name}{arguments}`\n\n{' '.join((command.help or '').split())}\n"
+    shown = (command.help or "").partition("\f")[0]  # as `--help` does: what follows is for readers of the code
+    yield f"\n### `{name}{arguments}`\n\n{' '.join(shown.split())}\n"
     options = [parameter for parameter in parameters if parameter.param_type_name == "option"]
     if options:
         yield "\n| Option | Default | Meaning |\n|---|---|---|\n"

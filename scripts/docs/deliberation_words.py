@@ -1,4 +1,4 @@
-"""What the modes and terminals mean, in words for users. The keys are the protocol's own; a test holds them complete."""
+"""What the modes and terminals mean, in words for users. A test checks that each mode and terminal has an entry."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from cluster.domain.deliberation.state import Terminal
 
 #: Mode → (decides for, needs, first answers are asked for).
 MODES: Mapping[Mode, tuple[str, str, str]] = {
-    Mode.AGREE_K: ("what the first `k` agents agree on; else by `escalate_to`", "`k` that agree (2)", "in waves"),
+    Mode.AGREE_K: (
+        "the option on which the first `k` agents agree; else what `escalate_to` decides",
+        "`k` that agree (2)",
+        "in waves",
+    ),
     Mode.PLURALITY: ("the option with the most votes", "a lead", "at once"),
     Mode.MAJORITY: ("the option with more than half of the votes", "more than 1/2", "at once"),
     Mode.SUPERMAJORITY: ("the option with a share of `q`", "`q` (2/3)", "at once"),
     Mode.UNANIMOUS: ("the option that everybody chose", "all", "at once"),
     Mode.WEIGHTED: ("the highest sum of log-odds of each agent's accuracy", "a lead", "at once"),
     Mode.LEARNED: (
-        "the highest sum of jointly learned weights; without a record that earns it, as weighted or plurality",
+        "the highest sum of jointly learned weights; without a record that justifies it, as weighted or plurality",
         "a lead",
         "at once",
     ),
@@ -24,7 +28,7 @@ MODES: Mapping[Mode, tuple[str, str, str]] = {
     Mode.BORDA: ("the most points over all rankings", "a lead", "at once, as rankings"),
     Mode.SCHULZE: ("the winner of every pairwise comparison by strongest paths", "a lead", "at once, as rankings"),
     Mode.JUDGE: (
-        "what an agent that is not on the panel chooses, asked twice with the candidates in opposite orders",
+        "the choice of an agent outside the panel, which is asked twice with the candidates in opposite orders",
         "both verdicts alike",
         "at once",
     ),
@@ -34,9 +38,9 @@ MODES: Mapping[Mode, tuple[str, str, str]] = {
 TERMINALS: Mapping[Terminal, str] = {
     Terminal.DECIDED: "the rule has decided; the only authoritative end",
     Terminal.NO_CONSENSUS: "a tie, or a threshold that was not reached",
-    Terminal.QUORUM_LOST: "too few agents could be had, or too few voted; the reason names what was missing",
-    Terminal.BUDGET_EXHAUSTED: "the budget did not cover the calls that a decision would have taken",
-    Terminal.DEADLINE_EXCEEDED: "the time was over",
+    Terminal.QUORUM_LOST: "too few agents were available, or too few voted; the reason names what was missing",
+    Terminal.BUDGET_EXHAUSTED: "the budget did not cover the calls that a decision needed",
+    Terminal.DEADLINE_EXCEEDED: "the deadline passed",
     Terminal.CANCELLED: "cancelled by request",
-    Terminal.FAILED: "the control plane itself could not go on",
+    Terminal.FAILED: "the control plane could not continue it",
 }

@@ -1,4 +1,4 @@
-"""docs/configuration.md, written from the settings themselves: ``make docs``."""
+"""Writes docs/configuration.md from the settings: ``make docs``."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from cluster.settings import CLIENT, CLIENT_NAMES, LATER, STARTUP, Settings, rol
 
 HEAD = """# Configuration
 
-This page is written by `make docs` from `cluster/settings.py`, which is the only reader of the environment.
+`make docs` writes this page from `cluster/settings.py`, the only reader of the `ARAGORA_*` variables.
 
 - The environment wins over the file that `ARAGORA_CONFIG_FILE` names (a JSON object of variable names and strings, mode
   0600), which wins over the defaults. `aragora-cp up` writes such a file for the processes that it starts, so that no
   secret is on a command line or in Ray's dashboard.
-- A bad value stops the start with one sentence. An `ARAGORA_` name that nothing reads gets a warning with the nearest
-  known one. An empty variable counts as unset.
-- A process reads its settings once. Changed ones take effect when Ray is started with them (`aragora-cp up` again, or new
-  pods): the supervisor then replaces every actor that runs with others.
+- A process with a bad value does not start, and says in one sentence which one. For an `ARAGORA_` name that is not a
+  setting, the command line prints a warning with the nearest known name. An empty variable counts as unset.
+- A process reads its settings once. Changes take effect when Ray is started with them (`aragora-cp up` again, or new
+  pods): the supervisor then replaces every actor that runs with other settings.
 - Lists are separated by commas, booleans are `true` or `false`, secrets are never printed.
 
-**No effect yet** marks a variable that is accepted, so that one environment serves this and later versions, but that
-changes nothing in this version. Those that would only pretend safety (`ARAGORA_AUTH_ENABLED`, `ARAGORA_OAUTH_ENABLED`,
-`ARAGORA_RBAC_ENABLED`, `ARAGORA_TLS_ENABLED`) stop the start when they are true, as long as they are marked.
+**No effect yet** marks a variable that this version accepts and does not use, so that one environment serves this and
+later versions. Four of them would pretend safety: `ARAGORA_AUTH_ENABLED`, `ARAGORA_OAUTH_ENABLED`, `ARAGORA_RBAC_ENABLED`
+and `ARAGORA_TLS_ENABLED`. If one of these is true, the control plane does not start.
 """
 
 TAIL = f"""
-## Of the client, and of Ray
+## Variables of the client and of Ray
 
 `{"`, `".join(CLIENT_NAMES)}` belong to the released client; this
 project neither reads them nor warns about them. `RAY_ADDRESS` (URL of a Ray dashboard) makes `aragora-cp up` use that
@@ -75,7 +75,7 @@ def _shown(info: Any) -> str:
 
 
 def _bounds(info: Any) -> Iterator[str]:
-    """What the model itself checks, in words."""
+    """The constraints that the model checks, in words."""
     words = get_args(info.annotation)
     if words and all(isinstance(word, str) for word in words):
         yield f"One of {', '.join(f'`{word}`' for word in words)}."

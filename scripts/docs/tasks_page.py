@@ -1,4 +1,4 @@
-"""The task machine's table in docs/tasks.md: ``make docs`` writes it, and a test holds the page to it."""
+"""Writes the task machine's table into docs/tasks.md: ``make docs``. A test compares the page with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END = "<!-- end of states -->"
 
 
 def state_table() -> str:
-    """Markdown: every event that can happen to a task in each state, and what becomes of it."""
+    """The table in Markdown: for each state the events that a task may meet, and the state that follows."""
     lines = ["| State | What happens | Becomes | Log row | |", "|---|---|---|---|---|"]
     for phase in TaskPhase:
         for event in EVENTS:
@@ -32,7 +32,7 @@ def _row(rule: TransitionRule | Refusal) -> str:
 
 
 def with_table(page: str) -> str:
-    """The page with the table between its markers made anew."""
+    """The page with the present table between its markers."""
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{state_table()}\n{END}{after}"

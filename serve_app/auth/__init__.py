@@ -1,7 +1,7 @@
 """Authentication and authorisation: one door for the fast path, FastAPI and WebSockets.
 
-``admission.py`` is the door: it asks the replica's ``PrincipalResolver`` (``resolver.py``) who calls and refuses whoever
-lacks the permission that the route declares. ``routing.py`` puts it in front of every route.
+``admission.py`` is the door: it asks the replica's ``PrincipalResolver`` (``resolver.py``) who calls, and refuses the call if
+that principal lacks the permission that the route declares. ``routing.py`` puts the door in front of every route.
 
 A way to authenticate (API keys, JWT, an OIDC login, client certificates) is a module here with a ``PrincipalResolver``;
 ``make_ingress`` in ``serve_app/replica.py`` chooses it. The routes of a login itself go to ``serve_app/routes/``.

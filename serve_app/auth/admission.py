@@ -1,4 +1,4 @@
-"""The door: each route declares one permission, and nobody reaches its endpoint without it.
+"""The door: each route declares one permission, and only callers that have it reach the endpoint.
 
 Admission comes before the body is read: a caller without the permission must not learn whether its body was valid.
 """
@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class UndeclaredPermission(Exception):
-    """A route that everybody could call because nobody said who may: the application does not start."""
+    """A route declares no permission, so everybody could call it: the application does not start."""
 
 
 def requires(permission: Permission) -> Callable[[F], F]:
@@ -35,7 +35,10 @@ def requires(permission: Permission) -> Callable[[F], F]:
 
 
 def permission_of(endpoint: Any) -> Permission:
-    """What the endpoint declares. UndeclaredPermission when it declares none."""
+    """The permission that the endpoint declares.
+
+    Raises: `UndeclaredPermission` if it declares none.
+    """
     permission = getattr(endpoint, "permission", None)
     if not isinstance(permission, Permission):
         name = getattr(endpoint, "__qualname__", endpoint)
@@ -44,7 +47,11 @@ def permission_of(endpoint: Any) -> Permission:
 
 
 async def principal_of(connection: HTTPConnection) -> Principal:
-    """Who calls, resolved once per request: a call that leaves the fast path for FastAPI is asked again."""
+    """Who calls. The first answer is kept for the request, because a call that leaves the fast path for FastAPI passes
+    the door twice.
+
+    Raises: `Unauthenticated` if the caller proves no identity, `TryLater` if that cannot be found out now.
+    """
     state = connection.scope.setdefault("state", {})
     known: Principal | None = state.get("principal")
     if known is None:
@@ -54,7 +61,10 @@ async def principal_of(connection: HTTPConnection) -> Principal:
 
 
 async def admit(connection: HTTPConnection, permission: Permission) -> None:
-    """Lets the caller pass. Unauthenticated or Forbidden otherwise."""
+    """Returns if the caller may make this call.
+
+    Raises: `Forbidden` if it lacks the permission, and the errors of ``principal_of``.
+    """
     if permission is Permission.PUBLIC:
         return
     if not allows(await principal_of(connection), permission):
@@ -62,7 +72,7 @@ async def admit(connection: HTTPConnection, permission: Permission) -> None:
 
 
 async def origin(connection: HTTPConnection) -> Origin:
-    """The caller and its workspace, for the log; the call's trace is the cause of what it changes."""
+    """The caller, its workspace and the trace id, for the log: the trace id is the cause of what the call changes."""
     principal = await principal_of(connection)
     return Origin(workspace=principal.workspace, principal=principal.id, cause=connection.scope["state"]["trace_id"])
 

@@ -10,7 +10,7 @@ from cluster.domain.base.log import LOCAL_ADMIN
 
 
 class LocalAdministrator:
-    """A ``PrincipalResolver``."""
+    """The ``PrincipalResolver`` that resolves every caller to an administrator with all permissions."""
 
     def __init__(self, workspace: str) -> None:
         self._principal = Principal(id=LOCAL_ADMIN, workspace=workspace, permissions=ALL)

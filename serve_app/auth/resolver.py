@@ -1,4 +1,4 @@
-"""The port that tells who calls."""
+"""The port for ways to authenticate."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class PrincipalResolver(Protocol):
     """One per replica, in ``app.state.resolver``. Called once per request, and once per WebSocket before it is accepted."""
 
     async def resolve(self, connection: HTTPConnection) -> Principal:
-        """Who calls. It reads headers and never the body, which has not been received yet.
+        """Who calls. Implementations read headers and never the body, which has not been received yet.
 
-        Unauthenticated when the caller proves no identity; TryLater when that cannot be found out now.
+        Raises: `Unauthenticated` if the caller proves no identity, `TryLater` if that cannot be found out now.
         """
         ...

@@ -1,7 +1,7 @@
 """The door in front of FastAPI's routes and WebSockets.
 
-HTTP routes wrap the whole handler instead of having a dependency, because FastAPI parses the body before it solves
-dependencies. A WebSocket has no body, so that a dependency in front of the others is early enough.
+For an HTTP route the door wraps the whole handler. A dependency was rejected there: FastAPI parses the body before it
+solves dependencies. A WebSocket has no body, so a dependency in front of the others is early enough.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from serve_app.auth.admission import UndeclaredPermission, admit, permission_of
 
 
 class GuardedRoute(APIRoute):
-    """UndeclaredPermission when its endpoint declares none."""
+    """An HTTP route behind the door."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler behind the door.
+
+        Raises: `UndeclaredPermission` if the endpoint declares no permission.
+        """
         permission = permission_of(self.endpoint)
         handler = super().get_route_handler()
 
@@ -33,7 +37,7 @@ class GuardedRoute(APIRoute):
 
 
 class _Admission(params.Depends):
-    """What ``check_routes`` knows a guarded WebSocket by."""
+    """The dependency that guards a WebSocket. Its type tells ``check_routes`` that the WebSocket is guarded."""
 
 
 def _admission(permission: Permission) -> _Admission:
@@ -44,7 +48,7 @@ def _admission(permission: Permission) -> _Admission:
 
 
 class GuardedRouter(APIRouter):
-    """Every route of it, HTTP or WebSocket, requires what its endpoint declares."""
+    """A router whose HTTP routes and WebSockets each require the permission that their endpoint declares."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(route_class=GuardedRoute, **options)
@@ -57,12 +61,19 @@ class GuardedRouter(APIRouter):
         *,
         dependencies: Sequence[params.Depends] | None = None,
     ) -> None:
+        """Adds a WebSocket behind the door.
+
+        Raises: `UndeclaredPermission` if the endpoint declares no permission.
+        """
         guard = _admission(permission_of(endpoint))
         super().add_api_websocket_route(path, endpoint, name, dependencies=[guard, *(dependencies or ())])
 
 
 def check_routes(routes: Sequence[BaseRoute]) -> None:
-    """UndeclaredPermission when a route could be reached without the door."""
+    """Checks that every route is behind the door.
+
+    Raises: `UndeclaredPermission` if a route could be reached without it.
+    """
     for context in iter_route_contexts(routes):
         route = context.original_route
         if not _is_guarded(route):
@@ -74,5 +85,5 @@ def _is_guarded(route: BaseRoute) -> bool:
         return True
     if isinstance(route, APIWebSocketRoute):
         return any(isinstance(dependency, _Admission) for dependency in route.dependencies)
-    # Pages that FastAPI adds itself: plain routes, which nothing stands in front of.
+    # Pages that FastAPI adds itself are plain routes without a guard, so they must be declared public.
     return isinstance(route, Route) and getattr(route.endpoint, "permission", None) is Permission.PUBLIC

@@ -1,1 +1,1 @@
-"""What every HTTP route goes through: errors, middleware, pages, repeats, and the fast path."""
+"""What HTTP routes share: errors, middleware, pages, idempotency keys, and the fast path."""

@@ -1,7 +1,7 @@
-"""Every refusal in one shape: ``{"error": one sentence, "code": ..., "trace_id": ...}``, ``error`` always a string.
+"""Every error answer in one shape: ``{"error": one sentence, "code": ..., "trace_id": ...}``.
 
-The released client joins ``error`` into a string, so an object there breaks it. What is not ours to blame on the
-caller is logged with its trace id and answered without detail.
+``error`` is always a string, because the released client joins it into a string and would break on an object. Errors
+that are not the caller's fault are logged with the trace id and answered without detail.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from cluster.domain.base.errors import ControlPlaneError, TryLater, Unauthentica
 
 _logger = logging.getLogger("serve_app")
 
-#: The ASGI extension by which a server lets a WebSocket's handshake be answered with a response.
+#: The ASGI extension with which a WebSocket's handshake can be answered with an HTTP response.
 _DENIAL = "websocket.http.response"
-#: Of a close frame.
+#: Most bytes of a reason in a WebSocket's close frame (RFC 6455).
 _MAX_REASON_BYTES = 123
 
 
@@ -67,7 +67,7 @@ def _as_json(problem: tuple[str, str]) -> dict[str, str]:
 
 
 def problem_of(errors: Sequence[Any]) -> str:
-    """The first problem of a body that does not validate, in one sentence."""
+    """The first of a body's validation errors, in one sentence."""
     return _problem(errors[0])[1]
 
 
@@ -95,7 +95,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def unexpected_response(request: Request, error: Exception) -> Response:
-    """Never the error itself, which is for the operator's log."""
+    """A 500 with the trace id. The error itself goes to the log only: it may hold what the caller must not see."""
     trace_id = _trace(request)
     _logger.error("request %s failed unexpectedly", trace_id, exc_info=error)
     return error_response(
@@ -115,7 +115,7 @@ async def _refuse_socket(socket: WebSocket, error: ControlPlaneError) -> None:
     if socket.application_state is WebSocketState.CONNECTING and _DENIAL in socket.scope.get("extensions", {}):
         await socket.send_denial_response(control_plane_response(socket, error))
     else:
-        # Closed before it is accepted, a server without the extension answers the handshake with a bare 403.
+        # If the server lacks the extension, it answers the handshake of a socket that is closed here with a bare 403.
         reason = error.message.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         await socket.close(code=1013 if isinstance(error, TryLater) else 1008, reason=reason)
 

@@ -1,10 +1,11 @@
-"""Plain calls go straight to their endpoints; everything else goes the whole way through FastAPI.
+"""The fast path: plain calls go straight to their endpoints, and all others go through FastAPI.
 
-What FastAPI does for a request (half a dozen layers, matching one route after the other, solving dependencies) took a
-third of the replica's CPU, and comes to the same for every request of a route. So a route that takes nothing but the
-request, its asker, an idempotency key, one part of its path and a JSON body is called from a table. A request that is
-not plain (another content type, a body that does not fit, one from a browser of another origin) is left to FastAPI,
-which also words every refusal: there is one wording and one description of the API.
+FastAPI's work for a request (half a dozen layers, trying routes one after the other, solving dependencies) took a third
+of the replica's CPU, with the same outcome for every request of a route. So a route is called from a table if its only
+parameters are the request, the asker, an idempotency key, one segment of the path and a JSON body.
+
+A request goes through FastAPI if it has another content type, a body that does not validate, or an ``Origin`` header.
+FastAPI also words every refusal of a body, so that the API has one wording and one description.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from serve_app.http.idempotency import Idempotency, idempotency_key
 
 
 class DirectRoute:
-    """One route of the table."""
+    """One route of the table. ``fills`` maps each parameter of the endpoint to what fills it (``_kind``)."""
 
     def __init__(self, route: APIRoute, fills: dict[str, str], body: TypeAdapter[Any] | None) -> None:
         self.route = route
@@ -53,11 +54,11 @@ class DirectRoute:
         if self._body is not None:
             read = await _read(receive)
             if read is None:
-                return  # the caller has gone
+                return  # the client has disconnected
             raw = read
             try:
                 body = self._body.validate_python(json.loads(raw) if raw else None)
-            except Exception:  # FastAPI reads it again, and says what is wrong with it
+            except Exception:  # FastAPI reads the body again and words the refusal
                 await app.whole_way(scope, _replayed(raw, receive), send)  # type: ignore[attr-defined]
                 return
         try:
@@ -90,7 +91,7 @@ def _refusal(request: Request, error: Exception) -> Response:
 
 
 def direct_route(route: APIRoute) -> DirectRoute | None:
-    """None for a route that takes anything else: a query, a header of its own, a dependency."""
+    """The table's entry for a route; None if the route takes a query, a header of its own or a dependency."""
     if route.dependencies or route.response_model not in (None, dict[str, Any]) or "POST" not in (route.methods or ()):
         return None
     hints = get_type_hints(route.endpoint, include_extras=True)
@@ -115,20 +116,21 @@ def _kind(hint: Any, name: str, route: APIRoute) -> str | None:
         return "key"
     if hint is str and f"{{{name}}}" in route.path:
         return "part"
-    models = [one for one in (getattr(hint, "__args__", None) or (hint,)) if one is not type(None)]
+    models = [option for option in (getattr(hint, "__args__", None) or (hint,)) if option is not type(None)]
     return "body" if len(models) == 1 and isinstance(models[0], type) and issubclass(models[0], BaseModel) else None
 
 
 class DirectApp(FastAPI):
-    """FastAPI with the table before it. ``around`` is a layer around both."""
+    """FastAPI with the fast path in front of it. ``around`` wraps both in a layer."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        #: Routes with a constant path, by that path.
         self._exact: dict[str, DirectRoute] = {}
-        #: By what is before and after the one part of the path that varies.
+        #: Routes with one variable segment, the last but one, by the path before it and the segment after it.
         self._varying: dict[tuple[str, str], DirectRoute] = {}
         self._entry: ASGIApp = self._dispatch
-        # A route that is added to the application itself is guarded as those of routers are.
+        # Routes that are added to the application itself go through the door like those of routers.
         self.router.route_class = GuardedRoute
 
     def include_router(self, router: APIRouter, *, prefix: str = "", **options: Any) -> None:
@@ -148,7 +150,7 @@ class DirectApp(FastAPI):
             self._varying[parts[0], parts[2]] = direct
 
     def directly(self) -> set[str]:
-        """Templates of the routes that are in the table, for tests."""
+        """Path templates of the routes in the table, for tests."""
         return set(self._exact) | {f"{head}/*/{tail}" for head, tail in self._varying}
 
     def around(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
@@ -175,7 +177,7 @@ class DirectApp(FastAPI):
 
 
 def _plain(scope: Scope) -> bool:
-    """JSON or nothing, no browser of another origin, no header twice."""
+    """Whether the request has a JSON body or none, no ``Origin`` header and at most one idempotency key."""
     seen: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name == b"origin" or (name in seen and name == b"idempotency-key"):

@@ -1,5 +1,4 @@
-"""Repeats of a change under one ``Idempotency-Key``: the header, and the first answer for changes that a repeat would be
-answered differently."""
+"""``Idempotency-Key``: the header, and remembered answers for changes whose repeat would be answered differently."""
 
 from __future__ import annotations
 
@@ -19,6 +18,10 @@ async def idempotency_key(
         str | None, Header(description="Repeats of one request under one key answer alike.")
     ] = None,
 ) -> str | None:
+    """The header's value.
+
+    Raises: `InvalidRequest` if it is not 1 to 255 printable characters.
+    """
     if idempotency_key is not None and not (1 <= len(idempotency_key) <= 255 and idempotency_key.isprintable()):
         raise InvalidRequest("Idempotency-Key must be 1 to 255 printable characters.", "invalid_idempotency_key")
     return idempotency_key
@@ -37,9 +40,12 @@ async def answered_once(
     body: Any,
     change: Callable[[], Awaitable[dict[str, Any]]],
 ) -> dict[str, Any]:
-    """Makes the change, or gives the first answer under ``key`` again. ``body`` is plain JSON.
+    """Makes the change, or returns the answer that was remembered under ``key``. ``body`` is plain JSON.
 
-    Not for a change whose repeat would have an effect: the answer is kept after the change, not with it.
+    Use it only for changes that do no harm if they are made twice: the answer is remembered after the change, in another
+    transaction, so a repeat may come in between.
+
+    Raises: `Conflict` if the key was used with another body.
     """
     if key is None:
         return await change()
@@ -49,7 +55,7 @@ async def answered_once(
         answer = await change()
         await gate.answers.remember(asker.workspace, route, key, digest, canonical_json(answer), gate.clock.now())
         first = await gate.answers.recall(asker.workspace, route, key)
-        if first is None:  # swept away already
+        if first is None:  # the sweep of old keys has removed it already
             return answer
     if first[0] != digest:
         raise Conflict(KEY_CONFLICT, "idempotency_conflict")

@@ -1,7 +1,7 @@
-"""What happens around every request: a trace id, a bound on the body, and the request's place in the metrics.
+"""Gives every request a trace id, bounds its body, and observes it for the metrics.
 
-Plain ASGI, one layer: each wrapper that starlette's ``BaseHTTPMiddleware`` would add costs a task and a queue per
-request and breaks streaming.
+This is one layer of plain ASGI. starlette's ``BaseHTTPMiddleware`` was rejected: it costs a task and a queue per request
+and breaks streaming.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Observe = Callable[[str, str, int, float], None]
 
 
 class BodyTooLarge(HTTPException):
-    """Raised inside ``receive`` when a body without a length turns out to be too long.
+    """The body is longer than allowed; raised inside ``receive`` if its length was not declared.
 
-    An HTTPException, because FastAPI passes those on and turns anything else from ``receive`` into a 400.
+    It is an HTTPException because FastAPI lets those pass and turns any other error of ``receive`` into a 400.
     """
 
     def __init__(self) -> None:
@@ -79,6 +79,7 @@ class RequestMiddleware:
         seen = 0
 
         async def bounded() -> Message:
+            """Raises: `BodyTooLarge` once more than ``max_body_bytes`` have been received."""
             nonlocal seen
             message = await receive()
             if message["type"] == "http.request":

@@ -1,4 +1,4 @@
-"""Keyset pages: an opaque cursor names the last row of a page, so that the next one neither skips nor repeats."""
+"""Keyset pages: an opaque cursor names the last row of a page, so that the next page skips and repeats no row."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ def encode_cursor(at: float, task_id: str) -> str:
 
 
 def decode_cursor(cursor: str | None) -> tuple[float, str] | None:
+    """(time, id) of the row after which a page begins; None without a cursor.
+
+    Raises: `InvalidRequest` if the cursor is not one that ``encode_cursor`` made.
+    """
     if cursor is None:
         return None
     try:
@@ -33,7 +37,7 @@ def decode_cursor(cursor: str | None) -> tuple[float, str] | None:
 
 
 def next_cursor(page: Sequence[Any], limit: int, position: Any) -> str | None:
-    """``position`` gives (time, id) of a row; None when the page is the last one."""
+    """The cursor of the page after ``page``, or None if ``page`` is the last. ``position`` gives (time, id) of a row."""
     return encode_cursor(*position(page[-1])) if len(page) == limit else None
 
 

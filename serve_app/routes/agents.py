@@ -1,4 +1,4 @@
-"""The registry of agents: registering, describing, and what their operators want of them."""
+"""Routes of the agent registry: register, list, show and remove agents; pause, drain and resume them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from serve_app.schemas.fields import Offset, Text
 
 router = GuardedRouter(tags=["agents"])
 
-#: Up to this many matches are read one by one from the store; a longer list is read whole.
+#: Up to this many matches are read by their keys; beyond it the store lists all agents of the workspace.
 READ_SINGLY = 2000
 
 
@@ -66,13 +66,13 @@ def _dedicated(body: RegisterAgent, transport: TransportKind) -> Dedicated | Non
     if not body.dedicated:
         if needs != Dedicated():
             raise InvalidRequest(
-                "num_cpus, num_gpus, memory and resources are those of an actor of its own; set dedicated to true.",
+                "num_cpus, num_gpus, memory and resources need an actor of the agent's own; set dedicated to true.",
                 "invalid_dedicated",
             )
         return None
     if transport is TransportKind.PULL:
         raise InvalidRequest(
-            "An agent that pulls runs where its worker runs; dedicated needs an endpoint or an import_path.",
+            "A pull agent runs where its worker runs; give an endpoint or an import_path to make it dedicated.",
             "invalid_dedicated",
         )
     return needs
@@ -132,14 +132,15 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
 @router.post("/agents", status_code=201)
 @requires(Permission.AGENTS_WRITE)
 async def register_agent(request: Request, body: RegisterAgent, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Registers an agent, or replaces the description of one that exists, and keeps its counters. What the agent had said
-    of itself (`draining`, `paused`) is over; what an operator said of it is not, and the answer says so in `notice`."""
+    """Registers an agent. If it exists, its description is replaced and its counters are kept. A `draining` or `paused` that
+    the agent itself had reported ends; one that an operator set stays, and `notice` in the answer says so. 400
+    (`InvalidRequest`) if the fields do not fit together, 409 (`Conflict`) if the key was used with another body."""
     (agent,) = await _register(gateway(request), [body], asker, key)
     return _registered_wire(agent)
 
 
 def _registered_wire(agent: Agent) -> dict[str, Any]:
-    """With a sentence where the agent will get no work although it has just come: only an operator ends that."""
+    """The agent, with a notice if an operator has paused or drained it: registering again does not end that."""
     wire = agent_wire(agent, None)
     if agent.held_by is not IntentBy.OPERATOR:
         return wire
@@ -151,13 +152,15 @@ def _registered_wire(agent: Agent) -> dict[str, Any]:
 @router.post("/agents/batch", status_code=201)
 @requires(Permission.AGENTS_WRITE)
 async def register_agents(request: Request, body: RegisterAgents, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Registers up to 1,000 agents in one transaction."""
+    """Registers up to 1,000 agents in one transaction. 400 (`InvalidRequest`) if the fields of an agent do not fit together,
+    409 (`Conflict`) if the key was used with another body."""
     agents = await _register(gateway(request), body.agents, asker, key)
     return {"agents": [_registered_wire(agent) for agent in agents], "total": len(agents)}
 
 
 async def _matching(gate: Gateway, workspace: str, capability: str | None) -> list[Agent]:
-    """As stored. The copy says which to read, so that a filtered list does not cost the whole fleet."""
+    """The stored agents that have ``capability``. The replica's copy says which to read, so that a filtered list does not
+    read the whole fleet."""
     await gate.catch_up()
     keys = [(workspace, agent.agent_id) for agent in gate.directory.agents(workspace, capability or "")]
     if len(keys) > READ_SINGLY:
@@ -184,8 +187,8 @@ async def list_agents(
     limit: Annotated[int | None, Query(ge=1, le=100_000)] = None,
     offset: Offset = 0,
 ) -> JSONResponse:
-    """Agents of the workspace by id; ``available=false`` includes those that take no work. ``total`` counts every
-    match, whatever ``limit`` and ``offset`` show of them."""
+    """Agents of the workspace, sorted by id; ``available=false`` includes those that take no work. ``total`` counts all
+    matches, not only those that ``limit`` and ``offset`` select."""
     gate = gateway(request)
     agents = [
         agent
@@ -197,20 +200,22 @@ async def list_agents(
         and (tag is None or tag in agent.tags)
     ]
     page = agents[offset:] if limit is None else agents[offset : offset + limit]
-    # As it is: validating every field of every row again would take longer than reading them.
+    # A response object, not a dict: FastAPI would validate every field of every row, which takes longer than reading them.
     return JSONResponse({"agents": await _wires(gate, asker.workspace, page), "total": len(agents)})
 
 
 async def _wires(gate: Gateway, workspace: str, agents: Sequence[Agent]) -> list[dict[str, Any]]:
-    """With the fresh signs of life, and for dedicated agents with what became of their actors."""
+    """The agents with their newest heartbeats, and dedicated agents with whether their actors run."""
     seen = await gate.heartbeats.last(workspace, [agent.agent_id for agent in agents])
     dedicated = any(agent.dedicated is not None for agent in agents)
     has_actor = set(held_slots(await gate.leases.held(PREFIX)).values()) if dedicated else frozenset()
     return [
-        agent_wire(one, seen.get(one.agent_id), has_actor=dedicated_slot(one.workspace, one.agent_id) in has_actor)
-        if one.dedicated is not None
-        else agent_wire(one, seen.get(one.agent_id))
-        for one in agents
+        agent_wire(
+            agent, seen.get(agent.agent_id), has_actor=dedicated_slot(agent.workspace, agent.agent_id) in has_actor
+        )
+        if agent.dedicated is not None
+        else agent_wire(agent, seen.get(agent.agent_id))
+        for agent in agents
     ]
 
 
@@ -220,7 +225,10 @@ async def agent_answer(gate: Gateway, agent: Agent) -> dict[str, Any]:
 
 
 async def stored_agent(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
-    """The stored agent (not the copy), or 404."""
+    """The agent as it is stored, not as this replica's copy has it.
+
+    Raises: `NotFound` if there is no such agent, `InvalidRequest` if ``agent_id`` is no id.
+    """
     agent = await gate.agents.get(asker.workspace, check_id(agent_id, "agent_id"))
     if agent is None:
         raise NotFound(f"There is no agent {agent_id}; register it first.", "agent_not_found")
@@ -230,6 +238,7 @@ async def stored_agent(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
 @router.get("/agents/{agent_id}")
 @requires(Permission.AGENTS_READ)
 async def get_agent(request: Request, agent_id: str, asker: Asker) -> dict[str, Any]:
+    """One agent."""
     gate = gateway(request)
     return await agent_answer(gate, await stored_agent(gate, asker, agent_id))
 
@@ -237,7 +246,8 @@ async def get_agent(request: Request, agent_id: str, asker: Asker) -> dict[str, 
 @router.delete("/agents/{agent_id}")
 @requires(Permission.AGENTS_WRITE)
 async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Removes an agent; its leases go back to the queue at once."""
+    """Removes an agent and puts the tasks that it holds back into the queue at once. 404 (`NotFound`) if there is no such
+    agent."""
     gate = gateway(request)
     data = {"agent_id": check_id(agent_id, "agent_id"), "reason": "manual_unregistration"}
     record = record_for(asker, gate.clock.now(), "agent.unregistered", agent_id, data)
@@ -245,7 +255,7 @@ async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: I
     removed = await gate.agents.remove([record], [once])
     gate.directory.forget(asker.workspace, agent_id)
     if not removed[0]:
-        raise NotFound(f"There is no agent {agent_id}.", "agent_not_found")
+        raise NotFound(f"There is no agent {agent_id}; it may have been removed already.", "agent_not_found")
     gate.notify(WakeTopic.AGENTS)
     await gate.heartbeats.forget([(asker.workspace, agent_id)])
     return {"unregistered": True}
@@ -255,8 +265,8 @@ async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: I
 @router.get("/metrics/agents/{agent_id}")
 @requires(Permission.AGENTS_READ)
 async def agent_metrics(request: Request, agent_id: str, asker: Asker) -> dict[str, Any]:
-    """What the agent did since it was first registered. ``findings_generated`` counts the entries of ``findings``
-    lists in its results; ``uptime_seconds`` is 0 while it is offline."""
+    """Counts and times of an agent since it was first registered. ``findings_generated`` counts the entries of the
+    ``findings`` lists in its results; ``uptime_seconds`` is 0 while the agent is offline."""
     gate = gateway(request)
     agent = await stored_agent(gate, asker, agent_id)
     seen = last_activity(agent, (await gate.heartbeats.last(asker.workspace, [agent_id])).get(agent_id))
@@ -290,8 +300,8 @@ def intent_change(
 
 
 async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: Intent) -> tuple[Agent, dict[str, Any]]:
-    """The agent as it is afterwards. Setting what is set already changes and logs nothing; what the agent had said of
-    itself becomes the operator's."""
+    """Sets an operator's intent and returns the agent after it. Setting the intent that is set changes and logs nothing,
+    except that an intent which the agent had reported becomes the operator's."""
     gate = gateway(request)
     agent = await stored_agent(gate, asker, agent_id)
     if agent.intent is not intent or agent.held_by is IntentBy.AGENT:
@@ -305,7 +315,7 @@ async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: In
 @router.post("/agents/{agent_id}/pause")
 @requires(Permission.AGENTS_WRITE)
 async def pause_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """The agent gets no new work until it is resumed, whatever its heartbeats say. Repeating it changes nothing."""
+    """Pauses an agent: it gets no new work until it is resumed, whatever its heartbeats say. A repeat changes nothing."""
     agent, wire = await _set_intent(request, agent_id, asker, Intent.PAUSED)
     return {**wire, "paused_at": agent.updated_at}
 
@@ -313,7 +323,7 @@ async def pause_agent(request: Request, agent_id: str, asker: Asker, key: Idempo
 @router.post("/agents/{agent_id}/drain")
 @requires(Permission.AGENTS_WRITE)
 async def drain_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """The agent finishes what it has and gets no new work. ``drained`` once it holds nothing any more."""
+    """Drains an agent: it finishes the tasks that it holds and gets no new ones. ``drained`` is true if it holds none."""
     agent, wire = await _set_intent(request, agent_id, asker, Intent.DRAINING)
     return {**wire, "draining_since": agent.updated_at, "drained": not agent.running_task_ids}
 
@@ -321,6 +331,7 @@ async def drain_agent(request: Request, agent_id: str, asker: Asker, key: Idempo
 @router.post("/agents/{agent_id}/resume")
 @requires(Permission.AGENTS_WRITE)
 async def resume_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Back to work, whoever took it out of it; ``status`` is what the agent's liveness, health and load make of it."""
+    """Resumes an agent, whether an operator or the agent itself had paused or drained it. ``status`` then follows from the
+    agent's liveness, health and load."""
     agent, wire = await _set_intent(request, agent_id, asker, Intent.ACTIVE)
     return {**wire, "resumed_at": agent.updated_at}

@@ -1,4 +1,4 @@
-"""The dead letter: tasks that were given up on, to be looked at, submitted again, or thrown away."""
+"""Routes of the dead letter: list, show, replay and purge tasks that failed for good."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ async def dead_letters(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """Tasks that failed with no retries left (``dead_lettered``) or ran out of time (``timeout``), newest first, with
-    the true total. ``replayed=true`` also shows those that were submitted again."""
+    """Tasks that failed with no retries left (``dead_lettered``) or ran out of time (``timeout``), newest first.
+    ``replayed=true`` includes those that were submitted again."""
     query = DeadLetterQuery(
         workspace=asker.workspace,
         task_type=task_type,
@@ -63,7 +63,8 @@ async def dead_letters(
 @router.post("/replay")
 @requires(Permission.TASKS_WRITE)
 async def replay_many(request: Request, body: ReplayDead, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Submits dead tasks again as new ones, each once however often it is asked. ``dry_run`` only says which."""
+    """Submits dead tasks again as new tasks. Each is replayed once, however often you call this. ``dry_run`` only lists
+    them. 400 (`InvalidRequest`) without ids and filter, with both payload and payload_patch, or if the patch does not fit."""
     gate = gateway(request)
     _check_payload(body)
     change = functools.partial(_replay_many, gate, asker, body)
@@ -82,7 +83,8 @@ async def _replay_many(gate: Gateway, asker: Origin, body: ReplayDead) -> dict[s
 @router.post("/purge")
 @requires(Permission.TASKS_WRITE)
 async def purge(request: Request, body: Chosen, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Takes tasks off the dead letter for good and throws their payloads away; their history stays."""
+    """Removes tasks from the dead letter and deletes their payloads; their history stays. This cannot be undone. 400
+    (`InvalidRequest`) without ids and filter, or with both."""
     gate = gateway(request)
     change = functools.partial(_purge, gate, asker, body)
     return await answered_once(gate, asker, "dead-letter/purge", key, body.model_dump(mode="json"), change)
@@ -102,7 +104,7 @@ async def _purge(gate: Gateway, asker: Origin, body: Chosen) -> dict[str, Any]:
 @router.get("/{task_id}")
 @requires(Permission.TASKS_READ)
 async def dead_letter(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
-    """One dead task, whole."""
+    """One task of the dead letter, with its payload. 404 (`NotFound`) if it is not there."""
     query = DeadLetterQuery(workspace=asker.workspace, ids=(check_id(task_id, "task_id"),), with_replayed=True)
     tasks, _ = await gateway(request).dead_letters.list(query)
     if not tasks:
@@ -115,7 +117,8 @@ async def dead_letter(request: Request, task_id: str, asker: Asker) -> dict[str,
 async def replay_one(
     request: Request, task_id: str, asker: Asker, key: Idempotency, body: ReplayDead | None = None
 ) -> dict[str, Any]:
-    """Submits one dead task again; the same answer however often it is asked."""
+    """Submits one dead task again; a repeat gets the same answer. 404 (`NotFound`) if the task is not in the dead letter, 400
+    (`InvalidRequest`) with both payload and payload_patch, or if the patch does not fit."""
     gate = gateway(request)
     body = (body or ReplayDead()).model_copy(update={"ids": [check_id(task_id, "task_id")], "filter": None})
     _check_payload(body)
@@ -137,7 +140,7 @@ def _check_payload(body: ReplayDead) -> None:
 
 async def _chosen(gate: Gateway, asker: Origin, body: Chosen, *, with_replayed: bool = False) -> tuple[list[Task], int]:
     if (body.ids is None) == (body.filter is None):
-        raise InvalidRequest("Give ids or a filter (an empty one means all).", "invalid_request")
+        raise InvalidRequest("Give ids or a filter; an empty filter chooses all dead tasks.", "invalid_request")
     query = DeadLetterQuery(workspace=asker.workspace, limit=body.limit, with_replayed=with_replayed)
     if body.ids is not None:
         query = replace(query, ids=tuple(body.ids), limit=len(body.ids))
@@ -153,7 +156,7 @@ def _payload(task: Task, body: ReplayDead) -> Any:
         return task.payload
     if not isinstance(task.payload, dict):
         raise InvalidRequest(
-            f"The payload of {task.id} is no object, so payload_patch does not fit; give payload.", "invalid_request"
+            f"The payload of {task.id} is not a JSON object; give payload instead of payload_patch.", "invalid_request"
         )
     return {**task.payload, **body.payload_patch}
 
@@ -171,7 +174,7 @@ async def _replay(gate: Gateway, asker: Origin, tasks: list[Task], body: ReplayD
 
 
 def _again(gate: Gateway, asker: Origin, task: Task, now: float, payload: Any) -> Replay:
-    """The same task with a new id. What it ran after has ended, so it starts at once."""
+    """The replay of ``task``: a copy with a new id and without dependencies, which have all ended."""
     rules = None if task.rules is None else replace(task.rules, after=()).or_none()
     new = NewTask(
         id=gate.new_id("task"),

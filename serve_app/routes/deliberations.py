@@ -1,4 +1,4 @@
-"""Putting a question to several agents, and reading what came of it."""
+"""Routes of deliberations: put a question to several agents, read the result, cancel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.schemas.deliberations import Deliberate
 from serve_app.schemas.fields import Offset
-from serve_app.streams.hub import Selection
+from serve_app.streams.hub import StreamFilter
 
 router = GuardedRouter(tags=["deliberations"])
 
@@ -58,7 +58,7 @@ def _admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, 
     idem = None
     if key is not None:
         idem = IdempotencyKey(route="deliberations", key=key, body_digest=digest)
-    elif body.request_id is None:  # resends of the released client, which sends no key
+    elif body.request_id is None:  # the released client sends no key: its repeats are recognised by their body
         soft = f"{asker.principal}:{digest.hex()}"
         idem = IdempotencyKey(route="deliberations:body", key=soft, body_digest=digest)
     now = gate.clock.now()
@@ -84,30 +84,33 @@ async def create_deliberation(
     key: Idempotency,
     x_request_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Answers 200 with the result, or 202 with a ``Location`` when it is asynchronous or takes longer than 24 s."""
+    """Puts a question to several agents. Answers 200 with the result, or 202 with a ``Location`` if the call is asynchronous
+    or takes longer than 24 s. 409 (`Conflict`) if the request id or the key was used with another body."""
     gate = gateway(request)
     is_async = body.is_async or body.mode == "async"
     new = _admission(gate, body, asker, key, is_async)
     after = await gate.hub.now()
     admitted = await gate.admissions.put(new)
     if admitted.conflict:
-        raise Conflict("This request_id or idempotency key was used with another body.", "idempotency_conflict")
+        raise Conflict(
+            "This request_id or idempotency key was used with another body; use a new one.", "idempotency_conflict"
+        )
     request_id = admitted.request_id
-    one = None if is_async else await _wait_for_end(gate, asker, request_id, after)
-    if one is not None and one.terminal is not None:
-        return JSONResponse(result_wire(one))
+    deliberation = None if is_async else await _wait_for_end(gate, asker, request_id, after)
+    if deliberation is not None and deliberation.terminal is not None:
+        return JSONResponse(result_wire(deliberation))
     location = f"{request.url.path.rstrip('/')}/{request_id}"
-    status = "queued" if one is None else status_wire(one)["status"]
+    status = "queued" if deliberation is None else status_wire(deliberation)["status"]
     body_out = {"task_id": request_id, "request_id": request_id, "status": status}
     return JSONResponse(body_out, status_code=202, headers={"Location": location})
 
 
 async def _wait_for_end(gate: Gateway, asker: Origin, request_id: str, after: int) -> Deliberation | None:
-    one = await gate.deliberations.get(asker.workspace, request_id)
-    if one is not None and one.terminal is not None:
-        return one
-    selection = Selection(workspace=asker.workspace, deliberation_id=request_id)
-    rows = gate.hub.rows(after, selection)
+    deliberation = await gate.deliberations.get(asker.workspace, request_id)
+    if deliberation is not None and deliberation.terminal is not None:
+        return deliberation
+    stream_filter = StreamFilter(workspace=asker.workspace, deliberation_id=request_id)
+    rows = gate.hub.rows(after, stream_filter)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SYNC_WAIT_S):
             await _first_end(rows)
@@ -122,10 +125,10 @@ async def _first_end(rows: AsyncGenerator[LogRow, None]) -> None:
 
 
 async def _known(request: Request, asker: Origin, request_id: str) -> Deliberation:
-    one = await gateway(request).deliberations.get(asker.workspace, check_id(request_id, "request_id"))
-    if one is None:
+    deliberation = await gateway(request).deliberations.get(asker.workspace, check_id(request_id, "request_id"))
+    if deliberation is None:
         raise NotFound(f"There is no deliberation {request_id}.", "deliberation_not_found")
-    return one
+    return deliberation
 
 
 @router.get("/deliberations")
@@ -136,37 +139,47 @@ async def list_deliberations(
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     offset: Offset = 0,
 ) -> dict[str, Any]:
+    """Deliberations of the workspace, newest first."""
     found, total = await gateway(request).deliberations.list(asker.workspace, limit, offset)
-    return {"deliberations": [record_wire(one) for one in found], "total": total, "limit": limit, "offset": offset}
+    return {
+        "deliberations": [record_wire(deliberation) for deliberation in found],
+        "total": total,
+        "limit": limit,
+        "offset": offset,
+    }
 
 
 @router.get("/deliberations/{request_id}")
 @requires(Permission.DELIBERATIONS_READ)
 async def get_deliberation(request: Request, request_id: str, asker: Asker) -> dict[str, Any]:
+    """One deliberation with its question, its status and, once it has ended, its result. 404 (`NotFound`) if there is no
+    such deliberation."""
     return record_wire(await _known(request, asker, request_id))
 
 
 @router.get("/deliberations/{request_id}/status")
 @requires(Permission.DELIBERATIONS_READ)
 async def get_status(request: Request, request_id: str, asker: Asker) -> dict[str, Any]:
+    """The status of a deliberation. 404 (`NotFound`) if there is no such deliberation."""
     return status_wire(await _known(request, asker, request_id))
 
 
 @router.get("/deliberations/{request_id}/transcript")
 @requires(Permission.DELIBERATIONS_READ)
 async def get_transcript(request: Request, request_id: str, asker: Asker) -> dict[str, Any]:
-    """Every journalled step with the agents' own words."""
-    one = await _known(request, asker, request_id)
-    return transcript_wire(one, await gateway(request).deliberations.journal(request_id))
+    """Every step of the journal, in order, with the agents' answers. 404 (`NotFound`) if there is no such deliberation."""
+    deliberation = await _known(request, asker, request_id)
+    return transcript_wire(deliberation, await gateway(request).deliberations.journal(request_id))
 
 
 @router.post("/deliberations/{request_id}/cancel")
 @requires(Permission.DELIBERATIONS_WRITE)
 async def cancel_deliberation(request: Request, request_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Asks the worker to stop; the best answer so far is kept. Repeating it answers alike."""
+    """Cancels a deliberation and keeps its best answer so far. A repeat gets the same answer. 404 (`NotFound`) if there is no
+    such deliberation, 409 (`Conflict`) if it has ended otherwise."""
     gate = gateway(request)
-    one = await _known(request, asker, request_id)
-    if one.terminal == "CANCELLED":
+    deliberation = await _known(request, asker, request_id)
+    if deliberation.terminal == "CANCELLED":
         return {"cancelled": True}
     record = record_for(asker, gate.clock.now(), "deliberation.cancel_requested", request_id)
     if not await gate.deliberations.cancel(asker.workspace, request_id, record):

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, what is wrong: for load balancers, operators and dashboards."""
+"""Routes of liveness, readiness, health and metrics: for load balancers, operators and dashboards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from serve_app.gateway import Gateway, gateway
 from serve_app.routes.agents import stored_agent
 from serve_app.schemas.agents import last_activity
 
-#: Mounted at the root, as the guide names them.
+#: Mounted at the root, where load balancers and Prometheus look.
 root = GuardedRouter(tags=["health"])
 #: Mounted under the API's prefixes.
 router = GuardedRouter(tags=["health"])
@@ -50,7 +50,7 @@ async def _components(gate: Gateway) -> list[dict[str, Any]]:
 
 async def _detailed(gate: Gateway) -> dict[str, Any]:
     components = await _components(gate)
-    bad = [c for c in components if c["status"] != "healthy"]
+    bad = [component for component in components if component["status"] != "healthy"]
     return {
         "status": "unhealthy" if bad else "healthy",
         "uptime_seconds": int(gate.clock.now() - gate.started_at),
@@ -62,18 +62,18 @@ async def _detailed(gate: Gateway) -> dict[str, Any]:
 @root.get("/health/live")
 @requires(Permission.PUBLIC)
 async def live() -> dict[str, str]:
-    """The process answers. Restarting it helps only when this fails."""
+    """Liveness: 200 if the process answers. Restart the process only if this fails."""
     return {"status": "ok"}
 
 
 @root.get("/health", response_model=None)
 @requires(Permission.PUBLIC)
 async def ready(request: Request) -> Response:
-    """Ready to serve: every store and every actor answers; 503 with the reason when one does not."""
-    bad = [c for c in await _components(gateway(request)) if c["status"] != "healthy"]
+    """Readiness: 200 if every store and every actor answers, else 503 with the reason."""
+    bad = [component for component in await _components(gateway(request)) if component["status"] != "healthy"]
     if not bad:
         return JSONResponse({"status": "ok"})
-    reason = "; ".join(f"{c['name']}: {c['error']}" for c in bad)
+    reason = "; ".join(f"{component['name']}: {component['error']}" for component in bad)
     trace_id = request.scope["state"]["trace_id"]
     body = {
         "status": "unavailable",
@@ -88,22 +88,23 @@ async def ready(request: Request) -> Response:
 @root.get("/health/detailed")
 @requires(Permission.HEALTH_READ)
 async def detailed(request: Request) -> dict[str, Any]:
-    """Every component with its status and latency. 200 also when one is unhealthy: the answer is the report."""
+    """Every component with its status and latency. The status is 200 even if a component is unhealthy."""
     return await _detailed(gateway(request))
 
 
 @root.get("/metrics", response_model=None)
 @requires(Permission.METRICS_READ)
 async def prometheus(request: Request) -> Response:
-    """The region's metrics as the telemetry actor has them; 503 when it is away, never partial numbers."""
+    """The region's metrics in Prometheus' text format. 503 if the telemetry actor is away, never partial numbers; 404
+    (`NotFound`) if metrics are switched off."""
     gate = gateway(request)
     if not gate.settings.enable_metrics:
-        raise NotFound("Metrics are switched off by ARAGORA_ENABLE_METRICS.", "metrics_disabled")
+        raise NotFound("Metrics are switched off; set ARAGORA_ENABLE_METRICS=true.", "metrics_disabled")
     return Response(await gate.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _health_wire(agent: Agent, seen: float | None, probe: ProbeHistory | None) -> dict[str, Any]:
-    """An agent with an endpoint is reported as its last probe found it, one that pulls as its signs of life say."""
+    """The health of one agent: of a called agent by its last probe, of a pull agent by its heartbeats."""
     probed = probe is not None and probe.at is not None and agent.transport is not TransportKind.PULL
     latency_s = probe.latency_s if probe is not None and probed else None
     return {
@@ -124,7 +125,7 @@ def _health_wire(agent: Agent, seen: float | None, probe: ProbeHistory | None) -
 @router.get("/health")
 @requires(Permission.HEALTH_READ)
 async def fleet_health(request: Request, asker: Asker) -> dict[str, Any]:
-    """The fleet's level and every agent's. ``unknown``, not healthy, while there is no data."""
+    """Health of the fleet and of every agent. The status is ``unknown``, not ``healthy``, while there is no data."""
     gate = gateway(request)
     agents = await gate.agents.list(asker.workspace)
     seen = await gate.heartbeats.last(asker.workspace, [agent.agent_id for agent in agents])
@@ -152,24 +153,26 @@ def _breaker_wire(breaker: Breaker, now: float) -> dict[str, Any]:
 @router.get("/breakers")
 @requires(Permission.HEALTH_READ)
 async def breakers(request: Request, asker: Asker) -> dict[str, Any]:
-    """Breakers of the workspace's agents and of the control plane's dependencies (`redis`, and `database` as this
-    replica finds it). One that has never failed is not listed. While the database is away those that are stored there
-    are listed as they were last read, and `stale` is true."""
+    """Breakers of the workspace's agents and of the control plane's dependencies (`redis`, and `database` as this replica
+    sees it). A breaker that has never counted a failure is not listed. While the database is away, the stored breakers are
+    listed as they were last read, and `stale` is true."""
     gate = gateway(request)
     now = gate.clock.now()
     found, current = await gate.all_breakers(asker.workspace)
-    return {"breakers": [_breaker_wire(one, now) for one in found]} | ({} if current else {"stale": True})
+    return {"breakers": [_breaker_wire(breaker, now) for breaker in found]} | ({} if current else {"stale": True})
 
 
 @router.get("/health/detailed")
 @requires(Permission.HEALTH_READ)
 async def api_detailed(request: Request) -> dict[str, Any]:
+    """Every component with its status and latency. The status is 200 even if a component is unhealthy."""
     return await _detailed(gateway(request))
 
 
 @router.get("/health/{agent_id}")
 @requires(Permission.HEALTH_READ)
 async def agent_health(request: Request, agent_id: str, asker: Asker) -> dict[str, Any]:
+    """Health of one agent: of a called agent by its last probe, of a pull agent by its heartbeats."""
     gate = gateway(request)
     agent = await stored_agent(gate, asker, agent_id)
     seen = await gate.heartbeats.last(asker.workspace, [agent_id])
@@ -180,7 +183,7 @@ async def agent_health(request: Request, agent_id: str, asker: Asker) -> dict[st
 @router.get("/stats")
 @requires(Permission.METRICS_READ)
 async def stats(request: Request, asker: Asker) -> dict[str, Any]:
-    """The fleet, its health and the scheduler in numbers. No URLs and no secrets."""
+    """Numbers of the fleet, its health and the scheduler, without URLs and secrets."""
     gate = gateway(request)
     agents = await gate.agents.list(asker.workspace)
     settings = gate.settings
@@ -202,7 +205,7 @@ async def stats(request: Request, asker: Asker) -> dict[str, Any]:
 @router.get("/metrics")
 @requires(Permission.METRICS_READ)
 async def metrics(request: Request, asker: Asker) -> dict[str, Any]:
-    """A dashboard's numbers as JSON; Prometheus reads ``/metrics`` at the root."""
+    """Numbers for a dashboard, as JSON. Prometheus reads ``/metrics`` at the root."""
     gate = gateway(request)
     agents = await gate.agents.list(asker.workspace)
     queue = await gate.tasks.queue_metrics(asker.workspace, gate.clock.now())

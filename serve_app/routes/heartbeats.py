@@ -1,7 +1,7 @@
-"""Signs of life: of one agent, of many in one call, and over a WebSocket that stays open.
+"""Routes of heartbeats: of one agent, of many in one call, and over a WebSocket that stays open.
 
-A status in a heartbeat changes what the agent wants (``paused``, ``draining``, and back) or is ignored: it never
-overrides what an operator decided or what the health monitor knows.
+A status in a heartbeat changes the agent's intent (``paused``, ``draining``, and back to active) or is ignored. It never
+overrides the intent that an operator set, nor what the health monitor found.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ MAX_FRAME_CHARS = 1_048_576
 
 
 async def _change_intents(gate: Gateway, asker: Origin, reported: Sequence[tuple[str, str | None]]) -> None:
-    """The last word of each agent counts. The store has the last word on whether an operator stands against it."""
+    """Stores the intents that agents report. Of several reports of one agent the last counts. The store refuses a change
+    if an operator has set the intent meanwhile."""
     changes = []
-    words = {agent_id: AgentStatus(status) for agent_id, status in reported if status and status in REPORTED_INTENT}
-    for agent_id, status in words.items():
+    last = {agent_id: AgentStatus(status) for agent_id, status in reported if status and status in REPORTED_INTENT}
+    for agent_id, status in last.items():
         agent = await gate.directory.get(asker.workspace, agent_id)
         intent = reported_intent(agent, status) if agent is not None else None
         if intent is not None and agent is not None:
@@ -47,7 +48,7 @@ async def _change_intents(gate: Gateway, asker: Origin, reported: Sequence[tuple
     if changes:
         await gate.agents.change(changes)
         gate.notify(WakeTopic.AGENTS)
-        # What it says next is judged by what it has said here, also before the log brings that back.
+        # The copy is updated now: the agent's next heartbeat is compared with it, maybe before the log brings the change.
         for agent in (await gate.agents.get_many([(change.workspace, change.agent_id) for change in changes])).values():
             gate.directory.note(agent)
 
@@ -76,7 +77,8 @@ async def _heartbeat_many(gate: Gateway, asker: Origin, items: Sequence[Heartbea
 @router.post("/agents/heartbeats")
 @requires(Permission.AGENTS_WRITE)
 async def heartbeats(request: Request, body: Heartbeats, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Signs of life of many agents. ``unknown`` names those that have to register again."""
+    """Heartbeats of many agents. ``unknown`` names agents that are not registered; ``cancelling`` names tasks that their
+    agents should stop."""
     return await _heartbeat_many(gateway(request), asker, body.heartbeats)
 
 
@@ -85,7 +87,8 @@ async def heartbeats(request: Request, body: Heartbeats, asker: Asker, key: Idem
 async def heartbeat(
     request: Request, agent_id: str, asker: Asker, key: Idempotency, body: Heartbeat | None = None
 ) -> dict[str, Any]:
-    """A sign of life; renews every lease of the agent. ``cancelling`` names tasks that it should stop."""
+    """A heartbeat: it renews every lease of the agent. ``cancelling`` names tasks that the agent should stop. 404
+    (`NotFound`) if the agent is not registered."""
     gate = gateway(request)
     agent = await gate.directory.get(asker.workspace, check_id(agent_id, "agent_id"))
     if agent is None:
@@ -98,9 +101,9 @@ async def heartbeat(
 
 
 def _frame(text: str) -> list[HeartbeatItem]:
-    """``{"agent_id", "status"?}`` or ``{"heartbeats": [...]}``."""
+    """Heartbeats of a frame: ``{"agent_id", "status"?}`` or ``{"heartbeats": [...]}``."""
     if len(text) > MAX_FRAME_CHARS:
-        raise InvalidRequest(f"A frame may have up to {MAX_FRAME_CHARS} characters.", "too_large")
+        raise InvalidRequest(f"The frame has more than {MAX_FRAME_CHARS} characters; send less.", "too_large")
     try:
         value = parse_json(text, "A frame")
         if isinstance(value, dict) and "heartbeats" in value:
@@ -115,7 +118,7 @@ def _frame(text: str) -> list[HeartbeatItem]:
 @router.websocket("/agents/heartbeats")
 @requires(Permission.AGENTS_WRITE)
 async def websocket_heartbeats(socket: WebSocket, asker: Asker) -> None:
-    """Every frame is a batch of signs of life and is answered like one. An error is a frame, not an end."""
+    """Answers every frame as a call with heartbeats is answered. An error is answered with a frame; the socket stays open."""
     await socket.accept()
     gate = gateway(socket)
     with contextlib.suppress(WebSocketDisconnect):

@@ -1,4 +1,4 @@
-"""What turned out to be right, and the weights that are learned from it."""
+"""Routes of outcomes (which answers turned out to be right) and of the weights that are learned from them."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
-from serve_app.schemas.fields import MAX_BATCH, Body, Text
+from serve_app.schemas.fields import MAX_BATCH, RequestBody, Text
 
 router = GuardedRouter(tags=["outcomes"])
 
 _NOT_ASKED = "not_asked"
 
 
-class DeliberationOutcome(Body):
-    """``correct`` is the right answer as the agents would give it; null says that none of the answers was right.
-    ``votes`` (answer by agent, null for none) is needed only where the deliberation recorded none."""
+class DeliberationOutcome(RequestBody):
+    """``correct`` is the right answer in the form of the agents' answers; null means that no answer was right.
+    ``votes`` (answer by agent, null for none) is needed only if the deliberation recorded none."""
 
     correct: Any
     votes: dict[Text, Any] | None = Field(None, min_length=1)
 
 
-class ImportedOutcome(Body):
-    """``id`` names the question: sent again it is recorded once. ``options`` where the answers are a closed set."""
+class ImportedOutcome(RequestBody):
+    """``id`` names the question, whose outcome is recorded once. Give ``options`` if the answers are a closed set."""
 
     id: str
     votes: dict[Text, Any] = Field(min_length=1)
@@ -52,19 +52,21 @@ class ImportedOutcome(Body):
     options: list[Any] = Field([], max_length=64)
 
 
-class ImportedOutcomes(Body):
+class ImportedOutcomes(RequestBody):
     outcomes: list[ImportedOutcome] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 def _option(value: Any) -> str:
-    """A string is itself, any other answer its canonical JSON, as the deliberation writes it."""
+    """An answer as deliberations write it: a string stays itself, anything else becomes its canonical JSON."""
     check_json(value, "an answer")
     if isinstance(value, str):
         return value
     try:
         return canonical_bytes(value).decode()
     except ValueError:
-        raise InvalidRequest("An answer is a number that JSON cannot carry exactly.", "invalid_outcome") from None
+        raise InvalidRequest(
+            "An answer holds a number that JSON cannot carry exactly; send it as a string.", "invalid_outcome"
+        ) from None
 
 
 def _votes(given: Mapping[str, Any]) -> dict[str, str | None]:
@@ -79,15 +81,17 @@ def _votes(given: Mapping[str, Any]) -> dict[str, str | None]:
 async def post_outcome(
     request: Request, request_id: str, body: DeliberationOutcome, asker: Asker, _: Idempotency
 ) -> dict[str, Any]:
-    """Says what was right; repeating it changes nothing, another answer is 409 ``outcome_conflict``."""
+    """Records which answer was right. A repeat changes nothing. 404 (`NotFound`) if there is no such deliberation; 409
+    (`Conflict`) if it has not ended (``not_ended``), recorded no votes and none are sent (``no_votes_recorded``), or has
+    another outcome already (``outcome_conflict``)."""
     gate = gateway(request)
-    one = await gate.deliberations.get(asker.workspace, check_id(request_id, "request_id"))
-    if one is None:
+    deliberation = await gate.deliberations.get(asker.workspace, check_id(request_id, "request_id"))
+    if deliberation is None:
         raise NotFound(f"There is no deliberation {request_id}.", "deliberation_not_found")
-    if one.terminal is None:
-        raise Conflict(f"Deliberation {request_id} has not ended.", "not_ended")
+    if deliberation.terminal is None:
+        raise Conflict(f"Deliberation {request_id} has not ended; record its outcome when it has.", "not_ended")
     asked = aggregation_of(await gate.deliberations.journal(request_id))
-    new = outcome_of(one, asked, body, asker, gate.clock.now())
+    new = outcome_of(deliberation, asked, body, asker, gate.clock.now())
     (recorded,) = await _record(gate, asker, [new])
     if recorded.conflict:
         raise Conflict(f"Another outcome of {request_id} is recorded already.", "outcome_conflict")
@@ -103,15 +107,19 @@ async def post_outcome(
 
 
 def aggregation_of(events: Sequence[JournalEvent]) -> Aggregation | None:
-    """What the decision was made from, where the journal's end says so."""
+    """The votes and the electorate that the decision was made from, if the journal's last event holds them."""
     ends = [event for event in events if event.kind == "ended"]
     document = ends[-1].data.get("aggregation") if ends else None
     return aggregation_from_document(document) if isinstance(document, Mapping) else None
 
 
 def outcome_of(
-    one: Deliberation, asked: Aggregation | None, body: DeliberationOutcome, asker: Origin, now: float
+    deliberation: Deliberation, asked: Aggregation | None, body: DeliberationOutcome, asker: Origin, now: float
 ) -> NewOutcome:
+    """The outcome of a deliberation, with the votes of the body, else with those that were recorded (``asked``).
+
+    Raises: `Conflict` if there are neither.
+    """
     options: tuple[str, ...] = ()
     panel: tuple[str, ...] = ()
     if body.votes is not None:
@@ -120,15 +128,19 @@ def outcome_of(
     elif asked is not None:
         votes = {agent: ballot.top() for agent, ballot in asked.ballots.items() if ballot.reason != _NOT_ASKED}
         options, panel = asked.electorate.options, asked.electorate.eligible
-        right = _right(body.correct, one.result or {}, options)
+        right = _right(body.correct, deliberation.result or {}, options)
     else:
-        raise Conflict(f"Deliberation {one.request_id} recorded no votes; send them as votes.", "no_votes_recorded")
+        raise Conflict(
+            f"Deliberation {deliberation.request_id} recorded no votes; send them as votes.", "no_votes_recorded"
+        )
     outcome, members = checked_outcome(votes, right, options, panel)
-    return NewOutcome(id=one.request_id, origin=asker, at=now, outcome=outcome, panel=members, source="deliberation")
+    return NewOutcome(
+        id=deliberation.request_id, origin=asker, at=now, outcome=outcome, panel=members, source="deliberation"
+    )
 
 
 def _right(correct: Any, result: Mapping[str, Any], options: tuple[str, ...]) -> str:
-    """The option that ``correct`` means: itself, or the candidate whose text it is."""
+    """The option that ``correct`` names: the option itself, or the candidate whose text it is."""
     if correct is None:
         return NONE_RIGHT
     given = _option(correct)
@@ -144,15 +156,16 @@ def _right(correct: Any, result: Mapping[str, Any], options: tuple[str, ...]) ->
 @router.post("/outcomes/batch")
 @requires(Permission.DELIBERATIONS_WRITE)
 async def import_outcomes(request: Request, body: ImportedOutcomes, asker: Asker, _: Idempotency) -> dict[str, Any]:
-    """Recorded history: votes and right answers, each id once. Sending it again answers alike; ``conflict`` is another
-    outcome under a known id, which changes nothing."""
+    """Imports outcomes: votes and right answers, each id once. A repeat gets the same answer. An outcome that differs from
+    the recorded one of its id changes nothing and is answered with ``conflict``. 400 (`InvalidRequest`) if an outcome is not
+    valid; then none is recorded."""
     gate = gateway(request)
     now = gate.clock.now()
     new = [_imported(item, index, asker, now) for index, item in enumerate(body.outcomes)]
     done = await _record(gate, asker, new)
-    conflicts = sum(one.conflict for one in done)
+    conflicts = sum(outcome.conflict for outcome in done)
     return {
-        "results": [{"id": one.id, "status": "conflict" if one.conflict else "recorded"} for one in done],
+        "results": [{"id": outcome.id, "status": "conflict" if outcome.conflict else "recorded"} for outcome in done],
         "recorded": len(done) - conflicts,
         "conflict": conflicts,
     }
@@ -185,30 +198,32 @@ async def _record(gate: Gateway, asker: Origin, new: list[NewOutcome]) -> list[R
 async def get_weights(
     request: Request, asker: Asker, agents: Annotated[str | None, Query(max_length=8192)] = None
 ) -> dict[str, Any]:
-    """The newest snapshot of every panel, the largest first; with ``agents=a,b`` the one that this panel would use."""
+    """The newest snapshot of every panel, the largest panel first; with ``agents=a,b`` the snapshot that this panel would
+    use. 400 (`InvalidRequest`) if ``agents`` names none."""
     gate = gateway(request)
     if agents is None:
         gate.learner.refresh(asker.workspace)
-        return {"snapshots": [_summary(one) for one in await gate.outcomes.newest(asker.workspace)]}
+        return {"snapshots": [_summary(snapshot) for snapshot in await gate.outcomes.newest(asker.workspace)]}
     names = [check_id(name.strip(), "agents") for name in agents.split(",") if name.strip()]
     if not names:
         raise InvalidRequest("agents must name at least one agent.", "invalid_panel")
-    snapshot = await gate.learner.snapshot_for(asker.workspace, names)
-    found = None if snapshot is None else await gate.outcomes.snapshot(asker.workspace, snapshot.id)
+    head = await gate.learner.snapshot_for(asker.workspace, names)
+    found = None if head is None else await gate.outcomes.snapshot(asker.workspace, head.id)
     return {"snapshots": [] if found is None else [_summary(found)]}
 
 
 @router.get("/weights/alarms")
 @requires(Permission.DELIBERATIONS_READ)
 async def get_alarms(request: Request, asker: Asker) -> dict[str, Any]:
-    """Agents that became worse or unbelievably better, and pairs whose errors coincide; as of now."""
+    """Agents that now answer much worse or improbably better than before, and pairs of agents whose errors coincide."""
     return {"alarms": [alarm_json(alarm) for alarm in await gateway(request).learner.alarms(asker.workspace)]}
 
 
 @router.get("/weights/{snapshot_id}")
 @requires(Permission.DELIBERATIONS_READ)
 async def get_snapshot(request: Request, snapshot_id: str, asker: Asker) -> dict[str, Any]:
-    """One snapshot with its calibration; ``snapshot_id`` is the hash of ``document``."""
+    """One snapshot with its calibration; ``snapshot_id`` is the hash of ``document``. 404 (`NotFound`) if there is no such
+    snapshot."""
     check_id(snapshot_id, "snapshot_id")
     found = await gateway(request).outcomes.snapshot(asker.workspace, snapshot_id)
     if found is None:
@@ -216,15 +231,14 @@ async def get_snapshot(request: Request, snapshot_id: str, asker: Asker) -> dict
     return {**_summary(found), "document": found.snapshot.document()}
 
 
-def _summary(one: StoredSnapshot) -> dict[str, Any]:
-    snapshot = one.snapshot
-    document = snapshot.document()
+def _summary(stored: StoredSnapshot) -> dict[str, Any]:
+    document = stored.snapshot.document()
     return {
-        "snapshot_id": one.head.id,
-        "version": one.head.version,
-        "created_at": one.created_at,
-        "agents": list(one.head.panel),
+        "snapshot_id": stored.head.id,
+        "version": stored.head.version,
+        "created_at": stored.created_at,
+        "agents": list(stored.head.panel),
         **{name: document[name] for name in ("outcomes", "gate", "learned", "log_odds", "accuracy", "owner_cap")},
         "calibrated": sorted(document["calibration"]),
-        "alarms": list(one.alarms),
+        "alarms": list(stored.alarms),
     }

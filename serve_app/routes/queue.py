@@ -1,4 +1,4 @@
-"""The queue as operators see it: what waits, how it goes, and what holds it up."""
+"""Routes of the queue for operators: what waits and runs, priorities, pauses, rates and weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ router = GuardedRouter(tags=["queue"])
 @router.get("/queue")
 @requires(Permission.QUEUE_READ)
 async def queue(request: Request, asker: Asker, limit: Limit = 50) -> dict[str, Any]:
-    """The oldest running tasks, then the oldest waiting ones, those of higher priority first."""
+    """The oldest running tasks, then the oldest waiting tasks sorted by priority."""
     gate = gateway(request)
     store = gate.tasks
     now = gate.clock.now()
@@ -51,8 +51,8 @@ async def queue_metrics(request: Request, asker: Asker) -> dict[str, Any]:
 @router.post("/queue/prioritize")
 @requires(Permission.QUEUE_WRITE)
 async def prioritize(request: Request, body: Prioritize, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Changes the priority of a waiting task, or its place among those that wait in the same line: of the same priority,
-    tenant and queue, for the same agents."""
+    """Changes the priority of a waiting task, or its position among the waiting tasks of the same priority, tenant and queue
+    that the same agents may have."""
     gate = gateway(request)
     change = PrioritizeRequest(
         workspace=asker.workspace,
@@ -69,15 +69,15 @@ async def prioritize(request: Request, body: Prioritize, asker: Asker, key: Idem
 @router.get("/queue/controls")
 @requires(Permission.QUEUE_READ)
 async def controls(request: Request, asker: Asker) -> dict[str, Any]:
-    """Settings of queues, task types and tenants; what is not listed has the defaults."""
+    """Controls of queues, task types and tenants; those that are not listed have the defaults."""
     found = await gateway(request).controls.list(asker.workspace)
-    return {"controls": [control_wire(one) for one in found], "total": len(found)}
+    return {"controls": [control_wire(control) for control in found], "total": len(found)}
 
 
 @router.put("/queue/controls")
 @requires(Permission.QUEUE_WRITE)
 async def set_control(request: Request, body: ControlSettings, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Sets the rate and burst of a queue, or the weight of a tenant. Shards follow within a second."""
+    """Sets the rate and burst of a queue, or the weight of a tenant. The scheduler applies it within a second."""
     gate = gateway(request)
 
     async def change() -> dict[str, Any]:
@@ -96,14 +96,15 @@ async def set_control(request: Request, body: ControlSettings, asker: Asker, key
 @router.post("/queue/pause")
 @requires(Permission.QUEUE_WRITE)
 async def pause(request: Request, body: ControlName, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """No task of the queue, type or tenant starts until it is resumed; what runs goes on. Repeating it changes
-    nothing."""
+    """Pauses a queue, task type or tenant: none of its tasks starts until it is resumed; running tasks go on. A repeat
+    changes nothing."""
     return await _set_paused(gateway(request), asker, body, key, paused=True)
 
 
 @router.post("/queue/resume")
 @requires(Permission.QUEUE_WRITE)
 async def resume(request: Request, body: ControlName, asker: Asker, key: Idempotency) -> dict[str, Any]:
+    """Resumes a queue, task type or tenant. A repeat changes nothing."""
     return await _set_paused(gateway(request), asker, body, key, paused=False)
 
 

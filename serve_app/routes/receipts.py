@@ -24,7 +24,7 @@ router = GuardedRouter(tags=["receipts"])
 @router.get("/receipts/keys")
 @requires(Permission.PUBLIC)
 async def get_keys(request: Request) -> dict[str, Any]:
-    """Public keys that have signed receipts here; ``current`` signs now."""
+    """The public keys with which this deployment has signed receipts; the one with ``current`` true signs now."""
     signing = gateway(request).signing
     current = (await signing.signer()).key_id
     return {
@@ -44,19 +44,20 @@ async def get_keys(request: Request) -> dict[str, Any]:
 @router.get("/deliberations/{request_id}/receipt", response_model=None)
 @requires(Permission.DELIBERATIONS_READ)
 async def get_receipt(request: Request, request_id: str, asker: Asker) -> Response:
-    """The signed receipt, the same every time. 409 ``not_ended`` while the deliberation runs."""
+    """The signed receipt, the same at every call. 404 (`NotFound`) if there is no such deliberation, 409 (`Conflict`,
+    ``not_ended``) while it runs."""
     gate = gateway(request)
-    one = await gate.deliberations.get(asker.workspace, check_id(request_id, "request_id"))
-    if one is None:
+    deliberation = await gate.deliberations.get(asker.workspace, check_id(request_id, "request_id"))
+    if deliberation is None:
         raise NotFound(f"There is no deliberation {request_id}.", "deliberation_not_found")
-    if one.terminal is None:
-        raise Conflict(f"Deliberation {request_id} has not ended; its receipt is made when it has.", "not_ended")
+    if deliberation.terminal is None:
+        raise Conflict(f"Deliberation {request_id} has not ended; fetch its receipt when it has.", "not_ended")
     signer = await gate.signing.signer()
     events = await gate.deliberations.journal(request_id)
 
     def make() -> bytes:
-        receipt = make_receipt(signer, request_id=request_id, contract=one.contract, events=events)
+        receipt = make_receipt(signer, request_id=request_id, contract=deliberation.contract, events=events)
         return canonical_bytes(receipt)
 
-    # Some hundred events take a tenth of a second, in which others want their heartbeats answered.
+    # A thread, because some hundred events take a tenth of a second, and heartbeats must be answered meanwhile.
     return Response(await asyncio.to_thread(make), media_type="application/json")

@@ -1,4 +1,4 @@
-"""The story of a task, a deliberation, an agent or a request: what the log says of it, and what led to what."""
+"""The story of a task, a deliberation, an agent or a request: its rows of the log, with causes and consequences."""
 
 from __future__ import annotations
 
@@ -42,16 +42,17 @@ async def story(
     after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: Limit = 1000,
 ) -> dict[str, Any]:
-    """Everything that the log says of a task, a deliberation, an agent or a request (its trace id), oldest first, with what
-    led to it and what it led to. ``cause`` is a trace id, ``#`` and the ``seq`` of a row, or empty where only time passed.
-    Read on with ``after`` set to the last ``seq`` while ``has_more``."""
+    """The rows of the log about a task, a deliberation, an agent or a request (by its trace id), oldest first, with the rows
+    that led to them and those that they led to. ``cause`` is a trace id, ``#`` and the ``seq`` of a row, or empty if only the
+    passing of time caused it. While ``has_more`` is true, read on with ``after`` set to the last ``seq``. 404 (`NotFound`) if
+    the log has no such rows, 400 (`InvalidRequest`) if the id is too long."""
     check_text(subject_id, "id")
     if len(subject_id) > MAX_ID_CHARS:
-        raise InvalidRequest(f"An id has at most {MAX_ID_CHARS} characters.", "invalid_id")
+        raise InvalidRequest(f"id must have at most {MAX_ID_CHARS} characters.", "invalid_id")
     rows = await gateway(request).log.story(asker.workspace, subject_id, after, limit + 1)
     if not rows and after == 0:
         raise NotFound(
-            f"The log knows nothing of {subject_id}; give the id of a task, a deliberation or an agent, or a trace id.",
+            f"The log has no row about {subject_id}; give the id of a task, a deliberation or an agent, or a trace id.",
             "story_not_found",
         )
     return {"id": subject_id, "events": [_event(row) for row in rows[:limit]], "has_more": len(rows) > limit}

@@ -1,4 +1,4 @@
-"""The event stream: server-sent events, the same over WebSocket, and a JSON description for a plain GET."""
+"""Routes of the event stream: server-sent events, WebSockets, and a JSON description for a plain GET."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import gateway
 from serve_app.streams.frames import received
-from serve_app.streams.hub import Selection, StreamHub, frame, sse
+from serve_app.streams.hub import StreamFilter, StreamHub, frame, sse
 
 router = GuardedRouter(tags=["stream"])
-#: Mounted at the root, as the released server names it.
+#: Mounted at the root, where the released client connects.
 root = GuardedRouter(tags=["stream"])
 
 PING_S = 15.0
 MAX_FRAME_CHARS = 4096
-#: What a log sequence number can be: fewer digits than a 64-bit integer may have.
+#: A ``seq`` of the log. 18 digits always fit into a 64-bit integer, 19 may not.
 _CURSOR = re.compile("[0-9]{1,18}")
 
 _ID = Annotated[str | None, Query(max_length=128)]
 
 
-def _selection(asker: Origin, task_id: str | None, agent_id: str | None, deliberation_id: str | None) -> Selection:
+def _stream_filter(
+    asker: Origin, task_id: str | None, agent_id: str | None, deliberation_id: str | None
+) -> StreamFilter:
     for value, name in ((task_id, "task_id"), (agent_id, "agent_id"), (deliberation_id, "deliberation_id")):
         if value is not None:
             check_id(value, name)
-    return Selection(workspace=asker.workspace, task_id=task_id, agent_id=agent_id, deliberation_id=deliberation_id)
+    return StreamFilter(workspace=asker.workspace, task_id=task_id, agent_id=agent_id, deliberation_id=deliberation_id)
 
 
 def _cursor(text: str | None, default: int) -> int:
@@ -60,14 +62,15 @@ async def stream(
     deliberation_id: _ID = None,
     after: Annotated[str | None, Query(max_length=20)] = None,
 ) -> Response:
-    """Events as they are committed. ``Accept: text/event-stream`` streams; ``Last-Event-ID`` (or ``after``) resumes."""
+    """Events as they are committed, if the call sends ``Accept: text/event-stream``; else a description of the stream. Resume
+    with ``Last-Event-ID`` or ``after``. 400 (`InvalidRequest`) if that is not the id of an event."""
     hub = gateway(request).hub
     if "text/event-stream" not in request.headers.get("accept", ""):
         return JSONResponse(_description(await hub.now()))
     cursor = _cursor(request.headers.get("last-event-id") or after, await hub.now())
-    selection = _selection(asker, task_id, agent_id, deliberation_id)
+    stream_filter = _stream_filter(asker, task_id, agent_id, deliberation_id)
     return StreamingResponse(
-        _events(hub, cursor, selection),
+        _events(hub, cursor, stream_filter),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -87,9 +90,9 @@ def _description(now: int) -> dict[str, Any]:
     }
 
 
-async def _events(hub: StreamHub, cursor: int, selection: Selection) -> AsyncIterator[bytes]:
+async def _events(hub: StreamHub, cursor: int, stream_filter: StreamFilter) -> AsyncIterator[bytes]:
     yield b": connected\n\n"
-    rows = hub.rows(cursor, selection)
+    rows = hub.rows(cursor, stream_filter)
     pending = asyncio.ensure_future(anext(rows))
     try:
         while True:
@@ -109,13 +112,13 @@ async def _events(hub: StreamHub, cursor: int, selection: Selection) -> AsyncIte
 @router.websocket("/stream")
 @requires(Permission.STREAM_READ)
 async def websocket_stream(socket: WebSocket, asker: Asker) -> None:
-    """Frames of the wire; ``seq`` in every frame and the query parameter ``after`` resume where one left off."""
+    """Sends events as frames. A client resumes with the query parameter ``after``, set to the last ``seq`` it saw."""
     await socket.accept()
     hub = gateway(socket).hub
     query = socket.query_params
     try:
         cursor = _cursor(query.get("after"), await hub.now())
-        selection = _selection(asker, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id"))
+        stream_filter = _stream_filter(asker, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id"))
     except InvalidRequest as error:
         await socket.close(code=1008, reason=error.message)
         return
@@ -123,7 +126,7 @@ async def websocket_stream(socket: WebSocket, asker: Asker) -> None:
         await socket.close(code=1013, reason=error.message)
         return
     await _send(socket, "connected", {"message": "Connected to the control plane stream", "last_event_id": cursor})
-    sender = asyncio.ensure_future(_push(socket, hub, cursor, selection))
+    sender = asyncio.ensure_future(_push(socket, hub, cursor, stream_filter))
     try:
         while not sender.done():
             await _answer(socket, await received(socket))
@@ -135,14 +138,14 @@ async def websocket_stream(socket: WebSocket, asker: Asker) -> None:
             await sender
 
 
-async def _push(socket: WebSocket, hub: StreamHub, cursor: int, selection: Selection) -> None:
-    async with contextlib.aclosing(hub.rows(cursor, selection)) as rows:
+async def _push(socket: WebSocket, hub: StreamHub, cursor: int, stream_filter: StreamFilter) -> None:
+    async with contextlib.aclosing(hub.rows(cursor, stream_filter)) as rows:
         async for row in rows:
             await socket.send_text(json.dumps(frame(row), ensure_ascii=False))
 
 
 async def _answer(socket: WebSocket, text: str) -> None:
-    """``ping`` is answered; ``subscribe`` and ``unsubscribe`` of the released client are accepted and change nothing."""
+    """Answers ``ping``. ``subscribe`` and ``unsubscribe``, which the released client sends, are accepted and change nothing."""
     kind = None
     if len(text) <= MAX_FRAME_CHARS:
         with contextlib.suppress(InvalidRequest):

@@ -1,4 +1,4 @@
-"""Reading tasks: one, many, what happened to one, and why one is not running."""
+"""Routes that read tasks: one task, lists, a task's events, and why a task is not running."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ ENDED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStat
 
 
 async def known_task(gate: Gateway, asker: Origin, task_id: str) -> Task:
+    """The task as it is now.
+
+    Raises: `NotFound` if there is no such task, `InvalidRequest` if ``task_id`` is no id.
+    """
     task = await gate.task_reads.put((asker.workspace, check_id(task_id, "task_id")))
     if task is None:
         raise NotFound(f"There is no task {task_id}.", "task_not_found")
@@ -36,7 +40,7 @@ async def known_task(gate: Gateway, asker: Origin, task_id: str) -> Task:
 
 
 def shown(gate: Gateway, task: Task) -> Task:
-    """As of now, and with the region of the agent that has it or had it last, as that is registered."""
+    """The task as of now, with the registered region of the agent that holds it or held it last."""
     agent = gate.directory.known(task.workspace, task.assigned_agent) if task.assigned_agent else None
     region = None if agent is None else agent.region_id
     return replace(task.as_of(gate.clock.now()), assigned_region=region)
@@ -56,8 +60,8 @@ async def task_query(
     offset: Offset = 0,
     cursor: Cursor = None,
 ) -> TaskQuery:
-    """Filters and the page of a listing. ``cursor`` is the ``next_cursor`` of the page before; ``offset`` is for
-    clients that know nothing else."""
+    """Filters and the page of a list. ``cursor`` is the ``next_cursor`` of the page before; ``offset`` is for clients that
+    do not use cursors."""
     return TaskQuery(
         workspace=asker.workspace,
         statuses=(status,) if status else (),
@@ -92,7 +96,7 @@ def _page(query: TaskQuery, page: list[Task], total: int) -> dict[str, Any]:
 @router.get("/tasks/history")
 @requires(Permission.TASKS_READ)
 async def task_history(request: Request, asker: Asker, query: Listing) -> dict[str, Any]:
-    """Finished tasks, newest first, with the true total."""
+    """Tasks that have ended, newest first. 400 (`InvalidRequest`) if ``status`` is that of an open task."""
     if query.statuses and query.statuses[0] not in ENDED:
         raise InvalidRequest("status must be completed, failed, cancelled or timeout.", "invalid_status")
     query = replace(query, statuses=query.statuses or ENDED)
@@ -103,7 +107,7 @@ async def task_history(request: Request, asker: Asker, query: Listing) -> dict[s
 @router.get("/tasks")
 @requires(Permission.TASKS_READ)
 async def list_tasks(request: Request, asker: Asker, query: Listing) -> dict[str, Any]:
-    """Tasks of the workspace, newest first, with the true total."""
+    """Tasks of the workspace, newest first."""
     gate = gateway(request)
     tasks, total = await gate.tasks.list(query)
     return {"tasks": [task_wire(shown(gate, task)) for task in tasks], **_page(query, tasks, total)}
@@ -112,6 +116,7 @@ async def list_tasks(request: Request, asker: Asker, query: Listing) -> dict[str
 @router.get("/tasks/{task_id}")
 @requires(Permission.TASKS_READ)
 async def get_task(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
+    """One task. 404 (`NotFound`) if there is no such task."""
     return task_wire(await known_task(gateway(request), asker, task_id))
 
 
@@ -124,8 +129,8 @@ async def task_events(
     after: Annotated[int, Query(ge=0, le=2_000_000_000)] = 0,
     limit: Limit = 100,
 ) -> dict[str, Any]:
-    """What happened to a task, oldest first. ``n`` counts its own events: 1, 2, 3, without gaps; read on with
-    ``after`` set to the last one seen."""
+    """Events of a task, oldest first. ``n`` counts them from 1 without gaps; read on with ``after`` set to the last ``n``.
+    404 (`NotFound`) if there is no such task."""
     gate = gateway(request)
     rows, total = await gate.tasks.events(asker.workspace, check_id(task_id, "task_id"), after, limit)
     if total == 0:
@@ -148,7 +153,7 @@ async def task_events(
 @router.get("/tasks/{task_id}/explain")
 @requires(Permission.TASKS_READ)
 async def explain_task(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
-    """Why a task is not running, and what would change that."""
+    """Reasons why a task is not running, and what would change each."""
     gate = gateway(request)
     view = await gate.scheduler.request(ExplainRequest(workspace=asker.workspace, task_id=check_id(task_id, "task_id")))
     found = explain(view, await gate.agents.list(asker.workspace), gate.clock.now())

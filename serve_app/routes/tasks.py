@@ -1,6 +1,7 @@
-"""Submitting and claiming tasks, and reporting on them.
+"""Routes that change tasks: submit, claim, report, cancel, extend.
 
-Submits are committed from here; what concerns a lease goes through the scheduler shard, the single writer of leases.
+A replica commits submits itself. Everything that concerns a lease goes through the scheduler shard, the single writer of
+leases.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def _new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now:
 def _rules(body: CreateTask) -> TaskRules | None:
     affinity = Affinity(body.region_routing_mode)
     target = () if body.target_region is None else (body.target_region,)
-    edges = [one for one in body.after if isinstance(one, After)]
+    edges = [edge for edge in body.after if isinstance(edge, After)]
     return checked(
         TaskRules(
             tenant=body.tenant,
@@ -98,7 +99,8 @@ def _rules(body: CreateTask) -> TaskRules | None:
 
 
 async def _check_dependencies(gate: Gateway, asker: Origin, tasks: Sequence[NewTask]) -> None:
-    """Tasks are never deleted, so what is here now is here when this one is committed."""
+    """Refuses tasks that depend on a task that does not exist. Tasks are never deleted, so a task that is found here still
+    exists when ``tasks`` are committed."""
     predecessors = {edge.after for task in tasks if task.rules is not None for edge in task.rules.after}
     if predecessors:
         found = await gate.tasks.get_many(asker.workspace, sorted(predecessors))
@@ -107,7 +109,7 @@ async def _check_dependencies(gate: Gateway, asker: Origin, tasks: Sequence[NewT
             raise InvalidRequest(f"after names a task that does not exist: {unknown[0]}.", "unknown_dependency")
 
 
-#: A connection that was lost is known to the server at once, and to the task that waits for word of it two turns later.
+#: Passes of the event loop between the server learning of a lost connection and ``_hung_up`` returning.
 LOOP_PASSES_TO_NOTICE = 2
 _CONFLICT = "This idempotency key was used with another body; use a new key."
 
@@ -115,7 +117,9 @@ _CONFLICT = "This idempotency key was used with another body; use a new key."
 @router.post("/tasks", status_code=201)
 @requires(Permission.TASKS_WRITE)
 async def create_task(request: Request, body: CreateTask, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Durable before it is answered. Send an ``Idempotency-Key`` to make repeats safe."""
+    """Submits a task; it is durable before this is answered. Send an ``Idempotency-Key`` to make repeats safe. 400
+    (`InvalidRequest`) if the fields do not fit together or ``after`` names an unknown task, 409 (`Conflict`) if the key was
+    used with another body."""
     gate = gateway(request)
     task = _new_task(gate, gate.new_id("task"), body, asker, gate.clock.now())
     key = key or body.idempotency_key
@@ -134,12 +138,13 @@ async def create_task(request: Request, body: CreateTask, asker: Asker, key: Ide
 @router.post("/tasks/batch", status_code=201)
 @requires(Permission.TASKS_WRITE)
 async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Up to 1,000 tasks in one transaction, which wait in the order given. An ``Idempotency-Key`` covers the whole batch."""
+    """Submits up to 1,000 tasks in one transaction; they wait in the given order. An ``Idempotency-Key`` covers the whole
+    batch. 400 (`InvalidRequest`) if a task is not valid, 409 (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
     now = gate.clock.now()
-    # One moment for all of them, so their ids say which comes first.
+    # Tasks with one creation time are ordered by their ids, so the ids are sorted.
     ids = sorted(gate.new_id("task") for _ in body.tasks)
-    tasks = [_new_task(gate, task_id, one, asker, now) for task_id, one in zip(ids, body.tasks, strict=True)]
+    tasks = [_new_task(gate, task_id, item, asker, now) for task_id, item in zip(ids, body.tasks, strict=True)]
     digest = body_digest(body.model_dump(mode="json")) if key else b""
     items = []
     for index, task in enumerate(tasks):
@@ -159,10 +164,11 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
 @router.post("/tasks/claim")
 @requires(Permission.TASKS_CLAIM)
 async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Work for a registered agent, waiting up to ``block_ms`` (capped at 25 s); null when there is none.
+    """Claims work for a registered agent. The call waits up to ``block_ms`` (at most 25 s) for a task; ``task`` is null if
+    there is none.
 
-    With ``max_tasks`` the answer has ``tasks``, a list, as well. The same ``claim_id`` gives the same leases.
-    ``cancelling`` names tasks of the agent that it should stop.
+    With ``max_tasks`` the answer also has the list ``tasks``. The same ``claim_id`` gives the same leases. ``cancelling``
+    names tasks that the agent should stop. 404 (`NotFound`) if the agent is not registered.
     """
     gate = gateway(request)
     agent = await _claimant(gate, asker, body.agent_id)
@@ -181,7 +187,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         client_claim_id=bool(body.claim_id or key),
         wait=block_s > 0,
         regions=agent.regions,
-        # One that claims is alive, whatever was said of it.
+        # Not from the agent's liveness: an agent that claims is alive.
         unschedulable=agent.is_unschedulable,
         cause=asker.cause,
     )
@@ -197,7 +203,8 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
 
 
 async def _claimant(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
-    """As this copy has it; where it rests, as it is stored: another replica may have heard that it works again."""
+    """The agent that claims, from this replica's copy. If the copy has it as unschedulable it is read from the store, because
+    another replica may have made it schedulable a moment ago."""
     agent = await gate.directory.get(asker.workspace, agent_id)
     if agent is not None and agent.is_unschedulable:
         agent = await gate.agents.get(asker.workspace, agent_id)
@@ -208,11 +215,12 @@ async def _claimant(gate: Gateway, asker: Origin, agent_id: str) -> Agent:
 
 @contextlib.asynccontextmanager
 async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s: float) -> AsyncIterator[ClaimAnswer]:
-    """Leases, and a block to make the answer from them. The claim waits here, and is taken back when its time is over.
+    """Waits for the claim's leases and gives them to the block, which makes the answer. A claim without leases is withdrawn
+    when its time is over.
 
-    Leases go back unless the block comes to its end with the client still there: a client that hangs up, a request
-    that Serve cancels and a store that fails would else leave them to an agent that never heard of them, and whose other
-    signs of life keep them."""
+    The leases are released unless the block ends while the client is still connected. Else a client that hangs up, a
+    request that Serve cancels or a store that fails would leave them with an agent that never heard of them, and whose
+    heartbeats keep renewing them."""
     asked = asyncio.ensure_future(gate.scheduler.request(claim, long_poll=claim.wait))
     hung_up = asyncio.ensure_future(_hung_up(request))
     answer, taken = ClaimAnswer(), False
@@ -232,7 +240,7 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
         hung_up.cancel()
         if not taken:
             gate.release(answer)
-        # What came after the answer had been made is not in it, so it goes back too.
+        # Leases that came after the answer had been made are not in it, so they are released too.
         late = asked.result() if asked.done() and not asked.cancelled() and asked.exception() is None else answer
         if late is not answer:
             gate.release(late)
@@ -240,9 +248,11 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
 
 
 async def _asked_again(gate: Gateway, claim: ClaimRequest) -> ClaimAnswer:
-    """The time to wait is over, and the scheduler is away: no answer is not the same as no work. A lease that its predecessor
-    had granted to this claim would lie idle if it were answered empty, so its successor is asked, without waiting for work.
-    Whoever chose the claim's id may ask again under it, the others are told what is certain."""
+    """Asks the scheduler's successor once more, without waiting for work, because the scheduler is away at the end of the
+    claim's wait. An empty answer was rejected: a lease that the predecessor granted to this claim would stay idle.
+
+    If the successor does not answer either, a client that chose the claim's id gets the error and can repeat the claim
+    under that id; for the others the answer is empty."""
     try:
         answer: ClaimAnswer = await gate.scheduler.request(evolve(claim, wait=False))
     except ActorUnavailable:
@@ -279,20 +289,20 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
 @router.post("/tasks/complete")
 @requires(Permission.TASKS_CLAIM)
 async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Up to 1,000 reports in one call, completions and failures; each gets its own outcome."""
+    """Takes up to 1,000 reports in one call, completions and failures; each gets its own answer in ``results``."""
     gate = gateway(request)
     outcomes = await asyncio.gather(
         *(_report_one(gate, asker, report) for report in body.reports), return_exceptions=True
     )
     results = []
-    for one, outcome in zip(body.reports, outcomes, strict=True):
+    for report, outcome in zip(body.reports, outcomes, strict=True):
         if isinstance(outcome, ControlPlaneError):
-            task_id = shown_text(one.task_id, 128)  # what was sent need not be an id
+            task_id = shown_text(report.task_id, 128)  # the client may have sent anything
             results.append({"task_id": task_id, "ok": False, "error": outcome.message, "code": outcome.code})
         elif isinstance(outcome, BaseException):
             raise outcome
         else:
-            results.append({"task_id": one.task_id, "ok": True})
+            results.append({"task_id": report.task_id, "ok": True})
     return {"results": results, "total": len(results)}
 
 
@@ -363,7 +373,8 @@ async def _report(gate: Gateway, asker: Origin, report: ReportRequest) -> None:
 async def complete_task(
     request: Request, task_id: str, asker: Asker, key: Idempotency, body: Complete | None = None
 ) -> dict[str, Any]:
-    """Ends a task. With the claim's ``lease_token`` only the holder of that very attempt can."""
+    """Completes a task. With the ``lease_token`` of the claim, only the holder of that attempt can; for any other attempt the
+    answer is 409 (`Conflict`, ``lease_lost``)."""
     body = body or Complete()
     await _report(gateway(request), asker, _report_of(asker, task_id, body, result=body.result))
     return {"completed": True}
@@ -374,7 +385,8 @@ async def complete_task(
 async def fail_task(
     request: Request, task_id: str, asker: Asker, key: Idempotency, body: Fail | None = None
 ) -> dict[str, Any]:
-    """Reports a failed attempt; it is tried again while retries are left, unless ``requeue`` is false."""
+    """Reports a failed attempt. The task is tried again while it has retries left, unless ``requeue`` is false or
+    ``error_class`` is ``not_retryable``. 409 (`Conflict`, ``lease_lost``) if the caller does not hold the lease."""
     body = body or Fail()
     await _report(gateway(request), asker, _failure(asker, task_id, body, body.error))
     return {"failed": True}
@@ -385,7 +397,8 @@ async def fail_task(
 async def stopped_task(
     request: Request, task_id: str, asker: Asker, key: Idempotency, body: CancelAcknowledgement | None = None
 ) -> dict[str, Any]:
-    """Says that a task which is being cancelled has been stopped; its lease ends at once instead of after the grace."""
+    """Reports that the agent has stopped a task that is being cancelled. The lease ends at once, not after the grace.
+    409 (`Conflict`, ``lease_lost``) if the caller does not hold it."""
     await _report(gateway(request), asker, _report_of(asker, task_id, body or CancelAcknowledgement(), stopped=True))
     return {"stopped": True}
 
@@ -393,7 +406,8 @@ async def stopped_task(
 @router.post("/tasks/{task_id}/cancel")
 @requires(Permission.TASKS_WRITE)
 async def cancel_task(request: Request, task_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """A waiting task ends at once; a running one is stopped through its agent. Repeating it answers alike."""
+    """Cancels a task. A waiting task ends at once; the agent of a running task is asked to stop it. A repeat gets the same
+    answer."""
     gate = gateway(request)
     cancel = CancelRequest(
         workspace=asker.workspace,
@@ -408,7 +422,8 @@ async def cancel_task(request: Request, task_id: str, asker: Asker, key: Idempot
 @router.post("/tasks/{task_id}/extend")
 @requires(Permission.TASKS_CLAIM)
 async def extend_lease(request: Request, task_id: str, body: Extend, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Renews one lease; a heartbeat renews all leases of an agent."""
+    """Renews one lease; a heartbeat renews all leases of an agent. 409 (`Conflict`) if ``lease_token`` belongs to another
+    task or the lease is lost."""
     token = LeaseToken.decode(body.lease_token)
     if token.task_id != check_id(task_id, "task_id"):
         raise Conflict("lease_token belongs to another task.", "lease_lost")

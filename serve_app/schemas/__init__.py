@@ -1,5 +1,5 @@
-"""Bodies of the API: what is accepted (validated once, here) and how domain values look on the wire.
+"""The API's schemas: request bodies, which are validated once, here, and the JSON of answers (``*_wire``).
 
-Field names, defaults and shapes are the released client's (Aragora wire). Unknown fields are ignored, because the
-client turns any keyword argument into a field; unknown values are refused.
+Field names, defaults and shapes are those of the released client. Unknown fields are ignored, because that client turns
+any keyword argument into a field; unknown values are refused.
 """

@@ -12,18 +12,18 @@ from pydantic import (
 )
 
 from cluster.domain.agents.agent import Agent, TransportKind
-from serve_app.schemas.fields import MAX_BATCH, Body, Names, Text, agent_name
+from serve_app.schemas.fields import MAX_BATCH, Names, RequestBody, Text, agent_name
 
 
-class Price(Body):
-    """Per million tokens."""
+class Price(RequestBody):
+    """What an agent costs per million tokens."""
 
     input_per_mtok: float = Field(ge=0, allow_inf_nan=False)
     output_per_mtok: float = Field(ge=0, allow_inf_nan=False)
     currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
 
 
-class Rate(Body):
+class Rate(RequestBody):
     """A token bucket: ``per_minute`` calls on average, ``burst`` at once."""
 
     per_minute: float = Field(gt=0, le=1_000_000, allow_inf_nan=False)
@@ -31,7 +31,7 @@ class Rate(Body):
 
 
 def _amount(value: float) -> float:
-    """Ray counts resources in ten thousandths."""
+    """Refuses more than four decimals: Ray counts resources in ten-thousandths."""
     if round(value, 4) != value:
         raise ValueError("at most four decimals")
     return value
@@ -49,7 +49,7 @@ Amount = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False), AfterV
 ResourceName = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9_][\w.:\-]*$"), AfterValidator(_resource_name)]
 
 
-class RegisterAgent(Body):
+class RegisterAgent(RequestBody):
     """``endpoint`` and ``transport`` make a push agent; without them the agent pulls work by claiming.
 
     ``import_path`` (``module:Class``) runs a Python class in the cluster. ``dedicated`` gives the agent a Ray actor of
@@ -88,7 +88,7 @@ class RegisterAgent(Body):
         return value
 
     def all_options(self) -> dict[str, Any]:
-        """What only some rooms read, under one roof: the named fields win over ``options`` of the same name."""
+        """``options`` with price, owner, rate and import path in it. A named field wins over an option of its name."""
         named: dict[str, Any] = {
             "price": self.price and self.price.model_dump(),
             "owner": self.owner,
@@ -98,38 +98,39 @@ class RegisterAgent(Body):
         return self.options | {name: value for name, value in named.items() if value is not None}
 
 
-class RegisterAgents(Body):
+class RegisterAgents(RequestBody):
     agents: list[RegisterAgent] = Field(min_length=1, max_length=MAX_BATCH)
 
 
-class Heartbeat(Body):
+class Heartbeat(RequestBody):
     status: Literal["starting", "ready", "busy", "draining", "paused", "offline", "failed"] | None = None
 
 
-class HeartbeatItem(Body):
+class HeartbeatItem(RequestBody):
     agent_id: str
     status: Literal["starting", "ready", "busy", "draining", "paused", "offline", "failed"] | None = None
 
     _check = field_validator("agent_id")(agent_name)
 
 
-class Heartbeats(Body):
+class Heartbeats(RequestBody):
     heartbeats: list[HeartbeatItem] = Field(min_length=1, max_length=10_000)
 
 
 def last_activity(agent: Agent, recent: float | None) -> float:
-    """Epoch seconds: the fresh sign of life, else what was written behind, else the registration."""
+    """Epoch seconds of the agent's last activity. ``recent`` is from Redis; PostgreSQL has an older one, or the
+    registration."""
     return max(recent or 0.0, agent.last_seen_at or 0.0, agent.registered_at)
 
 
 def _dedicated_wire(agent: Agent, has_actor: bool) -> dict[str, Any]:
-    """Only for an agent that has, or waits for, an actor of its own."""
+    """The fields about an agent's own actor; only ``dedicated: false`` if the agent is not dedicated."""
     needs = agent.dedicated
     if needs is None:
         return {"dedicated": False}
     waits = (
         "Its own actor does not run: it is being started, or it waits for a node of the Ray cluster that has "
-        f"{needs.words} free. Its tasks wait for it."
+        f"{needs.words} free. The agent's tasks wait until its actor runs."
     )
     return {
         "dedicated": True,
@@ -139,7 +140,7 @@ def _dedicated_wire(agent: Agent, has_actor: bool) -> dict[str, Any]:
 
 
 def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = False) -> dict[str, Any]:
-    """``has_actor``: the actor of a dedicated agent runs."""
+    """An agent as the API shows it. ``has_actor``: whether the actor of a dedicated agent runs."""
     seen = last_activity(agent, last_heartbeat)
     running = agent.running_task_ids
     return {

@@ -11,12 +11,13 @@ from pydantic import (
 
 from cluster.domain.base.ids import check_id
 from cluster.domain.tasks.task import Priority
-from serve_app.schemas.fields import Body, Names, Text
+from serve_app.schemas.fields import Names, RequestBody, Text
 
 
-class Deliberate(Body):
-    """``config``: options, agents, rounds, consensus, min_agents, max_agents, quorum_ratio, max_tokens.
+class Deliberate(RequestBody):
+    """A question for a panel of agents.
 
+    ``config`` may hold options, agents, rounds, consensus, min_agents, max_agents, quorum_ratio, max_tokens and more.
     ``documents``, ``attachments`` and ``evidence`` are shown to the panel as data; nothing is fetched.
     """
 

@@ -1,4 +1,4 @@
-"""What the bodies of requests are made of: bounds, texts that can be stored, times."""
+"""Types of the fields of request bodies: bounded numbers and times, and texts that the stores can hold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cluster.domain.base.json_values import check_json
 MAX_BATCH = 1000
 
 
-#: The last second of the year 9999: what every notation of a time can hold.
+#: The last second of the year 9999, the latest time that ISO 8601 and Python can write.
 MAX_EPOCH_S = 253_402_300_799
 
 
@@ -52,7 +52,9 @@ MAX_SECONDS = 366 * 86_400.0
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
+    """Base of all request bodies: frozen, and unknown fields are ignored."""
+
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 

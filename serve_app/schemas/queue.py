@@ -1,4 +1,4 @@
-"""Bodies of what operators do to queues and dead tasks, and how it looks on the wire."""
+"""Bodies and answers about queue controls and the dead letter."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from pydantic import Field, field_validator
 
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task, TaskDetail
-from serve_app.schemas.fields import MAX_EPOCH_S, Body, Words
+from serve_app.schemas.fields import MAX_EPOCH_S, RequestBody, Words
 from serve_app.schemas.tasks import task_wire
 
 MAX_REPLAY = 1000
 
 
-class ControlName(Body):
-    """A queue, a task type, or a tenant (the workspace's name for tasks that name none)."""
+class ControlName(RequestBody):
+    """Names a queue, a task type or a tenant. Tasks without a tenant belong to a tenant named like the workspace."""
 
     kind: ControlKind = ControlKind.QUEUE
     name: Words
 
 
 class ControlSettings(ControlName):
-    """Fields that are left out stay as they are; ``rate_per_second`` null lifts the limit."""
+    """Settings of a queue or tenant. Fields that are left out stay as they are; null for ``rate_per_second`` lifts the
+    limit."""
 
     rate_per_second: float | None = Field(None, gt=0, le=1_000_000)
     burst: int | None = Field(None, ge=1, le=1_000_000)
     weight: float | None = Field(None, ge=0.001, le=1000)
 
 
-class DeadLetterFilter(Body):
-    """All given fields must match. Times are epoch seconds of the task's end."""
+class DeadLetterFilter(RequestBody):
+    """Chooses dead tasks: all given fields must match. Times are epoch seconds of the task's end."""
 
     task_type: Words | None = None
     queue: Words | None = None
@@ -47,8 +48,8 @@ class DeadLetterFilter(Body):
         return value
 
 
-class Chosen(Body):
-    """Which dead tasks: by ``ids`` or by ``filter``, up to ``limit`` of them, newest first."""
+class Chosen(RequestBody):
+    """Chooses dead tasks by ``ids`` or by ``filter``, at most ``limit`` of them, newest first."""
 
     ids: list[Words] | None = Field(None, min_length=1, max_length=MAX_REPLAY)
     filter: DeadLetterFilter | None = None
@@ -57,7 +58,7 @@ class Chosen(Body):
 
 
 class ReplayDead(Chosen):
-    """``payload`` replaces the payload of every one, ``payload_patch`` sets some of its fields."""
+    """``payload`` replaces the payload of every chosen task; ``payload_patch`` sets some fields of it."""
 
     payload: Any = None
     payload_patch: dict[str, Any] | None = None

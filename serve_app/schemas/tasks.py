@@ -24,8 +24,8 @@ from serve_app.schemas.fields import (
     MAX_BATCH,
     MAX_EPOCH_S,
     MAX_SECONDS,
-    Body,
     Names,
+    RequestBody,
     Seconds,
     Text,
     Word,
@@ -40,8 +40,8 @@ MAX_CLAIM = 100
 MAX_BLOCK_MS = LONGEST_WAIT_S * 1000
 
 
-class After(Body):
-    """An edge: the task ``id`` ends first. ``when_failed``: what this one does if it ends without a result."""
+class After(RequestBody):
+    """A dependency: the task ``id`` must end first. ``when_failed`` says what happens if it ends without a result."""
 
     id: str
     when_failed: WhenFailed = WhenFailed.FAIL
@@ -52,11 +52,12 @@ class After(Body):
         return check_id(value, "after")
 
 
-class CreateTask(Body):
-    """``run_at`` is epoch seconds; ``delay_seconds`` counts from now; at most one of them.
+class CreateTask(RequestBody):
+    """``run_at`` is epoch seconds, ``delay_seconds`` counts from now; give at most one of them.
 
-    ``timeout_seconds`` bounds one attempt, ``queue_timeout_seconds`` each wait for an agent, ``total_timeout_seconds``
-    everything. ``after`` names tasks that end first; an id alone means that this task fails when that one does.
+    ``timeout_seconds`` bounds one attempt, ``queue_timeout_seconds`` each wait for an agent, and ``total_timeout_seconds``
+    the time from submit to end. ``after`` names tasks that must end first; an id alone means that this task fails if that
+    one does.
     """
 
     task_type: Words
@@ -105,14 +106,14 @@ class CreateTask(Body):
     @field_validator("after")
     @classmethod
     def _after(cls, value: list[str | After]) -> list[After]:
-        return [After(id=check_id(one, "after")) if isinstance(one, str) else one for one in value]
+        return [After(id=check_id(edge, "after")) if isinstance(edge, str) else edge for edge in value]
 
 
-class CreateTasks(Body):
+class CreateTasks(RequestBody):
     tasks: list[CreateTask] = Field(min_length=1, max_length=MAX_BATCH)
 
 
-class Claim(Body):
+class Claim(RequestBody):
     agent_id: str
     capabilities: Names | None = None
     block_ms: int = Field(5000, ge=0)
@@ -127,16 +128,17 @@ class Claim(Body):
         return None if value is None else check_id(value, "claim_id")
 
 
-class Complete(Body):
+class Complete(RequestBody):
     result: Any = None
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     lease_token: Text | None = Field(None, max_length=1024)
 
 
-class Fail(Body):
-    """``error_class`` retryable, malformed and rate_limited are tried again, the last after ``retry_after_seconds`` or slower
-    steps; not_retryable ends the task, as ``requeue`` false does."""
+class Fail(RequestBody):
+    """A failed attempt. ``error_class`` retryable, malformed and rate_limited let the task be tried again; not_retryable
+    ends it, as ``requeue`` false does. The next attempt waits for ``retry_after_seconds`` at least (up to a bound), and longer
+    after ``rate_limited``."""
 
     error: Text = Field("Unknown error", max_length=MAX_ERROR_CHARS)
     agent_id: Text | None = Field(None, max_length=128)
@@ -147,27 +149,28 @@ class Fail(Body):
     lease_token: Text | None = Field(None, max_length=1024)
 
 
-class CancelAcknowledgement(Body):
-    """The holder of a task that is being cancelled has stopped."""
+class CancelAcknowledgement(RequestBody):
+    """Says that the agent has stopped working on a task that is being cancelled."""
 
     agent_id: Text | None = Field(None, max_length=128)
     lease_token: Text | None = Field(None, max_length=1024)
 
 
-class Extend(Body):
+class Extend(RequestBody):
     lease_token: Text = Field(max_length=1024)
 
 
-class Prioritize(Body):
-    """What is left out stays as it is. ``position`` counts the waiting tasks of the same line from 1, 0 is 1."""
+class Prioritize(RequestBody):
+    """Fields that are left out stay as they are. ``position`` counts the waiting tasks of the same sub-queue and priority
+    from 1; 0 means 1."""
 
     task_id: str
     priority: str | None = None
     position: int | None = Field(None, ge=0, le=10_000)
 
 
-class Report(Body):
-    """One entry of a batch: ``error`` makes it a failure, ``stopped`` the answer to a cancel."""
+class Report(RequestBody):
+    """One report of a batch: a failure if it has ``error``, the answer to a cancel if it has ``stopped``."""
 
     task_id: str
     result: Any = None
@@ -182,14 +185,15 @@ class Report(Body):
 
 
 class RefusedReport(Report):
-    """An entry that cannot be taken, and why."""
+    """A report that does not validate, with the reason."""
 
     refusal: str
     code: str
 
 
 def _for_itself(value: Any, validate: Callable[[Any], Report]) -> Report:
-    """An entry that names its task and cannot be taken is answered by itself: the others are reports of other tasks."""
+    """Validates one report. If it names its task, a bad report becomes a `RefusedReport`, so that it gets its own answer
+    and the batch's reports on other tasks are still taken."""
     task_id = value.get("task_id") if isinstance(value, dict) else None
     if not isinstance(task_id, str):
         return validate(value)
@@ -202,7 +206,7 @@ def _for_itself(value: Any, validate: Callable[[Any], Report]) -> Report:
     return RefusedReport.model_construct(task_id=shown_text(task_id, 128), refusal=refusal, code=code)
 
 
-class Reports(Body):
+class Reports(RequestBody):
     reports: list[Annotated[Report, WrapValidator(_for_itself)]] = Field(min_length=1, max_length=MAX_BATCH)
 
 
@@ -240,7 +244,7 @@ def task_wire(task: Task) -> dict[str, Any]:
 
 
 def _rules_wire(task: Task) -> dict[str, Any]:
-    """Only what was asked for."""
+    """The rules that the task was given, and the id it was replayed as; what was not set is left out."""
     rules = task.rules
     wire: dict[str, Any] = {} if task.replayed_as is None else {"replayed_as": task.replayed_as}
     if rules is None:

@@ -1,4 +1,4 @@
-"""Frames of WebSockets as clients send them."""
+"""Frames that clients send over WebSockets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from fastapi import WebSocket, WebSocketDisconnect
 
 
 async def received(socket: WebSocket) -> str:
-    """The text of the next frame; bytes are no message of ours, and answered like any other wrong one."""
+    """The text of the next frame. A binary frame gives an empty text, which is answered as any invalid message is.
+
+    Raises: `WebSocketDisconnect` if the client has left.
+    """
     message = await socket.receive()
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1000))

@@ -1,7 +1,8 @@
-"""Events as they are committed: server-sent events and WebSocket frames over the log.
+"""The stream hub: the log as server-sent events and WebSocket frames.
 
-``id`` is the log's ``seq``: whoever reconnects says the last one it saw and misses nothing. While somebody listens, the
-hub follows the log and keeps its newest rows in memory; a subscriber that is further behind reads from the store.
+An event's ``id`` is its row's ``seq``: a client that reconnects sends the last id it saw and misses nothing. While there
+are subscribers, the hub follows the log and keeps its newest rows in memory. A subscriber that is further behind reads
+from the store.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from cluster.ports.log import Log, LogFilter
 from cluster.ports.wake_ups import Doorbell
 
 KEEP_ROWS = 10_000
-#: How late an event may be that nobody rings for.
+#: How late an event may be if no doorbell tells of it.
 LATE_S = 0.1
 APART_S = 0.02
 PAGE = 500
 READ_RETRY_S = 1.0
 
-#: Log kind → frame type where the wire's name is not the kind with an underscore.
+#: Log kind → frame type, for kinds whose frame type is not the kind with underscores.
 FRAME_TYPES = {
     "task.retried": "task_retrying",
     "deliberation.admitted": "deliberation_admitted",
@@ -40,8 +41,8 @@ def frame_type(kind: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """What a subscriber wants to see: all given fields must match."""
+class StreamFilter:
+    """Which rows a subscriber gets: all given fields must match."""
 
     workspace: str
     task_id: str | None = None
@@ -57,8 +58,8 @@ class Selection:
             return False
         return self.agent_id is None or self.agent_id in (row.entity, row.data.get("agent_id"), row.data.get("agent"))
 
-    def filter(self) -> LogFilter:
-        """The part of the selection that the store can do by itself."""
+    def log_filter(self) -> LogFilter:
+        """The part of this filter that the store applies."""
         entity = self.task_id or self.deliberation_id
         return LogFilter(workspace=self.workspace, entities=(entity,) if entity else ())
 
@@ -67,7 +68,7 @@ _ID_FIELD = {"task": "task_id", "agent": "agent_id", "deliberation": "request_id
 
 
 def frame(row: LogRow) -> dict[str, Any]:
-    """The wire's frame. ``seq`` lets a WebSocket client resume; SSE carries it as the event's id."""
+    """The frame of a row. A WebSocket client resumes by ``seq``; SSE carries the same number as the event's id."""
     subject = row.kind.partition(".")[0]
     data = row.whole_data()
     if subject in _ID_FIELD:
@@ -81,22 +82,31 @@ def frame(row: LogRow) -> dict[str, Any]:
 
 
 class StreamHub:
-    """``run`` follows the log for those that listen, and not for nobody: to read every row costs about as much as to serve
-    the calls that write them."""
+    """Follows the log (``run``) while there are subscribers (``rows``), and only then: reading every row costs about as
+    much as serving the calls that write them."""
 
     def __init__(self, log: Log, doorbell: Doorbell, clock: Clock) -> None:
         self._log = log
         self._doorbell = doorbell
         self._clock = clock
+        #: The newest rows, without a gap and up to ``_cursor``; empty while nobody listens.
         self._rows: deque[LogRow] = deque(maxlen=KEEP_ROWS)
+        #: Set, and replaced by a new event, whenever ``_cursor`` moves: it wakes all waiting subscribers.
         self._moved = asyncio.Event()
+        #: Subscribers that iterate ``rows``.
         self._listeners = 0
+        #: Set while there are subscribers; ``run`` waits for it.
         self._is_needed = asyncio.Event()
+        #: Set when the last subscriber leaves, cleared when one comes; ``run`` stops following when it is set.
         self._left = asyncio.Event()
+        #: The ``seq`` up to which the log has been followed; 0 while it is not followed.
         self._cursor = 0
 
     async def now(self) -> int:
-        """The ``seq`` after which everything is new. StoreUnavailable where nobody listens and the store is away."""
+        """The ``seq`` of the newest row; every later row is new to a subscriber that starts now.
+
+        Raises: `StoreUnavailable` if there is no subscriber yet and the store is away.
+        """
         return self._cursor or await self._log.head()
 
     async def run(self) -> None:
@@ -107,7 +117,7 @@ class StreamHub:
             try:
                 await asyncio.wait({following, left}, return_when=asyncio.FIRST_COMPLETED)
                 if following.done():
-                    following.result()  # its error
+                    following.result()  # raises the error that ended it
             finally:
                 left.cancel()
                 following.cancel()
@@ -150,9 +160,12 @@ class StreamHub:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    async def rows(self, after: int, selection: Selection) -> AsyncGenerator[LogRow, None]:
-        """Matching rows after ``after``, then those to come, for as long as it is iterated. A store that is away is
-        waited for: the subscriber's connection outlives it. Close it when it is left."""
+    async def rows(self, after: int, stream_filter: StreamFilter) -> AsyncGenerator[LogRow, None]:
+        """Matching rows after ``after``, then new ones as they come, without end.
+
+        While the store is away the generator waits for it, so that the subscriber keeps its connection. Close the
+        generator (``aclosing``): until then its subscriber counts as listening.
+        """
         cursor = after
         with self._listening():
             while True:
@@ -161,23 +174,23 @@ class StreamHub:
                     await moved.wait()
                     continue
                 try:
-                    page, cursor = await self._page(cursor, selection)
+                    page, cursor = await self._page(cursor, stream_filter)
                 except StoreUnavailable:
                     await asyncio.sleep(READ_RETRY_S)
                     continue
                 for row in page:
                     yield row
 
-    async def _page(self, cursor: int, selection: Selection) -> tuple[list[LogRow], int]:
-        """(matching rows, cursor after them)."""
+    async def _page(self, cursor: int, stream_filter: StreamFilter) -> tuple[list[LogRow], int]:
+        """The next matching rows, and the cursor after them."""
         if self._rows and self._rows[0].seq <= cursor + 1:
             start = cursor + 1 - self._rows[0].seq
             recent = [self._rows[i] for i in range(start, min(start + PAGE, len(self._rows)))]
-            return [row for row in recent if selection.matches(row)], recent[-1].seq
+            return [row for row in recent if stream_filter.matches(row)], recent[-1].seq
         upper = self._cursor
-        rows = await self._log.read(cursor, PAGE, selection.filter())
+        rows = await self._log.read(cursor, PAGE, stream_filter.log_filter())
         end = rows[-1].seq if len(rows) == PAGE else max(upper, rows[-1].seq if rows else 0)
-        return [row for row in rows if selection.matches(row)], end
+        return [row for row in rows if stream_filter.matches(row)], end
 
 
 def sse(row: LogRow) -> bytes:

@@ -156,7 +156,7 @@ async def test_the_command_prints_the_story(api: Api) -> None:
     assert events[-1]["data"]["error"] == "Out of paper."
     nothing = await _command(api, "task_nobody")
     assert nothing.exit_code != 0
-    assert "The log knows nothing of task_nobody" in str(nothing.exception) + nothing.output
+    assert "The log has no row about task_nobody" in str(nothing.exception) + nothing.output
 
 
 def test_an_impossible_transition_names_its_cause() -> None:

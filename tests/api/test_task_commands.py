@@ -68,6 +68,6 @@ async def test_queues_are_paused_and_limited(tasks: TaskApi) -> None:
     await _run(tasks, "queue", "prioritize", task_id, "urgent")
     assert (await tasks.get(f"/tasks/{task_id}"))["priority"] == 100
     last = await tasks.submit(priority="urgent")
-    assert "number 1 in its line" in await _run(tasks, "queue", "prioritize", last, "--position", "1")
+    assert "number 1 in its sub-queue" in await _run(tasks, "queue", "prioritize", last, "--position", "1")
     assert (await tasks.get(f"/tasks/{last}/explain"))["position"] == 1
     await _run(tasks, "queue", "prioritize", last, code=2)

@@ -1,4 +1,4 @@
-"""``aragora-cp agents``: what there is in the registry, and what its operator wants of it."""
+"""``aragora-cp agents``: list, register, pause, drain, resume and remove agents."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def split(value: str | None) -> list[str]:
 
 @app.command("list")
 def list_agents(
-    capability: Annotated[str | None, typer.Option(help="Only those that have it.")] = None,
+    capability: Annotated[str | None, typer.Option(help="Only agents that have this capability.")] = None,
     status: Annotated[str | None, typer.Option(help="ready, busy, paused, offline, ...")] = None,
     as_json: Json = False,
 ) -> None:
-    """All agents, those that take no work included."""
+    """List agents, including those that take no work."""
     found = _call("GET", "/agents", available="false", capability=capability, status=status)
     if as_json:
         _print(found)
@@ -59,10 +59,10 @@ def register(
     model: str = "unknown",
     provider: str = "unknown",
     endpoint: Annotated[
-        str | None, typer.Option(help="Makes it an agent that is called; without it the agent claims.")
+        str | None, typer.Option(help="URL at which the agent is called; without it the agent claims its work.")
     ] = None,
     transport: Annotated[str | None, typer.Option(help="openai, anthropic, http or a2a.")] = None,
-    import_path: Annotated[str | None, typer.Option(help="module:Class that runs in the cluster.")] = None,
+    import_path: Annotated[str | None, typer.Option(help="module:Class, to run the agent in the cluster.")] = None,
     max_concurrency: int = 1,
 ) -> None:
     """Register an agent, or replace its description."""
@@ -81,32 +81,32 @@ def register(
 
 @app.command()
 def show(agent_id: str) -> None:
-    """One agent with its health and metrics, as JSON."""
+    """Print one agent with its health and metrics, as JSON."""
     agent, health = _call("GET", f"/agents/{agent_id}"), _call("GET", f"/health/{agent_id}")
     _print({"agent": agent, "health": health, "metrics": _call("GET", f"/agents/{agent_id}/metrics")})
 
 
 @app.command()
 def pause(agent_id: str) -> None:
-    """No new work until it is resumed."""
+    """Give an agent no new work until it is resumed."""
     console.print(_call("POST", f"/agents/{agent_id}/pause")["status"])
 
 
 @app.command()
 def drain(agent_id: str) -> None:
-    """No new work; what it has it finishes."""
+    """Give an agent no new work, but let it finish the tasks that it holds."""
     answer = _call("POST", f"/agents/{agent_id}/drain")
     console.print("drained" if answer["drained"] else f"draining, {answer['running_tasks']} running")
 
 
 @app.command()
 def resume(agent_id: str) -> None:
-    """Back to work."""
+    """End a pause or a drain."""
     console.print(_call("POST", f"/agents/{agent_id}/resume")["status"])
 
 
 @app.command()
 def remove(agent_id: str) -> None:
-    """Deregister it; what it holds goes back to the queue."""
+    """Remove an agent; the tasks that it holds go back to the queue."""
     _call("DELETE", f"/agents/{agent_id}")
     console.print("removed")

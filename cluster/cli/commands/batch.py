@@ -1,8 +1,8 @@
 """``aragora-cp batch``: many questions from a file; ``python -m cluster.batch`` is the same.
 
 Exit codes of ``run``: 0 every item was asked and has ended (the table says how), 1 an item was refused or failed or a
-line is no item, 2 wrong usage (bad lines included, unless they are skipped), 4 the control plane could not be had any
-more, 130 interrupted. After 4, 130 and any kill ``--resume`` goes on.
+skipped line is no item, 2 wrong usage (bad lines included, unless they are skipped), 4 the control plane no longer answered,
+130 interrupted. After 4, 130 or any kill, ``--resume`` continues the batch.
 """
 
 from __future__ import annotations
@@ -44,17 +44,24 @@ class BadLines(StrEnum):
 
 
 Input = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON lines; see `aragora-cp batch schema`.")]
-Out = Annotated[Path, typer.Option(help="JSON lines, one per finished item, in the order in which they finish.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an output that exists.")]
+Out = Annotated[
+    Path, typer.Option(help="Output: JSON lines, one per finished item, in the order in which they finish.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an output that exists.")]
 Concurrency = Annotated[int, typer.Option(min=1, max=1000, help="Items that are asked at once.")]
-Bad = Annotated[BadLines, typer.Option(help="fail: ask nothing if a line is no item. skip: put it into the output.")]
-Run = Annotated[str, typer.Option("--run", help="Name of the run: another name asks the same questions anew.")]
+Bad = Annotated[
+    BadLines,
+    typer.Option(help="fail: ask nothing if a line is no item. skip: write it to the output as invalid."),
+]
+Run = Annotated[
+    str, typer.Option("--run", help="Name of the run; under another name the same questions are asked again.")
+]
 Patience = Annotated[float, typer.Option(min=0, help="Seconds for which a call without an answer is repeated.")]
 
 
 @app.command("schema")
 def print_schema() -> None:
-    """The JSON schema of a line of the input."""
+    """Print the JSON schema of a line of the input."""
     typer.echo(json.dumps(schema(), indent=2))
 
 
@@ -69,8 +76,12 @@ def run(
     patience: Patience = 300.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Ask every item of a file. A driver that was killed goes on with --resume, and asks nothing twice."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a job so
+    """Ask every item of a file. After a kill, --resume continues and asks nothing twice.
+
+    \f
+    Raises: `Exit` if an item did not end well, `KeyboardInterrupt` if SIGTERM or Ctrl-C ended it.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the signal of `ray job stop`
     total = _checked(input, run_name, bad_lines)
     with opened(out, resume) as output:
         if output.torn:
@@ -97,7 +108,7 @@ def _summarize(output: Output, pace: Pace, as_json: bool) -> None:
 
 
 def _checked(path: Path, run_name: str, bad_lines: BadLines) -> int:
-    """The number of items; bad lines are named before anything is asked."""
+    """The number of items in a file. It is read, and its bad lines are printed, before anything is asked."""
     bad, total = 0, 0
     with path.open("rb") as file:
         for item in read_items(file, run_name):
@@ -109,14 +120,14 @@ def _checked(path: Path, run_name: str, bad_lines: BadLines) -> int:
     if bad > SHOWN_BAD_LINES:
         errors.print(f"... and {bad - SHOWN_BAD_LINES} more")
     if bad and bad_lines is BadLines.FAIL:
-        errors.print(f"{bad} of {total} lines are no items; nothing was asked. --bad-lines skip leaves them out.")
+        errors.print(f"{bad} of {total} lines are no items; nothing was asked. Use --bad-lines skip to leave them out.")
         raise typer.Exit(USAGE)
     return total
 
 
 async def _drive(path: Path, run_name: str, output: Output, pace: Pace, limits: BatchLimits) -> None:
-    # As asyncio does for Ctrl-C, which a process in the background of a script ignores: raised as an exception it would
-    # hit whatever runs just then.
+    # Cancel the driver, as asyncio does for Ctrl-C (which a script's background process ignores). A handler that raises was
+    # rejected: its exception would hit whatever code runs at that moment.
     driver = asyncio.current_task()
     assert driver is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, driver.cancel)
@@ -147,7 +158,7 @@ def _invalid(bad: BadLine) -> Entry:
 
 
 def submission_id(input: Path, out: Path, run_name: str) -> str:
-    """The same for the same questions, output and run: Ray refuses to run one job twice."""
+    """The id of the batch as a Ray job. The same questions, output and run give the same id, and Ray runs an id once."""
     digest = hashlib.sha256(input.read_bytes()).hexdigest()
     return f"aragora-batch-{canonical_sha256({'input': digest, 'out': str(out.absolute()), 'run': run_name})[:16]}"
 
@@ -165,9 +176,13 @@ def submit(
     run_name: Run = "",
     only_print: Annotated[bool, typer.Option("--print", help="Print the command and leave it to you.")] = False,
 ) -> None:
-    """Run the batch as a Ray job, under an id that follows from input, output and run.
+    """Run the batch as a Ray job, under an id that is made of input, output and run.
 
-    A job of that id that has ended is replaced and goes on where it was; of one that runs, the log is followed.
+    If a job of that id runs, its log is followed; if one has ended, a new one replaces it and continues the batch.
+
+    \f
+    Raises: `Exit` if a line is no item, `EmbeddedError` if no system runs here, `ControlPlaneError` if RAY_ADDRESS is not
+    the dashboard's URL, `TryLater` if the dashboard does not answer.
     """
     _checked(input, run_name, bad_lines)
     job = submission_id(input, out, run_name)
@@ -187,7 +202,7 @@ def submit(
 
 
 def _forget_or_find(environment: dict[str, str], job: str) -> bool:
-    """Whether a job of this id runs; one that has ended is deleted, because Ray runs an id once."""
+    """Whether a job of this id runs. A job that has ended is deleted, because Ray runs an id once."""
     address = environment.get("RAY_ADDRESS", "")
     if not address.startswith(("http://", "https://")):
         raise ControlPlaneError('RAY_ADDRESS must be the dashboard\'s URL: eval "$(aragora-cp env)".')

@@ -1,4 +1,4 @@
-"""A deliberation on the command line: asked over the API, shown as its events arrive, ended with its result."""
+"""A deliberation on the command line: asks over the API, shows events as they arrive, then the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ENDS = ("deliberation_completed", "deliberation_failed", "deliberation_cancelle
 async def deliberate(
     client: ControlPlaneClient, question: str, config: Mapping[str, Any], *, timeout_s: float | None, live: bool
 ) -> dict[str, Any]:
-    """The record of the ended deliberation."""
+    """Runs a deliberation to its end; returns its record."""
     after = int((await client.get("/stream"))["last_event_id"])
     body: dict[str, Any] = {"content": question, "config": dict(config), "async": True}
     if timeout_s is not None:
@@ -89,10 +89,10 @@ def show_result(record: Mapping[str, Any]) -> None:
         console.print(f"Best so far (not a decision): {escape(str(result['answer']))}")
     note = "" if result["confidence_calibrated"] else " (share of the panel; not calibrated)"
     console.print(f"Confidence: {result['confidence']:.2f}{note}")
-    for one in result["dissent"]:
-        console.print(f"Dissent: {escape(one['agent'])} for {escape(str(one['answer']))}")
-    for one in result["abstained"]:
-        console.print(f"Abstained: {escape(one['agent'])} ({escape(one['reason'])})")
+    for dissent in result["dissent"]:
+        console.print(f"Dissent: {escape(dissent['agent'])} for {escape(str(dissent['answer']))}")
+    for abstention in result["abstained"]:
+        console.print(f"Abstained: {escape(abstention['agent'])} ({escape(abstention['reason'])})")
     if not result["dissent"]:
         console.print("Dissent: none")
     delta = result["debate_delta"]

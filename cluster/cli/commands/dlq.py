@@ -1,4 +1,4 @@
-"""``aragora-cp dlq``: the dead letter, where tasks are that were given up on."""
+"""``aragora-cp dlq``: the dead letter, which holds tasks that failed for good."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rich.table import Table
 from cluster.cli.calls import Json, call, given, json_option, print_json
 from cluster.cli.output import console
 
-app = typer.Typer(no_args_is_help=True, help="Dead letter: tasks that were given up on.")
+app = typer.Typer(no_args_is_help=True, help="Dead letter: tasks that failed for good.")
 
-Ids = Annotated[list[str] | None, typer.Argument(help="Task ids; none: those that the options choose.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="Task ids; without any, the options choose.")]
 Type = Annotated[str | None, typer.Option("--type", help="Task type.")]
 Queue = Annotated[str | None, typer.Option(help="Queue.")]
 Reason = Annotated[str | None, typer.Option(help="dead_lettered or timeout.")]
-Error = Annotated[str | None, typer.Option("--error", help="Part of the error, in any case.")]
-All = Annotated[bool, typer.Option("--all", help="Without ids and options: really all of them.")]
-Dry = Annotated[bool, typer.Option("--dry-run", help="Only say which.")]
-Limit = Annotated[int, typer.Option(help="At most so many, newest first.")]
+Error = Annotated[str | None, typer.Option("--error", help="Part of the error, upper or lower case.")]
+All = Annotated[bool, typer.Option("--all", help="All dead tasks; needed if neither ids nor options are given.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Change nothing, only list the tasks.")]
+Limit = Annotated[int, typer.Option(help="Most tasks to take, newest first.")]
 
 
 @app.command("list")
@@ -29,12 +29,12 @@ def list_(
     queue: Queue = None,
     reason: Reason = None,
     error: Error = None,
-    replayed: Annotated[bool, typer.Option("--replayed", help="Also those that were replayed.")] = False,
+    replayed: Annotated[bool, typer.Option("--replayed", help="Include tasks that were replayed.")] = False,
     limit: Limit = 50,
-    cursor: Annotated[str | None, typer.Option(help="Where the last page said to read on.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="The cursor that the page before printed.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Dead tasks, newest first."""
+    """List dead tasks, newest first."""
     filters = given(task_type=task_type, queue=queue, reason=reason, error_contains=error, cursor=cursor)
     found = call("GET", "/dead-letter", limit=limit, replayed=str(replayed).lower(), **filters)
     if as_json:
@@ -59,7 +59,7 @@ def list_(
 
 @app.command()
 def show(task_id: str) -> None:
-    """One dead task as JSON."""
+    """Print one dead task as JSON."""
     print_json(call("GET", f"/dead-letter/{task_id}"))
 
 
@@ -76,12 +76,17 @@ def replay(
     dry_run: Dry = False,
     limit: Limit = 1000,
 ) -> None:
-    """Submit dead tasks again as new ones; each is replayed once."""
+    """Submit dead tasks again as new ones; each is replayed once.
+
+    \f
+    Raises: `BadParameter` unless exactly one of ids, options that choose and --all is given, or if JSON is not valid.
+    """
     body = _chosen(ids, everything, limit, dry_run, task_type=task_type, queue=queue, reason=reason, error=error)
     body |= given(payload=json_option(payload, "--payload"), payload_patch=json_option(patch, "--patch"))
     found = call("POST", "/dead-letter/replay", body)
-    for one in found["would_replay"] if dry_run else found["replayed"]:
-        console.print(f"{one['task_id']} would be replayed" if dry_run else f"{one['task_id']} -> {one['replayed_as']}")
+    for task in found["would_replay"] if dry_run else found["replayed"]:
+        outcome = "would be replayed" if dry_run else f"-> {task['replayed_as']}"
+        console.print(f"{task['task_id']} {outcome}")
     console.print(f"{found['remaining']} more match." if found["remaining"] else "Nothing else matches.")
 
 
@@ -96,7 +101,11 @@ def purge(
     dry_run: Dry = False,
     limit: Limit = 1000,
 ) -> None:
-    """Throw dead tasks and their payloads away for good."""
+    """Delete dead tasks and their payloads for good.
+
+    \f
+    Raises: `BadParameter` unless exactly one of ids, options that choose and --all is given.
+    """
     body = _chosen(ids, everything, limit, dry_run, task_type=task_type, queue=queue, reason=reason, error=error)
     found = call("POST", "/dead-letter/purge", body)
     if dry_run:
@@ -112,6 +121,6 @@ def _chosen(
 ) -> dict[str, Any]:
     chosen = given(error_contains=error, **filters)
     if bool(ids) + bool(chosen) + everything != 1:
-        raise typer.BadParameter("Give task ids, or options that choose, or --all.")
+        raise typer.BadParameter("Give task ids, or options that choose tasks, or --all.")
     choice = {"ids": ids} if ids else {"filter": chosen}
     return {**choice, "limit": limit, "dry_run": dry_run}

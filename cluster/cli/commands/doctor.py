@@ -26,7 +26,7 @@ from cluster.embedded.layout import Layout
 from cluster.embedded.run_file import read_run_file
 from cluster.settings import Settings, load_settings
 
-#: Leases and deadlines are compared between machines whose clocks differ by no more than this.
+#: How much clocks may differ: leases and deadlines are compared between machines.
 MAX_SKEW_S = 2.0
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
@@ -48,7 +48,7 @@ def _fine(check: str, detail: str) -> Finding:
 
 
 def _stores_settings(ours: Settings) -> Settings:
-    """With the URLs of the embedded stores, if those are used."""
+    """The settings, with the URLs of the embedded stores if those are used."""
     config = Layout.of(ours.data_dir).config_file
     if ours.database_url is None and config.exists():
         return load_settings({"ARAGORA_CONFIG_FILE": str(config)})
@@ -73,7 +73,7 @@ async def check_api(api: ControlPlaneClient) -> list[Finding]:
 
 
 async def check_database(ours: Settings) -> Finding:
-    """Reachable from here, and with a clock like ours."""
+    """Checks that the database can be reached from here and that its clock agrees with ours."""
     from cluster.postgres.pool import connect as connect_postgres  # the other commands load no driver
 
     url = _stores_settings(ours).database_url
@@ -93,8 +93,8 @@ async def check_database(ours: Settings) -> Finding:
 
 
 def skew(told: tuple[float, float], here: tuple[float, float]) -> float:
-    """By how many seconds a clock is ahead of ours at least: it showed a time between the two of ``told``, at a moment
-    between the two of ``here``."""
+    """Seconds by which a clock is ahead of ours at least (negative: behind). It showed a time within ``told`` at a moment
+    within ``here``; 0 if both may have been equal."""
     least, most = told[0] - here[1], told[1] - here[0]
     return max(least, min(most, 0.0))
 
@@ -137,7 +137,7 @@ async def check_api_clock(url: str) -> Finding:
 
 
 async def check_ray(ours: Settings) -> AsyncIterator[Finding]:
-    """Whoever can reach Ray without a token can run code on its nodes."""
+    """Checks Ray's authentication and ports: whoever reaches Ray without a token can run code on its nodes."""
     running = read_run_file(Layout.of(ours.data_dir))
     if running is None:
         yield _problem("Ray", "not started from this data directory", "Run doctor where `aragora-cp up` runs.", WARNING)
@@ -170,7 +170,7 @@ async def check_ray(ours: Settings) -> AsyncIterator[Finding]:
 
 
 def _own_addresses() -> list[str]:
-    """Addresses of this machine by which others reach it."""
+    """Addresses at which other machines reach this one."""
     try:
         found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM)
     except OSError:
@@ -189,7 +189,7 @@ async def _connects(host: str, port: int) -> bool:
 
 
 async def check_retries(api: ControlPlaneClient) -> Finding:
-    """Proxies and clients repeat requests: two submits under one key must be one task."""
+    """Checks that two submits under one key are one task, because proxies and clients repeat requests."""
     key = f"doctor-{uuid.uuid4().hex}"
     body = {"task_type": "doctor.probe", "delay_seconds": 86_400, "required_capabilities": [key]}
     first = await api.post("/tasks", body, idempotency_key=key)
@@ -202,7 +202,7 @@ async def check_retries(api: ControlPlaneClient) -> Finding:
 
 
 async def check_waiting(api: ControlPlaneClient) -> Finding:
-    """Tasks that nobody who is there can take."""
+    """Looks for tasks that no available agent can take."""
     waiting = (await api.get("/tasks", status="pending", limit=100))["tasks"]
     due = [task for task in waiting if task["run_at"] <= time.time() and task["target_agent"] is None]
     sets = [set(agent["capabilities"]) for agent in (await api.get("/agents"))["agents"]]
@@ -215,31 +215,35 @@ async def check_waiting(api: ControlPlaneClient) -> Finding:
 
 
 async def examine(ours: Settings) -> list[Finding]:
-    """Every check; one that breaks is a finding, not the end."""
+    """Runs every check. A check that raises becomes a finding, and the others still run."""
     url = api_url(ours)
     findings: list[Finding] = []
     async with client(ours) as api:
         findings += await check_api(api)
         reachable = findings[0].level == OK
 
-        async def one(name: str, check: Callable[[], Awaitable[Finding]]) -> None:
+        async def run(name: str, check: Callable[[], Awaitable[Finding]]) -> None:
             try:
                 findings.append(await check())
             except (ControlPlaneError, httpx.HTTPError, OSError) as error:
                 findings.append(_problem(name, str(error), "See the log of the API."))
 
-        await one("database", lambda: check_database(ours))
-        await one("redis", lambda: check_redis(ours))
+        await run("database", lambda: check_database(ours))
+        await run("redis", lambda: check_redis(ours))
         findings += [finding async for finding in check_ray(ours)]
         if reachable:
-            await one("API clock", lambda: check_api_clock(url))
-            await one("retries", lambda: check_retries(api))
-            await one("waiting tasks", lambda: check_waiting(api))
+            await run("API clock", lambda: check_api_clock(url))
+            await run("retries", lambda: check_retries(api))
+            await run("waiting tasks", lambda: check_waiting(api))
     return findings
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Test stores, actors, Ray's authentication and ports, clocks and retries; say what to do. Exits 4 on a problem."""
+    """Test stores, actors, Ray's authentication and ports, clocks and retries; say what to do. Exits 4 on a problem.
+
+    \f
+    Raises: `Exit` if there is a problem.
+    """
     findings = asyncio.run(examine(settings()))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))

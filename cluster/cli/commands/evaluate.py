@@ -22,7 +22,7 @@ LOOPBACK = ("127.0.0.0/8",)
 
 @asynccontextmanager
 async def loopback_transport() -> AsyncIterator[AgentTransport]:
-    """To the server that replays: an address of loopback, and no other."""
+    """A transport that may call loopback addresses only: the server that replays listens there."""
     transport = HttpTransports(allowed_networks=LOOPBACK, pool_size=MAX_CALLS, timeout_s=CALL_TIMEOUT_S)
     try:
         yield transport
@@ -45,14 +45,20 @@ def evaluate(
     owner_cap: Annotated[
         float | None, typer.Option(min=0.05, max=1.0, help="Cap each agent's share of the weight.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and of the choice of colluders.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the choice of colluders.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows there.", dir_okay=False)] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Also write the rows to this CSV file.", dir_okay=False)
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Write accuracy over calls and the reliability curve (PNG, SVG, PDF).")
     ] = None,
 ) -> None:
-    """Accuracy, coverage, calls and calibration of every rule, on votes or on replayed answers."""
+    """Measure accuracy, coverage, calls and calibration of every rule, on votes or on replayed answers.
+
+    \f
+    Raises: `InvalidRequest` if neither --votes and --panels nor --replay are given, or a file cannot be written.
+    """
     if replay is not None:
         report = evaluate_replay(
             replay, votes, panels, open_transport=loopback_transport, only=panel or (), prices=prices, seed=seed
@@ -85,7 +91,7 @@ def _show(report: EvaluationReport) -> None:
     _print(f"{report.n_calibration} questions to learn from, {report.n_test} to judge by.")
     for name in dict.fromkeys(row.panel for row in report.rows):
         rows = [row for row in report.rows if row.panel == name]
-        levels = [one for one in report.agreement if one.panel == name]
+        levels = [level for level in report.agreement if level.panel == name]
         agreement = "; ".join(
             f"{level.level} {level.coverage:.1%} -> {_percent(level.accuracy)} right" for level in levels
         )
@@ -130,14 +136,15 @@ def _rows_table(rows: Sequence[ModeFigures]) -> list[str]:
 
 def _collusion_table(report: EvaluationReport) -> list[str]:
     lines = [["panel", "colluders", "kind", "among", "draws", "plurality", "learned", "learned, least"]]
-    for one in report.collusion:
-        figures = (_percent(one.plurality), _percent(one.learned), _percent(one.learned_least))
-        lines.append([one.panel, str(one.colluders), one.kind, one.among, str(one.draws), *figures])
+    for row in report.collusion:
+        figures = (_percent(row.plurality), _percent(row.learned), _percent(row.learned_least))
+        lines.append([row.panel, str(row.colluders), row.kind, row.among, str(row.draws), *figures])
     return _columns(lines)
 
 
 def _columns(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned by hand: a pipe has no width that a table could be fitted to."""
+    """The lines with aligned columns. A rich table was rejected: it fits its columns to the terminal, and a pipe has no
+    width."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return [
         "  ".join(

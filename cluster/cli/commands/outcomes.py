@@ -1,4 +1,4 @@
-"""``aragora-cp outcomes`` and ``aragora-cp weights``: what turned out to be right, and what was learned from it."""
+"""``aragora-cp outcomes`` and ``aragora-cp weights``: record right answers, and show the weights learned from them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSONL: outcomes, or recorded votes.")],
-    prefix: Annotated[str, typer.Option(help="Put before each id, so that files cannot meet.")] = "",
-    split: Annotated[str, typer.Option(help="all, calibration or test: of recorded votes.")] = "all",
+    prefix: Annotated[str, typer.Option(help="Put before each id, so that ids of several files differ.")] = "",
+    split: Annotated[str, typer.Option(help="Which part of recorded votes: all, calibration or test.")] = "all",
     as_json: Json = False,
 ) -> None:
-    """Imports outcomes; a file can be imported again, what is known already is left as it is.
+    """Import outcomes. A file can be imported again: outcomes that are recorded already stay as they are.
 
     Lines are {"id", "votes": {agent: answer or null}, "correct", "options"?}, or the format of recorded votes.
+
+    \f
+    Raises: `InvalidRequest` if an option or a line is not valid, `Exit` if an outcome conflicts with a recorded one.
     """
     if split not in ("all", "calibration", "test"):
         raise InvalidRequest("--split must be all, calibration or test.", "invalid_option")
-    outcomes = [{**one, "id": prefix + one["id"]} for one in _read(file, split)]
+    outcomes = [{**outcome, "id": prefix + outcome["id"]} for outcome in _read(file, split)]
     if not outcomes:
-        raise InvalidRequest(f"{file} holds no outcome.", "no_outcomes")
+        raise InvalidRequest(f"{file} holds no outcome; give one JSON object per line.", "no_outcomes")
     counts = asyncio.run(_send(outcomes))
     if as_json:
         typer.echo(json.dumps(counts))
@@ -71,7 +74,7 @@ def _read(file: Path, split: str) -> Iterator[dict[str, Any]]:
         if line.strip():
             value = _parsed(line, number)
             if not isinstance(value.get("id"), str):
-                raise InvalidRequest(f"Line {number} has no id.", "invalid_outcome")
+                raise InvalidRequest(f"Line {number} has no id; add one, as a text.", "invalid_outcome")
             yield value
 
 
@@ -115,7 +118,7 @@ def weights(
     agents: Annotated[str | None, typer.Option(help="The panel whose weights are wanted; separated by commas.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The newest snapshot of every panel, or the one that a panel would use."""
+    """Show the newest snapshot of every panel, or the one that a panel would use."""
     if context.invoked_subcommand is not None:
         return
     found = _fetch("/weights", agents=agents)
@@ -130,13 +133,13 @@ def weights(
 
 @weights_app.command("show")
 def show(snapshot_id: Annotated[str, typer.Argument(help="As results and receipts name it.")]) -> None:
-    """One snapshot as JSON, with its calibration."""
+    """Print one snapshot as JSON, with its calibration."""
     typer.echo(json.dumps(_fetch(f"/weights/{snapshot_id}"), indent=2))
 
 
 @weights_app.command("alarms")
 def alarms(as_json: Json = False) -> None:
-    """Agents that became worse or unbelievably better, and pairs whose errors coincide."""
+    """List agents that now answer much worse or improbably better than before, and pairs whose errors coincide."""
     found = _fetch("/weights/alarms")
     if as_json:
         typer.echo(json.dumps(found, indent=2))

@@ -1,4 +1,4 @@
-"""``aragora-cp queue``: what waits, and what operators set for queues, task types and tenants."""
+"""``aragora-cp queue``: figures of the queue, and the controls of queues, task types and tenants."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Kind = Annotated[str, typer.Option(help="queue, task_type or tenant.")]
 
 @app.command()
 def metrics() -> None:
-    """What waits and runs, and how it went lately, as JSON."""
+    """Print how many tasks wait, run and have ended lately, as JSON."""
     print_json(call("GET", "/queue/metrics"))
 
 
 @app.command()
 def controls(as_json: Json = False) -> None:
-    """What is set; everything else has the defaults."""
+    """List the controls that are set; everything else has the defaults."""
     found = call("GET", "/queue/controls")
     if as_json:
         print_json(found)
@@ -39,14 +39,14 @@ def controls(as_json: Json = False) -> None:
 
 @app.command()
 def pause(name: str, kind: Kind = "queue") -> None:
-    """Nothing of it starts until it is resumed; what runs goes on."""
+    """Pause a queue, task type or tenant: none of its tasks starts until it is resumed; running tasks go on."""
     call("POST", "/queue/pause", {"kind": kind, "name": name})
     console.print(f"Paused {kind} {escape(name)}.")
 
 
 @app.command()
 def resume(name: str, kind: Kind = "queue") -> None:
-    """Let it start tasks again."""
+    """Resume a queue, task type or tenant."""
     call("POST", "/queue/resume", {"kind": kind, "name": name})
     console.print(f"Resumed {kind} {escape(name)}.")
 
@@ -55,10 +55,14 @@ def resume(name: str, kind: Kind = "queue") -> None:
 def limit(
     name: str,
     rate: Annotated[float | None, typer.Option(help="Tasks that may start per second.")] = None,
-    burst: Annotated[int | None, typer.Option(help="How many may start at once after a quiet time.")] = None,
+    burst: Annotated[int | None, typer.Option(help="Most tasks that may start at once after a quiet time.")] = None,
     unlimited: Annotated[bool, typer.Option("--unlimited", help="Lift the limit.")] = False,
 ) -> None:
-    """How fast a queue may start tasks."""
+    """Limit how fast a queue starts tasks, or lift the limit.
+
+    \f
+    Raises: `BadParameter` unless exactly one of --rate and --unlimited is given.
+    """
     if unlimited == (rate is not None):
         raise typer.BadParameter("Give --rate or --unlimited.")
     body = {"kind": "queue", "name": name, "rate_per_second": rate} | given(burst=burst)
@@ -67,19 +71,26 @@ def limit(
 
 @app.command()
 def weight(tenant: str, weight: float) -> None:
-    """A tenant's share of the dispatches, against 1 of everybody else."""
+    """Set a tenant's weight, which is its share of the dispatches; tenants without one have weight 1."""
     print_json(call("PUT", "/queue/controls", {"kind": "tenant", "name": tenant, "weight": weight}))
 
 
 @app.command()
 def prioritize(
     task_id: str,
-    priority: Annotated[str | None, typer.Argument(help="low, normal, high or urgent; as it is if left out.")] = None,
-    position: Annotated[int | None, typer.Option(min=1, help="Its place in its line: 1 is the next one.")] = None,
+    priority: Annotated[str | None, typer.Argument(help="low, normal, high or urgent; unchanged if left out.")] = None,
+    position: Annotated[
+        int | None,
+        typer.Option(min=1, help="Its position in its sub-queue; 1 is the first."),
+    ] = None,
 ) -> None:
-    """Change the priority of a waiting task, or its place among those of its priority."""
+    """Change the priority of a waiting task, or its position among the waiting tasks of its priority, tenant and queue.
+
+    \f
+    Raises: `BadParameter` if neither a priority nor --position is given.
+    """
     if priority is None and position is None:
         raise typer.BadParameter("Give a priority, a --position or both.")
     changed = call("POST", "/queue/prioritize", {"task_id": task_id} | given(priority=priority, position=position))
-    position_note = "" if position is None else f", number {position} in its line"
+    position_note = "" if position is None else f", number {position} in its sub-queue"
     console.print(f"{escape(task_id)} has priority {changed['task']['priority']}{position_note}.")

@@ -1,7 +1,7 @@
-"""``aragora-cp receipts``: fetch, verify, withhold, prove, show. All but ``get`` and ``keys`` work without any server.
+"""``aragora-cp receipts``: fetch, verify, redact, prove and show receipts. Only ``get`` and ``keys`` need a server.
 
-Exit codes of ``verify``: 0 everything holds, 1 something does not (the file is no receipt, a check fails, the decision
-comes out differently), 2 wrong usage, 6 the receipt is valid but ``--recompute`` has nothing to compute from.
+Exit codes of ``verify``: 0 every check passes, 1 one does not (the file is no receipt, a check fails, or the decision is
+different when it is recomputed), 2 wrong usage, 6 the receipt is valid but holds no votes for ``--recompute``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _fetch(path: str) -> Any:
 
 
 def _write(document: Mapping[str, Any], out: Path | None) -> None:
-    """In canonical form, so that equal receipts are equal files."""
+    """Writes a document in canonical form, so that equal receipts are equal files."""
     content = canonical_bytes(document) + b"\n"
     if out is None:
         typer.echo(content.decode(), nl=False)
@@ -62,7 +62,7 @@ def _read(file: Path) -> Any:
 
 
 def _valid(file: Path) -> Any:
-    """A receipt that is worth working on: what is not valid is not handed on in another form."""
+    """The receipt in a file, if it is valid: commands that make another document of a receipt refuse an invalid one."""
     from cluster.domain.receipts.verify import verify
 
     receipt = _read(file)
@@ -77,7 +77,7 @@ def _trusted(words: list[str] | None) -> Collection[bytes] | None:
 
 
 def _keys(word: str) -> list[bytes]:
-    """Hex digits, or a file with hex digits, PEM or what ``receipts keys`` prints."""
+    """The public keys in ``word``: hex digits, or a file with hex digits, PEM or the output of ``receipts keys``."""
     from cluster.domain.receipts.keys import public_key_of
 
     file = Path(word)
@@ -86,7 +86,7 @@ def _keys(word: str) -> list[bytes]:
         try:
             return [public_key_of(key["public_key"]) for key in json.loads(text)["keys"]]
         except (ValueError, KeyError, TypeError):
-            raise InvalidRequest(f"{word} does not hold keys as `aragora-cp receipts keys` prints them.") from None
+            raise InvalidRequest(f"{word} holds no keys; give the output of `aragora-cp receipts keys`.") from None
     return [public_key_of(text)]
 
 
@@ -105,13 +105,19 @@ def keys(out: Out = None) -> None:
 @app.command()
 def verify(
     file: File,
-    recompute: Annotated[bool, typer.Option("--recompute", help="Decide again from the signed votes.")] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Compute the decision again from the signed votes.")
+    ] = False,
     key: Annotated[
         list[str] | None, typer.Option(help="A key to trust: hex digits, or a file (hex, PEM, `receipts keys`).")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a receipt, offline. Exits 0 if everything holds, 1 if not, 6 if it cannot be recomputed."""
+    """Check a receipt, offline. Exits 0 if every check passes, 1 if not, 6 if the decision cannot be recomputed.
+
+    \f
+    Raises: `BadParameter` if --key holds no key, `Exit` always.
+    """
     from cluster.domain.receipts import recompute as again
     from cluster.domain.receipts import verify as checks
 
@@ -164,26 +170,32 @@ def _print(report: VerificationReport, computed: Recomputation | None) -> None:
         )
     if report.redacted:
         words = [f"event {n}" if n else "the contract" for n in report.redacted]
-        console.print(f"Withheld, and proven all the same: {', '.join(words)}")
+        console.print(f"Withheld, but still covered by the signature: {', '.join(words)}")
     if computed is not None:
         detail = computed.reason or ", ".join(computed.differences)
         verdict = computed.verdict.value.replace("_", " ")
-        console.print(f"Decided again from the signed votes: {verdict}{f' ({escape(detail)})' if detail else ''}")
+        console.print(f"Decision computed from the signed votes: {verdict}{f' ({escape(detail)})' if detail else ''}")
     if not report.valid:
         console.print("[red]This is not what was signed.[/]")
     elif report.trusted:
         console.print(f"Valid, signed by trusted key {report.key_id}.")
     else:
-        console.print(f"Valid. Whose key {report.key_id} is has not been checked; give the one you trust with --key.")
+        console.print(
+            f"Valid, signed by key {report.key_id}, which was not checked; give the key you trust with --key."
+        )
 
 
 @app.command()
 def redact(
     file: File,
     event: Annotated[list[int], typer.Option("--event", min=0, help="Number of an event; 0 is the contract.")],
-    out: Annotated[Path, typer.Option(help="The receipt without those words.")],
+    out: Annotated[Path, typer.Option(help="File for the receipt without those words.")],
 ) -> None:
-    """Withhold the words of events. Everything else, and every proof, stays as it is."""
+    """Withhold the words of events. Everything else stays, and the signature still holds.
+
+    \f
+    Raises: `InvalidRequest` if the file is not a valid receipt, `NotFound` if it has no such event.
+    """
     from cluster.domain.receipts import document
 
     before = after = _valid(file)
@@ -199,7 +211,11 @@ def redact(
 
 @app.command()
 def prove(file: File, event: Event, out: Out = None) -> None:
-    """One event with the proof that it belongs to the signed whole; `verify` checks it."""
+    """Write one event with the proof that it is part of the signed receipt; `verify` checks such a proof.
+
+    \f
+    Raises: `InvalidRequest` if the file is not a valid receipt, `NotFound` if it has no such event.
+    """
     from cluster.domain.receipts import document
 
     _write(document.prove(_valid(file), event), out)
@@ -207,13 +223,17 @@ def prove(file: File, event: Event, out: Out = None) -> None:
 
 @app.command()
 def show(file: File) -> None:
-    """A receipt for people."""
+    """Print a receipt for people to read.
+
+    \f
+    Raises: `InvalidRequest` if the file is not a valid receipt, or proves one event only.
+    """
     from cluster.domain.receipts import document
     from cluster.domain.receipts.verify import is_proof
 
     receipt = _read(file)
     if is_proof(receipt):
-        raise InvalidRequest(f"{file} proves one event; `aragora-cp receipts verify` checks it.")
+        raise InvalidRequest(f"{file} proves one event only; check it with `aragora-cp receipts verify`.")
     receipt, head = _valid(file), receipt["head"]
     proof = receipt["consensus_proof"]
     for name, value in (

@@ -1,4 +1,4 @@
-"""``aragora-cp story``: what happened to a task, a deliberation, an agent or a request, and what led to what."""
+"""``aragora-cp story``: the log's rows about a task, a deliberation, an agent or a request, with their causes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.markup import escape
 from cluster.cli.calls import Json, call, print_json
 from cluster.cli.output import console
 
-#: What the row's own columns say already.
+#: Fields of ``data`` that a line shows already.
 _REPEATED = {"task_id", "agent_id", "request_id", "attempt"}
 WORDS_CHARS = 200
 
@@ -23,7 +23,7 @@ def story(
     subject_id: str = typer.Argument(metavar="ID", help="Id of a task, a deliberation or an agent, or a trace id."),
     as_json: Json = False,
 ) -> None:
-    """What happened to a task, a deliberation, an agent or a request, in order, and what led to it."""
+    """Show what happened to a task, a deliberation, an agent or a request, in order, and what caused it."""
     events = list(_events(subject_id))
     if as_json:
         print_json({"id": subject_id, "events": events})
@@ -33,7 +33,7 @@ def story(
 
 
 def _line(event: dict[str, Any]) -> str:
-    """One line for each row, and no table: a table folds ids at the width of a terminal, and a pipe has none."""
+    """One line for a row. A table was rejected: it folds ids at the width of the terminal, and a pipe has none."""
     attempt = "" if event["attempt"] is None else f" (attempt {event['attempt']})"
     cause = f"because of {event['cause']}" if event["cause"] else ""
     parts = (
@@ -61,7 +61,7 @@ def _time(at: float) -> str:
 
 
 def _words(data: dict[str, Any]) -> str:
-    """Name and value of what says more than the columns."""
+    """Names and values of the fields that the rest of the line does not show."""
     shown = ", ".join(f"{name}={_plain(value)}" for name, value in data.items() if _tells(name, value))
     return shown if len(shown) <= WORDS_CHARS else shown[: WORDS_CHARS - 1] + "…"
 

@@ -1,4 +1,4 @@
-"""``aragora-cp tasks``: submit, look at, explain and cancel tasks."""
+"""``aragora-cp tasks``: submit, show, list, explain and cancel tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def submit(
     priority: str = "normal",
     key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
     queue: str | None = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose share of the agents it uses.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="The tenant whose share of the dispatches it uses.")] = None,
     after: Annotated[str | None, typer.Option(help="Ids of tasks that must end first, separated by commas.")] = None,
     run_anyway: Annotated[bool, typer.Option("--run-anyway", help="Run also if one of --after fails.")] = False,
     delay: Annotated[float | None, typer.Option(help="Seconds until it may start.")] = None,
@@ -36,8 +36,8 @@ def submit(
     target_agent: str | None = None,
     exclude: Annotated[str | None, typer.Option(help="Agents that must not have it, separated by commas.")] = None,
 ) -> None:
-    """Submit a task; prints its id."""
-    edges = [{"id": one, "when_failed": "run_anyway" if run_anyway else "fail"} for one in split(after)]
+    """Submit a task and print its id."""
+    edges = [{"id": task_id, "when_failed": "run_anyway" if run_anyway else "fail"} for task_id in split(after)]
     body = {
         "task_type": task_type,
         "payload": json_option(payload, "--payload"),
@@ -63,7 +63,7 @@ def submit(
 
 @app.command()
 def get(task_id: str) -> None:
-    """One task as JSON."""
+    """Print one task as JSON."""
     print_json(call("GET", f"/tasks/{task_id}"))
 
 
@@ -75,10 +75,10 @@ def list_(
     agent: str | None = None,
     queue: str | None = None,
     limit: int = 50,
-    cursor: Annotated[str | None, typer.Option(help="Where the last page said to read on.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="The cursor that the page before printed.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Tasks, newest first."""
+    """List tasks, newest first."""
     filters = given(status=status, status_detail=detail, task_type=task_type, agent_id=agent, queue=queue)
     found = call("GET", "/tasks", limit=limit, cursor=cursor, **filters)
     if as_json:
@@ -98,7 +98,7 @@ def list_(
 
 @app.command()
 def explain(task_id: str, as_json: Json = False) -> None:
-    """Why a task is not running, and what would change that."""
+    """Show why a task is not running, and what would change that."""
     found = call("GET", f"/tasks/{task_id}/explain")
     if as_json:
         print_json(found)
@@ -109,7 +109,7 @@ def explain(task_id: str, as_json: Json = False) -> None:
         console.print(f"- {escape(reason['message'])}\n  What would change it: {escape(reason['unblock'])}{at}")
     if "position" in found:
         console.print(
-            f"Place {found['position']} in its queue, served as {found['effective_priority']}; "
+            f"Position {found['position']} of its queue, served as {found['effective_priority']}; "
             f"tenant {escape(found['tenant'])} has {found['fairness_share']:.0%} of the dispatches."
         )
     if found["able_agents"]:
@@ -118,7 +118,7 @@ def explain(task_id: str, as_json: Json = False) -> None:
 
 @app.command()
 def events(task_id: str, after: int = 0, limit: int = 100, as_json: Json = False) -> None:
-    """What happened to a task, oldest first."""
+    """List the events of a task, oldest first."""
     found = call("GET", f"/tasks/{task_id}/events", after=after, limit=limit)
     if as_json:
         print_json(found)
@@ -144,7 +144,7 @@ _SHOWN = ("agent_id", "reason", "error", "error_class", "delay_seconds", "replay
 
 @app.command()
 def cancel(task_id: str) -> None:
-    """Stop a task: at once if it waits, through its agent if it runs."""
+    """Cancel a task: a waiting one ends at once, the agent of a running one is asked to stop it."""
     call("POST", f"/tasks/{task_id}/cancel")
     console.print("Cancelled, or its agent has been asked to stop.")
 

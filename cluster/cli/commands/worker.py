@@ -1,4 +1,4 @@
-"""``aragora-cp worker``: a worker process around a function."""
+"""``aragora-cp worker``: runs a function as a worker process."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ def workers() -> None:
 
 
 def load(path: str) -> Any:
-    """The function (or ``Worker``) at ``module:name``, found from the current directory too."""
+    """The function (or ``Worker``) at ``module:name``; modules of the current directory are found too.
+
+    Raises: `BadParameter` if ``path`` has another form or cannot be imported.
+    """
     module, _, name = path.partition(":")
     if not module or not name:
-        raise typer.BadParameter(f"{path} is not module:name.")
+        raise typer.BadParameter(f"{path} does not name a function; write it as module:name.")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -39,7 +42,7 @@ def load(path: str) -> Any:
 
 @app.command()
 def run(
-    target: Annotated[str, typer.Argument(help="module:function that gets a Job, or module:worker.")],
+    target: Annotated[str, typer.Argument(help="module:function that takes a Job, or module:name of a Worker.")],
     capabilities: Annotated[str | None, typer.Option(help="Separated by commas.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Jobs at once [ARAGORA_WORKER_CONCURRENCY].")] = None,
     agent_id: Annotated[str | None, typer.Option(help="Default: host name and process id.")] = None,
@@ -67,8 +70,11 @@ def run(
 
 
 def _run(worker: Worker) -> None:
-    """The interpreter waits for threads when it exits, and a plain function may never end. Its task has been given back,
-    so the process ends here. Daemon threads were rejected: no pool of the standard library has them."""
+    """Runs the worker, then ends the process even if threads still run.
+
+    The interpreter would wait for those threads, and a plain function may never end; its task has been released by now.
+    Daemon threads were rejected: no thread pool of the standard library has them.
+    """
     code: Any = 0
     try:
         guarded(worker.run_forever)
@@ -77,7 +83,7 @@ def _run(worker: Worker) -> None:
     if worker.has_threads:
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # whoever read it has gone
+            with contextlib.suppress(OSError, ValueError):  # the reader of the pipe has left
                 stream.flush()
         os._exit(code)
     raise SystemExit(code)

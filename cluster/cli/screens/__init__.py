@@ -1,1 +1,1 @@
-"""What commands draw."""
+"""Plots that commands draw."""

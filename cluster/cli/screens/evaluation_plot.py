@@ -1,4 +1,4 @@
-"""The plot of an evaluation: accuracy over cost for every panel and mode, and how true stated confidence is."""
+"""The plot of an evaluation: accuracy over cost for every panel and mode, and the reliability of confidence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _CURVES = ("plurality", "learned", "agree_k")
 
 
 def draw(report: EvaluationReport, path: Path) -> None:
-    """InvalidRequest where matplotlib is missing or the file cannot be written."""
+    """Writes the plot of a report to a file.
+
+    Raises: `InvalidRequest` if matplotlib is missing or the file cannot be written.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -33,7 +36,7 @@ def draw(report: EvaluationReport, path: Path) -> None:
 
 
 def _accuracy_over_cost(axes: Any, report: EvaluationReport) -> None:
-    """Rules that may decline are left out: their accuracy is on the questions they picked."""
+    """Draws accuracy over cost, without the rules that may decline: their accuracy is over the questions they decide."""
     rows = [row for row in report.rows if row.mode not in MAY_DECLINE]
     priced = bool(rows) and all(row.effort.cost is not None for row in rows)
     markers = dict(zip(dict.fromkeys(row.mode for row in rows), "osD^v*", strict=False))
@@ -56,13 +59,13 @@ def _cost(row: ModeFigures, priced: bool) -> float:
 
 
 def _reliability(axes: Any, report: EvaluationReport) -> None:
-    """All panels together, weighted by how many questions fell into a bin."""
+    """Draws the reliability curve of all panels together, weighted by the number of questions in each bin."""
     axes.plot([0, 1], [0, 1], "--", color="grey", lw=0.8)
     for mode in _CURVES:
         bins: dict[int, list[tuple[float, float, int]]] = {}
-        for one in report.reliability:
-            if one.mode == mode:
-                bins.setdefault(round(one.confidence * 10), []).append((one.confidence, one.accuracy, one.count))
+        for bin_ in report.reliability:
+            if bin_.mode == mode:
+                bins.setdefault(round(bin_.confidence * 10), []).append((bin_.confidence, bin_.accuracy, bin_.count))
         points = [_mean(bins[index]) for index in sorted(bins)]
         axes.plot([x for x, _ in points], [y for _, y in points], "o-", ms=4, label=mode)
     axes.set_xlabel("stated confidence")
