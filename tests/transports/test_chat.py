@@ -31,7 +31,7 @@ from cluster.http.addresses import MAX_ANSWER_BYTES
 from cluster.ports.agent_transport import Ask, Reply
 from tests.support.endpoints import a2a_server, completion, serving
 from tests.support.probes import eventually
-from tests.transports.test_net import LOOPBACK, question, transports
+from tests.transports.test_addresses import LOOPBACK, question, transports
 
 SCHEMA = {"type": "object", "properties": {"choice": {"type": "string"}}, "required": ["choice"]}
 

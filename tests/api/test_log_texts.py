@@ -11,7 +11,7 @@ from tests.support.api import Api
 from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.probes import eventually
 from tests.support.task_api import TaskApi
-from tests.unit.test_log_words import WORDS, kinds_in_code
+from tests.unit.domain.test_log_texts import WORDS, kinds_in_code
 
 
 async def _agents(api: Api, dead: str) -> None:

@@ -30,7 +30,7 @@ from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.panels import World, contract, members, says
 from tests.support.samples import NOW, new_task
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORDS = "The patient said that it hurts."
 POLICY = RetryPolicy()
 BY = e.Reporter(principal="p1", agent_id="a1", attempt=1)

@@ -13,7 +13,7 @@ from cluster.agent_transports.python import PythonTransport
 from cluster.agent_transports.python_agent import Answer, Question
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
-from tests.transports.test_net import question
+from tests.transports.test_addresses import question
 
 TASK = {"id": "t1", "task_type": "t", "payload": None, "attempt": 1, "metadata": {}}
 

@@ -26,7 +26,7 @@ from cluster.process.clock import ManualClock
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.samples import ASKER, NOW
 from tests.support.stores import StoreUrls, fresh_name
-from tests.unit.test_scheduler import CAPABILITIES, TTL_S, SchedulerLife
+from tests.unit.domain.scheduling.test_core_rules import CAPABILITIES, TTL_S, SchedulerLife
 
 
 class _NoBell:
@@ -40,7 +40,7 @@ class _NoBell:
 
 
 class RealShard:
-    """What ``tests.unit.test_scheduler.Shard`` does, by an actor on Postgres. Calls return when all is durable."""
+    """What ``test_core_rules.Shard`` does, by an actor on Postgres. Calls return when all is durable."""
 
     runner: asyncio.Runner
     stores: Stores

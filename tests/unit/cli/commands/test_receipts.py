@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from cluster.cli.main import app
 from cluster.domain.base.canonical import canonical_bytes
-from tests.unit.test_receipts import OTHER, SIGNER, played, receipt_of
+from tests.unit.domain.receipts.test_verify import OTHER, SIGNER, played, receipt_of
 
 RUNNER = CliRunner()
-DOCS = Path(__file__).parents[2] / "docs" / "receipts.md"
+DOCS = Path(__file__).parents[4] / "docs" / "receipts.md"
 
 
 @pytest.fixture

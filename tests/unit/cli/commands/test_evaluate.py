@@ -21,7 +21,7 @@ from cluster.learning.recorded_answers import ask_everybody, parse_answer, read_
 
 AGENTS = ("good", "fair", "poor", "odd")
 ACCURACY = (0.8, 0.6, 0.5, 0.3)
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+SHARED = Path(__file__).resolve().parents[5] / "shared" / "data"
 
 
 def _answers(count: int) -> list[tuple[str, str]]:
