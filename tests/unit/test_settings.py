@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.settings import Settings, SettingsError, load_settings, unknown_names, variable_name
 
-GUIDE = Path(__file__).parents[3].parent / "shared" / "guide.md"
+GUIDE = Path(__file__).resolve().parents[3] / "shared" / "guide.md"
 GUIDE_TEXT = GUIDE.read_text() if GUIDE.exists() else None
 VARIABLES = {variable_name(name, info) for name, info in Settings.model_fields.items()}
 
