@@ -1,4 +1,4 @@
-"""The reconcile loop and the region's leader, on real leases: one acts at a time, successors first, then the killing."""
+"""The reconcile loop on real leases: one acts at a time, successors first, then the killing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from actors.region_leader import RegionLeader
-from actors.roles import DEDICATED_AGENT, Role, actor_name, dedicated_role, desired_roles, fingerprint
+from actors.roles import DEDICATED_AGENT, Role, dedicated_role
 from actors.supervisor import LEASE, Supervisor
 from cluster.domain.agents.agent import Dedicated, TransportKind
 from cluster.domain.base.errors import ActorUnavailable
@@ -16,7 +15,6 @@ from cluster.domain.base.log import record_for
 from cluster.ports.actor_names import ActorName
 from cluster.postgres.stores import Stores
 from cluster.process.clock import ManualClock
-from cluster.settings import load_settings
 from tests.support.probes import eventually
 from tests.support.samples import ASKER, NOW, registration
 
@@ -169,18 +167,6 @@ async def test_an_actor_without_a_place_holds_up_nobody_and_is_ended_when_nobody
     await one.stop()
 
 
-def test_names_of_agents_own_actors_follow_what_they_declare() -> None:
-    settings = load_settings({})
-    small, large = Dedicated(num_cpus=1, resources={"a": 1, "b": 2}), Dedicated(num_cpus=2)
-    names = {
-        actor_name(settings, dedicated_role("w", agent, needs)) for agent in ("a", "b") for needs in (small, large)
-    }
-    assert len(names) == 4
-    again = Dedicated(num_cpus=1, resources={"b": 2, "a": 1})
-    assert actor_name(settings, dedicated_role("w", "a", again)) in names
-    assert dedicated_role("w", "a", small).key == dedicated_role("w", "a").key
-
-
 async def test_a_new_version_replaces_the_old_one_role_by_role_successor_first(stores: Stores) -> None:
     running: set[str] = set()
     old = World("v1", running, stores)
@@ -233,50 +219,6 @@ async def test_an_expired_lease_is_taken_over(stores: Stores) -> None:
     assert await stores.leases.acquire(LEASE, "dead", 0.05) is not None
     one = _supervisor(stores, World("v1", set(), stores), "one")
     assert await eventually(one.reconcile)
-
-
-def test_desired_roles_follow_the_settings_and_names_follow_what_matters() -> None:
-    settings = load_settings({"ARAGORA_AGENT_HOSTS": "2", "ARAGORA_DELIBERATION_WORKERS": "3"})
-    keys = [role.key for role in desired_roles(settings)]
-    assert len(keys) == len(set(keys)) >= 9
-    assert keys.index("scheduler-0") < keys.index("agent-host-0") < keys.index("health-monitor-0")
-    assert fingerprint(settings) != fingerprint(load_settings({"ARAGORA_AGENT_HOSTS": "2"}))
-    assert fingerprint(settings) == fingerprint(settings.model_copy(update={"api_url": "http://elsewhere"}))
-
-
-def _leader(stores: Stores, holder: str, clock: ManualClock, ttl_s: float = 60.0) -> RegionLeader:
-    return RegionLeader(
-        region="test-region", holder=holder, region_store=stores.region, leases=stores.leases, clock=clock, ttl_s=ttl_s
-    )  # fmt: skip
-
-
-async def test_one_region_has_one_leader_whose_restart_changes_no_epoch(stores: Stores) -> None:
-    clock = ManualClock()
-    first, second = _leader(stores, "one", clock), _leader(stores, "two", clock)
-    await first.start()
-    await second.start()
-    before, other = await first.status(), await second.status()
-    assert (before["leader"], other["leader"]) == (True, False)
-    await first.stop()
-    await clock.advance(20.0)
-
-    async def leads() -> bool:
-        return bool((await second.status())["leader"])
-
-    await eventually(leads)
-    after = await second.status()
-    assert after["epoch"] == before["epoch"]
-    assert after["fence"] > before["fence"]  # type: ignore[operator]
-    await second.stop()
-
-
-async def test_a_leader_that_was_killed_is_followed_when_its_lease_is_over(stores: Stores) -> None:
-    clock = ManualClock()
-    dead = _leader(stores, "dead", clock, ttl_s=0.2)
-    assert await dead.campaign()
-    heir = _leader(stores, "heir", clock)
-    assert await eventually(heir.campaign)
-    assert not await dead.campaign()
 
 
 @pytest.mark.parametrize("kind", ["first"])

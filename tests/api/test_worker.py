@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from cluster.cli.commands.doctor import OK, PROBLEM, WARNING, examine
 from cluster.client.worker import Job, Reject, Worker
 from tests.support.answering import always
 from tests.support.api import Api
@@ -292,30 +291,3 @@ async def test_workers_are_a_panel_that_decides(api: Api) -> None:
         body = {"content": "Which?", "config": {"options": ["A", "B"]}, "timeout_seconds": 60}
         result = await api.post("/deliberations", body)
         assert (result["terminal"], result["answer"], result["consensus_reached"]) == ("DECIDED", "A", True)
-
-
-async def test_the_doctor_finds_a_sound_system_sound_and_says_what_waits_for_nobody(api: Api, tmp_path: Path) -> None:
-    settings = api.settings.model_copy(update={"api_url": api.url, "data_dir": tmp_path})
-    levels = {finding.check: finding.level for finding in await examine(settings)}
-    assert {check for check, level in levels.items() if level == PROBLEM} <= {"component health-monitor-0"}
-    assert {levels[check] for check in ("API", "database", "redis", "retries", "waiting tasks")} == {OK}
-    await submit(api)
-    found = {finding.check: finding for finding in await examine(settings)}["waiting tasks"]
-    assert (found.level, "x" in found.detail, found.advice != "") == (WARNING, True, True)
-
-
-async def test_the_doctor_says_what_to_do_about_what_is_away(tmp_path: Path) -> None:
-    from cluster.settings import load_settings
-
-    settings = load_settings(
-        {
-            "ARAGORA_API_URL": "http://127.0.0.1:1",
-            "ARAGORA_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
-            "ARAGORA_REDIS_URL": "redis://127.0.0.1:1/0",
-            "ARAGORA_DATA_DIR": str(tmp_path),
-        }
-    )
-    found = {finding.check: finding for finding in await examine(settings)}
-    for check in ("API", "database", "redis"):
-        assert found[check].level == PROBLEM, check
-        assert found[check].advice, check

@@ -1,3 +1,5 @@
+"""The doorbell on Redis."""
+
 from __future__ import annotations
 
 import asyncio
@@ -8,10 +10,8 @@ import pytest
 import redis.asyncio as redis
 
 from cluster.domain.base.errors import StoreUnavailable
-from cluster.ports.presence import HeartbeatRecord
 from cluster.ports.wake_ups import WakeTopic
 from cluster.redis.pool import connect, ping
-from cluster.redis.presence import RedisHeartbeats
 from cluster.redis.wake_ups import RedisDoorbell
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls, fresh_name
@@ -22,28 +22,6 @@ async def client(store_urls: StoreUrls) -> AsyncIterator[redis.Redis]:
     opened = connect(store_urls.redis)
     yield opened
     await opened.aclose()
-
-
-def _heartbeat(agent_id: str, at: float, workspace: str = "w") -> HeartbeatRecord:
-    return HeartbeatRecord(workspace=workspace, agent_id=agent_id, at=at)
-
-
-async def test_a_beat_never_moves_back_in_time(client: redis.Redis) -> None:
-    heartbeats = RedisHeartbeats(client, fresh_name())
-    await heartbeats.record_activity(
-        [_heartbeat("a", 10.0), _heartbeat("b", 20.0), _heartbeat("a", 5.0, workspace="other")]
-    )
-    await heartbeats.record_activity([_heartbeat("a", 8.0)])
-    assert await heartbeats.last("w", ["a", "b", "unknown"]) == {"a": 10.0, "b": 20.0}
-    assert await heartbeats.last("other", ["a"]) == {"a": 5.0}
-
-
-async def test_the_silent_are_those_before_a_time_and_can_be_forgotten(client: redis.Redis) -> None:
-    heartbeats = RedisHeartbeats(client, fresh_name())
-    await heartbeats.record_activity([_heartbeat("a", 10.0), _heartbeat("b", 20.0)])
-    assert await heartbeats.silent(20.0) == [("w", "a")]
-    await heartbeats.forget([("w", "a")])
-    assert await heartbeats.silent(20.0) == []
 
 
 async def test_the_doorbell_wakes_every_waiter_and_keeps_a_ring_between_waits(client: redis.Redis) -> None:

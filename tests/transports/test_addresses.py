@@ -8,33 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.agent_transports.chat import Ask, HttpTransports
-from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentRefused, AgentUnavailable, EndpointForbidden
 from cluster.http.addresses import forbidden, safe_url
+from tests.support.asking import LOOPBACK, question, transports
 from tests.support.dns import dns_server
 from tests.support.endpoints import serving
 
-LOOPBACK = ("127.0.0.0/8",)
 PUBLIC = "93.184.215.14"
-
-
-def transports(allowed: tuple[str, ...] = (), **options: Any) -> HttpTransports:
-    return HttpTransports(allowed_networks=allowed, pool_size=4, timeout_s=5.0, **options)
-
-
-def question(endpoint: str, **changes: Any) -> Ask:
-    values: dict[str, Any] = {
-        "transport": TransportKind.HTTP,
-        "endpoint": endpoint,
-        "model": "m",
-        "messages": [{"role": "user", "content": "Which?"}],
-        "schema": {"type": "object"},
-        "max_tokens": 64,
-        "timeout_s": 5.0,
-        "key": "k1",
-    }
-    return Ask(**(values | changes))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Asking over every wire format, against real servers."""
+"""Asking over HTTP: chat completions, Anthropic's messages and the plain contract, against real servers."""
 
 from __future__ import annotations
 
@@ -8,30 +8,24 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from cluster.agent_transports.a2a import A2ATransport
 from cluster.agent_transports.chat import Provider, retry_after
-from cluster.agent_transports.python import PythonTransport
-from cluster.agent_transports.python_agent import Answer, Question
-from cluster.agent_transports.replay import Recorder, ReplayTransport
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
     AgentMalformed,
     AgentRefused,
     AgentTimeout,
     AgentUnavailable,
-    EndpointForbidden,
 )
 from cluster.http.addresses import MAX_ANSWER_BYTES
-from cluster.ports.agent_transport import Ask, Reply
-from tests.support.endpoints import a2a_server, completion, serving
+from cluster.ports.agent_transport import Reply
+from tests.support.asking import LOOPBACK, question, transports
+from tests.support.endpoints import completion, serving
 from tests.support.probes import eventually
-from tests.transports.test_addresses import LOOPBACK, question, transports
 
 SCHEMA = {"type": "object", "properties": {"choice": {"type": "string"}}, "required": ["choice"]}
 
@@ -230,143 +224,6 @@ async def test_a_key_goes_to_its_provider_and_nowhere_else_and_into_no_log(caplo
     assert "authorization" not in other.requests[0][2]
     ours = [record.getMessage() for record in caplog.records if record.name.startswith(("cluster", "httpx"))]
     assert "very-secret" not in "\n".join([*ours, str(failed.value), repr(Provider(base_url="x", headers=secret))])
-
-
-class Echo:
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
-
-    async def answer(self, question: Question) -> Answer:
-        return Answer(text=self.prefix + question.messages[-1]["content"], input_tokens=1, output_tokens=2)
-
-    async def work(self, task: Mapping[str, Any]) -> Any:
-        return {"echo": task["payload"]}
-
-
-class Broken:
-    async def answer(self, question: Question) -> Answer:
-        raise ValueError("no idea")
-
-
-def _python(path: str, **changes: Any) -> Ask:
-    options = {"import_path": path, **changes.pop("options", {})}
-    return question("", transport=TransportKind.IMPORT, options=options, agent_id="a1", **changes)
-
-
-async def test_a_class_in_the_cluster_answers_and_works_where_its_module_is_allowed() -> None:
-    python = PythonTransport(may_import=lambda path: path.startswith("tests."))
-    ask = _python(f"{__name__}:Echo", options={"arguments": {"prefix": "> "}})
-    assert await python.ask(ask) == Reply(text="> Which?", tokens=3, input_tokens=1, output_tokens=2)
-    task = {"id": "t1", "task_type": "echo", "payload": 7, "attempt": 1}
-    worked = await python.ask(_python(f"{__name__}:Echo", task=task, options={"arguments": {"prefix": "> "}}))
-    assert json.loads(worked.text) == {"result": {"echo": 7}}
-    with pytest.raises(EndpointForbidden):
-        await python.ask(_python("os:system"))
-    for wrong in ("Broken", "Server", "Missing"):
-        with pytest.raises(AgentUnavailable):
-            await python.ask(_python(f"{__name__}:{wrong}"))
-
-
-async def test_an_object_of_this_process_is_an_agent_too() -> None:
-    reply = await PythonTransport({"a1": Echo()}).ask(question("", transport=TransportKind.IMPORT, agent_id="a1"))
-    assert reply.text == "Which?"
-
-
-async def test_what_was_recorded_is_served_again_in_order(tmp_path: Path) -> None:
-    file = tmp_path / "answers.jsonl"
-    answers = iter(["first", "second"])
-
-    class Changing:
-        async def ask(self, ask: Ask) -> Reply:
-            return Reply(text=next(answers), tokens=3)
-
-    recorder = Recorder(Changing(), file)
-    asked = [await recorder.ask(question("http://a", key=key)) for key in ("k1", "k2")]
-    replay = ReplayTransport.load(file)
-    again = [await replay.ask(question("http://b", key=key)) for key in ("x", "y", "z")]
-    assert again == [*asked, asked[-1]]
-    with pytest.raises(AgentUnavailable, match="never recorded"):
-        await replay.ask(question("http://a", model="another"))
-
-
-async def _asked_over_a2a(result: Any, allowed: tuple[str, ...] = LOOPBACK) -> Reply:
-    pytest.importorskip("a2a")
-    url: list[str] = []
-    async with serving(a2a_server(url, result)) as base:
-        url.append(base)
-        ours = transports(allowed)
-        try:
-            ask = question(base, transport=TransportKind.A2A, schema=SCHEMA)
-            return await A2ATransport(ours.pool).ask(ask)
-        finally:
-            await ours.close()
-
-
-async def test_an_a2a_agent_answers_by_a_message() -> None:
-    asked: list[Any] = []
-
-    def result(body: Any) -> Any:
-        asked.append(body)
-        return {"message": {"messageId": "m1", "role": "ROLE_AGENT", "parts": [{"text": "yes"}]}}
-
-    reply = await _asked_over_a2a(result)
-    assert (reply.text, reply.estimated) == ("yes", True)
-    message = asked[0]["params"]["message"]
-    assert (asked[0]["method"], message["messageId"], message["parts"][0]["text"]) == ("SendMessage", "k1", "Which?")
-
-
-async def test_an_a2a_agent_answers_by_a_task_that_is_waited_for() -> None:
-    def task(state: str) -> dict[str, Any]:
-        artifacts = [{"artifactId": "r", "parts": [{"data": {"choice": "a"}}]}]
-        return {"id": "t1", "contextId": "c1", "status": {"state": state}, "artifacts": artifacts}
-
-    def result(body: Any) -> Any:
-        if body["method"] == "SendMessage":
-            return {"task": task("TASK_STATE_WORKING")}
-        return task("TASK_STATE_COMPLETED")
-
-    assert json.loads((await _asked_over_a2a(result)).text) == {"choice": "a"}
-    with pytest.raises(AgentRefused, match="TASK_STATE_REJECTED"):
-        await _asked_over_a2a(lambda body: {"task": task("TASK_STATE_REJECTED")})
-
-
-@pytest.mark.parametrize("card", [True, False], ids=["card", "answer"])
-@pytest.mark.parametrize("status", [500, 503, 429])
-async def test_an_a2a_agent_that_answers_a_status_is_unavailable(status: int, card: bool) -> None:
-    url: list[str] = []
-    good = a2a_server(url, lambda body: None)
-
-    async def answer(request: Any) -> Any:
-        if not card and request.url.path.startswith("/.well-known"):
-            return await good(request)
-        return httpx.Response(status, json=[1])
-
-    async with serving(answer) as base:
-        url.append(base)
-        ours = transports(LOOPBACK)
-        with pytest.raises(AgentUnavailable):
-            await A2ATransport(ours.pool).ask(question(base, transport=TransportKind.A2A))
-        await ours.close()
-
-
-async def test_an_a2a_agent_that_is_gone_is_unavailable_and_so_is_one_after_our_end() -> None:
-    url: list[str] = []
-    ours = transports(LOOPBACK)
-    a2a = A2ATransport(ours.pool)
-    message = {"message": {"messageId": "m1", "role": "ROLE_AGENT", "parts": [{"text": "yes"}]}}
-    async with serving(a2a_server(url, lambda body: message)) as base:
-        url.append(base)
-        ask = question(base, transport=TransportKind.A2A)
-        assert (await a2a.ask(ask)).text == "yes"
-    for _ in range(2):  # with a card that is known, and no server; then with no client either
-        with pytest.raises(AgentUnavailable):
-            await a2a.ask(ask)
-        await ours.close()
-
-
-async def test_an_a2a_agent_is_looked_for_only_where_agents_may_be() -> None:
-    with pytest.raises(EndpointForbidden):
-        await _asked_over_a2a(lambda body: {}, allowed=())
 
 
 async def test_calls_beyond_the_pool_wait_and_one_that_gives_up_takes_no_place() -> None:

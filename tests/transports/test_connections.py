@@ -23,9 +23,9 @@ from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, Endpoin
 from cluster.http.addresses import MAX_ANSWER_BYTES, PinnedBackend, resolve
 from cluster.http.connections import ConnectionPool
 from cluster.http.sending import HttpAnswer, send
+from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
-from tests.transports.test_addresses import LOOPBACK, question, transports
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 

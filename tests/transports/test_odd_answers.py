@@ -22,9 +22,9 @@ from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavai
 from cluster.domain.base.json_values import MAX_BYTES, MAX_DIGITS, check_text, read_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
 from cluster.ports.agent_transport import Ask, Reply
+from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import a2a_server, serving
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
-from tests.transports.test_addresses import LOOPBACK, question, transports
 
 TASK = {"id": "t1", "task_type": "echo", "payload": {}, "metadata": {}, "attempt": 1}
 STREAM = {"stream": True}

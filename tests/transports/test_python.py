@@ -1,8 +1,9 @@
-"""A class in the cluster may raise whatever Python has; the loop that it shares with others goes on."""
+"""Classes in the cluster are agents; whatever they raise, the loop that they share with others goes on."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +13,13 @@ import pytest
 from cluster.agent_transports.python import PythonTransport
 from cluster.agent_transports.python_agent import Answer, Question
 from cluster.domain.agents.agent import TransportKind
-from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
-from tests.transports.test_addresses import question
+from cluster.domain.base.errors import (
+    AgentTimeout,
+    AgentUnavailable,
+    EndpointForbidden,
+)
+from cluster.ports.agent_transport import Ask, Reply
+from tests.support.asking import question
 
 TASK = {"id": "t1", "task_type": "t", "payload": None, "attempt": 1, "metadata": {}}
 
@@ -86,3 +92,43 @@ async def test_a_class_that_ends_the_process_as_it_is_made_ends_nothing() -> Non
     path = f"{__name__}:EndsAsItIsMade"
     with pytest.raises(AgentUnavailable):
         await python.ask(question("", transport=TransportKind.IMPORT, options={"import_path": path}))
+
+
+class Echo:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+
+    async def answer(self, question: Question) -> Answer:
+        return Answer(text=self.prefix + question.messages[-1]["content"], input_tokens=1, output_tokens=2)
+
+    async def work(self, task: Mapping[str, Any]) -> Any:
+        return {"echo": task["payload"]}
+
+
+class Broken:
+    async def answer(self, question: Question) -> Answer:
+        raise ValueError("no idea")
+
+
+def _python(path: str, **changes: Any) -> Ask:
+    options = {"import_path": path, **changes.pop("options", {})}
+    return question("", transport=TransportKind.IMPORT, options=options, agent_id="a1", **changes)
+
+
+async def test_a_class_in_the_cluster_answers_and_works_where_its_module_is_allowed() -> None:
+    python = PythonTransport(may_import=lambda path: path.startswith("tests."))
+    ask = _python(f"{__name__}:Echo", options={"arguments": {"prefix": "> "}})
+    assert await python.ask(ask) == Reply(text="> Which?", tokens=3, input_tokens=1, output_tokens=2)
+    task = {"id": "t1", "task_type": "echo", "payload": 7, "attempt": 1}
+    worked = await python.ask(_python(f"{__name__}:Echo", task=task, options={"arguments": {"prefix": "> "}}))
+    assert json.loads(worked.text) == {"result": {"echo": 7}}
+    with pytest.raises(EndpointForbidden):
+        await python.ask(_python("os:system"))
+    for wrong in ("Broken", "Server", "Missing"):
+        with pytest.raises(AgentUnavailable):
+            await python.ask(_python(f"{__name__}:{wrong}"))
+
+
+async def test_an_object_of_this_process_is_an_agent_too() -> None:
+    reply = await PythonTransport({"a1": Echo()}).ask(question("", transport=TransportKind.IMPORT, agent_id="a1"))
+    assert reply.text == "Which?"

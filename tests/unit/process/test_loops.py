@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from cluster.process.loops import Loops
+from cluster.process.loops import Loops, ended
 from tests.support.probes import eventually
 
 
@@ -45,3 +45,23 @@ async def test_stopped_and_finished_work_is_no_error() -> None:
     await loops.stop()
     assert loops.running
     assert deaths == []
+
+
+async def test_a_worker_that_takes_a_cancellation_for_something_else_is_ended_all_the_same() -> None:
+    swallowed = 0
+
+    async def work() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed > 2:
+                    raise
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await ended(task)
+    assert task.cancelled()
+    assert swallowed == 3

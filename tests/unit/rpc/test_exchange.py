@@ -1,4 +1,4 @@
-"""Group commit, the exchange with an actor that dies, and the follower of the log: the hops that carry many calls."""
+"""The exchange with an actor that may die: every request is answered once, whoever answers it in the end."""
 
 from __future__ import annotations
 
@@ -7,101 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cluster.domain.base.errors import ActorUnavailable, Conflict, Overloaded, StoreUnavailable
-from cluster.domain.base.log import LogRow
-from cluster.log.follower import LogFollower
-from cluster.ports.log import LogFilter, LogPage
-from cluster.ports.wake_ups import WakeTopic
+from cluster.domain.base.errors import ActorUnavailable, Conflict, Overloaded
 from cluster.process.clock import ManualClock, SystemClock
-from cluster.process.group_commit import GroupCommit
 from cluster.rpc.exchange import CALLS_IN_FLIGHT, ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 from tests.support.probes import eventually
-
-# --- group commit -----------------------------------------------------------------------------------------------------
-
-
-class Flushes:
-    """A flush that waits for its turn and can fail."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-        self.gate = asyncio.Event()
-        self.failing: set[int] = set()
-
-    async def __call__(self, items: Sequence[int]) -> Sequence[int]:
-        self.batches.append(list(items))
-        await self.gate.wait()
-        if self.failing & set(items):
-            raise StoreUnavailable("away")
-        return [item * 10 for item in items]
-
-
-async def test_what_arrives_during_a_flush_goes_into_the_next_one() -> None:
-    flushes = Flushes()
-    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=4)
-    first = asyncio.create_task(lane.put(1))
-    await eventually(lambda: flushes.batches == [[1]])
-    rest = [asyncio.create_task(lane.put(n)) for n in range(2, 8)]
-    await asyncio.sleep(0)
-    flushes.gate.set()
-    assert await asyncio.gather(first, *rest) == [10, 20, 30, 40, 50, 60, 70]
-    assert flushes.batches == [[1], [2, 3, 4, 5], [6, 7]]
-
-
-async def test_an_error_goes_to_its_own_batch_only() -> None:
-    flushes = Flushes()
-    flushes.failing = {2}
-    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1)
-    flushes.gate.set()
-    one, two, three = await asyncio.gather(*(lane.put(n) for n in (1, 2, 3)), return_exceptions=True)
-    assert (one, three) == (10, 30)
-    assert isinstance(two, StoreUnavailable)
-    await lane.drain()
-
-
-async def test_a_group_stays_together_even_above_the_bound() -> None:
-    flushes = Flushes()
-    flushes.gate.set()
-    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=2)
-    groups = await asyncio.gather(lane.put_many([1, 2, 3]), lane.put_many([4]), lane.put_many([]))
-    assert [list(group) for group in groups] == [[10, 20, 30], [40], []]
-    assert flushes.batches == [[1, 2, 3], [4]]
-
-
-async def test_too_many_waiting_are_refused_and_a_cancelled_caller_still_writes() -> None:
-    flushes = Flushes()
-    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1, max_waiting=2)
-    tasks = [asyncio.create_task(lane.put(1))]
-    await eventually(lambda: flushes.batches == [[1]])
-    tasks += [asyncio.create_task(lane.put(n)) for n in (2, 3)]
-    await asyncio.sleep(0)
-    with pytest.raises(Overloaded):
-        await lane.put(4)
-    tasks[1].cancel()
-    flushes.gate.set()
-    assert await tasks[2] == 30
-    assert flushes.batches == [[1], [2], [3]]
-
-
-@settings(max_examples=50, deadline=None)
-@given(groups=st.lists(st.lists(st.integers(), max_size=5), max_size=20), most=st.integers(1, 6))
-def test_every_item_is_flushed_once_in_order(groups: list[list[int]], most: int) -> None:
-    async def run() -> None:
-        flushes = Flushes()
-        flushes.gate.set()
-        lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=most)
-        answers = await asyncio.gather(*(lane.put_many(group) for group in groups))
-        assert [list(answer) for answer in answers] == [[n * 10 for n in group] for group in groups]
-        assert [n for batch in flushes.batches for n in batch] == [n for group in groups for n in group]
-        assert all(len(batch) <= max(most, 5) for batch in flushes.batches)
-
-    asyncio.run(run())
-
-
-# --- exchange ---------------------------------------------------------------------------------------------------------
 
 
 class Actor:
@@ -331,109 +241,6 @@ async def test_a_silent_caller_is_forgotten_and_a_parked_one_is_not() -> None:
     server.answer("gone", 1, "late")
     parked.cancel()
     await asyncio.gather(parked, return_exceptions=True)
-
-
-# --- follower ---------------------------------------------------------------------------------------------------------
-
-
-class Rows:
-    """A log of numbered rows that can be away."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.away = False
-
-    async def read(self, after: int, limit: int, only: LogFilter | None = None) -> list[LogRow]:
-        if self.away:
-            raise StoreUnavailable("away")
-        return [_row(seq) for seq in range(after + 1, min(after + limit, self.count) + 1)]
-
-    async def page(self, after: int, limit: int, only: LogFilter | None = None) -> LogPage:
-        rows = await self.read(after, limit, only)
-        return LogPage(rows=rows, cursor=rows[-1].seq if rows else after)
-
-
-def _row(seq: int) -> LogRow:
-    return LogRow(
-        seq=seq, at=0.0, workspace="w", kind="k", entity="e", attempt=None, principal="p", data={}, digest=b""
-    )  # fmt: skip
-
-
-class Bell:
-    def __init__(self) -> None:
-        self.rung = asyncio.Event()
-
-    async def notify(self, *topics: WakeTopic) -> None:
-        self.rung.set()
-
-    async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = ()) -> bool:
-        await self.rung.wait()
-        self.rung.clear()
-        return True
-
-
-async def test_a_follower_applies_every_row_once_in_order_over_an_absent_store() -> None:
-    rows, bell, clock, applied = Rows(), Bell(), ManualClock(), []
-
-    async def apply(batch: Sequence[LogRow]) -> None:
-        applied.extend(row.seq for row in batch)
-
-    follower = LogFollower(rows, bell, clock, after=2, apply=apply, batch=3)  # type: ignore[arg-type]
-    running = asyncio.create_task(follower.run())
-    reached = asyncio.create_task(follower.reached(20))
-    rows.count = 12
-    await bell.notify()
-    await eventually(lambda: follower.cursor == 12)
-    rows.away = True
-    rows.count = 20
-    await bell.notify()
-    await asyncio.sleep(0)
-    assert not reached.done()
-    rows.away = False
-
-    async def caught_up() -> bool:
-        await clock.advance(1.0)
-        return reached.done()
-
-    await eventually(caught_up)
-    rows.count = 23
-    await follower.catch_up_to(23)
-    assert applied == list(range(3, 24))
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_a_follower_that_need_not_know_at_once_reads_the_first_row_and_lets_others_gather() -> None:
-    rows, bell, clock, applied = Rows(), Bell(), ManualClock(), []
-
-    async def apply(batch: Sequence[LogRow]) -> None:
-        applied.append([row.seq for row in batch])
-
-    follower = LogFollower(rows, bell, clock, after=0, apply=apply, apart_s=3600.0)  # type: ignore[arg-type]
-    rows.count = 1
-    running = asyncio.create_task(follower.run())
-    await eventually(lambda: applied == [[1]])
-    for rows.count in range(2, 6):
-        await bell.notify()
-        await asyncio.sleep(0)
-    assert applied == [[1]]
-    await follower.catch_up_to(5)
-    assert applied == [[1], [2, 3, 4, 5]], "whoever must know now reads at once"
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_what_apply_raises_ends_the_follower_and_moves_no_cursor() -> None:
-    rows = Rows()
-    rows.count = 1
-
-    async def apply(batch: Sequence[LogRow]) -> None:
-        raise ValueError("broken")
-
-    follower = LogFollower(rows, Bell(), ManualClock(), after=0, apply=apply)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="broken"):
-        await follower.run()
-    assert follower.cursor == 0
 
 
 async def test_a_caller_that_was_forgotten_while_it_lived_asks_again() -> None:

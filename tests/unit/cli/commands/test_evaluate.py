@@ -1,60 +1,25 @@
-"""``aragora-cp evaluate``: its forms of output, its errors, and the replay over real HTTP."""
+"""``aragora-cp evaluate``: its forms of output and its errors."""
 
 from __future__ import annotations
 
 import csv
 import json
-import random
 import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from cluster.cli.commands.evaluate import loopback_transport
 from cluster.cli.main import app
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.evaluation.modes import MODES
-from cluster.learning.recorded_answers import ask_everybody, parse_answer, read_replay, replay_server
-
-AGENTS = ("good", "fair", "poor", "odd")
-ACCURACY = (0.8, 0.6, 0.5, 0.3)
-SHARED = Path(__file__).resolve().parents[5] / "shared" / "data"
-
-
-def _answers(count: int) -> list[tuple[str, str]]:
-    """(right option, one letter per agent)"""
-    rng = random.Random(4)
-    found = []
-    for _ in range(count):
-        right = rng.choice("ABCD")
-        wrong = [option for option in "ABCD" if option != right]
-        letters = [right if rng.random() < share else rng.choice([*wrong, "-"]) for share in ACCURACY]
-        found.append((right, "".join(letters)))
-    return found
+from tests.support.recorded import AGENTS, write_recorded
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    answers = _answers(400)
-    votes = [json.dumps({"kind": "header", "models": AGENTS})]
-    votes += [json.dumps({"q": q, "n": 4, "g": right, "a": a}) for q, (right, a) in enumerate(answers)]
-    (tmp_path / "votes.jsonl").write_text("\n".join(votes))
-    (tmp_path / "panels.json").write_text(json.dumps({"ALL": AGENTS, "PAIR": AGENTS[:2]}))
-    replay = []
-    for q, (right, letters) in enumerate(answers[:60]):
-        texts = {
-            agent: {
-                "text": "I cannot say." if letter == "-" else f"Thinking. The answer is ({letter}).",
-                "answer": None,
-            }
-            for agent, letter in zip(AGENTS, letters, strict=True)
-        }
-        options = [f"option {i}" for i in range(4)]
-        replay.append(json.dumps({"qid": q, "question": f"Q{q}?", "options": options, "gold": right, "agents": texts}))
-    (tmp_path / "replay.jsonl").write_text("\n".join(replay))
+    write_recorded(tmp_path)
     return tmp_path
 
 
@@ -149,44 +114,3 @@ def test_replay_decides_as_the_votes_do_and_measures_more(files: Path) -> None:
     assert 0 < waves["tokens"] < everybody["tokens"]
     assert waves["cost"] == pytest.approx(waves["tokens"] * 2e-6, rel=1e-3)
     assert 0 < waves["latency_p50_ms"] <= waves["latency_p95_ms"]
-
-
-async def test_every_recorded_text_comes_back_over_http(files: Path) -> None:
-    recorded = read_replay(files / "replay.jsonl")
-    heard = await ask_everybody(recorded, loopback_transport)
-    for question, answers in zip(recorded, heard, strict=True):
-        for agent, text in question.texts.items():
-            assert answers[agent].option == parse_answer(text, question.options)
-            assert answers[agent].tokens > 0
-
-
-async def test_the_server_knows_only_what_was_recorded(files: Path) -> None:
-    recorded = read_replay(files / "replay.jsonl")
-    async with replay_server(recorded) as url, httpx.AsyncClient() as client:
-        body: dict[str, Any] = {"model": "good", "messages": [{"role": "user", "content": recorded[0].prompt}]}
-        answer = await client.post(f"{url}/chat/completions", json=body)
-        assert answer.json()["choices"][0]["message"]["content"] == recorded[0].texts["good"]
-        for wrong in ({**body, "model": "nobody"}, {"messages": []}, [], "text"):
-            assert (await client.post(f"{url}/chat/completions", json=wrong)).status_code == 404
-
-
-def test_answers_are_read_as_the_dataset_reads_them() -> None:
-    options = ("A", "B", "C")
-    assert parse_answer("... so the answer is (B).", options) == "B"
-    assert parse_answer("The answer is C", options) == "C"
-    assert parse_answer("The answer is (Z).", options) is None
-    assert parse_answer("It is B.", options) is None
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the recorded answers (../shared/data) are not on this machine")
-def test_the_parser_reads_recorded_texts_as_they_were_read_then() -> None:
-    questions = read_replay(SHARED / "mmlupro_replay.jsonl")
-    pairs = [
-        (parse_answer(text, question.options), question.recorded[agent], len(text))
-        for question in questions
-        for agent, text in question.texts.items()
-    ]
-    different = [pair for pair in pairs if pair[0] != pair[1]]
-    print(f"{len(different)} of {len(pairs)} answers read differently: {different}")
-    assert len(different) < len(pairs) / 100, "texts that were cut before their answer, and a few odd wordings"
-    assert all(ours is None for ours, _, _ in different), "never another option"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cluster.cli.main import app
 from cluster.domain.base.canonical import canonical_bytes
-from tests.unit.domain.receipts.test_verify import OTHER, SIGNER, played, receipt_of
+from tests.support.receipts import OTHER, SIGNER, played, receipt_of
 
 RUNNER = CliRunner()
 DOCS = Path(__file__).parents[4] / "docs" / "receipts.md"

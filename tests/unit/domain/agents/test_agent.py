@@ -1,4 +1,4 @@
-"""The computed status, what heartbeats may change, and the levels of an agent and a fleet."""
+"""The computed status of an agent, and what a heartbeat may change."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from hypothesis import strategies as st
 
 from cluster.domain.agents.agent import (
     STATUS_TABLE,
-    Agent,
     AgentStatus,
     Health,
     Intent,
     IntentBy,
     Liveness,
-    TransportKind,
     reported_intent,
     wire_status,
 )
-from cluster.domain.agents.agent_health import Level, agent_level, system_level
 from tests.support.samples import an_agent
 
 FACTS = list(product(Intent, Liveness, Health))
@@ -76,36 +73,3 @@ def test_a_status_in_a_heartbeat_changes_intent_or_nothing(status: AgentStatus, 
     assert expected is None or expected is not intent
     if status not in (AgentStatus.PAUSED, AgentStatus.DRAINING, AgentStatus.READY):
         assert expected is None
-
-
-def _fleet(**counts: int) -> list[Agent]:
-    made = {
-        "healthy": an_agent(),
-        "degraded": an_agent(health=Health.DEGRADED, transport=TransportKind.HTTP),
-        "offline": an_agent(liveness=Liveness.OFFLINE),
-        "unknown": an_agent(liveness=Liveness.STARTING, transport=TransportKind.HTTP),
-        "paused": an_agent(liveness=Liveness.OFFLINE, intent=Intent.PAUSED),
-    }
-    return [made[name] for name, count in counts.items() for _ in range(count)]
-
-
-def test_no_data_is_unknown_and_not_healthy() -> None:
-    assert system_level([]) is Level.UNKNOWN
-    assert system_level(_fleet(unknown=3)) is Level.UNKNOWN
-    assert system_level(_fleet(paused=1)) is Level.UNKNOWN
-
-
-def test_the_level_of_a_fleet_is_set_by_shares_of_what_is_known() -> None:
-    assert system_level(_fleet(healthy=3, unknown=9)) is Level.HEALTHY
-    assert system_level(_fleet(healthy=3, degraded=1)) is Level.DEGRADED
-    assert system_level(_fleet(healthy=3, offline=1)) is Level.DEGRADED
-    assert system_level(_fleet(healthy=2, offline=1)) is Level.UNHEALTHY
-    assert system_level(_fleet(healthy=1, offline=1)) is Level.UNHEALTHY
-    assert system_level(_fleet(healthy=1, offline=2)) is Level.CRITICAL
-
-
-def test_an_agent_that_pulls_proves_its_health_by_being_alive_and_one_with_an_endpoint_does_not() -> None:
-    assert agent_level(an_agent()) is Level.HEALTHY
-    assert agent_level(an_agent(transport=TransportKind.HTTP)) is Level.UNKNOWN
-    assert agent_level(an_agent(transport=TransportKind.HTTP, health=Health.HEALTHY)) is Level.HEALTHY
-    assert agent_level(an_agent(liveness=Liveness.DEAF)) is Level.UNHEALTHY

@@ -1,4 +1,4 @@
-"""Weights learned from outcomes: the optimum, what correlation does to it, the gate, the cap, the calibration."""
+"""Weights learned from outcomes: the optimum, what correlation does to it, and the gate."""
 
 from __future__ import annotations
 
@@ -7,21 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.consensus.calibration import (
-    IsotonicMap,
-    brier_score,
-    expected_calibration_error,
-    fit_isotonic,
-    reliability,
-)
 from cluster.domain.consensus.learned import RIDGE, build_snapshot, fit_weights, leave_one_out
 from cluster.domain.consensus.outcomes import Floats, Outcome, VoteTable, vote_table
 from cluster.domain.consensus.rule import Mode
-from cluster.domain.consensus.weights import cap_owner_shares, log_odds, panel_weights
 from tests.support.crowd import crowd
 
 AGENTS = ("good", "fair", "poor")
@@ -107,46 +97,6 @@ def test_the_best_record_is_asked_first() -> None:
     assert build_snapshot(crowd(ACCURACY, 200), AGENTS).order() == ["good", "fair", "poor"]
 
 
-# --- weights ----------------------------------------------------------------------------------------------------------
-
-
-def test_log_odds_are_zero_at_chance_and_below() -> None:
-    assert log_odds(0.25, 4) == pytest.approx(0.0)
-    assert log_odds(0.1, 4) == 0.0
-    assert log_odds(0.9, 2) == pytest.approx(math.log(9))
-
-
-def test_a_stranger_gets_the_mean() -> None:
-    assert panel_weights({"x": 1.0, "y": 3.0}, ("x", "z")) == {"x": 1.0, "z": 2.0}
-    assert panel_weights({}, ("x",)) == {"x": 1.0}
-
-
-@given(
-    st.dictionaries(st.sampled_from("abcdefgh"), st.floats(0, 10), min_size=1),
-    st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(("o1", "o2", "o3"))),
-    st.sampled_from((0.2, 0.34, 0.4, 0.5, 1.0)),
-)
-def test_no_stated_owner_holds_more_than_the_cap(weights: dict[str, float], owners: dict[str, str], cap: float) -> None:
-    capped = cap_owner_shares(weights, owners, cap)
-    assert all(0 <= capped[agent] <= weights[agent] for agent in weights)
-    assert all(capped[agent] == weights[agent] for agent in weights if agent not in owners)
-    if capped == weights:
-        return  # nothing was over, or the cap cannot bind
-    for owner in set(owners.values()):
-        held = math.fsum(capped[agent] for agent in weights if owners.get(agent) == owner)
-        assert held <= cap * math.fsum(capped.values()) * (1 + 1e-6) + 1e-9
-
-
-def test_the_cap_binds_where_it_can() -> None:
-    owners = {"a1": "acme", "a2": "acme", "b": "bolt", "c": "core"}
-    capped = cap_owner_shares({"a1": 3.0, "a2": 1.0, "b": 1.0, "c": 1.0}, owners, 0.4)
-    assert (capped["a1"] + capped["a2"]) / sum(capped.values()) == pytest.approx(0.4)
-    assert capped["a1"] == pytest.approx(3 * capped["a2"]), "an owner's agents keep their proportions"
-    two = {"a1": 3.0, "b": 1.0}
-    assert cap_owner_shares(two, owners, 0.4) == two, "two owners cannot both be below 40 %"
-    assert cap_owner_shares({"x": 9.0, "y": 1.0, "z": 1.0}, {}, 0.4)["x"] == 9.0, "who is nobody's is not capped"
-
-
 def test_owners_of_many_agents_are_capped_in_the_gate_and_the_calibration_too() -> None:
     accuracy = {"s1": 0.9, "s2": 0.9, "x": 0.5, "y": 0.5, "z": 0.5}
     owners = {"s1": "one", "s2": "one", "x": "two", "y": "three", "z": "four"}
@@ -156,41 +106,6 @@ def test_owners_of_many_agents_are_capped_in_the_gate_and_the_calibration_too() 
     assert capped.learned == free.learned, "the snapshot keeps what was learned; the cap is applied where it is used"
     assert capped.gate.learned < free.gate.learned
     assert capped.owner_cap == 0.4
-
-
-# --- calibration ------------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=25))
-def test_isotonic_regression_equals_the_min_max_formula(points: list[tuple[float, bool]]) -> None:
-    """Robertson, Wright and Dykstra 1988: value(i) = max over j <= i of min over k >= i of mean(j..k)."""
-    x = [round(at, 9) for at, _ in points]
-    fitted = fit_isotonic(x, [float(right) for _, right in points])
-    levels = sorted(set(x))
-    groups = [[float(right) for (_, right), at in zip(points, x, strict=True) if at == level] for level in levels]
-
-    def mean(j: int, k: int) -> float:
-        held = [value for group in groups[j : k + 1] for value in group]
-        return math.fsum(held) / len(held)
-
-    for i, level in enumerate(levels):
-        expected = max(min(mean(j, k) for k in range(i, len(levels))) for j in range(i + 1))
-        assert fitted(level) == pytest.approx(expected, abs=2e-6)
-
-
-def test_a_map_is_linear_between_knots_flat_outside_and_mixed_by_trust() -> None:
-    full = IsotonicMap(knots=(0.2, 0.6), values=(0.1, 0.5))
-    assert [full(at) for at in (0.0, 0.2, 0.4, 0.6, 1.0)] == [0.1, 0.1, 0.3, 0.5, 0.5]
-    half = replace(full, trust=0.5)
-    assert half(1.0) == 0.75
-
-
-def test_ece_brier_and_reliability_of_a_known_case() -> None:
-    confidence = np.array([0.95, 0.95, 0.55, 0.55])
-    right = np.array([1.0, 1.0, 1.0, 0.0])
-    assert expected_calibration_error(confidence, right, bins=10) == pytest.approx((2 * 0.05 + 2 * 0.05) / 4)
-    assert brier_score(confidence, right) == pytest.approx((2 * 0.05**2 + 0.45**2 + 0.55**2) / 4)
-    assert reliability(confidence, right, bins=10) == [(0.55, 0.5, 2), (0.95, 1.0, 2)]
 
 
 @pytest.mark.parametrize("mode", ["share", "weighted", "learned", "agree_k"])

@@ -17,7 +17,7 @@ from cluster.domain.receipts.recompute import Recomputed, recompute
 from cluster.domain.receipts.verify import parse, verify
 from tests.support.deliberations import Journal, Vote, decided
 from tests.support.panels import World, contract, members, says
-from tests.unit.domain.receipts.test_verify import OTHER, played, receipt_of, with_events
+from tests.support.receipts import OTHER, played, receipt_of, with_events
 
 AGENTS = ("ada", "bob", "cyd", "dan")
 ARRAY = ("Postgres", "Redis", "SQLite")
