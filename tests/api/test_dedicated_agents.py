@@ -20,6 +20,7 @@ from cluster.domain.base.errors import ActorUnavailable, AgentTimeout, AgentUnav
 from cluster.rpc.exchange import ExchangeClient
 from tests.support.agents import a_call
 from tests.support.api import Api, api_settings
+from tests.support.called_agents import ended_task
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
 
@@ -111,14 +112,6 @@ def _turn(agent_id: str, **changes: Any) -> AgentCall:
     return a_call(agent_id, **{"timeout_s": 30.0, "key": f"turn-{agent_id}"} | changes)
 
 
-async def _ended(api: Api, task_id: str) -> dict[str, Any]:
-    async def ended() -> Any:
-        task = await api.get(f"/tasks/{task_id}")
-        return task if task["status"] not in ("pending", "running") else None
-
-    return dict(await eventually(ended))
-
-
 async def _placed(api: Api, supervisor: Supervisor, agent_id: str) -> None:
     async def has_actor() -> bool:
         await supervisor.reconcile()
@@ -159,7 +152,7 @@ async def test_an_imported_agent_and_an_endpoint_are_served_by_their_own_actors(
             return (shared, [await _owned(api, role) for role in roles]) == ([0, 0], [1, 1])
 
         await eventually(shares)
-        assert (await _ended(api, waiting["task_id"]))["result"] == 5
+        assert (await ended_task(api, waiting["task_id"]))["result"] == 5
         for index in (0, 1):
             await api.kill(AGENT_HOST, index)  # nobody else can have answered
         calls = _calls(api)
@@ -167,7 +160,7 @@ async def test_an_imported_agent_and_an_endpoint_are_served_by_their_own_actors(
         assert (await calls.call(_turn("web"))).text == '{"by": "endpoint"}'
         for name, result in (("py", 5), ("web", 7)):
             created = await api.post("/tasks", {"task_type": "t", "payload": 5, "required_capabilities": [name]})
-            task = await _ended(api, created["task_id"])
+            task = await ended_task(api, created["task_id"])
             assert (task["result"], task["assigned_agent"]) == (result, name)
         listed = {one["agent_id"]: one for one in (await api.get("/agents"))["agents"]}
         assert {one["status_detail"] for one in listed.values()} == {"Its own actor runs."}
@@ -189,7 +182,7 @@ async def test_an_agent_leaves_its_actor_when_it_registers_without_and_its_actor
     assert role.key not in api.processes
     assert (await calls.call(_turn("py", key="k2"))).output_tokens == 2
     created = await api.post("/tasks", {"task_type": "t", "payload": 1, "target_agent": "py"})
-    assert (await _ended(api, created["task_id"]))["result"] == 1
+    assert (await ended_task(api, created["task_id"]))["result"] == 1
     await api.post("/agents", body | {"dedicated": True})
     await _placed(api, supervisor, "py")
     assert (await api.call("DELETE", "/agents/py")).status_code == 200
@@ -212,7 +205,7 @@ async def test_an_agent_whose_actor_has_no_place_says_so_and_its_work_waits(api:
     await api.post("/agents", body)
     await _placed(api, supervisor, "py")
     assert (await asked).text == '{"by": "both"}'
-    assert (await _ended(api, created["task_id"]))["result"] == 1
+    assert (await ended_task(api, created["task_id"]))["result"] == 1
 
 
 async def test_a_killed_actor_is_made_again_and_the_same_attempt_ends(api: Api, supervisor: Supervisor) -> None:
@@ -233,7 +226,7 @@ async def test_a_killed_actor_is_made_again_and_the_same_attempt_ends(api: Api, 
         await api.kill_role(role)
         await api.start_role(role)
         gate.set()
-        task = await _ended(api, created["task_id"])
+        task = await ended_task(api, created["task_id"])
         assert (task["status"], task["attempt"]) == ("completed", 1)
         assert set(keys) == {f"{created['task_id']}:1"}
 
@@ -298,7 +291,7 @@ async def test_a_turn_that_nobody_can_cancel_any_more_ends_with_its_calls_time(a
     with pytest.raises(AgentTimeout):
         await turns.ask(agent, _turn("a1", timeout_s=0.3))
     (turn,) = (await api.get("/tasks"))["tasks"]
-    assert (await _ended(api, turn["id"]))["status"] == "timeout"
+    assert (await ended_task(api, turn["id"]))["status"] == "timeout"
 
 
 def test_kinds_of_roles_do_not_begin_alike() -> None:
