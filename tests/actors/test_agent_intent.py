@@ -199,7 +199,7 @@ class Life(RuleBasedStateMachine):
             self.run(self.fleet.end())
 
 
-def test_an_agent_gets_work_exactly_when_nobody_stands_by_a_word_against_it(store_urls: StoreUrls) -> None:
+def test_an_agent_gets_work_exactly_if_no_intent_forbids_it(store_urls: StoreUrls) -> None:
     with asyncio.Runner() as runner:
         schema = fresh_name()
         runner.run(migrate(store_urls.database, schema))
@@ -219,7 +219,7 @@ def test_an_agent_gets_work_exactly_when_nobody_stands_by_a_word_against_it(stor
             runner.run(Life.stores.close())
 
 
-async def test_a_claim_after_a_registration_is_not_judged_by_what_was_before(cluster: Cluster) -> None:
+async def test_a_claim_after_a_registration_is_judged_by_the_new_state(cluster: Cluster) -> None:
     """The rows of both have not been read: nobody rings, and the claim does not wait for anything."""
     register = [registration("a1")]
     await cluster.stores.agents.register(register)
@@ -247,7 +247,7 @@ async def _read(cluster: Cluster) -> None:
     await cluster.shard._state.follower.catch_up_to(await cluster.stores.log.head())
 
 
-async def test_a_claim_that_is_withdrawn_while_rows_are_read_for_it_waits_for_nothing(cluster: Cluster) -> None:
+async def test_a_claim_withdrawn_while_its_rows_are_read_does_not_wait(cluster: Cluster) -> None:
     """It would else be served later, to nobody."""
     await cluster.stores.agents.register([registration("a1")])
     record = record_for(ASKER, NOW, "agent.status_changed", "a1", {"intent": "paused"})

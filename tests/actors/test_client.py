@@ -94,7 +94,7 @@ async def _all_done(inside: Inside, ids: list[str]) -> None:
     await eventually(done)
 
 
-async def test_many_callers_with_one_task_each_share_commits_and_every_task_runs_once(inside: Inside) -> None:
+async def test_single_submits_of_many_callers_share_commits(inside: Inside) -> None:
     seen: list[Any] = []
 
     async def handle(work: Work) -> dict[str, Any]:
@@ -113,7 +113,7 @@ async def test_many_callers_with_one_task_each_share_commits_and_every_task_runs
     running.cancel()
 
 
-async def test_a_worker_has_no_more_than_its_slots_at_once_and_what_a_handler_raises_is_the_error(
+async def test_a_worker_keeps_to_its_slots_and_reports_what_handlers_raise(
     inside: Inside,
 ) -> None:
     at_once, most = 0, 0

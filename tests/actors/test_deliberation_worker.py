@@ -64,7 +64,7 @@ class Dying:
         return done
 
 
-async def test_killed_after_any_commit_another_worker_decides_the_same_and_repeats_nothing_journalled(
+async def test_a_worker_killed_after_any_commit_has_a_successor_that_decides_alike(
     shop: Workshop,
 ) -> None:
     await shop.register(a=revising("A", "B"), b=saying("B"), c=saying("C"))

@@ -84,7 +84,7 @@ async def test_each_host_watches_the_next_one_and_the_last_the_first(
 
 
 @BROKEN
-async def test_a_neighbour_that_breaks_off_and_renews_no_more_is_dead_at_once(stores: Stores, error: Exception) -> None:
+async def test_a_neighbour_without_connection_and_renewal_is_dead_at_once(stores: Stores, error: Exception) -> None:
     await _joined(stores, 0, 1)
     clock, peers = ManualClock(), Peers()
     watching = _watch(stores, clock, peers, 0)
@@ -101,7 +101,7 @@ async def test_a_neighbour_that_breaks_off_and_renews_no_more_is_dead_at_once(st
 
 
 @BROKEN
-async def test_a_neighbour_that_breaks_off_but_renews_is_alive(stores: Stores, error: Exception) -> None:
+async def test_a_neighbour_without_connection_that_renews_its_lease_is_alive(stores: Stores, error: Exception) -> None:
     await _joined(stores, 0, 1)
     clock, peers = ManualClock(), Peers()
     watching = _watch(stores, clock, peers, 0)
@@ -119,7 +119,7 @@ async def test_a_neighbour_that_breaks_off_but_renews_is_alive(stores: Stores, e
     watching.cancel()
 
 
-async def test_a_database_that_is_away_says_nothing_of_the_neighbour(stores: Stores) -> None:
+async def test_an_unreachable_database_declares_no_neighbour_dead(stores: Stores) -> None:
     await _joined(stores, 0, 1)
     clock, peers = ManualClock(), Peers()
     watching = _watch(stores, clock, peers, 0)
@@ -138,7 +138,7 @@ async def test_a_database_that_is_away_says_nothing_of_the_neighbour(stores: Sto
     watching.cancel()
 
 
-async def test_a_process_frees_what_an_earlier_one_of_its_actor_held_and_of_no_other(stores: Stores) -> None:
+async def test_a_process_releases_leases_of_its_own_predecessor_only(stores: Stores) -> None:
     await _joined(stores, 0, 1)
     other_version = "host-0-next:1"
     role = Role(kind=AGENT_HOST, index=0)

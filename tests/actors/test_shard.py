@@ -35,7 +35,7 @@ async def test_a_task_goes_from_submit_through_claim_to_its_end(cluster: Cluster
     assert await cluster.kinds(task_id) == ["submitted", "claimed", "completed"]
 
 
-async def test_a_waiting_claim_is_woken_by_a_submit_and_one_of_many_wins(cluster: Cluster) -> None:
+async def test_a_submit_wakes_waiting_claims_and_one_of_them_wins(cluster: Cluster) -> None:
     waiting = [asyncio.create_task(cluster.claim(f"a{n}", wait=True)) for n in range(20)]
     shard = cluster.shard
     assert shard is not None
@@ -52,7 +52,7 @@ async def test_a_waiting_claim_is_woken_by_a_submit_and_one_of_many_wins(cluster
     await eventually(lambda: shard._state is not None and shard._state.core.waiting_claims == 0)
 
 
-async def test_a_claim_whose_asker_has_gone_takes_no_task_with_it(cluster: Cluster) -> None:
+async def test_a_claim_whose_client_has_hung_up_takes_no_task(cluster: Cluster) -> None:
     hung_up = asyncio.create_task(cluster.claim("gone", wait=True))
     shard = cluster.shard
     assert shard is not None
@@ -128,7 +128,7 @@ async def test_one_claim_id_gives_the_same_leases(cluster: Cluster) -> None:
     assert [lease.token for lease in again] == [lease.token for lease in first]
 
 
-async def test_no_sign_of_life_gives_the_task_to_another_and_fences_the_first(cluster: Cluster) -> None:
+async def test_a_silent_agents_task_goes_to_another_and_its_lease_is_fenced(cluster: Cluster) -> None:
     task_id = await cluster.submit()
     lost = await cluster.claim_one("a1")
     await cluster.clock.advance(TTL_S - 1)
@@ -188,7 +188,7 @@ async def test_delayed_and_retried_tasks_wait_for_their_time(cluster: Cluster) -
     assert (again.head.attempt, again.head.retries) == (2, 1)
 
 
-async def test_cancel_stops_a_waiting_task_at_once_and_a_running_one_through_its_holder(cluster: Cluster) -> None:
+async def test_a_cancel_stops_waiting_tasks_at_once_and_running_ones_through_holders(cluster: Cluster) -> None:
     waiting = await cluster.submit()
     await cluster.cancel(waiting)
     assert await cluster.status(waiting) is TaskStatus.CANCELLED
@@ -273,7 +273,7 @@ async def test_a_killed_shard_is_rebuilt_with_leases_queue_and_waiting_claims(cl
     assert [one.head.id for one in late.result()] == [queued]
 
 
-async def test_of_two_shards_only_the_newer_generation_writes_and_the_older_stands_by(cluster: Cluster) -> None:
+async def test_only_the_newer_generation_of_two_shards_writes(cluster: Cluster) -> None:
     task_id = await cluster.submit()
     old = cluster.shard
     assert old is not None
@@ -294,7 +294,7 @@ async def test_of_two_shards_only_the_newer_generation_writes_and_the_older_stan
     assert claims == ["claimed"]
 
 
-async def test_a_shard_that_is_still_the_published_one_takes_itself_back_in_place(cluster: Cluster) -> None:
+async def test_a_shard_that_is_still_published_recovers_in_place(cluster: Cluster) -> None:
     task_id = await cluster.submit()
     old = cluster.shard
     assert old is not None

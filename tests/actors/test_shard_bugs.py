@@ -82,7 +82,7 @@ async def _open(cluster: Cluster, count: int) -> list[str]:
     return ids
 
 
-async def test_a_bug_that_changed_nothing_is_answered_to_its_asker_alone(
+async def test_a_bug_that_changed_nothing_reaches_its_caller_only(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = await _open(cluster, 2)
@@ -108,7 +108,7 @@ async def test_a_bug_that_changed_nothing_is_answered_to_its_asker_alone(
     assert cluster.deaths == []
 
 
-async def test_a_bug_while_memory_is_only_read_leaves_it_in_use(
+async def test_a_bug_while_state_is_only_read_keeps_the_state(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = await _open(cluster, 2)
@@ -121,7 +121,7 @@ async def test_a_bug_while_memory_is_only_read_leaves_it_in_use(
     assert cluster.deaths == []
 
 
-async def test_a_bug_about_an_ended_task_is_answered_to_its_asker_alone(
+async def test_a_bug_about_an_ended_task_reaches_its_caller_only(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended, unreadable = await _open(cluster, 2)
@@ -138,7 +138,7 @@ async def test_a_bug_about_an_ended_task_is_answered_to_its_asker_alone(
     assert cluster.deaths == []
 
 
-async def test_a_bug_amid_a_change_makes_the_shard_forget_it_and_read_the_store_again(
+async def test_a_bug_amid_a_change_makes_the_shard_read_its_state_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The task is out of the queue and has no lease: served on, nobody would ever get it."""
@@ -167,7 +167,7 @@ async def test_a_bug_amid_a_change_makes_the_shard_forget_it_and_read_the_store_
 
 
 @pytest.mark.parametrize("step", ["apply", "tick", "take_output", "ended_before"])
-async def test_a_bug_without_an_asker_makes_the_shard_read_the_store_again(
+async def test_a_bug_without_a_caller_makes_the_shard_read_its_state_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     (delayed,) = [await cluster.submit(run_at=cluster.clock.now() + 60)]

@@ -279,7 +279,7 @@ def test_a_received_lease_is_never_taken_back(ground: Ground, steps: list[tuple[
     ground.live(steps)
 
 
-def test_a_return_that_outlives_its_shard_takes_no_lease_that_was_answered_again(ground: Ground) -> None:
+def test_a_late_return_takes_no_lease_that_was_delivered_again(ground: Ground) -> None:
     """The first answer is on its way when its client hangs up and comes back by the other replica, where it gets the same
     lease. The shard dies before it hears that the first answer reached nobody."""
     system = ground.live(

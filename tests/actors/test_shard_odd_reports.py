@@ -78,7 +78,7 @@ async def _task(cluster: Cluster, task_id: str) -> Task:
     return task
 
 
-async def test_a_report_that_cannot_be_stored_is_refused_alone_and_its_attempt_can_still_fail(cluster: Cluster) -> None:
+async def test_a_report_that_cannot_be_stored_is_refused_alone(cluster: Cluster) -> None:
     odd = _odd_reports()
     rng = random.Random(13)
     good = len(odd) // 2
@@ -122,7 +122,7 @@ async def test_a_malformed_attempt_is_tried_again_like_any_other(cluster: Cluste
     assert (await cluster.kinds(task_id))[-1] == "dead_lettered"
 
 
-async def test_a_claim_under_a_name_that_cannot_be_stored_is_refused_before_it_is_granted(cluster: Cluster) -> None:
+async def test_a_claim_with_an_unstorable_name_is_refused_before_its_grant(cluster: Cluster) -> None:
     await cluster.submit()
     generation = await _generation(cluster)
     for text in samples(odd_texts, 10):
@@ -167,7 +167,7 @@ async def _status(inside: Inside) -> dict[str, Any]:
     return await inside.shard.status()
 
 
-async def test_what_a_handler_returns_that_cannot_be_kept_fails_its_attempt_and_no_other(inside: Inside) -> None:
+async def test_a_result_that_cannot_be_stored_fails_its_attempt_alone(inside: Inside) -> None:
     returned = [*samples(odd_values, 30), {1, 2}, object(), b"bytes", "x" * (MAX_BYTES + 1), [[]] * 3]
 
     async def handle(work: Work) -> Any:
@@ -189,7 +189,7 @@ async def test_what_a_handler_returns_that_cannot_be_kept_fails_its_attempt_and_
     assert (await _status(inside))["generation"] == generation
 
 
-async def test_what_a_handler_raises_is_kept_as_far_as_it_can_be(inside: Inside) -> None:
+async def test_an_error_of_a_handler_is_stored_as_far_as_possible(inside: Inside) -> None:
     raised = [*map(ValueError, samples(odd_texts, 20)), Mute(), RecursionError("x" * 100_000)]
 
     async def handle(work: Work) -> Any:
@@ -205,7 +205,7 @@ async def test_what_a_handler_raises_is_kept_as_far_as_it_can_be(inside: Inside)
     assert (await _status(inside))["generation"] == generation
 
 
-async def test_a_client_hears_at_once_of_a_report_or_a_task_that_cannot_be_kept(inside: Inside) -> None:
+async def test_a_client_refuses_unstorable_reports_and_tasks_at_once(inside: Inside) -> None:
     client = inside.client()
     generation = (await _status(inside))["generation"]
     task_id = await client.submit(client.task("t", max_retries=0))

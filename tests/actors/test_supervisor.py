@@ -102,7 +102,7 @@ async def _own(world: World, stores: Stores, one: Supervisor) -> set[str]:
     return {current.name for current in found if current is not None}
 
 
-async def test_an_agent_that_asks_for_it_has_an_actor_of_its_own_until_it_does_not(stores: Stores) -> None:
+async def test_an_agent_has_its_own_actor_while_it_asks_for_one(stores: Stores) -> None:
     world = World("v1", set(), stores)
     one = _supervisor(stores, world, "one")
     first = await _want(stores, "a1", Dedicated(num_cpus=1))
@@ -126,7 +126,7 @@ async def test_an_agent_that_asks_for_it_has_an_actor_of_its_own_until_it_does_n
     await one.stop()
 
 
-async def test_an_actor_of_other_needs_or_version_is_ended_before_its_successor_is_made(stores: Stores) -> None:
+async def test_an_actor_of_other_needs_or_version_ends_before_its_successor_starts(stores: Stores) -> None:
     running: set[str] = set()
     world, new = World("v1", running, stores), World("v2", running, stores)
     one = _supervisor(stores, world, "one")
@@ -146,7 +146,7 @@ async def test_an_actor_of_other_needs_or_version_is_ended_before_its_successor_
     await two.stop()
 
 
-async def test_an_actor_without_a_place_holds_up_nobody_and_is_ended_when_nobody_wants_it(stores: Stores) -> None:
+async def test_an_actor_without_resources_delays_nobody_and_ends_when_undesired(stores: Stores) -> None:
     world = World("v1", set(), stores)
     one = _supervisor(stores, world, "one")
     greedy = await _want(stores, "a1", Dedicated(num_gpus=1))
@@ -180,7 +180,7 @@ async def test_a_new_version_replaces_the_old_one_role_by_role_successor_first(s
     assert running == {"first-0-v2", "second-0-v2"}
 
 
-async def test_a_killed_actor_is_made_again_and_a_broken_one_holds_up_nobody(stores: Stores) -> None:
+async def test_a_killed_actor_is_started_again_and_a_broken_one_delays_nobody(stores: Stores) -> None:
     world = World("v1", set(), stores)
     one = _supervisor(stores, world, "one")
     await one.reconcile()

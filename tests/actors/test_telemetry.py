@@ -177,7 +177,7 @@ async def test_increments_are_merged_and_gauges_are_of_now(bench: Bench) -> None
     assert values["aragora_cp_task_queue_depth", (("priority", "urgent"),)] == 3
 
 
-async def test_the_api_serves_the_numbers_and_says_503_while_their_owner_is_away(api: Api) -> None:
+async def test_the_api_serves_metrics_and_503_while_telemetry_is_away(api: Api) -> None:
     await api.post("/agents", {"agent_id": "a1", "capabilities": ["x"]})
     for n in range(3):
         task_id = (await api.post("/tasks", {"task_type": "echo"}))["task_id"]

@@ -119,7 +119,7 @@ async def test_a_paused_agent_gets_no_work_whatever_its_heartbeats_say(api: Api)
     assert (await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 5000}))["task"] is not None
 
 
-async def test_draining_lets_an_agent_finish_and_takes_it_back_when_it_drained_itself(api: Api) -> None:
+async def test_a_drained_agent_returns_by_resume_or_if_self_drained_by_registration(api: Api) -> None:
     await api.post("/agents", {"agent_id": "a1", "max_concurrency": 2})
     await api.post("/tasks", {"task_type": "echo"})
     task = (await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 5000}))["task"]

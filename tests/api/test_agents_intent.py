@@ -96,9 +96,7 @@ class Coming:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_an_agent_gets_work_exactly_when_nobody_stands_by_a_word_against_it(
-    api: Api, tasks: TaskApi, seed: int
-) -> None:
+async def test_an_agent_gets_work_exactly_if_no_intent_forbids_it(api: Api, tasks: TaskApi, seed: int) -> None:
     """All of a fleet step together, now and then while the shard starts again."""
     draw = random.Random(seed)
     fleet = [Coming(api, tasks, f"a{n}", random.Random(f"{seed} {n}")) for n in range(FLEET)]
@@ -133,7 +131,7 @@ async def test_a_worker_that_drained_and_comes_back_gets_work(
     assert await tasks.claim("a1", block_ms=20_000) is not None
 
 
-async def test_what_was_said_last_counts_also_when_it_is_taken_back_at_once(api: Api, tasks: TaskApi) -> None:
+async def test_the_last_intent_counts_even_if_reverted_at_once(api: Api, tasks: TaskApi) -> None:
     await tasks.agent("a1")
     await tasks.submit()
     for door in DOORS:
@@ -145,7 +143,7 @@ async def test_what_was_said_last_counts_also_when_it_is_taken_back_at_once(api:
     assert await tasks.claim("a1", block_ms=20_000) is not None
 
 
-async def test_an_operators_drain_of_what_had_drained_itself_is_the_operators(api: Api, tasks: TaskApi) -> None:
+async def test_an_operators_drain_replaces_the_agents_own(api: Api, tasks: TaskApi) -> None:
     await tasks.agent("a1")
     await says(api, "a1", "draining", "single")
     assert (await tasks.get("/agents/a1"))["intent_by"] == "agent"
@@ -192,7 +190,7 @@ async def test_a_called_agent_that_comes_back_is_called(api: Api, tasks: TaskApi
         await eventually(lambda: is_over(second))
 
 
-async def test_a_copy_that_has_not_heard_of_the_registration_keeps_nobody_from_work(api: Api, tasks: TaskApi) -> None:
+async def test_a_stale_copy_of_the_registry_keeps_no_agent_from_work(api: Api, tasks: TaskApi) -> None:
     await tasks.agent("a1")
     await says(api, "a1", "draining", "single")
     drained = await api.stores.agents.get("default", "a1")

@@ -28,7 +28,7 @@ async def brief(store_urls: StoreUrls, schema: str) -> AsyncIterator[TaskApi]:
         yield TaskApi(running)
 
 
-async def test_agents_whose_calls_are_held_while_the_scheduler_is_away_give_signs_of_life(brief: TaskApi) -> None:
+async def test_agents_with_held_calls_count_as_alive_while_the_scheduler_is_away(brief: TaskApi) -> None:
     """One asks for a renewal, others wait behind it; one reports without saying who it is, one waits for work."""
     api = brief.api
     beating = ["b1", "b2", "b3", "b4"]
@@ -103,9 +103,7 @@ async def test_a_lease_that_comes_after_its_claim_was_answered_empty_goes_back(b
 
 
 @pytest.mark.parametrize("claim_id", ["mine", None])
-async def test_no_answer_of_a_scheduler_that_is_away_is_not_taken_for_no_work(
-    brief: TaskApi, claim_id: str | None
-) -> None:
+async def test_a_missing_scheduler_is_not_taken_for_an_empty_queue(brief: TaskApi, claim_id: str | None) -> None:
     """The first answer is lost, the scheduler dies, and the claim's time is over before its successor is there."""
     own = {"claim_id": claim_id} if claim_id else {}
     await brief.agent("a1", max_concurrency=3 if claim_id else 1)
@@ -122,7 +120,7 @@ async def test_no_answer_of_a_scheduler_that_is_away_is_not_taken_for_no_work(
     await brief.complete(task)
 
 
-async def test_a_claim_under_its_own_id_is_asked_again_when_the_scheduler_stays_away(brief: TaskApi) -> None:
+async def test_a_claim_with_an_id_ends_in_503_without_a_scheduler(brief: TaskApi) -> None:
     await brief.agent("a1")
     await brief.api.kill(SCHEDULER)
     brief.api.gateway.scheduler._hold_s = 0.1

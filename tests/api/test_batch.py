@@ -162,7 +162,7 @@ async def test_the_same_batch_again_has_the_same_results(api: Api, batch: Batch,
         assert {one["request_id"] for one in batch.lines(anew)}.isdisjoint(one["request_id"] for one in batch.lines())
 
 
-async def test_a_control_plane_that_is_not_there_ends_the_batch_and_resume_goes_on(api: Api, batch: Batch) -> None:
+async def test_an_unreachable_control_plane_ends_the_batch_and_resume_continues_it(api: Api, batch: Batch) -> None:
     batch.questions(2)
     here = batch.environment["ARAGORA_API_URL"]
     batch.environment["ARAGORA_API_URL"] = "http://127.0.0.1:9"

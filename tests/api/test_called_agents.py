@@ -80,7 +80,7 @@ async def test_slots_and_rate_bound_what_is_asked_at_once(api: Api) -> None:
         assert [one.retry_after_s is not None and one.retry_after_s > 20 for one in refused] == [True]
 
 
-async def test_what_a_caller_asked_that_has_died_is_given_up_and_the_caller_forgotten(api: Api) -> None:
+async def test_calls_of_a_dead_caller_are_cancelled_and_the_caller_is_forgotten(api: Api) -> None:
     clock = ManualClock(time.time())
     await api.kill(AGENT_HOST)
     host = await api.start(AGENT_HOST, clock=clock)
@@ -291,7 +291,7 @@ async def test_an_answer_that_does_not_fit_its_schema_is_asked_again(api: Api) -
         assert model.asked[0]["messages"] == [{"role": "user", "content": '{"text": "Rate it."}'}]
 
 
-async def test_what_cannot_be_a_chat_is_refused_once_and_for_all_with_what_to_do(api: Api) -> None:
+async def test_a_payload_that_cannot_be_a_chat_fails_without_a_retry(api: Api) -> None:
     model = Endpoint(completion("never"))
     async with serving(model) as url:
         await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url})
@@ -357,7 +357,7 @@ async def test_a_task_of_a_region_reaches_an_agent_that_is_called_there(api: Api
         assert {(await ended_task(api, one["task_id"]))["assigned_agent"] for one in created} == {"there"}
 
 
-async def test_a_lease_that_comes_after_its_claim_was_given_up_is_worked_off(api: Api) -> None:
+async def test_a_lease_that_arrives_after_its_claim_was_cancelled_is_executed(api: Api) -> None:
     async with serving(Endpoint({"result": 1})) as url:
         await api.post("/agents", {"agent_id": "a1", "endpoint": url})
         host = api.actor(AGENT_HOST)

@@ -166,9 +166,7 @@ async def test_an_imported_agent_and_an_endpoint_are_served_by_their_own_actors(
         assert {one["status_detail"] for one in listed.values()} == {"Its own actor runs."}
 
 
-async def test_an_agent_leaves_its_actor_when_it_registers_without_and_its_actor_ends_with_it(
-    api: Api, supervisor: Supervisor
-) -> None:
+async def test_an_agent_that_registers_without_dedicated_loses_its_actor(api: Api, supervisor: Supervisor) -> None:
     body = {"agent_id": "py", "import_path": f"{__name__}:Both"}
     role = dedicated_role("default", "py")
     await api.post("/agents", body | {"dedicated": True})
@@ -190,7 +188,9 @@ async def test_an_agent_leaves_its_actor_when_it_registers_without_and_its_actor
     assert role.key not in api.processes
 
 
-async def test_an_agent_whose_actor_has_no_place_says_so_and_its_work_waits(api: Api, supervisor: Supervisor) -> None:
+async def test_an_agent_whose_actor_lacks_resources_says_so_and_its_tasks_wait(
+    api: Api, supervisor: Supervisor
+) -> None:
     body = {"agent_id": "py", "import_path": f"{__name__}:Both", "dedicated": True}
     await api.post("/agents", body | {"num_gpus": 2})
     assert await supervisor.reconcile()
@@ -240,7 +240,7 @@ async def _on_host(api: Api, index: int) -> str:
     raise AssertionError("rendezvous hashing gives this host nothing")
 
 
-async def test_a_call_in_flight_at_a_lost_host_goes_to_the_next_one_under_the_same_key(api: Api) -> None:
+async def test_a_call_of_a_lost_host_is_repeated_under_the_same_key(api: Api) -> None:
     agent_id, keys = await _on_host(api, 1), []
 
     async def endpoint(request: Any) -> httpx.Response:
@@ -271,7 +271,7 @@ async def test_a_turn_of_a_lost_host_is_taken_over_and_asked_once(api: Api) -> N
     assert [one["id"] for one in turns] == [task["id"]]
 
 
-async def test_a_turn_that_nobody_can_cancel_any_more_ends_with_its_calls_time(api: Api) -> None:
+async def test_a_turn_that_nobody_can_cancel_ends_at_its_deadline(api: Api) -> None:
     """As when its host was killed: no word of it reaches the shard."""
     await api.post("/agents", {"agent_id": "a1"})
 
@@ -294,6 +294,6 @@ async def test_a_turn_that_nobody_can_cancel_any_more_ends_with_its_calls_time(a
     assert (await ended_task(api, turn["id"]))["status"] == "timeout"
 
 
-def test_kinds_of_roles_do_not_begin_alike() -> None:
+def test_no_kind_of_role_is_the_prefix_of_another() -> None:
     assert not DEDICATED_AGENT.startswith(AGENT_HOST)
     assert not AGENT_HOST.startswith(DEDICATED_AGENT)

@@ -9,7 +9,7 @@ from tests.api.test_worker import submit
 from tests.support.api import Api
 
 
-async def test_the_doctor_finds_a_sound_system_sound_and_says_what_waits_for_nobody(api: Api, tmp_path: Path) -> None:
+async def test_the_doctor_names_tasks_that_no_agent_can_take(api: Api, tmp_path: Path) -> None:
     settings = api.settings.model_copy(update={"api_url": api.url, "data_dir": tmp_path})
     levels = {finding.check: finding.level for finding in await examine(settings)}
     assert {check for check, level in levels.items() if level == PROBLEM} <= {"component health-monitor-0"}
@@ -19,7 +19,7 @@ async def test_the_doctor_finds_a_sound_system_sound_and_says_what_waits_for_nob
     assert (found.level, "x" in found.detail, found.advice != "") == (WARNING, True, True)
 
 
-async def test_the_doctor_says_what_to_do_about_what_is_away(tmp_path: Path) -> None:
+async def test_the_doctor_says_what_to_do_about_missing_parts(tmp_path: Path) -> None:
     from cluster.settings import load_settings
 
     settings = load_settings(

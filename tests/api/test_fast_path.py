@@ -113,6 +113,6 @@ def test_every_route_that_is_called_all_the_time_is_in_the_table() -> None:
     assert not any(path.endswith("/deliberations") for path in table), "it answers with its own status"
 
 
-async def test_other_methods_of_a_path_in_the_table_are_not_calls_of_it(api: Api) -> None:
+async def test_other_methods_of_a_fast_path_go_through_fastapi(api: Api) -> None:
     assert (await api.call("PUT", "/tasks", {"task_type": "t"})).status_code == 405
     assert (await api.get("/agents"))["agents"] == []

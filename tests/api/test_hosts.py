@@ -15,7 +15,7 @@ from tests.support.endpoints import serving
 from tests.support.probes import eventually
 
 
-async def test_a_task_of_a_killed_host_is_given_again_under_the_same_key_and_costs_no_attempt(api: Api) -> None:
+async def test_a_task_of_a_killed_host_is_redelivered_under_the_same_key(api: Api) -> None:
     endpoint = Endpoint({"result": 1})
     endpoint.gate.clear()
     async with serving(endpoint) as url:
@@ -105,9 +105,7 @@ async def test_a_host_that_joins_leaves_the_others_what_they_are_working_on(stor
         assert sorted(one["idempotency_key"] for one in endpoint.asked) == sorted(f"{one}:1" for one in created)
 
 
-async def test_what_a_host_was_working_on_for_agents_that_had_moved_is_taken_over_when_it_dies(
-    store_urls: Any, schema: str
-) -> None:
+async def test_work_of_a_dead_host_for_moved_agents_is_taken_over(store_urls: Any, schema: str) -> None:
     async with _joined_at_work(store_urls, schema) as (api, endpoint, created):
         await api.kill(AGENT_HOST)
         await eventually(lambda: len(endpoint.asked) == 24, what="all are asked again")
@@ -117,7 +115,7 @@ async def test_what_a_host_was_working_on_for_agents_that_had_moved_is_taken_ove
         assert {one["idempotency_key"] for one in endpoint.asked} == {f"{one}:1" for one in created}
 
 
-async def test_a_task_that_named_its_agent_before_a_host_was_there_is_found_and_tried_again_when_it_fails(
+async def test_a_host_finds_and_retries_named_tasks_older_than_itself(
     api: Api,
 ) -> None:
     await api.kill(AGENT_HOST)

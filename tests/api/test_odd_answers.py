@@ -199,7 +199,7 @@ async def test_a_deliberation_decides_without_the_member_that_answers_oddly(
     _no_trace(caplog)
 
 
-async def test_a_count_that_cannot_be_neither_exhausts_a_budget_nor_is_believed(api: Api) -> None:
+async def test_an_impossible_token_count_neither_exhausts_a_budget_nor_is_believed(api: Api) -> None:
     def answer(request: Any) -> httpx.Response:
         count = 10**18 if request.url.path == "/a" else 20
         return httpx.Response(200, json={"text": _reply('"A"'), "input_tokens": 10, "output_tokens": count})
@@ -247,7 +247,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_a_report_of_a_batch_that_cannot_be_taken_fails_alone(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_report_in_a_batch_that_cannot_be_stored_fails_alone(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
     await api.post("/agents", {"agent_id": "a1", "max_concurrency": 1000})
     generation = await _generation(api)
     leases = await _leases(api, 2 * len(REFUSED))
@@ -272,7 +274,7 @@ async def test_a_report_of_a_batch_that_cannot_be_taken_fails_alone(api: Api, ca
 JSON = {"Content-Type": "application/json"}
 
 
-async def test_what_a_worker_s_handler_gives_that_cannot_be_sent_fails_its_own_attempt(api: Api) -> None:
+async def test_a_workers_result_that_cannot_be_sent_fails_its_attempt_alone(api: Api) -> None:
     given = [*samples(odd_values, 20), {1, 2}, object(), b"bytes"]
     raised: list[Exception] = [*map(ValueError, samples(odd_texts, 5)), *map(Reject, samples(odd_texts, 5))]
     worker = Worker("w1", capabilities=["x"], base_url=api.url, heartbeat_s=0.2, concurrency=50)
@@ -321,7 +323,7 @@ def _frames() -> list[str | bytes]:
 
 
 @pytest.mark.parametrize("path", [f"{CP}/stream", f"{CP}/agents/heartbeats", "/ws/control-plane"])
-async def test_an_odd_frame_is_answered_by_an_error_and_is_not_the_end(
+async def test_an_odd_websocket_frame_is_answered_by_an_error(
     api: Api, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     await api.post("/agents", {"agent_id": "a1"})

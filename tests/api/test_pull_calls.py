@@ -25,7 +25,7 @@ async def _turn(api: Api, agent_id: str = "a1") -> dict[str, Any]:
     return dict(task)
 
 
-async def test_a_turn_of_an_agent_without_an_endpoint_is_a_task_that_the_released_client_completes(api: Api) -> None:
+async def test_the_released_client_completes_the_turn_of_an_agent_without_endpoint(api: Api) -> None:
     sdk = api.sdk().control_plane
     await in_thread(sdk.register_agent, agent_id="a1")
     asked = ask_agent(api, a_call("a1"))
@@ -41,7 +41,7 @@ async def test_a_turn_of_an_agent_without_an_endpoint_is_a_task_that_the_release
     assert await ask_agent(api, a_call("a1")) == reply, "the same key finds the same turn"
 
 
-async def test_a_typed_answer_is_an_answer_and_none_is_malformed(api: Api) -> None:
+async def test_a_typed_result_is_an_answer_and_a_missing_one_malformed(api: Api) -> None:
     sdk = api.sdk().control_plane
     await in_thread(sdk.register_agent, agent_id="a1")
     asked = ask_agent(api, a_call("a1"))
@@ -57,7 +57,7 @@ async def test_a_typed_answer_is_an_answer_and_none_is_malformed(api: Api) -> No
         await asked
 
 
-async def test_a_turn_that_is_given_up_is_not_asked_again(api: Api) -> None:
+async def test_a_turn_whose_task_fails_is_not_asked_again(api: Api) -> None:
     sdk = api.sdk().control_plane
     await in_thread(sdk.register_agent, agent_id="a1")
     asked = ask_agent(api, a_call("a1"))
@@ -89,7 +89,7 @@ async def test_a_turn_nobody_waits_for_any_more_is_cancelled(api: Api) -> None:
     await eventually(all_over)
 
 
-async def test_a_turn_goes_on_when_one_of_two_who_asked_for_it_has_gone(api: Api) -> None:
+async def test_a_turn_goes_on_while_one_of_two_callers_waits(api: Api) -> None:
     """As the deliberation worker that was killed and the one that followed it."""
     await api.post("/agents", {"agent_id": "a1"})
     before, after = ask_agent(api, a_call("a1")), ask_agent(api, a_call("a1"))

@@ -276,7 +276,7 @@ async def test_both_prefixes_are_one_api(api: Api) -> None:
     assert (created.status_code, created.headers["location"].startswith(f"{other}/deliberations/")) == (202, True)
 
 
-async def test_a_submit_of_the_released_client_that_is_sent_again_under_its_key_is_one_task(api: Api) -> None:
+async def test_a_submit_repeated_by_the_released_client_is_one_task(api: Api) -> None:
     """It repeats a slow POST by itself and has no key of its own; the body's field is where a caller can give one."""
     plane = api.async_sdk().control_plane
     first, again = [await plane.create_task(task_type="bill", payload={}, idempotency_key="invoice-117") for _ in "12"]

@@ -32,7 +32,7 @@ async def test_error_classes_travel_from_the_report_to_the_retry(tasks: TaskApi)
     assert explained["reasons"][0]["at"] == task["run_at"]
 
 
-async def test_a_failure_that_is_not_retryable_ends_the_task_at_once_also_in_a_batch(tasks: TaskApi) -> None:
+async def test_a_failure_that_is_not_retryable_ends_the_task_at_once(tasks: TaskApi) -> None:
     await tasks.agent("a1", max_concurrency=3)
     ids = [await tasks.submit() for _ in range(3)]
     leases = [await tasks.claim_one("a1") for _ in ids]
@@ -105,7 +105,7 @@ async def test_listings_filter_count_truly_and_page_without_skipping_or_repeatin
         ({"priority": "critical"}, "invalid_priority"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_with_one_sentence(
+async def test_an_invalid_submit_is_refused_with_one_sentence(
     tasks: TaskApi, fields: dict[str, Any], code: str
 ) -> None:
     answer = await tasks.call("POST", "/tasks", {"task_type": "x", **fields}, expect=400)
@@ -114,7 +114,7 @@ async def test_what_makes_no_sense_is_refused_with_one_sentence(
     assert answer["error"].count("\n") == 0
 
 
-async def test_what_a_task_asks_for_is_shown_again(tasks: TaskApi) -> None:
+async def test_a_task_shows_everything_it_was_submitted_with(tasks: TaskApi) -> None:
     first = await tasks.submit()
     asked = {
         "tenant": "acme",
@@ -154,7 +154,7 @@ async def test_a_task_runs_after_another_or_fails_with_it(tasks: TaskApi) -> Non
     await eventually(lambda: tasks.is_detail(anyway, "queued"))
 
 
-async def test_a_holder_hears_of_a_cancel_in_the_answer_to_its_claim_and_acknowledges_it(tasks: TaskApi) -> None:
+async def test_a_holder_learns_of_a_cancel_by_its_claim_and_acknowledges_it(tasks: TaskApi) -> None:
     await tasks.agent("a1", max_concurrency=2)
     task_id = await tasks.submit()
     lease = await tasks.claim_one("a1")
@@ -206,7 +206,7 @@ async def test_explain_names_what_is_missing(tasks: TaskApi) -> None:
 
 
 @pytest.mark.parametrize("kind", ["queue", "task_type", "tenant"])
-async def test_what_is_paused_waits_and_says_why(tasks: TaskApi, kind: str) -> None:
+async def test_paused_work_waits_and_says_why(tasks: TaskApi, kind: str) -> None:
     await tasks.agent("a1")
     names = {"queue": "q", "task_type": "t", "tenant": "acme"}
     before = await tasks.submit("t", queue="q", tenant="acme")
@@ -293,7 +293,7 @@ async def test_priority_of_a_waiting_task_can_be_changed(tasks: TaskApi) -> None
     assert ([job["id"] for job in view["jobs"]], view["total"]) == ([second, third, first], 3)
 
 
-async def test_a_waiting_task_is_moved_within_its_line_for_good(tasks: TaskApi) -> None:
+async def test_a_waiting_task_keeps_the_position_it_is_moved_to(tasks: TaskApi) -> None:
     await tasks.agent("a1", max_concurrency=9)
     batch = await tasks.post("/tasks/batch", {"tasks": [{"task_type": "echo", "priority": "high"}] * 5})
     ids = batch["task_ids"]

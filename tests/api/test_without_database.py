@@ -20,7 +20,7 @@ async def _breakers(api: Api) -> tuple[dict[str, Any], bool]:
     return {one["name"]: one for one in answer["breakers"]}, answer.get("stale", False)
 
 
-async def test_the_breaker_of_the_database_opens_is_listed_without_it_and_closes_when_it_is_back() -> None:
+async def test_the_breaker_of_the_database_opens_is_listed_and_closes_again() -> None:
     with own_stores() as (postgres, redis):
         schema = fresh_name()
         await migrate(postgres.url, schema)

@@ -141,7 +141,7 @@ async def test_draining_ends_jobs_and_claims_no_more(api: Api) -> None:
         await eventually(back)
 
 
-async def test_a_worker_is_not_starved_by_the_last_word_of_the_one_before_it(api: Api) -> None:
+async def test_a_worker_gets_work_although_its_predecessor_drained_last(api: Api) -> None:
     """A rolling restart under one id: the new process registers before the old one says that it drains."""
     worker = a_worker(api)
 
@@ -155,9 +155,7 @@ async def test_a_worker_is_not_starved_by_the_last_word_of_the_one_before_it(api
         assert (await ended(api, await submit(api, 2)))["result"] == 2
 
 
-async def test_a_worker_says_nothing_against_an_operator_and_logs_that_one_holds_it(
-    api: Api, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_worker_respects_an_operators_pause_and_logs_it(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     await api.post("/agents", {"agent_id": "w1", "capabilities": ["x"]})
     await api.post("/agents/w1/pause")
     worker = a_worker(api, heartbeat_s=0.02)

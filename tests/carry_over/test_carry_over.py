@@ -91,7 +91,7 @@ async def test_everything_is_shown_as_it_was_and_repeats_are_answered_alike(star
         assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
 
 
-async def test_receipts_and_the_log_verify_and_the_log_goes_on_without_a_gap(start: Start) -> None:
+async def test_receipts_verify_and_the_log_continues_without_a_gap(start: Start) -> None:
     async with start(*STILL) as it:
         before = await it.log()
         whole = hashlib.sha256(b"".join(row.digest for row in before)).hexdigest()
@@ -154,7 +154,7 @@ async def test_leases_in_use_are_kept_extended_and_reported_by_their_holders(sta
         await it.becomes(stopping["id"], "cancelled")
 
 
-async def test_waiting_tasks_are_claimed_in_their_order_and_by_whom_they_are_for(start: Start) -> None:
+async def test_waiting_tasks_are_claimed_in_order_by_the_agents_they_name(start: Start) -> None:
     async with start() as it:
         facts, tasks = it.facts, it.tasks
         claimed = []
@@ -188,7 +188,7 @@ async def test_waiting_tasks_are_claimed_in_their_order_and_by_whom_they_are_for
         assert leases[1]["id"] == answers[0]["replayed_as"]
 
 
-async def test_what_waits_for_its_time_comes_at_its_time(start: Start) -> None:
+async def test_delayed_and_retried_tasks_come_at_their_time(start: Start) -> None:
     async with start() as it:
         facts, tasks = it.facts, it.tasks
         it.clock.advance(PREFERENCE_S + 1)
@@ -216,7 +216,7 @@ async def test_what_waits_for_its_time_comes_at_its_time(start: Start) -> None:
         assert (await tasks.claim_one("later-worker"))["id"] == facts["delayed"]
 
 
-async def test_deliberations_go_on_pay_for_no_answer_twice_and_use_the_stored_weights(start: Start) -> None:
+async def test_deliberations_continue_without_paying_twice_and_with_the_stored_weights(start: Start) -> None:
     async with start() as it:
         turn = it.facts["turn"]
         reply = {"answer": "Redis", "rationale": "pulled", "confidence": "high"}

@@ -28,7 +28,7 @@ def _events(system: RunningSystem, task_id: str) -> list[tuple[str, Any]]:
     return [(one["type"], one["data"].get("reason")) for one in found]
 
 
-def test_a_client_that_hangs_up_on_a_waiting_claim_takes_no_task_with_it(system: RunningSystem) -> None:
+def test_a_client_that_hangs_up_on_a_claim_takes_no_task(system: RunningSystem) -> None:
     for agent_id in ("gone", "here"):
         assert system.call("POST", f"{CP}/agents", {"agent_id": agent_id, "capabilities": ["hang-up"]}).is_success
     lives = []

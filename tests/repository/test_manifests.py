@@ -363,7 +363,7 @@ def test_serves_environment_is_the_same_on_kubernetes_and_on_machines() -> None:
     assert data["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
 
 
-def test_what_is_replaced_waits_for_the_longest_call() -> None:
+def test_a_replaced_pod_waits_for_the_longest_call() -> None:
     """HAProxy's old process, a replica that leaves and its pod: each longer than what it may have in hand."""
     assert max(MAX_BLOCK_MS / 1000, SYNC_WAIT_S) <= waits.LONGEST_WAIT_S < waits.LONGEST_CALL_S
     assert waits.LONGEST_CALL_S < waits.HAPROXY_HARD_STOP_S

@@ -52,7 +52,7 @@ async def test_registering_again_keeps_counters_and_intent_and_revives(stores: S
     assert kinds == ["agent.registered", "agent.status_changed", "agent.registered"]
 
 
-async def test_what_an_agents_own_actor_declares_is_stored_with_it_until_it_registers_without(stores: Stores) -> None:
+async def test_dedicated_resources_are_stored_until_the_agent_registers_without_them(stores: Stores) -> None:
     needs = Dedicated(num_cpus=0.5, num_gpus=1, memory=2**33, resources={"licence": 2.0})
     (first,) = await stores.agents.register([registration("a1", dedicated=needs)])
     await stores.agents.register([registration("a2")])
@@ -83,7 +83,7 @@ async def test_an_agent_shows_its_leases_and_is_removed_once(stores: Stores) -> 
     assert [agent.agent_id for agent in everybody] == ["a1"]
 
 
-async def test_a_repeated_removal_spares_who_has_come_back(stores: Stores) -> None:
+async def test_a_repeated_removal_spares_an_agent_that_registered_again(stores: Stores) -> None:
     removal = record_for(ASKER, NOW, "agent.unregistered", "a1")
     key = IdempotencyKey(route="agents/a1", key="k", body_digest=b"body")
     assert await stores.agents.remove([removal], [key]) == [False]

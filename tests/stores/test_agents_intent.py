@@ -26,7 +26,7 @@ async def _held_by(stores: Stores, agent_id: str = "a1") -> tuple[Intent, Intent
     return agent.intent, agent.held_by
 
 
-async def test_what_an_agent_says_never_replaces_what_its_operator_said(stores: Stores) -> None:
+async def test_an_agents_intent_never_replaces_its_operators(stores: Stores) -> None:
     await stores.agents.register([registration("a1")])
     await stores.agents.change([_says("a1", Intent.PAUSED, IntentBy.OPERATOR)])
     for said in (Intent.ACTIVE, Intent.DRAINING):
@@ -37,7 +37,7 @@ async def test_what_an_agent_says_never_replaces_what_its_operator_said(stores: 
     assert await _held_by(stores) == (Intent.PAUSED, IntentBy.OPERATOR)
 
 
-async def test_a_word_of_the_agent_that_its_operator_repeats_is_the_operators(stores: Stores) -> None:
+async def test_an_agents_intent_that_its_operator_repeats_is_the_operators(stores: Stores) -> None:
     await stores.agents.register([registration("a1")])
     await stores.agents.change([_says("a1", Intent.DRAINING, IntentBy.AGENT)])
     assert await _held_by(stores) == (Intent.DRAINING, IntentBy.AGENT)
@@ -48,7 +48,7 @@ async def test_a_word_of_the_agent_that_its_operator_repeats_is_the_operators(st
     assert await _held_by(stores) == (Intent.ACTIVE, None)
 
 
-async def test_who_rests_is_who_rests_by_the_domains_word(stores: Stores) -> None:
+async def test_the_store_and_the_domain_agree_who_is_unschedulable(stores: Stores) -> None:
     for index, (intent, health) in enumerate(product(Intent, Health)):
         await stores.agents.register([registration(f"a{index}")])
         await stores.agents.change([replace(_says(f"a{index}", intent, IntentBy.AGENT), health=health)])
@@ -59,7 +59,7 @@ async def test_who_rests_is_who_rests_by_the_domains_word(stores: Stores) -> Non
     assert await stores.agents.unschedulable(some) == unschedulable & set(some)
 
 
-async def test_an_agent_that_drained_under_the_version_before_gets_work_when_it_registers(
+async def test_an_agent_drained_by_an_older_version_gets_work_after_registering(
     store_urls: StoreUrls,
 ) -> None:
     schema = fresh_name()

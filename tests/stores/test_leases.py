@@ -6,7 +6,7 @@ from cluster.ports.actor_names import ActorName
 from cluster.postgres.stores import Stores
 
 
-async def test_a_lease_has_one_holder_and_its_fence_grows_with_every_change_of_hands(stores: Stores) -> None:
+async def test_a_lease_has_one_holder_and_a_growing_fence(stores: Stores) -> None:
     first = await stores.leases.acquire("l", "one", 30.0)
     assert first is not None
     assert await stores.leases.acquire("l", "one", 30.0) == first

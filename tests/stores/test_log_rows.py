@@ -26,7 +26,7 @@ async def _row(stores: Stores) -> LogRow:
     return row
 
 
-async def test_a_row_says_by_what_under_which_epoch_and_in_whose_numbers_it_was_written(stores: Stores) -> None:
+async def test_a_row_names_its_cause_epoch_and_zone(stores: Stores) -> None:
     await stores.region.raise_epoch("test")
     await stores.tasks.submit([SubmitItem(task=new_task(origin=CAUSED))])
     raised, submitted = await stores.log.read(0, 10)
@@ -88,7 +88,7 @@ async def test_equal_words_have_unequal_hashes(stores: Stores) -> None:
     assert (silent.private_json, silent.private_digest) == (None, None)
 
 
-async def test_rows_of_the_first_form_verify_after_the_migration_and_beside_the_second(store_urls: StoreUrls) -> None:
+async def test_rows_of_the_first_form_verify_after_the_migration(store_urls: StoreUrls) -> None:
     schema = fresh_name()
     await migrate(store_urls.database, schema, [one for one in shipped() if one.version <= 4])
     task, late = new_task(target_agent="a1"), new_task()
@@ -129,7 +129,7 @@ async def test_raises_of_the_epoch_at_once_are_each_one_more(stores: Stores) -> 
     assert all(row.verifies() for row in rows)
 
 
-async def test_a_commit_that_was_made_for_another_epoch_writes_no_row_of_this_one(stores: Stores) -> None:
+async def test_no_row_is_committed_under_an_older_epoch(stores: Stores) -> None:
     """The digest covers the epoch, so a row is never committed under another than it was made for."""
     await stores.tasks.submit([SubmitItem(task=new_task(origin=ASKER))])
     await stores.region.raise_epoch("test")

@@ -24,7 +24,7 @@ def _heartbeat(agent_id: str, at: float, workspace: str = "w") -> HeartbeatRecor
     return HeartbeatRecord(workspace=workspace, agent_id=agent_id, at=at)
 
 
-async def test_a_beat_never_moves_back_in_time(client: redis.Redis) -> None:
+async def test_a_heartbeat_never_moves_back_in_time(client: redis.Redis) -> None:
     heartbeats = RedisHeartbeats(client, fresh_name())
     await heartbeats.record_activity(
         [_heartbeat("a", 10.0), _heartbeat("b", 20.0), _heartbeat("a", 5.0, workspace="other")]
@@ -34,7 +34,7 @@ async def test_a_beat_never_moves_back_in_time(client: redis.Redis) -> None:
     assert await heartbeats.last("other", ["a"]) == {"a": 5.0}
 
 
-async def test_the_silent_are_those_before_a_time_and_can_be_forgotten(client: redis.Redis) -> None:
+async def test_silent_agents_are_listed_and_can_be_forgotten(client: redis.Redis) -> None:
     heartbeats = RedisHeartbeats(client, fresh_name())
     await heartbeats.record_activity([_heartbeat("a", 10.0), _heartbeat("b", 20.0)])
     assert await heartbeats.silent(20.0) == [("w", "a")]

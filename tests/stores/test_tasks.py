@@ -60,7 +60,7 @@ async def test_a_submitted_task_is_there_with_everything_it_was_given(stores: St
     assert row.verifies()
 
 
-async def test_one_idempotency_key_is_one_task_also_in_one_batch_and_over_racing_batches(stores: Stores) -> None:
+async def test_one_idempotency_key_is_one_task_within_and_across_batches(stores: Stores) -> None:
     def item() -> SubmitItem:
         return SubmitItem(task=new_task(), idempotency=_key("k"))
 
@@ -159,7 +159,7 @@ async def test_lists_count_truly_and_page_by_keyset(stores: Stores) -> None:
     assert metrics["pending"] == 5
 
 
-async def test_leases_are_found_by_who_claimed_them_and_open_tasks_by_whom_they_name(stores: Stores) -> None:
+async def test_leases_are_found_by_claimant_and_open_tasks_by_named_agent(stores: Stores) -> None:
     await stores.agents.register([registration("a1"), registration("a2")])
     fence = await stores.tasks.take_generation("s", "test")
     held, *waiting = [new_task(target_agent=name) for name in ("a1", "a1", "a2", "a1", None)]

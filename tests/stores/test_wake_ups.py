@@ -24,7 +24,7 @@ async def client(store_urls: StoreUrls) -> AsyncIterator[redis.Redis]:
     await opened.aclose()
 
 
-async def test_the_doorbell_wakes_every_waiter_and_keeps_a_ring_between_waits(client: redis.Redis) -> None:
+async def test_the_doorbell_wakes_every_waiter_and_keeps_notifications_between_waits(client: redis.Redis) -> None:
     name = fresh_name()
     bell = RedisDoorbell(client, name)
 
@@ -44,7 +44,7 @@ async def test_the_doorbell_wakes_every_waiter_and_keeps_a_ring_between_waits(cl
     await bell.close()
 
 
-async def test_a_ring_wakes_those_who_wait_for_it_and_nobody_else(client: redis.Redis) -> None:
+async def test_a_notification_wakes_waiters_of_its_topic_only(client: redis.Redis) -> None:
     """Rings under way are merged."""
     bell = RedisDoorbell(client, fresh_name())
     woken: list[str] = []
@@ -83,7 +83,7 @@ async def test_a_ring_wakes_those_who_wait_for_it_and_nobody_else(client: redis.
     await bell.close()
 
 
-async def test_a_process_hears_only_what_somebody_in_it_waits_for(client: redis.Redis) -> None:
+async def test_a_process_subscribes_only_to_topics_that_it_waits_for(client: redis.Redis) -> None:
     name = fresh_name()
     bell = RedisDoorbell(client, name)
 

@@ -35,7 +35,7 @@ async def test_nothing_is_learned_from_too_little(stores: Stores) -> None:
     assert await learner(stores).snapshot_for("empty", AGENTS) is None
 
 
-async def test_a_panel_gets_weights_of_its_own_when_it_is_first_asked_for(stores: Stores) -> None:
+async def test_a_panel_gets_its_own_weights_when_first_asked(stores: Stores) -> None:
     await stores.outcomes.record(history(200))
     one = learner(stores)
     everybody = await one.snapshot_for("w", AGENTS)

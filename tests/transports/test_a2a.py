@@ -82,7 +82,7 @@ async def test_an_a2a_agent_that_answers_a_status_is_unavailable(status: int, ca
         await ours.close()
 
 
-async def test_an_a2a_agent_that_is_gone_is_unavailable_and_so_is_one_after_our_end() -> None:
+async def test_an_unreachable_a2a_agent_is_unavailable() -> None:
     url: list[str] = []
     ours = transports(LOOPBACK)
     a2a = A2ATransport(ours.pool)

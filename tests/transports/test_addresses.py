@@ -85,7 +85,7 @@ async def test_an_endpoint_inside_is_refused_however_it_is_written(endpoint: str
     await ours.close()
 
 
-async def test_a_name_that_is_public_when_checked_and_inside_when_called_again_leads_nowhere() -> None:
+async def test_a_name_rebound_to_an_inner_address_leads_nowhere() -> None:
     """The classic rebinding: the second answer must never be connected to."""
     hits: list[str] = []
 
@@ -113,7 +113,7 @@ async def test_one_inner_address_among_public_ones_is_enough_to_refuse() -> None
     assert zone.queries == 1
 
 
-async def test_a_name_is_resolved_once_and_keeps_its_name_in_the_host_header() -> None:
+async def test_a_name_is_resolved_once_and_sent_in_the_host_header() -> None:
     hosts: list[str] = []
 
     def answer(request: Any) -> httpx.Response:

@@ -207,7 +207,7 @@ async def test_a_silent_server_ends_at_the_deadline() -> None:
         await _asked(Server(never), TransportKind.OPENAI, timeout_s=0.2)
 
 
-async def test_a_key_goes_to_its_provider_and_nowhere_else_and_into_no_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_key_goes_only_to_its_provider_and_into_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secret = {"Authorization": "Bearer very-secret"}
     own = Server(completion("yes"))
@@ -226,7 +226,7 @@ async def test_a_key_goes_to_its_provider_and_nowhere_else_and_into_no_log(caplo
     assert "very-secret" not in "\n".join([*ours, str(failed.value), repr(Provider(base_url="x", headers=secret))])
 
 
-async def test_calls_beyond_the_pool_wait_and_one_that_gives_up_takes_no_place() -> None:
+async def test_calls_beyond_the_pool_wait_and_cancelled_ones_take_no_slot() -> None:
     asked: list[str] = []
     gate = asyncio.Event()
 

@@ -59,9 +59,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("task", [TASK, None], ids=["work", "answer"])
-async def test_whatever_an_agent_raises_is_its_own_fault_and_ends_nothing_else(
-    error: BaseException, task: dict[str, Any] | None
-) -> None:
+async def test_whatever_an_agent_raises_fails_its_call_alone(error: BaseException, task: dict[str, Any] | None) -> None:
     ask = question("", transport=TransportKind.IMPORT, agent_id="a1", task=task, timeout_s=30.0)
     with pytest.raises(AgentUnavailable, match="Agent a1 raised"):
         await PythonTransport({"a1": Raising(error)}).ask(ask)
@@ -87,7 +85,7 @@ class EndsAsItIsMade:
         sys.exit(1)
 
 
-async def test_a_class_that_ends_the_process_as_it_is_made_ends_nothing() -> None:
+async def test_an_agent_that_exits_in_its_constructor_ends_nothing_else() -> None:
     python = PythonTransport(may_import=lambda path: path.startswith("tests."))
     path = f"{__name__}:EndsAsItIsMade"
     with pytest.raises(AgentUnavailable):
@@ -115,7 +113,7 @@ def _python(path: str, **changes: Any) -> Ask:
     return question("", transport=TransportKind.IMPORT, options=options, agent_id="a1", **changes)
 
 
-async def test_a_class_in_the_cluster_answers_and_works_where_its_module_is_allowed() -> None:
+async def test_a_python_agent_works_only_where_its_module_is_allowed() -> None:
     python = PythonTransport(may_import=lambda path: path.startswith("tests."))
     ask = _python(f"{__name__}:Echo", options={"arguments": {"prefix": "> "}})
     assert await python.ask(ask) == Reply(text="> Which?", tokens=3, input_tokens=1, output_tokens=2)

@@ -46,7 +46,7 @@ async def error_of(content: bytes, **options: Any) -> ControlPlaneError:
 
 
 @pytest.mark.parametrize("odd", [odd for odd in ODDITIES if odd not in OUR_OWN], ids=str)
-async def test_what_is_not_the_apis_leaves_the_outcome_unknown(odd: Odd) -> None:
+async def test_an_answer_not_of_the_api_leaves_the_outcome_unknown(odd: Odd) -> None:
     assert not callable(odd.content)
     error = await error_of(odd.content, has={"task_id": str})
     assert type(error) is OutcomeUnknown, error
@@ -72,7 +72,7 @@ async def test_what_is_not_the_apis_leaves_the_outcome_unknown(odd: Odd) -> None
         (504, ControlPlaneError),
     ],
 )
-async def test_an_error_in_the_apis_shape_is_its_word(status: int, kind: type[ControlPlaneError]) -> None:
+async def test_an_error_in_the_apis_shape_is_raised_as_such(status: int, kind: type[ControlPlaneError]) -> None:
     error = await error_of(own(status, "a_code"))
     assert (type(error), str(error), error.code) == (kind, "Our own a_code.", "a_code")
     if isinstance(error, ApiError):
@@ -82,11 +82,11 @@ async def test_an_error_in_the_apis_shape_is_its_word(status: int, kind: type[Co
         assert type(await error_of(as_json(status, body))) is OutcomeUnknown
 
 
-async def test_an_error_in_the_apis_shape_is_no_answer_when_the_status_is_none_of_an_error() -> None:
+async def test_an_error_body_under_a_success_status_is_no_answer() -> None:
     assert type(await error_of(own(302, "found"))) is OutcomeUnknown
 
 
-async def test_an_answer_of_the_api_is_handed_over() -> None:
+async def test_an_answer_of_the_api_is_returned() -> None:
     async with answered(as_json(201, {"task_id": "t", "n": 1})) as client:
         assert await client.request("POST", "/tasks", {}, has={"task_id": str, "n": int}) == {"task_id": "t", "n": 1}
 
@@ -133,13 +133,13 @@ async def test_nobody_there_leaves_the_outcome_unknown_and_says_what_to_do() -> 
         *("http://xn--/", "http://a..b", f"http://{'a' * 64}", "http://a:99999", "http://a:b", "http://a\0b"),
     ],
 )
-def test_what_is_no_url_can_never_work(url: str) -> None:
+def test_a_text_that_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest, match="ARAGORA_API_URL"):
         ControlPlaneClient(url)
 
 
 @pytest.mark.parametrize("url", ["http://é.example", "https://[::1]:8443/below", "http://under_score.:80", "HTTP://A"])
-def test_what_is_a_url_is_taken(url: str) -> None:
+def test_a_url_is_accepted(url: str) -> None:
     ControlPlaneClient(url)
 
 
@@ -207,7 +207,7 @@ def test_a_key_that_no_header_may_have_is_refused_with_a_sentence(key: str) -> N
         ControlPlaneClient("http://127.0.0.1:1", key)
 
 
-async def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_trickles_in_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, the answer never does."""
     monkeypatch.setattr("cluster.client.api.CONNECT_S", 0.2)
 
@@ -230,7 +230,7 @@ def _events(*seqs: int, end: str = "") -> Odd:
     return Odd("events", http(200, text + end, "text/event-stream", length=10_000))
 
 
-async def test_events_go_on_whatever_stood_in_for_their_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_continue_after_any_odd_answer_to_their_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once and in order: what was cut is asked for again, after the last that was whole."""
     monkeypatch.setattr("cluster.client.api.RECONNECT_S", 0.001)
     stood_in = [*ODDITIES, *(Odd(one, http(302, "", Location=one)) for one in _locations()[:7])]
@@ -254,7 +254,7 @@ async def test_a_stream_that_the_api_refuses_ends() -> None:
             await anext(client.events(after=-1))
 
 
-def test_waits_grow_to_their_bound_and_what_the_server_asks_for_counts_up_to_its_own() -> None:
+def test_waits_grow_to_a_bound_and_respect_retry_after() -> None:
     backoff = Backoff(Patience(first_s=1.0, most_s=4.0, asked_most_s=9.0))
     unknown = OutcomeUnknown("?")
     for most_s in (1.0, 2.0, 4.0, 4.0):
@@ -265,7 +265,7 @@ def test_waits_grow_to_their_bound_and_what_the_server_asks_for_counts_up_to_its
     assert backoff.next_s(unknown) <= 1.0
 
 
-def test_every_code_of_what_may_be_taken_later_is_known() -> None:
+def test_every_retryable_error_code_is_known() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TryLater)]
     assert len(kinds) > 4
     assert all(is_for_later(kind.default_code) for kind in kinds)

@@ -102,7 +102,7 @@ async def test_a_result_outlives_any_number_of_odd_answers() -> None:
     assert server.calls == 3001
 
 
-async def test_what_the_server_refuses_of_a_lost_lease_is_its_last_word() -> None:
+async def test_the_refusal_of_a_lost_lease_is_final() -> None:
     server = Server()
     server.taken["t1"] = {"task_id": "t1", "of": "another attempt"}
     word = await Reports(server.send, QUICK).put(a_report(1))
@@ -110,7 +110,7 @@ async def test_what_the_server_refuses_of_a_lost_lease_is_its_last_word() -> Non
     assert server.calls == 1
 
 
-async def test_a_failure_that_is_refused_is_given_up() -> None:
+async def test_a_refused_failure_report_is_dropped() -> None:
     async def refuse(contents: Sequence[bytes]) -> Sequence[Word]:
         raise ApiError("Nothing of this.", "invalid_request", 400)
 
@@ -131,7 +131,7 @@ async def test_large_results_do_not_share_a_call() -> None:
     assert len(sizes) > 1
 
 
-async def test_what_is_not_answered_in_time_is_named_and_nobody_waits_for_it() -> None:
+async def test_reports_without_a_timely_answer_are_named_and_dropped() -> None:
     """Also while the server has asked to be left alone for longer."""
     called = asyncio.Event()
 

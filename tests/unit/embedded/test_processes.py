@@ -25,7 +25,7 @@ def test_a_recycled_pid_is_not_taken_for_the_process(layout: Layout) -> None:
     assert not child.alive()
 
 
-def test_what_has_been_ended_leaves_no_zombie(layout: Layout) -> None:
+def test_an_ended_process_leaves_no_zombie(layout: Layout) -> None:
     """One would pass for a living process wherever only its number is asked for."""
     for _ in range(5):
         children = [spawn(["sleep", "600"], log=layout.logs / "sleep.log") for _ in range(40)]

@@ -18,7 +18,7 @@ def _run_file(**changes: object) -> RunFile:
     return RunFile(**{**{name: f"http://{name}" for name in names}, **changes})  # type: ignore[arg-type]
 
 
-def test_only_one_runs_on_a_data_directory_and_the_second_is_told_where(layout: Layout) -> None:
+def test_only_one_system_runs_on_a_data_directory(layout: Layout) -> None:
     assert read_run_file(layout) is None
     assert not is_held(layout.lock_file)
     with only_one(layout):
@@ -31,7 +31,7 @@ def test_only_one_runs_on_a_data_directory_and_the_second_is_told_where(layout: 
         pass
 
 
-def test_the_run_file_says_what_it_was_told_and_a_damaged_one_is_named(layout: Layout) -> None:
+def test_a_run_file_reads_back_as_written_and_damage_is_named(layout: Layout) -> None:
     me = ProcessId.of(os.getpid())
     assert me is not None
     written = _run_file(processes={"up": me.to_json()}, ports={"http": 1})

@@ -83,7 +83,7 @@ async def test_a_follower_applies_every_row_once_in_order_over_an_absent_store()
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_follower_that_need_not_know_at_once_reads_the_first_row_and_lets_others_gather() -> None:
+async def test_an_unhurried_follower_reads_the_first_row_and_batches_the_rest() -> None:
     rows, bell, clock, applied = Rows(), Bell(), ManualClock(), []
 
     async def apply(batch: Sequence[LogRow]) -> None:
@@ -103,7 +103,7 @@ async def test_a_follower_that_need_not_know_at_once_reads_the_first_row_and_let
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_what_apply_raises_ends_the_follower_and_moves_no_cursor() -> None:
+async def test_an_error_of_apply_ends_the_follower_without_moving_its_cursor() -> None:
     rows = Rows()
     rows.count = 1
 

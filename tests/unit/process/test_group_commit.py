@@ -30,7 +30,7 @@ class Flushes:
         return [item * 10 for item in items]
 
 
-async def test_what_arrives_during_a_flush_goes_into_the_next_one() -> None:
+async def test_items_that_arrive_during_a_flush_go_into_the_next_one() -> None:
     flushes = Flushes()
     lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=4)
     first = asyncio.create_task(lane.put(1))

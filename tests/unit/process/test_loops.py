@@ -47,7 +47,7 @@ async def test_stopped_and_finished_work_is_no_error() -> None:
     assert deaths == []
 
 
-async def test_a_worker_that_takes_a_cancellation_for_something_else_is_ended_all_the_same() -> None:
+async def test_a_task_that_swallows_cancellations_is_ended_all_the_same() -> None:
     swallowed = 0
 
     async def work() -> None:

@@ -76,7 +76,7 @@ async def _served() -> AsyncIterator[tuple[Actor, Address, ChannelServer]]:
         await server.close()
 
 
-async def test_calls_of_one_channel_run_side_by_side_and_are_answered_in_any_order() -> None:
+async def test_calls_of_one_channel_run_concurrently() -> None:
     async with _served() as (actor, address, _):
         channel = await Channel.open(address)
         parked = asyncio.create_task(channel.call("parked", "first"))
@@ -112,7 +112,7 @@ async def test_our_errors_arrive_as_they_were_raised_and_others_without_their_te
         channel.close()
 
 
-async def test_a_lost_server_fails_what_waits_and_a_lost_caller_cancels_what_it_asked() -> None:
+async def test_a_lost_server_fails_calls_and_a_lost_caller_cancels_them() -> None:
     async with _served() as (actor, address, server):
         one, two = await Channel.open(address), await Channel.open(address)
         waiting = [asyncio.create_task(channel.call("parked", name)) for channel, name in ((one, "one"), (two, "two"))]
@@ -233,7 +233,7 @@ async def test_a_server_that_does_not_have_the_key_gets_no_message() -> None:
     ],
     ids=["http", "endless", "wrong proof", "nothing", "a pickle"],
 )
-async def test_whatever_is_no_proof_is_hung_up_on(first: bytes) -> None:
+async def test_a_caller_without_proof_of_the_key_is_disconnected(first: bytes) -> None:
     async with _served() as (actor, address, _):
         reader, writer = await asyncio.open_connection(address.host, address.port)
         await reader.readexactly(4 + KEY_BYTES)

@@ -87,7 +87,7 @@ async def test_an_answer_that_is_an_error_is_raised_at_its_asker() -> None:
     await client.close()
 
 
-async def test_what_a_dead_actor_left_unanswered_is_asked_of_its_successor() -> None:
+async def test_open_requests_of_a_dead_actor_go_to_its_successor() -> None:
     actor = Actor()
     client = ExchangeClient("c", actor.call, clock=actor.clock)
     asked = [asyncio.create_task(client.request(n)) for n in ("answered", "lost")]
@@ -118,7 +118,7 @@ async def test_an_actor_that_lost_its_state_is_asked_again_without_being_replace
     await client.close()
 
 
-async def test_impatient_requests_fail_after_a_while_and_patient_ones_outlive_the_actor() -> None:
+async def test_short_requests_fail_in_time_and_long_polls_outlive_the_actor() -> None:
     actor = Actor()
     actor.die()
     clock = ManualClock()
@@ -149,7 +149,7 @@ async def test_impatient_requests_fail_after_a_while_and_patient_ones_outlive_th
     await client.close()
 
 
-async def test_an_answer_without_an_asker_goes_to_the_orphanage() -> None:
+async def test_an_answer_without_a_request_goes_to_the_late_reply_hook() -> None:
     """The lease was on its way when the client hung up: it must not lie idle."""
     actor, orphans = Actor(), []
     client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
@@ -162,7 +162,7 @@ async def test_an_answer_without_an_asker_goes_to_the_orphanage() -> None:
     await client.close()
 
 
-async def test_an_answer_that_comes_as_its_asker_goes_is_an_orphan_too() -> None:
+async def test_an_answer_that_meets_a_cancelled_request_is_a_late_reply() -> None:
     """The answer has been delivered, and the asker is cancelled before it runs again."""
     actor, orphans = Actor(), []
     client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
@@ -178,7 +178,7 @@ async def test_an_answer_that_comes_as_its_asker_goes_is_an_orphan_too() -> None
     await client.close()
 
 
-async def test_closing_waits_until_an_orphan_has_been_given_back() -> None:
+async def test_closing_waits_until_a_late_reply_has_been_returned() -> None:
     actor = Actor()
     returns: list[asyncio.Task[Any]] = []
 
@@ -196,7 +196,7 @@ async def test_closing_waits_until_an_orphan_has_been_given_back() -> None:
     assert [one.result() for one in returns] == ["thanks"]
 
 
-async def test_a_request_that_was_never_sent_is_dropped_without_a_word() -> None:
+async def test_a_request_that_was_never_sent_is_dropped_silently() -> None:
     actor = Actor()
     actor.die()
     client = ExchangeClient("c", actor.call, clock=actor.clock, hold_s=100.0)
@@ -228,7 +228,7 @@ async def test_waiting_is_bounded_and_a_closed_client_refuses() -> None:
         await client.request("late")
 
 
-async def test_a_silent_caller_is_forgotten_and_a_parked_one_is_not() -> None:
+async def test_a_silent_caller_is_forgotten_and_a_waiting_one_is_not() -> None:
     clock = ManualClock()
     server = ExchangeServer(lambda caller, requests: None, lambda caller, number: None, clock)
     parked = asyncio.create_task(server.call(ExchangeCall(caller="parked")))
@@ -262,7 +262,7 @@ async def test_a_caller_that_was_forgotten_while_it_lived_asks_again() -> None:
     await client.close()
 
 
-async def test_only_so_many_calls_are_held_while_the_actor_is_away() -> None:
+async def test_held_calls_are_bounded_while_the_actor_is_away() -> None:
     actor = Actor()
     actor.die()
     client = ExchangeClient("c", actor.call, clock=actor.clock, hold_s=100.0, max_held=2)
@@ -302,7 +302,7 @@ async def test_a_withdrawal_that_was_lost_with_its_call_is_made_again() -> None:
     await client.close()
 
 
-async def test_a_second_answer_to_one_request_reaches_nobody_and_is_an_orphan() -> None:
+async def test_a_second_answer_to_one_request_is_a_late_reply() -> None:
     actor, orphans = Actor(), []
     client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
     asked = asyncio.create_task(client.request("claim", long_poll=True))
@@ -314,7 +314,7 @@ async def test_a_second_answer_to_one_request_reaches_nobody_and_is_an_orphan() 
     await client.close()
 
 
-async def test_what_a_forgotten_caller_has_not_taken_is_handed_back() -> None:
+async def test_answers_that_a_forgotten_caller_did_not_fetch_are_returned() -> None:
     clock, lost = ManualClock(), []
     server = ExchangeServer(lambda caller, requests: None, lambda caller, number: None, clock, lost.append)
     call = asyncio.create_task(server.call(ExchangeCall(caller="gone", requests=((1, "x"), (2, "y")))))
@@ -329,7 +329,7 @@ async def test_what_a_forgotten_caller_has_not_taken_is_handed_back() -> None:
     assert lost == ["in its outbox", "too late"]
 
 
-async def test_an_answer_is_fetched_also_when_its_asker_was_the_last_who_waited() -> None:
+async def test_the_answer_of_the_last_waiting_request_is_fetched() -> None:
     """The withdrawal comes too late, its own call ends without the answer, and nobody else calls."""
     actor, orphans = Actor(), []
     client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)

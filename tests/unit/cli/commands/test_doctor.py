@@ -15,7 +15,7 @@ from cluster.cli.commands.doctor import skew
         ((100.0, 101.0), (104.0, 105.0), -3.0),
     ],
 )
-def test_a_clock_is_blamed_only_for_what_the_way_of_the_answer_does_not_explain(
+def test_a_clock_is_blamed_only_for_skew_beyond_the_round_trip(
     told: tuple[float, float], here: tuple[float, float], ahead: float
 ) -> None:
     assert skew(told, here) == ahead

@@ -23,7 +23,7 @@ def _one(**fields: Any) -> Item:
     return item
 
 
-def test_what_is_asked_makes_the_key_and_nothing_else() -> None:
+def test_the_key_of_an_item_follows_only_what_is_asked() -> None:
     key = _one(content="q", config={"a": 1, "b": [2]}).key
     assert _one(content="q", config={"b": [2], "a": 1}, id="mine").key == key
     assert _one(question="q", config={"a": 1, "b": [2]}, priority="normal").key == key

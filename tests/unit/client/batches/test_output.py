@@ -22,7 +22,7 @@ def _written(path: Path, *keys: str) -> None:
             output.write(_entry(key))
 
 
-def test_what_is_finished_is_taken_once_for_each_time_it_occurs(tmp_path: Path) -> None:
+def test_a_finished_item_is_taken_once_for_each_occurrence(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     _written(path, "a", "b", "a")
     with opened(path, resume=True) as output:

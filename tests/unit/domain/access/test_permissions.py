@@ -44,13 +44,13 @@ WIRE = {
 }
 
 
-def test_a_name_of_the_wire_opens_what_the_wire_opens_with_it() -> None:
+def test_a_wire_name_grants_exactly_its_permissions() -> None:
     required = {(route.method, route.path): route.endpoint.permission for route in http_routes()}
     closed = [key for key, name in WIRE.items() if required[key[0], CP + key[1]] not in granted(name)]
     assert closed == []
 
 
-def test_every_permission_is_required_by_some_route_and_spelt_as_on_the_wire() -> None:
+def test_every_permission_is_required_by_some_route() -> None:
     used = {route.endpoint.permission for route in [*http_routes(), *websocket_routes()]}
     assert used == set(Permission)
     for one in ALL:
@@ -59,7 +59,7 @@ def test_every_permission_is_required_by_some_route_and_spelt_as_on_the_wire() -
 
 
 @pytest.mark.parametrize("name", [*sorted(ALL), *ALIASES])
-def test_a_name_opens_no_more_than_it_says(name: str) -> None:
+def test_a_permission_name_grants_no_more_than_it_says(name: str) -> None:
     found = granted(name)
     assert found
     assert Permission.PUBLIC not in found
@@ -81,7 +81,7 @@ def test_an_unknown_name_grants_nothing(name: str) -> None:
         granted(name)
 
 
-def test_a_principal_may_what_it_holds_and_what_is_public() -> None:
+def test_a_principal_may_do_what_it_holds_and_what_is_public() -> None:
     for held in ALL:
         one = Principal(id="user:a", workspace="w", permissions=frozenset({held}))
         assert {permission for permission in Permission if allows(one, permission)} == {held, Permission.PUBLIC}

@@ -57,7 +57,7 @@ def test_only_agents_that_are_ready_starting_or_busy_take_work() -> None:
         assert agent.takes_work == (agent.status in (AgentStatus.READY, AgentStatus.STARTING)), (intent, liveness)
 
 
-def test_an_agent_takes_back_what_it_said_and_not_what_its_operator_said() -> None:
+def test_an_agent_reverts_its_own_intent_and_not_its_operators() -> None:
     active = an_agent()
     assert reported_intent(active, AgentStatus.DRAINING) is Intent.DRAINING
     own = replace(active, intent=Intent.DRAINING, intent_by=IntentBy.AGENT)

@@ -30,7 +30,7 @@ def test_no_data_is_unknown_and_not_healthy() -> None:
     assert system_level(_fleet(paused=1)) is Level.UNKNOWN
 
 
-def test_the_level_of_a_fleet_is_set_by_shares_of_what_is_known() -> None:
+def test_a_fleets_level_follows_shares_of_agents_with_known_health() -> None:
     assert system_level(_fleet(healthy=3, unknown=9)) is Level.HEALTHY
     assert system_level(_fleet(healthy=3, degraded=1)) is Level.DEGRADED
     assert system_level(_fleet(healthy=3, offline=1)) is Level.DEGRADED
@@ -39,7 +39,7 @@ def test_the_level_of_a_fleet_is_set_by_shares_of_what_is_known() -> None:
     assert system_level(_fleet(healthy=1, offline=2)) is Level.CRITICAL
 
 
-def test_an_agent_that_pulls_proves_its_health_by_being_alive_and_one_with_an_endpoint_does_not() -> None:
+def test_only_agents_that_claim_are_healthy_by_being_alive() -> None:
     assert agent_level(an_agent()) is Level.HEALTHY
     assert agent_level(an_agent(transport=TransportKind.HTTP)) is Level.UNKNOWN
     assert agent_level(an_agent(transport=TransportKind.HTTP, health=Health.HEALTHY)) is Level.HEALTHY

@@ -153,7 +153,7 @@ def _sweep(agent: Agent, heard: float | None, now: float, since: float = NOW) ->
     return [one.now for one in sweep([agent], activity, now=now, watching_since=since, timeout_s=TIMEOUT_S)]
 
 
-def test_late_signs_are_suspect_before_they_are_offline() -> None:
+def test_an_agent_with_late_heartbeats_is_suspect_before_it_is_offline() -> None:
     agent = an_agent()
     assert _sweep(agent, NOW, NOW + 20) == []
     assert _sweep(agent, NOW, NOW + 21) == [Liveness.SUSPECT]
@@ -165,7 +165,7 @@ def test_an_agent_with_an_endpoint_is_not_judged_by_silence() -> None:
     assert _sweep(agent, None, NOW + 1000) == []
 
 
-def test_a_busy_agent_is_not_deaf() -> None:
+def test_only_an_idle_agent_that_ignores_fitting_tasks_is_deaf() -> None:
     now = NOW + 1000
     offers = [Offer(workspace="w", target=None, required=frozenset(), since=NOW)]
     idle = an_agent()

@@ -66,6 +66,6 @@ def test_canonical_json_of_the_standard() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2**53, -(2**53), "\ud800", {1: 2}, object(), {"a": {1, 2}}])
-def test_what_canonical_json_cannot_carry_is_refused(value: Any) -> None:
+def test_a_value_that_canonical_json_cannot_hold_is_refused(value: Any) -> None:
     with pytest.raises(ValueError):
         canonical_bytes(value)

@@ -21,7 +21,7 @@ def test_every_id_of_the_set_is_accepted_and_is_one_path_segment(text: str) -> N
 
 
 @given(st.text(max_size=130))
-def test_whatever_is_not_of_the_set_is_refused_with_a_sentence(text: str) -> None:
+def test_every_text_outside_the_set_is_refused_with_a_sentence(text: str) -> None:
     safe = 0 < len(text) <= 128 and text.isascii() and text[0].isalnum()
     if safe and all(char.isalnum() or char in "._:@-" for char in text) and text not in ROUTE_WORDS:
         return
@@ -30,7 +30,7 @@ def test_whatever_is_not_of_the_set_is_refused_with_a_sentence(text: str) -> Non
 
 
 @pytest.mark.parametrize("value", [None, 1, b"a", ["a"], "a\n", "", "a" * 129, *sorted(ROUTE_WORDS)])
-def test_what_only_looks_like_an_id_is_refused(value: object) -> None:
+def test_a_value_that_only_resembles_an_id_is_refused(value: object) -> None:
     with pytest.raises(InvalidRequest):
         check_id(value, "id")
 

@@ -28,12 +28,12 @@ texts, json_values = plain_texts, plain_values
 
 
 @given(json_values)
-def test_json_that_can_be_kept_is_accepted(value: Any) -> None:
+def test_json_that_can_be_stored_is_accepted(value: Any) -> None:
     check_json(value, "payload")
 
 
 @given(odd_values)
-def test_what_a_store_cannot_hold_is_found_wherever_it_is(value: Any) -> None:
+def test_a_value_that_cannot_be_stored_is_found_at_any_depth(value: Any) -> None:
     for check in (check_json, write_json):
         with pytest.raises(InvalidRequest, match=r"^payload .*\.$") as refused:
             check(value, "payload")
@@ -42,7 +42,7 @@ def test_what_a_store_cannot_hold_is_found_wherever_it_is(value: Any) -> None:
 
 
 @given(json_values)
-def test_what_is_written_is_read_back_as_it_was(value: Any) -> None:
+def test_written_json_reads_back_unchanged(value: Any) -> None:
     text = write_json(value, "payload")
     assert read_json(text, "payload") == read_json(text.encode(), "payload") == value
 
@@ -61,7 +61,7 @@ def test_a_text_that_nobody_reads_is_no_json(content: bytes) -> None:
 
 
 @given(st.integers(MAX_DIGITS + 1, 20_000), st.sampled_from(["%s", "-%s", '{"a": [1, %s]}']))
-def test_a_number_of_too_many_digits_is_json_and_is_called_so(digits: int, text: str) -> None:
+def test_a_number_of_too_many_digits_is_named_as_such(digits: int, text: str) -> None:
     for read in (parse_json, read_json):
         for content in (text % ("9" * digits), (text % ("9" * digits)).encode()):
             with pytest.raises(InvalidRequest) as refused:
@@ -70,7 +70,7 @@ def test_a_number_of_too_many_digits_is_json_and_is_called_so(digits: int, text:
             assert not isinstance(refused.value, NotJson)
 
 
-def test_a_value_of_python_is_kept_if_it_can_be_written_as_json() -> None:
+def test_a_python_value_is_accepted_if_json_can_hold_it() -> None:
     value = {"a": (1, 2.5), 3: None, None: True, False: [()]}
     assert write_json(value, "result") == '{"a": [1, 2.5], "3": null, "null": true, "false": [[]]}'
     longest = 10**MAX_DIGITS - 1

@@ -194,7 +194,7 @@ def test_a_judge_decides_only_if_the_order_did_not_sway_it() -> None:
         aggregate(replace(base, judgement=Judgement(judge="x0", verdicts=("a",))))
 
 
-def test_a_tie_goes_to_weights_then_accepted_rationales_then_what_was_asked_for() -> None:
+def test_a_tie_goes_to_weights_then_rationales_then_the_chosen_rule() -> None:
     tied = asked(Mode.PLURALITY, votes("ab"))
     assert aggregate(tied).tied == ("a", "b")
     assert aggregate(tied).tie_path == ("no_consensus",)
@@ -239,12 +239,12 @@ def test_strangers_cannot_vote() -> None:
         {"kind": BallotKind.CHOICE, "options": ("a",), "strength": 0.0},
     ],
 )
-def test_ballots_that_mean_nothing_are_refused(ballot: dict[str, Any]) -> None:
+def test_invalid_ballots_are_refused(ballot: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="ballot is not valid"):
         Ballot(**ballot)
 
 
-def test_mode_names_of_the_released_server_and_those_that_do_not_exist() -> None:
+def test_mode_names_of_the_released_server_are_known_and_others_refused() -> None:
     assert (parse_mode("hybrid"), parse_mode("any")) == (Mode.JUDGE, Mode.PLURALITY)
     for name in ("byzantine", "quantum", ""):
         with pytest.raises(InvalidRequest, match="plurality, majority, supermajority"):
@@ -276,7 +276,7 @@ def test_the_order_of_ballots_never_matters(mode: Mode, letters: str, shuffle: A
 
 
 @given(_MODES, _LETTERS)
-def test_what_is_reached_is_a_unique_best_with_votes(mode: Mode, letters: str) -> None:
+def test_a_reached_decision_is_a_unique_best_with_votes(mode: Mode, letters: str) -> None:
     result = decided(mode, letters)
     if result.reached:
         assert result.decision in letters

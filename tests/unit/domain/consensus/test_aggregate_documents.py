@@ -72,7 +72,7 @@ def aggregations() -> st.SearchStrategy[Aggregation]:
 
 
 @given(aggregations())
-def test_what_is_read_back_is_what_was_written(asked: Aggregation) -> None:
+def test_an_aggregation_reads_back_unchanged(asked: Aggregation) -> None:
     document = asked.document()
     again = aggregation_from_document(json.loads(canonical_bytes(document)))
     assert again == asked
@@ -88,7 +88,7 @@ def test_what_is_read_back_is_what_was_written(asked: Aggregation) -> None:
         ({"ballots": {"a": {"kind": "choice", "options": ["x", "y"]}}}, "exactly one option"),
     ],
 )
-def test_anything_else_is_refused_with_a_sentence(change: dict[str, object], says: str) -> None:
+def test_an_invalid_document_is_refused_with_a_sentence(change: dict[str, object], says: str) -> None:
     asked = Aggregation(
         rule=Rule(mode=Mode.PLURALITY), electorate=Electorate(eligible=AGENTS), ballots={"a": choice("x")}
     )

@@ -39,7 +39,7 @@ def test_the_tail_is_a_probability_that_adds_up() -> None:
         assert below + above == pytest.approx(1.0)
 
 
-def test_honest_agents_are_accused_less_than_once_in_a_hundred_per_thousand_outcomes() -> None:
+def test_honest_agents_are_rarely_accused_in_a_thousand_outcomes() -> None:
     """2,000 agents of constant accuracy, each tested at every one of 1,000 outcomes against what was known before."""
     rng = np.random.default_rng(5)
     accused, agents = 0, 2_000
@@ -71,13 +71,13 @@ def test_a_sleeper_is_flagged_within_100_outcomes(accuracy: float) -> None:
     assert len(needed) == 200
 
 
-def test_what_improves_beyond_belief_is_reported_too() -> None:
+def test_an_unlikely_improvement_is_reported_too() -> None:
     alarm = accuracy_alarm("x", Record(right=150, given=500), [True] * WINDOW)
     assert alarm is not None
     assert (alarm.kind, alarm.observed, alarm.expected) == (AlarmKind.ACCURACY_ROSE, 1.0, 0.3)
 
 
-def test_little_on_record_or_in_the_window_raises_nothing() -> None:
+def test_too_few_outcomes_raise_no_alarm() -> None:
     assert accuracy_alarm("x", Record(right=0, given=0), [False] * WINDOW) is None
     assert accuracy_alarm("x", Record(right=450, given=500), [False] * (WINDOW // 2 - 1)) is None
     # Two right answers on record say little about an agent: half a window of errors is no proof that it changed.

@@ -97,7 +97,7 @@ def test_the_best_record_is_asked_first() -> None:
     assert build_snapshot(crowd(ACCURACY, 200), AGENTS).order() == ["good", "fair", "poor"]
 
 
-def test_owners_of_many_agents_are_capped_in_the_gate_and_the_calibration_too() -> None:
+def test_the_owner_cap_applies_to_gate_and_calibration_too() -> None:
     accuracy = {"s1": 0.9, "s2": 0.9, "x": 0.5, "y": 0.5, "z": 0.5}
     owners = {"s1": "one", "s2": "one", "x": "two", "y": "three", "z": "four"}
     outcomes = crowd(accuracy, 300)

@@ -67,7 +67,7 @@ def test_waves_ask_each_agent_once_in_order_and_keep_their_number(given_: list[s
     assert waves <= max(2, max_waves)
 
 
-def test_two_that_agree_end_it_and_two_that_differ_do_not() -> None:
+def test_two_agreeing_answers_end_it_and_two_different_ones_do_not() -> None:
     weights = dict.fromkeys(NAMES, 1.0)
     assert run_waves(NAMES, lambda _: "a", weights) == {"p": "a", "q": "a"}
     differing = {"p": "a", "q": "b", "r": "a", "s": "a", "t": "c"}

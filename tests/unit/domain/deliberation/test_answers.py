@@ -103,7 +103,7 @@ def test_a_schema_can_be_made_of_every_shape(shape: Shape) -> None:
 
 @pytest.mark.parametrize("text", ["-", "+", "e5", ".", "-e5", "9" * 400, "9" * 5000, "1e999", "-1e999"])
 @pytest.mark.parametrize("quoted", [True, False])
-def test_what_only_looks_like_a_number_is_malformed(text: str, quoted: bool) -> None:
+def test_a_text_that_only_looks_like_a_number_is_malformed(text: str, quoted: bool) -> None:
     shape = Shape(answer=AnswerType(kind=AnswerKind.NUMBER))
     with pytest.raises(Malformed):
         parse_reply(f'{{"answer": {json.dumps(text) if quoted else text}}}', shape)
@@ -150,7 +150,7 @@ def test_one_member_that_answers_oddly_leaves_the_decision_to_the_others(name: s
 
 
 @given(st.sampled_from(["malformed", "http", "refusal"]), odd_texts)
-def test_what_a_fault_says_can_be_journalled(fault: str, detail: str) -> None:
+def test_the_text_of_any_fault_can_be_journalled(fault: str, detail: str) -> None:
     _decided("choice", lambda call: (fault, detail))
 
 
@@ -158,19 +158,19 @@ counts = st.sampled_from([-1, -(2**70), 2 * MAX_TOKENS + 1, 2**53, 10**18, 10**4
 
 
 @given(counts, st.integers(0, 1000), st.booleans())
-def test_a_count_that_cannot_be_is_estimated_and_said_to_be(odd: int, other: int, first: bool) -> None:
+def test_an_impossible_token_count_is_replaced_by_an_estimate(odd: int, other: int, first: bool) -> None:
     world = _decided("choice", says("A"), usage=(odd, other) if first else (other, odd))
     cost = world.outcome["cost"]
     assert cost["estimated"] is True
     assert 0 < cost["tokens"] < 100_000
 
 
-def test_a_believed_count_is_taken_as_it_is() -> None:
+def test_a_possible_token_count_is_taken_as_stated() -> None:
     cost = _decided("choice", says("A"), usage=(100, 20)).outcome["cost"]
     assert (cost["tokens"], cost["estimated"]) == (3 * 120, False)
 
 
-def test_a_total_without_its_parts_is_held_to_the_same() -> None:
+def test_a_total_without_parts_is_held_to_the_same_rules() -> None:
     """As an agent reports that counts in one number."""
     agreed = contract(rounds=0, consensus="majority", options=["A", "B"])
     world = World.of(agreed, {name: says("A") for name in "abc"}).start(members("a", "b", "c"))
@@ -182,7 +182,7 @@ def test_a_total_without_its_parts_is_held_to_the_same() -> None:
     assert all(0 < tokens < 10_000 for tokens in billed)
 
 
-def test_a_number_with_a_long_tail_is_refused_before_it_is_looked_through() -> None:
+def test_a_number_with_a_very_long_tail_is_refused() -> None:
     """One member's blanks held up everybody's deliberations: the pattern for a number and its unit takes the square."""
     shape = Shape(answer=AnswerType(kind=AnswerKind.NUMBER))
     with pytest.raises(Malformed):

@@ -27,7 +27,7 @@ from tests.support.panels import contract
         ({"debate_on": "mondays"}, "invalid_config"),
     ],
 )
-def test_what_cannot_be_run_is_refused_with_a_code(config: dict[str, Any], code: str) -> None:
+def test_an_invalid_contract_is_refused_with_a_code(config: dict[str, Any], code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         contract(**config)
     assert refused.value.code == code

@@ -61,7 +61,7 @@ def test_more_votes_than_k_are_asked_for_where_the_contract_wants_them() -> None
     assert len(asked(made, Phase.PROPOSE)) == 3
 
 
-def test_a_straggler_that_cannot_change_it_is_waited_for_a_little_and_then_cancelled() -> None:
+def test_a_straggler_that_cannot_change_the_decision_is_soon_cancelled() -> None:
     made = world("A", "A", "A", "B", "B", consensus="plurality")
     for agent in "abc":
         made.now += 1.0
@@ -120,7 +120,7 @@ def test_a_round_in_which_nobody_changes_is_the_last() -> None:
     assert made.state.terminal is Terminal.NO_CONSENSUS
 
 
-def test_answers_that_were_there_before_end_the_debate() -> None:
+def test_repeated_answers_end_the_debate() -> None:
     def swapping(first: str, second: str) -> Behaviour:
         def reply(call: Call) -> str:
             answer = second if call.phase is Phase.REVISE and call.round % 2 else first
@@ -237,7 +237,7 @@ def test_a_debate_among_noise_does_not_make_it_worse(because: str) -> None:
 # --- text, judge, budget, levels ----------------------------------------------------------------------------------------
 
 
-def test_texts_that_differ_only_in_case_and_space_are_one_candidate_and_nothing_else_is_merged() -> None:
+def test_only_texts_that_differ_in_case_and_space_are_merged() -> None:
     made = world("Use a monolith", "use  a MONOLITH", "do not use a monolith", options=[])
     while made.state.phase is Phase.PROPOSE:
         made.happens(made.answer(made.calls()[0]))
@@ -270,7 +270,7 @@ def test_the_next_round_must_fit_the_budget() -> None:
     assert made.outcome["rounds"] == 0
 
 
-def test_an_agent_that_bills_more_than_there_is_is_paid_what_is_left_and_not_asked_again() -> None:
+def test_an_agent_that_overbills_gets_what_is_left_and_no_further_calls() -> None:
     made = world("A", "B", budget={"tokens": 3000})
     made.usage = (5000, 5000)
     made.run()
@@ -280,7 +280,7 @@ def test_an_agent_that_bills_more_than_there_is_is_paid_what_is_left_and_not_ask
     assert not asked(made, Phase.CRITIQUE)
 
 
-def test_levels_that_were_jumped_over_are_notified_all_once() -> None:
+def test_skipped_sla_levels_are_each_notified_once() -> None:
     assert crossed(Level.COMPLIANT, 99.0, 100.0) == (Level.WARNING, Level.CRITICAL)
     assert crossed(Level.CRITICAL, 99.0, 100.0) == ()
     assert [level_at(at, 100.0) for at in (79.9, 80.0, 95.0, 100.0)] == list(Level)

@@ -145,7 +145,7 @@ def _the_end_can_be_made_again(world: World) -> None:
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32), st.sampled_from(CONFIGS))
-def test_stopped_after_any_event_it_decides_the_same_and_repeats_no_journalled_call(
+def test_a_restart_after_any_event_decides_alike_and_repeats_no_journalled_call(
     seed: int, config: dict[str, Any]
 ) -> None:
     """Agents answer one call always alike, as under one idempotency key."""

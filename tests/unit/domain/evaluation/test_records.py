@@ -12,7 +12,7 @@ from cluster.domain.evaluation.records import Panel, check_panel, is_calibration
 HEADER = '{"kind": "header", "models": ["x", "y", "z"]}'
 
 
-def test_letters_are_votes_malformed_answers_abstain_and_absent_agents_leave_a_question_out() -> None:
+def test_malformed_answers_abstain_and_absent_agents_drop_a_question() -> None:
     lines = [HEADER, '{"q": 1, "n": 3, "g": "B", "a": "AB-"}', "", '{"q": 2, "n": 3, "g": "C", "a": "A.C"}']
     one, two = read_votes(lines)
     assert (one.id, one.votes, one.right, one.options) == ("1", {"x": "A", "y": "B", "z": None}, "B", ("A", "B", "C"))

@@ -103,7 +103,7 @@ def test_the_default_protocol_saves_calls_and_loses_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", PANELS)
 @pytest.mark.parametrize("mode", ["plurality", "weighted", "learned", "agree_k"])
-def test_confidence_means_what_it_says(name: str, mode: str) -> None:
+def test_stated_confidence_is_calibrated(name: str, mode: str) -> None:
     row = evaluated(name)[0][mode]
     assert row.ece is not None
     assert row.brier is not None
@@ -111,7 +111,7 @@ def test_confidence_means_what_it_says(name: str, mode: str) -> None:
     assert row.ece <= 0.04
 
 
-def test_persistent_colluders_are_outvoted_by_what_is_known_of_them() -> None:
+def test_persistent_colluders_are_outvoted() -> None:
     found = material()
     for name, colluders, among, least in (("HETERO7", 2, "any", 0.68), ("ALL29", 9, "not_best", 0.72)):
         results = evaluate_collusion(found.panels[name], found.calibration, found.test, colluders)
@@ -123,7 +123,7 @@ def test_persistent_colluders_are_outvoted_by_what_is_known_of_them() -> None:
         assert persistent.learned > sleeper.learned, "who was good before it turned is believed for a while"
 
 
-def test_a_cap_on_each_agent_costs_what_a_much_better_one_knows() -> None:
+def test_a_cap_on_each_agent_loses_a_much_better_agents_knowledge() -> None:
     found = material()
     panel = found.panels["1STRONG4WEAK"]
     court = court_of(panel, found.calibration, owner_cap=0.4)

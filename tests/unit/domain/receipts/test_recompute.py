@@ -57,7 +57,7 @@ _RULES = st.builds(
     snapshot=st.sampled_from([None, SNAPSHOT]),
     min_votes=st.integers(1, 4),
 )
-def test_every_decision_comes_out_again(
+def test_every_decision_can_be_recomputed(
     rule: Rule, ballots: list[Ballot | None], snapshot: WeightSnapshot | None, min_votes: int
 ) -> None:
     votes = [Vote(agent, ballot) for agent, ballot in zip(AGENTS, ballots, strict=True)]
@@ -164,7 +164,7 @@ def test_other_weights_make_another_decision() -> None:
     assert "confidence" in again.differences
 
 
-def test_withheld_words_do_not_hinder_it() -> None:
+def test_withheld_words_do_not_hinder_recomputation() -> None:
     receipt = receipt_of(played())
     for n in [event["n"] for event in receipt["events"] if event["text"]]:
         receipt = redact(receipt, n)
@@ -173,7 +173,7 @@ def test_withheld_words_do_not_hinder_it() -> None:
 
 
 @pytest.mark.parametrize("lost", ["aggregation", "tie_path", "option", "snapshot"])
-def test_what_was_not_recorded_is_never_a_pass(lost: str) -> None:
+def test_a_decision_with_missing_records_is_not_recomputable(lost: str) -> None:
     journal = played(recorded=lost != "aggregation")
     data = dict(journal.events[-1].data)
     if lost in ("tie_path", "option"):

@@ -325,7 +325,7 @@ def test_a_slot_that_becomes_free_serves_the_claim_that_waited_for_it() -> None:
     state.nobody_with_room_waits_beside_work()
 
 
-def test_a_claim_that_leaves_a_task_to_others_does_not_stand_in_their_way() -> None:
+def test_a_claim_that_cannot_take_a_task_does_not_block_other_claims() -> None:
     state = SchedulerLife()
     state.begin(concurrency=1)
     state.claim(agent="talks", wait=True, most=1)

@@ -316,7 +316,7 @@ def _rules(**values: object) -> TaskRules:
     return TaskRules(**values)  # type: ignore[arg-type]
 
 
-def test_tenants_get_their_shares_of_a_thousand_dispatches_whatever_each_has_waiting() -> None:
+def test_tenants_get_their_shares_whatever_each_has_waiting() -> None:
     shard, weights = Shard(), {"small": 1.0, "middle": 2.0, "large": 5.0}
     for tenant, weight in weights.items():
         shard.control("tenant", tenant, NOW, weight=weight)
@@ -330,7 +330,7 @@ def test_tenants_get_their_shares_of_a_thousand_dispatches_whatever_each_has_wai
         assert abs(share - fair) / fair <= 0.10, (tenant, share, fair)
 
 
-def test_a_tenant_that_comes_back_has_no_credit_for_the_time_it_was_away() -> None:
+def test_a_tenant_gets_no_credit_for_its_absence() -> None:
     shard = Shard()
     for n in range(400):
         shard.submit(new_task(id=f"busy{n:05d}", rules=_rules(tenant="busy")), NOW)
@@ -341,7 +341,7 @@ def test_a_tenant_that_comes_back_has_no_credit_for_the_time_it_was_away() -> No
     assert 45 <= sum(task_id.startswith("back") for task_id in served) <= 55
 
 
-def test_no_flood_of_urgent_work_holds_a_low_task_up_for_longer_than_the_bound() -> None:
+def test_urgent_tasks_delay_a_low_one_within_the_bound() -> None:
     """Three ageing steps to the highest level, then whatever was submitted before it."""
     shard, now = Shard(), NOW
     shard.submit(new_task(id="low", priority=Priority.LOW, created_at=now), now)
@@ -386,7 +386,7 @@ def test_a_waiting_claim_is_served_when_the_next_token_comes_in() -> None:
     assert [grant.head.id for grant in shard.answered[ticket]] == ["t"]  # type: ignore[index]
 
 
-def test_excess_tasks_of_a_concurrency_key_wait_and_a_waiting_claim_gets_the_next_when_a_slot_is_free() -> None:
+def test_tasks_beyond_a_concurrency_key_wait_for_a_free_slot() -> None:
     shard = Shard()
     for n in range(4):
         shard.submit(new_task(id=f"t{n}", rules=_rules(concurrency_key="k", concurrency_limit=2)), NOW)
@@ -404,7 +404,7 @@ def test_excess_tasks_of_a_concurrency_key_wait_and_a_waiting_claim_gets_the_nex
     assert back == ["t1", "t2", "x-free"], "expired leases give their slots back"
 
 
-def test_a_task_of_a_full_key_that_is_cancelled_does_not_keep_the_others_aside() -> None:
+def test_a_cancelled_task_of_a_full_key_does_not_block_the_others() -> None:
     shard = Shard()
     for n in range(4):
         shard.submit(new_task(id=f"t{n}", rules=_rules(concurrency_key="k")), NOW)
@@ -465,7 +465,7 @@ def test_regions_are_asked_for_or_preferred() -> None:
     assert shard.claimed("a2", NOW + 10, regions=eu | us) == ["strict"]
 
 
-def test_a_claim_passed_over_for_one_agent_is_offered_to_the_next_in_line() -> None:
+def test_a_task_passed_over_by_one_claim_goes_to_the_next() -> None:
     shard = Shard()
     first = shard.claim("a1", NOW, wait=True)
     second = shard.claim("a2", NOW, wait=True, capabilities=CAPABILITIES["a1"])
@@ -476,7 +476,7 @@ def test_a_claim_passed_over_for_one_agent_is_offered_to_the_next_in_line() -> N
 
 @pytest.mark.parametrize("how", ["status_changed", "registered"])
 @pytest.mark.parametrize("restarted", [False, True])
-def test_an_agent_that_rests_gets_nothing_new_until_it_does_not(how: str, restarted: bool) -> None:
+def test_an_unschedulable_agent_gets_no_new_tasks(how: str, restarted: bool) -> None:
     shard = Shard()
     shard.agent_row("a1", "status_changed", NOW, is_unschedulable=True)
     if restarted:
@@ -491,7 +491,7 @@ def test_an_agent_that_rests_gets_nothing_new_until_it_does_not(how: str, restar
     assert shard.claimed("a1", NOW, max_tasks=5) == ["u"]
 
 
-def test_a_claim_made_when_its_agent_might_not_work_comes_again_when_it_may() -> None:
+def test_a_claim_of_an_unschedulable_agent_is_answered_when_it_becomes_schedulable() -> None:
     shard = Shard()
     shard.submit(new_task(id="t"), NOW)
     ticket = shard.claim("a1", NOW, wait=True, unschedulable=True)
@@ -523,7 +523,7 @@ def test_an_agent_that_comes_back_after_it_was_removed_starts_anew() -> None:
     assert shard.claimed("a1", NOW) == ["t"]
 
 
-def test_a_lease_is_given_back_when_no_answer_that_carried_it_has_arrived() -> None:
+def test_a_lease_is_released_if_no_answer_with_it_arrived() -> None:
     shard = Shard()
     shard.submit(new_task(id="t", max_retries=0), NOW)
 
@@ -551,7 +551,7 @@ def test_a_lease_is_given_back_when_no_answer_that_carried_it_has_arrived() -> N
     assert kept.head == again.head
 
 
-def test_a_place_in_line_outlives_a_restart_a_lease_and_a_change_of_priority() -> None:
+def test_a_position_outlives_restart_lease_and_change_of_priority() -> None:
     shard = Shard()
     for name in ("t1", "t2", "t3", "t4"):
         shard.submit(new_task(id=name, created_at=NOW), NOW)
@@ -572,7 +572,7 @@ def test_a_place_in_line_outlives_a_restart_a_lease_and_a_change_of_priority() -
     assert shard.claimed("a1", NOW, max_tasks=2) == ["t3", "u1"]
 
 
-def test_a_long_chain_falls_with_its_first_link() -> None:
+def test_a_long_chain_of_dependencies_fails_with_its_first_task() -> None:
     shard = Shard()
     shard.submit(new_task(id="t0"), NOW)
     for n in range(1, 3000):

@@ -58,7 +58,7 @@ def test_a_task_that_requires_nothing_is_not_for_agents_that_chat() -> None:
 
 
 @pytest.mark.parametrize("kind", list(ControlKind))
-def test_a_pause_names_what_is_paused_by_whom_and_how_to_resume_it(kind: ControlKind) -> None:
+def test_a_pause_names_its_target_its_author_and_how_to_resume(kind: ControlKind) -> None:
     control = Control(workspace="w", kind=kind, name="n", paused=True, principal="user:ann")
     (reason,) = _explained(an_agent(), view={"paused_by": (control,)}).reasons
     assert reason.code == "paused"
@@ -81,7 +81,7 @@ def test_a_rate_says_when_it_resets_and_a_slot_who_has_it() -> None:
     assert _codes(ready) == ["waiting_for_turn"]
 
 
-def test_what_has_a_time_says_when() -> None:
+def test_reasons_that_end_at_a_known_time_say_when() -> None:
     delayed = _explained(an_agent(), run_at=NOW + 60)
     assert (_codes(delayed), delayed.reasons[0].at) == (["delayed"], NOW + 60)
     again = {"detail": TaskDetail.RETRYING, "attempt": 2, "retries": 2, "run_at": NOW + 4}
@@ -106,7 +106,9 @@ def test_what_has_a_time_says_when() -> None:
         ),
     ],
 )
-def test_nobody_has_what_it_needs(agents: list[Agent], required: tuple[str, ...], unblock: str) -> None:
+def test_missing_capabilities_are_named_with_what_unblocks(
+    agents: list[Agent], required: tuple[str, ...], unblock: str
+) -> None:
     found = _explained(*agents, required_capabilities=required)
     assert (_codes(found), found.reasons[0].unblock, found.able_agents) == (["no_capable_agent"], unblock, ())
 

@@ -34,7 +34,7 @@ def test_higher_priority_first_then_older_first() -> None:
     assert _drain(queue, NOW + 10) == ["u", "h", "n0", "n1", "l"]
 
 
-def test_waiting_lifts_a_task_one_level_at_a_time_up_to_the_highest() -> None:
+def test_ageing_lifts_a_task_level_by_level_to_the_highest() -> None:
     queue = ReadyQueue()
     queue.push(_head(id="old-low", priority=Priority.LOW, created_at=NOW))
     later = NOW + 3 * AGEING_S
@@ -44,7 +44,7 @@ def test_waiting_lifts_a_task_one_level_at_a_time_up_to_the_highest() -> None:
     assert queue.take("w", "x", ALL, later) == "new-urgent"
 
 
-def test_an_agent_gets_only_what_it_can_do_and_what_is_meant_for_it() -> None:
+def test_an_agent_gets_only_tasks_that_fit_and_target_it() -> None:
     queue = ReadyQueue()
     queue.push(_head(id="needs-ab", required_capabilities=("a", "b")))
     queue.push(_head(id="for-x", target_agent="x"))
@@ -57,7 +57,7 @@ def test_an_agent_gets_only_what_it_can_do_and_what_is_meant_for_it() -> None:
     assert len(queue) == 0
 
 
-def test_a_moved_task_is_served_once_at_its_new_place() -> None:
+def test_a_moved_task_is_served_once_at_its_new_position() -> None:
     queue = ReadyQueue()
     low = _head(id="t", priority=Priority.LOW)
     queue.push(_head(id="n"))
@@ -191,7 +191,7 @@ def test_a_moved_task_is_counted_once_among_those_ahead() -> None:
     assert [queue.ahead_of(head, NOW + 5) for head in heads] == [1, 2, 0]
 
 
-def test_lines_of_agents_that_wait_for_nothing_any_more_are_forgotten() -> None:
+def test_sub_queues_of_agents_without_tasks_are_forgotten() -> None:
     queue = ReadyQueue()
     most = 0
     for number in range(20 * _SPARE_SUB_QUEUES):
@@ -201,7 +201,7 @@ def test_lines_of_agents_that_wait_for_nothing_any_more_are_forgotten() -> None:
     assert most <= 2 * _SPARE_SUB_QUEUES
 
 
-def test_looking_for_lines_to_forget_costs_each_new_line_little() -> None:
+def test_looking_for_empty_sub_queues_costs_each_new_one_little() -> None:
     """Counted, not timed: how many lines are looked at while thousands wait."""
     queue, looked = ReadyQueue(), 0
     for number in range(10 * _SPARE_SUB_QUEUES):

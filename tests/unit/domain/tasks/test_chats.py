@@ -49,7 +49,7 @@ def test_messages_stay_as_they_are_and_nothing_else_is_sent() -> None:
         {"prompt": "x", "max_tokens": True},
     ],
 )
-def test_what_cannot_be_put_to_an_agent_that_chats_is_refused_with_a_sentence(payload: Any) -> None:
+def test_a_payload_that_is_no_chat_is_refused_with_a_sentence(payload: Any) -> None:
     with pytest.raises(NotAChat, match=r"^(The payload|payload)\b.*\.$"):
         chat_of(payload)
 

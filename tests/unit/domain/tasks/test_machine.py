@@ -108,7 +108,7 @@ def test_a_zombie_changes_nothing_and_the_holder_may_repeat_itself() -> None:
             step(done, Complete(by=stranger), NOW, POLICY)
 
 
-def test_a_report_without_a_token_counts_for_its_own_principal_and_says_so() -> None:
+def test_a_report_without_a_token_counts_for_its_principal() -> None:
     head = _running()
     with pytest.raises(Conflict):
         step(head, Complete(by=Reporter(principal="p2")), NOW, POLICY)

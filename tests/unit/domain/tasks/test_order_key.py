@@ -11,7 +11,7 @@ START = (1_700_000_000.25, "task_000001")
 
 
 @given(moves=st.lists(st.integers(0, 40), max_size=60), ties=st.integers(1, 5))
-def test_every_new_place_lies_where_it_was_asked_for(moves: list[int], ties: int) -> None:
+def test_every_new_order_key_lies_between_its_neighbours(moves: list[int], ties: int) -> None:
     line = [(START[0], f"task_{n:06}") for n in range(ties)]
     for move in moves:
         position = min(move, len(line))
@@ -24,7 +24,7 @@ def test_every_new_place_lies_where_it_was_asked_for(moves: list[int], ties: int
         assert decode(encode(new)) == new
 
 
-def test_a_line_that_is_cut_at_the_same_spot_again_and_again_keeps_room() -> None:
+def test_repeated_insertion_at_one_position_keeps_keys_short() -> None:
     low, high = START, (START[0], "task_000002")
     for _ in range(500):
         high = between(low, high)
@@ -32,6 +32,6 @@ def test_a_line_that_is_cut_at_the_same_spot_again_and_again_keeps_room() -> Non
     assert len(high[1]) < 200
 
 
-def test_no_place_is_no_text() -> None:
+def test_a_text_that_is_no_order_key_is_refused() -> None:
     assert encode(None) is None
     assert decode(None) is None
