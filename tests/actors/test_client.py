@@ -108,7 +108,7 @@ async def test_single_submits_of_many_callers_share_commits(inside: Inside) -> N
     await _all_done(inside, list(ids))
     assert sorted(seen) == list(range(200))
     tasks = await inside.stores.tasks.get_many(ASKER.workspace, ids)
-    assert {tasks[one].result["double"] for one in ids} == {2 * n for n in range(200)}
+    assert {tasks[task_id].result["double"] for task_id in ids} == {2 * n for n in range(200)}
     assert all(task.attempt == 1 for task in tasks.values())
     running.cancel()
 
@@ -149,7 +149,7 @@ async def test_a_shard_that_restarts_costs_a_worker_nothing(inside: Inside) -> N
     ids = await client.submit_many([client.task("waits") for _ in range(10)])
 
     async def all_running() -> bool:
-        return all([await inside.status(one) is TaskStatus.RUNNING for one in ids])
+        return all([await inside.status(task_id) is TaskStatus.RUNNING for task_id in ids])
 
     await eventually(all_running)
     old, inside.shard = inside.shard, None

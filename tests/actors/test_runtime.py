@@ -106,8 +106,8 @@ async def test_a_wrong_key_opens_no_channel() -> None:
 
 async def test_an_actor_that_has_ended_is_resolved_again() -> None:
     first, second = ChannelServer(_answer), ChannelServer(_answer)
-    one, two = _Handle(await first.start("127.0.0.1")), _Handle(await second.start("127.0.0.1"))
-    role = _Role(one)
+    handle, other = _Handle(await first.start("127.0.0.1")), _Handle(await second.start("127.0.0.1"))
+    role = _Role(handle)
     hanging = asyncio.create_task(role.call("hang"))
     assert await role.call("echo") == ["echo"]
     role.handles = []
@@ -116,9 +116,9 @@ async def test_an_actor_that_has_ended_is_resolved_again() -> None:
         await hanging
     with pytest.raises(ActorUnavailable):
         await role.call("echo")
-    role.handles = [two]
+    role.handles = [other]
     assert await role.call("echo") == ["echo"]
-    assert one.carried == two.carried == []
+    assert handle.carried == other.carried == []
     await second.close()
 
 

@@ -270,7 +270,7 @@ async def test_a_killed_shard_is_rebuilt_with_leases_queue_and_waiting_claims(cl
 
     await eventually(held_calls_are_repeated)
     assert await cluster.status(running) is TaskStatus.COMPLETED
-    assert [one.head.id for one in late.result()] == [queued]
+    assert [claimed.head.id for claimed in late.result()] == [queued]
 
 
 async def test_only_the_newer_generation_of_two_shards_writes(cluster: Cluster) -> None:

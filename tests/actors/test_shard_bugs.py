@@ -99,7 +99,7 @@ async def test_a_bug_that_changed_nothing_reaches_its_caller_only(
     assert (type(broken), broken.code, broken.status) == (InternalError, "internal_error", 500)
     assert heartbeat.cancelling == ()
     assert explained.head.id == second
-    (logged,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+    (logged,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert "PrioritizeRequest" in logged.getMessage()
     assert logged.exc_info is not None
     assert isinstance(logged.exc_info[1], ValueError)
@@ -133,7 +133,7 @@ async def test_a_bug_about_an_ended_task_reaches_its_caller_only(
     assert isinstance(broken, InternalError)
     assert isinstance(again, Done)
     assert isinstance(unknown, NotFound)
-    assert [one.exc_info is not None for one in caplog.records if one.levelno == logging.ERROR] == [True]
+    assert [record.exc_info is not None for record in caplog.records if record.levelno == logging.ERROR] == [True]
     assert await _generation(cluster) == generation
     assert cluster.deaths == []
 
@@ -150,7 +150,7 @@ async def test_a_bug_amid_a_change_makes_the_shard_read_its_state_again(
     assert (type(broken), broken.code) == (InternalError, "internal_error")
     assert isinstance(after, ActorUnavailable)
     assert await cluster.status(other) is TaskStatus.PENDING
-    assert any(one.exc_info for one in caplog.records if one.levelno == logging.ERROR)
+    assert any(record.exc_info for record in caplog.records if record.levelno == logging.ERROR)
 
     async def serves_again() -> bool:
         await cluster.clock.advance(0.1)

@@ -156,7 +156,9 @@ class System:
             if self.store.tripped.is_set():
                 await self.kill()
             await self.cluster.clock.advance(0.5)  # what is held is sent again; nothing expires by it
-            waiting = any(one.client._waiting or one.client._withdrawn or one.returns for one in self.replicas)
+            waiting = any(
+                replica.client._waiting or replica.client._withdrawn or replica.returns for replica in self.replicas
+            )
             return not waiting
 
         await eventually(quiet)
@@ -207,7 +209,9 @@ async def _take(system: System, name: str, *values: Any) -> None:
         await system.turns(*values)
     elif name == "read":
         # Real time for the store's answers: a commit, the follower's look at the log.
-        await asyncio.wait([one.task for one in system.open] or [asyncio.ensure_future(asyncio.sleep(0))], timeout=0.02)
+        await asyncio.wait(
+            [claim.task for claim in system.open] or [asyncio.ensure_future(asyncio.sleep(0))], timeout=0.02
+        )
     elif name == "hold":
         system.replicas[values[0]].open.clear()
     elif name == "let go":

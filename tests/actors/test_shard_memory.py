@@ -52,7 +52,7 @@ async def test_a_state_that_is_read_again_frees_the_one_before(cluster: Cluster)
         states.append(weakref.ref(shard._state.core))
         await reads_again()
     assert gc.get_freeze_count() > 0, "a state of this size is settled"
-    assert [one for one in states if one() is not None] == []
+    assert [core for core in states if core() is not None] == []
     grown = process.memory_info().rss - settled
     assert grown < SLACK, f"{READS} reads took {grown / 2**20:.0f} MiB"
 

@@ -103,7 +103,7 @@ async def test_a_report_that_cannot_be_stored_is_refused_alone(cluster: Cluster)
         assert task.status is TaskStatus.RUNNING, "nothing has changed"
     # Whoever was refused says so, and that is the end of this attempt and of no other.
     sentence = "Agent a0: The answer cannot be kept."
-    again = [_report(one, error=sentence, error_class=ErrorClass.MALFORMED) for one in leases[: len(odd)]]
+    again = [_report(held, error=sentence, error_class=ErrorClass.MALFORMED) for held in leases[: len(odd)]]
     await _together(cluster, again)
     assert await _generation(cluster) == generation, "its state was never read again"
     assert cluster.deaths == []
@@ -159,7 +159,7 @@ async def _ended(inside: Inside, ids: list[str]) -> list[Task]:
         return all(task.status.terminal for task in tasks.values()) and tasks
 
     tasks = await eventually(ended)
-    return [tasks[one] for one in ids]
+    return [tasks[task_id] for task_id in ids]
 
 
 async def _status(inside: Inside) -> dict[str, Any]:
@@ -219,7 +219,7 @@ async def test_a_client_refuses_unstorable_reports_and_tasks_at_once(inside: Ins
     wrong = [client.task("t", value) for value in samples(odd_values, 20)]
     wrong += [client.task("t", {1, 2}), client.task("t\ud800"), client.task("t", metadata={"a": math.nan})]
     fine = [client.task("t", number) for number in range(len(wrong))]
-    pairs = [one for pair in zip(wrong, fine, strict=True) for one in pair]
+    pairs = [report for pair in zip(wrong, fine, strict=True) for report in pair]
     outcomes = await asyncio.gather(*(client.submit(task) for task in pairs), return_exceptions=True)
     assert all(isinstance(outcome, InvalidRequest) for outcome in outcomes[::2])
     assert outcomes[1::2] == [task.id for task in fine], "those that were submitted together with them are there"

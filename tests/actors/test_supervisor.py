@@ -94,9 +94,9 @@ async def _want(stores: Stores, agent_id: str, needs: Dedicated | None) -> str:
     return dedicated_role("w", agent_id).key
 
 
-async def _own(world: World, stores: Stores, one: Supervisor) -> set[str]:
+async def _own(world: World, stores: Stores, supervisor: Supervisor) -> set[str]:
     """Published names of agents' own actors, once nothing moves any more."""
-    await one.reconcile()
+    await supervisor.reconcile()
     names = world.dedicated()
     found = [await stores.names.current(name.rpartition("-")[0]) for name in names]
     return {current.name for current in found if current is not None}
@@ -104,16 +104,16 @@ async def _own(world: World, stores: Stores, one: Supervisor) -> set[str]:
 
 async def test_an_agent_has_its_own_actor_while_it_asks_for_one(stores: Stores) -> None:
     world = World("v1", set(), stores)
-    one = _supervisor(stores, world, "one")
+    supervisor = _supervisor(stores, world, "one")
     first = await _want(stores, "a1", Dedicated(num_cpus=1))
     await _want(stores, "a2", None)
 
     async def own(*names: str) -> bool:
-        return await _own(world, stores, one) == set(names)
+        return await _own(world, stores, supervisor) == set(names)
 
     await eventually(lambda: own(f"{first}-v1.1.0"))
     asked = world.asked.count(first)
-    await one.reconcile()
+    await supervisor.reconcile()
     await eventually(lambda: world.asked.count(first) > asked, what="one that was started again begins when asked")
     second = await _want(stores, "a2", Dedicated())
     await eventually(lambda: own(f"{first}-v1.1.0", f"{second}-v1.0.0"))
@@ -123,48 +123,48 @@ async def test_an_agent_has_its_own_actor_while_it_asks_for_one(stores: Stores) 
     await stores.agents.remove([record_for(ASKER, NOW, "agent.unregistered", "a2")])
     await eventually(own)
     assert world.dedicated() == []
-    await one.stop()
+    await supervisor.stop()
 
 
 async def test_an_actor_of_other_needs_or_version_ends_before_its_successor_starts(stores: Stores) -> None:
     running: set[str] = set()
     world, new = World("v1", running, stores), World("v2", running, stores)
-    one = _supervisor(stores, world, "one")
+    supervisor = _supervisor(stores, world, "one")
     key = await _want(stores, "a1", Dedicated(num_cpus=1))
 
-    async def own(world: World, one: Supervisor, name: str) -> bool:
-        return await _own(world, stores, one) == {name}
+    async def own(world: World, supervisor: Supervisor, name: str) -> bool:
+        return await _own(world, stores, supervisor) == {name}
 
-    await eventually(lambda: own(world, one, f"{key}-v1.1.0"))
+    await eventually(lambda: own(world, supervisor, f"{key}-v1.1.0"))
     await _want(stores, "a1", Dedicated(num_cpus=2))
-    await eventually(lambda: own(world, one, f"{key}-v1.2.0"))
+    await eventually(lambda: own(world, supervisor, f"{key}-v1.2.0"))
     assert world.acts[-2:] == [f"kill {key}-v1.1.0", f"create {key}-v1.2.0"]
-    two = _supervisor(stores, new, "one")
-    await eventually(lambda: own(new, two, f"{key}-v2.2.0"))
+    successor = _supervisor(stores, new, "one")
+    await eventually(lambda: own(new, successor, f"{key}-v2.2.0"))
     assert [act for act in new.acts if key in act] == [f"kill {key}-v1.2.0", f"create {key}-v2.2.0"]
-    await one.stop()
-    await two.stop()
+    await supervisor.stop()
+    await successor.stop()
 
 
 async def test_an_actor_without_resources_delays_nobody_and_ends_when_undesired(stores: Stores) -> None:
     world = World("v1", set(), stores)
-    one = _supervisor(stores, world, "one")
+    supervisor = _supervisor(stores, world, "one")
     greedy = await _want(stores, "a1", Dedicated(num_gpus=1))
     modest = await _want(stores, "a2", Dedicated())
 
     async def own(name: str) -> bool:
-        return await _own(world, stores, one) == {name}
+        return await _own(world, stores, supervisor) == {name}
 
     await eventually(lambda: own(f"{modest}-v1.0.0"))
     world.running.discard("first-0-v1")
-    await one.reconcile()
+    await supervisor.reconcile()
     assert "first-0-v1" in world.running, "the fixed roles go on"
     assert await stores.names.current(greedy) is None
     assert any(name.startswith(greedy) for name in world.running)
     await stores.agents.remove([record_for(ASKER, NOW, "agent.unregistered", "a1")])
-    await one.reconcile()
+    await supervisor.reconcile()
     assert not any(name.startswith(greedy) for name in world.running)
-    await one.stop()
+    await supervisor.stop()
 
 
 async def test_a_new_version_replaces_the_old_one_role_by_role_successor_first(stores: Stores) -> None:
@@ -182,14 +182,14 @@ async def test_a_new_version_replaces_the_old_one_role_by_role_successor_first(s
 
 async def test_a_killed_actor_is_started_again_and_a_broken_one_delays_nobody(stores: Stores) -> None:
     world = World("v1", set(), stores)
-    one = _supervisor(stores, world, "one")
-    await one.reconcile()
+    supervisor = _supervisor(stores, world, "one")
+    await supervisor.reconcile()
     world.running.clear()
     world.broken = {"first"}
-    assert await one.reconcile()
+    assert await supervisor.reconcile()
     assert world.running == {"second-0-v1"}
     world.broken = set()
-    await one.reconcile()
+    await supervisor.reconcile()
     assert world.running == {"first-0-v1", "second-0-v1"}
 
 
@@ -205,11 +205,11 @@ async def test_a_successor_that_does_not_come_up_leaves_its_predecessor_alone(st
 
 async def test_two_supervisors_never_act_at_once(stores: Stores) -> None:
     world = World("v1", set(), stores)
-    one, two = _supervisor(stores, world, "one"), _supervisor(stores, world, "two")
-    acted = await asyncio.gather(*(each.reconcile() for _ in range(5) for each in (one, two)))
+    first, second = _supervisor(stores, world, "one"), _supervisor(stores, world, "two")
+    acted = await asyncio.gather(*(each.reconcile() for _ in range(5) for each in (first, second)))
     assert acted.count(True) == 5
-    holder = one if acted[0] else two
-    other = two if acted[0] else one
+    holder = first if acted[0] else second
+    other = second if acted[0] else first
     await holder.stop()
     assert await other.reconcile()
     assert not await holder.reconcile()
@@ -217,8 +217,8 @@ async def test_two_supervisors_never_act_at_once(stores: Stores) -> None:
 
 async def test_an_expired_lease_is_taken_over(stores: Stores) -> None:
     assert await stores.leases.acquire(LEASE, "dead", 0.05) is not None
-    one = _supervisor(stores, World("v1", set(), stores), "one")
-    assert await eventually(one.reconcile)
+    first = _supervisor(stores, World("v1", set(), stores), "one")
+    assert await eventually(first.reconcile)
 
 
 @pytest.mark.parametrize("kind", ["first"])

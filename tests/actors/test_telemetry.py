@@ -104,7 +104,7 @@ def numbers(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 def total(values: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: str) -> float:
-    return sum(value for (one, _), value in values.items() if one == name)
+    return sum(value for (family, _), value in values.items() if family == name)
 
 
 @pytest.fixture

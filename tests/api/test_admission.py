@@ -45,9 +45,9 @@ def _all_but(permission: Permission) -> str:
 def tokens(api: Api) -> TokenTable:
     """``full`` may everything in the workspace w, ``stranger`` in another one. The test's own client is ``full``."""
     table = TokenTable({"full": principal("full"), "stranger": principal("stranger", workspace="v")})
-    for one in ALL:
-        table.table[_only(one)] = principal(_only(one), permissions={one})
-        table.table[_all_but(one)] = principal(_all_but(one), permissions=ALL - {one})
+    for permission in ALL:
+        table.table[_only(permission)] = principal(_only(permission), permissions={permission})
+        table.table[_all_but(permission)] = principal(_all_but(permission), permissions=ALL - {permission})
     api.app.state.resolver = table
     api.client.headers.update(bearer("full"))
     return table
@@ -95,14 +95,14 @@ async def test_nobody_enters_without_a_token(api: Api, tokens: TokenTable) -> No
 
 async def test_a_token_without_the_permission_opens_nothing(api: Api, tokens: TokenTable) -> None:
     """Whatever its body: whether that was valid is not told either."""
-    for asked, route, answer in await _answers(api, lambda one: bearer(_all_but(one.endpoint.permission))):
+    for asked, route, answer in await _answers(api, lambda target: bearer(_all_but(target.endpoint.permission))):
         assert (answer.status_code, answer.json().get("code")) == (403, "forbidden"), asked
         assert route.endpoint.permission in answer.json()["error"], asked
     assert await api.rows() == []
 
 
 async def test_exactly_the_permission_is_enough(api: Api, tokens: TokenTable) -> None:
-    for asked, _, answer in await _answers(api, lambda one: bearer(_only(one.endpoint.permission))):
+    for asked, _, answer in await _answers(api, lambda target: bearer(_only(target.endpoint.permission))):
         assert answer.status_code not in (401, 403), asked
         assert answer.status_code < 500, asked
 
@@ -124,7 +124,9 @@ async def test_public_routes_ask_nobody(api: Api, tokens: TokenTable) -> None:
 async def test_a_refused_change_changes_nothing_and_an_admitted_one_does(
     api: Api, tokens: TokenTable, way: str
 ) -> None:
-    required = {(one.method, one.path.removeprefix(CP)): one.endpoint.permission for one in http_routes()}
+    required = {
+        (declared.method, declared.path.removeprefix(CP)): declared.endpoint.permission for declared in http_routes()
+    }
     for (method, template), prepare in CHANGES.items():
         path, body = await prepare(api)
         before = await _rows(api)
@@ -192,7 +194,9 @@ async def test_while_authentication_is_off_everybody_is_the_local_administrator(
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 @pytest.mark.parametrize(
-    "resolver", [LocalAdministrator("w"), TokenTable({"full": principal("full")})], ids=lambda one: type(one).__name__
+    "resolver",
+    [LocalAdministrator("w"), TokenTable({"full": principal("full")})],
+    ids=lambda resolver: type(resolver).__name__,
 )
 async def test_every_resolver_tells_the_same_of_one_caller_at_every_door(
     resolver: PrincipalResolver, kind: str

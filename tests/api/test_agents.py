@@ -23,7 +23,7 @@ async def test_every_agent_method_of_the_released_client(api: Api) -> None:
     sdk = api.sdk().control_plane
     await in_thread(sdk.register_agent, agent_id="a1", capabilities=["x"], model="m", provider="p", metadata={"k": 1})
     listed = await in_thread(sdk.list_agents)
-    assert ([one["agent_id"] for one in listed["agents"]], listed["total"]) == (["a1"], 1)
+    assert ([row["agent_id"] for row in listed["agents"]], listed["total"]) == (["a1"], 1)
     agent = await in_thread(sdk.get_agent, "a1")
     assert (agent["model"], agent["provider"], agent["metadata"]) == ("m", "p", {"k": 1})
     assert (await in_thread(sdk.pause_agent, "a1"))["status"] == "paused"
@@ -97,7 +97,7 @@ async def test_a_list_is_filtered_counted_and_paged(api: Api) -> None:
     await api.post("/agents/a1/pause")
 
     async def ids(query: str) -> list[str]:
-        return [one["agent_id"] for one in (await api.get(f"/agents?{query}"))["agents"]]
+        return [agent["agent_id"] for agent in (await api.get(f"/agents?{query}"))["agents"]]
 
     assert await ids("capability=x") == ["a3", "a5"]
     assert await ids("capability=x&available=false") == ["a1", "a3", "a5"]
@@ -105,7 +105,7 @@ async def test_a_list_is_filtered_counted_and_paged(api: Api) -> None:
     assert await ids("capability=y&provider=p1") == ["a4"]
     assert await ids("tag=t2") == ["a2"]
     page = await api.get("/agents?available=false&limit=2&offset=3")
-    assert ([one["agent_id"] for one in page["agents"]], page["total"]) == (["a3", "a4"], 6)
+    assert ([agent["agent_id"] for agent in page["agents"]], page["total"]) == (["a3", "a4"], 6)
 
 
 async def test_a_paused_agent_gets_no_work_whatever_its_heartbeats_say(api: Api) -> None:
@@ -195,7 +195,7 @@ async def test_a_thousand_agents_in_one_call(api: Api) -> None:
     too_many = await api.call("POST", "/agents/batch", {"agents": [*agents, {"agent_id": "b"}]})
     assert too_many.status_code == 400
     both = await asyncio.gather(api.get("/agents?capability=x"), api.get("/agents?capability=y"))
-    assert [one["total"] for one in both] == [1000, 0]
+    assert [page["total"] for page in both] == [1000, 0]
 
 
 async def test_every_endpoint_is_probed_once_in_an_interval(api: Api) -> None:

@@ -100,18 +100,18 @@ async def test_an_agent_gets_work_exactly_if_no_intent_forbids_it(api: Api, task
     """All of a fleet step together, now and then while the shard starts again."""
     draw = random.Random(seed)
     fleet = [Coming(api, tasks, f"a{n}", random.Random(f"{seed} {n}")) for n in range(FLEET)]
-    await asyncio.gather(*(one.registers() for one in fleet))
+    await asyncio.gather(*(agent.registers() for agent in fleet))
     for _ in range(STEPS):
         if draw.random() < 0.5:
             await api.kill_scheduler()
-            steps = asyncio.gather(*(one.step() for one in fleet))
+            steps = asyncio.gather(*(agent.step() for agent in fleet))
             await api.start_scheduler()
             await steps
         else:
-            await asyncio.gather(*(one.step() for one in fleet))
+            await asyncio.gather(*(agent.step() for agent in fleet))
         if draw.random() < 0.7:
-            await asyncio.gather(*(one.check() for one in fleet))
-    await asyncio.gather(*(one.check() for one in fleet))
+            await asyncio.gather(*(agent.check() for agent in fleet))
+    await asyncio.gather(*(agent.check() for agent in fleet))
 
 
 @pytest.mark.parametrize("door", DOORS)

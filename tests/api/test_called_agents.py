@@ -39,7 +39,7 @@ async def test_failed_calls_open_a_breaker_that_holds_over_restarts(api: Api) ->
                 await ask_agent(api, a_call("a1", key=f"k{number}", timeout_s=0.4))
 
         async def opened() -> Any:
-            return [one for one in (await api.get("/breakers"))["breakers"] if one["state"] == "open"]
+            return [breaker for breaker in (await api.get("/breakers"))["breakers"] if breaker["state"] == "open"]
 
         (breaker,) = await eventually(opened)
         assert set(breaker) == {
@@ -76,8 +76,8 @@ async def test_slots_and_rate_bound_what_is_asked_at_once(api: Api) -> None:
         outcomes = await asyncio.gather(
             *(ask_agent(api, a_call("a2", key=f"r{number}")) for number in range(3)), return_exceptions=True
         )
-        refused = [one for one in outcomes if isinstance(one, AgentUnavailable)]
-        assert [one.retry_after_s is not None and one.retry_after_s > 20 for one in refused] == [True]
+        refused = [outcome for outcome in outcomes if isinstance(outcome, AgentUnavailable)]
+        assert [error.retry_after_s is not None and error.retry_after_s > 20 for error in refused] == [True]
 
 
 async def test_calls_of_a_dead_caller_are_cancelled_and_the_caller_is_forgotten(api: Api) -> None:
@@ -148,8 +148,8 @@ async def test_a_task_that_names_its_agent_reaches_it(api: Api) -> None:
         agents = [{"agent_id": f"a{i}", "endpoint": url} for i in range(6)]
         await api.post("/agents/batch", {"agents": agents})
         created = [await api.post("/tasks", {"task_type": "t", "target_agent": f"a{i}"}) for i in (5, 3, 4)]
-        ended = [await ended_task(api, one["task_id"]) for one in created]
-        assert [(one["status"], one["assigned_agent"]) for one in ended] == [
+        ended = [await ended_task(api, answer["task_id"]) for answer in created]
+        assert [(task["status"], task["assigned_agent"]) for task in ended] == [
             ("completed", "a5"),
             ("completed", "a3"),
             ("completed", "a4"),
@@ -169,8 +169,8 @@ async def test_tasks_that_name_a_busy_agent_follow_each_other_at_once(api: Api) 
         await _advance_until(clock, lambda: len(endpoint.asked) == 1)
         endpoint.gate.set()
         await _advance_until(clock, lambda: len(endpoint.asked) == 4, step_s=0.005)
-        for one in created:
-            assert (await ended_task(api, one["task_id"]))["assigned_agent"] == "a2"
+        for task in created:
+            assert (await ended_task(api, task["task_id"]))["assigned_agent"] == "a2"
 
 
 async def test_a_claim_for_a_named_task_outlives_changes_among_the_agents(api: Api) -> None:
@@ -229,10 +229,10 @@ async def test_an_agent_that_answers_an_error_fails_its_task(api: Api) -> None:
 
 
 async def test_tasks_go_to_the_least_loaded_agent(api: Api) -> None:
-    one, two = Endpoint({"result": 1}), Endpoint({"result": 2})
-    one.gate.clear()
-    two.gate.clear()
-    async with serving(one) as first, serving(two) as second:
+    busy, idle = Endpoint({"result": 1}), Endpoint({"result": 2})
+    busy.gate.clear()
+    idle.gate.clear()
+    async with serving(busy) as first, serving(idle) as second:
         agents = [
             {"agent_id": name, "endpoint": url, "max_concurrency": 5} for name, url in (("a", first), ("b", second))
         ]
@@ -240,10 +240,10 @@ async def test_tasks_go_to_the_least_loaded_agent(api: Api) -> None:
         created = []
         for number in range(1, 7):
             created.append((await api.post("/tasks", {"task_type": "t"}))["task_id"])
-            await eventually(lambda: len(one.asked) + len(two.asked) == number)  # noqa: B023
-        assert (len(one.asked), len(two.asked)) == (3, 3)
-        one.gate.set()
-        two.gate.set()
+            await eventually(lambda: len(busy.asked) + len(idle.asked) == number)  # noqa: B023
+        assert (len(busy.asked), len(idle.asked)) == (3, 3)
+        busy.gate.set()
+        idle.gate.set()
         for task_id in created:
             assert (await ended_task(api, task_id))["status"] == "completed"
 
@@ -354,7 +354,7 @@ async def test_a_task_of_a_region_reaches_an_agent_that_is_called_there(api: Api
         )
         body = {"task_type": "t", "target_region": "eu", "region_routing_mode": "strict"}
         created = [await api.post("/tasks", body) for _ in range(3)]
-        assert {(await ended_task(api, one["task_id"]))["assigned_agent"] for one in created} == {"there"}
+        assert {(await ended_task(api, task["task_id"]))["assigned_agent"] for task in created} == {"there"}
 
 
 async def test_a_lease_that_arrives_after_its_claim_was_cancelled_is_executed(api: Api) -> None:

@@ -80,7 +80,7 @@ async def api(store_urls: Any, schema: str) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def supervisor(api: Api) -> AsyncIterator[Supervisor]:
-    one = Supervisor(
+    supervisor = Supervisor(
         holder="test",
         roles=(),
         backend=InProcessBackend(api),
@@ -89,8 +89,8 @@ async def supervisor(api: Api) -> AsyncIterator[Supervisor]:
         leases=api.stores.leases,
         clock=api.resources.clock,
     )
-    yield one
-    await one.stop()
+    yield supervisor
+    await supervisor.stop()
 
 
 def _calls(api: Api) -> HostCalls:
@@ -162,8 +162,8 @@ async def test_an_imported_agent_and_an_endpoint_are_served_by_their_own_actors(
             created = await api.post("/tasks", {"task_type": "t", "payload": 5, "required_capabilities": [name]})
             task = await ended_task(api, created["task_id"])
             assert (task["result"], task["assigned_agent"]) == (result, name)
-        listed = {one["agent_id"]: one for one in (await api.get("/agents"))["agents"]}
-        assert {one["status_detail"] for one in listed.values()} == {"Its own actor runs."}
+        listed = {agent["agent_id"]: agent for agent in (await api.get("/agents"))["agents"]}
+        assert {agent["status_detail"] for agent in listed.values()} == {"Its own actor runs."}
 
 
 async def test_an_agent_that_registers_without_dedicated_loses_its_actor(api: Api, supervisor: Supervisor) -> None:
@@ -268,7 +268,7 @@ async def test_a_turn_of_a_lost_host_is_taken_over_and_asked_once(api: Api) -> N
     await api.post(f"/tasks/{task['id']}/complete", {"result": "yes", "agent_id": agent_id})
     assert (await asked).text == "yes"
     turns = (await api.get("/tasks", params={"type": "deliberation.turn"}))["tasks"]
-    assert [one["id"] for one in turns] == [task["id"]]
+    assert [turn["id"] for turn in turns] == [task["id"]]
 
 
 async def test_a_turn_that_nobody_can_cancel_ends_at_its_deadline(api: Api) -> None:

@@ -83,8 +83,8 @@ async def test_an_idempotency_key_is_read_on_both_ways(api: Api) -> None:
             await api.call("POST", "/tasks", body, headers={"Idempotency-Key": key, **more})
             for more in ({}, {"Origin": "http://elsewhere"})
         ]
-        assert [one.status_code for one in refused] == [400, 400]
-        assert len({one.json()["code"] for one in refused}) == 1
+        assert [answer.status_code for answer in refused] == [400, 400]
+        assert len({answer.json()["code"] for answer in refused}) == 1
 
 
 async def test_a_body_in_pieces_and_one_that_is_too_large(api: Api) -> None:

@@ -67,8 +67,8 @@ def reads(tasks: TaskApi) -> HeldReads:
 
 async def _given_back(tasks: TaskApi, task_id: str) -> bool:
     events = (await tasks.get(f"/tasks/{task_id}/events"))["events"]
-    return [one["type"] for one in events[:2]] == ["submitted", "claimed"] and [
-        (one["type"], one["data"]["reason"]) for one in events[2:]
+    return [event["type"] for event in events[:2]] == ["submitted", "claimed"] and [
+        (event["type"], event["data"]["reason"]) for event in events[2:]
     ] == [("requeued", "not_delivered")]
 
 

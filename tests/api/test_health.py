@@ -34,7 +34,9 @@ async def test_readiness_reads_no_tasks_and_waits_for_no_rendering_that_does(who
             ready = await whole.client.get("/health")
             detailed = await whole.client.get("/health/detailed")
         assert (ready.status_code, ready.json()) == (200, {"status": "ok"}), ready.text
-        assert {one["name"]: one["status"] for one in detailed.json()["components"]}["telemetry-0"] == "healthy"
+        assert {component["name"]: component["status"] for component in detailed.json()["components"]}[
+            "telemetry-0"
+        ] == "healthy"
         await asyncio.gather(*scrapes, return_exceptions=True)
     finally:
         await database.close()

@@ -27,7 +27,7 @@ async def test_a_task_of_a_killed_host_is_redelivered_under_the_same_key(api: Ap
         await api.start(AGENT_HOST)
         task = await ended_task(api, created["task_id"])
         assert (task["status"], task["attempt"]) == ("completed", 1)
-        assert len({one["idempotency_key"] for one in endpoint.asked}) == 1
+        assert len({call["idempotency_key"] for call in endpoint.asked}) == 1
 
 
 class Adder:
@@ -61,15 +61,15 @@ async def test_agents_move_to_another_host_when_theirs_is_lost(store_urls: Any, 
             await api.post("/tasks", {"task_type": "add", "payload": [i, 1], "required_capabilities": [f"c{i}"]})
             for i in range(20)
         ]
-        results = [(await ended_task(api, one["task_id"]))["result"] for one in tasks]
+        results = [(await ended_task(api, task["task_id"]))["result"] for task in tasks]
         assert results == [i + 1 for i in range(20)]
 
 
 async def _spread_at_work(api: Api, url: str, endpoint: Endpoint, number: int = 12) -> list[str]:
     """Agents that are all at work on a task that names them, on the only host there is."""
     ids = [f"a{i}" for i in range(number)]
-    await api.post("/agents/batch", {"agents": [{"agent_id": one, "endpoint": url} for one in ids]})
-    tasks = [{"task_type": "t", "target_agent": one} for one in ids]
+    await api.post("/agents/batch", {"agents": [{"agent_id": agent_id, "endpoint": url} for agent_id in ids]})
+    tasks = [{"task_type": "t", "target_agent": agent_id} for agent_id in ids]
     created = (await api.post("/tasks/batch", {"tasks": tasks}))["task_ids"]
     await eventually(lambda: len(endpoint.asked) == number)
     return list(created)
@@ -100,9 +100,11 @@ async def test_a_host_that_joins_leaves_the_others_what_they_are_working_on(stor
         more = [{"task_type": "t", "target_agent": f"a{i}"} for i in range(12)]
         created += (await api.post("/tasks/batch", {"tasks": more}))["task_ids"]
         endpoint.gate.set()
-        ended = [await ended_task(api, one) for one in created]
-        assert [(one["status"], one["attempt"]) for one in ended] == [("completed", 1)] * 24
-        assert sorted(one["idempotency_key"] for one in endpoint.asked) == sorted(f"{one}:1" for one in created)
+        ended = [await ended_task(api, task_id) for task_id in created]
+        assert [(task["status"], task["attempt"]) for task in ended] == [("completed", 1)] * 24
+        assert sorted(call["idempotency_key"] for call in endpoint.asked) == sorted(
+            f"{task_id}:1" for task_id in created
+        )
 
 
 async def test_work_of_a_dead_host_for_moved_agents_is_taken_over(store_urls: Any, schema: str) -> None:
@@ -110,9 +112,9 @@ async def test_work_of_a_dead_host_for_moved_agents_is_taken_over(store_urls: An
         await api.kill(AGENT_HOST)
         await eventually(lambda: len(endpoint.asked) == 24, what="all are asked again")
         endpoint.gate.set()
-        ended = [await ended_task(api, one) for one in created]
-        assert [(one["status"], one["attempt"]) for one in ended] == [("completed", 1)] * 12
-        assert {one["idempotency_key"] for one in endpoint.asked} == {f"{one}:1" for one in created}
+        ended = [await ended_task(api, task_id) for task_id in created]
+        assert [(task["status"], task["attempt"]) for task in ended] == [("completed", 1)] * 12
+        assert {call["idempotency_key"] for call in endpoint.asked} == {f"{task_id}:1" for task_id in created}
 
 
 async def test_a_host_finds_and_retries_named_tasks_older_than_itself(

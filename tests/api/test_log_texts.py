@@ -39,7 +39,7 @@ async def _operations(api: Api) -> None:
     for _ in range(2):
         await tasks.submit(payload={"text": WORDS}, metadata={"note": WORDS}, max_retries=0, target_agent="a1")
         await tasks.fail(await tasks.claim_one("a1"), error=WORDS)
-    first, second = (one["id"] for one in (await tasks.get("/dead-letter"))["tasks"])
+    first, second = (task["id"] for task in (await tasks.get("/dead-letter"))["tasks"])
     await tasks.post(f"/dead-letter/{first}/replay", {"payload": WORDS})
     await tasks.post("/dead-letter/purge", {"ids": [second]})
 

@@ -35,7 +35,7 @@ async def _generation(api: Api) -> int:
 
 
 def _no_trace(caplog: pytest.LogCaptureFixture) -> None:
-    traces = [one for one in caplog.records if one.exc_info or one.levelno >= logging.ERROR]
+    traces = [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
     assert not traces, traces[0].getMessage()
 
 
@@ -253,7 +253,7 @@ async def test_a_report_in_a_batch_that_cannot_be_stored_fails_alone(
     await api.post("/agents", {"agent_id": "a1", "max_concurrency": 1000})
     generation = await _generation(api)
     leases = await _leases(api, 2 * len(REFUSED))
-    reports = [{"task_id": one["id"], "lease_token": one["lease_token"], "result": "ok"} for one in leases]
+    reports = [{"task_id": claimed["id"], "lease_token": claimed["lease_token"], "result": "ok"} for claimed in leases]
     for index, (wrong, _) in enumerate(REFUSED):
         reports[2 * index] |= wrong
     answer = await api.client.post(f"{CP}/tasks/complete", content=json.dumps({"reports": reports}), headers=JSON)
@@ -291,13 +291,13 @@ async def test_a_workers_result_that_cannot_be_sent_fails_its_attempt_alone(api:
     tasks = [{"task_type": "t", "payload": n, "required_capabilities": ["x"], "max_retries": 0} for n in range(count)]
     ids = (await api.post("/tasks/batch", {"tasks": tasks}))["task_ids"]
     running = asyncio.create_task(worker.run())
-    ended = [await _ended(api, one) for one in ids]
+    ended = [await _ended(api, task_id) for task_id in ids]
     worker.drain()
     await running
-    assert [one["status"] for one in ended] == ["failed"] * (count - 10) + ["completed"] * 10
-    for one in ended[: len(given)]:
-        assert one["error"].startswith("Agent w1: The result ")
-        (row,) = [row for row in await api.rows(one["id"]) if row.kind == "task.dead_lettered"]
+    assert [task["status"] for task in ended] == ["failed"] * (count - 10) + ["completed"] * 10
+    for task in ended[: len(given)]:
+        assert task["error"].startswith("Agent w1: The result ")
+        (row,) = [row for row in await api.rows(task["id"]) if row.kind == "task.dead_lettered"]
         assert row.data["error_class"] == "malformed"
 
 

@@ -270,8 +270,8 @@ async def test_both_prefixes_are_one_api(api: Api) -> None:
     response = await api.client.post(f"{other}/agents", json={"agent_id": "a1"})
     assert response.status_code == 201
     for path in ("/agents/a1", "/agents", "/queue", "/stats", "/tasks/history"):
-        one, two = await api.client.get(CP + path), await api.client.get(other + path)
-        assert (one.status_code, one.json()) == (two.status_code, two.json())
+        preferred, alternative = await api.client.get(CP + path), await api.client.get(other + path)
+        assert (preferred.status_code, preferred.json()) == (alternative.status_code, alternative.json())
     created = await api.client.post(f"{other}/deliberations", json={"content": "q", "async": True})
     assert (created.status_code, created.headers["location"].startswith(f"{other}/deliberations/")) == (202, True)
 

@@ -17,7 +17,7 @@ from tests.support.stores import StoreUrls, fresh_name, own_stores
 
 async def _breakers(api: Api) -> tuple[dict[str, Any], bool]:
     answer = await api.get("/breakers")
-    return {one["name"]: one for one in answer["breakers"]}, answer.get("stale", False)
+    return {breaker["name"]: breaker for breaker in answer["breakers"]}, answer.get("stale", False)
 
 
 async def test_the_breaker_of_the_database_opens_is_listed_and_closes_again() -> None:

@@ -45,6 +45,6 @@ async def test_agents_are_read_and_changed_without_redis(without_redis: Api) -> 
 
 async def test_readiness_names_what_is_missing(without_redis: Api) -> None:
     report = await without_redis.get("/health/detailed")
-    states = {one["name"]: one["status"] for one in report["components"]}
+    states = {component["name"]: component["status"] for component in report["components"]}
     assert states["Redis"] != "healthy"
     assert states["Database"] == "healthy"

@@ -68,7 +68,7 @@ async def test_jobs_are_claimed_in_batches_run_and_reported(api: Api) -> None:
     strange = await submit(api, task_type="strange")
     async with running(worker):
         results = [await ended(api, task_id) for task_id in ids]
-        assert [one["result"] for one in results] == [{"said": number} for number in range(10)]
+        assert [result["result"] for result in results] == [{"said": number} for number in range(10)]
         assert str((await ended(api, thread))["result"]).startswith("job-w1")
         assert "no handler for strange" in (await ended(api, strange))["error"]
     assert 1 < max(at_once) <= 4
@@ -169,7 +169,7 @@ async def test_a_worker_respects_an_operators_pause_and_logs_it(api: Api, caplog
         await eventually(has_beaten)
         assert (await api.get("/agents/w1"))["status"] == "paused"
     assert "aragora-cp agents resume w1" in "".join(
-        one.getMessage() for one in caplog.records if one.levelname == "WARNING"
+        record.getMessage() for record in caplog.records if record.levelname == "WARNING"
     )
 
 

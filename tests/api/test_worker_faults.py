@@ -53,7 +53,7 @@ def counting(worker: Worker) -> Counter[str]:
 
 async def assert_done_once(api: Api, ids: list[str], runs: Counter[str]) -> None:
     results = [await ended(api, task_id) for task_id in ids]
-    assert [one["result"] for one in results] == [{"said": number} for number in range(len(ids))]
+    assert [result["result"] for result in results] == [{"said": number} for number in range(len(ids))]
     assert runs == Counter(ids)
     for task_id in ids:
         assert [row.kind for row in await api.rows(task_id)] == ["task.submitted", "task.claimed", "task.completed"]
@@ -384,7 +384,7 @@ async def test_leases_of_a_claim_interrupted_by_draining_are_fetched_and_execute
         await eventually(lambda: proxy.odd[CLAIM] == 1)
         worker.drain()
         await asyncio.wait_for(run, 30)
-        tasks = [await api.get(f"/tasks/{one}") for one in ids]
+        tasks = [await api.get(f"/tasks/{task_id}") for task_id in ids]
         assert [task["status"] for task in tasks] == ["completed"] * 3
         assert [row.kind for row in await api.rows(ids[0])] == ["task.submitted", "task.claimed", "task.completed"]
         assert runs == Counter(ids)
@@ -404,7 +404,7 @@ async def test_a_result_that_no_proxy_lets_through_fails_its_attempt_alone(
         large = await submit(api, 20_000)
         small = [await submit(api, 10) for _ in range(5)]
         async with running(worker):
-            assert {(await ended(api, one))["status"] for one in small} == {"completed"}
+            assert {(await ended(api, task_id))["status"] for task_id in small} == {"completed"}
             task = await ended(api, large)
             assert (task["status"], "proxy" in task["error"]) == ("failed", True)
 
@@ -426,7 +426,7 @@ async def test_the_command_works_on_behind_a_restart_and_says_why_it_ends(api: A
     async with OddProxy(api.url, script).running() as proxy:
         process = await start(proxy.url, "x")
         ids = [await submit(api, number) for number in range(3)]
-        assert [(await ended(api, one))["result"] for one in ids] == [0, 2, 4]
+        assert [(await ended(api, task_id))["result"] for task_id in ids] == [0, 2, 4]
         assert process.returncode is None
         process.send_signal(signal.SIGTERM)
         _, _ = await asyncio.wait_for(process.communicate(), 30)

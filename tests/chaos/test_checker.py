@@ -237,4 +237,4 @@ def test_shares_are_measured_while_both_have_work(turns: str, fair: bool) -> Non
 
 
 def test_every_check_has_a_planted_violation() -> None:
-    assert {one.__name__ for one in CHECKS} == {*PLANTED.values(), "fairness"}
+    assert {find.__name__ for find in CHECKS} == {*PLANTED.values(), "fairness"}

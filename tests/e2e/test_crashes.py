@@ -52,7 +52,7 @@ def test_an_actor_that_is_killed_comes_back_and_nothing_is_lost(system: RunningS
     # Leases that were held go on; work that waited is still there; both without an error at the caller.
     reports = [{"task_id": task["id"], "lease_token": task["lease_token"], "result": 1} for task in held]
     answer = system.call("POST", f"{TASKS}/complete", {"reports": reports})
-    assert [one["ok"] for one in answer.json()["results"]] == [True] * 20, answer.text
+    assert [result["ok"] for result in answer.json()["results"]] == [True] * 20, answer.text
     rest = _claim(system, f"holder-{role}", 20 + 1)
     assert {task["id"] for task in (*held, *rest)} == set(submitted)
     assert wait_until(lambda: system.actors().get(name) not in (None, pid), 60), "the actor is back"
@@ -118,7 +118,9 @@ def test_a_deliberation_survives_the_kill_of_its_worker(system: RunningSystem) -
                 kill(pid)
 
         def ended() -> bool:
-            records = [system.call("GET", f"/api/control-plane/deliberations/{one}").json() for one in ids]
+            records = [
+                system.call("GET", f"/api/control-plane/deliberations/{request_id}").json() for request_id in ids
+            ]
             return all(record["terminal"] == "DECIDED" for record in records)
 
         assert wait_until(ended, 60)

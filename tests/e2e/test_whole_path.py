@@ -79,7 +79,11 @@ def test_every_listener_is_on_loopback(system: RunningSystem) -> None:
 
 def _listening(pid: int) -> list[psutil._common.pconn]:
     try:
-        return [one for one in psutil.Process(pid).net_connections("inet") if one.status == psutil.CONN_LISTEN]
+        return [
+            connection
+            for connection in psutil.Process(pid).net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
     except psutil.Error:
         return []
 
@@ -203,6 +207,6 @@ def test_down_ends_everything(started_system: RunningSystem) -> None:
     assert stopped.returncode == 0, stopped.stderr
     assert started_system.process is not None
     assert started_system.process.wait(30) == 0, started_system.output
-    assert [member for one in leaders.values() for member in session_members(one)] == []
+    assert [member for leader in leaders.values() for member in session_members(leader)] == []
     assert not started_system.layout.run_file.exists()
     assert not started_system.layout.sockets.exists()

@@ -19,7 +19,7 @@ def _cell(value: Enum | bool | None) -> str:
 
 
 def _rows(rows: Iterable[Iterable[Enum | bool | None]]) -> str:
-    return "\n".join("| " + " | ".join(_cell(one) for one in row) + " |" for row in rows)
+    return "\n".join("| " + " | ".join(_cell(value) for value in row) + " |" for row in rows)
 
 
 def test_the_status_table_is_the_codes() -> None:

@@ -76,11 +76,11 @@ def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = [
         *project["project"]["dependencies"],
-        *(one for extra in project["project"]["optional-dependencies"].values() for one in extra),
-        *(one for group in project["dependency-groups"].values() for one in group),
+        *(requirement for extra in project["project"]["optional-dependencies"].values() for requirement in extra),
+        *(requirement for group in project["dependency-groups"].values() for requirement in group),
     ]
     section = (ROOT / "docs" / "architecture.md").read_text().partition("## Dependencies")[2]
-    assert not [one for one in named if re.split(r"[<>=]", one)[0] not in section]
+    assert not [requirement for requirement in named if re.split(r"[<>=]", requirement)[0] not in section]
 
 
 def test_the_page_of_deliberations_names_every_mode_and_end() -> None:

@@ -322,10 +322,12 @@ def _serve_config() -> Manifest:
 def test_the_services_application_is_the_committed_one() -> None:
     committed = yaml.safe_load((ROOT / "serve_app" / "serve_config.yaml").read_text())["applications"]
     deployed = _serve_config()["applications"]
-    assert [one["import_path"] for one in deployed] == [one["import_path"] for one in committed]
-    for one, other in zip(deployed, committed, strict=True):
-        assert {d["name"] for d in one["deployments"]} == {d["name"] for d in other["deployments"]}
-        for deployment in one["deployments"]:
+    assert [application["import_path"] for application in deployed] == [
+        application["import_path"] for application in committed
+    ]
+    for written, other in zip(deployed, committed, strict=True):
+        assert {d["name"] for d in written["deployments"]} == {d["name"] for d in other["deployments"]}
+        for deployment in written["deployments"]:
             assert deployment["ray_actor_options"] == {"num_cpus": 0, "resources": {"control_plane": 0.001}}
 
 
@@ -382,7 +384,7 @@ def test_a_replaced_pod_waits_for_the_longest_call() -> None:
 
 def test_the_apis_deployment_waits_for_the_longest_call() -> None:
     committed = yaml.safe_load((ROOT / "serve_app" / "serve_config.yaml").read_text())["applications"][0]
-    (api,) = [one for one in committed["deployments"] if one["name"] == "Api"]
+    (api,) = [part for part in committed["deployments"] if part["name"] == "Api"]
     assert api["graceful_shutdown_timeout_s"] == waits.REPLICA_GRACE_S
     # Without a value of its own the service takes that of `serve_app/app.py`, of which the committed one is built.
     for deployment in _serve_config()["applications"][0]["deployments"]:

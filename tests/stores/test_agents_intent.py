@@ -63,7 +63,7 @@ async def test_an_agent_drained_by_an_older_version_gets_work_after_registering(
     store_urls: StoreUrls,
 ) -> None:
     schema = fresh_name()
-    await migrate(store_urls.database, schema, [one for one in shipped() if one.version <= 3])
+    await migrate(store_urls.database, schema, [migration for migration in shipped() if migration.version <= 3])
     async with old_writer(store_urls.database, schema) as before:
         for name, intent in (("drained", Intent.DRAINING), ("back", Intent.DRAINING), ("back", Intent.ACTIVE)):
             await before.register(registration(name))

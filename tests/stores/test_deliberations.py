@@ -35,8 +35,8 @@ async def test_one_request_id_is_one_deliberation(stores: Stores) -> None:
     assert (first.replayed, again.replayed, again.conflict) == (False, True, False)
     assert other.conflict
     key = _key("k", route="deliberations")
-    (one, two) = await stores.deliberations.admit([_admission("r2", key=key), _admission("r3", key=key)])
-    assert (one.request_id, two.request_id, two.replayed) == ("r2", "r2", True)
+    (first, second) = await stores.deliberations.admit([_admission("r2", key=key), _admission("r3", key=key)])
+    assert (first.request_id, second.request_id, second.replayed) == ("r2", "r2", True)
     assert [row.entity for row in await stores.log.read(0, 10)] == ["r1", "r2"]
 
 
@@ -75,7 +75,7 @@ async def test_a_journal_grows_only_under_its_newest_fence_and_without_gaps(stor
         completed_at=NOW + 5,
     )
     assert await stores.deliberations.append([end]) == [True]
-    assert [one.n for one in await stores.deliberations.journal("r1")] == [1, 2]
+    assert [event.n for event in await stores.deliberations.journal("r1")] == [1, 2]
     record = await stores.deliberations.get("w", "r1")
     assert record is not None
     assert (record.state, record.terminal, record.result, record.events) == ("DECIDED", "DECIDED", {"answer": "a"}, 2)

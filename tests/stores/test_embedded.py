@@ -78,7 +78,9 @@ def test_stores_survive_kill_and_are_adopted_while_healthy(layout: Layout) -> No
         assert _sql(again, "select count(*) from kept") == 1
         again.stop()
         later.stop()
-        assert not any(one.alive() for one in (again.process, later.process, postgres.process) if one is not None)
+        assert not any(
+            process.alive() for process in (again.process, later.process, postgres.process) if process is not None
+        )
     finally:
         for store in (*_stores(layout),):
             store.stop()

@@ -46,9 +46,9 @@ async def test_an_outcome_is_recorded_once_and_logged(stores: Stores) -> None:
 
 
 async def test_a_batch_answers_in_order_and_may_name_an_id_twice(stores: Stores) -> None:
-    one, two = history(2)
-    wrong = replace(one, outcome=replace(two.outcome, right=two.outcome.right))
-    done = await stores.outcomes.record([two, one, one, wrong])
+    first, second = history(2)
+    wrong = replace(first, outcome=replace(second.outcome, right=second.outcome.right))
+    done = await stores.outcomes.record([second, first, first, wrong])
     assert [(item.id, item.replayed, item.conflict) for item in done] == [
         ("q1", False, False),
         ("q0", False, False),
@@ -60,7 +60,7 @@ async def test_a_batch_answers_in_order_and_may_name_an_id_twice(stores: Stores)
 async def test_the_same_id_in_another_workspace_is_another_outcome(stores: Stores) -> None:
     (item,) = history(1)
     done = await stores.outcomes.record([item, replace(item, origin=Origin(workspace="other"))])
-    assert [one.seq for one in done] == [1, 2]
+    assert [outcome.seq for outcome in done] == [1, 2]
     assert len(await stores.outcomes.recent("other", AGENTS, 10)) == 1
 
 
@@ -69,9 +69,9 @@ async def test_recent_is_oldest_first_bounded_and_of_panels_that_hold_the_agents
     small = [new_outcome(10 + i, Outcome(votes={"good": "a", "new": "b"}, right="a")) for i in range(3)]
     await stores.outcomes.record(small)
     of_all = await stores.outcomes.recent("w", AGENTS, 100)
-    assert [one.n for one in of_all] == sorted(one.n for one in of_all)
+    assert [outcome.n for outcome in of_all] == sorted(outcome.n for outcome in of_all)
     assert len(of_all) == 5
-    assert [one.outcome.votes for one in await stores.outcomes.recent("w", ("good",), 4)][-1] == {"good": "a"}
+    assert [recorded.outcome.votes for recorded in await stores.outcomes.recent("w", ("good",), 4)][-1] == {"good": "a"}
     assert len(await stores.outcomes.recent("w", ("good",), 4)) == 4
     assert len(await stores.outcomes.recent("w", (*AGENTS, "new"), 100)) == 0
     assert len(await stores.outcomes.recent("w", (*AGENTS, "new"), 100, any_of=True)) == 8
@@ -103,7 +103,7 @@ async def test_snapshots_are_versions_that_only_grow(stores: Stores) -> None:
 async def test_saving_at_once_keeps_one(stores: Stores) -> None:
     item = snapshot_of(history(40), 40)
     saved = await asyncio.gather(*(stores.outcomes.save([item]) for _ in range(6)))
-    assert sorted(one for (one,) in saved) == [False] * 5 + [True]
+    assert sorted(is_new for (is_new,) in saved) == [False] * 5 + [True]
     assert [head.version for head in await stores.outcomes.heads("w")] == [1]
 
 

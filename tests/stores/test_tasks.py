@@ -65,9 +65,9 @@ async def test_one_idempotency_key_is_one_task_within_and_across_batches(stores:
         return SubmitItem(task=new_task(), idempotency=_key("k"))
 
     batches = await asyncio.gather(*(stores.tasks.submit([item(), item()]) for _ in range(4)))
-    outcomes = [one for batch in batches for one in batch]
-    assert len({one.task_id for one in outcomes}) == 1
-    assert [one.replayed for one in outcomes].count(False) == 1
+    outcomes = [outcome for batch in batches for outcome in batch]
+    assert len({outcome.task_id for outcome in outcomes}) == 1
+    assert [outcome.replayed for outcome in outcomes].count(False) == 1
     assert (await stores.tasks.list(TaskQuery(workspace="w")))[1] == 1
     assert await stores.log.head() == 1
 
@@ -163,11 +163,11 @@ async def test_leases_are_found_by_claimant_and_open_tasks_by_named_agent(stores
     await stores.agents.register([registration("a1"), registration("a2")])
     fence = await stores.tasks.take_generation("s", "test")
     held, *waiting = [new_task(target_agent=name) for name in ("a1", "a1", "a2", "a1", None)]
-    await stores.tasks.submit([SubmitItem(task=one) for one in (held, *waiting)])
+    await stores.tasks.submit([SubmitItem(task=task) for task in (held, *waiting)])
     await _claimed(stores, fence, held.head())
     lease = HeldLease(workspace="w", agent_id="a1", task_id=held.id, claim_id="c1")
     assert await stores.tasks.held_by(ASKER.principal) == [lease]
     assert await stores.tasks.held_by("somebody-else") == []
     named = await stores.tasks.named([("w", "a1"), ("w", "a3")])
-    assert sorted(named) == sorted((("w", "a1"), one.id) for one in (held, waiting[0], waiting[2]))
+    assert sorted(named) == sorted((("w", "a1"), task.id) for task in (held, waiting[0], waiting[2]))
     assert await stores.tasks.named([("elsewhere", "a1")]) == []

@@ -89,7 +89,9 @@ async def test_a_process_subscribes_only_to_topics_that_it_waits_for(client: red
 
     async def heard() -> set[str]:
         channels = await client.pubsub_channels(f"{name}:*")
-        return {str(one.decode() if isinstance(one, bytes) else one).rpartition(":")[2] for one in channels}
+        return {
+            str(channel.decode() if isinstance(channel, bytes) else channel).rpartition(":")[2] for channel in channels
+        }
 
     async def waits(*topics: WakeTopic) -> None:
         while True:
@@ -110,8 +112,8 @@ async def test_a_process_subscribes_only_to_topics_that_it_waits_for(client: red
     await eventually(lambda: hears(WakeTopic.AGENTS))
     third = asyncio.create_task(waits(WakeTopic.TASKS))
     await eventually(lambda: hears(WakeTopic.AGENTS, WakeTopic.TASKS))
-    for one in (first, third):
-        one.cancel()
+    for waiter in (first, third):
+        waiter.cancel()
     await asyncio.gather(first, third, return_exceptions=True)
     await bell.close()
 

@@ -37,33 +37,33 @@ async def test_nothing_is_learned_from_too_little(stores: Stores) -> None:
 
 async def test_a_panel_gets_its_own_weights_when_first_asked(stores: Stores) -> None:
     await stores.outcomes.record(history(200))
-    one = learner(stores)
-    everybody = await one.snapshot_for("w", AGENTS)
-    pair = await one.snapshot_for("w", ("poor", "good"))
+    weight_learner = learner(stores)
+    everybody = await weight_learner.snapshot_for("w", AGENTS)
+    pair = await weight_learner.snapshot_for("w", ("poor", "good"))
     assert everybody is not None
     assert pair is not None
     assert set(everybody.learned) == set(AGENTS)
     assert set(pair.learned) == {"good", "poor"}
     assert everybody.gate.choice is Mode.LEARNED
     assert everybody.learned["good"] == max(everybody.learned.values())
-    assert await one.snapshot_for("w", ("good", "stranger")) is None
-    assert await one.snapshot_for("other", AGENTS) is None
+    assert await weight_learner.snapshot_for("w", ("good", "stranger")) is None
+    assert await weight_learner.snapshot_for("other", AGENTS) is None
 
 
 async def test_new_outcomes_make_the_next_version_behind_the_answer(stores: Stores) -> None:
     await stores.outcomes.record(history(100))
-    one = learner(stores)
-    first = await one.snapshot_for("w", AGENTS)
+    weight_learner = learner(stores)
+    first = await weight_learner.snapshot_for("w", AGENTS)
     assert first is not None
     await stores.outcomes.record(history(19, start=100, seed=1))
-    assert await one.snapshot_for("w", AGENTS) == first
-    await one.refresh("w")
+    assert await weight_learner.snapshot_for("w", AGENTS) == first
+    await weight_learner.refresh("w")
     assert [head.version for head in await stores.outcomes.heads("w")] == [1]
     await stores.outcomes.record(history(1, start=119, seed=2))
-    await one.refresh("w")
+    await weight_learner.refresh("w")
     (head,) = await stores.outcomes.heads("w")
     assert head.version == 2
-    second = await one.snapshot_for("w", AGENTS)
+    second = await weight_learner.snapshot_for("w", AGENTS)
     assert second is not None
     assert second.outcomes == 120
 
@@ -80,11 +80,11 @@ async def test_everybody_is_fitted_together_even_if_no_panel_held_all(stores: St
     left = [new_outcome(i, o) for i, o in enumerate(crowd({"x": 0.9, "y": 0.4}, 30))]
     right = [new_outcome(100 + i, o) for i, o in enumerate(crowd({"y": 0.4, "z": 0.6}, 30, seed=1))]
     await stores.outcomes.record([*left, *right])
-    one = learner(stores)
-    await one.refresh("w")
+    weight_learner = learner(stores)
+    await weight_learner.refresh("w")
     (head,) = await stores.outcomes.heads("w")
     assert head.panel == ("x", "y", "z")
-    snapshot = await one.snapshot_for("w", ("x", "z"))
+    snapshot = await weight_learner.snapshot_for("w", ("x", "z"))
     assert snapshot is not None
     assert snapshot.outcomes == 60
 
@@ -104,14 +104,14 @@ async def test_owners_of_registered_agents_are_capped(stores: Stores) -> None:
 
 async def test_a_sleeper_raises_an_alarm_within_100_outcomes(stores: Stores) -> None:
     await stores.outcomes.record(history(300))
-    one = learner(stores)
-    assert await one.alarms("w") == []
+    weight_learner = learner(stores)
+    assert await weight_learner.alarms("w") == []
     turned = history(100, start=300, seed=5, accuracy={**ACCURACY, "good": 0.0})
     await stores.outcomes.record(turned)
-    (alarm,) = await one.alarms("w")
+    (alarm,) = await weight_learner.alarms("w")
     assert (alarm.kind.value, alarm.agents) == ("accuracy_fell", ("good",))
-    await one.refresh("w")
+    await weight_learner.refresh("w")
     (stored,) = await stores.outcomes.newest("w")
     assert stored.alarms[0]["agents"] == ["good"], "a snapshot remembers what was alarming when it was made"
-    assert await one.alarms("empty") == []
-    await one.close()
+    assert await weight_learner.alarms("empty") == []
+    await weight_learner.close()

@@ -27,8 +27,8 @@ def played(**options: Any) -> Journal:
     )
 
 
-def receipt_of(one: Journal, signer: Signer = SIGNER) -> dict[str, Any]:
-    return make_receipt(signer, request_id=one.request_id, contract=one.contract, events=one.events)
+def receipt_of(journal: Journal, signer: Signer = SIGNER) -> dict[str, Any]:
+    return make_receipt(signer, request_id=journal.request_id, contract=journal.contract, events=journal.events)
 
 
 ANY_JSON = st.recursive(
@@ -41,5 +41,5 @@ ANY_JSON = st.recursive(
 )
 
 
-def with_events(one: Journal, events: list[JournalEvent]) -> Journal:
-    return Journal(contract=one.contract, request_id=one.request_id, events=events)
+def with_events(journal: Journal, events: list[JournalEvent]) -> Journal:
+    return Journal(contract=journal.contract, request_id=journal.request_id, events=events)

@@ -125,12 +125,12 @@ async def test_a_pool_that_was_closed_keeps_no_connection_that_comes_back() -> N
 async def test_the_connection_idle_for_longest_makes_room_for_another_server() -> None:
     servers, ours = [Server() for _ in range(3)], pool(size=2)
     async with contextlib.AsyncExitStack() as stack:
-        urls = [await stack.enter_async_context(listening(one)) for one in servers]
+        urls = [await stack.enter_async_context(listening(server)) for server in servers]
         for url in (urls[0], urls[1], urls[0], urls[2]):
             await get(ours, url)
-        await eventually(lambda: [len(one.open) for one in servers] == [1, 0, 1])
+        await eventually(lambda: [len(server.open) for server in servers] == [1, 0, 1])
         await get(ours, urls[0])
-        assert [one.opened for one in servers] == [1, 1, 1]
+        assert [server.opened for server in servers] == [1, 1, 1]
         await ours.aclose()
 
 
@@ -166,7 +166,7 @@ async def test_a_call_cancelled_while_waiting_takes_no_slot() -> None:
         await eventually(lambda: len(ours._room._waiters or ()) == 2)
         waiting[0].cancel()
         gate.set()
-        assert [(await one).status for one in (first, waiting[1])] == [200, 200]
+        assert [(await call).status for call in (first, waiting[1])] == [200, 200]
         assert asked == ["/1", "/3"]
         await ours.aclose()
 

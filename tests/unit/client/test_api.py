@@ -180,13 +180,13 @@ def _locations() -> list[str]:
 async def test_a_redirect_to_anywhere_leaves_the_outcome_unknown_and_the_client_usable() -> None:
     locations = _locations()
     fine = Odd("fine", as_json(200, {"task_id": "t"}))
-    odd = [Odd(one, http(302, "", Location=one)) for one in locations]
+    odd = [Odd(location, http(302, "", Location=location)) for location in locations]
     proxy = OddProxy("http://127.0.0.1:9", lambda call, number: odd[number - 1] if number <= len(odd) else fine)
     async with proxy.running(), ControlPlaneClient(proxy.url) as client:
-        for one in locations:
+        for location in locations:
             with pytest.raises(ControlPlaneError) as raised:
                 await client.request("POST", "/agents", {})
-            assert type(raised.value) is OutcomeUnknown, one
+            assert type(raised.value) is OutcomeUnknown, location
         assert await client.request("POST", "/agents", {}) == {"task_id": "t"}
 
 
@@ -233,7 +233,7 @@ def _events(*seqs: int, end: str = "") -> Odd:
 async def test_events_continue_after_any_odd_answer_to_their_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once and in order: what was cut is asked for again, after the last that was whole."""
     monkeypatch.setattr("cluster.client.api.RECONNECT_S", 0.001)
-    stood_in = [*ODDITIES, *(Odd(one, http(302, "", Location=one)) for one in _locations()[:7])]
+    stood_in = [*ODDITIES, *(Odd(location, http(302, "", Location=location)) for location in _locations()[:7])]
     answers = [_events(1, end='id: 2\ndata: {"type": "t", "ti'), *stood_in, _events(2, 3), _events(4)]
     proxy = OddProxy("http://127.0.0.1:9", lambda call, number: answers[min(number, len(answers)) - 1])
     seen: list[int] = []

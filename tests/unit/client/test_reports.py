@@ -38,9 +38,9 @@ class Server:
             raise OutcomeUnknown("reset")
         if fault == "later":
             return [{"ok": False, "code": "actor_unavailable", "error": "Later."} for _ in reports]
-        if not self.alone and any(self._is_unfit(one) for one in reports):
+        if not self.alone and any(self._is_unfit(report) for report in reports):
             raise ApiError("A result is unfit.", "invalid_json", 400)
-        words = [self._word(one) for one in reports]
+        words = [self._word(report) for report in reports]
         if fault == "after":
             raise OutcomeUnknown("cut")
         if fault == "failed":
@@ -122,7 +122,7 @@ async def test_large_results_do_not_share_a_call() -> None:
     sizes: list[int] = []
 
     async def send(contents: Sequence[bytes]) -> Sequence[Word]:
-        sizes.append(sum(len(one) for one in contents))
+        sizes.append(sum(len(content) for content in contents))
         return [{"ok": True} for _ in contents]
 
     reports = Reports(send, QUICK)

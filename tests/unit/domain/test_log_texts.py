@@ -131,8 +131,8 @@ def _wordy(answer: Any, **more: Any) -> Any:
     def reply(call: Call) -> str:
         if call.phase is Step.CRITIQUE:
             peers = call.schema["properties"]["critiques"]["items"]["properties"]["target"]["enum"]
-            one = {"target": peers[0], "claim_quote": WORDS, "defect": WORDS, "severity": "high", "fix": WORDS}
-            return json.dumps({"critiques": [one]})
+            critique = {"target": peers[0], "claim_quote": WORDS, "defect": WORDS, "severity": "high", "fix": WORDS}
+            return json.dumps({"critiques": [critique]})
         return str(says(answer, revised=f"{answer} after all", **more)(call))
 
     return reply

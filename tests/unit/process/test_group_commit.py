@@ -47,9 +47,9 @@ async def test_an_error_goes_to_its_own_batch_only() -> None:
     flushes.failing = {2}
     lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1)
     flushes.gate.set()
-    one, two, three = await asyncio.gather(*(lane.put(n) for n in (1, 2, 3)), return_exceptions=True)
-    assert (one, three) == (10, 30)
-    assert isinstance(two, StoreUnavailable)
+    first, second, three = await asyncio.gather(*(lane.put(n) for n in (1, 2, 3)), return_exceptions=True)
+    assert (first, three) == (10, 30)
+    assert isinstance(second, StoreUnavailable)
     await lane.drain()
 
 

@@ -114,10 +114,12 @@ async def test_our_errors_arrive_as_they_were_raised_and_others_without_their_te
 
 async def test_a_lost_server_fails_calls_and_a_lost_caller_cancels_them() -> None:
     async with _served() as (actor, address, server):
-        one, two = await Channel.open(address), await Channel.open(address)
-        waiting = [asyncio.create_task(channel.call("parked", name)) for channel, name in ((one, "one"), (two, "two"))]
+        first, second = await Channel.open(address), await Channel.open(address)
+        waiting = [
+            asyncio.create_task(channel.call("parked", name)) for channel, name in ((first, "one"), (second, "two"))
+        ]
         await eventually(lambda: actor.called == 2)
-        one.close()
+        first.close()
         with pytest.raises(ActorUnavailable):
             await waiting[0]
         await eventually(lambda: actor.cancelled == ["one"])
@@ -125,7 +127,7 @@ async def test_a_lost_server_fails_calls_and_a_lost_caller_cancels_them() -> Non
         with pytest.raises(ActorUnavailable):
             await waiting[1]
         with pytest.raises(ActorUnavailable):
-            await two.call("echo")
+            await second.call("echo")
         with pytest.raises(OSError):
             await Channel.open(address)
 

@@ -41,7 +41,7 @@ class Actor:
         self.server.answer(caller, number, "withdrawn")
 
     def answer(self, request: Any, answer: Any) -> None:
-        caller, number, _ = next(one for one in self.asked if one[2] == request)
+        caller, number, _ = next(call for call in self.asked if call[2] == request)
         assert self.server is not None
         self.server.answer(caller, number, answer)
 
@@ -59,7 +59,7 @@ class Actor:
         return answer.result()
 
     def has(self, *requests: Any) -> bool:
-        return {one[2] for one in self.asked} >= set(requests)
+        return {call[2] for call in self.asked} >= set(requests)
 
 
 async def test_many_requests_share_few_calls_and_answers_come_in_any_order() -> None:
@@ -193,7 +193,7 @@ async def test_closing_waits_until_a_late_reply_has_been_returned() -> None:
     await eventually(lambda: actor.has(("back", "withdrawn")))
     actor.answer(("back", "withdrawn"), "thanks")
     await closing
-    assert [one.result() for one in returns] == ["thanks"]
+    assert [returned.result() for returned in returns] == ["thanks"]
 
 
 async def test_a_request_that_was_never_sent_is_dropped_silently() -> None:
@@ -256,7 +256,7 @@ async def test_a_caller_that_was_forgotten_while_it_lived_asks_again() -> None:
     actor.answer("second", 2)
     assert await second == 2
     await eventually(lambda: actor.has("first"))
-    assert sum(one[2] == "first" for one in actor.asked) == 1
+    assert sum(call[2] == "first" for call in actor.asked) == 1
     actor.answer("first", 1)
     assert await first == 1
     await client.close()

@@ -60,7 +60,7 @@ def test_a_line_that_is_no_item_is_named_by_number_and_reason(line: bytes, probl
     assert isinstance(bad, BadLine)
     assert bad.line == 2
     assert problem in bad.problem
-    assert [type(one) for one in found] == [Item, BadLine, Item]
+    assert [type(item) for item in found] == [Item, BadLine, Item]
 
 
 @given(line=st.binary(max_size=60).filter(lambda line: b"\n" not in line))

@@ -53,9 +53,9 @@ def test_a_wire_name_grants_exactly_its_permissions() -> None:
 def test_every_permission_is_required_by_some_route() -> None:
     used = {route.endpoint.permission for route in [*http_routes(), *websocket_routes()]}
     assert used == set(Permission)
-    for one in ALL:
-        assert one.startswith("controlplane:")
-        assert one.count(".") == 1
+    for permission in ALL:
+        assert permission.startswith("controlplane:")
+        assert permission.count(".") == 1
 
 
 @pytest.mark.parametrize("name", [*sorted(ALL), *ALIASES])
@@ -64,7 +64,7 @@ def test_a_permission_name_grants_no_more_than_it_says(name: str) -> None:
     assert found
     assert Permission.PUBLIC not in found
     if name.endswith("read"):
-        assert all(one.endswith(".read") for one in found)
+        assert all(permission.endswith(".read") for permission in found)
     if name in set(ALL):
         assert found == {name}
 
@@ -83,5 +83,5 @@ def test_an_unknown_name_grants_nothing(name: str) -> None:
 
 def test_a_principal_may_do_what_it_holds_and_what_is_public() -> None:
     for held in ALL:
-        one = Principal(id="user:a", workspace="w", permissions=frozenset({held}))
-        assert {permission for permission in Permission if allows(one, permission)} == {held, Permission.PUBLIC}
+        principal = Principal(id="user:a", workspace="w", permissions=frozenset({held}))
+        assert {permission for permission in Permission if allows(principal, permission)} == {held, Permission.PUBLIC}

@@ -79,8 +79,8 @@ def test_three_failures_open_it_two_good_trials_close_it() -> None:
     later = NOW + RESET_S
     admitted = []
     for _ in range(TRIALS + 1):
-        breaker, one = admit(breaker, later)
-        admitted.append(one)
+        breaker, trial = admit(breaker, later)
+        admitted.append(trial)
     assert admitted == [True] * TRIALS + [False]
     breaker = step(breaker, Outcome.SUCCESS, later)
     assert breaker.state is BreakerState.HALF_OPEN

@@ -150,7 +150,7 @@ TestLiveness.settings = settings(max_examples=200, stateful_step_count=40, deadl
 
 def _sweep(agent: Agent, heard: float | None, now: float, since: float = NOW) -> list[Liveness]:
     activity = Activity(last={} if heard is None else {("w", agent.agent_id): heard})
-    return [one.now for one in sweep([agent], activity, now=now, watching_since=since, timeout_s=TIMEOUT_S)]
+    return [verdict.now for verdict in sweep([agent], activity, now=now, watching_since=since, timeout_s=TIMEOUT_S)]
 
 
 def test_an_agent_with_late_heartbeats_is_suspect_before_it_is_offline() -> None:
@@ -175,7 +175,7 @@ def test_only_an_idle_agent_that_ignores_fitting_tasks_is_deaf() -> None:
 
     def verdicts(agent: Agent, offered: list[Offer]) -> list[Liveness]:
         found = sweep([agent], activity, offered, now=now, watching_since=NOW, timeout_s=TIMEOUT_S)
-        return [one.now for one in found]
+        return [verdict.now for verdict in found]
 
     assert verdicts(idle, offers) == [Liveness.DEAF]
     assert verdicts(busy, offers) == []
@@ -194,11 +194,11 @@ class ProbeMachine(RuleBasedStateMachine):
         before = self.history.health
         self.history = probed(self.history, ok, latency_s, NOW, None if ok else "no")
         self.outcomes.append((ok, latency_s))
-        last = [one for one, _ in self.outcomes[-FAILURES_TO_FAIL:]]
+        last = [succeeded for succeeded, _ in self.outcomes[-FAILURES_TO_FAIL:]]
         if len(last) == FAILURES_TO_FAIL and not any(last):
             assert self.history.health is Health.FAILED
         if before is Health.FAILED and self.history.health is not Health.FAILED:
-            assert [one for one, _ in self.outcomes[-2:]] == [True, True]
+            assert [succeeded for succeeded, _ in self.outcomes[-2:]] == [True, True]
         if ok and self.history.health is not Health.FAILED:
             assert self.history.health is (Health.DEGRADED if latency_s > 5.0 else Health.HEALTHY)
         assert (self.history.error is None) == ok

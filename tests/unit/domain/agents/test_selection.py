@@ -62,7 +62,7 @@ def test_a_score_weighs_load_latency_success_cost_and_region() -> None:
 )
 def test_nobody_without_a_free_slot_is_chosen(strategy: Strategy, candidates: list[Candidate], draw: float) -> None:
     chosen = choose(strategy, candidates, draw=draw)
-    free = {one.agent_id for one in candidates if one.load < one.slots}
+    free = {candidate.agent_id for candidate in candidates if candidate.load < candidate.slots}
     assert (chosen in free) if free else chosen is None
 
 
@@ -93,11 +93,15 @@ def test_a_ranking_that_is_kept_chooses_as_looking_at_everybody_does(
             for name in change:
                 known.pop(name, None)
                 ranking.remove(name)
-        rest = [one for one in known.values() if one.agent_id not in excluded or one.load >= one.slots]
+        rest = [
+            candidate
+            for candidate in known.values()
+            if candidate.agent_id not in excluded or candidate.load >= candidate.slots
+        ]
         found = ranking.choose(draw=draw, excluded=excluded)
         assert len(ranking) == len(known)
         if strategy is Strategy.RANDOM:
-            free = {one.agent_id for one in rest if one.load < one.slots}
+            free = {candidate.agent_id for candidate in rest if candidate.load < candidate.slots}
             assert found in free if free else found is None
         elif not excluded & known.keys():
             assert found == choose(strategy, list(known.values()), region="r1")
@@ -112,12 +116,12 @@ def test_a_ranking_that_is_kept_chooses_as_looking_at_everybody_does(
 def test_every_free_candidate_can_be_drawn_and_load_is_spread(strategy: Strategy) -> None:
     ranking = Ranking(strategy)
     fleet = {f"a{number}": Candidate(agent_id=f"a{number}", slots=100) for number in range(10)}
-    for one in fleet.values():
-        ranking.put(one)
+    for candidate in fleet.values():
+        ranking.put(candidate)
     for number in range(1, 1001):
         chosen = ranking.choose(draw=(number % 10) / 10)
         assert chosen is not None
         fleet[chosen] = replace(fleet[chosen], load=fleet[chosen].load + 1, chosen=number)
         ranking.put(fleet[chosen])
-    assert {one.load for one in fleet.values()} == {100}
+    assert {candidate.load for candidate in fleet.values()} == {100}
     assert ranking.choose() is None

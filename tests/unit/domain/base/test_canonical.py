@@ -36,7 +36,7 @@ def test_canonical_json_means_the_same_value_and_does_not_depend_on_order(value:
     def turned(item: Any) -> Any:
         if isinstance(item, dict):
             return {key: turned(item[key]) for key in reversed(list(item))}
-        return [turned(one) for one in item] if isinstance(item, list) else item
+        return [turned(element) for element in item] if isinstance(item, list) else item
 
     assert canonical_bytes(turned(value)) == canonical
     assert canonical_json(turned(value)) == canonical_json(value)

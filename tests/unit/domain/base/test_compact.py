@@ -51,13 +51,13 @@ class _Sample:
 
 
 def test_construction_takes_what_a_dataclass_takes() -> None:
-    one = _Sample(1, "y", fourth=4)
-    assert (one.first, one.second, one.third, one.fourth) == (1, "y", [], 4)
-    assert one.third is not _Sample(1).third
+    sample = _Sample(1, "y", fourth=4)
+    assert (sample.first, sample.second, sample.third, sample.fourth) == (1, "y", [], 4)
+    assert sample.third is not _Sample(1).third
     assert _Sample(first=1) == _Sample(1, "x", [])
-    assert type(one) is _Sample
+    assert type(sample) is _Sample
     for arguments, names in (((), {}), ((1, "x", [], 4), {}), ((1,), {"fifth": 5})):
         with pytest.raises(TypeError):
             _Sample(*arguments, **names)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        one.first = 2  # type: ignore[misc]
+        sample.first = 2  # type: ignore[misc]

@@ -40,9 +40,9 @@ def test_a_value_that_only_resembles_an_id_is_refused(value: object) -> None:
     second=st.binary(min_size=10, max_size=10),
 )  # fmt: skip
 def test_made_ids_sort_by_their_time_and_are_ids(early: float, later: float, first: bytes, second: bytes) -> None:
-    one, two = sortable_id("task", early, first), sortable_id("task", early + later, second)
-    assert check_id(one, "id") == one
-    assert len(one) == len("task_") + 26
+    earlier, afterwards = sortable_id("task", early, first), sortable_id("task", early + later, second)
+    assert check_id(earlier, "id") == earlier
+    assert len(earlier) == len("task_") + 26
     if int(early * 1000) < int((early + later) * 1000):
-        assert one < two
+        assert earlier < afterwards
     assert (sortable_id("task", early, first) == sortable_id("task", early, second)) == (first == second)

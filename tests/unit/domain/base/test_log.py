@@ -25,10 +25,10 @@ second_columns = st.tuples(
 
 
 @given(columns, columns)
-def test_rows_of_the_first_form_that_differ_have_different_digests(one: Any, two: Any) -> None:
-    assert (first_digest(*one) == first_digest(*two)) == (one == two)
+def test_rows_of_the_first_form_that_differ_have_different_digests(row: Any, other: Any) -> None:
+    assert (first_digest(*row) == first_digest(*other)) == (row == other)
 
 
 @given(second_columns, second_columns)
-def test_rows_of_the_second_form_that_differ_have_different_digests(one: Any, two: Any) -> None:
-    assert (row_digest(*one) == row_digest(*two)) == (one == two)
+def test_rows_of_the_second_form_that_differ_have_different_digests(row: Any, other: Any) -> None:
+    assert (row_digest(*row) == row_digest(*other)) == (row == other)

@@ -100,7 +100,7 @@ def test_counting_rules_and_their_denominators(
 def test_support_margin_dissent_and_abstentions_are_stated() -> None:
     result = decided(Mode.PLURALITY, "aaab-")
     assert (result.support, result.margin, result.uncalibrated_share) == (0.6, pytest.approx(0.4), 0.6)
-    assert [(one.agent, one.options) for one in result.dissent] == [("x3", ("b",))]
+    assert [(dissent.agent, dissent.options) for dissent in result.dissent] == [("x3", ("b",))]
     assert result.abstained == ("x4",)
     assert result.confidence is None, "nothing was recorded to calibrate with"
 
@@ -131,7 +131,7 @@ def test_approval_counts_every_approved_option() -> None:
     ballots = {"x0": approval("a", "b"), "x1": approval("b"), "x2": scored({"b": 1.0, "c": -1.0}), "x3": choice("a")}
     result = aggregate(asked(Mode.APPROVAL, ballots))
     assert (result.decision, dict(result.tally)) == ("b", {"a": 2.0, "b": 3.0})
-    assert [one.agent for one in result.dissent] == ["x3"]
+    assert [dissent.agent for dissent in result.dissent] == ["x3"]
 
 
 def test_ranked_rules_answer_with_their_pairwise_matrix() -> None:
@@ -252,10 +252,10 @@ def test_mode_names_of_the_released_server_are_known_and_others_refused() -> Non
 
 
 def test_a_snapshot_is_its_content() -> None:
-    one = snapshot(x0=1.0, x1=0.5)
-    again = snapshot_from_document(one.document())
-    assert (again, again.id) == (one, one.id)
-    assert snapshot(x0=1.0, x1=0.6).id != one.id
+    original = snapshot(x0=1.0, x1=0.5)
+    again = snapshot_from_document(original.document())
+    assert (again, again.id) == (original, original.id)
+    assert snapshot(x0=1.0, x1=0.6).id != original.id
     with pytest.raises(InvalidRequest, match="not a weight snapshot"):
         snapshot_from_document({"learned": "no"})
 

@@ -25,7 +25,7 @@ OPTIONS = ["A", "B", "C"]
 def world(*answers: Any, judge: Any = None, **config: Any) -> World:
     """One agent per answer, named a, b, c, ...; an answer may be a behaviour."""
     names = [chr(ord("a") + index) for index in range(len(answers))]
-    behaviours = {n: one if callable(one) else says(one) for n, one in zip(names, answers, strict=True)}
+    behaviours = {n: answer if callable(answer) else says(answer) for n, answer in zip(names, answers, strict=True)}
     if judge is not None:
         behaviours["j"] = judge
     made = World.of(contract(**{"options": OPTIONS, **config}), behaviours)
@@ -70,7 +70,7 @@ def test_a_straggler_that_cannot_change_the_decision_is_soon_cancelled() -> None
     made.now += 3.1
     made.happens(Tick())
     assert made.state.terminal is Terminal.DECIDED
-    assert [one["reason"] for one in made.outcome["abstained"]] == ["cancelled", "cancelled"]
+    assert [abstention["reason"] for abstention in made.outcome["abstained"]] == ["cancelled", "cancelled"]
 
 
 def test_phase_time_ends_the_wait_for_stragglers_only_with_a_quorum() -> None:
@@ -111,7 +111,7 @@ def test_a_debate_without_reasons_overturns_nothing() -> None:
 def test_a_reason_must_be_a_critique_that_was_shown() -> None:
     made = world(says("A", revised="B", because="c7"), "B", says("A", revised="B", because="c7")).run()
     revisions = [e.data["answer"] for e in made.journal if e.kind == "answered" and e.data["phase"] == "REVISE"]
-    assert {one["because"] for one in revisions} == {"none"}
+    assert {revision["because"] for revision in revisions} == {"none"}
 
 
 def test_a_round_in_which_nobody_changes_is_the_last() -> None:
@@ -165,8 +165,8 @@ def test_critiques_are_shown_to_the_author_who_may_name_them() -> None:
     def critic(call: Call) -> str:
         if call.phase is Phase.CRITIQUE:
             target = call.schema["properties"]["critiques"]["items"]["properties"]["target"]["enum"][0]
-            one = {"target": target, "claim_quote": "q", "defect": "it is wrong", "severity": "high", "fix": "B"}
-            return json.dumps({"critiques": [one]})
+            critique = {"target": target, "claim_quote": "q", "defect": "it is wrong", "severity": "high", "fix": "B"}
+            return json.dumps({"critiques": [critique]})
         return says("B")(call)
 
     made = world(says("A", revised="B", because="c1"), critic, critic, consensus="unanimous").run()
@@ -211,7 +211,7 @@ def noise(seed: int, right: str, accuracy: float, because: str) -> Behaviour:
     def reply(call: Call) -> str:
         if call.phase is Phase.CRITIQUE:
             return json.dumps({"critiques": []})
-        wrong = chance.choice([one for one in ("A", "B", "C", "D") if one != right])
+        wrong = chance.choice([option for option in ("A", "B", "C", "D") if option != right])
         known = chance.random() < accuracy if call.phase is Phase.PROPOSE else chance.random() < 0.25
         answer = right if known else wrong
         return json.dumps({"answer": answer, "rationale": "r", "confidence": "high", "because": because})

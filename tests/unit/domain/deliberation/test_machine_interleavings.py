@@ -42,7 +42,9 @@ def any_reply(chance: random.Random, call: Call) -> str:
     properties = call.schema["properties"]
     if "critiques" in properties:
         targets = properties["critiques"]["items"]["properties"]["target"]["enum"]
-        found = [{"target": one, "defect": "wrong", "severity": "high"} for one in targets if chance.random() < 0.5]
+        found = [
+            {"target": target, "defect": "wrong", "severity": "high"} for target in targets if chance.random() < 0.5
+        ]
         return json.dumps({"critiques": found})
     value: dict[str, Any] = {"rationale": "r", "confidence": "low"}
     for name in ("ranking", "approve"):

@@ -14,11 +14,16 @@ HEADER = '{"kind": "header", "models": ["x", "y", "z"]}'
 
 def test_malformed_answers_abstain_and_absent_agents_drop_a_question() -> None:
     lines = [HEADER, '{"q": 1, "n": 3, "g": "B", "a": "AB-"}', "", '{"q": 2, "n": 3, "g": "C", "a": "A.C"}']
-    one, two = read_votes(lines)
-    assert (one.id, one.votes, one.right, one.options) == ("1", {"x": "A", "y": "B", "z": None}, "B", ("A", "B", "C"))
-    assert (one.complete, two.complete) == (True, False)
-    assert one.outcome(["z", "x"]).votes == {"z": None, "x": "A"}
-    assert [q.id for half in split([one, two]) for q in half] == ["1"]
+    first, second = read_votes(lines)
+    assert (first.id, first.votes, first.right, first.options) == (
+        "1",
+        {"x": "A", "y": "B", "z": None},
+        "B",
+        ("A", "B", "C"),
+    )
+    assert (first.complete, second.complete) == (True, False)
+    assert first.outcome(["z", "x"]).votes == {"z": None, "x": "A"}
+    assert [q.id for half in split([first, second]) for q in half] == ["1"]
 
 
 def test_the_split_is_a_hash_of_the_id() -> None:

@@ -115,7 +115,7 @@ def test_persistent_colluders_are_outvoted() -> None:
     found = material()
     for name, colluders, among, least in (("HETERO7", 2, "any", 0.68), ("ALL29", 9, "not_best", 0.72)):
         results = evaluate_collusion(found.panels[name], found.calibration, found.test, colluders)
-        by_kind = {one.kind: one for one in results if one.among == among}
+        by_kind = {result.kind: result for result in results if result.among == among}
         print(name, *results, sep="\n  ")
         persistent, sleeper = by_kind["persistent"], by_kind["sleeper"]
         assert persistent.learned >= least

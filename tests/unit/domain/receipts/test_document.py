@@ -34,23 +34,23 @@ def test_the_same_receipt_is_made_every_time(receipt: dict[str, Any]) -> None:
 
 
 def test_events_after_the_end_change_nothing(receipt: dict[str, Any]) -> None:
-    one = played()
-    late = JournalEvent(n=len(one.events) + 1, at=one.events[-1].at + 5, kind="late", data={"agent": "bob"})
-    assert receipt_of(with_events(one, [*one.events, late])) == receipt
+    journal = played()
+    late = JournalEvent(n=len(journal.events) + 1, at=journal.events[-1].at + 5, kind="late", data={"agent": "bob"})
+    assert receipt_of(with_events(journal, [*journal.events, late])) == receipt
 
 
 def test_a_running_deliberation_has_none() -> None:
-    one = played()
+    journal = played()
     with pytest.raises(Conflict) as refused:
-        receipt_of(with_events(one, one.events[:-1]))
+        receipt_of(with_events(journal, journal.events[:-1]))
     assert refused.value.code == "not_ended"
 
 
 def test_what_canonical_json_cannot_carry_is_refused_and_not_rounded() -> None:
-    one = played()
-    huge = replace(one.events[0], data={**one.events[0].data, "tokens": 2**60})
+    journal = played()
+    huge = replace(journal.events[0], data={**journal.events[0].data, "tokens": 2**60})
     with pytest.raises(Conflict) as refused:
-        receipt_of(with_events(one, [huge, *one.events[1:]]))
+        receipt_of(with_events(journal, [huge, *journal.events[1:]]))
     assert refused.value.code == "not_canonical"
 
 

@@ -55,7 +55,7 @@ class Shard:
             decisions, answered = self.core.take_output(now)
             for decision in decisions:
                 self._write(decision)
-            self.answered |= {one.ticket: one.grants for one in answered}
+            self.answered |= {answer.ticket: answer.grants for answer in answered}
             unresolved = [i for ids in self.core.take_unresolved().values() for i in ids]
             if not unresolved:
                 return
@@ -202,8 +202,8 @@ class SchedulerLife(RuleBasedStateMachine):
     def claim(self, agent: str, tasks: int) -> None:
         got = self.shard.claimed(agent, self.now, max_tasks=tasks)
         expected = []
-        while len(expected) < tasks and (one := self.model.claim(agent, CAPABILITIES[agent], self.now)) is not None:
-            expected.append(one)
+        while len(expected) < tasks and (head := self.model.claim(agent, CAPABILITIES[agent], self.now)) is not None:
+            expected.append(head)
         assert got == expected
 
     def _some_running(self, data: st.DataObject) -> str:
@@ -537,14 +537,14 @@ def test_a_lease_is_released_if_no_answer_with_it_arrived() -> None:
         return shard.store["t"].status, shard.store["t"].retries
 
     assert lost(answered("first")) == (TaskStatus.PENDING, 0)
-    one, two, three = (answered("second") for _ in range(3))
-    assert one.head == two.head == three.head
-    assert lost(two) == (TaskStatus.RUNNING, 0)
-    assert lost(two) == (TaskStatus.RUNNING, 0), "an answer is lost once, however often that is said"
-    assert lost(one) == (TaskStatus.RUNNING, 0)
+    first, second, three = (answered("second") for _ in range(3))
+    assert first.head == second.head == three.head
+    assert lost(second) == (TaskStatus.RUNNING, 0)
+    assert lost(second) == (TaskStatus.RUNNING, 0), "an answer is lost once, however often that is said"
+    assert lost(first) == (TaskStatus.RUNNING, 0)
     assert lost(three) == (TaskStatus.PENDING, 0)
     kept = answered("third")
-    assert lost(one) == (TaskStatus.RUNNING, 0), "of another attempt"
+    assert lost(first) == (TaskStatus.RUNNING, 0), "of another attempt"
     shard.restart(NOW)
     again = answered("third")
     assert lost(again) == (TaskStatus.RUNNING, 0), "what a predecessor answered may have arrived"

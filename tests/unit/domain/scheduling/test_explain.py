@@ -31,7 +31,7 @@ def _explained(
 
 
 def _codes(explained: Explanation) -> list[str]:
-    return [one.code for one in explained.reasons]
+    return [reason.code for reason in explained.reasons]
 
 
 def _busy(agent_id: str, **changes: Any) -> Agent:
