@@ -1,4 +1,4 @@
-"""Identifiers are made of the field's words (docs/glossary.md); private words of earlier builds stay out.
+"""Identifiers are made of the field's words (docs/glossary.md), and names of tests and variables say what they are about.
 
 Names on the wire and in storage are texts, which this test does not look at: they stay as they are.
 """
@@ -15,6 +15,7 @@ import pytest
 from tests.support.docs import ROOT
 
 ROOMS = ("actors", "cluster", "regions", "scripts", "serve_app")
+MOST_WORDS = 12
 #: Word of an earlier build → what is written instead.
 INSTEAD = {
     "place": "order_key, QueueEntry, host_slot, index or cursor",
@@ -56,6 +57,10 @@ INSTEAD = {
 TERMS = ("set_aside", "slots_freed", "slot_holders", "connection_made")
 
 
+def _files(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
 def _identifiers(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -79,7 +84,7 @@ def _old_words(identifier: str) -> set[str]:
 def test_identifiers_hold_no_private_word(room: str) -> None:
     found = {
         f"{path.relative_to(ROOT)}: {name}": [f"{word}: {INSTEAD[word]}" for word in sorted(words)]
-        for path in sorted(Path(ROOT / room).rglob("*.py"))
+        for path in _files(room)
         for name in _identifiers(path.read_text())
         if (words := _old_words(name))
     }
@@ -106,3 +111,52 @@ def test_identifiers_hold_no_private_word(room: str) -> None:
 )
 def test_a_private_word_is_found_in_either_spelling(identifier: str, words: set[str]) -> None:
     assert _old_words(identifier) == words
+
+
+def _loop_variables(source: str) -> Iterator[tuple[int, str]]:
+    """Names that a loop, a comprehension, a lambda or a signature binds, each with its line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+            yield from ((name.lineno, name.id) for name in ast.walk(node.target) if isinstance(name, ast.Name))
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "bench", "tests"])
+def test_loop_variables_and_parameters_are_nouns(room: str) -> None:
+    """``one`` says nothing of what the thing is."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in _files(room)
+        for line, name in _loop_variables(path.read_text())
+        if name == "one"
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "for one in tasks: pass",
+        "for _, (one, _) in tasks: pass",
+        "async def f():\n async for one in tasks: pass",
+        "[one for one in tasks]",
+        "{one: 1 for task in tasks for one in task}",
+        "lambda one: 1",
+        "def f(*, one): pass",
+    ],
+)
+def test_a_loop_variable_is_found_in_every_form(source: str) -> None:
+    assert "one" in {name for _, name in _loop_variables(source)}
+
+
+def _test_names(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield node.name
+
+
+def test_names_of_tests_have_at_most_a_dozen_words() -> None:
+    names = [(path.relative_to(ROOT), name) for path in _files("tests") for name in _test_names(path.read_text())]
+    assert len(names) > 900
+    assert [f"{path}: {name}" for path, name in names if name.removeprefix("test_").count("_") >= MOST_WORDS] == []
