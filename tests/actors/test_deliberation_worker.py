@@ -154,7 +154,7 @@ async def test_with_faults_everywhere_all_end_in_time_and_within_budget(shop: Wo
     assert sum(deliberation.terminal == "DECIDED" for deliberation in ended) > 30
 
 
-async def test_five_hundred_at_once(shop: Workshop) -> None:
+async def test_five_hundred_deliberations_at_once_are_all_decided(shop: Workshop) -> None:
     """No agent answers before the first waves of all of them have been asked."""
     all_asked = asyncio.Event()
 

@@ -118,7 +118,7 @@ async def test_a_full_agent_gets_its_oldest_lease_again_and_others_new_work(clus
     assert batch == ()
 
 
-async def test_one_claim_id_gives_the_same_leases(cluster: Cluster) -> None:
+async def test_a_repeated_claim_id_gives_the_same_leases(cluster: Cluster) -> None:
     ids = {await cluster.submit() for _ in range(3)}
     asked = {"max_concurrency": 10, "max_tasks": 3, "claim_id": "mine", "client_claim_id": True}
     await eventually(lambda: cluster.shard._state.core.open_tasks == 3)  # type: ignore[union-attr]

@@ -150,7 +150,7 @@ async def test_an_actor_that_was_never_saved_counts_from_the_beginning(bench: Be
     await bench.check()
 
 
-async def test_two_at_once_count_nothing_twice(bench: Bench) -> None:
+async def test_two_telemetry_actors_at_once_count_nothing_twice(bench: Bench) -> None:
     """A successor beside its predecessor: whose cursor is not ahead saves nothing."""
     first = bench.actor
     assert first is not None

@@ -83,7 +83,7 @@ async def _rows(api: Api) -> list[LogRow]:
     return [row for row in await api.rows() if not row.kind.startswith("deliberation.")]
 
 
-async def test_nobody_enters_without_a_token(api: Api, tokens: TokenTable) -> None:
+async def test_a_call_without_a_token_is_refused(api: Api, tokens: TokenTable) -> None:
     answers = [*await _answers(api, {})]
     for wrong in (bearer("unknown"), {"Authorization": "Basic full"}, {"Authorization": "full"}):
         answers += await _answers(api, wrong, (b"{",))
@@ -107,12 +107,12 @@ async def test_exactly_the_permission_is_enough(api: Api, tokens: TokenTable) ->
         assert answer.status_code < 500, asked
 
 
-async def test_tokens_that_cannot_be_checked_now_are_asked_for_later(api: Api, tokens: TokenTable) -> None:
+async def test_an_unreachable_resolver_is_answered_503(api: Api, tokens: TokenTable) -> None:
     for asked, _, answer in await _answers(api, bearer(UNKNOWABLE), (b"{",)):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), asked
 
 
-async def test_public_routes_ask_nobody(api: Api, tokens: TokenTable) -> None:
+async def test_public_routes_need_no_token(api: Api, tokens: TokenTable) -> None:
     public = [route.path for route in http_routes() if route.endpoint.permission is Permission.PUBLIC]
     for path in [*public, "/openapi.json", "/docs"]:
         answer = await api.client.get(path, headers={"Authorization": ""})
@@ -174,7 +174,7 @@ async def test_a_caller_is_resolved_once_per_request(api: Api, tokens: TokenTabl
         assert tokens.resolved == number, body
 
 
-async def test_the_released_client_words_both_refusals(api: Api, tokens: TokenTable) -> None:
+async def test_the_released_client_names_both_refusals(api: Api, tokens: TokenTable) -> None:
     nobody, poor = api.sdk(max_retries=1), api.sdk(api_key=_all_but(Permission.TASKS_WRITE), max_retries=1)
     full = api.sdk(api_key="full", max_retries=1)
     with pytest.raises(AuthenticationError, match="bearer token"):
@@ -198,9 +198,7 @@ async def test_while_authentication_is_off_everybody_is_the_local_administrator(
     [LocalAdministrator("w"), TokenTable({"full": principal("full")})],
     ids=lambda resolver: type(resolver).__name__,
 )
-async def test_every_resolver_tells_the_same_of_one_caller_at_every_door(
-    resolver: PrincipalResolver, kind: str
-) -> None:
+async def test_every_resolver_needs_only_headers_and_answers_alike(resolver: PrincipalResolver, kind: str) -> None:
     """From the headers alone: there is nothing here that a body could be received with."""
     scope = {"type": kind, "path": "/", "headers": [(b"authorization", b"Bearer full")], "query_string": b""}
     first, again = [await resolver.resolve(HTTPConnection(scope)) for _ in range(2)]
@@ -225,7 +223,7 @@ async def _refusal(api: Api, path: str, token: str | None) -> tuple[int, dict[st
     return refused.value.response.status_code, json.loads(refused.value.response.body or b"{}")
 
 
-def test_there_are_websockets() -> None:
+def test_the_application_has_websocket_routes() -> None:
     assert {route.path for route in websocket_routes()} >= {f"{CP}/stream", f"{CP}/agents/heartbeats"}
 
 
@@ -313,7 +311,7 @@ def test_a_route_that_declares_no_permission_cannot_be_added(how: str) -> None:
 
 @pytest.mark.parametrize("how", ["GET", "POST", "websocket"])
 @pytest.mark.parametrize("permission", [None, Permission.TASKS_READ])
-def test_an_application_with_a_route_beside_the_door_is_not_made(
+def test_an_application_with_an_unguarded_route_is_refused(
     monkeypatch: pytest.MonkeyPatch, how: str, permission: Permission | None
 ) -> None:
     """A declaration alone guards nothing."""
@@ -323,7 +321,7 @@ def test_an_application_with_a_route_beside_the_door_is_not_made(
         make_app()
 
 
-def test_a_mounted_application_is_beside_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_application_with_an_unguarded_mount_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     router = GuardedRouter()
     router.mount("/beside", FastAPI())
     monkeypatch.setattr(application, "_ROUTERS", (*application._ROUTERS, router))

@@ -19,7 +19,7 @@ from tests.support.endpoints import serving
 from tests.support.probes import eventually
 
 
-async def test_every_agent_method_of_the_released_client(api: Api) -> None:
+async def test_the_released_client_can_call_every_agent_method(api: Api) -> None:
     sdk = api.sdk().control_plane
     await in_thread(sdk.register_agent, agent_id="a1", capabilities=["x"], model="m", provider="p", metadata={"k": 1})
     listed = await in_thread(sdk.list_agents)
@@ -188,7 +188,7 @@ def _endpoint(status: int) -> Any:
     return serving(lambda request: httpx.Response(status, json={}))
 
 
-async def test_a_thousand_agents_in_one_call(api: Api) -> None:
+async def test_a_thousand_agents_register_in_one_call(api: Api) -> None:
     agents = [{"agent_id": f"a{i}", "capabilities": ["x"]} for i in range(1000)]
     answer = await api.post("/agents/batch", {"agents": agents})
     assert answer["total"] == 1000

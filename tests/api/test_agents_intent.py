@@ -172,7 +172,7 @@ async def test_a_claim_that_waits_gets_work_when_its_agent_is_resumed(api: Api, 
 
 
 @pytest.mark.parametrize("how", ["draining", "paused", "operator"])
-async def test_a_called_agent_that_comes_back_is_called(api: Api, tasks: TaskApi, how: str) -> None:
+async def test_a_called_agent_that_returns_is_called(api: Api, tasks: TaskApi, how: str) -> None:
     async def is_over(task: str) -> bool:
         return bool((await tasks.get(f"/tasks/{task}"))["status"] == "completed")
 

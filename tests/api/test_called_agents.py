@@ -23,7 +23,7 @@ from tests.support.endpoints import a2a_server, completion, serving
 from tests.support.probes import eventually
 
 
-async def test_usage_of_a_called_agent_comes_back(api: Api) -> None:
+async def test_usage_of_a_called_agent_is_reported(api: Api) -> None:
     endpoint = Endpoint({"text": "yes", "input_tokens": 3, "output_tokens": 4})
     async with serving(endpoint) as url:
         await api.post("/agents", {"agent_id": "a1", "endpoint": url})
@@ -109,7 +109,7 @@ async def test_calls_of_a_dead_caller_are_cancelled_and_the_caller_is_forgotten(
         assert [answer.text for _, answer in reply.answers] == ["yes"]
 
 
-async def test_a_withdrawn_call_is_answered_so_that_its_caller_can_forget_it(api: Api) -> None:
+async def test_a_withdrawn_call_is_answered_to_its_caller(api: Api) -> None:
     endpoint = Endpoint()
     endpoint.gate.clear()
     host = api.actor(AGENT_HOST)

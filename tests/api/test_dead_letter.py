@@ -99,6 +99,6 @@ async def test_pages_of_the_dead_letter_neither_skip_nor_repeat(tasks: TaskApi) 
         {"filter": {}, "payload": 1, "payload_patch": {}},
     ],
 )
-async def test_a_choice_that_makes_no_sense_is_refused(tasks: TaskApi, body: dict[str, Any]) -> None:
+async def test_an_invalid_selection_is_refused(tasks: TaskApi, body: dict[str, Any]) -> None:
     answer = await tasks.call("POST", "/dead-letter/replay", body, expect=400)
     assert answer["error"].endswith(".")

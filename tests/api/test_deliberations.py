@@ -56,7 +56,7 @@ async def test_disagreement_is_debated_and_the_dissent_is_kept(api: Api, agents:
     assert phases == ["EVALUATE", "CRITIQUE", "REVISE", "EVALUATE", "AGGREGATE"]
 
 
-async def test_texts_become_a_choice_by_endorsement(api: Api, agents: Agents) -> None:
+async def test_free_texts_become_a_choice_by_endorsement(api: Api, agents: Agents) -> None:
     await panel(api, agents, a="use a monolith", b="use services", c="use a monolith")
     result = await ask(api)
     assert (result["answer"], result["answer_type"]) == ("use a monolith", "text")

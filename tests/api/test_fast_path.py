@@ -65,7 +65,7 @@ async def _ask(api: Api, path: str, body: str, content_type: str, **headers: str
 
 
 @pytest.mark.parametrize(("path", "body"), CASES, ids=[f"{path} {body[:50]}" for path, body in CASES])
-async def test_both_ways_answer_alike(api: Api, path: str, body: str) -> None:
+async def test_fast_path_and_fastapi_answer_alike(api: Api, path: str, body: str) -> None:
     await api.post("/agents", {"agent_id": "known", "capabilities": ["rare"]})
     direct = await _ask(api, path, body, "application/json")
     whole = await _ask(api, path, body, "application/json; charset=utf-8", Origin="http://elsewhere")
@@ -73,7 +73,7 @@ async def test_both_ways_answer_alike(api: Api, path: str, body: str) -> None:
     assert direct[0] < 500
 
 
-async def test_an_idempotency_key_is_read_on_both_ways(api: Api) -> None:
+async def test_fast_path_and_fastapi_read_the_idempotency_key(api: Api) -> None:
     body = {"task_type": "t"}
     first = await api.call("POST", "/tasks", body, headers={"Idempotency-Key": "k"})
     again = await api.call("POST", "/tasks", body, headers={"Idempotency-Key": "k", "Origin": "http://elsewhere"})
@@ -87,7 +87,7 @@ async def test_an_idempotency_key_is_read_on_both_ways(api: Api) -> None:
         assert len({answer.json()["code"] for answer in refused}) == 1
 
 
-async def test_a_body_in_pieces_and_one_that_is_too_large(api: Api) -> None:
+async def test_a_chunked_body_is_read_and_an_endless_one_refused(api: Api) -> None:
     async def pieces() -> Any:
         for part in ('{"task_type"', ': "in', ' pieces"}'):
             yield part.encode()
@@ -104,7 +104,7 @@ async def test_a_body_in_pieces_and_one_that_is_too_large(api: Api) -> None:
     assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
 
 
-def test_every_route_that_is_called_all_the_time_is_in_the_table() -> None:
+def test_every_frequent_route_is_a_fast_path() -> None:
     """And under both prefixes; the method is looked at before the table is."""
     table = make_app().directly()
     for prefix in PREFIXES:

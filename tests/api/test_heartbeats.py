@@ -30,7 +30,7 @@ async def _claimed(api: Api, agent_id: str) -> str:
     return str((await api.post("/tasks/claim", {"agent_id": agent_id, "block_ms": 5000}))["task"]["id"])
 
 
-async def test_heartbeats_over_a_websocket(api: Api) -> None:
+async def test_heartbeats_over_a_websocket_are_acknowledged(api: Api) -> None:
     await api.post("/agents/batch", {"agents": [{"agent_id": "a0"}, {"agent_id": "a1"}]})
     before = await api.resources.heartbeats.last("default", ["a0", "a1"])
     url = api.url.replace("http", "ws", 1) + CP + "/agents/heartbeats"
@@ -113,7 +113,7 @@ async def test_a_loss_of_redis_declares_nobody_dead(api: Api) -> None:
     assert (await api.get("/agents/a1"))["status"] == "ready"
 
 
-async def test_signs_of_life_are_written_behind(api: Api) -> None:
+async def test_heartbeats_are_written_behind(api: Api) -> None:
     await api.post("/agents", {"agent_id": "a1"})
     monitor = await api.start_health_monitor()
     await monitor.sweep_once()

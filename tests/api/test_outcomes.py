@@ -45,7 +45,7 @@ def imports(count: int, start: int = 0, seed: int = 0, **accuracy: float) -> lis
     ]
 
 
-async def test_a_deliberations_outcome_is_said_once(api: Api) -> None:
+async def test_a_deliberations_outcome_is_recorded_once(api: Api) -> None:
     async with models(_says) as endpoint:
         await register(api, endpoint, "a", "b", "c")
         result = await api.post("/deliberations", QUESTION)
@@ -139,7 +139,7 @@ async def test_imported_history_becomes_weights(api: Api) -> None:
     assert (missing.status_code, missing.json()["code"]) == (404, "snapshot_not_found")
 
 
-async def test_alarms_are_as_of_now(api: Api) -> None:
+async def test_alarms_follow_the_latest_outcomes(api: Api) -> None:
     assert await api.get("/weights/alarms") == {"alarms": []}
     await api.post("/outcomes/batch", {"outcomes": imports(300)})
     turned = imports(100, start=300, seed=5, **{**ACCURACY, "good": 0.0})
@@ -160,7 +160,7 @@ async def test_answers_of_any_type_are_compared_by_their_canonical_form(api: Api
     assert rows == {"n": 2, "b": 1, "none": 0}
 
 
-async def test_bad_outcomes_are_refused_with_the_place(api: Api) -> None:
+async def test_invalid_outcomes_are_refused_with_their_position(api: Api) -> None:
     good = {"id": "q", "votes": {"x": "a"}, "correct": "a"}
     bad: list[dict[str, Any]] = [
         {**good, "id": "no spaces"},
@@ -189,7 +189,7 @@ async def _command(api: Api, *arguments: str) -> Result:
     return await asyncio.to_thread(CliRunner().invoke, cli, list(arguments), env=environment)
 
 
-async def test_the_commands_import_and_show(api: Api, tmp_path: Path) -> None:
+async def test_the_commands_import_outcomes_and_show_weights(api: Api, tmp_path: Path) -> None:
     nothing = await _command(api, "weights")
     assert "Nothing has been learned yet" in nothing.output
     file = tmp_path / "outcomes.jsonl"

@@ -62,7 +62,7 @@ async def test_an_ended_deliberation_has_a_receipt_that_verifies(api: Api) -> No
     assert verify(withheld, await _trusted(api)).trusted
 
 
-async def test_a_running_one_has_none_yet_and_an_unknown_one_never(api: Api) -> None:
+async def test_only_an_ended_deliberation_has_a_receipt(api: Api) -> None:
     release = asyncio.Event()
 
     async def waits(model: str, asked: str) -> str:
@@ -141,7 +141,7 @@ def _ranks(agent: str, body: dict[str, Any]) -> str:
         ({"options": ABC, "budget": {"tokens": 900}, "max_tokens": 64}, {"a": "A", "b": "B", "c": "C"}, "BUDGET_EXHAUSTED"),
     ],
 )  # fmt: skip
-async def test_every_kind_of_decision_comes_out_again(
+async def test_every_kind_of_decision_can_be_recomputed(
     api: Api, config: dict[str, Any], answers: dict[str, Any], terminal: str
 ) -> None:
     async with Agents().running() as agents:

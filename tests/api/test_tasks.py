@@ -11,7 +11,7 @@ from tests.support.probes import eventually
 from tests.support.task_api import TaskApi
 
 
-async def test_error_classes_travel_from_the_report_to_the_retry(tasks: TaskApi) -> None:
+async def test_the_error_class_of_a_report_decides_the_retry(tasks: TaskApi) -> None:
     await tasks.agent("a1")
     task_id = await tasks.submit(max_retries=1)
     lease = await tasks.claim_one("a1")

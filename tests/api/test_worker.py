@@ -248,7 +248,7 @@ async def test_the_command_runs_a_function_and_drains_on_sigterm(api: Api, tmp_p
             await process.wait()
 
 
-async def test_the_command_ends_also_when_a_plain_function_does_not(api: Api, tmp_path: Path) -> None:
+async def test_the_command_ends_even_if_a_plain_function_hangs(api: Api, tmp_path: Path) -> None:
     started = tmp_path / "started"
     (tmp_path / "stuck_jobs.py").write_text(
         "import pathlib, threading\n"
@@ -269,7 +269,7 @@ async def test_the_command_ends_also_when_a_plain_function_does_not(api: Api, tm
             await process.wait()
 
 
-async def test_workers_are_a_panel_that_decides(api: Api) -> None:
+async def test_workers_form_a_panel_that_decides(api: Api) -> None:
     """Turns go to agents without an endpoint as tasks, and their results decide."""
 
     def answer(job: Job) -> Any:

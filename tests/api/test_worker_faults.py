@@ -345,7 +345,7 @@ async def test_a_result_that_cannot_be_reported_fails_its_attempt_alone(api: Api
             assert bool(task["error"]) == (OUTCOMES[kind][1] == "failed"), kind
 
 
-async def test_whatever_a_plain_function_does_ends_its_attempt_and_frees_its_slot(api: Api) -> None:
+async def test_whatever_a_plain_function_does_its_attempt_ends_and_frees_a_slot(api: Api) -> None:
     worker = a_worker(api, concurrency=2)
     worker.handles()(lambda job: OUTCOMES[job.payload][0]())
     ids = {kind: await submit(api, kind) for kind in OUTCOMES}
@@ -409,7 +409,7 @@ async def test_a_result_that_no_proxy_lets_through_fails_its_attempt_alone(
             assert (task["status"], "proxy" in task["error"]) == ("failed", True)
 
 
-async def test_the_command_works_on_behind_a_restart_and_says_why_it_ends(api: Api, tmp_path: Path) -> None:
+async def test_the_command_survives_a_restart_and_says_why_it_ends(api: Api, tmp_path: Path) -> None:
     """As a process: odd answers are waited out; a signal ends it with 0, a refusal with 1 and one sentence."""
     (tmp_path / "jobs.py").write_text("async def double(job):\n    return job.payload * 2\n")
 

@@ -93,7 +93,7 @@ async def answers_while_scaled(system: RunningSystem, client: httpx.AsyncClient,
     return claimers.answers
 
 
-async def test_a_replica_that_comes_and_one_that_goes_cut_no_waiting_claim(system: RunningSystem) -> None:
+async def test_starting_and_ending_replicas_cut_no_waiting_claim(system: RunningSystem) -> None:
     fresh = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=system.api_url, timeout=60, limits=fresh) as client:
         for agent_id in AGENTS:

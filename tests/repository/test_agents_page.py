@@ -22,12 +22,12 @@ def _rows(rows: Iterable[Iterable[Enum | bool | None]]) -> str:
     return "\n".join("| " + " | ".join(_cell(value) for value in row) + " |" for row in rows)
 
 
-def test_the_status_table_is_the_codes() -> None:
+def test_the_status_table_is_that_of_the_code() -> None:
     *decided, last = STATUS_TABLE
     assert last == (None, None, None, None)
     table = _rows((intent, liveness, health, status) for liveness, intent, health, status in decided)
     assert table + "\n| any | any | any | `busy` with all its slots in use, else `ready` |\n" in PAGE
 
 
-def test_the_level_table_is_the_codes() -> None:
+def test_the_level_table_is_that_of_the_code() -> None:
     assert _rows(LEVEL_TABLE) + "\n" in PAGE

@@ -228,7 +228,7 @@ def test_the_cluster_launchers_file_fits_rays_schema() -> None:
         jsonschema.validate(_misspelt(config, ("head_start_ray_commands",)), schema)
 
 
-def test_every_variable_named_anywhere_exists() -> None:
+def test_every_variable_named_in_docs_and_manifests_exists() -> None:
     unknown = {
         f"{path.relative_to(ROOT)}: {name}"
         for path in documents()
@@ -293,7 +293,7 @@ def test_rays_own_metrics_leave_the_apis_port_alone() -> None:
             assert _ports(group["template"])["metrics"] == int(port)
 
 
-def test_a_pods_probes() -> None:
+def test_pods_have_the_probes_of_their_role() -> None:
     (worker,) = PODS["ray-service.yaml:RayService:control-plane"]["spec"]["containers"]
     assert worker["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": "serve"}
     assert worker["readinessProbe"]["httpGet"] == {"path": "/health", "port": "serve"}

@@ -99,7 +99,7 @@ def test_the_guides_four_alerts_are_there() -> None:
     ]
 
 
-def test_the_dashboards_own_shape() -> None:
+def test_the_dashboard_is_well_formed() -> None:
     dashboard = json.loads((ROOT / "docs" / "dashboards" / "control-plane.json").read_text())
     assert dashboard["uid"] == "aragora-cp-001"
     ids = [panel["id"] for panel in dashboard["panels"]]

@@ -16,7 +16,7 @@ from tests.support.docs import ROOT
 
 
 @pytest.mark.parametrize(("public", "home"), [(cluster.worker, worker), (cluster.in_cluster, python_agent)])
-def test_a_public_name_is_the_thing_itself(public: object, home: object) -> None:
+def test_a_public_name_is_the_object_of_its_module(public: object, home: object) -> None:
     names = public.__all__
     assert names
     assert all(getattr(public, name) is getattr(home, name) for name in names)

@@ -6,7 +6,7 @@ from cluster.domain.receipts.keys import Signer, key_id
 from cluster.postgres.stores import Stores
 
 
-async def test_all_who_ask_at_once_get_one_key(stores: Stores) -> None:
+async def test_concurrent_callers_get_one_signing_key(stores: Stores) -> None:
     candidates = [bytes([number]) * 32 for number in range(20)]
     seeds = await asyncio.gather(*(stores.signing_keys.own(candidate) for candidate in candidates))
     assert len(set(seeds)) == 1

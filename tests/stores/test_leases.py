@@ -21,7 +21,7 @@ async def test_a_lease_has_one_holder_and_a_growing_fence(stores: Stores) -> Non
     assert await stores.leases.acquire("short", "two", 1.0) is not None
 
 
-async def test_a_lease_that_was_not_renewed_is_ended_by_whoever_finds_out(stores: Stores) -> None:
+async def test_a_lease_that_was_not_renewed_can_be_ended_by_anybody(stores: Stores) -> None:
     await stores.leases.acquire("h:1", "one", 30.0)
     await stores.leases.acquire("h:2", "two", 5.0)
     assert [await stores.leases.end_unrenewed(name, 20.0) for name in ("h:1", "h:2", "h:2", "h:3")] == [

@@ -100,14 +100,14 @@ async def test_snapshots_are_versions_that_only_grow(stores: Stores) -> None:
     assert [row.data["snapshot_id"] for row in rows] == [early.snapshot.id, late.snapshot.id]
 
 
-async def test_saving_at_once_keeps_one(stores: Stores) -> None:
+async def test_concurrent_saves_keep_one_snapshot(stores: Stores) -> None:
     item = snapshot_of(history(40), 40)
     saved = await asyncio.gather(*(stores.outcomes.save([item]) for _ in range(6)))
     assert sorted(is_new for (is_new,) in saved) == [False] * 5 + [True]
     assert [head.version for head in await stores.outcomes.heads("w")] == [1]
 
 
-async def test_covering_prefers_the_smallest_panel(stores: Stores) -> None:
+async def test_the_covering_snapshot_is_of_the_smallest_panel(stores: Stores) -> None:
     items = history(40)
     stored = [StoredOutcome(n=n, outcome=item.outcome) for n, item in enumerate(items, start=1)]
     pair = fit("w", NOW, ("good", "fair"), stored, {}, None)

@@ -24,5 +24,5 @@ async def test_a_database_that_is_away_is_named() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_server_that_breaks_off_is_a_store_that_is_away(broken: Exception) -> None:
+def test_a_broken_connection_makes_the_store_unavailable(broken: Exception) -> None:
     assert isinstance(translated(broken), StoreUnavailable)

@@ -76,7 +76,7 @@ async def test_many_learners_at_once_make_one_snapshot(stores: Stores) -> None:
     assert [head.version for head in await stores.outcomes.heads("w")] == [1]
 
 
-async def test_everybody_is_fitted_together_even_if_no_panel_held_all(stores: Stores) -> None:
+async def test_agents_are_fitted_together_even_if_no_panel_held_all(stores: Stores) -> None:
     left = [new_outcome(i, o) for i, o in enumerate(crowd({"x": 0.9, "y": 0.4}, 30))]
     right = [new_outcome(100 + i, o) for i, o in enumerate(crowd({"y": 0.4, "z": 0.6}, 30, seed=1))]
     await stores.outcomes.record([*left, *right])

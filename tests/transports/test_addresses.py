@@ -77,7 +77,7 @@ def test_an_allowed_network_does_not_open_another() -> None:
         "ftp://example.org/",
     ],
 )
-async def test_an_endpoint_inside_is_refused_however_it_is_written(endpoint: str) -> None:
+async def test_an_inner_endpoint_is_refused_however_it_is_written(endpoint: str) -> None:
     ours = transports()
     with pytest.raises((EndpointForbidden, AgentUnavailable)) as refused:
         await ours.ask(question(endpoint))

@@ -135,7 +135,7 @@ async def test_a_server_that_does_not_stream_is_understood_too() -> None:
         (httpx.Response(200, content=b"1" * (MAX_ANSWER_BYTES + 1)), AgentMalformed),
     ],
 )
-async def test_wrong_answers_are_named(answer: httpx.Response, error: type[Exception]) -> None:
+async def test_wrong_answers_are_named_errors(answer: httpx.Response, error: type[Exception]) -> None:
     with pytest.raises(error):
         await _asked(Server(answer), TransportKind.OPENAI)
 

@@ -272,7 +272,7 @@ async def test_a_card_whose_address_is_none_is_malformed(address: str) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(odd_texts)
-def test_a_refusal_says_what_can_be_kept(talk: Talk, text: str) -> None:
+def test_a_refusal_holds_only_text_that_can_be_stored(talk: Talk, text: str) -> None:
     whole = _completion(f'{{"refusal": {json.dumps(text)}}}'), {}
     streamed = _events(f'{{"choices": [{{"delta": {{"refusal": {json.dumps(text)}}}}}]}}'), {"options": STREAM}
     for content, changes in (whole, streamed):

@@ -65,7 +65,7 @@ async def test_whatever_an_agent_raises_fails_its_call_alone(error: BaseExceptio
         await PythonTransport({"a1": Raising(error)}).ask(ask)
 
 
-async def test_an_agent_that_takes_too_long_timed_out() -> None:
+async def test_an_agent_that_takes_too_long_times_out() -> None:
     ask = question("", transport=TransportKind.IMPORT, agent_id="a1", timeout_s=0.01)
     with pytest.raises(AgentTimeout):
         await PythonTransport({"a1": Waits()}).ask(ask)
@@ -127,6 +127,6 @@ async def test_a_python_agent_works_only_where_its_module_is_allowed() -> None:
             await python.ask(_python(f"{__name__}:{wrong}"))
 
 
-async def test_an_object_of_this_process_is_an_agent_too() -> None:
+async def test_an_object_of_this_process_can_be_an_agent() -> None:
     reply = await PythonTransport({"a1": Echo()}).ask(question("", transport=TransportKind.IMPORT, agent_id="a1"))
     assert reply.text == "Which?"

@@ -111,7 +111,7 @@ async def test_an_answer_of_the_api_is_returned() -> None:
         ("0 0 0 0 0 0 0", 0, 0),
     ],
 )
-async def test_retry_after_in_seconds_or_as_a_date(value: str | timedelta, least_s: float, most_s: float) -> None:
+async def test_retry_after_is_read_as_seconds_or_a_date(value: str | timedelta, least_s: float, most_s: float) -> None:
     if isinstance(value, timedelta):  # from now, and not from when the tests were collected
         value = format_datetime(datetime.now(UTC) + value)
     for content in (own(503, "unavailable", Retry_After=value), http(502, "<html>", Retry_After=value)):
@@ -120,7 +120,7 @@ async def test_retry_after_in_seconds_or_as_a_date(value: str | timedelta, least
         assert least_s <= error.wait_s <= most_s
 
 
-async def test_nobody_there_leaves_the_outcome_unknown_and_says_what_to_do() -> None:
+async def test_an_unreachable_api_leaves_the_outcome_unknown() -> None:
     async with ControlPlaneClient("http://127.0.0.1:1") as client:
         with pytest.raises(OutcomeUnknown, match="aragora-cp up"):
             await client.get("/tasks")
@@ -177,7 +177,7 @@ def _locations() -> list[str]:
     return known + ["".join(chance.choices(pieces, k=chance.randint(1, 6))) for _ in range(300)]
 
 
-async def test_a_redirect_to_anywhere_leaves_the_outcome_unknown_and_the_client_usable() -> None:
+async def test_any_redirect_leaves_the_outcome_unknown_and_the_client_usable() -> None:
     locations = _locations()
     fine = Odd("fine", as_json(200, {"task_id": "t"}))
     odd = [Odd(location, http(302, "", Location=location)) for location in locations]

@@ -146,7 +146,7 @@ async def test_reports_without_a_timely_answer_are_named_and_dropped() -> None:
     assert [word["ok"] for word in await asyncio.gather(*puts)] == [False] * 3
 
 
-async def test_draining_tries_again_at_once() -> None:
+async def test_draining_repeats_failed_reports_at_once() -> None:
     server = Server(faults=["busy"])
     reports = Reports(server.send, Patience(first_s=3600.0, most_s=3600.0, asked_most_s=3600.0))
     put = asyncio.create_task(reports.put(a_report(1)))

@@ -32,10 +32,10 @@ class Flushes:
 
 async def test_items_that_arrive_during_a_flush_go_into_the_next_one() -> None:
     flushes = Flushes()
-    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=4)
-    first = asyncio.create_task(lane.put(1))
+    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, max_batch=4)
+    first = asyncio.create_task(commit_queue.put(1))
     await eventually(lambda: flushes.batches == [[1]])
-    rest = [asyncio.create_task(lane.put(n)) for n in range(2, 8)]
+    rest = [asyncio.create_task(commit_queue.put(n)) for n in range(2, 8)]
     await asyncio.sleep(0)
     flushes.gate.set()
     assert await asyncio.gather(first, *rest) == [10, 20, 30, 40, 50, 60, 70]
@@ -45,32 +45,34 @@ async def test_items_that_arrive_during_a_flush_go_into_the_next_one() -> None:
 async def test_an_error_goes_to_its_own_batch_only() -> None:
     flushes = Flushes()
     flushes.failing = {2}
-    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1)
+    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1)
     flushes.gate.set()
-    first, second, three = await asyncio.gather(*(lane.put(n) for n in (1, 2, 3)), return_exceptions=True)
-    assert (first, three) == (10, 30)
+    first, second, third = await asyncio.gather(*(commit_queue.put(n) for n in (1, 2, 3)), return_exceptions=True)
+    assert (first, third) == (10, 30)
     assert isinstance(second, StoreUnavailable)
-    await lane.drain()
+    await commit_queue.drain()
 
 
 async def test_a_group_stays_together_even_above_the_bound() -> None:
     flushes = Flushes()
     flushes.gate.set()
-    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=2)
-    groups = await asyncio.gather(lane.put_many([1, 2, 3]), lane.put_many([4]), lane.put_many([]))
+    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, max_batch=2)
+    groups = await asyncio.gather(
+        commit_queue.put_many([1, 2, 3]), commit_queue.put_many([4]), commit_queue.put_many([])
+    )
     assert [list(group) for group in groups] == [[10, 20, 30], [40], []]
     assert flushes.batches == [[1, 2, 3], [4]]
 
 
 async def test_too_many_waiting_are_refused_and_a_cancelled_caller_still_writes() -> None:
     flushes = Flushes()
-    lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1, max_waiting=2)
-    tasks = [asyncio.create_task(lane.put(1))]
+    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1, max_waiting=2)
+    tasks = [asyncio.create_task(commit_queue.put(1))]
     await eventually(lambda: flushes.batches == [[1]])
-    tasks += [asyncio.create_task(lane.put(n)) for n in (2, 3)]
+    tasks += [asyncio.create_task(commit_queue.put(n)) for n in (2, 3)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
-        await lane.put(4)
+        await commit_queue.put(4)
     tasks[1].cancel()
     flushes.gate.set()
     assert await tasks[2] == 30
@@ -83,8 +85,8 @@ def test_every_item_is_flushed_once_in_order(groups: list[list[int]], most: int)
     async def run() -> None:
         flushes = Flushes()
         flushes.gate.set()
-        lane: GroupCommit[int, int] = GroupCommit(flushes, max_batch=most)
-        answers = await asyncio.gather(*(lane.put_many(group) for group in groups))
+        commit_queue: GroupCommit[int, int] = GroupCommit(flushes, max_batch=most)
+        answers = await asyncio.gather(*(commit_queue.put_many(group) for group in groups))
         assert [list(answer) for answer in answers] == [[n * 10 for n in group] for group in groups]
         assert [n for batch in flushes.batches for n in batch] == [n for group in groups for n in group]
         assert all(len(batch) <= max(most, 5) for batch in flushes.batches)

@@ -151,21 +151,21 @@ async def test_short_requests_fail_in_time_and_long_polls_outlive_the_actor() ->
 
 async def test_an_answer_without_a_request_goes_to_the_late_reply_hook() -> None:
     """The lease was on its way when the client hung up: it must not lie idle."""
-    actor, orphans = Actor(), []
-    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
+    actor, late_replies = Actor(), []
+    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=late_replies.append)
     hung_up = asyncio.create_task(client.request("claim", long_poll=True))
     await eventually(lambda: actor.has("claim"))
     actor.answer("claim", "lease")
     hung_up.cancel()
-    await eventually(lambda: orphans)
-    assert orphans[0] == "lease"
+    await eventually(lambda: late_replies)
+    assert late_replies[0] == "lease"
     await client.close()
 
 
 async def test_an_answer_that_meets_a_cancelled_request_is_a_late_reply() -> None:
     """The answer has been delivered, and the asker is cancelled before it runs again."""
-    actor, orphans = Actor(), []
-    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
+    actor, late_replies = Actor(), []
+    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=late_replies.append)
     hung_up = asyncio.create_task(client.request("claim", long_poll=True))
     await eventually(lambda: actor.has("claim"))
     ((number, (_, future, _)),) = client._waiting.items()
@@ -174,7 +174,7 @@ async def test_an_answer_that_meets_a_cancelled_request_is_a_late_reply() -> Non
     hung_up.cancel()
     with pytest.raises(asyncio.CancelledError):
         await hung_up
-    assert orphans == ["lease"]
+    assert late_replies == ["lease"]
     await client.close()
 
 
@@ -303,14 +303,14 @@ async def test_a_withdrawal_that_was_lost_with_its_call_is_made_again() -> None:
 
 
 async def test_a_second_answer_to_one_request_is_a_late_reply() -> None:
-    actor, orphans = Actor(), []
-    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
+    actor, late_replies = Actor(), []
+    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=late_replies.append)
     asked = asyncio.create_task(client.request("claim", long_poll=True))
     await eventually(lambda: actor.has("claim"))
     actor.answer("claim", "first")
     actor.answer("claim", "second")
     assert await asked == "first"
-    await eventually(lambda: orphans == ["second"])
+    await eventually(lambda: late_replies == ["second"])
     await client.close()
 
 
@@ -331,8 +331,8 @@ async def test_answers_that_a_forgotten_caller_did_not_fetch_are_returned() -> N
 
 async def test_the_answer_of_the_last_waiting_request_is_fetched() -> None:
     """The withdrawal comes too late, its own call ends without the answer, and nobody else calls."""
-    actor, orphans = Actor(), []
-    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=orphans.append)
+    actor, late_replies = Actor(), []
+    client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=late_replies.append)
     actor._withdraw = lambda caller, number: None  # type: ignore[method-assign]  # the lease is being committed
     actor.start()
     hung_up = asyncio.create_task(client.request("claim", long_poll=True))
@@ -345,5 +345,5 @@ async def test_the_answer_of_the_last_waiting_request_is_fetched() -> None:
         parked.popleft().set_result(None)
     await eventually(lambda: parked)
     actor.answer("claim", "lease")
-    await eventually(lambda: orphans == ["lease"])
+    await eventually(lambda: late_replies == ["lease"])
     await client.close()

@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_figures(files: Path) -> None:
     assert _json(*arguments)["collusion"][0]["colluders"] == 1
 
 
-def test_table_csv_and_plot(files: Path) -> None:
+def test_table_csv_and_plot_are_written(files: Path) -> None:
     pytest.importorskip("matplotlib")
     result = _run(
         "--votes", files / "votes.jsonl", "--panels", files / "panels.json", "--panel", "ALL",
@@ -77,7 +77,7 @@ def test_without_matplotlib_one_sentence_says_what_to_install(files: Path, monke
     assert "aragora-control-plane[plot]" in str(result.exception)
 
 
-def test_wrong_use_is_one_sentence(files: Path) -> None:
+def test_wrong_usage_is_answered_by_one_sentence(files: Path) -> None:
     votes, panels = files / "votes.jsonl", files / "panels.json"
     (files / "strangers.json").write_text('{"P": ["nobody"]}')
     cases: list[tuple[tuple[str | Path, ...], str]] = [

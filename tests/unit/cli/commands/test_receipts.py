@@ -78,7 +78,7 @@ def test_a_file_that_is_no_receipt_does_not_verify(file: Path, content: bytes) -
     assert json.loads(result.output)["checks"][0]["name"] == "format"
 
 
-def test_withholding_and_proving(file: Path, tmp_path: Path) -> None:
+def test_words_are_withheld_and_events_proven(file: Path, tmp_path: Path) -> None:
     out, proof = tmp_path / "withheld.json", tmp_path / "proof.json"
     vote = next(e["n"] for e in json.loads(file.read_text())["events"] if e["data"].get("agent") == "bob")
     result = run("redact", file, "--event", vote, "--event", 0, "--out", out)

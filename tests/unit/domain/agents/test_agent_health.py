@@ -24,7 +24,7 @@ def _fleet(**counts: int) -> list[Agent]:
     return [made[name] for name, count in counts.items() for _ in range(count)]
 
 
-def test_no_data_is_unknown_and_not_healthy() -> None:
+def test_an_agent_without_data_is_of_unknown_health() -> None:
     assert system_level([]) is Level.UNKNOWN
     assert system_level(_fleet(unknown=3)) is Level.UNKNOWN
     assert system_level(_fleet(paused=1)) is Level.UNKNOWN

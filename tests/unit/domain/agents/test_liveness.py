@@ -160,7 +160,7 @@ def test_an_agent_with_late_heartbeats_is_suspect_before_it_is_offline() -> None
     assert _sweep(agent, NOW, NOW + 31) == [Liveness.OFFLINE]
 
 
-def test_an_agent_with_an_endpoint_is_not_judged_by_silence() -> None:
+def test_an_agent_with_an_endpoint_is_not_judged_by_heartbeats() -> None:
     agent = an_agent(transport=TransportKind.HTTP, endpoint="http://a")
     assert _sweep(agent, None, NOW + 1000) == []
 

@@ -20,7 +20,7 @@ def test_the_least_loaded_is_measured_by_the_share_of_its_slots() -> None:
     assert choose(Strategy.LEAST_LOADED, candidates) == "big"
 
 
-def test_round_robin_takes_who_was_chosen_longest_ago() -> None:
+def test_round_robin_takes_the_agent_chosen_longest_ago() -> None:
     chosen = dict.fromkeys(("a", "b", "c"), 0)
     order = []
     for number in range(1, 7):
@@ -33,7 +33,7 @@ def test_round_robin_takes_who_was_chosen_longest_ago() -> None:
     assert order == ["a", "b", "c"] * 2
 
 
-def test_random_is_the_callers_draw() -> None:
+def test_the_random_strategy_uses_the_callers_draw() -> None:
     candidates = _candidates(b={}, a={}, c={})
     assert [choose(Strategy.RANDOM, candidates, draw=draw) for draw in (0.0, 0.34, 0.99)] == ["a", "b", "c"]
 
@@ -60,7 +60,7 @@ def test_a_score_weighs_load_latency_success_cost_and_region() -> None:
     st.lists(st.builds(Candidate, agent_id=st.text(min_size=1), load=st.integers(0, 5), slots=st.integers(1, 5))),
     st.floats(0, 1, exclude_max=True),
 )
-def test_nobody_without_a_free_slot_is_chosen(strategy: Strategy, candidates: list[Candidate], draw: float) -> None:
+def test_no_agent_without_a_free_slot_is_chosen(strategy: Strategy, candidates: list[Candidate], draw: float) -> None:
     chosen = choose(strategy, candidates, draw=draw)
     free = {candidate.agent_id for candidate in candidates if candidate.load < candidate.slots}
     assert (chosen in free) if free else chosen is None

@@ -42,7 +42,7 @@ def test_canonical_json_means_the_same_value_and_does_not_depend_on_order(value:
     assert canonical_json(turned(value)) == canonical_json(value)
 
 
-def test_canonical_json_of_the_standard() -> None:
+def test_canonical_json_matches_the_examples_of_the_standard() -> None:
     """RFC 8785, 3.2.2 and 3.2.3."""
     value = json.loads(
         r'{"numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],'

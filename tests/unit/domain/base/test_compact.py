@@ -18,7 +18,7 @@ def _head() -> TaskHead:
     return new_task(required_capabilities=("a", "b"), target_agent="x").head()
 
 
-def test_evolve_is_replace() -> None:
+def test_evolve_gives_what_replace_gives() -> None:
     changes = {"status": TaskStatus.RUNNING, "detail": TaskDetail.RUNNING, "attempt": 3, "holder": "user:x"}
     head = _head()
     assert evolve(head, **changes) == dataclasses.replace(head, **changes)

@@ -55,7 +55,7 @@ def test_a_text_that_only_some_readers_read_is_refused(text: str) -> None:
 
 
 @given(no_json)
-def test_a_text_that_nobody_reads_is_no_json(content: bytes) -> None:
+def test_a_text_that_no_reader_accepts_is_no_json(content: bytes) -> None:
     with pytest.raises(NotJson, match=r"^payload .*\.$"):
         parse_json(content, "payload")
 

@@ -87,7 +87,7 @@ def decided(mode: Mode, letters: str, **rule: Any) -> Result:
         (Mode.NONE, "aaaa", Denominator.ELIGIBLE, None, "mode_none"),
     ],
 )
-def test_counting_rules_and_their_denominators(
+def test_counting_rules_use_their_denominators(
     mode: Mode, letters: str, denominator: Denominator, decision: str | None, reason: str
 ) -> None:
     result = decided(mode, letters, denominator=denominator)
@@ -166,7 +166,7 @@ def test_learned_applies_what_the_gate_lets_through(gate: Mode) -> None:
     assert (result.applied, result.decision) == (gate, "b" if gate is Mode.PLURALITY else "a")
 
 
-def test_a_stranger_weighs_as_much_as_the_mean() -> None:
+def test_an_unknown_agent_weighs_as_much_as_the_mean() -> None:
     result = aggregate(asked(Mode.LEARNED, votes("abb")), snapshot(x0=3.0, x1=1.0))
     assert dict(result.tally) == {"a": 3.0, "b": 3.0}
 
@@ -218,7 +218,7 @@ def test_a_seeded_draw_repeats_and_depends_on_the_seed() -> None:
     assert set(results) == {"a", "b", "c"}
 
 
-def test_strangers_cannot_vote() -> None:
+def test_agents_outside_the_electorate_cannot_vote() -> None:
     with pytest.raises(InvalidRequest, match="not on the panel"):
         aggregate(
             Aggregation(

@@ -82,7 +82,7 @@ def test_borda_and_schulze_equal_brute_force() -> None:
         assert max(wins.values()) == len(options) - 1, "a Schulze winner always exists"
 
 
-def test_the_published_schulze_example() -> None:
+def test_schulze_decides_the_published_example() -> None:
     """45 voters, 5 candidates: Schulze (2011), example 1; E wins."""
     counts = {"acbed": 5, "adecb": 5, "bedac": 8, "cabed": 3, "caebd": 7, "cbade": 2, "dceba": 7, "ebadc": 8}
     cast = [(ranking(*order), float(n)) for order, n in counts.items()]

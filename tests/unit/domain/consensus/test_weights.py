@@ -17,7 +17,7 @@ def test_log_odds_are_zero_at_chance_and_below() -> None:
     assert log_odds(0.9, 2) == pytest.approx(math.log(9))
 
 
-def test_a_stranger_gets_the_mean() -> None:
+def test_an_unknown_agent_gets_the_mean_weight() -> None:
     assert panel_weights({"x": 1.0, "y": 3.0}, ("x", "z")) == {"x": 1.0, "z": 2.0}
     assert panel_weights({}, ("x",)) == {"x": 1.0}
 

@@ -39,7 +39,7 @@ def asked(made: World, phase: Phase) -> list[str]:
 # --- who is asked -----------------------------------------------------------------------------------------------------
 
 
-def test_two_that_agree_are_enough() -> None:
+def test_two_agreeing_answers_are_enough() -> None:
     made = world("A", "A", "B", "B").run()
     assert (made.state.terminal, made.outcome["answer"], asked(made, Phase.PROPOSE)) == (
         Terminal.DECIDED,

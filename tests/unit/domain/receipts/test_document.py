@@ -39,7 +39,7 @@ def test_events_after_the_end_change_nothing(receipt: dict[str, Any]) -> None:
     assert receipt_of(with_events(journal, [*journal.events, late])) == receipt
 
 
-def test_a_running_deliberation_has_none() -> None:
+def test_a_running_deliberation_has_no_receipt() -> None:
     journal = played()
     with pytest.raises(Conflict) as refused:
         receipt_of(with_events(journal, journal.events[:-1]))
@@ -106,7 +106,7 @@ def test_withholding_twice_is_withholding_once(receipt: dict[str, Any]) -> None:
     assert redact(once, 3) == once
 
 
-def test_what_cannot_be_withheld_is_said(receipt: dict[str, Any]) -> None:
+def test_unknown_events_and_events_without_words_cannot_be_withheld(receipt: dict[str, Any]) -> None:
     with pytest.raises(NotFound):
         redact(receipt, 99)
     asked = next(event["n"] for event in receipt["events"] if event["kind"] == "asked")

@@ -9,7 +9,7 @@ from cluster.domain.receipts.keys import public_key_of, seed_of
 from tests.support.receipts import SIGNER
 
 
-def test_keys_in_the_forms_that_people_hold_them() -> None:
+def test_keys_are_read_in_every_common_form() -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cluster.domain.receipts import merkle
 
 
-def test_tree_has_the_published_roots() -> None:
+def test_the_tree_has_the_published_roots() -> None:
     """The reference vectors of Certificate Transparency."""
     leaves = [
         merkle.leaf_hash(bytes.fromhex(text))

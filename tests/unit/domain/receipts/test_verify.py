@@ -94,14 +94,14 @@ def test_without_keys_the_report_says_that_the_key_was_not_checked(receipt: dict
 
 
 @given(value=ANY_JSON | st.dictionaries(st.sampled_from(["head", "events", "signature", "contract"]), ANY_JSON))
-def test_anything_may_be_handed_to_verify(value: Any) -> None:
+def test_verify_accepts_any_json_value(value: Any) -> None:
     assert verify(value).failed == ("format",)
     assert verify_proof(value).failed == ("format",)
 
 
 @settings(max_examples=60)
 @given(data=st.data())
-def test_any_part_may_be_anything(receipt: dict[str, Any], data: st.DataObject) -> None:
+def test_verify_accepts_any_value_in_any_part(receipt: dict[str, Any], data: st.DataObject) -> None:
     paths = [path[:depth] for path in _leaves(receipt) for depth in range(1, len(path) + 1)]
     path = data.draw(st.sampled_from(paths))
     value = data.draw(ANY_JSON)

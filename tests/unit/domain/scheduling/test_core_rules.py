@@ -537,12 +537,12 @@ def test_a_lease_is_released_if_no_answer_with_it_arrived() -> None:
         return shard.store["t"].status, shard.store["t"].retries
 
     assert lost(answered("first")) == (TaskStatus.PENDING, 0)
-    first, second, three = (answered("second") for _ in range(3))
-    assert first.head == second.head == three.head
+    first, second, third = (answered("second") for _ in range(3))
+    assert first.head == second.head == third.head
     assert lost(second) == (TaskStatus.RUNNING, 0)
     assert lost(second) == (TaskStatus.RUNNING, 0), "an answer is lost once, however often that is said"
     assert lost(first) == (TaskStatus.RUNNING, 0)
-    assert lost(three) == (TaskStatus.PENDING, 0)
+    assert lost(third) == (TaskStatus.PENDING, 0)
     kept = answered("third")
     assert lost(first) == (TaskStatus.RUNNING, 0), "of another attempt"
     shard.restart(NOW)

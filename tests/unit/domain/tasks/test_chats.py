@@ -73,6 +73,6 @@ def test_answers_may_be_any_json_that_fits() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "spam", '{"label": "eggs"}', '{"label"', "[1]", '{"other": 1}'])
-def test_an_answer_that_does_not_fit_is_none(text: str) -> None:
+def test_a_reply_that_does_not_fit_is_no_answer(text: str) -> None:
     with pytest.raises(NotAnAnswer):
         answer_of(Chat(messages=(), schema=LABEL), text)

@@ -136,7 +136,7 @@ def test_cancelling_a_finished_task_is_refused_and_a_cancelled_one_is_not() -> N
         (Unblocked(), TaskStatus.PENDING, "task.unblocked"),
     ],
 )
-def test_what_ends_or_frees_a_blocked_task(event: Event, status: TaskStatus, kind: str) -> None:
+def test_events_that_end_or_free_a_blocked_task(event: Event, status: TaskStatus, kind: str) -> None:
     head = new_task(rules=TaskRules(after=(Edge(after="x"),))).head()
     assert head.detail is TaskDetail.BLOCKED
     transition = step(head, event, NOW + 5, POLICY)
