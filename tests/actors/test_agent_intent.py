@@ -1,8 +1,7 @@
-"""Who said that an agent rests, and what ends it: the store, the shard and the copies agree with a list of who said what.
+"""Intents of an agent and its operator: the store, the shard and the copies of the registry agree with a plain model.
 
-Whatever is said in whatever order, read late or not, with restarts of the shard in between: an agent gets work exactly
-when nobody who said that it rests still stands by that.
-"""
+In any order of intents, read late or not, and with restarts of the shard in between, an agent gets work exactly if no
+intent forbids it."""
 
 from __future__ import annotations
 

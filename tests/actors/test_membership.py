@@ -1,4 +1,4 @@
-"""Who finds out that a host is dead, and who is taken for alive all the same."""
+"""Membership of agent hosts: which host is found dead, and which one still counts as alive."""
 
 from __future__ import annotations
 

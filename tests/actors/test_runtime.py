@@ -1,4 +1,4 @@
-"""What carries a call: a channel where one can be opened, else Ray. Ray's handle is stood in for; the rest is real."""
+"""Calls of an actor go over a channel if one can be opened, else through Ray. Ray's handle is a stand-in; the rest is real."""
 
 from __future__ import annotations
 

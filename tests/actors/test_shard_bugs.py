@@ -1,4 +1,4 @@
-"""A bug in the scheduler is answered to the request that met it, and costs nobody else more than a moment."""
+"""A bug in the scheduler is answered to the request that met it; other requests wait for a moment at most."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Machine, SQL and shell held together: a shard is stopped after (and before) each of its commits and built again, and
-in the end the store says what it says when nothing happens; and random lives of a shard on a real store, held to the
-model that the pure core is held to."""
+"""The task machine, the SQL and the shard together: a shard that is stopped before or after any of its commits, and started
+again, leaves the same end in the store as one that is never stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be stored is refused before the shard's memory changes, and costs nobody else anything: real PostgreSQL."""
+"""The shard refuses what cannot be stored before it changes its state, and other requests go on: real PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counters follow the log: exact whatever is killed, and whenever."""
+"""Counters follow the log, so they are exact whenever an actor is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nobody reaches an endpoint but through the door: the fast path, FastAPI and WebSockets refuse and admit alike."""
+"""No call reaches an endpoint without admission: the fast path, FastAPI and WebSockets admit and refuse alike."""
 
 from __future__ import annotations
 

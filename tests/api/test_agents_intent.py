@@ -1,4 +1,4 @@
-"""Agents that drain, pause, are drained, leave and come back, over every door and in any order: who may work gets work."""
+"""Agents that drain, pause, leave and return, by every route and in any order: an agent gets work if no intent forbids it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever the control plane keeps waiting does not look silent."""
+"""An agent whose call the control plane keeps waiting counts as alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a caller gets wrong is answered 4xx in one shape, and the log has no stack trace for it."""
+"""Every wrong call is answered 4xx in one shape, and leaves no stack trace in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plain call goes straight to its endpoint, any other through all of FastAPI: nobody can tell which from the answer."""
+"""A frequent call takes the fast path to its endpoint, any other goes through FastAPI: the answers do not differ."""
 
 from __future__ import annotations
 

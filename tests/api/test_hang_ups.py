@@ -1,4 +1,4 @@
-"""Claims whose clients break the connection: no task waits for an agent that never heard of it."""
+"""Claims whose clients break the connection: their tasks go to other agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readiness asks whether the parts serve, not what they have counted."""
+"""Readiness asks only if the parts serve: it reads no tasks and waits for no metrics."""
 
 from __future__ import annotations
 

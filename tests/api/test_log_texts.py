@@ -1,5 +1,5 @@
-"""The rows that routes and actors make by themselves: all their kinds, and no words in their data. The rows of the machines of
-tasks and deliberations are walked in tests/unit/test_log_words.py."""
+"""Rows that routes and actors make by themselves: every kind of them, and no words in their data. The rows of the machines of
+tasks and deliberations are checked in tests/unit/domain/test_log_texts.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What agents and workers send that cannot be kept: through the whole application, from real servers, on real stores."""
+"""Agents and workers send what cannot be stored: through the whole application, from real servers, on real stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outcomes and weights over the API: said once, imported in bulk, learned from, looked at."""
+"""Outcomes and weights over the API: recorded once, imported in bulk, learned from, shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What led to what: the cause of every row, and the story that is read by it."""
+"""The cause of every row, and the story that is read by causes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events over SSE and WebSocket: nothing missed, nothing doubled, only what was asked for, whoever else is writing."""
+"""Events over SSE and WebSocket: each one that was asked for, once, however many writers there are."""
 
 from __future__ import annotations
 

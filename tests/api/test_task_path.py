@@ -1,4 +1,4 @@
-"""From registering to the end of a task, as the released client goes, and over the death of the scheduler."""
+"""A task from registration to completion, as the released client goes, also if the scheduler is killed in between."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Postgres is the truth: without it nothing is promised, everything says so at once, and it is missed by nobody for
-longer than it is away."""
+"""Without Postgres, calls that need it are refused at once with a reason, and go on as soon as it is back."""
 
 from __future__ import annotations
 

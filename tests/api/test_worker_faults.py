@@ -1,4 +1,4 @@
-"""The worker kit behind what stands between it and the API, when that answers in its own ways."""
+"""The worker kit behind a proxy that answers oddly in place of the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What earlier builds left behind goes on with this one: nothing is stranded, lost, paid for twice or told differently."""
+"""The state of earlier builds goes on with this one: nothing is lost, paid for twice or shown differently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who said that an agent rests, as the registry keeps it: an operator's word and the agent's own are kept apart."""
+"""Intents in the registry: an operator's and the agent's own are kept apart."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Signing keys on Postgres: one for all who ask."""
+
 from __future__ import annotations
 
 import asyncio

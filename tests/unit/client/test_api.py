@@ -1,4 +1,4 @@
-"""What the client makes of an answer: the API's own word, or somebody else's."""
+"""What the client makes of an answer of the API, or of something else in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports on their way: whatever answers them, each ends with the server's own word, and none holds up another."""
+"""Reports end with an answer of the server itself, whatever answers in between, and do not delay each other."""
 
 from __future__ import annotations
 

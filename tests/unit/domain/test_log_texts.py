@@ -1,4 +1,4 @@
-"""No row of the log has words in its data: every place that makes one is walked."""
+"""No row of the log has words in its data: every place that makes a row is checked."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_no_step_of_a_deliberation_puts_words_into_data() -> None:
     assert {kind for kind, _, _ in rows} >= kinds_in_code("deliberation") - _WRITTEN_ELSEWHERE - _NO_ROWS
 
 
-#: By the API; walked in tests/api/test_log_words.py.
+#: By the API; checked in tests/api/test_log_texts.py.
 _WRITTEN_ELSEWHERE = {"deliberation.admitted", "deliberation.cancel_requested"}
 _NO_ROWS = {"deliberation.turn"}  # a type of tasks
 

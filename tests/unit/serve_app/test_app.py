@@ -1,4 +1,4 @@
-"""What importing the application does: nothing."""
+"""Importing the application has no effects."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""How the doctor judges clocks."""
+
 from __future__ import annotations
 
 import pytest

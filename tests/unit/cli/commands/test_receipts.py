@@ -1,4 +1,4 @@
-"""The commands as a shell runs them, without any server."""
+"""``aragora-cp receipts`` without any server."""
 
 from __future__ import annotations
 

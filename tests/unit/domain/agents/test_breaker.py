@@ -1,4 +1,4 @@
-"""The breaker over every order of calls, outcomes, time and restarts."""
+"""The breaker in any order of calls, outcomes, time and restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Liveness over every order of signs, work, sweeps, losses of the store and restarts of the watch."""
+"""Liveness in any order of heartbeats, work, sweeps, losses of the store and restarts of the sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The faster ways with frozen values give what the ordinary ones give."""
+"""The faster functions for frozen values give what the ordinary ones give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every rule: who wins, of what a share is a share, how a tie ends, and when nothing is decided."""
+"""Every rule: who wins, what shares are shares of, how a tie ends, and when nothing is decided."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever one member answers concerns that member alone: the others decide, and all of it can be journalled."""
+"""An odd answer of one member concerns that member alone: the others decide, and all of it can be journalled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: one terminal, a journal that holds the state, a budget that is kept."""
+"""Any order of events leads to one terminal, a journal that holds the state, and a budget that is kept."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Recomputation: the decision of a receipt follows from its votes, or the difference is found."""
+
 from __future__ import annotations
 
 from dataclasses import replace

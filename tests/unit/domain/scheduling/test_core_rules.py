@@ -1,4 +1,4 @@
-"""The core of a shard, held to a model: same choices, same ends, over any order of events and any number of restarts."""
+"""The scheduler's core against a model of its rules: the same choices in any order of events, with any number of restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every reason for which a task waits is told, with what would change it."""
+"""Every reason for which a task waits is explained, with what would change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task's table: complete, and its promises hold on every path."""
+"""The table of the task machine is complete, and its promises hold on every path."""
 
 from __future__ import annotations
 

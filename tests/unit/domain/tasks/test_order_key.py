@@ -1,4 +1,4 @@
-"""Between two places in a line there is always a third."""
+"""Between any two order keys there is a third."""
 
 from __future__ import annotations
 
