@@ -15,7 +15,16 @@ from tests.support.stores import StoreUrls, fresh_name, running_stores
 #: These make systems of their own; the other tests of this room share one.
 _ALONE = ("tests/e2e/test_other_ways.py", "tests/e2e/test_whole_path.py::test_the_demo")
 #: What takes longest begins first, so that no worker is left with a long test when the others have ended.
-_ORDER = ("tests/actors", "tests/stores", "tests/bench", "tests/api", "tests/chaos", "tests/transports", "tests/unit")
+_ORDER = (
+    "tests/actors",
+    "tests/stores",
+    "tests/bench",
+    "tests/api",
+    "tests/chaos",
+    "tests/transports",
+    "tests/unit",
+    "tests/repository",
+)
 
 
 def _shares_the_system(nodeid: str) -> bool:
@@ -58,7 +67,7 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):
-        return {_encodable(name): _encodable(one) for name, one in value.items()}
+        return {_encodable(name): _encodable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(_encodable, value))
     return value

@@ -94,7 +94,7 @@ async def _all_done(inside: Inside, ids: list[str]) -> None:
     await eventually(done)
 
 
-async def test_many_callers_with_one_task_each_share_commits_and_every_task_runs_once(inside: Inside) -> None:
+async def test_single_submits_of_many_callers_share_commits(inside: Inside) -> None:
     seen: list[Any] = []
 
     async def handle(work: Work) -> dict[str, Any]:
@@ -108,12 +108,12 @@ async def test_many_callers_with_one_task_each_share_commits_and_every_task_runs
     await _all_done(inside, list(ids))
     assert sorted(seen) == list(range(200))
     tasks = await inside.stores.tasks.get_many(ASKER.workspace, ids)
-    assert {tasks[one].result["double"] for one in ids} == {2 * n for n in range(200)}
+    assert {tasks[task_id].result["double"] for task_id in ids} == {2 * n for n in range(200)}
     assert all(task.attempt == 1 for task in tasks.values())
     running.cancel()
 
 
-async def test_a_worker_has_no_more_than_its_slots_at_once_and_what_a_handler_raises_is_the_error(
+async def test_a_worker_keeps_to_its_slots_and_reports_what_handlers_raise(
     inside: Inside,
 ) -> None:
     at_once, most = 0, 0
@@ -149,7 +149,7 @@ async def test_a_shard_that_restarts_costs_a_worker_nothing(inside: Inside) -> N
     ids = await client.submit_many([client.task("waits") for _ in range(10)])
 
     async def all_running() -> bool:
-        return all([await inside.status(one) is TaskStatus.RUNNING for one in ids])
+        return all([await inside.status(task_id) is TaskStatus.RUNNING for task_id in ids])
 
     await eventually(all_running)
     old, inside.shard = inside.shard, None

@@ -64,7 +64,7 @@ class Dying:
         return done
 
 
-async def test_killed_after_any_commit_another_worker_decides_the_same_and_repeats_nothing_journalled(
+async def test_a_worker_killed_after_any_commit_has_a_successor_that_decides_alike(
     shop: Workshop,
 ) -> None:
     await shop.register(a=revising("A", "B"), b=saying("B"), c=saying("C"))
@@ -99,12 +99,12 @@ async def _killed(shop: Workshop, config: dict[str, Any], expected: Any) -> int:
         shop.calls.clear()
         second = shop.worker()
         await second.start()
-        one = await ended
+        deliberation = await ended
         await second.stop()
         assert not set(shop.calls) & journalled
-        assert one.result is not None
+        assert deliberation.result is not None
         for name in ("answer", "confidence", "tally", "dissent", "supporters"):
-            assert one.result[name] == expected[name], f"killed after commit {commits}"
+            assert deliberation.result[name] == expected[name], f"killed after commit {commits}"
 
 
 def _answered(events: Any) -> set[str]:
@@ -137,22 +137,24 @@ async def test_with_faults_everywhere_all_end_in_time_and_within_budget(shop: Wo
     items = [shop.admission(f"f{index}", timeout_s=4.0, seed=str(index), **config) for index in range(60)]
     ended = await run_all(shop, items)
     assert len(ended) == 60
-    for one in ended:
-        assert one.completed_at is not None
-        assert one.result is not None
-        assert one.completed_at <= one.deadline_at + 2.0, "two seconds are the machine's, which also runs the agents"
-        assert one.result["tokens"] <= 12_000
-    assert {one.terminal for one in ended} <= {
+    for deliberation in ended:
+        assert deliberation.completed_at is not None
+        assert deliberation.result is not None
+        assert deliberation.completed_at <= deliberation.deadline_at + 2.0, (
+            "two seconds are the machine's, which also runs the agents"
+        )
+        assert deliberation.result["tokens"] <= 12_000
+    assert {deliberation.terminal for deliberation in ended} <= {
         "DECIDED",
         "NO_CONSENSUS",
         "QUORUM_LOST",
         "BUDGET_EXHAUSTED",
         "DEADLINE_EXCEEDED",
     }
-    assert sum(one.terminal == "DECIDED" for one in ended) > 30
+    assert sum(deliberation.terminal == "DECIDED" for deliberation in ended) > 30
 
 
-async def test_five_hundred_at_once(shop: Workshop) -> None:
+async def test_five_hundred_deliberations_at_once_are_all_decided(shop: Workshop) -> None:
     """No agent answers before the first waves of all of them have been asked."""
     all_asked = asyncio.Event()
 
@@ -165,7 +167,7 @@ async def test_five_hundred_at_once(shop: Workshop) -> None:
     await shop.register(a=held, b=held, c=held)
     items = [shop.admission(f"m{index}", options=["A", "B"]) for index in range(500)]
     ended = await run_all(shop, items)
-    assert [one.terminal for one in ended] == ["DECIDED"] * 500
+    assert [deliberation.terminal for deliberation in ended] == ["DECIDED"] * 500
     assert len(shop.calls) == 1000
 
 
@@ -184,11 +186,11 @@ async def test_a_worker_whose_deliberation_was_taken_away_writes_nothing_more(sh
     await reached.wait()
     await new.start()
     go.set()
-    one = await shop.ended("r1")
+    deliberation = await shop.ended("r1")
     await old.stop()
     await new.stop()
     events = await shop.stores.deliberations.journal("r1")
-    assert one.terminal == "DECIDED"
+    assert deliberation.terminal == "DECIDED"
     assert [event.n for event in events] == list(range(1, len(events) + 1))
     assert [event.kind for event in events].count("ended") == 1
 
@@ -204,7 +206,7 @@ async def test_a_bug_in_the_protocol_ends_one_deliberation_as_failed(
         raise KeyError("a bug")
 
     monkeypatch.setattr(decision, "stop_reason_of", broken)
-    (one,) = await run_all(shop, [shop.admission("r1", options=["A", "B"])])
-    assert one.terminal == "FAILED"
-    assert one.result is not None
-    assert one.result["authoritative"] is False
+    (deliberation,) = await run_all(shop, [shop.admission("r1", options=["A", "B"])])
+    assert deliberation.terminal == "FAILED"
+    assert deliberation.result is not None
+    assert deliberation.result["authoritative"] is False

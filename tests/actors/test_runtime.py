@@ -1,4 +1,4 @@
-"""What carries a call: a channel where one can be opened, else Ray. Ray's handle is stood in for; the rest is real."""
+"""Calls of an actor go over a channel if one can be opened, else through Ray. Ray's handle is a stand-in; the rest is real."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_a_channel_that_could_not_be_opened_is_tried_again(monkeypatch: py
     await server.close()
 
 
-async def test_a_wrong_key_is_no_channel() -> None:
+async def test_a_wrong_key_opens_no_channel() -> None:
     server = ChannelServer(_answer)
     handle = _Handle(replace(await server.start("127.0.0.1"), key=bytes(32)))
     role = _Role(handle)
@@ -104,10 +104,10 @@ async def test_a_wrong_key_is_no_channel() -> None:
     await server.close()
 
 
-async def test_an_actor_that_is_gone_is_looked_for_again() -> None:
+async def test_an_actor_that_has_ended_is_resolved_again() -> None:
     first, second = ChannelServer(_answer), ChannelServer(_answer)
-    one, two = _Handle(await first.start("127.0.0.1")), _Handle(await second.start("127.0.0.1"))
-    role = _Role(one)
+    handle, other = _Handle(await first.start("127.0.0.1")), _Handle(await second.start("127.0.0.1"))
+    role = _Role(handle)
     hanging = asyncio.create_task(role.call("hang"))
     assert await role.call("echo") == ["echo"]
     role.handles = []
@@ -116,13 +116,13 @@ async def test_an_actor_that_is_gone_is_looked_for_again() -> None:
         await hanging
     with pytest.raises(ActorUnavailable):
         await role.call("echo")
-    role.handles = [two]
+    role.handles = [other]
     assert await role.call("echo") == ["echo"]
-    assert one.carried == two.carried == []
+    assert handle.carried == other.carried == []
     await second.close()
 
 
-async def test_one_that_says_it_is_away_is_looked_for_again_and_answers_what_it_was_asked() -> None:
+async def test_an_actor_that_answers_that_it_is_away_is_resolved_again() -> None:
     server, successor = ChannelServer(_answer), ChannelServer(_answer)
     role = _Role(_Handle(await server.start("127.0.0.1")))
     with pytest.raises(ActorUnavailable, match="read"):
@@ -134,7 +134,7 @@ async def test_one_that_says_it_is_away_is_looked_for_again_and_answers_what_it_
     await successor.close()
 
 
-async def test_a_call_that_takes_too_long_is_an_actor_that_does_not_answer() -> None:
+async def test_a_call_beyond_its_deadline_makes_the_actor_unavailable() -> None:
     server = ChannelServer(_answer)
     role = _Role(_Handle(await server.start("127.0.0.1")))
     with pytest.raises(ActorUnavailable, match="does not answer"):

@@ -1,4 +1,4 @@
-"""Counters follow the log: exact whatever is killed, and whenever."""
+"""Counters follow the log, so they are exact whenever an actor is killed."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def numbers(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 def total(values: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: str) -> float:
-    return sum(value for (one, _), value in values.items() if one == name)
+    return sum(value for (family, _), value in values.items() if family == name)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ async def test_an_actor_that_was_never_saved_counts_from_the_beginning(bench: Be
     await bench.check()
 
 
-async def test_two_at_once_count_nothing_twice(bench: Bench) -> None:
+async def test_two_telemetry_actors_at_once_count_nothing_twice(bench: Bench) -> None:
     """A successor beside its predecessor: whose cursor is not ahead saves nothing."""
     first = bench.actor
     assert first is not None
@@ -177,7 +177,7 @@ async def test_increments_are_merged_and_gauges_are_of_now(bench: Bench) -> None
     assert values["aragora_cp_task_queue_depth", (("priority", "urgent"),)] == 3
 
 
-async def test_the_api_serves_the_numbers_and_says_503_while_their_owner_is_away(api: Api) -> None:
+async def test_the_api_serves_metrics_and_503_while_telemetry_is_away(api: Api) -> None:
     await api.post("/agents", {"agent_id": "a1", "capabilities": ["x"]})
     for n in range(3):
         task_id = (await api.post("/tasks", {"task_type": "echo"}))["task_id"]

@@ -74,8 +74,8 @@ async def test_every_item_has_its_line_whatever_became_of_it(api: Api, batch: Ba
         await register(api, endpoint, "a", "b", "c")
         code, printed, errors = await batch.run("--bad-lines", "skip", "--json")
     assert code == 1, errors
-    lines = {one["line"]: one for one in batch.lines()}
-    assert {n: one["status"] for n, one in lines.items()} == {
+    lines = {line["line"]: line for line in batch.lines()}
+    assert {n: line["status"] for n, line in lines.items()} == {
         1: "decided",
         2: "decided",
         3: "decided",
@@ -128,8 +128,8 @@ async def test_a_killed_batch_goes_on_and_asks_nothing_twice(api: Api, batch: Ba
     assert "torn" in errors
     lines = batch.lines()
     assert lines[: len(before)] == before
-    assert sorted(one["id"] for one in lines) == sorted(f"q{n}" for n in range(20))
-    assert {one["status"] for one in lines} == {"decided"}
+    assert sorted(line["id"] for line in lines) == sorted(f"q{n}" for n in range(20))
+    assert {line["status"] for line in lines} == {"decided"}
     assert (await api.get("/deliberations"))["total"] == 20
     assert len(asked) == 20
     assert set(asked.values()) == {3}
@@ -154,15 +154,17 @@ async def test_the_same_batch_again_has_the_same_results(api: Api, batch: Batch,
         assert calls == 9
 
         def results(out: Path | None) -> dict[int, Any]:
-            return {one["line"]: one["result"] for one in batch.lines(out)}
+            return {line["line"]: line["result"] for line in batch.lines(out)}
 
         assert results(again) == results(None)
         assert (await batch.run("--run", "anew", out=anew))[0] == 0
         assert calls == 18
-        assert {one["request_id"] for one in batch.lines(anew)}.isdisjoint(one["request_id"] for one in batch.lines())
+        assert {line["request_id"] for line in batch.lines(anew)}.isdisjoint(
+            line["request_id"] for line in batch.lines()
+        )
 
 
-async def test_a_control_plane_that_is_not_there_ends_the_batch_and_resume_goes_on(api: Api, batch: Batch) -> None:
+async def test_an_unreachable_control_plane_ends_the_batch_and_resume_continues_it(api: Api, batch: Batch) -> None:
     batch.questions(2)
     here = batch.environment["ARAGORA_API_URL"]
     batch.environment["ARAGORA_API_URL"] = "http://127.0.0.1:9"
@@ -195,7 +197,7 @@ async def test_a_batch_outlives_the_worker_that_runs_its_deliberations(api: Api,
         await api.start("deliberation")
         release.set()
         assert (await running)[0] == 0
-    assert {one["status"] for one in batch.lines()} == {"decided"}
+    assert {line["status"] for line in batch.lines()} == {"decided"}
 
 
 _IN_THE_BACKGROUND_OF_A_SCRIPT = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
@@ -219,4 +221,4 @@ async def test_a_batch_that_is_stopped_says_so_and_leaves_its_deliberations_runn
     assert b"Traceback" not in errors
     assert b"Batch" in printed, "the summary is printed all the same"
     listed = (await api.get("/deliberations"))["deliberations"]
-    assert [one["terminal"] for one in listed] == [None, None]
+    assert [deliberation["terminal"] for deliberation in listed] == [None, None]

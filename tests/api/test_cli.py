@@ -53,7 +53,7 @@ def _one_sentence(done: Done, code: int, *needles: str) -> None:
         assert needle in text, text
 
 
-async def test_agents_and_tasks_from_the_command_line(api: Api) -> None:
+async def test_agents_and_tasks_are_managed_from_the_command_line(api: Api) -> None:
     url = api.url
     registered = await _run(url, "agents", "register", "a1", "--capabilities", "x,y")
     assert (registered.code, registered.json["agent_id"], registered.json["capabilities"]) == (0, "a1", ["x", "y"])
@@ -72,7 +72,7 @@ async def test_agents_and_tasks_from_the_command_line(api: Api) -> None:
     assert (plain.code, task_id in plain.out) == (0, True)
 
 
-async def test_what_goes_wrong_is_one_sentence_and_a_code(api: Api) -> None:
+async def test_an_error_is_one_sentence_and_an_exit_code(api: Api) -> None:
     unreachable, unknown, refused, usage, payload, version, bad_setting = await asyncio.gather(
         _run("http://127.0.0.1:9", "tasks", "list"),
         _run(api.url, "tasks", "get", "unknown"),

@@ -19,10 +19,12 @@ async def _dead(tasks: TaskApi, task_type: str = "echo", error: str = "broken", 
 async def test_a_task_without_retries_left_is_kept_with_everything_it_was(tasks: TaskApi) -> None:
     task_id = await _dead(tasks, payload={"n": 1}, queue="q", concurrency_key="k")
     page = await tasks.get("/dead-letter")
-    assert [(one["id"], one["reason"], one["error"]) for one in page["tasks"]] == [(task_id, "dead_lettered", "broken")]
+    assert [(task["id"], task["reason"], task["error"]) for task in page["tasks"]] == [
+        (task_id, "dead_lettered", "broken")
+    ]
     assert page["total"] == 1
-    one = await tasks.get(f"/dead-letter/{task_id}")
-    assert (one["payload"], one["queue"], one["concurrency_key"]) == ({"n": 1}, "q", "k")
+    shown = await tasks.get(f"/dead-letter/{task_id}")
+    assert (shown["payload"], shown["queue"], shown["concurrency_key"]) == ({"n": 1}, "q", "k")
     await tasks.call("GET", "/dead-letter/task_nobody", expect=404)
 
 
@@ -40,7 +42,7 @@ async def test_a_replay_is_a_new_task_made_once_with_the_edited_payload(tasks: T
     assert await tasks.kinds(lease["id"]) == ["submitted", "claimed", "completed"]
     assert (await tasks.get("/dead-letter"))["total"] == 0
     shown = await tasks.get("/dead-letter", replayed="true")
-    assert [one["replayed_as"] for one in shown["tasks"]] == [lease["id"]]
+    assert [task["replayed_as"] for task in shown["tasks"]] == [lease["id"]]
     assert (await tasks.get(f"/tasks/{task_id}"))["status_detail"] == "dead_lettered", "what has ended never changes"
 
 
@@ -48,12 +50,12 @@ async def test_many_are_replayed_by_filter_and_the_rest_stays(tasks: TaskApi) ->
     a = [await _dead(tasks, "a", f"timeout of {n}") for n in range(3)]
     b = await _dead(tasks, "b", "bug")
     dry = await tasks.post("/dead-letter/replay", {"filter": {"task_type": "a"}, "dry_run": True})
-    assert sorted(one["task_id"] for one in dry["would_replay"]) == sorted(a)
+    assert sorted(task["task_id"] for task in dry["would_replay"]) == sorted(a)
     assert (await tasks.get("/dead-letter"))["total"] == 4
     part = await tasks.post("/dead-letter/replay", {"filter": {"error_contains": "TIMEOUT"}, "limit": 2})
     assert (len(part["replayed"]), part["total"], part["remaining"]) == (2, 3, 1)
     rest = await tasks.post("/dead-letter/replay", {"ids": [*a, b, "task_nobody"], "payload": [1]})
-    assert {one["task_id"] for one in part["replayed"] + rest["replayed"]} == {*a, b}
+    assert {task["task_id"] for task in part["replayed"] + rest["replayed"]} == {*a, b}
     assert len(rest["replayed"]) == 2
     assert (await tasks.get("/tasks", status="pending"))["total"] == 4
 
@@ -64,7 +66,7 @@ async def test_what_is_purged_is_gone_for_good_but_not_from_history(tasks: TaskA
     assert (await tasks.post("/dead-letter/purge", purge | {"dry_run": True}))["would_purge"] == [task_id]
     assert (await tasks.post("/dead-letter/purge", purge))["purged"] == 1
     assert (await tasks.post("/dead-letter/purge", purge))["purged"] == 0
-    assert [one["id"] for one in (await tasks.get("/dead-letter"))["tasks"]] == [kept]
+    assert [row["id"] for row in (await tasks.get("/dead-letter"))["tasks"]] == [kept]
     await tasks.call("POST", f"/dead-letter/{task_id}/replay", expect=404)
     task = await tasks.get(f"/tasks/{task_id}")
     assert (task["payload"], task["error"]) == (None, "broken")
@@ -77,7 +79,7 @@ async def test_pages_of_the_dead_letter_neither_skip_nor_repeat(tasks: TaskApi) 
     params: dict[str, Any] = {"limit": 2}
     while True:
         page = await tasks.get("/dead-letter", **params)
-        seen += [one["id"] for one in page["tasks"]]
+        seen += [task["id"] for task in page["tasks"]]
         if page["next_cursor"] is None:
             break
         params["cursor"] = page["next_cursor"]
@@ -97,6 +99,6 @@ async def test_pages_of_the_dead_letter_neither_skip_nor_repeat(tasks: TaskApi) 
         {"filter": {}, "payload": 1, "payload_patch": {}},
     ],
 )
-async def test_a_choice_that_makes_no_sense_is_refused(tasks: TaskApi, body: dict[str, Any]) -> None:
+async def test_an_invalid_selection_is_refused(tasks: TaskApi, body: dict[str, Any]) -> None:
     answer = await tasks.call("POST", "/dead-letter/replay", body, expect=400)
     assert answer["error"].endswith(".")

@@ -20,6 +20,7 @@ from cluster.domain.base.errors import ActorUnavailable, AgentTimeout, AgentUnav
 from cluster.rpc.exchange import ExchangeClient
 from tests.support.agents import a_call
 from tests.support.api import Api, api_settings
+from tests.support.called_agents import ended_task
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
 
@@ -79,7 +80,7 @@ async def api(store_urls: Any, schema: str) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def supervisor(api: Api) -> AsyncIterator[Supervisor]:
-    one = Supervisor(
+    supervisor = Supervisor(
         holder="test",
         roles=(),
         backend=InProcessBackend(api),
@@ -88,8 +89,8 @@ async def supervisor(api: Api) -> AsyncIterator[Supervisor]:
         leases=api.stores.leases,
         clock=api.resources.clock,
     )
-    yield one
-    await one.stop()
+    yield supervisor
+    await supervisor.stop()
 
 
 def _calls(api: Api) -> HostCalls:
@@ -109,14 +110,6 @@ def _calls(api: Api) -> HostCalls:
 
 def _turn(agent_id: str, **changes: Any) -> AgentCall:
     return a_call(agent_id, **{"timeout_s": 30.0, "key": f"turn-{agent_id}"} | changes)
-
-
-async def _ended(api: Api, task_id: str) -> dict[str, Any]:
-    async def ended() -> Any:
-        task = await api.get(f"/tasks/{task_id}")
-        return task if task["status"] not in ("pending", "running") else None
-
-    return dict(await eventually(ended))
 
 
 async def _placed(api: Api, supervisor: Supervisor, agent_id: str) -> None:
@@ -159,7 +152,7 @@ async def test_an_imported_agent_and_an_endpoint_are_served_by_their_own_actors(
             return (shared, [await _owned(api, role) for role in roles]) == ([0, 0], [1, 1])
 
         await eventually(shares)
-        assert (await _ended(api, waiting["task_id"]))["result"] == 5
+        assert (await ended_task(api, waiting["task_id"]))["result"] == 5
         for index in (0, 1):
             await api.kill(AGENT_HOST, index)  # nobody else can have answered
         calls = _calls(api)
@@ -167,15 +160,13 @@ async def test_an_imported_agent_and_an_endpoint_are_served_by_their_own_actors(
         assert (await calls.call(_turn("web"))).text == '{"by": "endpoint"}'
         for name, result in (("py", 5), ("web", 7)):
             created = await api.post("/tasks", {"task_type": "t", "payload": 5, "required_capabilities": [name]})
-            task = await _ended(api, created["task_id"])
+            task = await ended_task(api, created["task_id"])
             assert (task["result"], task["assigned_agent"]) == (result, name)
-        listed = {one["agent_id"]: one for one in (await api.get("/agents"))["agents"]}
-        assert {one["status_detail"] for one in listed.values()} == {"Its own actor runs."}
+        listed = {agent["agent_id"]: agent for agent in (await api.get("/agents"))["agents"]}
+        assert {agent["status_detail"] for agent in listed.values()} == {"Its own actor runs."}
 
 
-async def test_an_agent_leaves_its_actor_when_it_registers_without_and_its_actor_ends_with_it(
-    api: Api, supervisor: Supervisor
-) -> None:
+async def test_an_agent_that_registers_without_dedicated_loses_its_actor(api: Api, supervisor: Supervisor) -> None:
     body = {"agent_id": "py", "import_path": f"{__name__}:Both"}
     role = dedicated_role("default", "py")
     await api.post("/agents", body | {"dedicated": True})
@@ -189,7 +180,7 @@ async def test_an_agent_leaves_its_actor_when_it_registers_without_and_its_actor
     assert role.key not in api.processes
     assert (await calls.call(_turn("py", key="k2"))).output_tokens == 2
     created = await api.post("/tasks", {"task_type": "t", "payload": 1, "target_agent": "py"})
-    assert (await _ended(api, created["task_id"]))["result"] == 1
+    assert (await ended_task(api, created["task_id"]))["result"] == 1
     await api.post("/agents", body | {"dedicated": True})
     await _placed(api, supervisor, "py")
     assert (await api.call("DELETE", "/agents/py")).status_code == 200
@@ -197,7 +188,9 @@ async def test_an_agent_leaves_its_actor_when_it_registers_without_and_its_actor
     assert role.key not in api.processes
 
 
-async def test_an_agent_whose_actor_has_no_place_says_so_and_its_work_waits(api: Api, supervisor: Supervisor) -> None:
+async def test_an_agent_whose_actor_lacks_resources_says_so_and_its_tasks_wait(
+    api: Api, supervisor: Supervisor
+) -> None:
     body = {"agent_id": "py", "import_path": f"{__name__}:Both", "dedicated": True}
     await api.post("/agents", body | {"num_gpus": 2})
     assert await supervisor.reconcile()
@@ -212,7 +205,7 @@ async def test_an_agent_whose_actor_has_no_place_says_so_and_its_work_waits(api:
     await api.post("/agents", body)
     await _placed(api, supervisor, "py")
     assert (await asked).text == '{"by": "both"}'
-    assert (await _ended(api, created["task_id"]))["result"] == 1
+    assert (await ended_task(api, created["task_id"]))["result"] == 1
 
 
 async def test_a_killed_actor_is_made_again_and_the_same_attempt_ends(api: Api, supervisor: Supervisor) -> None:
@@ -233,7 +226,7 @@ async def test_a_killed_actor_is_made_again_and_the_same_attempt_ends(api: Api, 
         await api.kill_role(role)
         await api.start_role(role)
         gate.set()
-        task = await _ended(api, created["task_id"])
+        task = await ended_task(api, created["task_id"])
         assert (task["status"], task["attempt"]) == ("completed", 1)
         assert set(keys) == {f"{created['task_id']}:1"}
 
@@ -247,7 +240,7 @@ async def _on_host(api: Api, index: int) -> str:
     raise AssertionError("rendezvous hashing gives this host nothing")
 
 
-async def test_a_call_in_flight_at_a_lost_host_goes_to_the_next_one_under_the_same_key(api: Api) -> None:
+async def test_a_call_of_a_lost_host_is_repeated_under_the_same_key(api: Api) -> None:
     agent_id, keys = await _on_host(api, 1), []
 
     async def endpoint(request: Any) -> httpx.Response:
@@ -275,10 +268,10 @@ async def test_a_turn_of_a_lost_host_is_taken_over_and_asked_once(api: Api) -> N
     await api.post(f"/tasks/{task['id']}/complete", {"result": "yes", "agent_id": agent_id})
     assert (await asked).text == "yes"
     turns = (await api.get("/tasks", params={"type": "deliberation.turn"}))["tasks"]
-    assert [one["id"] for one in turns] == [task["id"]]
+    assert [turn["id"] for turn in turns] == [task["id"]]
 
 
-async def test_a_turn_that_nobody_can_cancel_any_more_ends_with_its_calls_time(api: Api) -> None:
+async def test_a_turn_that_nobody_can_cancel_ends_at_its_deadline(api: Api) -> None:
     """As when its host was killed: no word of it reaches the shard."""
     await api.post("/agents", {"agent_id": "a1"})
 
@@ -298,9 +291,9 @@ async def test_a_turn_that_nobody_can_cancel_any_more_ends_with_its_calls_time(a
     with pytest.raises(AgentTimeout):
         await turns.ask(agent, _turn("a1", timeout_s=0.3))
     (turn,) = (await api.get("/tasks"))["tasks"]
-    assert (await _ended(api, turn["id"]))["status"] == "timeout"
+    assert (await ended_task(api, turn["id"]))["status"] == "timeout"
 
 
-def test_kinds_of_roles_do_not_begin_alike() -> None:
+def test_no_kind_of_role_is_the_prefix_of_another() -> None:
     assert not DEDICATED_AGENT.startswith(AGENT_HOST)
     assert not AGENT_HOST.startswith(DEDICATED_AGENT)

@@ -75,25 +75,25 @@ async def test_every_deliberation_ends_in_time_and_within_its_budget(api: Api, a
     ids = [f"faults-{number}" for number in range(NUMBER)]
     lag = Lag()
     watching = asyncio.create_task(lag.watch())
-    await asyncio.gather(*(api.post("/deliberations", {**body, "request_id": one}) for one in ids))
+    await asyncio.gather(*(api.post("/deliberations", {**body, "request_id": request_id}) for request_id in ids))
 
     async def all_ended() -> bool:
         return not await api.stores.deliberations.open()
 
     await eventually(all_ended, timeout_s=60)
     watching.cancel()
-    for one in ids:
-        await _within_time_and_budget(api, one, OVERRUN_S + lag.worst_s)
+    for request_id in ids:
+        await _within_time_and_budget(api, request_id, OVERRUN_S + lag.worst_s)
     assert set(unreliable.faults) == {"timeout", "malformed", "server error"}
 
 
 async def _within_time_and_budget(api: Api, request_id: str, overrun_s: float) -> None:
-    one = await api.stores.deliberations.get_any(request_id)
-    assert one is not None
-    assert one.terminal is not None
-    assert one.completed_at is not None
-    assert one.completed_at <= one.deadline_at + overrun_s
-    state = initial(request_id, Contract.from_json(one.contract), one.admitted_at)
+    deliberation = await api.stores.deliberations.get_any(request_id)
+    assert deliberation is not None
+    assert deliberation.terminal is not None
+    assert deliberation.completed_at is not None
+    assert deliberation.completed_at <= deliberation.deadline_at + overrun_s
+    state = initial(request_id, Contract.from_json(deliberation.contract), deliberation.admitted_at)
     for event in await api.stores.deliberations.journal(request_id):
         state = apply(state, event.kind, event.data, event.at)
         assert state.ledger.held.tokens <= BUDGET, f"{request_id} after event {event.n}"

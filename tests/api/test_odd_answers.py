@@ -1,4 +1,4 @@
-"""What agents and workers send that cannot be kept: through the whole application, from real servers, on real stores."""
+"""Agents and workers send what cannot be stored: through the whole application, from real servers, on real stores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def _generation(api: Api) -> int:
 
 
 def _no_trace(caplog: pytest.LogCaptureFixture) -> None:
-    traces = [one for one in caplog.records if one.exc_info or one.levelno >= logging.ERROR]
+    traces = [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
     assert not traces, traces[0].getMessage()
 
 
@@ -199,7 +199,7 @@ async def test_a_deliberation_decides_without_the_member_that_answers_oddly(
     _no_trace(caplog)
 
 
-async def test_a_count_that_cannot_be_neither_exhausts_a_budget_nor_is_believed(api: Api) -> None:
+async def test_an_impossible_token_count_neither_exhausts_a_budget_nor_is_believed(api: Api) -> None:
     def answer(request: Any) -> httpx.Response:
         count = 10**18 if request.url.path == "/a" else 20
         return httpx.Response(200, json={"text": _reply('"A"'), "input_tokens": 10, "output_tokens": count})
@@ -247,11 +247,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_a_report_of_a_batch_that_cannot_be_taken_fails_alone(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_report_in_a_batch_that_cannot_be_stored_fails_alone(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
     await api.post("/agents", {"agent_id": "a1", "max_concurrency": 1000})
     generation = await _generation(api)
     leases = await _leases(api, 2 * len(REFUSED))
-    reports = [{"task_id": one["id"], "lease_token": one["lease_token"], "result": "ok"} for one in leases]
+    reports = [{"task_id": claimed["id"], "lease_token": claimed["lease_token"], "result": "ok"} for claimed in leases]
     for index, (wrong, _) in enumerate(REFUSED):
         reports[2 * index] |= wrong
     answer = await api.client.post(f"{CP}/tasks/complete", content=json.dumps({"reports": reports}), headers=JSON)
@@ -272,7 +274,7 @@ async def test_a_report_of_a_batch_that_cannot_be_taken_fails_alone(api: Api, ca
 JSON = {"Content-Type": "application/json"}
 
 
-async def test_what_a_worker_s_handler_gives_that_cannot_be_sent_fails_its_own_attempt(api: Api) -> None:
+async def test_a_workers_result_that_cannot_be_sent_fails_its_attempt_alone(api: Api) -> None:
     given = [*samples(odd_values, 20), {1, 2}, object(), b"bytes"]
     raised: list[Exception] = [*map(ValueError, samples(odd_texts, 5)), *map(Reject, samples(odd_texts, 5))]
     worker = Worker("w1", capabilities=["x"], base_url=api.url, heartbeat_s=0.2, concurrency=50)
@@ -289,13 +291,13 @@ async def test_what_a_worker_s_handler_gives_that_cannot_be_sent_fails_its_own_a
     tasks = [{"task_type": "t", "payload": n, "required_capabilities": ["x"], "max_retries": 0} for n in range(count)]
     ids = (await api.post("/tasks/batch", {"tasks": tasks}))["task_ids"]
     running = asyncio.create_task(worker.run())
-    ended = [await _ended(api, one) for one in ids]
+    ended = [await _ended(api, task_id) for task_id in ids]
     worker.drain()
     await running
-    assert [one["status"] for one in ended] == ["failed"] * (count - 10) + ["completed"] * 10
-    for one in ended[: len(given)]:
-        assert one["error"].startswith("Agent w1: The result ")
-        (row,) = [row for row in await api.rows(one["id"]) if row.kind == "task.dead_lettered"]
+    assert [task["status"] for task in ended] == ["failed"] * (count - 10) + ["completed"] * 10
+    for task in ended[: len(given)]:
+        assert task["error"].startswith("Agent w1: The result ")
+        (row,) = [row for row in await api.rows(task["id"]) if row.kind == "task.dead_lettered"]
         assert row.data["error_class"] == "malformed"
 
 
@@ -321,7 +323,7 @@ def _frames() -> list[str | bytes]:
 
 
 @pytest.mark.parametrize("path", [f"{CP}/stream", f"{CP}/agents/heartbeats", "/ws/control-plane"])
-async def test_an_odd_frame_is_answered_by_an_error_and_is_not_the_end(
+async def test_an_odd_websocket_frame_is_answered_by_an_error(
     api: Api, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     await api.post("/agents", {"agent_id": "a1"})

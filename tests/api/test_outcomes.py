@@ -1,4 +1,4 @@
-"""Outcomes and weights over the API: said once, imported in bulk, learned from, looked at."""
+"""Outcomes and weights over the API: recorded once, imported in bulk, learned from, shown."""
 
 from __future__ import annotations
 
@@ -35,19 +35,28 @@ def _says(model: str, _: str) -> str:
 def imports(count: int, start: int = 0, seed: int = 0, **accuracy: float) -> list[dict[str, Any]]:
     outcomes = crowd(accuracy or ACCURACY, count, seed=seed)
     return [
-        {"id": f"q{start + i}", "votes": dict(one.votes), "correct": one.right, "options": list(one.options)}
-        for i, one in enumerate(outcomes)
+        {
+            "id": f"q{start + i}",
+            "votes": dict(outcome.votes),
+            "correct": outcome.right,
+            "options": list(outcome.options),
+        }
+        for i, outcome in enumerate(outcomes)
     ]
 
 
-async def test_a_deliberations_outcome_is_said_once(api: Api) -> None:
+async def test_a_deliberations_outcome_is_recorded_once(api: Api) -> None:
     async with models(_says) as endpoint:
         await register(api, endpoint, "a", "b", "c")
         result = await api.post("/deliberations", QUESTION)
     path = f"/deliberations/{result['request_id']}/outcome"
     body = {"correct": "Postgres", "votes": {"a": "Postgres", "b": "Redis", "c": "Postgres"}}
     said = await api.post(path, body)
-    assert {agent: one["correct"] for agent, one in said["agents"].items()} == {"a": True, "b": False, "c": True}
+    assert {agent: verdict["correct"] for agent, verdict in said["agents"].items()} == {
+        "a": True,
+        "b": False,
+        "c": True,
+    }
     assert await api.post(path, body) == said
     other = await api.call("POST", path, {**body, "correct": "Redis"})
     assert (other.status_code, other.json()["code"]) == (409, "outcome_conflict")
@@ -110,7 +119,7 @@ async def test_imported_history_becomes_weights(api: Api) -> None:
     assert await api.post("/outcomes/batch", {"outcomes": imports(200)}) == done
     changed = [{**imports(1)[0], "correct": None}, imports(1)[0]]
     other = await api.post("/outcomes/batch", {"outcomes": changed})
-    assert [one["status"] for one in other["results"]] == ["conflict", "recorded"]
+    assert [result["status"] for result in other["results"]] == ["conflict", "recorded"]
     assert len([row for row in await api.rows() if row.kind == "outcome.recorded"]) == 200
 
     async def fitted() -> list[dict[str, Any]]:
@@ -130,7 +139,7 @@ async def test_imported_history_becomes_weights(api: Api) -> None:
     assert (missing.status_code, missing.json()["code"]) == (404, "snapshot_not_found")
 
 
-async def test_alarms_are_as_of_now(api: Api) -> None:
+async def test_alarms_follow_the_latest_outcomes(api: Api) -> None:
     assert await api.get("/weights/alarms") == {"alarms": []}
     await api.post("/outcomes/batch", {"outcomes": imports(300)})
     turned = imports(100, start=300, seed=5, **{**ACCURACY, "good": 0.0})
@@ -151,7 +160,7 @@ async def test_answers_of_any_type_are_compared_by_their_canonical_form(api: Api
     assert rows == {"n": 2, "b": 1, "none": 0}
 
 
-async def test_bad_outcomes_are_refused_with_the_place(api: Api) -> None:
+async def test_invalid_outcomes_are_refused_with_their_position(api: Api) -> None:
     good = {"id": "q", "votes": {"x": "a"}, "correct": "a"}
     bad: list[dict[str, Any]] = [
         {**good, "id": "no spaces"},
@@ -180,11 +189,11 @@ async def _command(api: Api, *arguments: str) -> Result:
     return await asyncio.to_thread(CliRunner().invoke, cli, list(arguments), env=environment)
 
 
-async def test_the_commands_import_and_show(api: Api, tmp_path: Path) -> None:
+async def test_the_commands_import_outcomes_and_show_weights(api: Api, tmp_path: Path) -> None:
     nothing = await _command(api, "weights")
     assert "Nothing has been learned yet" in nothing.output
     file = tmp_path / "outcomes.jsonl"
-    file.write_text("\n".join(json.dumps(one) for one in imports(120)))
+    file.write_text("\n".join(json.dumps(outcome) for outcome in imports(120)))
     first = await _command(api, "outcomes", "import", str(file))
     assert (first.exit_code, first.output) == (0, "120 recorded, 0 conflict\n")
     again = await _command(api, "outcomes", "import", str(file), "--json")
@@ -195,8 +204,8 @@ async def test_the_commands_import_and_show(api: Api, tmp_path: Path) -> None:
     assert shown.output.index("good") < shown.output.index("weak")
     listed = await _command(api, "weights", "--json")
     snapshot_id = json.loads(listed.output)["snapshots"][0]["snapshot_id"]
-    one = await _command(api, "weights", "show", snapshot_id)
-    assert json.loads(one.output)["document"]["outcomes"] == 120
+    snapshot = await _command(api, "weights", "show", snapshot_id)
+    assert json.loads(snapshot.output)["document"]["outcomes"] == 120
     assert (await _command(api, "weights", "alarms")).output == "No alarms.\n"
 
 

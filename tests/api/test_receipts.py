@@ -62,7 +62,7 @@ async def test_an_ended_deliberation_has_a_receipt_that_verifies(api: Api) -> No
     assert verify(withheld, await _trusted(api)).trusted
 
 
-async def test_a_running_one_has_none_yet_and_an_unknown_one_never(api: Api) -> None:
+async def test_only_an_ended_deliberation_has_a_receipt(api: Api) -> None:
     release = asyncio.Event()
 
     async def waits(model: str, asked: str) -> str:
@@ -141,7 +141,7 @@ def _ranks(agent: str, body: dict[str, Any]) -> str:
         ({"options": ABC, "budget": {"tokens": 900}, "max_tokens": 64}, {"a": "A", "b": "B", "c": "C"}, "BUDGET_EXHAUSTED"),
     ],
 )  # fmt: skip
-async def test_every_kind_of_decision_comes_out_again(
+async def test_every_kind_of_decision_can_be_recomputed(
     api: Api, config: dict[str, Any], answers: dict[str, Any], terminal: str
 ) -> None:
     async with Agents().running() as agents:
@@ -170,8 +170,8 @@ async def test_no_word_of_an_agent_is_left_when_all_are_withheld(api: Api) -> No
     def says(agent: str, body: dict[str, Any]) -> str:
         if phase_of(body) == "CRITIQUE":
             target = body["schema"]["properties"]["critiques"]["items"]["properties"]["target"]["enum"][0]
-            one = {"target": target, "claim_quote": word(), "defect": word(), "severity": "minor", "fix": word()}
-            return json.dumps({"critiques": [one]})
+            critique = {"target": target, "claim_quote": word(), "defect": word(), "severity": "minor", "fix": word()}
+            return json.dumps({"critiques": [critique]})
         labels = labels_of(body)
         return reply(labels[0] if labels else f"{agent} wants {word()}", rationale=word(), evidence=[word()])
 
@@ -183,10 +183,10 @@ async def test_no_word_of_an_agent_is_left_when_all_are_withheld(api: Api) -> No
     receipt = parse(await _receipt(api, result["request_id"]))
     assert {"CRITIQUE", "REVISE", "VOTE"} <= {event["data"].get("phase") for event in receipt["events"]}
     whole = json.dumps(receipt)
-    known = [one for one in said if one in whole]
+    known = [text for text in said if text in whole]
     assert len(known) > 15, "the journal keeps what agents said"
     for n in (0, *(event["n"] for event in receipt["events"] if event["text"])):
         receipt = redact(receipt, n)
-    assert [one for one in known if one in json.dumps(receipt)] == []
+    assert [text for text in known if text in json.dumps(receipt)] == []
     assert verify(receipt, await _trusted(api)).trusted
     assert recompute(receipt).verdict is Recomputed.EQUAL

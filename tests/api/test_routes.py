@@ -30,7 +30,7 @@ def test_only_health_and_public_keys_are_public() -> None:
     assert public == {"/health", "/health/live"} | keys
 
 
-def test_both_prefixes_have_the_samehttp_routes() -> None:
+def test_both_prefixes_have_the_same_http_routes() -> None:
     under = [
         {(route.path.removeprefix(prefix), route.method) for route in http_routes() if route.path.startswith(prefix)}
         for prefix in PREFIXES
@@ -57,7 +57,7 @@ def _settled(answer: Any) -> Any:
     return [_settled(value) for value in answer] if isinstance(answer, list) else answer
 
 
-def test_every_change_is_tried() -> None:
+def test_every_changing_route_has_a_valid_call() -> None:
     assert {(route.method, route.path.removeprefix(CP)) for route in _changing()} == set(CHANGES)
 
 

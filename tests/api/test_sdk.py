@@ -270,13 +270,13 @@ async def test_both_prefixes_are_one_api(api: Api) -> None:
     response = await api.client.post(f"{other}/agents", json={"agent_id": "a1"})
     assert response.status_code == 201
     for path in ("/agents/a1", "/agents", "/queue", "/stats", "/tasks/history"):
-        one, two = await api.client.get(CP + path), await api.client.get(other + path)
-        assert (one.status_code, one.json()) == (two.status_code, two.json())
+        preferred, alternative = await api.client.get(CP + path), await api.client.get(other + path)
+        assert (preferred.status_code, preferred.json()) == (alternative.status_code, alternative.json())
     created = await api.client.post(f"{other}/deliberations", json={"content": "q", "async": True})
     assert (created.status_code, created.headers["location"].startswith(f"{other}/deliberations/")) == (202, True)
 
 
-async def test_a_submit_of_the_released_client_that_is_sent_again_under_its_key_is_one_task(api: Api) -> None:
+async def test_a_submit_repeated_by_the_released_client_is_one_task(api: Api) -> None:
     """It repeats a slow POST by itself and has no key of its own; the body's field is where a caller can give one."""
     plane = api.async_sdk().control_plane
     first, again = [await plane.create_task(task_type="bill", payload={}, idempotency_key="invoice-117") for _ in "12"]

@@ -1,4 +1,4 @@
-"""What led to what: the cause of every row, and the story that is read by it."""
+"""The cause of every row, and the story that is read by causes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _causes(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(event["type"], event["cause"]) for event in events]
 
 
-async def test_a_requests_trace_is_the_cause_of_what_it_changes_and_of_what_follows(api: Api) -> None:
+async def test_a_requests_trace_is_the_cause_of_all_rows_it_leads_to(api: Api) -> None:
     await _post(api, "/agents", "register-1", {"agent_id": "a1"})
     task_id = (await _post(api, "/tasks", "submit-1", {"task_type": "echo"}))["task_id"]
     later = {"task_type": "echo", "after": [{"id": task_id}]}
@@ -113,7 +113,7 @@ async def test_a_row_is_the_cause_of_what_it_leads_to(api: Api) -> None:
     assert pages == of_task["events"]
 
 
-async def test_all_of_a_deliberation_has_the_cause_that_it_was_asked_by(api: Api) -> None:
+async def test_all_rows_of_a_deliberation_have_the_cause_of_its_request(api: Api) -> None:
     async with Agents().running() as agents:
         agents.answering["a"] = always("A")
         agents.answering["b"] = lambda agent, body: (500, "Out of order.")
@@ -165,7 +165,7 @@ def test_an_impossible_transition_names_its_cause() -> None:
         step(task.head(), LeaseExpired(cause="#7"), NOW, RetryPolicy())
 
 
-async def test_nothing_is_known_of_what_never_was(api: Api) -> None:
+async def test_the_story_of_an_unknown_id_is_not_found(api: Api) -> None:
     response = await api.call("GET", "/story/task_nobody")
     assert (response.status_code, response.json()["code"]) == (404, "story_not_found")
     assert (await api.call("GET", f"/story/{'x' * 500}")).status_code == 400

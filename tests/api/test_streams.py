@@ -1,4 +1,4 @@
-"""Events over SSE and WebSocket: nothing missed, nothing doubled, only what was asked for, whoever else is writing."""
+"""Events over SSE and WebSocket: each one that was asked for, once, however many writers there are."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def _write(api: Api, count: int) -> None:
         await api.post("/tasks", {"task_type": "echo"})
 
 
-async def test_whoever_reconnects_with_the_last_id_misses_nothing_while_many_write(api: Api) -> None:
+async def test_a_reconnect_with_the_last_id_misses_no_event(api: Api) -> None:
     writing = [asyncio.create_task(_write(api, TASKS)) for _ in range(WRITERS)]
     seen: list[int] = []
     last = 0
@@ -78,9 +78,7 @@ async def test_whoever_reconnects_with_the_last_id_misses_nothing_while_many_wri
     assert seen == [row.seq for row in await api.rows()] == list(range(1, WRITERS * TASKS + 1))
 
 
-async def test_a_subscriber_far_behind_reads_from_the_store_and_joins_the_present(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_subscriber_far_behind_catches_up_from_the_store(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub keeps only the newest rows; what is older comes from the log, in pages, without a seam."""
     monkeypatch.setattr(hub, "PAGE", 10)
     api.gateway.hub._rows = hub.deque(maxlen=15)
@@ -125,7 +123,7 @@ async def test_filters_leave_exactly_what_was_asked_for(api: Api) -> None:
     assert (admitted["event"], admitted["data"]["data"]["request_id"]) == ("deliberation_admitted", "d1")
 
 
-async def test_another_workspace_sees_nothing_of_ours(api: Api) -> None:
+async def test_another_workspace_sees_no_events_of_this_one(api: Api) -> None:
     await api.stores.tasks.submit([SubmitItem(task=new_task())])
     await _write(api, 1)
     async with _sse(api, 0) as events:
@@ -134,7 +132,7 @@ async def test_another_workspace_sees_nothing_of_ours(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", [f"{CP}/stream", "/api/v1/control-plane/stream", "/ws/control-plane"])
-async def test_the_same_over_websocket_with_ping_and_subscribe(api: Api, path: str) -> None:
+async def test_a_websocket_gives_the_same_events_with_ping_and_subscribe(api: Api, path: str) -> None:
     async with _ws(api, path) as socket:
         connected = json.loads(await socket.recv())
         assert (connected["type"], connected["data"]["last_event_id"]) == ("connected", 0)

@@ -11,7 +11,7 @@ from tests.support.probes import eventually
 from tests.support.task_api import TaskApi
 
 
-async def test_error_classes_travel_from_the_report_to_the_retry(tasks: TaskApi) -> None:
+async def test_the_error_class_of_a_report_decides_the_retry(tasks: TaskApi) -> None:
     await tasks.agent("a1")
     task_id = await tasks.submit(max_retries=1)
     lease = await tasks.claim_one("a1")
@@ -32,7 +32,7 @@ async def test_error_classes_travel_from_the_report_to_the_retry(tasks: TaskApi)
     assert explained["reasons"][0]["at"] == task["run_at"]
 
 
-async def test_a_failure_that_is_not_retryable_ends_the_task_at_once_also_in_a_batch(tasks: TaskApi) -> None:
+async def test_a_failure_that_is_not_retryable_ends_the_task_at_once(tasks: TaskApi) -> None:
     await tasks.agent("a1", max_concurrency=3)
     ids = [await tasks.submit() for _ in range(3)]
     leases = [await tasks.claim_one("a1") for _ in ids]
@@ -47,7 +47,7 @@ async def test_a_failure_that_is_not_retryable_ends_the_task_at_once_also_in_a_b
         {"task_id": leases[2]["id"], "agent_id": "somebody-else"},
     ]
     answer = await tasks.post("/tasks/fail", {"reports": reports})
-    assert [one["ok"] for one in answer["results"]] == [True, True, False]
+    assert [result["ok"] for result in answer["results"]] == [True, True, False]
     assert answer["results"][2]["code"] == "lease_lost"
     details = [(await tasks.get(f"/tasks/{lease['id']}"))["status_detail"] for lease in leases]
     assert details == ["failed", "completed", "running"]
@@ -105,7 +105,7 @@ async def test_listings_filter_count_truly_and_page_without_skipping_or_repeatin
         ({"priority": "critical"}, "invalid_priority"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_with_one_sentence(
+async def test_an_invalid_submit_is_refused_with_one_sentence(
     tasks: TaskApi, fields: dict[str, Any], code: str
 ) -> None:
     answer = await tasks.call("POST", "/tasks", {"task_type": "x", **fields}, expect=400)
@@ -114,7 +114,7 @@ async def test_what_makes_no_sense_is_refused_with_one_sentence(
     assert answer["error"].count("\n") == 0
 
 
-async def test_what_a_task_asks_for_is_shown_again(tasks: TaskApi) -> None:
+async def test_a_task_shows_everything_it_was_submitted_with(tasks: TaskApi) -> None:
     first = await tasks.submit()
     asked = {
         "tenant": "acme",
@@ -154,7 +154,7 @@ async def test_a_task_runs_after_another_or_fails_with_it(tasks: TaskApi) -> Non
     await eventually(lambda: tasks.is_detail(anyway, "queued"))
 
 
-async def test_a_holder_hears_of_a_cancel_in_the_answer_to_its_claim_and_acknowledges_it(tasks: TaskApi) -> None:
+async def test_a_holder_learns_of_a_cancel_by_its_claim_and_acknowledges_it(tasks: TaskApi) -> None:
     await tasks.agent("a1", max_concurrency=2)
     task_id = await tasks.submit()
     lease = await tasks.claim_one("a1")
@@ -177,7 +177,7 @@ async def test_a_paused_agent_gets_nothing_until_it_is_resumed(tasks: TaskApi) -
     waiting = asyncio.create_task(tasks.claim("a1", block_ms=20_000))
     await eventually(lambda: tasks.waits(1))
     explained = await tasks.get(f"/tasks/{task_id}/explain")
-    assert [one["code"] for one in explained["reasons"]] == ["no_agent"]
+    assert [reason["code"] for reason in explained["reasons"]] == ["no_agent"]
     await tasks.post("/agents/a1/resume")
     assert await waiting is None
     assert (await tasks.claim_one("a1"))["id"] == task_id
@@ -186,27 +186,27 @@ async def test_a_paused_agent_gets_nothing_until_it_is_resumed(tasks: TaskApi) -
 async def test_explain_names_what_is_missing(tasks: TaskApi) -> None:
     task_id = await tasks.submit(required_capabilities=["gpu", "code"])
     explained = await tasks.get(f"/tasks/{task_id}/explain")
-    assert [one["code"] for one in explained["reasons"]] == ["no_capable_agent"]
+    assert [reason["code"] for reason in explained["reasons"]] == ["no_capable_agent"]
     assert "gpu" in explained["summary"]
     await tasks.agent("a1", capabilities=["code"])
     explained = await tasks.get(f"/tasks/{task_id}/explain")
     assert explained["reasons"][0]["unblock"] == "Register an agent with gpu."
     await tasks.agent("a2", capabilities=["code", "gpu"])
     explained = await tasks.get(f"/tasks/{task_id}/explain")
-    assert [one["code"] for one in explained["reasons"]] == ["waiting_for_turn"]
+    assert [reason["code"] for reason in explained["reasons"]] == ["waiting_for_turn"]
     assert (explained["position"], explained["able_agents"], explained["fairness_share"]) == (1, ["a2"], 1.0)
     await tasks.claim_one("a2")
     assert (await tasks.get(f"/tasks/{task_id}/explain"))["reasons"][0]["code"] == "running"
     other = await tasks.submit(required_capabilities=["gpu"])
     explained = await tasks.get(f"/tasks/{other}/explain")
-    assert [one["code"] for one in explained["reasons"]] == ["agents_busy"]
+    assert [reason["code"] for reason in explained["reasons"]] == ["agents_busy"]
     await tasks.post(f"/tasks/{other}/cancel")
     assert (await tasks.get(f"/tasks/{other}/explain"))["summary"] == "The task has ended: cancelled."
     await tasks.call("GET", "/tasks/task_nobody/explain", expect=404)
 
 
 @pytest.mark.parametrize("kind", ["queue", "task_type", "tenant"])
-async def test_what_is_paused_waits_and_says_why(tasks: TaskApi, kind: str) -> None:
+async def test_paused_work_waits_and_says_why(tasks: TaskApi, kind: str) -> None:
     await tasks.agent("a1")
     names = {"queue": "q", "task_type": "t", "tenant": "acme"}
     before = await tasks.submit("t", queue="q", tenant="acme")
@@ -226,7 +226,9 @@ async def test_what_is_paused_waits_and_says_why(tasks: TaskApi, kind: str) -> N
     assert (await second)["id"] == before
     waiting.cancel()
     controls = await tasks.get("/queue/controls")
-    assert [(one["kind"], one["name"], one["paused"]) for one in controls["controls"]] == [(kind, names[kind], False)]
+    assert [(control["kind"], control["name"], control["paused"]) for control in controls["controls"]] == [
+        (kind, names[kind], False)
+    ]
     rows = await tasks.stores.log.read(0, 100)
     assert [row.kind for row in rows if row.kind.startswith("control.")] == ["control.paused", "control.resumed"]
 
@@ -293,7 +295,7 @@ async def test_priority_of_a_waiting_task_can_be_changed(tasks: TaskApi) -> None
     assert ([job["id"] for job in view["jobs"]], view["total"]) == ([second, third, first], 3)
 
 
-async def test_a_waiting_task_is_moved_within_its_line_for_good(tasks: TaskApi) -> None:
+async def test_a_waiting_task_keeps_the_position_it_is_moved_to(tasks: TaskApi) -> None:
     await tasks.agent("a1", max_concurrency=9)
     batch = await tasks.post("/tasks/batch", {"tasks": [{"task_type": "echo", "priority": "high"}] * 5})
     ids = batch["task_ids"]
@@ -304,12 +306,12 @@ async def test_a_waiting_task_is_moved_within_its_line_for_good(tasks: TaskApi) 
     await tasks.post("/queue/prioritize", {"task_id": ids[0], "position": 100})
     expected = [ids[3], ids[4], ids[1], ids[2], ids[0]]
     assert [job["id"] for job in (await tasks.get("/queue"))["jobs"]] == expected
-    assert [(await tasks.get(f"/tasks/{one}/explain"))["position"] for one in expected] == [1, 2, 3, 4, 5]
+    assert [(await tasks.get(f"/tasks/{task_id}/explain"))["position"] for task_id in expected] == [1, 2, 3, 4, 5]
     assert await tasks.kinds(ids[4]) == ["submitted", "prioritized"]
     await tasks.api.kill_scheduler()
     await tasks.api.start_scheduler()
     claimed = await tasks.post("/tasks/claim", {"agent_id": "a1", "max_tasks": 5})
-    assert [one["id"] for one in claimed["tasks"]] == expected
+    assert [task["id"] for task in claimed["tasks"]] == expected
     await tasks.call("POST", "/queue/prioritize", {"task_id": ids[0], "position": 1}, expect=409)
     await tasks.call("POST", "/queue/prioritize", {"task_id": ids[0], "position": -1}, expect=400)
 
@@ -323,8 +325,8 @@ async def test_a_task_whose_delay_is_over_is_queued_wherever_it_is_shown(tasks: 
     await eventually(over)
     for detail, ids in (("queued", [soon]), ("delayed", [later])):
         found = await tasks.get("/tasks", status_detail=detail)
-        assert ([one["id"] for one in found["tasks"]], found["total"]) == (ids, 1)
-        assert {one["status_detail"] for one in found["tasks"]} == {detail}
+        assert ([task["id"] for task in found["tasks"]], found["total"]) == (ids, 1)
+        assert {task["status_detail"] for task in found["tasks"]} == {detail}
     shown = {job["id"]: job["status_detail"] for job in (await tasks.get("/queue"))["jobs"]}
     assert shown == {soon: "queued", later: "delayed"}
 

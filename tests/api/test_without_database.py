@@ -1,5 +1,4 @@
-"""Postgres is the truth: without it nothing is promised, everything says so at once, and it is missed by nobody for
-longer than it is away."""
+"""Without Postgres, calls that need it are refused at once with a reason, and go on as soon as it is back."""
 
 from __future__ import annotations
 
@@ -17,10 +16,10 @@ from tests.support.stores import StoreUrls, fresh_name, own_stores
 
 async def _breakers(api: Api) -> tuple[dict[str, Any], bool]:
     answer = await api.get("/breakers")
-    return {one["name"]: one for one in answer["breakers"]}, answer.get("stale", False)
+    return {breaker["name"]: breaker for breaker in answer["breakers"]}, answer.get("stale", False)
 
 
-async def test_the_breaker_of_the_database_opens_is_listed_without_it_and_closes_when_it_is_back() -> None:
+async def test_the_breaker_of_the_database_opens_is_listed_and_closes_again() -> None:
     with own_stores() as (postgres, redis):
         schema = fresh_name()
         await migrate(postgres.url, schema)

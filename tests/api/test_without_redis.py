@@ -19,7 +19,7 @@ async def without_redis(store_urls: StoreUrls, schema: str) -> AsyncIterator[Api
         yield running
 
 
-async def test_the_whole_path_of_a_task_without_redis(without_redis: Api) -> None:
+async def test_a_task_runs_to_its_end_without_redis(without_redis: Api) -> None:
     api = without_redis
     await api.post("/agents", {"agent_id": "a1"})
     created = await api.post("/tasks", {"task_type": "echo"})
@@ -45,6 +45,6 @@ async def test_agents_are_read_and_changed_without_redis(without_redis: Api) -> 
 
 async def test_readiness_names_what_is_missing(without_redis: Api) -> None:
     report = await without_redis.get("/health/detailed")
-    states = {one["name"]: one["status"] for one in report["components"]}
+    states = {component["name"]: component["status"] for component in report["components"]}
     assert states["Redis"] != "healthy"
     assert states["Database"] == "healthy"

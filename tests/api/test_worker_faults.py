@@ -1,4 +1,4 @@
-"""The worker kit behind what stands between it and the API, when that answers in its own ways."""
+"""The worker kit behind a proxy that answers oddly in place of the API."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def counting(worker: Worker) -> Counter[str]:
 
 async def assert_done_once(api: Api, ids: list[str], runs: Counter[str]) -> None:
     results = [await ended(api, task_id) for task_id in ids]
-    assert [one["result"] for one in results] == [{"said": number} for number in range(len(ids))]
+    assert [result["result"] for result in results] == [{"said": number} for number in range(len(ids))]
     assert runs == Counter(ids)
     for task_id in ids:
         assert [row.kind for row in await api.rows(task_id)] == ["task.submitted", "task.claimed", "task.completed"]
@@ -117,7 +117,7 @@ async def test_a_result_is_kept_through_an_outage_and_reported_under_its_lease(a
             assert (task["status"], task["result"], task["attempt"]) == ("completed", "kept", 1)
 
 
-async def test_a_task_that_comes_back_while_the_report_of_its_lost_attempt_is_on_its_way_runs_again(
+async def test_a_task_redelivered_before_its_lost_attempts_report_runs_again(
     store_urls: StoreUrls, schema: str
 ) -> None:
     """The lease ends in an outage; afterwards claims pass sooner than reports."""
@@ -153,7 +153,7 @@ async def test_a_task_that_comes_back_while_the_report_of_its_lost_attempt_is_on
             assert (task["status"], task["result"], attempts) == ("completed", 2, [1, 2])
 
 
-async def test_a_task_that_was_lost_in_the_outage_is_given_up_at_the_servers_word(api: Api) -> None:
+async def test_a_job_whose_lease_was_lost_in_an_outage_is_abandoned(api: Api) -> None:
     out = asyncio.Event()
 
     def script(call: str, number: int) -> Odd | None:
@@ -196,7 +196,7 @@ async def test_a_key_that_the_api_refuses_ends_the_worker(api: Api, call: str, s
         assert (await api.get(f"/tasks/{task_id}"))["status"] in ("pending", "running", "completed")
 
 
-async def test_a_key_that_is_refused_lets_the_job_at_hand_report_what_it_can(api: Api) -> None:
+async def test_a_refused_key_lets_running_jobs_report_first(api: Api) -> None:
     worker_began = asyncio.Event()
 
     def script(call: str, number: int) -> Odd | None:
@@ -233,7 +233,7 @@ async def test_a_registration_that_the_api_refuses_ends_the_worker_with_its_sent
             await asyncio.wait_for(worker.run(), 30)
 
 
-async def test_an_agent_that_was_forgotten_registers_again_also_when_that_is_answered_oddly(api: Api) -> None:
+async def test_a_forgotten_agent_registers_again_through_odd_answers(api: Api) -> None:
     async with OddProxy(
         api.url, lambda call, number: HTML_502 if call == REGISTER and number in (2, 3, 4) else None
     ).running() as proxy:
@@ -248,7 +248,7 @@ async def test_an_agent_that_was_forgotten_registers_again_also_when_that_is_ans
             assert proxy.counts[REGISTER] >= 5
 
 
-async def test_a_claim_that_the_api_refuses_is_not_the_end(api: Api) -> None:
+async def test_a_worker_goes_on_after_a_refused_claim(api: Api) -> None:
     refused = Odd("refused", own(409, "conflict"))
     async with OddProxy(
         api.url, lambda call, number: refused if call == CLAIM and number <= 3 else None
@@ -327,7 +327,7 @@ OUTCOMES: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-async def test_what_cannot_be_reported_fails_its_own_attempt_and_holds_up_no_other(api: Api) -> None:
+async def test_a_result_that_cannot_be_reported_fails_its_attempt_alone(api: Api) -> None:
     async with OddProxy(api.url, lambda call, number: None).running() as proxy:
         worker = behind(proxy, concurrency=len(OUTCOMES) * 2)
         together = asyncio.Barrier(len(OUTCOMES) * 2)
@@ -345,7 +345,7 @@ async def test_what_cannot_be_reported_fails_its_own_attempt_and_holds_up_no_oth
             assert bool(task["error"]) == (OUTCOMES[kind][1] == "failed"), kind
 
 
-async def test_whatever_a_plain_function_does_ends_its_attempt_and_frees_its_slot(api: Api) -> None:
+async def test_whatever_a_plain_function_does_its_attempt_ends_and_frees_a_slot(api: Api) -> None:
     worker = a_worker(api, concurrency=2)
     worker.handles()(lambda job: OUTCOMES[job.payload][0]())
     ids = {kind: await submit(api, kind) for kind in OUTCOMES}
@@ -355,7 +355,7 @@ async def test_whatever_a_plain_function_does_ends_its_attempt_and_frees_its_slo
     assert "StopIteration" in ends["stops iterating"]["error"]
 
 
-async def test_a_job_that_fails_by_a_cancellation_of_its_own_has_not_been_stopped(api: Api) -> None:
+async def test_a_job_that_cancels_itself_counts_as_failed(api: Api) -> None:
     worker = a_worker(api)
 
     @worker.handles()
@@ -369,7 +369,7 @@ async def test_a_job_that_fails_by_a_cancellation_of_its_own_has_not_been_stoppe
     assert (task["status"], "CancelledError" in task["error"]) == ("failed", True)
 
 
-async def test_leases_of_a_claim_that_draining_interrupted_are_asked_for_again_and_worked_off(api: Api) -> None:
+async def test_leases_of_a_claim_interrupted_by_draining_are_fetched_and_executed(api: Api) -> None:
     """The API has given them; their answer hangs when the signal comes."""
     hangs = Odd(HANGS, http(200, '{"tasks": [', "application/json", length=5000), handled=True)
 
@@ -384,13 +384,13 @@ async def test_leases_of_a_claim_that_draining_interrupted_are_asked_for_again_a
         await eventually(lambda: proxy.odd[CLAIM] == 1)
         worker.drain()
         await asyncio.wait_for(run, 30)
-        tasks = [await api.get(f"/tasks/{one}") for one in ids]
+        tasks = [await api.get(f"/tasks/{task_id}") for task_id in ids]
         assert [task["status"] for task in tasks] == ["completed"] * 3
         assert [row.kind for row in await api.rows(ids[0])] == ["task.submitted", "task.claimed", "task.completed"]
         assert runs == Counter(ids)
 
 
-async def test_a_result_that_no_proxy_lets_through_holds_up_no_other_and_fails_in_the_end(
+async def test_a_result_that_no_proxy_lets_through_fails_its_attempt_alone(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cluster.client.reports.TOO_LARGE_S", 0.2)
@@ -404,12 +404,12 @@ async def test_a_result_that_no_proxy_lets_through_holds_up_no_other_and_fails_i
         large = await submit(api, 20_000)
         small = [await submit(api, 10) for _ in range(5)]
         async with running(worker):
-            assert {(await ended(api, one))["status"] for one in small} == {"completed"}
+            assert {(await ended(api, task_id))["status"] for task_id in small} == {"completed"}
             task = await ended(api, large)
             assert (task["status"], "proxy" in task["error"]) == ("failed", True)
 
 
-async def test_the_command_works_on_behind_a_restart_and_says_why_it_ends(api: Api, tmp_path: Path) -> None:
+async def test_the_command_survives_a_restart_and_says_why_it_ends(api: Api, tmp_path: Path) -> None:
     """As a process: odd answers are waited out; a signal ends it with 0, a refusal with 1 and one sentence."""
     (tmp_path / "jobs.py").write_text("async def double(job):\n    return job.payload * 2\n")
 
@@ -426,7 +426,7 @@ async def test_the_command_works_on_behind_a_restart_and_says_why_it_ends(api: A
     async with OddProxy(api.url, script).running() as proxy:
         process = await start(proxy.url, "x")
         ids = [await submit(api, number) for number in range(3)]
-        assert [(await ended(api, one))["result"] for one in ids] == [0, 2, 4]
+        assert [(await ended(api, task_id))["result"] for task_id in ids] == [0, 2, 4]
         assert process.returncode is None
         process.send_signal(signal.SIGTERM)
         _, _ = await asyncio.wait_for(process.communicate(), 30)

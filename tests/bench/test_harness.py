@@ -30,9 +30,9 @@ def test_a_goal_may_bound_the_median_from_above(median: float, met: bool) -> Non
 
 
 def test_benches_are_selected_by_group_and_by_name() -> None:
-    everything = [one.name for one in harness.selected([])]
-    assert [one.name for one in harness.selected(["scheduler.claim"])] == ["scheduler.claim"]
-    assert [one.name for one in harness.selected(["scheduler"])] == [
+    everything = [bench.name for bench in harness.selected([])]
+    assert [bench.name for bench in harness.selected(["scheduler.claim"])] == ["scheduler.claim"]
+    assert [bench.name for bench in harness.selected(["scheduler"])] == [
         name for name in everything if name.startswith("scheduler.")
     ]
     with pytest.raises(SystemExit, match=r"no bench scheduler\.clai;"):
@@ -61,8 +61,8 @@ def test_a_bench_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> 
         raise RuntimeError("on purpose")
 
     console = Console(file=io.StringIO())
-    one = harness.Bench(name="x.broken", about="", measure=broken)  # type: ignore[arg-type]
-    rows = harness.measure([one], None, console)  # type: ignore[arg-type]
+    failing = harness.Bench(name="x.broken", about="", measure=broken)  # type: ignore[arg-type]
+    rows = harness.measure([failing], None, console)  # type: ignore[arg-type]
     assert [(row.name, row.failed) for row in rows] == [("before", False), ("failed", True)]
     harness.write(rows, tmp_path / "rows.json")
     assert [row["median"] for row in json.loads((tmp_path / "rows.json").read_text())] == [1.0, None]

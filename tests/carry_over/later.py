@@ -87,8 +87,8 @@ class Later:
 
     async def ended(self, request_id: str) -> dict[str, Any]:
         async def over() -> Any:
-            one = await self.api.get(f"/deliberations/{request_id}")
-            return one if one["terminal"] is not None else None
+            deliberation = await self.api.get(f"/deliberations/{request_id}")
+            return deliberation if deliberation["terminal"] is not None else None
 
         return dict(await eventually(over, what=f"the end of {request_id}"))
 

@@ -229,14 +229,14 @@ async def _decided(scene: Scene) -> None:
     await eventually(ended)
     path = f"/deliberations/{decided[0]['request_id']}/outcome"
     await scene.repeatable("POST", path, {"correct": "Postgres"})
-    scene.facts["ended"] = [*(one["request_id"] for one in decided), cancelled]
+    scene.facts["ended"] = [*(deliberation["request_id"] for deliberation in decided), cancelled]
 
 
 async def _weights(scene: Scene) -> None:
     outcomes = crowd({"one": 0.9, "two": 0.5, "three": 0.6}, 40, seed=1)
     items = [
-        {"id": f"q{n}", "votes": dict(one.votes), "correct": one.right, "options": list(one.options)}
-        for n, one in enumerate(outcomes)
+        {"id": f"q{n}", "votes": dict(outcome.votes), "correct": outcome.right, "options": list(outcome.options)}
+        for n, outcome in enumerate(outcomes)
     ]
     await scene.repeatable("POST", "/outcomes/batch", {"outcomes": items})
 
@@ -316,15 +316,22 @@ async def last_words(scene: Scene, written: Sequence[str]) -> None:
     stopping = scene.facts["leases"]["cancelling"]["id"]
     await _settled(scene)
     await scene.post(f"/tasks/{stopping}/cancel")
-    open_ones = [one for one in await _deliberations(scene) if one["terminal"] is None]
+    open_ones = [deliberation for deliberation in await _deliberations(scene) if deliberation["terminal"] is None]
     facts = scene.facts
     facts["batch"] = {
         "written": list(written),
-        "open": sorted(one["request_id"] for one in open_ones if one["request_id"].startswith("batch-")),
+        "open": sorted(
+            deliberation["request_id"] for deliberation in open_ones if deliberation["request_id"].startswith("batch-")
+        ),
     }
-    found, wanted = {one["request_id"] for one in open_ones}, {*facts["open"], *facts["batch"]["open"]}
-    assert found == wanted, f"ended already: {[await scene.journal(one) for one in wanted - found]}"
-    journals = {one["request_id"]: await scene.journal(one["request_id"]) for one in open_ones}
+    found, wanted = (
+        {deliberation["request_id"] for deliberation in open_ones},
+        {*facts["open"], *facts["batch"]["open"]},
+    )
+    assert found == wanted, f"ended already: {[await scene.journal(request_id) for request_id in wanted - found]}"
+    journals = {
+        deliberation["request_id"]: await scene.journal(deliberation["request_id"]) for deliberation in open_ones
+    }
     facts["asked"] = _asked(scene.agents, journals)
     (facts["pushed_key"],) = {key for agent, key in scene.agents.calls if agent == crew.PUSHED}
     facts["journals"] = {

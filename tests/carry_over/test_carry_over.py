@@ -1,4 +1,4 @@
-"""What earlier builds left behind goes on with this one: nothing is stranded, lost, paid for twice or told differently."""
+"""The state of earlier builds goes on with this one: nothing is lost, paid for twice or shown differently."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def changed(before: Any, now: Any, where: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         missing = [f"{where}.{name} is gone" for name in before if name not in now]
         common = [name for name in before if name in now]
-        return missing + [one for name in common for one in changed(before[name], now[name], f"{where}.{name}")]
+        return missing + [change for name in common for change in changed(before[name], now[name], f"{where}.{name}")]
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         pairs = enumerate(zip(before, now, strict=True))
-        return [one for n, (old, new) in pairs for one in changed(old, new, f"{where}[{n}]")]
+        return [change for n, (old, new) in pairs for change in changed(old, new, f"{where}[{n}]")]
     return [] if before == now else [f"{where}: {before!r} is now {now!r}"]
 
 
@@ -86,12 +86,12 @@ async def test_everything_is_shown_as_it_was_and_repeats_are_answered_alike(star
             assert changed(call["answer"], response.json()) == [], call
         written = await it.api.stores.log.read(before, 100)
         assert [row.kind for row in written] == ["agent.registered"], "it says again what it is, as it always did"
-        (known,) = [one for one in it.facts["repeats"] if one["key"] == "submit-of-ended"]
+        (known,) = [call for call in it.facts["repeats"] if call["key"] == "submit-of-ended"]
         other = await it.repeat({**known, "body": {**known["body"], "payload": "another"}})
         assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
 
 
-async def test_receipts_and_the_log_verify_and_the_log_goes_on_without_a_gap(start: Start) -> None:
+async def test_receipts_verify_and_the_log_continues_without_a_gap(start: Start) -> None:
     async with start(*STILL) as it:
         before = await it.log()
         whole = hashlib.sha256(b"".join(row.digest for row in before)).hexdigest()
@@ -101,7 +101,9 @@ async def test_receipts_and_the_log_verify_and_the_log_goes_on_without_a_gap(sta
         assert set(files) == set(it.facts["ended"])
         for request_id, content in files.items():
             issued = (await it.api.call("GET", f"/deliberations/{request_id}/receipt")).content
-            kept, now = [await _verified(it, one, it.facts["verdicts"][request_id]) for one in (content, issued)]
+            kept, now = [
+                await _verified(it, receipt, it.facts["verdicts"][request_id]) for receipt in (content, issued)
+            ]
             assert now["head"] == kept["head"]
         submitted = await it.tasks.submit()
         after = await it.log()
@@ -154,7 +156,7 @@ async def test_leases_in_use_are_kept_extended_and_reported_by_their_holders(sta
         await it.becomes(stopping["id"], "cancelled")
 
 
-async def test_waiting_tasks_are_claimed_in_their_order_and_by_whom_they_are_for(start: Start) -> None:
+async def test_waiting_tasks_are_claimed_in_order_by_the_agents_they_name(start: Start) -> None:
     async with start() as it:
         facts, tasks = it.facts, it.tasks
         claimed = []
@@ -188,7 +190,7 @@ async def test_waiting_tasks_are_claimed_in_their_order_and_by_whom_they_are_for
         assert leases[1]["id"] == answers[0]["replayed_as"]
 
 
-async def test_what_waits_for_its_time_comes_at_its_time(start: Start) -> None:
+async def test_delayed_and_retried_tasks_come_at_their_time(start: Start) -> None:
     async with start() as it:
         facts, tasks = it.facts, it.tasks
         it.clock.advance(PREFERENCE_S + 1)
@@ -216,7 +218,7 @@ async def test_what_waits_for_its_time_comes_at_its_time(start: Start) -> None:
         assert (await tasks.claim_one("later-worker"))["id"] == facts["delayed"]
 
 
-async def test_deliberations_go_on_pay_for_no_answer_twice_and_use_the_stored_weights(start: Start) -> None:
+async def test_deliberations_continue_without_paying_twice_and_with_the_stored_weights(start: Start) -> None:
     async with start() as it:
         turn = it.facts["turn"]
         reply = {"answer": "Redis", "rationale": "pulled", "confidence": "high"}
@@ -224,7 +226,9 @@ async def test_deliberations_go_on_pay_for_no_answer_twice_and_use_the_stored_we
         last = await it.tasks.claim_one("puller-waiting")
         await it.tasks.post(f"/tasks/{last['id']}/complete", {"lease_token": last["lease_token"], "result": reply})
         ended = {request_id: await it.ended(request_id) for request_id in it.facts["journals"]}
-        assert {request_id: one["terminal"] for request_id, one in ended.items()} == dict.fromkeys(ended, "DECIDED")
+        assert {request_id: deliberation["terminal"] for request_id, deliberation in ended.items()} == dict.fromkeys(
+            ended, "DECIDED"
+        )
         await it.becomes(it.facts["pushed"], "completed")
         calls = Counter(it.agents.calls)
         assert set(calls.values()) == {1}
@@ -262,4 +266,7 @@ async def test_an_interrupted_batch_is_resumed_and_asks_nothing_twice(start: Sta
         in_flight, unasked = len(it.facts["batch"]["open"]), crew.BATCH_ITEMS - len(written) - crew.BATCH_AT_ONCE
         assert len(asked) == in_flight + unasked * len(crew.PANEL), "one answer was open of each that was in flight"
         total = (await it.api.get("/deliberations?limit=1000"))["deliberations"]
-        assert len([one for one in total if one["request_id"].startswith("batch-")]) == crew.BATCH_ITEMS
+        assert (
+            len([deliberation for deliberation in total if deliberation["request_id"].startswith("batch-")])
+            == crew.BATCH_ITEMS
+        )

@@ -58,7 +58,7 @@ class Violation:
 
 
 def check(history: History) -> list[Violation]:
-    return [violation for one in CHECKS for violation in one(history)]
+    return [violation for find in CHECKS for violation in find(history)]
 
 
 def lost(history: History) -> Iterator[Violation]:
@@ -145,10 +145,10 @@ def superseded(history: History) -> Iterator[Violation]:
 def lease(history: History) -> Iterator[Violation]:
     logged = {(e.entity, e.attempt): e.agent for e in history.log if e.kind == "task.claimed"}
     for claim in history.claims:
-        for one in claim.leases:
-            holder = logged.get((one.task_id, one.attempt))
+        for lease in claim.leases:
+            holder = logged.get((lease.task_id, lease.attempt))
             if holder != claim.agent:
-                message = f"{one.task_id} attempt {one.attempt} was handed to {claim.agent}, the log names {holder}"
+                message = f"{lease.task_id} attempt {lease.attempt} was handed to {claim.agent}, the log names {holder}"
                 yield Violation(check="lease", message=message, at=claim.answered)
 
 

@@ -51,7 +51,7 @@ def faults_table(rows: Sequence[Row]) -> list[str]:
         )
         for row in rows
     )
-    return [*_FAULTS, *(_line(one) for one in cells)]
+    return [*_FAULTS, *(_line(cell) for cell in cells)]
 
 
 def kills_table(row: Row) -> list[str]:
@@ -96,5 +96,5 @@ def with_runs(page: str, chaos: Row, deliberations: Row) -> str:
 
 
 if __name__ == "__main__":
-    target, *sources = (Path(one) for one in sys.argv[1:])
-    target.write_text(with_runs(target.read_text(), *(json.loads(one.read_text()) for one in sources)))
+    target, *sources = (Path(path) for path in sys.argv[1:])
+    target.write_text(with_runs(target.read_text(), *(json.loads(source.read_text()) for source in sources)))

@@ -118,8 +118,8 @@ def rows_of(history: History, violations: Sequence[Violation]) -> list[dict[str,
                 "calls": len(sent),
                 "failed": sum(c.answer in FAILED for c in sent),
                 "healed_s": spread([fault.healed - fault.began for fault, _ in mine]),
-                "submit_gap_s": spread([one["submit"] for one in longest]),
-                "lease_gap_s": spread([one["lease"] for one in longest]),
+                "submit_gap_s": spread([gap["submit"] for gap in longest]),
+                "lease_gap_s": spread([gap["lease"] for gap in longest]),
                 "violations": sum(
                     v.at is not None and any(f.began <= v.at < until for f, until in mine) for v in violations
                 ),
@@ -135,7 +135,7 @@ def totals_of(history: History) -> dict[str, Any]:
         "tasks": len({s.task_id for s in history.submits if s.task_id is not None}),
         "log_rows": len(history.log),
         "leases": sum(len(c.leases) for c in history.claims),
-        "lease_lost": sum(one.outcome is Outcome.LEASE_LOST for one in history.reports),
+        "lease_lost": sum(report.outcome is Outcome.LEASE_LOST for report in history.reports),
         "share_error": share_error(history),
     }
 
@@ -143,7 +143,7 @@ def totals_of(history: History) -> dict[str, Any]:
 def report(history: History, violations: Sequence[Violation], rows: Sequence[dict[str, Any]]) -> str:
     lines = [f"\n{machine()}", *faults_table(rows)]
     failed = Counter(f"{c.name} {c.answer}" for c in history.calls if c.answer in FAILED)
-    outcomes = Counter(f"{one.kind} {one.outcome}" for one in history.reports)
+    outcomes = Counter(f"{report.kind} {report.outcome}" for report in history.reports)
     lines += [
         "\n" + totals_line(totals_of(history)),
         f"reports: {dict(outcomes)}",

@@ -53,7 +53,7 @@ def _found(decided: dict[str, Any], arrivals: list[float], calls: int = 1) -> tu
 _NAMES = ("terminal", "answer", "confidence", "tally", "supporters", "dissenting_views", "rounds_completed")
 
 
-def test_nothing_is_found_where_nothing_is_wrong() -> None:
+def test_a_correct_run_has_no_violations() -> None:
     assert _found(DECIDED, [9.0]) == ([], 0)
 
 

@@ -66,17 +66,17 @@ def test_a_batch_runs_as_a_ray_job(system: RunningSystem, endpoint: str, tmp_pat
     assert job.returncode == 0, job.stdout + job.stderr
     assert f"{ITEMS} of {ITEMS} items" in job.stdout
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-    assert sorted(one["id"] for one in lines) == sorted(item["id"] for item in items)
-    assert {(one["status"], one["answer"]) for one in lines} == {("decided", "yes")}
+    assert sorted(row["id"] for row in lines) == sorted(item["id"] for item in items)
+    assert {(row["status"], row["answer"]) for row in lines} == {("decided", "yes")}
 
     with (tmp_path / "r.jsonl").open("r+") as file:
-        file.truncate(len("".join(json.dumps(one) for one in lines[:3])))
+        file.truncate(len("".join(json.dumps(row) for row in lines[:3])))
     printed = _shell(system, tmp_path, "aragora-cp batch submit q.jsonl --out r.jsonl --print").stdout
     first = _shell(system, tmp_path, "aragora-cp batch submit q.jsonl --out r.jsonl")
     again = _shell(system, tmp_path, "aragora-cp batch submit q.jsonl --out r.jsonl")
     for submitted in (first, again):
         assert submitted.returncode == 0, submitted.stdout + submitted.stderr
         assert printed.split("--submission-id ")[1].split()[0] in submitted.stdout
-    results = {one["id"]: one["result"] for one in lines}
+    results = {row["id"]: row["result"] for row in lines}
     resumed = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-    assert {one["id"]: one["result"] for one in resumed} == results
+    assert {row["id"]: row["result"] for row in resumed} == results

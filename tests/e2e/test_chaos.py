@@ -104,8 +104,8 @@ async def test_no_call_of_the_released_client_fails_when_the_shard_is_killed(tar
 
 def test_two_systems_run_side_by_side(target: Target, system: RunningSystem) -> None:
     other = target.system
-    for one in (system, other):
-        created = one.call("POST", "/api/control-plane/tasks", {"task_type": "t", "required_capabilities": ["two"]})
+    for running in (system, other):
+        created = running.call("POST", "/api/control-plane/tasks", {"task_type": "t", "required_capabilities": ["two"]})
         assert created.status_code == 201
     task_id = created.json()["task_id"]
     assert system.call("GET", f"/api/control-plane/tasks/{task_id}").status_code == 404
@@ -118,7 +118,7 @@ def _listeners(system: RunningSystem) -> list[Any]:
     for member in system.members():
         with contextlib.suppress(psutil.Error):
             connections = psutil.Process(member.pid).net_connections("inet")
-            found += [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
+            found += [connection.laddr for connection in connections if connection.status == psutil.CONN_LISTEN]
     assert found
     return found
 
@@ -128,9 +128,9 @@ def test_frozen_parts_do_not_stop_a_clean_end(target: Target, system: RunningSys
     this file: it ends the file's own system."""
     ending = target.system
     pid = next(pid for name, pid in ending.actors().items() if "-telemetry-" in name)
-    member = next(one for one in ending.members() if one.pid == pid)
+    member = next(process for process in ending.members() if process.pid == pid)
     member.signal(signal.SIGSTOP)
     everybody = ending.members()
     assert ending.stop() == 0
-    assert [one for one in everybody if one.alive()] == []
+    assert [process for process in everybody if process.alive()] == []
     system.wait_healthy(10)

@@ -52,7 +52,7 @@ def test_an_actor_that_is_killed_comes_back_and_nothing_is_lost(system: RunningS
     # Leases that were held go on; work that waited is still there; both without an error at the caller.
     reports = [{"task_id": task["id"], "lease_token": task["lease_token"], "result": 1} for task in held]
     answer = system.call("POST", f"{TASKS}/complete", {"reports": reports})
-    assert [one["ok"] for one in answer.json()["results"]] == [True] * 20, answer.text
+    assert [result["ok"] for result in answer.json()["results"]] == [True] * 20, answer.text
     rest = _claim(system, f"holder-{role}", 20 + 1)
     assert {task["id"] for task in (*held, *rest)} == set(submitted)
     assert wait_until(lambda: system.actors().get(name) not in (None, pid), 60), "the actor is back"
@@ -68,7 +68,7 @@ def _submitted_total(system: RunningSystem) -> float | None:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("aragora_cp_tasks_submitted_total{"))
 
 
-def test_an_agent_with_an_actor_of_its_own_survives_the_kill_of_it(system: RunningSystem) -> None:
+def test_a_dedicated_agent_survives_the_kill_of_its_actor(system: RunningSystem) -> None:
     with answering_agent({"result": "done"}) as endpoint:
         own = {"dedicated": True, "num_cpus": 0.01, "memory": 1_000_000}
         body = {"agent_id": "own", "capabilities": ["own"], "endpoint": endpoint, **own}
@@ -118,14 +118,16 @@ def test_a_deliberation_survives_the_kill_of_its_worker(system: RunningSystem) -
                 kill(pid)
 
         def ended() -> bool:
-            records = [system.call("GET", f"/api/control-plane/deliberations/{one}").json() for one in ids]
+            records = [
+                system.call("GET", f"/api/control-plane/deliberations/{request_id}").json() for request_id in ids
+            ]
             return all(record["terminal"] == "DECIDED" for record in records)
 
         assert wait_until(ended, 60)
 
 
 @pytest.mark.parametrize(("parts", "code"), [(("postgres", "redis"), 5), (("ray",), 5), (("up",), -signal.SIGKILL)])
-def test_a_process_that_is_killed_is_a_reason_to_start_again_and_loses_nothing(
+def test_after_a_killed_process_up_ends_and_a_restart_loses_nothing(
     system: RunningSystem, parts: tuple[str, ...], code: int
 ) -> None:
     """``up`` ends with one sentence when a process of its own has died; the next ``up`` has everything, also what a

@@ -25,10 +25,10 @@ def _open_claim(system: RunningSystem, agent_id: str) -> socket.socket:
 
 def _events(system: RunningSystem, task_id: str) -> list[tuple[str, Any]]:
     found = system.call("GET", f"{CP}/tasks/{task_id}/events").json()["events"]
-    return [(one["type"], one["data"].get("reason")) for one in found]
+    return [(event["type"], event["data"].get("reason")) for event in found]
 
 
-def test_a_client_that_hangs_up_on_a_waiting_claim_takes_no_task_with_it(system: RunningSystem) -> None:
+def test_a_client_that_hangs_up_on_a_claim_takes_no_task(system: RunningSystem) -> None:
     for agent_id in ("gone", "here"):
         assert system.call("POST", f"{CP}/agents", {"agent_id": agent_id, "capabilities": ["hang-up"]}).is_success
     lives = []

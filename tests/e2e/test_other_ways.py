@@ -69,7 +69,7 @@ def _serve(ray: RayCluster, *words: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_serve_deploy_on_a_bare_cluster_is_all_that_up_does(bare_ray: tuple[RayCluster, Path]) -> None:
+def test_serve_deploy_on_a_bare_cluster_starts_everything(bare_ray: tuple[RayCluster, Path]) -> None:
     """And an application that is deployed again with another setting replaces every actor and keeps what was written."""
     ray, config = bare_ray
     _serve(ray, "deploy", "--address", ray.dashboard_url, str(config))

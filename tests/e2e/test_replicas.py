@@ -24,7 +24,7 @@ def scale(system: RunningSystem, replicas: int) -> None:
     """As `serve deploy` does with another ``num_replicas``."""
     config = serve_config(load_settings(system.environment))
     (application,) = config["applications"]
-    (api,) = [one for one in application["deployments"] if one["name"] == "Api"]
+    (api,) = [deployment for deployment in application["deployments"] if deployment["name"] == "Api"]
     api["num_replicas"] = replicas
     deploy(system.run_file.dashboard_url, _token(system), config)
 
@@ -38,14 +38,18 @@ def replica_pids(system: RunningSystem, state: str | None = None) -> list[int]:
     url = f"{system.run_file.dashboard_url}/api/serve/applications/"
     answer = httpx.get(url, headers={"Authorization": f"Bearer {_token(system)}"}, timeout=10).json()
     replicas = answer["applications"][APPLICATION]["deployments"]["Api"]["replicas"]
-    return [one["pid"] for one in replicas if state in (None, one["state"])]
+    return [replica["pid"] for replica in replicas if state in (None, replica["state"])]
 
 
 def waits_at(pid: int) -> bool:
     """Somebody is connected to the replica's HTTP port: Serve's own connections go to others."""
     found = psutil.Process(pid).net_connections("tcp")
-    listening = {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
-    connected = [one for one in found if one.status == psutil.CONN_ESTABLISHED and one.laddr.port in listening]
+    listening = {connection.laddr.port for connection in found if connection.status == psutil.CONN_LISTEN}
+    connected = [
+        connection
+        for connection in found
+        if connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port in listening
+    ]
     return len(connected) > 1
 
 
@@ -89,7 +93,7 @@ async def answers_while_scaled(system: RunningSystem, client: httpx.AsyncClient,
     return claimers.answers
 
 
-async def test_a_replica_that_comes_and_one_that_goes_cut_no_waiting_claim(system: RunningSystem) -> None:
+async def test_starting_and_ending_replicas_cut_no_waiting_claim(system: RunningSystem) -> None:
     fresh = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=system.api_url, timeout=60, limits=fresh) as client:
         for agent_id in AGENTS:
@@ -98,5 +102,5 @@ async def test_a_replica_that_comes_and_one_that_goes_cut_no_waiting_claim(syste
         for replicas in (2, 1):
             answers = await answers_while_scaled(system, client, replicas)
             assert len(answers) >= len(AGENTS)
-            cut = [one for one in answers if one[0] != 200 or json.loads(one[1])["task"] is not None]
+            cut = [reply for reply in answers if reply[0] != 200 or json.loads(reply[1])["task"] is not None]
             assert not cut, (replicas, cut)

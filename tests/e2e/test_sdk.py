@@ -21,7 +21,7 @@ def _go_through(plane: Any) -> None:
     agent = plane.register_agent(agent_id="sync-1", capabilities=["sync-review"], model="m", provider="p")
     assert (agent["agent_id"], agent["status"]) == ("sync-1", "ready")
     assert plane.heartbeat("sync-1")["acknowledged"] is True
-    assert "sync-1" in [one["agent_id"] for one in plane.list_agents()["agents"]]
+    assert "sync-1" in [row["agent_id"] for row in plane.list_agents()["agents"]]
 
     task_id = _create(plane, "sync-review")
     claimed = plane.claim_task(agent_id="sync-1", capabilities=["sync-review"], block_ms=5000)["task"]

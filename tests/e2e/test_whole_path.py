@@ -18,7 +18,7 @@ from tests.support.agents import answering_agent
 from tests.support.system import COMMAND, RunningSystem, clean_environment, new_text, system_ports
 
 
-def test_the_demo_reaches_a_decision_with_real_language_models_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_the_demo_decides_with_real_language_models_and_leaves_nothing_behind(tmp_path: Path) -> None:
     http, prometheus = system_ports()
     environment = clean_environment(
         ARAGORA_DATA_DIR=str(tmp_path / "data"), ARAGORA_HTTP_PORT=str(http), ARAGORA_PROMETHEUS_PORT=str(prometheus)
@@ -79,7 +79,11 @@ def test_every_listener_is_on_loopback(system: RunningSystem) -> None:
 
 def _listening(pid: int) -> list[psutil._common.pconn]:
     try:
-        return [one for one in psutil.Process(pid).net_connections("inet") if one.status == psutil.CONN_LISTEN]
+        return [
+            connection
+            for connection in psutil.Process(pid).net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
     except psutil.Error:
         return []
 
@@ -127,7 +131,7 @@ def test_a_deliberation_is_followed_live_from_another_process(system: RunningSys
         assert word in asked.stdout, asked.stdout
 
 
-def test_a_second_up_on_the_same_data_directory_is_refused_with_the_url(system: RunningSystem) -> None:
+def test_a_second_up_on_one_data_directory_is_refused_with_the_url(system: RunningSystem) -> None:
     second = system.cli("up")
     assert second.returncode == 5
     assert system.api_url in second.stderr
@@ -203,6 +207,6 @@ def test_down_ends_everything(started_system: RunningSystem) -> None:
     assert stopped.returncode == 0, stopped.stderr
     assert started_system.process is not None
     assert started_system.process.wait(30) == 0, started_system.output
-    assert [member for one in leaders.values() for member in session_members(one)] == []
+    assert [member for leader in leaders.values() for member in session_members(leader)] == []
     assert not started_system.layout.run_file.exists()
     assert not started_system.layout.sockets.exists()

@@ -26,7 +26,7 @@ async def _row(stores: Stores) -> LogRow:
     return row
 
 
-async def test_a_row_says_by_what_under_which_epoch_and_in_whose_numbers_it_was_written(stores: Stores) -> None:
+async def test_a_row_names_its_cause_epoch_and_zone(stores: Stores) -> None:
     await stores.region.raise_epoch("test")
     await stores.tasks.submit([SubmitItem(task=new_task(origin=CAUSED))])
     raised, submitted = await stores.log.read(0, 10)
@@ -80,17 +80,17 @@ async def test_words_can_be_deleted_and_the_row_still_verifies(stores: Stores) -
 async def test_equal_words_have_unequal_hashes(stores: Stores) -> None:
     record = record_for(CAUSED, NOW, "task.failed", "task_1", private={"error": "yes"})
     await stores.log.append([record, record, system_event("e1")])
-    one, two, silent = await stores.log.read(0, 10)
-    assert one.private == two.private
-    assert one.private_digest != two.private_digest
-    assert one.private_json is not None
-    assert len(json.loads(one.private_json)["salt"]) == 32
+    first, second, silent = await stores.log.read(0, 10)
+    assert first.private == second.private
+    assert first.private_digest != second.private_digest
+    assert first.private_json is not None
+    assert len(json.loads(first.private_json)["salt"]) == 32
     assert (silent.private_json, silent.private_digest) == (None, None)
 
 
-async def test_rows_of_the_first_form_verify_after_the_migration_and_beside_the_second(store_urls: StoreUrls) -> None:
+async def test_rows_of_the_first_form_verify_after_the_migration(store_urls: StoreUrls) -> None:
     schema = fresh_name()
-    await migrate(store_urls.database, schema, [one for one in shipped() if one.version <= 4])
+    await migrate(store_urls.database, schema, [migration for migration in shipped() if migration.version <= 4])
     task, late = new_task(target_agent="a1"), new_task()
     async with old_writer(store_urls.database, schema) as before:
         await before.submit(task)
@@ -111,7 +111,7 @@ async def test_rows_of_the_first_form_verify_after_the_migration_and_beside_the_
             for name in ("entity", "principal", "data_json"):
                 assert not replace(row, **{name: "other"}).verifies()
         found = await stores.tasks.get_many("w", [task.id, late.id])
-        assert {one.status for one in found.values()} == {TaskStatus.PENDING}
+        assert {task.status for task in found.values()} == {TaskStatus.PENDING}
         assert await stores.agents.get("w", "a1") is not None
         fence = await stores.tasks.take_generation("main", "test")
         cursor, batches = await stores.tasks.open_tasks(fence.shard)
@@ -129,7 +129,7 @@ async def test_raises_of_the_epoch_at_once_are_each_one_more(stores: Stores) -> 
     assert all(row.verifies() for row in rows)
 
 
-async def test_a_commit_that_was_made_for_another_epoch_writes_no_row_of_this_one(stores: Stores) -> None:
+async def test_no_row_is_committed_under_an_older_epoch(stores: Stores) -> None:
     """The digest covers the epoch, so a row is never committed under another than it was made for."""
     await stores.tasks.submit([SubmitItem(task=new_task(origin=ASKER))])
     await stores.region.raise_epoch("test")

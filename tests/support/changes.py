@@ -109,7 +109,9 @@ def _token(task: dict[str, Any]) -> dict[str, Any]:
 CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/agents"): _fixed("/agents", {"agent_id": "one", "capabilities": ["x"]}),
     ("POST", "/agents/batch"): _fixed("/agents/batch", {"agents": [{"agent_id": "two"}, {"agent_id": "three"}]}),
-    ("POST", "/agents/heartbeats"): _of_agent("/agents/heartbeats", lambda one: {"heartbeats": [{"agent_id": one}]}),
+    ("POST", "/agents/heartbeats"): _of_agent(
+        "/agents/heartbeats", lambda agent_id: {"heartbeats": [{"agent_id": agent_id}]}
+    ),
     ("DELETE", "/agents/{agent_id}"): _of_agent("/agents/{}"),
     ("POST", "/agents/{agent_id}/heartbeat"): _of_agent("/agents/{}/heartbeat"),
     ("POST", "/agents/{agent_id}/pause"): _of_agent("/agents/{}/pause"),
@@ -133,9 +135,11 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/queue/pause"): _fixed("/queue/pause", {"kind": "task_type", "name": "held"}),
     ("POST", "/queue/resume"): _fixed("/queue/resume", {"kind": "task_type", "name": "held"}),
     ("POST", "/dead-letter/{task_id}/replay"): _of_dead("/dead-letter/{}/replay"),
-    ("POST", "/dead-letter/replay"): _of_dead("/dead-letter/replay", lambda one: {"ids": [one]}),
-    ("POST", "/dead-letter/purge"): _of_dead("/dead-letter/purge", lambda one: {"ids": [one]}),
-    ("POST", "/queue/prioritize"): _of_task("/queue/prioritize", lambda one: {"task_id": one, "priority": "high"}),
+    ("POST", "/dead-letter/replay"): _of_dead("/dead-letter/replay", lambda task_id: {"ids": [task_id]}),
+    ("POST", "/dead-letter/purge"): _of_dead("/dead-letter/purge", lambda task_id: {"ids": [task_id]}),
+    ("POST", "/queue/prioritize"): _of_task(
+        "/queue/prioritize", lambda task_id: {"task_id": task_id, "priority": "high"}
+    ),
     ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
     ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,
     ("POST", "/deliberations/{request_id}/outcome"): _ended_deliberation,

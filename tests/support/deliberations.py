@@ -65,7 +65,7 @@ def decided(
     )
     agents = [vote.agent for vote in votes]
     members = [
-        {"agent_id": one, "model": "m", "persona": f"You are {one}, and you have seen it all."} for one in agents
+        {"agent_id": agent, "model": "m", "persona": f"You are {agent}, and you have seen it all."} for agent in agents
     ]
     journal.add("panel", members=members, **({"snapshot": snapshot.document()} if snapshot else {}))
     journal.add("asked", phase="PROPOSE", agents=agents, attempt=0)
@@ -110,7 +110,8 @@ def _ended(result: Result, why: Mapping[str, str]) -> Ended:
             "confidence_calibrated": result.confidence is not None,
             "supporters": supporters if result.leader is not None else [],
             "dissent": [
-                {"agent": one.agent, "answer": one.options[0], "rationale": why[one.agent]} for one in result.dissent
+                {"agent": dissent.agent, "answer": dissent.options[0], "rationale": why[dissent.agent]}
+                for dissent in result.dissent
             ],
             "abstained": [{"agent": agent, "reason": "timeout"} for agent in result.abstained],
             "tally": dict(result.tally),

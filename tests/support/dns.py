@@ -17,7 +17,7 @@ _ids = itertools.count(1)
 
 class _Zone(asyncio.DatagramProtocol):
     def __init__(self, answers: Sequence[Sequence[str]]) -> None:
-        self.answers = [[ipaddress.ip_address(one) for one in answer] for answer in answers]
+        self.answers = [[ipaddress.ip_address(address) for address in answer] for answer in answers]
         self.queries = 0
         self.transport: asyncio.DatagramTransport
 
@@ -30,8 +30,10 @@ class _Zone(asyncio.DatagramProtocol):
         self.queries += 1
         question = data[12:]
         records = b"".join(
-            b"\xc0\x0c" + struct.pack(">HHIH", _A if one.version == 4 else _AAAA, 1, 0, len(one.packed)) + one.packed
-            for one in answer
+            b"\xc0\x0c"
+            + struct.pack(">HHIH", _A if address.version == 4 else _AAAA, 1, 0, len(address.packed))
+            + address.packed
+            for address in answer
         )
         header = data[:2] + struct.pack(">HHHHH", 0x8180, 1, len(answer), 0, 0)
         self.transport.sendto(header + question + records, addr)

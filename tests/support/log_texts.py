@@ -46,8 +46,8 @@ def _texts(name: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield name, value
     elif isinstance(value, Mapping):
-        for inner, one in value.items():
-            yield from _texts(inner, one)
+        for inner, item in value.items():
+            yield from _texts(inner, item)
     elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(name, one)
+        for item in value:
+            yield from _texts(name, item)

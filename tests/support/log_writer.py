@@ -28,7 +28,7 @@ async def write(url: str, schema: str, name: str, batches: int) -> None:
         if chance.random() < 0.2:
             ids.insert(chance.randint(0, len(ids)), taken)
         try:
-            outcomes = await stores.tasks.submit([SubmitItem(task=new_task(id=one)) for one in ids])
+            outcomes = await stores.tasks.submit([SubmitItem(task=new_task(id=task_id)) for task_id in ids])
         except asyncpg.UniqueViolationError:
             continue
         except Fenced:

@@ -54,7 +54,8 @@ def _all_later(request: bytes) -> bytes:
     """The whole call is answered, and no report is taken; of other calls any wrong answer."""
     reports = json.loads(request or b"{}").get("reports", ())
     results = [
-        {"task_id": one["task_id"], "ok": False, "error": "Later.", "code": "actor_unavailable"} for one in reports
+        {"task_id": report["task_id"], "ok": False, "error": "Later.", "code": "actor_unavailable"}
+        for report in reports
     ]
     return as_json(200, {"results": results, "total": len(results)})
 
@@ -201,8 +202,8 @@ async def _unless_hung_up(asked: asyncio.Future[httpx.Response], reader: asyncio
     except httpx.TransportError as error:
         raise ConnectionResetError from error
     finally:
-        for one in (hung_up, asked):
-            one.cancel()
+        for task in (hung_up, asked):
+            task.cancel()
         await asyncio.gather(hung_up, asked, return_exceptions=True)
 
 

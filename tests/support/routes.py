@@ -31,7 +31,7 @@ def http_routes() -> list[Route]:
     for context in iter_route_contexts(app.routes):
         if isinstance(context.original_route, APIRoute):
             dependants = [context.dependant, *context.dependant.dependencies]
-            headers = tuple(param.alias.lower() for one in dependants for param in one.header_params)
+            headers = tuple(param.alias.lower() for dependant in dependants for param in dependant.header_params)
             found += [Route(method, context.path, context.endpoint, headers) for method in context.methods]
     assert {path for route in found if (path := route.path).startswith(CP)} == set(app.openapi()["paths"]) - set(ROOT)
     return found
@@ -40,7 +40,7 @@ def http_routes() -> list[Route]:
 def websocket_routes() -> list[Route]:
     contexts = iter_route_contexts(make_app().routes)
     return [
-        Route("WS", str(one.path), one.endpoint)
-        for one in contexts
-        if isinstance(one.original_route, APIWebSocketRoute)
+        Route("WS", str(route_context.path), route_context.endpoint)
+        for route_context in contexts
+        if isinstance(route_context.original_route, APIWebSocketRoute)
     ]

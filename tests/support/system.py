@@ -105,11 +105,11 @@ class RunningSystem:
         run = self.run_file
         everybody = [member for name in run.processes for member in session_members(self._id(run, name))]
         everybody += [self._id(run, "up")]
-        for one in everybody:
-            one.signal(signal.SIGKILL)
+        for process in everybody:
+            process.signal(signal.SIGKILL)
         assert self.process is not None
         self.process.wait(30)
-        assert wait_until(lambda: not any(one.alive() for one in everybody), 30)
+        assert wait_until(lambda: not any(process.alive() for process in everybody), 30)
 
     def clean_up(self) -> None:
         """Whatever a failed test left."""
@@ -137,7 +137,7 @@ class RunningSystem:
 
     def members(self) -> list[ProcessId]:
         """Every process of the system."""
-        return [one for process in self.processes().values() for one in session_members(process)]
+        return [member for process in self.processes().values() for member in session_members(process)]
 
     def cli(self, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

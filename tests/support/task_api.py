@@ -63,7 +63,7 @@ class TaskApi:
 
     async def has_reason(self, task_id: str, code: str) -> bool:
         explained = await self.get(f"/tasks/{task_id}/explain")
-        return code in [one["code"] for one in explained["reasons"]]
+        return code in [reason["code"] for reason in explained["reasons"]]
 
     async def kinds(self, task_id: str) -> list[str]:
         return [event["type"] for event in (await self.get(f"/tasks/{task_id}/events"))["events"]]

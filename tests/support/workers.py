@@ -101,8 +101,8 @@ class Workshop:
 
     async def ended(self, request_id: str, timeout_s: float = 30.0) -> Deliberation:
         async def over() -> Deliberation | None:
-            one = await self.stores.deliberations.get_any(request_id)
-            return one if one is not None and one.terminal is not None else None
+            deliberation = await self.stores.deliberations.get_any(request_id)
+            return deliberation if deliberation is not None and deliberation.terminal is not None else None
 
         found: Deliberation = await eventually(over, timeout_s=timeout_s, what=f"the end of {request_id}")
         return found
@@ -116,7 +116,11 @@ async def run_all(shop: Workshop, items: list[NewDeliberation], timeout_s: float
         await eventually(lambda: _none_open(shop), timeout_s=timeout_s, what="all of them to end")
     finally:
         await worker.stop()
-    return [one for item in items if (one := await shop.stores.deliberations.get_any(item.request_id)) is not None]
+    return [
+        deliberation
+        for item in items
+        if (deliberation := await shop.stores.deliberations.get_any(item.request_id)) is not None
+    ]
 
 
 async def _none_open(shop: Workshop) -> bool:

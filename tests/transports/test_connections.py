@@ -23,9 +23,9 @@ from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, Endpoin
 from cluster.http.addresses import MAX_ANSWER_BYTES, PinnedBackend, resolve
 from cluster.http.connections import ConnectionPool
 from cluster.http.sending import HttpAnswer, send
+from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import serving
 from tests.support.probes import eventually
-from tests.transports.test_net import LOOPBACK, question, transports
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -98,7 +98,7 @@ async def test_a_connection_that_the_server_has_closed_is_not_used_again() -> No
         await ours.aclose()
 
 
-async def test_a_connection_on_which_the_server_says_what_nobody_asked_for_is_not_used_again() -> None:
+async def test_a_connection_with_unrequested_bytes_is_not_used_again() -> None:
     server, other, ours, theirs = Server(), Server(), pool(), pool()
     async with listening(server) as url, listening(other) as elsewhere:
         await get(ours, url)
@@ -122,19 +122,19 @@ async def test_a_pool_that_was_closed_keeps_no_connection_that_comes_back() -> N
         await eventually(lambda: not server.open)
 
 
-async def test_other_servers_take_the_places_of_connections_that_have_been_idle_for_longest() -> None:
+async def test_the_connection_idle_for_longest_makes_room_for_another_server() -> None:
     servers, ours = [Server() for _ in range(3)], pool(size=2)
     async with contextlib.AsyncExitStack() as stack:
-        urls = [await stack.enter_async_context(listening(one)) for one in servers]
+        urls = [await stack.enter_async_context(listening(server)) for server in servers]
         for url in (urls[0], urls[1], urls[0], urls[2]):
             await get(ours, url)
-        await eventually(lambda: [len(one.open) for one in servers] == [1, 0, 1])
+        await eventually(lambda: [len(server.open) for server in servers] == [1, 0, 1])
         await get(ours, urls[0])
-        assert [one.opened for one in servers] == [1, 1, 1]
+        assert [server.opened for server in servers] == [1, 1, 1]
         await ours.aclose()
 
 
-async def test_a_call_that_is_given_up_frees_its_place_and_leaves_no_connection_half_read() -> None:
+async def test_a_cancelled_call_frees_its_slot_and_closes_its_connection() -> None:
     gate, ours = asyncio.Event(), pool(size=1)
 
     async def answer(request: Any) -> httpx.Response:
@@ -151,7 +151,7 @@ async def test_a_call_that_is_given_up_frees_its_place_and_leaves_no_connection_
         await ours.aclose()
 
 
-async def test_a_call_that_is_given_up_while_it_waits_takes_no_place() -> None:
+async def test_a_call_cancelled_while_waiting_takes_no_slot() -> None:
     gate, ours, asked = asyncio.Event(), pool(size=1), []
 
     async def answer(request: Any) -> httpx.Response:
@@ -166,19 +166,19 @@ async def test_a_call_that_is_given_up_while_it_waits_takes_no_place() -> None:
         await eventually(lambda: len(ours._room._waiters or ()) == 2)
         waiting[0].cancel()
         gate.set()
-        assert [(await one).status for one in (first, waiting[1])] == [200, 200]
+        assert [(await call).status for call in (first, waiting[1])] == [200, 200]
         assert asked == ["/1", "/3"]
         await ours.aclose()
 
 
-async def test_a_server_that_is_not_there_frees_its_place_too() -> None:
+async def test_an_unreachable_server_frees_its_slot() -> None:
     ours = pool(size=1)
     for _ in range(3):
         with pytest.raises(httpcore.ConnectError):
             await get(ours, "http://127.0.0.1:1/")
 
 
-async def test_a_user_in_the_address_is_who_calls_and_the_rest_of_it_arrives() -> None:
+async def test_credentials_in_a_url_are_sent_and_path_and_query_arrive() -> None:
     server, ours = Server(), pool()
     async with listening(server) as url:
         await get(ours, url.replace("http://", "http://me:secret@").replace("/x", "/a%20b?c=d#e"))
@@ -207,7 +207,7 @@ async def _endless() -> AsyncIterator[bytes]:
     [_endless, lambda: httpx.Response(200, content=b"x" * (MAX_ANSWER_BYTES + 1))],
     ids=["without end", "beyond the bound"],
 )
-async def test_a_probe_wants_no_more_than_the_head_and_leaves_its_place(answer: Callable[[], Any]) -> None:
+async def test_a_probe_reads_only_the_head_and_frees_its_slot(answer: Callable[[], Any]) -> None:
     async with serving(lambda request: answer()) as url:
         ours = transports(LOOPBACK, probe_connections=4)
         for _ in range(6):  # more than there are places
@@ -216,7 +216,7 @@ async def test_a_probe_wants_no_more_than_the_head_and_leaves_its_place(answer: 
 
 
 @pytest.mark.parametrize("url", ["ftp://x/", "http://", "nonsense", "http://[::1", "http://127.0.0.1:65536/"])
-async def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
+async def test_a_url_that_is_no_server_address_is_refused(url: str) -> None:
     with pytest.raises(EndpointForbidden):
         await get(pool(), url)
 
@@ -247,7 +247,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-async def test_over_tls_a_server_is_asked_if_its_certificate_is_trusted(certificate: Path) -> None:
+async def test_over_tls_only_a_server_with_a_trusted_certificate_is_called(certificate: Path) -> None:
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     served.load_cert_chain(certificate)
     server = Server()

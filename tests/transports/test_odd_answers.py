@@ -22,9 +22,9 @@ from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavai
 from cluster.domain.base.json_values import MAX_BYTES, MAX_DIGITS, check_text, read_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
 from cluster.ports.agent_transport import Ask, Reply
+from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import a2a_server, serving
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
-from tests.transports.test_net import LOOPBACK, question, transports
 
 TASK = {"id": "t1", "task_type": "echo", "payload": {}, "metadata": {}, "attempt": 1}
 STREAM = {"stream": True}
@@ -169,7 +169,7 @@ def _put(case: Case, text: str) -> bytes:
 @given(st.sampled_from(TAKEN), odd_json)
 @example(TAKEN[1], "NaN")
 @example(TAKEN[6], '"smile \\ud83d"')
-def test_what_cannot_be_kept_is_a_malformed_answer(talk: Talk, case: Case, text: str) -> None:
+def test_a_text_that_cannot_be_stored_is_a_malformed_answer(talk: Talk, case: Case, text: str) -> None:
     kind, _, changes = case
     with pytest.raises(AgentMalformed) as malformed:
         talk.asks(kind, _put(case, text), **changes)
@@ -187,7 +187,7 @@ def _check_sentence(error: PeerError) -> None:
 @given(st.sampled_from(OPTIONAL), odd_json | plain_values.map(json.dumps))
 @example(OPTIONAL[1], '"many"')
 @example(OPTIONAL[0], "1e999")
-def test_what_an_answer_can_do_without_is_ignored_or_makes_it_malformed(talk: Talk, case: Case, text: str) -> None:
+def test_an_odd_optional_field_is_ignored_or_makes_the_answer_malformed(talk: Talk, case: Case, text: str) -> None:
     kind, _, changes = case
     try:
         read_json(text, "it")
@@ -205,7 +205,7 @@ def test_what_an_answer_can_do_without_is_ignored_or_makes_it_malformed(talk: Ta
 @example(PARTS[-4], "null")
 @example(PARTS[-3], "5")
 @example(PARTS[-1], '{"type": "text", "text": 5}')
-def test_a_value_of_another_shape_is_no_crash(talk: Talk, case: Case, text: str) -> None:
+def test_a_value_of_another_shape_does_not_crash(talk: Talk, case: Case, text: str) -> None:
     kind, _, changes = case
     try:
         talk.asks(kind, _put(case, text.replace("\n", " ")), **changes)
@@ -272,7 +272,7 @@ async def test_a_card_whose_address_is_none_is_malformed(address: str) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(odd_texts)
-def test_a_refusal_says_what_can_be_kept(talk: Talk, text: str) -> None:
+def test_a_refusal_holds_only_text_that_can_be_stored(talk: Talk, text: str) -> None:
     whole = _completion(f'{{"refusal": {json.dumps(text)}}}'), {}
     streamed = _events(f'{{"choices": [{{"delta": {{"refusal": {json.dumps(text)}}}}}]}}'), {"options": STREAM}
     for content, changes in (whole, streamed):
@@ -305,7 +305,7 @@ def test_only_the_ends_of_lines_of_the_standard_end_a_line(talk: Talk, text: str
 
 
 @pytest.mark.parametrize("control", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
-def test_a_raw_control_character_is_no_json_in_a_stream_either(talk: Talk, control: str) -> None:
+def test_a_raw_control_character_in_a_stream_is_malformed(talk: Talk, control: str) -> None:
     for whole, changes in ((_completion('{"content": "%s"}'), {}), (TAKEN[9][1], {"options": STREAM})):
         with pytest.raises(AgentMalformed, match="is not JSON"):
             talk.asks(OPENAI, whole.replace("%s", f"a{control}b").encode(), **changes)
@@ -341,7 +341,7 @@ def test_a_stream_without_a_choice_is_no_completion(talk: Talk, events: list[str
 
 
 @pytest.mark.parametrize("case", [case for case in TAKEN if case[0] is not A2A])
-def test_a_number_of_too_many_digits_is_called_so(talk: Talk, case: Case) -> None:
+def test_a_number_of_too_many_digits_is_named_as_such(talk: Talk, case: Case) -> None:
     for digits in (MAX_DIGITS + 1, 10 * MAX_DIGITS):
         with pytest.raises(AgentMalformed, match=rf"holds a number of more than {MAX_DIGITS} digits\.$"):
             talk.asks(case[0], _put(case, "9" * digits), **case[2])
@@ -372,7 +372,7 @@ unbelievable = st.sampled_from(["-1", "1.5", "true", '"9"', "null", "[]", "1e3",
 
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(COUNTED), believable)
-def test_counts_that_can_be_are_believed(talk: Talk, case: Case, counts: tuple[int, int]) -> None:
+def test_possible_token_counts_are_believed(talk: Talk, case: Case, counts: tuple[int, int]) -> None:
     content = case[1].replace("IN", str(counts[0])).replace("OUT", str(counts[1]))
     reply = talk.asks(case[0], content.encode(), **case[2])
     assert (reply.input_tokens, reply.output_tokens, reply.estimated) == (*counts, False)
@@ -380,7 +380,7 @@ def test_counts_that_can_be_are_believed(talk: Talk, case: Case, counts: tuple[i
 
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(COUNTED), unbelievable, st.booleans())
-def test_counts_that_cannot_be_are_estimated_and_said_to_be(talk: Talk, case: Case, count: str, out: bool) -> None:
+def test_impossible_token_counts_are_replaced_by_estimates(talk: Talk, case: Case, count: str, out: bool) -> None:
     content = case[1].replace("IN", "7" if out else count).replace("OUT", count if out else "3")
     reply = talk.asks(case[0], content.encode(), **case[2])
     expected = (7, 1) if out else (2, 3)
@@ -396,7 +396,7 @@ def test_nobody_has_written_more_tokens_than_bytes_have_come(talk: Talk, case: C
         assert (reply.output_tokens == tokens, reply.estimated) == (tokens <= len(content), tokens > len(content))
 
 
-def test_thinking_that_is_counted_and_not_sent_is_believed_as_far_as_it_was_allowed(talk: Talk) -> None:
+def test_hidden_thinking_tokens_are_believed_up_to_the_allowance(talk: Talk) -> None:
     def used(tokens: int, thought: int, max_tokens: int) -> Reply:
         details = f'{{"reasoning_tokens": {thought}}}'
         counts = f'"prompt_tokens": 7, "completion_tokens": {tokens}, "completion_tokens_details": {details}'
@@ -435,7 +435,7 @@ def test_a_retry_after_that_says_nothing_is_not_waited_for(value: str) -> None:
     assert retry_after(value) is None
 
 
-async def test_an_odd_retry_after_is_no_crash() -> None:
+async def test_an_odd_retry_after_does_not_crash() -> None:
     answered = 0
 
     def answer(request: Any) -> httpx.Response:
@@ -475,7 +475,7 @@ def _inside(agent: Returning, **changes: Any) -> Awaitable[Reply]:
 
 
 @given(odd_values | st.sampled_from([{1, 2}, b"bytes", object(), 1j, {(1, 2): 3}, "x" * (MAX_BYTES + 1)]))
-def test_what_a_class_in_the_cluster_returns_is_held_to_the_same(value: Any) -> None:
+def test_values_of_python_agents_are_held_to_the_same_rules(value: Any) -> None:
     with pytest.raises(AgentMalformed) as malformed:
         asyncio.run(_run(lambda: _inside(Returning(result=value), task=TASK)))
     _check_sentence(malformed.value)
@@ -486,14 +486,14 @@ async def _run(ask: Callable[[], Awaitable[Reply]]) -> Reply:
 
 
 @given(odd_texts.map(lambda text: Answer(text=text)) | plain_values | st.sampled_from([object(), {"text": "yes"}]))
-def test_what_is_no_answer_of_a_class_in_the_cluster_is_malformed(answer: Any) -> None:
+def test_a_python_agents_value_that_is_no_answer_is_malformed(answer: Any) -> None:
     with pytest.raises(AgentMalformed) as malformed:
         asyncio.run(_run(lambda: _inside(Returning(answer))))
     _check_sentence(malformed.value)
 
 
 @given(st.sampled_from([-1, 1.5, True, "9", 2**53, 10**400, 1000]), st.booleans())
-def test_counts_of_a_class_in_the_cluster_are_held_to_the_same(count: Any, out: bool) -> None:
+def test_token_counts_of_python_agents_are_held_to_the_same_rules(count: Any, out: bool) -> None:
     counts = {"output_tokens": count} if out else {"input_tokens": -1 if count == 1000 else count}
     reply = asyncio.run(_run(lambda: _inside(Returning(Answer(**{"text": "yes", "input_tokens": 1, **counts})))))
     assert reply.estimated
@@ -506,7 +506,7 @@ class Mute(Exception):
 
 
 @given(odd_texts.map(ValueError) | st.just(Mute()))
-def test_what_a_class_in_the_cluster_raises_can_be_kept(error: Exception) -> None:
+def test_an_error_of_a_python_agent_can_be_stored(error: Exception) -> None:
     with pytest.raises(AgentUnavailable) as failed:
         asyncio.run(_run(lambda: _inside(Returning(error=error))))
     check_text(failed.value.message, "message")

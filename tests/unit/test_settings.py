@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.settings import Settings, SettingsError, load_settings, unknown_names, variable_name
 
-GUIDE = Path(__file__).parents[3].parent / "shared" / "guide.md"
+GUIDE = Path(__file__).resolve().parents[3] / "shared" / "guide.md"
 GUIDE_TEXT = GUIDE.read_text() if GUIDE.exists() else None
 VARIABLES = {variable_name(name, info) for name, info in Settings.model_fields.items()}
 
@@ -107,7 +107,7 @@ def test_a_written_file_reads_back_as_the_same_settings(
     assert (again, again.fingerprint()) == (settings, settings.fingerprint())
 
 
-def test_the_fingerprint_changes_with_what_actors_act_on_and_with_nothing_else() -> None:
+def test_the_fingerprint_follows_only_settings_that_actors_use() -> None:
     base = load_settings({})
     assert load_settings({"ARAGORA_HEARTBEAT_TIMEOUT": "31"}).fingerprint() != base.fingerprint()
     assert load_settings({"OPENAI_API_KEY": "k"}).fingerprint() != base.fingerprint()

@@ -1,0 +1,83 @@
+"""Rows that routes and actors make by themselves: every kind of them, and no words in their data. The rows of the machines of
+tasks and deliberations are checked in tests/unit/domain/test_log_texts.py."""
+
+from __future__ import annotations
+
+import socket
+
+from cluster.domain.base.log import LogRow
+from tests.api.test_outcomes import imports
+from tests.support.api import Api
+from tests.support.log_texts import LOG_TEXTS, words_in
+from tests.support.probes import eventually
+from tests.support.task_api import TaskApi
+from tests.unit.domain.test_log_texts import WORDS, kinds_in_code
+
+
+async def _agents(api: Api, dead: str) -> None:
+    wordy = {"metadata": {"note": WORDS}, "tags": [WORDS], "persona": WORDS, "capabilities": ["debate"]}
+    await api.post("/agents", {"agent_id": "a1", **wordy})
+    await api.post("/agents", {"agent_id": "dead", "transport": "http", "endpoint": dead, **wordy})
+    await api.post("/agents/a1/heartbeat", {"status": "draining"})
+    await api.post("/agents/a1/pause")
+    await api.post("/agents/a1/resume")
+
+
+async def _deliberations(api: Api) -> None:
+    question = {"content": WORDS, "config": {"agents": ["dead"], "options": [WORDS, "Another one."], "min_agents": 1}}
+    await api.post("/deliberations", question)
+    waits = {"content": WORDS, "async": True, "config": {"agents": ["nobody", "nobody-else"]}}
+    request_id = (await api.post("/deliberations", waits))["request_id"]
+    await api.post(f"/deliberations/{request_id}/cancel")
+
+
+async def _operations(api: Api) -> None:
+    for name in ("pause", "resume"):
+        await api.post(f"/queue/{name}", {"kind": "queue", "name": "q1"})
+    assert (await api.call("PUT", "/queue/controls", {"kind": "tenant", "name": "t1", "weight": 2.0})).is_success
+    tasks = TaskApi(api)
+    for _ in range(2):
+        await tasks.submit(payload={"text": WORDS}, metadata={"note": WORDS}, max_retries=0, target_agent="a1")
+        await tasks.fail(await tasks.claim_one("a1"), error=WORDS)
+    first, second = (task["id"] for task in (await tasks.get("/dead-letter"))["tasks"])
+    await tasks.post(f"/dead-letter/{first}/replay", {"payload": WORDS})
+    await tasks.post("/dead-letter/purge", {"ids": [second]})
+
+
+async def _outcomes(api: Api) -> None:
+    wordy = {"id": "q", "votes": {"good": WORDS, "fair": "No."}, "correct": WORDS, "options": [WORDS, "No."]}
+    await api.post("/outcomes/batch", {"outcomes": [wordy, *imports(25)]})
+
+
+async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        await _agents(api, f"http://127.0.0.1:{nobody_listens.getsockname()[1]}/")
+        await _deliberations(api)
+        await _operations(api)
+        await _outcomes(api)
+        monitor = await api.start_health_monitor()
+
+        async def judged() -> bool:
+            await monitor.probe_some()
+            return any(row.principal == "system:health-monitor" for row in await api.rows("dead"))
+
+        await eventually(judged, what="the monitor finds that nobody listens")
+    assert (await api.call("DELETE", "/agents/a1")).is_success
+    await eventually(lambda: _has(api, "weights.fitted"), what="weights are learned")
+    await api.stores.region.raise_epoch("leader-1")
+    rows = await api.rows()
+    assert all(row.verifies() for row in rows)
+    assert [(row.kind, words) for row in rows if (words := words_in(row.kind, row.data))] == []
+    assert [row.kind for row in rows if WORDS in row.data_json] == []
+    assert WORDS in str([row.private_json for row in rows])
+    made = {row.kind for row in rows}
+    missed = set().union(*(kinds_in_code(subject) for subject in LOG_TEXTS)) - made
+    machines = {kind for kind in missed if kind.startswith(("task.", "deliberation."))}
+    assert missed - machines == set()
+    assert {"task.submitted", "task.purged", "task.replayed"} <= made
+    assert {"deliberation.admitted", "deliberation.cancel_requested"} <= made
+
+
+async def _has(api: Api, kind: str) -> list[LogRow]:
+    return [row for row in await api.rows() if row.kind == kind]

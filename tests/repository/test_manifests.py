@@ -1,0 +1,421 @@
+"""Manifests: accepted by the schemas of their kinds, and in agreement with the code and with each other."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from ray import autoscaler
+
+from cluster.process import waits
+from cluster.settings import Settings
+from cluster.version import VERSION
+from serve_app.routes.deliberations import SYNC_WAIT_S
+from serve_app.schemas.tasks import MAX_BLOCK_MS
+from tests.support.docs import ROOT, VARIABLES, documents, manifests, variables_named
+
+SCHEMAS = ROOT.parent / "shared" / "schemas"
+KUBERNETES = "1.30"
+Manifest = dict[str, Any]
+
+#: Of the Prometheus operator's kinds the fields that are used here, so that a misspelt one is found.
+_MONITOR_ENDPOINT = {
+    "type": "object",
+    "required": ["port"],
+    "additionalProperties": False,
+    "properties": {
+        "port": {"type": "string"},
+        "path": {"type": "string"},
+        "interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m)$"},
+        "relabelings": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["action"],
+                "properties": {
+                    "action": {"enum": ["replace", "labeldrop", "keep", "drop"]},
+                    "regex": {"type": "string"},
+                    "targetLabel": {"type": "string"},
+                    "replacement": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+_METADATA = {"type": "object", "properties": {name: {} for name in ("name", "namespace", "labels", "annotations")}}
+_ENDPOINTS = {"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
+
+
+def _all() -> list[tuple[str, Manifest]]:
+    found = []
+    for path in sorted((ROOT / "kuberay").glob("*.yaml")):
+        for manifest in yaml.safe_load_all(path.read_text()):
+            found.append((f"{path.name}:{manifest['kind']}", manifest))
+    return found
+
+
+ALL = dict(_all())
+
+
+def _of(group: str) -> list[str]:
+    return [name for name, manifest in ALL.items() if manifest["apiVersion"].startswith(group)]
+
+
+RAY = _of("ray.io/")
+MONITORS = _of("monitoring.coreos.com/")
+CORE = [name for name in ALL if name not in (*RAY, *MONITORS)]
+
+
+def _strict(schema: Any) -> Any:
+    """No unknown fields, as the API server's strict validation has it. Kubernetes' own int-or-string stays open."""
+    if isinstance(schema, list):
+        return [_strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _strict(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        made.setdefault("additionalProperties", False)
+    return made
+
+
+def _ray_schema(kind: str) -> Any:
+    file = SCHEMAS / f"{kind.lower()}s.json"
+    if not file.exists():
+        pytest.skip("KubeRay's schemas are not beside this repository (../shared/schemas)")
+    schema = json.loads(file.read_text())["versions"]["v1"]
+    # The API server validates the envelope by itself.
+    schema["properties"]["metadata"] = _METADATA
+    return _strict(schema)
+
+
+def _problem_of(schema: Any) -> Callable[[Manifest], str]:
+    """The first problem's message; empty if there is none. (The error's own text prints the whole schema.)"""
+    validator = jsonschema.Draft202012Validator(schema)
+
+    def problem(manifest: Manifest) -> str:
+        return next((error.message for error in validator.iter_errors(manifest)), "")
+
+    return problem
+
+
+def _core_problem(manifest: Manifest) -> str:
+    try:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return str(error.message) or "invalid"
+    return ""
+
+
+def _monitor_schema(kind: str) -> Any:
+    key = _ENDPOINTS[kind]
+    spec = {
+        "type": "object",
+        "required": ["selector", key],
+        "properties": {
+            "selector": {"type": "object", "properties": {"matchLabels": {}}},
+            key: {"type": "array", "minItems": 1, "items": _MONITOR_ENDPOINT},
+        },
+    }
+    envelope = {
+        "type": "object",
+        "required": ["metadata", "spec"],
+        "properties": {"apiVersion": {}, "kind": {}, "metadata": _METADATA, "spec": spec},
+    }
+    return _strict(envelope)
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of all fields whose name is Kubernetes' and not the user's."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if path and (path[-1] in _FREE or (path[-1] == "selector" and key != "matchLabels")):
+                continue  # a Service's selector is labels itself
+            yield (*path, key)
+            yield from _paths(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _paths(inner, (*path, index))
+
+
+#: Maps with keys of the user's choice; a resource or label may be called anything.
+_FREE = frozenset(
+    {"labels", "matchLabels", "annotations", "data", "stringData", "requests", "limits", "rayStartParams"}
+)
+
+
+def _misspelt(manifest: Manifest, path: tuple[Any, ...]) -> Manifest:
+    mutated = copy.deepcopy(manifest)
+    holder = mutated
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[f"{path[-1]}x"] = holder.pop(path[-1])
+    return mutated
+
+
+def _assert_strict(problem: Callable[[Manifest], str], manifest: Manifest) -> None:
+    """The manifest passes, and with any one field misspelt it does not."""
+    assert problem(manifest) == ""
+    paths = [path for path in _paths(manifest) if path[0] in ("spec", "template") or len(path) == 1]
+    assert len(paths) > 1
+    for path in paths:
+        if path not in (("apiVersion",), ("kind",)):
+            assert problem(_misspelt(manifest, path)), f"{path} may be misspelt"
+
+
+@pytest.mark.parametrize("name", RAY)
+def test_kuberay_kinds_fit_their_schema_and_a_misspelt_field_does_not(name: str) -> None:
+    _assert_strict(_problem_of(_ray_schema(ALL[name]["kind"])), ALL[name])
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_core_kinds_are_valid_and_a_misspelt_field_is_not(name: str) -> None:
+    _assert_strict(_core_problem, ALL[name])
+
+
+@pytest.mark.parametrize("name", MONITORS)
+def test_monitors_use_known_fields_only(name: str) -> None:
+    _assert_strict(_problem_of(_monitor_schema(ALL[name]["kind"])), ALL[name])
+
+
+def _clusters() -> dict[str, Manifest]:
+    keys = {"RayCluster": "", "RayService": "rayClusterConfig", "RayJob": "rayClusterSpec"}
+    found = {}
+    for name in RAY:
+        spec = ALL[name]["spec"]
+        key = keys[ALL[name]["kind"]]
+        found[name] = spec[key] if key else spec
+    return found
+
+
+def _pods() -> dict[str, Manifest]:
+    """Every pod template of the Ray kinds."""
+    found = {}
+    for name, cluster in _clusters().items():
+        found[f"{name}:head"] = cluster["headGroupSpec"]["template"]
+        for group in cluster.get("workerGroupSpecs", ()):
+            found[f"{name}:{group['groupName']}"] = group["template"]
+        if "submitterPodTemplate" in ALL[name]["spec"]:
+            found[f"{name}:submitter"] = ALL[name]["spec"]["submitterPodTemplate"]
+    return found
+
+
+PODS = _pods()
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_ray_pod_templates_are_valid_pods(name: str) -> None:
+    """KubeRay's schema knows pods, but kubernetes-validate knows them of the Kubernetes version that runs them."""
+    wrapped = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": PODS[name]}
+    _assert_strict(_core_problem, wrapped)
+
+
+def test_the_cluster_launchers_file_fits_rays_schema() -> None:
+    schema = json.loads((Path(autoscaler.__file__).parent / "ray-schema.json").read_text())
+    config = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())
+    jsonschema.validate(config, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(_misspelt(config, ("head_start_ray_commands",)), schema)
+
+
+def test_every_variable_named_in_docs_and_manifests_exists() -> None:
+    unknown = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in documents()
+        for name in variables_named(path.read_text(errors="replace"))
+        if name not in VARIABLES
+    }
+    assert not unknown
+
+
+def test_an_unknown_variable_would_be_found() -> None:
+    assert list(variables_named("set ARAGORA_TASK_TIMEOT and ARAGORA_* names")) == ["ARAGORA_TASK_TIMEOT"]
+    assert "ARAGORA_TASK_TIMEOT" not in VARIABLES
+
+
+def test_the_image_is_the_same_everywhere_and_of_this_version() -> None:
+    image = f"aragora/control-plane:{VERSION}"
+    named = {c["image"] for pod in PODS.values() for c in pod["spec"]["containers"]}
+    named.add(yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())["docker"]["image"])
+    assert named == {image}
+    assert f"docker build -t {image} ." in (ROOT / "Dockerfile").read_text()
+
+
+def test_rays_version_is_the_locks() -> None:
+    locked = re.search(r"^ray\[?.*==([0-9.]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert locked is not None
+    assert {cluster["rayVersion"] for cluster in _clusters().values()} == {locked[1]}
+
+
+def _default(name: str) -> Any:
+    return Settings.model_fields[name].default
+
+
+def _ports(pod: Manifest) -> dict[str, int]:
+    return {port["name"]: port["containerPort"] for c in pod["spec"]["containers"] for port in c.get("ports", ())}
+
+
+def test_ports_are_those_of_the_settings() -> None:
+    http, metrics = _default("http_port"), _default("prometheus_port")
+    data = ALL["config.yaml:ConfigMap"]["data"]
+    assert (data["ARAGORA_HTTP_PORT"], data["ARAGORA_PROMETHEUS_PORT"]) == (str(http), str(metrics))
+    for name, pod in PODS.items():
+        ports = _ports(pod)
+        if name.endswith(":control-plane"):
+            assert (ports["serve"], ports["telemetry"]) == (http, metrics)
+        assert ports.get("serve", http) == http
+    service = {port["name"]: port["port"] for port in ALL["service.yaml:Service"]["spec"]["ports"]}
+    assert service == {"http": http, "metrics": metrics}
+    assert _serve_config()["http_options"]["port"] == http
+    assert yaml.safe_load((ROOT / "serve_app" / "serve_config.yaml").read_text())["http_options"]["port"] == http
+    launcher = " ".join(yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())["docker"]["run_options"])
+    assert f"ARAGORA_HTTP_PORT={http} " in launcher
+    assert f"ARAGORA_PROMETHEUS_PORT={metrics} " in launcher
+
+
+def test_rays_own_metrics_leave_the_apis_port_alone() -> None:
+    """KubeRay's default for them is 8080."""
+    for cluster in _clusters().values():
+        groups = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", ())]
+        for group in groups:
+            port = group["rayStartParams"]["metrics-export-port"]
+            assert port != str(_default("http_port"))
+            assert _ports(group["template"])["metrics"] == int(port)
+
+
+def test_pods_have_the_probes_of_their_role() -> None:
+    (worker,) = PODS["ray-service.yaml:RayService:control-plane"]["spec"]["containers"]
+    assert worker["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": "serve"}
+    assert worker["readinessProbe"]["httpGet"] == {"path": "/health", "port": "serve"}
+
+
+def _without(pod: Manifest, *probes: str) -> Manifest:
+    made = copy.deepcopy(pod)
+    for container in made["spec"]["containers"]:
+        for probe in probes:
+            container.pop(probe, None)
+    return made
+
+
+def test_service_and_cluster_start_the_same_pods() -> None:
+    for role in ("head", "control-plane"):
+        service = PODS[f"ray-service.yaml:RayService:{role}"]
+        cluster = PODS[f"ray-cluster.yaml:RayCluster:{role}"]
+        assert _without(service, "startupProbe", "livenessProbe") == cluster
+
+
+def _serve_config() -> Manifest:
+    config: Manifest = yaml.safe_load(ALL["ray-service.yaml:RayService"]["spec"]["serveConfigV2"])
+    return config
+
+
+def test_the_services_application_is_the_committed_one() -> None:
+    committed = yaml.safe_load((ROOT / "serve_app" / "serve_config.yaml").read_text())["applications"]
+    deployed = _serve_config()["applications"]
+    assert [application["import_path"] for application in deployed] == [
+        application["import_path"] for application in committed
+    ]
+    for written, other in zip(deployed, committed, strict=True):
+        assert {d["name"] for d in written["deployments"]} == {d["name"] for d in other["deployments"]}
+        for deployment in written["deployments"]:
+            assert deployment["ray_actor_options"] == {"num_cpus": 0, "resources": {"control_plane": 0.001}}
+
+
+def test_every_worker_has_a_replica_and_thus_a_proxy() -> None:
+    (group,) = _clusters()["ray-service.yaml:RayService"]["workerGroupSpecs"]
+    api = next(d for d in _serve_config()["applications"][0]["deployments"] if d["name"] == "Api")
+    assert api["num_replicas"] == group["replicas"] == group["maxReplicas"]
+    assert api["max_replicas_per_node"] == 1
+
+
+def test_the_head_runs_nothing() -> None:
+    for name in ("ray-service.yaml:RayService", "ray-cluster.yaml:RayCluster"):
+        cluster = _clusters()[name]
+        assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+        (group,) = cluster["workerGroupSpecs"]
+        assert json.loads(json.loads(group["rayStartParams"]["resources"].strip("'"))) == {"control_plane": 1}
+    assert ALL["ray-service.yaml:RayService"]["spec"]["excludeHeadPodFromServeSvc"] is True
+    assert all(cluster["authOptions"]["mode"] == "token" for cluster in _clusters().values())
+
+
+def test_secrets_have_names_and_no_values() -> None:
+    secret = ALL["secret.example.yaml:Secret"]
+    assert set(secret["stringData"].values()) == {""}
+    used = set(
+        re.findall(r"name: aragora-secrets, key: ([a-z-]+)", (ROOT / "kuberay" / "ray-service.yaml").read_text())
+    )
+    assert used == set(secret["stringData"])
+
+
+def test_serves_environment_is_the_same_on_kubernetes_and_on_machines() -> None:
+    data = {key: value for key, value in ALL["config.yaml:ConfigMap"]["data"].items() if key.startswith("RAY_SERVE_")}
+    options = yaml.safe_load((ROOT / "ray-cluster.yaml").read_text())["docker"]["run_options"]
+    launcher = dict(o.removeprefix("--env ").split("=", 1) for o in options if o.startswith("--env RAY_SERVE_"))
+    assert launcher == data
+    assert data["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+
+
+def test_a_replaced_pod_waits_for_the_longest_call() -> None:
+    """HAProxy's old process, a replica that leaves and its pod: each longer than what it may have in hand."""
+    assert max(MAX_BLOCK_MS / 1000, SYNC_WAIT_S) <= waits.LONGEST_WAIT_S < waits.LONGEST_CALL_S
+    assert waits.LONGEST_CALL_S < waits.HAPROXY_HARD_STOP_S
+    assert waits.DRAINING_S + waits.LONGEST_CALL_S < waits.REPLICA_GRACE_S < waits.POD_GRACE_S
+    data = ALL["config.yaml:ConfigMap"]["data"]
+    assert data["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == str(waits.HAPROXY_HARD_STOP_S)
+    assert data["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] == str(waits.DRAINING_S)
+    graces = {
+        pod["spec"].get("terminationGracePeriodSeconds") for name, pod in PODS.items() if ":control-plane" in name
+    }
+    assert graces == {waits.POD_GRACE_S}
+    by_hand = (ROOT / "docs" / "deploy.md").read_text()
+    assert f"RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S={waits.HAPROXY_HARD_STOP_S}" in by_hand
+    assert f"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S={waits.DRAINING_S}" in by_hand
+
+
+def test_the_apis_deployment_waits_for_the_longest_call() -> None:
+    committed = yaml.safe_load((ROOT / "serve_app" / "serve_config.yaml").read_text())["applications"][0]
+    (api,) = [part for part in committed["deployments"] if part["name"] == "Api"]
+    assert api["graceful_shutdown_timeout_s"] == waits.REPLICA_GRACE_S
+    # Without a value of its own the service takes that of `serve_app/app.py`, of which the committed one is built.
+    for deployment in _serve_config()["applications"][0]["deployments"]:
+        assert "graceful_shutdown_timeout_s" not in deployment
+
+
+def test_no_manifest_is_outside_the_tests() -> None:
+    assert {path.name for path in manifests()[1:]} == {name.partition(":")[0] for name in ALL}
+
+
+@pytest.mark.slow
+def test_serve_build_reproduces_the_committed_application(tmp_path: Path) -> None:
+    output = tmp_path / "built.yaml"
+    subprocess.run(
+        [
+            str(Path(sys.executable).with_name("serve")),
+            "build",
+            "serve_app.app:app",
+            "--app-dir",
+            ".",
+            "-o",
+            str(output),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    ours = yaml.safe_load((ROOT / "serve_app" / "serve_config.yaml").read_text())
+    made = yaml.safe_load(output.read_text())
+    for application in (*made["applications"], *ours["applications"]):
+        del application["name"]  # the command has no option for it
+    assert made["applications"] == ours["applications"]
+    assert made["proxy_location"] == ours["proxy_location"]

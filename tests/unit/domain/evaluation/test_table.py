@@ -1,0 +1,132 @@
+"""The measured goals, on recorded answers of 29 real models to 6,206 questions (2,115 to learn from, the rest to judge).
+
+The file is not part of the project; where it is absent these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.domain.evaluation.records import AnsweredQuestion, Panel, read_panels, read_votes, split
+from cluster.domain.evaluation.table import (
+    Agreement,
+    Bin,
+    ModeFigures,
+    court_of,
+    evaluate_collusion,
+    evaluate_panel,
+    vote_table_of,
+)
+
+DATA = next(
+    (folder for parent in Path(__file__).resolve().parents if (folder := parent / "shared" / "data").is_dir()), None
+)
+pytestmark = pytest.mark.skipif(DATA is None, reason="the recorded answers (../shared/data) are not on this machine")
+PANELS = ("ALL29", "TOP5", "HETERO7", "FRONTIER4", "PEERS5", "PEERS9", "WEAK7", "1STRONG4WEAK")
+
+
+@dataclass(frozen=True)
+class Material:
+    calibration: list[AnsweredQuestion]
+    test: list[AnsweredQuestion]
+    panels: dict[str, Panel]
+    reference: dict[str, dict[str, Any]]
+
+
+@cache
+def material() -> Material:
+    assert DATA is not None
+    with (DATA / "mmlupro_votes.jsonl").open() as file:
+        calibration, test = split(read_votes(file))
+    table = (DATA / "reference_table.json").read_text()
+    return Material(
+        calibration,
+        test,
+        {panel.name: panel for panel in read_panels(table)},
+        {row["panel"]: row for row in json.loads(table)["rows"]},
+    )
+
+
+@cache
+def evaluated(name: str) -> tuple[dict[str, ModeFigures], list[Agreement], list[Bin]]:
+    found = material()
+    panel = found.panels[name]
+    rows, levels, bins = evaluate_panel(
+        panel, court_of(panel, found.calibration), vote_table_of(found.test, panel.agents)
+    )
+    return {row.mode: row for row in rows}, levels, bins
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_plurality_and_the_best_single_agent_are_reproduced_exactly(name: str) -> None:
+    rows, _, _ = evaluated(name)
+    reference = material().reference[name]
+    assert rows["plurality"].accuracy == reference["plurality_alpha_tie"]
+    assert rows["best_single"].accuracy == reference["best_single_acc"]
+    assert rows["best_single"].applied == reference["best_single"]
+    assert (rows["plurality"].n, len(material().calibration)) == (reference["n_test"], reference["n_cal"])
+
+
+@pytest.mark.parametrize("name", PANELS)
+@pytest.mark.parametrize(
+    ("mode", "key"),
+    [("majority", "strict_majority"), ("supermajority", "supermajority_2_3"), ("unanimous", "unanimous")],
+)
+def test_thresholds_are_reproduced_exactly(name: str, mode: str, key: str) -> None:
+    row, expected = evaluated(name)[0][mode], material().reference[name][key]
+    assert (row.coverage, row.accuracy) == (expected["coverage"], expected["acc"])
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_learned_weights_reach_the_reference_and_hold_against_the_best_agent(name: str) -> None:
+    rows, _, _ = evaluated(name)
+    print(f"{name}: learned {rows['learned'].accuracy:.4f}, reference {material().reference[name]['learned_weights']}")
+    assert rows["learned"].accuracy == pytest.approx(material().reference[name]["learned_weights"], abs=0.002)
+    assert rows["learned"].accuracy >= rows["best_single"].accuracy - 0.005
+    assert rows["learned"].accuracy >= rows["plurality"].accuracy
+
+
+@pytest.mark.parametrize("name", ["TOP5", "FRONTIER4", "HETERO7"])
+def test_the_default_protocol_saves_calls_and_loses_nothing(name: str) -> None:
+    rows, _, _ = evaluated(name)
+    protocol = rows["agree_k"]
+    print(f"{name}: {protocol.calls_share:.1%} of the calls, {protocol.accuracy - rows['learned'].accuracy:+.4f}")
+    assert protocol.calls_share <= 0.65
+    assert protocol.accuracy >= rows["learned"].accuracy - 0.002
+
+
+@pytest.mark.parametrize("name", PANELS)
+@pytest.mark.parametrize("mode", ["plurality", "weighted", "learned", "agree_k"])
+def test_stated_confidence_is_calibrated(name: str, mode: str) -> None:
+    row = evaluated(name)[0][mode]
+    assert row.ece is not None
+    assert row.brier is not None
+    print(f"{name} {mode}: ECE {row.ece:.4f}, Brier {row.brier:.4f}")
+    assert row.ece <= 0.04
+
+
+def test_persistent_colluders_are_outvoted() -> None:
+    found = material()
+    for name, colluders, among, least in (("HETERO7", 2, "any", 0.68), ("ALL29", 9, "not_best", 0.72)):
+        results = evaluate_collusion(found.panels[name], found.calibration, found.test, colluders)
+        by_kind = {result.kind: result for result in results if result.among == among}
+        print(name, *results, sep="\n  ")
+        persistent, sleeper = by_kind["persistent"], by_kind["sleeper"]
+        assert persistent.learned >= least
+        assert persistent.learned > persistent.plurality + 0.2
+        assert persistent.learned > sleeper.learned, "who was good before it turned is believed for a while"
+
+
+def test_a_cap_on_each_agent_loses_a_much_better_agents_knowledge() -> None:
+    found = material()
+    panel = found.panels["1STRONG4WEAK"]
+    court = court_of(panel, found.calibration, owner_cap=0.4)
+    rows, _, _ = evaluate_panel(panel, court, vote_table_of(found.test, panel.agents), modes=["learned"])
+    print(rows[0])
+    assert 0.6 < rows[0].accuracy < evaluated("1STRONG4WEAK")[0]["learned"].accuracy - 0.02

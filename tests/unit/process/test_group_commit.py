@@ -1,0 +1,94 @@
+"""Group commit: what arrives while a commit is in flight goes into the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.domain.base.errors import Overloaded, StoreUnavailable
+from cluster.process.group_commit import GroupCommit
+from tests.support.probes import eventually
+
+
+class Flushes:
+    """A flush that waits for its turn and can fail."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.failing: set[int] = set()
+
+    async def __call__(self, items: Sequence[int]) -> Sequence[int]:
+        self.batches.append(list(items))
+        await self.gate.wait()
+        if self.failing & set(items):
+            raise StoreUnavailable("away")
+        return [item * 10 for item in items]
+
+
+async def test_items_that_arrive_during_a_flush_go_into_the_next_one() -> None:
+    flushes = Flushes()
+    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, max_batch=4)
+    first = asyncio.create_task(commit_queue.put(1))
+    await eventually(lambda: flushes.batches == [[1]])
+    rest = [asyncio.create_task(commit_queue.put(n)) for n in range(2, 8)]
+    await asyncio.sleep(0)
+    flushes.gate.set()
+    assert await asyncio.gather(first, *rest) == [10, 20, 30, 40, 50, 60, 70]
+    assert flushes.batches == [[1], [2, 3, 4, 5], [6, 7]]
+
+
+async def test_an_error_goes_to_its_own_batch_only() -> None:
+    flushes = Flushes()
+    flushes.failing = {2}
+    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1)
+    flushes.gate.set()
+    first, second, third = await asyncio.gather(*(commit_queue.put(n) for n in (1, 2, 3)), return_exceptions=True)
+    assert (first, third) == (10, 30)
+    assert isinstance(second, StoreUnavailable)
+    await commit_queue.drain()
+
+
+async def test_a_group_stays_together_even_above_the_bound() -> None:
+    flushes = Flushes()
+    flushes.gate.set()
+    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, max_batch=2)
+    groups = await asyncio.gather(
+        commit_queue.put_many([1, 2, 3]), commit_queue.put_many([4]), commit_queue.put_many([])
+    )
+    assert [list(group) for group in groups] == [[10, 20, 30], [40], []]
+    assert flushes.batches == [[1, 2, 3], [4]]
+
+
+async def test_too_many_waiting_are_refused_and_a_cancelled_caller_still_writes() -> None:
+    flushes = Flushes()
+    commit_queue: GroupCommit[int, int] = GroupCommit(flushes, max_batch=1, max_waiting=2)
+    tasks = [asyncio.create_task(commit_queue.put(1))]
+    await eventually(lambda: flushes.batches == [[1]])
+    tasks += [asyncio.create_task(commit_queue.put(n)) for n in (2, 3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await commit_queue.put(4)
+    tasks[1].cancel()
+    flushes.gate.set()
+    assert await tasks[2] == 30
+    assert flushes.batches == [[1], [2], [3]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(groups=st.lists(st.lists(st.integers(), max_size=5), max_size=20), most=st.integers(1, 6))
+def test_every_item_is_flushed_once_in_order(groups: list[list[int]], most: int) -> None:
+    async def run() -> None:
+        flushes = Flushes()
+        flushes.gate.set()
+        commit_queue: GroupCommit[int, int] = GroupCommit(flushes, max_batch=most)
+        answers = await asyncio.gather(*(commit_queue.put_many(group) for group in groups))
+        assert [list(answer) for answer in answers] == [[n * 10 for n in group] for group in groups]
+        assert [n for batch in flushes.batches for n in batch] == [n for group in groups for n in group]
+        assert all(len(batch) <= max(most, 5) for batch in flushes.batches)
+
+    asyncio.run(run())
