@@ -15,7 +15,7 @@ from typing import Any
 
 from actors.deliberation.panel import PanelChooser
 from actors.messages import AgentCall, AgentReply
-from cluster.domain.base.errors import ControlPlaneError, Fenced, PeerError, TryLater
+from cluster.domain.base.errors import ControlPlaneError, PeerError, TryLater
 from cluster.domain.base.log import LogRow
 from cluster.domain.deliberation import machine
 from cluster.domain.deliberation.calls import Call, call_of, outstanding
@@ -219,7 +219,7 @@ class DeliberationWorker:
                     return
                 except _Lost:
                     return
-                except (TryLater, Fenced) as error:
+                except TryLater as error:
                     _logger.warning("deliberation %s will be tried again: %s", request_id, error)
                     await self.clock.sleep(LOOK_AGAIN_S)
                 finally:
@@ -308,12 +308,13 @@ class _Run:
         self._calls: dict[tuple[TurnKey, int], asyncio.Task[None]] = {}
 
     async def to_the_end(self) -> None:
-        """Takes events until the deliberation has ended. An unexpected error ends it as failed, because a retry would meet it
-        again. Raises: ``ControlPlaneError`` if a store fails, ``_Lost`` if another worker took the deliberation."""
+        """Takes events until the deliberation has ended. An unexpected error, our own kinds included, ends it as failed,
+        because a retry would meet it again. Raises: ``TryLater`` if a store fails, ``_Lost`` if another worker took the
+        deliberation."""
         try:
             while self._state.phase is not Phase.ENDED:
                 await self._take_events(await self._next())
-        except (ControlPlaneError, _Lost, asyncio.CancelledError):
+        except (TryLater, _Lost, asyncio.CancelledError):
             raise
         except Exception as error:
             _logger.exception("deliberation %s is broken (cause: %s)", self._record.request_id, self._record.cause)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.messages import AgentCall
-from cluster.domain.base.errors import AgentUnavailable, StoreUnavailable
+from cluster.domain.base.errors import AgentUnavailable, ImpossibleTransition, InvalidRequest, StoreUnavailable
 from cluster.domain.deliberation.stored import JournalAppend
 from cluster.postgres.stores import Stores
 from cluster.redis.pool import connect
@@ -195,15 +195,16 @@ async def test_a_worker_whose_deliberation_was_taken_away_writes_nothing_more(sh
     assert [event.kind for event in events].count("ended") == 1
 
 
+@pytest.mark.parametrize("bug", [KeyError("a bug"), ImpossibleTransition("a bug"), InvalidRequest("a bug")], ids=repr)
 async def test_a_bug_in_the_protocol_ends_one_deliberation_as_failed(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, bug: Exception
 ) -> None:
     from cluster.domain.deliberation import decision
 
     await shop.register(a=saying("A"), b=saying("A"))
 
     def broken(*_: Any) -> Any:
-        raise KeyError("a bug")
+        raise bug
 
     monkeypatch.setattr(decision, "stop_reason_of", broken)
     (deliberation,) = await run_all(shop, [shop.admission("r1", options=["A", "B"])])
