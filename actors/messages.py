@@ -45,7 +45,8 @@ class ReportRequest:
     """How an attempt ended: completed if ``error`` is None, else failed, or ``stopped`` because the task is being cancelled.
 
     Without ``attempt`` (no lease token) the report counts for the current attempt. ``brief``: the asker needs to know only that
-    the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it."""
+    the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it. ``unstorable``: the shard
+    itself put this failure in the place of a report that the store had refused."""
 
     workspace: str
     principal: str
@@ -60,6 +61,7 @@ class ReportRequest:
     stopped: bool = False
     brief: bool = False
     checked: bool = False
+    unstorable: bool = False
     cause: str = ""
 
 

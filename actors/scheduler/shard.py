@@ -37,14 +37,17 @@ from actors.messages import (
     SchedulerRequest,
     undelivered,
 )
+from actors.scheduler.unstorable import UnstorableReports, commit_up_to_culprit, malformed
 from cluster.domain.base.errors import (
     ActorUnavailable,
     Conflict,
     ControlPlaneError,
     Fenced,
     InternalError,
+    InvalidRequest,
     NotFound,
     TryLater,
+    Unstorable,
     is_bug,
 )
 from cluster.domain.base.json_values import check_json, check_text, read_json
@@ -119,6 +122,9 @@ class _State:
     tickets: dict[int, tuple[str, int]] = field(default_factory=dict)
     # The same pairs the other way round, to find a claim that is withdrawn or was sent twice.
     by_caller: dict[tuple[str, int], int] = field(default_factory=dict)
+    # Task id → the report that was decided last and is not known to be durable. ``_change`` adds, ``_commit`` removes. If the
+    # store refuses a decision, this says whose report it was.
+    reports: dict[str, ReportRequest] = field(default_factory=dict)
     # Set once, by ``forget``: whoever has waited must look at it before it uses the state again.
     failed: bool = False
     # Reads the log on from the row up to which this state was read, and gives the rows to ``_apply``.
@@ -130,7 +136,7 @@ class _State:
         """Marks the state as failed and frees its memory at once, though loops and calls may still refer to it."""
         self.failed = True
         self.core = SchedulerCore(lease_ttl_s=1.0)
-        self.tickets, self.by_caller = {}, {}
+        self.tickets, self.by_caller, self.reports = {}, {}, {}
 
 
 async def _always() -> bool:
@@ -185,6 +191,8 @@ class SchedulerShard:
         # The present generation's state. None before the first one and while a new one is loaded; until then one that has failed
         # stays here. ``_serving`` returns it only if it has not failed.
         self._state: _State | None = None
+        # Reports that the store has refused. They outlive the state, since each of them ends one.
+        self._unstorable = UnstorableReports()
         # Askers of claims that wait until the newest rows of the log are read, since memory contradicts them. ``_handle`` adds;
         # ``_look_up`` and ``_withdraw`` remove, and whichever is first answers the claim.
         self._behind: set[tuple[str, int]] = set()
@@ -370,10 +378,14 @@ class SchedulerShard:
     # --- requests ------------------------------------------------------------------------------------------------
 
     def _handle(self, caller: str, requests: Sequence[tuple[int, Any]]) -> None:
-        missing = self._decide([(caller, number, request) for number, request in requests])
+        missing = self._decide([(caller, number, self._read(request)) for number, request in requests])
         if missing:
             self._behind.update(asked[:2] for asked in missing if isinstance(asked[2], ClaimRequest))
             self._work.start(self._look_up(missing))
+
+    def _read(self, request: SchedulerRequest) -> SchedulerRequest:
+        """The request, or what is decided in the place of a report that the store has refused."""
+        return self._unstorable.read(request) if isinstance(request, ReportRequest) else request
 
     def _decide(self, batch: Sequence[Asked], *, caught_up: bool = False) -> list[Asked]:
         """Answers requests about open tasks and returns the rest. Each request is decided by itself: the error of one does not
@@ -437,6 +449,8 @@ class SchedulerShard:
             _release(state, request, now)
             return HeartbeatAnswer()
         head, transition = prepared
+        if isinstance(request, ReportRequest):
+            state.reports[head.id] = request
         return _reported(request, core.carry_out(head, transition, now))
 
     def _claim(self, state: _State, asker: tuple[str, int], request: ClaimRequest, now: float) -> Any:
@@ -612,13 +626,40 @@ class SchedulerShard:
             raise ActorUnavailable(_SHARD_AWAY)
         decisions = [decision for write in writes for decision in write.decisions]
         if decisions:
-            outcomes = await self._tasks.decide(state.fence, decisions)
-            for decision, outcome in zip(decisions, outcomes, strict=True):
-                if not outcome.applied:
-                    raise ActorUnavailable(f"Task {decision.head.id} is not in the store as it is in memory.")
-            if any(map(_ends_pull_call, decisions)):
-                self._work.start(self._doorbell.notify(WakeTopic.PULL_CALLS))
+            try:
+                await self._commit(state, decisions)
+            except Unstorable as error:
+                await self._refuse_culprit(state, decisions, error)
         return [None] * len(writes)
+
+    async def _commit(self, state: _State, decisions: Sequence[TaskDecision]) -> None:
+        """Raises: ``ActorUnavailable`` if memory is not as the store, `Unstorable`, ``TryLater``."""
+        outcomes = await self._tasks.decide(state.fence, decisions)
+        for decision, outcome in zip(decisions, outcomes, strict=True):
+            if not outcome.applied:
+                raise ActorUnavailable(f"Task {decision.head.id} is not in the store as it is in memory.")
+            state.reports.pop(decision.head.id, None)
+        if any(map(_ends_pull_call, decisions)):
+            self._work.start(self._doorbell.notify(WakeTopic.PULL_CALLS))
+
+    async def _refuse_culprit(self, state: _State, decisions: Sequence[TaskDecision], error: Unstorable) -> None:
+        """Commits what comes before the decision that the store refuses, remembers the report that led to it, and drops the
+        state, which is ahead of the store by that decision and by all that rests on it.
+
+        Raises: ``ActorUnavailable`` unless the store takes all of them now."""
+        culprit = await commit_up_to_culprit(decisions, functools.partial(self._commit, state))
+        if culprit is None:
+            return
+        report = state.reports.get(culprit.head.id)
+        _logger.error(
+            "the store refuses a decision about task %s (%s)", culprit.head.id, culprit.record.kind, exc_info=error
+        )
+        if report is not None:
+            self._unstorable.add(report)
+        # Dropped before the next group is flushed. Without a report nothing keeps the same decision from being made again,
+        # so the pause bounds what that costs.
+        self._fail(state, 0.0 if report is not None else REBUILD_RETRY_S)
+        raise ActorUnavailable(_SHARD_AWAY)
 
 
 #: So many objects (some 3,000 tasks) cost a collection a millisecond.
@@ -670,7 +711,9 @@ def _undone(answer: Any) -> ControlPlaneError:
     return answer if isinstance(answer, InternalError) else ActorUnavailable(_SHARD_AWAY)
 
 
-def _reported(request: Any, head: TaskHead) -> Done | Recorded:
+def _reported(request: Any, head: TaskHead) -> Done | Recorded | InvalidRequest:
+    if isinstance(request, ReportRequest) and request.unstorable:
+        return malformed(request.task_id)
     return Recorded() if isinstance(request, ReportRequest) and request.brief else Done(head=head)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, step
-from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable
+from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable, Unstorable
 
 _logger = logging.getLogger(__name__)
 
@@ -31,7 +31,13 @@ _FENCED = {
     "AG002": ("The scheduler shard was taken over.", "generation_replaced"),
 }
 #: What asyncpg and the network raise. InternalClientError: the server ended an idle connection before it was used.
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+#: UnicodeError: a text that has no UTF-8 form does not even leave this process.
+_FAILURES = (
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+    *(OSError, TimeoutError, UnicodeError),
+)
+#: SQLSTATE classes of data that the store does not take: data exception, integrity constraint violation.
+_DATA = ("22", "23")
 #: SQLSTATE classes in which the same call may succeed later.
 _TRY_AGAIN = ("08", "53", "57", "40", "55", "58")
 #: SQLSTATE classes of a server that is away: no connection, shutting down or starting up.
@@ -46,6 +52,8 @@ def translated(error: Exception) -> Exception:
         return Fenced(message + " Try again in a moment.", code)
     if state == "AG003":
         return Conflict("This idempotency key was used with another body; use a new key.", "idempotency_conflict")
+    if isinstance(error, UnicodeError) or (state is not None and state.startswith(_DATA)):
+        return Unstorable(f"The database refuses the data: {error}")
     ours = error
     if isinstance(error, asyncpg.PostgresError) and state is not None and not state.startswith(_TRY_AGAIN):
         return ours

@@ -12,14 +12,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from cluster.domain.base.errors import Overloaded
+from cluster.domain.base.errors import Overloaded, Unstorable
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class GroupCommit(Generic[T, R]):
-    """``flush`` takes a batch and returns one result per item, in order; its error goes to every caller of the batch.
+    """``flush`` takes a batch and returns one result per item, in order; its error goes to every caller of the batch. If
+    the store refuses the data of a batch (`Unstorable`), the groups of its callers are flushed by halves, so that only the
+    group that holds the data fails.
 
     ``max_batch`` bounds a flush (a single larger group is flushed alone), ``max_waiting`` the items that no flush has
     taken yet. A cancelled caller does not withdraw its item: the write may already be on its way, and every item can be
@@ -86,12 +88,19 @@ class GroupCommit(Generic[T, R]):
         return groups
 
     async def _flush_one(self) -> None:
-        groups = self._take()
+        await self._flush_groups(self._take())
+
+    async def _flush_groups(self, groups: Sequence[tuple[Sequence[T], asyncio.Future[Sequence[R]]]]) -> None:
         batch = [item for items, _ in groups for item in items]
         try:
             results = await self._flush(batch)
             assert len(results) == len(batch), "a flush answers one result per item"
         except BaseException as error:
+            if isinstance(error, Unstorable) and len(groups) > 1:
+                half = len(groups) // 2
+                await self._flush_groups(groups[:half])
+                await self._flush_groups(groups[half:])
+                return
             for _, future in groups:
                 if not future.done():
                     future.set_exception(error)

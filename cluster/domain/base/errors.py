@@ -21,6 +21,7 @@
     │   ├── AgentRefused           the endpoint answered 4xx, or the model declined
     │   └── EndpointForbidden      the address is not one that agents may have
     └── InternalError              500  our bug; the log of the process that met it says more
+        ├── Unstorable             the store refuses the data of a write
         └── ImpossibleTransition   a state machine was given an event its state does not know
 
 Positional arguments only, so that every error pickles through Ray unchanged.
@@ -147,6 +148,12 @@ class EndpointForbidden(PeerError):
 class InternalError(ControlPlaneError):
     status = 500
     default_code = "internal_error"
+
+
+class Unstorable(InternalError):
+    """The store refuses the data of a write. Whatever let the data in should have refused it."""
+
+    default_code = "unstorable"
 
 
 class ImpossibleTransition(InternalError):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.domain.base.errors import Overloaded, StoreUnavailable
+from cluster.domain.base.errors import Overloaded, StoreUnavailable, Unstorable
 from cluster.process.group_commit import GroupCommit
 from tests.support.probes import eventually
 
@@ -92,3 +92,24 @@ def test_every_item_is_flushed_once_in_order(groups: list[list[int]], most: int)
         assert all(len(batch) <= max(most, 5) for batch in flushes.batches)
 
     asyncio.run(run())
+
+
+@given(count=st.integers(1, 20), data=st.data())
+def test_data_that_the_store_refuses_fails_its_own_caller_only(count: int, data: st.DataObject) -> None:
+    refused = data.draw(st.sets(st.integers(0, count - 1), max_size=3))
+    stored: list[int] = []
+
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        await asyncio.sleep(0)
+        if refused & set(items):
+            raise Unstorable("no")
+        stored.extend(items)
+        return items
+
+    async def together() -> list[int | BaseException]:
+        queue: GroupCommit[int, int] = GroupCommit(flush)
+        return await asyncio.gather(*map(queue.put, range(count)), return_exceptions=True)
+
+    answers = asyncio.run(together())
+    assert stored == [item for item in range(count) if item not in refused], "in order, each once"
+    assert {index for index, answer in enumerate(answers) if isinstance(answer, Unstorable)} == refused
