@@ -113,7 +113,12 @@ async def _events(hub: StreamHub, cursor: int, stream_filter: StreamFilter) -> A
 @requires(Permission.STREAM_READ)
 async def websocket_stream(socket: WebSocket, asker: Asker) -> None:
     """Sends events as frames. A client resumes with the query parameter ``after``, set to the last ``seq`` it saw."""
-    await socket.accept()
+    with contextlib.suppress(WebSocketDisconnect):  # a client may hang up at every step, also before the first frame
+        await socket.accept()
+        await _serve(socket, asker)
+
+
+async def _serve(socket: WebSocket, asker: Asker) -> None:
     hub = gateway(socket).hub
     query = socket.query_params
     try:
@@ -130,8 +135,6 @@ async def websocket_stream(socket: WebSocket, asker: Asker) -> None:
     try:
         while not sender.done():
             await _answer(socket, await received(socket))
-    except WebSocketDisconnect:
-        pass
     finally:
         sender.cancel()
         with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -226,3 +227,31 @@ def test_frame_types_are_those_of_the_wire() -> None:
         "deliberation_vote",
         "task_retrying",
     }
+
+
+@pytest.mark.parametrize("path", ["/ws/control-plane", "/ws/control-plane?after=0", "/ws/control-plane?after=x"])
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
+async def test_a_websocket_that_hangs_up_early_leaves_no_stack_trace(
+    api: Api, caplog: pytest.LogCaptureFixture, path: str, reset: bool
+) -> None:
+    url = httpx.URL(api.url)
+    head = [
+        f"GET {path} HTTP/1.1",
+        f"Host: {url.host}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ]
+    before = api.connections
+    for _ in range(20):
+        _, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write("\r\n".join([*head, "\r\n"]).encode())
+        await writer.drain()
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    await eventually(lambda: api.connections <= before)
+    assert [record for record in caplog.records if record.exc_info] == []
