@@ -45,7 +45,8 @@ class ReportRequest:
     """How an attempt ended: completed if ``error`` is None, else failed, or ``stopped`` because the task is being cancelled.
 
     Without ``attempt`` (no lease token) the report counts for the current attempt. ``brief``: the asker needs to know only that
-    the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it."""
+    the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it. ``released``: the agent
+    was never asked, so the task is queued again at once, and no retry is spent."""
 
     workspace: str
     principal: str
@@ -58,6 +59,7 @@ class ReportRequest:
     error_class: ErrorClass = ErrorClass.RETRYABLE
     retry_after_s: float | None = None
     stopped: bool = False
+    released: bool = False
     brief: bool = False
     checked: bool = False
     cause: str = ""
