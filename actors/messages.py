@@ -45,8 +45,9 @@ class ReportRequest:
     """How an attempt ended: completed if ``error`` is None, else failed, or ``stopped`` because the task is being cancelled.
 
     Without ``attempt`` (no lease token) the report counts for the current attempt. ``brief``: the asker needs to know only that
-    the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it. ``unstorable``: the shard
-    itself put this failure in the place of a report that the store had refused."""
+    the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it. ``released``: the agent
+    gives the task back unfinished, so it is queued again and no retry is spent. ``unstorable``: the shard itself put this
+    failure in the place of a report that the store had refused."""
 
     workspace: str
     principal: str
@@ -59,6 +60,7 @@ class ReportRequest:
     error_class: ErrorClass = ErrorClass.RETRYABLE
     retry_after_s: float | None = None
     stopped: bool = False
+    released: bool = False
     brief: bool = False
     checked: bool = False
     unstorable: bool = False

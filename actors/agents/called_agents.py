@@ -4,6 +4,10 @@ Agents with equal capabilities compete for the same tasks. Only a few of their c
 the agents that the selection strategy would choose next. So the choice is made before the task arrives, and does not
 delay it. A task that names its agent is claimed for that agent.
 
+Nothing is claimed for an agent that may not be called: its breaker is open, or it wants to be called later. Then its claim
+is withdrawn, and made again at the time at which it may be called, or when its breaker changes before. A task that was
+leased in between is given back, which costs it no retry.
+
 A process completes every task that was leased to a claim of its own, even if another host owns the agent by then. The
 host that owns an agent takes over the leases of processes that have died, and of no others.
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import itertools
 import logging
 from collections import defaultdict
@@ -21,9 +26,14 @@ from typing import Any
 from actors.agents.pull_calls import ENDED_KINDS
 from actors.messages import ClaimAnswer, HeartbeatRequest, ReleaseRequest, ReportRequest, undelivered
 from cluster.domain.agents.agent import Agent, TransportKind
+from cluster.domain.agents.breaker import Room
 from cluster.domain.agents.selection import Candidate, Ranking, Strategy
 from cluster.domain.base.errors import (
+    AgentFailed,
+    AgentLimited,
     AgentMalformed,
+    AgentNotCalled,
+    AgentUnavailable,
     CallerError,
     ControlPlaneError,
     InvalidRequest,
@@ -49,6 +59,8 @@ WAITING_PER_GROUP = 2
 #: How often leases that nobody works on are looked for, even if nothing has changed.
 LOOK_AGAIN_S = 15.0
 RETRY_S = 0.5
+#: The longest time that an agent gets no task because its own rate, of its registration, leaves no room for one.
+REST_S = 60.0
 CANCELLED = "cancelled"
 
 Group = tuple[str, frozenset[str], frozenset[str], bool]
@@ -56,7 +68,7 @@ Group = tuple[str, frozenset[str], frozenset[str], bool]
 
 #: (request, long_poll=...) → the shard's answer
 AskShard = Callable[..., Awaitable[Any]]
-#: Gives a task to an agent and returns its parsed answer; raises PeerError.
+#: Gives a task to an agent and returns its parsed answer; raises PeerError, of which AgentNotCalled costs the task nothing.
 GiveTask = Callable[[Agent, Task], Awaitable[Any]]
 
 
@@ -64,8 +76,9 @@ class PushTasks:
     """The planner of called agents' claims, and what works on their tasks.
 
     ``owned`` gives the agents that this host owns now; ``living`` reads the names of the hosts' living processes, this
-    one included, or raises TryLater. All state follows single changes, so that the cost of a change or a claim does not
-    grow with the registry."""
+    one included, or raises TryLater. ``room`` says how many calls an agent's breaker admits, and ``asked`` how many of its
+    slots are not for tasks now; whoever changes them calls ``room_changed``. All state follows single changes, so that the
+    cost of a change or a claim does not grow with the registry."""
 
     def __init__(
         self,
@@ -75,6 +88,8 @@ class PushTasks:
         clock: Clock,
         shard: AskShard,
         give: GiveTask,
+        room: Callable[[Key], Room],
+        asked: Callable[[Key], int],
         owned: Callable[[], Set[Key]],
         living: Callable[[], Awaitable[Collection[str]]],
         strategy: Strategy,
@@ -91,6 +106,8 @@ class PushTasks:
         self._clock = clock
         self._shard = shard
         self._give = give
+        self._room = room
+        self._asked = asked
         self._owned_agents = owned
         self._living = living
         self._strategy = strategy
@@ -106,6 +123,14 @@ class PushTasks:
         #: Agent → task id → the work on that task. `_start` adds it, `_work_ended` removes it, also if another host owns the
         #: agent by then. An agent without work has no entry.
         self._working: dict[Key, dict[str, asyncio.Task[None]]] = defaultdict(dict)
+        #: Task id → when the work on it began, to count what was taken on since a breaker became half open. Same life as above.
+        self._begun: dict[str, float] = {}
+        #: Agent → before when it gets no task, though its breaker may admit calls: one was given back, and another would be
+        #: too. `_give_back` sets it; `_wake` removes it when the time is over, `apply` when the agent is unregistered.
+        self._rests: dict[Key, float] = {}
+        #: A heap of (time, agent): when an agent without room may have room again by time alone. `_rank` adds, `_wake` removes.
+        #: A time that counts no more only ranks its agent once too often.
+        self._wakes: list[tuple[float, Key]] = []
         #: Owned agents that take tasks, as the directory had them when `_update` last looked; only `_update` changes it.
         self._takers: dict[Key, Agent] = {}
         #: Takers whose leases and named tasks have not been read yet. `_update` adds them, `_adopt` removes them.
@@ -164,6 +189,7 @@ class PushTasks:
                 self._moved.set()
                 if row.kind == "agent.unregistered":
                     self._chosen.pop((row.workspace, row.entity), None)
+                    self._rests.pop((row.workspace, row.entity), None)
             elif row.kind == "task.submitted" and isinstance(row.data.get("target_agent"), str):
                 key = (row.workspace, row.data["target_agent"])
                 agent = self._directory.known(*key)
@@ -182,6 +208,17 @@ class PushTasks:
         if lost:
             self._look_at = 0.0
         self._moved.set()
+
+    def room_changed(self, key: Key) -> None:
+        """Notes that an agent may have more or fewer calls than before. Its claim is withdrawn if it may have none."""
+        agent = self._takers.get(key)
+        if agent is None:
+            return
+        self._rank(agent)
+        self._free.add(key)
+        self._moved.set()
+        if key in self._waiting and self._load(agent) >= agent.max_concurrency:
+            self._claims[self._waiting[key]][agent.agent_id].cancel()
 
     def release(self, answer: Any) -> None:
         """Takes a late reply, whose leases came after their claim was given up. Works on them, since they are here."""
@@ -219,8 +256,10 @@ class PushTasks:
             self._moved.clear()
             try:
                 await self._look()
+                self._wake()
                 self._offer()
-                await self._moved_or(max(0.0, self._look_at - self._clock.now()))
+                until = min([self._look_at, *(at for at, _ in self._wakes[:1])])
+                await self._moved_or(max(0.0, until - self._clock.now()))
             except TryLater as error:
                 _logger.warning("tasks of called agents have to wait: %s", error)
                 self._look_at = 0.0
@@ -234,6 +273,17 @@ class PushTasks:
         finally:
             sleeper.cancel()
             moved.cancel()
+
+    def _wake(self) -> None:
+        """Ranks the agents anew that may have room by now."""
+        now = self._clock.now()
+        while self._wakes and self._wakes[0][0] <= now:
+            _, key = heapq.heappop(self._wakes)
+            if self._rests.get(key, now + 1.0) <= now:
+                del self._rests[key]
+            if key in self._takers:
+                self._rank(self._takers[key])
+                self._free.add(key)
 
     async def _look(self) -> None:
         if self._hosts_changed:
@@ -285,8 +335,17 @@ class PushTasks:
         group = _group(current)
         if group not in self._rankings:
             self._rankings[group] = Ranking(self._strategy)
-        self._rankings[group].put(self._candidate(current))
+        candidate = self._candidate(current)
+        self._rankings[group].put(candidate)
         self._short.add(group)
+        if candidate.load >= candidate.slots:
+            self._wake_later(_key(current))
+
+    def _wake_later(self, key: Key) -> None:
+        now = self._clock.now()
+        until = max(self._rests.get(key, 0.0), self._room(key).until or 0.0)
+        if until > now:
+            heapq.heappush(self._wakes, (until, key))
 
     async def _adopt(self) -> None:
         """Finds leases on which nobody works: those of this process, and those of owned agents whose claimers have died. The
@@ -325,13 +384,23 @@ class PushTasks:
                 waiting.add(chosen)
                 self._claim_for(self._takers[group[0], chosen])
 
+    def _load(self, agent: Agent) -> int:
+        """How many of the agent's slots are taken: all of them if it may not be called."""
+        key, now = _key(agent), self._clock.now()
+        if self._rests.get(key, now) > now:
+            return agent.max_concurrency
+        working, room = self._working.get(key, {}), self._room(key)
+        taken = len(working) + self._asked(key)
+        left = room.left(sum(self._begun[task_id] >= room.since for task_id in working))
+        return taken if left is None else max(taken, agent.max_concurrency - left)
+
     def _candidate(self, agent: Agent) -> Candidate:
         key = _key(agent)
         ended = agent.tasks_completed + agent.tasks_failed
         price = agent.options.get("price")
         return Candidate(
             agent_id=agent.agent_id,
-            load=len(self._working.get(key, ())),
+            load=self._load(agent),
             slots=agent.max_concurrency,
             latency_ms=agent.avg_latency_ms or None,
             success=agent.tasks_completed / ended if ended else None,
@@ -343,7 +412,7 @@ class PushTasks:
     def _claim_for(self, agent: Agent) -> None:
         """Makes a claim for the agent, unless one waits already or the agent has no free slot."""
         key, group = _key(agent), _group(agent)
-        if key in self._waiting or len(self._working.get(key, ())) >= agent.max_concurrency:
+        if key in self._waiting or self._load(agent) >= agent.max_concurrency:
             return
         task = self._claims[group][agent.agent_id] = self._own(self._claim(agent))
         self._waiting[key] = group
@@ -409,6 +478,7 @@ class PushTasks:
         if task_id in self._working.get(key, {}):
             return
         self._chosen[key] = next(self._numbers)
+        self._begun[task_id] = self._clock.now()
         work = self._working[key][task_id] = self._own(self._work(agent, task_id))
         self._rank(agent)
         work.add_done_callback(lambda _: self._work_ended(agent, task_id))
@@ -416,6 +486,7 @@ class PushTasks:
     def _work_ended(self, agent: Agent, task_id: str) -> None:
         key = _key(agent)
         self._working[key].pop(task_id, None)
+        self._begun.pop(task_id, None)
         self._finished_tasks.add(task_id)
         if not self._working[key]:
             del self._working[key]
@@ -453,16 +524,29 @@ class PushTasks:
     async def _carry_out(self, agent: Agent, task: Task) -> None:
         try:
             outcome = _outcome(await self._give(agent, task))
+        except AgentNotCalled as refused:
+            await self._give_back(agent, task, refused)
+            return
         except AgentMalformed as odd:
             outcome = _malformed(odd.message)
         except InvalidRequest as odd:
             outcome = _malformed(f"Agent {agent.agent_id}: {odd.message}")
         except PeerError as error:
-            outcome = {"error": shown_text(error.message, MAX_ERROR_CHARS)}
+            outcome = _failed(error)
         except Exception as error:
             _logger.error("giving task %s to agent %s failed", task.id, agent.agent_id, exc_info=error)
             outcome = {"error": "The control plane failed to call the agent."}
         await self._report(agent, task, **outcome)
+
+    async def _give_back(self, agent: Agent, task: Task, refused: AgentNotCalled) -> None:
+        """Gives back a task that the agent was not asked to do. If the agent's room does not say why, the agent rests, so that
+        it does not take the same task again at once."""
+        key, now = _key(agent), self._clock.now()
+        if self._room(key).left(0) != 0:
+            wait_s = RETRY_S if refused.retry_after_s is None else min(refused.retry_after_s, REST_S)
+            self._rests[key] = now + wait_s
+        self.room_changed(key)
+        await self._report(agent, task, error=shown_text(refused.message, MAX_ERROR_CHARS), released=True)
 
     async def _report(
         self,
@@ -473,6 +557,8 @@ class PushTasks:
         error: str | None = None,
         requeue: bool = True,
         error_class: ErrorClass = ErrorClass.RETRYABLE,
+        retry_after_s: float | None = None,
+        released: bool = False,
     ) -> None:
         """Reports until the shard takes or refuses the report. Repeating it is safe, because it names the attempt."""
         report = ReportRequest(
@@ -485,6 +571,8 @@ class PushTasks:
             error=error,
             requeue=requeue,
             error_class=error_class,
+            retry_after_s=retry_after_s,
+            released=released,
             brief=True,
             checked=True,
         )
@@ -529,6 +617,16 @@ def _outcome(answer: Any) -> dict[str, Any]:
         return {"error": error, "requeue": answer.get("requeue") is not False}
     result = answer["result"] if isinstance(answer, dict) and "result" in answer else answer
     return {"result_json": write_json(result, "The answer")}
+
+
+def _failed(error: PeerError) -> dict[str, Any]:
+    """What to report of a call without an answer: the agent's words, and when it wants to be asked again."""
+    outcome: dict[str, Any] = {"error": shown_text(error.message, MAX_ERROR_CHARS)}
+    if isinstance(error, AgentUnavailable | AgentFailed):
+        outcome["retry_after_s"] = error.retry_after_s
+    if isinstance(error, AgentLimited):
+        outcome["error_class"] = ErrorClass.RATE_LIMITED
+    return outcome
 
 
 def _malformed(sentence: str) -> dict[str, Any]:

@@ -20,12 +20,24 @@ from actors.agents.pull_calls import ENDED_KINDS, PullCalls
 from actors.messages import AgentCall, AgentReply
 from actors.roles import Role
 from cluster.domain.agents.agent import Agent, TransportKind
-from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, agent_breaker, step
+from cluster.domain.agents.breaker import (
+    Breaker,
+    BreakerState,
+    CallOutcome,
+    Room,
+    admit,
+    agent_breaker,
+    postponed,
+    room,
+    step,
+)
 from cluster.domain.agents.placement import owner_host
 from cluster.domain.agents.selection import Strategy
 from cluster.domain.agents.token_bucket import TokenBucket, refund, take
 from cluster.domain.base.errors import (
+    AgentLimited,
     AgentMalformed,
+    AgentNotCalled,
     AgentTimeout,
     AgentUnavailable,
     ControlPlaneError,
@@ -35,6 +47,7 @@ from cluster.domain.base.errors import (
 from cluster.domain.base.json_values import parse_json
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.tasks.chats import NotAChat, NotAnAnswer, answer_of, chat_of
+from cluster.domain.tasks.retries import MAX_RETRY_AFTER_S
 from cluster.domain.tasks.task import Task
 from cluster.log.agent_directory import AgentDirectory, Key
 from cluster.log.follower import LogFollower
@@ -61,6 +74,8 @@ APART_S = 0.02
 #: A caller of the exchange without a parked call for this long is forgotten. One that was only slow asks again.
 CALLER_SILENT_S = 10.0
 HOUSEKEEPING_S = 1.0
+#: How long a leased task waits for a slot of its agent that a deliberation's call has taken meanwhile.
+SLOT_WAIT_S = 5.0
 
 #: Asks the agent over its transport; raises PeerError.
 AskAgent = Callable[[Ask], Awaitable[Reply]]
@@ -120,6 +135,9 @@ class AgentHost:
         #: The slots of each agent that was called, with their number. Another number makes another semaphore; an agent that
         #: is unregistered loses its own.
         self._gates: dict[Key, tuple[int, asyncio.Semaphore]] = {}
+        #: How many calls of deliberations have a slot of an agent or wait for one. `_one` counts; an agent without any has no
+        #: entry. Tasks are claimed for the other slots only.
+        self._asks: dict[Key, int] = {}
         #: The token bucket of each agent with a rate, and the option that it was made from: another rate makes another
         #: bucket. Removed when the agent is unregistered.
         self._buckets: dict[Key, tuple[Any, TokenBucket]] = {}
@@ -138,6 +156,8 @@ class AgentHost:
             clock=clock,
             shard=shard.request,
             give=self._give,
+            room=self._room,
+            asked=lambda key: self._asks.get(key, 0),
             owned=lambda: self._owned,
             living=self._living,
             strategy=strategy,
@@ -276,6 +296,14 @@ class AgentHost:
                 self._gates.pop(key, None)
                 self._buckets.pop(key, None)
                 self._breakers.pop(key, None)
+            elif row.kind == "agent.registered":
+                self._registered_again((row.workspace, row.entity))
+
+    def _registered_again(self, key: Key) -> None:
+        """Forgets when an agent wanted to be called again: that was its former server, or its operator knows better."""
+        known = self._breakers.get(key)
+        if known is not None and known.retry_at is not None:
+            self._note(key, replace(known, retry_at=None))
 
     # --- calls of deliberations ----------------------------------------------------------------------------------
 
@@ -316,9 +344,20 @@ class AgentHost:
         if agent.transport is TransportKind.PULL:
             return await self._pull_calls.ask(agent, call)
         ask = _ask_of(agent, call.key, call.timeout_s)
-        reply = await self._call(
-            agent, replace(ask, messages=call.messages, schema=call.schema, max_tokens=call.max_tokens)
-        )
+        key = (agent.workspace, agent.agent_id)
+        self._asks[key] = self._asks.get(key, 0) + 1
+        self._push.room_changed(key)
+        try:
+            reply = await self._call(
+                agent,
+                replace(ask, messages=call.messages, schema=call.schema, max_tokens=call.max_tokens),
+                patient=True,
+            )
+        finally:
+            self._asks[key] -= 1
+            if self._asks[key] == 0:
+                del self._asks[key]
+            self._push.room_changed(key)
         return AgentReply(
             text=reply.text,
             tokens=reply.tokens,
@@ -328,7 +367,9 @@ class AgentHost:
         )
 
     async def _give(self, agent: Agent, task: Task) -> Any:
-        """Gives an ordinary task to an agent. The key names the attempt, so an agent that gets it again can tell."""
+        """Gives an ordinary task to an agent. The key names the attempt, so an agent that gets it again can tell.
+
+        Raises: `AgentNotCalled` if the agent may not be called now; another `PeerError` if the call brought no answer."""
         now = self._clock.now()
         left_s = task.timeout_s - max(0.0, now - (task.started_at or now))
         ask = _ask_of(agent, f"{task.id}:{task.attempt}", max(0.001, left_s))
@@ -358,31 +399,41 @@ class AgentHost:
         except NotAnAnswer as error:
             raise AgentMalformed(f"Agent {agent.agent_id}: {error}") from None
         usage = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens, "estimated": reply.estimated}
-        return {"result": {**answer, "usage": usage}}
+        why = {"finish_reason": reply.finish_reason} if reply.finish_reason else {}
+        return {"result": {**answer, **why, "usage": usage}}
 
     # --- bounds --------------------------------------------------------------------------------------------------
 
-    async def _call(self, agent: Agent, ask: Ask) -> Reply:
-        """Calls the agent within its slots, its rate and its breaker. Waiting for them takes from the call's own time."""
+    async def _call(self, agent: Agent, ask: Ask, *, patient: bool = False) -> Reply:
+        """Calls the agent within its slots, its rate and its breaker. Waiting for them takes from the call's own time.
+
+        ``patient``: a call that the agent wants later waits for that within its time. A task does not: while it waited, it
+        would hold a lease and run out of time, so it is given back."""
         started = self._clock.now()
 
         def left_s() -> float:
             return max(0.001, ask.timeout_s - (self._clock.now() - started))
 
-        async with self._slot(agent, ask.timeout_s):
+        async with self._slot(
+            agent, ask.timeout_s if patient else min(ask.timeout_s / 2, SLOT_WAIT_S), given_up=not patient
+        ):
             await self._wait_for_rate(agent, left_s())
+            if patient:
+                await self._wait_for_its_time(agent, left_s())
             return await self._guarded(agent, replace(ask, timeout_s=left_s()))
 
     @contextlib.asynccontextmanager
-    async def _slot(self, agent: Agent, timeout_s: float) -> AsyncIterator[None]:
+    async def _slot(self, agent: Agent, timeout_s: float, *, given_up: bool) -> AsyncIterator[None]:
         """One of the agent's slots. The time to wait for it ends here, not around the call: a call whose time is over would
-        be cancelled from outside then, which the breaker cannot tell from one that was withdrawn."""
+        be cancelled from outside then, which the breaker cannot tell from one that was withdrawn. ``given_up``: the asker then
+        gives its task back, rather than fail it for a call that was never made."""
         gate = self._gate(agent)
         try:
             async with asyncio.timeout(timeout_s):
                 await gate.acquire()
         except TimeoutError:
-            raise AgentTimeout(f"Agent {agent.agent_id} had no slot free within {timeout_s:.1f} s.") from None
+            error = AgentNotCalled if given_up else AgentTimeout
+            raise error(f"Agent {agent.agent_id} had no slot free within {timeout_s:.1f} s.") from None
         try:
             yield
         finally:
@@ -404,27 +455,55 @@ class AgentHost:
         bucket, wait_s = take(bucket, now)
         if wait_s > timeout_s:
             self._buckets[key] = (rate, refund(bucket))
-            raise AgentUnavailable(f"Agent {agent.agent_id} is called as often as its rate allows.", None, wait_s)
+            raise AgentNotCalled(f"Agent {agent.agent_id} is called as often as its rate allows.", None, wait_s)
         self._buckets[key] = (rate, bucket)
         if wait_s > 0:
             await self._clock.sleep(wait_s)
 
+    async def _wait_for_its_time(self, agent: Agent, timeout_s: float) -> None:
+        """Waits until the agent wants to be called, if it has said so and that is within ``timeout_s``; else the breaker
+        refuses the call."""
+        breaker, now = self._breakers.get((agent.workspace, agent.agent_id)), self._clock.now()
+        if breaker is None or breaker.retry_at is None:
+            return
+        if now < breaker.may_call_at(now) == breaker.retry_at < now + timeout_s:
+            await self._clock.sleep(breaker.retry_at - now)
+
+    def _room(self, key: Key) -> Room:
+        breaker = self._breakers.get(key)
+        return Room() if breaker is None else room(breaker, self._clock.now())
+
+    def _admit(self, agent: Agent) -> None:
+        """Raises: `AgentNotCalled` if the agent may not be called now."""
+        key, now = (agent.workspace, agent.agent_id), self._clock.now()
+        breaker = self._breakers.get(key) or Breaker(name=agent_breaker(agent.agent_id))
+        self._breakers[key], admitted = admit(breaker, now)
+        if not admitted:
+            may_at = breaker.may_call_at(now)
+            why = "it wants to be called later" if may_at == breaker.retry_at else "its last calls failed"
+            wait_s = may_at - now if may_at > now else None
+            raise AgentNotCalled(f"Agent {agent.agent_id} is not called: {why}.", None, wait_s)
+
     async def _guarded(self, agent: Agent, ask: Ask) -> Reply:
         """Calls the agent if its breaker admits the call. Only an agent that is unavailable or silent counts as a failure: a
-        wrong answer or a refusal shows that it works."""
+        wrong answer, an error or a refusal shows that it works. An agent that takes no more calls for now shows neither."""
         key = (agent.workspace, agent.agent_id)
-        breaker = self._breakers.get(key) or Breaker(name=agent_breaker(agent.agent_id))
-        self._breakers[key], admitted = admit(breaker, self._clock.now())
-        if not admitted:
-            raise AgentUnavailable(f"Agent {agent.agent_id} is not called: its last calls failed.")
+        self._admit(agent)
         outcome = CallOutcome.SUCCESS
+        retry_after_s: float | None = None
         try:
             async with asyncio.timeout(ask.timeout_s):
                 return await self._ask(ask)
         except TimeoutError:
             outcome = CallOutcome.FAILURE
             raise AgentTimeout(f"Agent {agent.agent_id} did not answer within {ask.timeout_s:.1f} s.") from None
-        except (AgentUnavailable, AgentTimeout):
+        except AgentLimited as busy:
+            outcome, retry_after_s = CallOutcome.WITHDRAWN, busy.retry_after_s
+            raise
+        except AgentUnavailable as away:
+            outcome, retry_after_s = CallOutcome.FAILURE, away.retry_after_s
+            raise
+        except AgentTimeout:
             outcome = CallOutcome.FAILURE
             raise
         except asyncio.CancelledError:
@@ -433,17 +512,28 @@ class AgentHost:
         except AgentMalformed as odd:
             raise AgentMalformed(f"Agent {agent.agent_id}: {odd.message}") from odd
         finally:
-            self._learned(key, outcome)
+            self._learned(key, outcome, retry_after_s)
 
-    def _learned(self, key: Key, outcome: CallOutcome) -> None:
-        before = self._breakers.get(key)
+    def _learned(self, key: Key, outcome: CallOutcome, retry_after_s: float | None) -> None:
+        before, now = self._breakers.get(key), self._clock.now()
         if before is None:
             return
-        after = self._breakers[key] = step(before, outcome, self._clock.now())
+        after = step(before, outcome, now)
+        if retry_after_s is not None:
+            after = postponed(after, now + min(retry_after_s, MAX_RETRY_AFTER_S))
         unchanged = outcome is CallOutcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0
-        if unchanged or outcome is CallOutcome.WITHDRAWN:
-            return
-        data = {"agent_id": key[1], "name": after.name, "state": after.state.value, "failure_count": after.failures}
+        if unchanged or (outcome is CallOutcome.WITHDRAWN and after.retry_at == before.retry_at):
+            self._breakers[key] = after
+            self._push.room_changed(key)
+        else:
+            self._note(key, after)
+
+    def _note(self, key: Key, after: Breaker) -> None:
+        """Keeps and stores what a breaker has become, and lets the claims of its agent follow."""
+        self._breakers[key] = after
+        self._push.room_changed(key)
+        data: dict[str, Any] = {"agent_id": key[1], "name": after.name, "state": after.state.value}
+        data |= {"failure_count": after.failures, "retry_at": after.retry_at}
         record = LogRecord(
             at=self._clock.now(),
             workspace=key[0],

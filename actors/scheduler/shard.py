@@ -62,6 +62,7 @@ from cluster.domain.tasks.events import (
     Event,
     Fail,
     Prioritized,
+    Release,
     Reporter,
 )
 from cluster.domain.tasks.machine import step
@@ -777,6 +778,8 @@ def _event(request: Any) -> Event:
     if isinstance(request, PrioritizeRequest):
         return Prioritized(principal=request.principal, cause=request.cause)
     by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
+    if request.released:
+        return Release(by=by, cause=request.cause)
     if request.stopped:
         return CancelAcknowledged(by=by, cause=request.cause)
     if request.error is None:

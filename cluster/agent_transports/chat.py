@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from cluster.agent_transports.wire_formats import FORMATS, WireFormat, sse_events
-from cluster.domain.base.errors import AgentRefused, AgentTimeout, AgentUnavailable
+from cluster.domain.base.errors import AgentLimited, AgentRefused, AgentTimeout, AgentUnavailable
 from cluster.domain.base.json_values import parse_json
 from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url
 from cluster.http.connections import ConnectionPool
@@ -223,7 +223,8 @@ class HttpTransports:
         status = answer.status
         if status == 429 or status >= 500:
             wait_s = retry_after(answer.header("retry-after") or None)
-            raise AgentUnavailable(f"{safe_url(url)} answers {status}.", None, wait_s)
+            error = AgentLimited if status == 429 else AgentUnavailable
+            raise error(f"{safe_url(url)} answers {status}.", None, wait_s)
         if status >= 300:
             raise _Refused(f"{safe_url(url)} refuses with {status}: {answer.content[:200]!r}.", None, status)
         return _Answer(answer.content, answer.header("content-type").startswith("text/event-stream"))

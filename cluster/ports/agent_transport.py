@@ -43,13 +43,15 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer. ``tokens`` are input and output together, as the server counted them or ``estimated`` from the texts."""
+    """An answer. ``tokens`` are input and output together, as the server counted them or ``estimated`` from the texts.
+    ``finish_reason`` is why a model stopped, in its server's words; empty if the server does not say."""
 
     text: str
     tokens: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     estimated: bool = False
+    finish_reason: str = ""
 
 
 class AgentTransport(Protocol):

@@ -17,7 +17,8 @@ from cluster.ports.presence import HeartbeatRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentChange:
-    """Sets the fields that are not None. The log row is written only if that changes anything."""
+    """Sets the fields that are not None. The log row is written only if that changes anything. ``intent`` is what
+    ``intent_by`` wants (an operator, if it is None), and leaves the other's alone."""
 
     workspace: str
     agent_id: str

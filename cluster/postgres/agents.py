@@ -186,6 +186,7 @@ def _agent(row: Any) -> Agent:
         registered_at=row["registered_at"],
         updated_at=row["updated_at"],
         intent_by=IntentBy(row["intent_by"]),
+        own_intent=Intent(row["own_intent"]),
         last_seen_at=row["last_seen_at"],
         tasks_completed=row["tasks_completed"],
         tasks_failed=row["tasks_failed"],

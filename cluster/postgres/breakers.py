@@ -41,6 +41,7 @@ class PostgresBreakers:
             [row.breaker.successes for row in rows],
             [row.breaker.last_failure for row in rows],
             [row.breaker.changed_at for row in rows],
+            [row.breaker.retry_at for row in rows],
             log_rows(records, self._epoch),
         )
 
@@ -58,6 +59,7 @@ class PostgresBreakers:
                     successes=row["successes"],
                     last_failure=row["last_failure"],
                     changed_at=row["changed_at"],
+                    retry_at=row["retry_at"],
                 ),
             )
             for row in await self._pool.rows(_SQL["load_breakers"], workspace)

@@ -289,7 +289,8 @@ async def agent_metrics(request: Request, agent_id: str, asker: Asker) -> dict[s
 def intent_change(
     gate: Gateway, asker: Origin, agent: Agent, intent: Intent, by: IntentBy = IntentBy.OPERATOR
 ) -> AgentChange:
-    data = {"agent_id": agent.agent_id, "old_intent": agent.intent.value, "intent": intent.value, "by": by.value}
+    after = agent.intent_after(intent, by)
+    data = {"agent_id": agent.agent_id, "old_intent": agent.intent.value, "intent": after.value, "by": by.value}
     return AgentChange(
         workspace=asker.workspace,
         agent_id=agent.agent_id,
@@ -300,11 +301,11 @@ def intent_change(
 
 
 async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: Intent) -> tuple[Agent, dict[str, Any]]:
-    """Sets an operator's intent and returns the agent after it. Setting the intent that is set changes and logs nothing,
-    except that an intent which the agent had reported becomes the operator's."""
+    """Sets an operator's intent and returns the agent after it. Setting the intent that an operator has set changes and logs
+    nothing. What the agent wants itself stays."""
     gate = gateway(request)
     agent = await stored_agent(gate, asker, agent_id)
-    if agent.intent is not intent or agent.held_by is IntentBy.AGENT:
+    if agent.operator_intent is not intent:
         await gate.agents.change([intent_change(gate, asker, agent, intent)])
         gate.notify(WakeTopic.AGENTS)
         agent = await stored_agent(gate, asker, agent_id)
@@ -331,7 +332,12 @@ async def drain_agent(request: Request, agent_id: str, asker: Asker, key: Idempo
 @router.post("/agents/{agent_id}/resume")
 @requires(Permission.AGENTS_WRITE)
 async def resume_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Resumes an agent, whether an operator or the agent itself had paused or drained it. ``status`` then follows from the
-    agent's liveness, health and load."""
+    """Ends a pause or a drain that an operator set. ``status`` then follows from the agent's liveness, health and load. What
+    the agent itself has reported (`paused`, `draining`) stays until it reports `ready` or registers again; `notice` in the
+    answer says so."""
     agent, wire = await _set_intent(request, agent_id, asker, Intent.ACTIVE)
-    return {**wire, "resumed_at": agent.updated_at}
+    wire = {**wire, "resumed_at": agent.updated_at}
+    if agent.held_by is None:
+        return wire
+    ends = "it gets no new work until its heartbeat says ready, or it registers again"
+    return {**wire, "notice": f"The agent itself reported that it is {agent.intent.value}; {ends}."}

@@ -1,7 +1,7 @@
 """Routes of heartbeats: of one agent, of many in one call, and over a WebSocket that stays open.
 
-A status in a heartbeat changes the agent's intent (``paused``, ``draining``, and back to active) or is ignored. It never
-overrides the intent that an operator set, nor what the health monitor found.
+A status in a heartbeat changes the agent's own intent (``paused``, ``draining``, and back to active) or is ignored. It never
+changes the intent that an operator set, nor what the health monitor found.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ MAX_FRAME_CHARS = 1_048_576
 
 
 async def _change_intents(gate: Gateway, asker: Origin, reported: Sequence[tuple[str, str | None]]) -> None:
-    """Stores the intents that agents report. Of several reports of one agent the last counts. The store refuses a change
-    if an operator has set the intent meanwhile."""
+    """Stores the intents that agents report, beside those that operators set. Of several reports of one agent the last
+    counts."""
     changes = []
     last = {agent_id: AgentStatus(status) for agent_id, status in reported if status and status in REPORTED_INTENT}
     for agent_id, status in last.items():

@@ -156,7 +156,9 @@ async def explain_task(request: Request, task_id: str, asker: Asker) -> dict[str
     """Reasons why a task is not running, and what would change each."""
     gate = gateway(request)
     view = await gate.scheduler.request(ExplainRequest(workspace=asker.workspace, task_id=check_id(task_id, "task_id")))
-    found = explain(view, await gate.agents.list(asker.workspace), gate.clock.now())
+    agents, stored = await gate.agents.list(asker.workspace), await gate.breakers.load(asker.workspace)
+    breakers = {found.agent_id: found.breaker for found in stored if found.agent_id is not None}
+    found = explain(view, agents, breakers, gate.clock.now())
     position, head = found.position, found.head
     wire: dict[str, Any] = {
         "task_id": task_id,

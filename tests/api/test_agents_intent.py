@@ -143,7 +143,33 @@ async def test_the_last_intent_counts_even_if_reverted_at_once(api: Api, tasks: 
     assert await tasks.claim("a1", block_ms=20_000) is not None
 
 
-async def test_an_operators_drain_replaces_the_agents_own(api: Api, tasks: TaskApi) -> None:
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("word", ["draining", "paused"])
+@pytest.mark.parametrize("verb", ["drain", "pause"])
+@pytest.mark.parametrize("agent_first", [True, False])
+async def test_a_pause_ends_by_its_own_opposite_only(
+    api: Api, tasks: TaskApi, door: str, word: str, verb: str, agent_first: bool
+) -> None:
+    await tasks.agent("a1")
+    await tasks.submit()
+    if agent_first:
+        await says(api, "a1", word, door)
+    await tasks.post(f"/agents/a1/{verb}")
+    if not agent_first:
+        await says(api, "a1", word, door)
+    resumed = await tasks.post("/agents/a1/resume")
+    assert (resumed["intent"], resumed["intent_by"]) == (word, "agent")
+    assert "until its heartbeat says ready" in resumed["notice"]
+    assert await tasks.claim("a1", block_ms=100) is None
+    await tasks.post(f"/agents/a1/{verb}")
+    await says(api, "a1", "ready", door)
+    assert (await tasks.get("/agents/a1"))["intent_by"] == "operator"
+    assert await tasks.claim("a1", block_ms=100) is None
+    assert "notice" not in await tasks.post("/agents/a1/resume")
+    assert await tasks.claim("a1", block_ms=20_000) is not None
+
+
+async def test_an_operators_drain_outlives_the_agents_own(api: Api, tasks: TaskApi) -> None:
     await tasks.agent("a1")
     await says(api, "a1", "draining", "single")
     assert (await tasks.get("/agents/a1"))["intent_by"] == "agent"

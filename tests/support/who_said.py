@@ -25,10 +25,7 @@ class Said:
         self.itself = WORDS[word]
 
     def operated(self, verb: str) -> None:
-        """A resume is for whoever stands still, whoever said so."""
         self.operator = VERBS[verb]
-        if self.operator is None:
-            self.itself = None
 
     @property
     def intent(self) -> str:

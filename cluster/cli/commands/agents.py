@@ -101,8 +101,11 @@ def drain(agent_id: str) -> None:
 
 @app.command()
 def resume(agent_id: str) -> None:
-    """End a pause or a drain."""
-    console.print(_call("POST", f"/agents/{agent_id}/resume")["status"])
+    """End a pause or a drain that an operator set."""
+    answer = _call("POST", f"/agents/{agent_id}/resume")
+    console.print(answer["status"])
+    if "notice" in answer:
+        console.print(answer["notice"])
 
 
 @app.command()

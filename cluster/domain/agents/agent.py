@@ -1,6 +1,6 @@
 """What an agent is: its description, three facts about its state, and the status that is computed from them.
 
-intent    what its operator, or the agent itself, wants; the API writes it
+intent    what its operator and the agent itself want, which are kept apart; the API writes it
 liveness  whether it is heard; the health monitor writes it, and a registration sets it anew
 health    whether calls to its endpoint succeed; the health monitor writes what probes and calls found
 
@@ -67,7 +67,7 @@ CHATS = frozenset((TransportKind.OPENAI, TransportKind.ANTHROPIC, TransportKind.
 
 
 class IntentBy(StrEnum):
-    """Who set an agent's intent. An agent may take back what it set itself, but not what an operator set."""
+    """Who set an agent's intent. Each may take back only what it set itself: while either wants it, the agent gets no work."""
 
     OPERATOR = "operator"
     AGENT = "agent"
@@ -119,16 +119,9 @@ REPORTED_INTENT: Mapping[AgentStatus, Intent] = {
 
 
 def reported_intent(agent: Agent, status: AgentStatus | None) -> Intent | None:
-    """The new intent that a heartbeat's status asks for, None for no change.
-
-    An agent may pause or drain itself. It may become active again only if it was not an operator who paused it.
-    """
+    """The new intent of its own that a heartbeat's status asks for, None for no change. What an operator wants stays."""
     desired = None if status is None else REPORTED_INTENT.get(status)
-    if desired is None or desired is agent.intent:
-        return None
-    if agent.intent is not Intent.ACTIVE and agent.intent_by is IntentBy.OPERATOR:
-        return None
-    return desired
+    return None if desired is agent.own_intent else desired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +175,7 @@ class NewAgent:
 class Agent:
     """An agent as stored, with its counters. Times in epoch seconds, latency in milliseconds.
 
+    ``intent`` is what its operator wants or, if that is active, what the agent wants itself (``own_intent``).
     ``last_seen_at`` is written now and then; the latest heartbeat is in Redis (``cluster/ports/presence.py``).
     """
 
@@ -205,6 +199,7 @@ class Agent:
     registered_at: float
     updated_at: float
     intent_by: IntentBy = IntentBy.OPERATOR
+    own_intent: Intent = Intent.ACTIVE
     last_seen_at: float | None = None
     tasks_completed: int = 0
     tasks_failed: int = 0
@@ -237,8 +232,19 @@ class Agent:
 
     @property
     def held_by(self) -> IntentBy | None:
-        """Who paused or drained it, None if it is active. Only an operator takes back what an operator set."""
+        """Who paused or drained it, None if it is active; its operator if both did. Each takes back what it set alone."""
         return None if self.intent is Intent.ACTIVE else self.intent_by
+
+    @property
+    def operator_intent(self) -> Intent:
+        """What its operator wants."""
+        return self.intent if self.intent_by is IntentBy.OPERATOR else Intent.ACTIVE
+
+    def intent_after(self, said: Intent, by: IntentBy) -> Intent:
+        """Its intent after its operator or itself has said something."""
+        operator = said if by is IntentBy.OPERATOR else self.operator_intent
+        own = said if by is IntentBy.AGENT else self.own_intent
+        return operator if operator is not Intent.ACTIVE else own
 
     @property
     def takes_work(self) -> bool:

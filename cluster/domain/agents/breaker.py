@@ -5,6 +5,8 @@ open       calls are refused for ``reset_s`` seconds
 half open  up to ``TRIALS`` calls may be in flight; ``SUCCESSES_TO_CLOSE`` successes in a row close it, one failure
            opens it again
 
+An agent that says when it wants to be called again gets no call before, in any state (``retry_at``).
+
 An open breaker becomes half open by time alone (``state_at``). So no timer is needed, and a stored breaker that is read after
 a restart is still in the right state.
 """
@@ -41,7 +43,8 @@ class CallOutcome(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
     """``failures`` and ``successes`` count outcomes in a row. ``trials`` holds the times at which calls were admitted while half
-    open. A trial ends by its outcome or, if the caller died, after ``reset_s``."""
+    open. A trial ends by its outcome or, if the caller died, after ``reset_s``. ``retry_at`` is when the agent wants to be called
+    again (Retry-After); in any state no call is made before."""
 
     name: str
     threshold: int = THRESHOLD
@@ -52,6 +55,7 @@ class Breaker:
     last_failure: float | None = None
     changed_at: float = 0.0
     trials: tuple[float, ...] = ()
+    retry_at: float | None = None
 
     def state_at(self, now: float) -> BreakerState:
         """The state now: an open breaker is half open after ``reset_s``."""
@@ -59,15 +63,53 @@ class Breaker:
             return BreakerState.HALF_OPEN
         return self.state
 
+    def may_call_at(self, now: float) -> float:
+        """When a call may be made again; not after ``now`` if neither an open state nor the agent's own wish prevents one."""
+        opens_at = self.changed_at + self.reset_s if self.state_at(now) is BreakerState.OPEN else 0.0
+        return max(opens_at, self.retry_at or 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How many calls an agent may have at once by its breaker: ``most``, None for any number, of which ``under_way`` are made.
+    ``since`` is when it became half open: work that was taken on since then is a trial, or about to be one. ``until`` is when
+    the room changes by time alone."""
+
+    most: int | None = None
+    under_way: int = 0
+    since: float = 0.0
+    until: float | None = None
+
+    def left(self, taken_on: int) -> int | None:
+        """How much more work may be taken on, if ``taken_on`` was since the breaker became half open. None: any amount."""
+        return None if self.most is None else max(0, self.most - max(self.under_way, taken_on))
+
+
+def room(breaker: Breaker, now: float) -> Room:
+    """The room for calls, without admitting one: whoever takes on work for the agent asks before it does."""
+    state, may_at = breaker.state_at(now), breaker.may_call_at(now)
+    half_open_at = breaker.changed_at + (breaker.reset_s if breaker.state is BreakerState.OPEN else 0.0)
+    if may_at > now:
+        return Room(most=0, since=half_open_at, until=may_at)
+    if state is BreakerState.CLOSED:
+        return Room()
+    ends = [at + breaker.reset_s for at in breaker.trials if at > now - breaker.reset_s]
+    return Room(most=TRIALS, under_way=len(ends), since=half_open_at, until=min(ends, default=None))
+
+
+def postponed(breaker: Breaker, until: float) -> Breaker:
+    """The breaker of an agent that does not want to be called before ``until``. An earlier time than one that it gave before
+    changes nothing, because answers may overtake each other."""
+    return breaker if until <= (breaker.retry_at or 0.0) else replace(breaker, retry_at=until)
+
 
 def admit(breaker: Breaker, now: float) -> tuple[Breaker, bool]:
     """The breaker after the question whether a call may be made now, and the answer. Call ``step`` with the outcome of every
     admitted call."""
-    state = breaker.state_at(now)
-    if state is BreakerState.CLOSED:
-        return breaker, True
-    if state is BreakerState.OPEN:
+    if breaker.may_call_at(now) > now:
         return breaker, False
+    if breaker.state_at(now) is BreakerState.CLOSED:
+        return breaker, True
     half = _half_open(breaker, now)
     under_way = tuple(at for at in half.trials if at > now - half.reset_s)
     if len(under_way) >= TRIALS:

@@ -6,10 +6,11 @@ its regions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.domain.agents.agent import Agent, AgentStatus
+from cluster.domain.agents.agent import Agent, AgentStatus, Health, Intent, IntentBy
+from cluster.domain.agents.breaker import Breaker
 from cluster.domain.tasks.rules import PREFERENCE_S, Affinity
 from cluster.domain.tasks.task import TaskHead
 
@@ -26,8 +27,10 @@ class Reason:
     at: float | None = None
 
 
-def eligible(head: TaskHead, agents: Sequence[Agent], now: float) -> tuple[list[str], list[Reason]]:
-    """(ids of the agents that may have the task, reasons if none of them could take it now)"""
+def eligible(
+    head: TaskHead, agents: Sequence[Agent], now: float, breakers: Mapping[str, Breaker]
+) -> tuple[list[str], list[Reason]]:
+    """(ids of the agents that may have the task, reasons if none of them could take it now). ``breakers`` is by agent id."""
     if head.target_agent is not None:
         agents = [agent for agent in agents if agent.agent_id == head.target_agent]
         if not agents:
@@ -44,8 +47,8 @@ def eligible(head: TaskHead, agents: Sequence[Agent], now: float) -> tuple[list[
     if not allowed:
         return [], barred
     names = [agent.agent_id for agent in allowed]
-    busy = _cannot_now(allowed)
-    return names, [busy, *barred] if busy is not None else []
+    cannot = _cannot_now(allowed, breakers, now)
+    return names, [*cannot, *barred] if cannot else []
 
 
 def _no_agent(message: str, unblock: str) -> Reason:
@@ -97,11 +100,50 @@ def _barred(head: TaskHead, excluded: Sequence[Agent], elsewhere: Sequence[Agent
     return reasons
 
 
-def _cannot_now(allowed: Sequence[Agent]) -> Reason | None:
+def _cannot_now(allowed: Sequence[Agent], breakers: Mapping[str, Breaker], now: float) -> list[Reason]:
+    """Why none of the agents could take the task now; nothing if one of them could."""
+    behind = [agent for agent in allowed if _is_behind(agent, breakers.get(agent.agent_id), now)]
+    not_called = _not_called(behind, breakers, now)
+    others = [agent for agent in allowed if agent not in behind]
+    if not others:
+        return not_called
+    busy = _busy(others)
+    return [] if busy is None else [*not_called, busy]
+
+
+def _is_behind(agent: Agent, breaker: Breaker | None, now: float) -> bool:
+    """Whether only its breaker keeps an agent from being called. An open one makes its health ``failed`` too."""
+    if breaker is None or breaker.may_call_at(now) <= now or agent.intent is not Intent.ACTIVE:
+        return False
+    return agent.takes_work or agent.health is Health.FAILED
+
+
+def _not_called(behind: Sequence[Agent], breakers: Mapping[str, Breaker], now: float) -> list[Reason]:
+    """One reason for each of the agents that may be called again first."""
+    by_time = sorted(behind, key=lambda agent: (breakers[agent.agent_id].may_call_at(now), agent.agent_id))
+    reasons = []
+    for agent in by_time[:_SHOWN]:
+        breaker, at = breakers[agent.agent_id], breakers[agent.agent_id].may_call_at(now)
+        asked = at == breaker.retry_at
+        why = "it asked for that" if asked else "its breaker is open, because its last calls failed"
+        reasons.append(
+            Reason(
+                code="agent_asked_to_wait" if asked else "breaker_open",
+                message=f"Agent {agent.agent_id} is not called for another {at - now:.1f} s: {why}.",
+                unblock="Its time comes; then it is tried again. No attempt is spent before.",
+                at=at,
+            )
+        )
+    return reasons
+
+
+def _busy(allowed: Sequence[Agent]) -> Reason | None:
+    """Why none of these agents takes a task; None if one of them could."""
     working = [agent for agent in allowed if agent.takes_work]
     if not working:
         states = ", ".join(f"{agent.agent_id} is {agent.status.value}" for agent in allowed[:_SHOWN])
-        unschedulable = [a for a in allowed if a.status in (AgentStatus.PAUSED, AgentStatus.DRAINING)]
+        stopped = [a for a in allowed if a.status in (AgentStatus.PAUSED, AgentStatus.DRAINING)]
+        unschedulable = [a for a in stopped if a.held_by is IntentBy.OPERATOR]
         resume = f": aragora-cp agents resume {unschedulable[0].agent_id}" if unschedulable else ""
         return _no_agent(f"No agent that may have it takes work: {states}.", f"One of them comes back{resume}.")
     if any(len(agent.running_task_ids) < agent.max_concurrency for agent in working):

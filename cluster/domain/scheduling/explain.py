@@ -6,10 +6,11 @@ explanation decides nothing, and may be out of date when it is read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.domain.agents.agent import Agent
+from cluster.domain.agents.breaker import Breaker
 from cluster.domain.scheduling.eligibility import Reason, eligible
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import AGEING_S, LEVELS, QueuePosition, ReadyQueue
@@ -66,15 +67,16 @@ class Explanation:
     able_agents: tuple[str, ...] = field(default=())
 
 
-def explain(view: TaskView, agents: Sequence[Agent], now: float) -> Explanation:
-    """Why a task does not run, the first reason first. ``agents`` are those of the task's workspace."""
+def explain(view: TaskView, agents: Sequence[Agent], breakers: Mapping[str, Breaker], now: float) -> Explanation:
+    """Why a task does not run, the first reason first. ``agents`` are those of the task's workspace, ``breakers`` theirs by
+    agent id."""
     head = view.head
     if head.status.terminal:
         return _ended(head)
     if head.status is TaskStatus.RUNNING:
         return _running(view)
     reasons = [*_time_and_order(view, now), *_limits(view, now)]
-    able, agent_reasons = eligible(head, agents, now)
+    able, agent_reasons = eligible(head, agents, now, breakers)
     if head.detail is not TaskDetail.BLOCKED:
         reasons += agent_reasons
         if not reasons and view.position is not None:

@@ -18,6 +18,11 @@ class ErrorClass(StrEnum):
     MALFORMED = "malformed"
 
 
+#: The longest wait that an agent can ask for. Its own backoff's cap does not apply: a server that says when it can be asked
+#: again knows better, and attempts before that are spent for nothing. A task that cannot wait so long has a total time.
+MAX_RETRY_AFTER_S = 86_400.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
     """Waits ``base_s * factor ** (n - 1)`` before the n-th retry, at most ``cap_s``.
@@ -48,7 +53,7 @@ class RetryPolicy:
 
     def delay_s(self, head: TaskHead, error_class: ErrorClass, retry_after_s: float | None) -> float:
         """Seconds to wait after the present attempt of ``head``: at least as long as the agent asks for by ``retry_after_s``,
-        which counts up to the backoff's cap."""
+        which counts up to ``MAX_RETRY_AFTER_S``."""
         backoff = self.rate_limited if error_class is ErrorClass.RATE_LIMITED else self.retryable
         delay = backoff.delay_s(head.retries + 1, f"{head.id}/{head.attempt}")
-        return delay if retry_after_s is None else max(delay, min(retry_after_s, backoff.cap_s))
+        return delay if retry_after_s is None else max(delay, min(retry_after_s, MAX_RETRY_AFTER_S))

@@ -1,10 +1,10 @@
 -- name: save_breakers
 -- One commit of breakers that changed.
-select save_breakers($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+select save_breakers($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 
 -- name: load_breakers
 -- Breakers of a workspace and of the control plane; all breakers if it is null.
-select workspace, name, agent_id, state, threshold, reset_s, failures, successes, last_failure, changed_at
+select workspace, name, agent_id, state, threshold, reset_s, failures, successes, last_failure, changed_at, retry_at
 from breakers
 where $1::text is null or workspace in ($1, '')
 order by workspace, name

@@ -60,16 +60,27 @@ def test_only_agents_that_are_ready_starting_or_busy_take_work() -> None:
 def test_an_agent_reverts_its_own_intent_and_not_its_operators() -> None:
     active = an_agent()
     assert reported_intent(active, AgentStatus.DRAINING) is Intent.DRAINING
-    own = replace(active, intent=Intent.DRAINING, intent_by=IntentBy.AGENT)
+    own = replace(active, intent=Intent.DRAINING, intent_by=IntentBy.AGENT, own_intent=Intent.DRAINING)
     assert reported_intent(own, AgentStatus.READY) is Intent.ACTIVE
     operators = replace(active, intent=Intent.PAUSED, intent_by=IntentBy.OPERATOR)
     assert reported_intent(operators, AgentStatus.READY) is None
-    assert reported_intent(operators, AgentStatus.DRAINING) is None
+    assert reported_intent(operators, AgentStatus.DRAINING) is Intent.DRAINING, "kept beside the operator's"
 
 
-@given(st.sampled_from(AgentStatus), st.sampled_from(Intent), st.sampled_from(IntentBy))
-def test_a_status_in_a_heartbeat_changes_intent_or_nothing(status: AgentStatus, intent: Intent, by: IntentBy) -> None:
-    expected = reported_intent(an_agent(intent=intent, intent_by=by), status)
-    assert expected is None or expected is not intent
+@given(st.sampled_from(Intent), st.sampled_from(Intent), st.sampled_from(Intent), st.sampled_from(IntentBy))
+def test_each_ends_its_own_pause_alone(operator: Intent, own: Intent, said: Intent, by: IntentBy) -> None:
+    held = IntentBy.AGENT if operator is Intent.ACTIVE and own is not Intent.ACTIVE else IntentBy.OPERATOR
+    intent = own if held is IntentBy.AGENT else operator
+    agent = an_agent(intent=intent, intent_by=held, own_intent=own)
+    assert agent.operator_intent is operator
+    wishes = {IntentBy.OPERATOR: operator, IntentBy.AGENT: own, by: said}
+    active = set(wishes.values()) == {Intent.ACTIVE}
+    assert (agent.intent_after(said, by) is Intent.ACTIVE) == active
+
+
+@given(st.sampled_from(AgentStatus), st.sampled_from(Intent))
+def test_a_status_in_a_heartbeat_changes_intent_or_nothing(status: AgentStatus, own: Intent) -> None:
+    expected = reported_intent(an_agent(own_intent=own), status)
+    assert expected is None or expected is not own
     if status not in (AgentStatus.PAUSED, AgentStatus.DRAINING, AgentStatus.READY):
         assert expected is None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cluster.domain.agents.agent import Agent, Health, Intent, Liveness, TransportKind
+from cluster.domain.agents.breaker import RESET_S, Breaker, BreakerState
 from cluster.domain.scheduling.explain import Explanation, TaskView, explain
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import AGEING_S, QueuePosition
@@ -23,11 +25,12 @@ def _explained(
     now: float = NOW,
     view: dict[str, Any] | None = None,
     state: dict[str, Any] | None = None,
+    breakers: Mapping[str, Breaker] | None = None,
     **task: Any,
 ) -> Explanation:
     """``task``: what is submitted; ``state``: what became of it; ``view``: what its shard sees."""
     head: TaskHead = replace(new_task(id="t", **task).head(), **(state or {}))
-    return explain(TaskView(head=head, **({"position": POSITION} | (view or {}))), agents, now)
+    return explain(TaskView(head=head, **({"position": POSITION} | (view or {}))), agents, breakers or {}, now)
 
 
 def _codes(explained: Explanation) -> list[str]:
@@ -179,3 +182,36 @@ def test_a_task_that_was_given_up_on_says_how_to_replay_it() -> None:
     assert "in attempt 2" in _explained(state=late | {"attempt": 2}).reasons[0].message
     done = _explained(state={"status": TaskStatus.COMPLETED, "detail": TaskDetail.COMPLETED})
     assert (done.summary, done.reasons) == ("The task has ended: completed.", ())
+
+
+OPEN = Breaker(name="b", state=BreakerState.OPEN, changed_at=NOW - 20)
+ASKED = Breaker(name="b", retry_at=NOW + 90)
+
+
+@pytest.mark.parametrize(
+    ("breaker", "code", "at"),
+    [
+        (OPEN, "breaker_open", NOW - 20 + RESET_S),
+        (ASKED, "agent_asked_to_wait", NOW + 90),
+        (replace(OPEN, retry_at=NOW + 90), "agent_asked_to_wait", NOW + 90),
+        (replace(OPEN, retry_at=NOW + 1), "breaker_open", NOW - 20 + RESET_S),
+    ],
+)
+@pytest.mark.parametrize("health", [Health.UNKNOWN, Health.FAILED])
+def test_an_agent_behind_its_breaker_is_named_with_its_time(
+    breaker: Breaker, code: str, at: float, health: Health
+) -> None:
+    agent = an_agent("a1", transport=TransportKind.HTTP, health=health)
+    (reason,) = _explained(agent, breakers={"a1": breaker}).reasons
+    assert (reason.code, reason.at) == (code, at)
+    assert f"Agent a1 is not called for another {at - NOW:.1f} s" in reason.message
+    assert "breaker" in reason.message or code != "breaker_open"
+    assert _codes(_explained(agent, now=at, breakers={"a1": breaker})) != [code], "its time has come"
+
+
+def test_a_breaker_explains_nothing_while_another_agent_is_free() -> None:
+    called = an_agent("a1", transport=TransportKind.HTTP)
+    assert _codes(_explained(called, an_agent("a2"), breakers={"a1": OPEN})) == ["waiting_for_turn"]
+    assert _codes(_explained(called, _busy("a2"), breakers={"a1": OPEN})) == ["breaker_open", "agents_busy"]
+    paused = an_agent("a1", transport=TransportKind.HTTP, intent=Intent.PAUSED)
+    assert _codes(_explained(paused, breakers={"a1": OPEN})) == ["no_agent"]

@@ -76,13 +76,13 @@ def test_a_failure_that_must_not_be_retried_ends_the_task() -> None:
         assert step(_running(), event, NOW, POLICY).head.detail is TaskDetail.FAILED
 
 
-def test_a_peers_retry_after_is_kept_to_up_to_the_cap() -> None:
+def test_an_agents_retry_after_is_kept_to_for_up_to_a_day() -> None:
     def wait(after: float) -> float:
         event = Fail(by=HOLDER, error="busy", error_class=ErrorClass.RATE_LIMITED, retry_after_s=after)
         return step(_running(), event, NOW, POLICY).head.run_at - NOW
 
     assert wait(100.0) == 100.0
-    assert wait(1e9) == POLICY.rate_limited.cap_s
+    assert [wait(after) for after in (901.0, 3600.0, 86_400.0, 1e9)] == [901.0, 3600.0, 86_400.0, 86_400.0]
 
 
 @pytest.mark.parametrize("retry", [1, 2, 5, 500])
