@@ -61,6 +61,8 @@ APART_S = 0.02
 #: A caller of the exchange without a parked call for this long is forgotten. One that was only slow asks again.
 CALLER_SILENT_S = 10.0
 HOUSEKEEPING_S = 1.0
+#: How often a question asks an agent that is unavailable: a deliberation does not put it again, as a task's retries would.
+QUESTION_TRIES = 3
 
 #: Asks the agent over its transport; raises PeerError.
 AskAgent = Callable[[Ask], Awaitable[Reply]]
@@ -315,7 +317,7 @@ class AgentHost:
             raise Misrouted(f"Agent {call.agent_id} has moved to another actor; try again in a moment.")
         if agent.transport is TransportKind.PULL:
             return await self._pull_calls.ask(agent, call)
-        ask = _ask_of(agent, call.key, call.timeout_s)
+        ask = replace(_ask_of(agent, call.key, call.timeout_s), tries=QUESTION_TRIES)
         reply = await self._call(
             agent, replace(ask, messages=call.messages, schema=call.schema, max_tokens=call.max_tokens)
         )
@@ -351,7 +353,14 @@ class AgentHost:
         except NotAChat as error:
             return {"error": str(error), "requeue": False}
         reply = await self._call(
-            agent, replace(ask, messages=chat.messages, schema=chat.schema, max_tokens=chat.max_tokens)
+            agent,
+            replace(
+                ask,
+                messages=chat.messages,
+                schema=chat.schema,
+                max_tokens=chat.max_tokens,
+                allow_incomplete=chat.allow_incomplete,
+            ),
         )
         try:
             answer = answer_of(chat, reply.text)
@@ -485,7 +494,7 @@ def _ask_of(agent: Agent, key: str, timeout_s: float) -> Ask:
         max_tokens=0,
         timeout_s=timeout_s,
         key=key,
-        provider=agent.provider,
         agent_id=agent.agent_id,
         options=agent.options,
+        revision=agent.updated_at,
     )

@@ -16,7 +16,10 @@
     │   └── Fenced                 this process acts under an epoch, generation or fence that was replaced
     ├── PeerError                  an agent or its endpoint is at fault
     │   ├── AgentTimeout           no answer before the deadline
-    │   ├── AgentUnavailable       connect error, 429 or 5xx; may carry ``retry_after_s``
+    │   ├── AgentUnavailable       connect error, 502, 503 or 504; may carry ``retry_after_s``
+    │   │   ├── AgentLimited       429: it answers, and wants to be called later
+    │   │   └── AgentNotCalled     it was not called: its breaker is open, or it wants to be called later
+    │   ├── AgentFailed            it answered that it could not do this request; may carry ``retry_after_s``
     │   ├── AgentMalformed         an answer that does not fit the contract
     │   ├── AgentRefused           the endpoint answered 4xx, or the model declined
     │   └── EndpointForbidden      the address is not one that agents may have
@@ -125,6 +128,30 @@ class AgentUnavailable(PeerError):
     def __init__(self, message: str, code: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message, code)
         self.args = (message, code, retry_after_s)  # what pickle calls the class with
+        self.retry_after_s = retry_after_s
+
+
+class AgentLimited(AgentUnavailable):
+    """The agent is there and takes no more calls for now, so its breaker does not move."""
+
+    default_code = "agent_rate_limited"
+
+
+class AgentNotCalled(AgentUnavailable):
+    """The call was not made, so it is no attempt. ``retry_after_s`` is when it may be."""
+
+    default_code = "agent_not_called"
+
+
+class AgentFailed(PeerError):
+    """The error is the request's and not the agent's, so the breaker does not move."""
+
+    default_code = "agent_failed"
+    fault = "http"
+
+    def __init__(self, message: str, code: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, code)
+        self.args = (message, code, retry_after_s)
         self.retry_after_s = retry_after_s
 
 
