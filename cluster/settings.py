@@ -124,9 +124,11 @@ class Settings(BaseSettings):
     )
 
     # --- calling agents ----------------------------------------------------------------------------------------
-    http_pool_size: int = _var(20, "HTTP connections per provider.", group="Calling agents", unit="connections", ge=1)
+    http_pool_size: int = _var(
+        20, "HTTP connections to one agent's server.", group="Calling agents", unit="connections", ge=1
+    )
     http_timeout: float = _var(
-        60, "Longest single call to an agent's endpoint.", group="Calling agents", unit="seconds", gt=0
+        60, "Longest single call to an agent's endpoint, from its request to the last byte of its answer.", group="Calling agents", unit="seconds", gt=0
     )
     allowed_networks: Words = _var(
         (), "Private networks (CIDR, separated by commas) in which agents' endpoints may be.", group="Calling agents"

@@ -76,6 +76,8 @@ CALLER_SILENT_S = 10.0
 HOUSEKEEPING_S = 1.0
 #: How long a leased task waits for a slot of its agent that a deliberation's call has taken meanwhile.
 SLOT_WAIT_S = 5.0
+#: How often a question asks an agent that is unavailable: a deliberation does not put it again, as a task's retries would.
+QUESTION_TRIES = 3
 
 #: Asks the agent over its transport; raises PeerError.
 AskAgent = Callable[[Ask], Awaitable[Reply]]
@@ -343,7 +345,7 @@ class AgentHost:
             raise Misrouted(f"Agent {call.agent_id} has moved to another actor; try again in a moment.")
         if agent.transport is TransportKind.PULL:
             return await self._pull_calls.ask(agent, call)
-        ask = _ask_of(agent, call.key, call.timeout_s)
+        ask = replace(_ask_of(agent, call.key, call.timeout_s), tries=QUESTION_TRIES)
         key = (agent.workspace, agent.agent_id)
         self._asks[key] = self._asks.get(key, 0) + 1
         self._push.room_changed(key)
@@ -392,7 +394,14 @@ class AgentHost:
         except NotAChat as error:
             return {"error": str(error), "requeue": False}
         reply = await self._call(
-            agent, replace(ask, messages=chat.messages, schema=chat.schema, max_tokens=chat.max_tokens)
+            agent,
+            replace(
+                ask,
+                messages=chat.messages,
+                schema=chat.schema,
+                max_tokens=chat.max_tokens,
+                allow_incomplete=chat.allow_incomplete,
+            ),
         )
         try:
             answer = answer_of(chat, reply.text)
@@ -575,7 +584,7 @@ def _ask_of(agent: Agent, key: str, timeout_s: float) -> Ask:
         max_tokens=0,
         timeout_s=timeout_s,
         key=key,
-        provider=agent.provider,
         agent_id=agent.agent_id,
         options=agent.options,
+        revision=agent.updated_at,
     )

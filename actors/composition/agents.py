@@ -27,7 +27,7 @@ def make(it: Context) -> Any:
     python = PythonTransport(may_import=it.resources.settings.may_import)
     others: Mapping[TransportKind, AgentTransport] = {
         TransportKind.IMPORT: python,
-        TransportKind.A2A: A2ATransport(transports.pool),
+        TransportKind.A2A: A2ATransport(transports.client),
     }
     shard = ExchangeClient(
         it.owner,

@@ -7,107 +7,198 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentTimeout, AgentUnavailable, PeerError
+from cluster.agent_transports.failures import refused_by_status, reported, told, words_of
+from cluster.agent_transports.wire_formats import url_of
+from cluster.domain.base.errors import (
+    AgentFailed,
+    AgentMalformed,
+    AgentRefused,
+    AgentTimeout,
+    AgentUnavailable,
+    PeerError,
+)
 from cluster.domain.base.json_values import write_json
 from cluster.http.addresses import safe_url
-from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judged
+from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, check_whole, counted, judged
 
 _POLL_S = 0.5
 MAX_CLIENTS = 1000
+#: How long an agent's card is believed: an agent that is deployed anew may have other addresses.
+CARD_S = 3600.0
+_CARD = "/.well-known/agent-card.json"
+
+
+@dataclass(slots=True)
+class _Known:
+    """The SDK's client of an agent. ``card`` is what its card said of addresses and methods, ``read_at`` when it was read."""
+
+    client: Any
+    card: str
+    revision: float
+    read_at: float
 
 
 class A2ATransport:
-    """``pool(provider)`` returns the HTTP client that the SDK has to use."""
+    """``client`` is the HTTP client that the SDK has to use; ``clock`` gives seconds."""
 
-    def __init__(self, pool: Callable[[str], httpx.AsyncClient]) -> None:
-        self._pool = pool
-        self._clients: dict[str, Any] = {}
+    def __init__(self, client: httpx.AsyncClient, clock: Callable[[], float] = time.monotonic) -> None:
+        self._http = client
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
 
     async def ask(self, ask: Ask) -> Reply:
         """Returns the agent's answer. Raises: `AgentTimeout` if it does not answer in time; another `PeerError` if it cannot
-        be reached, refuses, or gives an answer that cannot be read."""
+        be reached, fails, refuses, or gives an answer that cannot be read, is empty or is cut off."""
         shown = safe_url(ask.endpoint)
         try:
             async with asyncio.timeout(ask.timeout_s):
                 with judged():
-                    text = await self._ask(ask)
+                    text, finish = await self._ask(ask)
         except TimeoutError:
             raise AgentTimeout(f"{shown} did not answer within {ask.timeout_s:.1f} s.") from None
         except PeerError:
             raise
         except Exception as error:  # the SDK's own errors have no common base
             raise _blamed(error, shown) from error
+        check_whole(ask, text, finish)
         with judged():
-            return counted(ask, text, None, None)
+            return counted(ask, text, None, None, finish_reason=finish)
 
-    async def _client(self, ask: Ask) -> Any:
+    async def _client(self, ask: Ask) -> _Known:
+        """The agent's client. Its card is read if it never was, the agent has registered again, or an hour has passed."""
+        known, now = self._known.get(ask.endpoint), self._clock()
+        if known is None or known.revision != ask.revision or now - known.read_at >= CARD_S:
+            if known is None and len(self._known) >= MAX_CLIENTS:
+                self._known.clear()
+            known = self._known[ask.endpoint] = await self._read(ask)
+        return known
+
+    async def _read(self, ask: Ask) -> _Known:
         try:
-            from a2a.client import ClientConfig, ClientFactory
+            from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
         except ImportError:
             raise AgentUnavailable("A2A agents need: pip install 'aragora-control-plane[a2a]'.") from None
-        if ask.endpoint not in self._clients:
-            factory = ClientFactory(ClientConfig(streaming=False, httpx_client=self._pool(ask.provider)))
-            client = await factory.create_from_url(ask.endpoint)
-            if len(self._clients) >= MAX_CLIENTS:
-                self._clients.clear()
-            self._clients[ask.endpoint] = client
-        return self._clients[ask.endpoint]
+        factory = ClientFactory(ClientConfig(streaming=False, httpx_client=self._http))
+        base, _, query = url_of(ask.endpoint, _CARD).partition(_CARD)
+        card = await A2ACardResolver(self._http, base, _CARD + query).get_agent_card()
+        said = str(card.supported_interfaces)
+        return _Known(factory.create(card), said, ask.revision, self._clock())
 
-    async def _ask(self, ask: Ask) -> str:
-        from a2a.types import GetTaskRequest, Message, Part, Role, SendMessageRequest
+    async def _ask(self, ask: Ask) -> tuple[str, str]:
+        """The text, and how the task ended. Asks again only if the agent has moved, so that it was not asked."""
+        from a2a.types import GetTaskRequest
 
-        client = await self._client(ask)
-        message = Message(message_id=ask.key, role=Role.ROLE_USER, parts=[Part(text=_text(ask))])
-        request = SendMessageRequest(message=message)
-        request.metadata.update({"schema": dict(ask.schema), "timeout_seconds": ask.timeout_s})
-        task: Any = None
-        async for event in client.send_message(request):
-            if event.HasField("message"):
-                return _parts(event.message.parts)
-            if event.HasField("task"):
-                task = event.task
-        if task is None:
-            raise AgentMalformed(f"{safe_url(ask.endpoint)} answered neither a message nor a task.")
+        known = await self._client(ask)
+        try:
+            answer = await _send(known.client, ask)
+        except Exception as error:
+            moved = await self._moved(ask, known) if _misses(error) else None
+            if moved is None:
+                raise
+            known = moved
+            answer = await _send(known.client, ask)
+        if answer.HasField("message"):
+            return _parts(answer.message.parts), ""
+        task = answer.task
         while not _ended(task):
             await asyncio.sleep(_POLL_S)
-            task = await client.get_task(GetTaskRequest(id=task.id))
-        return _of_task(task)
+            task = await known.client.get_task(GetTaskRequest(id=task.id))
+        return _of_task(task, safe_url(ask.endpoint))
+
+    async def _moved(self, ask: Ask, known: _Known) -> _Known | None:
+        """Reads the card again; None if it says the same or cannot be read."""
+        self._known.pop(ask.endpoint, None)
+        try:
+            again = await self._client(ask)
+        except Exception:  # the error of the call itself says more
+            return None
+        return again if again.card != known.card else None
+
+
+async def _send(client: Any, ask: Ask) -> Any:
+    """The agent's last event for a message: one with a message or a task. Raises what the SDK raises; `AgentMalformed`."""
+    from a2a.types import Message, Part, Role, SendMessageRequest
+
+    message = Message(message_id=ask.key, role=Role.ROLE_USER, parts=[Part(text=_text(ask))])
+    request = SendMessageRequest(message=message)
+    request.metadata.update({"schema": dict(ask.schema), "timeout_seconds": ask.timeout_s})
+    answer: Any = None
+    async for event in client.send_message(request):
+        if event.HasField("message"):
+            return event
+        if event.HasField("task"):
+            answer = event
+    if answer is None:
+        raise AgentMalformed(f"{safe_url(ask.endpoint)} answered neither a message nor a task.")
+    return answer
 
 
 #: What the SDK, and the libraries that it reads with, raise for an answer of an unexpected form.
 _ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, httpx.InvalidURL)
-#: How the SDK's error begins if the answer could be read (the agent reports an error) or there was no answer. For an
-#: answer that cannot be read the SDK raises the same type, so only the text tells the two apart.
-_READ = re.compile(r"JSON-RPC Error -?[0-9]+:|HTTP client is closed")
+_REPORTED = re.compile(r"JSON-RPC Error -?[0-9]+:\s*")
+_CLOSED = "HTTP client is closed"
+#: How a server answers that has no such address or method.
+_MISSING = (301, 302, 307, 308, 404, 405, 410, 421, 501)
+_NO_METHOD = ("MethodNotFoundError", "UnsupportedOperationError", "VersionNotSupportedError")
 
 
-def _blamed(error: Exception, shown: str) -> PeerError:
-    """The PeerError for a failed call, found by its causes: a connection that failed, or an answer that cannot be read."""
+def _causes(error: BaseException) -> list[BaseException]:
     causes: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in causes:
         causes.append(following)
         following = following.__cause__ or following.__context__
+    return causes
+
+
+def _misses(error: BaseException) -> bool:
+    """Whether a call failed by its address or its method, so that the agent did not get it."""
+    for cause in _causes(error):
+        if isinstance(cause, httpx.HTTPStatusError):
+            return cause.response.status_code in _MISSING
+        if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout) or type(cause).__name__ in _NO_METHOD:
+            return True
+    return False
+
+
+def _blamed(error: Exception, shown: str) -> PeerError:
+    """The PeerError for a failed call, found by its causes: a status, a connection that failed, an error that the agent reports,
+    or an answer that cannot be read."""
+    causes = _causes(error)
     for cause in causes:
         if isinstance(cause, PeerError):
             return cause
-    if any(isinstance(cause, httpx.RequestError | httpx.HTTPStatusError) for cause in causes):
-        return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
-    if any(_unreadable(cause) for cause in causes):
+        if isinstance(cause, httpx.HTTPStatusError):
+            return _of_status(cause.response, shown)
+        if isinstance(cause, httpx.ReadTimeout | httpx.WriteTimeout):
+            return AgentTimeout(f"{shown} did not answer in time.")
+    broken = any(isinstance(cause, httpx.RequestError) for cause in causes) or _CLOSED in str(error)
+    if not broken and any(_unreadable(cause) for cause in causes):
         return AgentMalformed(f"{shown} gave an answer over A2A that cannot be read.")
-    return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
+    if broken or not type(error).__module__.startswith("a2a."):
+        return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
+    return reported(shown, words_of(_REPORTED.sub("", str(error))) or type(error).__name__)
+
+
+def _of_status(response: httpx.Response, shown: str) -> PeerError:
+    content = response.content if response.is_closed else b""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return refused_by_status(shown, response.status_code, headers, content, time.time())
 
 
 def _unreadable(error: BaseException) -> bool:
-    """Whether an error says that the answer cannot be read. Types are told by their modules' names: the SDK may be missing."""
+    """Whether an error says that the answer cannot be read. Types are told by their modules' names: the SDK may be missing. For
+    an error that the agent reports, the SDK raises the type that it has for unreadable answers too, so the text tells."""
     module = type(error).__module__
     if module.startswith("a2a.client"):
-        return _READ.match(str(error)) is None
+        return _REPORTED.match(str(error)) is None
     return isinstance(error, _ODD) or module.startswith("google.protobuf")
 
 
@@ -133,11 +224,17 @@ def _ended(task: Any) -> bool:
     return task.status.state not in (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
 
 
-def _of_task(task: Any) -> str:
-    """The text of the task's artifacts, or of its last status. Raises: `AgentRefused` if the task is not completed."""
+def _of_task(task: Any, shown: str) -> tuple[str, str]:
+    """The text of the task's artifacts, or of its last status, and the task's state.
+
+    Raises: `AgentFailed` if the task failed or was cancelled, `AgentRefused` if it was rejected or asks for something; both
+    with the agent's words."""
     from a2a.types import TaskState
 
-    if task.status.state != TaskState.TASK_STATE_COMPLETED:
-        raise AgentRefused(f"The agent's task ended as {TaskState.Name(task.status.state)}.")
-    text = "".join(_parts(artifact.parts) for artifact in task.artifacts)
-    return text or _parts(task.status.message.parts)
+    state = TaskState.Name(task.status.state)
+    text, said = "".join(_parts(artifact.parts) for artifact in task.artifacts), _parts(task.status.message.parts)
+    if task.status.state == TaskState.TASK_STATE_COMPLETED:
+        return text or said, state
+    message = told(f"{shown} ended its task as {state}", words_of(said or text))
+    failed = task.status.state in (TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_CANCELED)
+    raise AgentFailed(message) if failed else AgentRefused(message)

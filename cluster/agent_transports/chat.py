@@ -1,41 +1,33 @@
-"""Asks agents over HTTP: with one bounded pool per provider, and retries within the deadline that respect Retry-After."""
+"""Asks agents over HTTP: over a pool that bounds the connections to each server, and without parameters that it refuses."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import json
-import re
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 
-from cluster.agent_transports.wire_formats import FORMATS, WireFormat, sse_events
-from cluster.domain.base.errors import AgentLimited, AgentRefused, AgentTimeout, AgentUnavailable
+from cluster.agent_transports.failures import refused_by_status, refused_parameter, wait_of
+from cluster.agent_transports.wire_formats import FORMATS, WireFormat, is_stream, sse_events
+from cluster.domain.base.errors import AgentFailed, AgentTimeout, AgentUnavailable
 from cluster.domain.base.json_values import parse_json
 from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url
 from cluster.http.connections import ConnectionPool
 from cluster.http.sending import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged
 
-_RETRIES = 2
 _BACKOFF_S = 0.5
 _MAX_RETRY_AFTER_S = 60.0
 _PROBE_TIMEOUT_S = 10.0
-#: Providers beyond this many share one pool.
-MAX_POOLS = 64
-#: How many endpoints without structured output are remembered.
-MAX_UNSTRUCTURED = 1000
-#: A Retry-After that is longer counts as this.
-_MAX_WAIT_S = 366 * 86_400.0
-_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
-_NO_STRUCTURED_OUTPUT = (400, 404, 415, 422, 501)
+#: How many refused parameters are remembered, and for how long: servers and the models behind a name change.
+MAX_REFUSED = 1000
+REFUSED_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,27 +45,25 @@ class Provider:
         return f"Provider(base_url={self.base_url!r}, headers=***)"
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    content: bytes
-    streamed: bool
+class _RefusedParameters:
+    """The parameters that servers refuse, by endpoint and model. ``clock`` gives seconds."""
 
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        #: When each is forgotten. The oldest is first.
+        self._until: dict[tuple[str, str, str], float] = {}
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """``client`` uses the same connections; it is for libraries that need an httpx client."""
+    def of(self, ask: Ask, optional: Sequence[str]) -> set[str]:
+        now = self._clock()
+        return {name for name in optional if self._until.get((ask.endpoint, ask.model, name), now) > now}
 
-    connections: ConnectionPool
-    client: httpx.AsyncClient
-
-
-class _Refused(AgentRefused):
-    """A refusal with its HTTP status, which tells whether to ask again without structured output."""
-
-    def __init__(self, message: str, code: str | None = None, http_status: int = 400) -> None:
-        super().__init__(message, code)
-        self.args = (message, code, http_status)
-        self.http_status = http_status
+    def remember(self, ask: Ask, refused: Collection[str]) -> None:
+        for name in refused:
+            key = (ask.endpoint, ask.model, name)
+            self._until.pop(key, None)
+            if len(self._until) >= MAX_REFUSED:
+                del self._until[next(iter(self._until))]
+            self._until[key] = self._clock() + REFUSED_S
 
 
 @functools.lru_cache(maxsize=MAX_URLS)
@@ -93,8 +83,9 @@ def _trusted() -> ssl.SSLContext:
 
 
 class HttpTransports:
-    """Has one bounded pool for each provider, and one for probes. ``probe_connections`` has to be the number of probes that
-    are made at once, so that no probe waits for an endpoint that hangs. ``providers`` say which key belongs to which URL."""
+    """Has a pool for calls, which bounds the connections to each server by ``pool_size``, and one for probes.
+    ``probe_connections`` has to be the number of probes that are made at once, so that no probe waits for an endpoint that
+    hangs. ``timeout_s`` bounds a whole call; ``providers`` say which key belongs to which URL."""
 
     def __init__(
         self,
@@ -105,27 +96,32 @@ class HttpTransports:
         providers: Sequence[Provider] = (),
         resolver: Resolve = resolve,
         probe_connections: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._backend = PinnedBackend(allowed_networks, resolver)
-        self._pool_size = pool_size
+        backend = PinnedBackend(allowed_networks, resolver)
         self._providers = providers
         self._timeout_s = timeout_s
-        self._tls = _trusted()
-        self._pools: dict[str, _Pool] = {}
-        self._probes = ConnectionPool(size=probe_connections, tls=self._tls, backend=self._backend)
-        self._unstructured: dict[tuple[str, str], None] = {}
+        self._calls = ConnectionPool(size=pool_size, tls=_trusted(), backend=backend)
+        self._probes = ConnectionPool(size=probe_connections, tls=_trusted(), backend=backend)
+        #: An httpx client over the connections of calls, for libraries that need one.
+        self.client = httpx.AsyncClient(
+            transport=PinnedTransport(self._calls, timeout_s),
+            timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
+            follow_redirects=False,
+            trust_env=False,
+        )
+        self._refused = _RefusedParameters(clock)
 
     async def close(self) -> None:
         """Closes all connections."""
-        for pool in self._pools.values():
-            await pool.client.aclose()
+        await self.client.aclose()
         await self._probes.aclose()
 
     async def ask(self, ask: Ask) -> Reply:
-        """Returns the agent's answer. Tries again within the time after connection errors, 429 and 5xx.
+        """Returns the agent's answer. Asks an agent that is unavailable up to ``ask.tries`` times within the time.
 
-        Raises: `AgentTimeout` if the time is over; `AgentUnavailable` if the last try failed too; another `PeerError` if the
-        agent refuses, its answer does not fit, or its address is forbidden."""
+        Raises: `AgentTimeout` if the time is over; `AgentUnavailable` if the last try failed too; `AgentFailed` if the agent
+        answers by an error; another `PeerError` if it refuses, its answer does not fit, or its address is forbidden."""
         try:
             async with asyncio.timeout(ask.timeout_s):
                 return await self._with_retries(ask, time.monotonic() + ask.timeout_s)
@@ -148,98 +144,58 @@ class HttpTransports:
         if answer.status >= 500:
             raise AgentUnavailable(f"{safe_url(endpoint)} answers {answer.status}.")
 
-    async def _send(
-        self, provider: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None
-    ) -> HttpAnswer:
-        return await send(self._pool(provider).connections, self._timeout_s, method, url, headers, content)
-
-    def pool(self, provider: str) -> httpx.AsyncClient:
-        """An httpx client that uses the provider's pool."""
-        return self._pool(provider).client
-
-    def _pool(self, provider: str) -> _Pool:
-        name = provider if provider in self._pools or len(self._pools) < MAX_POOLS else ""
-        pool = self._pools.get(name)
-        if pool is None:
-            connections = ConnectionPool(size=self._pool_size, tls=self._tls, backend=self._backend)
-            client = httpx.AsyncClient(
-                transport=PinnedTransport(connections),
-                timeout=httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
-                follow_redirects=False,
-                trust_env=False,
-            )
-            pool = self._pools[name] = _Pool(connections, client)
-        return pool
-
     async def _with_retries(self, ask: Ask, deadline: float) -> Reply:
         """Waits between tries for as long as the server asks for. If that is past the deadline, fails at once."""
-        for attempt in range(_RETRIES + 1):
+        for attempt in range(1, ask.tries + 1):
             try:
                 return await self._once(ask, deadline)
             except AgentUnavailable as error:
-                wait_s = error.retry_after_s if error.retry_after_s is not None else _BACKOFF_S * 2**attempt
+                wait_s = error.retry_after_s if error.retry_after_s is not None else _BACKOFF_S * 2 ** (attempt - 1)
                 too_late = wait_s > _MAX_RETRY_AFTER_S or time.monotonic() + wait_s >= deadline
-                if attempt == _RETRIES or too_late:
+                if attempt == ask.tries or too_late:
                     raise
                 await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
 
     async def _once(self, ask: Ask, deadline: float) -> Reply:
-        """Asks for structured output. If the server has refused that before, or refuses now, asks for plain text."""
-        wire, endpoint = FORMATS[ask.transport], (ask.endpoint, ask.model)
-        if endpoint in self._unstructured:
-            return await self._exchange(wire, ask, deadline, structured=False)
-        try:
-            return await self._exchange(wire, ask, deadline, structured=True)
-        except _Refused as error:
-            if error.http_status not in _NO_STRUCTURED_OUTPUT or not ask.schema:
-                raise
-            reply = await self._exchange(wire, ask, deadline, structured=False)
-            if len(self._unstructured) < MAX_UNSTRUCTURED:
-                self._unstructured[endpoint] = None
-            return reply
-
-    async def _exchange(self, wire: WireFormat, ask: Ask, deadline: float, *, structured: bool) -> Reply:
-        url, body, headers = wire.request(ask, max(0.0, deadline - time.monotonic()), structured)
-        try:
-            answer = await self._post(ask.provider, url, body, {**headers, **self._headers(ask.endpoint)})
-        except TIMED_OUT:
-            raise AgentUnavailable(f"{safe_url(ask.endpoint)} did not answer in time.") from None
-        except BROKEN as error:
-            message = f"{safe_url(ask.endpoint)} cannot be reached: {type(error).__name__}."
-            raise AgentUnavailable(message) from error
-        received = len(answer.content)
-        with judged():
-            if answer.streamed and wire.stream is not None:
-                return wire.stream(ask, sse_events(answer.content), received)
-            return wire.reply(ask, parse_json(answer.content, THE_ANSWER), received)
+        """Asks once. If the server refuses a parameter, asks without it, and does so from then on for an hour."""
+        wire = FORMATS[ask.transport]
+        without = self._refused.of(ask, wire.optional)
+        refused: set[str] = set()
+        while True:
+            url, body, headers = wire.request(ask, max(0.0, deadline - time.monotonic()), without)
+            answer = await self._post(ask.endpoint, url, body, headers)
+            if 200 <= answer.status < 300:
+                self._refused.remember(ask, refused)
+                return _read(wire, ask, answer)
+            sent = tuple(name for name in wire.optional if name in body)
+            odd = refused_parameter(answer.status, answer.content, sent)
+            if odd is None:
+                raise refused_by_status(safe_url(url), answer.status, answer.texts(), answer.content, time.time())
+            refused.add(odd)
+            without = without | {odd}
 
     def _headers(self, endpoint: str) -> Mapping[str, str]:
         return next((provider.headers for provider in self._providers if provider.owns(endpoint)), {})
 
-    async def _post(self, provider: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> _Answer:
-        sent = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        answer = await self._send(provider, "POST", url, {"content-type": "application/json", **headers}, sent)
-        status = answer.status
-        if status == 429 or status >= 500:
-            wait_s = retry_after(answer.header("retry-after") or None)
-            error = AgentLimited if status == 429 else AgentUnavailable
-            raise error(f"{safe_url(url)} answers {status}.", None, wait_s)
-        if status >= 300:
-            raise _Refused(f"{safe_url(url)} refuses with {status}: {answer.content[:200]!r}.", None, status)
-        return _Answer(answer.content, answer.header("content-type").startswith("text/event-stream"))
+    async def _post(self, endpoint: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> HttpAnswer:
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        given = {"content-type": "application/json", **headers, **self._headers(endpoint)}
+        try:
+            return await send(self._calls, self._timeout_s, "POST", url, given, content)
+        except TIMED_OUT:
+            raise AgentTimeout(f"{safe_url(endpoint)} did not answer within {self._timeout_s:g} s.") from None
+        except BROKEN as error:
+            message = f"{safe_url(endpoint)} cannot be reached: {type(error).__name__}."
+            raise AgentUnavailable(message) from error
 
 
-def retry_after(value: str | None) -> float | None:
-    """Reads a Retry-After: seconds from a number or an HTTP date, at most a year; None for anything else."""
-    if value is None:
-        return None
-    text = value.strip()
-    if _SECONDS.fullmatch(text):
-        return min(float(text), _MAX_WAIT_S)
+def _read(wire: WireFormat, ask: Ask, answer: HttpAnswer) -> Reply:
+    received = len(answer.content)
     try:
-        at = parsedate_to_datetime(text)
-        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-        return min(max(0.0, (at - datetime.now(UTC)).total_seconds()), _MAX_WAIT_S)
-    except (ValueError, TypeError, IndexError, OverflowError):  # the standard library's reader raises all of them
-        return None
+        with judged():
+            if wire.stream is not None and is_stream(answer.header("content-type"), answer.content):
+                return wire.stream(ask, sse_events(answer.content), received)
+            return wire.reply(ask, parse_json(answer.content, THE_ANSWER), received)
+    except AgentFailed as failed:  # an error in a 200 may say in the headers when to come back
+        raise AgentFailed(failed.message, failed.code, wait_of(answer.texts(), time.time())) from None

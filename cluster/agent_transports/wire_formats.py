@@ -7,76 +7,153 @@ JSON or, for a stream, from its events.
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.agent_transports.failures import complaint_in, error_in, reported, words_of
 from cluster.domain.agents.agent import TransportKind
-from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable
-from cluster.domain.base.json_values import parse_json, shown_text, write_json
-from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, contract_reply, counted, number
+from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
+from cluster.domain.base.json_values import NotJson, parse_json, shown_text, write_json
+from cluster.http.addresses import safe_url
+from cluster.ports.agent_transport import (
+    THE_ANSWER,
+    Ask,
+    Reply,
+    check_whole,
+    contract_reply,
+    counted,
+    finish_of,
+    number,
+)
 
 Request = tuple[str, dict[str, Any], dict[str, str]]
 ANSWER_TOOL = "answer"
 DONE = "[DONE]"
+_THE_STREAM = "The stream of the answer"
 
 
 @dataclass(frozen=True, slots=True)
 class WireFormat:
-    """``request(ask, remaining_s, structured)`` makes a request; ``structured`` asks for an answer that fits the schema, if the
-    format can say so. ``reply(ask, value, received)`` reads an answer of ``received`` bytes, ``stream`` its events; both
-    raise `InvalidRequest` if the answer cannot be stored.
+    """``request(ask, remaining_s, without)`` makes a request that lacks the parameters ``without``; ``optional`` are those that
+    it can lack. ``reply(ask, value, received)`` reads an answer of ``received`` bytes, ``stream`` its events; both raise
+    `InvalidRequest` if the answer cannot be stored.
 
     Only the parts of an answer that are used have to be valid. Whatever else a server adds is ignored."""
 
-    request: Callable[[Ask, float, bool], Request]
+    request: Callable[[Ask, float, Collection[str]], Request]
     reply: Callable[[Ask, Any, int], Reply]
     stream: Callable[[Ask, Iterator[Any], int], Reply] | None = None
+    optional: tuple[str, ...] = ()
 
 
-def openai_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
-    body: dict[str, Any] = {"model": ask.model, "messages": _messages(ask), "max_tokens": ask.max_tokens}
-    if structured and ask.schema:
+def openai_request(ask: Ask, remaining_s: float, without: Collection[str]) -> Request:
+    """A chat completion. Newer models refuse ``max_tokens`` and know the same bound as ``max_completion_tokens``."""
+    body: dict[str, Any] = {"model": ask.model, "messages": _messages(ask)}
+    if ask.schema:
         answer = {"name": ANSWER_TOOL, "strict": True, "schema": dict(ask.schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": answer}
-    if ask.options.get("stream") is True:
+    if ask.options.get("stream") is True and "stream" not in without:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return ask.endpoint.rstrip("/") + "/chat/completions", body, {"Idempotency-Key": ask.key}
+    body["max_completion_tokens" if "max_tokens" in without else "max_tokens"] = ask.max_tokens
+    kept = {name: value for name, value in body.items() if name not in without}
+    return url_of(ask.endpoint, "/chat/completions"), kept, {"Idempotency-Key": ask.key}
+
+
+def url_of(endpoint: str, path: str) -> str:
+    """The URL to call for an agent's endpoint: a base URL, or the whole URL already. A query stays behind the path."""
+    address, _, query = endpoint.partition("#")[0].partition("?")
+    address = address.rstrip("/")
+    version = path[: path.rfind("/")]  # "/v1" of "/v1/messages"
+    if address.endswith(path):
+        whole = address
+    elif path.startswith("/v1/") and address.endswith(version):
+        whole = address + path.removeprefix(version)
+    else:
+        whole = address + path
+    return f"{whole}?{query}" if query else whole
 
 
 def openai_reply(ask: Ask, value: Any, received: int) -> Reply:
-    """Reads a chat completion. Raises: `AgentMalformed` if it is none; `AgentRefused` if the model declined."""
+    """Reads a chat completion. Raises: `AgentMalformed` if it is none, empty or cut off; `AgentRefused` if the model declined;
+    `AgentFailed` if it carries an error."""
+    _no_error(ask, error_in(value))
     try:
-        message = value["choices"][0]["message"]
+        choice = value["choices"][0]
+        message = choice["message"]
         refusal = message.get("refusal")
-        content = None if refusal else message["content"]
+        content = None if refusal else message.get("content")
         usage = value.get("usage")
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise AgentMalformed(_NO_COMPLETION) from None
+        raise _no_answer(ask, value, _NO_COMPLETION) from None
+    _no_error(ask, _error_of_choice(choice))
     if refusal:
         raise _declined(refusal)
-    return _openai_counted(ask, _content(content), usage, received)
+    return _openai_counted(ask, content_text(content, _NO_COMPLETION), usage, received, choice.get("finish_reason"))
 
 
 _NO_COMPLETION = "The answer is not a chat completion."
+_NO_MESSAGE = "The answer is not an Anthropic message."
+
+
+def _no_error(ask: Ask, words: str | None) -> None:
+    if words is not None:
+        raise reported(safe_url(ask.endpoint), words)
+
+
+def _no_answer(ask: Ask, value: Any, otherwise: str) -> PeerError:
+    """The error for an answer that has not the shape of one: its words if it tells of an error in another shape."""
+    words = complaint_in(value)
+    return AgentMalformed(otherwise) if words is None else reported(safe_url(ask.endpoint), words)
+
+
+def _error_of_choice(choice: Mapping[str, Any]) -> str | None:
+    """Routers tell of an error of the model that they called in its choice."""
+    words = error_in({"error": choice.get("error")})
+    if words is None and choice.get("finish_reason") == "error":
+        return words_of(choice.get("native_finish_reason")) or "finish_reason: error"
+    return words
 
 
 def _declined(refusal: Any) -> AgentRefused:
     return AgentRefused(shown_text(refusal, 200) if isinstance(refusal, str) else "The model declined.")
 
 
-def _content(content: Any) -> str:
-    """A text, or the texts among its parts. Parts of other kinds (thinking, references) are left out."""
+def content_text(content: Any, otherwise: str) -> str:
+    """A text, or the texts among its parts. Parts of other kinds (thinking, references, calls of tools) are left out.
+
+    Raises: `AgentMalformed` with ``otherwise`` as its sentence if it is neither; `AgentRefused` if a part is a refusal."""
     if content is None or isinstance(content, str):
         return content or ""
-    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-        raise AgentMalformed(_NO_COMPLETION)
-    return "".join(part["text"] for part in content if part.get("type") == "text" and isinstance(part.get("text"), str))
+    if isinstance(content, Mapping):
+        if not content.keys() & {"text", "parts", "type"}:
+            raise AgentMalformed(otherwise)
+        content = content["parts"] if isinstance(content.get("parts"), list) else [content]
+    if not isinstance(content, list):
+        raise AgentMalformed(otherwise)
+    return "".join(_part(part, otherwise) for part in content)
 
 
-def _openai_counted(ask: Ask, text: str, usage: Any, received: int) -> Reply:
+def _part(part: Any, otherwise: str) -> str:
+    if part is None or isinstance(part, str):
+        return part or ""
+    if not isinstance(part, Mapping):
+        raise AgentMalformed(otherwise)
+    kind = part.get("type")
+    if kind == "refusal":
+        raise _declined(part.get("refusal"))
+    if part.get("thought") is True or not (kind is None or (isinstance(kind, str) and kind.endswith("text"))):
+        return ""
+    text = part.get("text")
+    text = text.get("value") if isinstance(text, Mapping) else text
+    return text if isinstance(text, str) else ""
+
+
+def _openai_counted(ask: Ask, text: str, usage: Any, received: int, finish_reason: Any) -> Reply:
     usage = usage if isinstance(usage, dict) else {}
     details = usage.get("completion_tokens_details")
+    finish = finish_of(finish_reason)
+    check_whole(ask, text, finish)
     return counted(
         ask,
         text,
@@ -84,45 +161,52 @@ def _openai_counted(ask: Ask, text: str, usage: Any, received: int) -> Reply:
         number(usage.get("completion_tokens")),
         received=received,
         hidden_tokens=number(details.get("reasoning_tokens")) if isinstance(details, dict) else None,
+        finish_reason=finish,
     )
+
+
+@dataclass(slots=True)
+class _Streamed:
+    """What was read of a stream so far."""
+
+    text: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
+    usage: Any = None
+    #: Why it finished. A stream that has neither said why nor ended by ``[DONE]`` has broken off.
+    finish: str = ""
+
+    def take(self, ask: Ask, event: dict[str, Any]) -> None:
+        _no_error(ask, error_in(event))
+        choices = event.get("choices") or []
+        if not isinstance(choices, list):
+            raise AgentMalformed(_NO_COMPLETION)
+        for choice in map(_object, choices):
+            _no_error(ask, _error_of_choice(choice))
+            delta = _object(choice.get("delta"))
+            self.text.append(content_text(delta.get("content"), _NO_COMPLETION))
+            self.refusal.append(content_text(delta.get("refusal"), _NO_COMPLETION))
+            self.finish = finish_of(choice.get("finish_reason")) or self.finish
+        self.usage = event.get("usage") or self.usage
 
 
 def openai_stream(ask: Ask, events: Iterator[Any], received: int) -> Reply:
     """Joins the deltas of a stream, which ends by ``[DONE]`` or has said why it finished.
 
-    Raises: `AgentUnavailable` if the stream breaks off before that or carries an error; `AgentMalformed` if it has no choice or
-    another form; `AgentRefused` if the model declined."""
-    text: list[str] = []
-    refusal: list[str] = []
-    usage: Any = None
-    ended = False
+    Raises: `AgentUnavailable` if the stream breaks off before that; `AgentFailed` if it carries an error; `AgentMalformed` if
+    it has no choice or another form, or its text is empty or cut off; `AgentRefused` if the model declined."""
+    read, done = _Streamed(), False
     for event in events:
         if event == DONE:
-            ended = True
+            done = True
             break
-        event = _object(event)
-        for choice in _choices(event):
-            delta = _object(choice.get("delta"))
-            text.append(_content(delta.get("content")))
-            refusal.append(_content(delta.get("refusal")))
-            ended = ended or choice.get("finish_reason") is not None
-        usage = event.get("usage") or usage
-    if not ended:
+        read.take(ask, _object(event))
+    if not done and not read.finish:
         raise AgentUnavailable("The stream of the answer broke off.")
-    if not text:  # every choice adds a text, though perhaps an empty one
+    if not read.text:  # every choice adds a text, though perhaps an empty one
         raise AgentMalformed(_NO_COMPLETION)
-    if "".join(refusal):
-        raise _declined("".join(refusal))
-    return _openai_counted(ask, "".join(text), usage, received)
-
-
-def _choices(event: Mapping[str, Any]) -> list[dict[str, Any]]:
-    if "error" in event:
-        raise AgentUnavailable("The stream of the answer carries an error.")
-    choices = event.get("choices") or []
-    if not isinstance(choices, list):
-        raise AgentMalformed(_NO_COMPLETION)
-    return [_object(choice) for choice in choices]
+    if "".join(read.refusal):
+        raise _declined("".join(read.refusal))
+    return _openai_counted(ask, "".join(read.text), read.usage, received, read.finish)
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -134,7 +218,7 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-def anthropic_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
+def anthropic_request(ask: Ask, remaining_s: float, without: Collection[str]) -> Request:
     """For structured output, the model has to use a tool whose input has the schema."""
     messages = _messages(ask)
     body: dict[str, Any] = {
@@ -145,36 +229,53 @@ def anthropic_request(ask: Ask, remaining_s: float, structured: bool) -> Request
     system = "\n".join(message["content"] for message in messages if message["role"] == "system")
     if system:
         body["system"] = system
-    if structured and ask.schema.get("type") == "object":
-        tool = {"name": ANSWER_TOOL, "description": "Gives the answer.", "input_schema": dict(ask.schema)}
-        body |= {"tools": [tool], "tool_choice": {"type": "tool", "name": ANSWER_TOOL}}
-    return ask.endpoint.rstrip("/") + "/v1/messages", body, {"anthropic-version": "2023-06-01"}
+    if ask.schema.get("type") == "object" and "tools" not in without:
+        body["tools"] = [{"name": ANSWER_TOOL, "description": "Gives the answer.", "input_schema": dict(ask.schema)}]
+        if "tool_choice" not in without:
+            body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL}
+    return url_of(ask.endpoint, "/v1/messages"), body, {"anthropic-version": "2023-06-01"}
 
 
 def anthropic_reply(ask: Ask, value: Any, received: int) -> Reply:
-    """Reads a message. Raises: `AgentMalformed` if it is none; `AgentRefused` if the model declined."""
+    """Reads a message. Raises: `AgentMalformed` if it is none, empty or cut off; `AgentRefused` if the model declined;
+    `AgentFailed` if it is an error."""
+    _no_error(ask, error_in(value))
     try:
-        refused = value.get("stop_reason") == "refusal"
-        used = [] if refused else [block["input"] for block in value["content"] if block["type"] == "tool_use"]
-        text = "" if refused else "".join(block["text"] for block in value["content"] if block["type"] == "text")
+        finish = finish_of(value.get("stop_reason"))
+        content = None if finish == "refusal" else value["content"]
         usage = value.get("usage")
     except (KeyError, TypeError, AttributeError):
-        raise AgentMalformed("The answer is not an Anthropic message.") from None
-    if refused:
+        raise _no_answer(ask, value, _NO_MESSAGE) from None
+    if finish == "refusal":
         raise AgentRefused("The model declined.")
+    text = _tool_input(content)
+    text = content_text(content, _NO_MESSAGE) if text is None else text
+    check_whole(ask, text, finish)
     usage = usage if isinstance(usage, dict) else {}
     cached = sum(number(usage.get(f"cache_{kind}_input_tokens")) or 0 for kind in ("creation", "read"))
     tokens_in = number(usage.get("input_tokens"))
     return counted(
         ask,
-        write_json(used[0], THE_ANSWER) if used else text,
+        text,
         None if tokens_in is None else number(tokens_in + cached),
         number(usage.get("output_tokens")),
         received=received,
+        finish_reason=finish,
     )
 
 
-def contract_request(ask: Ask, remaining_s: float, structured: bool) -> Request:
+def _tool_input(content: Any) -> str | None:
+    """What the model gave to the tool, as JSON; None if it used none."""
+    blocks = content if isinstance(content, list) else [content]
+    for block in blocks:
+        if isinstance(block, Mapping) and block.get("type") == "tool_use":
+            if "input" not in block:
+                raise AgentMalformed(_NO_MESSAGE)
+            return write_json(block["input"], THE_ANSWER)
+    return None
+
+
+def contract_request(ask: Ask, remaining_s: float, without: Collection[str]) -> Request:
     """The request that docs/agent-contract.md describes."""
     body: dict[str, Any] = {"timeout_seconds": round(remaining_s, 3), "idempotency_key": ask.key}
     if ask.task is not None:
@@ -188,19 +289,56 @@ def _messages(ask: Ask) -> list[dict[str, str]]:
     return [dict(message) for message in ask.messages]
 
 
+def is_stream(content_type: str, content: bytes) -> bool:
+    """Whether an answer is a stream of events. Its own beginning decides first, since servers name the type wrongly."""
+    begins = content.removeprefix(BOM_UTF8).lstrip()
+    if begins.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
+        return True
+    return content_type.strip().lower().startswith("text/event-stream") and not begins.startswith((b"{", b"["))
+
+
 def sse_events(content: bytes) -> Iterator[Any]:
-    """The data of a stream's events: parsed JSON, or ``[DONE]``.
+    """The data of a stream's events: parsed JSON, or ``[DONE]``. The data of an event that is named ``error`` is an error.
 
     Splits bytes and not a text. The standard ends lines by CR, LF or both, as bytes do; ``str.splitlines`` would also split
     at U+2028 and U+0085, which may stand in an answer. And bytes that are no UTF-8 are refused instead of replaced."""
-    for line in content.removeprefix(BOM_UTF8).splitlines():
+    name, data = b"", list[bytes]()
+    for line in (*content.removeprefix(BOM_UTF8).splitlines(), b""):
         if line.startswith(b"data:"):
-            data = line[5:].strip(b" \t")
-            yield DONE if data == DONE.encode() else parse_json(data, "The stream of the answer")
+            data.append(line[5:].strip(b" \t"))
+        elif line.startswith(b"event:"):
+            name = line[6:].strip().lower()
+        elif not line:
+            for value in _event(data):
+                yield {"error": value} if name == b"error" and error_in(value) is None else value
+            name, data = b"", []
+
+
+def _event(lines: list[bytes]) -> list[Any]:
+    """The data of one event, which may have several lines. Some servers leave out the empty line between events: then each line
+    has a value of its own."""
+    whole = b"\n".join(lines)
+    if not whole:
+        return []
+    if len(lines) == 1:
+        return [_datum(whole)]
+    try:
+        return [parse_json(whole, _THE_STREAM)]
+    except NotJson:
+        return [_datum(line) for line in lines if line]
+
+
+def _datum(data: bytes) -> Any:
+    return DONE if data == DONE.encode() else parse_json(data, _THE_STREAM)
 
 
 FORMATS: Mapping[TransportKind, WireFormat] = {
-    TransportKind.OPENAI: WireFormat(openai_request, openai_reply, openai_stream),
-    TransportKind.ANTHROPIC: WireFormat(anthropic_request, anthropic_reply),
+    TransportKind.OPENAI: WireFormat(
+        openai_request,
+        openai_reply,
+        openai_stream,
+        ("response_format", "stream_options", "stream", "max_completion_tokens", "max_tokens"),
+    ),
+    TransportKind.ANTHROPIC: WireFormat(anthropic_request, anthropic_reply, optional=("tools", "tool_choice")),
     TransportKind.HTTP: WireFormat(contract_request, contract_reply),
 }

@@ -129,31 +129,50 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
 
 
 class PinnedTransport(httpx.AsyncHTTPTransport):
-    """httpx over a pool of checked connections. Redirects are the client's matter, and it does not follow them."""
+    """httpx over a pool of checked connections. Redirects are the client's matter, and it does not follow them. ``timeout_s``
+    bounds a whole call, head and body."""
 
-    def __init__(self, connections: ConnectionPool) -> None:
+    def __init__(self, connections: ConnectionPool, timeout_s: float) -> None:
         self._pool = connections  # type: ignore[assignment]
+        self._timeout_s = timeout_s
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request. Raises: `EndpointForbidden` if the URL is neither http nor https, or its address is forbidden."""
         if request.url.scheme not in ("http", "https"):
             raise EndpointForbidden("An endpoint must be an http or https URL.", "endpoint_forbidden")
-        response = await super().handle_async_request(request)
+        until = asyncio.get_running_loop().time() + self._timeout_s
+        try:
+            async with asyncio.timeout_at(until):
+                response = await super().handle_async_request(request)
+        except TimeoutError:
+            raise httpx.ReadTimeout(_TOO_SLOW) from None
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _Bounded(response.stream, request.url.host)
+        response.stream = _Bounded(response.stream, request.url.host, until)
         return response
 
 
-class _Bounded(httpx.AsyncByteStream):
-    """Breaks off a body that is longer than an answer may be, whoever reads it."""
+_TOO_SLOW = "The answer was not there in time."
 
-    def __init__(self, inner: httpx.AsyncByteStream, host: str) -> None:
+
+class _Bounded(httpx.AsyncByteStream):
+    """Breaks off a body that is longer than an answer may be or does not end in time, whoever reads it."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, host: str, until: float) -> None:
         self._inner = inner
         self._host = host
+        self._until = until
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
-        async for chunk in self._inner:
+        chunks = aiter(self._inner)
+        while True:
+            try:
+                async with asyncio.timeout_at(self._until):  # not around the yield: the reader's time is its own
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise httpx.ReadTimeout(_TOO_SLOW) from None
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
                 raise AgentMalformed(f"{self._host} sent more than {MAX_ANSWER_BYTES} bytes.")

@@ -9,47 +9,65 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpcore
 
 KEEP_S = 15.0
+#: How many connections may be open before idle ones are closed for new ones.
+MAX_KEPT = 500
 
 Server = tuple[bytes, bytes, int]
 """(scheme, host, port)"""
 
 
-class ConnectionPool:
-    """At most ``size`` connections, to any servers; further calls wait, in order. An idle connection is used again for up to
-    ``KEEP_S``. When a new one is made, those that are idle for longer are closed; and if the pool is full, the one that has
-    been idle for longest is."""
+@dataclass(slots=True)
+class _Room:
+    """The slots of one server's calls. ``calls`` counts those that have one or wait for one."""
 
-    def __init__(self, *, size: int, tls: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
+    slots: asyncio.Semaphore
+    calls: int = 0
+
+
+class ConnectionPool:
+    """At most ``size`` connections to each server; further calls to it wait, in order, and calls to other servers do not. An
+    idle connection is used again for up to ``KEEP_S``. When a new one is made, those that are idle for longer are closed; and
+    if ``kept`` are open, the one that has been idle for longest is."""
+
+    def __init__(
+        self, *, size: int, tls: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend, kept: int = MAX_KEPT
+    ) -> None:
         self._size = size
         self._tls = tls
         self._backend = backend
-        #: One slot per call under way, of ``size``; calls without one wait here.
-        self._room = asyncio.Semaphore(size)
-        #: Connections that are in use or idle; at most ``size``.
+        self._kept = kept
+        #: The slots of the servers that are called now. Without a bound of their own, servers that hang would take all.
+        self._rooms: dict[Server, _Room] = {}
+        #: Connections that are in use or idle.
         self._open = 0
         self._closed = False
         #: Idle connections of each server, and of all servers with the server of each. The last one used is at the end.
         self._idle: dict[Server, OrderedDict[httpcore.AsyncHTTPConnection, None]] = {}
         self._oldest: OrderedDict[httpcore.AsyncHTTPConnection, Server] = OrderedDict()
 
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Returns the answer's head. Its connection comes back to the pool when the body is closed."""
-        await self._room.acquire()
+    async def handle_async_request(
+        self, request: httpcore.Request, begins: Callable[[], None] = lambda: None
+    ) -> httpcore.Response:
+        """Returns the answer's head. Its connection comes back to the pool when the body is closed. Calls ``begins`` when the
+        call has its slot: the time in which others kept it waiting is not the server's."""
         origin = request.url.origin
         server = (origin.scheme, origin.host, origin.port)
+        await self._enter(server)
         connection: httpcore.AsyncHTTPConnection | None = None
         try:
+            begins()
             connection = await self._connection(origin, server)
             response = await connection.handle_async_request(request)
         except BaseException:
             if connection is None:
-                self._room.release()
+                self._leave(server)
             else:
                 await self.done(connection, server)
             raise
@@ -60,6 +78,27 @@ class ConnectionPool:
             extensions=response.extensions,
         )
 
+    async def _enter(self, server: Server) -> None:
+        room = self._rooms.get(server)
+        if room is None:
+            room = self._rooms[server] = _Room(asyncio.Semaphore(self._size))
+        room.calls += 1
+        try:
+            await room.slots.acquire()
+        except BaseException:
+            self._forget(server, room)
+            raise
+
+    def _leave(self, server: Server) -> None:
+        room = self._rooms[server]
+        room.slots.release()
+        self._forget(server, room)
+
+    def _forget(self, server: Server, room: _Room) -> None:
+        room.calls -= 1
+        if room.calls == 0:
+            del self._rooms[server]
+
     async def _connection(self, origin: httpcore.Origin, server: Server) -> httpcore.AsyncHTTPConnection:
         while idle := self._idle.get(server):
             connection = next(reversed(idle))
@@ -67,7 +106,7 @@ class ConnectionPool:
             if not connection.has_expired():
                 return connection
             await self._close(connection)
-        while self._oldest and (self._open >= self._size or next(iter(self._oldest)).has_expired()):
+        while self._oldest and (self._open >= self._kept or next(iter(self._oldest)).has_expired()):
             connection = next(iter(self._oldest))
             self._take(connection)
             await self._close(connection)
@@ -88,7 +127,7 @@ class ConnectionPool:
         if kept:
             self._oldest[connection] = server
             self._idle.setdefault(server, OrderedDict())[connection] = None
-        self._room.release()
+        self._leave(server)
         if not kept:
             await self._close(connection)
 

@@ -6,9 +6,10 @@ they cost as much as the request.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import httpcore
@@ -44,6 +45,10 @@ class HttpAnswer:
     def header(self, name: str) -> str:
         return self.headers.get(name.encode(), b"").decode("latin-1")
 
+    def texts(self) -> dict[str, str]:
+        """The headers as texts."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class _Target:
@@ -61,8 +66,8 @@ async def send(
     *,
     only_head: bool = False,
 ) -> HttpAnswer:
-    """Sends a request and returns its answer. ``timeout_s`` bounds every read and write. With ``only_head``, a body is read only
-    if it is known to be short.
+    """Sends a request and returns its answer. ``timeout_s`` bounds the whole call from when it has its slot in the pool, so that
+    a server cannot hold it by sending a byte now and then. With ``only_head``, a body is read only if it is known to be short.
 
     Raises: `EndpointForbidden` if the URL is no http or https URL or its address is forbidden; `AgentUnavailable` if its
     host has no address; `AgentMalformed` if the answer has more than MAX_ANSWER_BYTES; ``TIMED_OUT`` and ``BROKEN``."""
@@ -78,7 +83,20 @@ async def send(
         content=content,
         extensions={"timeout": {"connect": CONNECT_TIMEOUT_S, "read": timeout_s, "write": timeout_s}},
     )
-    response = await pool.handle_async_request(request)
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(None) as limit:
+            return await _exchanged(pool, request, only_head, lambda: limit.reschedule(loop.time() + timeout_s))
+    except TimeoutError:
+        if limit.expired():
+            raise httpcore.ReadTimeout from None
+        raise
+
+
+async def _exchanged(
+    pool: ConnectionPool, request: httpcore.Request, only_head: bool, begins: Callable[[], None]
+) -> HttpAnswer:
+    response = await pool.handle_async_request(request, begins)
     answered = {name.lower(): value for name, value in response.headers}
     whole = bytearray()
     try:
@@ -86,7 +104,8 @@ async def send(
             async for chunk in response.aiter_stream():
                 whole += chunk
                 if len(whole) > MAX_ANSWER_BYTES:
-                    raise AgentMalformed(f"{safe_url(url)} sent more than {MAX_ANSWER_BYTES} bytes.")
+                    host = request.url.host.decode("ascii", "replace")
+                    raise AgentMalformed(f"{host} sent more than {MAX_ANSWER_BYTES} bytes.")
     finally:
         await response.aclose()
     return HttpAnswer(response.status, answered, bytes(whole))

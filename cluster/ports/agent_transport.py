@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
-from cluster.domain.base.json_values import check_text, write_json
+from cluster.domain.base.json_values import check_text, shown_text, write_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
 
 CHARS_PER_TOKEN = 4
@@ -21,10 +22,12 @@ _MARKS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One question to one agent. ``timeout_s`` includes retries; ``key`` is the same whenever the call is repeated.
+    """One question to one agent. ``timeout_s`` includes all its ``tries``; ``key`` is the same whenever the call is repeated.
 
     An ordinary task of an agent that does not chat is in ``task``, and ``messages`` is empty. ``options`` are those with
-    which the agent registered (``stream``, ``import_path``).
+    which the agent registered (``stream``, ``import_path``). ``tries``: how often an agent that is unavailable may be asked;
+    an attempt of a task is one, since the task has retries of its own. ``allow_incomplete``: an empty answer, or one that was
+    cut off, is an answer. ``revision`` changes with the agent's record, so at the latest when it registers again.
     """
 
     transport: TransportKind
@@ -35,10 +38,12 @@ class Ask:
     max_tokens: int
     timeout_s: float
     key: str
-    provider: str = "unknown"
     agent_id: str = ""
     task: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    tries: int = 1
+    allow_incomplete: bool = False
+    revision: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,7 @@ def counted(
     *,
     received: int | None = None,
     hidden_tokens: int | None = None,
+    finish_reason: str = "",
 ) -> Reply:
     """Makes a reply with the server's counts of tokens. Missing and impossible counts are replaced by estimates, and the reply
     says so. Raises: `InvalidRequest` if the text cannot be stored.
@@ -95,7 +101,39 @@ def counted(
         input_tokens=tokens_in,
         output_tokens=tokens_out,
         estimated=input_tokens is None or believed is None,
+        finish_reason=finish_reason,
     )
+
+
+#: A finish reason that has one of these words says that the answer is not whole. Words and not whole reasons, because every
+#: server has its own: length, MAX_TOKENS, model_context_window_exceeded, pause_turn, content_filter.
+_LENGTH = frozenset({"exceeded", "length", "limit", "max", "truncated"})
+_CUT = _LENGTH | {
+    *("abort", "aborted", "blocklist", "canceled", "cancelled", "filter", "filtered", "incomplete", "insufficient"),
+    *("interrupted", "pause", "prohibited", "recitation", "safety", "timeout"),
+}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+
+
+def finish_of(value: Any) -> str:
+    """A server's finish reason as it is kept: short, and empty if the server gives none."""
+    return shown_text(value, 100).strip() if isinstance(value, str) else ""
+
+
+def check_whole(ask: Ask, text: str, finish_reason: str) -> None:
+    """Checks that an answer of a model has a text that is whole, unless the question allows another one.
+
+    Raises: `AgentMalformed` if the text is empty or was cut off; its message names the finish reason."""
+    if ask.allow_incomplete:
+        return
+    words = {word.lower() for word in _WORD.findall(finish_reason)}
+    why = f"finish_reason: {finish_reason or 'none'}"
+    if not text.strip():
+        raise AgentMalformed(f"The answer is empty ({why}).")
+    if words & _LENGTH:
+        raise AgentMalformed(f"The answer was cut off ({why}); it needs more max_tokens, or has to be shorter.")
+    if words & _CUT:
+        raise AgentMalformed(f"The answer was cut off ({why}).")
 
 
 def _estimate(chars: int) -> int:

@@ -11,7 +11,7 @@ LOOPBACK = ("127.0.0.0/8",)
 
 
 def transports(allowed: tuple[str, ...] = (), **options: Any) -> HttpTransports:
-    return HttpTransports(allowed_networks=allowed, pool_size=4, timeout_s=5.0, **options)
+    return HttpTransports(**({"allowed_networks": allowed, "pool_size": 4, "timeout_s": 5.0} | options))
 
 
 def question(endpoint: str, **changes: Any) -> Ask:

@@ -11,6 +11,8 @@ import pytest
 from cluster.agent_transports.a2a import A2ATransport
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
+    AgentFailed,
+    AgentLimited,
     AgentRefused,
     AgentUnavailable,
     EndpointForbidden,
@@ -30,7 +32,7 @@ async def _asked_over_a2a(result: Any, allowed: tuple[str, ...] = LOOPBACK) -> R
         ours = transports(allowed)
         try:
             ask = question(base, transport=TransportKind.A2A, schema=SCHEMA)
-            return await A2ATransport(ours.pool).ask(ask)
+            return await A2ATransport(ours.client).ask(ask)
         finally:
             await ours.close()
 
@@ -64,8 +66,12 @@ async def test_an_a2a_agent_answers_by_a_task_that_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("card", [True, False], ids=["card", "answer"])
-@pytest.mark.parametrize("status", [500, 503, 429])
-async def test_an_a2a_agent_that_answers_a_status_is_unavailable(status: int, card: bool) -> None:
+@pytest.mark.parametrize(
+    ("status", "error"), [(500, AgentFailed), (503, AgentUnavailable), (429, AgentLimited), (403, AgentRefused)]
+)
+async def test_a_status_of_an_a2a_agent_is_the_error_it_is_elsewhere(
+    status: int, error: type[Exception], card: bool
+) -> None:
     url: list[str] = []
     good = a2a_server(url, lambda body: None)
 
@@ -77,15 +83,15 @@ async def test_an_a2a_agent_that_answers_a_status_is_unavailable(status: int, ca
     async with serving(answer) as base:
         url.append(base)
         ours = transports(LOOPBACK)
-        with pytest.raises(AgentUnavailable):
-            await A2ATransport(ours.pool).ask(question(base, transport=TransportKind.A2A))
+        with pytest.raises(error, match=str(status)):
+            await A2ATransport(ours.client).ask(question(base, transport=TransportKind.A2A))
         await ours.close()
 
 
 async def test_an_unreachable_a2a_agent_is_unavailable() -> None:
     url: list[str] = []
     ours = transports(LOOPBACK)
-    a2a = A2ATransport(ours.pool)
+    a2a = A2ATransport(ours.client)
     message = {"message": {"messageId": "m1", "role": "ROLE_AGENT", "parts": [{"text": "yes"}]}}
     async with serving(a2a_server(url, lambda body: message)) as base:
         url.append(base)

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.agent_transports.chat import Provider, retry_after
+from cluster.agent_transports.chat import Provider
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
+    AgentFailed,
     AgentMalformed,
     AgentRefused,
     AgentTimeout,
@@ -107,16 +108,9 @@ async def test_a_streamed_completion_is_put_together_with_its_usage() -> None:
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3}
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        stream(delta(content="ha"), done=False),
-        stream({"error": {"message": "overloaded"}}),
-    ],
-)
-async def test_a_stream_that_breaks_off_is_no_answer(answer: Any) -> None:
+async def test_a_stream_that_breaks_off_is_no_answer() -> None:
     with pytest.raises(AgentUnavailable):
-        await _asked(Server(answer), TransportKind.OPENAI, options={"stream": True}, timeout_s=1.0)
+        await _asked(Server(stream(delta(content="ha"), done=False)), TransportKind.OPENAI, options={"stream": True})
 
 
 async def test_a_server_that_does_not_stream_is_understood_too() -> None:
@@ -179,7 +173,7 @@ async def test_a_task_goes_to_the_endpoint_as_a_task() -> None:
 async def test_retry_after_is_waited_for() -> None:
     server = Server(httpx.Response(429, headers={"retry-after": "1"}), completion("later"))
     started = time.monotonic()
-    assert (await _asked(server, TransportKind.OPENAI)).text == "later"
+    assert (await _asked(server, TransportKind.OPENAI, tries=2)).text == "later"
     assert time.monotonic() - started >= 1.0
     assert len(server.requests) == 2
 
@@ -187,15 +181,8 @@ async def test_retry_after_is_waited_for() -> None:
 async def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
     server = Server(httpx.Response(503, headers={"retry-after": "30"}))
     with pytest.raises(AgentUnavailable, match="503"):
-        await _asked(server, TransportKind.OPENAI, timeout_s=3.0)
+        await _asked(server, TransportKind.OPENAI, timeout_s=3.0, tries=3)
     assert len(server.requests) == 1
-
-
-def test_retry_after_is_seconds_or_a_date() -> None:
-    assert retry_after("12") == 12.0
-    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert retry_after("soon") is None
-    assert retry_after(None) is None
 
 
 async def test_a_silent_server_ends_at_the_deadline() -> None:
@@ -214,7 +201,7 @@ async def test_a_key_goes_only_to_its_provider_and_into_no_log(caplog: pytest.Lo
     await _asked(own, TransportKind.OPENAI, providers=lambda url: [Provider(base_url=url, headers=secret)])
     assert own.requests[0][2]["authorization"] == "Bearer very-secret"
     other = Server(httpx.Response(500, json={}))
-    with pytest.raises(AgentUnavailable) as failed:
+    with pytest.raises(AgentFailed) as failed:
         await _asked(
             other,
             TransportKind.OPENAI,

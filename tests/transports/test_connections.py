@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
+from cluster.domain.base.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
 from cluster.http.addresses import MAX_ANSWER_BYTES, PinnedBackend, resolve
 from cluster.http.connections import ConnectionPool
 from cluster.http.sending import HttpAnswer, send
@@ -69,9 +69,9 @@ async def listening(server: Server, tls: ssl.SSLContext | None = None) -> AsyncI
         await listener.wait_closed()
 
 
-def pool(size: int = 2, tls: ssl.SSLContext | None = None) -> ConnectionPool:
+def pool(size: int = 2, tls: ssl.SSLContext | None = None, kept: int = 500) -> ConnectionPool:
     backend = PinnedBackend(LOOPBACK, resolve)
-    return ConnectionPool(size=size, tls=tls or ssl.create_default_context(), backend=backend)
+    return ConnectionPool(size=size, tls=tls or ssl.create_default_context(), backend=backend, kept=kept)
 
 
 async def get(connections: ConnectionPool, url: str) -> HttpAnswer:
@@ -123,7 +123,7 @@ async def test_a_pool_that_was_closed_keeps_no_connection_that_comes_back() -> N
 
 
 async def test_the_connection_idle_for_longest_makes_room_for_another_server() -> None:
-    servers, ours = [Server() for _ in range(3)], pool(size=2)
+    servers, ours = [Server() for _ in range(3)], pool(kept=2)
     async with contextlib.AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(listening(server)) for server in servers]
         for url in (urls[0], urls[1], urls[0], urls[2]):
@@ -131,6 +131,65 @@ async def test_the_connection_idle_for_longest_makes_room_for_another_server() -
         await eventually(lambda: [len(server.open) for server in servers] == [1, 0, 1])
         await get(ours, urls[0])
         assert [server.opened for server in servers] == [1, 1, 1]
+        await ours.aclose()
+
+
+async def test_a_server_that_hangs_keeps_no_other_server_waiting() -> None:
+    hangs, gate = Server(), asyncio.Event()
+
+    async def wait(request: Any) -> httpx.Response:
+        await gate.wait()
+        return httpx.Response(200)
+
+    async with serving(wait) as stuck, listening(hangs) as url:
+        ours = pool(size=2)
+        calls = [asyncio.ensure_future(get(ours, stuck)) for _ in range(6)]
+        await eventually(lambda: sum(room.calls for room in ours._rooms.values()) == 6)
+        assert (await get(ours, url)).content == b"{}"
+        assert not any(call.done() for call in calls)
+        gate.set()
+        assert [(await call).status for call in calls] == [200] * 6
+        assert not ours._rooms, "a server that is not called any more is forgotten"
+        await ours.aclose()
+
+
+async def _dripping() -> AsyncIterator[bytes]:
+    while True:
+        yield b": still here\n\n"
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("over_httpx", [False, True], ids=["ours", "httpx"])
+async def test_an_answer_that_drips_ends_when_its_time_is_over(over_httpx: bool) -> None:
+    async with serving(lambda request: _dripping()) as url:
+        ours = transports(LOOPBACK, timeout_s=0.4)
+        if over_httpx:
+            with pytest.raises(httpx.ReadTimeout):
+                await ours.client.get(url)
+        else:
+            with pytest.raises(AgentTimeout, match=r"0\.4 s"):
+                await ours.ask(question(url, timeout_s=60.0))
+        await ours.close()
+
+
+async def test_a_call_that_waits_for_others_is_given_its_whole_time() -> None:
+    gate, asked = asyncio.Event(), list[str]()
+
+    async def answer(request: Any) -> httpx.Response:
+        asked.append(request.url.path)
+        await gate.wait()
+        return httpx.Response(200, json={})
+
+    async with serving(answer) as url:
+        ours = pool(size=1)
+        first = asyncio.ensure_future(send(ours, 60.0, "GET", f"{url}/1", {}, None))
+        await eventually(lambda: asked == ["/1"])
+        second = asyncio.ensure_future(send(ours, 0.3, "GET", f"{url}/2", {}, None))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(second), 0.6)
+        assert not second.done()
+        gate.set()
+        assert [(await call).status for call in (first, second)] == [200, 200]
         await ours.aclose()
 
 
@@ -163,7 +222,7 @@ async def test_a_call_cancelled_while_waiting_takes_no_slot() -> None:
         first = asyncio.ensure_future(get(ours, f"{url}/1"))
         await eventually(lambda: asked == ["/1"])
         waiting = [asyncio.ensure_future(get(ours, f"{url}/{number}")) for number in (2, 3)]
-        await eventually(lambda: len(ours._room._waiters or ()) == 2)
+        await eventually(lambda: len(next(iter(ours._rooms.values())).slots._waiters or ()) == 2)
         waiting[0].cancel()
         gate.set()
         assert [(await call).status for call in (first, waiting[1])] == [200, 200]

@@ -18,6 +18,8 @@ from cluster.domain.base.json_values import NotJson, read_json
 ROLES = ("system", "user", "assistant")
 DEFAULT_MAX_TOKENS = 1024
 MAX_TOKENS = 32_768
+#: The fields of a payload that say how it is asked, and not what.
+SETTINGS = ("schema", "max_tokens", "allow_incomplete")
 NOTHING = "The payload asks nothing; give it a prompt, messages, or the data itself."
 
 
@@ -31,11 +33,13 @@ class NotAnAnswer(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """What is asked: the messages, the JSON Schema of the answer (empty for free text), and the answer's bound in tokens."""
+    """What is asked: the messages, the JSON Schema of the answer (empty for free text), the answer's bound in tokens, and
+    whether an answer that is empty or was cut off is one."""
 
     messages: tuple[Mapping[str, str], ...]
     schema: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int = DEFAULT_MAX_TOKENS
+    allow_incomplete: bool = False
 
 
 def chat_of(payload: Any) -> Chat:
@@ -50,7 +54,10 @@ def chat_of(payload: Any) -> Chat:
     max_tokens = payload.get("max_tokens", DEFAULT_MAX_TOKENS)
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 1 <= max_tokens <= MAX_TOKENS:
         raise NotAChat(f"payload.max_tokens must be a whole number from 1 to {MAX_TOKENS}.")
-    return Chat(messages=_messages(payload), schema=schema, max_tokens=max_tokens)
+    allowed = payload.get("allow_incomplete", False)
+    if not isinstance(allowed, bool):
+        raise NotAChat("payload.allow_incomplete must be true or false.")
+    return Chat(messages=_messages(payload), schema=schema, max_tokens=max_tokens, allow_incomplete=allowed)
 
 
 def _messages(payload: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
@@ -63,7 +70,7 @@ def _messages(payload: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
         if not isinstance(payload["prompt"], str):
             raise NotAChat("payload.prompt must be a text.")
         return (_user(payload["prompt"]),)
-    asked = {name: value for name, value in payload.items() if name not in ("schema", "max_tokens")}
+    asked = {name: value for name, value in payload.items() if name not in SETTINGS}
     if not asked:
         raise NotAChat(NOTHING)
     return (_user(asked),)
