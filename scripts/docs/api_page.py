@@ -63,6 +63,7 @@ curl -s -X POST http://127.0.0.1:8080/api/control-plane/tasks -H 'Content-Type: 
 | 405 | the path does not have this method | no |
 | 409 | its state does not allow this call (`Conflict`: `lease_lost`, `already_terminal`, `idempotency_conflict`) | no |
 | 413 | the body is too large | no |
+| 415 | the body is not sent as JSON (`unsupported_media_type`) | with `Content-Type: application/json` |
 | 429 | too much is waiting (`overloaded`) | after `Retry-After` |
 | 503 | a store or an actor does not answer (`store_unavailable`, `actor_unavailable`, `fenced`) | after `Retry-After` |
 | 500 | a bug of the control plane (`internal_error`); its log has the trace id | report it |

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 
 from cluster.cli import exit_codes
 from cluster.domain.consensus.rule import Mode
+from cluster.domain.deliberation.contract import CONFIG_NAMES
 from cluster.domain.deliberation.state import Terminal
 from cluster.settings import LATER, Settings, role_of, variable_name
 from scripts.docs import api_page, cli_page, deliberations_page, settings_page
@@ -86,3 +87,8 @@ def test_every_dependency_has_its_reason() -> None:
 def test_the_page_of_deliberations_names_every_mode_and_end() -> None:
     assert set(MODES) == set(Mode)
     assert set(TERMINALS) == set(Terminal)
+
+
+def test_the_page_of_deliberations_names_every_setting() -> None:
+    described = {name.strip() for names, *_ in deliberations_page.CONFIG for name in names.split(",")}
+    assert described | {"budget_tokens", "budget_usd"} == CONFIG_NAMES
