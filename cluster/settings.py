@@ -60,12 +60,12 @@ def _split(value: Any) -> Any:
 
 def _url_problem(value: str, schemes: tuple[str, ...]) -> str | None:
     """Why a value is no URL of one of these schemes. It quotes nothing that may be part of a password."""
-    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+    beginnings = " or ".join(f"{scheme}://" for scheme in schemes)
     scheme, separator, rest = value.partition("://")
     if not separator:
-        return f"it has no scheme; it must begin with {wanted}"
+        return f"it has no scheme; it must begin with {beginnings}"
     if scheme not in schemes:
-        return f"its scheme is {scheme[:32]}, but it must begin with {wanted}"
+        return f"its scheme is {scheme[:32]}, but it must begin with {beginnings}"
     hint = "write characters like @ : / # ? in a password as %40 %3A %2F %23 %3F"
     try:
         hosts = urlsplit(f"x://{rest}").netloc.rpartition("@")[2].split(",")  # PostgreSQL takes several

@@ -68,8 +68,8 @@ app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(outcomes.weights_app, name="weights")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(asked: bool) -> None:
+    if asked:
         typer.echo(VERSION)
         raise typer.Exit
 

@@ -63,8 +63,8 @@ def _problems(checks: dict[str, tuple[Check, str]], answer_s: float) -> list[str
     try:
         return [problem for problem in found.get(timeout=answer_s + 0.3) if problem]
     except queue.Empty:
-        places = ", ".join(f"{name} ({_where(url)})" for name, (_, url) in checks.items())
-        return [f"The stores that are set did not answer within {answer_s:g} s: {places}; check their host names."]
+        servers = ", ".join(f"{name} ({_where(url)})" for name, (_, url) in checks.items())
+        return [f"The stores that are set did not answer within {answer_s:g} s: {servers}; check their host names."]
 
 
 def _where(url: str) -> str:

@@ -67,7 +67,7 @@ STORES = ("ARAGORA_DATABASE_URL", "ARAGORA_REDIS_URL")
         ("SCHEME://", "it names no host"),
     ],
 )
-def test_a_url_of_a_store_that_cannot_be_one_says_what_is_wrong(name: str, value: str, said: str) -> None:
+def test_a_wrong_url_of_a_store_says_what_is_wrong(name: str, value: str, said: str) -> None:
     scheme = "postgresql" if name == STORES[0] else "redis"
     with pytest.raises(SettingsError) as refused:
         load_settings({name: value.replace("SCHEME", scheme)})

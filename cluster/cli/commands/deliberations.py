@@ -80,12 +80,12 @@ def transcript(request_id: Id, as_json: Json = False) -> None:
         print_json(found)
         return
     rows = (
-        (event["n"], event["at"], event["kind"], event["data"].get("agent"), _said(event)) for event in found["events"]
+        (event["n"], event["at"], event["kind"], event["data"].get("agent"), _what(event)) for event in found["events"]
     )
     listing(("n", "time", "event", "agent", "what"), rows)
 
 
-def _said(event: Mapping[str, Any]) -> str:
+def _what(event: Mapping[str, Any]) -> str:
     shown = {
         name: value for name, value in event["data"].items() if name != "agent" and value not in (None, "", [], {})
     }

@@ -71,7 +71,7 @@ def test_a_misspelt_name_is_refused_with_the_one_that_was_meant(name: str, meant
 
 
 @given(st.sampled_from(sorted(name for name in CONFIG_NAMES if len(name) > 3)), st.data())
-def test_a_slip_of_one_letter_in_any_name_is_refused_with_that_name(name: str, data: st.DataObject) -> None:
+def test_a_slip_of_one_letter_is_refused_with_the_right_name(name: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(1, len(name) - 2))
     letter = data.draw(st.sampled_from("xzw_0"))
     slips = (name[:at] + name[at + 1 :], name[:at] + letter + name[at:], name[:at] + letter + name[at + 1 :])
