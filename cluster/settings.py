@@ -17,8 +17,9 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue, SecretStr, ValidationError, field_validator
+from pydantic import Field, JsonValue, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 #: Roles of settings. No role: a change of the setting replaces running actors.
@@ -28,6 +29,10 @@ STARTUP = "startup"  # read by ``aragora-cp`` only
 
 #: Variables of the released client that a process of ours may find in its environment.
 CLIENT_NAMES = ("ARAGORA_TIMEOUT", "ARAGORA_MAX_RETRIES", "ARAGORA_RETRY_DELAY", "ARAGORA_DEMO")
+
+
+#: Schemes of the URLs of stores; all other URLs are http or https.
+SCHEMES = {"database_url": ("postgresql", "postgres"), "redis_url": ("redis", "rediss", "unix")}
 
 
 class SettingsError(Exception):
@@ -51,6 +56,25 @@ def _var(
 
 def _split(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _url_problem(value: str, schemes: tuple[str, ...]) -> str | None:
+    """Why a value is no URL of one of these schemes. It quotes nothing that may be part of a password."""
+    beginnings = " or ".join(f"{scheme}://" for scheme in schemes)
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return f"it has no scheme; it must begin with {beginnings}"
+    if scheme not in schemes:
+        return f"its scheme is {scheme[:32]}, but it must begin with {beginnings}"
+    hint = "write characters like @ : / # ? in a password as %40 %3A %2F %23 %3F"
+    try:
+        hosts = urlsplit(f"x://{rest}").netloc.rpartition("@")[2].split(",")  # PostgreSQL takes several
+    except ValueError:
+        return f"it cannot be parsed; {hint}, and an IPv6 address in brackets"
+    ports = [host.rpartition("]")[2].rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
+    if not all(port.isdecimal() and port.isascii() and 0 < int(port[:6]) <= 65_535 for port in ports):
+        return f"its port is not a number from 1 to 65535; {hint}"
+    return None if any(hosts) or "/" in rest else f"it names no host; {hint}"
 
 
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -114,6 +138,9 @@ class Settings(BaseSettings):
     )
     deliberation_workers: int = _var(
         1, "Actors that run deliberations.", group="Tasks and agents", unit="actors", ge=1, le=1000
+    )
+    api_replicas: int = _var(
+        1, "API replicas that `aragora-cp up` starts.", group="Tasks and agents", unit="replicas", role=STARTUP, ge=1, le=16
     )
     agents_per_replica: int = _var(10_000, "Claims that may wait at one API replica.", group="Tasks and agents", ge=1)
     workspace: str = _var(
@@ -226,6 +253,15 @@ class Settings(BaseSettings):
         "admin_users",
         mode="before",
     )(_split)
+
+    @field_validator("database_url", "redis_url", "api_url", "openai_base_url", "anthropic_base_url")
+    @classmethod
+    def _url(cls, value: Any, info: ValidationInfo) -> Any:
+        shown = value.get_secret_value() if isinstance(value, SecretStr) else value
+        problem = None if shown is None else _url_problem(shown, SCHEMES.get(str(info.field_name), ("http", "https")))
+        if problem is not None:
+            raise ValueError(problem)
+        return value
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -49,9 +49,15 @@ def running_system(settings: Settings) -> RunFile:
 
 
 def ray_variables(running: RunFile) -> dict[str, str]:
-    """Environment variables with which Ray's own commands find the system and its token."""
-    return {
-        "RAY_ADDRESS": running.dashboard_url,
+    """Environment variables with which Ray's own commands find the system and its token.
+
+    `ray status` and `ray.init` read the first, `ray job` the second (and only then the first), `serve` the third.
+    """
+    # Ray's commands would put this machine's outer address in the place of 127.0.0.1, where this Ray does not listen.
+    on_loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if running.ray_address.startswith("127.") else {}
+    return on_loopback | {
+        "RAY_ADDRESS": running.ray_address,
+        "RAY_API_SERVER_ADDRESS": running.dashboard_url,
         "RAY_DASHBOARD_ADDRESS": running.dashboard_url,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": running.ray_token_path,

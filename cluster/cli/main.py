@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -18,20 +19,32 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from cluster.cli.calls import Json, Words
 from cluster.cli.calls import call as _call
 from cluster.cli.calls import print_json as _print_json
 from cluster.cli.calls import split as _split
-from cluster.cli.commands import agents, batch, dlq, doctor, evaluate, outcomes, queue, receipts, story, tasks, worker
+from cluster.cli.commands import (
+    agents,
+    batch,
+    deliberations,
+    dlq,
+    doctor,
+    evaluate,
+    outcomes,
+    queue,
+    receipts,
+    story,
+    tasks,
+    worker,
+)
 from cluster.cli.commands.deliberate import DEMO_OPTIONS, DEMO_QUESTION, register_personas, show_result
 from cluster.cli.commands.deliberate import deliberate as _deliberate
 from cluster.cli.connection import client as _client
 from cluster.cli.connection import ray_variables, running_system
 from cluster.cli.connection import settings as _settings
 from cluster.cli.exit_codes import NO_CONSENSUS, UNREACHABLE, guarded
-from cluster.cli.output import console, staged, working
+from cluster.cli.output import console, listing, staged, working
 from cluster.client.api import ControlPlaneClient
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.model_server import MODEL
@@ -39,9 +52,7 @@ from cluster.embedded.run_file import read_run_file
 from cluster.settings import Settings
 from cluster.version import VERSION
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Aragora control plane."
-)
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 app.add_typer(agents.app, name="agents")
 app.add_typer(worker.app, name="worker")
 app.command()(doctor.doctor)
@@ -50,10 +61,27 @@ app.command()(story.story)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
 app.add_typer(batch.app, name="batch")
+app.add_typer(deliberations.app, name="deliberations")
 app.add_typer(receipts.app, name="receipts")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(outcomes.weights_app, name="weights")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def aragora_cp(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of this command."),
+    ] = False,
+) -> None:
+    """Aragora control plane."""
 
 
 def _announce(layout: Layout) -> None:
@@ -127,13 +155,12 @@ def status(as_json: Json = False) -> None:
     if as_json:
         _print_json(report)
     else:
-        table = Table("component", "status", "ms or error")
-        for component in report["components"]:
-            table.add_row(
-                component["name"], component["status"], str(component.get("latency_ms", component.get("error", "")))
-            )
+        rows = (
+            (component["name"], component["status"], component.get("latency_ms", component.get("error")))
+            for component in report["components"]
+        )
         console.print(f"{report['status']}, version {report['version']}, up {report['uptime_seconds']} s")
-        console.print(table)
+        listing(("component", "status", "ms or error"), rows)
     if report["status"] != "healthy":
         raise typer.Exit(UNREACHABLE)
 
@@ -254,9 +281,9 @@ def env() -> None:
     """Print the variables that other processes need, as shell lines: eval "$(aragora-cp env)"."""
     running = running_system(_settings())
     for name, value in ray_variables(running).items():
-        typer.echo(f"export {name}={value}")
-    typer.echo(f"export ARAGORA_API_URL={running.api_url}")
-    typer.echo(f"export PATH={Path(sys.executable).parent}:$PATH")
+        typer.echo(f"export {name}={shlex.quote(value)}")
+    typer.echo(f"export ARAGORA_API_URL={shlex.quote(running.api_url)}")
+    typer.echo(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
 
 
 @app.command()

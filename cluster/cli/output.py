@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -15,6 +16,24 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 def staged(name: str, seconds: float) -> None:
     console.print(f"[green]✓[/] {name} ({seconds:.1f} s)" if console.is_terminal else f"{name}: up in {seconds:.1f} s")
     sys.stdout.flush()
+
+
+def listing(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints a table, one line a row, with every cell whole.
+
+    Rich's tables were rejected: they cut and fold cells to fit the terminal (80 columns in a pipe), and an id that is cut
+    cannot be used in the next command. Put long texts into the last column.
+    """
+    lines = [[on_one_line(value) for value in row] for row in rows]
+    widths = [max(len(line[n]) for line in [[*head], *lines]) for n in range(len(head))]
+    for number, line in enumerate([[*head], *lines]):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        console.print(f"[bold]{escape(text)}[/]" if number == 0 else escape(text))
+
+
+def on_one_line(value: object) -> str:
+    """A value on one line. Characters that could move a terminal's cursor become spaces, since agents write some texts."""
+    return "".join(char if char.isprintable() else " " for char in ("" if value is None else str(value)))
 
 
 @contextmanager

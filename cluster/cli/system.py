@@ -17,6 +17,7 @@ import yaml
 from pydantic import SecretStr
 
 from cluster.embedded import model_server
+from cluster.embedded.given_stores import check_given_stores
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import require_free
@@ -36,12 +37,15 @@ Report = Callable[[str, float], None]
 
 
 def serve_config(settings: Settings) -> dict[str, Any]:
-    """``serve_app/serve_config.yaml`` with the settings' host and port."""
+    """``serve_app/serve_config.yaml`` with the settings' host, port and number of API replicas."""
     spec = importlib.util.find_spec("serve_app")
     assert spec is not None
     assert spec.origin is not None
     config: dict[str, Any] = yaml.safe_load((Path(spec.origin).parent / "serve_config.yaml").read_text())
     config["http_options"].update(host=settings.http_host, port=settings.http_port)
+    for deployment in config["applications"][0]["deployments"]:
+        if deployment["name"] == "Api":
+            deployment["num_replicas"] = settings.api_replicas
     return config
 
 
@@ -65,10 +69,12 @@ class System:
     def start(self) -> None:
         """Starts stores, Ray and the application; returns when the API is ready.
 
-        Raises: `EmbeddedError` if a port is taken, a part does not start or the API does not become ready in time.
+        Raises: `EmbeddedError` if a given store cannot be used, a port is taken, a part does not start or the API does not
+        become ready in time.
         """
         own = ProcessId.of(os.getpid())
         assert own is not None
+        check_given_stores(self.settings)
         settle(self.layout)
         require_free(self.settings.http_host, self.settings.http_port, "ARAGORA_HTTP_PORT")
         if self.settings.enable_metrics:

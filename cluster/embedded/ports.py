@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 
@@ -28,24 +29,45 @@ def free_window(size: int) -> int:
     Raises: `EmbeddedError` if none is found."""
     for _ in range(50):
         first = random.randrange(11_000, 30_000 - size)
-        if all(_is_free("127.0.0.1", port) for port in range(first, first + size)):
+        if all(_refusal("127.0.0.1", port) is None for port in range(first, first + size)):
             return first
     raise EmbeddedError(f"No {size} free ports in a row between 11000 and 30000; stop the programs that listen there.")
 
 
 def require_free(host: str, port: int, variable: str) -> None:
-    """Checks that a port is free. ``variable`` sets it. Raises: `EmbeddedError` if the port is taken."""
-    if not _is_free(host, port):
+    """Checks that a port can be listened on. ``variable`` sets it. Raises: `EmbeddedError`, with the reason, if it cannot."""
+    error = _refusal(host, port)
+    if error is None:
+        return
+    if isinstance(error, socket.gaierror | UnicodeError):
         raise EmbeddedError(
-            f"Port {port} on {host} is taken; stop the program that listens there, or set {variable} to another port."
+            f"{host!r} is no IPv4 address and no name of one; set ARAGORA_HTTP_HOST to an address of this machine, such as "
+            "127.0.0.1, or to 0.0.0.0 for all."
         )
+    if error.errno == errno.EADDRNOTAVAIL:
+        raise EmbeddedError(
+            f"{host} is not an address of this machine; set ARAGORA_HTTP_HOST to one that is, such as 127.0.0.1, or to 0.0.0.0 "
+            "for all."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        raise EmbeddedError(
+            f"This user may not listen on port {port} of {host}; set {variable} to a port from 1024 on."
+        )
+    if error.errno != errno.EADDRINUSE:
+        raise EmbeddedError(
+            f"Port {port} of {host} cannot be listened on: {error.strerror}; set {variable} to another."
+        )
+    raise EmbeddedError(
+        f"Port {port} on {host} is taken; stop the program that listens there, or set {variable} to another port."
+    )
 
 
-def _is_free(host: str, port: int) -> bool:
+def _refusal(host: str, port: int) -> OSError | UnicodeError | None:
+    """Why a port cannot be listened on; None if it can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+        except (OSError, UnicodeError) as error:
+            return error
+        return None

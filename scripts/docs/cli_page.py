@@ -19,8 +19,13 @@ names; if it is not set, the one that `up` started on the data directory; if non
 stores themselves, `batch submit` calls Ray's dashboard, and `evaluate`, `receipts verify`, `redact`, `prove` and `show`
 need no control plane.
 
-Output is live on a terminal and plain lines in a pipe. `--json` prints the API's answer and nothing else; errors and
+Output is live on a terminal and plain lines in a pipe. A listing has one line for each item and cuts no id, however wide
+the terminal is. `--json` prints the API's answer and nothing else; errors and
 warnings go to standard error.
+
+`up` and `demo` first ask the stores that `ARAGORA_DATABASE_URL` and `ARAGORA_REDIS_URL` name. If one cannot be used, they
+say why within two seconds and start nothing. `ray status` works with the variables of `env`, but has nothing to show for a
+Ray that `up` started, because that one has no autoscaler; `ray list nodes` and the dashboard do.
 
 ## Exit codes
 
@@ -41,9 +46,11 @@ warnings go to standard error.
 aragora-cp up                                    # in another terminal, until it says "Ready."
 aragora-cp status
 aragora-cp agents register reviewer-1 --capabilities debate,code
+aragora-cp deliberate "Tea or coffee?" --options tea,coffee    # prints the deliberation's id
+aragora-cp deliberations list                    # and show, cancel, transcript, outcome, receipt
 id=$(aragora-cp tasks submit review --payload '{"pr": 17}' --key review-17)
 aragora-cp tasks get "$id"
-eval "$(aragora-cp env)"                         # RAY_ADDRESS and the token, for `ray job submit`
+eval "$(aragora-cp env)"                         # addresses and token, for `ray job submit`, `ray status`, `serve`
 aragora-cp down                                  # --delete-data also deletes the state
 ```
 

@@ -149,6 +149,9 @@ def page() -> str:
         HEAD,
         "\n## Configuration\n\n",
         _table(("`config.`", "Meaning", "Default"), ((f"`{name}`", what, default) for name, what, default in CONFIG)),
+        "\nAny other name in `config` is a 400 that says which one is nearest, because a misspelt name would silently mean the\n"
+        "default. Names that only the released server knows (`early_stopping`, `decision_integrity`, `workflow…`,\n"
+        "`gauntlet…`, `evidence…`) are ignored.\n",
         "\n`debate_on`, if there are rounds left:\n\n",
         _table(("Value", "A debate is held if"), ((f"`{name}`", when) for name, when in DEBATE_ON.items())),
         "\n## Answers\n\n",

@@ -52,10 +52,26 @@ def control_plane_response(request: HTTPConnection, error: ControlPlaneError) ->
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if _is_unread(request, error):
+        sent = request.headers.get("content-type")
+        return error_response(
+            415,
+            f"The body was sent {f'as {sent[:64]}' if sent else 'without a content type'}; send JSON with the header "
+            "Content-Type: application/json.",
+            "unsupported_media_type",
+            _trace(request),
+        )
     problems = [_problem(item) for item in error.errors()]
     own = next((item["ctx"]["error"] for item in error.errors() if _is_own(item)), None)
     code = own.code if own is not None else "invalid_request"
     return error_response(400, problems[0][1], code, _trace(request), errors=[_as_json(p) for p in problems])
+
+
+def _is_unread(request: Request, error: RequestValidationError) -> bool:
+    """Whether FastAPI left the body as it was, because it was not sent as JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = kind.startswith("application/") and kind.endswith(("/json", "+json"))
+    return not is_json and any(item["loc"] == ("body",) and isinstance(item["input"], bytes) for item in error.errors())
 
 
 def _is_own(item: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from cluster.version import VERSION
 from tests.support.system import clean_environment
 from tests.support.task_api import TaskApi
 
@@ -71,3 +72,23 @@ async def test_queues_are_paused_and_limited(tasks: TaskApi) -> None:
     assert "number 1 in its sub-queue" in await _run(tasks, "queue", "prioritize", last, "--position", "1")
     assert (await tasks.get(f"/tasks/{last}/explain"))["position"] == 1
     await _run(tasks, "queue", "prioritize", last, code=2)
+
+
+async def test_a_dead_task_that_is_not_there_is_an_error(tasks: TaskApi) -> None:
+    await tasks.agent("a1")
+    dead = await tasks.submit(max_retries=0)
+    await tasks.fail(await tasks.claim_one("a1"))
+    alive = await tasks.submit(required_capabilities=["none"])
+    for verb in ("replay", "purge"):
+        for words in (("nope",), (alive,), (dead, "nope", "--dry-run"), ("nope", "--dry-run")):
+            printed = await _run(tasks, "dlq", verb, *words, code=1)
+            missing = alive if alive in words else "nope"
+            assert f"The dead letter holds no task {missing}, or it was replayed already" in " ".join(printed.split())
+    printed = await _run(tasks, "dlq", "replay", dead, "nope", code=1)
+    assert f"{dead} -> task_" in printed, "what is there is replayed"
+    await _run(tasks, "dlq", "replay", dead, code=1)
+    assert "0 purged." in await _run(tasks, "dlq", "purge", "--type", "unknown"), "a filter may match nothing"
+
+
+async def test_the_version_is_an_option_too(tasks: TaskApi) -> None:
+    assert (await _run(tasks, "--version")).strip() == VERSION

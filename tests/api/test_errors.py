@@ -319,3 +319,26 @@ async def test_a_trace_id_of_the_caller_comes_back(api: Api) -> None:
         assert (response.headers["x-trace-id"], response.json()["trace_id"]) == ("mine-1", "mine-1")
     response = await api.client.get("/nothing", headers={"X-Request-ID": 'no"quotes'})
     assert response.json()["trace_id"] not in ("", 'no"quotes')
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonl", "json"])
+@pytest.mark.parametrize("path", ["tasks", "agents", "deliberations", "tasks/claim", "dead-letter/replay"])
+async def test_a_body_not_sent_as_json_is_told_the_header(api: Api, path: str, kind: str | None) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    response = await api.client.post(f"{CP}/{path}", content=b'{"task_type": "echo"}', headers=headers)
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
+    sent = "without a content type" if kind is None else f"as {kind}"
+    assert response.json()["error"] == (
+        f"The body was sent {sent}; send JSON with the header Content-Type: application/json."
+    )
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON", "application/vnd.a+json"])
+async def test_every_spelling_of_json_is_taken(api: Api, kind: str) -> None:
+    response = await api.client.post(f"{CP}/tasks", content=b'{"task_type": "echo"}', headers={"Content-Type": kind})
+    assert response.status_code == 201
+
+
+async def test_a_call_without_a_body_needs_no_content_type(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1"})
+    assert (await api.client.post(f"{CP}/agents/a1/pause")).status_code == 200

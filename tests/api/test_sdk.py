@@ -13,6 +13,8 @@ import pytest
 from aragora_sdk.exceptions import AragoraError, NotFoundError, ValidationError
 from aragora_sdk.namespaces.control_plane import ControlPlaneAPI
 
+from scripts.docs.api_page import _routes
+from scripts.docs.released_client import methods, without_route
 from tests.support.api import CP, Api, in_thread
 from tests.support.probes import eventually
 from tests.support.routes import http_routes
@@ -281,3 +283,20 @@ async def test_a_submit_repeated_by_the_released_client_is_one_task(api: Api) ->
     plane = api.async_sdk().control_plane
     first, again = [await plane.create_task(task_type="bill", payload={}, idempotency_key="invoice-117") for _ in "12"]
     assert first == again
+
+
+async def test_the_methods_that_are_listed_as_missing_are_those_that_meet_nothing(api: Api) -> None:
+    listed = {
+        method.name
+        for method in without_route((verb, path) for path, route in _routes() for verb in route.methods or ())
+    }
+    for method in methods():
+        path = method.path.replace("{", "").replace("}", "")
+        if method.verb == "GET" and path.endswith("/stream"):
+            continue  # it exists, and does not end
+        response = await api.client.request(method.verb, path, json={})
+        meets_nothing = response.status_code in (404, 405) and response.json()["code"] in (
+            "not_found",
+            "method_not_allowed",
+        )
+        assert meets_nothing == (method.name in listed), (method, response.text)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from cluster.embedded.processes import session_members
 from tests.support.agents import answering_agent
@@ -110,8 +111,21 @@ def test_commands_find_the_system_by_its_data_directory(system: RunningSystem) -
     assert system.cli("tasks", "get", "unknown-task").returncode == 1
     variables = system.cli("env").stdout
     assert f"ARAGORA_API_URL={system.api_url}" in variables.replace("'", "")
-    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
         assert f"export {name}=" in variables
+
+
+@pytest.mark.parametrize("command", ["ray status", "ray job list", "serve status"])
+def test_the_variables_of_env_are_what_rays_commands_need(system: RunningSystem, command: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'eval "$({COMMAND} env)" && {command}'],
+        env=system.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_deliberation_is_followed_live_from_another_process(system: RunningSystem) -> None:

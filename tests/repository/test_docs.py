@@ -10,10 +10,12 @@ from fastapi.routing import APIRoute
 
 from cluster.cli import exit_codes
 from cluster.domain.consensus.rule import Mode
+from cluster.domain.deliberation.contract import CONFIG_NAMES
 from cluster.domain.deliberation.state import Terminal
 from cluster.settings import LATER, Settings, role_of, variable_name
 from scripts.docs import api_page, cli_page, deliberations_page, settings_page
 from scripts.docs.deliberation_words import MODES, TERMINALS
+from scripts.docs.released_client import methods
 from tests.support.docs import ROOT
 
 PAGES = {
@@ -46,6 +48,18 @@ def test_every_route_is_on_the_page_with_its_permission() -> None:
         assert isinstance(route, APIRoute)
         for method in route.methods or ():
             assert f"### `{method} {path}`\n\nPermission `{route.endpoint.permission}`." in text
+
+
+def test_every_method_of_the_released_client_has_a_route_or_is_listed() -> None:
+    routes = {
+        (method, re.sub(r"{\w+}", "{}", path)) for path, route in api_page._routes() for method in route.methods or ()
+    }
+    section = api_page.page().partition("## The released client")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+    found = list(methods())
+    assert len(found) == 50
+    for method in found:
+        assert ((method.verb, re.sub(r"{\w+}", "{}", method.path)) in routes) != (method.name in listed), method
 
 
 def test_no_secret_has_a_default_on_the_page() -> None:
@@ -86,3 +100,8 @@ def test_every_dependency_has_its_reason() -> None:
 def test_the_page_of_deliberations_names_every_mode_and_end() -> None:
     assert set(MODES) == set(Mode)
     assert set(TERMINALS) == set(Terminal)
+
+
+def test_the_page_of_deliberations_names_every_setting() -> None:
+    described = {name.strip() for names, *_ in deliberations_page.CONFIG for name in names.split(",")}
+    assert described | {"budget_tokens", "budget_usd"} == CONFIG_NAMES

@@ -44,6 +44,75 @@ def test_a_bad_value_is_one_sentence_that_names_the_variable(name: str, value: s
     assert "\n" not in sentence
 
 
+STORES = ("ARAGORA_DATABASE_URL", "ARAGORA_REDIS_URL")
+
+
+@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("mysql://u:sesame@h/x", "its scheme is mysql, but it must begin with "),
+        ("sqlite:///x.db", "its scheme is sqlite"),
+        ("http://h", "its scheme is http"),
+        ("postgresql+asyncpg://h/x", "its scheme is postgresql+asyncpg"),
+        ("u:sesame@h/db", "it has no scheme; it must begin with "),
+        ("localhost:5432", "it has no scheme"),
+        ("postgres:/h/x", "it has no scheme"),
+        ("SCHEME://u:p@localhost:x/0", "its port is not a number from 1 to 65535"),
+        ("SCHEME://u:p@localhost:99999/0", "its port is not a number"),
+        ("SCHEME://u:p@localhost:0/0", "its port is not a number"),
+        ("SCHEME://u:p@localhost:/0", "its port is not a number"),
+        ("SCHEME://u:sesame/open@h/0", "its port is not a number from 1 to 65535; write characters like @ : / # ?"),
+        ("SCHEME://[::1/0", "it cannot be parsed"),
+        ("SCHEME://", "it names no host"),
+    ],
+)
+def test_a_wrong_url_of_a_store_says_what_is_wrong(name: str, value: str, said: str) -> None:
+    scheme = "postgresql" if name == STORES[0] else "redis"
+    with pytest.raises(SettingsError) as refused:
+        load_settings({name: value.replace("SCHEME", scheme)})
+    assert str(refused.value).startswith(f"{name}=*** is not accepted: ")
+    assert said in str(refused.value)
+    assert "sesame" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ARAGORA_DATABASE_URL", "postgres://h/x"),
+        ("ARAGORA_DATABASE_URL", "postgresql://u:p%40@h1:1,h2:65535/x?target_session_attrs=primary"),
+        ("ARAGORA_DATABASE_URL", "postgresql://u:p@/x?host=/run/pg&port=5432"),
+        ("ARAGORA_DATABASE_URL", "postgresql://[::1]:5432/x"),
+        ("ARAGORA_REDIS_URL", "rediss://:p@h:6380/1"),
+        ("ARAGORA_REDIS_URL", "redis://[fe80::1]"),
+        ("ARAGORA_REDIS_URL", "unix://:p@/run/r.sock?db=0"),
+        ("ARAGORA_API_URL", "https://h:8443/prefix"),
+    ],
+)
+def test_urls_in_all_their_forms_are_taken(name: str, value: str) -> None:
+    load_settings({name: value})
+
+
+@given(
+    st.sampled_from(STORES), st.text(alphabet="@:/#?[]%,xyz0 ", min_size=1, max_size=12), st.sampled_from(["", ":7"])
+)
+def test_a_password_that_is_not_encoded_is_never_shown(name: str, noise: str, port: str) -> None:
+    scheme = "postgresql" if name == STORES[0] else "redis"
+    said = ""
+    try:
+        load_settings({name: f"{scheme}://user:{noise}sesame{noise}@host{port}/x"})
+    except SettingsError as refused:
+        said = str(refused)
+    assert "sesame" not in said
+
+
+@pytest.mark.parametrize("name", ["ARAGORA_API_URL", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"])
+@pytest.mark.parametrize("value", ["localhost:8080", "127.0.0.1", "ftp://h", "http://h:port", "http://"])
+def test_a_url_without_scheme_or_host_says_so(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}='{value}' is not accepted: it"):
+        load_settings({name: value})
+
+
 def test_a_secret_is_never_shown() -> None:
     settings = load_settings({"ARAGORA_DATABASE_URL": "postgresql://u:hunter2@h/d", "OPENAI_API_KEY": "sk-hunter2"})
     assert "hunter2" not in repr(settings) + str(settings)

@@ -7,10 +7,9 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from cluster.cli.connection import client, settings
-from cluster.cli.output import console
+from cluster.cli.output import console, listing
 
 app = typer.Typer(no_args_is_help=True, help="Agents.")
 
@@ -45,11 +44,19 @@ def list_agents(
     if as_json:
         _print(found)
         return
-    table = Table("agent", "status", "capabilities", "model", "running", "done", "failed")
-    for agent in found["agents"]:
-        counts = (str(agent["running_tasks"]), str(agent["tasks_completed"]), str(agent["tasks_failed"]))
-        table.add_row(agent["agent_id"], agent["status"], ",".join(agent["capabilities"]), agent["model"], *counts)
-    console.print(table)
+    rows = (
+        (
+            agent["agent_id"],
+            agent["status"],
+            agent["running_tasks"],
+            agent["tasks_completed"],
+            agent["tasks_failed"],
+            agent["model"],
+            ",".join(agent["capabilities"]),
+        )
+        for agent in found["agents"]
+    )
+    listing(("agent", "status", "running", "done", "failed", "model", "capabilities"), rows)
 
 
 @app.command()

@@ -36,6 +36,8 @@ from cluster.domain.base.errors import ControlPlaneError, TryLater
 app = typer.Typer(no_args_is_help=True, help="Many questions from a file, resumable.")
 
 SHOWN_BAD_LINES = 20
+#: Where `ray job` looks for the dashboard's URL, in its order.
+_RAY_NAMES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
 class BadLines(StrEnum):
@@ -193,7 +195,8 @@ def submit(
     if only_print:
         typer.echo(shlex.join(command))
         return
-    found = {} if "RAY_ADDRESS" in os.environ else ray_variables(running_system(settings()))
+    named = any(name in os.environ for name in _RAY_NAMES)
+    found = {} if named else ray_variables(running_system(settings()))
     environment = {**os.environ, **found}
     if _forget_or_find(environment, job):
         command = ["ray", "job", "logs", "--follow", job]
@@ -203,9 +206,9 @@ def submit(
 
 def _forget_or_find(environment: dict[str, str], job: str) -> bool:
     """Whether a job of this id runs. A job that has ended is deleted, because Ray runs an id once."""
-    address = environment.get("RAY_ADDRESS", "")
+    address = next((environment[name] for name in _RAY_NAMES if environment.get(name)), "")
     if not address.startswith(("http://", "https://")):
-        raise ControlPlaneError('RAY_ADDRESS must be the dashboard\'s URL: eval "$(aragora-cp env)".')
+        raise ControlPlaneError('RAY_API_SERVER_ADDRESS must be the dashboard\'s URL: eval "$(aragora-cp env)".')
     with httpx.Client(base_url=address, headers=_bearer(environment), timeout=10) as http:
         try:
             found = http.get(f"/api/jobs/{job}")

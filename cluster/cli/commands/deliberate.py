@@ -31,6 +31,8 @@ async def deliberate(
         body["timeout_seconds"] = timeout_s
     admitted = await client.post("/deliberations", body)
     request_id = str(admitted["request_id"])
+    if live:
+        console.print(f"Deliberation: {escape(request_id)}")
     stream: Any = client.events(after=after, deliberation_id=request_id)
     async with aclosing(stream) as events:
         async for event in events:
@@ -82,9 +84,13 @@ def show_result(record: Mapping[str, Any]) -> None:
     result = record["result"]
     reached = result["consensus_reached"]
     console.print()
-    console.print(
-        f"[bold]Decision:[/] {escape(str(result['answer']))}" if reached else f"No decision: {result['terminal']}"
-    )
+    if reached:
+        console.print(f"[bold]Decision:[/] {escape(str(result['answer']))}")
+    else:
+        console.print(f"No decision: {_why(result)}")
+        if result["tally"]:
+            votes = ", ".join(f"{option} {weight:g}" for option, weight in result["tally"].items())
+            console.print(f"Votes: {escape(votes)}")
     if not reached and result["answer"]:
         console.print(f"Best so far (not a decision): {escape(str(result['answer']))}")
     note = "" if result["confidence_calibrated"] else " (share of the panel; not calibrated)"
@@ -95,8 +101,8 @@ def show_result(record: Mapping[str, Any]) -> None:
         console.print(f"Abstained: {escape(abstention['agent'])} ({escape(abstention['reason'])})")
     if not result["dissent"]:
         console.print("Dissent: none")
-    delta = result["debate_delta"]
-    if delta["calls"]:
+    delta = result["debate_delta"]  # none if the control plane could not continue it
+    if delta is not None and delta["calls"]:
         changed = f"changed it from {delta['round_0']}" if delta["changed"] else "did not change it"
         console.print(f"Debate: {delta['calls']} calls; {escape(changed)}")
     money = f", {result['total_cost_usd']:.4f} USD" if result["total_cost_usd"] else ""
@@ -104,6 +110,13 @@ def show_result(record: Mapping[str, Any]) -> None:
         f"Cost: {result['agent_calls']} calls, {result['total_tokens']} tokens{money},"
         f" {result['duration_seconds']:.1f} s"
     )
+    console.print(f"Deliberation: {escape(result['request_id'])}")
+
+
+def _why(result: Mapping[str, Any]) -> str:
+    """How the deliberation ended, and the reason that the control plane gives."""
+    terminal, reason = str(result["terminal"]), str(result["error"] or "")
+    return escape(terminal if reason in ("", terminal) else f"{terminal}: {reason}")
 
 
 PERSONAS = {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from cluster.cli.calls import Json, call, given, json_option, print_json
-from cluster.cli.output import console
+from cluster.cli.output import console, listing
+from cluster.domain.base.errors import NotFound
 
 app = typer.Typer(no_args_is_help=True, help="Dead letter: tasks that failed for good.")
 
@@ -40,18 +40,9 @@ def list_(
     if as_json:
         print_json(found)
         return
-    table = Table("task", "type", "queue", "reason", "attempts", "error", "replayed as")
-    for task in found["tasks"]:
-        cells = (
-            task["id"],
-            task["task_type"],
-            task["queue"],
-            task["reason"],
-            str(task["attempt"]),
-            task["error"] or "",
-        )
-        table.add_row(*(escape(cell) for cell in cells), task.get("replayed_as", ""))
-    console.print(table)
+    names = ("id", "replayed_as", "task_type", "queue", "reason", "attempt", "error")
+    rows = ([task.get(name) for name in names] for task in found["tasks"])
+    listing(("task", "replayed as", "type", "queue", "reason", "attempts", "error"), rows)
     console.print(f"{len(found['tasks'])} of {found['total']}")
     if found["next_cursor"]:
         console.print(f"Read on with --cursor {found['next_cursor']}")
@@ -79,15 +70,20 @@ def replay(
     """Submit dead tasks again as new ones; each is replayed once.
 
     \f
-    Raises: `BadParameter` unless exactly one of ids, options that choose and --all is given, or if JSON is not valid.
+    Raises: `BadParameter` unless exactly one of ids, options that choose and --all is given, or if JSON is not valid;
+    `NotFound` if a task that is named is not there.
     """
     body = _chosen(ids, everything, limit, dry_run, task_type=task_type, queue=queue, reason=reason, error=error)
     body |= given(payload=json_option(payload, "--payload"), payload_patch=json_option(patch, "--patch"))
     found = call("POST", "/dead-letter/replay", body)
-    for task in found["would_replay"] if dry_run else found["replayed"]:
+    tasks = found["would_replay"] if dry_run else found["replayed"]
+    for task in tasks:
         outcome = "would be replayed" if dry_run else f"-> {task['replayed_as']}"
         console.print(f"{task['task_id']} {outcome}")
-    console.print(f"{found['remaining']} more match." if found["remaining"] else "Nothing else matches.")
+    if ids:
+        _check_found(ids, {task["task_id"] for task in tasks})
+    else:
+        _say_rest(found)
 
 
 @app.command()
@@ -104,16 +100,36 @@ def purge(
     """Delete dead tasks and their payloads for good.
 
     \f
-    Raises: `BadParameter` unless exactly one of ids, options that choose and --all is given.
+    Raises: `BadParameter` unless exactly one of ids, options that choose and --all is given, `NotFound` if a task that is
+    named is not there.
     """
     body = _chosen(ids, everything, limit, dry_run, task_type=task_type, queue=queue, reason=reason, error=error)
+    # A purge answers only how many it took, so what is named is looked up before.
+    known = call("POST", "/dead-letter/purge", {**body, "dry_run": True})["would_purge"] if ids else []
     found = call("POST", "/dead-letter/purge", body)
     if dry_run:
         for task_id in found["would_purge"]:
             console.print(f"{task_id} would be purged")
     else:
         console.print(f"{found['purged']} purged.")
+    if ids:
+        _check_found(ids, set(known))
+    else:
+        _say_rest(found)
+
+
+def _say_rest(found: Mapping[str, Any]) -> None:
     console.print(f"{found['remaining']} more match." if found["remaining"] else "Nothing else matches.")
+
+
+def _check_found(ids: Sequence[str], found: Collection[str]) -> None:
+    """Raises: `NotFound` if a task that was named was not found."""
+    missing = [task_id for task_id in dict.fromkeys(ids) if task_id not in found]
+    if missing:
+        raise NotFound(
+            f"The dead letter holds no task {', '.join(missing)}, or it was replayed already; see `aragora-cp dlq list`.",
+            "task_not_found",
+        )
 
 
 def _chosen(

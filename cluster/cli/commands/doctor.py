@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import typer
-from rich.table import Table
 
 from cluster.cli.connection import api_url, client, settings
 from cluster.cli.exit_codes import UNREACHABLE
-from cluster.cli.output import console
+from cluster.cli.output import listing
 from cluster.client.api import ControlPlaneClient
 from cluster.domain.base.errors import ControlPlaneError, StoreUnavailable, TryLater
 from cluster.embedded.layout import Layout
@@ -248,9 +247,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        table = Table("check", "", "found", "what to do")
-        for finding in findings:
-            table.add_row(finding.check, finding.level, finding.detail, finding.advice)
-        console.print(table)
+        rows = ((finding.check, finding.level, finding.detail, finding.advice) for finding in findings)
+        listing(("check", "", "found", "what to do"), rows)
     if any(finding.level == PROBLEM for finding in findings):
         raise typer.Exit(UNREACHABLE)

@@ -156,7 +156,7 @@ def alarms(as_json: Json = False) -> None:
 def _show(snapshot: Mapping[str, Any]) -> None:
     gate = snapshot["gate"]
     typer.echo(
-        f"snapshot {snapshot['snapshot_id'][:16]} (version {snapshot['version']}, {snapshot['outcomes']} outcomes): "
+        f"snapshot {snapshot['snapshot_id']} (version {snapshot['version']}, {snapshot['outcomes']} outcomes): "
         f"{gate['choice']} decides, {gate['gain']:+.1%} over plurality (standard error {gate['gain_se']:.1%})"
     )
     width = max(len(agent) for agent in snapshot["agents"])

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from cluster.cli.calls import Json, call, given, print_json
-from cluster.cli.output import console
+from cluster.cli.output import console, listing
 
 app = typer.Typer(no_args_is_help=True, help="Queues: pause, resume, limits.")
 
@@ -29,12 +28,17 @@ def controls(as_json: Json = False) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("kind", "name", "paused", "rate per second", "burst", "weight", "by")
-    for control in found["controls"]:
-        cells = (control["kind"], control["name"], "paused" if control["paused"] else "")
-        limits = (str(control.get(name, "")) for name in ("rate_per_second", "burst", "weight"))
-        table.add_row(*(escape(cell) for cell in (*cells, *limits, control["changed_by"])))
-    console.print(table)
+    limits = ("rate_per_second", "burst", "weight", "changed_by")
+    rows = (
+        (
+            control["kind"],
+            control["name"],
+            "paused" if control["paused"] else "",
+            *(control.get(name) for name in limits),
+        )
+        for control in found["controls"]
+    )
+    listing(("kind", "name", "paused", "rate per second", "burst", "weight", "by"), rows)
 
 
 @app.command()

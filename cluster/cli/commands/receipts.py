@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import NOT_RECOMPUTABLE, REFUSED
-from cluster.cli.output import console, errors
+from cluster.cli.output import console, errors, listing
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import CallerError, InvalidRequest
 
@@ -249,8 +248,13 @@ def show(file: File) -> None:
         ("Key", head["key_id"]),
     ):
         console.print(f"[bold]{name}:[/] {escape(str(value))}")
-    table = Table("event", "kind", "agent", "words")
-    for event in receipt["events"]:
-        words = "withheld" if "redacted" in event else " | ".join(document.strings(event["text"]))[:100]
-        table.add_row(str(event["n"]), event["kind"], escape(str(event["data"].get("agent", ""))), escape(words))
-    console.print(table)
+    rows = (
+        (
+            event["n"],
+            event["kind"],
+            event["data"].get("agent"),
+            "withheld" if "redacted" in event else " | ".join(document.strings(event["text"]))[:100],
+        )
+        for event in receipt["events"]
+    )
+    listing(("event", "kind", "agent", "words"), rows)

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from cluster.cli.calls import Json, call, print_json
-from cluster.cli.output import console
+from cluster.cli.output import console, on_one_line
 
 #: Fields of ``data`` that a line shows already.
 _REPEATED = {"task_id", "agent_id", "request_id", "attempt"}
@@ -62,8 +62,14 @@ def _time(at: float) -> str:
 
 def _words(data: dict[str, Any]) -> str:
     """Names and values of the fields that the rest of the line does not show."""
-    shown = ", ".join(f"{name}={_plain(value)}" for name, value in data.items() if _tells(name, value))
-    return shown if len(shown) <= WORDS_CHARS else shown[: WORDS_CHARS - 1] + "…"
+    return ", ".join(f"{name}={_shortened(_plain(value))}" for name, value in data.items() if _tells(name, value))
+
+
+def _shortened(text: str) -> str:
+    """A text on one line, cut if it is long prose. Ids hold no space; a list of them stays whole."""
+    shown = on_one_line(text)
+    is_prose = " " in shown and not shown.startswith(("[", "{"))
+    return f"{shown[: WORDS_CHARS - 1]}…" if is_prose and len(shown) > WORDS_CHARS else shown
 
 
 def _tells(name: str, value: Any) -> bool:

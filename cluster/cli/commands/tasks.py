@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from cluster.cli.calls import Json, Words, call, given, json_option, print_json, split
-from cluster.cli.output import console
+from cluster.cli.output import console, listing
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
 
@@ -84,13 +83,9 @@ def list_(
     if as_json:
         print_json(found)
         return
-    table = Table("task", "type", "status", "priority", "agent", "attempt")
-    for task in found["tasks"]:
-        who = task["assigned_agent"] or ""
-        table.add_row(
-            task["id"], task["task_type"], task["status_detail"], str(task["priority"]), who, str(task["attempt"])
-        )
-    console.print(table)
+    names = ("id", "status_detail", "priority", "attempt", "task_type", "assigned_agent")
+    rows = ([task[name] for name in names] for task in found["tasks"])
+    listing(("task", "status", "priority", "attempt", "type", "agent"), rows)
     console.print(f"{len(found['tasks'])} of {found['total']}")
     if found["next_cursor"]:
         console.print(f"Read on with --cursor {found['next_cursor']}")
@@ -123,20 +118,15 @@ def events(task_id: str, after: int = 0, limit: int = 100, as_json: Json = False
     if as_json:
         print_json(found)
         return
-    table = Table("n", "time", "event", "attempt", "by", "what")
-    for event in found["events"]:
-        shown = {name: value for name, value in event["data"].items() if name in _SHOWN}
-        what = ", ".join(f"{name} {value}" for name, value in shown.items())
-        row = (
-            str(event["n"]),
-            _time(event["timestamp"]),
-            event["type"],
-            str(event["attempt"]),
-            event["principal"],
-            what,
-        )
-        table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
+    rows = (
+        (event["n"], _time(event["timestamp"]), event["type"], event["attempt"], event["principal"], _what(event))
+        for event in found["events"]
+    )
+    listing(("n", "time", "event", "attempt", "by", "what"), rows)
+
+
+def _what(event: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in event["data"].items() if name in _SHOWN)
 
 
 _SHOWN = ("agent_id", "reason", "error", "error_class", "delay_seconds", "replayed_as", "after", "fenced")

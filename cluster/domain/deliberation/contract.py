@@ -5,7 +5,9 @@ The panel and the weights are chosen later; the ``panel`` event binds them to th
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +36,42 @@ MAX_MATERIAL_BYTES = 65_536
 #: ``PANEL_CAPABILITIES``.
 DEFAULT_CAPABILITIES = ("deliberation",)
 PANEL_CAPABILITIES = frozenset({"deliberation", "debate"})
+
+#: What ``config`` may hold.
+CONFIG_NAMES = frozenset(
+    {
+        "agents",
+        "answer_type",
+        "budget",
+        "budget_tokens",
+        "budget_usd",
+        "consensus",
+        "debate_on",
+        "denominator",
+        "escalate_to",
+        "judge",
+        "k",
+        "max_agents",
+        "max_tokens",
+        "min_agents",
+        "options",
+        "peers",
+        "q",
+        "quorum_ratio",
+        "rounds",
+        "schema",
+        "seed",
+        "tau",
+        "tie_break",
+        "timeout_seconds",
+        "tolerance",
+        "unit",
+    }
+)
+#: How like a known name a wrong one must be for the error to name it (1: equal).
+LIKE = 0.5
+#: Names that users of the released server send and that mean nothing here. They are ignored, so that their code still runs.
+_OF_THE_RELEASED_SERVER = re.compile("early_stopping|decision_integrity|(workflow|gauntlet|evidence)_?.*")
 
 #: When a debate is held, if the contract has rounds for it. Docs print this table.
 DEBATE_ON = {
@@ -148,6 +186,7 @@ def make_contract(
         )
     if not question.strip() or len(question) > MAX_QUESTION_CHARS:
         raise InvalidRequest(f"content must be 1 to {MAX_QUESTION_CHARS} characters.", "invalid_content")
+    _check_names(config)
     budget = _budget(config)
     rounds = 0 if decision_type == "quick" else int(_number(config, "rounds", DEFAULT_ROUNDS, 0, MAX_ROUNDS))
     contract = Contract(
@@ -187,6 +226,27 @@ def _check(contract: Contract) -> None:
         raise InvalidRequest("config.judge must not be a member of the panel.", "invalid_judge")
     if contract.escalate_to is Mode.JUDGE:
         raise InvalidRequest("agree_k cannot escalate to a judge; use consensus judge.", "invalid_consensus_mode")
+
+
+def _check_names(config: Mapping[str, Any]) -> None:
+    """Refuses a name that is not of ``config``, because a misspelt one would silently decide by the default."""
+    for name in config:
+        if name not in CONFIG_NAMES and _OF_THE_RELEASED_SERVER.fullmatch(name) is None:
+            near = _nearest(name)
+            hint = f"did you mean {near}?" if near else f"use {', '.join(sorted(CONFIG_NAMES))}."
+            raise InvalidRequest(f"config.{name[:64]} is not a setting of a deliberation; {hint}", "invalid_config")
+
+
+def _nearest(name: str) -> str:
+    """The known name that is most like ``name``, whatever its case and the order of its words; "" if none is like it."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", "_", name[:64]).casefold().split("_")
+
+    def likeness(known: str) -> float:
+        spellings = (("_".join(words), known), ("_".join(sorted(words)), "_".join(sorted(known.split("_")))))
+        return max(difflib.SequenceMatcher(None, given, right).ratio() for given, right in spellings)
+
+    nearest = max(sorted(CONFIG_NAMES), key=likeness)
+    return nearest if likeness(nearest) >= LIKE else ""
 
 
 def _budget(config: Mapping[str, Any]) -> Budget:

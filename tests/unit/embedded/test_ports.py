@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import pytest
@@ -19,3 +20,20 @@ def test_a_taken_port_is_named_with_the_variable_to_change() -> None:
     require_free("127.0.0.1", port, "ARAGORA_HTTP_PORT")
     assert len(set(free_ports(10))) == 10
     assert 11_000 <= free_window(50) <= 29_950
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("203.0.113.5", "203.0.113.5 is not an address of this machine; set ARAGORA_HTTP_HOST to one that is"),
+        ("198.51.100.7", "not an address of this machine"),
+        ("no-such-host.invalid", "'no-such-host.invalid' is no IPv4 address and no name of one; set ARAGORA_HTTP_HOST"),
+        ("http://127.0.0.1", "is no IPv4 address"),
+        ("::1", "is no IPv4 address"),
+        ("a" * 70, "is no IPv4 address"),
+    ],
+)
+def test_an_address_that_cannot_be_bound_is_not_called_a_taken_port(host: str, said: str) -> None:
+    with pytest.raises(EmbeddedError, match=re.escape(said)) as refused:
+        require_free(host, 18_080, "ARAGORA_HTTP_PORT")
+    assert "taken" not in str(refused.value)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.deliberation.contract import make_contract
+from cluster.domain.deliberation.contract import CONFIG_NAMES, make_contract
 from tests.support.panels import contract
 
 
@@ -45,3 +47,44 @@ def test_decision_types_are_never_guessed(kind: str) -> None:
             seed="",
         )
     assert refused.value.code == "unsupported_decision_type"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("agentz", "agents"),
+        ("optoins", "options"),
+        ("Rounds", "rounds"),
+        ("maxAgents", "max_agents"),
+        ("max-tokens", "max_tokens"),
+        ("token_budget", "budget_tokens"),
+        ("concensus", "consensus"),
+        ("timeout", "timeout_seconds"),
+        ("quorum", "quorum_ratio"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_one_that_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        contract(**{name: 2})
+    assert refused.value.code == "invalid_config"
+    assert str(refused.value) == f"config.{name} is not a setting of a deliberation; did you mean {meant}?"
+
+
+@given(st.sampled_from(sorted(name for name in CONFIG_NAMES if len(name) > 3)), st.data())
+def test_a_slip_of_one_letter_is_refused_with_the_right_name(name: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(1, len(name) - 2))
+    letter = data.draw(st.sampled_from("xzw_0"))
+    slips = (name[:at] + name[at + 1 :], name[:at] + letter + name[at:], name[:at] + letter + name[at + 1 :])
+    slip = data.draw(st.sampled_from([slip for slip in slips if slip not in CONFIG_NAMES]))
+    with pytest.raises(InvalidRequest, match=f"did you mean {name}"):
+        contract(**{slip: 2})
+
+
+def test_a_name_like_no_other_is_refused_with_all_that_there_are() -> None:
+    with pytest.raises(InvalidRequest, match="use agents, answer_type, budget, "):
+        contract(xyz=1)
+
+
+@pytest.mark.parametrize("name", ["early_stopping", "decision_integrity", "evidence_limit"])
+def test_names_of_the_released_server_are_still_taken(name: str) -> None:
+    assert contract(**{name: True}) == contract()

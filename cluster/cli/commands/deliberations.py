@@ -1,0 +1,120 @@
+"""``aragora-cp deliberations``: list, show and cancel deliberations, read what was said, and record what was right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.markup import escape
+
+from cluster.cli.calls import Json, call, print_json
+from cluster.cli.commands import receipts
+from cluster.cli.commands.deliberate import show_result
+from cluster.cli.output import console, listing, on_one_line
+
+app = typer.Typer(no_args_is_help=True, help="Deliberations that were asked.")
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the deliberation.")]
+QUESTION_CHARS, WORDS_CHARS = 80, 200
+
+
+def _path(request_id: str, part: str = "") -> str:
+    return f"/deliberations/{quote(request_id, safe='')}{part}"
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+@app.command("list")
+def list_(limit: int = 50, offset: int = 0, as_json: Json = False) -> None:
+    """List deliberations, newest first."""
+    found = call("GET", "/deliberations", limit=limit, offset=offset)
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (
+            record["request_id"],
+            record["deliberation_status"],
+            record["created_at"],
+            _shortened(record["question"] or "", QUESTION_CHARS),
+        )
+        for record in found["deliberations"]
+    )
+    listing(("deliberation", "status", "asked", "question"), rows)
+    console.print(f"{len(found['deliberations'])} of {found['total']}")
+
+
+@app.command()
+def show(request_id: Id, as_json: Json = False) -> None:
+    """Show a deliberation's question, its status and, once it has ended, its result with the reason."""
+    record = call("GET", _path(request_id))
+    if as_json:
+        print_json(record)
+        return
+    console.print(f"[bold]Question:[/] {escape(str(record['question']))}")
+    console.print(f"Status: {record['deliberation_status']}")
+    if record["result"] is None:
+        console.print(f"Deliberation: {escape(record['request_id'])}")
+    else:
+        show_result(record)
+
+
+@app.command()
+def cancel(request_id: Id) -> None:
+    """Cancel a deliberation; its best answer so far is kept."""
+    call("POST", _path(request_id, "/cancel"))
+    console.print("Cancelled.")
+
+
+@app.command()
+def transcript(request_id: Id, as_json: Json = False) -> None:
+    """Show every step of a deliberation with the agents' answers; --json shows them whole."""
+    found = call("GET", _path(request_id, "/transcript"))
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (event["n"], event["at"], event["kind"], event["data"].get("agent"), _what(event)) for event in found["events"]
+    )
+    listing(("n", "time", "event", "agent", "what"), rows)
+
+
+def _what(event: Mapping[str, Any]) -> str:
+    shown = {
+        name: value for name, value in event["data"].items() if name != "agent" and value not in (None, "", [], {})
+    }
+    return _shortened(on_one_line(json.dumps(shown, ensure_ascii=False)), WORDS_CHARS)
+
+
+@app.command()
+def outcome(
+    request_id: Id,
+    correct: Annotated[str, typer.Argument(help="The right answer, in the form of the agents' answers.")],
+    parse: Annotated[
+        bool, typer.Option("--parse", help="Read it as JSON: a number, true, a list; null if no answer was right.")
+    ] = False,
+) -> None:
+    """Record which answer was right, so that weights are learned from it; prints the votes with it, as JSON.
+
+    \f
+    Raises: `BadParameter` if it must be JSON and is not.
+    """
+    try:
+        right = json.loads(correct) if parse else correct
+    except ValueError as error:
+        raise typer.BadParameter(f"{correct} is not JSON: {error}") from None
+    print_json(call("POST", _path(request_id, "/outcome"), {"correct": right}))
+
+
+@app.command()
+def receipt(
+    request_id: Id, out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None
+) -> None:
+    """Fetch the signed receipt of an ended deliberation, as `receipts get` does."""
+    receipts.get(request_id, out)
