@@ -14,6 +14,7 @@ from cluster.domain.base.errors import TryLater
 from cluster.ports.actor_names import ActorNames
 from cluster.ports.clock import Clock
 from cluster.postgres.migrate import migrate
+from cluster.postgres.pool import LONGEST_ANSWER_S
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
 from cluster.process.loops import OnFatal
@@ -82,13 +83,19 @@ class Resources:
         self.heartbeats = RedisHeartbeats(self.redis, settings.redis_prefix)
 
     @classmethod
-    async def open(cls, settings: Settings, application: str, connections: int) -> Resources:
+    async def open(
+        cls, settings: Settings, application: str, connections: int, answer_s: float = LONGEST_ANSWER_S
+    ) -> Resources:
+        """Opens the stores. A call of theirs waits up to ``answer_s`` for the database.
+
+        Raises: `StoreUnavailable` if the database cannot be reached."""
         stores = await open_stores(
             urls(settings)[0],
             settings.database_schema,
             settings.region,
             max_connections=connections,
             application=application[:60],
+            answer_s=answer_s,
         )
         return cls(settings, stores)
 
