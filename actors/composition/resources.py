@@ -43,6 +43,11 @@ def urls(settings: Settings) -> tuple[str, str]:
     return settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
 
 
+def allowed_networks(settings: Settings) -> tuple[str, ...]:
+    """Networks in which agents may be although their addresses are not public."""
+    return (*settings.allowed_networks, *(LOOPBACK if settings.embedded else ()))
+
+
 def load_process_settings() -> Settings:
     """Settings of this process, with the levels of its loggers set. Raises: ``RuntimeError`` if a store is not named."""
     settings = load_settings()
@@ -117,9 +122,8 @@ class Resources:
         if settings.anthropic_api_key is not None:
             key = {"x-api-key": settings.anthropic_api_key.get_secret_value()}
             providers.append(Provider(base_url=settings.anthropic_base_url, headers=key))
-        allowed = (*settings.allowed_networks, *(LOOPBACK if settings.embedded else ()))
         return HttpTransports(
-            allowed_networks=allowed,
+            allowed_networks=allowed_networks(settings),
             pool_size=settings.http_pool_size,
             timeout_s=settings.http_timeout,
             providers=providers,
