@@ -16,7 +16,7 @@ class BestEffortHeartbeats:
 
     Losing Redis may cost latency and nothing else. A heartbeat that is dropped here still renews the agent's leases,
     because the shard gets it too, and the health monitor declares no agent offline for a silence during which the store
-    was away. Readers fall back to the last activity that PostgreSQL has. Readiness reports that the store is missing.
+    was away. Readers fall back to the last activity that PostgreSQL has. ``/health`` names the store.
     """
 
     def __init__(self, heartbeats: HeartbeatStore) -> None:

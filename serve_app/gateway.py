@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -37,9 +37,11 @@ from cluster.ports.presence import HeartbeatRecord, HeartbeatStore
 from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
 from cluster.process.group_commit import GroupCommit
+from cluster.process.waits import AWAY_S
 from cluster.rpc.exchange import ExchangeClient
 from cluster.settings import Settings
 from serve_app.attendance import Attendance
+from serve_app.components import Components
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.hub import StreamHub
 
@@ -48,9 +50,6 @@ R = TypeVar("R")
 
 #: Heartbeats that a replica records within one heartbeat time-out for an agent whose call stays open.
 RECORDS_PER_TIMEOUT = 4
-
-#: Probes of the components of ``/health/detailed``: name → coroutine function that raises if the component is unhealthy.
-Probes = Mapping[str, Callable[[], Awaitable[None]]]
 
 
 @dataclass(kw_only=True)
@@ -71,7 +70,7 @@ class Gateway:
     scheduler: ExchangeClient
     hub: StreamHub
     log: Log
-    probes: Probes
+    components: Components
     metrics_text: Callable[[], Awaitable[str]]
     started_at: float
     breakers: BreakerStore
@@ -85,6 +84,8 @@ class Gateway:
     admissions: GroupCommit[NewDeliberation, Admitted] = field(init=False)
     activity: GroupCommit[HeartbeatRecord, None] = field(init=False)
     renewals: GroupCommit[HeartbeatRecord, HeartbeatAnswer] = field(init=False)
+    draining: bool = field(default=False, init=False)
+    """Whether this replica is ending and should get no more traffic."""
     attended: Attendance = field(init=False)
     """Agents with an open call at this replica."""
     reported: Attendance = field(init=False)
@@ -96,15 +97,19 @@ class Gateway:
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self.submits = GroupCommit(self._notifying(self.tasks.submit, topics_for))
-        self.registrations = GroupCommit(self._notifying(self.agents.register, lambda _: (WakeTopic.AGENTS,)))
-        self.admissions = GroupCommit(self._notifying(self.deliberations.admit, lambda _: (WakeTopic.DELIBERATIONS,)))
-        self.activity = GroupCommit(self._record_many, max_batch=5000)
-        self.renewals = GroupCommit(self._renew, max_batch=5000)
+        self.submits = GroupCommit(self._notifying(self.tasks.submit, topics_for), wait_s=AWAY_S)
+        self.registrations = GroupCommit(
+            self._notifying(self.agents.register, lambda _: (WakeTopic.AGENTS,)), wait_s=AWAY_S
+        )
+        self.admissions = GroupCommit(
+            self._notifying(self.deliberations.admit, lambda _: (WakeTopic.DELIBERATIONS,)), wait_s=AWAY_S
+        )
+        self.activity = GroupCommit(self._record_many, max_batch=5000, wait_s=AWAY_S)
+        self.renewals = GroupCommit(self._renew, max_batch=5000, wait_s=AWAY_S)
         every_s = self.settings.heartbeat_timeout / RECORDS_PER_TIMEOUT
         self.attended = Attendance(self.clock, every_s)
         self.reported = Attendance(self.clock, every_s)
-        self.task_reads = GroupCommit(self._read_tasks)
+        self.task_reads = GroupCommit(self._read_tasks, wait_s=AWAY_S)
         self.learner = Learner(self.outcomes, owners_from(self.agents), self.clock)
 
     def _notifying(
@@ -233,6 +238,7 @@ class Gateway:
             self.spawn(self.scheduler.request(request))
 
     async def close(self) -> None:
+        await self.components.close()
         await self.scheduler.close()
         await self.learner.close()
         for task in list(self._background):

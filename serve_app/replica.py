@@ -22,12 +22,14 @@ from cluster.log.follower import LogFollower
 from cluster.ports.clock import Clock
 from cluster.ports.wake_ups import WakeTopic
 from cluster.process.loops import Loops, OnFatal
+from cluster.process.waits import AWAY_S, HOLD_S, STORE_S
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
 from serve_app.application import add_middleware, make_app
 from serve_app.auth.local_administrator import LocalAdministrator
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
+from serve_app.components import Components
 from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.hub import StreamHub
@@ -88,6 +90,8 @@ class Replica:
             f"{socket.gethostname()}:{os.getpid()}",
             self._exchange,
             clock=resources.clock,
+            hold_s=HOLD_S,
+            answer_s=AWAY_S - HOLD_S,
             max_waiting=settings.agents_per_replica * 2,
             late_reply=lambda answer: gateway.release(answer),
         )
@@ -108,7 +112,7 @@ class Replica:
             scheduler=scheduler,
             hub=hub,
             log=resources.stores.log,
-            probes=self._probes(),
+            components=Components(self._probes()),
             metrics_text=self._metrics_text,
             started_at=resources.clock.now(),
             breakers=resources.stores.breakers,
@@ -123,8 +127,12 @@ class Replica:
         return await self._roles[Role(kind=SCHEDULER).key]("exchange", message)
 
     async def _metrics_text(self) -> str:
-        await self._push()
-        return str(await self._roles[Role(kind=TELEMETRY).key]("render", timeout_s=10.0))
+        try:
+            async with asyncio.timeout(AWAY_S):
+                await self._push()
+                return str(await self._roles[Role(kind=TELEMETRY).key]("render"))
+        except TimeoutError as error:
+            raise ActorUnavailable("The telemetry actor does not answer; try again in a moment.") from error
 
     def _probes(self) -> dict[str, Callable[[], Awaitable[None]]]:
         probes: dict[str, Callable[[], Awaitable[None]]] = {
@@ -178,11 +186,12 @@ def make_ingress(settings: Settings, resolve: ActorResolver, on_fatal: OnFatal, 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await migrated(settings)
-        resources = await Resources.open(settings, "aragora-api", connections=CONNECTIONS)
+        resources = await Resources.open(settings, "aragora-api", connections=CONNECTIONS, answer_s=STORE_S)
         resources.clock = clock or resources.clock
         replica = Replica(settings, resources, resolve, observations, on_fatal)
         app.state.gateway = await replica.start()
         yield
+        app.state.gateway.draining = True
         await app.state.gateway.close()
         await replica.stop()
 

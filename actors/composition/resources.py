@@ -14,6 +14,7 @@ from cluster.domain.base.errors import TryLater
 from cluster.ports.actor_names import ActorNames
 from cluster.ports.clock import Clock
 from cluster.postgres.migrate import migrate
+from cluster.postgres.pool import LONGEST_ANSWER_S
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
 from cluster.process.loops import OnFatal
@@ -40,6 +41,11 @@ def urls(settings: Settings) -> tuple[str, str]:
     assert settings.database_url is not None, "checked by load_process_settings"
     assert settings.redis_url is not None
     return settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
+
+
+def allowed_networks(settings: Settings) -> tuple[str, ...]:
+    """Networks in which agents may be although their addresses are not public."""
+    return (*settings.allowed_networks, *(LOOPBACK if settings.embedded else ()))
 
 
 def load_process_settings() -> Settings:
@@ -82,13 +88,19 @@ class Resources:
         self.heartbeats = RedisHeartbeats(self.redis, settings.redis_prefix)
 
     @classmethod
-    async def open(cls, settings: Settings, application: str, connections: int) -> Resources:
+    async def open(
+        cls, settings: Settings, application: str, connections: int, answer_s: float = LONGEST_ANSWER_S
+    ) -> Resources:
+        """Opens the stores. A call of theirs waits up to ``answer_s`` for the database.
+
+        Raises: `StoreUnavailable` if the database cannot be reached."""
         stores = await open_stores(
             urls(settings)[0],
             settings.database_schema,
             settings.region,
             max_connections=connections,
             application=application[:60],
+            answer_s=answer_s,
         )
         return cls(settings, stores)
 
@@ -110,9 +122,8 @@ class Resources:
         if settings.anthropic_api_key is not None:
             key = {"x-api-key": settings.anthropic_api_key.get_secret_value()}
             providers.append(Provider(base_url=settings.anthropic_base_url, headers=key))
-        allowed = (*settings.allowed_networks, *(LOOPBACK if settings.embedded else ()))
         return HttpTransports(
-            allowed_networks=allowed,
+            allowed_networks=allowed_networks(settings),
             pool_size=settings.http_pool_size,
             timeout_s=settings.http_timeout,
             providers=providers,

@@ -158,7 +158,7 @@ class System:
             while time.monotonic() < deadline:
                 try:
                     response = http.get(f"{self.api_url}/health")
-                    if response.status_code == 200:
+                    if response.status_code == 200 and response.json()["status"] == "ok":
                         return
                     reason = response.text[:300]
                 except httpx.HTTPError as error:

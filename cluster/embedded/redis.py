@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from cluster.embedded.layout import EmbeddedError
 from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
@@ -98,7 +100,11 @@ class EmbeddedRedis:
     def _answers(self) -> bool:
         try:
             client = redis.Redis(
-                unix_socket_path=str(self.socket), password=self.password, socket_timeout=3, socket_connect_timeout=3
+                unix_socket_path=str(self.socket),
+                password=self.password,
+                socket_timeout=3,
+                socket_connect_timeout=3,
+                retry=Retry(NoBackoff(), 0),  # the caller asks again
             )
             try:
                 return bool(client.ping())

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import httpcore
 import httpx
 
-from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, EndpointForbidden
+from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, EndpointForbidden, InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES
 from cluster.http.connections import ConnectionPool
 from cluster.http.sockets import connect
@@ -28,6 +29,8 @@ _NOWHERE = tuple(
     ipaddress.ip_network(network) for network in ("100.64.0.0/10", "2002::/16", "2001::/32", "64:ff9b:1::/48", "::/96")
 )
 MAX_ANSWER_BYTES = MAX_BYTES
+#: Names as the system's resolver takes them. Underscores are in the names of Compose services.
+_HOST = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
 def embedded_addresses(address: Address) -> list[Address]:
@@ -56,6 +59,56 @@ def forbidden(address: Address, allowed: Sequence[Network]) -> bool:
         or any(embedded_address in nowhere for nowhere in _NOWHERE)
         for embedded_address in embedded_addresses(address)
     )
+
+
+def _refused(host: str, address: Address) -> EndpointForbidden:
+    return EndpointForbidden(
+        f"{host} is at {address}, where agents may not be; allow its network with ARAGORA_ALLOWED_NETWORKS.",
+        "endpoint_forbidden",
+    )
+
+
+def check_endpoint(endpoint: str, allowed: Sequence[str]) -> None:
+    """Refuses what no call could ever reach: a URL that is none, or an address that is forbidden however it is written.
+
+    Other names than localhost are not resolved: they may lead elsewhere tomorrow, so only a call can check them.
+
+    Raises: `InvalidRequest` if it is no http or https URL with a host; `EndpointForbidden` if its address is forbidden."""
+    try:
+        url = httpx.URL(endpoint)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidRequest(f"endpoint is not a URL: {_sentence(error)}", "invalid_endpoint") from None
+    if url.scheme not in ("http", "https"):
+        raise InvalidRequest("endpoint must be an http or https URL.", "invalid_endpoint")
+    host = url.raw_host.decode("ascii").rstrip(".")
+    if not host or (":" not in host and not _HOST.fullmatch(host)):
+        raise InvalidRequest("endpoint names no host; write it as http://host:port/path.", "invalid_endpoint")
+    if url.port is not None and not 1 <= url.port <= 65_535:
+        raise InvalidRequest(f"endpoint has port {url.port}; use one from 1 to 65535.", "invalid_endpoint")
+    networks = tuple(ipaddress.ip_network(network) for network in allowed)
+    written = _written_addresses(host)
+    for address in written:
+        if forbidden(address, networks):
+            raise _refused(host, address)
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).rstrip(".") + "."
+
+
+def _written_addresses(host: str) -> list[Address]:
+    """The addresses that a host stands for without any resolver: an address in any notation that the system's resolver
+    understands (``127.1``, ``2130706433``, ``0x7f000001``, ``0177.0.0.1``), or localhost (RFC 6761)."""
+    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+        return [ipaddress.ip_address("127.0.0.1")]
+    try:
+        return [ipaddress.ip_address(host)]
+    except ValueError:
+        pass
+    try:
+        return [ipaddress.IPv4Address(socket.inet_aton(host))]
+    except OSError:
+        return []
 
 
 async def resolve(host: str, port: int) -> list[Address]:
@@ -105,10 +158,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         addresses = await self._addresses(host, port)
         for address in addresses:
             if forbidden(address, self._allowed):
-                raise EndpointForbidden(
-                    f"{host} is at {address}, where agents may not be; allow its network with ARAGORA_ALLOWED_NETWORKS.",
-                    "endpoint_forbidden",
-                )
+                raise _refused(host, address)
         return addresses
 
     async def _addresses(self, host: str, port: int) -> list[Address]:

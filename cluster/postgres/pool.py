@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -25,6 +25,11 @@ LOCK_TIMEOUT_MS = 10_000
 STATEMENT_TIMEOUT_MS = 30_000
 IDLE_IN_TRANSACTION_MS = 30_000
 CONNECT_TIMEOUT_S = 5.0
+#: How long a process that nobody waits for lets the server take over a statement. It is longer than the server's own bounds,
+#: which word the error better; it ends the wait for a server that is stopped, or behind a network that swallows packets.
+LONGEST_ANSWER_S = STATEMENT_TIMEOUT_MS / 1000 + 5.0
+#: How long a connection may take to go back: the server has to confirm that it cancelled a statement or rolled back.
+RELEASE_S = 0.5
 
 _FENCED = {
     "AG001": ("This region's epoch was raised.", "epoch_replaced"),
@@ -79,23 +84,32 @@ class Pool:
     The breaker is not stored, since the server that would store it is the one that is away. Each process notices within
     ``BREAKER_RESET_S`` that it is back. All methods raise the domain's errors: `StoreUnavailable`, `Fenced`, `Conflict`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        now: Callable[[], float] = time.time,
+        answer_s: float = LONGEST_ANSWER_S,
+    ) -> None:
         self._pool = pool
         self._now = now
+        self._answer_s = answer_s
         self.breaker = Breaker(name=DATABASE, threshold=BREAKER_THRESHOLD, reset_s=BREAKER_RESET_S)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
+    async def _connection(self) -> AsyncIterator[tuple[Any, float]]:
+        """A connection, and how long the server may still take over a statement."""
         self.breaker, admitted = admit(self.breaker, self._now())
         if not admitted:
             raise _unavailable()
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):  # asyncpg's own bound makes a task for each
+            started = time.monotonic()
+            connect_s = min(CONNECT_TIMEOUT_S, self._answer_s)
+            async with asyncio.timeout(connect_s):  # asyncpg's own bound makes a task for each
                 connection = await self._pool.acquire()
             try:
-                yield connection
+                yield connection, max(self._answer_s - (time.monotonic() - started), RELEASE_S)
             finally:
-                await self._pool.release(connection)
+                await self._release(connection)
         except _FAILURES as error:
             self._learned(CallOutcome.FAILURE if _away(error) else CallOutcome.SUCCESS)
             raise translated(error) from error
@@ -103,6 +117,11 @@ class Pool:
             self._learned(CallOutcome.WITHDRAWN)
             raise
         self._learned(CallOutcome.SUCCESS)
+
+    async def _release(self, connection: Any) -> None:
+        # After the time-out asyncpg has closed the connection. Raising it would hide a cancellation of the caller.
+        with suppress(TimeoutError):
+            await self._pool.release(connection, timeout=RELEASE_S)
 
     def _learned(self, outcome: CallOutcome) -> None:
         before = self.breaker
@@ -114,25 +133,31 @@ class Pool:
 
     async def rows(self, sql: str, *args: Any) -> Sequence[Any]:
         """Runs a statement and returns its rows."""
-        async with self._connection() as connection:
-            result: Sequence[Any] = await connection.fetch(sql, *args)
+        async with self._connection() as (connection, left_s):
+            result: Sequence[Any] = await connection.fetch(sql, *args, timeout=left_s)
             return result
 
     async def value(self, sql: str, *args: Any) -> Any:
         """Runs a statement and returns the first column of its first row, or None."""
-        async with self._connection() as connection:
-            return await connection.fetchval(sql, *args)
+        async with self._connection() as (connection, left_s):
+            return await connection.fetchval(sql, *args, timeout=left_s)
 
     async def execute(self, sql: str, *args: Any) -> None:
         """Runs a statement that returns nothing."""
-        async with self._connection() as connection:
-            await connection.execute(sql, *args)
+        async with self._connection() as (connection, left_s):
+            await connection.execute(sql, *args, timeout=left_s)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Any]:
-        """A connection whose statements all see the same state of the database."""
-        async with self._connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        """A connection whose statements all see the same state of the database. Each may take ``LONGEST_ANSWER_S``.
+
+        After an error the release rolls back, because it is bounded; the transaction's own end would wait for a server that
+        hangs."""
+        async with self._connection() as (connection, _):
+            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+            await transaction.start()
             yield connection
+            await transaction.commit()
 
     async def ping(self) -> None:
         """Returns if the server answers."""
@@ -152,8 +177,11 @@ async def _as_it_is(connection: Any) -> None:
     spend a round trip for nothing. asyncpg has rolled an open transaction back before this."""
 
 
-async def connect(url: str, schema: str, *, max_size: int = 8, application: str = "aragora") -> Pool:
-    """Opens a pool. Raises: `StoreUnavailable` if the database cannot be reached."""
+async def connect(
+    url: str, schema: str, *, max_size: int = 8, application: str = "aragora", answer_s: float = LONGEST_ANSWER_S
+) -> Pool:
+    """Opens a pool whose calls wait up to ``answer_s`` for the server. Raises: `StoreUnavailable` if the database cannot be
+    reached."""
     settings = {
         "search_path": schema,
         "application_name": application,
@@ -165,8 +193,14 @@ async def connect(url: str, schema: str, *, max_size: int = 8, application: str 
     }
     try:
         pool = await asyncpg.create_pool(
-            url, min_size=1, max_size=max_size, timeout=CONNECT_TIMEOUT_S, server_settings=settings, reset=_as_it_is
+            url,
+            min_size=1,
+            max_size=max_size,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=LONGEST_ANSWER_S,
+            server_settings=settings,
+            reset=_as_it_is,
         )
     except _FAILURES as error:
         raise StoreUnavailable(f"The database cannot be reached: {error}.") from error
-    return Pool(pool)
+    return Pool(pool, answer_s=answer_s)

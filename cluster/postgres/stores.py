@@ -17,7 +17,7 @@ from cluster.postgres.idempotency import PostgresAnswers
 from cluster.postgres.leases import PostgresLeases
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
 from cluster.postgres.operations import PostgresControls, PostgresDeadLetters
-from cluster.postgres.pool import Pool, connect
+from cluster.postgres.pool import LONGEST_ANSWER_S, Pool, connect
 from cluster.postgres.tasks import PostgresTasks
 from cluster.postgres.telemetry import PostgresTelemetry
 
@@ -69,11 +69,17 @@ class Stores:
 
 
 async def open_stores(
-    url: str, schema: str, region: str, *, max_connections: int = 8, application: str = "aragora"
+    url: str,
+    schema: str,
+    region: str,
+    *,
+    max_connections: int = 8,
+    application: str = "aragora",
+    answer_s: float = LONGEST_ANSWER_S,
 ) -> Stores:
     """Connects and reads the region's epoch, which every write then states. Raises: `StoreUnavailable` if the database cannot
     be reached."""
-    pool = await connect(url, schema, max_size=max_connections, application=application)
+    pool = await connect(url, schema, max_size=max_connections, application=application, answer_s=answer_s)
     epoch = Epoch(region=region)
     region_store = PostgresRegion(pool, epoch)
     await region_store.epoch()

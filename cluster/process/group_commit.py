@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from cluster.domain.base.errors import Overloaded, Unstorable
+from cluster.domain.base.errors import Overloaded, StoreUnavailable, Unstorable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,8 +24,8 @@ class GroupCommit(Generic[T, R]):
     group that holds the data fails.
 
     ``max_batch`` bounds a flush (a single larger group is flushed alone), ``max_waiting`` the items that no flush has
-    taken yet. A cancelled caller does not withdraw its item: the write may already be on its way, and every item can be
-    repeated.
+    taken yet, ``wait_s`` the wait of each caller, which may span two flushes. A caller that is cancelled or waited for too
+    long does not withdraw its item: the write may already be on its way, and every item can be repeated.
     """
 
     def __init__(
@@ -34,8 +34,10 @@ class GroupCommit(Generic[T, R]):
         *,
         max_batch: int = 500,
         max_waiting: int = 20_000,
+        wait_s: float | None = None,
     ) -> None:
         self._flush = flush
+        self._wait_s = wait_s
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         #: Groups that no flush has taken yet, in order of arrival, each with the future of its caller. `put_many` adds a
@@ -54,7 +56,7 @@ class GroupCommit(Generic[T, R]):
     async def put_many(self, items: Sequence[T]) -> Sequence[R]:
         """Flushes all items at once, hence in one transaction, and returns one result per item.
 
-        Raises: `Overloaded` if too many items wait; whatever ``flush`` raised."""
+        Raises: `Overloaded` if too many items wait; `StoreUnavailable` after ``wait_s``; whatever ``flush`` raised."""
         if not items:
             return ()
         if self._waiting + len(items) > self._max_waiting:
@@ -64,7 +66,13 @@ class GroupCommit(Generic[T, R]):
         self._waiting += len(items)
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        return await asyncio.shield(future)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            if future.done():
+                raise  # of the flush itself
+            raise StoreUnavailable("The store does not answer; try again in a moment.") from None
 
     async def drain(self) -> None:
         """Returns when nothing waits and no flush is in flight."""

@@ -12,7 +12,15 @@ from typing import Final
 
 #: How long a call waits on purpose at most: a claim for work. A synchronous deliberation waits a second less.
 LONGEST_WAIT_S: Final = 25
-#: What a call may take beyond its wait: it waits 10 s for a store or an actor that is away (``cluster.rpc.exchange``).
+#: How long a call waits for a store or an actor that is away or hangs, before it is answered 503. Clients give up on a call
+#: that takes much longer, and a load balancer takes its replica for dead.
+AWAY_S: Final = 4.9
+#: Of that, how long the database may take over one statement. Returning the connection takes up to half a second more.
+STORE_S: Final = 4.2
+#: Of that, how long it is held for an actor that restarts, which the shard does in less even under load; the rest is for
+#: the answer.
+HOLD_S: Final = 4.8
+#: What a call may take beyond its wait, for a store or an actor that is away (``AWAY_S``) and for its work.
 WORK_S: Final = 10
 LONGEST_CALL_S: Final = LONGEST_WAIT_S + WORK_S
 

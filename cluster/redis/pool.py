@@ -6,19 +6,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as ClosedConnection
 from redis.exceptions import RedisError
 
 from cluster.domain.base.errors import StoreUnavailable
 
-CONNECT_TIMEOUT_S = 3.0
-CALL_TIMEOUT_S = 5.0
+#: Short, because calls of the API wait for Redis and go on without it if it hangs.
+CONNECT_TIMEOUT_S = 1.0
+CALL_TIMEOUT_S = 1.0
+#: How often a command is repeated whose connection was closed: after a restart of Redis, each pooled connection is.
+REPEATS = 2
 
 
-def connect(url: str, *, max_connections: int = 50) -> redis.Redis:
-    """Makes a client. It connects at its first call, so a store that is away is noticed only then."""
+def connect(url: str, *, max_connections: int = 50, idempotent: bool = True) -> redis.Redis:
+    """Makes a client. It connects at its first call, so a store that is away is noticed only then.
+
+    If a connection is closed, an ``idempotent`` client repeats the command on a new one. Make a client of its own for
+    commands that count (INCR, LPUSH): the server may have carried out a command whose answer was lost. A command that was
+    not answered in time is never repeated.
+    """
+    # Said always: of redis-py 8.1, `from_url` repeats nothing by default, and the constructor everything, INCR too.
+    repeats = REPEATS if idempotent else 0
     return redis.Redis.from_url(
         url,
         max_connections=max_connections,
+        retry=Retry(ExponentialBackoff(base=0.01, cap=0.05), repeats, supported_errors=(ClosedConnection,)),
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=CALL_TIMEOUT_S,
         health_check_interval=15,

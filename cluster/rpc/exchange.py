@@ -179,6 +179,7 @@ class ExchangeClient:
         *,
         clock: Clock,
         hold_s: float = HOLD_S,
+        answer_s: float = ANSWER_S,
         max_waiting: int = 20_000,
         max_held: int = 1000,
         max_batch: int = 1000,
@@ -188,6 +189,7 @@ class ExchangeClient:
         self._call = call
         self._clock = clock
         self._hold_s = hold_s
+        self._answer_s = answer_s
         self._max_waiting = max_waiting
         self._max_held = max_held
         self._max_batch = max_batch
@@ -223,7 +225,7 @@ class ExchangeClient:
         """Returns the actor's answer. A ``long_poll`` request waits for as long as its asker does.
 
         Raises: the ControlPlaneError that the actor answered; `Overloaded` if too many requests wait, or if this client
-        is closed; `ActorUnavailable` if the actor stays away, or does not answer within ``hold_s`` and ``ANSWER_S``.
+        is closed; `ActorUnavailable` if the actor stays away, or does not answer within ``hold_s`` and ``answer_s``.
         """
         if self._closed or len(self._waiting) >= self._max_waiting:
             raise Overloaded("Too many requests are waiting; try again in a moment.")
@@ -238,7 +240,7 @@ class ExchangeClient:
         self._bounded += not long_poll
         try:
             # Not asyncio.wait_for: it makes another future and a callback for each of perhaps thousands of requests a second.
-            async with asyncio.timeout(None if long_poll else self._hold_s + ANSWER_S):
+            async with asyncio.timeout(None if long_poll else self._hold_s + self._answer_s):
                 answer = await future
         except TimeoutError:
             self._give_up(number, future)

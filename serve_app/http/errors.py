@@ -103,6 +103,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     messages = {
         404: (f"There is nothing at {request.url.path}; see /docs for the paths that exist.", "not_found"),
         405: (f"{request.method} is not a method of {request.url.path}; see /docs.", "method_not_allowed"),
+        408: (str(error.detail), "body_too_slow"),
         413: (str(error.detail), "body_too_large"),
     }
     phrase = HTTPStatus(error.status_code).phrase

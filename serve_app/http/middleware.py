@@ -6,6 +6,7 @@ and breaks streaming.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
@@ -19,6 +20,10 @@ from serve_app.http.errors import error_response
 _TRACE = re.compile(rb"[A-Za-z0-9._:@-]{1,128}")
 _TRACE_HEADERS = (b"x-request-id", b"x-correlation-id")
 
+#: How long a body may take to arrive, like the head of a request in front of us. The whole body, not each part of it: a
+#: client that sends a byte now and then would hold its request for ever.
+BODY_S = 30.0
+
 #: (method, route template, status, seconds)
 Observe = Callable[[str, str, int, float], None]
 
@@ -31,6 +36,15 @@ class BodyTooLarge(HTTPException):
 
     def __init__(self) -> None:
         super().__init__(413, "The body is too large; send less.")
+
+
+class BodyTooSlow(HTTPException):
+    """The body did not arrive in time; raised inside ``receive``, so an HTTPException like `BodyTooLarge`."""
+
+    def __init__(self) -> None:
+        # The rest of the body would be taken for the next request of the connection, so that ends.
+        message = f"The body did not arrive within {BODY_S:g} s; send the request again."
+        super().__init__(408, message, {"Connection": "close"})
 
 
 class RequestMiddleware:
@@ -70,6 +84,9 @@ class RequestMiddleware:
                 413, f"The body is larger than {self._max_body_bytes} bytes; send less.", "body_too_large", trace_id
             )
             await response(scope, receive, send_with_trace)
+        except BodyTooSlow as error:
+            response = error_response(408, str(error.detail), "body_too_slow", trace_id, error.headers)
+            await response(scope, receive, send_with_trace)
         finally:
             route = scope.get("route")
             template = getattr(route, "path", None) or "unmatched"
@@ -77,11 +94,21 @@ class RequestMiddleware:
 
     def _bounded(self, receive: Receive) -> Receive:
         seen = 0
+        deadline = asyncio.get_running_loop().time() + BODY_S
+        complete = False
 
         async def bounded() -> Message:
-            """Raises: `BodyTooLarge` once more than ``max_body_bytes`` have been received."""
-            nonlocal seen
-            message = await receive()
+            """Raises: `BodyTooLarge` once more than ``max_body_bytes`` have been received; `BodyTooSlow` if the body is not
+            complete after ``BODY_S``."""
+            nonlocal seen, complete
+            if complete:  # what follows is the end of the connection
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooSlow from None
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > self._max_body_bytes:

@@ -9,13 +9,15 @@ from fastapi import Query, Request
 from fastapi.responses import JSONResponse
 
 from actors.agents.membership import PREFIX, dedicated_slot, held_slots
+from actors.composition.resources import allowed_networks
 from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import Agent, AgentStatus, Dedicated, Intent, IntentBy, NewAgent, TransportKind
-from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
+from cluster.domain.base.errors import Conflict, EndpointForbidden, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.task import IdempotencyKey
+from cluster.http.addresses import check_endpoint
 from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.presence import HeartbeatRecord
 from cluster.ports.wake_ups import WakeTopic
@@ -23,6 +25,7 @@ from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
+from serve_app.in_cluster_classes import check_class, installed
 from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity
 from serve_app.schemas.fields import Offset, Text
 
@@ -40,7 +43,7 @@ def _transport(body: RegisterAgent) -> TransportKind:
     return TransportKind.HTTP if body.endpoint else TransportKind.PULL
 
 
-def _check_reachable(gate: Gateway, body: RegisterAgent, transport: TransportKind) -> None:
+def _check_callable(gate: Gateway, body: RegisterAgent, transport: TransportKind) -> None:
     wants_endpoint = transport not in (TransportKind.PULL, TransportKind.IMPORT)
     if wants_endpoint != (body.endpoint is not None):
         raise InvalidRequest(
@@ -48,8 +51,13 @@ def _check_reachable(gate: Gateway, body: RegisterAgent, transport: TransportKin
             "one.",
             "invalid_endpoint",
         )
-    if body.endpoint is not None and not body.endpoint.startswith(("http://", "https://")):
-        raise InvalidRequest("endpoint must be an http or https URL.", "invalid_endpoint")
+    if body.endpoint is not None:
+        check_endpoint(body.endpoint, allowed_networks(gate.settings))
+    if transport is TransportKind.A2A and not installed("a2a"):
+        raise InvalidRequest(
+            "A2A agents need: pip install 'aragora-control-plane[a2a]' where the control plane runs.",
+            "transport_missing",
+        )
     if (transport is TransportKind.IMPORT) != (body.import_path is not None):
         raise InvalidRequest('import_path and transport "import" go together.', "invalid_import_path")
     if body.import_path is not None and not gate.settings.may_import(body.import_path):
@@ -57,6 +65,8 @@ def _check_reachable(gate: Gateway, body: RegisterAgent, transport: TransportKin
             f"{body.import_path} may not run in the cluster; name its module in ARAGORA_AGENT_MODULES.",
             "import_forbidden",
         )
+    if body.import_path is not None:
+        check_class(body.import_path)
 
 
 def _dedicated(body: RegisterAgent, transport: TransportKind) -> Dedicated | None:
@@ -80,7 +90,7 @@ def _dedicated(body: RegisterAgent, transport: TransportKind) -> Dedicated | Non
 
 def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) -> NewAgent:
     transport = _transport(body)
-    _check_reachable(gate, body, transport)
+    _check_callable(gate, body, transport)
     options = body.all_options()
     check_json(body.metadata, "metadata")
     check_json(options, "options")
@@ -103,9 +113,19 @@ def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) ->
     )
 
 
+def _named(gate: Gateway, body: RegisterAgent, asker: Origin, now: float, *, alone: bool) -> NewAgent:
+    """The agent. An error about one of several agents names it."""
+    try:
+        return _new_agent(gate, body, asker, now)
+    except (InvalidRequest, EndpointForbidden) as error:
+        if alone:
+            raise
+        raise type(error)(f"Agent {body.agent_id}: {error.message}", error.code) from None
+
+
 async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origin, key: str | None) -> list[Agent]:
     now = gate.clock.now()
-    agents = [_new_agent(gate, body, asker, now) for body in bodies]
+    agents = [_named(gate, body, asker, now, alone=len(bodies) == 1) for body in bodies]
     digest = body_digest([body.model_dump(mode="json") for body in bodies]) if key else b""
     items = []
     for index, agent in enumerate(agents):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Request
@@ -16,10 +13,11 @@ from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
 from cluster.domain.agents.agent_health import agent_level, problem, system_level
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.agents.liveness import ProbeHistory
-from cluster.domain.base.errors import ControlPlaneError, NotFound
+from cluster.domain.base.errors import NotFound
 from cluster.version import VERSION
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
+from serve_app.components import PROBE_S
 from serve_app.gateway import Gateway, gateway
 from serve_app.routes.agents import stored_agent
 from serve_app.schemas.agents import last_activity
@@ -29,33 +27,17 @@ root = GuardedRouter(tags=["health"])
 #: Mounted under the API's prefixes.
 router = GuardedRouter(tags=["health"])
 
-PROBE_TIMEOUT_S = 3.0
-
-
-async def _probe(name: str, check: Callable[[], Awaitable[None]]) -> dict[str, Any]:
-    started = time.perf_counter()
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
-            await check()
-    except TimeoutError:
-        return {"name": name, "status": "unhealthy", "error": f"no answer within {PROBE_TIMEOUT_S:g} s"}
-    except ControlPlaneError as error:
-        return {"name": name, "status": "unhealthy", "error": error.message}
-    return {"name": name, "status": "healthy", "latency_ms": round((time.perf_counter() - started) * 1000, 2)}
-
-
-async def _components(gate: Gateway) -> list[dict[str, Any]]:
-    return list(await asyncio.gather(*(_probe(name, check) for name, check in gate.probes.items())))
+#: How long ``/health`` waits for the components. Load balancers give up after a second.
+HEALTH_S = 0.7
 
 
 async def _detailed(gate: Gateway) -> dict[str, Any]:
-    components = await _components(gate)
-    bad = [component for component in components if component["status"] != "healthy"]
+    components = await gate.components.check(PROBE_S)
     return {
-        "status": "unhealthy" if bad else "healthy",
+        "status": "healthy" if all(component.healthy for component in components) else "unhealthy",
         "uptime_seconds": int(gate.clock.now() - gate.started_at),
         "version": VERSION,
-        "components": components,
+        "components": [component.wire() for component in components],
     }
 
 
@@ -69,20 +51,22 @@ async def live() -> dict[str, str]:
 @root.get("/health", response_model=None)
 @requires(Permission.PUBLIC)
 async def ready(request: Request) -> Response:
-    """Readiness: 200 if every store and every actor answers, else 503 with the reason."""
-    bad = [component for component in await _components(gateway(request)) if component["status"] != "healthy"]
-    if not bad:
-        return JSONResponse({"status": "ok"})
-    reason = "; ".join(f"{component['name']}: {component['error']}" for component in bad)
-    trace_id = request.scope["state"]["trace_id"]
-    body = {
-        "status": "unavailable",
-        "error": f"Not ready: {reason}.",
-        "reason": reason,
-        "code": "not_ready",
-        "trace_id": trace_id,
-    }
-    return JSONResponse(body, status_code=503, headers={"Retry-After": "1"})
+    """Readiness of this replica: 200 while it can answer at all, within a second. ``status`` is ``degraded`` if a store or an
+    actor does not answer, and ``degraded`` names them. 503 only while the replica starts or drains: its siblings miss the same
+    stores and actors, so taking it out of service would help nobody."""
+    gate: Gateway | None = getattr(request.app.state, "gateway", None)
+    if gate is None or gate.draining:
+        what = "starts" if gate is None else "drains"
+        body = {
+            "status": "unavailable",
+            "degraded": [],
+            "error": f"This replica {what}; ask another one, or try again in a moment.",
+            "code": "not_ready",
+            "trace_id": request.scope["state"]["trace_id"],
+        }
+        return JSONResponse(body, status_code=503, headers={"Retry-After": "1"})
+    away = [component.name for component in await gate.components.check(HEALTH_S) if not component.healthy]
+    return JSONResponse({"status": "degraded" if away else "ok", "degraded": away})
 
 
 @root.get("/health/detailed")

@@ -1,4 +1,4 @@
-"""Readiness asks only if the parts serve: it reads no tasks and waits for no metrics."""
+"""Health asks only if the parts serve: it reads no tasks and waits for no metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from actors.roles import TELEMETRY, desired_roles
-from tests.support.api import Api, api_settings
+from tests.support.api import Api, api_settings, in_thread
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 
@@ -33,7 +33,7 @@ async def test_readiness_reads_no_tasks_and_waits_for_no_rendering_that_does(who
             scrapes = [asyncio.ensure_future(telemetry.render()) for _ in range(8)]  # more than it has connections
             ready = await whole.client.get("/health")
             detailed = await whole.client.get("/health/detailed")
-        assert (ready.status_code, ready.json()) == (200, {"status": "ok"}), ready.text
+        assert (ready.status_code, ready.json()) == (200, {"status": "ok", "degraded": []}), ready.text
         assert {component["name"]: component["status"] for component in detailed.json()["components"]}[
             "telemetry-0"
         ] == "healthy"
@@ -42,13 +42,45 @@ async def test_readiness_reads_no_tasks_and_waits_for_no_rendering_that_does(who
         await database.close()
 
 
-async def test_telemetry_that_is_away_makes_the_replica_not_ready(whole: Api) -> None:
+async def test_actors_that_are_away_are_named_and_the_replica_stays_ready(whole: Api) -> None:
+    for role in desired_roles(whole.settings):
+        await whole.kill_role(role)
+        ready = await whole.client.get("/health")
+        assert (ready.status_code, ready.json()["status"]) == (200, "degraded"), ready.text
+        (name,) = ready.json()["degraded"]
+        detailed = (await whole.client.get("/health/detailed")).json()
+        unhealthy = [component for component in detailed["components"] if component["status"] != "healthy"]
+        assert [component["name"] for component in unhealthy] == [name]
+        assert "restarting" in unhealthy[0]["error"]
+        await whole.start_role(role)
+        ready = await whole.client.get("/health")
+        assert (ready.status_code, ready.json()) == (200, {"status": "ok", "degraded": []})
+
+
+async def test_the_released_client_reads_the_health_of_a_degraded_replica(whole: Api) -> None:
     await whole.kill(TELEMETRY)
-    ready = await whole.client.get("/health")
-    assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
-    assert "telemetry-0" in ready.json()["reason"]
+    answer = await in_thread(whole.sdk().request, "GET", "/health")
+    assert answer == {"status": "degraded", "degraded": ["telemetry-0"]}
+
+
+async def test_a_replica_that_drains_or_starts_is_not_ready(whole: Api) -> None:
+    whole.gateway.draining = True
+    drains = await whole.client.get("/health")
+    assert (drains.status_code, drains.json()["code"], drains.headers["retry-after"]) == (503, "not_ready", "1")
+    assert (await whole.client.get("/health/live")).status_code == 200
+    whole.gateway.draining = False
+    gateway = whole.app.state.gateway
+    del whole.app.state.gateway
+    try:
+        starts = await whole.client.get("/health")
+        assert (starts.status_code, starts.json()["code"]) == (503, "not_ready")
+    finally:
+        whole.app.state.gateway = gateway
+
+
+async def test_telemetry_follows_the_log_after_its_restart(whole: Api) -> None:
+    await whole.kill(TELEMETRY)
     actor = await whole.start(TELEMETRY)
-    assert (await whole.client.get("/health")).status_code == 200
 
     async def follows() -> bool:
         status = await actor.status()

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from cluster.domain.tasks.machine import TRANSITIONS, TransitionRule
 from cluster.domain.tasks.phases import TERMINAL, TaskPhase
+from cluster.process.waits import HOLD_S
 from tests.chaos.history import FAILED, Answer, Call, Fault, History, LogEvent, Outcome, Reported, ReportKind
 
 #: Share error that is accepted, and how many dispatches it takes to speak of a share.
@@ -45,7 +46,12 @@ _FAILURES = ("task.retried", "task.failed", "task.dead_lettered", "task.cancelle
 ALLOWED: Mapping[str, tuple[Answer, ...]] = {
     "postgres-kill": (Answer.TRY_LATER,),
     "kill-api": (Answer.TRY_LATER, Answer.BROKEN, Answer.CUT),
+    "kill-scheduler": (Answer.TRY_LATER,),
+    "freeze-scheduler": (Answer.TRY_LATER,),
+    "two-generations": (Answer.TRY_LATER,),
 }
+#: Faults of an actor excuse nothing before the API has held the call for so long.
+HELD = ("kill-scheduler", "freeze-scheduler", "two-generations")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +264,8 @@ def calls(history: History) -> Iterator[Violation]:
 
 
 def _excuses(fault: Fault, call: Call) -> bool:
-    meanwhile = call.ended >= fault.began and call.sent <= fault.healed + GRACE_S
+    held_s = HOLD_S if fault.name in HELD else 0.0
+    meanwhile = call.ended >= fault.began + held_s and call.sent <= fault.healed + GRACE_S
     return meanwhile and call.answer in ALLOWED.get(fault.name, ())
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import asyncpg
 import httpx
-import redis.asyncio as redis
 from pydantic import SecretStr
 
 from actors.composition.making import make
@@ -23,6 +22,7 @@ from cluster.embedded.processes import ProcessId, end, session_members
 from cluster.embedded.redis import EmbeddedRedis
 from cluster.ports.actor_names import ActorNames
 from cluster.process.loops import unwatched
+from cluster.redis.pool import connect
 from cluster.settings import Settings
 from tests.chaos.history import Fault
 from tests.chaos.target import Target
@@ -92,7 +92,7 @@ class StoreFaults:
         return f"away for {hold_s:.1f} s"
 
     async def flush_redis(self, hold_s: float) -> str:
-        client = redis.Redis.from_url(self.redis.url)
+        client = connect(self.redis.url)
         try:
             await client.flushall()
         finally:
@@ -207,7 +207,8 @@ class Nemesis:
         async with httpx.AsyncClient() as http, asyncio.timeout(HEAL_S):
             while True:
                 with contextlib.suppress(httpx.HTTPError):
-                    if (await http.get(f"{self._target.system.api_url}/health", timeout=5)).status_code == 200:
+                    answer = await http.get(f"{self._target.system.api_url}/health", timeout=5)
+                    if answer.status_code == 200 and answer.json()["status"] == "ok":
                         return
                 await asyncio.sleep(0.05)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.process.waits import HOLD_S
 from tests.chaos.checker import CHECKS, check, share_error
 from tests.chaos.history import (
     Answer,
@@ -108,6 +109,13 @@ def _call(sent: float, answer: Answer) -> Call:
 
 def test_a_good_history_passes() -> None:
     assert check(good()) == []
+
+
+def test_a_call_may_be_refused_after_it_was_held_for_the_shard() -> None:
+    history = good()
+    history.faults.append(Fault(name="freeze-scheduler", began=30.0, healed=38.0))
+    history.calls.append(Call(name="claim", sent=30.1, ended=30.0 + HOLD_S, answer=Answer.TRY_LATER))
+    assert check(history) == []
 
 
 def _lost_task(history: History) -> None:

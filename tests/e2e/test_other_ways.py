@@ -104,7 +104,8 @@ def test_serve_deploy_on_a_bare_cluster_starts_everything(bare_ray: tuple[RayClu
 
 def _healthy(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health", timeout=5).status_code == 200
+        health = httpx.get(f"{url}/health", timeout=5)
+        return health.status_code == 200 and bool(health.json()["status"] == "ok")
     except httpx.HTTPError:
         return False
 

@@ -156,7 +156,8 @@ class RunningSystem:
     def wait_healthy(self, timeout_s: float = 90.0) -> None:
         def healthy() -> bool:
             try:
-                return httpx.get(f"{self.api_url}/health", timeout=5).status_code == 200
+                health = httpx.get(f"{self.api_url}/health", timeout=5)
+                return health.status_code == 200 and bool(health.json()["status"] == "ok")
             except httpx.HTTPError:
                 return False
 

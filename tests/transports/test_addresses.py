@@ -7,9 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cluster.domain.base.errors import AgentRefused, AgentUnavailable, EndpointForbidden
-from cluster.http.addresses import forbidden, safe_url
+from cluster.domain.base.errors import AgentRefused, AgentUnavailable, EndpointForbidden, InvalidRequest
+from cluster.http.addresses import check_endpoint, forbidden, safe_url
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.dns import dns_server
 from tests.support.endpoints import serving
@@ -83,6 +85,86 @@ async def test_an_inner_endpoint_is_refused_however_it_is_written(endpoint: str)
         await ours.ask(question(endpoint))
     assert isinstance(refused.value, EndpointForbidden) or "no address" in str(refused.value)
     await ours.close()
+
+
+_INNER = ("10.0.0.1", "127.0.0.1", "169.254.169.254", "192.168.3.4", "0.0.0.0", "100.64.1.1", "224.0.0.5")
+
+
+def _notations(address: ipaddress.IPv4Address) -> list[str]:
+    """Ways to write an address that the system's resolver or a network understands."""
+    number = int(address)
+    a, b, c, d = address.packed
+    return [
+        str(address),
+        f"{address}.",
+        str(number),
+        hex(number),
+        f"0{number:o}",
+        f"{a}.{number & 0xFFFFFF}",
+        f"{a}.{b}.{number & 0xFFFF}",
+        f"{a:#x}.{b:#x}.{c:#x}.{d:#x}",
+        f"0{a:o}.0{b:o}.0{c:o}.0{d:o}",
+        f"[::ffff:{address}]",
+        f"[::ffff:{number >> 16:x}:{number & 0xFFFF:x}]",
+        f"[64:ff9b::{address}]",
+        f"[2002:{number >> 16:x}:{number & 0xFFFF:x}::1]",
+        f"[::{address}]",
+    ]
+
+
+@given(
+    address=st.sampled_from([ipaddress.IPv4Address(inner) for inner in _INNER])
+    | st.ip_addresses(v=4, network="10.0.0.0/8")
+    | st.ip_addresses(v=4, network="169.254.0.0/16"),
+    notation=st.integers(0, 13),
+    scheme=st.sampled_from(["http", "https", "HTTP"]),
+    rest=st.sampled_from(["", "/", ":8080/v1", ":65535/?x=1"]),
+)
+@settings(derandomize=True, max_examples=300, deadline=None)
+def test_no_notation_hides_an_inner_address(
+    address: ipaddress.IPv4Address, notation: int, scheme: str, rest: str
+) -> None:
+    with pytest.raises((EndpointForbidden, InvalidRequest), match=r"ARAGORA_ALLOWED_NETWORKS|Invalid IPv4 address"):
+        check_endpoint(f"{scheme}://{_notations(address)[notation]}{rest}", ())
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://localhost/", "http://LOCALHOST.:80/", "http://a.localhost/", "http://[::1]/", "http://[fe80::1]:1/",
+     "http://[fc00::1]/", "http://user:word@10.0.0.1/"],
+)  # fmt: skip
+def test_inner_names_and_addresses_are_refused(endpoint: str) -> None:
+    with pytest.raises(EndpointForbidden):
+        check_endpoint(endpoint, ())
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["", "http://", "http:///path", "http://:80/", "http://?x", "http://a:99999", "http://a:65536/", "http://a:0/",
+     "http://a:-1", "http://a:b", "http://a b/", "http://127%2e0.0.1/", "ftp://a/", "//a/", "a:80", "http:a", "http://./",
+     "http://[::1", "http://[zz]/", "http://\n10.0.0.1/"],
+)  # fmt: skip
+def test_what_is_no_endpoint_is_refused_in_a_sentence(endpoint: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        check_endpoint(endpoint, ())
+    assert refused.value.message.endswith(".")
+    assert refused.value.code == "invalid_endpoint"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://agent/", "https://agent.example:8443/v1?x=1", f"http://{PUBLIC}/", "http://[2606:4700:4700::1111]/",
+     "http://my_agent:80/", "http://10.example.org/", "http://b\u00fccher.example/"],
+)  # fmt: skip
+def test_what_a_call_may_reach_is_accepted(endpoint: str) -> None:
+    check_endpoint(endpoint, ())
+
+
+def test_allowed_networks_hold_for_registrations_too() -> None:
+    check_endpoint("http://10.1.2.3/", ("10.1.0.0/16",))
+    check_endpoint("http://localhost:80/", ("127.0.0.0/8",))
+    with pytest.raises(EndpointForbidden):
+        check_endpoint("http://10.2.2.3/", ("10.1.0.0/16",))
 
 
 async def test_a_name_rebound_to_an_inner_address_leads_nowhere() -> None:
