@@ -29,6 +29,7 @@ from cluster.domain.base.json_values import (
 )
 from cluster.domain.base.log import Origin
 from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.tasks.chats import check_asked_schema
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Submitted
 from cluster.ports.clock import Clock
@@ -215,6 +216,7 @@ def _check(task: NewTask) -> None:
     check_text(task.task_type, "task_type")
     check_json(task.payload, "payload")
     check_json(task.metadata, "metadata")
+    check_asked_schema(task.payload)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,9 +55,11 @@ is fetched: put into the body what the agents should read.
    not calibrated, the new answer must also lead by half a panel, first and last votes taken together. `debate_delta` in
    every result shows what the debate changed: the answer before it, the answer after it, and its number of calls.
 
-If an answer does not fit its schema, the agent is asked once more; if the second answer does not fit either, the agent
-abstains (`malformed`). The same holds for an answer that cannot be stored or parsed (NaN, `1e999`, half a surrogate pair,
-5,000 digits, nesting over 64); the other members decide. If the quorum is missed, agents that gave no answer are replaced
+An answer is the last JSON object in a reply that has the shape that was asked for; what a model thinks (`<think>…</think>`
+and the like) does not count. If an answer does not fit its schema, the agent is asked once more; if the second answer does
+not fit either, the agent abstains (`malformed`). The same holds for an answer that cannot be stored or parsed (NaN, `1e999`,
+half a surrogate pair, 5,000 digits, nesting over 64); the other members decide. If the quorum is missed, agents that gave no
+answer are replaced
 once by others with the capabilities, unless `config.agents` names the panel. Calls that end in a connection error, 429 or
 5xx are repeated at most twice, under the same idempotency key.
 
@@ -144,6 +146,19 @@ CONFIG = (
 )
 
 
+LARGE_NUMBERS = """
+Numbers from 2^53 on are not rounded: `9007199254740993`, `"9,007,199,254,740,993"` and `"9007199254740993 wei"` (if `unit` is
+`wei`) are the same answer, and `9007199254740992` is another one. Canonical JSON has no such numbers, so `value` is then a
+string with the unit (`"9007199254740993 wei"`), as it is in the receipt; with more than 60 digits before the point it has an
+exponent (`"1e+300"`). In `json` answers such a number becomes a string of its digits, after the check against `schema`.
+Smaller numbers stay numbers.
+
+`schema` may have 20,000 bytes; it is checked with the request, as the schema of a task is
+([agent contract](agent-contract.md)). The journal keeps of each reply and rationale 8 bytes per token of `max_tokens`, at most
+32,768 of a reply and 4,000 of a rationale; a longer one ends with ` […cut]`.
+"""
+
+
 def page() -> str:
     parts = [
         HEAD,
@@ -160,6 +175,7 @@ def page() -> str:
             ((f"`{kind.value}`", what, same) for kind, (what, same) in ANSWER_KINDS.items()),
         ),
         "\nAnswers are never merged because their texts are similar. Texts become candidates, and the agents vote for one.\n",
+        LARGE_NUMBERS,
         "\n## Modes\n\n",
         _table(
             ("`consensus`", "Decides for", "Needs", "First answers are asked for"),

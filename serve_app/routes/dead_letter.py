@@ -13,6 +13,7 @@ from cluster.domain.base.errors import InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin, record_for
+from cluster.domain.tasks.chats import check_asked_schema
 from cluster.domain.tasks.task import NewTask, Priority, Task, TaskDetail
 from cluster.ports.operations import DeadLetterQuery, Replay
 from cluster.ports.wake_ups import WakeTopic
@@ -135,6 +136,7 @@ def _check_payload(body: ReplayDead) -> None:
     if body.payload is not None and body.payload_patch is not None:
         raise InvalidRequest("Give payload or payload_patch, not both.", "invalid_request")
     check_json(body.payload, "payload")
+    check_asked_schema(body.payload)
     check_json(body.payload_patch, "payload_patch")
 
 

@@ -22,6 +22,7 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json, shown_text, write_json
 from cluster.domain.base.log import Origin
 from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.tasks.chats import check_asked_schema
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority
 from cluster.ports.tasks import SubmitItem
@@ -55,6 +56,7 @@ def _new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now:
         raise InvalidRequest("Give run_at or delay_seconds, not both.", "invalid_request")
     check_json(body.payload, "payload")
     check_json(body.metadata, "metadata")
+    check_asked_schema(body.payload)
     run_at = body.run_at if body.delay_seconds is None else now + body.delay_seconds
     settings = gate.settings
     return NewTask(

@@ -103,6 +103,9 @@ async def test_listings_filter_count_truly_and_page_without_skipping_or_repeatin
         ({"task_type": "nul\x00"}, "invalid_json"),
         ({"run_at": 1e30}, "invalid_request"),
         ({"priority": "critical"}, "invalid_priority"),
+        ({"payload": {"prompt": "x", "schema": {"enum": 5}}}, "invalid_schema"),
+        ({"payload": {"prompt": "x", "schema": {"$ref": "https://example.com/x.json"}}}, "invalid_schema"),
+        ({"payload": {"messages": [], "schema": {"properties": {"n": {"type": "intt"}}}}}, "invalid_schema"),
     ],
 )
 async def test_an_invalid_submit_is_refused_with_one_sentence(

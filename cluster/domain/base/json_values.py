@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from cluster.domain.base.errors import InvalidRequest
@@ -21,6 +21,8 @@ MAX_BYTES = 4_000_000
 #: Characters of an error's text.
 MAX_ERROR_CHARS = 16_384
 CODE = "invalid_json"
+#: Stands behind a text that was cut.
+CUT_MARK = " […cut]"
 
 _CONTAINERS = (dict, list, tuple)
 _SHORT = 2**53
@@ -102,13 +104,14 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def parse_json(content: str | bytes, what: str) -> Any:
-    """Parses JSON without checking whether the value can be stored (``read_json`` checks that too).
+def parse_json(content: str | bytes, what: str, parse_float: Callable[[str], float] | None = None) -> Any:
+    """Parses JSON without checking whether the value can be stored (``read_json`` checks that too). ``parse_float``: what
+    reads numbers with a fraction or an exponent, if not ``float``.
 
     Raises: `NotJson` if the syntax is wrong, the bytes are no text, or Python's parser gives up on the nesting;
     `InvalidRequest` if a number has too many digits (that is JSON, but Python does not read it)."""
     try:
-        return json.loads(content)
+        return json.loads(content, parse_float=parse_float)
     except RecursionError:
         raise NotJson(f"{what} is nested deeper than {MAX_DEPTH} levels.", CODE) from None
     except (json.JSONDecodeError, UnicodeError):
@@ -117,11 +120,11 @@ def parse_json(content: str | bytes, what: str) -> Any:
         raise _refused(what, _LONG_NUMBER) from None
 
 
-def read_json(content: str | bytes, what: str) -> Any:
-    """Parses JSON and checks the value.
+def read_json(content: str | bytes, what: str, parse_float: Callable[[str], float] | None = None) -> Any:
+    """Parses JSON and checks the value. ``parse_float``: see ``parse_json``.
 
     Raises: `NotJson` if the text is not JSON; `InvalidRequest` if the value cannot be stored."""
-    value = parse_json(content, what)
+    value = parse_json(content, what, parse_float)
     check_json(value, what)
     return value
 
@@ -145,14 +148,30 @@ def shown_text(text: str, limit: int | None = None) -> str:
     return text[:limit].encode(errors="replace").decode().replace("\x00", "\ufffd")
 
 
+def cut_text(text: str, limit: int) -> str:
+    """A text of at most ``limit`` bytes of UTF-8, with a mark behind it if it was longer. It must encode (``shown_text``)."""
+    if 4 * len(text) <= limit or len(content := text.encode()) <= limit:
+        return text
+    return content[:limit].decode(errors="ignore") + CUT_MARK
+
+
 def shown_words(error: BaseException, limit: int) -> str:
-    """The text of somebody else's error. Empty if its ``__str__`` raises, since that is their code too."""
+    """The text of somebody else's error. Empty if its ``__str__`` raises, since that is their code too.
+
+    Whatever it raises is caught: ``SystemExit``, ``CancelledError`` or ``KeyboardInterrupt`` would end the loop that reports
+    the error. A ``KeyboardInterrupt`` here is theirs as well: our processes handle signals on their event loop, where no
+    signal raises. Rejected: to raise it again for Ctrl-C's sake; whoever pressed that presses it again.
+    """
     try:
         return shown_text(str(error), limit)
-    except Exception:
+    except BaseException:
         return ""
 
 
 def shown_error(error: BaseException, limit: int) -> str:
     """The type and text of an error that somebody else's code raised."""
-    return shown_text(f"{type(error).__name__}: {shown_words(error, limit)}", limit)
+    try:
+        name = shown_text(str(type(error).__name__), limit)
+    except BaseException:  # a metaclass may compute the name
+        name = "error"
+    return shown_text(f"{name}: {shown_words(error, limit)}", limit)

@@ -7,21 +7,25 @@ by similarity. Ranges and membership are checked here, because servers are known
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any
 
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.json_in_text import Unfit, last_value
 from cluster.domain.base.json_schema import mismatch
-from cluster.domain.base.json_values import NotJson, read_json
+from cluster.domain.base.json_values import NotJson, cut_text
 from cluster.domain.consensus.ballots import BallotKind, Confidence
+from cluster.domain.deliberation.numbers import Numeral, distance, is_large, number_text, plain
 
 MAX_TEXT = 4000
+#: Characters of a rationale that are looked at before it is cut.
+MAX_WHOLE = 2 * MAX_TEXT
 MAX_ITEMS = 32
 SEVERITIES = ("low", "medium", "high")
 OWN_ERROR = "own_error"
@@ -82,9 +86,12 @@ class AnswerType:
         return self.options if self.kind is AnswerKind.CHOICE else ()
 
     def value_of(self, canonical: str | None) -> Any:
-        """The JSON value that a canonical answer stands for."""
-        plain = canonical is None or self.kind in (AnswerKind.CHOICE, AnswerKind.TEXT)
-        return canonical if plain else json.loads(str(canonical))
+        """The JSON value that a canonical answer stands for. Numbers from 2^53 on are strings in it (``numbers``)."""
+        if canonical is None or self.kind in (AnswerKind.CHOICE, AnswerKind.TEXT):
+            return canonical
+        if self.kind is AnswerKind.NUMBER and is_large(canonical):
+            return f"{canonical} {self.unit}".rstrip()
+        return plain(json.loads(canonical))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +142,7 @@ class Answer:
         return cls(**fields)
 
 
-class Malformed(ValueError):
+class Malformed(Unfit):
     """An answer that does not fit. The message says why, and goes into the repair prompt."""
 
 
@@ -192,11 +199,26 @@ def _answer_property(shape: Shape) -> dict[str, Any]:
 
 
 def parse_reply(text: str, shape: Shape) -> Answer:
-    """Reads a reply; ``{"abstain": true}`` is an answer too. Raises: ``Malformed`` if it does not fit the shape."""
-    value = _json_object(text)
+    """Reads the last object in a reply that fits the shape; ``{"abstain": true}`` is an answer too.
+
+    Raises: ``Malformed`` if none fits."""
+    try:
+        return last_value(text, lambda value: _answer(value, shape), "the reply", Numeral)
+    except NotJson:
+        raise Malformed("the reply must be one valid JSON object, complete to its last brace") from None
+    except InvalidRequest as odd:
+        raise Malformed(odd.message.rstrip(".")) from None
+
+
+def _answer(value: Any, shape: Shape) -> Answer:
+    if not isinstance(value, dict):
+        raise Malformed("the reply must be one JSON object")
     if shape.targets is not None:
+        if value and "critiques" not in value:
+            raise Malformed('"critiques" is missing')
         return Answer(critiques=tuple(_critiques(value, shape.targets)))
-    rationale = _text(value.get("rationale"))
+    # Whoever journals a rationale cuts it again, near the tokens that were allowed.
+    rationale = cut_text(_text(value.get("rationale"), MAX_WHOLE), MAX_TEXT)
     if value.get("abstain") is True:
         return Answer(rationale=rationale, abstained=True)
     ranked = _ranked(value, shape)
@@ -255,9 +277,9 @@ def _a_boolean(raw: Any, answer: AnswerType) -> str:
 
 
 def _a_number(raw: Any, answer: AnswerType) -> str:
-    number: float | None = None
+    number: str | None = None
     if isinstance(raw, int | float) and not isinstance(raw, bool):
-        number = _float(raw)
+        number = number_text(raw)
     elif (
         isinstance(raw, str)
         and len(raw) <= MAX_NUMBER_CHARS
@@ -266,18 +288,10 @@ def _a_number(raw: Any, answer: AnswerType) -> str:
     ):
         if match.group(2) and match.group(2).casefold() != answer.unit.casefold():
             raise Malformed(f'"answer" must be a number in {answer.unit or "no unit"}')
-        number = _float(re.sub(r"[,_ ]", "", match.group(1)))
-    if number is None or not math.isfinite(number):
+        number = number_text(re.sub(r"[,_ ]", "", match.group(1)))
+    if number is None:
         raise Malformed('"answer" must be a number')
-    return canonical_bytes(number).decode()
-
-
-def _float(raw: Any) -> float | None:
-    """None for a sign without digits, and for a number that is too large for a float."""
-    try:
-        return float(raw)
-    except (ValueError, OverflowError):
-        return None
+    return number
 
 
 def _a_set(raw: Any, answer: AnswerType) -> str:
@@ -286,8 +300,15 @@ def _a_set(raw: Any, answer: AnswerType) -> str:
     if answer.options:
         members = {_member(item, answer.options) for item in raw}
     else:
-        members = {_text(item).strip() for item in raw if isinstance(item, str | int | float)}
+        members = {_member_text(item) for item in raw if isinstance(item, str | int | float)}
     return canonical_bytes(sorted(members)).decode()
+
+
+def _member_text(item: str | float) -> str:
+    if isinstance(item, str):
+        return _text(item).strip()
+    number = None if isinstance(item, bool) else number_text(item)
+    return json.dumps(item) if number is None else number
 
 
 def _a_json(raw: Any, answer: AnswerType) -> str:
@@ -295,7 +316,7 @@ def _a_json(raw: Any, answer: AnswerType) -> str:
     if problem:
         raise Malformed(f'"answer" {problem}')
     try:
-        text = canonical_bytes(raw).decode()
+        text = canonical_bytes(plain(raw)).decode()
     except (ValueError, TypeError):
         raise Malformed('"answer" holds a number that JSON cannot carry exactly') from None
     if len(text) > MAX_TEXT:  # a part of it would be no JSON
@@ -346,24 +367,8 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _text(value: Any) -> str:
-    return value[:MAX_TEXT].replace("\x00", "") if isinstance(value, str) else ""
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    """The JSON object in a text: models wrap it in prose and code fences."""
-    start, end = text.find("{"), text.rfind("}")
-    if start < 0 or end < start:
-        raise Malformed("the reply must be one JSON object")
-    try:
-        value = read_json(text[start : end + 1], "the reply")
-    except NotJson:
-        raise Malformed("the reply must be one valid JSON object, complete to its last brace") from None
-    except InvalidRequest as odd:
-        raise Malformed(odd.message.rstrip(".")) from None
-    if not isinstance(value, dict):
-        raise Malformed("the reply must be one JSON object")
-    return value
+def _text(value: Any, limit: int = MAX_TEXT) -> str:
+    return value[:limit].replace("\x00", "") if isinstance(value, str) else ""
 
 
 # --- numbers within the tolerance -------------------------------------------------------------------------------------
@@ -372,21 +377,21 @@ def _json_object(text: str) -> dict[str, Any]:
 def group_numbers(given: Sequence[str], tolerance: float) -> dict[str, str]:
     """Answer → the answer that stands for it: the one with the most others within the tolerance; of several, the one
     nearest to the median."""
-    left = sorted(given, key=float)
+    left = sorted(given, key=Fraction)
     groups: dict[str, str] = {}
     while left:
         head = _head(left, tolerance)
-        near = [number for number in left if abs(float(number) - float(head)) <= tolerance]
+        near = [number for number in left if distance(number, head) <= tolerance]
         groups.update(dict.fromkeys(near, head))
         left = [number for number in left if number not in groups]
     return groups
 
 
 def _head(numbers: Sequence[str], tolerance: float) -> str:
-    middle = float(numbers[len(numbers) // 2])
+    middle = numbers[len(numbers) // 2]
 
-    def worth(number: str) -> tuple[float, float, float]:
-        near = sum(abs(float(other) - float(number)) <= tolerance for other in numbers)
-        return (-near, abs(float(number) - middle), float(number))
+    def worth(number: str) -> tuple[int, float | Fraction, Fraction]:
+        near = sum(distance(other, number) <= tolerance for other in numbers)
+        return (-near, distance(number, middle), Fraction(number))
 
     return min(numbers, key=worth)

@@ -15,6 +15,7 @@ from typing import Any
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
+from cluster.domain.base.json_schema import check_schema
 from cluster.domain.consensus.ballots import Denominator
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
@@ -305,6 +306,8 @@ def _answer_type(config: Mapping[str, Any]) -> AnswerType:
     schema = config.get("schema") or {}
     if not isinstance(schema, Mapping):
         raise InvalidRequest("config.schema must be a JSON schema.", "invalid_config")
+    schema = _context(schema)
+    check_schema(schema, "config.schema")
     unit = config.get("unit") or ""
     if not isinstance(unit, str) or len(unit) > 40:
         raise InvalidRequest("config.unit must be a short text.", "invalid_config")
@@ -313,7 +316,7 @@ def _answer_type(config: Mapping[str, Any]) -> AnswerType:
         options=options if kind is not AnswerKind.BOOLEAN else (),
         unit=unit,
         tolerance=_number(config, "tolerance", 0.0, 0, 1e12),
-        schema=_context(schema),
+        schema=schema,
     )
 
 

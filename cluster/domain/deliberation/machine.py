@@ -17,13 +17,14 @@ from typing import Any
 
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.compact import compact, evolve
-from cluster.domain.base.json_values import shown_text
+from cluster.domain.base.json_values import cut_text, shown_text
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberation import ballots, decision
 from cluster.domain.deliberation.answers import Answer, Malformed, parse_reply
 from cluster.domain.deliberation.calls import prompt_estimate, reservation, shape_of
 from cluster.domain.deliberation.ledger import MAX_TOKENS, Amount, estimated_tokens
+from cluster.domain.deliberation.numbers import distance
 from cluster.domain.deliberation.sla import SlaLevel, crossed, next_crossing_s
 from cluster.domain.deliberation.state import (
     CALLING,
@@ -39,6 +40,10 @@ from cluster.domain.deliberation.state import (
 
 MAX_REPAIRS = 1
 MAX_DETAIL = 500
+#: Bytes of a token at most, as a rule: English has four, and a token of another script has up to eight.
+TOKEN_BYTES = 8
+#: Bytes of a reply in the journal, whatever ``max_tokens`` is.
+MAX_KEPT = 32_768
 #: A straggler that cannot change the decision is waited for, after the last answer, for as long again as that answer took,
 #: and at least this long.
 PATIENCE_S = 0.25
@@ -269,7 +274,7 @@ def _answered(plan: _Plan, event: Answered) -> None:
     turn = plan.state.turns.get(key)
     data = {
         **_where(key, event.attempt),
-        "text": shown_text(event.text.replace("\x00", "")),
+        "text": cut_text(shown_text(event.text.replace("\x00", "")), _kept_bytes(plan.state)),
         "seconds": max(0.0, round(event.seconds, 6)),
         **_bill(plan.state, key, event, turn),
     }
@@ -280,11 +285,17 @@ def _answered(plan: _Plan, event: Answered) -> None:
     plan.add("answered", {**data, **_read(plan.state, key, event.text)})
 
 
+def _kept_bytes(state: State) -> int:
+    """Bytes of a reply, and of a rationale, that the journal keeps: what ``max_tokens`` can be, as an agent may ignore that."""
+    return min(MAX_KEPT, TOKEN_BYTES * state.contract.max_tokens)
+
+
 def _read(state: State, key: TurnKey, text: str) -> dict[str, Any]:
     try:
         answer = parse_reply(text.replace("\x00", ""), shape_of(state, key))
     except Malformed as problem:
         return {"problem": str(problem)}
+    answer = evolve(answer, rationale=cut_text(answer.rationale, _kept_bytes(state)))
     return {"answer": _compared(state, key, answer).to_json()}
 
 
@@ -305,7 +316,7 @@ def _compared(state: State, key: TurnKey, answer: Answer) -> Answer:
 def _differs(state: State, before: str, after: str) -> bool:
     kind = state.contract.answer_type
     if kind.kind.value == "number":
-        return abs(float(before) - float(after)) > kind.tolerance
+        return distance(before, after) > kind.tolerance
     return ballots.normal(before) != ballots.normal(after)
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.json_schema import mismatch
-from cluster.domain.base.json_values import NotJson, read_json
+from cluster.domain.base.json_in_text import Unfit, last_value
+from cluster.domain.base.json_schema import Steps, check_schema, mismatch
 
 ROLES = ("system", "user", "assistant")
 DEFAULT_MAX_TOKENS = 1024
@@ -21,13 +21,14 @@ MAX_TOKENS = 32_768
 #: The fields of a payload that say how it is asked, and not what.
 SETTINGS = ("schema", "max_tokens", "allow_incomplete")
 NOTHING = "The payload asks nothing; give it a prompt, messages, or the data itself."
+NO_SCHEMA = "payload.schema must be an object, the JSON Schema of the answer."
 
 
 class NotAChat(Exception):
     """The payload cannot be turned into a chat; the text says what it should be."""
 
 
-class NotAnAnswer(Exception):
+class NotAnAnswer(Unfit):
     """The reply does not fit the schema of the task."""
 
 
@@ -50,7 +51,11 @@ def chat_of(payload: Any) -> Chat:
         return Chat(messages=(_user(payload),))
     schema = payload.get("schema", {})
     if not isinstance(schema, Mapping):
-        raise NotAChat("payload.schema must be an object, the JSON Schema of the answer.")
+        raise NotAChat(NO_SCHEMA)
+    try:
+        check_schema(schema, "payload.schema")
+    except InvalidRequest as wrong:
+        raise NotAChat(wrong.message) from None
     max_tokens = payload.get("max_tokens", DEFAULT_MAX_TOKENS)
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 1 <= max_tokens <= MAX_TOKENS:
         raise NotAChat(f"payload.max_tokens must be a whole number from 1 to {MAX_TOKENS}.")
@@ -86,32 +91,34 @@ def _user(content: Any) -> Mapping[str, str]:
 
 
 def answer_of(chat: Chat, text: str) -> dict[str, Any]:
-    """The task's result: ``{"text"}``, or ``{"answer"}`` if the chat has a schema.
+    """The task's result: ``{"text"}``, or ``{"answer"}`` if the chat has a schema: the last value in the text that fits it.
 
     Raises: `NotAnAnswer` if the reply has no JSON that can be stored, or its JSON does not fit the schema."""
     if not chat.schema:
         return {"text": text}
-    value = _json_in(text)
-    wrong = mismatch(value, chat.schema)
-    if wrong:
-        raise NotAnAnswer(f"The answer {wrong}.")
-    return {"answer": value}
+    steps = Steps()
+
+    def fitting(value: Any) -> Any:
+        wrong = mismatch(value, chat.schema, steps)
+        if wrong:
+            raise NotAnAnswer(f"The answer {wrong}.")
+        return value
+
+    try:
+        return {"answer": last_value(text, fitting, "The answer")}
+    except InvalidRequest as odd:
+        raise NotAnAnswer(odd.message) from None
 
 
-def _json_in(text: str) -> Any:
-    """Finds the JSON in a reply, since models wrap it in prose and code fences.
+def check_asked_schema(payload: Any) -> None:
+    """Checks the schema of a payload that asks something (``prompt``, ``messages``), before its task is taken.
 
-    Tries the whole text first, then from the first brace to the last, then from the first bracket to the last."""
-    whole = text.strip()
-    for start, end in (
-        (0, len(whole)),
-        (whole.find("{"), whole.rfind("}") + 1),
-        (whole.find("["), whole.rfind("]") + 1),
-    ):
-        try:
-            return read_json(whole[max(0, start) : end], "The answer")
-        except NotJson:
-            continue
-        except InvalidRequest as odd:
-            raise NotAnAnswer(odd.message) from None
-    raise NotAnAnswer("The answer is not JSON.")
+    Other payloads are their worker's business: in them ``schema`` may be the name of a database. One of those that reaches an
+    agent that chats is checked when it is called.
+
+    Raises: `InvalidRequest` if no answer could be checked against the schema."""
+    if not isinstance(payload, Mapping) or "schema" not in payload or not payload.keys() & {"prompt", "messages"}:
+        return
+    if not isinstance(payload["schema"], Mapping):
+        raise InvalidRequest(NO_SCHEMA, "invalid_schema")
+    check_schema(payload["schema"], "payload.schema")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from asyncio import CancelledError
 from typing import Any
 
 import pytest
@@ -12,14 +13,18 @@ from hypothesis import strategies as st
 
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import (
+    CUT_MARK,
     MAX_DEPTH,
     MAX_DIGITS,
     NotJson,
     check_json,
     check_text,
+    cut_text,
     parse_json,
     read_json,
+    shown_error,
     shown_text,
+    shown_words,
     write_json,
 )
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
@@ -106,3 +111,38 @@ def test_depth_is_bounded_exactly_and_without_recursion() -> None:
         check_json(deep, "payload")
     while isinstance(deep, list):  # taken apart by hand: the interpreter would recurse
         (deep,) = deep
+
+
+class _Ends(Exception):
+    """Somebody's error whose text ends the process, or cannot be had."""
+
+    def __str__(self) -> str:
+        raise self.args[0]
+
+
+class _Nameless(type):
+    @property
+    def __name__(cls) -> str:
+        raise SystemExit(3)
+
+
+class _Unnamed(Exception, metaclass=_Nameless):
+    pass
+
+
+@pytest.mark.parametrize(
+    "raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), CancelledError(), ValueError()]
+)
+def test_an_error_whose_text_raises_anything_is_shown_without_it(raised: BaseException) -> None:
+    assert shown_words(_Ends(raised), 100) == ""
+    assert shown_error(_Ends(raised), 100) == "_Ends: "
+    assert shown_error(_Unnamed("words"), 100) == "error: words"
+
+
+@given(plain_texts, st.integers(0, 40))
+def test_a_cut_text_keeps_its_bytes_and_says_that_it_is_cut(text: str, limit: int) -> None:
+    cut = cut_text(text, limit)
+    kept = cut.removesuffix(CUT_MARK) if len(text.encode()) > limit else cut
+    assert (cut == text) == (len(text.encode()) <= limit)
+    assert text.startswith(kept)
+    assert len(kept.encode()) <= limit

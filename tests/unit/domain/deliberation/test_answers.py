@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.base.json_values import check_json
+from cluster.domain.base.json_values import CUT_MARK, check_json
 from cluster.domain.consensus.ballots import BallotKind
 from cluster.domain.deliberation.answers import (
     MAX_TEXT,
@@ -23,7 +23,7 @@ from cluster.domain.deliberation.answers import (
 )
 from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.ledger import MAX_TOKENS
-from cluster.domain.deliberation.machine import Answered
+from cluster.domain.deliberation.machine import MAX_KEPT, Answered
 from cluster.domain.deliberation.state import Terminal
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
 from tests.support.panels import Behaviour, World, contract, members, says
@@ -114,6 +114,46 @@ def test_a_long_json_answer_is_malformed_and_not_cut() -> None:
     assert parse_reply(json.dumps({"answer": "x" * (MAX_TEXT - 2)}), shape).choice is not None
     with pytest.raises(Malformed, match="4000"):
         parse_reply(json.dumps({"answer": "x" * (MAX_TEXT - 1)}), shape)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        '<think>Is it {5} or {"answer": 4}?</think>%s',
+        '{"answer": 4}</think>%s',
+        '[THINK]{"answer": 4}[/THINK]%s',
+        'Draft: {"answer": 4} Final: %s',
+        '%s\n\nThe format is {"answer": number}.',
+        '%s\nMore: {"rationale": "is no answer"}',
+        "```json\n%s\n```",
+    ],
+)
+def test_the_last_object_that_fits_the_shape_is_the_answer(around: str) -> None:
+    shape = Shape(answer=AnswerType(kind=AnswerKind.NUMBER))
+    assert parse_reply(around % '{"answer": 5}', shape).choice == "5"
+
+
+@pytest.mark.parametrize("text", ['<think>{"answer": 5}', '{"answer": 5}</think>', '[{"answer": 5}]', '{"answer": 5'])
+def test_a_thought_or_a_part_is_no_answer(text: str) -> None:
+    with pytest.raises(Malformed):
+        parse_reply(text, Shape(answer=AnswerType(kind=AnswerKind.NUMBER)))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "rationale"),
+    [(100, 3_000_000, 3_000_000), (16, 500, 500), (8192, 3_000_000, 3_000_000), (8192, 100, 4000), (256, 500_000, 10)],
+)
+def test_the_journal_keeps_of_a_reply_what_its_tokens_can_be(tokens: int, text: int, rationale: int) -> None:
+    agreed = contract(rounds=0, consensus="majority", options=["A", "B"], max_tokens=tokens)
+    reply = json.dumps({"answer": "A", "rationale": "é" * rationale}, ensure_ascii=False) + " " * text
+    world = World.of(agreed, {name: _replying(reply) for name in "ab"}).start(members("a", "b")).run()
+    assert world.state.terminal is Terminal.DECIDED
+    most = min(8 * tokens, MAX_KEPT)
+    for event in (event for event in world.journal if event.kind == "answered"):
+        kept, given_for = event.data["text"], event.data["answer"]["rationale"]
+        assert max(len(kept.encode()), len(given_for.encode())) <= most + len(CUT_MARK.encode())
+        assert kept == reply or kept.endswith(CUT_MARK)
+        assert given_for == "é" * rationale or given_for.endswith(CUT_MARK)
 
 
 CONFIGS: dict[str, tuple[dict[str, Any], Any]] = {
