@@ -146,13 +146,18 @@ def shown_text(text: str, limit: int | None = None) -> str:
 
 
 def shown_words(error: BaseException, limit: int) -> str:
-    """The text of somebody else's error. Empty if its ``__str__`` raises, since that is their code too."""
+    """The text of somebody else's error. Empty if its ``__str__`` raises (anything: `SystemExit` too), since that is their code
+    as well."""
     try:
         return shown_text(str(error), limit)
-    except Exception:
+    except BaseException:
         return ""
 
 
 def shown_error(error: BaseException, limit: int) -> str:
     """The type and text of an error that somebody else's code raised."""
-    return shown_text(f"{type(error).__name__}: {shown_words(error, limit)}", limit)
+    try:
+        name = str(type(error).__name__)
+    except BaseException:  # a metaclass is their code too
+        name = "An error without a name"
+    return shown_text(f"{name}: {shown_words(error, limit)}", limit)
