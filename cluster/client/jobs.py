@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from cluster.client.reports import EncodedReport, encoded
+from cluster.client.reports import EncodedReport, Report, encoded
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_error, shown_words
 from cluster.domain.tasks.retries import ErrorClass
@@ -136,6 +136,10 @@ class RunningJob:
                 self._conclude(self._encoded(self._why_stopped()))
             elif self._stop is Stop.CANCELLED:
                 self._tell(self._encoded(CANCELLED))  # its result is not waited for
+
+    def last_report(self) -> Report:
+        """What is to be reported of a stopped job when no code of it can run any more."""
+        return self._encoded(self._why_stopped())[0]
 
     def _cancel(self, task: _JobTask) -> None:
         try:

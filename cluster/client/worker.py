@@ -38,8 +38,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Patience, RetryDelays
+from cluster.client.give_back import Left, give_back_later
 from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
-from cluster.client.reports import ReportQueue
+from cluster.client.reports import Report, ReportQueue
 from cluster.domain.base.errors import CallerError, ControlPlaneError, NotFound
 from cluster.process.loops import ended
 from cluster.settings import load_settings
@@ -137,8 +138,8 @@ class Worker:
         self._signalled = False
         #: False once another process may have this agent's id: then this one does not deregister it.
         self._alone = True
-        #: Ids of tasks whose code could not be ended.
-        self._left_running: Sequence[str] = ()
+        #: Reports that give back the tasks whose code could not be ended. They must not be sent while it runs.
+        self._left_running: Sequence[Report] = ()
         self._client: ControlPlaneClient
         self._reports = ReportQueue(self._send_reports, patience)
         #: Why the control plane refused this worker; `run` raises it in the end.
@@ -168,6 +169,8 @@ class Worker:
             with contextlib.suppress(RuntimeError):  # a job has stopped the loop, and it is closed by now
                 loop.call_soon_threadsafe(loop.stop)
             if self._left_running or not returned.wait(EXIT_S):
+                if self._left_running:
+                    give_back_later(Left(self._base_url, self._api_key, self._left_running))
                 _end_process(1 if session.exception() else 0)
 
         try:
@@ -245,10 +248,12 @@ class Worker:
                 await ended(*loops)
                 for running, _ in self._jobs.values():
                     running.stop(Stop.DRAINED)
-                self._left_running = [running.job.id for running, _ in self._jobs.values() if not running.over.done()]
+                self._left_running = [
+                    running.last_report() for running, _ in self._jobs.values() if not running.over.done()
+                ]
                 self._threads.shutdown(wait=False, cancel_futures=True)
-            for task_id in self._left_running:
-                _logger.error("task %s does not stop: it goes back to the queue when its lease ends", task_id)
+            for report in self._left_running:
+                _logger.error("task %s does not stop: it goes back to the queue after this process", report["task_id"])
             if all_reported and self._signalled and not self._left_running:
                 await self._leave()
         if self._refusal is not None:
