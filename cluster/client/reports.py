@@ -25,6 +25,8 @@ from cluster.process.loops import ended
 _logger = logging.getLogger(__name__)
 
 Report = Mapping[str, Any]
+#: A report and its JSON.
+EncodedReport = tuple[Report, bytes]
 #: What the server answers to one report: ``ok``, and if it is false ``error`` and ``code``.
 ReportOutcome = Mapping[str, Any]
 #: Sends reports that are JSON already; returns one outcome per report, in order. Raises what the client raises.
@@ -47,12 +49,12 @@ def failure(report: Report, reason: str) -> dict[str, Any]:
     return {**kept, "error": error, "requeue": True, "error_class": ErrorClass.MALFORMED.value}
 
 
-def encoded(report: Report) -> tuple[Report, bytes]:
-    """A report and its JSON; if it cannot be JSON, the failure instead. Encoded once, when it is put: the handler may later
+def encoded(report: Report) -> EncodedReport:
+    """A report and its JSON; if it cannot be JSON, the failure instead. Encoded once, when the handler has ended: it may later
     change what it returned."""
     try:
         return report, json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except Exception as error:  # objects of the handler's may raise anything
+    except BaseException as error:  # objects of the handler's may raise anything
         return encoded(failure(report, shown_error(error, MAX_ERROR_CHARS)))
 
 
@@ -61,8 +63,8 @@ class _PendingReport:
 
     __slots__ = ("content", "done", "report", "too_large_since")
 
-    def __init__(self, report: Report) -> None:
-        self.report, self.content = encoded(report)
+    def __init__(self, report: EncodedReport) -> None:
+        self.report, self.content = report
         self.done: asyncio.Future[ReportOutcome] = asyncio.get_running_loop().create_future()
         self.too_large_since: float | None = None
 
@@ -96,7 +98,7 @@ class ReportQueue:
         #: The only task that sends; None while no report waits.
         self._runner: asyncio.Task[None] | None = None
 
-    async def put(self, report: Report) -> ReportOutcome:
+    async def put(self, report: EncodedReport) -> ReportOutcome:
         """Queues a report and returns its outcome. A cancelled caller does not withdraw its report."""
         pending = _PendingReport(report)
         self._waiting.append(pending)

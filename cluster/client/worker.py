@@ -15,31 +15,37 @@ or a restart of the control plane. So the worker repeats every call until the co
 keeps results until then. A worker ends by a signal, or if the control plane refuses its key or its registration: then it
 can never work. A handler may be a plain function: it runs in a thread, and ``job.cancelled`` tells it to stop. A handler
 that is a coroutine function is cancelled. What a handler raises fails the attempt; ``Reject`` fails the task for good.
+
+Handlers that are coroutine functions run on the loop of ``run`` or ``run_forever``. All calls to the control plane are made
+on another loop, in a thread of its own (the *session*), so that no handler can hold them up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Patience, RetryDelays
-from cluster.client.reports import ReportQueue
-from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound
-from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_error, shown_words
-from cluster.domain.tasks.retries import ErrorClass
+from cluster.client.give_back import Left, give_back_later
+from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
+from cluster.client.reports import Report, ReportQueue
+from cluster.domain.base.errors import CallerError, ControlPlaneError, NotFound
 from cluster.process.loops import ended
 from cluster.settings import load_settings
+
+__all__ = ["Job", "Reject", "Worker"]
 
 _logger = logging.getLogger(__name__)
 
@@ -52,8 +58,15 @@ ANNOUNCE_S = 5.0
 LAST_REPORTS_S = 10.0
 #: A heartbeat that hangs must leave time for others before the leases are over (30 s).
 HEARTBEAT_TIMEOUT_S = 10.0
-INTERRUPTED = "the worker was stopped before it was done"
+#: How often the loop of the handlers is asked whether it answers, and after how long without an answer it counts as blocked.
+WATCH_S = 1.0
+BLOCKED_S = 5.0
+#: How long an ending process waits for its loop, and for its logs and streams, which a job may hold up.
+EXIT_S = 2.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PATIENCE = Patience()
+#: The member of a worker's metadata that tells the processes of one agent id apart.
+PROCESS = "worker_process"
 #: Members that each task in the answer to a claim must have; if one is missing, the answer is not the control plane's.
 _TASK: Mapping[str, type | tuple[type, ...]] = {
     "id": str,
@@ -63,27 +76,6 @@ _TASK: Mapping[str, type | tuple[type, ...]] = {
     "timeout_seconds": (int, float),
     "lease_token": str,
 }
-
-
-class Reject(Exception):
-    """Raised by a handler: this task can never succeed, so it is not tried again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A claimed task. If ``cancelled`` is set, the job should stop, because nobody waits for its result any more."""
-
-    id: str
-    task_type: str
-    payload: Any
-    metadata: Mapping[str, Any]
-    attempt: int
-    timeout_s: float
-    lease_token: str
-    cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
-
-
-Handler = Callable[[Job], Any]
 
 
 class Worker:
@@ -106,6 +98,8 @@ class Worker:
         **description: Any,
     ) -> None:
         self.agent_id = agent_id or f"{socket.gethostname()}-{os.getpid()}"
+        #: Registered with the agent, so that each process sees whether another one has registered after it.
+        self._process = uuid.uuid4().hex
         self._concurrency = concurrency
         self._batch = batch
         settings = load_settings()
@@ -124,17 +118,28 @@ class Worker:
         }
         #: Task type → its handler; None for every other type.
         self._handlers: dict[str | None, Handler] = {}
-        #: Jobs at hand by lease token, with the task that runs each until its report has an outcome. Not by task id: a task
-        #: may come again in another attempt while the report of the last one is still on its way.
-        self._jobs: dict[str, tuple[Job, asyncio.Task[None]]] = {}
+        #: Jobs at hand by lease token, with the session's task that waits until the job is over and its report has an outcome.
+        #: Not by task id: a task may come again in another attempt while the report of the last one is still on its way.
+        self._jobs: dict[str, tuple[RunningJob, asyncio.Task[None]]] = {}
         self._draining = asyncio.Event()
         #: Set when a job ends: the claim loop waits for it while all slots are taken.
         self._slot = asyncio.Event()
         #: The body of the claim that has no answer yet; None between claims. If draining interrupts the claim, it is made
         #: once more with the same id, to learn what it was granted.
         self._unanswered: Mapping[str, Any] | None = None
-        #: Lease tokens of the plain functions that run in a thread now.
-        self._in_threads: set[str] = set()
+        #: The loop of the handlers; cleared while it is blocked, for then nothing is claimed.
+        self._handlers_loop: asyncio.AbstractEventLoop
+        self._unblocked = asyncio.Event()
+        self._unblocked.set()
+        #: The session's loop and its main task, while it runs.
+        self._session: tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None = None
+        #: Set by `drain` in any thread; and whether it was a signal.
+        self._asked_to_drain = False
+        self._signalled = False
+        #: False once another process may have this agent's id: then this one does not deregister it.
+        self._alone = True
+        #: Reports that give back the tasks whose code could not be ended. They must not be sent while it runs.
+        self._left_running: Sequence[Report] = ()
         self._client: ControlPlaneClient
         self._reports = ReportQueue(self._send_reports, patience)
         #: Why the control plane refused this worker; `run` raises it in the end.
@@ -151,31 +156,158 @@ class Worker:
         return register
 
     def run_forever(self) -> None:
-        """Runs until SIGTERM or SIGINT drains the worker. Raises: as `run`."""
-        asyncio.run(self.run(signals=True))
+        """Runs until SIGTERM or SIGINT drains the worker. Ends the process if the code of a job still runs then: the job's task
+        is not given back before nothing can work on it. Raises: as `run`."""
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        helpers = HelperThreads()
+        loop.set_default_executor(helpers)
+        over, returned = threading.Event(), threading.Event()
+
+        def stop(session: Future[None]) -> None:
+            over.set()
+            with contextlib.suppress(RuntimeError):  # a job has stopped the loop, and it is closed by now
+                loop.call_soon_threadsafe(loop.stop)
+            if self._left_running or not returned.wait(EXIT_S):
+                if self._left_running:
+                    give_back_later(Left(self._base_url, self._api_key, self._left_running))
+                _end_process(1 if session.exception() else 0)
+
+        try:
+            with self._signals_drain():
+                session = self._begin(loop, stop)
+                run_again_until(over, loop)
+                returned.set()
+        finally:
+            helpers.shutdown(wait=False, cancel_futures=True)
+            _close(loop)
+        session.result()
 
     def drain(self) -> None:
-        """Stops claiming. ``run`` returns when the jobs at hand are done, or after ``drain_s`` and the last reports."""
+        """Stops claiming. ``run`` returns when the jobs at hand are done, or after ``drain_s`` and the last reports. May be
+        called in any thread."""
+        self._asked_to_drain = True
+        if self._session is not None:
+            with contextlib.suppress(RuntimeError):  # the session has just ended
+                self._session[0].call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
         self._draining.set()
         self._slot.set()
 
-    async def run(self, *, signals: bool = False) -> None:
-        """Runs until it is drained. Raises: the `CallerError` by which the control plane refused this worker, if it did."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
-            loop.add_signal_handler(number, self.drain)
+    async def run(self) -> None:
+        """Runs until it is drained. A coroutine or a plain function that does not stop when it is told to may still run
+        afterwards: then end the process, as `run_forever` does. Raises: the `CallerError` by which the control plane refused
+        this worker, if it did."""
+        session = asyncio.wrap_future(self._begin(asyncio.get_running_loop()))
+        try:
+            await asyncio.shield(session)
+        except asyncio.CancelledError:
+            while not session.done():
+                if self._session is not None:
+                    self._session[0].call_soon_threadsafe(self._session[1].cancel)
+                await asyncio.wait({session}, timeout=0.2)
+            session.exception()  # it was asked for, so asyncio does not log it as lost
+            raise
+
+    # --- the session ---------------------------------------------------------------------------------------------
+
+    def _begin(
+        self, handlers_loop: asyncio.AbstractEventLoop, ended: Callable[[Future[None]], None] | None = None
+    ) -> Future[None]:
+        """Starts the session, whose outcome is the result. Calls ``ended`` in its thread."""
+        self._handlers_loop = handlers_loop
+        session: Future[None] = Future()
+
+        def live() -> None:
+            try:
+                asyncio.run(self._live())
+            except BaseException as error:
+                session.set_exception(error)
+            else:
+                session.set_result(None)
+            if ended is not None:
+                ended(session)
+
+        threading.Thread(target=live, name=f"worker-{self.agent_id}", daemon=True).start()
+        return session
+
+    async def _live(self) -> None:
+        main = asyncio.current_task()
+        assert main is not None
+        self._session = (asyncio.get_running_loop(), main)
+        if self._asked_to_drain:
+            self._drain()
         async with ControlPlaneClient(self._base_url, self._api_key) as self._client:
-            heart = asyncio.create_task(self._heartbeats())
+            loops = [asyncio.create_task(work) for work in (self._heartbeats(), self._watch())]
+            all_reported = False
             try:
                 await self._until_drained(self._work())
-                await self._finish()
+                all_reported = await self._finish()
             finally:
-                await ended(heart)
+                await ended(*loops)
+                for running, _ in self._jobs.values():
+                    running.stop(Stop.DRAINED)
+                self._left_running = [
+                    running.last_report() for running, _ in self._jobs.values() if not running.over.done()
+                ]
                 self._threads.shutdown(wait=False, cancel_futures=True)
-                for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
-                    loop.remove_signal_handler(number)
+            for report in self._left_running:
+                _logger.error("task %s does not stop: it goes back to the queue after this process", report["task_id"])
+            if all_reported and self._signalled and not self._left_running:
+                await self._leave()
         if self._refusal is not None:
             raise self._refusal
+
+    @contextlib.contextmanager
+    def _signals_drain(self) -> Iterator[None]:
+        """Signals drain the worker. The interpreter runs a handler of signals in the main thread, which a job may hold up, so
+        the numbers are also read from its wakeup descriptor, in a thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def drain(number: int, _: Any) -> None:
+            self._signalled = True
+            self.drain()
+
+        def read() -> None:
+            while numbers := reader.recv(64):
+                if set(numbers) & set(SIGNALS):
+                    drain(0, None)
+
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        before = {number: signal.signal(number, drain) for number in SIGNALS}
+        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=read, name=f"signals-{self.agent_id}", daemon=True).start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            writer.close()
+
+    async def _watch(self) -> None:
+        """Says once that the loop of the handlers is blocked, and that it answers again."""
+        watch = LoopWatch(self._handlers_loop)
+        while True:
+            await asyncio.sleep(WATCH_S)
+            blocked_s = watch.ask()
+            if blocked_s >= BLOCKED_S and self._unblocked.is_set():
+                self._unblocked.clear()
+                at_work = watch.task_at_work()
+                _logger.warning(
+                    "the event loop of the jobs is blocked since %.0f s%s; running tasks: %s; nothing is claimed meanwhile. "
+                    "A handler that blocks should be a plain function, which runs in a thread",
+                    blocked_s,
+                    f" by task {at_work}" if at_work else "",
+                    ", ".join(running.job.id for running, _ in list(self._jobs.values())),
+                )
+            elif blocked_s == 0 and not self._unblocked.is_set():
+                self._unblocked.set()
+                _logger.warning("the event loop of the jobs answers again")
 
     # --- the control plane ---------------------------------------------------------------------------------------
 
@@ -213,7 +345,7 @@ class Worker:
         if self._refusal is None:
             _logger.error("the control plane refuses this worker: %s", refusal)
             self._refusal = refusal
-        self.drain()
+        self._drain()
 
     async def _call(self, path: str, body: Any = None, **options: Any) -> Any:
         try:
@@ -238,11 +370,45 @@ class Worker:
         return True
 
     async def _register(self) -> None:
-        answer = await self._call("/agents", self._description, has={"agent_id": str})
+        self._alone = self._alone and await self._is_free()
+        answer = await self._call("/agents", self._registration(), has={"agent_id": str})
         if answer["agent_id"] != self.agent_id:
             raise OutcomeUnknown("What answered the registration is not the control plane.")
         if notice := answer.get("notice"):
             _logger.warning("%s", notice)
+
+    def _registration(self) -> Mapping[str, Any]:
+        metadata = self._description.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            return self._description  # the API refuses it, with its own sentence
+        return {**self._description, "metadata": {**metadata, PROCESS: self._process}}
+
+    async def _seen(self) -> Mapping[str, Any]:
+        """The agent as the control plane has it. Raises: what the client raises."""
+        agent: Mapping[str, Any] = await self._client.request(
+            "GET", f"/agents/{self.agent_id}", timeout_s=ANNOUNCE_S, has={"metadata": dict}
+        )
+        return agent
+
+    async def _is_free(self) -> bool:
+        """Whether no other process is alive under this agent's id, as far as the control plane shows."""
+        try:
+            agent = await self._seen()
+        except NotFound:
+            return True
+        except ControlPlaneError:
+            return False
+        return agent.get("liveness") == "offline" or agent["metadata"].get(PROCESS) == self._process
+
+    async def _leave(self) -> None:
+        """Deregisters the agent, unless another process may have its id (it would lose its tasks), or an operator paused it
+        (a new registration would end that)."""
+        with contextlib.suppress(ControlPlaneError):
+            agent = await self._seen()
+            mine = self._alone and agent["metadata"].get(PROCESS) == self._process
+            if mine and agent.get("intent_by") != "operator":
+                await self._client.request("DELETE", f"/agents/{self.agent_id}", timeout_s=ANNOUNCE_S)
+                _logger.info("agent %s is deregistered", self.agent_id)
 
     async def _heartbeats(self) -> None:
         """Sends heartbeats, which renew every lease and tell which jobs to stop. Ends only with the worker."""
@@ -279,14 +445,14 @@ class Worker:
         return "draining" if self._draining.is_set() else "ready"
 
     def _cancel_job(self, task_id: str) -> None:
-        for job, running in list(self._jobs.values()):
-            if job.id == task_id:
-                job.cancelled.set()
-                running.cancel()
+        for running, _ in list(self._jobs.values()):
+            if running.job.id == task_id:
+                running.stop(Stop.CANCELLED)
 
     async def _claim_forever(self) -> None:
         delays = RetryDelays(self._patience)
         while not self._draining.is_set():
+            await self._unblocked.wait()
             free = self._concurrency - len(self._jobs)
             if free <= 0:
                 self._slot.clear()
@@ -297,8 +463,14 @@ class Worker:
                 "max_tasks": min(free, self._batch, 100),
                 "claim_id": f"claim-{uuid.uuid4().hex}",
                 "block_ms": BLOCK_MS,
+                **self._filter(),
             }
             self._start_all(await self._claimed(self._unanswered, delays))
+
+    def _filter(self) -> Mapping[str, Any]:
+        """Nothing if there is a handler for every type (or none yet). A server that does not know the field ignores it."""
+        types = [task_type for task_type in self._handlers if task_type is not None]
+        return {"task_types": sorted(types)} if types and None not in self._handlers else {}
 
     def _start_all(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Starts the tasks of a claim. Only then does the claim count as answered: draining may cancel this worker's loop
@@ -352,70 +524,28 @@ class Worker:
             timeout_s=task["timeout_seconds"],
             lease_token=task["lease_token"],
         )
-        running = asyncio.create_task(self._run(job))
-        self._jobs[job.lease_token] = (job, running)
-        running.add_done_callback(functools.partial(self._done, job.lease_token))
+        running = RunningJob(job, self.agent_id)
+        reported = asyncio.create_task(self._until_reported(running))
+        self._jobs[job.lease_token] = (running, reported)
+        reported.add_done_callback(functools.partial(self._done, job.lease_token))
+        handler = self._handlers.get(job.task_type) or self._handlers.get(None)
+        if handler is None:
+            running.fail(LookupError(f"this worker has no handler for {job.task_type}"))
+        elif inspect.iscoroutinefunction(handler):
+            running.start_coroutine(functools.partial(handler, job), self._handlers_loop)
+        else:
+            running.start_plain(handler, self._threads, self._handlers_loop)
 
     def _done(self, lease_token: str, _: asyncio.Task[None]) -> None:
         self._jobs.pop(lease_token, None)
         self._slot.set()
 
-    async def _run(self, job: Job) -> None:
-        outcome: dict[str, Any]
-        try:
-            outcome = self._outcome(await self._handle(job))
-        except Reject as error:
-            outcome = {"error": shown_words(error, MAX_ERROR_CHARS) or "rejected", "requeue": False}
-        except BaseException as error:  # a handler that exits has failed, the worker has not
-            outcome = self._failure(job, error)
-        await self._report(job, outcome)
-
-    def _failure(self, job: Job, error: BaseException) -> dict[str, Any]:
-        task = asyncio.current_task()
-        # A CancelledError without a cancellation comes from something that the handler has cancelled itself.
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            reason = "cancelled" if job.cancelled.is_set() else INTERRUPTED
-            return {"error": reason, "requeue": not job.cancelled.is_set()}
-        _logger.warning("task %s failed", job.id, exc_info=error)
-        return {"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True}
-
-    def _outcome(self, result: Any) -> dict[str, Any]:
-        """Checks a result before it is reported: one that cannot be sent would fail the whole batch of reports."""
-        try:
-            check_json(result, "The result")
-        except InvalidRequest as odd:
-            error = f"Agent {self.agent_id}: {odd.message}"
-            return {"error": error, "requeue": True, "error_class": ErrorClass.MALFORMED.value}
-        return {"result": result}
-
-    async def _handle(self, job: Job) -> Any:
-        handler = self._handlers.get(job.task_type) or self._handlers.get(None)
-        if handler is None:
-            raise LookupError(f"this worker has no handler for {job.task_type}")
-        if inspect.iscoroutinefunction(handler):
-            return await handler(job)
-        result = await asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, handler, job)
-        return await result if inspect.isawaitable(result) else result
-
-    def _in_thread(self, handler: Handler, job: Job) -> Any:
-        self._in_threads.add(job.lease_token)
-        try:
-            return handler(job)
-        except StopIteration as error:  # asyncio's futures cannot hold it: the job would never end
-            raise RuntimeError(f"the handler let {type(error).__name__} out") from error
-        finally:
-            self._in_threads.discard(job.lease_token)
-
-    @property
-    def has_threads(self) -> bool:
-        """Whether a plain function still runs. The interpreter waits for it before it exits, even after ``run``."""
-        return bool(self._in_threads)
-
-    async def _report(self, job: Job, outcome: Mapping[str, Any]) -> None:
-        report = {"task_id": job.id, "agent_id": self.agent_id, "lease_token": job.lease_token, **outcome}
-        taken = await self._reports.put(report)
+    async def _until_reported(self, running: RunningJob) -> None:
+        """Ends when the job's report has an outcome and its code has ended. (Shielded: the futures are not ours to cancel.)"""
+        taken = await self._reports.put(await asyncio.shield(asyncio.wrap_future(running.report)))
         if not taken["ok"]:
-            _logger.warning("the report of task %s was refused: %s", job.id, taken.get("error"))
+            _logger.warning("the report of task %s was refused: %s", running.job.id, taken.get("error"))
+        await asyncio.shield(asyncio.wrap_future(running.over))
 
     async def _send_reports(self, reports: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
         body = b'{"reports":[' + b",".join(reports) + b"]}"
@@ -425,23 +555,26 @@ class Worker:
             raise OutcomeUnknown("What answered the reports is not the control plane.")
         return results
 
-    async def _finish(self) -> None:
-        """Waits for the jobs. Those that do not end in time are cancelled, and their tasks go back to the queue. Reports are
-        repeated a little longer."""
+    async def _finish(self) -> bool:
+        """Waits for the jobs. Those that do not end in time are told to stop; the tasks of those that do go back to the queue.
+        Reports are repeated a little longer. Returns whether the control plane has taken all."""
         for last in (self._heartbeat, self._claim_last):
             task = asyncio.create_task(self._patiently(last))
             await asyncio.wait({task}, timeout=ANNOUNCE_S)
             await ended(task)
-        running = [task for _, task in self._jobs.values()]
+        jobs = dict(self._jobs)
         last_s = asyncio.get_running_loop().time() + self._drain_s + LAST_REPORTS_S
-        if running:
-            _, late = await asyncio.wait(running, timeout=self._drain_s)
-            for task in late:
-                task.cancel()
+        if jobs:
+            await asyncio.wait([reported for _, reported in jobs.values()], timeout=self._drain_s)
+            late = [(running, reported) for running, reported in jobs.values() if not reported.done()]
+            for running, _ in late:
+                running.stop(Stop.DRAINED)
             if late:
-                await asyncio.wait(late, timeout=LAST_REPORTS_S)
-        for task_id in await self._reports.drain(last_s - asyncio.get_running_loop().time()):
+                await asyncio.wait([reported for _, reported in late], timeout=LAST_REPORTS_S)
+        left = await self._reports.drain(last_s - asyncio.get_running_loop().time())
+        for task_id in left:
             _logger.error("task %s: the worker ends, and the control plane has not taken its outcome", task_id)
+        return not left
 
 
 def _is_task(value: object) -> bool:
@@ -450,3 +583,32 @@ def _is_task(value: object) -> bool:
         and "payload" in value
         and all(isinstance(value.get(name), kind) for name, kind in _TASK.items())
     )
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancels what jobs have left on the loop, and closes it."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(BaseException):  # tasks are somebody else's code
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=EXIT_S))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+def _end_process(code: int) -> None:
+    """Ends the process while code of jobs runs. The interpreter would wait for their threads. (Daemon threads were rejected: no
+    thread pool of the standard library has them.) A job may hold the lock of a stream or of a log."""
+
+    def flush() -> None:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # the reader has left; there is no stream
+                stream.flush()
+
+    last = threading.Thread(target=flush, daemon=True)
+    last.start()
+    last.join(EXIT_S)
+    os._exit(code)

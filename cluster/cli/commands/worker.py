@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import os
@@ -54,7 +53,7 @@ def run(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     found = load(target)
     if isinstance(found, Worker):
-        _run(found)
+        guarded(found.run_forever)
         return
     ours = settings()
     worker = Worker(
@@ -66,24 +65,4 @@ def run(
         drain_s=drain_seconds,
     )
     worker.handles(*split(task_types))(found)
-    _run(worker)
-
-
-def _run(worker: Worker) -> None:
-    """Runs the worker, then ends the process even if threads still run.
-
-    The interpreter would wait for those threads, and a plain function may never end; its task has been released by now.
-    Daemon threads were rejected: no thread pool of the standard library has them.
-    """
-    code: Any = 0
-    try:
-        guarded(worker.run_forever)
-    except SystemExit as left:
-        code = left.code
-    if worker.has_threads:
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # the reader of the pipe has left
-                stream.flush()
-        os._exit(code)
-    raise SystemExit(code)
+    guarded(worker.run_forever)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.client.api import ApiError, OutcomeUnknown, Patience, Unavailable
-from cluster.client.reports import MOST_BYTES, ReportOutcome, ReportQueue
+from cluster.client.reports import MOST_BYTES, ReportOutcome, ReportQueue, encoded
 from cluster.domain.base.errors import ControlPlaneError
 from tests.support.probes import eventually
 
@@ -82,7 +82,7 @@ def test_every_report_is_taken_once_or_fails_its_own_attempt(
     async def run() -> list[ReportOutcome]:
         reports = ReportQueue(server.send, QUICK)
         async with asyncio.timeout(30):
-            return await asyncio.gather(*(reports.put(a_report(number)) for number in range(count)))
+            return await asyncio.gather(*(reports.put(encoded(a_report(number))) for number in range(count)))
 
     words = asyncio.run(run())
     assert [word["ok"] for word in words] == [True] * count
@@ -97,7 +97,7 @@ def test_every_report_is_taken_once_or_fails_its_own_attempt(
 async def test_a_result_outlives_any_number_of_odd_answers() -> None:
     server = Server(faults=["before"] * 3000)
     async with asyncio.timeout(60):
-        assert (await ReportQueue(server.send, QUICK).put(a_report(1)))["ok"]
+        assert (await ReportQueue(server.send, QUICK).put(encoded(a_report(1))))["ok"]
     assert server.taken["t1"]["result"] == 1
     assert server.calls == 3001
 
@@ -105,7 +105,7 @@ async def test_a_result_outlives_any_number_of_odd_answers() -> None:
 async def test_the_refusal_of_a_lost_lease_is_final() -> None:
     server = Server()
     server.taken["t1"] = {"task_id": "t1", "of": "another attempt"}
-    word = await ReportQueue(server.send, QUICK).put(a_report(1))
+    word = await ReportQueue(server.send, QUICK).put(encoded(a_report(1)))
     assert (word["ok"], word["code"]) == (False, "lease_lost")
     assert server.calls == 1
 
@@ -114,7 +114,7 @@ async def test_a_refused_failure_report_is_dropped() -> None:
     async def refuse(contents: Sequence[bytes]) -> Sequence[ReportOutcome]:
         raise ApiError("Nothing of this.", "invalid_request", 400)
 
-    word = await ReportQueue(refuse, QUICK).put(a_report(1))
+    word = await ReportQueue(refuse, QUICK).put(encoded(a_report(1)))
     assert (word["ok"], word["error"]) == (False, "Nothing of this.")
 
 
@@ -126,7 +126,7 @@ async def test_large_results_do_not_share_a_call() -> None:
         return [{"ok": True} for _ in contents]
 
     reports = ReportQueue(send, QUICK)
-    await asyncio.gather(*(reports.put({**a_report(n), "result": "x" * 200_000}) for n in range(7)))
+    await asyncio.gather(*(reports.put(encoded({**a_report(n), "result": "x" * 200_000})) for n in range(7)))
     assert max(sizes) <= MOST_BYTES
     assert len(sizes) > 1
 
@@ -140,7 +140,7 @@ async def test_reports_without_a_timely_answer_are_named_and_dropped() -> None:
         raise Unavailable("Later.", None, 3600.0)
 
     reports = ReportQueue(away, Patience(asked_most_s=3600.0))
-    puts = [asyncio.create_task(reports.put(a_report(number))) for number in range(3)]
+    puts = [asyncio.create_task(reports.put(encoded(a_report(number)))) for number in range(3)]
     await called.wait()
     assert sorted(await reports.drain(0.05)) == ["t0", "t1", "t2"]
     assert [word["ok"] for word in await asyncio.gather(*puts)] == [False] * 3
@@ -149,7 +149,7 @@ async def test_reports_without_a_timely_answer_are_named_and_dropped() -> None:
 async def test_draining_repeats_failed_reports_at_once() -> None:
     server = Server(faults=["busy"])
     reports = ReportQueue(server.send, Patience(first_s=3600.0, most_s=3600.0, asked_most_s=3600.0))
-    put = asyncio.create_task(reports.put(a_report(1)))
+    put = asyncio.create_task(reports.put(encoded(a_report(1))))
     await eventually(lambda: server.calls)
     assert await reports.drain(30) == []
     assert (await put)["ok"]
@@ -158,7 +158,7 @@ async def test_draining_repeats_failed_reports_at_once() -> None:
 async def test_a_caller_that_is_cancelled_leaves_its_report() -> None:
     server = Server(faults=["before"] * 5)
     reports = ReportQueue(server.send, QUICK)
-    put = asyncio.create_task(reports.put(a_report(1)))
+    put = asyncio.create_task(reports.put(encoded(a_report(1))))
     await asyncio.sleep(0)
     put.cancel()
     assert await reports.drain(30) == []
