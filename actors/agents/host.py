@@ -374,6 +374,8 @@ class AgentHost:
         Raises: `AgentNotCalled` if the agent may not be called now; another `PeerError` if the call brought no answer."""
         now = self._clock.now()
         left_s = task.timeout_s - max(0.0, now - (task.started_at or now))
+        # It may have registered again while its claim waited: with another endpoint, model or options.
+        agent = self._directory.known(agent.workspace, agent.agent_id) or agent
         ask = _ask_of(agent, f"{task.id}:{task.attempt}", max(0.001, left_s))
         if agent.chats:
             return await self._chat(agent, ask, task)

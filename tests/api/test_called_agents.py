@@ -31,7 +31,7 @@ async def test_usage_of_a_called_agent_is_reported(api: Api) -> None:
 
 
 async def test_failed_calls_open_a_breaker_that_holds_over_restarts(api: Api) -> None:
-    endpoint = Endpoint(httpx.Response(500), *[httpx.Response(500)] * 20)
+    endpoint = Endpoint(httpx.Response(503))
     async with serving(endpoint) as url:
         await api.post("/agents", {"agent_id": "a1", "endpoint": url})
         for number in range(3):
@@ -313,6 +313,58 @@ async def test_an_answer_that_does_not_fit_its_schema_is_asked_again(api: Api) -
         task = await ended_task(api, (await api.post("/tasks", body))["task_id"])
         assert (task["status"], task["attempt"], task["result"]["answer"]) == ("completed", 2, [1, 2])
         assert model.asked[0]["messages"] == [{"role": "user", "content": '{"text": "Rate it."}'}]
+
+
+def _cut(text: str, finish: str = "length") -> httpx.Response:
+    message = {"role": "assistant", "content": text}
+    return httpx.Response(200, json={"choices": [{"message": message, "finish_reason": finish}]})
+
+
+async def test_a_cut_answer_fails_its_attempt_unless_the_task_allows_it(api: Api) -> None:
+    model = Endpoint(_cut("The three ri"))
+    async with serving(model) as url:
+        await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url})
+
+        async def done(**payload: Any) -> Any:
+            body = {"task_type": "t", "payload": {"prompt": "Name three risks.", **payload}, "target_agent": "m"}
+            return await ended_task(api, (await api.post("/tasks", {**body, "max_retries": 0}))["task_id"])
+
+        failed = await done()
+        assert failed["status"] == "failed"
+        assert "finish_reason: length" in failed["error"]
+        allowed = await done(allow_incomplete=True)
+        assert (allowed["status"], allowed["result"]["text"]) == ("completed", "The three ri")
+        wrong = await done(allow_incomplete="yes")
+        assert "payload.allow_incomplete must be true or false" in wrong["error"]
+        assert len(model.asked) == 2
+
+
+async def test_a_cut_answer_in_a_deliberation_is_put_again_to_its_member(api: Api) -> None:
+    whole = '{"answer": "A", "rationale": "r", "confidence": "high"}'
+    cut, fine = Endpoint(_cut(whole[:20]), _cut(whole, "stop")), Endpoint(_cut(whole, "stop"))
+    empty = Endpoint(_cut("", "content_filter"))
+    async with serving(cut) as first, serving(fine) as second, serving(empty) as third:
+        for name, url in (("cut", first), ("fine", second), ("empty", third)):
+            await api.post("/agents", {"agent_id": name, "transport": "openai", "endpoint": url})
+        config = {"agents": ["cut", "fine", "empty"], "options": ["A", "B"], "consensus": "majority", "rounds": 0}
+        record = await api.post("/deliberations", {"content": "Which?", "config": config, "timeout_seconds": 20})
+    assert record["tally"] == {"A": 2.0}
+    assert record["abstained"] == [{"agent": "empty", "reason": "malformed"}]
+    assert [len(endpoint.asked) for endpoint in (cut, fine, empty)] == [2, 1, 2]
+    assert "finish_reason: length" in str(cut.asked[1]["messages"])
+
+
+async def test_an_agent_that_registers_again_is_called_by_what_it_says_now(api: Api) -> None:
+    former, present = Endpoint({"result": "former"}), Endpoint({"result": "present"})
+    async with serving(former) as old, serving(present) as new:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": old})
+        push = api.actor(AGENT_HOST)._push
+        await eventually(lambda: bool(push._waiting))  # its claim waits, made for the former registration
+        await api.post("/agents", {"agent_id": "a1", "endpoint": new})
+        known = api.actor(AGENT_HOST)._directory
+        await eventually(lambda: {agent.endpoint for agent in known.agents()} == {new})
+        task = await ended_task(api, (await api.post("/tasks", {"task_type": "t"}))["task_id"])
+    assert (task["result"], len(former.asked)) == ("present", 0)
 
 
 async def test_a_payload_that_cannot_be_a_chat_fails_without_a_retry(api: Api) -> None:

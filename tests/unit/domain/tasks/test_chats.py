@@ -26,7 +26,7 @@ LABEL = {"type": "object", "properties": {"label": {"enum": ["spam", "ham"]}}, "
     [
         ({"prompt": "Which?"}, "Which?"),
         ("Which?", "Which?"),
-        ({"b": [1, 2.5], "a": "ü", "max_tokens": 9}, '{"a": "ü", "b": [1, 2.5]}'),
+        ({"b": [1, 2.5], "a": "ü", "max_tokens": 9, "allow_incomplete": True}, '{"a": "ü", "b": [1, 2.5]}'),
         ([1, 2**70], f"[1, {2**70}]"),
     ],
 )
@@ -39,6 +39,8 @@ def test_messages_stay_as_they_are_and_nothing_else_is_sent() -> None:
     chat = chat_of({"messages": messages, "schema": LABEL, "max_tokens": 7, "more": 1})
     assert chat.messages == ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which?"})
     assert (chat.schema, chat.max_tokens, chat_of("?").max_tokens) == (LABEL, 7, DEFAULT_MAX_TOKENS)
+    assert chat_of({"prompt": "x", "allow_incomplete": True}).allow_incomplete
+    assert not chat.allow_incomplete
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,8 @@ def test_messages_stay_as_they_are_and_nothing_else_is_sent() -> None:
         {"prompt": "x", "schema": "text"},
         {"data": 1, "schema": {"type": "intt"}},
         {"prompt": "x", "max_tokens": 0},
+        {"prompt": "x", "allow_incomplete": None},
+        {"prompt": "x", "allow_incomplete": "yes"},
         {"prompt": "x", "max_tokens": MAX_TOKENS + 1},
         {"prompt": "x", "max_tokens": True},
     ],
