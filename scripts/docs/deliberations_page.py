@@ -59,9 +59,8 @@ An answer is the last JSON object in a reply that has the shape that was asked f
 and the like) does not count. If an answer does not fit its schema, the agent is asked once more; if the second answer does
 not fit either, the agent abstains (`malformed`). The same holds for an answer that cannot be stored or parsed (NaN, `1e999`,
 half a surrogate pair, 5,000 digits, nesting over 64); the other members decide. If the quorum is missed, agents that gave no
-answer are replaced
-once by others with the capabilities, unless `config.agents` names the panel. Calls that end in a connection error, 429 or
-5xx are repeated at most twice, under the same idempotency key.
+answer are replaced once by others with the capabilities, unless `config.agents` names the panel. Calls that end in a
+connection error, 429 or 5xx are repeated at most twice, under the same idempotency key.
 
 Every step is journalled before it is carried out. If a worker is killed, the next one reads the journal: an answer that is
 in it is never paid for again, and a call that was in flight is repeated under the same key, counted, and billed.

@@ -27,6 +27,9 @@ from tests.support.panels import contract
         ({"agents": ["x"], "judge": "x"}, "invalid_judge"),
         ({"q": 0.4}, "invalid_threshold"),
         ({"debate_on": "mondays"}, "invalid_config"),
+        ({"answer_type": "json", "schema": {"enum": 5}}, "invalid_schema"),
+        ({"answer_type": "json", "schema": {"$ref": "https://example.com/x.json"}}, "invalid_schema"),
+        ({"answer_type": "json", "schema": {"$ref": "#"}}, "invalid_schema"),
     ],
 )
 def test_an_invalid_contract_is_refused_with_a_code(config: dict[str, Any], code: str) -> None:
