@@ -79,11 +79,19 @@ async def test_a_dead_task_that_is_not_there_is_an_error(tasks: TaskApi) -> None
     dead = await tasks.submit(max_retries=0)
     await tasks.fail(await tasks.claim_one("a1"))
     alive = await tasks.submit(required_capabilities=["none"])
-    for verb in ("replay", "purge"):
-        for words in (("nope",), (alive,), (dead, "nope", "--dry-run"), ("nope", "--dry-run")):
-            printed = await _run(tasks, "dlq", verb, *words, code=1)
-            missing = alive if alive in words else "nope"
-            assert f"The dead letter holds no task {missing}, or it was replayed already" in " ".join(printed.split())
+    calls = [
+        ("replay", "nope"),
+        ("replay", alive),
+        ("purge", "nope"),
+        ("purge", alive),
+        ("replay", dead, "nope", "--dry-run"),
+        ("purge", dead, "nope", "--dry-run"),
+    ]
+    for words, printed in zip(
+        calls, await asyncio.gather(*(_run(tasks, "dlq", *words, code=1) for words in calls)), strict=True
+    ):
+        missing = alive if alive in words else "nope"
+        assert f"The dead letter holds no task {missing}, or it was replayed already" in " ".join(printed.split())
     printed = await _run(tasks, "dlq", "replay", dead, "nope", code=1)
     assert f"{dead} -> task_" in printed, "what is there is replayed"
     await _run(tasks, "dlq", "replay", dead, code=1)

@@ -75,4 +75,4 @@ async def test_the_sample_does_tasks_and_answers_questions(tasks: TaskApi, sampl
     assert (await tasks.get(f"/tasks/{task_id}"))["result"] == 42
     asked = {"content": "Which?", "config": {"options": ["a", "b"], "agents": ["adder"], "min_agents": 1, "k": 1}}
     decided = await tasks.post("/deliberations", asked)
-    assert (decided["terminal"], decided["answer"]) == ("DECIDED", "a")
+    assert (decided["terminal"], decided["answer"]) == ("DECIDED", "a"), (decided["error"], decided["abstained"])
