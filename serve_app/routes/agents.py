@@ -26,7 +26,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.in_cluster_classes import check_class, installed
-from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity
+from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity, shown_status
 from serve_app.schemas.fields import Offset, Text
 
 router = GuardedRouter(tags=["agents"])
@@ -210,11 +210,13 @@ async def list_agents(
     """Agents of the workspace, sorted by id; ``available=false`` includes those that take no work. ``total`` counts all
     matches, not only those that ``limit`` and ``offset`` select."""
     gate = gateway(request)
+    matching = await _matching(gate, asker.workspace, capability)
+    waiting = await without_actor(gate, matching) if status is not None else set()
     agents = [
         agent
-        for agent in await _matching(gate, asker.workspace, capability)
+        for agent in matching
         if (agent.takes_work or not available)
-        and (status is None or agent.status is status)
+        and (status is None or shown_status(agent, has_actor=agent.agent_id not in waiting) is status)
         and provider in (None, agent.provider)
         and region in (None, agent.region_id)
         and (tag is None or tag in agent.tags)
@@ -227,16 +229,17 @@ async def list_agents(
 async def _wires(gate: Gateway, workspace: str, agents: Sequence[Agent]) -> list[dict[str, Any]]:
     """The agents with their newest heartbeats, and dedicated agents with whether their actors run."""
     seen = await gate.heartbeats.last(workspace, [agent.agent_id for agent in agents])
-    dedicated = any(agent.dedicated is not None for agent in agents)
-    has_actor = set(held_slots(await gate.leases.held(PREFIX)).values()) if dedicated else frozenset()
-    return [
-        agent_wire(
-            agent, seen.get(agent.agent_id), has_actor=dedicated_slot(agent.workspace, agent.agent_id) in has_actor
-        )
-        if agent.dedicated is not None
-        else agent_wire(agent, seen.get(agent.agent_id))
-        for agent in agents
-    ]
+    waiting = await without_actor(gate, agents)
+    return [agent_wire(agent, seen.get(agent.agent_id), has_actor=agent.agent_id not in waiting) for agent in agents]
+
+
+async def without_actor(gate: Gateway, agents: Sequence[Agent]) -> set[str]:
+    """The ids of the dedicated ones among the agents of a workspace whose own actor does not run."""
+    dedicated = [agent for agent in agents if agent.dedicated is not None]
+    if not dedicated:
+        return set()
+    held = set(held_slots(await gate.leases.held(PREFIX)).values())
+    return {agent.agent_id for agent in dedicated if dedicated_slot(agent.workspace, agent.agent_id) not in held}
 
 
 async def agent_answer(gate: Gateway, agent: Agent) -> dict[str, Any]:

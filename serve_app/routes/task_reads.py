@@ -20,6 +20,7 @@ from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
+from serve_app.routes.agents import without_actor
 from serve_app.schemas.fields import Offset
 from serve_app.schemas.tasks import history_wire, task_wire
 
@@ -158,7 +159,7 @@ async def explain_task(request: Request, task_id: str, asker: Asker) -> dict[str
     view = await gate.scheduler.request(ExplainRequest(workspace=asker.workspace, task_id=check_id(task_id, "task_id")))
     agents, stored = await gate.agents.list(asker.workspace), await gate.breakers.load(asker.workspace)
     breakers = {found.agent_id: found.breaker for found in stored if found.agent_id is not None}
-    found = explain(view, agents, breakers, gate.clock.now())
+    found = explain(view, agents, breakers, gate.clock.now(), await without_actor(gate, agents))
     position, head = found.position, found.head
     wire: dict[str, Any] = {
         "task_id": task_id,

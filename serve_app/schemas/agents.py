@@ -11,7 +11,7 @@ from pydantic import (
     field_validator,
 )
 
-from cluster.domain.agents.agent import Agent, TransportKind
+from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
 from serve_app.schemas.fields import MAX_BATCH, Names, RequestBody, Text, agent_name
 
 
@@ -139,6 +139,13 @@ def _dedicated_wire(agent: Agent, has_actor: bool) -> dict[str, Any]:
     }
 
 
+def shown_status(agent: Agent, *, has_actor: bool) -> AgentStatus:
+    """The status of an agent. A dedicated one that would be ready is ``starting`` until its own actor runs."""
+    if agent.dedicated is not None and not has_actor and agent.status is AgentStatus.READY:
+        return AgentStatus.STARTING
+    return agent.status
+
+
 def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = False) -> dict[str, Any]:
     """An agent as the API shows it. ``has_actor``: whether the actor of a dedicated agent runs."""
     seen = last_activity(agent, last_heartbeat)
@@ -146,7 +153,7 @@ def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = 
     return {
         "agent_id": agent.agent_id,
         "capabilities": list(agent.capabilities),
-        "status": agent.status.value,
+        "status": shown_status(agent, has_actor=has_actor).value,
         "model": agent.model,
         "provider": agent.provider,
         "metadata": agent.metadata,

@@ -208,6 +208,25 @@ async def test_an_agent_whose_actor_lacks_resources_says_so_and_its_tasks_wait(
     assert (await ended_task(api, created["task_id"]))["result"] == 1
 
 
+async def test_explain_and_status_say_that_an_agent_waits_for_its_node(api: Api, supervisor: Supervisor) -> None:
+    needs = {"dedicated": True, "num_gpus": 2}
+    registered = await api.post("/agents", {"agent_id": "py", "import_path": f"{__name__}:Both", **needs})
+    assert registered["status"] == "starting"
+    task_id = (await api.post("/tasks", {"task_type": "t", "target_agent": "py"}))["task_id"]
+    explained = await api.get(f"/tasks/{task_id}/explain")
+    assert [reason["code"] for reason in explained["reasons"]] == ["waiting_for_node"]
+    assert "py" in explained["summary"]
+    assert "2 GPUs" in explained["summary"]
+    assert (await api.get("/agents/py"))["status"] == "starting"
+    assert [agent["agent_id"] for agent in (await api.get("/agents?status=starting"))["agents"]] == ["py"]
+    assert (await api.get("/agents?status=ready"))["agents"] == []
+
+    await api.post("/agents", {"agent_id": "py", "import_path": f"{__name__}:Both", "dedicated": True})
+    await _placed(api, supervisor, "py")
+    assert (await api.get("/agents/py"))["status"] in ("ready", "busy")
+    assert (await api.get("/agents?status=starting"))["agents"] == []
+
+
 async def test_a_killed_actor_is_made_again_and_the_same_attempt_ends(api: Api, supervisor: Supervisor) -> None:
     gate = asyncio.Event()
     keys: list[str] = []

@@ -6,7 +6,7 @@ explanation decides nothing, and may be out of date when it is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.domain.agents.agent import Agent
@@ -67,9 +67,15 @@ class Explanation:
     able_agents: tuple[str, ...] = field(default=())
 
 
-def explain(view: TaskView, agents: Sequence[Agent], breakers: Mapping[str, Breaker], now: float) -> Explanation:
+def explain(
+    view: TaskView,
+    agents: Sequence[Agent],
+    breakers: Mapping[str, Breaker],
+    now: float,
+    without_actor: Collection[str] = frozenset(),
+) -> Explanation:
     """Why a task does not run, the first reason first. ``agents`` are those of the task's workspace, ``breakers`` theirs by
-    agent id."""
+    agent id, ``without_actor`` the ids of the dedicated ones whose own actor does not run."""
     head = view.head
     if head.status.terminal:
         return _ended(head)
@@ -77,6 +83,8 @@ def explain(view: TaskView, agents: Sequence[Agent], breakers: Mapping[str, Brea
         return _running(view)
     reasons = [*_time_and_order(view, now), *_limits(view, now)]
     able, agent_reasons = eligible(head, agents, now, breakers)
+    if able and not agent_reasons and all(agent_id in without_actor for agent_id in able):
+        agent_reasons = [_no_node([agent for agent in agents if agent.agent_id in able])]
     if head.detail is not TaskDetail.BLOCKED:
         reasons += agent_reasons
         if not reasons and view.position is not None:
@@ -177,6 +185,18 @@ def _limits(view: TaskView, now: float) -> list[Reason]:
             )
         )
     return reasons
+
+
+def _no_node(agents: Sequence[Agent]) -> Reason:
+    """No agent that may have the task has its own actor running."""
+    names = ", ".join(agent.agent_id for agent in agents[:5]) + (", …" if len(agents) > 5 else "")
+    needs = agents[0].dedicated
+    words = needs.words if needs is not None else "what it needs"
+    return Reason(
+        code="waiting_for_node",
+        message=f"The actor of {names} does not run: it is being started, or it waits for a node that has {words} free.",
+        unblock=f"Add a node that has {words} free, or register {agents[0].agent_id} again with what a node has.",
+    )
 
 
 def _fairness(position: QueuePosition, tenant: str) -> Reason:
