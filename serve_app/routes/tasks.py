@@ -171,6 +171,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     names tasks that the agent should stop. 404 (`NotFound`) if the agent is not registered.
     """
     gate = gateway(request)
+    asked_at = gate.clock.now()
     agent = await _claimant(gate, asker, body.agent_id)
     gate.record_activity(asker.workspace, body.agent_id)
     registered = frozenset(agent.capabilities)
@@ -190,6 +191,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         # Not from the agent's liveness: an agent that claims is alive.
         unschedulable=agent.is_unschedulable,
         cause=asker.cause,
+        asked_at=asked_at,
     )
     async with _granted(gate, request, claim, block_s) as answer:
         gate.record_activity(asker.workspace, body.agent_id)

@@ -22,7 +22,8 @@ class ClaimRequest:
     ``client_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``wait``: keep the claim until
     there is something for it. ``unschedulable``: the agent gets nothing new (paused, draining, unhealthy), and its claim
     waits until that changes. ``explicit_only``: the agent gets no task that requires nothing, unless the task names it.
-    ``cause``: the trace of the request.
+    ``cause``: the trace of the request. ``asked_at``: when the client asked, by its replica's clock (epoch seconds); of several
+    claims under one id that a client chose, the newest is answered.
     """
 
     workspace: str
@@ -38,6 +39,7 @@ class ClaimRequest:
     unschedulable: bool = False
     explicit_only: bool = False
     cause: str = ""
+    asked_at: float = 0.0
 
     @property
     def agent(self) -> AgentKey:
