@@ -42,7 +42,8 @@ class ClaimAnswer:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
-    """How an attempt ended: completed if ``error`` is None, else failed, or ``stopped`` because the task is being cancelled.
+    """How an attempt ended: completed if ``error`` is None, else failed, or ``stopped`` because the task is being cancelled,
+    or ``released`` because the holder gives it back unfinished (``error`` says why, and may be empty).
 
     Without ``attempt`` (no lease token) the report counts for the current attempt. ``brief``: the asker needs to know only that
     the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it."""
@@ -58,6 +59,7 @@ class ReportRequest:
     error_class: ErrorClass = ErrorClass.RETRYABLE
     retry_after_s: float | None = None
     stopped: bool = False
+    released: bool = False
     brief: bool = False
     checked: bool = False
     cause: str = ""

@@ -391,7 +391,7 @@ class PushTasks:
             client_claim_id=True,
             wait=True,
             regions=agent.regions,
-            explicit_only=agent.chats,
+            explicit_only=agent.explicit_only,
         )
         try:
             answer: ClaimAnswer = await self._shard(request, long_poll=True)
@@ -540,4 +540,4 @@ def _key(agent: Agent) -> Key:
 
 
 def _group(agent: Agent) -> Group:
-    return agent.workspace, frozenset(agent.capabilities), agent.regions, agent.chats
+    return agent.workspace, frozenset(agent.capabilities), agent.regions, agent.explicit_only

@@ -451,10 +451,15 @@ class SchedulerShard:
             raise
 
     def _check_known(self, state: _State, claim: ClaimRequest) -> None:
-        """Raises `Missing` if memory contradicts the claim about its agent. A registration and a resume count from the
-        moment that they are answered, also here, where their rows may not have been read yet."""
+        """Raises `Missing` if memory contradicts the claim about its agent, or lacks tasks that the claim might get. A
+        registration, a resume and a submit count from the moment that they are answered, also here, where their rows may not have
+        been read yet."""
         if state.core.doubts((claim.workspace, claim.agent_id), claim.unschedulable):
             raise Missing(f"The newest rows about agent {claim.agent_id} have not been read.", "agent_changed")
+        # With more tasks in memory than it asks for, reading on first would only delay the claim.
+        few = state.core.ready_tasks < (claim.max_tasks or 1)
+        if few and state.follower.cursor < claim.after_seq:
+            raise Missing("The newest submits have not been read.", "submits_unread")
 
     def _change(self, state: _State, asker: tuple[str, int], request: Any, prepared: Any, now: float) -> Any:
         """Changes memory and returns the answer. ``prepared`` is what ``_prepared`` found out."""
@@ -768,11 +773,12 @@ def _event(request: Any) -> Event:
     by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
     if request.stopped:
         return CancelAcknowledged(by=by, cause=request.cause)
-    if request.error is None:
+    if request.error is None and not request.released:
         return Complete(by=by, result_json=request.result_json, cause=request.cause)
     return Fail(
         by=by,
-        error=request.error,
+        error=request.error or "",
+        released=request.released,
         error_class=request.error_class,
         requeue=request.requeue,
         retry_after_s=request.retry_after_s,

@@ -168,7 +168,8 @@ async def test_a_third_claim_under_one_id_replaces_the_second(claimant: Claimant
     for replica in (0, 1, 0):
         calls.append(claimant.claim(replica))
         await claimant.waits()
-    assert await _refused(calls[0]) and await _refused(calls[1])
+    assert await _refused(calls[0])
+    assert await _refused(calls[1])
     task_id = await claimant.cluster.submit()
     assert await _leases(calls[2]) == [task_id]
 
