@@ -42,12 +42,13 @@ class ClaimAnswer:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
-    """How an attempt ended: completed if ``error`` is None, else failed, or ``stopped`` because the task is being cancelled.
+    """How an attempt ended: completed if ``error`` is None, else failed, or ``stopped`` because the task is being cancelled,
+    or ``released`` because the holder gives it back unfinished (``error`` says why, and may be empty).
 
     Without ``attempt`` (no lease token) the report counts for the current attempt. ``brief``: the asker needs to know only that
-    the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it. ``released``: the agent
-    gives the task back unfinished, so it is queued again and no retry is spent. ``unstorable``: the shard itself put this
-    failure in the place of a report that the store had refused."""
+    the report is durable. ``checked``: ``write_json`` wrote the result, so the shard need not parse it. ``unsent``: the agent was
+    never asked, so the task is queued again at once. ``unstorable``: the shard itself put this failure in the place of a report
+    that the store had refused."""
 
     workspace: str
     principal: str
@@ -61,6 +62,7 @@ class ReportRequest:
     retry_after_s: float | None = None
     stopped: bool = False
     released: bool = False
+    unsent: bool = False
     brief: bool = False
     checked: bool = False
     unstorable: bool = False

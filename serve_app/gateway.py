@@ -94,6 +94,8 @@ class Gateway:
     learner: Learner = field(init=False)
     breakers_read: dict[str, Sequence[Breaker]] = field(default_factory=dict, init=False)
     """By workspace: the stored breakers as they were last read, shown while the database is away."""
+    newest_submit: int = field(default=0, init=False)
+    """The newest log row of a submit that this replica has acknowledged. ``acknowledged`` raises it."""
     _background: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -125,6 +127,10 @@ class Gateway:
             return outcomes
 
         return write_and_notify
+
+    def acknowledged(self, outcomes: Sequence[Submitted]) -> None:
+        """Notes submits that are durable, so that a claim that comes next does not miss their tasks."""
+        self.newest_submit = max(self.newest_submit, *(outcome.seq or 0 for outcome in outcomes))
 
     def notify(self, *topics: WakeTopic) -> None:
         self.spawn(self.doorbell.notify(*topics))

@@ -460,7 +460,7 @@ class PushTasks:
             client_claim_id=True,
             wait=True,
             regions=agent.regions,
-            explicit_only=agent.chats,
+            explicit_only=agent.explicit_only,
         )
         try:
             answer: ClaimAnswer = await self._shard(request, long_poll=True)
@@ -546,7 +546,7 @@ class PushTasks:
             wait_s = RETRY_S if refused.retry_after_s is None else min(refused.retry_after_s, REST_S)
             self._rests[key] = now + wait_s
         self.room_changed(key)
-        await self._report(agent, task, error=shown_text(refused.message, MAX_ERROR_CHARS), released=True)
+        await self._report(agent, task, error=shown_text(refused.message, MAX_ERROR_CHARS), unsent=True)
 
     async def _report(
         self,
@@ -558,7 +558,7 @@ class PushTasks:
         requeue: bool = True,
         error_class: ErrorClass = ErrorClass.RETRYABLE,
         retry_after_s: float | None = None,
-        released: bool = False,
+        unsent: bool = False,
     ) -> None:
         """Reports until the shard takes or refuses the report. Repeating it is safe, because it names the attempt."""
         report = ReportRequest(
@@ -572,7 +572,7 @@ class PushTasks:
             requeue=requeue,
             error_class=error_class,
             retry_after_s=retry_after_s,
-            released=released,
+            unsent=unsent,
             brief=True,
             checked=True,
         )
@@ -638,4 +638,4 @@ def _key(agent: Agent) -> Key:
 
 
 def _group(agent: Agent) -> Group:
-    return agent.workspace, frozenset(agent.capabilities), agent.regions, agent.chats
+    return agent.workspace, frozenset(agent.capabilities), agent.regions, agent.explicit_only

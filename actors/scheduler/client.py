@@ -138,6 +138,7 @@ class TaskClient:
             client_claim_id=True,
             wait=wait,
             cause=self.origin.cause,
+            asked_at=self.clock.now(),
         )
         answer: ClaimAnswer = await self.scheduler.request(request, long_poll=wait)
         return answer.leases

@@ -37,6 +37,7 @@ from actors.messages import (
     SchedulerRequest,
     undelivered,
 )
+from actors.scheduler.newest_claims import Asker, NewestClaims, superseded
 from actors.scheduler.unstorable import UnstorableReports, commit_up_to_culprit, malformed
 from cluster.domain.base.errors import (
     ActorUnavailable,
@@ -197,6 +198,9 @@ class SchedulerShard:
         # Askers of claims that wait until the newest rows of the log are read, since memory contradicts them. ``_handle`` adds;
         # ``_look_up`` and ``_withdraw`` remove, and whichever is first answers the claim.
         self._behind: set[tuple[str, int]] = set()
+        # The newest unanswered claim under each id that a client chose, whatever it waits for. ``_decide`` notes it, ``_tell``
+        # removes it.
+        self._claims = NewestClaims()
         # True while ``_rebuild`` runs, so that several failures start it once.
         self._rebuilding = False
         # Loops that run as long as the actor, and tasks that end by themselves (commits, look-ups). An error that nobody expected
@@ -273,7 +277,7 @@ class SchedulerShard:
         askers = list(state.tickets.values())
         state.forget()
         for caller, number in askers:
-            self._exchange.answer(caller, number, ActorUnavailable(_SHARD_AWAY))
+            self._tell(caller, number, ActorUnavailable(_SHARD_AWAY))
         if not self._rebuilding:
             self._rebuilding = True
             self._loops.start(self._rebuild(pause_s))
@@ -398,6 +402,8 @@ class SchedulerShard:
         missing: list[Asked] = []
         for caller, number, request in batch:
             try:
+                if isinstance(request, ClaimRequest):
+                    self._replace_older((caller, number), request)
                 answer = self._answer(caller, number, request, caught_up)
             except Missing:
                 missing.append((caller, number, request))
@@ -408,6 +414,32 @@ class SchedulerShard:
                 answers.append((caller, number, answer))
         self._send(answers)
         return missing
+
+    def _replace_older(self, newest: Asker, request: ClaimRequest) -> None:
+        """Tells the asker of an older claim under the same id at once that this one replaces it, wherever that one is on its way.
+        Leases in an answer that is being committed for it go over to this one, which gets them again.
+
+        Raises: `Conflict` (``superseded``) if this claim is itself the older one."""
+        asker = self._claims.arrives(newest, request)
+        if asker is None:
+            return
+        state = self._state
+        ticket = state.by_caller.pop(asker, None) if state is not None else None
+        if asker in self._behind:
+            self._behind.discard(asker)
+        elif state is not None and ticket is not None:
+            state.core.withdraw(ticket)
+            del state.tickets[ticket]
+        else:
+            self._claims.overtake(asker)
+        self._exchange.answer(*asker, superseded(request))
+
+    def _tell(self, caller: str, number: int, answer: Any) -> None:
+        """Gives an answer, unless a newer claim has replaced the asker's: then leases in it have reached nobody."""
+        if self._claims.answered((caller, number)):
+            self._undeliverable(answer)
+        else:
+            self._exchange.answer(caller, number, answer)
 
     def _refusal(self, request: Any, error: Exception) -> ControlPlaneError:
         """The error that the asker gets. A bug is logged, and answered without its text."""
@@ -432,10 +464,15 @@ class SchedulerShard:
             raise
 
     def _check_known(self, state: _State, claim: ClaimRequest) -> None:
-        """Raises `Missing` if memory contradicts the claim about its agent. A registration and a resume count from the
-        moment that they are answered, also here, where their rows may not have been read yet."""
+        """Raises `Missing` if memory contradicts the claim about its agent, or lacks tasks that the claim might get. A
+        registration, a resume and a submit count from the moment that they are answered, also here, where their rows may not have
+        been read yet."""
         if state.core.doubts((claim.workspace, claim.agent_id), claim.unschedulable):
             raise Missing(f"The newest rows about agent {claim.agent_id} have not been read.", "agent_changed")
+        # With more tasks in memory than it asks for, reading on first would only delay the claim.
+        few = state.core.ready_tasks < (claim.max_tasks or 1)
+        if few and state.follower.cursor < claim.after_seq:
+            raise Missing("The newest submits have not been read.", "submits_unread")
 
     def _change(self, state: _State, asker: tuple[str, int], request: Any, prepared: Any, now: float) -> Any:
         """Changes memory and returns the answer. ``prepared`` is what ``_prepared`` found out."""
@@ -481,12 +518,12 @@ class SchedulerShard:
         state = self._state
         if (caller, number) in self._behind:
             self._behind.discard((caller, number))
-            self._exchange.answer(caller, number, ClaimAnswer())
+            self._tell(caller, number, ClaimAnswer())
             return
         ticket = state.by_caller.pop((caller, number), None) if state is not None else None
         if state is not None and ticket is not None and state.core.withdraw(ticket):
             del state.tickets[ticket]
-            self._exchange.answer(caller, number, ClaimAnswer())
+            self._tell(caller, number, ClaimAnswer())
 
     def _undeliverable(self, answer: Any) -> None:
         """Releases the leases of an answer whose caller has expired before it took the answer."""
@@ -509,7 +546,7 @@ class SchedulerShard:
         except Exception as error:
             refused = self._refusal(missing[0][2], error)
             for caller, number, _ in missing:
-                self._exchange.answer(caller, number, refused)
+                self._tell(caller, number, refused)
             return
         finally:
             behind = self._behind & {asked[:2] for asked in missing}
@@ -517,7 +554,7 @@ class SchedulerShard:
         # A claim that was withdrawn meanwhile has its answer.
         unanswered = [asked for asked in missing if asked[:2] in behind or not isinstance(asked[2], ClaimRequest)]
         for caller, number, request in self._decide(unanswered, caught_up=True):
-            self._exchange.answer(caller, number, await self._ended(request))
+            self._tell(caller, number, await self._ended(request))
 
     async def _ended(self, request: Any) -> Any:
         """The machine's answer about a task that has ended: a repeated report is answered as before, any other is refused. It
@@ -579,7 +616,7 @@ class SchedulerShard:
             written = None
         if state is None or written is None:
             for caller, number, answer in answers:
-                self._exchange.answer(caller, number, _undone(answer))
+                self._tell(caller, number, _undone(answer))
             return
         write, unresolved = written
         if unresolved:
@@ -619,7 +656,7 @@ class SchedulerShard:
         if error is not None:
             self._fail(state)
         for caller, number, answer in write.answers:
-            self._exchange.answer(caller, number, answer if error is None else error)
+            self._tell(caller, number, answer if error is None else error)
 
     async def _flush(self, state: _State, writes: Sequence[_Write]) -> Sequence[None]:
         """One commit of the group: all decisions of all writes, in order."""
@@ -778,15 +815,16 @@ def _event(request: Any) -> Event:
     if isinstance(request, PrioritizeRequest):
         return Prioritized(principal=request.principal, cause=request.cause)
     by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
-    if request.released:
+    if request.unsent:
         return Release(by=by, cause=request.cause)
     if request.stopped:
         return CancelAcknowledged(by=by, cause=request.cause)
-    if request.error is None:
+    if request.error is None and not request.released:
         return Complete(by=by, result_json=request.result_json, cause=request.cause)
     return Fail(
         by=by,
-        error=request.error,
+        error=request.error or "",
+        released=request.released,
         error_class=request.error_class,
         requeue=request.requeue,
         retry_after_s=request.retry_after_s,

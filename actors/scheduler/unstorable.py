@@ -66,6 +66,7 @@ class UnstorableReports:
             result_json=None,
             error="The report of this attempt holds data that cannot be stored.",
             stopped=False,
+            released=False,
             retry_after_s=None,
             unstorable=True,
         )
@@ -77,5 +78,13 @@ def malformed(task_id: str) -> InvalidRequest:
 
 
 def _digest(report: ReportRequest) -> bytes:
-    texts = (report.attempt, report.agent_id, report.result_json, report.error, report.retry_after_s, report.stopped)
+    texts = (
+        report.attempt,
+        report.agent_id,
+        report.result_json,
+        report.error,
+        report.retry_after_s,
+        report.stopped,
+        report.released,
+    )
     return hashlib.sha256(repr(texts).encode(errors="backslashreplace")).digest()

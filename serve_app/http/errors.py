@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from starlette.websockets import WebSocketState
 
 from cluster.domain.base.errors import ControlPlaneError, TryLater, Unauthenticated
@@ -108,7 +109,18 @@ async def _http_error(request: Request, error: Exception) -> Response:
     }
     phrase = HTTPStatus(error.status_code).phrase
     message, code = messages.get(error.status_code, (str(error.detail), phrase.lower().replace(" ", "_")))
-    return error_response(error.status_code, message, code, _trace(request), error.headers)
+    headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
+    return error_response(error.status_code, message, code, _trace(request), headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path. Each route knows its own alone, and several may have the path."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def unexpected_response(request: Request, error: Exception) -> Response:

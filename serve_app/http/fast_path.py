@@ -163,6 +163,9 @@ class DirectApp(FastAPI):
         await super().__call__(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD" and answers_head(scope["path"]):
+            await self.whole_way({**scope, "method": "GET"}, receive, _without_body(send))
+            return
         if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
             path: str = scope["path"]
             direct, part = self._exact.get(path), ""
@@ -174,6 +177,21 @@ class DirectApp(FastAPI):
                 await direct(self, scope, receive, send, part)
                 return
         await self.whole_way(scope, receive, send)
+
+
+def answers_head(path: str) -> bool:
+    """Whether HEAD is answered as GET is, without the body. Load balancers send it to health checks and pages; the API's own
+    paths are left out, since some of them wait or stream."""
+    return not path.startswith("/api/")
+
+
+def _without_body(send: Send) -> Send:
+    async def headers_only(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return headers_only
 
 
 def _plain(scope: Scope) -> bool:

@@ -27,7 +27,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.routes.agents import intent_change
-from serve_app.schemas.agents import Heartbeat, HeartbeatItem, Heartbeats
+from serve_app.schemas.agents import Heartbeat, HeartbeatItem, Heartbeats, RefusedHeartbeat
 from serve_app.streams.frames import received
 
 router = GuardedRouter(tags=["agents"])
@@ -56,8 +56,11 @@ async def _change_intents(gate: Gateway, asker: Origin, reported: Sequence[tuple
 async def _heartbeat_many(gate: Gateway, asker: Origin, items: Sequence[HeartbeatItem]) -> dict[str, Any]:
     known: list[HeartbeatItem] = []
     unknown: list[str] = []
-    for item in items:
-        if await gate.directory.get(asker.workspace, item.agent_id) is None:
+    refused: list[dict[str, Any]] = []
+    for at, item in enumerate(items):
+        if isinstance(item, RefusedHeartbeat):
+            refused.append({"index": at, "agent_id": item.named, "error": item.refusal, "code": item.code})
+        elif await gate.directory.get(asker.workspace, item.agent_id) is None:
             unknown.append(item.agent_id)
         else:
             known.append(item)
@@ -67,18 +70,19 @@ async def _heartbeat_many(gate: Gateway, asker: Origin, items: Sequence[Heartbea
         [HeartbeatRecord(workspace=asker.workspace, agent_id=item.agent_id, at=now) for item in known]
     )
     cancelling = sorted({entry[1:] for answer in answers for entry in answer.cancelling})
-    return {
+    answer = {
         "acknowledged": len(known),
         "unknown": unknown,
         "cancelling": [{"agent_id": agent_id, "task_id": task_id} for agent_id, task_id in cancelling],
     }
+    return {**answer, "refused": refused} if refused else answer
 
 
 @router.post("/agents/heartbeats")
 @requires(Permission.AGENTS_WRITE)
 async def heartbeats(request: Request, body: Heartbeats, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Heartbeats of many agents. ``unknown`` names agents that are not registered; ``cancelling`` names tasks that their
-    agents should stop."""
+    agents should stop. A heartbeat that is not valid is listed in ``refused`` with its ``index``; the others count."""
     return await _heartbeat_many(gateway(request), asker, body.heartbeats)
 
 

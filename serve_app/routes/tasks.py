@@ -134,6 +134,7 @@ async def create_task(request: Request, body: CreateTask, asker: Asker, key: Ide
     outcome = await gate.submits.put(SubmitItem(task=task, idempotency=idem))
     if outcome.conflict:
         raise Conflict(_CONFLICT, "idempotency_conflict")
+    gate.acknowledged([outcome])
     return {"task_id": outcome.task_id}
 
 
@@ -160,6 +161,7 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
         gate.notify(*topics_for(items))
     if any(outcome.conflict for outcome in outcomes):
         raise Conflict(_CONFLICT, "idempotency_conflict")
+    gate.acknowledged(outcomes)
     return {"task_ids": [outcome.task_id for outcome in outcomes], "total": len(outcomes)}
 
 
@@ -169,10 +171,13 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     """Claims work for a registered agent. The call waits up to ``block_ms`` (at most 25 s) for a task; ``task`` is null if
     there is none.
 
-    With ``max_tasks`` the answer also has the list ``tasks``. The same ``claim_id`` gives the same leases. ``cancelling``
-    names tasks that the agent should stop. 404 (`NotFound`) if the agent is not registered.
+    With ``max_tasks`` the answer also has the list ``tasks``. With ``task_types`` only tasks of these types are claimed. The same
+    ``claim_id`` gives the same leases, and the newest call under it is the one that is answered: an older one that still waits
+    ends with 409 (`Conflict`, ``superseded``). ``cancelling`` names tasks that the agent should stop. 404 (`NotFound`) if the
+    agent is not registered.
     """
     gate = gateway(request)
+    asked_at = gate.clock.now()
     agent = await _claimant(gate, asker, body.agent_id)
     gate.record_activity(asker.workspace, body.agent_id)
     registered = frozenset(agent.capabilities)
@@ -191,7 +196,11 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         regions=agent.regions,
         # Not from the agent's liveness: an agent that claims is alive.
         unschedulable=agent.is_unschedulable,
+        explicit_only=agent.explicit_only,
         cause=asker.cause,
+        asked_at=asked_at,
+        after_seq=gate.newest_submit,
+        task_types=None if body.task_types is None else frozenset(body.task_types),
     )
     async with _granted(gate, request, claim, block_s) as answer:
         gate.record_activity(asker.workspace, body.agent_id)
@@ -291,7 +300,8 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
 @router.post("/tasks/complete")
 @requires(Permission.TASKS_CLAIM)
 async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Takes up to 1,000 reports in one call, completions and failures; each gets its own answer in ``results``."""
+    """Takes up to 1,000 reports in one call, completions and failures. ``results`` has one answer for each report, in their
+    order; a report that cannot be taken, whatever its shape, fails alone (its ``task_id`` is null if it names no task)."""
     gate = gateway(request)
     outcomes = await asyncio.gather(
         *(_report_one(gate, asker, report) for report in body.reports), return_exceptions=True
@@ -299,7 +309,8 @@ async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Ide
     results = []
     for report, outcome in zip(body.reports, outcomes, strict=True):
         if isinstance(outcome, ControlPlaneError):
-            task_id = shown_text(report.task_id, 128)  # the client may have sent anything
+            # The client may have sent anything.
+            task_id = report.named if isinstance(report, RefusedReport) else shown_text(report.task_id, 128)
             results.append({"task_id": task_id, "ok": False, "error": outcome.message, "code": outcome.code})
         elif isinstance(outcome, BaseException):
             raise outcome
@@ -317,17 +328,28 @@ async def _report_one(gate: Gateway, asker: Origin, body: Report) -> None:
 def _report_request(asker: Origin, body: Report) -> ReportRequest:
     if body.stopped:
         return _report_of(asker, body.task_id, body, stopped=True)
-    if body.error is not None:
-        return _failure(asker, body.task_id, body, body.error)
+    if body.released and body.result is not None:
+        raise InvalidRequest("Report a result, or give the task back with released; not both.", "invalid_request")
+    if body.released or body.error is not None:
+        return _failure(asker, body.task_id, body)
     return _report_of(asker, body.task_id, body, result=body.result)
 
 
-def _failure(asker: Origin, task_id: str, body: Report | Fail, error: str) -> ReportRequest:
+def _failure(asker: Origin, task_id: str, body: Report | Fail) -> ReportRequest:
+    """The request of a report that an attempt has failed, or is given back.
+
+    Raises: `InvalidRequest` if the report says both that the task should be given to others and that it should not."""
+    if body.released and not body.requeue:
+        raise InvalidRequest(
+            "A task that is given back (released) is queued again; leave requeue out.", "invalid_request"
+        )
+    if body.released:
+        return _report_of(asker, task_id, body, error=body.error or "", released=True)
     return _report_of(
         asker,
         task_id,
         body,
-        error=error,
+        error="Unknown error" if body.error is None else body.error,
         requeue=body.requeue,
         error_class=body.error_class,
         retry_after_s=body.retry_after_seconds,
@@ -388,10 +410,11 @@ async def fail_task(
     request: Request, task_id: str, asker: Asker, key: Idempotency, body: Fail | None = None
 ) -> dict[str, Any]:
     """Reports a failed attempt. The task is tried again while it has retries left, unless ``requeue`` is false or
-    ``error_class`` is ``not_retryable``. 409 (`Conflict`, ``lease_lost``) if the caller does not hold the lease."""
+    ``error_class`` is ``not_retryable``. With ``released`` the attempt is given back unfinished: the task is queued again and
+    no retry is spent. 409 (`Conflict`, ``lease_lost``) if the caller does not hold the lease."""
     body = body or Fail()
-    await _report(gateway(request), asker, _failure(asker, task_id, body, body.error))
-    return {"failed": True}
+    await _report(gateway(request), asker, _failure(asker, task_id, body))
+    return {"released": True} if body.released else {"failed": True}
 
 
 @router.post("/tasks/{task_id}/stopped")

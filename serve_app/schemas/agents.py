@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
+    ValidationError,
+    WrapValidator,
     field_validator,
 )
 
 from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.json_values import shown_text
+from serve_app.http.errors import problem_of
 from serve_app.schemas.fields import MAX_BATCH, Names, RequestBody, Text, agent_name
 
 
@@ -113,8 +119,29 @@ class HeartbeatItem(RequestBody):
     _check = field_validator("agent_id")(agent_name)
 
 
+class RefusedHeartbeat(HeartbeatItem):
+    """A heartbeat that does not validate, with the reason. ``named`` is the text that it has as its agent's id, if any."""
+
+    named: str | None
+    refusal: str
+    code: str
+
+
+def _for_itself(value: Any, validate: Callable[[Any], HeartbeatItem]) -> HeartbeatItem:
+    """Validates one heartbeat. A bad one, of any shape, becomes a `RefusedHeartbeat`: it must not cost others their leases."""
+    agent_id = value.get("agent_id") if isinstance(value, dict) else None
+    named = shown_text(agent_id, 128) if isinstance(agent_id, str) else None
+    try:
+        return validate(value)
+    except ValidationError as error:
+        refusal, code = problem_of(error.errors()), "invalid_request"
+    except InvalidRequest as error:
+        refusal, code = error.message, error.code
+    return RefusedHeartbeat.model_construct(agent_id=named or "", named=named, refusal=refusal, code=code)
+
+
 class Heartbeats(RequestBody):
-    heartbeats: list[HeartbeatItem] = Field(min_length=1, max_length=10_000)
+    heartbeats: list[Annotated[HeartbeatItem, WrapValidator(_for_itself)]] = Field(min_length=1, max_length=10_000)
 
 
 def last_activity(agent: Agent, recent: float | None) -> float:

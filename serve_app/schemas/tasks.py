@@ -35,6 +35,8 @@ from serve_app.schemas.fields import (
 )
 
 MAX_CLAIM = 100
+#: Most task types that one claim may name.
+MAX_TYPES = 256
 
 
 MAX_BLOCK_MS = LONGEST_WAIT_S * 1000
@@ -119,6 +121,7 @@ class Claim(RequestBody):
     block_ms: int = Field(5000, ge=0)
     max_tasks: int | None = Field(None, ge=1, le=MAX_CLAIM)
     claim_id: str | None = None
+    task_types: list[Words] | None = Field(None, min_length=1, max_length=MAX_TYPES)
 
     _check = field_validator("agent_id")(agent_name)
 
@@ -138,9 +141,10 @@ class Complete(RequestBody):
 class Fail(RequestBody):
     """A failed attempt. ``error_class`` retryable, malformed and rate_limited let the task be tried again; not_retryable
     ends it, as ``requeue`` false does. The next attempt waits for ``retry_after_seconds`` at least (up to a bound), and longer
-    after ``rate_limited``."""
+    after ``rate_limited``. ``released``: it has not failed, the holder gives it back unfinished; it costs no retry."""
 
-    error: Text = Field("Unknown error", max_length=MAX_ERROR_CHARS)
+    error: Text | None = Field(None, max_length=MAX_ERROR_CHARS)
+    released: bool = False
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     requeue: bool = True
@@ -170,7 +174,8 @@ class Prioritize(RequestBody):
 
 
 class Report(RequestBody):
-    """One report of a batch: a failure if it has ``error``, the answer to a cancel if it has ``stopped``."""
+    """One report of a batch: a failure if it has ``error``, the answer to a cancel if it has ``stopped``, given back
+    unfinished if it has ``released``."""
 
     task_id: str
     result: Any = None
@@ -179,31 +184,32 @@ class Report(RequestBody):
     error_class: ErrorClass = ErrorClass.RETRYABLE
     retry_after_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
     stopped: bool = False
+    released: bool = False
     agent_id: Text | None = Field(None, max_length=128)
     latency_ms: float | None = Field(None, ge=0)
     lease_token: Text | None = Field(None, max_length=1024)
 
 
 class RefusedReport(Report):
-    """A report that does not validate, with the reason."""
+    """A report that does not validate, with the reason. ``named`` is the text that it has as its task's id, if it has one."""
 
+    named: str | None
     refusal: str
     code: str
 
 
 def _for_itself(value: Any, validate: Callable[[Any], Report]) -> Report:
-    """Validates one report. If it names its task, a bad report becomes a `RefusedReport`, so that it gets its own answer
-    and the batch's reports on other tasks are still taken."""
+    """Validates one report. A bad one, of any shape, becomes a `RefusedReport`, so that it gets its own answer and the batch's
+    reports on other tasks are still taken."""
     task_id = value.get("task_id") if isinstance(value, dict) else None
-    if not isinstance(task_id, str):
-        return validate(value)
+    named = shown_text(task_id, 128) if isinstance(task_id, str) else None
     try:
         return validate(value)
     except ValidationError as error:
         refusal, code = problem_of(error.errors()), "invalid_request"
     except InvalidRequest as error:
         refusal, code = error.message, error.code
-    return RefusedReport.model_construct(task_id=shown_text(task_id, 128), refusal=refusal, code=code)
+    return RefusedReport.model_construct(task_id=named or "", named=named, refusal=refusal, code=code)
 
 
 class Reports(RequestBody):

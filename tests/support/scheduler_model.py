@@ -56,8 +56,11 @@ class Model:
             if task.run_at <= now:
                 self._stand_in_line(task)
 
-    def claim(self, agent: str, capabilities: frozenset[str], now: float) -> str | None:
+    def claim(
+        self, agent: str, capabilities: frozenset[str], now: float, task_types: frozenset[str] | None = None
+    ) -> str | None:
         able = [t for t in self.tasks.values() if t.ready and self._may(t, agent, capabilities)]
+        able = [t for t in able if task_types is None or t.head.task_type in task_types]
         if not able:
             return None
         chosen = min(able, key=lambda t: (-self._level(t, now), self.tags[t.head.tenant], t.head.created_at, t.head.id))

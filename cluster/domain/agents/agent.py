@@ -171,6 +171,10 @@ class NewAgent:
     dedicated: Dedicated | None = None
 
 
+#: The capability of panel members. An agent that registers nothing else offers to deliberate, not to do whatever comes.
+PANEL_ONLY = "deliberation"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """An agent as stored, with its counters. Times in epoch seconds, latency in milliseconds.
@@ -224,6 +228,11 @@ class Agent:
         """Whether it only answers messages. Such an agent gets only tasks that require a capability or name it: a task without
         requirements is meant for a worker, and a language model would only talk about it."""
         return self.transport in CHATS
+
+    @property
+    def explicit_only(self) -> bool:
+        """Whether it gets only tasks that require a capability or name it: it chats, or it does nothing but sit on panels."""
+        return self.chats or tuple(self.capabilities) == (PANEL_ONLY,)
 
     @property
     def is_unschedulable(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.errors import ControlPlaneError, NotFound
@@ -80,7 +80,7 @@ class SchedulerCore:
         self._policy = policy or RetryPolicy()
         # Pending tasks whose ``run_at`` has come and that are not blocked. The effects Enqueue and Dequeue and a claim's
         # ``take`` change it. Delayed tasks are in ``_timers`` only, blocked ones in ``_dependencies`` only.
-        self._queue = queue or ReadyQueue()
+        self._queue = ReadyQueue() if queue is None else queue
         # Task id → head of every task that has not ended, as of the last step, committed or not. ``_add`` adds, ``carry_out``
         # replaces, ``_end`` removes. Every entry of the queue, lease and pending cancellation is of a task in here.
         self._open: dict[str, TaskHead] = {}
@@ -105,9 +105,13 @@ class SchedulerCore:
         self._opens_at: dict[str, float] = {}
         # Claims that found nothing and wait (long polls).
         self._waiting = WaitingClaims()
-        # (workspace, target agent, required capabilities) of sub-queues in which something became ready since the last
-        # ``_serve_waiting``, which empties it. True: not every capable agent may have it, so all waiting claims are asked.
-        self._newly_ready: dict[tuple[str, str | None, frozenset[str]], bool] = {}
+        # (workspace, target agent, required capabilities, task type if it has sub-queues of its own) of sub-queues in which
+        # something became ready since the last ``_serve_waiting``, which empties it. True: not every capable agent may have it,
+        # so all waiting claims are asked.
+        self._newly_ready: dict[tuple[str, str | None, frozenset[str], str | None], bool] = {}
+        # Agent → the task types that its last claim named, for explanations. ``claim`` sets it, or removes it if the claim takes
+        # any type; ``_agent_changed`` removes it with the agent.
+        self._last_types: dict[AgentKey, frozenset[str]] = {}
         # Agents (an ordered set) whose waiting claims are to be offered work: they have a slot again, or may work again.
         # ``_release`` and ``_offer_again`` add, ``_serve_waiting`` empties.
         self._slots_freed: dict[AgentKey, None] = {}
@@ -168,11 +172,29 @@ class SchedulerCore:
         if self._leases.is_removed(agent):
             raise NotFound(f"Agent {request.agent_id} is not registered; register it first.", "agent_not_registered")
         self._leases.renew(agent, now)
+        self._note_types(request)
         grants = self._redelivered(request, now) or self._grant(request, now)
         if grants or ticket is None or self._has_news(agent):
             return grants
         self._waiting.add(ticket, request)
         return None
+
+    def _note_types(self, request: ClaimRequest) -> None:
+        """Notes which task types a claim takes, and gives them sub-queues of their own if they have none."""
+        if request.task_types is None:
+            self._last_types.pop(request.agent, None)
+            return
+        self._last_types[request.agent] = request.task_types
+        workspace = request.workspace
+        moved = self._queue.give_own(workspace, request.task_types, lambda: self._waiting.task_types(workspace))
+        if moved:
+            self._move(workspace, moved)
+
+    def _move(self, workspace: str, task_types: Collection[str]) -> None:
+        """Moves the waiting tasks of types that have sub-queues of their own now into these."""
+        for head in self._open.values():
+            if head.task_type in task_types and head.workspace == workspace and head.id in self._queue:
+                self._queue.push(head)
 
     def doubts(self, agent: AgentKey, unschedulable: bool) -> bool:
         """Whether memory contradicts the asker, who found the agent registered, and schedulable unless ``unschedulable``. Then
@@ -327,11 +349,26 @@ class SchedulerCore:
         head = self._known(task_id, workspace)
         if head.status is TaskStatus.RUNNING:
             return TaskView(head=head, lease_expires_at=self._leases.shown_expiry(head))
-        return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), now)
+        return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), self._other_types(head), now)
+
+    def _other_types(self, head: TaskHead) -> Mapping[str, tuple[str, ...]]:
+        """Agent → task types of its claims, of the workspace's agents whose claims name types and not that of the task. An agent
+        counts by its last claim and those that wait."""
+        others = {}
+        for (workspace, agent_id), types in self._last_types.items():
+            if workspace == head.workspace and head.task_type not in types:
+                waiting = [claim.request.task_types for claim in self._waiting.of_agent((workspace, agent_id))]
+                if not any(named is None or head.task_type in named for named in waiting):
+                    others[agent_id] = tuple(sorted(types))
+        return others
 
     @property
     def waiting_claims(self) -> int:
         return len(self._waiting)
+
+    @property
+    def ready_tasks(self) -> int:
+        return len(self._queue)
 
     @property
     def open_tasks(self) -> int:
@@ -436,7 +473,7 @@ class SchedulerCore:
         restricted = False
         if head.rules is not None:
             restricted = self._enqueued_with_rules(head, now)
-        where = (head.workspace, head.target_agent, head.required)
+        where = (head.workspace, head.target_agent, head.required, self._queue.own_type(head))
         if restricted or where not in self._newly_ready:
             self._newly_ready[where] = restricted
 
@@ -526,6 +563,7 @@ class SchedulerCore:
             self._lose(key, now, caused_by_row(row.seq), deliberate=removed)
         if removed:
             self._leases.remove(key)
+            self._last_types.pop(key, None)
         elif row.kind == "agent.registered":
             self._leases.register(key)
         self._leases.set_unschedulable(key, is_unschedulable and not removed)
@@ -559,9 +597,10 @@ class SchedulerCore:
         its oldest lease again: it would not ask for more if it knew of all of them."""
         held = [self._open[task_id] for task_id in self._leases.leases(request.agent)]
         again = [head for head in held if head.claim_id == request.claim_id]
+        wanted = [head for head in held if request.task_types is None or head.task_type in request.task_types]
         released_client = request.max_tasks is None and not request.client_claim_id
         if not again and released_client and len(held) >= request.max_concurrency:
-            again = held[:1]
+            again = wanted[:1]
         for head in again:
             if head.detail is TaskDetail.CANCELLING:
                 self._tell(head, now)
@@ -584,6 +623,7 @@ class SchedulerCore:
                 now,
                 request.regions,
                 explicit_only=request.explicit_only,
+                task_types=request.task_types,
             )
             if task_id is None:
                 self._wait_for_tokens(request.workspace, now)
@@ -606,7 +646,7 @@ class SchedulerCore:
     def _wake(self, workspace: str) -> None:
         """Offers every sub-queue of the workspace to all waiting claims that may have its tasks."""
         for sub_queue in self._queue.sub_queues_of(workspace):
-            self._newly_ready[(workspace, sub_queue.target, sub_queue.required)] = True
+            self._newly_ready[workspace, sub_queue.target, sub_queue.required, sub_queue.task_type] = True
 
     def _control(self, control: Control, now: float) -> None:
         """Puts a control in force. At the first control of a task type, its waiting tasks move to sub-queues of their own, which
@@ -617,9 +657,7 @@ class SchedulerCore:
         if not self._queue.control(control, now):
             return
         if own_sub_queue:
-            for head in self._open.values():
-                if head.task_type == control.name and head.workspace == control.workspace and head.id in self._queue:
-                    self._queue.push(head)
+            self._move(control.workspace, (control.name,))
         self._wake(control.workspace)
 
     def _answer_waiting(self, waiting: Waiting, grants: tuple[Grant, ...], now: float) -> None:
@@ -634,9 +672,10 @@ class SchedulerCore:
         for agent in slots_freed:
             self._offer_agent(agent, now)
         for sub_queue in self._queue.readmitted():
-            self._newly_ready.setdefault((sub_queue.workspace, sub_queue.target, sub_queue.required), True)
+            where = (sub_queue.workspace, sub_queue.target, sub_queue.required, sub_queue.task_type)
+            self._newly_ready.setdefault(where, True)
         newly_ready, self._newly_ready = self._newly_ready, {}
-        for (workspace, target, required), restricted in newly_ready.items():
+        for (workspace, target, required, task_type), restricted in newly_ready.items():
             if target is not None:
                 self._offer_agent((workspace, target), now)
                 continue
@@ -647,6 +686,7 @@ class SchedulerCore:
                 # A claim with room that got nothing ends the offer: the claims behind it have the same capabilities and would
                 # get nothing either. If rules restrict which agents may have the tasks, that does not follow, so all are asked.
                 _never if restricted else self._has_room,
+                task_type,
             )
 
     def _offer_agent(self, agent: AgentKey, now: float) -> None:

@@ -37,7 +37,9 @@ def eligible(
             return [], [_no_agent(f"It is for agent {head.target_agent}, which is not registered.", "Register it.")]
     for_anybody = not head.required and head.target_agent is None
     capable = [
-        agent for agent in agents if head.required <= set(agent.capabilities) and not (for_anybody and agent.chats)
+        agent
+        for agent in agents
+        if head.required <= set(agent.capabilities) and not (for_anybody and agent.explicit_only)
     ]
     if not capable:
         return [], [_incapable(head, agents)]
@@ -63,8 +65,9 @@ def _incapable(head: TaskHead, agents: Sequence[Agent]) -> Reason:
         message = f"It is for agent {head.target_agent}, which does not have {lacking}."
         unblock = f"Register {head.target_agent} again with {lacking}."
     elif agents and not names:
-        message = "It requires no capability, and only agents that chat are registered; those take only tasks that require one."
-        unblock = "Register an agent that does not only chat, or submit the task with required_capabilities."
+        message = "It requires no capability, and only agents that chat or deliberate are registered; those take only tasks that "
+        message += "require one."
+        unblock = "Register an agent that does other work too, or submit the task with required_capabilities."
     else:
         message = f"No registered agent has {names}." if names else "No agent is registered."
         unblock = f"Register an agent with {lacking}." if names else "Register an agent."

@@ -16,12 +16,14 @@ from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import AGEING_S, LEVELS, QueuePosition, ReadyQueue
 from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
 
+_SHOWN = 5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskView:
     """What a shard knows of a task. ``paused_by`` are the controls that pause it, ``rate`` the control that limits its queue,
     ``slot_holders`` the running tasks that take all slots of its concurrency key, ``waits_for`` the tasks that must end
-    first."""
+    first, ``other_types`` the agents whose claims name task types and not this one, with these types."""
 
     head: TaskHead
     position: QueuePosition | None = None
@@ -31,9 +33,16 @@ class TaskView:
     slot_holders: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
     lease_expires_at: float | None = None
+    other_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def waiting_view(head: TaskHead, queue: ReadyQueue, waits_for: tuple[str, ...], now: float) -> TaskView:
+def waiting_view(
+    head: TaskHead,
+    queue: ReadyQueue,
+    waits_for: tuple[str, ...],
+    other_types: Mapping[str, tuple[str, ...]],
+    now: float,
+) -> TaskView:
     """The view of a task that waits, with the controls and slots that concern it."""
     limits, rules, workspace = queue.limits, head.rules, head.workspace
     names = (
@@ -53,6 +62,7 @@ def waiting_view(head: TaskHead, queue: ReadyQueue, waits_for: tuple[str, ...], 
         rate_ready_at=None if bucket is None else bucket.ready_at(now),
         slot_holders=limits.slot_holders(workspace, key) if full and key is not None else (),
         waits_for=waits_for,
+        other_types=other_types,
     )
 
 
@@ -86,7 +96,7 @@ def explain(
     if able and not agent_reasons and all(agent_id in without_actor for agent_id in able):
         agent_reasons = [_no_node([agent for agent in agents if agent.agent_id in able])]
     if head.detail is not TaskDetail.BLOCKED:
-        reasons += agent_reasons
+        reasons += agent_reasons + _types(view, able)
         if not reasons and view.position is not None:
             reasons.append(_fairness(view.position, head.tenant))
     summary = reasons[0].message if reasons else "The task may start; the scheduler has not offered it yet."
@@ -197,6 +207,26 @@ def _no_node(agents: Sequence[Agent]) -> Reason:
         message=f"The actor of {names} does not run: it is being started, or it waits for a node that has {words} free.",
         unblock=f"Add a node that has {words} free, or register {agents[0].agent_id} again with what a node has.",
     )
+
+
+def _types(view: TaskView, able: Sequence[str]) -> list[Reason]:
+    """That no claim takes the task's type, if that is so of every agent that may have the task."""
+    if not able or not all(agent_id in view.other_types for agent_id in able):
+        return []
+    shown = "; ".join(f"{agent_id} claims only {_listed(view.other_types[agent_id])}" for agent_id in able[:_SHOWN])
+    more = f"; and {len(able) - _SHOWN} more" if len(able) > _SHOWN else ""
+    return [
+        Reason(
+            code="task_type",
+            message=f"No claim takes tasks of type {view.head.task_type}: {shown}{more}.",
+            unblock=f"An agent claims with {view.head.task_type} in task_types, or without task_types.",
+        )
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _fairness(position: QueuePosition, tenant: str) -> Reason:

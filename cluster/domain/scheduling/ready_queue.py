@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.domain.scheduling.limits import Control, ControlKind, Limits
@@ -35,6 +35,9 @@ AGEING_S = 120.0
 LEVELS = tuple(sorted(int(priority) for priority in Priority))
 _LEVEL_OF = {priority: level for level, priority in enumerate(LEVELS)}
 _TOP = len(LEVELS) - 1
+#: So many task types of a workspace may have sub-queues of their own because claims name them, before those that no waiting
+#: claim names are looked for.
+MAX_OWN_TYPES = 1000
 #: Below so many sub-queues, empty ones are not looked for.
 _SPARE_SUB_QUEUES = 1000
 
@@ -45,7 +48,7 @@ HeapItem = tuple[float, str, str]
 """(time and text of the order key, task id). Without an order key: (created_at, id, id)."""
 
 SubQueueKey = tuple[str, str | None, frozenset[str], str, str | None, Selection | None]
-"""(workspace, target agent, required capabilities, queue, task type if it has a control, selection)"""
+"""(workspace, target agent, required capabilities, queue, task type if it has sub-queues of its own, selection)"""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +68,8 @@ class _SubQueue:
     required: frozenset[str]
     # The name of the queue that clients gave: queue controls (pause, rate) concern it.
     queue: str
-    # None unless the task type has a control. Types without one share a sub-queue, which keeps claims cheap.
+    # None unless the task type has a control, or claims name it (``own_types``). All other types share a sub-queue, which keeps
+    # claims that take any type cheap.
     task_type: str | None
     # Rules about agents, regions and tenant; None if the tasks have none.
     selection: Selection | None
@@ -99,6 +103,8 @@ class QueueEntry:
     since: float
     # (concurrency key, limit) that it needs a slot of; None if it needs none.
     slot: tuple[str, int] | None
+    # The key of the queue's ``_shared_types``.
+    kind: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +155,19 @@ class ReadyQueue:
         self._look_through_at = _SPARE_SUB_QUEUES
         # The same sub-queues by ``_group``: those for any agent by workspace, those for one agent by workspace and agent.
         self._by_workspace: dict[str, list[_SubQueue]] = {}
-        # (workspace, an agent's capabilities, explicit_only) → the sub-queues for any agent that such an agent may take from.
-        # A cache of ``_candidates``: agents have few distinct sets. ``_forget_matches`` removes the lists that a new sub-queue
-        # belongs to, ``_make_room`` all of them.
-        self._matches: dict[tuple[str, frozenset[str], bool], list[_SubQueue]] = {}
+        # (workspace, an agent's capabilities, explicit_only, task type) → the sub-queues for any agent that such an agent may
+        # take from: those of one type, or with None all. A cache of ``_candidates``: agents have few distinct sets.
+        # ``_forget_matches`` removes the lists that a new sub-queue belongs to, ``_make_room`` all of them.
+        self._matches: dict[tuple[str, frozenset[str], bool, str | None], list[_SubQueue]] = {}
+        # (workspace, task type) → the sub-queues for any agent of a type that has its own. ``_sub_queue`` adds, ``_make_room``
+        # makes it anew.
+        self._by_type: dict[tuple[str, str], list[_SubQueue]] = {}
+        # Workspace → task types whose tasks are in sub-queues of their own because claims name them. ``give_own`` adds, and drops
+        # those that no waiting claim names once there are many: then their new tasks are in shared sub-queues again.
+        self._own_types: dict[str, set[str]] = {}
+        # (workspace, task type) → how many tasks of the type wait in shared sub-queues. ``push`` and ``discard`` count; no zeros.
+        # It says whether there is anything to move when a type gets sub-queues of its own.
+        self._shared_types: dict[tuple[str, str], int] = {}
         # (workspace, concurrency key) → (sub-queue, level, limit) → heap of items that came up while the key was full.
         # ``_defer`` adds, ``slot_free`` readmits. No map and no heap in it is empty.
         self._set_aside: dict[tuple[str, str], dict[tuple[_SubQueue, int, int], list[HeapItem]]] = {}
@@ -186,8 +201,11 @@ class ReadyQueue:
         slot = (
             None if rules is None or rules.concurrency_key is None else (rules.concurrency_key, rules.concurrency_limit)
         )
+        kind = (head.workspace, head.task_type)
         item = (head.created_at, head.id, head.id) if head.order_key is None else (*head.order_key, head.id)
-        self._entries[head.id] = QueueEntry(item, sub_queue, level, max(head.created_at, head.run_at), slot)
+        self._entries[head.id] = QueueEntry(item, sub_queue, level, max(head.created_at, head.run_at), slot, kind)
+        if sub_queue.task_type is None:
+            self._shared_types[kind] = self._shared_types.get(kind, 0) + 1
         heapq.heappush(sub_queue.levels[level], item)
         sub_queue.waiting += 1
         if not self._waiting.get(sub_queue.share):
@@ -208,8 +226,39 @@ class ReadyQueue:
         if entry is not None:
             entry.sub_queue.waiting -= 1
             self._waiting[entry.sub_queue.share] -= 1
+            if entry.sub_queue.task_type is None:
+                self._leaves_shared(entry.kind)
             if entry.slot is not None:
                 self.slot_free(entry.sub_queue.workspace, entry.slot[0])
+
+    def _leaves_shared(self, kind: tuple[str, str]) -> None:
+        left = self._shared_types[kind] - 1
+        if left:
+            self._shared_types[kind] = left
+        else:
+            del self._shared_types[kind]
+
+    def give_own(self, workspace: str, task_types: frozenset[str], in_use: Callable[[], set[str]]) -> set[str]:
+        """Gives task types that a claim names sub-queues of their own, so that such a claim need not look at others' tasks.
+        Returns those of which tasks wait in shared sub-queues: the caller must push these tasks again, which moves them.
+
+        ``in_use`` returns the types that waiting claims name, which keep theirs."""
+        own = self._own_types.setdefault(workspace, set())
+        new = task_types - own
+        if not new:
+            return set()
+        if len(own) + len(new) > MAX_OWN_TYPES:
+            # In place of an order by use: it happens seldom, and a type that is dropped is only moved again.
+            own &= in_use()
+        own |= task_types
+        return {name for name in new if (workspace, name) in self._shared_types}
+
+    def own_type(self, head: TaskHead) -> str | None:
+        """The type of a task if it has sub-queues of its own: by a control, or because claims name it."""
+        own = self._own_types.get(head.workspace)
+        if (own is not None and head.task_type in own) or self.limits.has_type(head.workspace, head.task_type):
+            return head.task_type
+        return None
 
     def take(
         self,
@@ -220,12 +269,14 @@ class ReadyQueue:
         regions: frozenset[str] = _NOWHERE,
         *,
         explicit_only: bool = False,
+        task_types: frozenset[str] | None = None,
     ) -> str | None:
         """Removes the task that this agent should do first and returns its id; None if there is none for it.
 
-        ``explicit_only``: tasks that require nothing are not for this agent, unless they name it."""
+        ``explicit_only``: tasks that require nothing are not for this agent, unless they name it. ``task_types``: only tasks of
+        these types, which must have sub-queues of their own (``give_own``)."""
         best: tuple[tuple[int, float, HeapItem], _SubQueue, int] | None = None
-        for sub_queue in self._candidates(workspace, agent_id, capabilities, explicit_only):
+        for sub_queue in self._candidates(workspace, agent_id, capabilities, explicit_only, task_types):
             if sub_queue.gated and not self._is_open(sub_queue, now):
                 continue
             for level, fifo in enumerate(sub_queue.levels):
@@ -429,25 +480,43 @@ class ReadyQueue:
     # --- sub-queues -------------------------------------------------------------------------------------------------
 
     def _candidates(
-        self, workspace: str, agent_id: str, capabilities: frozenset[str], explicit_only: bool
+        self,
+        workspace: str,
+        agent_id: str,
+        capabilities: frozenset[str],
+        explicit_only: bool,
+        task_types: frozenset[str] | None,
     ) -> Iterator[_SubQueue]:
         """The sub-queues that an agent may take from and in which something waits."""
-        key = (workspace, capabilities, explicit_only)
+        for task_type in (None,) if task_types is None else task_types:
+            for sub_queue in self._matching(workspace, capabilities, explicit_only, task_type):
+                if sub_queue.waiting:
+                    yield sub_queue
+        for sub_queue in self._targeted(workspace, agent_id):
+            named = task_types is None or sub_queue.task_type in task_types
+            if sub_queue.waiting and named and sub_queue.required <= capabilities:
+                yield sub_queue
+
+    def _matching(
+        self, workspace: str, capabilities: frozenset[str], explicit_only: bool, task_type: str | None
+    ) -> Sequence[_SubQueue]:
+        """The sub-queues for any agent that such an agent may take from: of one type, or with None all."""
+        key = (workspace, capabilities, explicit_only, task_type)
         matching = self._matches.get(key)
         if matching is None:
-            sub_queues = self._by_workspace.get(workspace, ())
+            if task_type is None:
+                sub_queues = self._by_workspace.get(workspace, [])
+            elif (workspace, task_type) in self._by_type:
+                sub_queues = self._by_type[workspace, task_type]
+            else:
+                return ()  # not kept: claims may name any number of types that no task has
             if explicit_only:
                 sub_queues = [sub_queue for sub_queue in sub_queues if sub_queue.required]
             matching = [
                 sub_queue for sub_queue in sub_queues if sub_queue.target is None and sub_queue.required <= capabilities
             ]
             self._matches[key] = matching
-        for sub_queue in matching:
-            if sub_queue.waiting:
-                yield sub_queue
-        for sub_queue in self._targeted(workspace, agent_id):
-            if sub_queue.waiting and sub_queue.required <= capabilities:
-                yield sub_queue
+        return matching
 
     def _targeted(self, workspace: str, agent_id: str) -> Iterable[_SubQueue]:
         return self._by_workspace.get(f"{workspace}\x1f{agent_id}", ())
@@ -455,8 +524,7 @@ class ReadyQueue:
     def _sub_queue_key(self, head: TaskHead) -> SubQueueKey:
         """The sub-queue that a task belongs to, by the controls that are in force now."""
         selection = None if head.rules is None else head.rules.selection()
-        own_type = head.task_type if self.limits.has_type(head.workspace, head.task_type) else None
-        return (head.workspace, head.target_agent, head.required, head.queue, own_type, selection)
+        return (head.workspace, head.target_agent, head.required, head.queue, self.own_type(head), selection)
 
     def _sub_queue(self, head: TaskHead) -> _SubQueue:
         key = self._sub_queue_key(head)
@@ -465,14 +533,25 @@ class ReadyQueue:
             self._make_room()
             sub_queue = self._sub_queues[key] = _new_sub_queue(key, head)
             self._set_gate(sub_queue)
-            self._by_workspace.setdefault(_group(sub_queue), []).append(sub_queue)
+            self._index(sub_queue)
             self._forget_matches(sub_queue)
         return sub_queue
+
+    def _index(self, sub_queue: _SubQueue) -> None:
+        """Adds a sub-queue to the maps by which claims find it."""
+        self._by_workspace.setdefault(_group(sub_queue), []).append(sub_queue)
+        if sub_queue.target is None and sub_queue.task_type is not None:
+            self._by_type.setdefault((sub_queue.workspace, sub_queue.task_type), []).append(sub_queue)
 
     def _forget_matches(self, sub_queue: _SubQueue) -> None:
         """Removes the cached lists that a new sub-queue belongs to; all others are still right."""
         if sub_queue.target is None:
-            for key in [k for k in self._matches if k[0] == sub_queue.workspace and sub_queue.required <= k[1]]:
+            of_type = (None, sub_queue.task_type)
+            for key in [
+                k
+                for k in self._matches
+                if k[0] == sub_queue.workspace and k[3] in of_type and sub_queue.required <= k[1]
+            ]:
                 del self._matches[key]
 
     def _make_room(self) -> None:
@@ -490,9 +569,10 @@ class ReadyQueue:
         self._waiting = {share: tasks for share, tasks in self._waiting.items() if tasks}
         self._tags = {s: tag for s, tag in self._tags.items() if s in self._waiting or tag > self._virtual}
         self._by_workspace.clear()
+        self._by_type.clear()
         self._matches.clear()
         for sub_queue in self._sub_queues.values():
-            self._by_workspace.setdefault(_group(sub_queue), []).append(sub_queue)
+            self._index(sub_queue)
 
 
 def _new_sub_queue(key: SubQueueKey, head: TaskHead) -> _SubQueue:

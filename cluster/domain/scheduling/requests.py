@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ class ClaimRequest:
     ``client_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``wait``: keep the claim until
     there is something for it. ``unschedulable``: the agent gets nothing new (paused, draining, unhealthy), and its claim
     waits until that changes. ``explicit_only``: the agent gets no task that requires nothing, unless the task names it.
-    ``cause``: the trace of the request.
+    ``task_types``: only tasks of these types; None takes any. ``cause``: the trace of the request. ``asked_at``: when the client
+    asked, by its replica's clock (epoch seconds); of several claims under one id that a client chose, the newest is answered.
+    ``after_seq``: the newest log row of a submit that its replica has acknowledged, whose task the claim must not miss.
     """
 
     workspace: str
@@ -38,6 +41,9 @@ class ClaimRequest:
     unschedulable: bool = False
     explicit_only: bool = False
     cause: str = ""
+    asked_at: float = 0.0
+    task_types: frozenset[str] | None = None
+    after_seq: int = 0
 
     @property
     def agent(self) -> AgentKey:
@@ -76,25 +82,39 @@ class Waiting:
     withdrawn: bool = False
 
 
+Alike = tuple[str, frozenset[str], bool, frozenset[str] | None]
+"""(workspace, capabilities, explicit_only, task types): what claims have in common that the same tasks could satisfy."""
+
+
 class WaitingClaims:
-    """Waiting claims in order of arrival, by capabilities and by agent. A withdrawn claim stays in its queues until they are
-    next looked at, because removing it from the middle would cost their length."""
+    """Waiting claims in order of arrival, by what could satisfy them and by agent. A withdrawn claim stays in its queues until
+    they are next looked at, because removing it from the middle would cost their length."""
 
     def __init__(self) -> None:
-        # (workspace, capabilities, explicit_only) → claims that the same tasks could satisfy, the oldest first. ``add`` adds;
-        # ``offer`` removes those served or withdrawn, and empty queues.
-        self._alike: dict[tuple[str, frozenset[str], bool], deque[Waiting]] = {}
+        # What claims have in common → those claims, the oldest first. ``add`` adds; ``offer`` removes those served or withdrawn,
+        # and empty queues.
+        self._alike: dict[Alike, deque[Waiting]] = {}
+        # (workspace, task type) → the keys of ``_alike`` whose claims name that type (an ordered set); None instead of a type:
+        # those that take any. Changed together with ``_alike``, so that a task looks only at claims that may take its type.
+        self._by_type: dict[tuple[str, str | None], dict[Alike, None]] = {}
         # Agent → its claims, the oldest first. ``add`` adds and drops withdrawn ones from the front; ``take_agent`` removes.
         self._by_agent: dict[AgentKey, deque[Waiting]] = {}
         # Ticket → claim, of those alone that still wait. ``add`` adds, ``withdraw`` removes.
         self._tickets: dict[int, Waiting] = {}
+        # True while ``offer`` runs, which has taken claims out of their queues and puts some back.
+        self._offering = False
 
     def __len__(self) -> int:
         return len(self._tickets)
 
     def add(self, ticket: int, request: ClaimRequest) -> None:
         waiting = self._tickets[ticket] = Waiting(ticket, request)
-        alike = self._alike.setdefault((request.workspace, request.capabilities, request.explicit_only), deque())
+        key = _alike_key(request)
+        alike = self._alike.get(key)
+        if alike is None:
+            alike = self._alike[key] = deque()
+            for name in _names(key):
+                self._by_type.setdefault(name, {})[key] = None
         for queue in (alike, self._by_agent.setdefault(request.agent, deque())):
             while queue and queue[0].withdrawn:
                 queue.popleft()
@@ -105,6 +125,8 @@ class WaitingClaims:
         waiting = self._tickets.pop(ticket, None)
         if waiting is not None:
             waiting.withdrawn = True
+            if not self._offering:
+                self._tidy(_alike_key(waiting.request))
         return waiting is not None
 
     def of_agent(self, agent: AgentKey) -> Iterator[Waiting]:
@@ -114,28 +136,68 @@ class WaitingClaims:
         """Removes an agent's claims and returns those that still wait. The caller withdraws each, which its other queue needs."""
         return [waiting for waiting in self._by_agent.pop(agent, ()) if not waiting.withdrawn]
 
+    def task_types(self, workspace: str) -> set[str]:
+        """The task types that claims of a workspace name."""
+        return {name for place, name in self._by_type if place == workspace and name is not None}
+
     def offer(
         self,
         workspace: str,
         required: frozenset[str],
         give: Callable[[Waiting], bool],
         was_last: Callable[[Waiting], bool],
+        task_type: str | None = None,
     ) -> None:
-        """Offers something that became ready to the claims that could have it, in order of arrival among equal capabilities.
+        """Offers something that became ready to the claims that could have it, in order of arrival. ``task_type`` is None if no
+        claim names its type.
 
         ``give`` is true if the claim got something. A claim that got nothing keeps its position. If ``was_last`` is true of it,
-        the claims behind it with the same capabilities are not asked."""
+        the claims behind it that are alike are not asked."""
+        keys = [*self._by_type.get((workspace, None), ())]
+        if task_type is not None:
+            keys += self._by_type.get((workspace, task_type), ())
         explicit = bool(required)
-        alike = [k for k in self._alike if k[0] == workspace and required <= k[1] and (explicit or not k[2])]
-        for key in alike:
-            queue, kept = self._alike[key], deque[Waiting]()
-            while queue:
-                waiting = queue.popleft()
-                if waiting.withdrawn or give(waiting):
-                    continue
-                kept.append(waiting)
-                if was_last(waiting):
-                    break
-            queue.extendleft(reversed(kept))
-            if not queue:
-                del self._alike[key]
+        alike = {k: deque[Waiting]() for k in keys if required <= k[1] and (explicit or not k[2])}
+        # The oldest claim of each queue; those that are asked are taken out, and put back in front if they got nothing.
+        self._offering = True
+        fronts = [(self._alike[key][0].ticket, at, key) for at, key in enumerate(alike)]
+        heapq.heapify(fronts)
+        while fronts:
+            _, at, key = heapq.heappop(fronts)
+            queue = self._alike[key]
+            waiting = queue.popleft()
+            got = waiting.withdrawn or give(waiting)
+            if not got:
+                alike[key].append(waiting)
+            if queue and (got or not was_last(waiting)):
+                heapq.heappush(fronts, (queue[0].ticket, at, key))
+        self._offering = False
+        for key, kept in alike.items():
+            self._alike[key].extendleft(reversed(kept))
+            self._tidy(key)
+
+    def _tidy(self, key: Alike) -> None:
+        """Drops withdrawn claims from the front of a queue, and the queue if it is empty: claims may name any types, so there is
+        no end of different ones."""
+        queue = self._alike.get(key)
+        if queue is None:
+            return
+        while queue and queue[0].withdrawn:
+            queue.popleft()
+        if queue:
+            return
+        del self._alike[key]
+        for name in _names(key):
+            del self._by_type[name][key]
+            if not self._by_type[name]:
+                del self._by_type[name]
+
+
+def _alike_key(request: ClaimRequest) -> Alike:
+    return request.workspace, request.capabilities, request.explicit_only, request.task_types
+
+
+def _names(key: Alike) -> list[tuple[str, str | None]]:
+    """The keys of ``_by_type`` for claims that are alike."""
+    workspace, types = key[0], key[3]
+    return [(workspace, None)] if types is None else [(workspace, name) for name in types]

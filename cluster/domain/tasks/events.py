@@ -61,7 +61,8 @@ class Complete(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail(Event):
-    """``requeue`` is false if the holder says that another attempt would not help."""
+    """``requeue`` is false if the holder says that another attempt would not help. ``released``: the attempt did not fail, the
+    holder gives it back unfinished (it shuts down), which costs no retry."""
 
     brought_by: ClassVar[str] = "the holder reports a failure"
     by: Reporter
@@ -69,6 +70,7 @@ class Fail(Event):
     error_class: ErrorClass = ErrorClass.RETRYABLE
     requeue: bool = True
     retry_after_s: float | None = None
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

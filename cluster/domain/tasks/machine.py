@@ -10,7 +10,7 @@ Rules of this world:
 - ``attempt`` counts claims and only grows: it is the fence between holders. ``retries`` counts attempts that ended
   badly: reported failures, run time exceeded, leases that expired, agents that went offline. ``max_retries`` is how many of
   those are followed by another attempt, so at most ``max_retries + 1`` attempts end badly. An attempt that was never
-  delivered, and one whose agent was deregistered, cost no retry.
+  delivered, one that its holder gave back, and one whose agent was deregistered, cost no retry.
 - Run time exceeded counts as a failed attempt (as Temporal's start-to-close timeout does): it is retried, and without
   retries left the task ends as ``timeout``. Queue time or total time exceeded ends it as ``timeout`` at once.
 - ``holder`` of a task that is not running is the principal whose own report ended the last attempt, and None if the
@@ -84,9 +84,9 @@ _ENDS_ATTEMPT: dict[type[Event], TransitionRule] = {
     Fail: TransitionRule(
         apply=steps.fail,
         to=(P.PENDING, P.FAILED),
-        kinds=("task.retried", "task.failed", "task.dead_lettered"),
+        kinds=("task.retried", "task.failed", "task.dead_lettered", "task.requeued"),
         note="retried with backoff while retries are left, then dead-lettered; not retryable: failed; "
-        "wrong holder 409 `lease_lost`",
+        "given back (`released`): queued again, costs no retry; wrong holder 409 `lease_lost`",
     ),
     LeaseExpired: TransitionRule(
         apply=steps.lease_expired,

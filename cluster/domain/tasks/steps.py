@@ -44,7 +44,7 @@ REASONS = frozenset(
     {
         *("failed", "retries_exhausted", "run_timeout", "run_time", "queue_time", "total_time", "total_timeout"),
         *("lease_expired", "agent_offline", "agent_lost", "agent_unregistered", "not_delivered", "requested"),
-        *("stopped", "grace_over", "dependency_failed"),
+        *("stopped", "grace_over", "dependency_failed", "given_back"),
     }
 )
 LOG_TEXTS: LogTexts = {
@@ -202,10 +202,12 @@ def complete(head: TaskHead, event: Complete, now: float, policy: RetryPolicy) -
 
 def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transition:
     """Ends an attempt that failed: the task fails for good if a retry would not help, is dead-lettered if no retry is left,
-    and is queued again after a backoff otherwise.
+    and is queued again after a backoff otherwise. An attempt that the holder gives back costs nothing.
 
     Raises: `Conflict` if the reporter does not hold the lease."""
     _must_hold(head, event.by, event)
+    if event.released:
+        return _give_back(head, event, now, policy)
     data = _report_data(head, event.by, now)
     data["error_class"] = event.error_class.value
     by = event.by.principal
@@ -217,6 +219,28 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
         return _dead_letter(head, event, data, event.error, "retries_exhausted", now, by, holder=head.holder)
     delay_s = policy.delay_s(head, event.error_class, event.retry_after_s)
     return _retry(head, event, data, event.error, "failed", now, by, delay_s, holder=head.holder)
+
+
+def _give_back(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transition:
+    """Queues a task again whose holder gave it back unfinished: at once and in its old order, or after a delay if that has
+    happened several times. It keeps the holder, so that a repeated report is recognised."""
+    delay_s = policy.release_delay_s(head)
+    new = replace(
+        head,
+        status=TaskStatus.PENDING,
+        detail=TaskDetail.DELAYED if delay_s else TaskDetail.QUEUED,
+        run_at=now + delay_s if delay_s else head.run_at,
+        assigned_agent=None,
+        claim_id=None,
+        started_at=None,
+    )
+    data = _report_data(head, event.by, now)
+    data.update(reason="given_back", retries_left=max(0, head.max_retries - head.retries))
+    if delay_s:
+        data.update(run_at=new.run_at, delay_seconds=round(delay_s, 6))
+    effects = (END_LEASE, Enqueue(not_before=new.run_at))
+    private = {"error": _short(event.error)} if event.error else None
+    return _decided(head, event, new, effects, "task.requeued", now, event.by.principal, data, private=private)
 
 
 def _short(error: str) -> str:

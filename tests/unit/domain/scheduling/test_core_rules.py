@@ -198,11 +198,18 @@ class SchedulerLife(RuleBasedStateMachine):
         self.shard.submit(task, self.now)
         self.model.submit(task.head(), self.now)
 
-    @rule(agent=st.sampled_from(AGENTS), tasks=st.integers(1, 3))
-    def claim(self, agent: str, tasks: int) -> None:
-        got = self.shard.claimed(agent, self.now, max_tasks=tasks)
+    @rule(
+        agent=st.sampled_from(AGENTS),
+        tasks=st.integers(1, 3),
+        types=st.sampled_from([None, None, frozenset({"k1"}), frozenset({"k2", "k3"})]),
+    )
+    def claim(self, agent: str, tasks: int, types: frozenset[str] | None) -> None:
+        got = self.shard.claimed(agent, self.now, max_tasks=tasks, task_types=types)
         expected = []
-        while len(expected) < tasks and (head := self.model.claim(agent, CAPABILITIES[agent], self.now)) is not None:
+        while len(expected) < tasks:
+            head = self.model.claim(agent, CAPABILITIES[agent], self.now, types)
+            if head is None:
+                break
             expected.append(head)
         assert got == expected
 
