@@ -88,8 +88,7 @@ class A2ATransport:
         factory = ClientFactory(ClientConfig(streaming=False, httpx_client=self._http))
         base, _, query = url_of(ask.endpoint, _CARD).partition(_CARD)
         card = await A2ACardResolver(self._http, base, _CARD + query).get_agent_card()
-        said = str(card.supported_interfaces)
-        return _Known(factory.create(card), said, ask.revision, self._clock())
+        return _Known(factory.create(card), str(card.supported_interfaces), ask.revision, self._clock())
 
     async def _ask(self, ask: Ask) -> tuple[str, str]:
         """The text, and how the task ended. Asks again only if the agent has moved, so that it was not asked."""
@@ -232,9 +231,12 @@ def _of_task(task: Any, shown: str) -> tuple[str, str]:
     from a2a.types import TaskState
 
     state = TaskState.Name(task.status.state)
-    text, said = "".join(_parts(artifact.parts) for artifact in task.artifacts), _parts(task.status.message.parts)
+    text, status_text = (
+        "".join(_parts(artifact.parts) for artifact in task.artifacts),
+        _parts(task.status.message.parts),
+    )
     if task.status.state == TaskState.TASK_STATE_COMPLETED:
-        return text or said, state
-    message = told(f"{shown} ended its task as {state}", words_of(said or text))
+        return text or status_text, state
+    message = told(f"{shown} ended its task as {state}", words_of(status_text or text))
     failed = task.status.state in (TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_CANCELED)
     raise AgentFailed(message) if failed else AgentRefused(message)

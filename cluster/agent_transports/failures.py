@@ -85,7 +85,7 @@ def words_of(value: Any, depth: int = 0) -> str:
     return ""
 
 
-def said(content: bytes) -> str:
+def body_words(content: bytes) -> str:
     """The words of an error's body: those of its JSON, or the text itself without marks of HTML."""
     try:
         value = parse_json(content, "It")
@@ -109,7 +109,7 @@ def reported(where: str, words: str) -> AgentFailed:
 
 def refused_by_status(where: str, status: int, headers: Mapping[str, str], content: bytes, now: float) -> PeerError:
     """The error for an answer whose status is not 2xx. ``headers`` have names in lower case; ``now`` is in epoch seconds."""
-    words, wait_s = said(content), wait_of(headers, now)
+    words, wait_s = body_words(content), wait_of(headers, now)
     if status == 429:
         return AgentLimited(told(f"{where} answers {status}", words), None, wait_s)
     if status in _UNAVAILABLE:
@@ -224,7 +224,7 @@ def refused_parameter(status: int, content: bytes, sent: tuple[str, ...]) -> str
     structured: servers refuse that in many words."""
     if status not in _MAY_REFUSE or not sent:
         return None
-    words, named = said(content), _named(content)
+    words, named = body_words(content), _named(content)
     for parameter in sent:
         if any(parameter == name or name.startswith(parameter + ".") for name in named):
             return None if _is_bound(parameter) and _OF_VALUE.search(words) else parameter

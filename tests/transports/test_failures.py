@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cluster.agent_transports.chat import REFUSED_S
-from cluster.agent_transports.failures import refused_by_status, refused_parameter, retry_after, said, wait_of
+from cluster.agent_transports.failures import body_words, refused_by_status, refused_parameter, retry_after, wait_of
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
     AgentFailed,
@@ -122,7 +122,7 @@ async def test_only_an_agent_that_is_unavailable_is_asked_again() -> None:
     ],
 )
 def test_the_words_of_an_error_are_found_in_any_body(content: bytes, words: str) -> None:
-    assert said(content) == words
+    assert body_words(content) == words
 
 
 @given(
