@@ -42,7 +42,7 @@ _SCALAR = r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null|NaN|-?Infi
 _TOKEN = re.compile(rf"[ \t\n\r]*+(?:([{{}}\[\],:])|({_STRING})|(?:{_SCALAR}))")
 _ALONE = re.compile(rf"{_STRING}|{_SCALAR}")
 #: Stands for a container in the text around containers. No JSON holds it, and what a model says does not need it.
-_PLACE = "\x01"
+_HOLE = "\x01"
 
 
 class Unfit(ValueError):
@@ -69,9 +69,9 @@ def _candidates(text: str) -> list[str]:
     whole = text.strip()
     if _ALONE.fullmatch(whole) or (whole[:1] in ("{", "[") and _is_json(whole)):
         return [whole]
-    said = _Said(text.replace(_PLACE, "\ufffd"))
-    said.look()
-    return said.values()[-MAX_TRIED:]
+    reply = _Reply(text.replace(_HOLE, "\ufffd"))
+    reply.look()
+    return reply.values()[-MAX_TRIED:]
 
 
 def _is_json(text: str) -> bool:
@@ -84,12 +84,12 @@ def _is_json(text: str) -> bool:
 
 
 @dataclass(slots=True)
-class _Said:
+class _Reply:
     """Walks once through a text and keeps what is outside of thoughts."""
 
     text: str
     containers: list[str] = field(default_factory=list)
-    #: The text around the containers, with ``_PLACE`` for each.
+    #: The text around the containers, with ``_HOLE`` for each.
     around: list[str] = field(default_factory=list)
     #: Starts of containers that are known to end, and where; and those that are known not to.
     ends: dict[int, int] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class _Said:
             if mark["begin"]:
                 end = self._end_of(mark.start())
                 if end is not None:
-                    self.around += (self.text[kept : mark.start()], _PLACE)
+                    self.around += (self.text[kept : mark.start()], _HOLE)
                     self.containers.append(self.text[mark.start() : end])
                     at = kept = end
             elif _closes(mark):
@@ -118,8 +118,8 @@ class _Said:
         found = []
         containers = iter(self.containers)
         for line in "".join(self.around).split("\n"):
-            if _PLACE in line:
-                found += [next(containers) for _ in range(line.count(_PLACE))]
+            if _HOLE in line:
+                found += [next(containers) for _ in range(line.count(_HOLE))]
             elif _ALONE.fullmatch(bare := line.strip(" \t\r`")):
                 found.append(bare)
         return found

@@ -50,8 +50,8 @@ _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "d
 _DATA = frozenset({"enum", "const", "default", "examples", "example", "required", "type", "dependentRequired"})
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 #: Keywords that check the same value again: a circle of these would never end.
-_IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
-_IN_PLACE_MAPS = ("dependentSchemas", "dependencies")
+_SAME_VALUE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+_SAME_VALUE_MAPS = ("dependentSchemas", "dependencies")
 
 
 class Steps:
@@ -142,8 +142,8 @@ def _check_parts(schema: dict[str, Any], dialect: Any) -> None:
         if states > MAX_STATES:
             raise _BadSchema(f"its patterns have more than {MAX_STATES} states when repetitions are written out")
         targets = [_target(schema, anchors, part[name]) for name in _REFERENCES if isinstance(part.get(name), str)]
-        in_place = [inner for name, inner in _inner(part) if name in _IN_PLACE or name in _IN_PLACE_MAPS]
-        follows[id(part)] = [id(inner) for inner in (*targets, *in_place)]
+        same_value = [inner for name, inner in _inner(part) if name in _SAME_VALUE or name in _SAME_VALUE_MAPS]
+        follows[id(part)] = [id(inner) for inner in (*targets, *same_value)]
         left.extend((*targets, *(inner for _, inner in _inner(part))))
     try:
         TopologicalSorter(follows).prepare()
@@ -250,17 +250,17 @@ def _path(error: ValidationError | SchemaError) -> str:
 
 
 def _problem(error: ValidationError) -> str:
-    keyword, wanted = error.validator, error.validator_value
+    keyword, demand = error.validator, error.validator_value
     if keyword == "type":
-        return f"must be of type {' or '.join(wanted if isinstance(wanted, list) else [wanted])}"
+        return f"must be of type {' or '.join(demand if isinstance(demand, list) else [demand])}"
     if keyword == "enum":
-        return f"must be one of {_shown(wanted)}"
+        return f"must be one of {_shown(demand)}"
     if keyword == "required":
-        missing = next((name for name in wanted if name not in error.instance), "")
+        missing = next((name for name in demand if name not in error.instance), "")
         return f"needs {_shown(missing)}"
     if keyword is None:
         return "is not allowed by the schema"
-    return f"must satisfy {_shown(keyword)}: {_shown(wanted)}"
+    return f"must satisfy {_shown(keyword)}: {_shown(demand)}"
 
 
 def _shown(value: Any) -> str:
@@ -300,13 +300,13 @@ _REFERENCE_STEPS = 20
 
 
 def _counted(name: str, keyword: Keyword) -> Keyword:
-    def check(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterable[ValidationError] | None:
+    def check(validator: Any, demand: Any, value: Any, schema: Any) -> Iterable[ValidationError] | None:
         steps = _REFERENCE_STEPS if name in _REFERENCES else 1
-        steps += len(wanted) if isinstance(wanted, list | dict) else 0
+        steps += len(demand) if isinstance(demand, list | dict) else 0
         if name in _WIDE and isinstance(value, list | dict):
             steps += len(value)
         _steps.get().spend(steps)
-        return keyword(validator, wanted, value, schema)
+        return keyword(validator, demand, value, schema)
 
     return check
 
@@ -326,32 +326,32 @@ def _found(pattern: str, text: str) -> bool:
     return _pattern(pattern).found_in(text, _steps.get().spend)
 
 
-def _match_pattern(validator: Any, wanted: str, value: Any, _: Any) -> Iterator[ValidationError]:
-    if isinstance(value, str) and not _found(wanted, value):
+def _match_pattern(validator: Any, demand: str, value: Any, _: Any) -> Iterator[ValidationError]:
+    if isinstance(value, str) and not _found(demand, value):
         yield ValidationError("does not match")
 
 
-def _pattern_properties(validator: Any, wanted: dict[str, Any], value: Any, _: Any) -> Iterator[ValidationError]:
-    for pattern, schema in wanted.items() if isinstance(value, dict) else ():
+def _pattern_properties(validator: Any, demand: dict[str, Any], value: Any, _: Any) -> Iterator[ValidationError]:
+    for pattern, schema in demand.items() if isinstance(value, dict) else ():
         for name, item in value.items():
             if _found(pattern, name):
                 yield from validator.descend(item, schema, path=name, schema_path=pattern)
 
 
-def _additional_properties(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+def _additional_properties(validator: Any, demand: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
     known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
     for name, item in value.items() if isinstance(value, dict) else ():
         if name in known or any(_found(pattern, name) for pattern in patterns):
             continue
-        if wanted is False:
+        if demand is False:
             yield ValidationError("is not allowed", path=(name,))
         else:
-            yield from validator.descend(item, wanted, path=name)
+            yield from validator.descend(item, demand, path=name)
 
 
-def _unique_items(validator: Any, wanted: Any, value: Any, _: Any) -> Iterator[ValidationError]:
+def _unique_items(validator: Any, demand: Any, value: Any, _: Any) -> Iterator[ValidationError]:
     """By hash: the library compares each item with each."""
-    if wanted and isinstance(value, list) and len({_key(item) for item in value}) < len(value):
+    if demand and isinstance(value, list) and len({_key(item) for item in value}) < len(value):
         yield ValidationError("has an item twice")
 
 
@@ -364,9 +364,9 @@ def _key(item: Any) -> Any:
     return (isinstance(item, bool), item)
 
 
-def _multiple_of(validator: Any, wanted: Any, value: Any, _: Any) -> Iterator[ValidationError]:
+def _multiple_of(validator: Any, demand: Any, value: Any, _: Any) -> Iterator[ValidationError]:
     """Exactly: the library divides floats, so 0.3 is no multiple of 0.1 there, and a long integer raises."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and _exact(value) % _exact(wanted) != 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and _exact(value) % _exact(demand) != 0:
         yield ValidationError("is no multiple")
 
 

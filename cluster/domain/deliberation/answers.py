@@ -301,7 +301,7 @@ def _a_set(raw: Any, answer: AnswerType) -> str:
         members = {_member(item, answer.options) for item in raw}
     else:
         members = {_member_text(item) for item in raw if isinstance(item, str | int | float)}
-    return canonical_bytes(sorted(members)).decode()
+    return _whole(canonical_bytes(sorted(members)).decode())
 
 
 def _member_text(item: str | float) -> str:
@@ -319,7 +319,12 @@ def _a_json(raw: Any, answer: AnswerType) -> str:
         text = canonical_bytes(plain(raw)).decode()
     except (ValueError, TypeError):
         raise Malformed('"answer" holds a number that JSON cannot carry exactly') from None
-    if len(text) > MAX_TEXT:  # a part of it would be no JSON
+    return _whole(text)
+
+
+def _whole(text: str) -> str:
+    """The JSON text of an answer; a part of it would be no JSON. Raises: ``Malformed`` if it is too long to be kept."""
+    if len(text) > MAX_TEXT:
         raise Malformed(f'"answer" must be no longer than {MAX_TEXT} characters as JSON')
     return text
 

@@ -74,8 +74,8 @@ def plain(value: Any) -> Any:
     return float(value) if isinstance(value, Numeral) else value
 
 
-def distance(one: str, other: str) -> float | Fraction:
+def distance(left: str, right: str) -> float | Fraction:
     """How far two numbers are apart: exactly, if one of them is large, since floats would make neighbours equal."""
-    if is_large(one) or is_large(other):
-        return abs(Fraction(one) - Fraction(other))
-    return abs(float(one) - float(other))
+    if is_large(left) or is_large(right):
+        return abs(Fraction(left) - Fraction(right))
+    return abs(float(left) - float(right))
