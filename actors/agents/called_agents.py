@@ -126,7 +126,7 @@ class PushTasks:
         #: Task id → when the work on it began, to count what was taken on since a breaker became half open. Same life as above.
         self._begun: dict[str, float] = {}
         #: Agent → before when it gets no task, though its breaker may admit calls: one was given back, and another would be
-        #: too. `_give_back` sets it; `_wake` removes it when the time is over, `apply` when the agent is unregistered.
+        #: too. `_return_unsent` sets it; `_wake` removes it when the time is over, `apply` when the agent is unregistered.
         self._rests: dict[Key, float] = {}
         #: A heap of (time, agent): when an agent without room may have room again by time alone. `_rank` adds, `_wake` removes.
         #: A time that counts no more only ranks its agent once too often.
@@ -525,7 +525,7 @@ class PushTasks:
         try:
             outcome = _outcome(await self._give(agent, task))
         except AgentNotCalled as refused:
-            await self._give_back(agent, task, refused)
+            await self._return_unsent(agent, task, refused)
             return
         except AgentMalformed as odd:
             outcome = _malformed(odd.message)
@@ -538,7 +538,7 @@ class PushTasks:
             outcome = {"error": "The control plane failed to call the agent."}
         await self._report(agent, task, **outcome)
 
-    async def _give_back(self, agent: Agent, task: Task, refused: AgentNotCalled) -> None:
+    async def _return_unsent(self, agent: Agent, task: Task, refused: AgentNotCalled) -> None:
         """Gives back a task that the agent was not asked to do. If the agent's room does not say why, the agent rests, so that
         it does not take the same task again at once."""
         key, now = _key(agent), self._clock.now()

@@ -353,7 +353,7 @@ class AgentHost:
             reply = await self._call(
                 agent,
                 replace(ask, messages=call.messages, schema=call.schema, max_tokens=call.max_tokens),
-                patient=True,
+                may_wait=True,
             )
         finally:
             self._asks[key] -= 1
@@ -415,10 +415,10 @@ class AgentHost:
 
     # --- bounds --------------------------------------------------------------------------------------------------
 
-    async def _call(self, agent: Agent, ask: Ask, *, patient: bool = False) -> Reply:
+    async def _call(self, agent: Agent, ask: Ask, *, may_wait: bool = False) -> Reply:
         """Calls the agent within its slots, its rate and its breaker. Waiting for them takes from the call's own time.
 
-        ``patient``: a call that the agent wants later waits for that within its time. A task does not: while it waited, it
+        ``may_wait``: a call that the agent wants later waits for that within its time. A task does not: while it waited, it
         would hold a lease and run out of time, so it is given back."""
         started = self._clock.now()
 
@@ -426,10 +426,10 @@ class AgentHost:
             return max(0.001, ask.timeout_s - (self._clock.now() - started))
 
         async with self._slot(
-            agent, ask.timeout_s if patient else min(ask.timeout_s / 2, SLOT_WAIT_S), given_up=not patient
+            agent, ask.timeout_s if may_wait else min(ask.timeout_s / 2, SLOT_WAIT_S), given_up=not may_wait
         ):
             await self._wait_for_rate(agent, left_s())
-            if patient:
+            if may_wait:
                 await self._wait_for_its_time(agent, left_s())
             return await self._guarded(agent, replace(ask, timeout_s=left_s()))
 

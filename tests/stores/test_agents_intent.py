@@ -32,7 +32,10 @@ async def test_an_agents_intent_never_replaces_its_operators(stores: Stores) -> 
     for said in (Intent.ACTIVE, Intent.DRAINING):
         assert await stores.agents.change([_says("a1", said, IntentBy.AGENT)]) == [True]
         assert await _held_by(stores) == (Intent.PAUSED, IntentBy.OPERATOR)
-    assert len(await stores.log.read(0, 10)) == 2, "nothing changed, so nothing is told"
+    assert len(await stores.log.read(0, 10)) == 3, "what changes nothing is not told"
+    await stores.agents.change([_says("a1", Intent.ACTIVE, IntentBy.OPERATOR)])
+    assert await _held_by(stores) == (Intent.DRAINING, IntentBy.AGENT), "it was kept beside the operator's"
+    await stores.agents.change([_says("a1", Intent.PAUSED, IntentBy.OPERATOR)])
     await stores.agents.register([registration("a1")])
     assert await _held_by(stores) == (Intent.PAUSED, IntentBy.OPERATOR)
 

@@ -249,10 +249,10 @@ class Agent:
         """What its operator wants."""
         return self.intent if self.intent_by is IntentBy.OPERATOR else Intent.ACTIVE
 
-    def intent_after(self, said: Intent, by: IntentBy) -> Intent:
+    def intent_after(self, wish: Intent, by: IntentBy) -> Intent:
         """Its intent after its operator or itself has said something."""
-        operator = said if by is IntentBy.OPERATOR else self.operator_intent
-        own = said if by is IntentBy.AGENT else self.own_intent
+        operator = wish if by is IntentBy.OPERATOR else self.operator_intent
+        own = wish if by is IntentBy.AGENT else self.own_intent
         return operator if operator is not Intent.ACTIVE else own
 
     @property
