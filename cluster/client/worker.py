@@ -38,8 +38,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Patience, RetryDelays
-from cluster.client.give_back import Left, give_back_later
 from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
+from cluster.client.release import Left, release_later
 from cluster.client.reports import Report, ReportQueue
 from cluster.domain.base.errors import CallerError, ControlPlaneError, NotFound
 from cluster.process.loops import ended
@@ -170,7 +170,7 @@ class Worker:
                 loop.call_soon_threadsafe(loop.stop)
             if self._left_running or not returned.wait(EXIT_S):
                 if self._left_running:
-                    give_back_later(Left(self._base_url, self._api_key, self._left_running))
+                    release_later(Left(self._base_url, self._api_key, self._left_running))
                 _end_process(1 if session.exception() else 0)
 
         try:

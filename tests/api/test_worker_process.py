@@ -169,7 +169,7 @@ async def test_whatever_a_job_does_the_process_goes_on_and_reports_others(api: A
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("kind", ["plain", "swallows", "threads", "blocks"])
-async def test_a_job_that_cannot_be_ended_is_given_back_when_its_process_has_ended(
+async def test_a_job_that_cannot_be_ended_is_released_after_its_process(
     api: Api, tmp_path: Path, kind: str, number: signal.Signals
 ) -> None:
     async with started(api, tmp_path) as process:
@@ -200,9 +200,7 @@ async def _assert_costs_no_retry(api: Api, task_id: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_job_that_ends_when_told_is_given_back_before_the_process_leaves(
-    api: Api, tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_a_job_that_ends_when_told_is_released_first(api: Api, tmp_path: Path, number: signal.Signals) -> None:
     async with started(api, tmp_path) as process:
         task_id = await begun(api, tmp_path, "coroutine", max_retries=3)
         process.send_signal(number)

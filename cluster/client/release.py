@@ -1,4 +1,4 @@
-"""Gives tasks back after the worker that held them has ended: ``python -m cluster.client.give_back``.
+"""Gives tasks back after the worker that held them has ended: ``python -m cluster.client.release``.
 
 A job that cannot be ended (a plain function, a coroutine that swallows its cancellation) ends with its process, so the
 process itself cannot give its task back: another worker might start it while it still runs. So the worker starts this one
@@ -37,7 +37,7 @@ class Left:
     reports: Sequence[Report]
 
 
-def give_back_later(left: Left) -> None:
+def release_later(left: Left) -> None:
     """Starts the process that sends the reports when this process has ended. Never raises: the leases run out then."""
     content = json.dumps(asdict(left)).encode() + b"\n"
     if len(content) > MOST_BYTES:  # a pipe may hold no more, and the worker must not wait
