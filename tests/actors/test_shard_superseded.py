@@ -175,7 +175,7 @@ async def test_a_third_claim_under_one_id_replaces_the_second(claimant: Claimant
 
 
 @pytest.mark.parametrize("second", REPLICAS)
-async def test_a_claim_whose_commit_is_under_way_gives_its_lease_to_the_newest(claimant: Claimant, second: int) -> None:
+async def test_a_claim_whose_commit_is_under_way_gives_way_to_the_newest(claimant: Claimant, second: int) -> None:
     first = claimant.claim(0)
     await claimant.waits()
     claimant.store.go_on.clear()

@@ -20,7 +20,7 @@ async def _give_back(tasks: TaskApi, lease: Any, way: str, **fields: Any) -> Any
 
 
 @pytest.mark.parametrize("way", ["single", "complete", "fail"])
-async def test_an_attempt_that_is_given_back_is_queued_again_and_costs_no_retry(tasks: TaskApi, way: str) -> None:
+async def test_an_attempt_that_is_given_back_costs_no_retry(tasks: TaskApi, way: str) -> None:
     await tasks.agent("w")
     task_id = await tasks.submit("echo", max_retries=0)
     for _ in range(FREE_AT_ONCE):

@@ -597,10 +597,10 @@ class SchedulerCore:
         its oldest lease again: it would not ask for more if it knew of all of them."""
         held = [self._open[task_id] for task_id in self._leases.leases(request.agent)]
         again = [head for head in held if head.claim_id == request.claim_id]
-        wanted = [head for head in held if request.task_types is None or head.task_type in request.task_types]
+        matching = [head for head in held if request.task_types is None or head.task_type in request.task_types]
         released_client = request.max_tasks is None and not request.client_claim_id
         if not again and released_client and len(held) >= request.max_concurrency:
-            again = wanted[:1]
+            again = matching[:1]
         for head in again:
             if head.detail is TaskDetail.CANCELLING:
                 self._tell(head, now)

@@ -138,7 +138,7 @@ class WaitingClaims:
 
     def task_types(self, workspace: str) -> set[str]:
         """The task types that claims of a workspace name."""
-        return {name for place, name in self._by_type if place == workspace and name is not None}
+        return {name for of, name in self._by_type if of == workspace and name is not None}
 
     def offer(
         self,

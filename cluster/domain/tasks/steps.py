@@ -207,7 +207,7 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
     Raises: `Conflict` if the reporter does not hold the lease."""
     _must_hold(head, event.by, event)
     if event.released:
-        return _give_back(head, event, now, policy)
+        return _release_attempt(head, event, now, policy)
     data = _report_data(head, event.by, now)
     data["error_class"] = event.error_class.value
     by = event.by.principal
@@ -221,7 +221,7 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
     return _retry(head, event, data, event.error, "failed", now, by, delay_s, holder=head.holder)
 
 
-def _give_back(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transition:
+def _release_attempt(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transition:
     """Queues a task again whose holder gave it back unfinished: at once and in its old order, or after a delay if that has
     happened several times. It keeps the holder, so that a repeated report is recognised."""
     delay_s = policy.release_delay_s(head)

@@ -130,7 +130,7 @@ def test_claims_that_were_withdrawn_leave_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize("own", [ONLY({"x"}), ONLY({"x", "y"})])
-def test_a_full_concurrency_key_wakes_a_claim_of_its_type_when_it_is_free(own: frozenset[str]) -> None:
+def test_a_freed_concurrency_key_wakes_a_claim_of_its_type(own: frozenset[str]) -> None:
     shard = Shard()
     rules = TaskRules(concurrency_key="k")
     for number in range(2):
