@@ -1,5 +1,5 @@
 # The image that ray-cluster.yaml and kuberay/ name:
-#   docker build -t aragora/control-plane:0.2.0 .
+#   docker build -t aragora/control-plane:0.3.0 .
 FROM python:3.11-slim-bookworm
 
 # wget: KubeRay's own probes call it; curl: the health checks of compose files do.
