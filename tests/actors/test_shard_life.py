@@ -140,7 +140,7 @@ class RealShard:
         await self._settle()
         return answer
 
-    def claimed(self, agent: str, now: float, *, max_tasks: int) -> list[str]:
+    def claimed(self, agent: str, now: float, *, max_tasks: int, task_types: frozenset[str] | None = None) -> list[str]:
         claim = ClaimRequest(
             workspace="w",
             agent_id=agent,
@@ -151,6 +151,7 @@ class RealShard:
             claim_id=f"c{next(self._numbers)}",
             client_claim_id=True,
             wait=False,
+            task_types=task_types,
         )
         return [lease.head.id for lease in self.run(self._ask(claim, now)).leases]
 
