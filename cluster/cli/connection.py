@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rich.markup import escape
-
-from cluster.cli.output import errors
+from cluster.cli.output import errors, plain
 from cluster.client.api import ControlPlaneClient
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.run_file import RunFile, is_held, read_run_file
@@ -19,7 +17,7 @@ def settings() -> Settings:
     Raises: `SettingsError` if a variable is not valid.
     """
     for warning in unknown_names(os.environ):
-        errors.print(f"[yellow]warning:[/] {escape(warning)}")
+        errors.print(f"[yellow]warning:[/] {plain(warning)}")
     return load_settings()
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.markup import escape
-
-from cluster.cli.output import errors
-from cluster.domain.base.errors import ControlPlaneError, TryLater
+from cluster.cli.output import errors, plain
+from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, TryLater
 from cluster.embedded.layout import EmbeddedError
 from cluster.settings import SettingsError
 
@@ -30,10 +28,12 @@ def guarded(command: Callable[[], object]) -> None:
         _leave(error, UNREACHABLE)
     except ControlPlaneError as error:
         _leave(error, REFUSED)
+    except UnicodeError:
+        _leave(InvalidRequest("An argument or a file holds bytes that are not UTF-8 text."), REFUSED)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 
 
 def _leave(error: Exception, code: int) -> None:
-    errors.print(f"[red]error:[/] {escape(str(error))}")
+    errors.print(f"[red]error:[/] {plain(str(error))}")
     raise SystemExit(code) from None

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from cluster.cli.calls import Json, Words
 from cluster.cli.calls import call as _call
@@ -44,7 +43,7 @@ from cluster.cli.connection import client as _client
 from cluster.cli.connection import ray_variables, running_system
 from cluster.cli.connection import settings as _settings
 from cluster.cli.exit_codes import NO_CONSENSUS, UNREACHABLE, guarded
-from cluster.cli.output import console, listing, staged, working
+from cluster.cli.output import console, listing, plain, staged, working
 from cluster.client.api import ControlPlaneClient
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.model_server import MODEL
@@ -246,7 +245,7 @@ def demo(
             async with ControlPlaneClient(system.api_url) as client:
                 ids = await register_personas(client, endpoint, model, transport, provider)
                 console.print(f"agents registered: {', '.join(ids)}")
-                console.print(f"\n[bold]Question:[/] {escape(question)}")
+                console.print(f"\n[bold]Question:[/] {plain(question)}")
                 config = {
                     "options": _split(options),
                     "agents": list(ids),

@@ -36,6 +36,13 @@ def on_one_line(value: object) -> str:
     return "".join(char if char.isprintable() else " " for char in ("" if value is None else str(value)))
 
 
+def plain(value: object) -> str:
+    """Somebody's words for a line of ours: as they are, but nothing in them is markup or moves a terminal's cursor. Line ends
+    stay; where a line end could pass for a row of ours, take `on_one_line`."""
+    text = "" if value is None else str(value)
+    return escape("".join(char if char.isprintable() or char == "\n" else " " for char in text))
+
+
 @contextmanager
 def working(what: str) -> Iterator[None]:
     if console.is_terminal:

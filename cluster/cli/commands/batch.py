@@ -21,11 +21,10 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.markup import escape
 
 from cluster.cli.connection import client, ray_variables, running_system, settings
 from cluster.cli.exit_codes import REFUSED, USAGE
-from cluster.cli.output import console, errors
+from cluster.cli.output import console, errors, plain
 from cluster.client.batches.driver import BatchLimits, Driver, Entry
 from cluster.client.batches.items import BadLine, Item, read_items, schema
 from cluster.client.batches.output import Output, opened
@@ -87,7 +86,7 @@ def run(
     total = _checked(input, run_name, bad_lines)
     with opened(out, resume) as output:
         if output.torn:
-            errors.print(f"The last line of {escape(str(out))} was torn; its item is asked again.")
+            errors.print(f"The last line of {plain(str(out))} was torn; its item is asked again.")
         pace = Pace(total, output.summary.items)
         _say_id(input, out, run_name)
         try:
@@ -118,7 +117,7 @@ def _checked(path: Path, run_name: str, bad_lines: BadLines) -> int:
             if isinstance(item, BadLine):
                 bad += 1
                 if bad <= SHOWN_BAD_LINES:
-                    errors.print(f"{escape(str(path))}, line {item.line}: {escape(item.problem)}")
+                    errors.print(f"{plain(str(path))}, line {item.line}: {plain(item.problem)}")
     if bad > SHOWN_BAD_LINES:
         errors.print(f"... and {bad - SHOWN_BAD_LINES} more")
     if bad and bad_lines is BadLines.FAIL:

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from rich.markup import escape
-
-from cluster.cli.output import console
+from cluster.cli.output import console, plain
 from cluster.client.api import ControlPlaneClient, StreamEvent
 
 _BEGINS = {
@@ -32,7 +30,7 @@ async def deliberate(
     admitted = await client.post("/deliberations", body)
     request_id = str(admitted["request_id"])
     if live:
-        console.print(f"Deliberation: {escape(request_id)}")
+        console.print(f"Deliberation: {plain(request_id)}")
     stream: Any = client.events(after=after, deliberation_id=request_id)
     async with aclosing(stream) as events:
         async for event in events:
@@ -51,10 +49,10 @@ def show(event: StreamEvent) -> None:
 
 def _line(kind: str, data: Mapping[str, Any]) -> str:
     def field(name: str) -> str:
-        return escape(str(data.get(name) or ""))
+        return plain(str(data.get(name) or ""))
 
     lines: dict[str, Callable[[], str]] = {
-        "deliberation_started": lambda: f"panel: {escape(', '.join(data.get('agents', [])))}",
+        "deliberation_started": lambda: f"panel: {plain(', '.join(data.get('agents', [])))}",
         "deliberation_agent_proposal": lambda: (
             f"[bold]{field('agent')}[/] proposes: {field('proposal_preview')}\n    {field('rationale_preview')}"
         ),
@@ -85,38 +83,38 @@ def show_result(record: Mapping[str, Any]) -> None:
     reached = result["consensus_reached"]
     console.print()
     if reached:
-        console.print(f"[bold]Decision:[/] {escape(str(result['answer']))}")
+        console.print(f"[bold]Decision:[/] {plain(str(result['answer']))}")
     else:
         console.print(f"No decision: {_why(result)}")
         if result["tally"]:
             votes = ", ".join(f"{option} {weight:g}" for option, weight in result["tally"].items())
-            console.print(f"Votes: {escape(votes)}")
+            console.print(f"Votes: {plain(votes)}")
     if not reached and result["answer"]:
-        console.print(f"Best so far (not a decision): {escape(str(result['answer']))}")
+        console.print(f"Best so far (not a decision): {plain(str(result['answer']))}")
     note = "" if result["confidence_calibrated"] else " (share of the panel; not calibrated)"
     console.print(f"Confidence: {result['confidence']:.2f}{note}")
     for dissent in result["dissent"]:
-        console.print(f"Dissent: {escape(dissent['agent'])} for {escape(str(dissent['answer']))}")
+        console.print(f"Dissent: {plain(dissent['agent'])} for {plain(str(dissent['answer']))}")
     for abstention in result["abstained"]:
-        console.print(f"Abstained: {escape(abstention['agent'])} ({escape(abstention['reason'])})")
+        console.print(f"Abstained: {plain(abstention['agent'])} ({plain(abstention['reason'])})")
     if not result["dissent"]:
         console.print("Dissent: none")
     delta = result["debate_delta"]  # none if the control plane could not continue it
     if delta is not None and delta["calls"]:
         changed = f"changed it from {delta['round_0']}" if delta["changed"] else "did not change it"
-        console.print(f"Debate: {delta['calls']} calls; {escape(changed)}")
+        console.print(f"Debate: {delta['calls']} calls; {plain(changed)}")
     money = f", {result['total_cost_usd']:.4f} USD" if result["total_cost_usd"] else ""
     console.print(
         f"Cost: {result['agent_calls']} calls, {result['total_tokens']} tokens{money},"
         f" {result['duration_seconds']:.1f} s"
     )
-    console.print(f"Deliberation: {escape(result['request_id'])}")
+    console.print(f"Deliberation: {plain(result['request_id'])}")
 
 
 def _why(result: Mapping[str, Any]) -> str:
     """How the deliberation ended, and the reason that the control plane gives."""
     terminal, reason = str(result["terminal"]), str(result["error"] or "")
-    return escape(terminal if reason in ("", terminal) else f"{terminal}: {reason}")
+    return plain(terminal if reason in ("", terminal) else f"{terminal}: {reason}")
 
 
 PERSONAS = {

@@ -9,12 +9,11 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.markup import escape
 
 from cluster.cli.calls import Json, call, print_json
 from cluster.cli.commands import receipts
 from cluster.cli.commands.deliberate import show_result
-from cluster.cli.output import console, listing, on_one_line
+from cluster.cli.output import console, listing, on_one_line, plain
 
 app = typer.Typer(no_args_is_help=True, help="Deliberations that were asked.")
 
@@ -57,10 +56,10 @@ def show(request_id: Id, as_json: Json = False) -> None:
     if as_json:
         print_json(record)
         return
-    console.print(f"[bold]Question:[/] {escape(str(record['question']))}")
+    console.print(f"[bold]Question:[/] {plain(str(record['question']))}")
     console.print(f"Status: {record['deliberation_status']}")
     if record["result"] is None:
-        console.print(f"Deliberation: {escape(record['request_id'])}")
+        console.print(f"Deliberation: {plain(record['request_id'])}")
     else:
         show_result(record)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from cluster.cli.calls import Json, call, given, print_json
-from cluster.cli.output import console, listing
+from cluster.cli.output import console, listing, plain
 
 app = typer.Typer(no_args_is_help=True, help="Queues: pause, resume, limits.")
 
@@ -45,14 +44,14 @@ def controls(as_json: Json = False) -> None:
 def pause(name: str, kind: Kind = "queue") -> None:
     """Pause a queue, task type or tenant: none of its tasks starts until it is resumed; running tasks go on."""
     call("POST", "/queue/pause", {"kind": kind, "name": name})
-    console.print(f"Paused {kind} {escape(name)}.")
+    console.print(f"Paused {kind} {plain(name)}.")
 
 
 @app.command()
 def resume(name: str, kind: Kind = "queue") -> None:
     """Resume a queue, task type or tenant."""
     call("POST", "/queue/resume", {"kind": kind, "name": name})
-    console.print(f"Resumed {kind} {escape(name)}.")
+    console.print(f"Resumed {kind} {plain(name)}.")
 
 
 @app.command()
@@ -97,4 +96,4 @@ def prioritize(
         raise typer.BadParameter("Give a priority, a --position or both.")
     changed = call("POST", "/queue/prioritize", {"task_id": task_id} | given(priority=priority, position=position))
     position_note = "" if position is None else f", number {position} in its sub-queue"
-    console.print(f"{escape(task_id)} has priority {changed['task']['priority']}{position_note}.")
+    console.print(f"{plain(task_id)} has priority {changed['task']['priority']}{position_note}.")

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import NOT_RECOMPUTABLE, REFUSED
-from cluster.cli.output import console, errors, listing
+from cluster.cli.output import console, errors, listing, plain
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import CallerError, InvalidRequest
 
@@ -51,7 +50,7 @@ def _write(document: Mapping[str, Any], out: Path | None) -> None:
     temporary = out.with_name(out.name + ".new")
     temporary.write_bytes(content)
     temporary.replace(out)
-    errors.print(f"Written to {escape(str(out))}.")
+    errors.print(f"Written to {plain(str(out))}.")
 
 
 def _read(file: Path) -> Any:
@@ -165,7 +164,7 @@ def _as_json(report: VerificationReport, computed: Recomputation | None) -> dict
 def _print(report: VerificationReport, computed: Recomputation | None) -> None:
     for check in report.checks:
         console.print(
-            f"{_MARKS[check.status.value]:<12} {check.name}{f': {escape(check.detail)}' if check.detail else ''}"
+            f"{_MARKS[check.status.value]:<12} {check.name}{f': {plain(check.detail)}' if check.detail else ''}"
         )
     if report.redacted:
         words = [f"event {n}" if n else "the contract" for n in report.redacted]
@@ -173,7 +172,7 @@ def _print(report: VerificationReport, computed: Recomputation | None) -> None:
     if computed is not None:
         detail = computed.reason or ", ".join(computed.differences)
         verdict = computed.verdict.value.replace("_", " ")
-        console.print(f"Decision computed from the signed votes: {verdict}{f' ({escape(detail)})' if detail else ''}")
+        console.print(f"Decision computed from the signed votes: {verdict}{f' ({plain(detail)})' if detail else ''}")
     if not report.valid:
         console.print("[red]This is not what was signed.[/]")
     elif report.trusted:
@@ -247,7 +246,7 @@ def show(file: File) -> None:
         ("Root", head["root"]),
         ("Key", head["key_id"]),
     ):
-        console.print(f"[bold]{name}:[/] {escape(str(value))}")
+        console.print(f"[bold]{name}:[/] {plain(str(value))}")
     rows = (
         (
             event["n"],

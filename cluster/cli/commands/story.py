@@ -9,10 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 import typer
-from rich.markup import escape
 
 from cluster.cli.calls import Json, call, print_json
-from cluster.cli.output import console, on_one_line
+from cluster.cli.output import console, on_one_line, plain
 
 #: Fields of ``data`` that a line shows already.
 _REPEATED = {"task_id", "agent_id", "request_id", "attempt"}
@@ -29,7 +28,7 @@ def story(
         print_json({"id": subject_id, "events": events})
         return
     for event in events:
-        console.print(escape(_line(event)))
+        console.print(plain(on_one_line(_line(event))))
 
 
 def _line(event: dict[str, Any]) -> str:

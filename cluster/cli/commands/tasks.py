@@ -6,10 +6,9 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from cluster.cli.calls import Json, Words, call, given, json_option, print_json, split
-from cluster.cli.output import console, listing
+from cluster.cli.output import console, listing, plain
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
 
@@ -98,17 +97,17 @@ def explain(task_id: str, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
         return
-    console.print(f"[bold]{escape(task_id)}[/] is {found['status_detail']}. {escape(found['summary'])}")
+    console.print(f"[bold]{plain(task_id)}[/] is {found['status_detail']}. {plain(found['summary'])}")
     for reason in found["reasons"]:
         at = "" if reason["at"] is None else f" (at {_time(reason['at'])})"
-        console.print(f"- {escape(reason['message'])}\n  What would change it: {escape(reason['unblock'])}{at}")
+        console.print(f"- {plain(reason['message'])}\n  What would change it: {plain(reason['unblock'])}{at}")
     if "position" in found:
         console.print(
             f"Position {found['position']} of its queue, served as {found['effective_priority']}; "
-            f"tenant {escape(found['tenant'])} has {found['fairness_share']:.0%} of the dispatches."
+            f"tenant {plain(found['tenant'])} has {found['fairness_share']:.0%} of the dispatches."
         )
     if found["able_agents"]:
-        console.print(f"Agents that may have it: {escape(', '.join(found['able_agents']))}")
+        console.print(f"Agents that may have it: {plain(', '.join(found['able_agents']))}")
 
 
 @app.command()
