@@ -155,7 +155,7 @@ async def test_a_malformed_reply_is_repaired_once_and_then_abstains(api: Api, ag
 
 
 async def test_below_quorum_the_pool_replaces_once(api: Api, agents: Agents) -> None:
-    down = lambda agent, body: (400, "no")  # noqa: E731
+    down = lambda agent, body: (403, "no")  # noqa: E731
     await panel(api, agents, a=down, b="A", c="A")
     config = {"options": ["A", "B"], "max_agents": 2, "consensus": "plurality"}
     result = await ask(api, config=config)

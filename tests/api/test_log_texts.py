@@ -21,6 +21,7 @@ async def _agents(api: Api, dead: str) -> None:
     await api.post("/agents/a1/heartbeat", {"status": "draining"})
     await api.post("/agents/a1/pause")
     await api.post("/agents/a1/resume")
+    await api.post("/agents/a1/heartbeat", {"status": "ready"})
 
 
 async def _deliberations(api: Api) -> None:

@@ -24,7 +24,7 @@ async def test_the_breaker_of_the_database_opens_is_listed_and_closes_again() ->
         schema = fresh_name()
         await migrate(postgres.url, schema)
         settings = api_settings(StoreUrls(postgres.url, redis.url), schema)
-        async with Api(settings).running() as api, serving(lambda _: httpx.Response(500)) as url:
+        async with Api(settings).running() as api, serving(lambda _: httpx.Response(503)) as url:
             await api.post("/agents", {"agent_id": "a1", "endpoint": url})
             task = await api.post("/tasks", {"task_type": "t", "target_agent": "a1", "timeout_seconds": 5})
 

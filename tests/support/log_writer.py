@@ -10,9 +10,7 @@ import asyncio
 import random
 import sys
 
-import asyncpg
-
-from cluster.domain.base.errors import Fenced
+from cluster.domain.base.errors import Fenced, Unstorable
 from cluster.ports.tasks import SubmitItem
 from cluster.postgres.stores import open_stores
 from tests.support.samples import new_task
@@ -29,7 +27,7 @@ async def write(url: str, schema: str, name: str, batches: int) -> None:
             ids.insert(chance.randint(0, len(ids)), taken)
         try:
             outcomes = await stores.tasks.submit([SubmitItem(task=new_task(id=task_id)) for task_id in ids])
-        except asyncpg.UniqueViolationError:
+        except Unstorable:
             continue
         except Fenced:
             print("fenced", flush=True)
