@@ -20,7 +20,7 @@ def call(method: str, path: str, body: Any = None, **params: Any) -> Any:
 
     Raises: `InvalidRequest` for an id that would lead to another path: `.` and `..` are steps in a URL, and an empty id is none.
     """
-    odd = next((part for part in path.split("/")[1:] if part in ("", ".", "..")), None)
+    odd = next((part for part in path.split("/")[2:] if part in ("", ".", "..")), None)
     if odd is not None:
         raise InvalidRequest(f'"{odd}" is not an id; name the task, agent or deliberation.', "invalid_id")
 
