@@ -47,4 +47,4 @@ class NoopApi:
         self._supervisor = supervisor
 
 
-app = NoopApi.bind(product.Supervisor.bind())  # type: ignore[attr-defined]
+app = NoopApi.bind(product.SupervisorDeployment.bind())  # type: ignore[attr-defined]

@@ -9,15 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     Field,
-    ValidationError,
     WrapValidator,
     field_validator,
 )
 
 from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
-from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.json_values import shown_text
-from serve_app.http.errors import problem_of
+from serve_app.schemas.entries import entry_or_refusal
 from serve_app.schemas.fields import MAX_BATCH, Names, RequestBody, Text, agent_name
 
 
@@ -128,16 +125,8 @@ class RefusedHeartbeat(HeartbeatItem):
 
 
 def _for_itself(value: Any, validate: Callable[[Any], HeartbeatItem]) -> HeartbeatItem:
-    """Validates one heartbeat. A bad one, of any shape, becomes a `RefusedHeartbeat`: it must not cost others their leases."""
-    agent_id = value.get("agent_id") if isinstance(value, dict) else None
-    named = shown_text(agent_id, 128) if isinstance(agent_id, str) else None
-    try:
-        return validate(value)
-    except ValidationError as error:
-        refusal, code = problem_of(error.errors()), "invalid_request"
-    except InvalidRequest as error:
-        refusal, code = error.message, error.code
-    return RefusedHeartbeat.model_construct(agent_id=named or "", named=named, refusal=refusal, code=code)
+    """Validates one heartbeat: a bad one must not cost others their leases."""
+    return entry_or_refusal(value, validate, "agent_id", RefusedHeartbeat.model_construct)
 
 
 class Heartbeats(RequestBody):

@@ -7,19 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
-    ValidationError,
     WrapValidator,
     field_validator,
 )
 
-from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
-from cluster.domain.base.json_values import MAX_ERROR_CHARS, shown_text
+from cluster.domain.base.json_values import MAX_ERROR_CHARS
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import WhenFailed
 from cluster.domain.tasks.task import Priority, Task, TaskStatus
 from cluster.process.waits import LONGEST_WAIT_S
-from serve_app.http.errors import problem_of
+from serve_app.schemas.entries import entry_or_refusal
 from serve_app.schemas.fields import (
     MAX_BATCH,
     MAX_EPOCH_S,
@@ -199,17 +197,8 @@ class RefusedReport(Report):
 
 
 def _for_itself(value: Any, validate: Callable[[Any], Report]) -> Report:
-    """Validates one report. A bad one, of any shape, becomes a `RefusedReport`, so that it gets its own answer and the batch's
-    reports on other tasks are still taken."""
-    task_id = value.get("task_id") if isinstance(value, dict) else None
-    named = shown_text(task_id, 128) if isinstance(task_id, str) else None
-    try:
-        return validate(value)
-    except ValidationError as error:
-        refusal, code = problem_of(error.errors()), "invalid_request"
-    except InvalidRequest as error:
-        refusal, code = error.message, error.code
-    return RefusedReport.model_construct(task_id=named or "", named=named, refusal=refusal, code=code)
+    """Validates one report: a bad one must not keep the batch's reports on other tasks from being taken."""
+    return entry_or_refusal(value, validate, "task_id", RefusedReport.model_construct)
 
 
 class Reports(RequestBody):

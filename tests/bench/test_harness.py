@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,10 @@ def test_a_tiny_run_gives_rows_that_can_be_read_again(tmp_path: Path) -> None:
     assert [row["name"] for row in read] == [row.name for row in rows]
     assert all(row.median > 0 for row in (*rows, rate, cpu))
     assert all(len(row.runs) == 2 for row in rows)
+
+
+def test_every_bench_can_be_imported() -> None:
+    """The stale name of a class in one of them would else be found by whoever runs that bench."""
+    names = [f"bench.{path.stem}" for path in Path("bench").glob("*.py") if path.stem not in ("__init__", "__main__")]
+    code = f"import importlib\nfor name in {sorted(names)}: importlib.import_module(name)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

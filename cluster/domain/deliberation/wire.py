@@ -9,6 +9,7 @@ from typing import Any
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus.ballots import Confidence
 from cluster.domain.deliberation.answers import SEVERITIES
+from cluster.domain.deliberation.decision import STOP_REASONS
 from cluster.domain.deliberation.sla import SlaLevel, level_at
 from cluster.domain.deliberation.state import Phase, State, Terminal
 from cluster.domain.deliberation.stored import Deliberation, JournalEvent
@@ -199,19 +200,12 @@ def _cut_row(data: Mapping[str, Any], state: State) -> LogEntry:
     return "deliberation.agent_error", row, {"detail": _CUT_WORDS.get(data["fault"], "")}
 
 
-#: The stop reason, "" while asking goes on.
-STOP_REASONS = frozenset(
-    {
-        *("", "quorum", "lossless", "agree_k", "posterior", "unanimous", "decided", "stable", "cycle"),
-        *("rounds", "budget", "time"),
-    }
-)
 FAULTS = frozenset({"timeout", "http", "malformed", "refusal", "cancelled", "over_budget", "abandoned"})
 LOG_TEXTS: LogTexts = {
     **dict.fromkeys(("request_id", "task_id", "snapshot_id", "agent", "agents", "critic", "target"), IDENTITY),
     "mode": frozenset({"sync", "async"}),
     "phase": frozenset(Phase),
-    "stop": STOP_REASONS,
+    "stop": frozenset({"", *STOP_REASONS}),  # "" while asking goes on
     "fault": FAULTS,
     "severity": frozenset(SEVERITIES),
     "level": frozenset(SlaLevel),
