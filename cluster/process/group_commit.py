@@ -66,6 +66,8 @@ class GroupCommit(Generic[T, R]):
         self._waiting += len(items)
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
+        if self._wait_s is None:
+            return await asyncio.shield(future)  # a time-out that never comes costs as much as one that may
         try:
             async with asyncio.timeout(self._wait_s):
                 return await asyncio.shield(future)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.json_values import CODE, NotJson, parse_json, read_json
+from cluster.domain.base.json_values import CODE, NotJson, read_json
 
 T = TypeVar("T")
 
@@ -55,8 +55,15 @@ def last_value(text: str, read: Callable[[Any], T], what: str, parse_float: Call
     The time is linear in the length of the text, and at most ``MAX_TRIED`` values are read.
 
     Raises: `Unfit` for the last value if none fits; `NotJson` if there is none; `InvalidRequest` if it cannot be stored."""
+    whole = text.strip()
+    if whole[:1] in ("{", "["):
+        # Most replies are one value as they are. Reading that first spares large ones the walk, and all a second parse.
+        try:
+            return read(read_json(whole, what, parse_float))
+        except NotJson:
+            pass
     problem: Unfit | InvalidRequest | None = None
-    for found in reversed(_candidates(text)):
+    for found in reversed(_candidates(whole)):
         try:
             return read(read_json(found, what, parse_float))
         except (Unfit, InvalidRequest) as why:
@@ -66,21 +73,11 @@ def last_value(text: str, read: Callable[[Any], T], what: str, parse_float: Call
 
 def _candidates(text: str) -> list[str]:
     """The last values in a text, in its order: containers, and scalars that have a line to themselves."""
-    whole = text.strip()
-    if _ALONE.fullmatch(whole) or (whole[:1] in ("{", "[") and _is_json(whole)):
-        return [whole]
+    if _ALONE.fullmatch(text):
+        return [text]
     reply = _Reply(text.replace(_HOLE, "\ufffd"))
     reply.look()
     return reply.values()[-MAX_TRIED:]
-
-
-def _is_json(text: str) -> bool:
-    """Whether a text is one value as it is: most are, and this is the fast way for large ones."""
-    try:
-        parse_json(text, "")
-    except InvalidRequest as why:
-        return not isinstance(why, NotJson)
-    return True
 
 
 @dataclass(slots=True)

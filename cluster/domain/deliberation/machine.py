@@ -295,7 +295,9 @@ def _read(state: State, key: TurnKey, text: str) -> dict[str, Any]:
         answer = parse_reply(text.replace("\x00", ""), shape_of(state, key))
     except Malformed as problem:
         return {"problem": str(problem)}
-    answer = evolve(answer, rationale=cut_text(answer.rationale, _kept_bytes(state)))
+    rationale = cut_text(answer.rationale, _kept_bytes(state))
+    if rationale is not answer.rationale:
+        answer = evolve(answer, rationale=rationale)
     return {"answer": _compared(state, key, answer).to_json()}
 
 
