@@ -28,6 +28,8 @@ CALLS_IN_FLIGHT = 3
 PARK_S = 3.0
 #: How long requests are held while the actor is away. It restarts sooner, even on a slow and crowded machine.
 HOLD_S = 10.0
+#: How long it is believed that an actor is away if no call tries to reach it.
+STALE_S = 1.0
 #: How long a running actor may take over an answer. A request waits this much longer than it is held for.
 ANSWER_S = 10.0
 #: How long `close` waits at most for the actor to confirm withdrawals, and in how many steps.
@@ -216,8 +218,11 @@ class ExchangeClient:
         #: Numbers that the next call withdraws. `_give_up` adds them, `_pump` takes them all, a call that fails puts its
         #: own back.
         self._withdrawn: list[int] = []
-        #: When the actor was first found to be away; None as soon as a call is answered by an actor that has its state.
+        #: When the actor was first found to be away; None as soon as a call is answered by an actor that has its state, or
+        #: when nobody has tried for so long that the actor may well be back.
         self._away_since: float | None = None
+        #: When the actor was last found to be away. While a request waits, a call tries at least every 0.5 s.
+        self._away_at = 0.0
         #: Set by `close`, for good: no request is accepted and no call is started any more.
         self._closed = False
 
@@ -260,8 +265,13 @@ class ExchangeClient:
         return self._away_since is not None
 
     def _holds_no_more(self) -> bool:
-        """Whether a new request is refused: the actor has been away for too long, or too many wait for it already."""
-        if self._away_since is None:
+        """Whether a new request is refused: the actor has been away for too long, or too many wait for it already.
+
+        A request is only refused while a call finds out whether the actor is back. Otherwise nobody would ever find out, if
+        the last call failed when no request was left: one that was answered by another call, or whose asker gave up."""
+        if self._away_since is not None and not self._in_flight and self._clock.now() - self._away_at > STALE_S:
+            self._away_since = None
+        if self._away_since is None or not self._in_flight:
             return False
         return self._bounded >= self._max_held or self._clock.now() - self._away_since > self._hold_s
 
@@ -342,7 +352,7 @@ class ExchangeClient:
         """Queues the requests again that the actor will not answer; if they were held for too long, fails them instead.
 
         Long polls do not fail: only their askers bound them."""
-        now = self._clock.now()
+        now = self._away_at = self._clock.now()
         if self._away_since is None:
             self._away_since = now
         held_too_long = now - self._away_since > self._hold_s

@@ -262,6 +262,52 @@ async def test_a_caller_that_was_forgotten_while_it_lived_asks_again() -> None:
     await client.close()
 
 
+async def left_alone_while_away(actor: Actor, clock: ManualClock) -> ExchangeClient:
+    """A client whose requests all failed while the actor was away. So it does not find out that the actor is back."""
+    actor.die()
+    client = ExchangeClient("c", actor.call, clock=clock, hold_s=5.0)
+    asker = asyncio.create_task(client.request("fails"))
+
+    async def failed() -> bool:
+        await clock.advance(1.0)
+        return asker.done() and not client._in_flight
+
+    await eventually(failed)
+    with pytest.raises(ActorUnavailable):
+        await asker
+    await clock.advance(60.0)
+    return client
+
+
+async def test_a_request_after_an_outage_that_nobody_watched_is_answered() -> None:
+    actor, clock = Actor(), ManualClock()
+    client = await left_alone_while_away(actor, clock)
+    actor.start()
+    asked = asyncio.create_task(client.request("x"))
+    await eventually(lambda: actor.has("x") or asked.done())
+    actor.answer("x", 1)
+    assert await asked == 1
+    await client.close()
+
+
+async def test_an_outage_that_nobody_watched_does_not_shorten_the_next() -> None:
+    actor, clock = Actor(), ManualClock()
+    client = await left_alone_while_away(actor, clock)
+    asked = asyncio.create_task(client.request("x"))
+    await eventually(lambda: client.away or asked.done())
+    await clock.advance(1.0)
+    actor.start()
+
+    async def arrived() -> bool:
+        await clock.advance(0.1)
+        return actor.has("x") or asked.done()
+
+    await eventually(arrived)
+    actor.answer("x", 1)
+    assert await asked == 1
+    await client.close()
+
+
 async def test_held_calls_are_bounded_while_the_actor_is_away() -> None:
     actor = Actor()
     actor.die()
