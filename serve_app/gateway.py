@@ -151,7 +151,7 @@ class Gateway:
         look silent.
         """
         with self.attended.of((heartbeat.workspace, heartbeat.agent_id) for heartbeat in heartbeats):
-            _, answers = await asyncio.gather(self.activity.put_many(heartbeats), self.renewals.put_many(heartbeats))
+            _, answers = await asyncio.gather(self._record_activity(heartbeats), self.renewals.put_many(heartbeats))
         return answers
 
     async def _renew(self, heartbeats: Sequence[HeartbeatRecord]) -> Sequence[HeartbeatAnswer]:
@@ -205,13 +205,14 @@ class Gateway:
         """Records a heartbeat for a claim or a report, in the background: it delays no answer and may be lost."""
         self.spawn(
             self._record_activity(
-                HeartbeatRecord(workspace=workspace, agent_id=agent_id, at=self.clock.now(), working=True)
+                [HeartbeatRecord(workspace=workspace, agent_id=agent_id, at=self.clock.now(), working=True)]
             )
         )
 
-    async def _record_activity(self, heartbeat: HeartbeatRecord) -> None:
+    async def _record_activity(self, heartbeats: Sequence[HeartbeatRecord]) -> None:
+        """No call fails because heartbeats wait behind others for a store that hangs; they are dropped then."""
         with contextlib.suppress(TryLater):
-            await self.activity.put(heartbeat)
+            await self.activity.put_many(heartbeats)
 
     async def _read_tasks(self, keys: Sequence[tuple[str, str]]) -> Sequence[Task | None]:
         by_workspace: dict[str, list[str]] = {}

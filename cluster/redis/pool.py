@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -49,7 +50,19 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable("Redis does not answer; try again in a moment.") from error
 
 
+@asynccontextmanager
+async def in_time() -> AsyncIterator[None]:
+    """Bounds a command as a whole, and translates its errors. Raises: `StoreUnavailable` if Redis does not answer in time.
+
+    The client's own bounds are per step: a command on a pooled connection may wait for a probe of that connection, for a new
+    one, for its greeting and for the answer, four seconds in all if Redis hangs.
+    """
+    with translated():
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            yield
+
+
 async def ping(client: redis.Redis) -> None:
     """Returns if Redis answers. Raises: `StoreUnavailable` if it does not."""
-    with translated():
+    async with in_time():
         await client.ping()

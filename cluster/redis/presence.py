@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import redis.asyncio as redis
 
 from cluster.ports.presence import HeartbeatRecord
-from cluster.redis.pool import translated
+from cluster.redis.pool import in_time
 
 _SEPARATOR = "\x1f"  # in no workspace and no agent id
 
@@ -34,12 +34,11 @@ class RedisHeartbeats:
             every[member] = max(heartbeat.at, every.get(member, heartbeat.at))
             if heartbeat.working:
                 working[member] = max(heartbeat.at, working.get(member, heartbeat.at))
-        with translated():
-            async with self._client.pipeline(transaction=False) as pipe:
-                pipe.zadd(self._key, every, gt=True)
-                if working:
-                    pipe.zadd(self._last_activity_key, working, gt=True)
-                await pipe.execute()
+        async with in_time(), self._client.pipeline(transaction=False) as pipe:
+            pipe.zadd(self._key, every, gt=True)
+            if working:
+                pipe.zadd(self._last_activity_key, working, gt=True)
+            await pipe.execute()
 
     async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
         return await self._scores(self._key, workspace, agent_ids)
@@ -50,18 +49,18 @@ class RedisHeartbeats:
     async def _scores(self, key: str, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
         if not agent_ids:
             return {}
-        with translated():
+        async with in_time():
             scores = await self._client.zmscore(key, [_member(workspace, agent_id) for agent_id in agent_ids])
         return {agent_id: float(at) for agent_id, at in zip(agent_ids, scores, strict=True) if at is not None}
 
     async def silent(self, before: float) -> list[tuple[str, str]]:
-        with translated():
+        async with in_time():
             members = await self._client.zrangebyscore(self._key, "-inf", f"({before}")
         return [_split(str(member)) for member in members]
 
     async def forget(self, agents: Sequence[tuple[str, str]]) -> None:
         if agents:
-            with translated():
+            async with in_time():
                 members = [_member(*agent) for agent in agents]
                 async with self._client.pipeline(transaction=False) as pipe:
                     pipe.zrem(self._key, *members)
@@ -69,11 +68,10 @@ class RedisHeartbeats:
                     await pipe.execute()
 
     async def life(self) -> str:
-        with translated():
-            async with self._client.pipeline(transaction=False) as pipe:
-                pipe.set(f"{self._key}:life", secrets.token_hex(8), nx=True)
-                pipe.get(f"{self._key}:life")
-                return str((await pipe.execute())[1])
+        async with in_time(), self._client.pipeline(transaction=False) as pipe:
+            pipe.set(f"{self._key}:life", secrets.token_hex(8), nx=True)
+            pipe.get(f"{self._key}:life")
+            return str((await pipe.execute())[1])
 
 
 def _member(workspace: str, agent_id: str) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from actors.roles import desired_roles
@@ -16,6 +15,7 @@ from cluster.domain.agents.breaker import BreakerState
 from cluster.embedded.processes import ProcessId
 from cluster.postgres.migrate import migrate
 from tests.support.api import CP, Api, api_settings
+from tests.support.hanging import stopped
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls, fresh_name, own_stores
 
@@ -62,23 +62,6 @@ async def whole() -> AsyncIterator[tuple[Api, ProcessId, ProcessId]]:
             for role in desired_roles(settings):
                 await api.start_role(role)
             yield api, postgres.process, redis.process
-
-
-@contextlib.contextmanager
-def stopped(server: ProcessId) -> Iterator[None]:
-    """All processes of a server stand still in the block."""
-    # By descent: each backend of PostgreSQL is the leader of a session of its own.
-    parent = psutil.Process(server.pid)
-    parent.suspend()  # first, so that it starts no others
-    members = [parent, *parent.children(recursive=True)]
-    for member in members:
-        member.suspend()
-    try:
-        yield
-    finally:
-        for member in members:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.resume()
 
 
 async def _refusal(api: Api, method: str, path: str, body: Any = None) -> str | None:
@@ -134,13 +117,21 @@ async def test_calls_are_refused_in_time_while_the_database_hangs(whole: tuple[A
     assert done.is_success, done.text
 
 
+async def _heartbeats(api: Api, count: int) -> None:
+    for _ in range(count):
+        await api.post("/agents/a1/heartbeat", timeout=REFUSED_S)
+
+
 async def test_no_call_fails_while_redis_hangs(whole: tuple[Api, ProcessId, ProcessId]) -> None:
     api, _, redis = whole
     await eventually(lambda: _is_ok(api))
     with stopped(redis):
         assert "Redis" in (await _health(api))["degraded"]
         await api.post("/agents", {"agent_id": "a1"}, timeout=REFUSED_S)
-        await api.post("/agents/a1/heartbeat", timeout=REFUSED_S)
+        # Many, one after the other on each connection: they wait for those before them.
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(_heartbeats(api, 3))
         created = await api.post("/tasks", {"task_type": "t"}, timeout=REFUSED_S)
         claimed = await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 20_000})
         assert claimed["task"]["id"] == created["task_id"]

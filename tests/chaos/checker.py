@@ -12,6 +12,7 @@ Checks are named after the invariant that they hold:
 - ``machine`` each task's events are a path through the task machine's table
 - ``order`` tasks of one priority are first claimed in the order in which they were committed
 - ``fairness`` groups that all have work waiting get their shares
+- ``workers`` nothing ends a shipped worker but a signal, and then it leaves the fleet
 - ``calls`` no call fails but as the fault of its time allows
 """
 
@@ -45,6 +46,8 @@ _FAILURES = ("task.retried", "task.failed", "task.dead_lettered", "task.cancelle
 #: Fault → how calls may fail while it lasts. A fault that is not named here excuses nothing.
 ALLOWED: Mapping[str, tuple[Answer, ...]] = {
     "postgres-kill": (Answer.TRY_LATER,),
+    "postgres-hang": (Answer.TRY_LATER,),
+    "postgres-outage": (Answer.TRY_LATER,),
     "kill-api": (Answer.TRY_LATER, Answer.BROKEN, Answer.CUT),
     "kill-scheduler": (Answer.TRY_LATER,),
     "freeze-scheduler": (Answer.TRY_LATER,),
@@ -256,6 +259,16 @@ def fairness(history: History) -> Iterator[Violation]:
         yield Violation(check="fairness", message=message)
 
 
+def workers(history: History) -> Iterator[Violation]:
+    for end in history.worker_ends:
+        if not end.told:
+            yield Violation(check="workers", message=f"{end.agent} ended by itself with {end.code}")
+        elif end.code != 0:
+            yield Violation(check="workers", message=f"{end.agent} was told to end and ended with {end.code}")
+        elif end.agent in history.fleet:
+            yield Violation(check="workers", message=f"{end.agent} has ended and is still in the fleet")
+
+
 def calls(history: History) -> Iterator[Violation]:
     for call in history.calls:
         if call.answer in FAILED and not any(_excuses(fault, call) for fault in history.faults):
@@ -280,5 +293,6 @@ CHECKS: tuple[Callable[[History], Iterable[Violation]], ...] = (
     machine,
     order,
     fairness,
+    workers,
     calls,
 )

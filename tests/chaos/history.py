@@ -107,6 +107,15 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnd:
+    """How a worker process ended. ``told``: it ended after it was told to. ``code``: its exit code."""
+
+    agent: str
+    told: bool
+    code: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogEvent:
     """A row of the log. ``agent`` is the holder that it names."""
 
@@ -133,7 +142,7 @@ class History:
     """``log`` is what a stream from cursor 0 brings at the end; ``followed`` the sequence numbers that a client saw
     which followed the stream during the run and resumed where it was cut; ``other_seqs`` the log's rows of other
     workspaces, which a client does not see and which have places in the same sequence. ``expected_shares`` are the
-    fractions that groups of equal demand should get."""
+    fractions that groups of equal demand should get; ``fleet`` the agents that were left at the end."""
 
     calls: list[Call] = field(default_factory=list)
     submits: list[Submit] = field(default_factory=list)
@@ -145,5 +154,7 @@ class History:
     followed: list[int] = field(default_factory=list)
     other_seqs: list[int] = field(default_factory=list)
     tasks: list[FinalTask] = field(default_factory=list)
+    worker_ends: list[WorkerEnd] = field(default_factory=list)
+    fleet: set[str] = field(default_factory=set)
     ordered_group: str = "order"
     expected_shares: Mapping[str, float] = field(default_factory=dict)

@@ -26,14 +26,18 @@ from cluster.redis.pool import connect
 from cluster.settings import Settings
 from tests.chaos.history import Fault
 from tests.chaos.target import Target
+from tests.support.hanging import stopped
 
 HEAL_S = 90.0
 LOOK_S = 0.3
+#: A store hangs for longer than the API waits for it.
+HANG_S = 6.0
 
 #: One deal of the deck: what is dealt more often is where most can go wrong.
 DECK = (
     *("kill-scheduler",) * 5,
     *("postgres-kill",) * 3,
+    *("postgres-hang", "redis-hang"),
     *("freeze-scheduler",) * 2,
     *("two-generations",) * 2,
     *("redis-flush", "redis-kill", "kill-api", "kill-supervisor"),
@@ -83,6 +87,21 @@ class StoreFaults:
         await asyncio.to_thread(store.start)
         return f"away for {hold_s:.1f} s and its recovery"
 
+    async def hang_postgres(self, hold_s: float) -> str:
+        """Every process stops and no connection ends, as on a machine that swaps, or behind a network that loses packets."""
+        assert self.postgres.process is not None
+        return await self._hang(self.postgres.process, hold_s)
+
+    async def hang_redis(self, hold_s: float) -> str:
+        assert self.redis.process is not None
+        return await self._hang(self.redis.process, hold_s)
+
+    async def _hang(self, server: ProcessId, hold_s: float) -> str:
+        hung_s = HANG_S + hold_s
+        with stopped(server):
+            await asyncio.sleep(hung_s)
+        return f"for {hung_s:.1f} s"
+
     async def kill_redis(self, hold_s: float) -> str:
         store = self.redis
         assert store.process is not None
@@ -110,7 +129,10 @@ class Nemesis:
         await asyncio.sleep(planned.wait_s)
         act: Callable[[float], Awaitable[str]] | None = {
             "postgres-kill": self._stores.kill_postgres,
+            "postgres-hang": self._stores.hang_postgres,
+            "postgres-outage": self._stores.kill_postgres,
             "redis-kill": self._stores.kill_redis,
+            "redis-hang": self._stores.hang_redis,
             "redis-flush": self._stores.flush_redis,
             "freeze-scheduler": self._freeze_scheduler,
             "two-generations": self._two_generations,

@@ -21,10 +21,14 @@ from typing import Any
 
 from tests.chaos.checker import Violation, check, share_error
 from tests.chaos.history import FAILED, Answer, Fault, History, Outcome
-from tests.chaos.nemesis import DECK, Nemesis, plan
+from tests.chaos.nemesis import DECK, Nemesis, Planned, plan
+from tests.chaos.odd_agents import odd_agents
 from tests.chaos.page import faults_table, machine, spread, totals_line
+from tests.chaos.shipped_workers import shipped_workers
 from tests.chaos.target import running_target
 from tests.chaos.workload import Load, Workload
+
+SHIPPED_WORKERS = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,11 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="repeats a run")
     parser.add_argument("--seconds", type=float, default=1500.0, help="no fault begins after this")
     parser.add_argument("--only", nargs="*", default=list(DECK), help="faults to draw from")
+    parser.add_argument("--outage", type=float, default=0.0, help="seconds without PostgreSQL, as the last fault")
     parser.add_argument("--json", type=Path, default=None, help="where to write the rows")
     options = parser.parse_args(arguments)
     seed = random.randrange(2**32) if options.seed is None else options.seed
     print(f"seed {seed}, up to {options.kills} faults within {options.seconds:g} s", flush=True)
-    history = asyncio.run(chaos(seed, options.kills, options.seconds, options.only))
+    history = asyncio.run(chaos(seed, options.kills, options.seconds, options.only, options.outage))
     violations = check(history)
     rows = rows_of(history, violations)
     print(report(history, violations, rows))
@@ -54,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if violations else 0
 
 
-async def chaos(seed: int, kills: int, seconds: float, names: Sequence[str] = DECK) -> History:
+async def chaos(seed: int, kills: int, seconds: float, names: Sequence[str] = DECK, outage_s: float = 0.0) -> History:
     duration_s = min(seconds, kills * 12.0)
     waiting = max(150, min(2400, int(duration_s * 3)))
-    load = Load(seed=seed, duration_s=duration_s, ordered=waiting, shared=waiting)
+    load = Load(seed=seed, duration_s=duration_s, ordered=waiting, shared=waiting, outsiders=0.3)
     target_manager = running_target()
     target = await asyncio.to_thread(target_manager.__enter__)
     try:
@@ -66,9 +71,12 @@ async def chaos(seed: int, kills: int, seconds: float, names: Sequence[str] = DE
             ends = time.monotonic() + seconds
 
             async def faults() -> None:
-                for number, planned in enumerate(plan(seed, kills, names), 1):
-                    if time.monotonic() > ends:
-                        break
+                planned_faults = plan(seed, kills, names)
+                if outage_s:
+                    planned_faults.append(Planned(name="postgres-outage", wait_s=1.0, hold_s=outage_s))
+                for number, planned in enumerate(planned_faults, 1):
+                    if time.monotonic() > ends and planned.name != "postgres-outage":
+                        continue
                     fault = await nemesis.strike(planned)
                     workload.history.faults.append(fault)
                     print(
@@ -76,7 +84,10 @@ async def chaos(seed: int, kills: int, seconds: float, names: Sequence[str] = DE
                     )
                 await asyncio.sleep(1.0)
 
-            await workload.run(faults)
+            with shipped_workers(target.system.api_url, workload.history, SHIPPED_WORKERS, load.run) as shipped:
+                async with odd_agents(seed) as registration:
+                    await workload.register_called(registration)
+                    await workload.run(faults, at_the_end=shipped.end)
             return workload.history
     finally:
         await asyncio.to_thread(target_manager.__exit__, None, None, None)

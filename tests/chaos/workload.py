@@ -11,7 +11,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -23,8 +23,9 @@ from cluster.domain.tasks.machine import TRANSITIONS, TransitionRule
 from serve_app.streams.hub import frame_type
 from tests.chaos.clients import CP, TRY_AGAIN_S, Client
 from tests.chaos.history import FinalTask, History, Leased, LogEvent, ReportKind, Submit
+from tests.chaos.shipped_workers import SHIPPED
 
-WORK, ORDER, SHARES = "work", "order", "shares"
+WORK, ORDER, SHARES, ODD = "work", "order", "shares", "odd"
 TENANTS = ("ann", "ben", "cid")
 BATCH = 100
 STALLED_S = 60.0
@@ -44,6 +45,8 @@ class Load:
     submitters: int = 2
     submit_every_s: float = 0.1
     workers: int = 6
+    #: Tasks of shipped workers and of called agents that answer garbage, per submit of the others. 0: there are none.
+    outsiders: float = 0.0
     slots: int = 4
     ordered: int = 300
     shared: int = 300
@@ -142,8 +145,12 @@ class Workload:
                     Submit(key=key, group=group, sent=call.sent, answered=call.ended, task_id=task_id)
                 )
 
-    async def run(self, faults: Any) -> None:
-        """Clients under ``faults()``; then no more submits, and everybody works until nothing is open."""
+    async def register_called(self, registration: Mapping[str, Any]) -> None:
+        await self.client.until_answered("register", "/agents/batch", registration)
+
+    async def run(self, faults: Any, at_the_end: Callable[[], None] = lambda: None) -> None:
+        """Clients under ``faults()``; then no more submits, and everybody works until nothing is open. ``at_the_end`` tells
+        those to end that are not clients of this process."""
         await self.preload()
         async with asyncio.TaskGroup() as group:
             for n in range(self.load.submitters):
@@ -158,6 +165,7 @@ class Workload:
             await self._drained()
             self.client.stopping.set()
             follower.cancel()
+        await asyncio.to_thread(at_the_end)
         await self._read_end()
 
     # --- clients -------------------------------------------------------------------------------------------------
@@ -169,7 +177,14 @@ class Workload:
             again = rng.random() < 0.1 and number > 0
             number += not again
             which = rng.randint(1, number) if again else number
-            await self.client.submit(f"{name}-{which}", WORK, task_body(WORK) | {"payload": {"n": which}})
+            kind = self._kind(random.Random(f"{self.load.seed}/{name}/{which}"))
+            body = task_body(kind) | {"payload": {"n": which}}
+            # What garbage makes of a task is told by how it ends, so it is not tried fifty times.
+            await self.client.submit(f"{name}-{which}", kind, body | ({"max_retries": 2} if kind == ODD else {}))
+
+    def _kind(self, rng: random.Random) -> str:
+        """Another one for the same number would be another body under the same key."""
+        return rng.choice((SHIPPED, ODD)) if rng.random() < self.load.outsiders else WORK
 
     async def _worker(self, agent: str) -> None:
         rng, number = self.load.random(agent), 0
@@ -262,6 +277,7 @@ class Workload:
             cursor = page["next_cursor"]
             if cursor is None:
                 break
+        self.history.fleet = {agent["agent_id"] for agent in (await self._get("/agents", limit=1000))["agents"]}
 
     async def _read_places(self) -> int:
         """The last place of this workspace; places of rows that its stream does not show, up to there."""

@@ -1,0 +1,77 @@
+"""Workers as users run them: ``aragora-cp worker run``, each a process of its own.
+
+Nothing ends one but a signal: not a server that is away, and not what a proxy answers for it. After a signal it leaves the
+fleet and ends with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster.client.worker import Job
+from tests.chaos.history import History, WorkerEnd
+from tests.support.system import clean_environment
+
+SHIPPED = "shipped"
+END_S = 60.0
+
+
+async def work(job: Job) -> dict[str, int]:
+    """The handler. Tasks that are numbered with a multiple of 10 fail once."""
+    number = int(job.payload["n"])
+    await asyncio.sleep(random.Random(number).uniform(0.0, 0.3))
+    if number % 10 == 0 and job.attempt == 1:
+        raise RuntimeError("as planned")
+    return {"n": number}
+
+
+@dataclass(slots=True)
+class ShippedWorkers:
+    api_url: str
+    history: History
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, count: int, run: str) -> None:
+        command = Path(sys.executable).parent / "aragora-cp"
+        for number in range(count):
+            agent = f"{run}shipped-{number}"
+            words = ["worker", "run", f"{__name__}:work", "--capabilities", SHIPPED, "--agent-id", agent]
+            self.processes[agent] = subprocess.Popen(
+                [command, *words, "--concurrency", "4"],
+                env=clean_environment(ARAGORA_API_URL=self.api_url),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+
+    def end(self) -> None:
+        """Tells those that still run to end, and writes down how each ended."""
+        ended_early = {agent: process.poll() for agent, process in self.processes.items()}
+        for agent, process in self.processes.items():
+            if ended_early[agent] is None:
+                process.send_signal(signal.SIGTERM)
+        for agent, process in self.processes.items():
+            try:
+                code = process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = process.wait()
+            self.history.worker_ends.append(WorkerEnd(agent=agent, told=ended_early[agent] is None, code=code))
+        self.processes.clear()
+
+
+@contextmanager
+def shipped_workers(api_url: str, history: History, count: int, run: str) -> Iterator[ShippedWorkers]:
+    workers = ShippedWorkers(api_url, history)
+    workers.start(count, run)
+    try:
+        yield workers
+    finally:
+        workers.end()
