@@ -21,6 +21,7 @@ from tests.chaos.history import (
     Reported,
     ReportKind,
     Submit,
+    WorkerEnd,
 )
 
 
@@ -92,6 +93,8 @@ def good() -> History:
             Call(name="report", sent=6.0, ended=6.1, answer=Answer.REFUSED),
             Call(name="submit", sent=9.9, ended=10.3, answer=Answer.TRY_LATER),
         ],
+        worker_ends=[WorkerEnd(agent="w0", told=True, code=0)],
+        fleet={"a", "b"},
     )
 
 
@@ -200,6 +203,18 @@ def _not_told_when_to_come_again(history: History) -> None:
     history.calls.append(_call(11.0, Answer.BROKEN))
 
 
+def _worker_ended_by_itself(history: History) -> None:
+    history.worker_ends.append(WorkerEnd(agent="w1", told=False, code=0))
+
+
+def _worker_ended_with_an_error(history: History) -> None:
+    history.worker_ends.append(WorkerEnd(agent="w1", told=True, code=-9))
+
+
+def _worker_left_its_agent_behind(history: History) -> None:
+    history.fleet.add("w0")
+
+
 PLANTED = {
     _lost_task: "lost",
     _one_key_two_answers: "idempotency",
@@ -221,6 +236,9 @@ PLANTED = {
     _call_failed_without_a_fault: "calls",
     _call_failed_because_of_a_shard: "calls",
     _not_told_when_to_come_again: "calls",
+    _worker_ended_by_itself: "workers",
+    _worker_ended_with_an_error: "workers",
+    _worker_left_its_agent_behind: "workers",
 }
 
 
