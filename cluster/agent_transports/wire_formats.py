@@ -176,6 +176,7 @@ class _Streamed:
     finish: str = ""
 
     def take(self, ask: Ask, event: dict[str, Any]) -> None:
+        """Adds one event of the stream. Raises: `AgentMalformed` if it has another shape; what `_no_error` raises."""
         _no_error(ask, error_in(event))
         choices = event.get("choices") or []
         if not isinstance(choices, list):

@@ -187,7 +187,8 @@ class PinnedTransport(httpx.AsyncHTTPTransport):
         self._timeout_s = timeout_s
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends a request. Raises: `EndpointForbidden` if the URL is neither http nor https, or its address is forbidden."""
+        """Sends a request. Raises: `EndpointForbidden` if the URL is neither http nor https, or its address is forbidden;
+        `httpx.ReadTimeout` if the head takes longer than ``timeout_s``."""
         if request.url.scheme not in ("http", "https"):
             raise EndpointForbidden("An endpoint must be an http or https URL.", "endpoint_forbidden")
         until = asyncio.get_running_loop().time() + self._timeout_s
