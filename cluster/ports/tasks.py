@@ -19,6 +19,7 @@ from cluster.domain.tasks.task import (
     TaskHead,
     TaskStatus,
 )
+from cluster.ports.totals import Total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ class TaskStore(Protocol):
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
         """(payload, metadata) by id: what leases do not contain."""
 
-    async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
+    async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
         """(page, how many match in all)."""
 
     async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:

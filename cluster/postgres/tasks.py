@@ -14,9 +14,11 @@ from cluster.domain.tasks.order_key import decode, encode
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Decided, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
+from cluster.ports.totals import Total
 from cluster.postgres.log import Epoch, log_row, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
+from cluster.postgres.totals import total_of
 
 _SQL = queries("tasks")
 _dump = json.JSONEncoder(ensure_ascii=False).encode
@@ -156,7 +158,7 @@ class PostgresTasks:
         rows = await self._pool.rows(_SQL["task_bodies"], workspace, task_ids)
         return {row["id"]: (json.loads(row["payload"]), json.loads(row["metadata"])) for row in rows}
 
-    async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
+    async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
         statuses = [status.value for status in query.statuses] or None
         before_at, before_id = query.before or (None, None)
         filters = (
@@ -172,8 +174,8 @@ class PostgresTasks:
         rows = await self._pool.rows(
             _SQL["list_tasks"], *filters, before_at, before_id, query.limit, query.offset, query.now
         )
-        total = await self._pool.value(_SQL["count_tasks"], *filters, query.now)
-        return [task_of(row) for row in rows], int(total)
+        total = await total_of(self._pool, _SQL["matching_tasks"], *filters, query.now)
+        return [task_of(row) for row in rows], total
 
     async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
         rows = await self._pool.rows(_SQL["oldest_tasks"], workspace, status.value, limit)

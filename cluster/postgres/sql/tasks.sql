@@ -72,9 +72,9 @@ where status in ('pending', 'running') and status = $2 and workspace = $1
 order by created_at, id
 limit $3
 
--- name: count_tasks
--- How many tasks match the filters of a page.
-select count(*) from tasks
+-- name: matching_tasks
+-- The tasks that match the filters of a page, to be counted.
+select 1 from tasks
 where workspace = $1
   and ($2::text[] is null or status = any ($2))
   and ($3::text is null or task_type = $3)
@@ -126,9 +126,9 @@ where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purge
 order by completed_at desc, id desc
 limit $12
 
--- name: count_dead_letters
--- How many entries of the dead letter match the filters of a page.
-select count(*) from tasks
+-- name: matching_dead_letters
+-- The entries of the dead letter that match the filters of a page, to be counted.
+select 1 from tasks
 where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purged_at is null
   and ($2::text[] is null or id = any ($2))
   and ($3::text is null or task_type = $3)
