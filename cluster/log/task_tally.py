@@ -32,11 +32,14 @@ NOBODY = ""
 class TaskTally:
     """``wait_s``: how long an answer may wait until the log was read to its end."""
 
-    def __init__(self, store: TallyStore, clock: Clock, *, wait_s: float, batch: int = BATCH) -> None:
+    def __init__(
+        self, store: TallyStore, clock: Clock, *, wait_s: float, batch: int = BATCH, save_rows: int = SAVE_ROWS
+    ) -> None:
         self._store = store
         self._clock = clock
         self._wait_s = wait_s
         self._batch = batch
+        self._save_rows = save_rows
         #: ``_read`` alone changes the tally and its cursor, both at once.
         self._tally = Tally()
         self.cursor = 0
@@ -67,7 +70,7 @@ class TaskTally:
     async def save(self) -> None:
         """Stores the tally if it is far ahead of the stored one. Raises: `StoreUnavailable`."""
         cursor = self.cursor
-        if cursor - self._saved_cursor >= SAVE_ROWS:
+        if cursor - self._saved_cursor >= self._save_rows:
             await self._store.save(cursor, self._tally.snapshot())
             self._saved_cursor = cursor  # also if another process has stored a later one
 
