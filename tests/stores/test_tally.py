@@ -305,3 +305,10 @@ async def test_an_answer_waits_for_the_end_of_the_log_within_a_bound(stores: Sto
         with pytest.raises(StoreUnavailable, match="still being counted"):
             await tally.counts("w")
     assert (await tally.counts("w"))["total"] == 3
+
+
+def test_every_end_of_a_task_is_counted(ground: Ground) -> None:
+    waits: list[tuple[Any, ...]] = [("submit", 0, "a", Priority.HIGH)]
+    for how in ENDS:
+        ground.runner.run(ground.live([*waits, ("claim", 0), ("end", 0, how), ("check", 1), ("replay", 0)]))
+        ground.runner.run(ground.live([*waits, ("end", 0, how), ("check", 0)]))
