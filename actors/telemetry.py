@@ -128,8 +128,8 @@ class Telemetry:
             if agent.takes_work and agent.liveness is not Liveness.OFFLINE:
                 active.update((name,) for name in agent.capabilities or ("none",))
         self._metrics.set_gauge("aragora_cp_agents_active", active)
-        waiting = (await self._tasks.counts())["by_priority"]
-        depth: dict[Labels, float] = {(p.wire_name,): float(waiting.get(p.wire_name, 0)) for p in Priority}
+        waiting = await self._tasks.waiting()
+        depth: dict[Labels, float] = {(p.wire_name,): float(waiting.get(p, 0)) for p in Priority}
         self._metrics.set_gauge("aragora_cp_task_queue_depth", depth)
 
     async def save(self) -> None:

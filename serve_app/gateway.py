@@ -24,6 +24,7 @@ from cluster.domain.deliberation.stored import Admitted, NewDeliberation
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from
 from cluster.log.agent_directory import AgentDirectory
+from cluster.log.task_tally import TaskTally
 from cluster.ports.agents import AgentStore, Registered, RegisterItem
 from cluster.ports.breakers import BreakerStore
 from cluster.ports.clock import Clock
@@ -57,6 +58,7 @@ class Gateway:
     settings: Settings
     clock: Clock
     tasks: TaskStore
+    tally: TaskTally
     dead_letters: DeadLetterStore
     controls: ControlStore
     answers: Answers

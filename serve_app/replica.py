@@ -19,6 +19,7 @@ from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.base.errors import ActorUnavailable, TryLater
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.follower import LogFollower
+from cluster.log.task_tally import TaskTally
 from cluster.ports.clock import Clock
 from cluster.ports.wake_ups import WakeTopic
 from cluster.process.loops import Loops, OnFatal
@@ -81,6 +82,8 @@ class Replica:
             apart_s=APART_S,
         )
 
+        tally = TaskTally(resources.stores.tally, resources.clock, wait_s=AWAY_S)
+        await tally.load()
         hub = StreamHub(resources.stores.log, resources.doorbell, resources.clock)
 
         async def catch_up() -> None:
@@ -99,6 +102,7 @@ class Replica:
             settings=settings,
             clock=resources.clock,
             tasks=resources.stores.tasks,
+            tally=tally,
             dead_letters=resources.stores.dead_letters,
             controls=resources.stores.controls,
             answers=resources.stores.answers,
@@ -120,7 +124,7 @@ class Replica:
             leases=resources.stores.leases,
             catch_up=catch_up,
         )
-        self._loops.start(follower.run(), hub.run(), gateway.attend_forever(), self._push_forever())
+        self._loops.start(follower.run(), tally.run(), hub.run(), gateway.attend_forever(), self._push_forever())
         return gateway
 
     async def _exchange(self, message: ExchangeCall) -> Any:

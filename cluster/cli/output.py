@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -29,6 +30,11 @@ def listing(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for number, line in enumerate([[*head], *lines]):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         console.print(f"[bold]{escape(text)}[/]" if number == 0 else escape(text))
+
+
+def total_words(found: Mapping[str, Any]) -> str:
+    """The total of a list's answer, marked if it is an estimate."""
+    return str(found["total"]) if found.get("total_exact", True) else f"about {found['total']}"
 
 
 def on_one_line(value: object) -> str:

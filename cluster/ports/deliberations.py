@@ -15,6 +15,7 @@ from cluster.domain.deliberation.stored import (
     NewDeliberation,
     TakenDeliberation,
 )
+from cluster.ports.totals import Total
 
 
 class DeliberationStore(Protocol):
@@ -40,7 +41,9 @@ class DeliberationStore(Protocol):
     async def get_any(self, request_id: str) -> Deliberation | None:
         """As `get`, for workers, which serve all workspaces."""
 
-    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[builtins.list[Deliberation], int]:
+    async def list(
+        self, workspace: str, limit: int = 100, offset: int = 0
+    ) -> tuple[builtins.list[Deliberation], Total]:
         """(page, newest first; how many there are)."""
 
     async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:

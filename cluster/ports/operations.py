@@ -14,6 +14,7 @@ from cluster.domain.tasks.task import (
     Task,
     TaskDetail,
 )
+from cluster.ports.totals import Total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Replay:
 
 
 class DeadLetterStore(Protocol):
-    async def list(self, query: DeadLetterQuery) -> tuple[list[Task], int]:
+    async def list(self, query: DeadLetterQuery) -> tuple[list[Task], Total]:
         """(page, how many match in all)."""
 
     async def replay(self, replays: Sequence[Replay]) -> builtins.list[str | None]:

@@ -19,6 +19,7 @@ from cluster.domain.tasks.task import (
     TaskHead,
     TaskStatus,
 )
+from cluster.ports.totals import Total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,20 +95,17 @@ class TaskStore(Protocol):
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
         """(payload, metadata) by id: what leases do not contain."""
 
-    async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
+    async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
         """(page, how many match in all)."""
 
     async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
         """Pending or running tasks, oldest first."""
 
-    async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
-        """How many tasks there are: ``{by_status: {..}, by_priority: {..pending only..}, by_type: {..}, total}``."""
+    async def waiting(self) -> Mapping[int, int]:
+        """How many tasks wait, in all workspaces, by priority."""
 
     async def forget_keys(self, before: float) -> None:
         """Deletes idempotency keys that were stored before ``before``."""
 
     async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
         """(log rows of one task after its ``after``-th, how many it has). A task's rows count 1, 2, 3, ..."""
-
-    async def queue_metrics(self, workspace: str, now: float) -> Mapping[str, float]:
-        """How many tasks wait and run, today's totals, and means of the last hour."""

@@ -16,9 +16,11 @@ from cluster.domain.deliberation.stored import (
     NewDeliberation,
     TakenDeliberation,
 )
+from cluster.ports.totals import Total
 from cluster.postgres.log import Epoch, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
+from cluster.postgres.totals import total_of
 
 _SQL = queries("deliberations")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -152,10 +154,12 @@ class PostgresDeliberations:
         rows = await self._pool.rows(_SQL["get_deliberation"], request_id, workspace)
         return _deliberation(rows[0]) if rows else None
 
-    async def list(self, workspace: str, limit: int = 100, offset: int = 0) -> tuple[builtins.list[Deliberation], int]:
+    async def list(
+        self, workspace: str, limit: int = 100, offset: int = 0
+    ) -> tuple[builtins.list[Deliberation], Total]:
         rows = await self._pool.rows(_SQL["list_deliberations"], workspace, limit, offset)
-        total = await self._pool.value(_SQL["count_deliberations"], workspace)
-        return [_deliberation(row) for row in rows], int(total)
+        total = await total_of(self._pool, _SQL["matching_deliberations"], workspace)
+        return [_deliberation(row) for row in rows], total
 
     async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
         return bool(

@@ -11,10 +11,12 @@ from cluster.domain.base.log import LogRecord
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task
 from cluster.ports.operations import DeadLetterQuery, Replay
+from cluster.ports.totals import Total
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 from cluster.postgres.tasks import rules_json, task_of
+from cluster.postgres.totals import total_of
 
 _SQL = queries("tasks")
 
@@ -24,7 +26,7 @@ class PostgresDeadLetters:
         self._pool = pool
         self._epoch = epoch
 
-    async def list(self, query: DeadLetterQuery) -> tuple[list[Task], int]:
+    async def list(self, query: DeadLetterQuery) -> tuple[list[Task], Total]:
         before_at, before_id = query.before or (None, None)
         filters = (
             query.workspace,
@@ -38,8 +40,8 @@ class PostgresDeadLetters:
             query.with_replayed,
         )
         rows = await self._pool.rows(_SQL["dead_letters"], *filters, before_at, before_id, query.limit)
-        total = await self._pool.value(_SQL["count_dead_letters"], *filters)
-        return [task_of(row) for row in rows], int(total)
+        total = await total_of(self._pool, _SQL["matching_dead_letters"], *filters)
+        return [task_of(row) for row in rows], total
 
     async def replay(self, replays: Sequence[Replay]) -> builtins.list[str | None]:
         if not replays:

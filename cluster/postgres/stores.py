@@ -18,6 +18,7 @@ from cluster.postgres.leases import PostgresLeases
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
 from cluster.postgres.operations import PostgresControls, PostgresDeadLetters
 from cluster.postgres.pool import LONGEST_ANSWER_S, Pool, connect
+from cluster.postgres.tally import PostgresTally
 from cluster.postgres.tasks import PostgresTasks
 from cluster.postgres.telemetry import PostgresTelemetry
 
@@ -43,6 +44,7 @@ class Stores:
     answers: PostgresAnswers
     leases: PostgresLeases
     telemetry: PostgresTelemetry
+    tally: PostgresTally
     names: PostgresActorNames
 
     @cached_property
@@ -96,5 +98,6 @@ async def open_stores(
         answers=PostgresAnswers(pool),
         leases=PostgresLeases(pool),
         telemetry=PostgresTelemetry(pool),
+        tally=PostgresTally(pool),
         names=PostgresActorNames(pool),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import json
 import zlib
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -13,20 +12,19 @@ from typing import Any
 from cluster.domain.base.log import LogRow
 from cluster.domain.tasks.order_key import decode, encode
 from cluster.domain.tasks.rules import TaskRules
-from cluster.domain.tasks.task import Decided, Priority, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.tasks.task import Decided, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
+from cluster.ports.totals import Total
 from cluster.postgres.log import Epoch, log_row, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
+from cluster.postgres.totals import total_of
 
 _SQL = queries("tasks")
 _dump = json.JSONEncoder(ensure_ascii=False).encode
 PARTITIONS = 64
 OPEN_BATCH = 5000
 KEYS_AT_ONCE = 5000
-DAY_S = 86_400
-HOUR_S = 3600
-MINUTE_S = 60
 
 
 def partition(workspace: str) -> int:
@@ -160,7 +158,7 @@ class PostgresTasks:
         rows = await self._pool.rows(_SQL["task_bodies"], workspace, task_ids)
         return {row["id"]: (json.loads(row["payload"]), json.loads(row["metadata"])) for row in rows}
 
-    async def list(self, query: TaskQuery) -> tuple[list[Task], int]:
+    async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
         statuses = [status.value for status in query.statuses] or None
         before_at, before_id = query.before or (None, None)
         filters = (
@@ -176,34 +174,15 @@ class PostgresTasks:
         rows = await self._pool.rows(
             _SQL["list_tasks"], *filters, before_at, before_id, query.limit, query.offset, query.now
         )
-        total = await self._pool.value(_SQL["count_tasks"], *filters, query.now)
-        return [task_of(row) for row in rows], int(total)
+        total = await total_of(self._pool, _SQL["matching_tasks"], *filters, query.now)
+        return [task_of(row) for row in rows], total
 
     async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
         rows = await self._pool.rows(_SQL["oldest_tasks"], workspace, status.value, limit)
         return [task_of(row) for row in rows]
 
-    async def counts(self, workspace: str | None = None) -> Mapping[str, Any]:
-        by_status: dict[str, int] = defaultdict(int)
-        by_type: dict[str, int] = defaultdict(int)
-        by_priority: dict[str, int] = defaultdict(int)
-        for row in await self._pool.rows(_SQL["task_counts"], workspace):
-            by_status[row["status"]] += row["tasks"]
-            by_type[row["task_type"]] += row["tasks"]
-            if row["status"] == TaskStatus.PENDING:
-                by_priority[Priority(row["priority"]).wire_name] += row["tasks"]
-        return {
-            "by_status": dict(by_status),
-            "by_priority": dict(by_priority),
-            "by_type": dict(by_type),
-            "total": sum(by_status.values()),
-        }
-
-    async def queue_metrics(self, workspace: str, now: float) -> Mapping[str, float]:
-        rows = await self._pool.rows(_SQL["queue_metrics"], workspace, now - now % DAY_S, now - HOUR_S, now - MINUTE_S)
-        row = dict(rows[0])
-        row["throughput_per_minute"] = row.pop("completed_last_minute")
-        return row
+    async def waiting(self) -> Mapping[int, int]:
+        return {row["priority"]: row["tasks"] for row in await self._pool.rows(_SQL["waiting_tasks"])}
 
     async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
         total = await self._pool.value(_SQL["count_task_events"], workspace, task_id)

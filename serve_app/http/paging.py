@@ -11,6 +11,7 @@ from pydantic import Field
 
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import check_json
+from cluster.ports.totals import Total
 from serve_app.schemas.fields import MAX_EPOCH_S, Text
 
 
@@ -39,6 +40,11 @@ def decode_cursor(cursor: str | None) -> tuple[float, str] | None:
 def next_cursor(page: Sequence[Any], limit: int, position: Any) -> str | None:
     """The cursor of the page after ``page``, or None if ``page`` is the last. ``position`` gives (time, id) of a row."""
     return encode_cursor(*position(page[-1])) if len(page) == limit else None
+
+
+def total_wire(total: Total) -> dict[str, Any]:
+    """The fields of a list's answer that say how many entries there are in all."""
+    return {"total": total.entries, "total_exact": total.exact}
 
 
 Filter = Annotated[Annotated[Text, Field(max_length=256)] | None, Query()]

@@ -16,12 +16,13 @@ from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.chats import check_asked_schema
 from cluster.domain.tasks.task import NewTask, Priority, Task, TaskDetail
 from cluster.ports.operations import DeadLetterQuery, Replay
+from cluster.ports.totals import Total
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
-from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
+from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor, total_wire
 from serve_app.schemas.queue import Chosen, ReplayDead, dead_wire
 
 router = GuardedRouter(prefix="/dead-letter", tags=["dead letter"])
@@ -58,7 +59,8 @@ async def dead_letters(
     )
     tasks, total = await gateway(request).dead_letters.list(query)
     following = next_cursor(tasks, limit, lambda task: (task.completed_at, task.id))
-    return {"tasks": [dead_wire(task) for task in tasks], "total": total, "limit": limit, "next_cursor": following}
+    page = {"tasks": [dead_wire(task) for task in tasks], "limit": limit, "next_cursor": following}
+    return page | total_wire(total)
 
 
 @router.post("/replay")
@@ -76,9 +78,13 @@ async def _replay_many(gate: Gateway, asker: Origin, body: ReplayDead) -> dict[s
     tasks, total = await _chosen(gate, asker, body)
     if body.dry_run:
         payloads = [{"task_id": task.id, "payload": _payload(task, body)} for task in tasks]
-        return {"dry_run": True, "would_replay": payloads, "total": total, "remaining": total - len(tasks)}
+        return {"dry_run": True, "would_replay": payloads, **_left(total, len(tasks))}
     replayed = await _replay(gate, asker, tasks, body)
-    return {"dry_run": False, "replayed": replayed, "total": total, "remaining": total - len(tasks)}
+    return {"dry_run": False, "replayed": replayed, **_left(total, len(tasks))}
+
+
+def _left(total: Total, chosen: int) -> dict[str, Any]:
+    return {**total_wire(total), "remaining": max(total.entries - chosen, 0)}
 
 
 @router.post("/purge")
@@ -95,11 +101,11 @@ async def _purge(gate: Gateway, asker: Origin, body: Chosen) -> dict[str, Any]:
     tasks, total = await _chosen(gate, asker, body)
     ids = [task.id for task in tasks]
     if body.dry_run:
-        return {"dry_run": True, "would_purge": ids, "total": total, "remaining": total - len(ids)}
+        return {"dry_run": True, "would_purge": ids, **_left(total, len(ids))}
     now = gate.clock.now()
     records = [record_for(asker, now, "task.purged", id_, {"task_id": id_}) for id_ in ids]
     purged = await gate.dead_letters.purge(asker.workspace, ids, records)
-    return {"dry_run": False, "purged": purged, "total": total, "remaining": total - len(ids)}
+    return {"dry_run": False, "purged": purged, **_left(total, len(ids))}
 
 
 @router.get("/{task_id}")
@@ -140,7 +146,9 @@ def _check_payload(body: ReplayDead) -> None:
     check_json(body.payload_patch, "payload_patch")
 
 
-async def _chosen(gate: Gateway, asker: Origin, body: Chosen, *, with_replayed: bool = False) -> tuple[list[Task], int]:
+async def _chosen(
+    gate: Gateway, asker: Origin, body: Chosen, *, with_replayed: bool = False
+) -> tuple[list[Task], Total]:
     if (body.ids is None) == (body.filter is None):
         raise InvalidRequest("Give ids or a filter; an empty filter chooses all dead tasks.", "invalid_request")
     query = DeadLetterQuery(workspace=asker.workspace, limit=body.limit, with_replayed=with_replayed)

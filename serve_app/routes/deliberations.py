@@ -25,6 +25,7 @@ from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
+from serve_app.http.paging import total_wire
 from serve_app.schemas.deliberations import Deliberate
 from serve_app.schemas.fields import Offset
 from serve_app.streams.hub import StreamFilter
@@ -143,7 +144,7 @@ async def list_deliberations(
     found, total = await gateway(request).deliberations.list(asker.workspace, limit, offset)
     return {
         "deliberations": [record_wire(deliberation) for deliberation in found],
-        "total": total,
+        **total_wire(total),
         "limit": limit,
         "offset": offset,
     }

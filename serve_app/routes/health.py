@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
 from cluster.domain.access.permissions import Permission
-from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
+from cluster.domain.agents.agent import Agent, AgentStatus, Liveness, TransportKind
 from cluster.domain.agents.agent_health import agent_level, problem, system_level
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.agents.liveness import ProbeHistory
@@ -167,9 +167,12 @@ async def agent_health(request: Request, agent_id: str, asker: Asker) -> dict[st
 @router.get("/stats")
 @requires(Permission.METRICS_READ)
 async def stats(request: Request, asker: Asker) -> dict[str, Any]:
-    """Numbers of the fleet, its health and the scheduler, without URLs and secrets."""
+    """Numbers of the fleet, its health and the scheduler, without URLs and secrets. The health is that of the agents that are
+    not offline; ``unknown`` if all are. ``total`` counts the tasks that there ever were. 503 (`StoreUnavailable`) if the
+    counting cannot catch up in time."""
     gate = gateway(request)
     agents = await gate.agents.list(asker.workspace)
+    living = [agent for agent in agents if agent.liveness is not Liveness.OFFLINE]
     settings = gate.settings
     return {
         "registry": {
@@ -180,8 +183,8 @@ async def stats(request: Request, asker: Asker) -> dict[str, Any]:
             "by_provider": dict(Counter(agent.provider for agent in agents)),
             "heartbeat_timeout": settings.heartbeat_timeout,
         },
-        "health": {"status": system_level(agents).value},
-        "scheduler": dict(await gate.tasks.counts(asker.workspace)),
+        "health": {"status": system_level(living).value},
+        "scheduler": await gate.tally.counts(asker.workspace),
         "config": {"heartbeat_timeout": settings.heartbeat_timeout, "task_timeout": settings.task_timeout},
     }
 
@@ -189,10 +192,11 @@ async def stats(request: Request, asker: Asker) -> dict[str, Any]:
 @router.get("/metrics")
 @requires(Permission.METRICS_READ)
 async def metrics(request: Request, asker: Asker) -> dict[str, Any]:
-    """Numbers for a dashboard, as JSON. Prometheus reads ``/metrics`` at the root."""
+    """Numbers for a dashboard, as JSON. Prometheus reads ``/metrics`` at the root. Days are those of UTC; tokens count when
+    their deliberation has ended. 503 (`StoreUnavailable`) if the counting cannot catch up in time."""
     gate = gateway(request)
     agents = await gate.agents.list(asker.workspace)
-    queue = await gate.tasks.queue_metrics(asker.workspace, gate.clock.now())
+    queue, tokens = await gate.tally.today(asker.workspace, gate.clock.now())
     by_status = Counter(agent.status for agent in agents)
     return {
         "active_jobs": queue["running"],
@@ -203,5 +207,5 @@ async def metrics(request: Request, asker: Asker) -> dict[str, Any]:
         "total_agents": len(agents),
         "documents_processed_today": 0,
         "audits_completed_today": 0,
-        "tokens_used_today": 0,
+        "tokens_used_today": tokens,
     }

@@ -36,7 +36,7 @@ async def queue(request: Request, asker: Asker, limit: Limit = 50) -> dict[str, 
     running = await store.oldest(asker.workspace, TaskStatus.RUNNING, limit)
     pending = await store.oldest(asker.workspace, TaskStatus.PENDING, limit)
     pending.sort(key=lambda task: (-task.priority, task.order_key or (task.created_at, task.id)))
-    numbers = await store.queue_metrics(asker.workspace, now)
+    numbers = await gate.tally.queue_metrics(asker.workspace, now)
     total = int(numbers["running"] + numbers["pending"])
     return {"jobs": [job_wire(task.as_of(now)) for task in (*running, *pending)][:limit], "total": total}
 
@@ -44,8 +44,10 @@ async def queue(request: Request, asker: Asker, limit: Limit = 50) -> dict[str, 
 @router.get("/queue/metrics")
 @requires(Permission.QUEUE_READ)
 async def queue_metrics(request: Request, asker: Asker) -> dict[str, Any]:
+    """How many tasks wait and run now, totals of today (UTC), means of the last hour, and completions of the last minute. A task
+    whose end was answered before the request is counted. 503 (`StoreUnavailable`) if the counting cannot catch up in time."""
     gate = gateway(request)
-    return dict(await gate.tasks.queue_metrics(asker.workspace, gate.clock.now()))
+    return await gate.tally.queue_metrics(asker.workspace, gate.clock.now())
 
 
 @router.post("/queue/prioritize")

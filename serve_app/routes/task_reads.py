@@ -16,10 +16,11 @@ from cluster.domain.scheduling.explain import explain
 from cluster.domain.scheduling.ready_queue import LEVELS
 from cluster.domain.tasks.task import Priority, Task, TaskDetail, TaskStatus
 from cluster.ports.tasks import TaskQuery
+from cluster.ports.totals import Total
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
-from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor
+from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor, total_wire
 from serve_app.routes.agents import without_actor
 from serve_app.schemas.fields import Offset
 from serve_app.schemas.tasks import history_wire, task_wire
@@ -82,11 +83,12 @@ async def task_query(
 Listing = Annotated[TaskQuery, Depends(task_query)]
 
 
-def _page(query: TaskQuery, page: list[Task], total: int) -> dict[str, Any]:
+def _page(query: TaskQuery, page: list[Task], total: Total) -> dict[str, Any]:
     following = next_cursor(page, query.limit, lambda task: (task.created_at, task.id))
-    more = following is not None if query.before else query.offset + len(page) < total
+    exactly = query.before is None and total.exact
+    more = query.offset + len(page) < total.entries if exactly else following is not None
     return {
-        "total": total,
+        **total_wire(total),
         "limit": query.limit,
         "offset": query.offset,
         "has_more": more,

@@ -42,6 +42,7 @@ async def test_agreement_ends_after_the_first_wave(api: Api, agents: Agents) -> 
     record = await api.get(f"/deliberations/{result['request_id']}")
     assert (record["status"], record["deliberation_status"]) == ("completed", "consensus_reached")
     assert record["metrics"]["sla_compliance"] == "compliant"
+    assert (await api.get("/metrics"))["tokens_used_today"] == result["total_tokens"] > 0
 
 
 async def test_disagreement_is_debated_and_the_dissent_is_kept(api: Api, agents: Agents) -> None:

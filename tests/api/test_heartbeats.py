@@ -76,6 +76,7 @@ async def test_a_silent_agent_goes_offline_loses_its_task_once_and_revives(api: 
     agent = await api.get("/agents/silent")
     assert (agent["status"], agent["liveness"]) == ("offline", "offline")
     assert (await api.get("/health/silent"))["error"] == "it sends no heartbeats"
+    assert (await api.get("/stats"))["health"]["status"] == "healthy"  # of the living
     taken = (await api.post("/tasks/claim", {"agent_id": "other", "block_ms": 20_000}))["task"]
     assert taken["id"] == task
     requeued = [row for row in await api.rows(task) if row.kind == "task.requeued"]

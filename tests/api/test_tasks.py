@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.api import Api
 from tests.support.probes import eventually
 from tests.support.task_api import TaskApi
 
@@ -344,3 +345,14 @@ async def test_a_task_says_in_which_region_its_agent_is(tasks: TaskApi) -> None:
     (listed,) = (await tasks.get("/tasks"))["tasks"]
     for shown in (listed, await tasks.get(f"/tasks/{task_id}")):
         assert (shown["assigned_region"], shown["region_routing_mode"]) == ("eu-west-1", "any")
+
+
+async def test_a_task_that_was_answered_as_ended_is_counted_at_once(api: Api) -> None:
+    await api.post("/agents", {"agent_id": "a1"})
+    for ended in range(1, 6):
+        task_id = (await api.post("/tasks", {"task_type": "echo"}))["task_id"]
+        await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 20_000})
+        await api.post(f"/tasks/{task_id}/complete", {"agent_id": "a1", "result": {}})
+        queue, stats = await api.get("/queue/metrics"), await api.get("/stats")
+        assert (queue["completed_today"], queue["throughput_per_minute"]) == (ended, ended)
+        assert (stats["scheduler"]["by_status"], stats["scheduler"]["total"]) == ({"completed": ended}, ended)

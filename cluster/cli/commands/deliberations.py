@@ -13,7 +13,7 @@ import typer
 from cluster.cli.calls import Json, call, print_json
 from cluster.cli.commands import receipts
 from cluster.cli.commands.deliberate import show_result
-from cluster.cli.output import console, listing, on_one_line, plain
+from cluster.cli.output import console, listing, on_one_line, plain, total_words
 
 app = typer.Typer(no_args_is_help=True, help="Deliberations that were asked.")
 
@@ -46,7 +46,7 @@ def list_(limit: int = 50, offset: int = 0, as_json: Json = False) -> None:
         for record in found["deliberations"]
     )
     listing(("deliberation", "status", "asked", "question"), rows)
-    console.print(f"{len(found['deliberations'])} of {found['total']}")
+    console.print(f"{len(found['deliberations'])} of {total_words(found)}")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.calls import Json, call, given, json_option, print_json
-from cluster.cli.output import console, listing
+from cluster.cli.output import console, listing, total_words
 from cluster.domain.base.errors import NotFound
 
 app = typer.Typer(no_args_is_help=True, help="Dead letter: tasks that failed for good.")
@@ -43,7 +43,7 @@ def list_(
     names = ("id", "replayed_as", "task_type", "queue", "reason", "attempt", "error")
     rows = ([task.get(name) for name in names] for task in found["tasks"])
     listing(("task", "replayed as", "type", "queue", "reason", "attempts", "error"), rows)
-    console.print(f"{len(found['tasks'])} of {found['total']}")
+    console.print(f"{len(found['tasks'])} of {total_words(found)}")
     if found["next_cursor"]:
         console.print(f"Read on with --cursor {found['next_cursor']}")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.calls import Json, Words, call, given, json_option, print_json, split
-from cluster.cli.output import console, listing, plain
+from cluster.cli.output import console, listing, plain, total_words
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
 
@@ -85,7 +85,7 @@ def list_(
     names = ("id", "status_detail", "priority", "attempt", "task_type", "assigned_agent")
     rows = ([task[name] for name in names] for task in found["tasks"])
     listing(("task", "status", "priority", "attempt", "type", "agent"), rows)
-    console.print(f"{len(found['tasks'])} of {found['total']}")
+    console.print(f"{len(found['tasks'])} of {total_words(found)}")
     if found["next_cursor"]:
         console.print(f"Read on with --cursor {found['next_cursor']}")
 

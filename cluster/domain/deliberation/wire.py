@@ -308,6 +308,7 @@ def ended_row(ended: Mapping[str, Any], duration_s: float, timeout_s: float) -> 
         "confidence": result["confidence"],
         "duration_seconds": round(duration_s, 6),
         "rounds_completed": result["rounds"],
+        "tokens": result.get("tokens", 0),
         "sla_level": level_at(duration_s, timeout_s),
     }
     return kind, row, {"winner": (result["answer"] or "")[:200] or None, "error": ended["reason"] or None}

@@ -42,6 +42,6 @@ from deliberations d where request_id = $1 and ($2::text is null or workspace = 
 select d.*, d.contract::text as contract_text, d.result::text as result_text
 from deliberations d where workspace = $1 order by admitted_at desc, request_id desc limit $2 offset $3
 
--- name: count_deliberations
--- How many deliberations a workspace has.
-select count(*) from deliberations where workspace = $1
+-- name: matching_deliberations
+-- The deliberations of a workspace, to be counted.
+select 1 from deliberations where workspace = $1

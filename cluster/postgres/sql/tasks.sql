@@ -72,9 +72,9 @@ where status in ('pending', 'running') and status = $2 and workspace = $1
 order by created_at, id
 limit $3
 
--- name: count_tasks
--- How many tasks match the filters of a page.
-select count(*) from tasks
+-- name: matching_tasks
+-- The tasks that match the filters of a page, to be counted.
+select 1 from tasks
 where workspace = $1
   and ($2::text[] is null or status = any ($2))
   and ($3::text is null or task_type = $3)
@@ -85,32 +85,9 @@ where workspace = $1
   and ($7::float8 is null or created_at >= $7)
   and ($8::float8 is null or created_at < $8)
 
--- name: task_counts
--- How many tasks by status, type and priority.
-select status, task_type, priority, count(*) as tasks
-from tasks where $1::text is null or workspace = $1 group by status, task_type, priority
-
--- name: queue_metrics
--- How many tasks wait and run now, totals of today (UTC), means of the last hour. Reads no older tasks.
-select o.pending, o.running, e.completed_today, e.failed_today, e.completed_last_minute,
-       coalesce((o.wait_s + e.wait_s) / nullif(o.waits + e.waits, 0) * 1000, 0) as avg_wait_time_ms,
-       e.avg_execution_time_ms
-from (
-    select count(*) filter (where status = 'pending') as pending,
-           count(*) filter (where status = 'running') as running,
-           coalesce(sum(started_at - created_at) filter (where started_at >= $3), 0) as wait_s,
-           count(*) filter (where started_at >= $3) as waits
-    from tasks where status in ('pending', 'running') and workspace = $1
-) o, (
-    select count(*) filter (where status = 'completed' and completed_at >= $2) as completed_today,
-           count(*) filter (where status in ('failed', 'timeout') and completed_at >= $2) as failed_today,
-           count(*) filter (where status = 'completed' and completed_at >= $4) as completed_last_minute,
-           coalesce(sum(started_at - created_at) filter (where started_at >= $3), 0) as wait_s,
-           count(*) filter (where started_at >= $3) as waits,
-           coalesce(avg((completed_at - started_at) * 1000)
-               filter (where status = 'completed' and completed_at >= $3), 0) as avg_execution_time_ms
-    from tasks where workspace = $1 and completed_at >= least($2, $3)
-) e
+-- name: waiting_tasks
+-- How many tasks wait, by priority, found by the index of open tasks.
+select priority, sum(tasks)::bigint as tasks from open_task_counts(null) where status = 'pending' group by priority
 
 -- name: task_events
 -- Log rows of one task after its n-th, in order.
@@ -149,9 +126,9 @@ where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purge
 order by completed_at desc, id desc
 limit $12
 
--- name: count_dead_letters
--- How many entries of the dead letter match the filters of a page.
-select count(*) from tasks
+-- name: matching_dead_letters
+-- The entries of the dead letter that match the filters of a page, to be counted.
+select 1 from tasks
 where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purged_at is null
   and ($2::text[] is null or id = any ($2))
   and ($3::text is null or task_type = $3)
