@@ -25,8 +25,6 @@ from typing import Final
 CURRENT: Final = "current.pid"
 STOPGAP: Final = "stopgap.pid"
 GUARDED: Final = "guarded.json"
-#: An HAProxy that ends sooner has not started, by a configuration that it does not take: a stopgap would not start either.
-LIVED_S: Final = 1.0
 #: How long a stopgap waits for Ray's next HAProxy. On a machine that has ended Ray it must not stay for long.
 STOPGAP_S: Final = 60.0
 WAIT_AGAIN_S: Final = 0.25
@@ -58,7 +56,7 @@ def guard(directory: Path, pid: int) -> None:
     guarded = json.loads((directory / GUARDED).read_text())
     binary, config = guarded["binary"], Path(guarded["config"])
     _wait_for_end(pid)
-    if pid_in(directory / CURRENT) != pid or time.time() - (directory / CURRENT).stat().st_mtime < LIVED_S:
+    if pid_in(directory / CURRENT) != pid:
         return
     own = directory / "stopgap.cfg"
     own.write_text(re.sub(r"(?m)^ *stats socket .*\n", "", config.read_text()))

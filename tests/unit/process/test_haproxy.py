@@ -192,7 +192,6 @@ async def test_a_killed_haproxy_is_stood_in_for_until_rays_next(front: Front) ->
         front.write(port_of(server))
         first = front.start()
         await answered(front.url)
-        await asyncio.sleep(stopgap.LIVED_S)  # one that ends sooner is taken for one that has not started
         for _ in range(2):  # a stopgap that is killed is replaced as well
             before = front.pids()
             last = stopgap.pid_in(front.directory / stopgap.STOPGAP) or first.pid
