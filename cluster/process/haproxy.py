@@ -110,13 +110,13 @@ def _taken_over(arguments: Sequence[str], directory: Path) -> list[str]:
     """The arguments, with ``-sf`` for those that have the port but are not known to the actor that starts us: a stopgap,
     or the HAProxy of an actor that was killed."""
     found = [pid for name in (STOPGAP, CURRENT) if (pid := pid_in(directory / name)) and _runs(pid, directory)]
-    fresh = [str(pid) for pid in found if str(pid) not in arguments]
-    if not fresh:
+    others = [str(pid) for pid in found if str(pid) not in arguments]
+    if not others:
         return list(arguments)
     if "-sf" in arguments:
         at = arguments.index("-sf") + 1
-        return [*arguments[:at], *fresh, *arguments[at:]]
-    return [*arguments, "-sf", *fresh]
+        return [*arguments[:at], *others, *arguments[at:]]
+    return [*arguments, "-sf", *others]
 
 
 def run(binary: str, arguments: Sequence[str], host: str | None = None, port: int | None = None) -> NoReturn:

@@ -25,7 +25,7 @@ def ours(answer: httpx.Response) -> bool:
     )
 
 
-async def test_a_killed_replica_is_a_503_of_our_shape(system: RunningSystem) -> None:
+async def test_a_killed_replica_gives_no_error_of_another_shape(system: RunningSystem) -> None:
     fresh = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=system.api_url, timeout=60, limits=fresh) as client:
         await client.post(f"{CP}/agents", json={"agent_id": "cut", "capabilities": ["nothing-of-this"]})
@@ -35,14 +35,13 @@ async def test_a_killed_replica_is_a_503_of_our_shape(system: RunningSystem) -> 
         (replica,) = replica_pids(system)
         await eventually(lambda: waits_at(replica), 30, what="the claim")
         await asyncio.to_thread(kill, replica)
-        answers = [await claim]
-        assert answers[0].status_code == 503
-
+        answers = [await claim]  # 200 if HAProxy had not sent it yet
         async def recovered() -> bool:
             answers.append(await client.get(f"{CP}/agents/cut"))
             return answers[-1].status_code == 200
 
         await eventually(recovered, 90, what="another replica")
+    print([(answer.status_code, answer.text[:90]) for answer in answers[:4]])
     assert not [(answer.status_code, answer.text) for answer in answers if not ours(answer)]
 
 
