@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,6 +19,7 @@ from actors.roles import desired_roles, fingerprint
 from actors.runtime import RayActorBackend, resolve
 from actors.supervisor import Supervisor
 from cluster.process.clock import SystemClock
+from cluster.process.haproxy import REPLACED
 from cluster.process.loops import end_process
 from cluster.process.waits import REPLICA_GRACE_S
 from cluster.settings import Settings
@@ -48,7 +50,16 @@ def _ingress() -> FastAPI:
     """The application of one replica. Serve calls this in the replica's process and event loop."""
     settings = load_process_settings()
     _stay_on_loopback(settings)
-    return make_ingress(settings, resolve, end_process)
+    return make_ingress(settings, resolve, end_process, replaced=_mark_of_haproxy())
+
+
+def _mark_of_haproxy() -> Path:
+    """Where `cluster.process.haproxy` says that this node's HAProxy was replaced: beside its configuration, which Serve keeps
+    per node."""
+    import ray
+    from ray.serve._private.constants import RAY_SERVE_HAPROXY_CONFIG_FILE_LOC
+
+    return Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent / ray.get_runtime_context().get_node_id() / REPLACED
 
 
 @serve.deployment(

@@ -44,6 +44,7 @@ from cluster.settings import Settings
 from serve_app.attendance import Attendance
 from serve_app.components import Components
 from serve_app.signing import ReceiptSigner
+from serve_app.streams.endings import StreamEndings
 from serve_app.streams.hub import StreamHub
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ class Gateway:
     renewals: GroupCommit[HeartbeatRecord, HeartbeatAnswer] = field(init=False)
     draining: bool = field(default=False, init=False)
     """Whether this replica is ending and should get no more traffic."""
+    endings: StreamEndings = field(default_factory=StreamEndings, init=False)
     attended: Attendance = field(init=False)
     """Agents with an open call at this replica."""
     reported: Attendance = field(init=False)

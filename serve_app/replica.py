@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -33,6 +34,7 @@ from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components
 from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
+from serve_app.streams.endings import end_when_replaced
 from serve_app.streams.hub import StreamHub
 
 #: Least time between two reads of the log, so that rows of a busy moment are read together.
@@ -182,9 +184,15 @@ def _component(key: str) -> str:
     return {"scheduler-0": "Scheduler", "region-leader-0": "Coordinator"}.get(key, key)
 
 
-def make_ingress(settings: Settings, resolve: ActorResolver, on_fatal: OnFatal, clock: Clock | None = None) -> FastAPI:
+def make_ingress(
+    settings: Settings,
+    resolve: ActorResolver,
+    on_fatal: OnFatal,
+    clock: Clock | None = None,
+    replaced: Path | None = None,
+) -> FastAPI:
     """The application, which starts and stops its replica in its lifespan: pools belong to the event loop they were made
-    in."""
+    in. ``replaced`` is the mark of the HAProxy of this node."""
     observations = HttpObservations()
 
     @contextlib.asynccontextmanager
@@ -193,7 +201,10 @@ def make_ingress(settings: Settings, resolve: ActorResolver, on_fatal: OnFatal, 
         resources = await Resources.open(settings, "aragora-api", connections=CONNECTIONS, answer_s=STORE_S)
         resources.clock = clock or resources.clock
         replica = Replica(settings, resources, resolve, observations, on_fatal)
-        app.state.gateway = await replica.start()
+        gate = await replica.start()
+        if replaced is not None:
+            gate.spawn(end_when_replaced(gate.endings, replaced))
+        app.state.gateway = gate
         yield
         app.state.gateway.draining = True
         await app.state.gateway.close()

@@ -2,8 +2,8 @@
 
 If the number of API replicas changes, HAProxy's process is replaced and perhaps a replica ends. Both let open calls end,
 up to a bound. A call that takes longer is cut, and its client sees a 500 or a broken connection. So every bound is
-derived here from the longest call, and a test holds the manifests to it. Streams (SSE, WebSocket) may last for ever: they
-are cut at the bound, and resume by their cursor.
+derived here from the longest call, and a test holds the manifests to it. Streams (SSE, WebSocket) may last for ever: each
+replica ends its own well before the bound (`serve_app/streams/endings.py`), and they resume by their cursor.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ LONGEST_CALL_S: Final = LONGEST_WAIT_S + WORK_S
 
 #: RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S: a HAProxy process that was replaced is killed after this, with its open calls.
 HAPROXY_HARD_STOP_S: Final = LONGEST_CALL_S + 5
+
+#: RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S: Serve starts HAProxy again after three failed checks. Until then the stopgap of
+#: `cluster.process.haproxy` answers, with the replicas of its time. A check that gets no answer takes 5 s or more, so a
+#: machine has to be busy for 15 s at a stretch before HAProxy is replaced without need; Serve's default is 10.
+PROXY_CHECK_S: Final = 2
+#: RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S: how long HAProxy and its actor may take to start before Serve ends them and tries
+#: again. Serve's default of 5 is too short on a busy machine, and each try makes it busier.
+PROXY_READY_S: Final = 30
 
 #: RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S: a replica that leaves accepts calls for this long, until every HAProxy
 #: knows that it leaves. On one machine there is one HAProxy.

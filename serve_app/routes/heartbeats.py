@@ -28,6 +28,7 @@ from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.routes.agents import intent_change
 from serve_app.schemas.agents import Heartbeat, HeartbeatItem, Heartbeats, RefusedHeartbeat
+from serve_app.streams.endings import close_for_restart, until_ended
 from serve_app.streams.frames import received
 
 router = GuardedRouter(tags=["agents"])
@@ -126,10 +127,15 @@ async def websocket_heartbeats(socket: WebSocket, asker: Asker) -> None:
     await socket.accept()
     gate = gateway(socket)
     with contextlib.suppress(WebSocketDisconnect):
-        while True:
-            text = await received(socket)
-            try:
-                kind, data = "heartbeat_ack", await _heartbeat_many(gate, asker, _frame(text))
-            except ControlPlaneError as error:
-                kind, data = "error", {"error": error.message, "code": error.code}
-            await socket.send_text(json.dumps({"type": kind, "timestamp": gate.clock.now(), "data": data}))
+        if await until_ended(_acknowledge(socket, gate, asker), gate.endings.now()):
+            await close_for_restart(socket, "The API's front is replaced; connect again.")
+
+
+async def _acknowledge(socket: WebSocket, gate: Gateway, asker: Origin) -> None:
+    while True:
+        text = await received(socket)
+        try:
+            kind, data = "heartbeat_ack", await _heartbeat_many(gate, asker, _frame(text))
+        except ControlPlaneError as error:
+            kind, data = "error", {"error": error.message, "code": error.code}
+        await socket.send_text(json.dumps({"type": kind, "timestamp": gate.clock.now(), "data": data}))

@@ -20,6 +20,7 @@ from cluster.domain.base.log import Origin
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import gateway
+from serve_app.streams.endings import close_for_restart, until_ended
 from serve_app.streams.frames import received
 from serve_app.streams.hub import StreamFilter, StreamHub, frame, sse
 
@@ -28,6 +29,8 @@ router = GuardedRouter(tags=["stream"])
 root = GuardedRouter(tags=["stream"])
 
 PING_S = 15.0
+#: When a browser connects again after the end of a stream.
+RECONNECT_MS = 1000
 MAX_FRAME_CHARS = 4096
 #: A ``seq`` of the log. 18 digits always fit into a 64-bit integer, 19 may not.
 _CURSOR = re.compile("[0-9]{1,18}")
@@ -64,13 +67,14 @@ async def stream(
 ) -> Response:
     """Events as they are committed, if the call sends ``Accept: text/event-stream``; else a description of the stream. Resume
     with ``Last-Event-ID`` or ``after``. 400 (`InvalidRequest`) if that is not the id of an event."""
-    hub = gateway(request).hub
+    gate = gateway(request)
+    hub = gate.hub
     if "text/event-stream" not in request.headers.get("accept", ""):
         return JSONResponse(_description(await hub.now()))
     cursor = _cursor(request.headers.get("last-event-id") or after, await hub.now())
     stream_filter = _stream_filter(asker, task_id, agent_id, deliberation_id)
     return StreamingResponse(
-        _events(hub, cursor, stream_filter),
+        _events(hub, cursor, stream_filter, gate.endings.now()),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -90,21 +94,33 @@ def _description(now: int) -> dict[str, Any]:
     }
 
 
-async def _events(hub: StreamHub, cursor: int, stream_filter: StreamFilter) -> AsyncIterator[bytes]:
-    yield b": connected\n\n"
+def _resume(cursor: int) -> bytes:
+    """Not an event: it tells the client when to connect again and with which ``Last-Event-ID``."""
+    return f"retry: {RECONNECT_MS}\nid: {cursor}\n\n".encode()
+
+
+async def _events(
+    hub: StreamHub, cursor: int, stream_filter: StreamFilter, ended: asyncio.Event
+) -> AsyncIterator[bytes]:
+    yield b": connected\n" + _resume(cursor)
     rows = hub.rows(cursor, stream_filter)
     pending = asyncio.ensure_future(anext(rows))
+    ending = asyncio.ensure_future(ended.wait())
     try:
-        while True:
-            await asyncio.wait({pending}, timeout=PING_S)
-            if not pending.done():
+        while not ending.done():
+            await asyncio.wait({pending, ending}, timeout=PING_S, return_when=asyncio.FIRST_COMPLETED)
+            if pending.done():
+                row = pending.result()
+                yield sse(row)
+                cursor = row.seq
+                pending = asyncio.ensure_future(anext(rows))
+            elif not ending.done():
                 yield b": ping\n\n"
-                continue
-            yield sse(pending.result())
-            pending = asyncio.ensure_future(anext(rows))
+        yield _resume(cursor)
     finally:
         pending.cancel()
-        await asyncio.gather(pending, return_exceptions=True)
+        ending.cancel()
+        await asyncio.gather(pending, ending, return_exceptions=True)
         await rows.aclose()
 
 
@@ -130,8 +146,15 @@ async def _serve(socket: WebSocket, asker: Asker) -> None:
     except StoreUnavailable as error:
         await socket.close(code=1013, reason=error.message)
         return
+    ended = gateway(socket).endings.now()
     await _send(socket, "connected", {"message": "Connected to the control plane stream", "last_event_id": cursor})
-    sender = asyncio.ensure_future(_push(socket, hub, cursor, stream_filter))
+    sent = [cursor]
+    if await until_ended(_talk(socket, hub, sent, stream_filter), ended):
+        await close_for_restart(socket, f"The API's front is replaced; connect again with after={sent[-1]}.")
+
+
+async def _talk(socket: WebSocket, hub: StreamHub, sent: list[int], stream_filter: StreamFilter) -> None:
+    sender = asyncio.ensure_future(_push(socket, hub, sent, stream_filter))
     try:
         while not sender.done():
             await _answer(socket, await received(socket))
@@ -141,10 +164,12 @@ async def _serve(socket: WebSocket, asker: Asker) -> None:
             await sender
 
 
-async def _push(socket: WebSocket, hub: StreamHub, cursor: int, stream_filter: StreamFilter) -> None:
-    async with contextlib.aclosing(hub.rows(cursor, stream_filter)) as rows:
+async def _push(socket: WebSocket, hub: StreamHub, sent: list[int], stream_filter: StreamFilter) -> None:
+    """``sent`` has one entry: the ``seq`` of the last event that was sent, or of that before the first."""
+    async with contextlib.aclosing(hub.rows(sent[-1], stream_filter)) as rows:
         async for row in rows:
             await socket.send_text(json.dumps(frame(row), ensure_ascii=False))
+            sent[:] = [row.seq]
 
 
 async def _answer(socket: WebSocket, text: str) -> None:

@@ -1,4 +1,5 @@
-"""The number of API replicas changes while claims wait: HAProxy is replaced, a replica ends, and no claim is cut."""
+"""The number of API replicas changes while claims wait and streams are open: HAProxy is replaced, a replica ends, no claim is
+cut, and no stream loses an event."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 
 import httpx
 import psutil
+import websockets
 
 from cluster.cli.system import serve_config
 from cluster.embedded.ray_cluster import APPLICATION, deploy
@@ -76,6 +78,49 @@ class Claimers:
         self._stop = True
 
 
+class Listener:
+    """Follows the stream over SSE and over a WebSocket, and resumes each by its cursor alone."""
+
+    def __init__(self, system: RunningSystem, after: int) -> None:
+        self._url = system.api_url + f"{CP}/stream"
+        self._after = after
+        #: Sequence numbers, as they came.
+        self.sse: list[int] = []
+        self.socket: list[int] = []
+        self.sse_ends = 0
+        self.close_codes: list[int | None] = []
+
+    async def read_sse(self) -> None:
+        cursor = self._after
+        headers = {"Accept": "text/event-stream"}
+        async with httpx.AsyncClient(timeout=60) as client:
+            while True:
+                headers["Last-Event-ID"] = str(cursor)
+                async with client.stream("GET", self._url, headers=headers) as response:
+                    async for line in response.aiter_lines():
+                        name, _, value = line.partition(": ")
+                        if name == "id":
+                            cursor = int(value)
+                        elif name == "data":
+                            self.sse.append(cursor)
+                self.sse_ends += 1
+
+    async def read_socket(self) -> None:
+        while True:
+            cursor = self.socket[-1] if self.socket else self._after
+            async with websockets.connect(f"{self._url.replace('http', 'ws')}?after={cursor}") as socket:
+                try:
+                    while True:
+                        frame = json.loads(await socket.recv())
+                        self.socket += [frame["seq"]] if "seq" in frame else []
+                except websockets.ConnectionClosed as closed:
+                    self.close_codes.append(closed.rcvd.code if closed.rcvd else None)
+
+
+async def newest(client: httpx.AsyncClient) -> int:
+    return int((await client.get(f"{CP}/stream")).json()["last_event_id"])
+
+
 async def answers_while_scaled(system: RunningSystem, client: httpx.AsyncClient, replicas: int) -> list[Any]:
     """Of all claims that were open at some time from before the change until after it."""
     claimers = Claimers(client)
@@ -93,14 +138,33 @@ async def answers_while_scaled(system: RunningSystem, client: httpx.AsyncClient,
     return claimers.answers
 
 
-async def test_starting_and_ending_replicas_cut_no_waiting_claim(system: RunningSystem) -> None:
+async def test_other_numbers_of_replicas_cut_no_claim_and_lose_no_event(system: RunningSystem) -> None:
     fresh = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=system.api_url, timeout=60, limits=fresh) as client:
         for agent_id in AGENTS:
             answer = await client.post(f"{CP}/agents", json={"agent_id": agent_id, "capabilities": ["nothing-of-this"]})
             assert answer.is_success, answer.text
+        before = await newest(client)
+        listener = Listener(system, before)
+        listening = [asyncio.create_task(listener.read_sse()), asyncio.create_task(listener.read_socket())]
         for replicas in (2, 1):
+            await client.post(f"{CP}/tasks", json={"task_type": "review", "required_capabilities": ["nobody-has-this"]})
             answers = await answers_while_scaled(system, client, replicas)
             assert len(answers) >= len(AGENTS)
             cut = [reply for reply in answers if reply[0] != 200 or json.loads(reply[1])["task"] is not None]
             assert not cut, (replicas, cut)
+        await eventually(
+            lambda: min(listener.sse_ends, len(listener.close_codes)) >= 2, 30, what="two ends of each stream"
+        )
+        await client.post(f"{CP}/tasks", json={"task_type": "review", "required_capabilities": ["nobody-has-this"]})
+        last = await newest(client)
+        await eventually(lambda: last in listener.sse and last in listener.socket, 30, what="the last event")
+        assert not [task for task in listening if task.done()], listening
+        for task in listening:
+            task.cancel()
+    again = Listener(system, before)
+    reading = asyncio.create_task(again.read_sse())
+    await eventually(lambda: last in again.sse, 30, what="the whole stream, read at once")
+    reading.cancel()
+    assert listener.sse == listener.socket == again.sse
+    assert set(listener.close_codes) == {1012}

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -380,6 +381,20 @@ def test_a_replaced_pod_waits_for_the_longest_call() -> None:
     by_hand = (ROOT / "docs" / "deploy.md").read_text()
     assert f"RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S={waits.HAPROXY_HARD_STOP_S}" in by_hand
     assert f"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S={waits.DRAINING_S}" in by_hand
+
+
+def test_haproxy_is_started_by_our_program_with_our_times() -> None:
+    data = ALL["config.yaml:ConfigMap"]["data"]
+    assert data["RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S"] == str(waits.PROXY_CHECK_S)
+    assert data["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] == str(waits.PROXY_READY_S)
+    program = Path(data["RAY_SERVE_HAPROXY_BINARY_PATH"])
+    assert f"ENV PATH={program.parent}:" in (ROOT / "Dockerfile").read_text()
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts[program.name] == "cluster.process.haproxy:main"
+    by_hand = (ROOT / "docs" / "deploy.md").read_text()
+    assert f"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S={waits.PROXY_CHECK_S}" in by_hand
+    assert f"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S={waits.PROXY_READY_S}" in by_hand
+    assert program.name in by_hand
 
 
 def test_the_apis_deployment_waits_for_the_longest_call() -> None:

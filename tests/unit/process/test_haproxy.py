@@ -1,0 +1,225 @@
+"""The program that stands in for HAProxy, with the real HAProxy and the configuration that the pinned Ray writes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ray.serve._private import haproxy as rays
+from ray.serve.config import HTTPOptions
+
+from cluster.process import haproxy, stopgap
+from tests.support.probes import eventually
+
+CONNECTION_ENDS = b""
+PLAIN_500 = b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\nlost"
+OURS_500 = b'HTTP/1.1 500 Bad\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n{"error": "x"}'
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@dataclass
+class Front:
+    """One HAProxy as Ray starts it: the configuration is Ray's, the program is ours."""
+
+    directory: Path
+    port: int = field(default_factory=free_port)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def write(self, replica: int | None) -> None:
+        api = rays.HAProxyApi(
+            cfg=rays.HAProxyConfig(
+                http_options=HTTPOptions(host="0.0.0.0", port=self.port, keep_alive_timeout_s=75),
+                is_head=True,
+                socket_path=str(self.directory / "a.sock"),
+                server_state_base=str(self.directory),
+                server_state_file=str(self.directory / "server-state"),
+                metrics_socket_path=str(self.directory / "m.sock"),
+                metrics_port=free_port(),
+                stats_port=free_port(),
+            ),
+            config_file_path=str(self.directory / "haproxy.cfg"),
+        )
+        if replica is not None:
+            servers = [rays.ServerConfig(name="one", host="127.0.0.1", port=replica)]
+            api.set_backend_configs({"app": rays.BackendConfig(name="app", path_prefix="/", servers=servers)})
+        api._generate_config_file_internal()
+
+    def start(self, *more: str) -> subprocess.Popen[bytes]:
+        program = (
+            f"import sys; sys.path.insert(0, {str(Path(haproxy.__file__).parents[2])!r})\n"
+            "from cluster.process.haproxy import run\n"
+            f"run({str(haproxy.bundled_haproxy())!r}, sys.argv[1:], '127.0.0.1', {self.port})"
+        )
+        arguments = ["-db", "-f", str(self.directory / "haproxy.cfg"), "-dR", *more]
+        command = [sys.executable, "-S", "-c", program, *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.processes.append(process)
+        return process
+
+    def pids(self) -> set[int]:
+        """Every process that was started for this configuration, guards and stopgaps included."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                try:
+                    words = (entry / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if os.fsencode(self.directory) in words:
+                    found.add(int(entry.name))
+        return found
+
+    def close(self) -> None:
+        (self.directory / stopgap.CURRENT).unlink(missing_ok=True)
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+        for process in self.processes:
+            process.wait(10)
+
+
+@pytest.fixture
+def front() -> Iterator[Front]:
+    with tempfile.TemporaryDirectory(prefix="hap-") as directory:
+        found = Front(Path(directory))
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+async def replica_that_answers(answer: bytes) -> asyncio.Server:
+    """A replica whose health checks succeed, and which gives ``answer`` to every other call and closes the connection."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK if b"/-/healthz" in head else answer)
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(serve, "127.0.0.1", 0)
+
+
+def port_of(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
+
+
+async def answered(url: str, **options: Any) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        found: list[httpx.Response] = []
+
+        async def up() -> bool:
+            try:
+                found.append(await client.get(url, **options))
+            except httpx.ConnectError:
+                return False
+            return True
+
+        await eventually(up, 20, what="HAProxy")
+        return found[0]
+
+
+def is_not_now(answer: httpx.Response, code: str) -> None:
+    """503 in the shape of our errors."""
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/json"), answer.text
+    assert int(answer.headers["retry-after"]) > 0
+    body = answer.json()
+    assert set(body) == {"error", "code", "trace_id"}
+    assert body["code"] == code
+    assert body["trace_id"] == answer.headers["x-trace-id"] != ""
+    assert not [name for name in answer.headers if name.startswith("x-aragora")]
+
+
+@pytest.mark.parametrize("answer", [CONNECTION_ENDS, PLAIN_500, PLAIN_500.replace(b"500", b"504")])
+async def test_a_replica_that_ends_during_a_call_is_a_503(front: Front, answer: bytes) -> None:
+    async with await replica_that_answers(answer) as server:
+        front.write(port_of(server))
+        front.start()
+        is_not_now(await answered(front.url + "/x"), "unavailable")
+        chosen = await answered(front.url + "/x", headers={"x-request-id": "mine-1"})
+    assert chosen.json()["trace_id"] == "mine-1"
+    gone = await answered(front.url + "/x")  # the replica refuses connections now
+    is_not_now(gone, "unavailable")
+
+
+@pytest.mark.parametrize("answer", [OK, OURS_500, OURS_500.replace(b"500", b"502")])
+async def test_an_answer_of_our_own_passes_unchanged(front: Front, answer: bytes) -> None:
+    async with await replica_that_answers(answer) as server:
+        front.write(port_of(server))
+        front.start()
+        passed = await answered(front.url + "/x")
+    assert str(passed.status_code).encode() in answer.split(b"\r\n")[0]
+    assert answer.endswith(passed.content)
+
+
+async def test_without_any_replica_the_api_is_said_to_start(front: Front) -> None:
+    front.write(None)
+    front.start()
+    is_not_now(await answered(front.url + "/api/control-plane/agents"), "starting")
+
+
+async def test_only_the_given_address_is_listened_on(front: Front) -> None:
+    front.write(None)
+    front.start()
+    await answered(front.url)
+    binds = re.findall(r"(?m)^ *bind (\S+):\d+", (front.directory / "haproxy.cfg").read_text())
+    assert binds == ["127.0.0.1"] * 3
+
+
+async def test_a_killed_haproxy_is_stood_in_for_until_rays_next(front: Front) -> None:
+    async with await replica_that_answers(OK) as server:
+        front.write(port_of(server))
+        first = front.start()
+        await answered(front.url)
+        for _ in range(2):  # a stopgap that is killed is replaced as well
+            before = front.pids()
+            last = stopgap.pid_in(front.directory / stopgap.STOPGAP) or first.pid
+            os.kill(last, signal.SIGKILL)
+            await eventually(lambda: stopgap.pid_in(front.directory / stopgap.STOPGAP) not in (None, last), 20)  # noqa: B023
+            assert (await answered(front.url + "/x")).text == "ok", before
+        first.wait(10)
+        assert not (front.directory / haproxy.REPLACED).exists()
+        stand_in = stopgap.pid_in(front.directory / stopgap.STOPGAP)
+        front.write(port_of(server))
+        following = front.start()
+        await eventually(lambda: front.pids() == {following.pid, *guards(front, following.pid)}, 20, what="its end")
+        assert stand_in not in front.pids()
+        assert (await answered(front.url + "/x")).text == "ok"
+
+
+def guards(front: Front, pid: int) -> set[int]:
+    return {found for found in front.pids() if f"PPid:\t{pid}\n" in Path(f"/proc/{found}/status").read_text()}
+
+
+async def test_a_replaced_haproxy_leaves_a_mark_and_no_stopgap(front: Front) -> None:
+    async with await replica_that_answers(OK) as server:
+        front.write(port_of(server))
+        first = front.start()
+        await answered(front.url)
+        front.write(port_of(server))
+        second = front.start("-sf", str(first.pid))
+        await asyncio.to_thread(first.wait, 20)
+        await eventually(lambda: front.pids() == {second.pid, *guards(front, second.pid)}, 20, what="no stopgap")
+        assert (front.directory / haproxy.REPLACED).read_text() == str(second.pid)
+        assert not (front.directory / stopgap.STOPGAP).exists()
