@@ -30,7 +30,7 @@ class WebPages:
 
     def __init__(self, cors_origins: Iterable[str], *, on_loopback: bool) -> None:
         named = [_parts(origin) for origin in cors_origins if origin != "*"]
-        self._origins = {_place(parts) for parts in named if parts is not None}
+        self._origins = {_origin_of(parts) for parts in named if parts is not None}
         self._hosts = {parts.hostname for parts in named if parts is not None}
         self._on_loopback = on_loopback
 
@@ -62,7 +62,7 @@ class WebPages:
         parts = _parts(origin)
         if parts is None or not parts.scheme:  # "null", the origin of a file or of a frame in a sandbox, among others
             return False
-        if _place(parts) in self._origins:
+        if _origin_of(parts) in self._origins:
             return True
         # A proxy in front may end TLS, so the scheme that the page used is not known; a port that is left out is its own.
         return host is not None and (parts.hostname, _port(parts)) == (
@@ -81,7 +81,7 @@ def _parts(text: str) -> SplitResult | None:
         return None
 
 
-def _place(parts: SplitResult) -> tuple[str, str | None, int | None]:
+def _origin_of(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, _port(parts)
 
 
