@@ -1,6 +1,9 @@
 # The image that ray-cluster.yaml and kuberay/ name:
 #   docker build -t aragora/control-plane:0.3.0 .
-FROM python:3.11-slim-bookworm
+# The base's digest, for those who pin it: --build-arg BASE_DIGEST=@sha256:…, as their registry has it. None is written here,
+# since one that was not read from the registry that is pulled from would be a guess.
+ARG BASE_DIGEST=""
+FROM python:3.11.14-slim-bookworm${BASE_DIGEST}
 
 # wget: KubeRay's own probes call it; curl: the health checks of compose files do.
 RUN apt-get update \

@@ -186,7 +186,11 @@ class Settings(BaseSettings):
     http_host: str = _var("127.0.0.1", "Address that the API and the metrics listen on.", group="API")
     http_port: int = _var(8080, "Port of the API.", group="API", ge=1, le=65_535)
     max_body_bytes: int = _var(1_048_576, "Largest request body.", group="API", unit="bytes", ge=1024)
-    cors_origins: Words = _var(("*",), "Allowed CORS origins. * never comes with credentials.", group="API")
+    cors_origins: Words = _var(
+        ("*",),
+        "Allowed CORS origins. * never comes with credentials, and while authentication is off it admits no page.",
+        group="API",
+    )
     api_url: str | None = _var(None, "The API that the command line and workers talk to.", group="API", role=CLIENT)
     api_key: SecretStr | None = _var(None, "Key that the command line and workers send.", group="API", role=CLIENT)
 

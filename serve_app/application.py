@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from cluster.domain.access.permissions import Permission
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
-from serve_app.auth.admission import requires
+from serve_app.auth.admission import permission_of, requires
 from serve_app.auth.routing import check_routes
 from serve_app.http import errors
 from serve_app.http.fast_path import DirectApp
 from serve_app.http.middleware import RequestMiddleware
+from serve_app.openapi.document import completed
 from serve_app.routes import (
     agents,
     dead_letter,
@@ -64,7 +66,17 @@ def make_app() -> DirectApp:
         app.include_router(router)
     errors.install(app)
     check_routes(app.routes)
+    app.complete = lambda document: completed(document, PREFIXES[0], _permissions(app))
     return app
+
+
+def _permissions(app: DirectApp) -> dict[tuple[str, str], Permission]:
+    return {
+        (method, context.path or ""): permission_of(context.original_route.endpoint)
+        for context in iter_route_contexts(app.routes)
+        if isinstance(context.original_route, APIRoute)
+        for method in context.original_route.methods or ()
+    }
 
 
 def _declare_pages(app: DirectApp) -> None:

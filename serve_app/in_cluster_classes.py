@@ -76,7 +76,8 @@ def _check_defined(tree: ast.Module, module: str, name: str) -> None:
         _binds(statement, method) for statement in _statements(last.body) for method in (*_METHODS, "__getattr__")
     ):
         raise InvalidRequest(
-            f"{module}:{name} has neither an answer nor a work method; see docs/agent-contract.md.", "import_not_found"
+            f"{module}:{name} has neither an answer nor a work method; see docs/in-cluster-agents.md.",
+            "import_not_found",
         )
 
 

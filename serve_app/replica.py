@@ -30,6 +30,7 @@ from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
 from serve_app.application import add_middleware, make_app
 from serve_app.auth.local_administrator import LocalAdministrator
+from serve_app.auth.web_pages import WebPages, is_loopback
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components
 from serve_app.gateway import Gateway
@@ -211,7 +212,10 @@ def make_ingress(
         await replica.stop()
 
     app = make_app()
-    app.state.resolver = LocalAdministrator(settings.workspace)
+    on_loopback = settings.embedded and is_loopback(settings.http_host)
+    app.state.resolver = LocalAdministrator(
+        settings.workspace, WebPages(settings.cors_origins, on_loopback=on_loopback)
+    )
     app.router.lifespan_context = lifespan
     add_middleware(
         app, max_body_bytes=settings.max_body_bytes, cors_origins=settings.cors_origins, observations=observations

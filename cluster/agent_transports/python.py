@@ -65,7 +65,7 @@ class PythonTransport:
         except BaseException as error:  # a module may end the process as it is imported
             raise AgentUnavailable(f"{path} cannot be made an agent: {shown_error(error, MAX_ERROR_SHOWN)}") from error
         if not isinstance(agent, InClusterAgent | TaskWorker):
-            raise AgentUnavailable(f"{path} has neither an answer nor a work method; see docs/agent-contract.md.")
+            raise AgentUnavailable(f"{path} has neither an answer nor a work method; see docs/in-cluster-agents.md.")
         return agent
 
 

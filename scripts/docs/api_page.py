@@ -39,7 +39,8 @@ def _listed(names: Iterable[str]) -> str:
 HEAD = f"""# API
 
 `make docs` writes this page from the routes. A running system shows the same at `/docs`, where you can try calls, and as
-OpenAPI at `/openapi.json`. Every path under `{PREFIXES[0]}` is also served under `{PREFIXES[1]}`.
+OpenAPI at `/openapi.json`, with the shape of every answer and every status of an error; all answers that the project's tests
+get are compared with it. Every path under `{PREFIXES[0]}` is also served under `{PREFIXES[1]}`.
 
 ```bash
 curl -s -X POST http://127.0.0.1:8080/api/control-plane/tasks -H 'Content-Type: application/json' \\
@@ -62,12 +63,29 @@ curl -s -X POST http://127.0.0.1:8080/api/control-plane/tasks -H 'Content-Type: 
 | 403 | the caller lacks the permission that `error` names (`Forbidden`, `forbidden`) | no |
 | 404 | the task, agent or other thing does not exist in this workspace (`NotFound`) | no |
 | 405 | the path does not have this method | no |
+| 408 | the body did not arrive within 30 s (`body_too_slow`) | yes |
 | 409 | its state does not allow this call (`Conflict`: `lease_lost`, `already_terminal`, `idempotency_conflict`) | no |
 | 413 | the body is too large | no |
 | 415 | the body is not sent as JSON (`unsupported_media_type`) | with `Content-Type: application/json` |
 | 429 | too much is waiting (`overloaded`) | after `Retry-After` |
 | 503 | a store or an actor does not answer (`store_unavailable`, `actor_unavailable`, `fenced`) | after `Retry-After` |
 | 500 | a bug of the control plane (`internal_error`); its log has the trace id | report it |
+
+## Times and priorities
+
+Each field has one form, which OpenAPI states. As the released API has them, the forms differ between kinds of objects:
+
+| Where | Times | Priorities |
+|---|---|---|
+| tasks, agents, leases, health, controls, keys, snapshots, explanations | epoch seconds (a number) | 0, 50, 75, 100 |
+| events: SSE, WebSocket, `/tasks/{{id}}/events`, `/story` | epoch seconds | 0, 50, 75, 100 |
+| jobs of `/queue`, entries of `/tasks/history` | ISO 8601 in UTC | `low`, `normal`, `high`, `urgent` |
+| deliberations and their transcripts | ISO 8601 in UTC | |
+| receipts | epoch seconds where they are signed; `timestamp` is ISO 8601 | |
+| bodies and queries of requests, `effective_priority` of an explanation | epoch seconds | a name, of any case |
+
+A time in ISO 8601 always has microseconds and the offset: `2026-01-31T12:00:00.000000+00:00`. The `timestamp` of a receipt, which
+is compared when it is verified, leaves out microseconds that are zero.
 
 ## Repeating safely
 

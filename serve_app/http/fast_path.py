@@ -130,6 +130,8 @@ class DirectApp(FastAPI):
         #: Routes with one variable segment, the last but one, by the path before it and the segment after it.
         self._varying: dict[tuple[str, str], DirectRoute] = {}
         self._entry: ASGIApp = self._dispatch
+        #: Adds to the OpenAPI document what FastAPI cannot know.
+        self.complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document
         # Routes that are added to the application itself go through the door like those of routers.
         self.router.route_class = GuardedRoute
 
@@ -148,6 +150,12 @@ class DirectApp(FastAPI):
         parts = template.rsplit("/", 2)
         if len(parts) == 3 and parts[1].startswith("{") and "{" not in parts[0] + parts[2]:
             self._varying[parts[0], parts[2]] = direct
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = self.complete(super().openapi())
+        return self.openapi_schema
 
     def directly(self) -> set[str]:
         """Path templates of the routes in the table, for tests."""

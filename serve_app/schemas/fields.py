@@ -63,4 +63,5 @@ def agent_name(value: str) -> str:
 
 
 def iso_time(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
+    """ISO 8601, with microseconds always: without ``timespec`` a whole second would be written in another form."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")

@@ -23,6 +23,7 @@ from serve_app.auth.admission import UndeclaredPermission, requires
 from serve_app.auth.local_administrator import LocalAdministrator
 from serve_app.auth.resolver import PrincipalResolver
 from serve_app.auth.routing import GuardedRouter
+from serve_app.auth.web_pages import WebPages
 from tests.support.api import CP, Api, in_thread
 from tests.support.changes import CHANGES
 from tests.support.principals import UNKNOWABLE, TokenTable, bearer, principal
@@ -192,10 +193,35 @@ async def test_while_authentication_is_off_everybody_is_the_local_administrator(
     assert (row.workspace, row.principal) == (api.settings.workspace, LOCAL_ADMIN)
 
 
+async def test_while_authentication_is_off_other_peoples_pages_open_nothing(api: Api) -> None:
+    foreign = ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example:8080"})
+    for headers in foreign:
+        for route in _guarded():
+            answer = await _ask(api, route, "fast path", b"{}", headers)
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), f"{route} with {headers}"
+    for route in websocket_routes():
+        url = api.url.replace("http", "ws") + route.path
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with websockets.connect(url, additional_headers={"Origin": "http://evil.example"}):
+                pass
+        assert refused.value.response.status_code == 403, route
+    assert await _rows(api) == []
+
+
+async def test_while_authentication_is_off_own_pages_may_do_everything(api: Api) -> None:
+    for route in _guarded():
+        answer = await _ask(api, route, "fast path", b"{}", {"Origin": api.url})
+        assert answer.status_code != 403, route
+    for route in websocket_routes():
+        url = api.url.replace("http", "ws") + route.path
+        async with websockets.connect(url, additional_headers={"Origin": api.url}):
+            pass
+
+
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 @pytest.mark.parametrize(
     "resolver",
-    [LocalAdministrator("w"), TokenTable({"full": principal("full")})],
+    [LocalAdministrator("w", WebPages((), on_loopback=True)), TokenTable({"full": principal("full")})],
     ids=lambda resolver: type(resolver).__name__,
 )
 async def test_every_resolver_needs_only_headers_and_answers_alike(resolver: PrincipalResolver, kind: str) -> None:

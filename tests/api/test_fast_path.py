@@ -68,7 +68,7 @@ async def _ask(api: Api, path: str, body: str, content_type: str, **headers: str
 async def test_fast_path_and_fastapi_answer_alike(api: Api, path: str, body: str) -> None:
     await api.post("/agents", {"agent_id": "known", "capabilities": ["rare"]})
     direct = await _ask(api, path, body, "application/json")
-    whole = await _ask(api, path, body, "application/json; charset=utf-8", Origin="http://elsewhere")
+    whole = await _ask(api, path, body, "application/json; charset=utf-8", Origin=api.url)
     assert direct == whole
     assert direct[0] < 500
 
@@ -76,12 +76,12 @@ async def test_fast_path_and_fastapi_answer_alike(api: Api, path: str, body: str
 async def test_fast_path_and_fastapi_read_the_idempotency_key(api: Api) -> None:
     body = {"task_type": "t"}
     first = await api.call("POST", "/tasks", body, headers={"Idempotency-Key": "k"})
-    again = await api.call("POST", "/tasks", body, headers={"Idempotency-Key": "k", "Origin": "http://elsewhere"})
+    again = await api.call("POST", "/tasks", body, headers={"Idempotency-Key": "k", "Origin": api.url})
     assert first.json() == again.json()
     for key in ("", "x" * 256):
         refused = [
             await api.call("POST", "/tasks", body, headers={"Idempotency-Key": key, **more})
-            for more in ({}, {"Origin": "http://elsewhere"})
+            for more in ({}, {"Origin": api.url})
         ]
         assert [answer.status_code for answer in refused] == [400, 400]
         assert len({answer.json()["code"] for answer in refused}) == 1

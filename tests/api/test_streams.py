@@ -210,7 +210,9 @@ async def test_a_client_that_stops_reading_is_waited_for(api: Api, monkeypatch: 
     with socket.socket() as stuck:
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stuck.connect(("127.0.0.1", httpx.URL(api.url).port))
-        stuck.sendall(f"GET {CP}/stream?after=0 HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".encode())
+        stuck.sendall(
+            f"GET {CP}/stream?after=0 HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n".encode()
+        )
         for _ in range(total // 200):
             await api.stores.log.append([record] * 200)
         async with _sse(api, 0) as reading:

@@ -13,7 +13,7 @@ from cluster.domain.consensus.rule import Mode
 from cluster.domain.deliberation.contract import CONFIG_NAMES
 from cluster.domain.deliberation.state import Terminal
 from cluster.settings import LATER, Settings, role_of, variable_name
-from scripts.docs import api_page, cli_page, deliberations_page, settings_page
+from scripts.docs import alerts_manifest, api_page, cli_page, deliberations_page, settings_page
 from scripts.docs.deliberation_words import MODES, TERMINALS
 from scripts.docs.released_client import methods
 from tests.support.docs import ROOT
@@ -30,6 +30,10 @@ PAGES = {
 def test_the_committed_page_is_the_generated_one(name: str) -> None:
     committed = (ROOT / "docs" / name).read_text()
     assert committed == PAGES[name](), f"docs/{name} is stale: run `make docs` and commit it"
+
+
+def test_the_committed_alerts_manifest_is_the_generated_one() -> None:
+    assert (ROOT / "kuberay" / "alerts.yaml").read_text() == alerts_manifest.page(), "run `make docs` and commit it"
 
 
 def test_every_setting_is_on_the_page_and_those_without_effect_say_so() -> None:

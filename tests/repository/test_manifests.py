@@ -10,16 +10,17 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic import SecretStr
 from ray import autoscaler
 
 from cluster.process import waits
-from cluster.settings import Settings
+from cluster.settings import CLIENT, LATER, Settings, role_of, variable_name
 from cluster.version import VERSION
 from serve_app.routes.deliberations import SYNC_WAIT_S
 from serve_app.schemas.tasks import MAX_BLOCK_MS
@@ -52,6 +53,31 @@ _MONITOR_ENDPOINT = {
                 },
             },
         },
+    },
+}
+_RULE = {
+    "type": "object",
+    "required": ["alert", "expr", "for", "labels", "annotations"],
+    "properties": {
+        "alert": {"type": "string"},
+        "expr": {"type": "string"},
+        "for": {"type": "string", "pattern": "^[0-9]+(ms|s|m)$"},
+        "labels": {"type": "object"},
+        "annotations": {"type": "object"},
+    },
+}
+_RULES = {
+    "type": "object",
+    "required": ["groups"],
+    "properties": {
+        "groups": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "rules"],
+                "properties": {"name": {"type": "string"}, "rules": {"type": "array", "minItems": 1, "items": _RULE}},
+            },
+        }
     },
 }
 _METADATA = {"type": "object", "properties": {name: {} for name in ("name", "namespace", "labels", "annotations")}}
@@ -119,8 +145,17 @@ def _core_problem(manifest: Manifest) -> str:
 
 
 def _monitor_schema(kind: str) -> Any:
-    key = _ENDPOINTS[kind]
-    spec = {
+    spec = _RULES if kind == "PrometheusRule" else _monitor_spec(_ENDPOINTS[kind])
+    envelope = {
+        "type": "object",
+        "required": ["metadata", "spec"],
+        "properties": {"apiVersion": {}, "kind": {}, "metadata": _METADATA, "spec": spec},
+    }
+    return _strict(envelope)
+
+
+def _monitor_spec(key: str) -> Any:
+    return {
         "type": "object",
         "required": ["selector", key],
         "properties": {
@@ -128,12 +163,6 @@ def _monitor_schema(kind: str) -> Any:
             key: {"type": "array", "minItems": 1, "items": _MONITOR_ENDPOINT},
         },
     }
-    envelope = {
-        "type": "object",
-        "required": ["metadata", "spec"],
-        "properties": {"apiVersion": {}, "kind": {}, "metadata": _METADATA, "spec": spec},
-    }
-    return _strict(envelope)
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -332,8 +361,73 @@ def test_the_services_application_is_the_committed_one() -> None:
             assert deployment["ray_actor_options"] == {"num_cpus": 0, "resources": {"control_plane": 0.001}}
 
 
+def _group(cluster: str, name: str) -> Manifest:
+    (found,) = [group for group in _clusters()[cluster]["workerGroupSpecs"] if group["groupName"] == name]
+    return dict(found)
+
+
+def test_nodes_for_dedicated_agents_come_and_go_and_hold_nothing_else() -> None:
+    for name in ("ray-service.yaml:RayService", "ray-cluster.yaml:RayCluster"):
+        cluster, group = _clusters()[name], _group(name, "agents")
+        assert cluster["enableInTreeAutoscaling"] is True
+        assert (group["minReplicas"], group["replicas"]) == (0, 0)
+        assert group["maxReplicas"] > 0
+        # An actor of the control plane would need this resource, so none is placed here; Ray's CPUs are the pod's limit.
+        assert not {"resources", "num-cpus"} & set(group["rayStartParams"])
+        # KubeRay's own probe of a RayService's workers asks for Serve's proxy, which never runs here.
+        (container,) = group["template"]["spec"]["containers"]
+        assert "local_raylet_healthz" in str(container["readinessProbe"])
+        # The Service and the disruption budget are about the API's pods only.
+        labels = group["template"]["metadata"]["labels"]
+        for selector in (ALL["service.yaml:Service"]["spec"]["selector"], _budget()["selector"]["matchLabels"]):
+            assert not selector.items() <= {**labels, "ray.io/serve": "true"}.items()
+        # The autoscaler runs in the head's pod and asks Kubernetes for pods.
+        assert cluster["headGroupSpec"]["template"]["spec"]["automountServiceAccountToken"] is True
+
+
+def _budget() -> Manifest:
+    spec: Manifest = ALL["service.yaml:PodDisruptionBudget"]["spec"]
+    return spec
+
+
+#: Where Ray (its sessions), HAProxy (its sockets) and libraries (their caches) write; /dev/shm is KubeRay's.
+_WRITTEN = {"/tmp", "/home/ray"}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_containers_write_to_volumes_only(name: str) -> None:
+    volumes = {volume["name"]: volume for volume in PODS[name]["spec"]["volumes"]}
+    for container in PODS[name]["spec"]["containers"]:
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        written = {m["mountPath"] for m in container["volumeMounts"] if "emptyDir" in volumes[m["name"]]}
+        assert written == _WRITTEN
+
+
+def test_replicas_are_on_different_machines() -> None:
+    for name, pod in PODS.items():
+        if name.endswith(":control-plane"):
+            (spread,) = pod["spec"]["topologySpreadConstraints"]
+            assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "DoNotSchedule")
+            assert spread["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+
+
+def test_the_commented_rule_for_agents_in_the_cluster_is_valid() -> None:
+    text = (ROOT / "kuberay" / "network-policy.yaml").read_text()
+    policy = yaml.safe_load(re.sub(r"^    # (-? +|- )", lambda match: f"    {match[1]}", text, flags=re.MULTILINE))
+    assert len(policy["spec"]["egress"]) == len(ALL["network-policy.yaml:NetworkPolicy"]["spec"]["egress"]) + 1
+    _assert_strict(_core_problem, policy)
+
+
+def test_the_base_image_is_a_full_version_whose_digest_is_given() -> None:
+    (base,) = re.findall(r"^FROM (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.fullmatch(r"python:3\.11\.[0-9]+-slim-bookworm\$\{BASE_DIGEST\}", base)
+    assert not re.search(r"sha256:[0-9a-f]{64}", (ROOT / "Dockerfile").read_text()), (
+        "a digest goes stale with the next fix"
+    )
+
+
 def test_every_worker_has_a_replica_and_thus_a_proxy() -> None:
-    (group,) = _clusters()["ray-service.yaml:RayService"]["workerGroupSpecs"]
+    group = _group("ray-service.yaml:RayService", "control-plane")
     api = next(d for d in _serve_config()["applications"][0]["deployments"] if d["name"] == "Api")
     assert api["num_replicas"] == group["replicas"] == group["maxReplicas"]
     assert api["max_replicas_per_node"] == 1
@@ -343,7 +437,7 @@ def test_the_head_runs_nothing() -> None:
     for name in ("ray-service.yaml:RayService", "ray-cluster.yaml:RayCluster"):
         cluster = _clusters()[name]
         assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-        (group,) = cluster["workerGroupSpecs"]
+        group = _group(name, "control-plane")
         assert json.loads(json.loads(group["rayStartParams"]["resources"].strip("'"))) == {"control_plane": 1}
     assert ALL["ray-service.yaml:RayService"]["spec"]["excludeHeadPodFromServeSvc"] is True
     assert all(cluster["authOptions"]["mode"] == "token" for cluster in _clusters().values())
@@ -352,10 +446,24 @@ def test_the_head_runs_nothing() -> None:
 def test_secrets_have_names_and_no_values() -> None:
     secret = ALL["secret.example.yaml:Secret"]
     assert set(secret["stringData"].values()) == {""}
-    used = set(
-        re.findall(r"name: aragora-secrets, key: ([a-z-]+)", (ROOT / "kuberay" / "ray-service.yaml").read_text())
-    )
+    text = (ROOT / "kuberay" / "ray-service.yaml").read_text()
+    used = set(re.findall(r"name: aragora-secrets, key: ([a-z-]+)", text))
     assert used == set(secret["stringData"])
+    optional = set(re.findall(r"name: aragora-secrets, key: ([a-z-]+), optional: true", text))
+    assert used - optional == {"database-url", "redis-url", "redis-password"}
+
+
+def test_every_secret_setting_that_has_an_effect_comes_from_the_secret() -> None:
+    secret = {
+        variable_name(name, info)
+        for name, info in Settings.model_fields.items()
+        if SecretStr in get_args(info.annotation) and role_of(info) not in (LATER, CLIENT)
+    }
+    assert secret
+    for name, pod in PODS.items():
+        if "RayJob" not in name:
+            (container,) = pod["spec"]["containers"]
+            assert secret <= {entry["name"] for entry in container["env"] if "secretKeyRef" in entry["valueFrom"]}
 
 
 def test_serves_environment_is_the_same_on_kubernetes_and_on_machines() -> None:

@@ -37,6 +37,7 @@ from cluster.postgres.stores import Stores
 from cluster.settings import Settings
 from serve_app.gateway import Gateway
 from serve_app.replica import make_ingress
+from tests.support.documented import Witness
 from tests.support.stores import StoreUrls, fresh_name
 
 T = TypeVar("T")
@@ -142,6 +143,7 @@ class Api:
         self.superseded: list[Process] = []
         self.deaths: list[BaseException] = []
         self.app = make_ingress(settings, self._resolve, self.deaths.append, clock)
+        self.witness = Witness(self.app)
         self.url = ""
         self.client: httpx.AsyncClient
         self.resources: Resources
@@ -271,13 +273,14 @@ class Api:
             await self.resources.redis.aclose()
             await self.resources.stores.close()
         assert self.deaths == []
+        assert self.witness.differences == [], "the OpenAPI document does not say what was sent"
 
     @contextlib.asynccontextmanager
     async def _served(self) -> AsyncIterator[None]:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(self.app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(self.witness, log_config=None, access_log=False, timeout_graceful_shutdown=1)
         server = self._server = _Server(config)
         serving = asyncio.ensure_future(server.serve([listener]))
         try:

@@ -223,6 +223,49 @@ def _anchors(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+# --- putting one schema into another ----------------------------------------------------------------------------------
+
+#: What belongs to the whole document: definitions, which model servers look for at its top only, and its dialect.
+_OF_THE_WHOLE = ("$schema", "$defs", "definitions")
+
+
+def within(schema: Mapping[str, Any], pointer: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(a schema as it must be written at ``pointer`` of a larger document, what goes to the top of that document).
+
+    References count from the top of a document, so as they are they would lead nowhere from inside a larger one. ``pointer`` is
+    a JSON pointer. An ``$id`` of the whole would begin a document of its own for those servers only that know how; it is left
+    out."""
+    moved = _referring(schema, pointer)
+    moved.pop("$id", None)
+    return moved, {name: moved.pop(name) for name in _OF_THE_WHOLE if name in moved}
+
+
+def _referring(part: Mapping[str, Any], pointer: str) -> dict[str, Any]:
+    def rewritten(value: Any) -> Any:
+        return _referring(value, pointer) if isinstance(value, dict) else value
+
+    written: dict[str, Any] = {}
+    for name, value in part.items():
+        if name in _REFERENCES and isinstance(value, str):
+            written[name] = _moved_reference(value, pointer)
+        elif name in _DATA:
+            written[name] = value
+        elif name in _MAPS and isinstance(value, dict):
+            written[name] = {inner: rewritten(item) for inner, item in value.items()}
+        else:
+            written[name] = [rewritten(item) for item in value] if isinstance(value, list) else rewritten(value)
+    return written
+
+
+def _moved_reference(reference: str, pointer: str) -> str:
+    fragment = reference[1:]
+    if not reference.startswith("#") or (fragment and not fragment.startswith(("/", "%2F", "%2f"))):
+        return reference  # an anchor, which has the same name everywhere in a document
+    if unquote(fragment).split("/")[1:2] in (["$defs"], ["definitions"]):
+        return reference
+    return f"#{pointer}{fragment}"
+
+
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_in_text import Unfit, last_value
-from cluster.domain.base.json_schema import mismatch
+from cluster.domain.base.json_schema import mismatch, within
 from cluster.domain.base.json_values import NotJson, cut_text
 from cluster.domain.consensus.ballots import BallotKind, Confidence
 from cluster.domain.deliberation.numbers import Numeral, distance, is_large, number_text, plain
@@ -153,14 +153,15 @@ def answer_schema(shape: Shape) -> dict[str, Any]:
     """JSON schema of a reply."""
     if shape.targets is not None:
         return _object({"critiques": {"type": "array", "maxItems": 2, "items": _critique_schema(shape.targets)}})
-    fields: dict[str, Any] = {"answer": _answer_property(shape)}
+    answer, of_the_whole = within(_answer_property(shape), "/properties/answer")
+    fields: dict[str, Any] = {"answer": answer}
     if shape.ballot is not BallotKind.CHOICE and shape.labels:
         fields = {_LIST_FIELD[shape.ballot]: {"type": "array", "items": _enum(shape.labels)}}
     fields["rationale"] = {"type": "string", "maxLength": 400}
     fields["confidence"] = _enum([level.value for level in Confidence])
     if shape.reasons is not None:
         fields["because"] = _enum([*shape.reasons, OWN_ERROR, NO_REASON])
-    return _object(fields)
+    return _object(fields) | of_the_whole
 
 
 _LIST_FIELD = {BallotKind.APPROVAL: "approve", BallotKind.RANKING: "ranking"}

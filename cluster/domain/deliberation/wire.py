@@ -148,7 +148,7 @@ def transcript_wire(deliberation: Deliberation, events: Sequence[JournalEvent]) 
 
 
 def _iso(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.json_schema import MAX_BYTES, MAX_PARTS, check_schema, mismatch
+from cluster.domain.base.json_schema import MAX_BYTES, MAX_PARTS, check_schema, mismatch, within
 
 INTEGER = {"type": "integer"}
 TREE = {"type": "object", "properties": {"child": {"$ref": "#"}}, "additionalProperties": False}
@@ -128,3 +129,51 @@ def test_a_check_that_would_take_for_ever_is_given_up(value: Any, schema: dict[s
 def test_a_wrong_schema_that_was_stored_earlier_fits_nothing_and_raises_nothing() -> None:
     for schema in ({"enum": 5}, {"$ref": "https://example.com/x.json"}, {"$ref": "#"}, {"pattern": "("}):
         assert mismatch(5, schema).startswith("cannot be checked")
+
+
+_PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+_NUMBER_OR_TREE = {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"$ref": "#"}}]}
+#: Schemas with references of every kind, each with a value that fits and one that does not.
+REFERRING: list[tuple[dict[str, Any], Any, Any]] = [
+    ({"$defs": {"p": _PERSON}, "$ref": "#/$defs/p"}, {"name": "a"}, {"name": 1}),
+    ({"definitions": {"p": _PERSON}, "type": "array", "items": {"$ref": "#/definitions/p"}}, [{"name": "a"}], [{}]),
+    ({"$defs": {"p": {"$ref": "#/$defs/q"}, "q": _PERSON}, "properties": {"x": {"$ref": "#/$defs/p"}}},
+     {"x": {"name": ""}}, {"x": 1}),
+    (_NUMBER_OR_TREE, [1, [2, []]], [1, ["x"]]),
+    ({"$defs": {"t": {"properties": {"left": {"$ref": "#/$defs/t"}, "top": {"$ref": "#"}}}},
+      "type": "object", "$ref": "#/$defs/t"},
+     {"left": {"top": {}}}, {"left": {"top": 1}}),
+    ({"properties": {"a": _PERSON, "b": {"$ref": "#/properties/a"}}}, {"b": {"name": "a"}}, {"b": {"name": 1}}),
+    ({"properties": {"a": {"$anchor": "here", "type": "integer"}, "b": {"$ref": "#here"}}}, {"b": 1}, {"b": "x"}),
+    ({"properties": {"$ref": {"type": "string"}, "$defs": {"type": "integer"}}}, {"$ref": "#", "$defs": 1}, {"$ref": 1}),
+    ({"enum": [{"$ref": "#/properties/x"}, {"$defs": {}}]}, {"$ref": "#/properties/x"},
+     {"$ref": "#/properties/answer/properties/x"}),
+    ({"$id": "https://a.example/s", "$defs": {"a b": {"type": "integer"}}, "items": {"$ref": "#/%24defs/a%20b"}}, [1], ["x"]),
+    ({"$schema": "http://json-schema.org/draft-04/schema#", "definitions": {"p": {"minimum": 0, "exclusiveMinimum": True}},
+      "items": {"$ref": "#/definitions/p"}}, [1], [0]),
+    ({"properties": {"a": {"$defs": {"p": _PERSON}}, "b": {"$ref": "#/properties/a/$defs/p"}}}, {"b": {"name": ""}}, {"b": {}}),
+]  # fmt: skip
+#: A place in a larger document: what is around a schema there, and around a value.
+PLACES: dict[str, tuple[Callable[[Any], dict[str, Any]], Callable[[Any], Any]]] = {
+    "/properties/answer": (lambda inner: {"properties": {"answer": inner}}, lambda value: {"answer": value}),
+    "/properties/x~1y": (lambda inner: {"properties": {"x/y": inner}}, lambda value: {"x/y": value}),
+    "/properties/a/items": (lambda inner: {"properties": {"a": {"items": inner}}}, lambda value: {"a": [value]}),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("schema", "fits", "does_not"), REFERRING)
+def test_a_schema_within_another_means_the_same(schema: dict[str, Any], fits: Any, does_not: Any, place: str) -> None:
+    inner, of_the_whole = within(schema, place)
+    around_schema, around_value = PLACES[place]
+    whole = around_schema(inner) | of_the_whole
+    check_schema(whole, "schema")
+    assert [mismatch(value, schema) == "" for value in (fits, does_not)] == [True, False]
+    assert [mismatch(around_value(value), whole) == "" for value in (fits, does_not)] == [True, False]
+
+
+def test_a_schema_without_references_is_put_as_it_is() -> None:
+    assert within({"type": "object", "default": {"$ref": "#"}}, "/x") == (
+        {"type": "object", "default": {"$ref": "#"}},
+        {},
+    )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.domain.base.json_schema import check_schema, mismatch
 from cluster.domain.base.json_values import CUT_MARK, check_json
 from cluster.domain.consensus.ballots import BallotKind
 from cluster.domain.deliberation.answers import (
@@ -99,6 +100,17 @@ def _check_answer(answer: Answer, shape: Shape) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_schema_can_be_made_of_every_shape(shape: Shape) -> None:
     check_json(answer_schema(shape), "schema")
+
+
+def test_references_of_an_answers_schema_lead_somewhere() -> None:
+    """Servers of structured output look for definitions at the top of the schema that they are given."""
+    schema = {"$defs": {"n": {"type": "integer"}}, "properties": {"n": {"$ref": "#/$defs/n"}, "same": {"$ref": "#"}}}
+    whole = answer_schema(Shape(answer=AnswerType(kind=AnswerKind.JSON, schema=schema)))
+    check_schema(whole, "schema")
+    assert whole["$defs"] == schema["$defs"]
+    rest = {"rationale": "r", "confidence": whole["properties"]["confidence"]["enum"][0]}
+    assert mismatch({"answer": {"same": {"n": 1}}, **rest}, whole) == ""
+    assert mismatch({"answer": {"same": {"n": "x"}}, **rest}, whole) != ""
 
 
 @pytest.mark.parametrize("text", ["-", "+", "e5", ".", "-e5", "9" * 400, "9" * 5000, "1e999", "-1e999"])

@@ -1,0 +1,218 @@
+"""Which route answers what: the shapes of its answers by status, and the errors that its kind can have."""
+
+from __future__ import annotations
+
+from serve_app.openapi.shapes import (
+    ANYTHING,
+    COUNT,
+    CURSOR,
+    EPOCH,
+    ID,
+    ISO,
+    MAP,
+    NUMBER,
+    TEXT,
+    YES_OR_NO,
+    Schema,
+    fields,
+    listed,
+    more,
+    nullable,
+    ref,
+)
+
+JSON = "application/json"
+
+_PAGED = {"total": COUNT, "limit": COUNT, "offset": COUNT, "has_more": YES_OR_NO, "next_cursor": nullable(CURSOR)}
+_REPORTS = fields(
+    results=listed(fields(task_id=nullable(TEXT), ok=YES_OR_NO, error_opt=TEXT, code_opt=TEXT)), total=COUNT
+)
+_CHOSEN = {"dry_run": YES_OR_NO, "total": COUNT, "remaining": COUNT}
+_TASK, _AGENT, _CONTROL = ref("Task"), ref("Agent"), ref("Control")
+_DETAILED = {200: ref("DetailedHealth")}
+_HEALTH = fields(status={"type": "string", "enum": ["ok", "degraded"]}, degraded=listed(TEXT))
+
+#: (method, path under the prefix or from the root) → status → the shape of the JSON answer.
+ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
+    # tasks
+    ("POST", "/tasks"): {201: fields(task_id=ID)},
+    ("GET", "/tasks"): {200: fields(tasks=listed(_TASK), **_PAGED)},
+    ("POST", "/tasks/batch"): {201: fields(task_ids=listed(ID), total=COUNT)},
+    ("POST", "/tasks/claim"): {
+        200: fields(task=nullable(ref("LeasedTask")), tasks_opt=listed(ref("LeasedTask")), cancelling_opt=listed(ID))
+    },
+    ("POST", "/tasks/complete"): {200: _REPORTS},
+    ("POST", "/tasks/fail"): {200: _REPORTS},
+    ("POST", "/tasks/{task_id}/complete"): {200: fields(completed=YES_OR_NO)},
+    ("POST", "/tasks/{task_id}/fail"): {200: fields(failed_opt=YES_OR_NO, released_opt=YES_OR_NO)},
+    ("POST", "/tasks/{task_id}/stopped"): {200: fields(stopped=YES_OR_NO)},
+    ("POST", "/tasks/{task_id}/cancel"): {200: fields(cancelled=YES_OR_NO)},
+    ("POST", "/tasks/{task_id}/extend"): {200: fields(extended=YES_OR_NO, lease_expires_at=EPOCH)},
+    ("GET", "/tasks/history"): {200: fields(history=listed(ref("HistoryEntry")), **_PAGED)},
+    ("GET", "/tasks/{task_id}"): {200: _TASK},
+    ("GET", "/tasks/{task_id}/events"): {
+        200: fields(task_id=ID, events=listed(ref("TaskEvent")), total=COUNT, has_more=YES_OR_NO)
+    },
+    ("GET", "/tasks/{task_id}/explain"): {200: ref("Explanation")},
+    # agents
+    ("POST", "/agents"): {201: _AGENT},
+    ("GET", "/agents"): {200: fields(agents=listed(_AGENT), total=COUNT)},
+    ("POST", "/agents/batch"): {201: fields(agents=listed(_AGENT), total=COUNT)},
+    ("GET", "/agents/{agent_id}"): {200: _AGENT},
+    ("DELETE", "/agents/{agent_id}"): {200: fields(unregistered=YES_OR_NO)},
+    ("GET", "/agents/{agent_id}/metrics"): {200: ref("AgentMetrics")},
+    ("GET", "/metrics/agents/{agent_id}"): {200: ref("AgentMetrics")},
+    ("POST", "/agents/{agent_id}/pause"): {200: more("Agent", paused_at=EPOCH)},
+    ("POST", "/agents/{agent_id}/drain"): {200: more("Agent", draining_since=EPOCH, drained=YES_OR_NO)},
+    ("POST", "/agents/{agent_id}/resume"): {200: more("Agent", resumed_at=EPOCH)},
+    ("POST", "/agents/{agent_id}/heartbeat"): {200: fields(acknowledged=YES_OR_NO, cancelling=listed(ID))},
+    ("POST", "/agents/heartbeats"): {
+        200: fields(
+            acknowledged=COUNT,
+            unknown=listed(ID),
+            cancelling=listed(fields(agent_id=ID, task_id=ID)),
+            refused_opt=listed(fields(index=COUNT, agent_id=nullable(TEXT), error=TEXT, code=TEXT)),
+        )
+    },
+    # queue and dead letter
+    ("GET", "/queue"): {200: fields(jobs=listed(ref("Job")), total=COUNT)},
+    ("GET", "/queue/metrics"): {
+        200: fields(
+            **dict.fromkeys(("pending", "running", "completed_today", "failed_today"), COUNT),
+            **dict.fromkeys(("avg_wait_time_ms", "avg_execution_time_ms", "throughput_per_minute"), NUMBER),
+        )
+    },
+    ("POST", "/queue/prioritize"): {200: fields(success=YES_OR_NO, task=_TASK)},
+    ("GET", "/queue/controls"): {200: fields(controls=listed(_CONTROL), total=COUNT)},
+    ("PUT", "/queue/controls"): {200: _CONTROL},
+    ("POST", "/queue/pause"): {200: _CONTROL},
+    ("POST", "/queue/resume"): {200: _CONTROL},
+    ("GET", "/dead-letter"): {
+        200: fields(tasks=listed(ref("DeadTask")), total=COUNT, limit=COUNT, next_cursor=nullable(CURSOR))
+    },
+    ("POST", "/dead-letter/replay"): {
+        200: fields(
+            **_CHOSEN,
+            replayed_opt=listed(fields(task_id=ID, replayed_as=ID)),
+            would_replay_opt=listed(fields(task_id=ID, payload=ANYTHING)),
+        )
+    },
+    ("POST", "/dead-letter/purge"): {200: fields(**_CHOSEN, purged_opt=COUNT, would_purge_opt=listed(ID))},
+    ("GET", "/dead-letter/{task_id}"): {200: ref("DeadTask")},
+    ("POST", "/dead-letter/{task_id}/replay"): {
+        200: fields(dry_run=YES_OR_NO, task_id=ID, replayed_as_opt=ID, payload_opt=ANYTHING)
+    },
+    # deliberations
+    ("POST", "/deliberations"): {
+        200: ref("Decision"),
+        202: fields(task_id=ID, request_id=ID, status=TEXT),
+    },
+    ("GET", "/deliberations"): {
+        200: fields(deliberations=listed(ref("Deliberation")), total=COUNT, limit=COUNT, offset=COUNT)
+    },
+    ("GET", "/deliberations/{request_id}"): {200: ref("Deliberation")},
+    ("GET", "/deliberations/{request_id}/status"): {
+        200: fields(request_id=ID, status=TEXT, terminal=nullable(TEXT), completed_at_opt=ISO)
+    },
+    ("GET", "/deliberations/{request_id}/transcript"): {
+        200: fields(
+            request_id=ID,
+            status=TEXT,
+            contract=MAP,
+            events=listed(fields(n=COUNT, at=ISO, kind=TEXT, data=MAP)),
+            total=COUNT,
+        )
+    },
+    ("POST", "/deliberations/{request_id}/cancel"): {200: fields(cancelled=YES_OR_NO)},
+    ("GET", "/deliberations/{request_id}/receipt"): {200: ref("Receipt")},
+    ("POST", "/deliberations/{request_id}/outcome"): {200: fields(request_id=ID, correct=ANYTHING, agents=MAP)},
+    ("GET", "/receipts/keys"): {
+        200: fields(
+            keys=listed(
+                fields(key_id=TEXT, algorithm=TEXT, public_key=TEXT, created_at=nullable(EPOCH), current=YES_OR_NO)
+            )
+        )
+    },
+    ("POST", "/outcomes/batch"): {200: fields(results=listed(MAP), recorded=COUNT, conflict=COUNT)},
+    ("GET", "/weights"): {200: fields(snapshots=listed(ref("Snapshot")))},
+    ("GET", "/weights/alarms"): {200: fields(alarms=listed(MAP))},
+    ("GET", "/weights/{snapshot_id}"): {200: ref("Snapshot")},
+    # health and numbers
+    ("GET", "/health"): {
+        200: fields(status=TEXT, agents={"type": "object", "additionalProperties": ref("HealthCheck")})
+    },
+    ("GET", "/health/{agent_id}"): {200: ref("HealthCheck")},
+    ("GET", "/health/detailed"): _DETAILED,
+    ("GET", "/breakers"): {
+        200: fields(
+            breakers=listed(
+                fields(
+                    name=TEXT,
+                    state=TEXT,
+                    failure_count=COUNT,
+                    success_count=COUNT,
+                    last_failure=nullable(EPOCH),
+                    reset_timeout_ms=NUMBER,
+                )
+            ),
+            stale_opt=YES_OR_NO,
+        )
+    },
+    ("GET", "/stats"): {200: fields(registry=MAP, health=MAP, scheduler=MAP, config=MAP)},
+    ("GET", "/metrics"): {
+        200: fields(
+            **dict.fromkeys(
+                (
+                    *(
+                        "active_jobs",
+                        "queued_jobs",
+                        "completed_jobs",
+                        "agents_available",
+                        "agents_busy",
+                        "total_agents",
+                    ),
+                    *("documents_processed_today", "audits_completed_today", "tokens_used_today"),
+                ),
+                COUNT,
+            )
+        )
+    },
+    ("GET", "/story/{subject_id}"): {
+        200: fields(
+            id=TEXT,
+            events=listed(
+                fields(
+                    seq=COUNT,
+                    timestamp=EPOCH,
+                    type=TEXT,
+                    entity=TEXT,
+                    attempt=nullable(COUNT),
+                    principal=TEXT,
+                    cause=TEXT,
+                    data=ref("EventData"),
+                )
+            ),
+            has_more=YES_OR_NO,
+        )
+    },
+    ("GET", "/stream"): {200: fields(sse=MAP, websocket=MAP, filters=listed(TEXT), frame=MAP, last_event_id=COUNT)},
+}
+
+#: The same for routes at the root.
+ROOT_ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
+    ("GET", "/health/live"): {200: fields(status=TEXT)},
+    ("GET", "/health"): {200: _HEALTH, 503: more("Error", status=TEXT, degraded=listed(TEXT))},
+    ("GET", "/health/detailed"): _DETAILED,
+    ("GET", "/metrics"): {},
+}
+
+#: (method, path) → other forms of a 200: the content type and what it is.
+OTHER_FORMS: dict[tuple[str, str], tuple[str, str]] = {
+    ("GET", "/stream"): ("text/event-stream", "Events as they are committed, each a Frame; with this Accept header."),
+    ("ROOT GET", "/metrics"): ("text/plain", "Metrics in Prometheus' text form."),
+}
+
+#: Routes that can answer 404 although no id is in their path.
+MAY_MISS = frozenset(
+    {("POST", "/tasks/claim"), ("POST", "/queue/prioritize"), ("POST", "/tasks"), ("POST", "/tasks/batch")}
+)

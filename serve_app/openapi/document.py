@@ -1,0 +1,121 @@
+"""Completes FastAPI's document: answers with their shapes, every status of an error, patterns of ids, keys and cursors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cluster.domain.access.permissions import Permission
+from serve_app.openapi.answers import ANSWERS, JSON, MAY_MISS, OTHER_FORMS, ROOT_ANSWERS
+from serve_app.openapi.shapes import CURSOR, ID, SHAPES, Schema, ref
+
+_REASONS = {
+    400: "Something in the request is not valid; the sentence says what.",
+    401: "The caller proves no identity.",
+    403: "The caller lacks the permission that the route declares, or is another site's web page.",
+    404: "There is nothing of that id in the caller's workspace.",
+    408: "The body did not arrive within 30 s.",
+    409: "It cannot be done in the present state, or the idempotency key was used with another body.",
+    413: "The body is larger than ARAGORA_MAX_BODY_BYTES.",
+    415: "The body was not sent as JSON.",
+    429: "Too many requests are waiting.",
+    500: "An error of the control plane; the log has it under the trace id.",
+    503: "A store or an actor is away, or this replica starts or drains.",
+}
+#: Answers that say when to ask again.
+_TRY_LATER = frozenset({429, 503})
+_CHANGES = ("POST", "PUT", "DELETE", "PATCH")
+_ERROR = "Error"
+#: Names of fields and parameters that are ids. ``subject_id`` and ``snapshot_id`` may be of other forms.
+_IDS = frozenset({"agent_id", "task_id", "request_id", "deliberation_id"})
+_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
+
+
+def completed(
+    document: dict[str, Any], prefix: str, permissions: Mapping[tuple[str, str], Permission]
+) -> dict[str, Any]:
+    """The document with what FastAPI cannot know. ``permissions``: of each (method, path).
+
+    Raises: `KeyError` if the shape of a route's answers is not stated in ``answers.py``."""
+    components = document["components"]
+    schemas = components["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for schema in schemas.values():
+        _give_patterns(schema.get("properties", {}))
+    schemas.update(SHAPES)
+    components["responses"] = {f"Error{status}": _error(status) for status in _REASONS}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _complete(operation, method.upper(), path, prefix, permissions[method.upper(), path])
+    return document
+
+
+def _complete(operation: dict[str, Any], method: str, path: str, prefix: str, permission: Permission) -> None:
+    is_root = not path.startswith(prefix)
+    short = path.removeprefix(prefix)
+    answers = (ROOT_ANSWERS if is_root else ANSWERS)[method, short]
+    responses: dict[str, Any] = {
+        str(status): {"description": _DONE[status], "content": {JSON: {"schema": schema}}}
+        for status, schema in answers.items()
+    }
+    other = OTHER_FORMS.get((f"ROOT {method}" if is_root else method, short))
+    if other is not None:
+        kind, description = other
+        ok = responses.setdefault("200", {"description": description, "content": {}})
+        ok["content"][kind] = {"schema": {"type": "string", "description": description}}
+    for status in sorted(_errors(operation, method, short, permission)):
+        responses.setdefault(str(status), {"$ref": f"#/components/responses/Error{status}"})
+    operation["responses"] = responses
+    for parameter in operation.get("parameters", ()):
+        _complete_parameter(parameter)
+
+
+_DONE = {
+    200: "Done.",
+    201: "Made.",
+    202: "Accepted: it goes on by itself, and the header Location says where to look.",
+    503: "Not ready.",
+}
+
+
+def _errors(operation: Mapping[str, Any], method: str, path: str, permission: Permission) -> Iterator[int]:
+    yield from (500, 503)
+    if permission is not Permission.PUBLIC:
+        yield from (401, 403)
+    if method in _CHANGES:
+        yield from (400, 408, 409, 413, 429)
+    elif operation.get("parameters"):
+        yield 400
+    if "requestBody" in operation:
+        yield 415
+    if "{" in path or (method, path) in MAY_MISS:
+        yield 404
+    if path.endswith("/receipt"):  # a deliberation that has not ended has none yet
+        yield 409
+
+
+def _error(status: int) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": _REASONS[status], "content": {JSON: {"schema": ref(_ERROR)}}}
+    if status in _TRY_LATER:
+        seconds = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
+        response["headers"] = {"Retry-After": seconds}
+    return response
+
+
+def _complete_parameter(parameter: dict[str, Any]) -> None:
+    name, schema = parameter["name"].lower(), parameter["schema"]
+    if name == "idempotency-key":
+        parameter["schema"] = _KEY
+    elif name == "cursor":
+        parameter["schema"] = CURSOR
+    else:
+        _give_patterns({name: schema})
+
+
+def _give_patterns(properties: Mapping[str, Any]) -> None:
+    for name, schema in properties.items():
+        if name in _IDS:
+            for option in (schema, *schema.get("anyOf", ())):
+                if option.get("type") == "string":
+                    option.update(pattern=ID["pattern"], maxLength=128)

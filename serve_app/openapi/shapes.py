@@ -1,0 +1,176 @@
+"""Shapes of answers, as JSON Schemas. Each field has one form: a time is epoch seconds in one kind of object and ISO 8601 in
+another, as the released API has them, but never both in the same place."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from cluster.domain.agents.agent import AgentStatus, Health, Intent, IntentBy, Liveness, TransportKind
+from cluster.domain.base.ids import ID_PATTERN
+from cluster.domain.tasks.task import TaskDetail, TaskStatus
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+WHOLE: Schema = {"type": "integer"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+NUMBER: Schema = {"type": "number"}
+YES_OR_NO: Schema = {"type": "boolean"}
+ANYTHING: Schema = {}
+MAP: Schema = {"type": "object"}
+ID: Schema = {"type": "string", "pattern": f"^{ID_PATTERN}$"}
+CURSOR: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 512}
+DIGEST: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+EPOCH = ref("EpochSeconds")
+ISO = ref("IsoTime")
+LEVEL = ref("PriorityNumber")
+LEVEL_NAME = ref("PriorityName")
+
+
+def nullable(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def listed(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def words(kind: type[StrEnum]) -> Schema:
+    return {"type": "string", "enum": [word.value for word in kind]}
+
+
+def fields(**given: Schema) -> Schema:
+    """An object with these fields; a name that ends with ``_opt`` is of a field that may be left out."""
+    required = [name for name in given if not name.endswith("_opt")]
+    properties = {name.removesuffix("_opt"): schema for name, schema in given.items()}
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def more(name: str, **given: Schema) -> Schema:
+    """A named shape with more fields."""
+    first, second = SHAPES[name], fields(**given)
+    return {
+        "type": "object",
+        "properties": first["properties"] | second["properties"],
+        "required": first["required"] + second["required"],
+    }
+
+
+SHAPES: dict[str, Schema] = {
+    "EpochSeconds": {
+        "type": "number",
+        "minimum": 0,
+        "description": "A time: seconds since 1970 (UTC), with a fraction.",
+    },
+    "IsoTime": {
+        "type": "string",
+        "format": "date-time",
+        "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00$",
+        "description": "A time: ISO 8601 in UTC, with microseconds.",
+    },
+    "PriorityNumber": {"type": "integer", "enum": [0, 50, 75, 100], "description": "low, normal, high, urgent"},
+    "PriorityName": {"type": "string", "enum": ["low", "normal", "high", "urgent"]},
+    "Error": fields(
+        error={"type": "string", "minLength": 1, "description": "One sentence that says what to do."},
+        code={"type": "string", "pattern": "^[a-z][a-z0-9_]*$", "description": "For programs; it does not change."},
+        trace_id={"type": "string", "description": "Also in the header X-Trace-Id and in the log."},
+        errors_opt=listed(fields(field=TEXT, message=TEXT)),
+    ),
+}
+
+#: What an event says, by SSE, WebSocket and in lists of events.
+SHAPES["EventData"] = {
+    "type": "object",
+    "properties": {"priority": LEVEL},
+    "patternProperties": {"_at$": nullable(EPOCH)},
+    "additionalProperties": True,
+    "description": "Depends on the type. Times are epoch seconds, priorities numbers.",
+}
+SHAPES["Frame"] = {
+    **fields(type=TEXT, timestamp=EPOCH, seq_opt=WHOLE, data=ref("EventData")),
+    "description": "An event of a stream, by SSE or WebSocket.",
+}
+SHAPES["Task"] = fields(
+    id=ID, task_type=TEXT, payload=ANYTHING, required_capabilities=listed(TEXT), status=words(TaskStatus),
+    status_detail=words(TaskDetail), priority=LEVEL, created_at=EPOCH, run_at=EPOCH, assigned_at=nullable(EPOCH),
+    started_at=nullable(EPOCH), completed_at=nullable(EPOCH), assigned_agent=nullable(ID), timeout_seconds=NUMBER,
+    max_retries=COUNT, retries=COUNT, attempt=COUNT, result=ANYTHING, error=nullable(TEXT), metadata=MAP, queue=TEXT,
+    target_agent=nullable(ID), target_region=nullable(TEXT), fallback_regions=listed(TEXT), assigned_region=nullable(TEXT),
+    region_routing_mode=TEXT, origin_region=TEXT, replayed_as_opt=ID, tenant_opt=TEXT, queue_timeout_seconds_opt=NUMBER,
+    total_timeout_seconds_opt=NUMBER, concurrency_key_opt=TEXT, concurrency_limit_opt=WHOLE,
+    excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)),
+)  # fmt: skip
+SHAPES["LeasedTask"] = more("Task", lease_token=TEXT, lease_expires_at=EPOCH, redelivered=YES_OR_NO)
+SHAPES["DeadTask"] = more("Task", reason=words(TaskDetail), ended_at=EPOCH)
+SHAPES["Job"] = fields(
+    id=ID, type=TEXT, name=TEXT, status=words(TaskStatus), status_detail=words(TaskDetail), progress=NUMBER,
+    started_at=nullable(ISO), created_at=ISO, document_count=ANYTHING, agents_assigned=listed(ID), priority=LEVEL_NAME,
+)  # fmt: skip
+SHAPES["HistoryEntry"] = fields(
+    id=ID, type=TEXT, status=words(TaskStatus), status_detail=words(TaskDetail), priority=LEVEL_NAME,
+    assigned_agent=nullable(ID), result=ANYTHING, error=nullable(TEXT), retries=COUNT, duration_ms=nullable(NUMBER),
+    created_at=ISO, started_at=nullable(ISO), completed_at=nullable(ISO), metadata=MAP,
+)  # fmt: skip
+SHAPES["TaskEvent"] = fields(
+    n=COUNT, seq=COUNT, type=TEXT, timestamp=EPOCH, attempt=nullable(WHOLE), principal=TEXT, data=ref("EventData")
+)
+SHAPES["Explanation"] = fields(
+    task_id=ID, status=words(TaskStatus), status_detail=words(TaskDetail), summary=TEXT,
+    reasons=listed(fields(code=TEXT, message=TEXT, unblock=nullable(TEXT), at=nullable(EPOCH))),
+    able_agents=listed(ID), queue=TEXT, tenant=TEXT, position_opt=WHOLE,
+    effective_priority_opt=LEVEL_NAME, fairness_share_opt=NUMBER,
+    dispatches_until_turn_opt=nullable(NUMBER),
+)  # fmt: skip
+SHAPES["Agent"] = fields(
+    agent_id=ID, capabilities=listed(TEXT), status=words(AgentStatus), model=TEXT, provider=TEXT, metadata=MAP,
+    registered_at=EPOCH, last_heartbeat=EPOCH, current_task_id=nullable(ID), tasks_completed=COUNT, tasks_failed=COUNT,
+    avg_latency_ms=NUMBER, tags=listed(TEXT), region_id=TEXT, available_regions=listed(TEXT), region_latency_ms=MAP,
+    last_heartbeat_by_region={"type": "object", "additionalProperties": EPOCH}, transport=words(TransportKind),
+    endpoint=nullable(TEXT), max_concurrency=COUNT, running_tasks=COUNT, intent=words(Intent),
+    intent_by=nullable(words(IntentBy)), liveness=words(Liveness), health=words(Health),
+    price=nullable(MAP), owner=nullable(TEXT), rate=nullable(MAP), options=MAP, dedicated=YES_OR_NO, num_cpus_opt=NUMBER,
+    num_gpus_opt=NUMBER, memory_opt=COUNT, resources_opt=MAP, status_detail_opt=TEXT, notice_opt=TEXT,
+)  # fmt: skip
+SHAPES["HealthCheck"] = fields(
+    agent_id=ID, status=TEXT, latency_ms=nullable(NUMBER), timestamp=EPOCH, error=nullable(TEXT), metadata=MAP
+)
+SHAPES["DetailedHealth"] = fields(
+    status=TEXT, uptime_seconds=COUNT, version=TEXT,
+    components=listed(fields(name=TEXT, status=TEXT, latency_ms_opt=NUMBER, error_opt=TEXT)),
+)  # fmt: skip
+SHAPES["AgentMetrics"] = fields(
+    agent_id=ID, status=words(AgentStatus), tasks_completed=COUNT, tasks_failed=COUNT, running_tasks=COUNT,
+    findings_generated=COUNT, average_response_time_ms=NUMBER, error_rate=NUMBER, last_active=EPOCH, uptime_seconds=NUMBER,
+)  # fmt: skip
+SHAPES["Control"] = fields(
+    kind=TEXT, name=TEXT, paused=YES_OR_NO, changed_at=nullable(EPOCH), changed_by=nullable(TEXT),
+    rate_per_second_opt=nullable(NUMBER), burst_opt=WHOLE, weight_opt=NUMBER,
+)  # fmt: skip
+SHAPES["Decision"] = fields(
+    request_id=ID, task_id=ID, status=TEXT, terminal=nullable(TEXT), decision_type=TEXT, answer=nullable(TEXT), value=ANYTHING,
+    answer_type=nullable(TEXT), confidence=nullable(NUMBER), confidence_calibrated=YES_OR_NO, consensus_reached=YES_OR_NO,
+    authoritative=YES_OR_NO, reasoning=TEXT, evidence_used=listed(TEXT), dissent=listed(MAP), dissenting_views=listed(TEXT),
+    supporters=listed(ID), abstained=listed(fields(agent=ID, reason=TEXT)), tally=MAP, tie_path=listed(TEXT),
+    pairwise=nullable(MAP), stop=nullable(TEXT), applied_mode=nullable(TEXT), snapshot_id=nullable(TEXT), panel=listed(ID),
+    lost=listed(ID), debate_delta=nullable(MAP), mode=nullable(TEXT), rounds_completed=COUNT, total_tokens=COUNT,
+    total_cost_usd=NUMBER, cost=nullable(MAP), agent_calls=COUNT, duration_seconds=nullable(NUMBER), error=nullable(TEXT),
+)  # fmt: skip
+SHAPES["Deliberation"] = fields(
+    request_id=ID, task_id=ID, status=TEXT, deliberation_status=TEXT, state=TEXT, terminal=nullable(TEXT),
+    question=nullable(TEXT), created_at=ISO, completed_at=nullable(ISO), result=nullable(ref("Decision")),
+    error=nullable(TEXT), contract_digest=DIGEST,
+    metrics_opt=fields(duration_seconds=NUMBER, rounds_completed=COUNT, total_agent_responses=COUNT,
+                       consensus_confidence=nullable(NUMBER), sla_compliance=TEXT),
+)  # fmt: skip
+SHAPES["Snapshot"] = fields(
+    snapshot_id=TEXT, version=WHOLE, created_at=EPOCH, agents=listed(ID), outcomes=COUNT, gate=MAP, learned=MAP, log_odds=MAP,
+    accuracy=MAP, owner_cap=nullable(NUMBER), calibrated=listed(TEXT), alarms=listed(MAP), document_opt=MAP,
+)  # fmt: skip
+SHAPES["Receipt"] = {"type": "object", "description": "Its own schema and all its rules: docs/receipts.md."}

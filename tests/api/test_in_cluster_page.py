@@ -1,0 +1,75 @@
+"""The class of docs/in-cluster-agents.md, taken from the page, registered as the page says, does what the page says."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.api import Api, api_settings
+from tests.support.called_agents import ended_task
+from tests.support.docs import ROOT
+from tests.support.stores import StoreUrls
+
+PAGE = (ROOT / "docs" / "in-cluster-agents.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def _registration() -> dict[str, Any]:
+    (command,) = [block for block in _blocks("bash") if "import_path" in block]
+    body: dict[str, Any] = json.loads(command.partition("-d '")[2].rpartition("'")[0])
+    return body
+
+
+@pytest.fixture
+async def cluster(
+    store_urls: StoreUrls, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Api]:
+    """The control plane with the page's module where the page puts it, and allowed as the page allows it."""
+    (source,) = _blocks("python")
+    (tmp_path / "my_agents.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (start,) = [block for block in _blocks("bash") if "aragora-cp up" in block]
+    (modules,) = re.findall(r"ARAGORA_AGENT_MODULES=(\S+)", start)
+    async with Api(api_settings(store_urls, schema, agent_modules=(modules,))).running() as running:
+        yield running
+    sys.modules.pop("my_agents", None)
+
+
+async def test_the_pages_agent_takes_tasks_and_answers_questions(cluster: Api) -> None:
+    await cluster.post("/agents", _registration())
+    task = {"task_type": "add", "payload": {"terms": [1, 2]}, "required_capabilities": ["add"]}
+    created = await cluster.post("/tasks", task)
+    assert (await ended_task(cluster, created["task_id"]))["result"] == {"sum": 3}
+    question = {"content": "a or b?", "config": {"options": ["a", "b"], "agents": ["reviewer"], "min_agents": 1}}
+    decision = await cluster.post("/deliberations", question)
+    assert (decision["panel"], decision["answer"]) == (["reviewer"], "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"import_path": "json:JSONDecoder"}, "import_forbidden"),
+        ({"import_path": "my_agents:Missing"}, "import_not_found"),
+        ({"import_path": "my_agents.inner:Reviewer"}, "import_not_found"),
+    ],
+)
+async def test_what_the_page_says_is_refused_is(cluster: Api, change: dict[str, Any], code: str) -> None:
+    assert f"400 `{code}`" in PAGE
+    refused = await cluster.call("POST", "/agents", _registration() | change)
+    assert (refused.status_code, refused.json()["code"]) == (400, code)
+
+
+async def test_arguments_that_do_not_fit_fail_the_attempt(cluster: Api) -> None:
+    await cluster.post("/agents", _registration() | {"options": {"arguments": {"colour": "red"}}})
+    task = {"task_type": "add", "payload": {"terms": [1]}, "required_capabilities": ["add"], "max_retries": 0}
+    ended = await ended_task(cluster, (await cluster.post("/tasks", task))["task_id"])
+    assert "colour" in ended["error"]
