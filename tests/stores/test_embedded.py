@@ -91,7 +91,7 @@ def test_stores_survive_kill_and_are_adopted_while_healthy(layout: Layout) -> No
 
 
 @pytest.mark.slow
-def test_a_postgres_that_is_killed_in_the_middle_of_writes_is_started_again(layout: Layout) -> None:
+def test_a_postgres_killed_in_the_middle_of_writes_is_started_again(layout: Layout) -> None:
     """One connection writes row after row; another holds a statement that outlives the server, whose process would keep the
     shared memory from the next one for as long."""
     postgres, _ = _stores(layout)
