@@ -148,7 +148,7 @@ class EmbeddedPostgres:
 
     def begin(self) -> ProcessId:
         """Starts a server in the place of one that has died, and does not wait until it answers."""
-        self._end_orphans()
+        self._end_what_is_left()
         self._disown_recycled_pid()
         self.process = self._spawn()
         return self.process
@@ -157,7 +157,7 @@ class EmbeddedPostgres:
         command = [str(_binaries() / "postgres"), "-D", str(self.data), "-k", str(self.sockets), "-p", "5432"]
         return spawn([*_unprivileged(), *command], log=self.log)
 
-    def _end_orphans(self) -> None:
+    def _end_what_is_left(self) -> None:
         """Ends what a killed server has left. Its children are in sessions of their own, so they are found by their working
         directory, which is the data. They hold the server's shared memory until their statements end, and no other server
         starts before."""
