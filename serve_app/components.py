@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,19 @@ from cluster.domain.base.errors import ControlPlaneError
 #: How long a probe may take at most. Callers may wait for less.
 PROBE_S = 3.0
 
-#: By a component's name: raises if it is unhealthy.
-Probes = Mapping[str, Callable[[], Awaitable[None]]]
+#: By a component's name: returns what is unusual about it, in sentences, and raises if it is unhealthy.
+Probe = Callable[[], Awaitable[Sequence[str] | None]]
+Probes = Mapping[str, Probe]
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What a probe found: a latency, or an error."""
+    """What a probe found: a latency, or an error. ``warnings``: what is unusual about a component that answers."""
 
     name: str
     latency_ms: float | None = None
     error: str | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -35,7 +37,8 @@ class Component:
     def wire(self) -> dict[str, Any]:
         if self.error is not None:
             return {"name": self.name, "status": "unhealthy", "error": self.error}
-        return {"name": self.name, "status": "healthy", "latency_ms": self.latency_ms}
+        found: dict[str, Any] = {"name": self.name, "status": "healthy", "latency_ms": self.latency_ms}
+        return found | ({"warnings": list(self.warnings)} if self.warnings else {})
 
 
 class Components:
@@ -66,12 +69,13 @@ class Components:
         started = time.perf_counter()
         try:
             async with asyncio.timeout(PROBE_S):
-                await self._probes[name]()
+                warnings = await self._probes[name]()
         except TimeoutError:
             return Component(name, error=f"no answer within {PROBE_S:g} s")
         except ControlPlaneError as error:
             return Component(name, error=error.message)
-        return Component(name, latency_ms=round((time.perf_counter() - started) * 1000, 2))
+        latency_ms = round((time.perf_counter() - started) * 1000, 2)
+        return Component(name, latency_ms=latency_ms, warnings=tuple(warnings or ()))
 
     async def close(self) -> None:
         """Ends the probes that are under way."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from serve_app.application import add_middleware, make_app
 from serve_app.auth.local_administrator import LocalAdministrator
 from serve_app.auth.web_pages import WebPages, is_loopback
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
-from serve_app.components import Components
+from serve_app.components import Components, Probe
 from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.endings import end_when_replaced
@@ -141,8 +141,8 @@ class Replica:
         except TimeoutError as error:
             raise ActorUnavailable("The telemetry actor does not answer; try again in a moment.") from error
 
-    def _probes(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        probes: dict[str, Callable[[], Awaitable[None]]] = {
+    def _probes(self) -> dict[str, Probe]:
+        probes: dict[str, Probe] = {
             "Database": self.resources.stores.pool.ping,
             "Redis": self.resources.ping_redis,
         }
@@ -150,10 +150,11 @@ class Replica:
             probes[_component(key)] = self._actor_probe(key, call)
         return probes
 
-    def _actor_probe(self, key: str, call: CallRole) -> Callable[[], Awaitable[None]]:
-        async def probe() -> None:
+    def _actor_probe(self, key: str, call: CallRole) -> Probe:
+        async def probe() -> Sequence[str]:
             method = "alive" if key.startswith("health-monitor") else "status"
-            await call(method, timeout_s=PROBE_TIMEOUT_S)
+            answer = await call(method, timeout_s=PROBE_TIMEOUT_S)
+            return answer.get("warnings", ()) if isinstance(answer, dict) else ()
 
         return probe
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from actors.composition.resources import Context
+from actors.roles import TELEMETRY, Role
 from actors.scheduler.shard import SchedulerShard
+from cluster.domain.base.errors import ControlPlaneError
+from cluster.domain.metrics import Increment
 
 
 def make(it: Context) -> Any:
+    telemetry = it.resolve(Role(kind=TELEMETRY), it.resources.stores.names)
+
+    async def count_reread() -> None:
+        with contextlib.suppress(ControlPlaneError):  # a metric is not worth the shard
+            await telemetry("push", [Increment(name="aragora_cp_scheduler_rereads_total", labels=())], timeout_s=5.0)
+
     return SchedulerShard(
         shard=it.role.key,
         owner=it.owner,
@@ -24,4 +34,5 @@ def make(it: Context) -> Any:
         agents=it.resources.stores.agents,
         idempotency_window_s=it.resources.settings.idempotency_window,
         cleanup_s=it.resources.settings.cleanup_interval,
+        count_reread=count_reread,
     )

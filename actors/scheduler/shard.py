@@ -38,6 +38,7 @@ from actors.messages import (
     undelivered,
 )
 from actors.scheduler.newest_claims import Asker, NewestClaims, superseded
+from actors.scheduler.rereads import Count, Rereads, uncounted
 from actors.scheduler.unstorable import UnstorableReports, commit_up_to_culprit, malformed
 from cluster.domain.base.errors import (
     ActorUnavailable,
@@ -166,6 +167,7 @@ class SchedulerShard:
         agents: AgentStore,
         idempotency_window_s: float = 86_400.0,
         cleanup_s: float = 60.0,
+        count_reread: Count = uncounted,
     ) -> None:
         # Which shard this is, and the actor's name, which the store notes beside the generation that it takes.
         self._shard = shard
@@ -201,6 +203,8 @@ class SchedulerShard:
         # The newest unanswered claim under each id that a client chose, whatever it waits for. ``_decide`` notes it, ``_tell``
         # removes it.
         self._claims = NewestClaims()
+        # When the state was read again: operators are told if it is often.
+        self._rereads, self._count_reread = Rereads(), count_reread
         # True while ``_rebuild`` runs, so that several failures start it once.
         self._rebuilding = False
         # Loops that run as long as the actor, and tasks that end by themselves (commits, look-ups). An error that nobody expected
@@ -235,6 +239,7 @@ class SchedulerShard:
             "open_tasks": state.core.open_tasks,
             "waiting_claims": state.core.waiting_claims,
             "cursor": state.follower.cursor,
+            **self._rereads.status(self._clock.now()),
         }
 
     # --- building and losing state -------------------------------------------------------------------------------
@@ -295,6 +300,8 @@ class SchedulerShard:
             try:
                 if await self._is_published():
                     await self._build()
+                    self._rereads.add(self._clock.now())
+                    self._work.start(self._count_reread())
                     if self._state is not None and not self._state.failed:
                         break
                     await self._clock.sleep(REBUILD_RETRY_S)

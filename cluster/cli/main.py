@@ -45,11 +45,14 @@ from cluster.cli.connection import settings as _settings
 from cluster.cli.exit_codes import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.output import console, listing, plain, staged, working
 from cluster.client.api import ControlPlaneClient
-from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.layout import Layout
 from cluster.embedded.model_server import MODEL
 from cluster.embedded.run_file import read_run_file
 from cluster.settings import Settings
 from cluster.version import VERSION
+
+#: Between two looks at the processes that ``up`` has started.
+LOOK_S = 0.5
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 app.add_typer(agents.app, name="agents")
@@ -95,10 +98,10 @@ def _announce(layout: Layout) -> None:
 
 @app.command()
 def up() -> None:
-    """Start the control plane and keep it in the foreground until Ctrl-C.
+    """Start the control plane and keep it in the foreground until Ctrl-C. Embedded stores that die are started again.
 
     \f
-    Raises: `EmbeddedError` if a process of the control plane has ended.
+    Raises: `EmbeddedError` if a process of the control plane has ended that is not started again.
     """
     from cluster.cli.system import running
 
@@ -111,9 +114,10 @@ def up() -> None:
         console.print("Ready. Ctrl-C stops it.")
         _ready.set()
         sys.stdout.flush()
-        while not stop.wait(1.0):
-            if not system.alive():
-                raise EmbeddedError(f"A process of the control plane has ended; see {system.layout.logs}.")
+        while not stop.wait(LOOK_S):
+            for sentence in system.look():
+                console.print(plain(sentence))
+                sys.stdout.flush()
     console.print("Stopped.")
 
 

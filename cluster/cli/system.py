@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import yaml
@@ -22,15 +22,25 @@ from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import require_free
 from cluster.embedded.postgres import EmbeddedPostgres
-from cluster.embedded.processes import ProcessId, end, wait_until
+from cluster.embedded.processes import ProcessId, end, tail, wait_until
 from cluster.embedded.ray_cluster import RayCluster, deploy, end_session
 from cluster.embedded.redis import EmbeddedRedis
+from cluster.embedded.restarts import StoreWatch
 from cluster.embedded.run_file import RunFile, is_held, only_one, read_run_file
 from cluster.embedded.secrets import store_secrets
 from cluster.settings import Settings
 
 READY_S = 150.0
 STOP_S = 60.0
+
+#: By their names in run.json, what people call the processes.
+TITLES: Final = {
+    "up": "This command",
+    "postgres": "PostgreSQL",
+    "redis": "Valkey",
+    "ray": "Ray",
+    "model": "The language model",
+}
 
 #: (what is being done, how long it took in seconds)
 Report = Callable[[str, float], None]
@@ -60,6 +70,8 @@ class System:
     ray: RayCluster | None = None
     #: Embedded stores in the order of their start; ``stop`` ends them in reverse.
     _stores: list[EmbeddedPostgres | EmbeddedRedis] = field(default_factory=list)
+    #: One for each embedded store that runs; ``look`` asks them.
+    _watches: list[StoreWatch] = field(default_factory=list)
 
     @property
     def api_url(self) -> str:
@@ -132,6 +144,7 @@ class System:
         store.start()
         assert store.process is not None
         self._note(name, store.process)
+        self._watches.append(StoreWatch(name=name, title=TITLES[name], store=store, note=self._note))
 
     def _start_ray(self) -> None:
         existing = os.environ.get("RAY_ADDRESS")
@@ -176,8 +189,19 @@ class System:
             self._note("model", process)
         return url
 
-    def alive(self) -> bool:
-        return all(process.alive() for process in self.processes.values())
+    def look(self) -> Iterator[str]:
+        """Looks after what runs: starts embedded stores again that have died. Yields sentences about what has happened.
+
+        Raises: `EmbeddedError` if a process has ended that is not started again, or a store has died too often.
+        """
+        for watch in self._watches:
+            yield from watch.look()
+        for name in self.processes.keys() - {watch.name for watch in self._watches}:
+            if not self.processes[name].alive():
+                log = self.layout.logs / f"{name}.log"
+                raise EmbeddedError(
+                    f"{TITLES[name]} (process {self.processes[name].pid}) has ended: {tail(log)} (log: {log})."
+                )
 
     def stop(self) -> None:
         if self.ray is not None:

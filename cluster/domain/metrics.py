@@ -75,6 +75,11 @@ FAMILIES: tuple[Family, ...] = (
         buckets=TASK_WAIT_S,
     ),
     Family(
+        name="aragora_cp_scheduler_rereads_total",
+        kind="counter",
+        help="Times that a scheduler shard has read its state again.",
+    ),
+    Family(
         name="aragora_cp_unfenced_reports_total",
         kind="counter",
         help="Task reports that carried no lease token.",

@@ -18,9 +18,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
+import psutil
 
 from cluster.embedded.layout import EmbeddedError
-from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
+from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail
+from cluster.embedded.readiness import Readiness, becomes_ready
 
 USER = "aragora"
 DATABASE = "postgres"
@@ -144,13 +146,29 @@ class EmbeddedPostgres:
             return None
         return found
 
-    def _run(self) -> None:
+    def begin(self) -> ProcessId:
+        """Starts a server in the place of one that has died, and does not wait until it answers."""
+        self._end_what_is_left()
+        self._disown_recycled_pid()
+        self.process = self._spawn()
+        return self.process
+
+    def _spawn(self) -> ProcessId:
         command = [str(_binaries() / "postgres"), "-D", str(self.data), "-k", str(self.sockets), "-p", "5432"]
-        command = [*_unprivileged(), *command]
+        return spawn([*_unprivileged(), *command], log=self.log)
+
+    def _end_what_is_left(self) -> None:
+        """Ends what a killed server has left. Its children are in sessions of their own, so they are found by their working
+        directory, which is the data. They hold the server's shared memory until their statements end, and no other server
+        starts before."""
+        if self._left_over() is None:
+            end(_working_in(self.data), first=signal.SIGQUIT, grace_s=2.0)
+
+    def _run(self) -> None:
         # Children of a killed server hold its shared memory until they notice that it is gone: so try several times.
         for _ in range(20):
-            started = spawn(command, log=self.log)
-            if wait_until(lambda p=started: self._answers() or not p.alive(), _READY_S) and started.alive():  # type: ignore[misc]
+            started = self._spawn()
+            if becomes_ready(self.readiness, started, _READY_S):
                 self.process = started
                 return
             end(session_members(started), first=signal.SIGQUIT)
@@ -158,9 +176,10 @@ class EmbeddedPostgres:
                 break
         raise EmbeddedError(f"PostgreSQL did not start: {tail(self.log)} (log: {self.log}).")
 
-    def _answers(self) -> bool:
+    def readiness(self) -> Readiness:
+        """Whether the server answers now. After a kill it first repeats what its log holds beyond the last checkpoint."""
         if not (self.sockets / _SOCKET).exists():
-            return False
+            return Readiness.SILENT
 
         async def ask() -> None:
             connection = await asyncpg.connect(self.url, timeout=3)
@@ -171,9 +190,14 @@ class EmbeddedPostgres:
 
         try:
             _run_sync(ask)
+        except asyncpg.CannotConnectNowError:
+            return Readiness.RECOVERING
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-            return False
-        return True
+            return Readiness.SILENT
+        return Readiness.READY
+
+    def _answers(self) -> bool:
+        return self.readiness() is Readiness.READY
 
     def _end(self, process: ProcessId) -> None:
         """Shuts down fast: sessions are closed, and everything is on disk."""
@@ -187,6 +211,18 @@ class EmbeddedPostgres:
         if process is not None:
             self._end(process)
         self.process = None
+
+
+def _working_in(directory: Path) -> list[ProcessId]:
+    """The processes whose working directory this is."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(directory) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(ProcessId(pid=process.pid, started=process.create_time()))
+        except (psutil.Error, OSError):
+            continue
+    return found
 
 
 def _run_sync(ask: object) -> None:

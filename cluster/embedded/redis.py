@@ -12,7 +12,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cluster.embedded.layout import EmbeddedError
-from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
+from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail
+from cluster.embedded.readiness import Readiness, becomes_ready
 from cluster.embedded.secrets import write_private
 
 _READY_S = 30.0
@@ -75,7 +76,8 @@ class EmbeddedRedis:
             return None
         return found
 
-    def _run(self) -> None:
+    def begin(self) -> ProcessId:
+        """Starts a server in the place of one that has died, and does not wait until it answers."""
         self.socket.unlink(missing_ok=True)
         lines = [
             "port 0",
@@ -90,14 +92,22 @@ class EmbeddedRedis:
             "daemonize no",
         ]
         write_private(self._config, "\n".join(lines) + "\n")
-        started = spawn([str(_binary()), str(self._config)], log=self.log)
-        if not wait_until(lambda: self._answers() or not started.alive(), _READY_S) or not started.alive():
+        self.process = spawn([str(_binary()), str(self._config)], log=self.log)
+        write_private(self.data / "valkey.pid", str(self.process.pid))
+        return self.process
+
+    def _run(self) -> None:
+        started = self.begin()
+        if not becomes_ready(self.readiness, started, _READY_S):
             end([started])
+            self.process = None
             raise EmbeddedError(f"Valkey did not start: {tail(self.log)} (log: {self.log}).")
-        self.process = started
-        write_private(self.data / "valkey.pid", str(started.pid))
 
     def _answers(self) -> bool:
+        return self.readiness() is Readiness.READY
+
+    def readiness(self) -> Readiness:
+        """Whether the server answers now. It reads its append-only file first, and says so."""
         try:
             client = redis.Redis(
                 unix_socket_path=str(self.socket),
@@ -107,11 +117,13 @@ class EmbeddedRedis:
                 retry=Retry(NoBackoff(), 0),  # the caller asks again
             )
             try:
-                return bool(client.ping())
+                return Readiness.READY if client.ping() else Readiness.SILENT
             finally:
                 client.close()
+        except redis.BusyLoadingError:
+            return Readiness.RECOVERING
         except (redis.RedisError, OSError):
-            return False
+            return Readiness.SILENT
 
     def stop(self) -> None:
         """Ends the server, also one that an earlier run left."""

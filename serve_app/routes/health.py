@@ -72,7 +72,8 @@ async def ready(request: Request) -> Response:
 @root.get("/health/detailed")
 @requires(Permission.HEALTH_READ)
 async def detailed(request: Request) -> dict[str, Any]:
-    """Every component with its status and latency. The status is 200 even if a component is unhealthy."""
+    """Every component with its status and latency, and with ``warnings`` (sentences) if something about it is unusual. The
+    status is 200 even if a component is unhealthy."""
     return await _detailed(gateway(request))
 
 
@@ -149,7 +150,8 @@ async def breakers(request: Request, asker: Asker) -> dict[str, Any]:
 @router.get("/health/detailed")
 @requires(Permission.HEALTH_READ)
 async def api_detailed(request: Request) -> dict[str, Any]:
-    """Every component with its status and latency. The status is 200 even if a component is unhealthy."""
+    """Every component with its status and latency, and with ``warnings`` (sentences) if something about it is unusual. The
+    status is 200 even if a component is unhealthy."""
     return await _detailed(gateway(request))
 
 

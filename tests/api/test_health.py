@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -87,3 +88,30 @@ async def test_telemetry_follows_the_log_after_its_restart(whole: Api) -> None:
         return bool(status["serving"] and status["cursor"] == await whole.stores.log.head())
 
     await eventually(follows)
+
+
+async def test_a_scheduler_that_keeps_reading_its_state_is_said(whole: Api) -> None:
+    shard = whole.processes["scheduler-0"].actor
+
+    async def component() -> dict[str, Any]:
+        detailed = (await whole.client.get("/health/detailed")).json()
+        (found,) = [part for part in detailed["components"] if part["name"] == "Scheduler"]
+        return dict(found)
+
+    assert "warnings" not in await component()
+    for _ in range(4):
+        before = shard._state
+        whole.processes["scheduler-0"].run(_fail(shard))
+        await eventually(lambda before=before: shard._state not in (None, before))
+    found = await component()
+    assert found["status"] == "healthy"
+    assert "4 times within a minute" in found["warnings"][0]
+
+    async def counted() -> bool:
+        return "aragora_cp_scheduler_rereads_total 4.0" in (await whole.client.get("/metrics")).text
+
+    await eventually(counted)
+
+
+async def _fail(shard: Any) -> None:
+    shard._fail(shard._state)

@@ -126,12 +126,38 @@ def test_a_deliberation_survives_the_kill_of_its_worker(system: RunningSystem) -
         assert wait_until(ended, 60)
 
 
-@pytest.mark.parametrize(("parts", "code"), [(("postgres", "redis"), 5), (("ray",), 5), (("up",), -signal.SIGKILL)])
+@pytest.mark.parametrize("part", ["postgres", "redis"])
+def test_an_embedded_store_that_is_killed_is_started_again(system: RunningSystem, part: str) -> None:
+    title = {"postgres": "PostgreSQL", "redis": "Valkey"}[part]
+    submitted = _submit(system, 30, part)
+    said = len(system.output)
+    dead = kill(system.processes()[part].pid)
+    refused = set()
+
+    def answers_again() -> bool:
+        answer = system.call("POST", TASKS, {"task_type": "t", "required_capabilities": [part]})
+        if answer.status_code == 201:
+            submitted.append(answer.json()["task_id"])
+        else:
+            refused.add((answer.status_code, "retry-after" in answer.headers))
+        return any("answers again" in line for line in system.output[said:]) and answer.status_code == 201
+
+    assert wait_until(answers_again, 60), system.output
+    assert refused <= {(503, True)}
+    system.wait_healthy()
+    lines = system.output[said:]
+    assert f"{title} (process {dead.pid}) has died" in lines[0]
+    assert f"{title} (process {system.processes()[part].pid}) answers again" in lines[1]
+    for task_id in submitted:
+        assert system.call("GET", f"{TASKS}/{task_id}").json()["status"] == "pending"
+
+
+@pytest.mark.parametrize(("parts", "code"), [(("ray",), 5), (("up",), -signal.SIGKILL)])
 def test_after_a_killed_process_up_ends_and_a_restart_loses_nothing(
     system: RunningSystem, parts: tuple[str, ...], code: int
 ) -> None:
-    """``up`` ends with one sentence when a process of its own has died; the next ``up`` has everything, also what a
-    killed ``up`` left running."""
+    """``up`` ends with one sentence when a process has died that it does not start again; the next ``up`` has
+    everything, also what a killed ``up`` left running."""
     submitted = _submit(system, 30, parts[0])
     living = system.processes()
     for part in parts:

@@ -90,12 +90,13 @@ _GUIDE = (
 )
 
 
-def test_the_guides_four_alerts_are_there() -> None:
+def test_the_guides_four_alerts_and_ours_are_there() -> None:
     assert [rule["alert"] for rule in _rules()] == [
         "ControlPlaneDown",
         "HighTaskLatency",
         "AgentUnhealthy",
         "SLAViolation",
+        "SchedulerRereads",
     ]
 
 

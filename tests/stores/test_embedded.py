@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import json
 import signal
 from collections.abc import Iterator
 
@@ -12,8 +15,9 @@ import redis
 
 from cluster.embedded.layout import Layout
 from cluster.embedded.postgres import EmbeddedPostgres
-from cluster.embedded.processes import ProcessId, end, spawn
+from cluster.embedded.processes import ProcessId, end, spawn, wait_until
 from cluster.embedded.redis import EmbeddedRedis
+from cluster.embedded.restarts import StoreWatch
 from cluster.embedded.secrets import store_secrets
 from tests.support.embedded import new_layout
 
@@ -83,6 +87,47 @@ def test_stores_survive_kill_and_are_adopted_while_healthy(layout: Layout) -> No
         )
     finally:
         for store in (*_stores(layout),):
+            store.stop()
+
+
+@pytest.mark.slow
+def test_a_postgres_killed_in_the_middle_of_writes_is_started_again(layout: Layout) -> None:
+    """One connection writes row after row; another holds a statement that outlives the server, whose process would keep the
+    shared memory from the next one for as long."""
+    postgres, _ = _stores(layout)
+    acknowledged: list[int] = []
+
+    async def write() -> None:
+        holder = await asyncpg.connect(postgres.url)
+        connection = await asyncpg.connect(postgres.url)
+        await connection.execute("create table written (n int)")
+        held = asyncio.ensure_future(holder.execute("do $$ begin loop perform 1; end loop; end $$"))
+        killer = asyncio.get_running_loop().call_later(0.5, lambda: _kill(postgres.process))
+        with contextlib.suppress(asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            for number in itertools.count():
+                await connection.execute("insert into written values ($1)", number)
+                acknowledged.append(number)
+        killer.cancel()
+        held.cancel()
+        await asyncio.gather(held, return_exceptions=True)
+        holder.terminate()
+
+    try:
+        postgres.start()
+        watch = StoreWatch(name="postgres", title="PostgreSQL", store=postgres, note=lambda *_: None)
+        asyncio.run(write())
+        said: list[str] = []
+
+        def again() -> bool:
+            said.extend(watch.look())
+            return len(said) > 1
+
+        assert wait_until(again, 30), said
+        assert ["died" in line for line in said] == [True, False], said
+        assert acknowledged
+        assert set(acknowledged) <= set(json.loads(str(_sql(postgres, "select json_agg(n) from written"))))
+    finally:
+        for store in _stores(layout):
             store.stop()
 
 

@@ -27,6 +27,7 @@ from cluster.settings import Settings, load_settings
 
 #: How much clocks may differ: leases and deadlines are compared between machines.
 MAX_SKEW_S = 2.0
+SLOW_ADVICE = "Look into its log; report what it says if it lasts."
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 
@@ -65,6 +66,7 @@ async def check_api(api: ControlPlaneClient) -> list[Finding]:
         name = f"component {component['name']}"
         if component["status"] == "healthy":
             found.append(_fine(name, f"{component['latency_ms']} ms"))
+            found += [_problem(name, warning, SLOW_ADVICE, WARNING) for warning in component.get("warnings", ())]
         else:
             advice = "Look into its log; actors restart by themselves, stores do not."
             found.append(_problem(name, str(component.get("error")), advice))
