@@ -23,11 +23,19 @@ from serve_app.openapi.shapes import (
 
 JSON = "application/json"
 
-_PAGED = {"total": COUNT, "limit": COUNT, "offset": COUNT, "has_more": YES_OR_NO, "next_cursor": nullable(CURSOR)}
+_PAGED = {
+    "total": COUNT,
+    "total_exact": YES_OR_NO,
+    "limit": COUNT,
+    "offset": COUNT,
+    "has_more": YES_OR_NO,
+    "next_cursor": nullable(CURSOR),
+}
 _REPORTS = fields(
     results=listed(fields(task_id=nullable(TEXT), ok=YES_OR_NO, error_opt=TEXT, code_opt=TEXT)), total=COUNT
 )
-_CHOSEN = {"dry_run": YES_OR_NO, "total": COUNT, "remaining": COUNT}
+#: A repeated call is answered as an earlier build answered it, without what has been added since.
+_CHOSEN = {"dry_run": YES_OR_NO, "total": COUNT, "total_exact_opt": YES_OR_NO, "remaining": COUNT}
 _TASK, _AGENT, _CONTROL = ref("Task"), ref("Agent"), ref("Control")
 _DETAILED = {200: ref("DetailedHealth")}
 _HEALTH = fields(status={"type": "string", "enum": ["ok", "degraded"]}, degraded=listed(TEXT))
@@ -88,7 +96,9 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("POST", "/queue/pause"): {200: _CONTROL},
     ("POST", "/queue/resume"): {200: _CONTROL},
     ("GET", "/dead-letter"): {
-        200: fields(tasks=listed(ref("DeadTask")), total=COUNT, limit=COUNT, next_cursor=nullable(CURSOR))
+        200: fields(
+            tasks=listed(ref("DeadTask")), total=COUNT, total_exact=YES_OR_NO, limit=COUNT, next_cursor=nullable(CURSOR)
+        )
     },
     ("POST", "/dead-letter/replay"): {
         200: fields(
@@ -108,7 +118,9 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
         202: fields(task_id=ID, request_id=ID, status=TEXT),
     },
     ("GET", "/deliberations"): {
-        200: fields(deliberations=listed(ref("Deliberation")), total=COUNT, limit=COUNT, offset=COUNT)
+        200: fields(
+            deliberations=listed(ref("Deliberation")), total=COUNT, total_exact=YES_OR_NO, limit=COUNT, offset=COUNT
+        )
     },
     ("GET", "/deliberations/{request_id}"): {200: ref("Deliberation")},
     ("GET", "/deliberations/{request_id}/status"): {

@@ -143,7 +143,7 @@ SHAPES["HealthCheck"] = fields(
 )
 SHAPES["DetailedHealth"] = fields(
     status=TEXT, uptime_seconds=COUNT, version=TEXT,
-    components=listed(fields(name=TEXT, status=TEXT, latency_ms_opt=NUMBER, error_opt=TEXT)),
+    components=listed(fields(name=TEXT, status=TEXT, latency_ms_opt=NUMBER, error_opt=TEXT, warnings_opt=listed(TEXT))),
 )  # fmt: skip
 SHAPES["AgentMetrics"] = fields(
     agent_id=ID, status=words(AgentStatus), tasks_completed=COUNT, tasks_failed=COUNT, running_tasks=COUNT,

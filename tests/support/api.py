@@ -273,7 +273,8 @@ class Api:
             await self.resources.redis.aclose()
             await self.resources.stores.close()
         assert self.deaths == []
-        assert self.witness.differences == [], "the OpenAPI document does not say what was sent"
+        unsaid = "\n".join(self.witness.differences[:10])
+        assert not unsaid, f"the OpenAPI document does not say what was sent:\n{unsaid}"
 
     @contextlib.asynccontextmanager
     async def _served(self) -> AsyncIterator[None]:
