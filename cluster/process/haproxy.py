@@ -134,7 +134,9 @@ def run(binary: str, arguments: Sequence[str], host: str | None = None, port: in
         # A process of its own name: what kills everything that is called haproxy does not kill its guard.
         guard = [sys.executable, "-SI", stopgap.__file__, str(config.parent), str(pid)]
         write_whole(config.parent / stopgap.GUARDED, json.dumps({"binary": binary, "config": str(config)}))
-        os.posix_spawn(guard[0], guard, os.environ)
+        # A process group of its own: the raylet ends the group of an actor that has ended, and Ray starts a new actor when
+        # HAProxy has died. The session stays Ray's, by which `down` finds it.
+        os.posix_spawn(guard[0], guard, os.environ, setpgroup=0)
     os.execv(binary, [binary, *arguments])
 
 

@@ -1,9 +1,9 @@
 """Web pages: who may call a system that asks nobody for a key.
 
 A browser runs the pages of strangers on the user's machine, where they can reach what listens on loopback. So while every
-caller is the local administrator, a call that a page of another origin makes is refused, whatever its method. A page cannot
-leave out or forge the two headers that this is decided by; whatever is no browser (curl, the SDK, workers) sends no
-``Origin`` and passes.
+caller is the local administrator, a call that a page of another origin makes is refused. A page can neither leave out nor
+forge the two headers that this is decided by, except that a GET whose answer the page cannot read (an image, a script) comes
+without ``Origin``: it passes, and changes nothing. Whatever is no browser (curl, the SDK, workers) sends no ``Origin``.
 
 A check of ``Origin`` alone was rejected: a page whose name its owner points at 127.0.0.1 (DNS rebinding) has the origin that
 it calls. Its ``Host`` gives it away, since addresses cannot be rebound.
@@ -53,7 +53,7 @@ class WebPages:
                 )
 
     def _is_own(self, host: SplitResult | None) -> bool:
-        name = None if host is None else host.hostname
+        name = None if host is None or host.hostname is None else host.hostname.removesuffix(".")
         return name is not None and (
             name == "localhost" or name.endswith(".localhost") or name in self._hosts or _is_address(name)
         )

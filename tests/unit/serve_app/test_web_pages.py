@@ -23,7 +23,8 @@ def _refuses(*headers: tuple[str, str], cors_origins: tuple[str, ...] = ("*",), 
 
 
 @pytest.mark.parametrize(
-    "host", [HERE, "localhost", "localhost:8080", "app.localhost:1", "[::1]:8080", "10.0.0.7:80", None]
+    "host",
+    [HERE, "localhost", "localhost.:8080", "localhost:8080", "app.localhost:1", "[::1]:8080", "10.0.0.7:80", None],
 )
 def test_what_is_no_browser_passes(host: str | None) -> None:
     """It sends no origin. An address as the host is no name that somebody could point elsewhere."""
