@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from actors.agent_expiry import AgentExpiry
 from cluster.domain.agents.agent import Agent, Health, Liveness, TransportKind
 from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, step
 from cluster.domain.agents.liveness import (
@@ -61,7 +62,8 @@ Push = Callable[[Sequence[Increment]], Awaitable[Any]]
 
 
 class HealthMonitor:
-    """A pull agent without a heartbeat for ``timeout_s`` is offline; a sweep looks for such agents every ``sweep_s``."""
+    """A pull agent without a heartbeat for ``timeout_s`` is offline; a sweep looks for such agents every ``sweep_s``. An
+    agent that is gone for ``expiry_s`` is removed."""
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class HealthMonitor:
         push: Push,
         timeout_s: float,
         sweep_s: float,
+        expiry_s: float = 86_400.0,
         on_fatal: OnFatal = unwatched,
     ) -> None:
         self._log = log
@@ -88,6 +91,8 @@ class HealthMonitor:
         self._push = push
         self._timeout_s = timeout_s
         self._sweep_s = sweep_s
+        self._expiry = AgentExpiry(agents, heartbeats, doorbell, expiry_s=expiry_s, principal=PRINCIPAL)
+        self._started_at = clock.now()
         # Copy of the registry, kept current by the log.
         self._directory = AgentDirectory(agents)
         # Since when silence counts, and which life of the heartbeat store was read last.
@@ -112,7 +117,8 @@ class HealthMonitor:
         self._loops = Loops(on_fatal)
 
     async def start(self) -> None:
-        self._watch = Watch(since=self._clock.now())
+        self._started_at = self._clock.now()
+        self._watch = Watch(since=self._started_at)
         cursor = await self._directory.load()
         self._history = await self._breakers.probes()
         for stored in await self._breakers.load(""):
@@ -183,6 +189,9 @@ class HealthMonitor:
             verdicts = await self._confirmed(verdicts, activity, offers, now)
         await self._change([self._liveness_change(verdict) for verdict in verdicts])
         await self._write_behind(activity)
+        await self._expiry.remove_gone(
+            self._directory.agents(), activity.last, self._history, now=now, watching_since=self._started_at
+        )
 
     async def _confirmed(
         self, verdicts: Sequence[Verdict], activity: Activity, offers: Any, now: float

@@ -117,6 +117,9 @@ class Settings(BaseSettings):
     heartbeat_timeout: float = _var(
         30, "An agent without a heartbeat or other activity for this long is offline.", group="Tasks and agents", unit="seconds", gt=0
     )
+    agent_expiry: float = _var(
+        86_400, "An agent that is gone for this long (silent, or its endpoint cannot be reached) is removed.", group="Tasks and agents", unit="seconds", gt=0
+    )
     task_timeout: float = _var(
         300, "How long an attempt may run, if its task names no timeout.", group="Tasks and agents", unit="seconds", gt=0
     )

@@ -49,5 +49,6 @@ def make(it: Context) -> Any:
         push=push,
         timeout_s=settings.heartbeat_timeout,
         sweep_s=min(settings.cleanup_interval, settings.heartbeat_timeout / 3),
+        expiry_s=settings.agent_expiry,
         on_fatal=it.on_fatal,
     )

@@ -87,5 +87,9 @@ class AgentStore(Protocol):
     async def unschedulable(self, of: Collection[tuple[str, str]] | None = None) -> frozenset[tuple[str, str]]:
         """(workspace, agent_id) of the agents that get nothing new (``Agent.is_unschedulable``), among ``of`` or all."""
 
+    async def deliberating(self, of: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Those of the agents (workspace, agent_id) that are named in the question or the panel of a deliberation that has not
+        ended."""
+
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         """(log cursor, all agents of all workspaces), read in one snapshot."""

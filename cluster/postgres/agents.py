@@ -144,6 +144,12 @@ class PostgresAgents:
             rows = await self._pool.rows(_SQL["unschedulable_of"], [key[0] for key in of], [key[1] for key in of])
         return frozenset((row["workspace"], row["agent_id"]) for row in rows)
 
+    async def deliberating(self, of: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        if not of:
+            return frozenset()
+        rows = await self._pool.rows(_SQL["deliberating_agents"], [key[0] for key in of], [key[1] for key in of])
+        return frozenset((row["workspace"], row["agent_id"]) for row in rows)
+
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         async with self._pool.snapshot() as connection:
             cursor = await connection.fetchval("select coalesce(max(seq), 0) from log")

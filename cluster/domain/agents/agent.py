@@ -77,7 +77,7 @@ class IntentBy(StrEnum):
 REASONS = frozenset(
     {
         *("no sign of life", "signs of life are late", "takes no work that is offered", "signs of life"),
-        *("calls failed", "probe", "manual_unregistration"),
+        *("calls failed", "probe", "manual_unregistration", "expired"),
     }
 )
 LOG_TEXTS: LogTexts = {

@@ -46,6 +46,16 @@ select workspace, agent_id from unnest($1::text[], $2::text[]) as k (workspace, 
 join agents a using (workspace, agent_id)
 where a.intent <> 'active' or a.health = 'failed'
 
+-- name: deliberating_agents
+-- Those of the given agents (workspace, id) that the contract or the panel of a deliberation names that has not ended.
+select k.workspace, k.agent_id from unnest($1::text[], $2::text[]) as k (workspace, agent_id)
+where exists (
+    select from deliberations d
+    left join deliberation_events e on e.request_id = d.request_id and e.kind = 'panel'
+    where d.terminal is null and d.workspace = k.workspace
+      and position('"' || k.agent_id || '"' in d.contract::text || coalesce(e.data::text, '')) > 0
+)
+
 -- name: dedicated_agents
 -- Agents that have an actor of their own.
 select workspace, agent_id, dedicated::text as dedicated_text from agents
