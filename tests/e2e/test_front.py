@@ -13,9 +13,9 @@ from tests.support.system import RunningSystem, kill
 
 
 async def test_a_killed_haproxy_is_stood_in_for_and_replaced(system: RunningSystem) -> None:
-    (beside,) = (system.layout.sockets / "h").glob(f"*/{CURRENT}")
-    first = pid_in(beside)
-    assert first is not None
+    # Each actor that starts HAProxy has a directory; those of earlier ones may have been left.
+    known = {file: pid_in(file) for file in (system.layout.sockets / "h").glob(f"*/{CURRENT}")}
+    ((beside, first),) = [(file, pid) for file, pid in known.items() if pid and psutil.pid_exists(pid)]
     await asyncio.to_thread(kill, first)
     async with httpx.AsyncClient(base_url=system.api_url, timeout=10) as client:
 
