@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import Origin, record_for
-from cluster.domain.tasks.events import CancelRequested, Claim, Complete, Fail, QueueTimedOut, Reporter
+from cluster.domain.tasks.events import CancelRequested, Claim, Complete, Fail, QueueTimedOut, Reporter, RunTimedOut
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.tally import KINDS
@@ -40,7 +40,10 @@ ENDS: dict[str, Any] = {
     "refuse": Fail(by=BY, error="no", requeue=False),
     "cancel": CancelRequested(principal="p"),
     "queue time": QueueTimedOut(),
+    "run time": RunTimedOut(),
 }
+#: Ends of a task that an agent has in hand; the others are of a task that waits.
+IN_HAND = ("complete", "fail", "refuse", "run time")
 REPLICAS = 2
 
 
@@ -81,7 +84,7 @@ class History:
         await self.decide(which, "pending", Claim(agent_id="a1", claim_id="c", principal="p"))
 
     async def end(self, which: int, how: str) -> None:
-        status = "running" if how in ("complete", "fail", "refuse") else "pending"
+        status = "running" if how in IN_HAND else "pending"
         await self.decide(which, status, ENDS[how])
 
     async def decide(self, which: int, status: str, event: Any) -> None:
@@ -99,6 +102,18 @@ class History:
         if isinstance(event, Complete):
             assert old.started_at is not None
             self.runs.append((old.workspace, self.now, self.now - old.started_at))
+
+    async def live(self, where: int, task_type: str, priority: Priority, how: str) -> None:
+        """A task that ends in a given way: by chance alone, few histories have all ways in them."""
+        await self.submit(where, task_type, priority)
+        head = self.heads[-1]
+        pending = [task for task in self.heads if task.status == "pending"]
+        if how in IN_HAND:
+            await self.claim(pending.index(head))
+            running = [task for task in self.heads if task.status == "running"]
+            await self.end(next(n for n, task in enumerate(running) if task.id == head.id), how)
+        else:
+            await self.end(pending.index(head), how)
 
     async def replay(self, which: int) -> None:
         """Submits a dead task again, as a task of its own, and removes it from the dead letter."""
@@ -189,6 +204,9 @@ class Ground:
             await history.check(which)
             await history.restart(which)
             await history.check(which)
+            await history.save(which)
+            await history.restart(which)
+            await history.check(which)
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +223,10 @@ which = st.integers(0, 9)
 replica = st.integers(0, REPLICAS - 1)
 change = st.one_of(
     st.tuples(st.just("submit"), st.integers(0, 1), st.sampled_from("ab"), st.sampled_from(Priority)),
+    *[
+        st.tuples(st.just("live"), st.integers(0, 1), st.sampled_from("ab"), st.sampled_from(Priority), st.just(how))
+        for how in sorted(ENDS)
+    ],
     st.tuples(st.just("claim"), which),
     st.tuples(st.just("end"), which, st.sampled_from(sorted(ENDS))),
     st.tuples(st.just("replay"), which),

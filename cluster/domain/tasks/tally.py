@@ -123,11 +123,15 @@ class Tally:
     """By workspace."""
 
     def _of(self, workspace: str) -> _Counts:
+        """The counts to read: a workspace of which nothing was counted leaves nothing behind."""
+        return self._counts.get(workspace) or _Counts()
+
+    def _changed(self, workspace: str) -> _Counts:
         return self._counts.setdefault(workspace, _Counts())
 
     def apply(self, row: TallyRow) -> None:
         """Counts a row of the log. Each row must be applied once, in order."""
-        counts, data = self._of(row.workspace), row.data
+        counts, data = self._changed(row.workspace), row.data
         if row.kind in ENDS:
             status = ENDS[row.kind]
             counts.add_ended(status.value, str(data.get("task_type", "")), int(data.get("priority", 0)), 1)
@@ -213,11 +217,11 @@ class Tally:
         """The tally of a snapshot."""
         tally = cls()
         for workspace, status, task_type, priority, tasks in stored.get("ended", ()):
-            tally._of(workspace).add_ended(status, task_type, int(priority), int(tasks))
+            tally._changed(workspace).add_ended(status, task_type, int(priority), int(tasks))
         for workspace, hour, what, amount in stored.get("hours", ()):
-            tally._of(workspace).add_hour(int(hour), what, int(amount))
+            tally._changed(workspace).add_hour(int(hour), what, int(amount))
         for workspace, minute, *pace in stored.get("minutes", ()):
-            tally._of(workspace).minutes[int(minute)] = _Pace(*pace)
+            tally._changed(workspace).minutes[int(minute)] = _Pace(*pace)
         for workspace, second, tasks in stored.get("seconds", ()):
-            tally._of(workspace).add_second(int(second), int(tasks))
+            tally._changed(workspace).add_second(int(second), int(tasks))
         return tally
