@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import typer
 import yaml
 from pydantic import SecretStr
 
@@ -159,7 +160,7 @@ class System:
             deploy(existing, Path(token).read_text().strip() if token else "", config)
             return
         self.ray = RayCluster(layout=self.layout, http_host=self.settings.http_host, http_port=self.settings.http_port)
-        self.ray.start(self.layout.config_file)
+        self.ray.start(self.layout.config_file, say=lambda sentence: typer.echo(sentence, err=True))
         assert self.ray.process is not None
         self._note("ray", self.ray.process)
         self.ray.deploy(config)

@@ -56,16 +56,21 @@ class RayCluster:
     def token(self) -> str:
         return self.layout.ray_token.read_text().strip()
 
-    def start(self, config_file: Path) -> None:
+    def start(self, config_file: Path, say: Callable[[str], None] = lambda _: None) -> None:
         """Starts Ray, several times if need be: Ray gives its own parts 30 s to start, which may be too short on a busy machine.
+        ``say`` gets a sentence whenever it is tried again.
 
         Raises: `EmbeddedError` if it does not start."""
         if not self.layout.ray_token.exists():
             write_private(self.layout.ray_token, secrets.token_hex(32))
-        for _ in range(STARTS):
+        log = self.layout.logs / "ray.log"
+        for number in range(1, STARTS + 1):
             if self._start(config_file):
                 return
-        log = self.layout.logs / "ray.log"
+            if number < STARTS:
+                say(
+                    f"Ray has given up its start {number} of {STARTS}, as it does on a busy machine; trying again (log: {log})."
+                )
         raise EmbeddedError(f"Ray did not start: {tail(log)} (log: {log}).")
 
     def _start(self, config_file: Path) -> bool:
@@ -189,7 +194,8 @@ class RayCluster:
             application = response.json()["applications"].get(APPLICATION, {})
         except (httpx.HTTPError, ValueError, KeyError):
             return None
-        if application.get("status") in ("DEPLOY_FAILED", "UNHEALTHY"):
+        # Not UNHEALTHY: on a busy machine a deployment is, for a while, and becomes healthy.
+        if application.get("status") == "DEPLOY_FAILED":
             return str(application.get("message", ""))[-1500:]
         return None
 
