@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from cluster.domain.agents.agent import Agent, Health, Liveness
-from cluster.domain.agents.expiry import EXPIRED, gone_for_s
+from cluster.domain.agents.expiry import EXPIRED, absent_for_s
 from cluster.domain.agents.liveness import Key, ProbeHistory
 from cluster.domain.base.log import LogRecord
 from cluster.ports.agents import AgentStore
@@ -31,7 +31,7 @@ class AgentExpiry:
         self._expiry_s = expiry_s
         self._principal = principal
 
-    async def remove_gone(
+    async def remove_expired(
         self,
         known: Iterable[Agent],
         heard: Mapping[Key, float],
@@ -45,14 +45,14 @@ class AgentExpiry:
 
         Raises: ``TryLater``."""
 
-        def gone(agent: Agent) -> bool:
+        def has_expired(agent: Agent) -> bool:
             key = (agent.workspace, agent.agent_id)
-            return gone_for_s(agent, heard.get(key), probes.get(key), now, watching_since) > self._expiry_s
+            return absent_for_s(agent, heard.get(key), probes.get(key), now, watching_since) > self._expiry_s
 
         maybe = [agent for agent in known if Liveness.OFFLINE is agent.liveness or Health.FAILED is agent.health]
-        keys = [(agent.workspace, agent.agent_id) for agent in maybe if gone(agent)][:AT_ONCE]
+        keys = [(agent.workspace, agent.agent_id) for agent in maybe if has_expired(agent)][:AT_ONCE]
         stored = await self._agents.get_many(keys)
-        idle = [key for key, agent in stored.items() if gone(agent) and not agent.running_task_ids]
+        idle = [key for key, agent in stored.items() if has_expired(agent) and not agent.running_task_ids]
         busy = await self._agents.deliberating(idle)
         leaving = [key for key in idle if key not in busy]
         if not leaving:

@@ -189,7 +189,7 @@ class HealthMonitor:
             verdicts = await self._confirmed(verdicts, activity, offers, now)
         await self._change([self._liveness_change(verdict) for verdict in verdicts])
         await self._write_behind(activity)
-        await self._expiry.remove_gone(
+        await self._expiry.remove_expired(
             self._directory.agents(), activity.last, self._history, now=now, watching_since=self._started_at
         )
 

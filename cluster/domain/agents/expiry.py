@@ -9,7 +9,7 @@ from cluster.domain.agents.liveness import ProbeHistory
 EXPIRED = "expired"
 
 
-def gone_for_s(
+def absent_for_s(
     agent: Agent, heard: float | None, probe: ProbeHistory | None, now: float, watching_since: float
 ) -> float:
     """For how long an agent has been gone; 0 if it is not. A class that runs in the cluster never is.
