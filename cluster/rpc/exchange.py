@@ -28,7 +28,7 @@ CALLS_IN_FLIGHT = 3
 PARK_S = 3.0
 #: How long requests are held while the actor is away. It restarts sooner, even on a slow and crowded machine.
 HOLD_S = 10.0
-#: How long it is believed that an actor is away if no call tries to reach it.
+#: How long it is believed that an actor is away if no call fails any more.
 STALE_S = 1.0
 #: How long a running actor may take over an answer. A request waits this much longer than it is held for.
 ANSWER_S = 10.0
@@ -268,8 +268,9 @@ class ExchangeClient:
         """Whether a new request is refused: the actor has been away for too long, or too many wait for it already.
 
         A request is only refused while a call finds out whether the actor is back. Otherwise nobody would ever find out, if
-        the last call failed when no request was left: one that was answered by another call, or whose asker gave up."""
-        if self._away_since is not None and not self._in_flight and self._clock.now() - self._away_at > STALE_S:
+        the last call failed when no request was left: one that was answered by another call, or whose asker gave up. A call
+        that has been in flight for long has arrived: one to a dead actor fails at once."""
+        if self._away_since is not None and self._clock.now() - self._away_at > STALE_S:
             self._away_since = None
         if self._away_since is None or not self._in_flight:
             return False

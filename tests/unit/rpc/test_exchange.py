@@ -290,6 +290,21 @@ async def test_a_request_after_an_outage_that_nobody_watched_is_answered() -> No
     await client.close()
 
 
+async def test_a_request_beside_a_call_that_the_actor_keeps_is_answered() -> None:
+    actor, clock = Actor(), ManualClock()
+    client = await left_alone_while_away(actor, clock)
+    actor.start()
+    poll = asyncio.create_task(client.request("poll", long_poll=True))
+    await eventually(lambda: actor.has("poll"))
+    asked = asyncio.create_task(client.request("x"))
+    await eventually(lambda: actor.has("x") or asked.done())
+    actor.answer("x", 1)
+    assert await asked == 1
+    actor.answer("poll", 2)
+    assert await poll == 2
+    await client.close()
+
+
 async def test_an_outage_that_nobody_watched_does_not_shorten_the_next() -> None:
     actor, clock = Actor(), ManualClock()
     client = await left_alone_while_away(actor, clock)
