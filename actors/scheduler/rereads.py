@@ -37,8 +37,8 @@ class Rereads:
         """What the shard's status says about them: the number, and a warning if there are more than a few."""
         count = self.lately(now)
         warning = (
-            f"It has read its state again {count} times within a minute, and nothing is scheduled meanwhile; its log in "
-            "actors.log says why: look for 'commit' and 'forgets its state'."
+            f"It has read its state again {count} times within a minute, and nothing is scheduled meanwhile; its log among "
+            "Ray's own says why: look for 'commit' and 'forgets its state'."
         )
         return {"rereads_per_minute": count, "warnings": [warning] if count > FEW else []}
 
