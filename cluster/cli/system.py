@@ -21,7 +21,7 @@ from cluster.embedded import model_server
 from cluster.embedded.given_stores import check_given_stores
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.local_http import local_client
-from cluster.embedded.ports import require_free
+from cluster.embedded.ports import is_free, require_free
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, tail, wait_until
 from cluster.embedded.ray_cluster import RayCluster, deploy, end_session
@@ -34,6 +34,8 @@ from cluster.settings import Settings
 READY_S = 150.0
 STOP_S = 60.0
 
+#: How long the ports of a killed system may take to become free.
+CLOSES_S: Final = 1.0
 #: By their names in run.json, what people call the processes.
 TITLES: Final = {
     "up": "This command",
@@ -89,6 +91,8 @@ class System:
         assert own is not None
         check_given_stores(self.settings)
         settle(self.layout)
+        # A process that was killed counts as ended when its first thread has; its sockets close with its last.
+        wait_until(lambda: is_free(self.settings.http_host, *self._ports()), CLOSES_S)
         require_free(self.settings.http_host, self.settings.http_port, "ARAGORA_HTTP_PORT")
         if self.settings.enable_metrics:
             require_free(self.settings.http_host, self.settings.prometheus_port, "ARAGORA_PROMETHEUS_PORT")
@@ -100,6 +104,9 @@ class System:
             self._start_ray()
         with self._stage("API and actors"):
             self._wait_until_ready()
+
+    def _ports(self) -> list[int]:
+        return [self.settings.http_port, *([self.settings.prometheus_port] if self.settings.enable_metrics else [])]
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

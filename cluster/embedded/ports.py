@@ -34,6 +34,11 @@ def free_window(size: int) -> int:
     raise EmbeddedError(f"No {size} free ports in a row between 11000 and 30000; stop the programs that listen there.")
 
 
+def is_free(host: str, *ports: int) -> bool:
+    """Whether all of these ports can be listened on."""
+    return all(_refusal(host, port) is None for port in ports)
+
+
 def require_free(host: str, port: int, variable: str) -> None:
     """Checks that a port can be listened on. ``variable`` sets it. Raises: `EmbeddedError`, with the reason, if it cannot."""
     error = _refusal(host, port)

@@ -166,5 +166,9 @@ async def test_other_numbers_of_replicas_cut_no_claim_and_lose_no_event(system: 
     reading = asyncio.create_task(again.read_sse())
     await eventually(lambda: last in again.sse, 30, what="the whole stream, read at once")
     reading.cancel()
-    assert listener.sse == listener.socket == again.sse
+    # What the system wrote after that may have reached one reader and not yet the others.
+    listened, heard, read = (
+        [seq for seq in seqs if seq <= last] for seqs in (listener.sse, listener.socket, again.sse)
+    )
+    assert listened == heard == read
     assert set(listener.close_codes) == {1012}
