@@ -106,10 +106,14 @@ class Pool:
             connect_s = min(CONNECT_TIMEOUT_S, self._answer_s)
             async with asyncio.timeout(connect_s):  # asyncpg's own bound makes a task for each
                 connection = await self._pool.acquire()
+            cut = False
             try:
                 yield connection, max(self._answer_s - (time.monotonic() - started), RELEASE_S)
+            except (asyncio.CancelledError, TimeoutError):
+                cut = True
+                raise
             finally:
-                await self._release(connection)
+                await self._release(connection, cut=cut)
         except _FAILURES as error:
             self._learned(CallOutcome.FAILURE if _away(error) else CallOutcome.SUCCESS)
             raise translated(error) from error
@@ -118,10 +122,15 @@ class Pool:
             raise
         self._learned(CallOutcome.SUCCESS)
 
-    async def _release(self, connection: Any) -> None:
-        # After the time-out asyncpg has closed the connection. Raising it would hide a cancellation of the caller.
-        with suppress(TimeoutError):
-            await self._pool.release(connection, timeout=RELEASE_S)
+    async def _release(self, connection: Any, *, cut: bool) -> None:
+        """``cut``: the statement ended before its answer was read."""
+        try:
+            if cut:
+                await _end_implicit_transaction(connection)
+        finally:
+            # After the time-out asyncpg has closed the connection. Raising it would hide a cancellation of the caller.
+            with suppress(TimeoutError):
+                await self._pool.release(connection, timeout=RELEASE_S)
 
     def _learned(self, outcome: CallOutcome) -> None:
         before = self.breaker
@@ -170,6 +179,23 @@ class Pool:
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
+
+
+async def _end_implicit_transaction(connection: Any) -> None:
+    """Ends what a statement leaves behind that was cancelled when its preparation was answered, before its execution was sent.
+
+    asyncpg (0.32) ends the preparation with Flush, not Sync, so the server has begun a transaction. A cancellation that comes
+    while it waits for the answer makes it send the Sync; one that comes between the answer and the next step does not, and
+    asyncpg takes the connection for idle. Locks and snapshot would last until the connection's next statement, which would
+    see the old ``now()``, or fail if it begins a transaction with an isolation level. Any statement ends it; an empty one
+    breaks asyncpg, and ROLLBACK would log a warning where there is nothing to end."""
+    try:
+        await connection.execute("select", timeout=RELEASE_S)
+    except _FAILURES:
+        connection.terminate()
+    except asyncio.CancelledError:
+        connection.terminate()
+        raise
 
 
 async def _as_it_is(connection: Any) -> None:

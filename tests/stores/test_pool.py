@@ -1,12 +1,19 @@
-"""A database that is away is named."""
+"""Connections: a database that is away is named, and nobody gets a connection with a rest of somebody else's call."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
 
 import asyncpg
 import pytest
 
 from cluster.domain.base.errors import StoreUnavailable
-from cluster.postgres.pool import connect, translated
+from cluster.postgres.pool import Pool, connect, translated
+from tests.support.cancelling import CancelledAt
+from tests.support.stores import StoreUrls
 
 
 async def test_a_database_that_is_away_is_named() -> None:
@@ -26,3 +33,39 @@ async def test_a_database_that_is_away_is_named() -> None:
 )
 def test_a_broken_connection_makes_the_store_unavailable(broken: Exception) -> None:
     assert isinstance(translated(broken), StoreUnavailable)
+
+
+async def _in_transaction(watcher: asyncpg.Connection, application: str) -> int:
+    return int(
+        await watcher.fetchval(
+            "select count(*) from pg_stat_activity where application_name = $1 and xact_start is not null", application
+        )
+    )
+
+
+async def _read(pool: Pool, sql: str) -> None:
+    async with pool.snapshot() as connection:
+        await connection.fetch(sql, "pg_class")
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["while it waits", "once it is answered"])
+@pytest.mark.parametrize("call", [Pool.rows, Pool.value, _read], ids=["rows", "value", "snapshot"])
+async def test_a_call_cancelled_at_any_step_leaves_no_transaction(
+    store_urls: StoreUrls, schema: str, call: Callable[..., Coroutine[Any, Any, Any]], answered: bool
+) -> None:
+    watcher = await asyncpg.connect(store_urls.database)
+    pool = await connect(store_urls.database, schema, max_size=1, application=schema)
+    for n in range(100):
+        # A comment of its own, so that the statement is prepared anew.
+        arguments = [f"select relname from pg_class where relname = $1 -- {n}"]
+        step = CancelledAt(call(pool, *arguments, *([] if call is _read else ["pg_class"])), n, answered=answered)
+        with suppress(asyncio.CancelledError):
+            await step
+        assert await _in_transaction(watcher, schema) == 0, f"cancelled at step {n}"
+        async with pool.snapshot() as connection:
+            assert await connection.fetchval("select 1") == 1
+        if not step.reached:
+            break
+    assert n > 0  # at least one step was cancelled
+    await pool.close()
+    await watcher.close()

@@ -17,6 +17,7 @@ from cluster.embedded.redis import EmbeddedRedis
 from cluster.ports.presence import HeartbeatRecord
 from cluster.redis.pool import connect, ping, translated
 from cluster.redis.presence import RedisHeartbeats
+from tests.support.cancelling import CancelledAt
 from tests.support.stores import fresh_name, own_stores
 
 CONNECTIONS = 10
@@ -140,3 +141,22 @@ def test_every_client_says_what_it_repeats() -> None:
 
 def _is_client(node: ast.AST) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and ast.unparse(node.func) in ("redis.Redis", "redis.Redis.from_url")
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["while it waits", "once it is answered"])
+async def test_after_a_cancellation_at_any_step_everybody_gets_the_own_answer(
+    own_redis: EmbeddedRedis, answered: bool
+) -> None:
+    async with _client(own_redis.url) as client:
+        for n in range(100):
+            key = fresh_name()
+            await client.set(key, f"of {n}")
+            step = CancelledAt(client.get(key), n, answered=answered)
+            with contextlib.suppress(asyncio.CancelledError):
+                await step
+            for other in (f"a{n}", f"b{n}"):
+                await client.set(other, other)
+                assert await client.get(other) == other
+            if not step.reached:
+                break
+        assert n > 0  # at least one step was cancelled
