@@ -182,7 +182,7 @@ class Pool:
 
 
 async def _end_implicit_transaction(connection: Any) -> None:
-    """Ends what a statement leaves behind that was cancelled when its preparation was answered, before its execution was sent.
+    """Ends the transaction of a statement that was cancelled when its preparation was answered and its execution not yet sent.
 
     asyncpg (0.32) ends the preparation with Flush, not Sync, so the server has begun a transaction. A cancellation that comes
     while it waits for the answer makes it send the Sync; one that comes between the answer and the next step does not, and
@@ -200,7 +200,8 @@ async def _end_implicit_transaction(connection: Any) -> None:
 
 async def _as_it_is(connection: Any) -> None:
     """Resets nothing when a connection goes back to the pool: nothing ever sets session state, so asyncpg's default would
-    spend a round trip for nothing. asyncpg has rolled an open transaction back before this."""
+    spend a round trip for nothing. asyncpg has rolled back before this what it knows of; what it does not know of,
+    `_end_implicit_transaction` has ended."""
 
 
 async def connect(
