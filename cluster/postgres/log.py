@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from cluster.domain.base.log import SECOND_FORM, LogRecord, LogRow, private_digest
 from cluster.ports.log import LogFilter, LogPage
+from cluster.postgres.columns import numbers, texts
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
@@ -35,19 +36,15 @@ SALT_BYTES = 16
 
 def log_rows(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
     """Turns records into columns. The digests cover epoch and zone, so they fit only a commit that states the same epoch."""
-    data = [record.data_json() for record in records]
-    private, hashes = _private_columns(records)
-    digests = [
-        record.digest(epoch=epoch.value, zone=epoch.region, data_json=text, private_digest=private_hash)
-        for record, text, private_hash in zip(records, data, hashes or [None] * len(records), strict=True)
-    ]
+    data, private, hashes, digests = _contents(records, epoch)
+    attempts = [record.attempt for record in records]
     return (
         SECOND_FORM,
         [record.at for record in records],
         [record.workspace for record in records],
         [record.kind for record in records],
         [record.entity for record in records],
-        _attempts(records),
+        attempts if any(attempt is not None for attempt in attempts) else None,  # `unnest` pads a missing array
         [record.principal for record in records],
         [record.cause for record in records],
         data,
@@ -57,10 +54,33 @@ def log_rows(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
     )
 
 
-def _attempts(records: Sequence[LogRecord]) -> list[int | None] | None:
-    """None where no record is of an attempt: `unnest` pads a missing array, and one less is sent."""
-    attempts = [record.attempt for record in records]
-    return attempts if any(attempt is not None for attempt in attempts) else None
+def log_columns(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
+    """The same for the statements of the busiest commits, which take the short values in text form and build ``log_rows``."""
+    data, private, hashes, digests = _contents(records, epoch)
+    return (
+        SECOND_FORM,
+        numbers([record.at for record in records]),
+        texts([record.workspace for record in records]),
+        texts([record.kind for record in records]),
+        texts([record.entity for record in records]),
+        numbers([record.attempt for record in records]),
+        texts([record.principal for record in records]),
+        texts([record.cause for record in records]),
+        data,
+        private,
+        hashes,
+        digests,
+    )
+
+
+def _contents(records: Sequence[LogRecord], epoch: Epoch) -> tuple[Any, ...]:
+    data = [record.data_json() for record in records]
+    private, hashes = _private_columns(records)
+    digests = [
+        record.digest(epoch=epoch.value, zone=epoch.region, data_json=text, private_digest=private_hash)
+        for record, text, private_hash in zip(records, data, hashes or [None] * len(records), strict=True)
+    ]
+    return data, private, hashes, digests
 
 
 def _private_columns(records: Sequence[LogRecord]) -> tuple[list[str | None] | None, list[bytes | None] | None]:

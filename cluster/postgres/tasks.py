@@ -15,7 +15,8 @@ from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Decided, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
 from cluster.ports.totals import Total
-from cluster.postgres.log import Epoch, log_row, log_rows, waves
+from cluster.postgres.columns import array, flags, numbers, texts
+from cluster.postgres.log import Epoch, log_columns, log_row, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 from cluster.postgres.totals import total_of
@@ -48,27 +49,27 @@ class PostgresTasks:
             self._epoch.value,
             tasks[0].created_at,
             all_or_none,
-            [partition(task.origin.workspace) for task in tasks],
-            [task.queue for task in tasks],
-            [task.task_type for task in tasks],
-            [int(task.priority) for task in tasks],
-            [head.detail.value for head in heads],
-            [task.max_retries for task in tasks],
-            [task.timeout_s for task in tasks],
-            [head.run_at for head in heads],
-            [task.target_agent for task in tasks],
-            [task.target_region for task in tasks],
-            [task.region_routing_mode for task in tasks],
-            [task.origin_region for task in tasks],
-            [_dump(task.fallback_regions) for task in tasks],
-            [_dump(task.required_capabilities) for task in tasks],
+            numbers([partition(task.origin.workspace) for task in tasks]),
+            texts([task.queue for task in tasks]),
+            texts([task.task_type for task in tasks]),
+            numbers([int(task.priority) for task in tasks]),
+            texts([head.detail.value for head in heads]),
+            numbers([task.max_retries for task in tasks]),
+            numbers([task.timeout_s for task in tasks]),
+            numbers([head.run_at for head in heads]),
+            texts([task.target_agent for task in tasks]),
+            texts([task.target_region for task in tasks]),
+            texts([task.region_routing_mode for task in tasks]),
+            texts([task.origin_region for task in tasks]),
+            texts([_dump(task.fallback_regions) for task in tasks]),
+            texts([_dump(task.required_capabilities) for task in tasks]),
             [_dump(task.payload) for task in tasks],
             [_dump(task.metadata) for task in tasks],
-            [rules_json(task.rules) for task in tasks],
-            [key and key.route for key in keys],
-            [key and key.key for key in keys],
-            [key and key.body_digest for key in keys],
-            log_rows(new, self._epoch),
+            texts([rules_json(task.rules) for task in tasks]),
+            texts([key.route if key else None for key in keys]),
+            texts([key.key if key else None for key in keys]),
+            array([key and key.body_digest for key in keys]),
+            *log_columns(new, self._epoch),
         )
         return [
             Submitted(
@@ -96,23 +97,23 @@ class PostgresTasks:
             self._epoch.value,
             fence.shard,
             fence.generation,
-            [decision.expect_status.value for decision in decisions],
-            [decision.expect_attempt for decision in decisions],
-            [head.status.value for head in heads],
-            [head.detail.value for head in heads],
-            [head.retries for head in heads],
-            [head.priority for head in heads],
-            [head.run_at for head in heads],
-            [head.assigned_agent for head in heads],
-            [head.claim_id for head in heads],
-            [head.holder for head in heads],
-            [head.started_at for head in heads],
-            [decision.completed_at for decision in decisions],
-            [decision.result_json for decision in decisions],
-            [decision.error for decision in decisions],
-            [decision.want_body for decision in decisions],
-            _order_keys(heads),
-            log_rows([decision.record for decision in decisions], self._epoch),
+            texts([decision.expect_status.value for decision in decisions]),
+            numbers([decision.expect_attempt for decision in decisions]),
+            texts([head.status.value for head in heads]),
+            texts([head.detail.value for head in heads]),
+            numbers([head.retries for head in heads]),
+            numbers([head.priority for head in heads]),
+            numbers([head.run_at for head in heads]),
+            texts([head.assigned_agent for head in heads]),
+            texts([head.claim_id for head in heads]),
+            texts([head.holder for head in heads]),
+            numbers([head.started_at for head in heads]),
+            numbers([decision.completed_at for decision in decisions]),
+            array([decision.result_json for decision in decisions]),
+            array([decision.error for decision in decisions]),
+            flags([decision.want_body for decision in decisions]),
+            texts([encode(head.order_key) for head in heads]),
+            *log_columns([decision.record for decision in decisions], self._epoch),
         )
         return [_decided(row) for row in rows]
 
@@ -199,11 +200,6 @@ async def _heads_only(batches: AsyncIterator[int | Sequence[TaskHead]]) -> Async
     async for batch in batches:
         assert not isinstance(batch, int)
         yield batch
-
-
-def _order_keys(heads: Sequence[TaskHead]) -> Sequence[str | None] | None:
-    """The heads' order keys as texts. None if no head has one, as nearly always: that saves an array to send and read."""
-    return [encode(head.order_key) for head in heads] if any(head.order_key is not None for head in heads) else None
 
 
 def rules_json(rules: TaskRules | None) -> str | None:

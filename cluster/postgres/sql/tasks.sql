@@ -1,13 +1,22 @@
 -- name: submit_tasks
 -- One commit of new tasks with their keys and log rows.
 select task_id, seq, replayed, conflict from submit_tasks(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-    $24, $25)
+    $1, $2, $3, $4, $5::text::smallint[], $6::text::text[], $7::text::text[], $8::text::smallint[], $9::text::text[],
+    $10::text::integer[], $11::text::double precision[], $12::text::double precision[], $13::text::text[],
+    $14::text::text[], $15::text::text[], $16::text::text[], $17::text::text[], $18::text::text[], $19, $20,
+    $21::text::text[], $22::text::text[], $23::text::text[], $24, row($25::smallint, $26::text::double precision[],
+    $27::text::text[], $28::text::text[], $29::text::text[], $30::text::integer[], $31::text::text[],
+    $32::text::text[], $33::text[], $34::text[], $35::bytea[], $36::bytea[])::log_rows)
 
 -- name: decide_tasks
 -- One commit of a shard's decisions.
 select applied, seq, payload, metadata from decide_tasks(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+    $1, $2, $3, $4, $5::text::text[], $6::text::integer[], $7::text::text[], $8::text::text[], $9::text::integer[],
+    $10::text::smallint[], $11::text::double precision[], $12::text::text[], $13::text::text[], $14::text::text[],
+    $15::text::double precision[], $16::text::double precision[], $17, $18, $19::text::boolean[], $20::text::text[],
+    row($21::smallint, $22::text::double precision[], $23::text::text[], $24::text::text[], $25::text::text[],
+    $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
+    $32::bytea[])::log_rows)
 
 -- name: take_generation
 -- Takes a new generation for a shard. Decisions under older ones fail from now on.
