@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from cluster.domain.base.errors import Unstorable
 from cluster.domain.base.log import SECOND_FORM, LogRecord, LogRow, private_digest
 from cluster.ports.log import LogFilter, LogPage
 from cluster.postgres.pool import Pool
@@ -34,7 +35,17 @@ SALT_BYTES = 16
 
 
 def log_rows(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
-    """Turns records into columns. The digests cover epoch and zone, so they fit only a commit that states the same epoch."""
+    """Turns records into columns. The digests cover epoch and zone, so they fit only a commit that states the same epoch.
+
+    Raises: `Unstorable` if a record has no such form; it would else not look like a fault of the data to whoever commits it
+    with others."""
+    try:
+        return _columns(records, epoch)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise Unstorable(f"A row of the log cannot be written: {error}") from error
+
+
+def _columns(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
     data = [record.data_json() for record in records]
     private, hashes = _private_columns(records)
     digests = [

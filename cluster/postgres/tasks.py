@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +25,8 @@ _dump = json.JSONEncoder(ensure_ascii=False).encode
 PARTITIONS = 64
 OPEN_BATCH = 5000
 KEYS_AT_ONCE = 5000
+#: Characters of the results and errors in one call, which are up to four times as many bytes.
+CALL_CHARS = 16_000_000
 
 
 def partition(workspace: str) -> int:
@@ -83,9 +85,10 @@ class PostgresTasks:
     async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]:
         outcomes: list[Decided] = [Decided(applied=False)] * len(decisions)
         for part in waves(decisions, lambda decision: decision.head.id):
-            decided = await self._decide([decision for _, decision in part], fence)
-            for (index, _), outcome in zip(part, decided, strict=True):
-                outcomes[index] = outcome
+            for some in _bounded(part):
+                decided = await self._decide([decision for _, decision in some], fence)
+                for (index, _), outcome in zip(some, decided, strict=True):
+                    outcomes[index] = outcome
         return outcomes
 
     async def _decide(self, decisions: Sequence[TaskDecision], fence: ShardFence) -> list[Decided]:
@@ -199,6 +202,19 @@ async def _heads_only(batches: AsyncIterator[int | Sequence[TaskHead]]) -> Async
     async for batch in batches:
         assert not isinstance(batch, int)
         yield batch
+
+
+def _bounded(part: Sequence[tuple[int, TaskDecision]]) -> Iterator[Sequence[tuple[int, TaskDecision]]]:
+    """Splits decisions into calls of at most ``CALL_CHARS`` of results, and one decision with more. The server ends a connection
+    that sends a gigabyte at once, which would look as if it were away."""
+    start = chars = 0
+    for n, (_, decision) in enumerate(part):
+        size = len(decision.result_json or "") + len(decision.error or "")
+        if chars + size > CALL_CHARS and n > start:
+            yield part[start:n]
+            start, chars = n, 0
+        chars += size
+    yield part[start:]
 
 
 def _order_keys(heads: Sequence[TaskHead]) -> Sequence[str | None] | None:
