@@ -66,7 +66,7 @@ def _texts(decision: TaskDecision) -> dict[str, str]:
         "holder": head.holder or "",
         "error": decision.error or "",
         "data": record.data_text,
-        "place": "" if head.order_key is None else head.order_key[1],
+        "order_key": "" if head.order_key is None else head.order_key[1],
         **(record.private or {}),
     }
 
@@ -88,8 +88,8 @@ def _check_numbers(decision: TaskDecision) -> None:
     for count in (head.attempt, head.retries, decision.expect_attempt):
         _check_range(count, -INTEGER, INTEGER, "a count")
     _check_range(head.priority, -SMALLINT, SMALLINT, "priority")
-    place = None if head.order_key is None else head.order_key[0]
-    for at in (record.at, head.run_at, head.started_at, decision.completed_at, place):
+    ordered_at = None if head.order_key is None else head.order_key[0]
+    for at in (record.at, head.run_at, head.started_at, decision.completed_at, ordered_at):
         if at is not None:
             _check_range(at, EARLIEST, LATEST, "a time")
 
