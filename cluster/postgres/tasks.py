@@ -14,10 +14,11 @@ from cluster.domain.tasks.order_key import decode, encode
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Decided, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
-from cluster.ports.totals import Total
+from cluster.ports.totals import EXACT_TO, Total
 from cluster.postgres.log import Epoch, log_row, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
+from cluster.postgres.task_lists import matching_statements, page_statement
 from cluster.postgres.totals import total_of
 
 _SQL = queries("tasks")
@@ -162,23 +163,13 @@ class PostgresTasks:
         return {row["id"]: (json.loads(row["payload"]), json.loads(row["metadata"])) for row in rows}
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
-        statuses = [status.value for status in query.statuses] or None
-        before_at, before_id = query.before or (None, None)
-        filters = (
-            query.workspace,
-            statuses,
-            query.task_type,
-            query.agent_id,
-            [detail.value for detail in query.details] or None,
-            query.queue,
-            query.created_after,
-            query.created_before,
+        page, matching = page_statement(query), matching_statements(query, EXACT_TO + 1)
+        if page is None or matching is None:
+            return [], Total(0)
+        rows = await self._pool.rows(page[0], *page[1])
+        return [task_of(row) for row in rows], await total_of(
+            self._pool, matching.every, *matching.arguments, first=matching.first
         )
-        rows = await self._pool.rows(
-            _SQL["list_tasks"], *filters, before_at, before_id, query.limit, query.offset, query.now
-        )
-        total = await total_of(self._pool, _SQL["matching_tasks"], *filters, query.now)
-        return [task_of(row) for row in rows], total
 
     async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
         rows = await self._pool.rows(_SQL["oldest_tasks"], workspace, status.value, limit)
