@@ -57,6 +57,7 @@ from cluster.domain.base.log import LogRow
 from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.explain import TaskView
 from cluster.domain.scheduling.requests import ClaimRequest, Grant
+from cluster.domain.tasks.columns import check_claimant
 from cluster.domain.tasks.events import (
     CancelAcknowledged,
     CancelRequested,
@@ -792,7 +793,7 @@ def _release(state: _State, request: ReleaseRequest, now: float) -> None:
 def _prepared(core: SchedulerCore, request: SchedulerRequest, now: float) -> Any:
     """Checks a request as far as that is possible before memory is changed, and returns what its change needs."""
     if isinstance(request, ClaimRequest):
-        check_text(f"{request.agent_id}{request.claim_id}{request.principal}", "a claim")
+        check_claimant(request.agent_id, request.claim_id, request.principal, request.cause)
         return request
     if isinstance(request, ReportRequest):
         _check_report(request)
@@ -807,9 +808,8 @@ def _prepared(core: SchedulerCore, request: SchedulerRequest, now: float) -> Any
 
 
 def _check_report(request: ReportRequest) -> None:
-    """The last check before memory changes: a report that the store refuses would fail the commit of all that share it. Results
-    are long and many, so one that our own code has written (``checked``) is not parsed again."""
-    check_text(f"{request.error or ''}{request.principal}", "error")
+    """Checks of a report what the columns of its decision do not show. Results are long and many, so one that our own code has
+    written (``checked``) is not parsed again."""
     check_json(request.retry_after_s, "retry_after_seconds")
     if request.result_json is not None:
         (check_text if request.checked else read_json)(request.result_json, "result")

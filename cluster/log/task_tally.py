@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from cluster.domain.base.errors import StoreUnavailable
-from cluster.domain.tasks.tally import OpenCount, Tally
+from cluster.domain.tasks.tally import TYPES_KEPT, OpenCount, Tally
 from cluster.ports.clock import Clock
 from cluster.ports.tally import TallyPage, TallyStore
 
@@ -33,7 +33,14 @@ class TaskTally:
     """``wait_s``: how long an answer may wait until the log was read to its end."""
 
     def __init__(
-        self, store: TallyStore, clock: Clock, *, wait_s: float, batch: int = BATCH, save_rows: int = SAVE_ROWS
+        self,
+        store: TallyStore,
+        clock: Clock,
+        *,
+        wait_s: float,
+        batch: int = BATCH,
+        save_rows: int = SAVE_ROWS,
+        types_kept: int = TYPES_KEPT,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -41,7 +48,7 @@ class TaskTally:
         self._batch = batch
         self._save_rows = save_rows
         #: ``_read`` alone changes the tally and its cursor, both at once.
-        self._tally = Tally()
+        self._tally = Tally(types_kept=types_kept)
         self.cursor = 0
         #: The cursor of the stored tally, as far as this process knows.
         self._saved_cursor = 0
@@ -52,7 +59,7 @@ class TaskTally:
         """Takes the stored tally. Raises: `StoreUnavailable`."""
         self.cursor, stored = await self._store.load()
         self._saved_cursor = self.cursor
-        self._tally = Tally.restore(stored)
+        self._tally = Tally.restore(stored, self._tally.types_kept)
 
     async def run(self) -> None:
         """Keeps the tally near the end of the log until it is cancelled. Waits for a store that is away."""
@@ -74,20 +81,25 @@ class TaskTally:
             await self._store.save(cursor, self._tally.snapshot())
             self._saved_cursor = cursor  # also if another process has stored a later one
 
-    async def _read(self, workspace: str) -> TallyPage:
-        page = await self._store.page(self.cursor, self._batch, workspace)
+    async def _read(self, workspace: str, kept: Sequence[str] = ()) -> TallyPage:
+        page = await self._store.page(self.cursor, self._batch, workspace, kept, self._tally.types_kept)
         for row in page.rows:
             self._tally.apply(row)
         self.cursor = page.cursor
         return page
 
     async def _at_the_end(self, workspace: str, answer: Callable[[Sequence[OpenCount]], T]) -> T:
-        """What ``answer`` makes of the open tasks, once the tally has every row that was committed before the call."""
+        """What ``answer`` makes of the open tasks, once the tally has every row that was committed before the call.
+
+        If the last rows bring a type that is kept, the open tasks are counted again, by the names of now. That happens no more
+        often than types are kept."""
         try:
             async with asyncio.timeout(self._wait_s), self._reading:
-                while not (page := await self._read(workspace)).whole:
-                    pass
-                return answer(page.open_counts)
+                while True:
+                    kept = self._tally.kept(workspace)
+                    page = await self._read(workspace, kept)
+                    if page.whole and self._tally.kept(workspace) == kept:
+                        return answer(page.open_counts)
         except TimeoutError as error:
             raise StoreUnavailable("The tasks are still being counted; try again in a moment.") from error
 

@@ -28,5 +28,8 @@ class TallyStore(Protocol):
     async def save(self, cursor: int, stored: Mapping[str, Any]) -> bool:
         """Stores a tally; False, and nothing is stored, if one of as late a cursor is there already."""
 
-    async def page(self, after: int, limit: int, workspace: str) -> TallyPage:
-        """At most ``limit`` rows after a cursor, and the open tasks of a workspace."""
+    async def page(self, after: int, limit: int, workspace: str, kept: Sequence[str], types_kept: int) -> TallyPage:
+        """At most ``limit`` rows after a cursor, and the open tasks of a workspace.
+
+        Their types are named if they are in ``kept``, or among the most frequent of the others as long as no more than
+        ``types_kept`` are named in all. The rest is counted as `OTHER_TYPES`."""

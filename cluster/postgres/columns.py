@@ -14,16 +14,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from cluster.domain.base.errors import Unstorable
+
 T = TypeVar("T")
 #: Between the elements while all are escaped at once. Values that hold it are escaped one by one.
 _BETWEEN = "\x1e"
 
 
 def texts(values: Sequence[str | None]) -> str | None:
-    """A column of texts."""
-    if None in values:
-        return _with_nulls(values)
-    joined = _BETWEEN.join(values)  # type: ignore[arg-type]  # there is no None among them
+    """A column of texts.
+
+    Raises: `Unstorable` if a value is none."""
+    try:
+        if None in values:
+            return _with_nulls(values)
+        joined = _BETWEEN.join(values)  # type: ignore[arg-type]  # there is no None among them
+    except (TypeError, AttributeError) as error:
+        raise Unstorable(f"A column of texts cannot be written: {error}") from error
     if joined.count(_BETWEEN) != len(values) - 1:
         return _with_nulls(values)
     return '{"' + _escaped(joined).replace(_BETWEEN, '","') + '"}'

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from cluster.domain.base.errors import Unstorable
 from cluster.domain.base.log import SECOND_FORM, LogRecord, LogRow, private_digest
 from cluster.ports.log import LogFilter, LogPage
 from cluster.postgres.columns import numbers, texts
@@ -35,7 +36,9 @@ SALT_BYTES = 16
 
 
 def log_rows(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
-    """Turns records into columns. The digests cover epoch and zone, so they fit only a commit that states the same epoch."""
+    """Turns records into columns. The digests cover epoch and zone, so they fit only a commit that states the same epoch.
+
+    Raises: `Unstorable` if a record has no such form."""
     data, private, hashes, digests = _contents(records, epoch)
     attempts = [record.attempt for record in records]
     return (
@@ -55,7 +58,9 @@ def log_rows(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
 
 
 def log_columns(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
-    """The same for the statements of the busiest commits, which take the short values in text form and build ``log_rows``."""
+    """The same for the statements of the busiest commits, which take the short values in text form and build ``log_rows``.
+
+    Raises: `Unstorable` if a record has no such form."""
     data, private, hashes, digests = _contents(records, epoch)
     return (
         SECOND_FORM,
@@ -74,12 +79,17 @@ def log_columns(records: Sequence[LogRecord], epoch: Epoch) -> LogRows:
 
 
 def _contents(records: Sequence[LogRecord], epoch: Epoch) -> tuple[Any, ...]:
-    data = [record.data_json() for record in records]
-    private, hashes = _private_columns(records)
-    digests = [
-        record.digest(epoch=epoch.value, zone=epoch.region, data_json=text, private_digest=private_hash)
-        for record, text, private_hash in zip(records, data, hashes or [None] * len(records), strict=True)
-    ]
+    """The columns that have to be made. An error that is none of `Unstorable` would not look like a fault of the data to whoever
+    commits it with others."""
+    try:
+        data = [record.data_json() for record in records]
+        private, hashes = _private_columns(records)
+        digests = [
+            record.digest(epoch=epoch.value, zone=epoch.region, data_json=text, private_digest=private_hash)
+            for record, text, private_hash in zip(records, data, hashes or [None] * len(records), strict=True)
+        ]
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise Unstorable(f"A row of the log cannot be written: {error}") from error
     return data, private, hashes, digests
 
 

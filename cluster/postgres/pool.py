@@ -41,8 +41,9 @@ _FAILURES = (
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
     *(OSError, TimeoutError, UnicodeError),
 )
-#: SQLSTATE classes of data that the store does not take: data exception, integrity constraint violation.
-_DATA = ("22", "23")
+#: SQLSTATE classes of data that the store does not take: data exception, integrity constraint violation, and a limit that it
+#: exceeds (an entry of an index, an array, nesting).
+_DATA = ("22", "23", "54")
 #: SQLSTATE classes in which the same call may succeed later.
 _TRY_AGAIN = ("08", "53", "57", "40", "55", "58")
 #: SQLSTATE classes of a server that is away: no connection, shutting down or starting up.
@@ -57,7 +58,9 @@ def translated(error: Exception) -> Exception:
         return Fenced(message + " Try again in a moment.", code)
     if state == "AG003":
         return Conflict("This idempotency key was used with another body; use a new key.", "idempotency_conflict")
-    if isinstance(error, UnicodeError) or (state is not None and state.startswith(_DATA)):
+    # asyncpg says by both types at once that it cannot send a value as its column's type; it does not export the class.
+    unsendable = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    if unsendable or isinstance(error, UnicodeError) or (state is not None and state.startswith(_DATA)):
         return Unstorable(f"The database refuses the data: {error}")
     ours = error
     if isinstance(error, asyncpg.PostgresError) and state is not None and not state.startswith(_TRY_AGAIN):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.domain.tasks.tally import KINDS, OpenCount, TallyRow
-from cluster.domain.tasks.task import TaskStatus
+from cluster.domain.tasks.task import OTHER_TYPES, TaskStatus
 from cluster.ports.tally import TallyPage
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
@@ -29,9 +29,12 @@ class PostgresTally:
     async def save(self, cursor: int, stored: Mapping[str, Any]) -> bool:
         return await self._saved.save(NAME, cursor, stored, ())
 
-    async def page(self, after: int, limit: int, workspace: str) -> TallyPage:
+    async def page(self, after: int, limit: int, workspace: str, kept: Sequence[str], types_kept: int) -> TallyPage:
         rows, head, cursor, open_counts = [], 0, after, []
-        for row in await self._pool.rows(_SQL["tally_page"], after, list(KINDS), limit, workspace):
+        room = types_kept - len(kept)
+        for row in await self._pool.rows(
+            _SQL["tally_page"], after, list(KINDS), limit, workspace, list(kept), room, OTHER_TYPES
+        ):
             if row["seq"] is None:
                 open_counts.append(
                     OpenCount(TaskStatus(row["kind"]), row["text"], row["priority"], row["tasks"]),

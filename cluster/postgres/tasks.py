@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,11 +14,12 @@ from cluster.domain.tasks.order_key import decode, encode
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Decided, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
 from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
-from cluster.ports.totals import Total
+from cluster.ports.totals import EXACT_TO, Total
 from cluster.postgres.columns import array, flags, numbers, texts
 from cluster.postgres.log import Epoch, log_columns, log_row, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
+from cluster.postgres.task_lists import matching_statements, page_statement
 from cluster.postgres.totals import total_of
 
 _SQL = queries("tasks")
@@ -26,6 +27,8 @@ _dump = json.JSONEncoder(ensure_ascii=False).encode
 PARTITIONS = 64
 OPEN_BATCH = 5000
 KEYS_AT_ONCE = 5000
+#: Characters of the results and errors in one call, which are up to four times as many bytes.
+CALL_CHARS = 16_000_000
 
 
 def partition(workspace: str) -> int:
@@ -84,9 +87,10 @@ class PostgresTasks:
     async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]:
         outcomes: list[Decided] = [Decided(applied=False)] * len(decisions)
         for part in waves(decisions, lambda decision: decision.head.id):
-            decided = await self._decide([decision for _, decision in part], fence)
-            for (index, _), outcome in zip(part, decided, strict=True):
-                outcomes[index] = outcome
+            for some in _bounded(part):
+                decided = await self._decide([decision for _, decision in some], fence)
+                for (index, _), outcome in zip(some, decided, strict=True):
+                    outcomes[index] = outcome
         return outcomes
 
     async def _decide(self, decisions: Sequence[TaskDecision], fence: ShardFence) -> list[Decided]:
@@ -160,23 +164,13 @@ class PostgresTasks:
         return {row["id"]: (json.loads(row["payload"]), json.loads(row["metadata"])) for row in rows}
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
-        statuses = [status.value for status in query.statuses] or None
-        before_at, before_id = query.before or (None, None)
-        filters = (
-            query.workspace,
-            statuses,
-            query.task_type,
-            query.agent_id,
-            [detail.value for detail in query.details] or None,
-            query.queue,
-            query.created_after,
-            query.created_before,
+        page, matching = page_statement(query), matching_statements(query, EXACT_TO + 1)
+        if page is None or matching is None:
+            return [], Total(0)
+        rows = await self._pool.rows(page[0], *page[1])
+        return [task_of(row) for row in rows], await total_of(
+            self._pool, matching.every, *matching.arguments, first=matching.first
         )
-        rows = await self._pool.rows(
-            _SQL["list_tasks"], *filters, before_at, before_id, query.limit, query.offset, query.now
-        )
-        total = await total_of(self._pool, _SQL["matching_tasks"], *filters, query.now)
-        return [task_of(row) for row in rows], total
 
     async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
         rows = await self._pool.rows(_SQL["oldest_tasks"], workspace, status.value, limit)
@@ -200,6 +194,19 @@ async def _heads_only(batches: AsyncIterator[int | Sequence[TaskHead]]) -> Async
     async for batch in batches:
         assert not isinstance(batch, int)
         yield batch
+
+
+def _bounded(part: Sequence[tuple[int, TaskDecision]]) -> Iterator[Sequence[tuple[int, TaskDecision]]]:
+    """Splits decisions into calls of at most ``CALL_CHARS`` of results, and one decision with more. The server ends a connection
+    that sends a gigabyte at once, which would look as if it were away."""
+    start = chars = 0
+    for n, (_, decision) in enumerate(part):
+        size = len(decision.result_json or "") + len(decision.error or "")
+        if chars + size > CALL_CHARS and n > start:
+            yield part[start:n]
+            start, chars = n, 0
+        chars += size
+    yield part[start:]
 
 
 def rules_json(rules: TaskRules | None) -> str | None:

@@ -9,9 +9,12 @@ from cluster.ports.totals import EXACT_TO, Total
 from cluster.postgres.pool import Pool
 
 
-async def total_of(pool: Pool, matching: str, *filters: Any) -> Total:
-    """The total of ``matching``, a statement with a row for each entry. Raises: `StoreUnavailable`."""
-    counted = int(await pool.value(f"select count(*) from ({matching} limit {EXACT_TO + 1}) as counted", *filters))
+async def total_of(pool: Pool, matching: str, *filters: Any, first: str = "") -> Total:
+    """The total of ``matching``, a statement with a row for each entry. ``first`` is the one to count up to the bound, if that
+    is another. Raises: `StoreUnavailable`."""
+    counted = int(
+        await pool.value(f"select count(*) from ({first or matching} limit {EXACT_TO + 1}) as counted", *filters)
+    )
     if counted <= EXACT_TO:
         return Total(counted)
     plan = json.loads(await pool.value(f"explain (format json) {matching}", *filters))

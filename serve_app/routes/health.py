@@ -170,8 +170,8 @@ async def agent_health(request: Request, agent_id: str, asker: Asker) -> dict[st
 @requires(Permission.METRICS_READ)
 async def stats(request: Request, asker: Asker) -> dict[str, Any]:
     """Numbers of the fleet, its health and the scheduler, without URLs and secrets. The health is that of the agents that are
-    not offline; ``unknown`` if all are. ``total`` counts the tasks that there ever were. 503 (`StoreUnavailable`) if the
-    counting cannot catch up in time."""
+    not offline; ``unknown`` if all are. ``total`` counts the tasks that there ever were. ``by_type`` names at most 256 task
+    types and counts the rest as ``(other)``. 503 (`StoreUnavailable`) if the counting cannot catch up in time."""
     gate = gateway(request)
     agents = await gate.agents.list(asker.workspace)
     living = [agent for agent in agents if agent.liveness is not Liveness.OFFLINE]

@@ -11,11 +11,12 @@ from pydantic import (
     field_validator,
 )
 
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import MAX_ERROR_CHARS
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import WhenFailed
-from cluster.domain.tasks.task import Priority, Task, TaskStatus
+from cluster.domain.tasks.task import OTHER_TYPES, Priority, Task, TaskStatus
 from cluster.process.waits import LONGEST_WAIT_S
 from serve_app.schemas.entries import entry_or_refusal
 from serve_app.schemas.fields import (
@@ -82,6 +83,15 @@ class CreateTask(RequestBody):
     fallback_regions: Names = []
     region_routing_mode: Literal["any", "preferred", "strict"] = "any"
     idempotency_key: Text | None = Field(None, min_length=1, max_length=255)
+
+    @field_validator("task_type")
+    @classmethod
+    def _type(cls, value: str) -> str:
+        if value == OTHER_TYPES:
+            raise InvalidRequest(
+                f"task_type must not be {OTHER_TYPES!r}, which counts use for the types beyond a bound."
+            )
+        return value
 
     @field_validator("priority")
     @classmethod

@@ -65,6 +65,12 @@ async def test_a_column_comes_back_as_it_was(store_urls: StoreUrls, kind: str, c
     await connection.close()
 
 
+@pytest.mark.parametrize("odd", [["a", 1], [None, 1]])
+def test_a_value_that_is_no_text_is_a_fault_of_the_data(odd: Any) -> None:
+    with pytest.raises(Unstorable):
+        texts(odd)
+
+
 def test_an_array_without_a_value_is_left_out() -> None:
     assert array([None, None]) is None
     assert array([None, "a"]) == [None, "a"]

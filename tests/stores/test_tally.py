@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +19,7 @@ from cluster.domain.tasks.events import CancelRequested, Claim, Complete, Fail, 
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.tally import KINDS
-from cluster.domain.tasks.task import Priority, TaskHead
+from cluster.domain.tasks.task import OTHER_TYPES, Priority, TaskHead
 from cluster.log.task_tally import TaskTally
 from cluster.ports.operations import Replay
 from cluster.ports.tasks import ShardFence, SubmitItem, TaskQuery
@@ -45,6 +46,9 @@ ENDS: dict[str, Any] = {
 #: Ends of a task that an agent has in hand; the others are of a task that waits.
 IN_HAND = ("complete", "fail", "refuse", "run time")
 REPLICAS = 2
+#: Few, so that most histories have more.
+TYPES_KEPT = 3
+TYPES = "abcdefg"
 
 
 def tally_of(stores: Stores, **options: Any) -> TaskTally:
@@ -64,11 +68,13 @@ class History:
     #: (workspace, at, seconds) of claims and completions.
     waits: list[tuple[str, float, float]] = field(default_factory=list)
     runs: list[tuple[str, float, float]] = field(default_factory=list)
+    #: (workspace, type) of tasks that ended, in the order of the log.
+    ended: list[tuple[str, str]] = field(default_factory=list)
 
     async def begin(self) -> None:
         self.workspaces = tuple(f"w{next(_numbers)}" for _ in range(2))
         for _ in range(REPLICAS):
-            self.tallies.append(tally_of(self.stores, batch=3, save_rows=4))
+            self.tallies.append(tally_of(self.stores, batch=3, save_rows=4, types_kept=TYPES_KEPT))
             await self.tallies[-1].load()
 
     async def submit(self, where: int, task_type: str, priority: Priority) -> None:
@@ -97,6 +103,8 @@ class History:
         assert done.decision is not None
         assert (await self.stores.tasks.decide(self.fence, [done.decision]))[0].applied
         self.heads[self.heads.index(old)] = done.head
+        if done.head.status.terminal:
+            self.ended.append((old.workspace, old.task_type))
         if isinstance(event, Claim):
             self.waits.append((old.workspace, self.now, self.now - old.run_at))
         if isinstance(event, Complete):
@@ -135,7 +143,7 @@ class History:
 
     async def restart(self, which: int) -> None:
         """Kill -9 of a replica: what it had not stored is lost."""
-        self.tallies[which] = tally_of(self.stores, batch=3, save_rows=4)
+        self.tallies[which] = tally_of(self.stores, batch=3, save_rows=4, types_kept=TYPES_KEPT)
         await self.tallies[which].load()
 
     async def save(self, which: int) -> None:
@@ -159,14 +167,22 @@ class History:
             )
             counts = await self.tallies[which].counts(workspace)
             assert counts["total"] == len(rows)
-            for name, column in (("by_status", "status"), ("by_type", "task_type")):
-                values = [row[column] for row in rows]
-                assert counts[name] == {value: values.count(value) for value in set(values)}
+            values = [row["status"] for row in rows]
+            assert counts["by_status"] == {value: values.count(value) for value in set(values)}
+            assert counts["by_type"] == self.by_type(workspace, rows)
             waiting = [Priority(row["priority"]).wire_name for row in rows if row["status"] == "pending"]
             assert counts["by_priority"] == {name: waiting.count(name) for name in set(waiting)}
             assert await self.tallies[which].queue_metrics(workspace, self.now) == pytest.approx(
                 self.metrics(workspace, rows)
             )
+
+    def by_type(self, workspace: str, rows: Any) -> dict[str, int]:
+        """The types that ended first, then the most frequent of the open ones while there is room; the rest is one."""
+        named = list(dict.fromkeys(name for where, name in self.ended if where == workspace))[:TYPES_KEPT]
+        waiting = Counter(row["task_type"] for row in rows if row["status"] in ("pending", "running"))
+        others = sorted(set(waiting) - set(named), key=lambda name: (-waiting[name], name))
+        named += others[: TYPES_KEPT - len(named)]
+        return dict(Counter(row["task_type"] if row["task_type"] in named else OTHER_TYPES for row in rows))
 
     def metrics(self, workspace: str, rows: Any) -> dict[str, float]:
         midnight = self.now - self.now % 86_400
@@ -222,9 +238,9 @@ def ground(store_urls: StoreUrls) -> Iterator[Ground]:
 which = st.integers(0, 9)
 replica = st.integers(0, REPLICAS - 1)
 change = st.one_of(
-    st.tuples(st.just("submit"), st.integers(0, 1), st.sampled_from("ab"), st.sampled_from(Priority)),
+    st.tuples(st.just("submit"), st.integers(0, 1), st.sampled_from(TYPES), st.sampled_from(Priority)),
     *[
-        st.tuples(st.just("live"), st.integers(0, 1), st.sampled_from("ab"), st.sampled_from(Priority), st.just(how))
+        st.tuples(st.just("live"), st.integers(0, 1), st.sampled_from(TYPES), st.sampled_from(Priority), st.just(how))
         for how in sorted(ENDS)
     ],
     st.tuples(st.just("claim"), which),
@@ -283,6 +299,27 @@ async def test_tasks_that_ended_under_earlier_builds_are_counted(store_urls: Sto
         await stores.close()
 
 
+async def test_new_types_without_end_grow_no_answer_and_no_fold(stores: Stores) -> None:
+    """Open and ended ones. The answers of a replica that read every row and of one that began with the stored fold are equal."""
+    fence = await stores.tasks.take_generation("s", "test")
+    tasks = [new_task(task_type=f"type-{n % 40}", created_at=NOW + n) for n in range(80)]
+    await stores.tasks.submit([SubmitItem(task=task) for task in tasks])
+    first, second = (tally_of(stores, types_kept=5, save_rows=1) for _ in range(2))
+    for task in tasks[:40]:
+        end = step(task.head(), CancelRequested(principal="p"), NOW, POLICY).decision
+        assert end is not None
+        await stores.tasks.decide(fence, [end])
+        await first.counts("w")
+        await first.save()
+    counts = await first.counts("w")
+    await second.load()
+    assert await second.counts("w") == counts
+    assert counts["by_type"] == {**{f"type-{n}": 2 for n in range(5)}, OTHER_TYPES: 70}
+    assert counts["total"] == 80
+    _, stored = await stores.tally.load()
+    assert len(stored["ended"]) == 6
+
+
 #: Tuples of tasks that this connection has read and not reported yet.
 TUPLES_READ = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'tasks'::regclass"
 
@@ -292,11 +329,9 @@ async def test_what_is_asked_often_reads_no_ended_tasks(stores: Stores) -> None:
     await _old_tasks(stores, 5000)
     await stores.tasks.submit([SubmitItem(task=new_task(created_at=NOW + 10_000))])
     sql = {**queries("tasks"), **queries("tally")}
-    filters = ("w", None, None, None, None, None, None, None)
     asked: dict[str, tuple[Any, ...]] = {
-        "tally_page": (0, list(KINDS), 100, "w"),
+        "tally_page": (0, list(KINDS), 100, "w", [], 256, OTHER_TYPES),
         "waiting_tasks": (),
-        "list_tasks": (*filters, None, None, 50, 0, NOW),
     }
     read = {}
     for name, arguments in asked.items():
@@ -304,7 +339,7 @@ async def test_what_is_asked_often_reads_no_ended_tasks(stores: Stores) -> None:
             before = await connection.fetchval(TUPLES_READ)
             await connection.fetch(sql[name], *arguments)
             read[name] = await connection.fetchval(TUPLES_READ) - before
-    assert read == {"tally_page": 1, "waiting_tasks": 1, "list_tasks": 50}
+    assert read == {"tally_page": 1, "waiting_tasks": 1}
 
 
 @pytest.mark.parametrize(("entries", "exact"), [(EXACT_TO, True), (EXACT_TO + 1, False), (5 * EXACT_TO, False)])

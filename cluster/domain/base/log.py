@@ -55,6 +55,9 @@ class LogRecord:
 
     ``cause`` is the trace id of the request that led to the change, or names the row that did (``caused_by_row``). It is
     empty if only time did (a timer). ``private`` holds words that somebody wrote, None if there are none.
+
+    ``data_text`` and ``words_text`` are the canonical JSON of ``data`` and ``private``, if that was made with the record; empty
+    if the commit has to make it.
     """
 
     at: float
@@ -66,16 +69,18 @@ class LogRecord:
     cause: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     private: Mapping[str, Any] | None = None
+    data_text: str = field(default="", compare=False)
+    words_text: str = field(default="", compare=False)
 
     def data_json(self) -> str:
-        return canonical_json(self.data)
+        return self.data_text or canonical_json(self.data)
 
     def private_text(self, salt: str) -> str | None:
         """The stored text of the private part. Its hash outlives it, so the salt keeps short words from being guessed by it."""
         if self.private is None:
             return None
         # The canonical form of the object of both, without a dictionary and its sorting for each row of the log.
-        return f'{{"salt":"{salt}","words":{canonical_json(self.private)}}}'
+        return f'{{"salt":"{salt}","words":{self.words_text or canonical_json(self.private)}}}'
 
     def digest(self, *, epoch: int, zone: str, data_json: str, private_digest: bytes | None) -> bytes:
         return row_digest(

@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.log import IDENTITY, SYSTEM, LogRecord, LogTexts
+from cluster.domain.tasks.columns import check_columns, row_text
 from cluster.domain.tasks.effects import DEQUEUE, END_LEASE, START_LEASE, Apply, Effect, Enqueue, StartGrace, Transition
 from cluster.domain.tasks.events import (
     AgentLost,
@@ -70,7 +71,10 @@ def _decided(
     want_body: bool = False,
     private: Mapping[str, Any] | None = None,
 ) -> Transition:
-    """A transition that is written. ``error`` is stored with the task and, shortened, in the private part of its log row."""
+    """A transition that is written. ``error`` is stored with the task and, shortened, in the private part of its log row.
+
+    Raises: `InvalidRequest` if the store could not hold it."""
+    words = private if error is None else {"error": _short(error)}
     record = LogRecord(
         at=now,
         workspace=old.workspace,
@@ -80,7 +84,9 @@ def _decided(
         principal=principal,
         cause=event.cause,
         data=data,
-        private=private if error is None else {"error": _short(error)},
+        private=words,
+        data_text=row_text(data, "data"),
+        words_text="" if words is None else row_text(words, "words"),
     )
     decision = TaskDecision(
         head=new,
@@ -92,6 +98,7 @@ def _decided(
         error=error,
         want_body=want_body,
     )
+    check_columns(decision)
     return Transition(head=new, decision=decision, effects=effects)
 
 

@@ -6,6 +6,10 @@ minute. A task that has ended never opens again (a replay of a dead letter is a 
 one, and nothing is subtracted; what retention deletes stays counted. Open tasks are not here: they are few, and are counted
 where they are.
 
+A workspace keeps ``TYPES_KEPT`` task types by name, and all others under `OTHER_TYPES`: a client may submit a new type each time.
+The kept ones are those that ended first in the order of the log, so every process keeps the same. Open tasks are folded to the
+same names by whoever counts them (``kept``).
+
 It folds rows of every build: kinds tell the status, and ``task_type`` and ``priority`` were in these rows from the first.
 """
 
@@ -16,7 +20,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from cluster.domain.tasks.task import Priority, TaskStatus
+from cluster.domain.tasks.task import OTHER_TYPES, Priority, TaskStatus
 
 MINUTE_S = 60
 HOUR_S = 3600
@@ -24,6 +28,8 @@ DAY_S = 86_400
 HOURS_KEPT = 48
 MINUTES_KEPT = 60
 SECONDS_KEPT = 60
+#: So many task types of a workspace are counted by name.
+TYPES_KEPT = 256
 
 #: Kind of a row that ends a task → the status that the task has then.
 ENDS: Mapping[str, TaskStatus] = {
@@ -78,8 +84,10 @@ class _Pace:
 class _Counts:
     """The tally of one workspace. ``Tally.apply`` alone changes it."""
 
-    #: (status, type, priority) → tasks that ever ended so.
+    #: (status, type, priority) → tasks that ever ended so. The type is a kept one, or `OTHER_TYPES`.
     ended: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    #: The task types that are counted by name. Never more than ``Tally.types_kept``, and none is ever dropped.
+    kept: set[str] = field(default_factory=set)
     #: Hour since the epoch → status or ``tokens`` → how many.
     hours: dict[int, dict[str, int]] = field(default_factory=dict)
     #: Minute since the epoch → its pace.
@@ -94,6 +102,15 @@ class _Counts:
     def add_ended(self, status: str, task_type: str, priority: int, amount: int) -> None:
         key = (status, task_type, priority)
         self.ended[key] = self.ended.get(key, 0) + amount
+
+    def named(self, task_type: str, types_kept: int) -> str:
+        """The name that a type is counted under. A new one is kept while there is room."""
+        if task_type in self.kept or task_type == OTHER_TYPES:
+            return task_type
+        if len(self.kept) >= types_kept:
+            return OTHER_TYPES
+        self.kept.add(task_type)
+        return task_type
 
     def minute(self, at: float) -> _Pace:
         return _slot(self.minutes, int(at // MINUTE_S), _Pace(), MINUTES_KEPT + 1)
@@ -119,6 +136,7 @@ def _slot(slots: MutableMapping[int, T], number: int, new: T, most: int) -> T:
 class Tally:
     """The fold. Mutable on purpose, as `Metrics` is: its one owner applies thousands of rows a second."""
 
+    types_kept: int = TYPES_KEPT
     _counts: dict[str, _Counts] = field(default_factory=dict)
     """By workspace."""
 
@@ -134,7 +152,8 @@ class Tally:
         counts, data = self._changed(row.workspace), row.data
         if row.kind in ENDS:
             status = ENDS[row.kind]
-            counts.add_ended(status.value, str(data.get("task_type", "")), int(data.get("priority", 0)), 1)
+            task_type = counts.named(str(data.get("task_type", "")), self.types_kept)
+            counts.add_ended(status.value, task_type, int(data.get("priority", 0)), 1)
             counts.add_hour(int(row.at // HOUR_S), status.value, 1)
         if row.kind == "task.completed":
             counts.add_second(int(row.at), 1)
@@ -148,9 +167,13 @@ class Tally:
         elif row.kind in SPENT:
             counts.add_hour(int(row.at // HOUR_S), TOKENS, int(data.get("tokens", 0)))
 
+    def kept(self, workspace: str) -> list[str]:
+        """The task types of a workspace that are counted by name, sorted."""
+        return sorted(self._of(workspace).kept)
+
     def counts(self, workspace: str, open_counts: Iterable[OpenCount]) -> dict[str, Any]:
         """``{by_status, by_priority (of those that wait), by_type, total}`` of the tasks of a workspace that there ever were,
-        with those that are open."""
+        with those that are open. These must be folded to the ``kept`` names, and to as many others as there is room for."""
         by_status: dict[str, int] = defaultdict(int)
         by_type: dict[str, int] = defaultdict(int)
         by_priority: dict[str, int] = defaultdict(int)
@@ -213,11 +236,19 @@ class Tally:
         return stored
 
     @classmethod
-    def restore(cls, stored: Mapping[str, Any]) -> Tally:
-        """The tally of a snapshot."""
-        tally = cls()
-        for workspace, status, task_type, priority, tasks in stored.get("ended", ()):
-            tally._changed(workspace).add_ended(status, task_type, int(priority), int(tasks))
+    def restore(cls, stored: Mapping[str, Any], types_kept: int = TYPES_KEPT) -> Tally:
+        """The tally of a snapshot. One with more types than are kept (the first was made by a scan, and earlier builds kept all)
+        keeps those with the most tasks."""
+        tally = cls(types_kept=types_kept)
+        ended = stored.get("ended", ())
+        tasks_of: dict[tuple[str, str], int] = defaultdict(int)
+        for workspace, _, task_type, _, tasks in ended:
+            tasks_of[workspace, task_type] += int(tasks)
+        for workspace, task_type in sorted(tasks_of, key=lambda key: (-tasks_of[key], key)):
+            tally._changed(workspace).named(task_type, types_kept)
+        for workspace, status, task_type, priority, tasks in ended:
+            counts = tally._changed(workspace)
+            counts.add_ended(status, counts.named(task_type, types_kept), int(priority), int(tasks))
         for workspace, hour, what, amount in stored.get("hours", ()):
             tally._changed(workspace).add_hour(int(hour), what, int(amount))
         for workspace, minute, *pace in stored.get("minutes", ()):

@@ -39,6 +39,10 @@ class TaskStatus(StrEnum):
 PULL_CALL_TYPE = "deliberation.turn"
 
 
+#: In counts, what the types beyond a bound are counted under. No task that a client submits has this type.
+OTHER_TYPES = "(other)"
+
+
 class TaskDetail(StrEnum):
     """``status_detail`` on the wire."""
 

@@ -73,7 +73,5 @@ where a.workspace = s.workspace and a.agent_id = s.agent_id and a.last_seen_at i
 
 -- name: agent_findings
 -- How many entries the findings lists have in results of an agent's completed tasks.
-select coalesce(sum(json_array_length(t.result -> 'findings')), 0)
-from tasks t
-where t.workspace = $1 and t.assigned_agent = $2 and t.status = 'completed'
-  and case when json_typeof(t.result) = 'object' then json_typeof(t.result -> 'findings') = 'array' else false end
+select coalesce(sum(findings_of(result)), 0) from tasks
+where workspace = $1 and assigned_agent = $2 and status = 'completed' and findings_of(result) is not null

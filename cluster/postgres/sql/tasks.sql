@@ -52,25 +52,6 @@ where t.status in ('pending', 'running') and t.target_agent is not null
 -- workspace, and would be read from end to end; the tasks are found by their ids.
 select id, payload::text as payload, metadata::text as metadata from tasks where workspace || '' = $1 and id = any ($2)
 
--- name: list_tasks
--- A page, newest first. A filter that is null matches everything.
-select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
-       t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
-       t.rules::text as rules_text
-from tasks t
-where workspace = $1
-  and ($2::text[] is null or status = any ($2))
-  and ($3::text is null or task_type = $3)
-  and ($4::text is null or assigned_agent = $4)
-  and ($5::text[] is null
-       or case when status_detail = 'delayed' and run_at <= $13 then 'queued' else status_detail end = any ($5))
-  and ($6::text is null or queue = $6)
-  and ($7::float8 is null or created_at >= $7)
-  and ($8::float8 is null or created_at < $8)
-  and ($9::float8 is null or (created_at, id) < ($9, $10))
-order by created_at desc, id desc
-limit $11 offset $12
-
 -- name: oldest_tasks
 -- Open tasks of one status, oldest first. The constant condition on the status makes the index of open tasks usable.
 select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
@@ -80,19 +61,6 @@ from tasks t
 where status in ('pending', 'running') and status = $2 and workspace = $1
 order by created_at, id
 limit $3
-
--- name: matching_tasks
--- The tasks that match the filters of a page, to be counted.
-select 1 from tasks
-where workspace = $1
-  and ($2::text[] is null or status = any ($2))
-  and ($3::text is null or task_type = $3)
-  and ($4::text is null or assigned_agent = $4)
-  and ($5::text[] is null
-       or case when status_detail = 'delayed' and run_at <= $9 then 'queued' else status_detail end = any ($5))
-  and ($6::text is null or queue = $6)
-  and ($7::float8 is null or created_at >= $7)
-  and ($8::float8 is null or created_at < $8)
 
 -- name: waiting_tasks
 -- How many tasks wait, by priority, found by the index of open tasks.

@@ -1,0 +1,131 @@
+"""The statements of lists of tasks, made of the filters that a list has.
+
+One statement for all filters (``$3 is null or task_type = $3``) was rejected: its plan serves every list, so it walks the whole
+workspace for a filter that matches few tasks. A list reads one range of an index for each detail in which tasks end, and one
+of the open tasks, and merges them. Each range has the list's order, so none is read further than the page needs.
+
+If a list has two of the filters for type, agent and queue, the planner takes the index of one of them and reads on until enough
+rows match the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.domain.tasks.task import TaskDetail, TaskStatus
+from cluster.ports.tasks import TaskQuery
+
+#: Detail of an ended task → its status.
+ENDED_DETAILS: Mapping[TaskDetail, TaskStatus] = {
+    TaskDetail.COMPLETED: TaskStatus.COMPLETED,
+    TaskDetail.FAILED: TaskStatus.FAILED,
+    TaskDetail.DEAD_LETTERED: TaskStatus.FAILED,
+    TaskDetail.CANCELLED: TaskStatus.CANCELLED,
+    TaskDetail.TIMEOUT: TaskStatus.TIMEOUT,
+}
+OPEN = "status in ('pending', 'running')"
+_ENDED = "status not in ('pending', 'running')"
+_ORDER = "order by created_at desc, id desc"
+_WHOLE = """
+    t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
+    t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
+    t.rules::text as rules_text"""
+
+
+class _Arguments:
+    """The arguments of a statement, in the order in which its text names them."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+
+    def add(self, value: Any) -> str:
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+
+def _branches(query: TaskQuery, arguments: _Arguments) -> list[str]:
+    """A condition for each range of an index that the list is merged from. No task meets two of them."""
+    common = [f"workspace = {arguments.add(query.workspace)}"]
+    by_name = {"task_type": query.task_type, "assigned_agent": query.agent_id, "queue": query.queue}
+    common += [f"{column} = {arguments.add(value)}" for column, value in by_name.items() if value is not None]
+    filtered = len(common) > 1 or bool(query.statuses or query.details)
+    if query.created_after is not None:
+        common.append(f"created_at >= {arguments.add(query.created_after)}::float8")
+    if query.created_before is not None:
+        common.append(f"created_at < {arguments.add(query.created_before)}::float8")
+    if not filtered:
+        return [" and ".join(common)]  # the index of the workspace has just these
+    branches = [[_ENDED, f"status_detail = '{detail.value}'"] for detail in _ended_details(query)]
+    if not query.statuses or any(not status.terminal for status in query.statuses):
+        branches += _open_branch(query, arguments)
+    return [" and ".join([*common, *branch]) for branch in branches]
+
+
+def _ended_details(query: TaskQuery) -> list[TaskDetail]:
+    return [
+        detail
+        for detail, status in ENDED_DETAILS.items()
+        if (not query.statuses or status in query.statuses) and (not query.details or detail in query.details)
+    ]
+
+
+def _open_branch(query: TaskQuery, arguments: _Arguments) -> list[list[str]]:
+    """The condition for open tasks, or none if the details are those of ended ones."""
+    branch = [OPEN]
+    if query.statuses:
+        branch.append(f"status = any ({arguments.add([status.value for status in query.statuses])}::text[])")
+    if query.details:
+        details = [detail.value for detail in query.details if detail not in ENDED_DETAILS]
+        if not details:
+            return []
+        now = arguments.add(query.now)
+        branch.append(
+            f"case when status_detail = 'delayed' and run_at <= {now}::float8 then 'queued' else status_detail end "
+            f"= any ({arguments.add(details)}::text[])"
+        )
+    return [branch]
+
+
+def page_statement(query: TaskQuery) -> tuple[str, Sequence[Any]] | None:
+    """A statement for the page of a list, and its arguments. None if no task can match."""
+    arguments = _Arguments()
+    branches = _branches(query, arguments)
+    before = ""
+    if query.before is not None:
+        at, task_id = (arguments.add(value) for value in query.before)
+        before = f" and (created_at, id) < ({at}::float8, {task_id}::text)"
+    limit, offset = arguments.add(query.limit), arguments.add(query.offset)
+    # An offset counts rows of all ranges, and they may all be of one.
+    ranges = [
+        f"(select id, created_at from tasks where {branch}{before} {_ORDER} limit {limit}::bigint + {offset}::bigint)"
+        for branch in branches
+    ]
+    if not ranges:
+        return None
+    page = f"select id from ({' union all '.join(ranges)}) as found {_ORDER} limit {limit} offset {offset}"
+    return f"select {_WHOLE} from ({page}) as page join tasks t using (id) {_ORDER}", arguments.values
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Statements with a row for each task that a list's filters match: of all of them, which is to be planned and not run, and of
+    the first ones, which is to be counted."""
+
+    every: str
+    first: str
+    arguments: Sequence[Any]
+
+
+def matching_statements(query: TaskQuery, most: int) -> Matching | None:
+    """Statements for the total of a list; ``first`` has up to ``most`` rows of each range. None if no task can match.
+
+    It reads them in the list's order: that is the order of the indexes, while a scan of the table could meet a million rows of
+    other workspaces before the first one that counts."""
+    arguments = _Arguments()
+    branches = [f"select 1 from tasks where {branch}" for branch in _branches(query, arguments)]
+    if not branches:
+        return None
+    first = " union all ".join(f"({branch} {_ORDER} limit {most})" for branch in branches)
+    return Matching(" union all ".join(branches), f"select 1 from ({first}) as found", arguments.values)
