@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
+from actors.composition.memory_keeper import memory_keeper
 from actors.composition.resources import Resources, load_process_settings, migrated
 from actors.roles import desired_roles, fingerprint
 from actors.runtime import RayActorBackend, resolve
@@ -80,14 +81,16 @@ class SupervisorDeployment:
     async def _run(self, settings: Settings) -> None:
         await migrated(settings)
         resources = await Resources.open(settings, "aragora-supervisor", connections=2)
+        backend = RayActorBackend(settings, fingerprint(settings))
         supervisor = Supervisor(
             holder=f"{socket.gethostname()}:{os.getpid()}",
             roles=desired_roles(settings),
-            backend=RayActorBackend(settings, fingerprint(settings)),
+            backend=backend,
             agents=resources.stores.agents,
             names=resources.stores.names,
             leases=resources.stores.leases,
             clock=SystemClock(),
+            memory=memory_keeper(resources, backend, resolve),
         )
         await supervisor.run()
 

@@ -16,6 +16,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from actors.composition.resources import ActorResolver, Resources, migrated
+from actors.failing_commits import increments
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.base.errors import ActorUnavailable, TryLater
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
@@ -166,7 +167,8 @@ class Replica:
 
     async def _push(self) -> None:
         """Sends observations to telemetry. If that fails they are kept for the next call, the newest 50,000 of them."""
-        self._unsent = (self._unsent + self.observations.take())[-50_000:]
+        failed = increments(self.resources.stores.pool.failed_commits.take())
+        self._unsent = (self._unsent + self.observations.take() + failed)[-50_000:]
         if self._unsent:
             sending, self._unsent = self._unsent, []
             try:

@@ -69,17 +69,17 @@ def _threads(pid: int) -> frozenset[str]:
 def _answer(admin: Path) -> bytes | None:
     """What HAProxy says about itself; None if it does not answer in time. It answers here also while all its connections for
     clients are taken."""
-    said = b""
+    answer = b""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_S)
         try:
             connection.connect(str(admin))
             connection.sendall(b"show info\n")
             while more := connection.recv(65_536):
-                said += more
+                answer += more
         except (TimeoutError, BlockingIOError):  # the latter: too many wait already
             return None
-    return said
+    return answer
 
 
 class Looks:
@@ -103,11 +103,11 @@ class Looks:
     def _is_bad(self) -> bool:
         if _threads(self.pid) == _STOPPED:
             return True
-        said = _answer(self.admin) if self.admin is not None else b""
-        if said is None:
+        answer = _answer(self.admin) if self.admin is not None else b""
+        if answer is None:
             return self.answered and not _threads(self.pid) & _COULD_RUN
         # The socket belongs to the newest HAProxy; one that was replaced is not asked any more.
-        self.answered = f"\nPid: {self.pid}\n".encode() in said
+        self.answered = f"\nPid: {self.pid}\n".encode() in answer
         return False
 
 
