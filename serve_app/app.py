@@ -51,7 +51,7 @@ def _ingress() -> FastAPI:
     """The application of one replica. Serve calls this in the replica's process and event loop."""
     settings = load_process_settings()
     _stay_on_loopback(settings)
-    return make_ingress(settings, resolve, end_process, replaced=_mark_of_haproxy())
+    return make_ingress(settings, resolve, end_process, replaced=_mark_of_haproxy(), hard_stop_s=_hard_stop_s())
 
 
 def _mark_of_haproxy() -> Path:
@@ -61,6 +61,13 @@ def _mark_of_haproxy() -> Path:
     from ray.serve._private.constants import RAY_SERVE_HAPROXY_CONFIG_FILE_LOC
 
     return Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent / ray.get_runtime_context().get_node_id() / REPLACED
+
+
+def _hard_stop_s() -> int | None:
+    """After what time an HAProxy that was replaced ends its open calls; None without HAProxy."""
+    from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY, RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S
+
+    return RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S if RAY_SERVE_ENABLE_HA_PROXY else None
 
 
 @serve.deployment(
