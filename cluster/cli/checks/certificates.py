@@ -49,8 +49,8 @@ def servers(url: str, of: str) -> Iterator[TlsServer]:
         scheme, options = parts.scheme.lower(), parse_qs(parts.query)
         if scheme not in _PORTS or "disable" in options.get("sslmode", ()):
             return
-        for place in parts.netloc.rpartition("@")[2].split(","):  # PostgreSQL takes several
-            alone = urlsplit(f"x://{place}")
+        for address in parts.netloc.rpartition("@")[2].split(","):  # PostgreSQL takes several
+            alone = urlsplit(f"x://{address}")
             if alone.hostname:
                 port = alone.port or _PORTS[scheme]
                 yield TlsServer(alone.hostname, port, of, scheme.startswith("postgres"))
@@ -74,11 +74,11 @@ async def _agents(api: ControlPlaneClient) -> set[TlsServer]:
         agents = (await api.request("GET", "/agents", params={"available": "false"}, timeout_s=ALL_S))["agents"]
     except ControlPlaneError:
         return set()  # said by other checks
-    by_place: dict[tuple[str, int], TlsServer] = {}
+    by_address: dict[tuple[str, int], TlsServer] = {}
     for agent in sorted(agents, key=lambda agent: str(agent["agent_id"])):
         for server in servers(str(agent.get("endpoint") or ""), f"agent {agent['agent_id']}"):
-            by_place.setdefault((server.host, server.port), server)
-    return set(by_place.values())
+            by_address.setdefault((server.host, server.port), server)
+    return set(by_address.values())
 
 
 def _of_file(ours: Settings) -> list[Finding]:
@@ -111,8 +111,8 @@ async def _asked(asked: Iterable[TlsServer]) -> list[Finding]:
             seen += 1
             name = f"that of {server.of} at {server.host}:{server.port}"
             found += _judged(name, read.not_valid_before_utc, read.not_valid_after_utc)
-    unseen = f"; {silent} servers showed none in time" if silent else ""
-    return found or [fine("certificates", f"{seen} seen, none ends within {SOON.days} days{unseen}")]
+    silence = f"; {silent} servers showed none in time" if silent else ""
+    return found or [fine("certificates", f"{seen} seen, none ends within {SOON.days} days{silence}")]
 
 
 def _judged(name: str, begins: datetime, ends: datetime) -> Iterator[Finding]:

@@ -53,5 +53,5 @@ def _findings(name: str, task: asyncio.Future[Sequence[Finding]]) -> Sequence[Fi
     error = task.exception()
     if error is None:
         return task.result()
-    said = str(error) if isinstance(error, ControlPlaneError) else f"{type(error).__name__}: {error}"
-    return [problem(name, said, "See the log of the API.")]
+    words = str(error) if isinstance(error, ControlPlaneError) else f"{type(error).__name__}: {error}"
+    return [problem(name, words, "See the log of the API.")]

@@ -39,8 +39,8 @@ async def check_ray(ours: Settings) -> list[Finding]:
             token = Layout.of(ours.data_dir).ray_token.read_text().strip()
             with_it = (await http.get(path, headers={"Authorization": f"Bearer {token}"})).status_code
         except (httpx.HTTPError, OSError) as error:
-            said = f"its dashboard does not answer ({type(error).__name__})"
-            return [problem("Ray", said, "Run `aragora-cp down`, `up`.")]
+            words = f"its dashboard does not answer ({type(error).__name__})"
+            return [problem("Ray", words, "Run `aragora-cp down`, `up`.")]
     return [_authentication(without, with_it), await _ports(urlsplit(running.dashboard_url).port)]
 
 
