@@ -21,11 +21,12 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util import list_named_actors
 
+from actors.process_report import MEMORY, ProcessReport
 from actors.roles import NAMESPACE, Role, actor_name, kind_prefix, role_prefix
 from cluster.domain.agents.agent import Dedicated
 from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError
 from cluster.ports.actor_names import ActorNames
-from cluster.process.loops import end_process
+from cluster.process.loops import Loops, end_process
 from cluster.rpc.channel import Address, Channel, ChannelServer
 from cluster.settings import Settings
 
@@ -59,6 +60,9 @@ class _Process:
         self._name = name
         # None until it has started.
         self._actor: PlainActor | None = None
+        # Set with the actor.
+        self._report: ProcessReport
+        self._loops = Loops(end_process)
         # The start that runs, has succeeded or has failed. A failed one is replaced at the next call.
         self._starting: asyncio.Future[PlainActor] | None = None
         # Where the channel takes calls. None before the start, and always if Ray encrypts its own connections.
@@ -73,15 +77,17 @@ class _Process:
     async def _start(self) -> PlainActor:
         from actors.composition.making import build  # here, so that only the actor's process pays for its imports
 
-        self._actor = await build(self._role, self._name, on_fatal=end_process, resolve=resolve)
+        actor, self._report = await build(self._role, self._name, on_fatal=end_process, resolve=resolve)
+        self._loops.start(self._report.run())
         _settle_memory()
         if not _ray_encrypts():
             self.address = await ChannelServer(self.call).start(ray.util.get_node_ip_address())
+        self._actor = actor
         return self._actor
 
     async def call(self, method: str, *args: Any) -> Any:
         actor = self._actor or await self.started()
-        return await getattr(actor, method)(*args)
+        return await self._report.call(actor, method, *args)
 
 
 class ActorHost:
@@ -170,6 +176,12 @@ def kill(name: str) -> None:
     """Ends an actor; does nothing if there is none of that name."""
     with contextlib.suppress(ValueError, RayActorError):
         ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+
+
+def restart(name: str) -> None:
+    """Ends an actor's process, and lets Ray start it again; does nothing if there is no actor of that name."""
+    with contextlib.suppress(ValueError, RayActorError):
+        ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=False)
 
 
 async def ready(handle: ActorHandle, timeout_s: float) -> str:
@@ -289,6 +301,7 @@ class RayActorBackend:
     """Ray for the supervisor (``actors.supervisor.ActorBackend``)."""
 
     READY_TIMEOUT_S = 60.0
+    MEMORY_TIMEOUT_S = 5.0
 
     def __init__(self, settings: Settings, fingerprint: str) -> None:
         self._settings = settings
@@ -332,3 +345,17 @@ class RayActorBackend:
         """Ends an actor; does nothing if there is none of that name."""
         self._handles.pop(name, None)
         await asyncio.to_thread(kill, name)
+
+    async def memory(self, name: str, notice: str) -> tuple[int, int]:
+        """The id and the resident memory of an actor's process, whose status says ``notice`` from now on.
+
+        Raises: `ActorUnavailable` if it was not found to serve by ``ensure``, or does not answer."""
+        handle = self._handles.get(name)
+        if handle is None:
+            raise ActorUnavailable(f"{name} does not serve yet; try again in a moment.")
+        pid, resident = await _await(handle.call.remote(MEMORY, notice), self.MEMORY_TIMEOUT_S)
+        return int(pid), int(resident)
+
+    async def restart(self, name: str) -> None:
+        """Ends an actor's process, and lets Ray start it again."""
+        await asyncio.to_thread(restart, name)

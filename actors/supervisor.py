@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,6 +56,13 @@ class ActorBackend(Protocol):
         """Ends an actor; does nothing if there is none of that name."""
 
 
+class Keeper(Protocol):
+    """What holds the actors to their bound on memory (`actors.memory_keeper`)."""
+
+    async def look(self, actors: Mapping[str, str]) -> None:
+        """Looks at the actors of the fixed roles, by role key and name."""
+
+
 class DedicatedRegistry(Protocol):
     """The part of the registry that knows the dedicated agents."""
 
@@ -76,6 +83,8 @@ class Supervisor:
     names: ActorNames
     leases: Leases
     clock: Clock
+    #: None: nothing bounds the actors' memory.
+    memory: Keeper | None = None
     #: Name of a dedicated agent's actor → the task that waits until it serves and publishes it. ``_reconcile_dedicated`` adds; a
     #: task removes itself when it ends. An actor for which no node has room does not answer, so its task stays.
     _waited_for: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
@@ -106,6 +115,8 @@ class Supervisor:
         if not await self._leads():
             return False
         await self._reconcile_dedicated({name for name in there if self.backend.is_of(name, DEDICATED_AGENT)})
+        if self.memory is not None:
+            await self.memory.look({role.key: self.backend.desired_name(role) for role in self.roles})
         return True
 
     async def _leads(self) -> bool:

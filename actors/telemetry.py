@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import uvicorn
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from actors.failing_commits import FailingCommits
 from cluster.domain.agents.agent import Liveness
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
@@ -62,6 +63,7 @@ class Telemetry:
         self._listen = listen
         self._directory = AgentDirectory(agents)
         self._metrics = Metrics()
+        self._failing_commits = FailingCommits()
         # Increments of each agent's counters since the last save began, by (workspace, agent id).
         self._counters: dict[tuple[str, str], AgentCounters] = {}
         # What the last save wrote, until it is known to have succeeded.
@@ -87,12 +89,22 @@ class Telemetry:
 
     async def push(self, increments: Sequence[Increment]) -> None:
         self._metrics.merge(increments)
+        self._failing_commits.count(increments, self._clock.now())
+
+    async def show(self, gauge: str, series: Mapping[Labels, float]) -> None:
+        """Replaces all values of a gauge that another actor measures."""
+        self._metrics.set_gauge(gauge, series)
 
     async def status(self) -> dict[str, Any]:
         """Answers from memory: readiness asks often, and must not wait for the database behind a rendering. ``lag_s``: how
         long ago the log was last read to its end."""
-        lag_s = max(0.0, self._clock.now() - self._follower.whole_at)
-        return {"serving": self._loops.running, "cursor": self._follower.cursor, "lag_s": lag_s}
+        now = self._clock.now()
+        return {
+            "serving": self._loops.running,
+            "cursor": self._follower.cursor,
+            "lag_s": max(0.0, now - self._follower.whole_at),
+            "warnings": self._failing_commits.warnings(now),
+        }
 
     async def render(self) -> str:
         """The metrics as text: gauges are computed now, counters as far as the log has been read."""

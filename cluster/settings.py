@@ -145,6 +145,9 @@ class Settings(BaseSettings):
     api_replicas: int = _var(
         1, "API replicas that `aragora-cp up` starts.", group="Tasks and agents", unit="replicas", role=STARTUP, ge=1, le=16
     )
+    actor_memory_mb: int = _var(
+        4096, "An actor's process that uses more memory is restarted; agents' own actors are not.", group="Tasks and agents", unit="MiB", ge=128
+    )
     agents_per_replica: int = _var(10_000, "Claims that may wait at one API replica.", group="Tasks and agents", ge=1)
     workspace: str = _var(
         "default",

@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
+from actors.composition.memory_keeper import memory_keeper
 from actors.composition.resources import Resources, load_process_settings, migrated
 from actors.roles import desired_roles, fingerprint
 from actors.runtime import RayActorBackend, resolve
@@ -50,7 +51,7 @@ def _ingress() -> FastAPI:
     """The application of one replica. Serve calls this in the replica's process and event loop."""
     settings = load_process_settings()
     _stay_on_loopback(settings)
-    return make_ingress(settings, resolve, end_process, replaced=_mark_of_haproxy())
+    return make_ingress(settings, resolve, end_process, replaced=_mark_of_haproxy(), hard_stop_s=_hard_stop_s())
 
 
 def _mark_of_haproxy() -> Path:
@@ -60,6 +61,13 @@ def _mark_of_haproxy() -> Path:
     from ray.serve._private.constants import RAY_SERVE_HAPROXY_CONFIG_FILE_LOC
 
     return Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent / ray.get_runtime_context().get_node_id() / REPLACED
+
+
+def _hard_stop_s() -> int | None:
+    """After what time an HAProxy that was replaced ends its open calls; None without HAProxy."""
+    from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY, RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S
+
+    return RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S if RAY_SERVE_ENABLE_HA_PROXY else None
 
 
 @serve.deployment(
@@ -80,14 +88,16 @@ class SupervisorDeployment:
     async def _run(self, settings: Settings) -> None:
         await migrated(settings)
         resources = await Resources.open(settings, "aragora-supervisor", connections=2)
+        backend = RayActorBackend(settings, fingerprint(settings))
         supervisor = Supervisor(
             holder=f"{socket.gethostname()}:{os.getpid()}",
             roles=desired_roles(settings),
-            backend=RayActorBackend(settings, fingerprint(settings)),
+            backend=backend,
             agents=resources.stores.agents,
             names=resources.stores.names,
             leases=resources.stores.leases,
             clock=SystemClock(),
+            memory=memory_keeper(resources, backend, resolve),
         )
         await supervisor.run()
 

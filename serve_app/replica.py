@@ -16,6 +16,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from actors.composition.resources import ActorResolver, Resources, migrated
+from actors.failing_commits import increments
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.base.errors import ActorUnavailable, TryLater
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
@@ -24,7 +25,7 @@ from cluster.log.task_tally import TaskTally
 from cluster.ports.clock import Clock
 from cluster.ports.wake_ups import WakeTopic
 from cluster.process.loops import Loops, OnFatal
-from cluster.process.waits import AWAY_S, HOLD_S, STORE_S
+from cluster.process.waits import AWAY_S, HAPROXY_HARD_STOP_S, HOLD_S, LONGEST_CALL_S, STORE_S
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
@@ -58,8 +59,10 @@ class Replica:
         resolve: ActorResolver,
         observations: HttpObservations,
         on_fatal: OnFatal,
+        hard_stop_s: int | None = None,
     ) -> None:
         self.settings = settings
+        self._hard_stop_s = hard_stop_s
         self.resources = resources
         self.observations = observations
         #: Observations of HTTP calls that telemetry has not taken yet, at most 50,000; ``_push`` adds and removes.
@@ -148,7 +151,15 @@ class Replica:
         }
         for key, call in self._roles.items():
             probes[_component(key)] = self._actor_probe(key, call)
+        if self._hard_stop_s is not None and self._hard_stop_s < LONGEST_CALL_S:
+            probes["HAProxy"] = self._hard_stop
         return probes
+
+    async def _hard_stop(self) -> Sequence[str]:
+        return [
+            f"RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S is {self._hard_stop_s}, and the longest call takes {LONGEST_CALL_S} s: calls "
+            f"are cut when the number of replicas changes. Start Ray with {HAPROXY_HARD_STOP_S}."
+        ]
 
     def _actor_probe(self, key: str, call: CallRole) -> Probe:
         async def probe() -> Sequence[str]:
@@ -166,7 +177,8 @@ class Replica:
 
     async def _push(self) -> None:
         """Sends observations to telemetry. If that fails they are kept for the next call, the newest 50,000 of them."""
-        self._unsent = (self._unsent + self.observations.take())[-50_000:]
+        failed = increments(self.resources.stores.pool.failed_commits.take())
+        self._unsent = (self._unsent + self.observations.take() + failed)[-50_000:]
         if self._unsent:
             sending, self._unsent = self._unsent, []
             try:
@@ -192,9 +204,10 @@ def make_ingress(
     on_fatal: OnFatal,
     clock: Clock | None = None,
     replaced: Path | None = None,
+    hard_stop_s: int | None = None,
 ) -> FastAPI:
     """The application, which starts and stops its replica in its lifespan: pools belong to the event loop they were made
-    in. ``replaced`` is the mark of the HAProxy of this node."""
+    in. ``replaced`` is the mark of the HAProxy of this node, and ``hard_stop_s`` the bound on the calls that it cuts."""
     observations = HttpObservations()
 
     @contextlib.asynccontextmanager
@@ -202,7 +215,7 @@ def make_ingress(
         await migrated(settings)
         resources = await Resources.open(settings, "aragora-api", connections=CONNECTIONS, answer_s=STORE_S)
         resources.clock = clock or resources.clock
-        replica = Replica(settings, resources, resolve, observations, on_fatal)
+        replica = Replica(settings, resources, resolve, observations, on_fatal, hard_stop_s)
         gate = await replica.start()
         if replaced is not None:
             gate.spawn(end_when_replaced(gate.endings, replaced))

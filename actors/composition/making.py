@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from actors.composition.resources import ActorResolver, Context, IsPublished, Resources, load_process_settings
+from actors.process_report import ProcessReport
 from actors.roles import (
     AGENT_HOST,
     DEDICATED_AGENT,
@@ -20,11 +22,13 @@ from actors.roles import (
     TELEMETRY,
     Role,
 )
+from cluster.domain.metrics import Increment
 from cluster.process.loops import OnFatal
+from cluster.process.memory import resident_bytes
 
 
-async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResolver) -> Any:
-    """Makes and starts the actor of a role."""
+async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResolver) -> tuple[Any, ProcessReport]:
+    """Makes and starts the actor of a role, and what reports about its process."""
     resources = await Resources.open(load_process_settings(), name, connections=4)
 
     async def is_published() -> bool:
@@ -35,7 +39,17 @@ async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResol
         resources, role, f"{name}:{os.getpid()}", is_published=is_published, on_fatal=on_fatal, resolve=resolve
     )
     await actor.start()
-    return actor
+    return actor, report_of(resources, resolve)
+
+
+def report_of(resources: Resources, resolve: ActorResolver) -> ProcessReport:
+    """What reports about the process that has these resources."""
+    telemetry = resolve(Role(kind=TELEMETRY), resources.stores.names)
+
+    async def push(increments: Sequence[Increment]) -> None:
+        await telemetry("push", increments, timeout_s=5.0)
+
+    return ProcessReport(read=resident_bytes, failed=resources.stores.pool.failed_commits.take, push=push)
 
 
 def make(

@@ -80,6 +80,24 @@ FAMILIES: tuple[Family, ...] = (
         help="Times that a scheduler shard has read its state again.",
     ),
     Family(
+        name="aragora_cp_commit_failures_total",
+        kind="counter",
+        help="Commits that the database refused or did not answer, by the class of their SQLSTATE.",
+        labels=("sqlstate_class",),
+    ),
+    Family(
+        name="aragora_cp_actor_memory_bytes",
+        kind="gauge",
+        help="Resident memory of each actor's process.",
+        labels=("actor",),
+    ),
+    Family(
+        name="aragora_cp_actor_memory_restarts_total",
+        kind="counter",
+        help="Actors that were restarted because they used more memory than their bound.",
+        labels=("actor",),
+    ),
+    Family(
         name="aragora_cp_unfenced_reports_total",
         kind="counter",
         help="Task reports that carried no lease token.",

@@ -13,6 +13,7 @@ import asyncpg
 
 from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, step
 from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable, Unstorable
+from cluster.postgres.failed_commits import FailedCommits
 
 _logger = logging.getLogger(__name__)
 
@@ -97,10 +98,11 @@ class Pool:
         self._now = now
         self._answer_s = answer_s
         self.breaker = Breaker(name=DATABASE, threshold=BREAKER_THRESHOLD, reset_s=BREAKER_RESET_S)
+        self.failed_commits = FailedCommits()
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[tuple[Any, float]]:
-        """A connection, and how long the server may still take over a statement."""
+    async def _connection(self, sql: str = "") -> AsyncIterator[tuple[Any, float]]:
+        """A connection for a statement, and how long the server may still take over it."""
         self.breaker, admitted = admit(self.breaker, self._now())
         if not admitted:
             raise _unavailable()
@@ -118,6 +120,7 @@ class Pool:
             finally:
                 await self._release(connection, cut=cut)
         except _FAILURES as error:
+            self.failed_commits.count(sql, error)
             self._learned(CallOutcome.FAILURE if _away(error) else CallOutcome.SUCCESS)
             raise translated(error) from error
         except asyncio.CancelledError:
@@ -145,18 +148,18 @@ class Pool:
 
     async def rows(self, sql: str, *args: Any) -> Sequence[Any]:
         """Runs a statement and returns its rows."""
-        async with self._connection() as (connection, left_s):
+        async with self._connection(sql) as (connection, left_s):
             result: Sequence[Any] = await connection.fetch(sql, *args, timeout=left_s)
             return result
 
     async def value(self, sql: str, *args: Any) -> Any:
         """Runs a statement and returns the first column of its first row, or None."""
-        async with self._connection() as (connection, left_s):
+        async with self._connection(sql) as (connection, left_s):
             return await connection.fetchval(sql, *args, timeout=left_s)
 
     async def execute(self, sql: str, *args: Any) -> None:
         """Runs a statement that returns nothing."""
-        async with self._connection() as (connection, left_s):
+        async with self._connection(sql) as (connection, left_s):
             await connection.execute(sql, *args, timeout=left_s)
 
     @asynccontextmanager

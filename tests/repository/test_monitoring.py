@@ -97,6 +97,8 @@ def test_the_guides_four_alerts_and_ours_are_there() -> None:
         "AgentUnhealthy",
         "SLAViolation",
         "SchedulerRereads",
+        "CommitsFail",
+        "ActorMemoryBound",
     ]
 
 

@@ -18,8 +18,9 @@ import httpx
 import uvicorn
 from aragora_sdk import AragoraAsyncClient, AragoraClient
 
-from actors.composition.making import make
+from actors.composition.making import make, report_of
 from actors.composition.resources import Resources
+from actors.process_report import ProcessReport
 from actors.roles import (
     AGENT_HOST,
     DELIBERATION,
@@ -55,6 +56,7 @@ class Process:
         self.role = role
         self.resources = resources
         self.actor: Any = None
+        self.report: ProcessReport
         self.tasks: set[asyncio.Task[Any]] = set()
         self.died = asyncio.Event()
         self._context = contextvars.copy_context()
@@ -64,7 +66,7 @@ class Process:
         return asyncio.get_running_loop().create_task(work, context=self._context)
 
     async def call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
-        answer = self.run(getattr(self.actor, method)(*args))
+        answer = self.run(self.report.call(self.actor, method, *args))
         died = asyncio.ensure_future(self.died.wait())
         try:
             await asyncio.wait({answer, died}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -205,7 +207,9 @@ class Api:
             on_fatal=self.deaths.append,
             resolve=self._resolve,
         )
+        process.report = report_of(process.resources, self._resolve)
         await process.run(process.actor.start())
+        process.run(process.report.run())
         if role.key in self.processes:
             self.superseded.append(self.processes[role.key])
         self.processes[role.key] = process

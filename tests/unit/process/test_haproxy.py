@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -223,3 +225,97 @@ async def test_a_replaced_haproxy_leaves_a_mark_and_no_stopgap(front: Front) -> 
         await eventually(lambda: front.pids() == {second.pid, *guards(front, second.pid)}, 20, what="no stopgap")
         assert (front.directory / haproxy.REPLACED).read_text() == str(second.pid)
         assert not (front.directory / stopgap.STOPGAP).exists()
+
+
+async def test_an_haproxy_that_was_stopped_is_killed_and_stood_in_for(front: Front) -> None:
+    async with await replica_that_answers(OK) as server:
+        front.write(port_of(server))
+        first = front.start()
+        await answered(front.url + "/x")
+        os.kill(first.pid, signal.SIGSTOP)
+        await asyncio.to_thread(first.wait, 20)
+        assert (await answered(front.url + "/x")).text == "ok"
+        stand_in = stopgap.pid_in(front.directory / stopgap.STOPGAP) or 0
+        os.kill(stand_in, signal.SIGSTOP)  # nor does the stopgap take the API away for longer
+        await eventually(lambda: stopgap.pid_in(front.directory / stopgap.STOPGAP) not in (None, stand_in), 20)
+        assert (await answered(front.url + "/x")).text == "ok"
+
+
+async def test_an_haproxy_that_was_stopped_and_replaced_lets_go_of_the_port(front: Front) -> None:
+    async with await replica_that_answers(OK) as server:
+        front.write(port_of(server))
+        first = front.start()
+        await answered(front.url)
+        os.kill(first.pid, signal.SIGSTOP)
+        second = front.start("-sf", str(first.pid))
+        await asyncio.to_thread(first.wait, 20)
+        await eventually(lambda: front.pids() == {second.pid, *guards(front, second.pid)}, 20, what="no stopgap")
+        for _ in range(5):
+            assert (await answered(front.url + "/x")).text == "ok"
+
+
+@dataclass
+class AdminSocket:
+    """What answers there, of a process that sleeps or runs."""
+
+    answer: bytes | None
+    busy: bool = False
+
+    @contextlib.contextmanager
+    def looked_at(self) -> Iterator[stopgap.Looks]:
+        work = "while True: pass" if self.busy else "import threading; threading.Event().wait()"
+        with (
+            tempfile.TemporaryDirectory(prefix="adm-") as directory,
+            socket.socket(socket.AF_UNIX) as listener,
+            subprocess.Popen([sys.executable, "-SI", "-c", "print(flush=True)\n" + work], stdout=-1) as process,
+        ):
+            assert process.stdout is not None
+            process.stdout.readline()
+            listener.bind(f"{directory}/a.sock")
+            listener.listen()
+            threading.Thread(target=self._serve, args=(listener, process.pid), daemon=True).start()
+            try:
+                yield stopgap.Looks(process.pid, Path(f"{directory}/a.sock"))
+            finally:
+                process.kill()
+                listener.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self, listener: socket.socket, pid: int) -> None:
+        kept = []  # those who get no answer
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                kept.append(connection)
+                if self.answer is not None:
+                    connection.recv(100)
+                    connection.sendall(self.answer % pid)
+                    connection.close()
+
+
+ITS_OWN = b"Name: HAProxy\nPid: %d\nUptime: 1\n\n"
+OF_ANOTHER = b"Name: HAProxy\nPid: 1%d\nUptime: 1\n\n"
+
+
+def test_a_process_hangs_if_it_sleeps_and_no_longer_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopgap, "ANSWER_S", 0.05)
+    admin = AdminSocket(ITS_OWN)
+    with admin.looked_at() as looks:
+        assert not any(looks.hangs() for _ in range(5))
+        admin.answer = None
+        assert [looks.hangs() for _ in range(stopgap.BAD_LOOKS)] == [False] * (stopgap.BAD_LOOKS - 1) + [True]
+        admin.answer = ITS_OWN
+        assert not looks.hangs()
+
+
+@pytest.mark.parametrize(
+    ("first", "busy"), [(ITS_OWN, True), (OF_ANOTHER, False), (None, False)], ids=["busy", "replaced", "starting"]
+)
+def test_silence_of_a_process_that_is_excused_is_no_hang(
+    monkeypatch: pytest.MonkeyPatch, first: bytes | None, busy: bool
+) -> None:
+    monkeypatch.setattr(stopgap, "ANSWER_S", 0.05)
+    admin = AdminSocket(first, busy)
+    with admin.looked_at() as looks:
+        looks.hangs()
+        admin.answer = None
+        assert not any(looks.hangs() for _ in range(stopgap.BAD_LOOKS * 2))

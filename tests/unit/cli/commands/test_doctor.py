@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.cli.commands.doctor import skew
+from cluster.cli.checks.api import skew
 
 
 @pytest.mark.parametrize(

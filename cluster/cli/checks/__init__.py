@@ -1,0 +1,1 @@
+"""What ``aragora-cp doctor`` looks at, a family of checks a file."""

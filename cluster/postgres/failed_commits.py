@@ -1,0 +1,39 @@
+"""Counts the commits of a process that have failed, by the class of their SQLSTATE."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+#: Functions of the database that are a commit each: those that append to the log.
+COMMITS: Final = (
+    *("submit_tasks", "decide_tasks", "replay_tasks", "purge_tasks", "put_control"),
+    *("register_agents", "change_agents", "remove_agents", "save_breakers"),
+    *("admit_deliberations", "append_deliberations", "cancel_deliberation", "record_outcomes", "save_snapshots"),
+    *("log_append", "raise_epoch"),
+)
+_COMMIT: Final = re.compile(rf"\b(?:{'|'.join(COMMITS)})\(")
+#: The class of an error without a SQLSTATE: the server did not answer, or the data did not even reach it.
+NO_ANSWER: Final = "none"
+#: Of a refusal that is the caller's fault: a key that was used with another body.
+_CALLERS: Final = "AG003"
+
+
+class FailedCommits:
+    """``count`` adds, ``take`` takes what was counted since the last call."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def count(self, sql: str, error: Exception) -> None:
+        """Counts a statement that failed, if it is a commit."""
+        state = str(getattr(error, "sqlstate", None) or NO_ANSWER)
+        if state != _CALLERS and _COMMIT.search(sql):
+            self._counts[state if state == NO_ANSWER else state[:2]] += 1
+
+    def take(self) -> Mapping[str, int]:
+        """How many commits have failed since the last call, by class."""
+        taken, self._counts = self._counts, Counter()
+        return taken

@@ -1,0 +1,19 @@
+-- name: clock
+-- The server's clock, as epoch seconds.
+select extract(epoch from clock_timestamp())::double precision
+
+-- name: table_sizes
+-- Bytes of each table with its indexes, and its rows by estimate: living, and dead ones whose place is not free yet.
+select c.relname::text as name, pg_total_relation_size(c.oid) as bytes, coalesce(s.n_live_tup, 0) as living,
+       coalesce(s.n_dead_tup, 0) as dead
+from pg_class c left join pg_stat_all_tables s on s.relid = c.oid
+where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r'
+order by 2 desc
+
+-- name: log_ends
+-- The first and the last number of the log; nulls while it is empty.
+select min(seq) as first, max(seq) as last from log
+
+-- name: log_time
+-- When the first row from a number on was written.
+select at from log where seq >= $1 order by seq limit 1
