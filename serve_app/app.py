@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -19,6 +20,7 @@ from actors.composition.resources import Resources, load_process_settings, migra
 from actors.roles import desired_roles, fingerprint
 from actors.runtime import RayActorBackend, resolve
 from actors.supervisor import Supervisor
+from cluster.domain.base.errors import TryLater
 from cluster.process.clock import SystemClock
 from cluster.process.haproxy import REPLACED
 from cluster.process.loops import end_process
@@ -75,7 +77,8 @@ def _hard_stop_s() -> int | None:
     num_replicas=1,
     ray_actor_options={"num_cpus": 0},
     health_check_period_s=10,
-    graceful_shutdown_timeout_s=3,
+    # Serve looks every two seconds whether calls are open, and then lets the replica release its lease.
+    graceful_shutdown_timeout_s=8,
 )
 class SupervisorDeployment:
     """Keeps every actor of the deployment existing, serving and of this version."""
@@ -83,13 +86,14 @@ class SupervisorDeployment:
     def __init__(self) -> None:
         settings = load_process_settings()
         _stay_on_loopback(settings)
+        self._supervisor: Supervisor | None = None
         self._task = asyncio.get_running_loop().create_task(self._run(settings))
 
     async def _run(self, settings: Settings) -> None:
         await migrated(settings)
         resources = await Resources.open(settings, "aragora-supervisor", connections=2)
         backend = RayActorBackend(settings, fingerprint(settings))
-        supervisor = Supervisor(
+        self._supervisor = Supervisor(
             holder=f"{socket.gethostname()}:{os.getpid()}",
             roles=desired_roles(settings),
             backend=backend,
@@ -99,7 +103,15 @@ class SupervisorDeployment:
             clock=SystemClock(),
             memory=memory_keeper(resources, backend, resolve),
         )
-        await supervisor.run()
+        await self._supervisor.run()
+
+    async def __del__(self) -> None:
+        """Serve calls and awaits this when the replica leaves: its successor then need not wait until the lease has expired."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self._supervisor is not None:
+            with contextlib.suppress(TryLater):
+                await self._supervisor.stop()
 
     async def check_health(self) -> None:
         """Serve replaces this replica if the check fails.
@@ -120,6 +132,9 @@ class SupervisorDeployment:
     health_check_period_s=2,
     # A replica that is told to leave may finish its open calls, including a claim that it accepted last.
     graceful_shutdown_timeout_s=REPLICA_GRACE_S,
+    # A new version's replica serves before an old one leaves. By default Serve ends an old one first, and where it is the
+    # only one, all calls wait until the next has started. One at a time up to five replicas: the share is rounded up.
+    max_surge_percent=20,
 )
 @serve.ingress(_ingress)
 class Api:

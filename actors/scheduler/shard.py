@@ -477,9 +477,9 @@ class SchedulerShard:
         been read yet."""
         if state.core.doubts((claim.workspace, claim.agent_id), claim.unschedulable):
             raise Missing(f"The newest rows about agent {claim.agent_id} have not been read.", "agent_changed")
-        # With more tasks in memory than it asks for, reading on first would only delay the claim.
-        few = state.core.ready_tasks < (claim.max_tasks or 1)
-        if few and state.follower.cursor < claim.after_seq:
+        # With tasks enough for it in memory, reading on first would only delay the claim. Tasks of others do not count: with a
+        # backlog of theirs, an agent that submits three tasks and claims three got one.
+        if state.follower.cursor < claim.after_seq and not state.core.can_satisfy(claim):
             raise Missing("The newest submits have not been read.", "submits_unread")
 
     def _change(self, state: _State, asker: tuple[str, int], request: Any, prepared: Any, now: float) -> Any:

@@ -103,6 +103,37 @@ async def test_a_claim_after_submits_gets_all_that_was_acknowledged(tasks: TaskA
         assert [task["id"] for task in answer["tasks"]] == ids
 
 
+def _of_others(kind: str) -> dict[str, Any]:
+    """A task that waits and that the agent "w" does not get, by what keeps it back."""
+    return {
+        "capability": {"required_capabilities": ["nobody-has-this"]},
+        "target": {"target_agent": "somebody-else"},
+        "region": {"target_region": "elsewhere", "region_routing_mode": "strict"},
+        "excluded": {"excluded_agents": ["w"]},
+        "concurrency": {"concurrency_key": "one-at-a-time", "concurrency_limit": 1},
+        "paused": {"queue": "paused"},
+        "type": {},
+    }[kind] | {"max_retries": 0}
+
+
+@pytest.mark.parametrize("block_ms", [0, 20_000])
+@pytest.mark.parametrize("kind", ["capability", "target", "region", "excluded", "concurrency", "paused", "type"])
+async def test_a_backlog_of_others_hides_no_acknowledged_submit(tasks: TaskApi, kind: str, block_ms: int) -> None:
+    await tasks.agent("w", max_concurrency=1000)
+    if kind == "paused":
+        await tasks.post("/queue/pause", {"name": "paused"})
+    for _ in range(10):
+        await tasks.submit("other", **_of_others(kind))
+    if kind == "concurrency":
+        await tasks.claim_one("w")
+    named = {"task_types": ["echo"]} if kind == "type" else {}
+    for number in range(10):
+        ids = [await tasks.submit("echo", payload=number) for _ in range(3)]
+        body = {"agent_id": "w", "max_tasks": 3, "block_ms": block_ms, **named}
+        answer = await tasks.post("/tasks/claim", body)
+        assert [task["id"] for task in answer["tasks"]] == ids
+
+
 async def test_a_panel_member_gets_no_task_that_requires_nothing(tasks: TaskApi) -> None:
     await tasks.agent("member", capabilities=["deliberation"])
     await tasks.agent("both", capabilities=["deliberation", "shell"])

@@ -52,9 +52,10 @@ ALLOWED: Mapping[str, tuple[Answer, ...]] = {
     "kill-scheduler": (Answer.TRY_LATER,),
     "freeze-scheduler": (Answer.TRY_LATER,),
     "two-generations": (Answer.TRY_LATER,),
+    "new-version": (Answer.TRY_LATER,),
 }
 #: Faults of an actor excuse nothing before the API has held the call for so long.
-HELD = ("kill-scheduler", "freeze-scheduler", "two-generations")
+HELD = ("kill-scheduler", "freeze-scheduler", "two-generations", "new-version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

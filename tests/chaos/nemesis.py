@@ -27,6 +27,7 @@ from cluster.settings import Settings
 from tests.chaos.history import Fault
 from tests.chaos.target import Target
 from tests.support.hanging import stopped
+from tests.support.rollouts import deploy_environment, deploy_replicas, replica_states
 
 HEAL_S = 90.0
 LOOK_S = 0.3
@@ -41,6 +42,7 @@ DECK = (
     *("freeze-scheduler",) * 2,
     *("two-generations",) * 2,
     *("redis-flush", "redis-kill", "kill-api", "kill-supervisor"),
+    *("change-replicas", "new-version"),
     *("kill-telemetry", "kill-agent-host", "kill-deliberation", "kill-health-monitor", "kill-region-leader"),
 )
 
@@ -123,6 +125,7 @@ class Nemesis:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._stores = StoreFaults(target.postgres, target.redis)
+        self._versions = 0
 
     async def strike(self, planned: Planned) -> Fault:
         """Waits, strikes, and returns when what it took away serves again."""
@@ -136,6 +139,8 @@ class Nemesis:
             "redis-flush": self._stores.flush_redis,
             "freeze-scheduler": self._freeze_scheduler,
             "two-generations": self._two_generations,
+            "change-replicas": self._change_replicas,
+            "new-version": self._new_version,
         }.get(planned.name)
         if act is None:
             victim = _VICTIMS.get(planned.name, f"-{planned.name.removeprefix('kill-')}-")
@@ -222,6 +227,42 @@ class Nemesis:
             await resources.doorbell.close()
             await resources.stores.close()
             await resources.redis.aclose()
+
+    # --- deployments ---------------------------------------------------------------------------------------------
+
+    async def _change_replicas(self, hold_s: float) -> str:
+        """One replica more, and one less again."""
+        system = self._target.system
+        for replicas in (2, 1):
+            await asyncio.to_thread(deploy_replicas, system, replicas)
+            await self._until(lambda: self._serve_alone(replicas))  # noqa: B023
+            await asyncio.sleep(hold_s)
+        return "2, then 1"
+
+    async def _serve_alone(self, replicas: int) -> bool:
+        states = await asyncio.to_thread(replica_states, self._target.system)
+        return [*states.values()] == ["RUNNING"] * replicas
+
+    async def _new_version(self, hold_s: float) -> str:
+        """Another environment: every replica and every actor is replaced."""
+        system, self._versions = self._target.system, self._versions + 1
+        replicas, actors = replica_states(system).keys(), (await self._actors("aragora-")).keys()
+        await asyncio.to_thread(deploy_environment, system, ARAGORA_HTTP_TIMEOUT=str(60 + self._versions))
+
+        async def replaced() -> bool:
+            states, now = await asyncio.to_thread(replica_states, system), (await self._actors("aragora-")).keys()
+            return bool(states) and not states.keys() & replicas and not now & actors and len(now) >= len(actors)
+
+        await self._until(replaced)
+        return f"version {self._versions}"
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(2 * HEAL_S):
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    if await condition():
+                        return
+                await asyncio.sleep(LOOK_S)
 
     # --- the end of a fault ------------------------------------------------------------------------------------------
 

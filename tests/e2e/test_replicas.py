@@ -9,38 +9,13 @@ from typing import Any
 
 import httpx
 import psutil
-import websockets
 
-from cluster.cli.system import serve_config
-from cluster.embedded.ray_cluster import APPLICATION, deploy
-from cluster.settings import load_settings
 from serve_app.schemas.tasks import MAX_BLOCK_MS
 from tests.support.probes import eventually
+from tests.support.rollouts import CP, Listener, deploy_replicas, newest, replica_pids
 from tests.support.system import RunningSystem
 
-CP = "/api/control-plane"
 AGENTS = [f"patient-{number}" for number in range(12)]
-
-
-def scale(system: RunningSystem, replicas: int) -> None:
-    """As `serve deploy` does with another ``num_replicas``."""
-    config = serve_config(load_settings(system.environment))
-    (application,) = config["applications"]
-    (api,) = [deployment for deployment in application["deployments"] if deployment["name"] == "Api"]
-    api["num_replicas"] = replicas
-    deploy(system.run_file.dashboard_url, _token(system), config)
-
-
-def _token(system: RunningSystem) -> str:
-    return system.layout.ray_token.read_text().strip()
-
-
-def replica_pids(system: RunningSystem, state: str | None = None) -> list[int]:
-    """Those of the API's replicas that Serve still knows, whatever they are doing."""
-    url = f"{system.run_file.dashboard_url}/api/serve/applications/"
-    answer = httpx.get(url, headers={"Authorization": f"Bearer {_token(system)}"}, timeout=10).json()
-    replicas = answer["applications"][APPLICATION]["deployments"]["Api"]["replicas"]
-    return [replica["pid"] for replica in replicas if state in (None, replica["state"])]
 
 
 def waits_at(pid: int) -> bool:
@@ -78,56 +53,13 @@ class Claimers:
         self._stop = True
 
 
-class Listener:
-    """Follows the stream over SSE and over a WebSocket, and resumes each by its cursor alone."""
-
-    def __init__(self, system: RunningSystem, after: int) -> None:
-        self._url = system.api_url + f"{CP}/stream"
-        self._after = after
-        #: Sequence numbers, as they came.
-        self.sse: list[int] = []
-        self.socket: list[int] = []
-        self.sse_ends = 0
-        self.close_codes: list[int | None] = []
-
-    async def read_sse(self) -> None:
-        cursor = self._after
-        headers = {"Accept": "text/event-stream"}
-        async with httpx.AsyncClient(timeout=60) as client:
-            while True:
-                headers["Last-Event-ID"] = str(cursor)
-                async with client.stream("GET", self._url, headers=headers) as response:
-                    async for line in response.aiter_lines():
-                        name, _, value = line.partition(": ")
-                        if name == "id":
-                            cursor = int(value)
-                        elif name == "data":
-                            self.sse.append(cursor)
-                self.sse_ends += 1
-
-    async def read_socket(self) -> None:
-        while True:
-            cursor = self.socket[-1] if self.socket else self._after
-            async with websockets.connect(f"{self._url.replace('http', 'ws')}?after={cursor}") as socket:
-                try:
-                    while True:
-                        frame = json.loads(await socket.recv())
-                        self.socket += [frame["seq"]] if "seq" in frame else []
-                except websockets.ConnectionClosed as closed:
-                    self.close_codes.append(closed.rcvd.code if closed.rcvd else None)
-
-
-async def newest(client: httpx.AsyncClient) -> int:
-    return int((await client.get(f"{CP}/stream")).json()["last_event_id"])
-
-
 async def answers_while_scaled(system: RunningSystem, client: httpx.AsyncClient, replicas: int) -> list[Any]:
     """Of all claims that were open at some time from before the change until after it."""
     claimers = Claimers(client)
     running = [asyncio.create_task(claimers.run(agent_id)) for agent_id in AGENTS]
     before = replica_pids(system)
     await eventually(lambda: all(waits_at(pid) for pid in before), 90, what="claims at every replica")
-    await asyncio.to_thread(scale, system, replicas)
+    await asyncio.to_thread(deploy_replicas, system, replicas)
     await eventually(lambda: len(replica_pids(system, "RUNNING")) == replicas, 90, what=f"{replicas} replicas")
     if replicas > len(before):
         after = replica_pids(system)

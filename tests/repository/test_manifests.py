@@ -433,6 +433,17 @@ def test_every_worker_has_a_replica_and_thus_a_proxy() -> None:
     assert api["max_replicas_per_node"] == 1
 
 
+def test_a_new_version_of_the_api_can_start_beside_the_old_one() -> None:
+    """It starts first, where a node may have both. Where each node may have one replica, it would wait for ever."""
+    committed = yaml.safe_load((ROOT / "serve_app" / "serve_config.yaml").read_text())["applications"][0]
+    (api,) = [part for part in committed["deployments"] if part["name"] == "Api"]
+    assert api["max_surge_percent"] > 0
+    assert api.get("max_replicas_per_node") is None
+    (on_kubernetes,) = [part for part in _serve_config()["applications"][0]["deployments"] if part["name"] == "Api"]
+    assert on_kubernetes["max_surge_percent"] == 0
+    assert on_kubernetes["max_replicas_per_node"] < on_kubernetes["num_replicas"]
+
+
 def test_the_head_runs_nothing() -> None:
     for name in ("ray-service.yaml:RayService", "ray-cluster.yaml:RayCluster"):
         cluster = _clusters()[name]

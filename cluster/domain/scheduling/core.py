@@ -201,6 +201,17 @@ class SchedulerCore:
         the rows that say so have not been read yet."""
         return self._leases.is_removed(agent) or (self._leases.is_unschedulable(agent) and not unschedulable)
 
+    def can_satisfy(self, request: ClaimRequest) -> bool:
+        """Whether memory certainly has as many tasks as a claim may get, so that newer ones change nothing."""
+        return self._queue.has_for(
+            request.workspace,
+            request.agent_id,
+            request.capabilities,
+            min(self._slots(request), request.max_tasks or 1),
+            explicit_only=request.explicit_only,
+            task_types=request.task_types,
+        )
+
     def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
         """Ids of tasks that the agent should stop. The caller must put them into its answer: they count as told from now on."""
         stopping = self._cancellations.of(agent)
@@ -365,10 +376,6 @@ class SchedulerCore:
     @property
     def waiting_claims(self) -> int:
         return len(self._waiting)
-
-    @property
-    def ready_tasks(self) -> int:
-        return len(self._queue)
 
     @property
     def open_tasks(self) -> int:

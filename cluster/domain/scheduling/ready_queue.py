@@ -87,6 +87,8 @@ class _SubQueue:
     levels: tuple[list[HeapItem], ...] = field(default_factory=lambda: tuple([] for _ in LEVELS))
     # How many entries it has, those that were set aside included. ``push`` and ``discard`` count; a claim skips it at 0.
     waiting: int = 0
+    # How many of them need a slot of a concurrency key, which may be full. ``push`` and ``discard`` count.
+    keyed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ class ReadyQueue:
             self._shared_types[kind] = self._shared_types.get(kind, 0) + 1
         heapq.heappush(sub_queue.levels[level], item)
         sub_queue.waiting += 1
+        sub_queue.keyed += slot is not None
         if not self._waiting.get(sub_queue.share):
             self._tags[sub_queue.share] = max(self._tags.get(sub_queue.share, 0.0), self._virtual)
         self._waiting[sub_queue.share] = self._waiting.get(sub_queue.share, 0) + 1
@@ -229,6 +232,7 @@ class ReadyQueue:
             if entry.sub_queue.task_type is None:
                 self._leaves_shared(entry.kind)
             if entry.slot is not None:
+                entry.sub_queue.keyed -= 1
                 self.slot_free(entry.sub_queue.workspace, entry.slot[0])
 
     def _leaves_shared(self, kind: tuple[str, str]) -> None:
@@ -299,6 +303,25 @@ class ReadyQueue:
         self.discard(task_id)
         self._charge(sub_queue)
         return task_id
+
+    def has_for(
+        self,
+        workspace: str,
+        agent_id: str,
+        capabilities: frozenset[str],
+        count: int,
+        *,
+        explicit_only: bool = False,
+        task_types: frozenset[str] | None = None,
+    ) -> bool:
+        """Whether so many tasks wait that this agent would certainly be given. It looks at numbers only, so those are left out
+        that a control, a rule about agents or a concurrency key may keep back."""
+        for sub_queue in self._candidates(workspace, agent_id, capabilities, explicit_only, task_types):
+            if count <= 0:
+                break
+            if not sub_queue.gated and sub_queue.selection is None:
+                count -= sub_queue.waiting - sub_queue.keyed
+        return count <= 0
 
     # --- limits ---------------------------------------------------------------------------------------------------
 

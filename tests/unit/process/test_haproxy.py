@@ -175,6 +175,59 @@ async def test_an_answer_of_our_own_passes_unchanged(front: Front, answer: bytes
     assert answer.endswith(passed.content)
 
 
+@dataclass
+class WaitingReplica:
+    """Answers nothing, or the beginning of a stream, and notes when its caller has hung up."""
+
+    begins: bytes
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"/-/healthz" in await reader.readuntil(b"\r\n\r\n"):
+            writer.write(OK)
+        else:
+            writer.write(self.begins)
+            self.called.set()
+            with contextlib.suppress(ConnectionError):
+                while await reader.read(1000):
+                    pass
+            self.hung_up.set()
+        writer.close()
+
+
+#: A client that sends its body in a packet of its own, as httpx and most others do, and one that sends chunks.
+_LENGTH = (b"POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 7\r\n\r\n", b'{"a":1}')
+_CHUNKS = (b"POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n", b'7\r\n{"a":1}\r\n', b"0\r\n\r\n")
+_STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n6\r\n: ping\r\n"
+
+
+@pytest.mark.parametrize("begins", [b"", _STREAM], ids=["no answer yet", "a stream"])
+@pytest.mark.parametrize(
+    "packets",
+    [(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n",), (b"".join(_LENGTH),), _LENGTH, _CHUNKS],
+    ids=["no body", "one packet", "two packets", "chunks"],
+)
+async def test_a_replica_learns_that_its_client_has_hung_up(
+    front: Front, packets: tuple[bytes, ...], begins: bytes
+) -> None:
+    """Else a claim is answered to nobody, and HAProxy spins until it is."""
+    replica = WaitingReplica(begins)
+    async with await asyncio.start_server(replica.serve, "127.0.0.1", 0) as server:
+        front.write(port_of(server))
+        front.start()
+        await answered(front.url + "/-/healthz")
+        _, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        for number, packet in enumerate(packets):
+            if number:
+                await asyncio.wait_for(replica.called.wait(), 20)  # the head has come through before the body is sent
+            writer.write(packet)
+            await writer.drain()
+        await asyncio.wait_for(replica.called.wait(), 20)
+        writer.close()
+        await asyncio.wait_for(replica.hung_up.wait(), 20)
+
+
 async def test_without_any_replica_the_api_is_said_to_start(front: Front) -> None:
     front.write(None)
     front.start()
