@@ -6,6 +6,7 @@ A role's maker is imported only if it is needed, because every import delays the
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from typing import Any
 
@@ -21,11 +22,14 @@ from actors.roles import (
     Role,
 )
 from cluster.process.loops import OnFatal
+from cluster.version import VERSION
+
+_logger = logging.getLogger(__name__)
 
 
 async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResolver) -> Any:
     """Makes and starts the actor of a role."""
-    resources = await Resources.open(load_process_settings(), name, connections=4)
+    resources = await Resources.open(load_process_settings(role.key), name, connections=4)
 
     async def is_published() -> bool:
         published = await resources.stores.names.current(role.key)
@@ -35,6 +39,7 @@ async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResol
         resources, role, f"{name}:{os.getpid()}", is_published=is_published, on_fatal=on_fatal, resolve=resolve
     )
     await actor.start()
+    _logger.info("version %s serves", VERSION)
     return actor
 
 
