@@ -17,7 +17,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, JsonValue, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 LATER = "later"  # accepted, but without effect in this version
 CLIENT = "client"  # read by the command line and by workers only
 STARTUP = "startup"  # read by ``aragora-cp`` only
+PROCESS = "process"  # read by each process when it starts; a change replaces nothing
 
 #: Variables of the released client that a process of ours may find in its environment.
 CLIENT_NAMES = ("ARAGORA_TIMEOUT", "ARAGORA_MAX_RETRIES", "ARAGORA_RETRY_DELAY", "ARAGORA_DEMO")
@@ -49,7 +50,8 @@ def _var(
     env: str | None = None,
     **constraints: Any,
 ) -> Any:
-    """A field of the model, with what the generated page says about it. ``role``: LATER, CLIENT, STARTUP or none."""
+    """A field of the model, with what the generated page says about it. ``role``: LATER, CLIENT, STARTUP, PROCESS or
+    none."""
     extra: dict[str, JsonValue] = {"group": group, "unit": unit, "role": role}
     return Field(default, description=description, json_schema_extra=extra, validation_alias=env, **constraints)
 
@@ -204,6 +206,12 @@ class Settings(BaseSettings):
     enable_metrics: bool = _var(True, "Serve Prometheus metrics.", group="Metrics and logs")
     prometheus_port: int = _var(9090, "Port of the metrics.", group="Metrics and logs", ge=1, le=65_535)
     log_level: Literal["debug", "info", "warn", "error"] = _var("info", "Log level.", group="Metrics and logs")
+    log_dir: Path | None = _var(
+        None, "Directory of the log files of API and actors; `aragora-cp up` sets it. Unset: they log to stderr.", group="Metrics and logs", role=PROCESS
+    )
+    log_max_bytes: int = _var(
+        10_485_760, "Most bytes of one log of a run, its older half included.", group="Metrics and logs", unit="bytes", role=PROCESS, ge=65_536
+    )
     debug_sql: bool = _var(False, "Log SQL statements at debug level.", group="Metrics and logs", role=LATER)
     debug_redis: bool = _var(False, "Log Redis commands at debug level.", group="Metrics and logs", role=LATER)
 
@@ -314,6 +322,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # load_settings hands over what it read, so that tests need no environment
 
+    def secrets(self) -> list[str]:
+        """What must not be in a log: keys, and URLs with a password, also the password alone."""
+        found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+        passwords = [_password(value) for value in found if "://" in value]
+        return [*found, *passwords, *map(unquote, passwords)]
+
     def may_import(self, path: str) -> bool:
         """Whether the class ``module:name`` may run as an agent."""
         module = path.partition(":")[0]
@@ -326,7 +340,7 @@ class Settings(BaseSettings):
         relevant = {
             name: _plain(getattr(self, name))
             for name, info in type(self).model_fields.items()
-            if role_of(info) not in (CLIENT, STARTUP)
+            if role_of(info) not in (CLIENT, STARTUP, PROCESS)
         }
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -343,6 +357,13 @@ class Settings(BaseSettings):
         with os.fdopen(descriptor, "w") as file:
             json.dump(values, file, indent=2, sort_keys=True)
         temporary.replace(path)
+
+
+def _password(url: str) -> str:
+    try:
+        return urlsplit(url).password or ""
+    except ValueError:
+        return ""
 
 
 def role_of(info: Any) -> str:

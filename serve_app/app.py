@@ -26,6 +26,7 @@ from cluster.process.haproxy import REPLACED
 from cluster.process.loops import end_process
 from cluster.process.waits import REPLICA_GRACE_S
 from cluster.settings import Settings
+from cluster.telemetry.log_files import API
 from serve_app.replica import make_ingress
 
 #: Requests that one replica handles at once: the 10,000 claims that may wait there by default, and 2,000 others.
@@ -51,7 +52,7 @@ def _stay_on_loopback(settings: Settings) -> None:
 
 def _ingress() -> FastAPI:
     """The application of one replica. Serve calls this in the replica's process and event loop."""
-    settings = load_process_settings()
+    settings = load_process_settings("api", log=API)
     _stay_on_loopback(settings)
     return make_ingress(settings, resolve, end_process, replaced=_mark_of_haproxy(), hard_stop_s=_hard_stop_s())
 
@@ -84,7 +85,7 @@ class SupervisorDeployment:
     """Keeps every actor of the deployment existing, serving and of this version."""
 
     def __init__(self) -> None:
-        settings = load_process_settings()
+        settings = load_process_settings("supervisor")
         _stay_on_loopback(settings)
         self._supervisor: Supervisor | None = None
         self._task = asyncio.get_running_loop().create_task(self._run(settings))

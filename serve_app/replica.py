@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -29,6 +30,7 @@ from cluster.process.waits import AWAY_S, HAPROXY_HARD_STOP_S, HOLD_S, LONGEST_C
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
+from cluster.version import VERSION
 from serve_app.application import add_middleware, make_app
 from serve_app.auth.local_administrator import LocalAdministrator
 from serve_app.auth.web_pages import WebPages, is_loopback
@@ -38,6 +40,8 @@ from serve_app.gateway import Gateway
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.endings import end_when_replaced
 from serve_app.streams.hub import StreamHub
+
+_logger = logging.getLogger(__name__)
 
 #: Least time between two reads of the log, so that rows of a busy moment are read together.
 APART_S = 0.02
@@ -220,7 +224,9 @@ def make_ingress(
         if replaced is not None:
             gate.spawn(end_when_replaced(gate.endings, replaced))
         app.state.gateway = gate
+        _logger.info("version %s serves", VERSION)
         yield
+        _logger.info("it ends, as it was told to")
         app.state.gateway.draining = True
         await app.state.gateway.close()
         await replica.stop()

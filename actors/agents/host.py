@@ -61,6 +61,7 @@ from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, unwatched
+from cluster.process.traces import traced
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
 
 _logger = logging.getLogger(__name__)
@@ -328,13 +329,14 @@ class AgentHost:
 
     async def _answer(self, caller: str, number: int, call: AgentCall) -> None:
         answer: AgentReply | ControlPlaneError
-        try:
-            answer = await self._one(call)
-        except ControlPlaneError as error:
-            answer = error
-        except Exception as error:
-            _logger.error("calling agent %s failed", call.agent_id, exc_info=error)
-            answer = AgentUnavailable(f"Calling agent {call.agent_id} failed in the control plane.")
+        with traced(call.cause):
+            try:
+                answer = await self._one(call)
+            except ControlPlaneError as error:
+                answer = error
+            except Exception as error:
+                _logger.error("calling agent %s failed", call.agent_id, exc_info=error)
+                answer = AgentUnavailable(f"Calling agent {call.agent_id} failed in the control plane.")
         self._exchange.answer(caller, number, answer)
 
     async def _one(self, call: AgentCall) -> AgentReply:

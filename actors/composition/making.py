@@ -6,6 +6,7 @@ A role's maker is imported only if it is needed, because every import delays the
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -25,11 +26,14 @@ from actors.roles import (
 from cluster.domain.metrics import Increment
 from cluster.process.loops import OnFatal
 from cluster.process.memory import resident_bytes
+from cluster.version import VERSION
+
+_logger = logging.getLogger(__name__)
 
 
 async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResolver) -> tuple[Any, ProcessReport]:
     """Makes and starts the actor of a role, and what reports about its process."""
-    resources = await Resources.open(load_process_settings(), name, connections=4)
+    resources = await Resources.open(load_process_settings(role.key), name, connections=4)
 
     async def is_published() -> bool:
         published = await resources.stores.names.current(role.key)
@@ -39,6 +43,7 @@ async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResol
         resources, role, f"{name}:{os.getpid()}", is_published=is_published, on_fatal=on_fatal, resolve=resolve
     )
     await actor.start()
+    _logger.info("version %s serves", VERSION)
     return actor, report_of(resources, resolve)
 
 

@@ -23,6 +23,7 @@ from cluster.redis.presence import RedisHeartbeats
 from cluster.redis.wake_ups import RedisDoorbell
 from cluster.rpc.exchange import ExchangeCall
 from cluster.settings import Settings, load_settings
+from cluster.telemetry.log_files import ACTORS, begin_logging
 
 if TYPE_CHECKING:
     from cluster.agent_transports.chat import HttpTransports
@@ -48,8 +49,10 @@ def allowed_networks(settings: Settings) -> tuple[str, ...]:
     return (*settings.allowed_networks, *(LOOPBACK if settings.embedded else ()))
 
 
-def load_process_settings() -> Settings:
-    """Settings of this process, with the levels of its loggers set. Raises: ``RuntimeError`` if a store is not named."""
+def load_process_settings(process: str | None = None, log: str = ACTORS) -> Settings:
+    """Settings of this process. With its name, it logs from now on, to ``log`` if there are files of logs.
+
+    Raises: ``RuntimeError`` if a store is not named."""
     settings = load_settings()
     missing = [
         name
@@ -58,9 +61,15 @@ def load_process_settings() -> Settings:
     ]
     if missing:
         raise RuntimeError(f"{' and '.join(missing)} must be set; `aragora-cp up` does it for one machine.")
-    level = {"warn": "WARNING"}.get(settings.log_level, settings.log_level.upper())
-    for room in ("actors", "cluster", "serve_app", "regions"):
-        logging.getLogger(room).setLevel(level)
+    if process is not None:
+        begin_logging(
+            process,
+            log,
+            settings.log_level,
+            directory=settings.log_dir,
+            most_bytes=settings.log_max_bytes,
+            secrets=settings.secrets(),
+        )
     return settings
 
 

@@ -42,6 +42,7 @@ from cluster.ports.outcomes import WeightSource
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, unwatched
+from cluster.process.traces import traced
 
 _logger = logging.getLogger(__name__)
 
@@ -245,10 +246,13 @@ class DeliberationWorker:
         if record.cancel_requested:
             inbox.put(CancelAsked())
         run = _Run(self, record, state, inbox)
-        try:
-            await run.to_the_end()
-        finally:
-            await run.close()
+        with traced(record.cause):
+            _logger.info("deliberation %s is run %s", request_id, "again" if state.events else "from its beginning")
+            try:
+                await run.to_the_end()
+                _logger.info("deliberation %s has ended", request_id)
+            finally:
+                await run.close()
 
     async def write(self, append: JournalAppend) -> None:
         """Journals events and returns when they are durable. Raises: ``_Lost`` if another worker took the deliberation."""
@@ -319,7 +323,7 @@ class _Run:
         except (TryLater, _Lost, asyncio.CancelledError):
             raise
         except Exception as error:
-            _logger.exception("deliberation %s is broken (cause: %s)", self._record.request_id, self._record.cause)
+            _logger.exception("deliberation %s is broken", self._record.request_id)
             await self._take_events([Broken(detail=f"internal error: {type(error).__name__}")])
 
     async def close(self) -> None:

@@ -81,6 +81,7 @@ from cluster.ports.tasks import ShardFence, TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal, unwatched
+from cluster.process.traces import traced
 from cluster.rpc.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 
 _logger = logging.getLogger(__name__)
@@ -453,7 +454,8 @@ class SchedulerShard:
         """The error that the asker gets. A bug is logged, and answered without its text."""
         if isinstance(error, ControlPlaneError) and not is_bug(error):
             return error
-        _logger.error("shard %s failed on a %s", self._shard, type(request).__name__, exc_info=error)
+        with traced(getattr(request, "cause", "")):
+            _logger.error("shard %s failed on a %s", self._shard, type(request).__name__, exc_info=error)
         return InternalError(_BUG)
 
     def _answer(self, caller: str, number: int, request: SchedulerRequest, caught_up: bool) -> Any:

@@ -30,6 +30,7 @@ from cluster.cli.commands import (
     dlq,
     doctor,
     evaluate,
+    logs,
     outcomes,
     queue,
     receipts,
@@ -58,6 +59,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_e
 app.add_typer(agents.app, name="agents")
 app.add_typer(worker.app, name="worker")
 app.command()(doctor.doctor)
+app.command()(logs.logs)
 app.add_typer(tasks.app, name="tasks")
 app.command()(story.story)
 app.add_typer(dlq.app, name="dlq")
@@ -93,6 +95,7 @@ def _announce(layout: Layout) -> None:
     console.print(f"API docs:       {running.docs_url}")
     console.print(f"Metrics:        {running.metrics_url}")
     console.print(f"Ray dashboard:  {running.dashboard_url}  (asks for a token: cat {running.ray_token_path})")
+    console.print(f"Logs:           {running.logs}  (aragora-cp logs)")
     sys.stdout.flush()
 
 
@@ -139,8 +142,9 @@ def down(
     """Stop the control plane that runs on the data directory, also one that was left behind."""
     from cluster.cli.system import stop_other
 
-    layout = Layout.of(_settings().data_dir)
-    found = stop_other(layout)
+    settings = _settings()
+    layout = Layout.of(settings.data_dir)
+    found = stop_other(layout, settings.log_max_bytes)
     console.print("Stopped." if found else f"Nothing runs on {layout.data_dir}.")
     if delete_data and layout.data_dir.exists():
         shutil.rmtree(layout.data_dir)

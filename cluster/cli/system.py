@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import math
 import os
 import shutil
 import time
@@ -28,10 +30,17 @@ from cluster.embedded.ray_cluster import RayCluster, deploy, end_session
 from cluster.embedded.redis import EmbeddedRedis
 from cluster.embedded.restarts import StoreWatch
 from cluster.embedded.run_file import RunFile, is_held, only_one, read_run_file
+from cluster.embedded.run_logs import Run, begin_run, bound_output, keep_ray_logs, runs, share_log
 from cluster.embedded.secrets import store_secrets
 from cluster.settings import Settings
+from cluster.telemetry.log_files import ACTORS, API, UP, begin_logging, end_logging
+from cluster.version import VERSION
+
+_logger = logging.getLogger(__name__)
 
 READY_S = 150.0
+#: A start that takes longer is said to be slow.
+SLOW_S = 30.0
 STOP_S = 60.0
 
 #: How long the ports of a killed system may take to become free.
@@ -71,6 +80,8 @@ class System:
     report: Report
     processes: dict[str, ProcessId] = field(default_factory=dict)
     ray: RayCluster | None = None
+    #: The logs of this run; None until something is started.
+    run: Run | None = None
     #: Embedded stores in the order of their start; ``stop`` ends them in reverse.
     _stores: list[EmbeddedPostgres | EmbeddedRedis] = field(default_factory=list)
     #: One for each embedded store that runs; ``look`` asks them.
@@ -81,6 +92,16 @@ class System:
         host = self.settings.http_host
         return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.settings.http_port}"
 
+    def log(self, name: str) -> Path:
+        """Where a process of this run logs."""
+        assert self.run is not None
+        return self.run.log(name)
+
+    def say(self, sentence: str) -> None:
+        """Tells whoever watches the start, and the log."""
+        _logger.warning("%s", sentence)
+        typer.echo(sentence, err=True)
+
     def start(self) -> None:
         """Starts stores, Ray and the application; returns when the API is ready.
 
@@ -90,12 +111,13 @@ class System:
         own = ProcessId.of(os.getpid())
         assert own is not None
         check_given_stores(self.settings)
-        settle(self.layout)
+        settle(self.layout, self.settings.log_max_bytes)
         # A process that was killed counts as ended when its first thread has; its sockets close with its last.
         wait_until(lambda: is_free(self.settings.http_host, *self._ports()), CLOSES_S)
         require_free(self.settings.http_host, self.settings.http_port, "ARAGORA_HTTP_PORT")
         if self.settings.enable_metrics:
             require_free(self.settings.http_host, self.settings.prometheus_port, "ARAGORA_PROMETHEUS_PORT")
+        self._begin_run()
         self._note("up", own)
         with self._stage("stores"):
             settings = self._start_stores()
@@ -105,6 +127,20 @@ class System:
         with self._stage("API and actors"):
             self._wait_until_ready()
 
+    def _begin_run(self) -> None:
+        """Only now: a start that fails at a port that is taken is no run, and must not push the logs of others out."""
+        self.run = begin_run(self.layout.logs, time.time())
+        self.settings = self.settings.model_copy(update={"log_dir": self.run.directory})
+        begin_logging(
+            "up",
+            UP,
+            self.settings.log_level,
+            directory=self.run.directory,
+            most_bytes=self.settings.log_max_bytes,
+            secrets=self.settings.secrets(),
+        )
+        _logger.info("version %s starts", VERSION)
+
     def _ports(self) -> list[int]:
         return [self.settings.http_port, *([self.settings.prometheus_port] if self.settings.enable_metrics else [])]
 
@@ -112,6 +148,7 @@ class System:
     def _stage(self, name: str) -> Iterator[None]:
         started = time.monotonic()
         yield
+        _logger.info("%s: up in %.1f s", name, time.monotonic() - started)
         self.report(name, time.monotonic() - started)
 
     def _note(self, name: str, process: ProcessId) -> None:
@@ -126,22 +163,23 @@ class System:
             ray_token_path=str(self.layout.ray_token),
             processes={key: noted.to_json() for key, noted in self.processes.items()},
             ports={"http": self.settings.http_port, "prometheus": self.settings.prometheus_port},
+            logs=str(self.run.directory) if self.run is not None else "",
         ).write(self.layout)
 
     def _start_stores(self) -> Settings:
         """Starts the stores for which no URL is set; returns the settings with both URLs."""
         secrets = store_secrets(self.layout.secrets)
         changes: dict[str, Any] = {"embedded": True}
-        logs, sockets = self.layout.logs, self.layout.sockets
+        sockets = self.layout.sockets
         if self.settings.database_url is None:
             postgres = EmbeddedPostgres(
-                data=self.layout.postgres, sockets=sockets, log=logs / "postgres.log", password=secrets.postgres
+                data=self.layout.postgres, sockets=sockets, log=self.log("postgres"), password=secrets.postgres
             )
             self._start_store("postgres", postgres)
             changes["database_url"] = SecretStr(postgres.url)
         if self.settings.redis_url is None:
             redis = EmbeddedRedis(
-                data=self.layout.redis, sockets=sockets, log=logs / "redis.log", password=secrets.redis
+                data=self.layout.redis, sockets=sockets, log=self.log("redis"), password=secrets.redis
             )
             self._start_store("redis", redis)
             changes["redis_url"] = SecretStr(redis.url)
@@ -149,7 +187,9 @@ class System:
 
     def _start_store(self, name: str, store: EmbeddedPostgres | EmbeddedRedis) -> None:
         self._stores.append(store)
-        store.start()
+        if not store.start():
+            assert self.run is not None
+            share_log(self.run, name)
         assert store.process is not None
         self._note(name, store.process)
         self._watches.append(StoreWatch(name=name, title=TITLES[name], store=store, note=self._note))
@@ -166,14 +206,17 @@ class System:
             token = os.environ.get("RAY_AUTH_TOKEN_PATH")
             deploy(existing, Path(token).read_text().strip() if token else "", config)
             return
-        self.ray = RayCluster(layout=self.layout, http_host=self.settings.http_host, http_port=self.settings.http_port)
-        self.ray.start(self.layout.config_file, say=lambda sentence: typer.echo(sentence, err=True))
-        assert self.ray.process is not None
-        self._note("ray", self.ray.process)
-        self.ray.deploy(config)
+        self.ray = RayCluster(
+            layout=self.layout,
+            log=self.log("ray"),
+            http_host=self.settings.http_host,
+            http_port=self.settings.http_port,
+            started=lambda process: self._note("ray", process),
+        )
+        self.ray.start(self.layout.config_file, say=self.say, config=config)
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + READY_S
+        slow_at, deadline = time.monotonic() + SLOW_S, time.monotonic() + READY_S
         reason = ""
         with local_client(5.0) as http:
             while time.monotonic() < deadline:
@@ -184,16 +227,34 @@ class System:
                     reason = response.text[:300]
                 except httpx.HTTPError as error:
                     reason = type(error).__name__
-                problem = self.ray.application_problem(http) if self.ray is not None else None
-                if problem:
-                    raise EmbeddedError(f"The application does not start: {problem}")
+                if self.ray is not None:
+                    self._look_at_start(self.ray, http)
+                if time.monotonic() > slow_at:
+                    slow_at = math.inf
+                    self.say(
+                        f"The API is not ready after {SLOW_S:g} s ({reason}). Serve starts what gives up on a busy machine "
+                        f"again; waiting {READY_S - SLOW_S:g} s more ({self._where()})."
+                    )
                 time.sleep(0.2)
-        raise EmbeddedError(f"The API was not ready within {READY_S:g} s ({reason}); see {self.layout.logs}.")
+        raise EmbeddedError(f"The API was not ready within {READY_S:g} s ({reason}); {self._where()}.")
+
+    def _look_at_start(self, ray: RayCluster, http: httpx.Client) -> None:
+        """Ends a start that cannot succeed any more.
+
+        Raises: `EmbeddedError` if Ray has ended, or Serve has given the application up."""
+        if ray.process is None or not ray.process.alive():
+            raise EmbeddedError(f"Ray has ended while the API started: {tail(ray.log)} (log: {ray.log}).")
+        problem = ray.application_problem(http)
+        if problem:
+            raise EmbeddedError(f"The application does not start: {problem.rstrip('.')} ({self._where()}).")
+
+    def _where(self) -> str:
+        return f"logs: {self.log(API)} and {self.log(ACTORS)}"
 
     def start_model(self) -> str:
         """Starts the small local model; returns its base URL."""
         with self._stage("language model"):
-            process, url = model_server.start(self.layout)
+            process, url = model_server.start(self.log("model"))
             self._note("model", process)
         return url
 
@@ -202,18 +263,27 @@ class System:
 
         Raises: `EmbeddedError` if a process has ended that is not started again, or a store has died too often.
         """
-        for watch in self._watches:
-            yield from watch.look()
+        for sentence in self._look_at_stores():
+            _logger.warning("%s", sentence)
+            yield sentence
+        if self.run is not None:
+            bound_output(self.run, self.settings.log_max_bytes)
         for name in self.processes.keys() - {watch.name for watch in self._watches}:
             if not self.processes[name].alive():
-                log = self.layout.logs / f"{name}.log"
+                log = self.log(name)
                 raise EmbeddedError(
                     f"{TITLES[name]} (process {self.processes[name].pid}) has ended: {tail(log)} (log: {log})."
                 )
 
+    def _look_at_stores(self) -> Iterator[str]:
+        for watch in self._watches:
+            yield from watch.look()
+
     def stop(self) -> None:
         if self.ray is not None:
             self.ray.stop()
+            if self.run is not None:
+                keep_ray_logs(self.layout.ray, self.run, self.settings.log_max_bytes)
         if "model" in self.processes:
             end([self.processes["model"]])
         for store in reversed(self._stores):
@@ -222,7 +292,7 @@ class System:
         shutil.rmtree(self.layout.sockets, ignore_errors=True)
 
 
-def settle(layout: Layout, *, stores: bool = False) -> None:
+def settle(layout: Layout, most_log_bytes: int, *, stores: bool = False) -> None:
     """Ends what an earlier run left, by process id: Ray and the model, and with ``stores`` also the stores, which the next
     start would adopt otherwise."""
     left = read_run_file(layout)
@@ -230,20 +300,20 @@ def settle(layout: Layout, *, stores: bool = False) -> None:
         process = left.process(name) if left is not None else None
         if process is not None:
             end_session(process)
+    for run in runs(layout.logs)[:1]:
+        keep_ray_logs(layout.ray, run, most_log_bytes)
     shutil.rmtree(layout.ray, ignore_errors=True)
     if stores:
         secrets = store_secrets(layout.secrets)
-        EmbeddedRedis(
-            data=layout.redis, sockets=layout.sockets, log=layout.logs / "redis.log", password=secrets.redis
-        ).stop()
+        EmbeddedRedis(data=layout.redis, sockets=layout.sockets, log=Path(os.devnull), password=secrets.redis).stop()
         EmbeddedPostgres(
-            data=layout.postgres, sockets=layout.sockets, log=layout.logs / "postgres.log", password=secrets.postgres
+            data=layout.postgres, sockets=layout.sockets, log=Path(os.devnull), password=secrets.postgres
         ).stop()
         layout.run_file.unlink(missing_ok=True)
         shutil.rmtree(layout.sockets, ignore_errors=True)
 
 
-def stop_other(layout: Layout) -> bool:
+def stop_other(layout: Layout, most_log_bytes: int) -> bool:
     """Stops the control plane of this data directory, whoever started it; False if none was found."""
     found = layout.run_file.exists() or is_held(layout.lock_file)
     running = read_run_file(layout)
@@ -252,7 +322,7 @@ def stop_other(layout: Layout) -> bool:
         end([up], grace_s=STOP_S)
         wait_until(lambda: not is_held(layout.lock_file), 10.0)
     if layout.data_dir.exists():
-        settle(layout, stores=True)
+        settle(layout, most_log_bytes, stores=True)
     return found
 
 
@@ -266,5 +336,11 @@ def running(settings: Settings, report: Report) -> Iterator[System]:
         try:
             system.start()
             yield system
+        except Exception as error:
+            if system.run is not None:
+                _logger.error("%s", error, exc_info=None if isinstance(error, EmbeddedError) else error)
+            raise
         finally:
             system.stop()
+            _logger.info("stopped")
+            end_logging()

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from cluster.client.api import ApiError, OutcomeUnknown, Patience, RetryDelays, is_for_later
-from cluster.domain.base.errors import ControlPlaneError
+from cluster.client.outage import Outage
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, shown_error, shown_text
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.process.loops import ended
-
-_logger = logging.getLogger(__name__)
 
 Report = Mapping[str, Any]
 #: A report and its JSON.
@@ -32,6 +29,8 @@ ReportOutcome = Mapping[str, Any]
 #: Sends reports that are JSON already; returns one outcome per report, in order. Raises what the client raises.
 Send = Callable[[Sequence[bytes]], Awaitable[Sequence[ReportOutcome]]]
 
+#: The kind of its calls (`cluster.client.outage`).
+REPORT = "a report"
 MOST_REPORTS = 500
 MOST_BYTES = 500_000
 #: Statuses by which the server refuses a whole batch. 404 and the like say nothing about a report: the API is not there.
@@ -84,8 +83,9 @@ class ReportQueue:
     """The reports of one worker. Its length is bounded by the callers of `put`: a worker keeps a job's slot until its report is
     answered."""
 
-    def __init__(self, send: Send, patience: Patience) -> None:
+    def __init__(self, send: Send, patience: Patience, outage: Outage | None = None) -> None:
         self._send = send
+        self._outage = outage or Outage()
         self._patience = patience
         self._delays = RetryDelays(patience)
         #: Set by `drain`: from now on the server's longer waits are not respected.
@@ -169,6 +169,7 @@ class ReportQueue:
             return
         self._most = min(MOST_REPORTS, self._most * 2)
         self._delays.reset()
+        self._outage.answered(REPORT)
 
     def _refused(self, batch: Sequence[_PendingReport], error: ApiError) -> None:
         """Fails the report if it is alone. A longer batch was refused because of one report, which halving finds."""
@@ -176,6 +177,7 @@ class ReportQueue:
             return
         (pending,) = batch
         self._waiting.popleft()
+        self._outage.answered(REPORT)
         if pending.fail_instead(error.message):
             self._waiting.append(pending)
         else:
@@ -188,10 +190,7 @@ class ReportQueue:
         await self._rest(error)
 
     async def _rest(self, error: Exception) -> None:
-        if isinstance(error, ControlPlaneError):
-            _logger.info("%d reports wait, will try again: %s", len(self._waiting), error)
-        else:
-            _logger.error("reports cannot be sent, will try again", exc_info=error)
+        self._outage.failed(REPORT, error)
         wait_s = self._delays.next_s(error)
         if self._leaving.is_set():
             await asyncio.sleep(min(wait_s, self._patience.most_s))

@@ -39,6 +39,7 @@ from typing import Any
 
 from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Patience, RetryDelays
 from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
+from cluster.client.outage import Outage
 from cluster.client.release import Left, release_later
 from cluster.client.reports import Report, ReportQueue
 from cluster.domain.base.errors import CallerError, ControlPlaneError, NotFound
@@ -65,6 +66,8 @@ BLOCKED_S = 5.0
 EXIT_S = 2.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PATIENCE = Patience()
+#: Kinds of calls (`cluster.client.outage`).
+REGISTRATION, HEARTBEAT, CLAIM = "a registration", "a heartbeat", "a claim"
 #: The member of a worker's metadata that tells the processes of one agent id apart.
 PROCESS = "worker_process"
 #: Members that each task in the answer to a claim must have; if one is missing, the answer is not the control plane's.
@@ -141,7 +144,8 @@ class Worker:
         #: Reports that give back the tasks whose code could not be ended. They must not be sent while it runs.
         self._left_running: Sequence[Report] = ()
         self._client: ControlPlaneClient
-        self._reports = ReportQueue(self._send_reports, patience)
+        self._outage = Outage()
+        self._reports = ReportQueue(self._send_reports, patience, self._outage)
         #: Why the control plane refused this worker; `run` raises it in the end.
         self._refusal: CallerError | None = None
 
@@ -311,22 +315,22 @@ class Worker:
 
     # --- the control plane ---------------------------------------------------------------------------------------
 
-    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _patiently(self, kind: str, call: Callable[[], Awaitable[Any]]) -> Any:
         """Repeats a call until the control plane has taken or refused it."""
         delays = RetryDelays(self._patience)
         while True:
             try:
-                return await call()
+                answer = await call()
+                self._outage.answered(kind)
+                return answer
             except CallerError:
+                self._outage.answered(kind)
                 raise
             except Exception as error:
-                await self._rest(delays, error)
+                await self._rest(kind, delays, error)
 
-    async def _rest(self, delays: RetryDelays, error: Exception) -> None:
-        if isinstance(error, ControlPlaneError):
-            _logger.info("the control plane is away, will try again: %s", error)
-        else:
-            _logger.error("a call failed unexpectedly, will try again", exc_info=error)
+    async def _rest(self, kind: str, delays: RetryDelays, error: Exception) -> None:
+        self._outage.failed(kind, error)
         await asyncio.sleep(delays.next_s(error))
 
     async def _until_drained(self, work: Coroutine[Any, Any, None]) -> None:
@@ -362,7 +366,7 @@ class Worker:
     async def _registered(self) -> bool:
         """Repeats the registration until it is taken. If it is refused, ends the worker and returns False."""
         try:
-            await self._patiently(self._register)
+            await self._patiently(REGISTRATION, self._register)
         except CallerError as error:
             self._end_with(error)
             return False
@@ -418,12 +422,15 @@ class Worker:
             await asyncio.sleep(pause_s)
             try:
                 await self._heartbeat()
+                self._outage.answered(HEARTBEAT)
                 delays.reset()
                 pause_s = self._heartbeat_s
             except Exception as error:
-                if isinstance(error, NotFound):
+                if isinstance(error, NotFound):  # the control plane is there, and has forgotten the agent
+                    self._outage.answered(HEARTBEAT)
                     await self._registered()
-                _logger.info("a heartbeat was not taken: %s", error)
+                else:
+                    self._outage.failed(HEARTBEAT, error)
                 # Never longer than usual, even if the server asks for it: leases end meanwhile.
                 pause_s = min(self._heartbeat_s, delays.next_s(error))
 
@@ -490,17 +497,20 @@ class Worker:
         while True:
             try:
                 tasks = await self._claim(body)
+                self._outage.answered(CLAIM)
                 delays.reset()
                 return tasks
-            except NotFound as error:
+            except NotFound as error:  # the control plane is there, and has forgotten the agent
+                self._outage.answered(CLAIM)
                 if not await self._registered():
                     return ()
-                await self._rest(delays, error)
+                await asyncio.sleep(delays.next_s(error))
             except CallerError as error:
-                await self._rest(delays, error)
+                await self._rest(CLAIM, delays, error)
                 return ()  # another claim may be taken
             except Exception as error:
-                await self._rest(delays, error)
+                await self._rest(CLAIM, delays, error)
+                body = {**body, "block_ms": 0}  # so that its answer says at once that the control plane is back
 
     async def _claim(self, body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         answer = await self._call("/tasks/claim", body, timeout_s=BLOCK_MS / 1000 + 10, has={"tasks": list})
@@ -558,8 +568,8 @@ class Worker:
     async def _finish(self) -> bool:
         """Waits for the jobs. Those that do not end in time are told to stop; the tasks of those that do go back to the queue.
         Reports are repeated a little longer. Returns whether the control plane has taken all."""
-        for last in (self._heartbeat, self._claim_last):
-            task = asyncio.create_task(self._patiently(last))
+        for kind, last in ((HEARTBEAT, self._heartbeat), (CLAIM, self._claim_last)):
+            task = asyncio.create_task(self._patiently(kind, last))
             await asyncio.wait({task}, timeout=ANNOUNCE_S)
             await ended(task)
         jobs = dict(self._jobs)

@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from cluster.embedded.layout import EmbeddedError, Layout
+from cluster.embedded.layout import EmbeddedError
 from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import free_ports
 from cluster.embedded.processes import ProcessId, spawn, tail, wait_until
@@ -32,15 +32,14 @@ def weights() -> Path:
     return found[0]
 
 
-def start(layout: Layout) -> tuple[ProcessId, str]:
-    """Starts the server; returns its process and the base URL of its OpenAI-compatible API.
+def start(log: Path) -> tuple[ProcessId, str]:
+    """Starts the server, whose output goes to ``log``; returns its process and the base URL of its OpenAI-compatible API.
 
     Raises: `EmbeddedError` if the model is not installed or the server does not start."""
     import httpx
 
     weights()
     (port,) = free_ports(1)
-    log = layout.logs / "model.log"
     process = spawn([sys.executable, "-m", "cluster.embedded.model_server", str(port)], log=log)
     base_url = f"http://127.0.0.1:{port}/v1"
 

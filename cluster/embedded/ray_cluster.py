@@ -29,6 +29,7 @@ STARTS = 3
 STARTED = "Ray runtime started"
 OBJECT_STORE_BYTES = 100_000_000
 WORKER_PORTS = 200
+LOG_BYTES = 5_242_880
 APPLICATION = "aragora"
 
 
@@ -37,12 +38,15 @@ class RayCluster:
     """One Ray cluster of this machine. ``environment`` is what its processes get in addition to the caller's own variables."""
 
     layout: Layout
+    log: Path
     http_host: str
     http_port: int
     process: ProcessId | None = None
     dashboard_port: int = 0
     gcs_port: int = 0
     environment: dict[str, str] = field(default_factory=dict)
+    #: Gets the process of each start at once: what a killed caller leaves is found by it.
+    started: Callable[[ProcessId], None] = lambda _: None
 
     @property
     def address(self) -> str:
@@ -56,22 +60,24 @@ class RayCluster:
     def token(self) -> str:
         return self.layout.ray_token.read_text().strip()
 
-    def start(self, config_file: Path, say: Callable[[str], None] = lambda _: None) -> None:
-        """Starts Ray, several times if need be: Ray gives its own parts 30 s to start, which may be too short on a busy machine.
-        ``say`` gets a sentence whenever it is tried again.
+    def start(
+        self, config_file: Path, say: Callable[[str], None] = lambda _: None, config: Mapping[str, Any] | None = None
+    ) -> None:
+        """Starts Ray and, with ``config``, hands the application to it, several times if need be: Ray gives its own parts 30 s to
+        start, which may be too short on a busy machine. ``say`` gets a sentence whenever it is tried again.
 
-        Raises: `EmbeddedError` if it does not start."""
+        Raises: `EmbeddedError` if it does not start, or does not take the application."""
         if not self.layout.ray_token.exists():
             write_private(self.layout.ray_token, secrets.token_hex(32))
-        log = self.layout.logs / "ray.log"
         for number in range(1, STARTS + 1):
-            if self._start(config_file):
+            if self._start(config_file) and (config is None or self.deploy(config)):
                 return
             if number < STARTS:
                 say(
-                    f"Ray has given up its start {number} of {STARTS}, as it does on a busy machine; trying again (log: {log})."
+                    f"Ray has given up its start {number} of {STARTS}, as it does on a busy machine; "
+                    f"trying again (log: {self.log})."
                 )
-        raise EmbeddedError(f"Ray did not start: {tail(log)} (log: {log}).")
+        raise EmbeddedError(f"Ray did not start in {STARTS} tries: {tail(self.log)} (log: {self.log}).")
 
     def _start(self, config_file: Path) -> bool:
         # 16 ports for this head's servers, the rest for Serve's replicas and for workers, so that clusters share none.
@@ -107,10 +113,11 @@ class RayCluster:
         command += [f"--{name}={value}" for name, value in options.items()] + ["--disable-usage-stats"]
         # One machine has nothing to scale, and no driver prints what workers log: two processes less to start.
         command += ["--no-monitor", "--include-log-monitor=false"]
-        log = self.layout.logs / "ray.log"
+        log = self.log
         offset = log.stat().st_size if log.exists() else 0
         started = spawn(command, log=log, env={**os.environ, **self.environment}, cwd=self.layout.data_dir)
         self.process = started
+        self.started(started)
         with local_client(2.0) as http:
 
             def serves() -> bool:
@@ -162,6 +169,9 @@ class RayCluster:
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(PROXY_CHECK_S),
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(PROXY_READY_S),
             "RAY_DEDUP_LOGS": "0",
+            # Of each of its processes' logs. Ray's own bound is 100 times as large, and it has none for workers' output.
+            "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
+            "RAY_ROTATION_BACKUP_COUNT": "1",
         }
 
     def _answers(self, http: httpx.Client) -> bool:
@@ -174,9 +184,11 @@ class RayCluster:
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
 
-    def deploy(self, config: Mapping[str, Any]) -> None:
-        """Hands the application to the cluster. Raises: `EmbeddedError` if the cluster does not take it, or ends meanwhile, as
-        Ray may still do on a slow machine."""
+    def deploy(self, config: Mapping[str, Any]) -> bool:
+        """Hands the application to the cluster. False if the cluster ends meanwhile, as Ray may still do on a slow machine; what
+        is left of it is ended.
+
+        Raises: `EmbeddedError` if the cluster does not take the application."""
         process = self.process
         assert process is not None
         try:
@@ -184,8 +196,9 @@ class RayCluster:
         except EmbeddedError:
             if process.alive():
                 raise
-            log = self.layout.logs / "ray.log"
-            raise EmbeddedError(f"Ray has ended while it started: {tail(log)} (log: {log}).") from None
+            self.stop()
+            return False
+        return True
 
     def application_problem(self, http: httpx.Client) -> str | None:
         """Why the application cannot be deployed; None while it may still start."""

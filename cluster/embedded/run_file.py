@@ -18,7 +18,8 @@ from cluster.embedded.secrets import write_private
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFile:
-    """The content of ``run.json``. ``processes`` are by name (up, postgres, redis, ray, model); Ray's is its session's leader."""
+    """The content of ``run.json``. ``processes`` are by name (up, postgres, redis, ray, model); Ray's is its session's leader.
+    ``logs`` is the directory of this run's logs."""
 
     api_url: str
     docs_url: str
@@ -28,6 +29,7 @@ class RunFile:
     ray_token_path: str
     processes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
+    logs: str = ""
 
     def process(self, name: str) -> ProcessId | None:
         """A process by its name; None if the system has no such process."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from cluster.domain.base.errors import Overloaded, StoreUnavailable, Unstorable
+from cluster.process.traces import untraced
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,7 +66,7 @@ class GroupCommit(Generic[T, R]):
         self._groups.append((items, future))
         self._waiting += len(items)
         if self._runner is None:
-            self._runner = asyncio.create_task(self._run())
+            self._runner = asyncio.create_task(self._run(), context=untraced())
         if self._wait_s is None:
             return await asyncio.shield(future)  # a time-out that never comes costs as much as one that may
         try:

@@ -13,6 +13,8 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from cluster.process.traces import untraced
+
 _logger = logging.getLogger(__name__)
 
 #: Called once, with the error of the first background task that ended by one.
@@ -41,9 +43,9 @@ class Loops:
         self._broken = False
 
     def start(self, *works: Coroutine[Any, Any, Any]) -> None:
-        """Runs each coroutine as a task of its own."""
+        """Runs each coroutine as a task of its own, for no request."""
         for work in works:
-            task = asyncio.create_task(work)
+            task = asyncio.create_task(work, context=untraced())
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 

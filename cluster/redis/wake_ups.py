@@ -12,6 +12,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from cluster.ports.wake_ups import WakeTopic
+from cluster.process.traces import untraced
 
 _logger = logging.getLogger(__name__)
 _RETRY_S = 1.0
@@ -92,7 +93,7 @@ class RedisDoorbell:
     async def _hear(self, new: Sequence[WakeTopic]) -> None:
         self._heard.update(new)
         if self._listener is None:
-            self._listener = asyncio.create_task(self._listen())
+            self._listener = asyncio.create_task(self._listen(), context=untraced())
         elif self._subscription is not None:
             try:
                 await self._subscription.subscribe(*(self._channels[topic] for topic in new))

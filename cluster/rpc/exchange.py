@@ -20,6 +20,7 @@ from typing import Any
 from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError, Overloaded
 from cluster.ports.clock import Clock
+from cluster.process.traces import untraced
 
 #: Calls of one caller that may be in flight. When this many are parked, the actor returns the oldest of them, so that
 #: the caller can always start one for new requests.
@@ -301,7 +302,7 @@ class ExchangeClient:
         if needs_call and len(self._in_flight) < CALLS_IN_FLIGHT:
             batch = [self._unsent.popleft() for _ in range(min(len(self._unsent), self._max_batch))]
             withdrawn, self._withdrawn = self._withdrawn, []
-            task = asyncio.get_running_loop().create_task(self._one_call(batch, withdrawn))
+            task = asyncio.get_running_loop().create_task(self._one_call(batch, withdrawn), context=untraced())
             self._in_flight[task] = batch
             task.add_done_callback(self._call_ended)
 

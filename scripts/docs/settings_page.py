@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import SecretStr
 
-from cluster.settings import CLIENT, CLIENT_NAMES, LATER, STARTUP, Settings, role_of, variable_name
+from cluster.settings import CLIENT, CLIENT_NAMES, LATER, PROCESS, STARTUP, Settings, role_of, variable_name
 
 HEAD = """# Configuration
 
@@ -40,6 +40,7 @@ _ROLES = {
     LATER: "**No effect yet.**",
     CLIENT: "Read by the command line and by workers.",
     STARTUP: "Read by `aragora-cp`.",
+    PROCESS: "Each process reads it when it starts.",
 }
 
 

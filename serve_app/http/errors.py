@@ -47,7 +47,7 @@ def control_plane_response(request: HTTPConnection, error: ControlPlaneError) ->
     elif isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if error.status >= 500 and not isinstance(error, TryLater):
-        _logger.error("request %s failed: %s", _trace(request), error)
+        _logger.error("a request failed: %s", error)
     return error_response(error.status, error.message, error.code, _trace(request), headers)
 
 
@@ -126,7 +126,7 @@ def _allowed(request: Request) -> list[str]:
 def unexpected_response(request: Request, error: Exception) -> Response:
     """A 500 with the trace id. The error itself goes to the log only: it may hold what the caller must not see."""
     trace_id = _trace(request)
-    _logger.error("request %s failed unexpectedly", trace_id, exc_info=error)
+    _logger.error("a request failed unexpectedly", exc_info=error)
     return error_response(
         500, f"The server failed on this request; report trace id {trace_id}.", "internal_error", trace_id
     )

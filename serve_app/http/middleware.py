@@ -1,4 +1,4 @@
-"""Gives every request a trace id, bounds its body, and observes it for the metrics.
+"""Gives every request a trace id, bounds its body, observes it for the metrics and logs it.
 
 This is one layer of plain ASGI. starlette's ``BaseHTTPMiddleware`` was rejected: it costs a task and a queue per request
 and breaks streaming.
@@ -15,7 +15,9 @@ from collections.abc import Callable
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.process.traces import begin_trace, end_trace
 from serve_app.http.errors import error_response
+from serve_app.http.request_log import log_request
 
 _TRACE = re.compile(rb"[A-Za-z0-9._:@-]{1,128}")
 _TRACE_HEADERS = (b"x-request-id", b"x-correlation-id")
@@ -60,9 +62,18 @@ class RequestMiddleware:
         headers = dict(scope["headers"])
         trace_id = _trace_id(headers)
         scope.setdefault("state", {})["trace_id"] = trace_id
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        token = begin_trace(trace_id)
+        try:
+            if scope["type"] == "http":
+                await self._http(scope, receive, send, headers, trace_id)
+            else:
+                await self._app(scope, receive, send)
+        finally:
+            end_trace(token)
+
+    async def _http(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], trace_id: str
+    ) -> None:
         started = time.perf_counter()
         status = 500
 
@@ -90,7 +101,9 @@ class RequestMiddleware:
         finally:
             route = scope.get("route")
             template = getattr(route, "path", None) or "unmatched"
-            self._observe(_method(scope["method"]), template, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._observe(_method(scope["method"]), template, status, seconds)
+            log_request(scope["method"], scope["path"], template, status, seconds)
 
     def _bounded(self, receive: Receive) -> Receive:
         seen = 0

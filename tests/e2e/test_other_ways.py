@@ -41,7 +41,9 @@ def bare_ray(tmp_path: Path, store_urls: StoreUrls) -> Iterator[tuple[RayCluster
     layout = Layout.of(settings.data_dir)
     layout.create()
     settings.to_config_file(layout.config_file)
-    ray = RayCluster(layout=layout, http_host=settings.http_host, http_port=settings.http_port)
+    ray = RayCluster(
+        layout=layout, log=layout.logs / "ray.log", http_host=settings.http_host, http_port=settings.http_port
+    )
     ray.start(layout.config_file)
     assert ray.process is not None
     after_us_end("session", ray.process.to_json())

@@ -1,12 +1,21 @@
-"""What ``up`` deploys follows the settings, and what ``env`` prints is what Ray's commands read."""
+"""What ``up`` deploys follows the settings, what it says of a slow start, and what ``env`` prints is what Ray's commands read."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
 import pytest
 
+from cluster.cli import system as module
 from cluster.cli.connection import ray_variables
-from cluster.cli.system import serve_config
+from cluster.cli.system import System, serve_config
+from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.run_file import RunFile
+from cluster.embedded.run_logs import begin_run
 from cluster.settings import SettingsError, load_settings
 
 
@@ -44,3 +53,62 @@ def test_ray_status_and_ray_job_each_get_their_address() -> None:
     assert variables["RAY_ADDRESS"] == "127.0.0.1:3"
     assert variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
     assert variables["RAY_API_SERVER_ADDRESS"] == variables["RAY_DASHBOARD_ADDRESS"] == "http://127.0.0.1:2"
+
+
+@contextmanager
+def answering(*statuses: int) -> Iterator[int]:
+    """An API that answers so, one call after the other, and the last for ever. Gives its port."""
+    left = list(statuses)
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b'{"status": "ok"}' if status == 200 else b"starting")
+
+        def log_message(self, *words: object) -> None:
+            """Nothing, since the test looks at stderr."""
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def slow(port: int, data_dir: Path, monkeypatch: pytest.MonkeyPatch, ready_s: float) -> System:
+    """A system whose API has just been deployed, and which may take so long."""
+    monkeypatch.setattr(module, "SLOW_S", 0.0)
+    monkeypatch.setattr(module, "READY_S", ready_s)
+    layout = Layout(data_dir, data_dir)
+    settings = load_settings({"ARAGORA_HTTP_PORT": str(port)})
+    return System(settings, layout, lambda _, __: None, run=begin_run(layout.logs, 0.0))
+
+
+def test_a_slow_start_is_said_once_with_logs_that_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(503, 503, 503, 200) as port:
+        slow(port, tmp_path, monkeypatch, 60.0)._wait_until_ready()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "The API is not ready after 0 s (starting). Serve starts what gives up on a busy machine again"
+    )
+    assert all(path.exists() for path in named(line))
+
+
+def test_a_start_that_fails_names_the_logs_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(503) as port, pytest.raises(EmbeddedError) as error:
+        slow(port, tmp_path, monkeypatch, 0.1)._wait_until_ready()
+    assert str(error.value).startswith("The API was not ready within 0.1 s (starting); logs: ")
+    assert [path.name for path in named(str(error.value))] == ["api.log", "actors.log"]
+    assert all(path.exists() for path in named(str(error.value)))
+
+
+def named(sentence: str) -> list[Path]:
+    """The logs that a sentence names."""
+    return [Path(word.rstrip(").")) for word in sentence.split() if word.startswith("/")]

@@ -1,0 +1,33 @@
+"""One line for each request, with its trace id, in the log of requests.
+
+What workers send all the time (claims, heartbeats, reports) and reads are lines at debug level only, unless they fail.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from cluster.telemetry.log_files import REQUEST_LOGGER
+
+#: The last parts of the routes that workers call all the time.
+_FREQUENT: Final = ("/claim", "/complete", "/fail", "/stopped", "/extend", "/heartbeat", "/heartbeats")
+_READS: Final = ("GET", "HEAD", "OPTIONS")
+
+_logger = logging.getLogger(REQUEST_LOGGER)
+
+
+def request_level(method: str, template: str, status: int) -> int:
+    """The level of a request's line."""
+    if status >= 500:
+        return logging.WARNING
+    if status < 400 and (method in _READS or template.endswith(_FREQUENT)):
+        return logging.DEBUG
+    return logging.INFO
+
+
+def log_request(method: str, path: str, template: str, status: int, seconds: float) -> None:
+    """Logs a request that was answered. Neither its query nor its body, which may hold what must not be in a log."""
+    level = request_level(method, template, status)
+    if _logger.isEnabledFor(level):
+        _logger.log(level, "%s %s answered %d in %.1f ms", method, path, status, seconds * 1000)
