@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from cluster.cli.checks.api import check_breakers
 from cluster.cli.checks.certificates import check_certificates, servers
 from cluster.cli.checks.findings import OK, PROBLEM, WARNING, Finding
 from cluster.cli.checks.ray import HARD_STOP, check_hard_stop
@@ -33,10 +34,13 @@ from tests.api.test_worker import submit
 from tests.support.api import Api, api_settings
 from tests.support.certificates import self_signed, silent_server, tls_server
 from tests.support.documented import Witness
+from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 from tests.support.system import clean_environment
 
 GIB = 1024**3
+#: The API of these tests shares its event loop with the doctor, and the machine with other tests.
+PATIENT_S = 60.0
 
 
 def _settings(api: Api, tmp_path: Path, **changes: Any) -> Settings:
@@ -45,13 +49,16 @@ def _settings(api: Api, tmp_path: Path, **changes: Any) -> Settings:
 
 async def test_the_doctor_names_tasks_that_no_agent_can_take(api: Api, tmp_path: Path) -> None:
     settings = _settings(api, tmp_path)
-    findings = await examine(settings)
-    levels = {finding.check: finding.level for finding in findings}
-    assert {check for check, level in levels.items() if level == PROBLEM} <= {"component health-monitor-0"}
-    sound = ("API", "database", "redis", "retries", "waiting tasks", "breakers", "tables", "certificates", "hard stop")
-    assert {levels[check] for check in sound} == {OK}, findings
+    sound = {"API", "database", "redis", "retries", "waiting tasks", "breakers", "tables", "certificates", "hard stop"}
+
+    async def all_is_well() -> bool:
+        levels = {finding.check: finding.level for finding in await examine(settings, PATIENT_S)}
+        problems = {check for check, level in levels.items() if level == PROBLEM}
+        return problems <= {"component health-monitor-0"} and {levels.get(check) for check in sound} == {OK}
+
+    await eventually(all_is_well, PATIENT_S)  # on a busy machine the first look may find that the API is slow
     await submit(api)
-    found = {finding.check: finding for finding in await examine(settings)}["waiting tasks"]
+    found = {finding.check: finding for finding in await examine(settings, PATIENT_S)}["waiting tasks"]
     assert (found.level, "x" in found.detail, found.advice != "") == (WARNING, True, True)
 
 
@@ -81,7 +88,8 @@ async def test_a_breaker_that_is_not_closed_is_named(api: Api, tmp_path: Path) -
         for name, state in states.items()
     ]
     await api.stores.breakers.save(stored, [])
-    found = [finding for finding in await examine(_settings(api, tmp_path)) if finding.check == "breakers"]
+    async with client(_settings(api, tmp_path)) as calls:
+        found = await check_breakers(calls)
     assert [(finding.level, finding.detail.split()[0]) for finding in found] == [
         (WARNING, "health_a-half"),
         (WARNING, "health_a-open"),

@@ -120,7 +120,7 @@ async def test_actors_above_the_bound_are_restarted_one_at_a_time_and_serve(smal
         assert (await small.api.get(f"/tasks/{task_id}"))["status"] == "pending"
     text = (await small.api.client.get("/metrics")).text
     assert 'aragora_cp_actor_memory_restarts_total{actor="scheduler-0"} 1.0' in text
-    findings = await examine(small.api.settings.model_copy(update={"api_url": small.api.url}))
+    findings = await examine(small.api.settings.model_copy(update={"api_url": small.api.url}), 60.0)
     assert any("ARAGORA_ACTOR_MEMORY_MB" in finding.detail for finding in findings)
 
 

@@ -29,8 +29,9 @@ ALL_S: Final = 8.5
 WITHOUT_DATABASE_S: Final = 2.0
 
 
-async def examine(ours: Settings) -> list[Finding]:
-    """Runs every check. A check that raises or hangs becomes a finding, and the others still run."""
+async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
+    """Runs every check, in two groups of ``within_s``. A check that raises or hangs becomes a finding, and the others still
+    run."""
     async with client(ours) as api:
         findings = await run_all(
             {
@@ -41,7 +42,8 @@ async def examine(ours: Settings) -> list[Finding]:
                 "certificates": lambda: check_certificates(ours, api),
                 "Ray": lambda: check_ray(ours),
                 "hard stop": lambda: check_hard_stop(ours, os.environ),
-            }
+            },
+            within_s,
         )
         if findings[0].level == OK:
             away = any(finding.check == "database" and finding.level == PROBLEM for finding in findings)
@@ -52,7 +54,7 @@ async def examine(ours: Settings) -> list[Finding]:
                     "retries": lambda: check_retries(api),
                     "waiting tasks": lambda: check_waiting(api),
                 },
-                WITHOUT_DATABASE_S if away else GROUP_S,
+                WITHOUT_DATABASE_S if away else within_s,
             )
     return findings
 

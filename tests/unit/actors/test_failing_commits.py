@@ -11,7 +11,8 @@ from cluster.domain.metrics import Increment
 def _count(moments: int, each: int = 1, apart_s: float = MOMENT_S) -> tuple[FailingCommits, float]:
     failing = FailingCommits()
     for moment in range(moments):
-        failing.count(increments({"23": each}), 1000.0 + moment * apart_s)
+        for part in range(each):
+            failing.count(increments({"23": 1}), 1000.0 + moment * apart_s + part / 10)
     return failing, 1000.0 + (moments - 1) * apart_s
 
 
