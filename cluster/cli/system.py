@@ -224,7 +224,7 @@ class System:
                     response = http.get(f"{self.api_url}/health")
                     if response.status_code == 200 and response.json()["status"] == "ok":
                         return
-                    reason = response.text[:300]
+                    reason = _reason(response)
                 except httpx.HTTPError as error:
                     reason = type(error).__name__
                 if self.ray is not None:
@@ -290,6 +290,14 @@ class System:
             store.stop()
         self.layout.run_file.unlink(missing_ok=True)
         shutil.rmtree(self.layout.sockets, ignore_errors=True)
+
+
+def _reason(response: httpx.Response) -> str:
+    """The sentence of an error in the API's shape, else the beginning of what was answered."""
+    try:
+        return str(response.json()["error"]).rstrip(".")
+    except (ValueError, KeyError, TypeError):
+        return response.text[:300]
 
 
 def settle(layout: Layout, most_log_bytes: int, *, stores: bool = False) -> None:

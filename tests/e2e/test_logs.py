@@ -1,0 +1,30 @@
+"""The logs of a whole system: its processes write them under their requests' trace ids, for the user alone."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+
+from cluster.embedded.run_logs import runs
+from cluster.telemetry.log_files import OWN
+from tests.support.probes import eventually
+from tests.support.system import RunningSystem
+
+
+async def test_one_trace_is_found_in_the_logs_of_api_and_actors(system: RunningSystem) -> None:
+    headers = {"X-Request-Id": "followed-everywhere"}
+    body = {"content": "Which way?", "timeout": 5}
+    await asyncio.to_thread(system.call, "POST", "/api/control-plane/deliberations", body, headers=headers)
+    run = runs(system.layout.logs)[0]
+    assert system.run_file.logs == str(run.directory)
+    await eventually(lambda: "followed-everywhere" in run.log("actors").read_text())
+    await eventually(lambda: "followed-everywhere" in run.log("requests").read_text())
+    found = await asyncio.to_thread(system.cli, "logs", "--trace", "followed-everywhere")
+    assert found.returncode == 0, found.stderr
+    assert {line.split()[2].partition(":")[0] for line in found.stdout.splitlines()} >= {"api", "deliberation-0"}
+    for file in run.directory.glob("*.log"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    shown = await asyncio.to_thread(system.cli, "logs")
+    written = {line.split()[2].partition(":")[0] for line in shown.stdout.splitlines()}
+    assert {"up", "api", "scheduler-0", "telemetry-0"} & written
+    assert all(run.log(name).exists() for name in OWN)
