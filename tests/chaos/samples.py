@@ -100,7 +100,7 @@ async def of_stores(target: Target) -> dict[Key, float]:
 
 async def _of_postgres(target: Target) -> dict[Key, float]:
     found: dict[Key, float] = {}
-    connection = await asyncpg.connect(target.postgres.url)
+    connection = await asyncpg.connect(target.postgres.url, timeout=5)
     try:
         rows = await connection.fetch(
             "select application_name, count(*) from pg_stat_activity where application_name like 'aragora%' group by 1"

@@ -110,9 +110,10 @@ async def _watched(target: Target, counter: TaskCounter, samples: Samples, visit
         if taken % 6 == 1:
             print(f"{taken} samples, {visitors.visits} visits", flush=True)
         await asyncio.sleep(max(0.0, SAMPLE_S - (time.monotonic() - began)))
+    visitors.stopping = True
     for visit in visiting:
         visit.cancel()
-    await asyncio.gather(*visiting, return_exceptions=True)
+    await asyncio.wait(visiting, timeout=60)
 
 
 async def _sample(target: Target, counter: TaskCounter) -> dict[tuple[str, str], float]:
@@ -136,13 +137,15 @@ class Visitors:
         self._url = target.system.api_url
         self._rng = random.Random(1)
         self.visits = 0
+        self.stopping = False
         self.wrong: list[str] = []
 
     def kinds(self) -> list[Callable[[], Awaitable[None]]]:
         return [self._read, self._listen, self._listen_on_a_socket, self._come_and_go, self._hang_up, self._deliberate]
 
     async def forever(self, visit: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        # A client's own time-out may swallow the cancellation, so that the visit goes on: the flag ends it then.
+        while not self.stopping:
             try:
                 await visit()
             except (httpx.HTTPError, OSError, websockets.WebSocketException, TimeoutError) as error:
