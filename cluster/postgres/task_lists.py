@@ -1,11 +1,11 @@
 """The statements of lists of tasks, made of the filters that a list has.
 
 One statement for all filters (``$3 is null or task_type = $3``) was rejected: its plan serves every list, so it walks the whole
-workspace for a filter that matches few tasks. A list reads one range of an index for each detail in which tasks end, and one
-of the open tasks, and merges them. Each range has the list's order, so none is read further than the page needs.
+workspace for the few tasks that failed. A list of some statuses reads a range of an index for each uncommon detail in which tasks
+end, one of the completed tasks and one of the open ones, and merges them. Each range has the list's order, so none is read
+further than the page needs.
 
-If a list has two of the filters for type, agent and queue, the planner takes the index of one of them and reads on until enough
-rows match the others.
+Type, agent and queue have no index of their own (migration 8 says why): ranges are read on until enough rows match them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ ENDED_DETAILS: Mapping[TaskDetail, TaskStatus] = {
     TaskDetail.TIMEOUT: TaskStatus.TIMEOUT,
 }
 OPEN = "status in ('pending', 'running')"
-_ENDED = "status not in ('pending', 'running')"
+_COMPLETED = "status = 'completed'"
+_UNCOMMON = "status in ('failed', 'cancelled', 'timeout')"
 _ORDER = "order by created_at desc, id desc"
 _WHOLE = """
     t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
@@ -50,14 +51,16 @@ def _branches(query: TaskQuery, arguments: _Arguments) -> list[str]:
     common = [f"workspace = {arguments.add(query.workspace)}"]
     by_name = {"task_type": query.task_type, "assigned_agent": query.agent_id, "queue": query.queue}
     common += [f"{column} = {arguments.add(value)}" for column, value in by_name.items() if value is not None]
-    filtered = len(common) > 1 or bool(query.statuses or query.details)
     if query.created_after is not None:
         common.append(f"created_at >= {arguments.add(query.created_after)}::float8")
     if query.created_before is not None:
         common.append(f"created_at < {arguments.add(query.created_before)}::float8")
-    if not filtered:
+    if not query.statuses and not query.details:
         return [" and ".join(common)]  # the index of the workspace has just these
-    branches = [[_ENDED, f"status_detail = '{detail.value}'"] for detail in _ended_details(query)]
+    branches = [
+        [_COMPLETED] if detail is TaskDetail.COMPLETED else [_UNCOMMON, f"status_detail = '{detail.value}'"]
+        for detail in _ended_details(query)
+    ]
     if not query.statuses or any(not status.terminal for status in query.statuses):
         branches += _open_branch(query, arguments)
     return [" and ".join([*common, *branch]) for branch in branches]
