@@ -195,13 +195,16 @@ async def _end_implicit_transaction(connection: Any) -> None:
     asyncpg takes the connection for idle. Locks and snapshot would last until the connection's next statement, which would
     see the old ``now()``, or fail if it begins a transaction with an isolation level. Any statement ends it; an empty one
     breaks asyncpg, and ROLLBACK would log a warning where there is nothing to end."""
+    ended = False
     try:
         await connection.execute("select", timeout=RELEASE_S)
+        ended = True
     except _FAILURES:
-        connection.terminate()
-    except asyncio.CancelledError:
-        connection.terminate()
-        raise
+        pass  # the caller's error is the one to raise
+    finally:
+        if not ended:
+            with suppress(asyncpg.InterfaceError):  # it is closed, and so no longer the pool's
+                connection.terminate()
 
 
 async def _as_it_is(connection: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.postgres.pool import Pool, connect, translated
 from tests.support.cancelling import CancelledAt
+from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 
 
@@ -68,4 +69,21 @@ async def test_a_call_cancelled_at_any_step_leaves_no_transaction(
             break
     assert n > 0  # at least one step was cancelled
     await pool.close()
+    await watcher.close()
+
+
+async def test_a_call_cancelled_when_its_connection_is_closed_is_cancelled(store_urls: StoreUrls, schema: str) -> None:
+    """Else the owner of a task that it stops takes the error of the connection for a failure of the task."""
+    watcher = await asyncpg.connect(store_urls.database)
+    pool = await connect(store_urls.database, schema, max_size=1, application=schema)
+    call = asyncio.create_task(pool.value("select pg_sleep(30)"))
+
+    async def runs() -> bool:
+        return await _in_transaction(watcher, schema) == 1
+
+    await eventually(runs)
+    pool._pool.terminate()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
     await watcher.close()
