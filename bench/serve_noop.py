@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from ray import serve
 
+from cluster.domain.access.permissions import Permission
 from serve_app import app as product
+from serve_app.auth.admission import requires
+from serve_app.auth.routing import GuardedRouter
 
-router = APIRouter(prefix="/bench")
+router = GuardedRouter(prefix="/bench")
 
 
 @router.post("/submit", status_code=201)
+@requires(Permission.PUBLIC)
 async def submit() -> dict[str, Any]:
     return {"task_id": "task_00000000000000000000000000"}
 
 
 @router.post("/claim")
+@requires(Permission.PUBLIC)
 async def claim() -> dict[str, Any]:
     return {"task": {"id": "task_00000000000000000000000000"}}
 
 
 @router.post("/complete")
+@requires(Permission.PUBLIC)
 async def complete() -> dict[str, Any]:
     return {"completed": True}
 

@@ -32,7 +32,7 @@ class Line:
             self._streams = await asyncio.open_connection(SERVER.hostname, SERVER.port)
         reader, writer = self._streams
         data = b"" if body is None else json.dumps(body).encode()
-        head = f"{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nhost: {SERVER.netloc}\r\ncontent-type: application/json\r\n"
         writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
         status = int((await reader.readline()).split()[1])
         length = 0
@@ -41,7 +41,7 @@ class Line:
             if name.lower() == b"content-length":
                 length = int(value)
         answer = await reader.readexactly(length)
-        return status, json.loads(answer) if answer else None
+        return status, json.loads(answer) if answer and answer[:1] in b"{[" else None
 
     async def expect(self, method: str, path: str, body: Any = None) -> Any:
         status, answer = await self.call(method, API + path, body)
@@ -180,6 +180,21 @@ async def lists(times: int, capability: str) -> dict[str, Any]:
     return {"agents": found, "p50": statistics.median(took), "p99": statistics.quantiles(took, n=100)[98]}
 
 
+async def reads(paths: list[str], times: int) -> dict[str, Any]:
+    """Asks for each path in turn, one request at a time. Answers each path's p99 in ms."""
+    line = Line()
+    took: dict[str, list[float]] = {path: [] for path in paths}
+    for _ in range(times):
+        for path in paths:
+            started = time.perf_counter()
+            status, _ = await line.call("GET", path)
+            if status != 200:
+                raise RuntimeError(f"GET {path}: {status}")
+            took[path].append((time.perf_counter() - started) * 1000)
+    line.close()
+    return {path: statistics.quantiles(found, n=100)[98] for path, found in took.items()}
+
+
 async def heartbeats(agents: int, each: int, rate: float, seconds: float, prefix: str) -> dict[str, Any]:
     """Sends heartbeats in batches at a steady rate."""
     line = Line()
@@ -250,6 +265,7 @@ async def make() -> Handlers:
         "batches": batches,
         "register": register,
         "lists": lists,
+        "reads": reads,
         "heartbeats": heartbeats,
         "hold": hold,
         "until_offline": until_offline,

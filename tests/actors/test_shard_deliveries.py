@@ -163,6 +163,14 @@ class System:
 
         await eventually(quiet)
 
+    async def until(self, what: str) -> None:
+        """Waits until all tasks are ``granted`` to somebody, or a lease is ``received``."""
+
+        async def granted() -> bool:
+            return {await self.cluster.status(task_id) for task_id in self.submitted} == {TaskStatus.RUNNING}
+
+        await eventually(granted if what == "granted" else lambda: self.received)
+
     async def turns(self, count: int) -> None:
         for _ in range(count):
             await asyncio.sleep(0)
@@ -240,7 +248,7 @@ async def _live(stores: Stores, urls: StoreUrls, steps: list[tuple[Any, ...]]) -
     cluster.published = "life-0"
     try:
         for name, *values in steps:
-            await _take(system, name, *values)
+            await (system.until(*values) if name == "until" else _take(system, name, *values))
         await system.settle()
         await system.check()
         return system
@@ -291,11 +299,10 @@ def test_a_late_return_takes_no_lease_that_was_delivered_again(ground: Ground) -
             ("hold", 0),
             ("submit",),
             ("claim", "a1", 0, None),
-            ("read",),
-            ("read",),
+            ("until", "granted"),
             ("hang up", 0),
             ("claim", "a1", 1, None),
-            ("read",),
+            ("until", "received"),
             ("lose", 0, "call"),
             ("let go", 0),
             ("turns", 1),

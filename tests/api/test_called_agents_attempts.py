@@ -242,8 +242,8 @@ async def test_what_an_agent_wants_outlives_its_host_and_ends_with_a_registratio
 
 async def test_a_deliberations_call_waits_if_the_agents_time_comes_within_its_own(api: Api) -> None:
     agent = Agent(AgentLimited("busy", None, 4.0))
+    await _register(api)  # before the host starts: a registration that it reads later ends the agent's wish to wait
     _, clock = await _hosted(api, agent)
-    await _register(api)
     with pytest.raises(AgentLimited):
         await ask_agent(api, a_call("a1", key="k1"))
     agent.error = None

@@ -57,7 +57,7 @@ def check_columns(decision: TaskDecision) -> None:
 
 
 #: What ``_texts`` returns, before the words of the row.
-_TEXTS = ("principal", "cause", "agent_id", "claim_id", "holder", "error", "data", "place")
+_TEXTS = ("principal", "cause", "agent_id", "claim_id", "holder", "error", "data", "order_key")
 
 
 def _texts(decision: TaskDecision) -> tuple[str | None, ...]:
@@ -94,8 +94,8 @@ def _check_numbers(decision: TaskDecision) -> None:
     head, record = decision.head, decision.record
     _check_range((head.attempt, head.retries, decision.expect_attempt), -INTEGER, INTEGER, "a count")
     _check_range((head.priority,), -SMALLINT, SMALLINT, "priority")
-    place = None if head.order_key is None else head.order_key[0]
-    times = (record.at, head.run_at, head.started_at, decision.completed_at, place)
+    ordered_at = None if head.order_key is None else head.order_key[0]
+    times = (record.at, head.run_at, head.started_at, decision.completed_at, ordered_at)
     _check_range([at for at in times if at is not None], EARLIEST, LATEST, "a time")
 
 
