@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,18 +42,22 @@ CLOSE_TRIES = 50
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeCall:
-    """``requests`` are pairs of a correlation number and a request; ``withdrawn`` are numbers whose asker gave up."""
+    """``requests`` are pairs of a correlation number and a request; ``withdrawn`` are numbers whose asker gave up.
+
+    ``session`` is the one that the caller knows; None if it knows none."""
 
     caller: str
     requests: tuple[tuple[int, Any], ...] = ()
     withdrawn: tuple[int, ...] = ()
+    session: int | None = None
 
 
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeReply:
     """Answers by correlation number; an answer that is a ControlPlaneError is raised at its asker. ``session`` changes
-    if the actor had forgotten the caller: the caller's earlier requests are then unknown to it."""
+    if the actor had forgotten the caller, or another process plays it now: the caller's earlier requests are then unknown
+    to it."""
 
     answers: tuple[tuple[int, Any], ...] = ()
     session: int = 0
@@ -95,13 +100,15 @@ class ExchangeServer:
         self._undeliverable = undeliverable
         #: Callers by name. `call` adds one at its first call; `expired` removes those that fell silent.
         self._callers: dict[str, _Caller] = {}
-        #: Numbers of sessions. None is used twice, so a caller always notices that it was forgotten.
-        self._sessions = itertools.count(1)
+        #: Numbers of sessions. None is used twice, by another process neither: a caller always notices that it was forgotten,
+        #: or that its calls reach a successor while the predecessor, which has its requests, still answers some.
+        self._sessions = itertools.count(int.from_bytes(os.urandom(7), "big"))
 
     async def call(self, call: ExchangeCall) -> ExchangeReply:
         """Takes a caller's requests and withdrawals, and returns all of its answers that are ready.
 
-        If none is ready, the call is parked: it then returns after ``PARK_S`` at the latest, perhaps without an answer."""
+        If none is ready, the call is parked: it then returns after ``PARK_S`` at the latest, perhaps without an answer. It is not
+        parked if the caller expects another session, so that it sends again at once what this one does not know."""
         caller = self._callers.get(call.caller)
         if caller is None:
             caller = self._callers[call.caller] = _Caller(next(self._sessions))
@@ -110,7 +117,7 @@ class ExchangeServer:
             self._withdraw(call.caller, number)
         if call.requests:
             self._handle(call.caller, call.requests)
-        if not caller.outbox:
+        if not caller.outbox and call.session in (None, caller.session):
             await self._park(caller)
         caller.last_seen = self._clock.now()
         answers, caller.outbox = caller.outbox, []
@@ -314,7 +321,10 @@ class ExchangeClient:
     async def _one_call(self, batch: list[int], withdrawn: list[int]) -> None:
         requests = tuple((n, self._waiting[n][0]) for n in batch if n in self._waiting)
         try:
-            reply = await self._call(ExchangeCall(caller=self._caller, requests=requests, withdrawn=tuple(withdrawn)))
+            call = ExchangeCall(
+                caller=self._caller, requests=requests, withdrawn=tuple(withdrawn), session=self._session
+            )
+            reply = await self._call(call)
         except ActorUnavailable as error:
             # If only the connection was lost, the actor still has the requests that this call withdrew: withdraw again.
             self._withdrawn += withdrawn

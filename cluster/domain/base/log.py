@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
 from cluster.domain.base.compact import compact
@@ -147,12 +148,32 @@ def _micros(at: float) -> int:
     return round(at * 1_000_000)
 
 
-#: Made once, because `json.dumps` with options makes a new encoder at every call.
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _canonical_writer() -> Callable[[Any], str]:
+    """What writes canonical JSON. ``JSONEncoder.encode`` makes a new encoder in C at every call, which takes longer than to
+    write a row's data, so one is kept; like one of ours it has no state. It has no markers either: a value that holds itself
+    ends with a ``RecursionError``."""
+    make: Any = c_make_encoder
+    if make is None:  # the interpreter has no encoder in C
+        return _ENCODER.encode
+    write = make(None, _ENCODER.default, encode_basestring, None, ":", ",", True, False, False)
+
+    def written(value: Any) -> str:
+        return "".join(write(value, 0))
+
+    return written
+
+
+_CANONICAL = _canonical_writer()
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys, without white space, non-ASCII characters kept. Raises: `ValueError` for NaN and infinity."""
+    """JSON with sorted keys, without white space, non-ASCII characters kept.
+
+    Raises: `ValueError` for NaN and infinity, `TypeError` for what JSON does not have, `RecursionError` if it is nested too
+    deeply or holds itself."""
     return _CANONICAL(value)
 
 
@@ -170,10 +191,13 @@ def row_digest(
     bytes), then the columns, then the digest of the private part. The lengths are included so that no two rows have the
     same preimage, the form so that a row of one form never passes for a row of the other.
     """
-    texts = [column.encode() for column in columns]
+    joined = "".join(columns)
+    content = joined.encode()
+    # A text without other characters than ASCII's has as many bytes as characters.
+    sizes = map(len, columns if len(content) == len(joined) else [column.encode() for column in columns])
     number = "-" if attempt is None else attempt
-    line = f"log-2 {at_us} {epoch} {number} {' '.join([str(len(text)) for text in texts])}\n"
-    return hashlib.sha256(b"".join((line.encode(), *texts, private_digest or b""))).digest()
+    line = f"log-2 {at_us} {epoch} {number} {' '.join(map(str, sizes))}\n"
+    return hashlib.sha256(b"".join((line.encode(), content, private_digest or b""))).digest()
 
 
 def first_digest(

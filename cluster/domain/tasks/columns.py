@@ -91,12 +91,31 @@ def _check_agent(agent_id: str) -> None:
 
 
 def _check_numbers(decision: TaskDecision) -> None:
+    if _fits(decision):
+        return
     head, record = decision.head, decision.record
     _check_range((head.attempt, head.retries, decision.expect_attempt), -INTEGER, INTEGER, "a count")
     _check_range((head.priority,), -SMALLINT, SMALLINT, "priority")
     ordered_at = None if head.order_key is None else head.order_key[0]
     times = (record.at, head.run_at, head.started_at, decision.completed_at, ordered_at)
     _check_range([at for at in times if at is not None], EARLIEST, LATEST, "a time")
+
+
+def _fits(decision: TaskDecision) -> bool:
+    """Whether all numbers are in their ranges. One expression, since it is asked of every decision; NaN is in no range."""
+    head, at = decision.head, decision.completed_at
+    started, key = head.started_at, head.order_key
+    return (
+        -INTEGER <= head.attempt <= INTEGER
+        and -INTEGER <= head.retries <= INTEGER
+        and -INTEGER <= decision.expect_attempt <= INTEGER
+        and -SMALLINT <= head.priority <= SMALLINT
+        and EARLIEST <= decision.record.at <= LATEST
+        and EARLIEST <= head.run_at <= LATEST
+        and (started is None or EARLIEST <= started <= LATEST)
+        and (at is None or EARLIEST <= at <= LATEST)
+        and (key is None or EARLIEST <= key[0] <= LATEST)
+    )
 
 
 def _check_range(values: Iterable[float], low: float, high: float, what: str) -> None:

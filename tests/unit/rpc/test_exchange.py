@@ -10,7 +10,14 @@ import pytest
 
 from cluster.domain.base.errors import ActorUnavailable, Conflict, Overloaded
 from cluster.process.clock import ManualClock, SystemClock
-from cluster.rpc.exchange import CALLS_IN_FLIGHT, ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
+from cluster.rpc.exchange import (
+    CALLS_IN_FLIGHT,
+    ExchangeCall,
+    ExchangeClient,
+    ExchangeReply,
+    ExchangeServer,
+    _release,
+)
 from tests.support.probes import eventually
 
 
@@ -259,6 +266,24 @@ async def test_a_caller_that_was_forgotten_while_it_lived_asks_again() -> None:
     assert sum(call[2] == "first" for call in actor.asked) == 1
     actor.answer("first", 1)
     assert await first == 1
+    await client.close()
+
+
+async def test_a_successor_is_sent_what_its_living_predecessor_keeps() -> None:
+    """As when a role moves to a new process: new calls reach the successor, while the predecessor lives on and has the request.
+    When it answers, no call is left that could bring that."""
+    before, after = Actor(), Actor()
+    calls = before.call
+    client = ExchangeClient("c", lambda call: calls(call), clock=before.clock)
+    asker = asyncio.create_task(client.request("first", long_poll=True))
+    await eventually(lambda: before.has("first"))
+    calls = after.call
+    assert before.server is not None
+    _release(before.server._callers["c"].parked.popleft())  # as after PARK_S
+    await eventually(lambda: after.has("first"))
+    before.answer("first", "in vain")
+    after.answer("first", 1)
+    assert await asker == 1
     await client.close()
 
 
