@@ -86,6 +86,8 @@ def _postgres(schema: str) -> Check:
             return "refuses the user or the password; correct the URL"
         except asyncpg.PostgresError as error:
             return f"refuses the connection: {_plain(error)}"
+        except ssl.SSLError as error:  # one about a certificate is a ValueError too
+            return _unreachable(error)
         except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError, UnicodeError):
             return "cannot be asked with this URL, or is no PostgreSQL; correct the URL"
         except OSError as error:
@@ -145,7 +147,8 @@ def _redis_refusal(error: exceptions.RedisError) -> str:
 
 def _unreachable(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):  # its number is not one of the system's
-        reason = f"TLS fails ({error.reason or _plain(error)})"
+        words = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
+        reason = f"TLS fails ({_plain_text(words) or _plain(error)})"
     elif error.errno is not None and error.errno > 0:
         reason = os.strerror(error.errno)
     else:
@@ -154,4 +157,8 @@ def _unreachable(error: OSError) -> str:
 
 
 def _plain(error: Exception) -> str:
-    return re.sub(r"[\s.]+$", "", " ".join(str(error).split()))[:200]
+    return _plain_text(str(error))
+
+
+def _plain_text(text: str) -> str:
+    return re.sub(r"[\s.]+$", "", " ".join(text.split()))[:200]

@@ -15,6 +15,7 @@ import typer
 
 from cluster.cli.checks.api import check_api, check_api_clock, check_breakers, check_retries, check_waiting
 from cluster.cli.checks.certificates import check_certificates
+from cluster.cli.checks.encryption import check_encryption
 from cluster.cli.checks.findings import GROUP_S, OK, PROBLEM, Finding, problem, run_all
 from cluster.cli.checks.ray import check_hard_stop, check_ray
 from cluster.cli.checks.stores import check_database, check_growth, check_redis
@@ -38,6 +39,7 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
                 "API": lambda: check_api(api),
                 "database": lambda: check_database(ours),
                 "redis": lambda: check_redis(ours),
+                "encryption": lambda: check_encryption(ours),
                 "tables": lambda: check_growth(ours),
                 "certificates": lambda: check_certificates(ours, api),
                 "Ray": lambda: check_ray(ours),
