@@ -38,6 +38,11 @@ class CustomRole:
     permissions: tuple[str, ...]
 
 
+def names_permission(grant: str) -> bool:
+    """Whether a grant is the name of a permission: all of those have a colon or a dot, and no role has."""
+    return ":" in grant or "." in grant
+
+
 def permissions_of(grants: Iterable[str], custom: Mapping[str, CustomRole]) -> frozenset[Permission]:
     """What a list of grants allows. A grant is the name of a built-in role, of one of ``custom`` (the workspace's own, by
     name), or of a permission.
@@ -49,7 +54,7 @@ def permissions_of(grants: Iterable[str], custom: Mapping[str, CustomRole]) -> f
             allowed |= ROLES[grant]
         elif grant in custom:
             allowed |= frozenset().union(*map(granted, custom[grant].permissions))
-        elif ":" in grant or "." in grant:
+        elif names_permission(grant):
             allowed |= granted(grant)
         else:
             raise InvalidRequest(
