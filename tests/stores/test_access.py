@@ -151,7 +151,10 @@ async def test_a_role_in_use_is_not_removed(stores: Stores) -> None:
     assert [await stores.access.remove_role(ASKER, "w", "starter") for _ in range(2)] == [True, False]
     assert (await _kinds(stores)).count("role_defined") == 1
     assert await _refusal(stores.access.create_key(ASKER, a_key(grants=("starter",)))) == "role_not_found"
-    assert await _refusal(stores.access.put_role(ASKER, replace(role, workspace="none"))) == "workspace_not_found"
+    for workspace in ("none", "*"):
+        assert (
+            await _refusal(stores.access.put_role(ASKER, replace(role, workspace=workspace))) == "workspace_not_found"
+        )
 
 
 async def test_the_last_administrator_stays(stores: Stores) -> None:

@@ -144,12 +144,7 @@ change = st.one_of(
     st.tuples(st.just("workspace"), st.sampled_from(WORKSPACES), st.sampled_from(WorkspaceState)),
     st.tuples(st.just("bind"), workspace, number, role),
     st.tuples(st.just("unbind"), number),
-    st.tuples(
-        st.just("role"),
-        workspace,
-        st.sampled_from(("own", "other")),
-        permission,
-    ),
+    st.tuples(st.just("role"), st.sampled_from(WORKSPACES), st.sampled_from(("own", "other")), permission),
     st.tuples(st.just("unrole"), number),
     st.tuples(st.just("key"), number, st.sampled_from(("viewer", "admin"))),
     st.tuples(st.just("rekey"), number, number),

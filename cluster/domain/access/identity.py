@@ -84,7 +84,8 @@ def principal_for(identity: Identity, asked: str | None, tables: AccessTables, p
         permissions = frozenset(
             each for each in permissions if each.endswith(".read") or each.startswith("controlplane:access.")
         )
-    return Principal(id=identity.id, workspace=workspace, permissions=permissions)
+    everywhere = _permissions(identity, ALL_WORKSPACES, tables, policy)
+    return Principal(id=identity.id, workspace=workspace, permissions=permissions, everywhere=everywhere)
 
 
 def _own_workspace(identity: Identity, tables: AccessTables, policy: AccessPolicy) -> str:
