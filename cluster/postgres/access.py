@@ -34,7 +34,7 @@ _REFUSALS: dict[str, tuple[type[ControlPlaneError], str, str]] = {
     "unknown_role": (NotFound, "The workspace has no role of that name; define it first.", "role_not_found"),
     "open_work": (
         Conflict,
-        "The workspace has tasks or deliberations that have not ended; suspend it, then cancel them or let them end.",
+        "The workspace has tasks or deliberations that have not ended; cancel them or let them end, then delete it.",
         "open_work",
     ),
     "in_use": (
