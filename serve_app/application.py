@@ -16,7 +16,9 @@ from serve_app.http.fast_path import DirectApp
 from serve_app.http.middleware import RequestMiddleware
 from serve_app.openapi.document import completed
 from serve_app.routes import (
+    access,
     agents,
+    api_keys,
     dead_letter,
     deliberations,
     health,
@@ -45,6 +47,8 @@ _ROUTERS = (
     health.router,
     story.router,
     stream.router,
+    access.router,
+    api_keys.router,
 )
 
 

@@ -23,8 +23,10 @@ from cluster.domain.base.log import canonical_json
 from cluster.domain.deliberation.stored import Admitted, NewDeliberation
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from
+from cluster.log.access_directory import AccessDirectory
 from cluster.log.agent_directory import AgentDirectory
 from cluster.log.task_tally import TaskTally
+from cluster.ports.access import AccessStore
 from cluster.ports.agents import AgentStore, Registered, RegisterItem
 from cluster.ports.breakers import BreakerStore
 from cluster.ports.clock import Clock
@@ -70,6 +72,8 @@ class Gateway:
     heartbeats: HeartbeatStore
     doorbell: Doorbell
     directory: AgentDirectory
+    access: AccessDirectory
+    access_store: AccessStore
     scheduler: ExchangeClient
     hub: StreamHub
     log: Log

@@ -19,7 +19,10 @@ from fastapi import FastAPI
 from actors.composition.resources import ActorResolver, Resources, migrated
 from actors.failing_commits import increments
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
-from cluster.domain.base.errors import ActorUnavailable, TryLater
+from cluster.domain.access.workspaces import Workspace, WorkspaceState
+from cluster.domain.base.errors import ActorUnavailable, Conflict, TryLater
+from cluster.domain.base.log import SYSTEM, Origin
+from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.follower import LogFollower
 from cluster.log.task_tally import TaskTally
@@ -91,13 +94,15 @@ class Replica:
             topics=(WakeTopic.AGENTS,),
             apart_s=APART_S,
         )
+        access, access_follower = await self._access()
 
         tally = TaskTally(resources.stores.tally, resources.clock, wait_s=AWAY_S)
         await tally.load()
         hub = StreamHub(resources.stores.log, resources.doorbell, resources.clock)
 
         async def catch_up() -> None:
-            await follower.catch_up_to(await resources.stores.log.head())
+            head = await resources.stores.log.head()
+            await asyncio.gather(follower.catch_up_to(head), access_follower.catch_up_to(head))
 
         scheduler = ExchangeClient(
             f"{socket.gethostname()}:{os.getpid()}",
@@ -123,6 +128,8 @@ class Replica:
             heartbeats=BestEffortHeartbeats(resources.heartbeats),
             doorbell=resources.doorbell,
             directory=directory,
+            access=access,
+            access_store=resources.stores.access,
             scheduler=scheduler,
             hub=hub,
             log=resources.stores.log,
@@ -134,8 +141,37 @@ class Replica:
             leases=resources.stores.leases,
             catch_up=catch_up,
         )
-        self._loops.start(follower.run(), tally.run(), hub.run(), gateway.attend_forever(), self._push_forever())
+        self._loops.start(
+            follower.run(),
+            access_follower.run(),
+            tally.run(),
+            hub.run(),
+            gateway.attend_forever(),
+            self._push_forever(),
+        )
         return gateway
+
+    async def _access(self) -> tuple[AccessDirectory, LogFollower]:
+        """The copy of access and what keeps it. The workspace of the settings exists from the first start on."""
+        stores, now, home = self.resources.stores, self.resources.clock.now(), self.settings.workspace
+        access = AccessDirectory(stores.access)
+        cursor = await access.load()
+        if access.workspace(home) is None:
+            workspace = Workspace(id=home, name=home, state=WorkspaceState.ACTIVE, created_at=now, changed_at=now)
+            with contextlib.suppress(Conflict):  # another replica starts too
+                await stores.access.create_workspace(Origin(workspace=home, principal=SYSTEM), workspace)
+            cursor = await access.load()
+        follower = LogFollower(
+            stores.log,
+            self.resources.doorbell,
+            self.resources.clock,
+            after=cursor,
+            apply=access.apply,
+            only=ACCESS_ROWS,
+            topics=(WakeTopic.ACCESS,),
+            apart_s=APART_S,
+        )
+        return access, follower
 
     async def _exchange(self, message: ExchangeCall) -> Any:
         return await self._roles[Role(kind=SCHEDULER).key]("exchange", message)

@@ -30,6 +30,7 @@ from cluster.cli.commands import (
     dlq,
     doctor,
     evaluate,
+    keys,
     logs,
     outcomes,
     queue,
@@ -37,6 +38,7 @@ from cluster.cli.commands import (
     story,
     tasks,
     worker,
+    workspaces,
 )
 from cluster.cli.commands.deliberate import DEMO_OPTIONS, DEMO_QUESTION, register_personas, show_result
 from cluster.cli.commands.deliberate import deliberate as _deliberate
@@ -67,6 +69,9 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(batch.app, name="batch")
 app.add_typer(deliberations.app, name="deliberations")
 app.add_typer(receipts.app, name="receipts")
+app.add_typer(workspaces.app, name="workspaces")
+app.add_typer(workspaces.members_app, name="members")
+app.add_typer(keys.app, name="keys")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(outcomes.weights_app, name="weights")

@@ -20,6 +20,7 @@ class WakeTopic(StrEnum):
     AGENTS = "agents"
     CONTROLS = "controls"
     DELIBERATIONS = "deliberations"
+    ACCESS = "access"
 
 
 def topics_for(items: Sequence[SubmitItem]) -> tuple[WakeTopic, ...]:

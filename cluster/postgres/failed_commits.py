@@ -12,13 +12,15 @@ COMMITS: Final = (
     *("submit_tasks", "decide_tasks", "replay_tasks", "purge_tasks", "put_control"),
     *("register_agents", "change_agents", "remove_agents", "save_breakers"),
     *("admit_deliberations", "append_deliberations", "cancel_deliberation", "record_outcomes", "save_snapshots"),
-    *("log_append", "raise_epoch"),
+    *("put_workspace", "put_binding", "remove_binding", "put_role", "remove_role", "create_key", "change_key"),
+    *("revoke_access", "log_append", "raise_epoch"),
 )
 _COMMIT: Final = re.compile(rf"\b(?:{'|'.join(COMMITS)})\(")
 #: The class of an error without a SQLSTATE: the server did not answer, or the data did not even reach it.
 NO_ANSWER: Final = "none"
-#: Of a refusal that is the caller's fault: a key that was used with another body.
-_CALLERS: Final = "AG003"
+#: Of refusals that are the caller's fault: a key that was used with another body, and a change after which nobody could
+#: administer access.
+_CALLERS: Final = ("AG003", "AG004")
 
 
 class FailedCommits:
@@ -30,7 +32,7 @@ class FailedCommits:
     def count(self, sql: str, error: Exception) -> None:
         """Counts a statement that failed, if it is a commit."""
         state = str(getattr(error, "sqlstate", None) or NO_ANSWER)
-        if state != _CALLERS and _COMMIT.search(sql):
+        if state not in _CALLERS and _COMMIT.search(sql):
             self._counts[state if state == NO_ANSWER else state[:2]] += 1
 
     def take(self) -> Mapping[str, int]:

@@ -59,6 +59,8 @@ def translated(error: Exception) -> Exception:
         return Fenced(message + " Try again in a moment.", code)
     if state == "AG003":
         return Conflict("This idempotency key was used with another body; use a new key.", "idempotency_conflict")
+    if state == "AG004":
+        return Conflict("Nobody could administer access afterwards; make another administrator first.", "last_admin")
     # asyncpg says by both types at once that it cannot send a value as its column's type; it does not export the class.
     unsendable = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
     if unsendable or isinstance(error, UnicodeError) or (state is not None and state.startswith(_DATA)):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cluster.postgres.access import PostgresAccessStore
 from cluster.postgres.actor_names import PostgresActorNames
 from cluster.postgres.agents import PostgresAgents
 from cluster.postgres.breakers import PostgresBreakers
@@ -46,6 +47,7 @@ class Stores:
     telemetry: PostgresTelemetry
     tally: PostgresTally
     names: PostgresActorNames
+    access: PostgresAccessStore
 
     @cached_property
     def deliberations(self) -> PostgresDeliberations:
@@ -100,4 +102,5 @@ async def open_stores(
         telemetry=PostgresTelemetry(pool),
         tally=PostgresTally(pool),
         names=PostgresActorNames(pool),
+        access=PostgresAccessStore(pool, epoch),
     )

@@ -110,10 +110,14 @@ class RedisDoorbell:
 
     async def _subscribed(self) -> None:
         async with self._client.pubsub() as subscription:
-            if self._heard:
-                await subscription.subscribe(*(self._channels[topic] for topic in self._heard))
+            first = set(self._heard)
+            if first:
+                await subscription.subscribe(*(self._channels[topic] for topic in first))
             self._subscription = subscription
             try:
+                # From now on `_hear` subscribes by itself. Topics that came meanwhile would be heard at the next connection only.
+                if late := self._heard - first:
+                    await subscription.subscribe(*(self._channels[topic] for topic in late))
                 while not self._closing:
                     message = await subscription.get_message(timeout=30)
                     # The begin of a subscription counts as a notification, since those before it were not received.

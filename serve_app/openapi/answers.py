@@ -37,6 +37,7 @@ _REPORTS = fields(
 #: A repeated call is answered as an earlier build answered it, without what has been added since.
 _CHOSEN = {"dry_run": YES_OR_NO, "total": COUNT, "total_exact_opt": YES_OR_NO, "remaining": COUNT}
 _TASK, _AGENT, _CONTROL = ref("Task"), ref("Agent"), ref("Control")
+_NEW_TOKEN = {"token": nullable(TEXT), "notice": TEXT}
 _DETAILED = {200: ref("DetailedHealth")}
 _HEALTH = fields(status={"type": "string", "enum": ["ok", "degraded"]}, degraded=listed(TEXT))
 
@@ -149,6 +150,21 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/weights"): {200: fields(snapshots=listed(ref("Snapshot")))},
     ("GET", "/weights/alarms"): {200: fields(alarms=listed(MAP))},
     ("GET", "/weights/{snapshot_id}"): {200: ref("Snapshot")},
+    # access
+    ("POST", "/workspaces"): {201: ref("Workspace")},
+    ("GET", "/workspaces"): {200: fields(workspaces=listed(ref("Workspace")), total=COUNT)},
+    ("PATCH", "/workspaces/{workspace_id}"): {200: ref("Workspace")},
+    ("DELETE", "/workspaces/{workspace_id}"): {200: ref("Workspace")},
+    ("GET", "/workspaces/{workspace_id}/members"): {200: fields(members=listed(ref("Member")), total=COUNT)},
+    ("PUT", "/workspaces/{workspace_id}/members"): {200: fields(workspace=TEXT, subject=TEXT, role=TEXT)},
+    ("DELETE", "/workspaces/{workspace_id}/members"): {200: fields(removed=YES_OR_NO)},
+    ("GET", "/roles"): {200: fields(roles=listed(ref("Role")), total=COUNT)},
+    ("PUT", "/roles/{role_name}"): {200: ref("Role")},
+    ("DELETE", "/roles/{role_name}"): {200: fields(removed=YES_OR_NO)},
+    ("POST", "/keys"): {201: more("ApiKey", **_NEW_TOKEN)},
+    ("GET", "/keys"): {200: fields(keys=listed(ref("ApiKey")), total=COUNT)},
+    ("POST", "/keys/{key_id}/rotate"): {200: more("ApiKey", **_NEW_TOKEN)},
+    ("DELETE", "/keys/{key_id}"): {200: ref("ApiKey")},
     # health and numbers
     ("GET", "/health"): {
         200: fields(status=TEXT, agents={"type": "object", "additionalProperties": ref("HealthCheck")})
@@ -226,5 +242,11 @@ OTHER_FORMS: dict[tuple[str, str], tuple[str, str]] = {
 
 #: Routes that can answer 404 although no id is in their path.
 MAY_MISS = frozenset(
-    {("POST", "/tasks/claim"), ("POST", "/queue/prioritize"), ("POST", "/tasks"), ("POST", "/tasks/batch")}
+    {
+        ("POST", "/keys"),
+        ("POST", "/tasks/claim"),
+        ("POST", "/queue/prioritize"),
+        ("POST", "/tasks"),
+        ("POST", "/tasks/batch"),
+    }
 )

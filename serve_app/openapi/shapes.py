@@ -6,6 +6,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import AgentStatus, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.ids import ID_PATTERN
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
@@ -106,6 +107,16 @@ SHAPES["Task"] = fields(
     region_routing_mode=TEXT, origin_region=TEXT, replayed_as_opt=ID, tenant_opt=TEXT, queue_timeout_seconds_opt=NUMBER,
     total_timeout_seconds_opt=NUMBER, concurrency_key_opt=TEXT, concurrency_limit_opt=WHOLE,
     excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)),
+)  # fmt: skip
+SHAPES["Workspace"] = fields(
+    id=ID, name=TEXT, state=words(WorkspaceState), created_at=EPOCH, changed_at=EPOCH,
+)  # fmt: skip
+SHAPES["Member"] = fields(workspace=TEXT, subject=TEXT, role=TEXT, created_at=EPOCH, created_by=TEXT)
+SHAPES["Role"] = fields(name=TEXT, built_in=YES_OR_NO, permissions=listed(TEXT))
+SHAPES["ApiKey"] = fields(
+    id=ID, name=TEXT, state={"type": "string", "enum": ["valid", "expired", "revoked"]}, workspaces=listed(TEXT),
+    grants=listed(TEXT), created_at=EPOCH, created_by=TEXT, expires_at=nullable(EPOCH), revoked_at=nullable(EPOCH),
+    overlap_until=nullable(EPOCH), last_used_at=nullable(EPOCH),
 )  # fmt: skip
 SHAPES["LeasedTask"] = more("Task", lease_token=TEXT, lease_expires_at=EPOCH, redelivered=YES_OR_NO)
 SHAPES["DeadTask"] = more("Task", reason=words(TaskDetail), ended_at=EPOCH)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import socket
 
-from cluster.domain.base.log import LogRow
+from cluster.domain.base.log import LogRow, Origin
+from cluster.ports.access import Revocation
 from tests.api.test_outcomes import imports
+from tests.support.access import NEVER
 from tests.support.api import Api
 from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.probes import eventually
@@ -45,6 +47,21 @@ async def _operations(api: Api) -> None:
     await tasks.post("/dead-letter/purge", {"ids": [second]})
 
 
+async def _access(api: Api) -> None:
+    await api.post("/workspaces", {"id": "w1", "name": WORDS})
+    assert (await api.call("PATCH", "/workspaces/w1", {"name": f"{WORDS} Again."})).is_success
+    members = "/workspaces/w1/members"
+    assert (await api.call("PUT", members, {"subject": "user:ann@example.org", "role": "viewer"})).is_success
+    assert (await api.call("DELETE", f"{members}?subject=user:ann@example.org&role=viewer")).is_success
+    assert (await api.call("PUT", "/roles/starter", {"permissions": ["controlplane:tasks.write"]})).is_success
+    assert (await api.call("DELETE", "/roles/starter")).is_success
+    key = (await api.post("/keys", {"name": WORDS, "grants": ["viewer"]}))["id"]
+    await api.post(f"/keys/{key}/rotate")
+    assert (await api.call("DELETE", f"/keys/{key}")).is_success
+    origin = Origin(workspace="w1")
+    await api.stores.access.revoke(origin, Revocation(subject="jti:t1", not_before=0.0, until=NEVER))
+
+
 async def _outcomes(api: Api) -> None:
     wordy = {"id": "q", "votes": {"good": WORDS, "fair": "No."}, "correct": WORDS, "options": [WORDS, "No."]}
     await api.post("/outcomes/batch", {"outcomes": [wordy, *imports(25)]})
@@ -57,6 +74,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _deliberations(api)
         await _operations(api)
         await _outcomes(api)
+        await _access(api)
         monitor = await api.start_health_monitor()
 
         async def judged() -> bool:

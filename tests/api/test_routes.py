@@ -47,8 +47,9 @@ def test_every_change_takes_an_idempotency_key(route: Route) -> None:
     assert "idempotency-key" in route.headers
 
 
-#: What a repeat may well say anew: until when the lease now is, and that it is a lease delivered again.
-_MOVES = ("lease_expires_at", "redelivered", "last_heartbeat", "last_heartbeat_by_region")
+#: What a repeat may well say anew: until when the lease now is, and that it is a lease delivered again. And a token is shown
+#: once (tests/api/test_access_keys.py).
+_MOVES = ("token", "notice", "lease_expires_at", "redelivered", "last_heartbeat", "last_heartbeat_by_region")
 
 
 def _settled(answer: Any) -> Any:

@@ -128,3 +128,31 @@ async def test_an_unreachable_store_is_named_and_the_doorbell_stays_silent() -> 
     assert await bell.wait(0.01) is False
     await bell.close()
     await away.aclose()
+
+
+async def test_a_wait_that_begins_while_another_subscribes_is_heard(client: redis.Redis) -> None:
+    """At one of the moments between the first wait and the end of its subscription, one for each bell."""
+    names = [fresh_name() for _ in range(12)]
+    bells = [RedisDoorbell(client, name) for name in names]
+    waits = [asyncio.create_task(_waits_on(bell, WakeTopic.TASKS)) for bell in bells]
+    channels = [f"{name}:doorbell:{topic.value}" for name in names for topic in (WakeTopic.TASKS, WakeTopic.ACCESS)]
+
+    async def all_are_subscribed() -> bool:
+        return all(count == 1 for _, count in await client.pubsub_numsub(*channels))
+
+    try:
+        for bell in bells:
+            await asyncio.sleep(0)
+            waits.append(asyncio.create_task(_waits_on(bell, WakeTopic.ACCESS)))
+        await eventually(all_are_subscribed, what="each topic has its subscription")
+    finally:
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        for bell in bells:
+            await bell.close()
+
+
+async def _waits_on(bell: RedisDoorbell, topic: WakeTopic) -> None:
+    while True:
+        await bell.wait(3600.0, (topic,))

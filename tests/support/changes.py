@@ -106,7 +106,46 @@ def _token(task: dict[str, Any]) -> dict[str, Any]:
     return {"lease_token": task["lease_token"]}
 
 
+def _of_workspace(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        workspace = f"workspace-{next(_ids)}"
+        await api.post("/workspaces", {"id": workspace})
+        member = {"subject": "user:ann@example.org", "role": "viewer"}
+        assert (await api.call("PUT", f"/workspaces/{workspace}/members", member)).is_success
+        return path.format(workspace), body
+
+    return prepare
+
+
+def _of_key(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        key = await api.post("/keys", {"name": "Of a test", "grants": ["viewer"]})
+        return path.format(key["id"]), body
+
+    return prepare
+
+
+async def _defined_role(api: Api) -> tuple[str, Any]:
+    path = f"/roles/role-{next(_ids)}"
+    assert (await api.call("PUT", path, {"permissions": ["controlplane:tasks.read"]})).is_success
+    return path, None
+
+
 CHANGES: dict[tuple[str, str], Prepare] = {
+    ("POST", "/workspaces"): _fixed("/workspaces", {"id": "new", "name": "A new one"}),
+    ("PATCH", "/workspaces/{workspace_id}"): _of_workspace("/workspaces/{}", {"name": "X", "state": "suspended"}),
+    ("DELETE", "/workspaces/{workspace_id}"): _of_workspace("/workspaces/{}"),
+    ("PUT", "/workspaces/{workspace_id}/members"): _of_workspace(
+        "/workspaces/{}/members", {"subject": "group:builders", "role": "operator"}
+    ),
+    ("DELETE", "/workspaces/{workspace_id}/members"): _of_workspace(
+        "/workspaces/{}/members?subject=user:ann@example.org&role=viewer"
+    ),
+    ("PUT", "/roles/{role_name}"): _fixed("/roles/starter", {"permissions": ["controlplane:tasks.write"]}),
+    ("DELETE", "/roles/{role_name}"): _defined_role,
+    ("POST", "/keys"): _fixed("/keys", {"name": "Of the build", "grants": ["submitter"], "expires_in_seconds": 60}),
+    ("POST", "/keys/{key_id}/rotate"): _of_key("/keys/{}/rotate", {"overlap_seconds": 5}),
+    ("DELETE", "/keys/{key_id}"): _of_key("/keys/{}"),
     ("POST", "/agents"): _fixed("/agents", {"agent_id": "one", "capabilities": ["x"]}),
     ("POST", "/agents/batch"): _fixed("/agents/batch", {"agents": [{"agent_id": "two"}, {"agent_id": "three"}]}),
     ("POST", "/agents/heartbeats"): _of_agent(

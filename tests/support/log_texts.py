@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cluster.domain.access import rows as access_rows
 from cluster.domain.agents import agent, breaker
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus import learning
@@ -24,6 +25,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "deliberation": wire.LOG_TEXTS,
     "outcome": learning.LOG_TEXTS,
     "weights": learning.LOG_TEXTS,
+    "access": access_rows.LOG_TEXTS,
     "region": {"leader": IDENTITY},
 }
 

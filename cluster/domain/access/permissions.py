@@ -31,13 +31,20 @@ class Permission(StrEnum):
     HEALTH_READ = "controlplane:health.read"
     METRICS_READ = "controlplane:metrics.read"
     STREAM_READ = "controlplane:stream.read"
+    #: Payloads, results, prompts and transcripts: without it they are absent from every answer, stream and log row.
+    PAYLOADS_READ = "controlplane:payloads.read"
+    #: Workspaces, members, role bindings, custom roles and API keys.
+    ACCESS_READ = "controlplane:access.read"
+    ACCESS_WRITE = "controlplane:access.write"
 
 
 #: Every permission that can be granted.
 ALL = frozenset(Permission) - {Permission.PUBLIC}
 
-_READ = frozenset(permission for permission in ALL if permission.endswith(".read"))
-_WRITE = frozenset(permission for permission in ALL if permission.endswith(".write"))
+#: The released server has no calls about access, so none of its names allows them.
+_OURS = {Permission.ACCESS_READ, Permission.ACCESS_WRITE}
+_READ = frozenset(permission for permission in ALL - _OURS if permission.endswith(".read"))
+_WRITE = frozenset(permission for permission in ALL - _OURS if permission.endswith(".write"))
 _TASKS = frozenset(
     {Permission.TASKS_WRITE, Permission.TASKS_CLAIM, Permission.DELIBERATIONS_READ, Permission.DELIBERATIONS_WRITE}
 )

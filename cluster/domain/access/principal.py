@@ -9,11 +9,19 @@ from cluster.domain.access.permissions import Permission
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """``id`` is the name in log rows, such as ``user:local-admin``."""
+    """``id`` is the name in log rows, such as ``user:local-admin``. ``everywhere`` are its permissions in every workspace; by
+    them it may manage the access to others than its own."""
 
     id: str
     workspace: str
     permissions: frozenset[Permission]
+    everywhere: frozenset[Permission] = frozenset()
+
+
+def permissions_in(principal: Principal, workspace: str) -> frozenset[Permission]:
+    """What a principal may do in a workspace, or (``*``) in all of them. In its own it may do what it may do everywhere, also
+    while that one is suspended."""
+    return principal.everywhere | (principal.permissions if workspace == principal.workspace else frozenset())
 
 
 def allows(principal: Principal, permission: Permission) -> bool:

@@ -1,0 +1,161 @@
+"""``aragora-cp keys``: API keys, and the first administrator's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import typer
+
+from cluster.cli.calls import Json, call, given, print_json, split
+from cluster.cli.checks.stores import stores_settings
+from cluster.cli.connection import settings
+from cluster.cli.output import console, errors, listing, plain
+from cluster.domain.access.api_key import SECRET_BYTES, ApiKey, digest_of, secret_of, token_of
+from cluster.domain.access.workspaces import ALL_WORKSPACES
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.ids import sortable_id
+from cluster.domain.base.log import Origin
+from cluster.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, revoke.")
+
+DAY_S: Final = 86_400.0
+_BOOTSTRAP: Final = "system:bootstrap"
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    grants: Annotated[str | None, typer.Option(help="Roles and permissions, separated by commas.")] = None,
+    workspaces: Annotated[
+        str | None, typer.Option(help="Where it acts, separated by commas, or * for all; your workspace if left out.")
+    ] = None,
+    expires_days: Annotated[float | None, typer.Option(help="Days until it expires; never if left out.")] = None,
+    bootstrap: Annotated[
+        bool,
+        typer.Option("--bootstrap", help="On the host: make the first administrator's key in the database itself."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Create an API key and print its token, which is shown once.
+
+    With --bootstrap the key may do everything in all workspaces, and the database is written without the API: it works only
+    while there is no other administrator.
+
+    \f
+    Raises: `BadParameter` unless either --grants or --bootstrap is given.
+    """
+    if bootstrap:
+        if grants is not None or workspaces is not None:
+            raise typer.BadParameter(
+                "--bootstrap makes an administrator's key of all workspaces; leave out the others."
+            )
+        created = asyncio.run(_bootstrap(settings(), name, expires_days))
+    elif grants is None:
+        raise typer.BadParameter("Give --grants (such as --grants submitter), or --bootstrap for the first key.")
+    else:
+        body = {"name": name, "grants": split(grants)} | given(
+            workspaces=split(workspaces), expires_in_seconds=None if expires_days is None else expires_days * DAY_S
+        )
+        created = call("POST", "/keys", body)
+    _show(created, as_json)
+
+
+async def _bootstrap(ours: Settings, name: str, expires_days: float | None) -> dict[str, Any]:
+    """Makes the first administrator's key.
+
+    Raises: `InvalidRequest` if it is not known here where the database is, `Conflict` if there is an administrator."""
+    from cluster.postgres.migrate import migrate  # the other commands load no driver
+    from cluster.postgres.stores import open_stores
+
+    with_stores = stores_settings(ours)
+    url = with_stores.database_url
+    if url is None:
+        raise InvalidRequest(
+            "It is not known here where the database is; run this on the host of the control plane, or set "
+            "ARAGORA_DATABASE_URL.",
+            "no_database",
+        )
+    await migrate(url.get_secret_value(), with_stores.database_schema)
+    stores = await open_stores(
+        url.get_secret_value(), with_stores.database_schema, with_stores.region, max_connections=1
+    )
+    try:
+        now, secret = time.time(), secret_of(os.urandom(SECRET_BYTES))
+        key = ApiKey(
+            id=sortable_id("key", now, os.urandom(10)).removeprefix("key_"),
+            name=name,
+            workspaces=(ALL_WORKSPACES,),
+            grants=("admin",),
+            digests=(digest_of(secret),),
+            created_at=now,
+            created_by=_BOOTSTRAP,
+            expires_at=None if expires_days is None else now + expires_days * DAY_S,
+        )
+        await stores.access.create_key(Origin(workspace=ours.workspace, principal=_BOOTSTRAP), key, first=True)
+    finally:
+        await stores.close()
+    return {
+        "id": key.id,
+        "name": name,
+        "token": token_of(key.id, secret),
+        "notice": "Keep the token: it is shown once.",
+    }
+
+
+def _show(created: dict[str, Any], as_json: bool) -> None:
+    """The token alone goes to standard output, so that a script can take it."""
+    if as_json:
+        print_json(created)
+        return
+    errors.print(f"key {plain(created['id'])}: {plain(created['notice'])}")
+    if created["token"] is not None:
+        typer.echo(created["token"])
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the keys that act in your workspace, or all if you may manage all. Secrets are in no list."""
+    found = call("GET", "/keys")
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (
+            key["id"],
+            key["state"],
+            ",".join(key["workspaces"]),
+            ",".join(key["grants"]),
+            _day(key["expires_at"]),
+            _day(key["last_used_at"]),
+            key["name"],
+        )
+        for key in found["keys"]
+    )
+    listing(("id", "state", "workspaces", "grants", "expires", "last used", "name"), rows)
+
+
+def _day(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+@app.command()
+def rotate(
+    key_id: str,
+    overlap: Annotated[float | None, typer.Option(help="Seconds for which the old secret counts too; 3600.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Give a key a new secret and print the new token, which is shown once."""
+    _show(call("POST", f"/keys/{key_id}/rotate", given(overlap_seconds=overlap)), as_json)
+
+
+@app.command()
+def revoke(key_ids: Annotated[list[str], typer.Argument()]) -> None:
+    """Revoke keys for good: they count no more, on all replicas within a second."""
+    for key_id in key_ids:
+        call("DELETE", f"/keys/{key_id}")
+        console.print(f"Revoked {plain(key_id)}.")

@@ -1,0 +1,86 @@
+"""``aragora-cp workspaces`` and ``aragora-cp members``: workspaces, and who has which role in them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cluster.cli.calls import Json, call, given, print_json
+from cluster.cli.output import console, listing, plain
+
+app = typer.Typer(no_args_is_help=True, help="Workspaces: create, suspend, delete.")
+members_app = typer.Typer(no_args_is_help=True, help="Who has which role in a workspace.")
+
+Subject = Annotated[str, typer.Argument(help="user:EMAIL, group:NAME, key:ID or agent:ID.")]
+Workspace = Annotated[str, typer.Argument(help="Its id, or * for all workspaces.")]
+Role = Annotated[
+    str, typer.Argument(help="viewer, submitter, operator, agent, auditor, admin or one of the workspace.")
+]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the workspaces that you may manage."""
+    found = call("GET", "/workspaces")
+    if as_json:
+        print_json(found)
+        return
+    rows = ((workspace["id"], workspace["state"], workspace["name"]) for workspace in found["workspaces"])
+    listing(("id", "state", "name"), rows)
+
+
+@app.command()
+def create(
+    workspace: Annotated[str, typer.Argument(help="Its id.")],
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+) -> None:
+    """Create a workspace."""
+    call("POST", "/workspaces", {"id": workspace} | given(name=name))
+    console.print(f"Created {plain(workspace)}.")
+
+
+@app.command()
+def suspend(workspace: Annotated[str, typer.Argument(help="Its id.")]) -> None:
+    """Suspend a workspace: it can be read, and nothing is submitted, claimed or reported until it is resumed."""
+    call("PATCH", f"/workspaces/{workspace}", {"state": "suspended"})
+    console.print(f"Suspended {plain(workspace)}.")
+
+
+@app.command()
+def resume(workspace: Annotated[str, typer.Argument(help="Its id.")]) -> None:
+    """Resume a workspace that was suspended."""
+    call("PATCH", f"/workspaces/{workspace}", {"state": "active"})
+    console.print(f"Resumed {plain(workspace)}.")
+
+
+@app.command()
+def delete(workspace: Annotated[str, typer.Argument(help="Its id.")]) -> None:
+    """Delete a workspace for good. It must have no task and no deliberation that has not ended."""
+    call("DELETE", f"/workspaces/{workspace}")
+    console.print(f"Deleted {plain(workspace)}.")
+
+
+@members_app.command("list")
+def list_members(workspace: Workspace, as_json: Json = False) -> None:
+    """List who has which role in a workspace."""
+    found = call("GET", f"/workspaces/{workspace}/members")
+    if as_json:
+        print_json(found)
+        return
+    rows = ((member["subject"], member["role"], member["created_by"]) for member in found["members"])
+    listing(("subject", "role", "given by"), rows)
+
+
+@members_app.command()
+def add(workspace: Workspace, subject: Subject, role: Role) -> None:
+    """Give a subject a role in a workspace, or (*) in all of them."""
+    answer = call("PUT", f"/workspaces/{workspace}/members", {"subject": subject, "role": role})
+    console.print(f"{plain(answer['subject'])} is {plain(role)} in {plain(workspace)}.")
+
+
+@members_app.command()
+def remove(workspace: Workspace, subject: Subject, role: Role) -> None:
+    """Take a role in a workspace from a subject."""
+    answer = call("DELETE", f"/workspaces/{workspace}/members", subject=subject, role=role)
+    console.print("Removed." if answer["removed"] else f"{plain(subject)} was not {plain(role)} there.")

@@ -1,0 +1,128 @@
+"""From a proven identity to a principal: which workspace a call acts in, and what it may do there.
+
+Pure: the tables that decide are handed in (``AccessTables``), so that every way to authenticate decides alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from cluster.domain.access.permissions import ALL, Permission
+from cluster.domain.access.principal import Principal
+from cluster.domain.access.roles import CustomRole, permissions_of
+from cluster.domain.access.workspaces import ALL_WORKSPACES, RoleBinding, Workspace, WorkspaceState
+from cluster.domain.base.errors import Forbidden, InvalidRequest
+
+
+class Method(StrEnum):
+    """How an identity was proven."""
+
+    NONE = "none"
+    API_KEY = "api_key"
+    JWT = "jwt"
+    SESSION = "session"
+    CERTIFICATE = "certificate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who proved to be who. ``subjects`` are the names that role bindings may use for it: its own first, then its groups.
+
+    ``workspaces`` and ``grants`` are what the credential itself carries (an API key); empty if bindings alone decide.
+    """
+
+    id: str
+    method: Method
+    subjects: tuple[str, ...]
+    workspaces: tuple[str, ...] = ()
+    grants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessPolicy:
+    """The settings that decide. ``admins`` are subjects that are administrators everywhere (``ARAGORA_ADMIN_USERS``);
+    ``default_role`` is what a proven identity without a binding has in ``home``, the default workspace; empty: nothing."""
+
+    home: str
+    admins: frozenset[str] = frozenset()
+    default_role: str = ""
+    #: False (``ARAGORA_RBAC_ENABLED``): whoever is authenticated may do everything in its workspaces.
+    enforced: bool = True
+
+
+class AccessTables(Protocol):
+    """What is stored about access, as a process knows it."""
+
+    def bindings(self, subject: str) -> Sequence[RoleBinding]:
+        """The bindings of one subject, in all workspaces."""
+        ...
+
+    def custom_roles(self, workspace: str) -> Mapping[str, CustomRole]:
+        """The roles that a workspace has defined, by name."""
+        ...
+
+    def workspace(self, workspace: str) -> Workspace | None:
+        """A workspace; None if there is none of that id."""
+        ...
+
+
+def principal_for(identity: Identity, asked: str | None, tables: AccessTables, policy: AccessPolicy) -> Principal:
+    """The principal of a call that names the workspace ``asked``; None: the first of the credential, else the only one of
+    its bindings, else the default workspace.
+
+    Raises: `InvalidRequest` (``workspace_required``) if it has several and names none; `Forbidden` if it has nothing in that
+    workspace, or the workspace does not exist or was deleted: the two read alike, so that nobody learns which exist."""
+    workspace = asked or _own_workspace(identity, tables, policy)
+    known = tables.workspace(workspace)
+    permissions = _permissions(identity, workspace, tables, policy)
+    if known is None or known.state is WorkspaceState.DELETED or not permissions:
+        raise Forbidden(f"You have no role in the workspace {workspace}; ask an administrator for one.")
+    if known.state is WorkspaceState.SUSPENDED:
+        permissions = frozenset(
+            each for each in permissions if each.endswith(".read") or each.startswith("controlplane:access.")
+        )
+    everywhere = _permissions(identity, ALL_WORKSPACES, tables, policy)
+    return Principal(id=identity.id, workspace=workspace, permissions=permissions, everywhere=everywhere)
+
+
+def _own_workspace(identity: Identity, tables: AccessTables, policy: AccessPolicy) -> str:
+    if identity.workspaces:
+        first = identity.workspaces[0]
+        return policy.home if first == ALL_WORKSPACES else first
+    bound = {binding.workspace for subject in identity.subjects for binding in tables.bindings(subject)}
+    if _is_admin(identity, policy) or ALL_WORKSPACES in bound or not bound:
+        return policy.home
+    if len(bound) > 1:
+        raise InvalidRequest(
+            f"Name a workspace in the header X-Aragora-Workspace: you have a role in {', '.join(sorted(bound))}.",
+            "workspace_required",
+        )
+    return bound.pop()
+
+
+def _permissions(
+    identity: Identity, workspace: str, tables: AccessTables, policy: AccessPolicy
+) -> frozenset[Permission]:
+    if identity.workspaces and not {workspace, ALL_WORKSPACES} & set(identity.workspaces):
+        return frozenset()
+    if _is_admin(identity, policy):
+        return ALL
+    roles = [
+        binding.role
+        for subject in identity.subjects
+        for binding in tables.bindings(subject)
+        if binding.workspace in (workspace, ALL_WORKSPACES)
+    ]
+    grants = [*identity.grants, *roles]
+    if not grants and not identity.workspaces and policy.default_role and workspace == policy.home:
+        grants = [policy.default_role]
+    if grants and not policy.enforced:
+        return ALL
+    return permissions_of(grants, tables.custom_roles(workspace))
+
+
+def _is_admin(identity: Identity, policy: AccessPolicy) -> bool:
+    return bool(identity.subjects) and identity.subjects[0] in policy.admins

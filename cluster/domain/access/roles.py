@@ -1,0 +1,63 @@
+"""Roles: named sets of permissions. The built-in ones are the same everywhere; a workspace can add roles of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cluster.domain.access.permissions import ALL, Permission, granted
+from cluster.domain.base.errors import InvalidRequest
+
+_P = Permission
+_VIEWER = frozenset(permission for permission in ALL if permission.endswith(".read")) - {
+    _P.PAYLOADS_READ,
+    _P.ACCESS_READ,
+}
+_SUBMITTER = _VIEWER | {_P.TASKS_WRITE, _P.DELIBERATIONS_WRITE, _P.PAYLOADS_READ}
+
+#: What an agent needs for its own work. It sees the payloads that it is leased through its leases, and no others.
+_AGENT = frozenset({_P.AGENTS_READ, _P.AGENTS_WRITE, _P.TASKS_READ, _P.TASKS_CLAIM, _P.HEALTH_READ})
+
+#: Role → permissions. Whatever is not listed is denied.
+ROLES: Mapping[str, frozenset[Permission]] = {
+    "viewer": _VIEWER,
+    "submitter": _SUBMITTER,
+    "operator": _SUBMITTER | {_P.AGENTS_WRITE, _P.TASKS_CLAIM, _P.QUEUE_WRITE},
+    "agent": _AGENT,
+    "auditor": _VIEWER | {_P.ACCESS_READ},
+    "admin": ALL,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomRole:
+    """A role that a workspace has defined. ``permissions`` are names as they were given, so that an alias stays readable."""
+
+    workspace: str
+    name: str
+    permissions: tuple[str, ...]
+
+
+def names_permission(grant: str) -> bool:
+    """Whether a grant is the name of a permission: all of those have a colon or a dot, and no role has."""
+    return ":" in grant or "." in grant
+
+
+def permissions_of(grants: Iterable[str], custom: Mapping[str, CustomRole]) -> frozenset[Permission]:
+    """What a list of grants allows. A grant is the name of a built-in role, of one of ``custom`` (the workspace's own, by
+    name), or of a permission.
+
+    Raises: `InvalidRequest` if a grant is none of them."""
+    allowed: frozenset[Permission] = frozenset()
+    for grant in grants:
+        if grant in ROLES:
+            allowed |= ROLES[grant]
+        elif grant in custom:
+            allowed |= frozenset().union(*map(granted, custom[grant].permissions))
+        elif names_permission(grant):
+            allowed |= granted(grant)
+        else:
+            raise InvalidRequest(
+                f"{grant} is no role of this workspace; choose from {', '.join(ROLES)}.", "unknown_role"
+            )
+    return allowed

@@ -1,0 +1,42 @@
+"""Workspaces, and who has which role in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+#: In a binding or a key: every workspace, those included that are made later.
+ALL_WORKSPACES = "*"
+
+
+class WorkspaceState(StrEnum):
+    """What a workspace admits."""
+
+    ACTIVE = "active"
+    #: Reads are answered; nothing is submitted, claimed or changed. Open work waits.
+    SUSPENDED = "suspended"
+    #: Nothing is answered. Its open work was cancelled.
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """``created_at`` and ``changed_at`` are epoch seconds."""
+
+    id: str
+    name: str
+    state: WorkspaceState
+    created_at: float
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleBinding:
+    """``subject`` has ``role`` in ``workspace`` (or ``*``). Subjects: ``user:EMAIL`` (lower case), ``group:NAME``,
+    ``key:ID``, ``agent:ID``."""
+
+    workspace: str
+    subject: str
+    role: str
+    created_at: float
+    created_by: str

@@ -1,0 +1,51 @@
+-- name: read_access
+-- What decides access, of one snapshot of the database: all of it (null), or what is named.
+select (select coalesce(max(seq), 0) from log) as cursor,
+       (select json_agg(w) from workspaces w where $1::text[] is null or w.id = any ($1))::text as workspaces,
+       (select json_agg(b order by b.workspace, b.role) from role_bindings b
+        where $2::text[] is null or b.subject = any ($2))::text as bindings,
+       (select json_agg(r) from custom_roles r
+        where $3::text[] is null
+           or (r.workspace, r.name) in (select * from unnest($3::text[], $4::text[])))::text as roles,
+       (select json_agg(k order by k.created_at, k.id) from api_keys k
+        where $5::text[] is null or k.id = any ($5))::text as keys,
+       (select json_agg(v) from revocations v where $6::text[] is null or v.subject = any ($6))::text as revocations
+
+-- name: put_workspace
+-- One commit of a workspace.
+select put_workspace($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: put_binding
+-- One commit of a role binding.
+select put_binding($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: remove_binding
+-- One commit of a binding's removal.
+select remove_binding($1, $2, $3, $4, $5, $6, $7)
+
+-- name: put_role
+-- One commit of a custom role.
+select put_role($1, $2, $3, $4, $5, $6)
+
+-- name: remove_role
+-- One commit of a custom role's removal.
+select remove_role($1, $2, $3, $4, $5, $6)
+
+-- name: create_key
+-- One commit of a new key.
+select create_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+
+-- name: change_key
+-- One commit of a key's rotation or revocation.
+select change_key($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: keys_used
+-- Stores when keys were last used. Sorted, so that all lock the rows in the same order.
+with u as (
+    select id, max(at) as at from unnest($1::text[], $2::double precision[]) as u (id, at) group by id order by id
+)
+update api_keys k set last_used_at = u.at from u where k.id = u.id and coalesce(k.last_used_at, 0) < u.at
+
+-- name: revoke_access
+-- One commit of a revocation.
+select revoke_access($1, $2, $3, $4, $5, $6, $7)

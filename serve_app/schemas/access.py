@@ -1,0 +1,112 @@
+"""Bodies and answers about workspaces, members, roles and API keys."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from cluster.domain.access.api_key import ApiKey, has_expired
+from cluster.domain.access.roles import ROLES, CustomRole
+from cluster.domain.access.workspaces import RoleBinding, Workspace
+from serve_app.schemas.fields import MAX_SECONDS, RequestBody, Seconds, Text, Word, Words
+
+Subject = Annotated[Text, Field(min_length=1, max_length=256, description="user:EMAIL, group:NAME, key:ID or agent:ID")]
+
+
+class OpenState(StrEnum):
+    """States that a workspace can be put into; it is deleted by DELETE."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+class NewWorkspace(RequestBody):
+    """``name`` is for people; without one it is the id."""
+
+    id: Word
+    name: Words | None = None
+
+
+class WorkspaceChange(RequestBody):
+    """Fields that are left out stay as they are."""
+
+    name: Words | None = None
+    state: OpenState | None = None
+
+
+class Member(RequestBody):
+    subject: Subject
+    role: Word
+
+
+class RolePermissions(RequestBody):
+    """Names of permissions (docs/access.md)."""
+
+    permissions: list[Word] = Field(max_length=64)
+
+
+class NewKey(RequestBody):
+    """``workspaces`` are those that the key acts in, the caller's if left out; ``["*"]`` stands for all. ``grants`` are names of
+    roles and permissions. Without ``expires_in_seconds`` the key does not expire."""
+
+    name: Words
+    grants: list[Word] = Field(min_length=1, max_length=64)
+    workspaces: list[Word] | None = Field(None, min_length=1, max_length=64)
+    expires_in_seconds: Seconds | None = None
+
+
+class Rotation(RequestBody):
+    """For ``overlap_seconds`` the secret of before counts too."""
+
+    overlap_seconds: float = Field(3600.0, ge=0, le=MAX_SECONDS)
+
+
+def workspace_wire(workspace: Workspace) -> dict[str, Any]:
+    return {
+        "id": workspace.id,
+        "name": workspace.name,
+        "state": workspace.state.value,
+        "created_at": workspace.created_at,
+        "changed_at": workspace.changed_at,
+    }
+
+
+def member_wire(binding: RoleBinding) -> dict[str, Any]:
+    return {
+        "workspace": binding.workspace,
+        "subject": binding.subject,
+        "role": binding.role,
+        "created_at": binding.created_at,
+        "created_by": binding.created_by,
+    }
+
+
+def role_wire(role: CustomRole) -> dict[str, Any]:
+    return {"name": role.name, "built_in": False, "permissions": list(role.permissions)}
+
+
+def built_in_roles() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "built_in": True, "permissions": sorted(permission.value for permission in permissions)}
+        for name, permissions in ROLES.items()
+    ]
+
+
+def key_wire(key: ApiKey, now: float, workspaces: list[str]) -> dict[str, Any]:
+    """``workspaces``: those of the key that the caller may see. The digests of its secrets are no part of any answer."""
+    state = "revoked" if key.revoked_at is not None else "expired" if has_expired(key, now) else "valid"
+    return {
+        "id": key.id,
+        "name": key.name,
+        "state": state,
+        "workspaces": workspaces,
+        "grants": list(key.grants),
+        "created_at": key.created_at,
+        "created_by": key.created_by,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "overlap_until": key.overlap_until,
+        "last_used_at": key.last_used_at,
+    }

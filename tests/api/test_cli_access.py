@@ -1,0 +1,87 @@
+"""``aragora-cp keys``, ``workspaces`` and ``members`` against a running API and its database."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cluster.domain.access.api_key import is_valid, parse_token
+from cluster.domain.access.roles import ROLES
+from tests.api.test_cli import _one_sentence, _run
+from tests.support.api import Api
+from tests.support.principals import TokenTable
+from tests.support.probes import eventually
+
+#: A process of its own for every command.
+pytestmark = pytest.mark.slow
+
+
+async def test_access_is_managed_from_the_command_line(api: Api) -> None:
+    url = api.url
+    assert (await _run(url, "workspaces", "create", "w1", "--name", "The first")).out == "Created w1.\n"
+    key, added = await asyncio.gather(
+        _run(url, "keys", "create", "Of the build", "--grants", "submitter,agent", "--workspaces", "w1"),
+        _run(url, "members", "add", "w1", "user:Ann@x.org", "viewer"),
+    )
+    parsed = parse_token(key.out.strip())
+    assert parsed is not None, key
+    assert added.out == "user:ann@x.org is viewer in w1.\n"
+    listed, members, rotated, suspended = await asyncio.gather(
+        _run(url, "keys", "list"),
+        _run(url, "members", "list", "w1", "--json"),
+        _run(url, "keys", "rotate", parsed[0], "--overlap", "0"),
+        _run(url, "workspaces", "suspend", "w1"),
+    )
+    assert [word in listed.out for word in (parsed[0], "Of the build", "submitter,agent")] == [True] * 3
+    assert parsed[1] not in listed.out + listed.err
+    assert [member["role"] for member in members.json["members"]] == ["viewer"]
+    stored = api.gateway.access.key(parsed[0])
+    assert stored is not None
+    again = parse_token(rotated.out.strip())
+    assert again is not None
+    assert is_valid(stored, again[1], api.gateway.clock.now())
+    assert suspended.out == "Suspended w1.\n"
+    removed, revoked, resumed = await asyncio.gather(
+        _run(url, "members", "remove", "w1", "user:ann@x.org", "viewer"),
+        _run(url, "keys", "revoke", parsed[0]),
+        _run(url, "workspaces", "resume", "w1"),
+    )
+    assert (removed.out, revoked.out, resumed.out) == ("Removed.\n", f"Revoked {parsed[0]}.\n", "Resumed w1.\n")
+    deleted, table = await _run(url, "workspaces", "delete", "w1"), await _run(url, "workspaces", "list")
+    assert (deleted.out, "w1" in table.out, "default" in table.out) == ("Deleted w1.\n", False, True)
+
+
+async def test_the_first_key_is_made_on_the_host_and_only_once(api: Api) -> None:
+    """Nobody is let in by the API."""
+    api.app.state.resolver = TokenTable({})
+    settings = api.settings
+    assert settings.database_url is not None
+    host = {
+        "ARAGORA_DATABASE_URL": settings.database_url.get_secret_value(),
+        "ARAGORA_DATABASE_SCHEMA": settings.database_schema,
+        "ARAGORA_REGION": settings.region,
+    }
+    command = ("keys", "create", "Mine", "--bootstrap")
+    first = await _run(api.url, *command, **host)
+    parsed = parse_token(first.out.strip())
+    assert parsed is not None, first
+    key_id, secret = parsed
+
+    async def is_known() -> bool:
+        key = api.gateway.access.key(key_id)
+        return key is not None and is_valid(key, secret, api.gateway.clock.now())
+
+    await eventually(is_known, what="the replica reads the key's row, though nobody rang")
+    stored = api.gateway.access.key(key_id)
+    assert stored is not None
+    assert (stored.workspaces, [ROLES[grant] for grant in stored.grants]) == (("*",), [ROLES["admin"]])
+    second, both, nothing, nowhere = await asyncio.gather(
+        _run(api.url, *command, **host),
+        _run(api.url, *command, "--grants", "viewer", **host),
+        _run(api.url, "keys", "create", "Mine"),
+        _run(api.url, *command),
+    )
+    _one_sentence(second, 1, "There is an administrator already")
+    assert (both.code, nothing.code) == (2, 2)
+    _one_sentence(nowhere, 1, "ARAGORA_DATABASE_URL")
