@@ -34,6 +34,7 @@ from cluster.cli.commands import (
     outcomes,
     queue,
     receipts,
+    secrets,
     story,
     tasks,
     worker,
@@ -69,6 +70,7 @@ app.add_typer(deliberations.app, name="deliberations")
 app.add_typer(receipts.app, name="receipts")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(outcomes.weights_app, name="weights")
 
 
