@@ -30,7 +30,7 @@ from cluster.ports.wake_ups import topics_for
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
-from serve_app.http.idempotency import Idempotency
+from serve_app.http.idempotency import Idempotency, key_of
 from serve_app.routes.task_reads import shown
 from serve_app.schemas.tasks import (
     MAX_BLOCK_MS,
@@ -124,7 +124,7 @@ async def create_task(request: Request, body: CreateTask, asker: Asker, key: Ide
     used with another body."""
     gate = gateway(request)
     task = _new_task(gate, gate.new_id("task"), body, asker, gate.clock.now())
-    key = key or body.idempotency_key
+    key = key or key_of(asker.principal, body.idempotency_key)
     idem = None
     if key is not None:
         digest = body_digest(body.model_dump(mode="json", exclude={"idempotency_key"}))
