@@ -27,6 +27,15 @@ def may_read_words(principal: Principal) -> bool:
     return allows(principal, Permission.PAYLOADS_READ)
 
 
+#: Prefixes of kinds of rows that tell who may do what.
+_OF_ACCESS = ("access.", "auth.", "secret.")
+
+
+def hidden_kinds(principal: Principal) -> tuple[str, ...]:
+    """Prefixes of the kinds of rows that a principal does not see at all."""
+    return () if allows(principal, Permission.ACCESS_READ) else _OF_ACCESS
+
+
 def data_of(row: LogRow, words: bool) -> dict[str, Any]:
     """The data of a row, with its private words or without them."""
     return row.whole_data() if words else row.open_data()

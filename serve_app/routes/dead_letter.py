@@ -90,7 +90,7 @@ def _left(total: Total, chosen: int) -> dict[str, Any]:
 
 
 @router.post("/purge")
-@requires(Permission.TASKS_WRITE)
+@requires(Permission.QUEUE_WRITE)
 async def purge(request: Request, body: Chosen, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Removes tasks from the dead letter and deletes their payloads; their history stays. This cannot be undone. 400
     (`InvalidRequest`) without ids and filter, or with both."""

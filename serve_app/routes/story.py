@@ -12,7 +12,7 @@ from cluster.domain.base.json_values import check_text
 from cluster.domain.base.log import LogRow
 from serve_app.auth.admission import Caller, requires
 from serve_app.auth.routing import GuardedRouter
-from serve_app.auth.words import data_of, may_read_words
+from serve_app.auth.words import data_of, hidden_kinds, may_read_words
 from serve_app.gateway import gateway
 from serve_app.http.paging import Limit
 
@@ -56,5 +56,6 @@ async def story(
             f"The log has no row about {subject_id}; give the id of a task, a deliberation or an agent, or a trace id.",
             "story_not_found",
         )
-    words = may_read_words(caller)
-    return {"id": subject_id, "events": [_event(row, words) for row in rows[:limit]], "has_more": len(rows) > limit}
+    words, hidden = may_read_words(caller), hidden_kinds(caller)
+    events = [_event(row, words) for row in rows[:limit] if not row.kind.startswith(hidden)]
+    return {"id": subject_id, "events": events, "has_more": len(rows) > limit}

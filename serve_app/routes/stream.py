@@ -19,7 +19,7 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import parse_json
 from serve_app.auth.admission import Caller, requires
 from serve_app.auth.routing import GuardedRouter
-from serve_app.auth.words import may_read_words
+from serve_app.auth.words import hidden_kinds, may_read_words
 from serve_app.gateway import gateway
 from serve_app.streams.endings import close_for_restart, until_ended
 from serve_app.streams.frames import received
@@ -48,6 +48,7 @@ def _stream_filter(
     return StreamFilter(
         workspace=caller.workspace,
         words=may_read_words(caller),
+        without=hidden_kinds(caller),
         task_id=task_id,
         agent_id=agent_id,
         deliberation_id=deliberation_id,

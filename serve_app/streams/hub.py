@@ -43,16 +43,18 @@ def frame_type(kind: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFilter:
-    """Which rows a subscriber gets: all given fields must match. ``words``: whether it gets their private words too."""
+    """Which rows a subscriber gets: all given fields must match. ``words``: whether it gets their private words too;
+    ``without``: prefixes of kinds that it does not get."""
 
     workspace: str
     words: bool = False
+    without: tuple[str, ...] = ()
     task_id: str | None = None
     agent_id: str | None = None
     deliberation_id: str | None = None
 
     def matches(self, row: LogRow) -> bool:
-        if row.workspace != self.workspace:
+        if row.workspace != self.workspace or row.kind.startswith(self.without):
             return False
         if self.task_id is not None and row.entity != self.task_id:
             return False
