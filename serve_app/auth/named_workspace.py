@@ -18,7 +18,7 @@ from cluster.domain.access.principal import Principal
 from cluster.domain.base.errors import Forbidden, InvalidRequest
 from cluster.domain.base.ids import check_id
 
-HEADER = "x-aragora-workspace"
+HEADER = b"x-aragora-workspace"
 FIELD = "workspace_id"
 _FIELDS = (FIELD, "workspace_ids")
 _MARK = b'"workspace_id'
@@ -28,10 +28,11 @@ def asked_workspace(connection: HTTPConnection) -> str | None:
     """The workspace that the header names; None without the header.
 
     Raises: `InvalidRequest` if it is no id, or there are several headers."""
-    named = connection.headers.getlist(HEADER)
+    # From the raw headers, as every call is asked: starlette would decode all of them.
+    named = [value for name, value in connection.scope["headers"] if name == HEADER]
     if len(named) > 1:
         raise InvalidRequest("Send the header X-Aragora-Workspace once.", "invalid_workspace")
-    return check_id(named[0], "X-Aragora-Workspace") if named else None
+    return check_id(named[0].decode("latin-1"), "X-Aragora-Workspace") if named else None
 
 
 def check_named(connection: HTTPConnection, principal: Principal) -> None:

@@ -36,7 +36,7 @@ class GuardedRoute(APIRoute):
             await admit(request, permission)
             if takes_body and permission is not Permission.PUBLIC:
                 await check_named_in_body_of(request, await principal_of(request))
-            return shown_response(request, path, await handler(request))
+            return await shown_response(request, path, await handler(request))
 
         return admitted
 

@@ -6,6 +6,7 @@ here. Rows of the log have their words apart, which no schema tells, so whoever 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -18,6 +19,8 @@ from cluster.domain.base.log import LogRow
 from serve_app.openapi.answers import JSON
 from serve_app.openapi.classes import RULES, Rule
 
+#: An answer of this length is read and written in a thread: a list of a whole fleet must not hold up heartbeats.
+LONG_BYTES = 256_000
 #: Every path but those at the root has it.
 _PREFIX = "/api/"
 
@@ -47,15 +50,24 @@ def shown(connection: HTTPConnection, path: str, status: int, answer: Any) -> An
     return answer if rule is None else rule.applied(answer, _held(connection))
 
 
-def shown_response(connection: HTTPConnection, path: str, response: Response) -> Response:
+async def shown_response(connection: HTTPConnection, path: str, response: Response) -> Response:
     """The response as its caller may see it. Streams decide for each event (``data_of``)."""
     rule = _rule(connection, path, response.status_code)
     if rule is None or not response.headers.get("content-type", "").startswith(JSON):
         return response
-    content = rule.applied(json.loads(bytes(response.body)), _held(connection))
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    kept = {name: value for name, value in response.headers.items() if name != "content-length"}
-    return Response(text, response.status_code, headers=kept, background=response.background)
+    body, held = bytes(response.body), _held(connection)
+    if len(body) < LONG_BYTES:
+        text = _shown_text(body, rule, held)
+    else:
+        text = await asyncio.to_thread(_shown_text, body, rule, held)
+    made = Response(text, response.status_code, background=response.background)
+    kept = [header for header in response.raw_headers if header[0] != b"content-length"]
+    made.raw_headers = [*kept, (b"content-length", str(len(text)).encode())]
+    return made
+
+
+def _shown_text(body: bytes, rule: Rule, held: frozenset[Permission]) -> bytes:
+    return json.dumps(rule.applied(json.loads(body), held), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _held(connection: HTTPConnection) -> frozenset[Permission]:

@@ -70,7 +70,8 @@ class DirectRoute:
         except Exception as error:
             answer = _refusal(request, error)
         if isinstance(answer, Response):
-            await shown_response(request, self.route.path, answer)(scope, receive, send)
+            response = await shown_response(request, self.route.path, answer)
+            await response(scope, receive, send)
         else:
             await _send_json(send, self._status, to_json(shown(request, self.route.path, self._status, answer)))
 

@@ -23,6 +23,11 @@ def key_of(principal: str, key: str | None) -> str | None:
     return key if key is None or principal == LOCAL_ADMIN else f"{principal}{_OF}{key}"
 
 
+def given_key(key: str | None) -> str | None:
+    """The key as the client gave it."""
+    return None if key is None else key.rpartition(_OF)[2]
+
+
 async def idempotency_key(
     request: Request,
     idempotency_key: Annotated[

@@ -157,13 +157,13 @@ class Rule:
     fields: Mapping[str, Permission | None] = field(default_factory=dict)
     inside: Mapping[str, Rule] = field(default_factory=dict)
     each: Rule | None = None
+    #: Whoever has all of these sees everything. Computed once, because every answer is asked for it.
+    permissions: frozenset[Permission] = field(init=False)
 
-    @property
-    def permissions(self) -> frozenset[Permission]:
-        """Whoever has all of these sees everything."""
+    def __post_init__(self) -> None:
         rules = [*self.inside.values(), *([self.each] if self.each is not None else [])]
         own = frozenset(permission for permission in self.fields.values() if permission is not None)
-        return own.union(*(rule.permissions for rule in rules))
+        object.__setattr__(self, "permissions", own.union(*(rule.permissions for rule in rules)))
 
     def applied(self, value: Any, held: frozenset[Permission]) -> Any:
         """The value without the fields for which a permission is missing. What no schema names is withheld as well."""

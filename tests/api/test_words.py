@@ -13,6 +13,7 @@ import websockets
 
 from cluster.domain.access.permissions import ALL, Permission
 from cluster.domain.base.log import FIRST_FORM, LogRecord, LogRow
+from serve_app.auth import words
 from serve_app.openapi import classes
 from serve_app.openapi.classes import RULES, FieldClass, calls, walk
 from serve_app.streams.hub import frame
@@ -41,15 +42,15 @@ def _says(model: str, _: str) -> str:
 @asynccontextmanager
 async def _scene(api: Api) -> AsyncIterator[Scene]:
     """Tasks and a deliberation in their ends, all of whose words are secret."""
-    words = {"payload": {"text": SECRET}, "metadata": {"name": SECRET, "document_count": SECRET, "tags": [SECRET]}}
+    private = {"payload": {"text": SECRET}, "metadata": {"name": SECRET, "document_count": SECRET, "tags": [SECRET]}}
     await api.post("/agents", {"agent_id": "worker", "capabilities": ["x"], "options": {"prompt": SECRET}})
     ids = []
     for verb, report in (("complete", {"result": {"text": SECRET}}), ("fail", {"error": SECRET})):
-        await api.post("/tasks", {"task_type": "t", "required_capabilities": ["x"], "max_retries": 0, **words})
+        await api.post("/tasks", {"task_type": "t", "required_capabilities": ["x"], "max_retries": 0, **private})
         task = (await api.post("/tasks/claim", {"agent_id": "worker"}))["task"]
         await api.post(f"/tasks/{task['id']}/{verb}", {**report, "lease_token": task["lease_token"]})
         ids.append(task["id"])
-    waiting = (await api.post("/tasks", {"task_type": "t", "required_capabilities": ["y"], **words}))["task_id"]
+    waiting = (await api.post("/tasks", {"task_type": "t", "required_capabilities": ["y"], **private}))["task_id"]
     async with models(_says) as endpoint:
         await register(api, endpoint, "a", "b", "c")
         options = [f"{SECRET} one", f"{SECRET} two"]
@@ -159,6 +160,17 @@ async def test_streams_carry_no_words_to_the_blind(api: Api, tokens: TokenTable)
                     if f'"seq": {newest}' in line:
                         break
             assert (SECRET in text) is told
+
+
+async def test_a_long_list_shows_no_words_to_the_blind_either(
+    api: Api, tokens: TokenTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(words, "LONG_BYTES", 1)
+    await api.post("/tasks", {"task_type": "t", "payload": SECRET})
+    blind = await api.call("GET", "/tasks", headers=BLIND)
+    assert (blind.json()["total"], blind.headers["content-type"]) == (1, "application/json")
+    assert SECRET not in blind.text
+    assert int(blind.headers["content-length"]) == len(blind.content)
 
 
 async def test_an_agent_sees_what_it_is_leased_and_nothing_else(api: Api, tokens: TokenTable) -> None:

@@ -133,6 +133,18 @@ async def test_a_key_gives_no_other_principal_its_answer(api: Api, tokens: Token
     assert other.json()["name"] == "r", "another body under another's key is no conflict"
 
 
+async def test_a_key_of_a_claim_is_its_claim_id(api: Api, tokens: TokenTable) -> None:
+    """As the client gave it: errors about the claim name it."""
+    await api.post("/agents", {"agent_id": "a", "capabilities": ["x"]}, headers=OURS)
+    await api.post("/tasks", {"task_type": "t"}, headers=OURS)
+    claims = [
+        (await api.post("/tasks/claim", {"agent_id": "a"}, headers={**OURS, "Idempotency-Key": "k"}))["task"]
+        for _ in range(2)
+    ]
+    assert claims[0]["lease_token"] == claims[1]["lease_token"]
+    assert [lease.claim_id for lease in await api.stores.tasks.held_by("user:ours")] == ["k"]
+
+
 # --- lists, numbers, streams ---------------------------------------------------------------------------------------------
 
 LISTS = (

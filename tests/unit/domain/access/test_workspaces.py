@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cluster.domain.access.identity import AccessPolicy, Identity, Method, principal_for
@@ -32,6 +34,4 @@ def test_each_state_admits_what_its_comment_says(role: str) -> None:
 
 
 def test_all_workspaces_is_no_workspace_that_could_be_made() -> None:
-    import re
-
     assert re.fullmatch(ID_PATTERN, ALL_WORKSPACES) is None
