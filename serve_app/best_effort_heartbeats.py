@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from cluster.domain.base.errors import TryLater
-from cluster.ports.presence import HeartbeatRecord, HeartbeatStore
+from cluster.ports.presence import HeartbeatRecord, WorkspaceHeartbeats
 
 _logger = logging.getLogger("serve_app")
 
@@ -19,7 +19,7 @@ class BestEffortHeartbeats:
     was away. Readers fall back to the last activity that PostgreSQL has. ``/health`` names the store.
     """
 
-    def __init__(self, heartbeats: HeartbeatStore) -> None:
+    def __init__(self, heartbeats: WorkspaceHeartbeats) -> None:
         self._heartbeats = heartbeats
 
     async def record_activity(self, heartbeats: Sequence[HeartbeatRecord]) -> None:
@@ -34,21 +34,9 @@ class BestEffortHeartbeats:
         except TryLater:
             return {}
 
-    async def last_activity(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
-        try:
-            return await self._heartbeats.last_activity(workspace, agent_ids)
-        except TryLater:
-            return {}
-
     async def forget(self, agents: Sequence[tuple[str, str]]) -> None:
         """Removes heartbeats of deregistered agents. A heartbeat that stays does no harm: nobody reads it."""
         try:
             await self._heartbeats.forget(agents)
         except TryLater as error:
             _logger.warning("%d heartbeats were not removed: %s", len(agents), error)
-
-    async def silent(self, before: float) -> list[tuple[str, str]]:
-        return await self._heartbeats.silent(before)
-
-    async def life(self) -> str:
-        return await self._heartbeats.life()

@@ -24,20 +24,19 @@ from cluster.domain.deliberation.stored import Admitted, NewDeliberation
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from
 from cluster.log.access_directory import AccessDirectory
-from cluster.log.agent_directory import AgentDirectory
 from cluster.log.task_tally import TaskTally
 from cluster.ports.access import AccessStore
-from cluster.ports.agents import AgentStore, Registered, RegisterItem
-from cluster.ports.breakers import BreakerStore
+from cluster.ports.agents import KnownAgents, Registered, RegisterItem, WorkspaceAgents
+from cluster.ports.breakers import WorkspaceBreakers
 from cluster.ports.clock import Clock
-from cluster.ports.deliberations import DeliberationStore
+from cluster.ports.deliberations import WorkspaceDeliberations
 from cluster.ports.idempotency import Answers
-from cluster.ports.leases import Leases
-from cluster.ports.log import Log
-from cluster.ports.operations import ControlStore, DeadLetterStore
+from cluster.ports.leases import HeldLeases
+from cluster.ports.log import WorkspaceLog
+from cluster.ports.operations import DeadLetterStore, WorkspaceControls
 from cluster.ports.outcomes import OutcomeStore
-from cluster.ports.presence import HeartbeatRecord, HeartbeatStore
-from cluster.ports.tasks import SubmitItem, TaskStore
+from cluster.ports.presence import HeartbeatRecord, WorkspaceHeartbeats
+from cluster.ports.tasks import SubmitItem, WorkspaceTasks
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
 from cluster.process.group_commit import GroupCommit
 from cluster.process.waits import AWAY_S
@@ -58,32 +57,35 @@ RECORDS_PER_TIMEOUT = 4
 
 @dataclass(kw_only=True)
 class Gateway:
+    """Its stores are the ports of request handlers: none can be asked without a workspace, nor for all of them at once
+    (tests/unit/serve_app/test_workspace_ports.py)."""
+
     settings: Settings
     clock: Clock
-    tasks: TaskStore
+    tasks: WorkspaceTasks
     tally: TaskTally
     dead_letters: DeadLetterStore
-    controls: ControlStore
+    controls: WorkspaceControls
     answers: Answers
-    agents: AgentStore
-    deliberations: DeliberationStore
+    agents: WorkspaceAgents
+    deliberations: WorkspaceDeliberations
     signing: ReceiptSigner
     outcomes: OutcomeStore
-    heartbeats: HeartbeatStore
+    heartbeats: WorkspaceHeartbeats
     doorbell: Doorbell
-    directory: AgentDirectory
+    directory: KnownAgents
     access: AccessDirectory
     access_store: AccessStore
     scheduler: ExchangeClient
     hub: StreamHub
-    log: Log
+    log: WorkspaceLog
     components: Components
     metrics_text: Callable[[], Awaitable[str]]
     started_at: float
-    breakers: BreakerStore
+    breakers: WorkspaceBreakers
     database: Callable[[], Breaker]
     """This replica's own breaker of the database: a database that is away cannot store its breaker."""
-    leases: Leases
+    leases: HeldLeases
     catch_up: Callable[[], Awaitable[None]]
     """Returns when this replica's copies hold everything that was committed when it was called."""
     submits: GroupCommit[SubmitItem, Submitted] = field(init=False)

@@ -153,7 +153,7 @@ class Engine:
             assert stored is not None
             state = initial(stored.request_id, Contract.from_json(stored.contract), stored.admitted_at)
             over = False
-            for event in await self.stores.deliberations.journal(stored.request_id):
+            for event in await self.stores.deliberations.journal(stored.workspace, stored.request_id):
                 state = apply(state, event.kind, event.data, event.at)
                 over = over or not state.ledger.budget.holds(state.ledger.held)
             breaches += over

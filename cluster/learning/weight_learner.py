@@ -25,7 +25,7 @@ from cluster.domain.consensus.learning import (
 )
 from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.consensus.weights import DEFAULT_OWNER_CAP
-from cluster.ports.agents import AgentStore
+from cluster.ports.agents import WorkspaceAgents
 from cluster.ports.clock import Clock
 from cluster.ports.outcomes import OutcomeStore
 
@@ -36,7 +36,7 @@ MAX_PANELS = 16
 Owners = Callable[[str, Sequence[str]], Awaitable[Mapping[str, str]]]
 
 
-def owners_from(agents: AgentStore) -> Owners:
+def owners_from(agents: WorkspaceAgents) -> Owners:
     """The owner that each agent's registration states under ``options.owner``."""
 
     async def owners(workspace: str, names: Sequence[str]) -> Mapping[str, str]:

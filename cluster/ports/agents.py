@@ -53,7 +53,10 @@ class DedicatedAgent:
     needs: Dedicated
 
 
-class AgentStore(Protocol):
+class WorkspaceAgents(Protocol):
+    """What request handlers get: every method works in the workspace that it is given (by an agent's origin, by a change, by the
+    record of a removal, or in a key)."""
+
     async def register(self, items: Sequence[RegisterItem]) -> list[Registered]:
         """Registers agents. For one that exists already, replaces the description, keeps the counters and an operator's
         intent, and sets the liveness to ``alive``."""
@@ -74,12 +77,16 @@ class AgentStore(Protocol):
 
     async def list(self, workspace: str, capability: str | None = None) -> list[Agent]: ...
 
+    async def findings(self, workspace: str, agent_id: str) -> int:
+        """How many entries the ``findings`` lists have in results of tasks that the agent completed."""
+
+
+class AgentStore(WorkspaceAgents, Protocol):
+    """What the parts of the system get, which serve all workspaces."""
+
     async def record_heartbeats(self, heartbeats: Sequence[HeartbeatRecord]) -> None:
         """Stores when agents were last heard, some time after it happened. Nothing is logged, and an older heartbeat
         changes nothing."""
-
-    async def findings(self, workspace: str, agent_id: str) -> int:
-        """How many entries the ``findings`` lists have in results of tasks that the agent completed."""
 
     async def dedicated(self) -> builtins.list[DedicatedAgent]:
         """The dedicated agents of all workspaces, sorted by (workspace, agent_id)."""
@@ -93,3 +100,22 @@ class AgentStore(Protocol):
 
     async def load(self) -> tuple[int, builtins.list[Agent]]:
         """(log cursor, all agents of all workspaces), read in one snapshot."""
+
+
+class KnownAgents(Protocol):
+    """A process's copy of the registry, as request handlers get it."""
+
+    async def get(self, workspace: str, agent_id: str) -> Agent | None:
+        """The agent, looked up in the store if the copy does not know it."""
+
+    def known(self, workspace: str, agent_id: str) -> Agent | None:
+        """The agent as the copy has it."""
+
+    def note(self, agent: Agent) -> None:
+        """Takes the state of an agent that has just been written or read."""
+
+    def forget(self, workspace: str, agent_id: str) -> None:
+        """Removes an agent from the copy."""
+
+    def agents(self, workspace: str, capability: str = "") -> builtins.list[Agent]:
+        """The agents of a workspace that have a capability."""

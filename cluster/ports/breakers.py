@@ -27,7 +27,17 @@ class StoredProbe:
     history: ProbeHistory
 
 
-class BreakerStore(Protocol):
+class WorkspaceBreakers(Protocol):
+    """What request handlers get: every method works in the workspace that it is given."""
+
+    async def load(self, workspace: str) -> list[StoredBreaker]:
+        """The breakers of the workspace's agents, and of the control plane's own dependencies."""
+
+    async def probes(self, workspace: str) -> dict[tuple[str, str], ProbeHistory]:
+        """Last probes by (workspace, agent_id)."""
+
+
+class BreakerStore(WorkspaceBreakers, Protocol):
     """Stores breakers and probes, and tells which work waits."""
 
     async def save(self, breakers: Sequence[StoredBreaker], records: Sequence[LogRecord]) -> None:

@@ -18,10 +18,29 @@ from cluster.domain.deliberation.stored import (
 from cluster.ports.totals import Total
 
 
-class DeliberationStore(Protocol):
+class WorkspaceDeliberations(Protocol):
+    """What request handlers get: every method works in the workspace that it is given (of a new deliberation, its origin's)."""
+
     async def admit(self, items: Sequence[NewDeliberation]) -> builtins.list[Admitted]:
         """Stores new deliberations, with a log row ``deliberation.admitted`` each. If the request_id exists in the same
         workspace, it is a replay if the contract's digest is the same, and a conflict if not."""
+
+    async def journal(self, workspace: str, request_id: str, after: int = 0) -> builtins.list[JournalEvent]:
+        """The journal's events after the ``after``-th, in order; none of a deliberation of another workspace."""
+
+    async def get(self, workspace: str, request_id: str) -> Deliberation | None: ...
+
+    async def list(
+        self, workspace: str, limit: int = 100, offset: int = 0
+    ) -> tuple[builtins.list[Deliberation], Total]:
+        """(page, newest first; how many there are)."""
+
+    async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
+        """Asks the worker to stop: sets ``cancel_requested`` and writes the log row. False if it is unknown or has ended."""
+
+
+class DeliberationStore(WorkspaceDeliberations, Protocol):
+    """What the parts of the system get, which serve all workspaces."""
 
     async def take(self, request_ids: Sequence[str], owner: str) -> builtins.list[TakenDeliberation | None]:
         """Raises the deliberations' fences and makes ``owner`` their worker. None for one that is unknown or has ended."""
@@ -33,18 +52,5 @@ class DeliberationStore(Protocol):
         """Appends to journals. Nothing is written of an item, and its outcome is False, if its fence was replaced, if it does
         not continue its journal, or if its deliberation has ended."""
 
-    async def journal(self, request_id: str, after: int = 0) -> builtins.list[JournalEvent]:
-        """The journal's events after the ``after``-th, in order."""
-
-    async def get(self, workspace: str, request_id: str) -> Deliberation | None: ...
-
     async def get_any(self, request_id: str) -> Deliberation | None:
         """As `get`, for workers, which serve all workspaces."""
-
-    async def list(
-        self, workspace: str, limit: int = 100, offset: int = 0
-    ) -> tuple[builtins.list[Deliberation], Total]:
-        """(page, newest first; how many there are)."""
-
-    async def cancel(self, workspace: str, request_id: str, record: LogRecord) -> bool:
-        """Asks the worker to stop: sets ``cancel_requested`` and writes the log row. False if it is unknown or has ended."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Leases(Protocol):
+class HeldLeases(Protocol):
+    """What request handlers get: whether an agent's own actor runs shows in the lease that it holds."""
+
+    async def held(self, prefix: str) -> list[str]:
+        """Names with this prefix that somebody holds now."""
+
+
+class Leases(HeldLeases, Protocol):
     """Named leases, rows of this region's Postgres (supervisor, region leader, host slots). Only its clock decides."""
 
     async def acquire(self, name: str, holder: str, ttl_s: float) -> int | None:
@@ -14,9 +21,6 @@ class Leases(Protocol):
 
     async def release(self, name: str, holder: str) -> None:
         """Ends the holder's lease now."""
-
-    async def held(self, prefix: str) -> list[str]:
-        """Names with this prefix that somebody holds now."""
 
     async def end_unrenewed(self, name: str, left_s: float) -> bool:
         """Ends a lease that would end in less than ``left_s`` anyhow, whoever holds it. False if there is no such lease."""

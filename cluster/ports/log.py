@@ -33,16 +33,22 @@ class LogPage:
     cursor: int
 
 
-class Log(Protocol):
+class WorkspaceLog(Protocol):
+    """What request handlers get."""
+
+    async def story(self, workspace: str, of: str, after: int, limit: int) -> list[LogRow]:
+        """Rows of the entity or the request ``of``, those that led to them and those that they led to; of these the rows with
+        ``seq > after``, in order."""
+
+
+class Log(WorkspaceLog, Protocol):
+    """What the parts of the system get, which follow the rows of all workspaces."""
+
     async def read(self, after: int, limit: int, only: LogFilter | None = None) -> list[LogRow]:
         """At most ``limit`` rows with ``seq > after``, in order. A later row is never visible before an earlier one."""
 
     async def page(self, after: int, limit: int, only: LogFilter | None = None) -> LogPage:
         """The next rows for a follower, at most ``limit``. The cursor also passes rows that the filter leaves out."""
-
-    async def story(self, workspace: str, of: str, after: int, limit: int) -> list[LogRow]:
-        """Rows of the entity or the request ``of``, those that led to them and those that they led to; of these the rows with
-        ``seq > after``, in order."""
 
     async def head(self) -> int:
         """The last committed ``seq``, 0 for an empty log."""

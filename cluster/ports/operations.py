@@ -57,8 +57,9 @@ class DeadLetterStore(Protocol):
         """Removes entries for good and deletes their payloads; their history stays. Returns how many were removed."""
 
 
-class ControlStore(Protocol):
-    """Controls: what operators set for queues, task types and tenants."""
+class WorkspaceControls(Protocol):
+    """Controls: what operators set for queues, task types and tenants. Every method works in the workspace that it is given, by
+    the control too."""
 
     async def put(self, control: Control, record: LogRecord) -> Control:
         """Stores a control and returns it with the ``seq`` of its log row. Writes nothing if it is set so already."""
@@ -66,6 +67,10 @@ class ControlStore(Protocol):
     async def get(self, workspace: str, kind: ControlKind, name: str) -> Control | None: ...
 
     async def list(self, workspace: str) -> builtins.list[Control]: ...
+
+
+class ControlStore(WorkspaceControls, Protocol):
+    """What the parts of the system get, which serve all workspaces."""
 
     async def load(self) -> builtins.list[Control]:
         """The controls of all workspaces."""

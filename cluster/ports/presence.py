@@ -17,8 +17,8 @@ class HeartbeatRecord:
     working: bool = False
 
 
-class HeartbeatStore(Protocol):
-    """Keeps the last heartbeat of each agent, and the last that came with work."""
+class WorkspaceHeartbeats(Protocol):
+    """What request handlers get: every method works in the workspaces that it is given with the agents."""
 
     async def record_activity(self, heartbeats: Sequence[HeartbeatRecord]) -> None:
         """Keeps the latest heartbeat of each agent; an older one changes nothing."""
@@ -26,14 +26,18 @@ class HeartbeatStore(Protocol):
     async def last(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
         """When each agent was last heard; without those that never were."""
 
+    async def forget(self, agents: Sequence[tuple[str, str]]) -> None:
+        """Removes all that is kept of agents (workspace, agent_id)."""
+
+
+class HeartbeatStore(WorkspaceHeartbeats, Protocol):
+    """Keeps the last heartbeat of each agent, and the last that came with work."""
+
     async def last_activity(self, workspace: str, agent_ids: Sequence[str]) -> dict[str, float]:
         """When each agent was last heard by a claim or a report."""
 
     async def silent(self, before: float) -> list[tuple[str, str]]:
         """(workspace, agent_id) of the agents whose last heartbeat is older than ``before``."""
-
-    async def forget(self, agents: Sequence[tuple[str, str]]) -> None:
-        """Removes all that is kept of agents (workspace, agent_id)."""
 
     async def life(self) -> str:
         """A text that is another one if the store has lost its content."""

@@ -66,10 +66,30 @@ class HeldLease:
     claim_id: str
 
 
-class TaskStore(Protocol):
+class WorkspaceTasks(Protocol):
+    """What request handlers get: every method works in one workspace, which it is given (`TaskQuery` and the origin of a new
+    task name it)."""
+
     async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
         """Stores new tasks. Raises: `Conflict` if ``all_or_none`` is set and an idempotency key was used with another body;
         nothing of the call is written then."""
+
+    async def get(self, workspace: str, task_id: str) -> Task | None: ...
+
+    async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
+
+    async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
+        """(page, how many match in all)."""
+
+    async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
+        """Pending or running tasks, oldest first."""
+
+    async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
+        """(log rows of one task after its ``after``-th, how many it has). A task's rows count 1, 2, 3, ..."""
+
+
+class TaskStore(WorkspaceTasks, Protocol):
+    """What the parts of the system get, which serve all workspaces."""
 
     async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]:
         """Stores decisions; one whose task is not in the expected state any more is not applied.
@@ -82,10 +102,6 @@ class TaskStore(Protocol):
     async def open_tasks(self, shard: str) -> tuple[int, AsyncIterator[Sequence[TaskHead]]]:
         """(log cursor, batches of all pending and running tasks), read in one snapshot, which ends at the cursor."""
 
-    async def get(self, workspace: str, task_id: str) -> Task | None: ...
-
-    async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
-
     async def held_by(self, principal: str) -> builtins.list[HeldLease]:
         """The present leases, of all agents, that were claimed by a principal."""
 
@@ -95,17 +111,8 @@ class TaskStore(Protocol):
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
         """(payload, metadata) by id: what leases do not contain."""
 
-    async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
-        """(page, how many match in all)."""
-
-    async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
-        """Pending or running tasks, oldest first."""
-
     async def waiting(self) -> Mapping[int, int]:
         """How many tasks wait, in all workspaces, by priority."""
 
     async def forget_keys(self, before: float) -> None:
         """Deletes idempotency keys that were stored before ``before``."""
-
-    async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
-        """(log rows of one task after its ``after``-th, how many it has). A task's rows count 1, 2, 3, ..."""

@@ -141,8 +141,8 @@ class PostgresDeliberations:
         )
         return values
 
-    async def journal(self, request_id: str, after: int = 0) -> builtins.list[JournalEvent]:
-        return [_event(row) for row in await self._pool.rows(_SQL["journal"], request_id, after)]
+    async def journal(self, workspace: str, request_id: str, after: int = 0) -> builtins.list[JournalEvent]:
+        return [_event(row) for row in await self._pool.rows(_SQL["journal"], workspace, request_id, after)]
 
     async def get(self, workspace: str, request_id: str) -> Deliberation | None:
         return await self._get(request_id, workspace)

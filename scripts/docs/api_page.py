@@ -91,11 +91,11 @@ is compared when it is verified, leaves out microseconds that are zero.
 
 Every mutating call takes the header `Idempotency-Key`, 1 to 255 printable characters. A call that creates agents, tasks
 or a deliberation stores the key with the body for `ARAGORA_IDEMPOTENCY_WINDOW` seconds, in the transaction of the change.
-A repeat with the same key and body gets the same answer and changes nothing; the same key with another body is a 409. On
-a claim the key works as `claim_id`: the same key gives the same leases. The other mutating calls can be repeated with or
-without a key (cancelling twice, pausing twice, reporting an attempt twice); only the second deletion of an agent without
-a key is a 404. A deliberation without a key and without a `request_id` is recognised by its body, because the released
-client sends it again after a time-out.
+A repeat with the same key and body gets the same answer and changes nothing; the same key with another body is a 409. A
+key is its principal's: the same key of somebody else is another one. On a claim the key works as `claim_id`: the same key
+gives the same leases. The other mutating calls can be repeated with or without a key (cancelling twice, pausing twice,
+reporting an attempt twice); only the second deletion of an agent without a key is a 404. A deliberation without a key
+and without a `request_id` is recognised by its body, because the released client sends it again after a time-out.
 
 ## Limits
 
@@ -116,7 +116,9 @@ not accepted are refused.
 
 Every route and every WebSocket declares one permission; the application does not start if one declares none. The permission
 is checked before the body and the parameters. While authentication is off, every caller is the local administrator, who has
-all permissions.
+all permissions. [Permissions](permissions.md) has every role, every call, what is withheld without
+`controlplane:payloads.read`, and what a workspace is. A call that names another workspace than it acts in (the header
+`X-Aragora-Workspace`, or `workspace_id` in its query or body) is a 403.
 
 A grant may also use these names, which stand for several permissions or for one:
 

@@ -112,6 +112,9 @@ WIRE = """
 | `POST /deliberations/{request_id}/cancel` | `{"cancelled": true}`, also if repeated; 409 if it has ended otherwise |
 | `GET /stream?deliberation_id=…` | its events as they are committed: see [streams](streams.md) |
 
+Outside of the default workspace, a `request_id` that you chose gets the workspace's mark
+([permissions](permissions.md#workspaces)): the answer has the id with it, and paths take both.
+
 A repeated call is the same deliberation if it has the same `Idempotency-Key`, else the same `request_id`, else the same
 caller and body while the first one runs and for 60 s after. A synchronous call that reaches its deadline is answered 200
 with `status: "timeout"`.

@@ -15,6 +15,7 @@ from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal, allows
 from cluster.domain.base.errors import Forbidden
 from cluster.domain.base.log import Origin
+from serve_app.auth.named_workspace import check_named
 from serve_app.auth.resolver import PrincipalResolver
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -63,11 +64,13 @@ async def principal_of(connection: HTTPConnection) -> Principal:
 async def admit(connection: HTTPConnection, permission: Permission) -> None:
     """Returns if the caller may make this call.
 
-    Raises: `Forbidden` if it lacks the permission, and the errors of ``principal_of``.
+    Raises: `Forbidden` if it lacks the permission or names another workspace, and the errors of ``principal_of``.
     """
     if permission is Permission.PUBLIC:
         return
-    if not allows(await principal_of(connection), permission):
+    principal = await principal_of(connection)
+    check_named(connection, principal)
+    if not allows(principal, permission):
         raise Forbidden(f"This call needs the permission {permission}; ask an administrator for it.")
 
 
@@ -78,3 +81,5 @@ async def origin(connection: HTTPConnection) -> Origin:
 
 
 Asker = Annotated[Origin, Depends(origin)]
+#: The caller with its permissions, for what is shown to some and not to others.
+Caller = Annotated[Principal, Depends(principal_of)]

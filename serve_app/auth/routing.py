@@ -15,7 +15,9 @@ from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Route
 
 from cluster.domain.access.permissions import Permission
-from serve_app.auth.admission import UndeclaredPermission, admit, permission_of
+from serve_app.auth.admission import UndeclaredPermission, admit, permission_of, principal_of
+from serve_app.auth.named_workspace import check_named_in_body_of
+from serve_app.auth.words import shown_response
 
 
 class GuardedRoute(APIRoute):
@@ -28,10 +30,13 @@ class GuardedRoute(APIRoute):
         """
         permission = permission_of(self.endpoint)
         handler = super().get_route_handler()
+        takes_body, path = self.body_field is not None, self.path
 
         async def admitted(request: Request) -> Response:
             await admit(request, permission)
-            return await handler(request)
+            if takes_body and permission is not Permission.PUBLIC:
+                await check_named_in_body_of(request, await principal_of(request))
+            return await shown_response(request, path, await handler(request))
 
         return admitted
 

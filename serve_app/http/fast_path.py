@@ -23,8 +23,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.domain.base.errors import ControlPlaneError
-from serve_app.auth.admission import Asker, admit, origin, permission_of
+from serve_app.auth.admission import Asker, admit, origin, permission_of, principal_of
+from serve_app.auth.named_workspace import check_named_in
 from serve_app.auth.routing import GuardedRoute
+from serve_app.auth.words import shown, shown_response
 from serve_app.http import errors
 from serve_app.http.idempotency import Idempotency, idempotency_key
 
@@ -57,7 +59,9 @@ class DirectRoute:
                 return  # the client has disconnected
             raw = read
             try:
-                body = self._body.validate_python(json.loads(raw) if raw else None)
+                sent = json.loads(raw) if raw else None
+                check_named_in(sent, await principal_of(request))
+                body = self._body.validate_python(sent)
             except Exception:  # FastAPI reads the body again and words the refusal
                 await app.whole_way(scope, _replayed(raw, receive), send)  # type: ignore[attr-defined]
                 return
@@ -66,9 +70,10 @@ class DirectRoute:
         except Exception as error:
             answer = _refusal(request, error)
         if isinstance(answer, Response):
-            await answer(scope, receive, send)
+            response = await shown_response(request, self.route.path, answer)
+            await response(scope, receive, send)
         else:
-            await _send_json(send, self._status, to_json(answer))
+            await _send_json(send, self._status, to_json(shown(request, self.route.path, self._status, answer)))
 
     async def _arguments(self, request: Request, part: str, body: Any) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -78,7 +83,7 @@ class DirectRoute:
             elif kind == "asker":
                 values[name] = await origin(request)
             elif kind == "key":
-                values[name] = await idempotency_key(_header(request.scope, b"idempotency-key"))
+                values[name] = await idempotency_key(request, _header(request.scope, b"idempotency-key"))
             else:
                 values[name] = part if kind == "part" else body
         return values

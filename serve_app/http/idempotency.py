@@ -6,25 +6,41 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Request
 
 from cluster.domain.base.errors import Conflict, InvalidRequest
-from cluster.domain.base.log import Origin, canonical_json
+from cluster.domain.base.log import LOCAL_ADMIN, Origin, canonical_json
+from serve_app.auth.admission import principal_of
 from serve_app.gateway import Gateway, body_digest
+
+#: Between a principal and its key in what is stored. No key has it, since keys are printable.
+_OF = "\x1f"
+
+
+def key_of(principal: str, key: str | None) -> str | None:
+    """A key as it is stored: a key of one principal is none of another's, who must not get its answers. Those of the local
+    administrator are stored as they are, as earlier builds stored them."""
+    return key if key is None or principal == LOCAL_ADMIN else f"{principal}{_OF}{key}"
+
+
+def given_key(key: str | None) -> str | None:
+    """The key as the client gave it."""
+    return None if key is None else key.rpartition(_OF)[2]
 
 
 async def idempotency_key(
+    request: Request,
     idempotency_key: Annotated[
         str | None, Header(description="Repeats of one request under one key answer alike.")
     ] = None,
 ) -> str | None:
-    """The header's value.
+    """The header's value, as it is stored for the caller.
 
     Raises: `InvalidRequest` if it is not 1 to 255 printable characters.
     """
     if idempotency_key is not None and not (1 <= len(idempotency_key) <= 255 and idempotency_key.isprintable()):
         raise InvalidRequest("Idempotency-Key must be 1 to 255 printable characters.", "invalid_idempotency_key")
-    return idempotency_key
+    return None if idempotency_key is None else key_of((await principal_of(request)).id, idempotency_key)
 
 
 Idempotency = Annotated[str | None, Depends(idempotency_key)]

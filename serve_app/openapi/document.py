@@ -7,6 +7,7 @@ from typing import Any
 
 from cluster.domain.access.permissions import Permission
 from serve_app.openapi.answers import ANSWERS, JSON, MAY_MISS, OTHER_FORMS, ROOT_ANSWERS
+from serve_app.openapi.classes import documented
 from serve_app.openapi.shapes import CURSOR, ID, SHAPES, Schema, ref
 
 _REASONS = {
@@ -43,7 +44,7 @@ def completed(
         schemas.pop(unused, None)
     for schema in schemas.values():
         _give_patterns(schema.get("properties", {}))
-    schemas.update(SHAPES)
+    schemas.update({name: documented(schema, name) for name, schema in SHAPES.items()})
     components["responses"] = {f"Error{status}": _error(status) for status in _REASONS}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -55,8 +56,9 @@ def _complete(operation: dict[str, Any], method: str, path: str, prefix: str, pe
     is_root = not path.startswith(prefix)
     short = path.removeprefix(prefix)
     answers = (ROOT_ANSWERS if is_root else ANSWERS)[method, short]
+    call = f"{'ROOT ' if is_root else ''}{method} {short}"
     responses: dict[str, Any] = {
-        str(status): {"description": _DONE[status], "content": {JSON: {"schema": schema}}}
+        str(status): {"description": _DONE[status], "content": {JSON: {"schema": documented(schema, call)}}}
         for status, schema in answers.items()
     }
     other = OTHER_FORMS.get((f"ROOT {method}" if is_root else method, short))

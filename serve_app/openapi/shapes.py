@@ -59,6 +59,7 @@ def more(name: str, **given: Schema) -> Schema:
     first, second = SHAPES[name], fields(**given)
     return {
         "type": "object",
+        "x-extends": name,
         "properties": first["properties"] | second["properties"],
         "required": first["required"] + second["required"],
     }
@@ -184,4 +185,11 @@ SHAPES["Snapshot"] = fields(
     snapshot_id=TEXT, version=WHOLE, created_at=EPOCH, agents=listed(ID), outcomes=COUNT, gate=MAP, learned=MAP, log_odds=MAP,
     accuracy=MAP, owner_cap=nullable(NUMBER), calibrated=listed(TEXT), alarms=listed(MAP), document_opt=MAP,
 )  # fmt: skip
-SHAPES["Receipt"] = {"type": "object", "description": "Its own schema and all its rules: docs/receipts.md."}
+SHAPES["Receipt"] = {
+    **fields(
+        schema_version=TEXT, receipt_id=TEXT, request_id=ID, timestamp=TEXT, input_summary=nullable(TEXT),
+        input_hash=nullable(TEXT), verdict=TEXT, confidence=nullable(NUMBER), dissenting_views=listed(TEXT), consensus_proof=MAP,
+        artifact_hash=TEXT, head=MAP, signature=MAP, contract=nullable(MAP), events=listed(MAP),
+    ),
+    "description": "Its own schema and all its rules: docs/receipts.md.",
+}  # fmt: skip

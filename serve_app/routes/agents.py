@@ -21,7 +21,7 @@ from cluster.http.addresses import check_endpoint
 from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.presence import HeartbeatRecord
 from cluster.ports.wake_ups import WakeTopic
-from serve_app.auth.admission import Asker, requires
+from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
@@ -123,6 +123,12 @@ def _named(gate: Gateway, body: RegisterAgent, asker: Origin, now: float, *, alo
         raise type(error)(f"Agent {body.agent_id}: {error.message}", error.code) from None
 
 
+async def _check_kind(request: Request, bodies: Sequence[RegisterAgent]) -> None:
+    """A worker's permission registers what pulls its work. What the control plane calls or runs itself takes an operator's."""
+    if any(_transport(body) is not TransportKind.PULL or body.dedicated for body in bodies):
+        await admit(request, Permission.AGENTS_WRITE)
+
+
 async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origin, key: str | None) -> list[Agent]:
     now = gate.clock.now()
     agents = [_named(gate, body, asker, now, alone=len(bodies) == 1) for body in bodies]
@@ -150,11 +156,13 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
 
 
 @router.post("/agents", status_code=201)
-@requires(Permission.AGENTS_WRITE)
+@requires(Permission.AGENTS_CONNECT)
 async def register_agent(request: Request, body: RegisterAgent, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Registers an agent. If it exists, its description is replaced and its counters are kept. A `draining` or `paused` that
-    the agent itself had reported ends; one that an operator set stays, and `notice` in the answer says so. 400
-    (`InvalidRequest`) if the fields do not fit together, 409 (`Conflict`) if the key was used with another body."""
+    the agent itself had reported ends; one that an operator set stays, and `notice` in the answer says so. An agent that the
+    control plane calls or runs (`endpoint`, `import_path`) needs `controlplane:agents.write` besides. 400 (`InvalidRequest`)
+    if the fields do not fit together, 409 (`Conflict`) if the key was used with another body."""
+    await _check_kind(request, [body])
     (agent,) = await _register(gateway(request), [body], asker, key)
     return _registered_wire(agent)
 
@@ -170,10 +178,11 @@ def _registered_wire(agent: Agent) -> dict[str, Any]:
 
 
 @router.post("/agents/batch", status_code=201)
-@requires(Permission.AGENTS_WRITE)
+@requires(Permission.AGENTS_CONNECT)
 async def register_agents(request: Request, body: RegisterAgents, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Registers up to 1,000 agents in one transaction. 400 (`InvalidRequest`) if the fields of an agent do not fit together,
     409 (`Conflict`) if the key was used with another body."""
+    await _check_kind(request, body.agents)
     agents = await _register(gateway(request), body.agents, asker, key)
     return {"agents": [_registered_wire(agent) for agent in agents], "total": len(agents)}
 
@@ -267,7 +276,7 @@ async def get_agent(request: Request, agent_id: str, asker: Asker) -> dict[str, 
 
 
 @router.delete("/agents/{agent_id}")
-@requires(Permission.AGENTS_WRITE)
+@requires(Permission.AGENTS_CONNECT)
 async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Removes an agent and puts the tasks that it holds back into the queue at once. 404 (`NotFound`) if there is no such
     agent."""

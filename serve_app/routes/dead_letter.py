@@ -18,7 +18,7 @@ from cluster.domain.tasks.task import NewTask, Priority, Task, TaskDetail
 from cluster.ports.operations import DeadLetterQuery, Replay
 from cluster.ports.totals import Total
 from cluster.ports.wake_ups import WakeTopic
-from serve_app.auth.admission import Asker, requires
+from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
@@ -45,6 +45,7 @@ async def dead_letters(
 ) -> dict[str, Any]:
     """Tasks that failed with no retries left (``dead_lettered``) or ran out of time (``timeout``), newest first.
     ``replayed=true`` includes those that were submitted again."""
+    await _check_search(request, error_contains)
     query = DeadLetterQuery(
         workspace=asker.workspace,
         task_type=task_type,
@@ -70,6 +71,7 @@ async def replay_many(request: Request, body: ReplayDead, asker: Asker, key: Ide
     them. 400 (`InvalidRequest`) without ids and filter, with both payload and payload_patch, or if the patch does not fit."""
     gate = gateway(request)
     _check_payload(body)
+    await _check_search(request, None if body.filter is None else body.filter.error_contains)
     change = functools.partial(_replay_many, gate, asker, body)
     return await answered_once(gate, asker, "dead-letter/replay", key, body.model_dump(mode="json"), change)
 
@@ -88,11 +90,12 @@ def _left(total: Total, chosen: int) -> dict[str, Any]:
 
 
 @router.post("/purge")
-@requires(Permission.TASKS_WRITE)
+@requires(Permission.QUEUE_WRITE)
 async def purge(request: Request, body: Chosen, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Removes tasks from the dead letter and deletes their payloads; their history stays. This cannot be undone. 400
     (`InvalidRequest`) without ids and filter, or with both."""
     gate = gateway(request)
+    await _check_search(request, None if body.filter is None else body.filter.error_contains)
     change = functools.partial(_purge, gate, asker, body)
     return await answered_once(gate, asker, "dead-letter/purge", key, body.model_dump(mode="json"), change)
 
@@ -136,6 +139,12 @@ async def replay_one(
         return {"dry_run": True, "task_id": task_id, "payload": _payload(tasks[0], body)}
     (entry,) = await _replay(gate, asker, tasks, body)
     return {"dry_run": False, **entry}
+
+
+async def _check_search(request: Request, error_contains: str | None) -> None:
+    """Refuses a search in words that the caller may not read: what it finds tells them."""
+    if error_contains is not None:
+        await admit(request, Permission.PAYLOADS_READ)
 
 
 def _check_payload(body: ReplayDead) -> None:

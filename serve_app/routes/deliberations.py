@@ -11,11 +11,11 @@ from fastapi import Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from cluster.domain.access.permissions import Permission
-from cluster.domain.base.errors import Conflict, NotFound
-from cluster.domain.base.ids import check_id
+from cluster.domain.base.errors import Conflict
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import LogRow, Origin, record_for
 from cluster.domain.deliberation.contract import MATERIAL, make_contract
+from cluster.domain.deliberation.request_ids import request_id_in
 from cluster.domain.deliberation.stored import Deliberation, NewDeliberation
 from cluster.domain.deliberation.wire import record_wire, result_wire, status_wire, transcript_wire
 from cluster.domain.tasks.task import IdempotencyKey
@@ -26,6 +26,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.http.paging import total_wire
+from serve_app.routes.known import known_deliberation
 from serve_app.schemas.deliberations import Deliberate
 from serve_app.schemas.fields import Offset
 from serve_app.streams.hub import StreamFilter
@@ -43,7 +44,9 @@ def _admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, 
     check_json(body.content, "content")
     material = {name: getattr(body, name) for name in MATERIAL}
     check_json(material, "documents, attachments and evidence")
-    request_id = body.request_id or gate.new_id("delib")
+    home = gate.settings.workspace
+    chosen = body.request_id and request_id_in(asker.workspace, home, body.request_id)
+    request_id = chosen or gate.new_id("delib")
     digest = body_digest(body.model_dump(mode="json"))
     seed = body.config.get("seed")
     contract = make_contract(
@@ -126,10 +129,7 @@ async def _first_end(rows: AsyncGenerator[LogRow, None]) -> None:
 
 
 async def _known(request: Request, asker: Origin, request_id: str) -> Deliberation:
-    deliberation = await gateway(request).deliberations.get(asker.workspace, check_id(request_id, "request_id"))
-    if deliberation is None:
-        raise NotFound(f"There is no deliberation {request_id}.", "deliberation_not_found")
-    return deliberation
+    return await known_deliberation(gateway(request), asker, request_id)
 
 
 @router.get("/deliberations")
@@ -170,7 +170,8 @@ async def get_status(request: Request, request_id: str, asker: Asker) -> dict[st
 async def get_transcript(request: Request, request_id: str, asker: Asker) -> dict[str, Any]:
     """Every step of the journal, in order, with the agents' answers. 404 (`NotFound`) if there is no such deliberation."""
     deliberation = await _known(request, asker, request_id)
-    return transcript_wire(deliberation, await gateway(request).deliberations.journal(request_id))
+    journal = await gateway(request).deliberations.journal(asker.workspace, deliberation.request_id)
+    return transcript_wire(deliberation, journal)
 
 
 @router.post("/deliberations/{request_id}/cancel")
@@ -182,8 +183,8 @@ async def cancel_deliberation(request: Request, request_id: str, asker: Asker, k
     deliberation = await _known(request, asker, request_id)
     if deliberation.terminal == "CANCELLED":
         return {"cancelled": True}
-    record = record_for(asker, gate.clock.now(), "deliberation.cancel_requested", request_id)
-    if not await gate.deliberations.cancel(asker.workspace, request_id, record):
+    record = record_for(asker, gate.clock.now(), "deliberation.cancel_requested", deliberation.request_id)
+    if not await gate.deliberations.cancel(asker.workspace, deliberation.request_id, record):
         raise Conflict(f"Deliberation {request_id} has already ended.", "already_terminal")
     gate.notify(WakeTopic.DELIBERATIONS)
     return {"cancelled": True}

@@ -78,10 +78,10 @@ async def detailed(request: Request) -> dict[str, Any]:
 
 
 @root.get("/metrics", response_model=None)
-@requires(Permission.METRICS_READ)
+@requires(Permission.SYSTEM_READ)
 async def prometheus(request: Request) -> Response:
-    """The region's metrics in Prometheus' text format. 503 if the telemetry actor is away, never partial numbers; 404
-    (`NotFound`) if metrics are switched off."""
+    """The region's metrics in Prometheus' text format, of all workspaces together. 503 if the telemetry actor is away,
+    never partial numbers; 404 (`NotFound`) if metrics are switched off."""
     gate = gateway(request)
     if not gate.settings.enable_metrics:
         raise NotFound("Metrics are switched off; set ARAGORA_ENABLE_METRICS=true.", "metrics_disabled")

@@ -80,7 +80,7 @@ async def _heartbeat_many(gate: Gateway, asker: Origin, items: Sequence[Heartbea
 
 
 @router.post("/agents/heartbeats")
-@requires(Permission.AGENTS_WRITE)
+@requires(Permission.AGENTS_CONNECT)
 async def heartbeats(request: Request, body: Heartbeats, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Heartbeats of many agents. ``unknown`` names agents that are not registered; ``cancelling`` names tasks that their
     agents should stop. A heartbeat that is not valid is listed in ``refused`` with its ``index``; the others count."""
@@ -88,7 +88,7 @@ async def heartbeats(request: Request, body: Heartbeats, asker: Asker, key: Idem
 
 
 @router.post("/agents/{agent_id}/heartbeat")
-@requires(Permission.AGENTS_WRITE)
+@requires(Permission.AGENTS_CONNECT)
 async def heartbeat(
     request: Request, agent_id: str, asker: Asker, key: Idempotency, body: Heartbeat | None = None
 ) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _frame(text: str) -> list[HeartbeatItem]:
 
 
 @router.websocket("/agents/heartbeats")
-@requires(Permission.AGENTS_WRITE)
+@requires(Permission.AGENTS_CONNECT)
 async def websocket_heartbeats(socket: WebSocket, asker: Asker) -> None:
     """Answers every frame as a call with heartbeats is answered. An error is answered with a frame; the socket stays open."""
     await socket.accept()

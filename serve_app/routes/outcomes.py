@@ -28,6 +28,7 @@ from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
+from serve_app.routes.known import known_deliberation
 from serve_app.schemas.fields import MAX_BATCH, RequestBody, Text
 
 router = GuardedRouter(tags=["outcomes"])
@@ -85,19 +86,17 @@ async def post_outcome(
     (`Conflict`) if it has not ended (``not_ended``), recorded no votes and none are sent (``no_votes_recorded``), or has
     another outcome already (``outcome_conflict``)."""
     gate = gateway(request)
-    deliberation = await gate.deliberations.get(asker.workspace, check_id(request_id, "request_id"))
-    if deliberation is None:
-        raise NotFound(f"There is no deliberation {request_id}.", "deliberation_not_found")
+    deliberation = await known_deliberation(gate, asker, request_id)
     if deliberation.terminal is None:
         raise Conflict(f"Deliberation {request_id} has not ended; record its outcome when it has.", "not_ended")
-    asked = aggregation_of(await gate.deliberations.journal(request_id))
+    asked = aggregation_of(await gate.deliberations.journal(asker.workspace, deliberation.request_id))
     new = outcome_of(deliberation, asked, body, asker, gate.clock.now())
     (recorded,) = await _record(gate, asker, [new])
     if recorded.conflict:
         raise Conflict(f"Another outcome of {request_id} is recorded already.", "outcome_conflict")
     votes = new.outcome.votes
     return {
-        "request_id": request_id,
+        "request_id": deliberation.request_id,
         "correct": None if new.outcome.right == NONE_RIGHT else new.outcome.right,
         "agents": {
             agent: {"vote": vote, "correct": vote == new.outcome.right if vote is not None else None}

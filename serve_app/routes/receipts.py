@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 from cluster.domain.access.permissions import Permission
 from cluster.domain.base.canonical import canonical_bytes
-from cluster.domain.base.errors import Conflict, NotFound
-from cluster.domain.base.ids import check_id
+from cluster.domain.base.errors import Conflict
 from cluster.domain.receipts.document import make_receipt
 from cluster.domain.receipts.keys import ALGORITHM
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import gateway
+from serve_app.routes.known import known_deliberation
 
 router = GuardedRouter(tags=["receipts"])
 
@@ -47,16 +47,16 @@ async def get_receipt(request: Request, request_id: str, asker: Asker) -> Respon
     """The signed receipt, the same at every call. 404 (`NotFound`) if there is no such deliberation, 409 (`Conflict`,
     ``not_ended``) while it runs."""
     gate = gateway(request)
-    deliberation = await gate.deliberations.get(asker.workspace, check_id(request_id, "request_id"))
-    if deliberation is None:
-        raise NotFound(f"There is no deliberation {request_id}.", "deliberation_not_found")
+    deliberation = await known_deliberation(gate, asker, request_id)
     if deliberation.terminal is None:
         raise Conflict(f"Deliberation {request_id} has not ended; fetch its receipt when it has.", "not_ended")
     signer = await gate.signing.signer()
-    events = await gate.deliberations.journal(request_id)
+    events = await gate.deliberations.journal(asker.workspace, deliberation.request_id)
 
     def make() -> bytes:
-        receipt = make_receipt(signer, request_id=request_id, contract=deliberation.contract, events=events)
+        receipt = make_receipt(
+            signer, request_id=deliberation.request_id, contract=deliberation.contract, events=events
+        )
         return canonical_bytes(receipt)
 
     # A thread, because some hundred events take a tenth of a second, and heartbeats must be answered meanwhile.

@@ -10,8 +10,9 @@ from cluster.domain.access.permissions import Permission
 from cluster.domain.base.errors import InvalidRequest, NotFound
 from cluster.domain.base.json_values import check_text
 from cluster.domain.base.log import LogRow
-from serve_app.auth.admission import Asker, requires
+from serve_app.auth.admission import Caller, requires
 from serve_app.auth.routing import GuardedRouter
+from serve_app.auth.words import data_of, hidden_kinds, may_read_words
 from serve_app.gateway import gateway
 from serve_app.http.paging import Limit
 
@@ -20,7 +21,7 @@ router = GuardedRouter(tags=["story"])
 MAX_ID_CHARS = 400
 
 
-def _event(row: LogRow) -> dict[str, Any]:
+def _event(row: LogRow, words: bool) -> dict[str, Any]:
     return {
         "seq": row.seq,
         "timestamp": row.at,
@@ -29,7 +30,7 @@ def _event(row: LogRow) -> dict[str, Any]:
         "attempt": row.attempt,
         "principal": row.principal,
         "cause": row.cause,
-        "data": row.whole_data(),
+        "data": data_of(row, words),
     }
 
 
@@ -38,7 +39,7 @@ def _event(row: LogRow) -> dict[str, Any]:
 async def story(
     request: Request,
     subject_id: str,
-    asker: Asker,
+    caller: Caller,
     after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
     limit: Limit = 1000,
 ) -> dict[str, Any]:
@@ -49,10 +50,12 @@ async def story(
     check_text(subject_id, "id")
     if len(subject_id) > MAX_ID_CHARS:
         raise InvalidRequest(f"id must have at most {MAX_ID_CHARS} characters.", "invalid_id")
-    rows = await gateway(request).log.story(asker.workspace, subject_id, after, limit + 1)
+    rows = await gateway(request).log.story(caller.workspace, subject_id, after, limit + 1)
     if not rows and after == 0:
         raise NotFound(
             f"The log has no row about {subject_id}; give the id of a task, a deliberation or an agent, or a trace id.",
             "story_not_found",
         )
-    return {"id": subject_id, "events": [_event(row) for row in rows[:limit]], "has_more": len(rows) > limit}
+    words, hidden = may_read_words(caller), hidden_kinds(caller)
+    events = [_event(row, words) for row in rows[:limit] if not row.kind.startswith(hidden)]
+    return {"id": subject_id, "events": events, "has_more": len(rows) > limit}

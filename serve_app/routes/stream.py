@@ -13,12 +13,13 @@ from fastapi import Query, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from cluster.domain.access.permissions import Permission
+from cluster.domain.access.principal import Principal
 from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import parse_json
-from cluster.domain.base.log import Origin
-from serve_app.auth.admission import Asker, requires
+from serve_app.auth.admission import Caller, requires
 from serve_app.auth.routing import GuardedRouter
+from serve_app.auth.words import hidden_kinds, may_read_words
 from serve_app.gateway import gateway
 from serve_app.streams.endings import close_for_restart, until_ended
 from serve_app.streams.frames import received
@@ -39,12 +40,19 @@ _ID = Annotated[str | None, Query(max_length=128)]
 
 
 def _stream_filter(
-    asker: Origin, task_id: str | None, agent_id: str | None, deliberation_id: str | None
+    caller: Principal, task_id: str | None, agent_id: str | None, deliberation_id: str | None
 ) -> StreamFilter:
     for value, name in ((task_id, "task_id"), (agent_id, "agent_id"), (deliberation_id, "deliberation_id")):
         if value is not None:
             check_id(value, name)
-    return StreamFilter(workspace=asker.workspace, task_id=task_id, agent_id=agent_id, deliberation_id=deliberation_id)
+    return StreamFilter(
+        workspace=caller.workspace,
+        words=may_read_words(caller),
+        without=hidden_kinds(caller),
+        task_id=task_id,
+        agent_id=agent_id,
+        deliberation_id=deliberation_id,
+    )
 
 
 def _cursor(text: str | None, default: int) -> int:
@@ -59,7 +67,7 @@ def _cursor(text: str | None, default: int) -> int:
 @requires(Permission.STREAM_READ)
 async def stream(
     request: Request,
-    asker: Asker,
+    caller: Caller,
     task_id: _ID = None,
     agent_id: _ID = None,
     deliberation_id: _ID = None,
@@ -72,7 +80,7 @@ async def stream(
     if "text/event-stream" not in request.headers.get("accept", ""):
         return JSONResponse(_description(await hub.now()))
     cursor = _cursor(request.headers.get("last-event-id") or after, await hub.now())
-    stream_filter = _stream_filter(asker, task_id, agent_id, deliberation_id)
+    stream_filter = _stream_filter(caller, task_id, agent_id, deliberation_id)
     return StreamingResponse(
         _events(hub, cursor, stream_filter, gate.endings.now()),
         media_type="text/event-stream",
@@ -111,7 +119,7 @@ async def _events(
             await asyncio.wait({pending, ending}, timeout=PING_S, return_when=asyncio.FIRST_COMPLETED)
             if pending.done():
                 row = pending.result()
-                yield sse(row)
+                yield sse(row, words=stream_filter.words)
                 cursor = row.seq
                 pending = asyncio.ensure_future(anext(rows))
             elif not ending.done():
@@ -127,19 +135,21 @@ async def _events(
 @root.websocket("/ws/control-plane")
 @router.websocket("/stream")
 @requires(Permission.STREAM_READ)
-async def websocket_stream(socket: WebSocket, asker: Asker) -> None:
+async def websocket_stream(socket: WebSocket, caller: Caller) -> None:
     """Sends events as frames. A client resumes with the query parameter ``after``, set to the last ``seq`` it saw."""
     with contextlib.suppress(WebSocketDisconnect):  # a client may hang up at every step, also before the first frame
         await socket.accept()
-        await _serve(socket, asker)
+        await _serve(socket, caller)
 
 
-async def _serve(socket: WebSocket, asker: Asker) -> None:
+async def _serve(socket: WebSocket, caller: Principal) -> None:
     hub = gateway(socket).hub
     query = socket.query_params
     try:
         cursor = _cursor(query.get("after"), await hub.now())
-        stream_filter = _stream_filter(asker, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id"))
+        stream_filter = _stream_filter(
+            caller, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id")
+        )
     except InvalidRequest as error:
         await socket.close(code=1008, reason=error.message)
         return
@@ -168,7 +178,7 @@ async def _push(socket: WebSocket, hub: StreamHub, sent: list[int], stream_filte
     """``sent`` has one entry: the ``seq`` of the last event that was sent, or of that before the first."""
     async with contextlib.aclosing(hub.rows(sent[-1], stream_filter)) as rows:
         async for row in rows:
-            await socket.send_text(json.dumps(frame(row), ensure_ascii=False))
+            await socket.send_text(json.dumps(frame(row, words=stream_filter.words), ensure_ascii=False))
             sent[:] = [row.seq]
 
 

@@ -17,8 +17,9 @@ from cluster.domain.scheduling.ready_queue import LEVELS
 from cluster.domain.tasks.task import Priority, Task, TaskDetail, TaskStatus
 from cluster.ports.tasks import TaskQuery
 from cluster.ports.totals import Total
-from serve_app.auth.admission import Asker, requires
+from serve_app.auth.admission import Asker, Caller, requires
 from serve_app.auth.routing import GuardedRouter
+from serve_app.auth.words import data_of, may_read_words
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor, total_wire
 from serve_app.routes.agents import without_actor
@@ -128,16 +129,17 @@ async def get_task(request: Request, task_id: str, asker: Asker) -> dict[str, An
 async def task_events(
     request: Request,
     task_id: str,
-    asker: Asker,
+    caller: Caller,
     after: Annotated[int, Query(ge=0, le=2_000_000_000)] = 0,
     limit: Limit = 100,
 ) -> dict[str, Any]:
     """Events of a task, oldest first. ``n`` counts them from 1 without gaps; read on with ``after`` set to the last ``n``.
     404 (`NotFound`) if there is no such task."""
     gate = gateway(request)
-    rows, total = await gate.tasks.events(asker.workspace, check_id(task_id, "task_id"), after, limit)
+    rows, total = await gate.tasks.events(caller.workspace, check_id(task_id, "task_id"), after, limit)
     if total == 0:
         raise NotFound(f"There is no task {task_id}.", "task_not_found")
+    words = may_read_words(caller)
     events = [
         {
             "n": n,
@@ -146,7 +148,7 @@ async def task_events(
             "timestamp": row.at,
             "attempt": row.attempt,
             "principal": row.principal,
-            "data": row.whole_data(),
+            "data": data_of(row, words),
         }
         for n, row in enumerate(rows, after + 1)
     ]

@@ -30,7 +30,7 @@ from cluster.ports.wake_ups import topics_for
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
-from serve_app.http.idempotency import Idempotency
+from serve_app.http.idempotency import Idempotency, given_key, key_of
 from serve_app.routes.task_reads import shown
 from serve_app.schemas.tasks import (
     MAX_BLOCK_MS,
@@ -124,7 +124,7 @@ async def create_task(request: Request, body: CreateTask, asker: Asker, key: Ide
     used with another body."""
     gate = gateway(request)
     task = _new_task(gate, gate.new_id("task"), body, asker, gate.clock.now())
-    key = key or body.idempotency_key
+    key = key or key_of(asker.principal, body.idempotency_key)
     idem = None
     if key is not None:
         digest = body_digest(body.model_dump(mode="json", exclude={"idempotency_key"}))
@@ -190,7 +190,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         capabilities=capabilities,
         max_concurrency=agent.max_concurrency,
         max_tasks=body.max_tasks,
-        claim_id=body.claim_id or key or gate.new_id("claim"),
+        claim_id=body.claim_id or given_key(key) or gate.new_id("claim"),
         client_claim_id=bool(body.claim_id or key),
         wait=block_s > 0,
         regions=agent.regions,

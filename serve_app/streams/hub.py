@@ -21,6 +21,7 @@ from cluster.log.follower import LogFollower
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter
 from cluster.ports.wake_ups import Doorbell
+from serve_app.auth.words import data_of
 
 KEEP_ROWS = 10_000
 #: How late an event may be if no doorbell tells of it.
@@ -42,15 +43,18 @@ def frame_type(kind: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFilter:
-    """Which rows a subscriber gets: all given fields must match."""
+    """Which rows a subscriber gets: all given fields must match. ``words``: whether it gets their private words too;
+    ``without``: prefixes of kinds that it does not get."""
 
     workspace: str
+    words: bool = False
+    without: tuple[str, ...] = ()
     task_id: str | None = None
     agent_id: str | None = None
     deliberation_id: str | None = None
 
     def matches(self, row: LogRow) -> bool:
-        if row.workspace != self.workspace:
+        if row.workspace != self.workspace or row.kind.startswith(self.without):
             return False
         if self.task_id is not None and row.entity != self.task_id:
             return False
@@ -67,10 +71,11 @@ class StreamFilter:
 _ID_FIELD = {"task": "task_id", "agent": "agent_id", "deliberation": "request_id"}
 
 
-def frame(row: LogRow) -> dict[str, Any]:
-    """The frame of a row. A WebSocket client resumes by ``seq``; SSE carries the same number as the event's id."""
+def frame(row: LogRow, *, words: bool) -> dict[str, Any]:
+    """The frame of a row, with its private words or without them. A WebSocket client resumes by ``seq``; SSE carries the same
+    number as the event's id."""
     subject = row.kind.partition(".")[0]
-    data = row.whole_data()
+    data = data_of(row, words)
     if subject in _ID_FIELD:
         data.setdefault(_ID_FIELD[subject], row.entity)
     if subject == "deliberation":
@@ -193,6 +198,6 @@ class StreamHub:
         return [row for row in rows if stream_filter.matches(row)], end
 
 
-def sse(row: LogRow) -> bytes:
-    content = frame(row)
+def sse(row: LogRow, *, words: bool) -> bytes:
+    content = frame(row, words=words)
     return f"id: {row.seq}\nevent: {content['type']}\ndata: {json.dumps(content, ensure_ascii=False)}\n\n".encode()

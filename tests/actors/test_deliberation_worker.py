@@ -16,6 +16,7 @@ from cluster.domain.deliberation.stored import JournalAppend
 from cluster.postgres.stores import Stores
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
+from tests.support.samples import ASKER
 from tests.support.stores import StoreUrls, fresh_name
 from tests.support.workers import Agent, Workshop, phase_of, run_all, saying
 
@@ -89,7 +90,7 @@ async def _killed(shop: Workshop, config: dict[str, Any], expected: Any) -> int:
         died = asyncio.ensure_future(store.died.wait())
         ended = asyncio.ensure_future(shop.ended(request_id))
         await asyncio.wait({died, ended}, return_when=asyncio.FIRST_COMPLETED)
-        journalled = _answered(await shop.stores.deliberations.journal(request_id))
+        journalled = _answered(await shop.stores.deliberations.journal(ASKER.workspace, request_id))
         await first.stop()
         store.buried.set()
         died.cancel()
@@ -189,7 +190,7 @@ async def test_a_worker_whose_deliberation_was_taken_away_writes_nothing_more(sh
     deliberation = await shop.ended("r1")
     await old.stop()
     await new.stop()
-    events = await shop.stores.deliberations.journal("r1")
+    events = await shop.stores.deliberations.journal(ASKER.workspace, "r1")
     assert deliberation.terminal == "DECIDED"
     assert [event.n for event in events] == list(range(1, len(events) + 1))
     assert [event.kind for event in events].count("ended") == 1

@@ -94,7 +94,7 @@ async def _within_time_and_budget(api: Api, request_id: str, overrun_s: float) -
     assert deliberation.completed_at is not None
     assert deliberation.completed_at <= deliberation.deadline_at + overrun_s
     state = initial(request_id, Contract.from_json(deliberation.contract), deliberation.admitted_at)
-    for event in await api.stores.deliberations.journal(request_id):
+    for event in await api.stores.deliberations.journal(deliberation.workspace, request_id):
         state = apply(state, event.kind, event.data, event.at)
         assert state.ledger.held.tokens <= BUDGET, f"{request_id} after event {event.n}"
     record = await api.get(f"/deliberations/{request_id}")

@@ -202,7 +202,7 @@ async def test_a_client_that_stops_reading_is_waited_for(api: Api, monkeypatch: 
 
     def counted(row: LogRow) -> dict[str, Any]:
         made.append(row.seq)
-        return frame(row)
+        return frame(row, words=True)
 
     monkeypatch.setattr(hub, "frame", counted)
     record = LogRecord(at=0.0, workspace=api.settings.workspace, kind="system.test", entity="e", data={"x": "y" * 4000})

@@ -75,7 +75,8 @@ async def test_a_journal_grows_only_under_its_newest_fence_and_without_gaps(stor
         completed_at=NOW + 5,
     )
     assert await stores.deliberations.append([end]) == [True]
-    assert [event.n for event in await stores.deliberations.journal("r1")] == [1, 2]
+    assert [event.n for event in await stores.deliberations.journal("w", "r1")] == [1, 2]
+    assert await stores.deliberations.journal("v", "r1") == []
     record = await stores.deliberations.get("w", "r1")
     assert record is not None
     assert (record.state, record.terminal, record.result, record.events) == ("DECIDED", "DECIDED", {"answer": "a"}, 2)

@@ -78,28 +78,32 @@ def _line(kind: str, data: Mapping[str, Any]) -> str:
     return line() if line is not None else ""
 
 
+#: Shown instead of words that the caller may not read.
+WITHHELD = "(withheld: this takes the permission controlplane:payloads.read)"
+
+
 def show_result(record: Mapping[str, Any]) -> None:
     result = record["result"]
     reached = result["consensus_reached"]
     console.print()
     if reached:
-        console.print(f"[bold]Decision:[/] {plain(str(result['answer']))}")
+        console.print(f"[bold]Decision:[/] {plain(str(result.get('answer', WITHHELD)))}")
     else:
         console.print(f"No decision: {_why(result)}")
-        if result["tally"]:
+        if result.get("tally"):
             votes = ", ".join(f"{option} {weight:g}" for option, weight in result["tally"].items())
             console.print(f"Votes: {plain(votes)}")
-    if not reached and result["answer"]:
+    if not reached and result.get("answer"):
         console.print(f"Best so far (not a decision): {plain(str(result['answer']))}")
     note = "" if result["confidence_calibrated"] else " (share of the panel; not calibrated)"
     console.print(f"Confidence: {result['confidence']:.2f}{note}")
-    for dissent in result["dissent"]:
+    for dissent in result.get("dissent", ()):
         console.print(f"Dissent: {plain(dissent['agent'])} for {plain(str(dissent['answer']))}")
     for abstention in result["abstained"]:
-        console.print(f"Abstained: {plain(abstention['agent'])} ({plain(abstention['reason'])})")
-    if not result["dissent"]:
+        console.print(f"Abstained: {plain(abstention['agent'])} ({plain(abstention.get('reason', WITHHELD))})")
+    if result.get("dissent") == []:
         console.print("Dissent: none")
-    delta = result["debate_delta"]  # none if the control plane could not continue it
+    delta = result.get("debate_delta")  # none if the control plane could not continue it
     if delta is not None and delta["calls"]:
         changed = f"changed it from {delta['round_0']}" if delta["changed"] else "did not change it"
         console.print(f"Debate: {delta['calls']} calls; {plain(changed)}")
@@ -113,7 +117,7 @@ def show_result(record: Mapping[str, Any]) -> None:
 
 def _why(result: Mapping[str, Any]) -> str:
     """How the deliberation ended, and the reason that the control plane gives."""
-    terminal, reason = str(result["terminal"]), str(result["error"] or "")
+    terminal, reason = str(result["terminal"]), str(result.get("error") or "")
     return plain(terminal if reason in ("", terminal) else f"{terminal}: {reason}")
 
 

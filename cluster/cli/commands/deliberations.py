@@ -12,7 +12,7 @@ import typer
 
 from cluster.cli.calls import Json, call, print_json
 from cluster.cli.commands import receipts
-from cluster.cli.commands.deliberate import show_result
+from cluster.cli.commands.deliberate import WITHHELD, show_result
 from cluster.cli.output import console, listing, on_one_line, plain, total_words
 
 app = typer.Typer(no_args_is_help=True, help="Deliberations that were asked.")
@@ -41,7 +41,7 @@ def list_(limit: int = 50, offset: int = 0, as_json: Json = False) -> None:
             record["request_id"],
             record["deliberation_status"],
             record["created_at"],
-            _shortened(record["question"] or "", QUESTION_CHARS),
+            _shortened(record.get("question", WITHHELD) or "", QUESTION_CHARS),
         )
         for record in found["deliberations"]
     )
@@ -56,7 +56,7 @@ def show(request_id: Id, as_json: Json = False) -> None:
     if as_json:
         print_json(record)
         return
-    console.print(f"[bold]Question:[/] {plain(str(record['question']))}")
+    console.print(f"[bold]Question:[/] {plain(str(record.get('question', WITHHELD)))}")
     console.print(f"Status: {record['deliberation_status']}")
     if record["result"] is None:
         console.print(f"Deliberation: {plain(record['request_id'])}")
@@ -79,15 +79,19 @@ def transcript(request_id: Id, as_json: Json = False) -> None:
         print_json(found)
         return
     rows = (
-        (event["n"], event["at"], event["kind"], event["data"].get("agent"), _what(event)) for event in found["events"]
+        (event["n"], event["at"], event["kind"], _data(event).get("agent"), _what(event)) for event in found["events"]
     )
     listing(("n", "time", "event", "agent", "what"), rows)
 
 
+def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a step holds; nothing for a caller who may not read transcripts."""
+    data: Mapping[str, Any] = event.get("data", {})
+    return data
+
+
 def _what(event: Mapping[str, Any]) -> str:
-    shown = {
-        name: value for name, value in event["data"].items() if name != "agent" and value not in (None, "", [], {})
-    }
+    shown = {name: value for name, value in _data(event).items() if name != "agent" and value not in (None, "", [], {})}
     return _shortened(on_one_line(json.dumps(shown, ensure_ascii=False)), WORDS_CHARS)
 
 

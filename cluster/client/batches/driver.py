@@ -134,9 +134,9 @@ def _outcome(item: Item, record: Mapping[str, Any]) -> Entry:
     return {
         **_head(item),
         "status": str(record["terminal"]).lower(),
-        "answer": result["answer"],
+        "answer": result.get("answer"),
         "confidence": result["confidence"],
         "consensus_reached": result["consensus_reached"],
-        "error": result["error"],
+        "error": result.get("error"),
         "result": result,
     }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from cluster.domain.access.permissions import ALL, Permission
+from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission
 from cluster.domain.access.principal import Principal
 from cluster.domain.access.roles import CustomRole, permissions_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES, RoleBinding, Workspace, WorkspaceState
@@ -110,18 +110,23 @@ def _permissions(
         return frozenset()
     if _is_admin(identity, policy):
         return ALL
-    roles = [
-        binding.role
-        for subject in identity.subjects
-        for binding in tables.bindings(subject)
-        if binding.workspace in (workspace, ALL_WORKSPACES)
-    ]
-    grants = [*identity.grants, *roles]
-    if not grants and not identity.workspaces and policy.default_role and workspace == policy.home:
-        grants = [policy.default_role]
+    bindings = [binding for subject in identity.subjects for binding in tables.bindings(subject)]
+    everywhere = [binding.role for binding in bindings if binding.workspace == ALL_WORKSPACES]
+    here = [binding.role for binding in bindings if binding.workspace == workspace]
+    if ALL_WORKSPACES in identity.workspaces:
+        everywhere += identity.grants
+    else:
+        here += identity.grants
+    if not everywhere and not here and not identity.workspaces and workspace == policy.home and policy.default_role:
+        here = [policy.default_role]
+    custom = tables.custom_roles(workspace)
+    return _allowed(everywhere, custom, policy) | (_allowed(here, custom, policy) - OF_THE_SYSTEM)
+
+
+def _allowed(grants: Sequence[str], custom: Mapping[str, CustomRole], policy: AccessPolicy) -> frozenset[Permission]:
     if grants and not policy.enforced:
         return ALL
-    return permissions_of(grants, tables.custom_roles(workspace))
+    return permissions_of(grants, custom)
 
 
 def _is_admin(identity: Identity, policy: AccessPolicy) -> bool:

@@ -20,7 +20,10 @@ class Permission(StrEnum):
     #: Needs no principal. A route can require it; it cannot be granted.
     PUBLIC = "public"
     AGENTS_READ = "controlplane:agents.read"
+    #: Pauses, drains and resumes any agent, and registers what runs or is called by the control plane itself.
     AGENTS_WRITE = "controlplane:agents.write"
+    #: Registers agents that pull their work, sends their heartbeats and deregisters them: what a worker does.
+    AGENTS_CONNECT = "controlplane:agents.connect"
     TASKS_READ = "controlplane:tasks.read"
     TASKS_WRITE = "controlplane:tasks.write"
     TASKS_CLAIM = "controlplane:tasks.claim"
@@ -33,6 +36,9 @@ class Permission(StrEnum):
     STREAM_READ = "controlplane:stream.read"
     #: Payloads, results, prompts and transcripts: without it they are absent from every answer, stream and log row.
     PAYLOADS_READ = "controlplane:payloads.read"
+    #: What concerns every workspace at once: the region's metrics, and how the control plane's own parts are. It counts only
+    #: if it is granted in all workspaces (``identity.principal_for``).
+    SYSTEM_READ = "controlplane:system.read"
     #: Workspaces, members, role bindings, custom roles and API keys.
     ACCESS_READ = "controlplane:access.read"
     ACCESS_WRITE = "controlplane:access.write"
@@ -40,11 +46,14 @@ class Permission(StrEnum):
 
 #: Every permission that can be granted.
 ALL = frozenset(Permission) - {Permission.PUBLIC}
+#: Those that nobody has who acts in one workspace, its administrator included.
+OF_THE_SYSTEM = frozenset({Permission.SYSTEM_READ})
 
-#: The released server has no calls about access, so none of its names allows them.
-_OURS = {Permission.ACCESS_READ, Permission.ACCESS_WRITE}
+#: The released server has no workspaces and no calls about access, so none of its names allows these.
+_OURS = {Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ}
 _READ = frozenset(permission for permission in ALL - _OURS if permission.endswith(".read"))
-_WRITE = frozenset(permission for permission in ALL - _OURS if permission.endswith(".write"))
+_AGENTS = frozenset({Permission.AGENTS_WRITE, Permission.AGENTS_CONNECT})
+_WRITE = _AGENTS | {permission for permission in ALL - _OURS if permission.endswith(".write")}
 _TASKS = frozenset(
     {Permission.TASKS_WRITE, Permission.TASKS_CLAIM, Permission.DELIBERATIONS_READ, Permission.DELIBERATIONS_WRITE}
 )
@@ -59,7 +68,7 @@ def _with_colons(permission: Permission) -> str:
 #: Other name → the permissions that it stands for. `control_plane.cancel` is left out on purpose: each of our permissions allows
 #: more than cancelling, and an alias must not grant more than its name says.
 ALIASES: Mapping[str, frozenset[Permission]] = {
-    "controlplane:agents": frozenset({Permission.AGENTS_WRITE}),
+    "controlplane:agents": _AGENTS,
     "controlplane:tasks": _TASKS,
     "controlplane:read": _READ,
     "control_plane:read": _READ,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cluster.domain.access.permissions import ALL, Permission, granted
+from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission, granted
 from cluster.domain.base.errors import InvalidRequest
 
 _P = Permission
@@ -15,14 +15,15 @@ _VIEWER = frozenset(permission for permission in ALL if permission.endswith(".re
 }
 _SUBMITTER = _VIEWER | {_P.TASKS_WRITE, _P.DELIBERATIONS_WRITE, _P.PAYLOADS_READ}
 
-#: What an agent needs for its own work. It sees the payloads that it is leased through its leases, and no others.
-_AGENT = frozenset({_P.AGENTS_READ, _P.AGENTS_WRITE, _P.TASKS_READ, _P.TASKS_CLAIM, _P.HEALTH_READ})
+#: What the worker kit calls, and nothing else. An agent sees the payloads that it is leased through its leases, and no others. It
+#: reads agents to learn whether another process has its id.
+_AGENT = frozenset({_P.AGENTS_READ, _P.AGENTS_CONNECT, _P.TASKS_CLAIM})
 
 #: Role → permissions. Whatever is not listed is denied.
 ROLES: Mapping[str, frozenset[Permission]] = {
     "viewer": _VIEWER,
     "submitter": _SUBMITTER,
-    "operator": _SUBMITTER | {_P.AGENTS_WRITE, _P.TASKS_CLAIM, _P.QUEUE_WRITE},
+    "operator": _SUBMITTER | {_P.AGENTS_WRITE, _P.AGENTS_CONNECT, _P.TASKS_CLAIM, _P.QUEUE_WRITE},
     "agent": _AGENT,
     "auditor": _VIEWER | {_P.ACCESS_READ},
     "admin": ALL,
@@ -45,7 +46,8 @@ def names_permission(grant: str) -> bool:
 
 def permissions_of(grants: Iterable[str], custom: Mapping[str, CustomRole]) -> frozenset[Permission]:
     """What a list of grants allows. A grant is the name of a built-in role, of one of ``custom`` (the workspace's own, by
-    name), or of a permission.
+    name), or of a permission. A workspace's own role never allows what concerns all of them: its administrator says what it
+    is.
 
     Raises: `InvalidRequest` if a grant is none of them."""
     allowed: frozenset[Permission] = frozenset()
@@ -53,7 +55,7 @@ def permissions_of(grants: Iterable[str], custom: Mapping[str, CustomRole]) -> f
         if grant in ROLES:
             allowed |= ROLES[grant]
         elif grant in custom:
-            allowed |= frozenset().union(*map(granted, custom[grant].permissions))
+            allowed |= frozenset().union(*map(granted, custom[grant].permissions)) - OF_THE_SYSTEM
         elif names_permission(grant):
             allowed |= granted(grant)
         else:

@@ -130,6 +130,13 @@ class LogRow:
         words = self.private
         return dict(sorted({**self.data, **words}.items())) if words else dict(self.data)
 
+    def open_data(self) -> dict[str, Any]:
+        """Data without words, for readers who may not see them. A row of the first form has its words among its data: of that,
+        only what is no text."""
+        if self.v != FIRST_FORM:
+            return dict(self.data)
+        return {name: value for name, value in self.data.items() if isinstance(value, int | float | None)}
+
     def verifies(self) -> bool:
         """Whether the digest fits the row's content. A row whose words were deleted still verifies; one whose words were
         changed does not."""

@@ -29,8 +29,10 @@ from deliberation_events where request_id = any ($1) order by request_id, n
 select request_id, owner from deliberations where terminal is null order by admitted_at, request_id
 
 -- name: journal
--- Events of one deliberation after its n-th, in order.
-select n, at, kind, data::text as data from deliberation_events where request_id = $1 and n > $2 order by n
+-- Events of one deliberation of a workspace after its n-th, in order.
+select n, at, kind, data::text as data from deliberation_events
+where request_id = $2 and n > $3 and exists (select from deliberations where request_id = $2 and workspace = $1)
+order by n
 
 -- name: get_deliberation
 -- One deliberation. A null workspace matches any.

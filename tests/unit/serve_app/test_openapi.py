@@ -113,7 +113,9 @@ def test_times_and_priorities_have_one_of_two_forms() -> None:
     times = [form(kind) for kind in (EPOCH, ISO) for form in (dict, nullable)]
     levels = [form(kind) for kind in (LEVEL, LEVEL_NAME) for form in (dict, nullable)]
     found = 0
-    for part in _parts([SHAPES, *ANSWERS.values(), *ROOT_ANSWERS.values()]):
+    # A receipt's timestamp is what is compared when it is verified: docs/receipts.md.
+    own_forms = [shape for name, shape in SHAPES.items() if name != "Receipt"]
+    for part in _parts([own_forms, *ANSWERS.values(), *ROOT_ANSWERS.values()]):
         for name, schema in part.get("properties", {}).items():
             if _is_time(name):
                 assert schema in times, name
