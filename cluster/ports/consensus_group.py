@@ -7,7 +7,7 @@ has dropped the key.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,6 +79,6 @@ class ConsensusGroup(Protocol):
     async def revoke(self, lease: str) -> None:
         """Ends a lease, if there is one, and with it its keys."""
 
-    def watch(self, prefix: str) -> AsyncIterator[GroupView]:
+    def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
         """The entries of a prefix now, and again after changes. Changes that come together may be one view; the last one always
-        comes. While the group does not answer, nothing comes."""
+        comes. While the group does not answer, nothing comes. Whoever leaves it closes it (``contextlib.aclosing``)."""

@@ -5,9 +5,10 @@ although it is renewed, and a restored store revives leases and repeats revision
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
+from cluster.ports.clock import Clock
 from cluster.ports.consensus_group import GroupEntry, GroupLease, GroupView, KeyCompare, KeyPut
 
 LEAST_TTL_S = 2.0
@@ -33,9 +34,6 @@ class MemoryGroup:
     def expire(self, now: float) -> None:
         for lease in [name for name, held in self.leases.items() if now > held.ends_at + self.late_s]:
             self.revoke(lease)
-
-    def next_end(self) -> float | None:
-        return min((held.ends_at for held in self.leases.values()), default=None)
 
     def read(self, prefix: str, now: float) -> GroupView:
         self.expire(now)
@@ -96,3 +94,37 @@ class MemoryGroup:
         self.revision = snapshot.revision
         self.entries = dict(snapshot.entries)
         self.leases = {lease: _StoredLease(held.ttl_s, now + held.ttl_s) for lease, held in snapshot.leases.items()}
+
+
+class SimulatedGroup:
+    """The store as an adapter of the port, so that the suite of all adapters proves that it behaves like them."""
+
+    def __init__(self, store: MemoryGroup, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def read(self, prefix: str) -> GroupView:
+        return self._store.read(prefix, self._clock.now())
+
+    async def swap(
+        self, compares: Sequence[KeyCompare], puts: Sequence[KeyPut] = (), deletes: Sequence[str] = ()
+    ) -> bool:
+        return self._store.swap(compares, puts, deletes, self._clock.now())
+
+    async def grant(self, ttl_s: float) -> GroupLease:
+        return self._store.grant(ttl_s, self._clock.now())
+
+    async def renew(self, lease: str) -> float | None:
+        return self._store.renew(lease, self._clock.now())
+
+    async def revoke(self, lease: str) -> None:
+        self._store.revoke(lease)
+
+    async def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
+        last = None
+        while True:
+            view = await self.read(prefix)
+            if view.entries != last:
+                last = view.entries
+                yield view
+            await self._clock.sleep(0.02)
