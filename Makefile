@@ -41,6 +41,9 @@ chaos: setup ## 100 faults and an outage of 5 min under load, 100 kills amid del
 	$(if $(KILLS),,$(BIN)/python -m tests.chaos.page docs/robustness.md .bench/chaos.json .bench/chaos-deliberations.json &&) \
 	[ $$faults -eq 0 ] && [ $$kills -eq 0 ]
 
+regions: setup ## The regions' machines in a simulation for MINUTES (10) from SEED (1), then each of its mutants
+	@$(BIN)/python -m tests.regions.simulation.run --mutants --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+
 soak: setup ## A steady mixed load for MINUTES (30); fails if memory, files, threads, tasks, connections or disk grow
 	@$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),30) --json .bench/soak.json
 
@@ -68,4 +71,4 @@ lock: setup ## Write requirements.lock anew
 clean: ## Remove the environment and caches
 	@rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo up down reset test verify bench chaos soak lint types check docs lock clean
+.PHONY: help setup demo up down reset test verify bench chaos regions soak lint types check docs lock clean

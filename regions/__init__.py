@@ -1,1 +1,1 @@
-"""Several regions: which one is primary, and the epoch that fences its writes. Nothing is here yet."""
+"""Several regions: which one is primary of a zone, and the epoch that fences its writes."""

@@ -18,6 +18,7 @@ _ALONE = ("tests/e2e/test_other_ways.py", "tests/e2e/test_whole_path.py::test_th
 _ORDER = (
     "tests/actors",
     "tests/stores",
+    "tests/regions",
     "tests/bench",
     "tests/api",
     "tests/chaos",

@@ -1,0 +1,1 @@
+"""Several regions: their machines in a simulation."""

@@ -1,0 +1,163 @@
+"""The etcd adapter on real members: some die, the link needs a certificate, and the client a password."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from cluster.domain.base.errors import InternalError, StoreUnavailable
+from cluster.embedded.ports import free_ports
+from cluster.ports.consensus_group import GroupView, KeyPut
+from cluster.process.clock import SystemClock
+from regions.consensus.etcd import EtcdGroup
+from tests.support.etcd import EtcdMember, etcd_group, etcd_members, needs_etcd
+from tests.support.probes import eventually
+
+pytestmark = needs_etcd
+
+
+async def test_a_dead_member_costs_one_answer_and_a_lost_quorum_all() -> None:
+    with etcd_members(3) as members:
+        async with etcd_group(members) as group:
+            await group.swap([], [KeyPut(key="k", value="1")])
+            views: list[GroupView] = []
+
+            async def follow() -> None:
+                async with aclosing(group.watch("k")) as watched:
+                    async for view in watched:
+                        views.append(view)
+
+            task = asyncio.create_task(follow())
+            await eventually(lambda: views)
+            members[0].kill()
+
+            async def written() -> bool:
+                try:
+                    return await group.swap([], [KeyPut(key="k", value="2")])
+                except StoreUnavailable:
+                    return False  # its outcome is not known: another member was told, or had no leader yet
+
+            await eventually(written)
+            await eventually(lambda: views[-1].value("k") == "2")
+            members[1].kill()
+            with pytest.raises(StoreUnavailable):
+                await group.read("k")
+            with pytest.raises(StoreUnavailable):
+                await group.swap([], [KeyPut(key="k", value="3")])
+            members[1].start()
+            await eventually(written)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _hangs_up() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """The URL of a server that reads each request and closes the connection; and what it has read."""
+    requests: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
+
+
+async def test_a_swap_that_may_have_happened_is_not_sent_again() -> None:
+    async with _hangs_up() as (first, at_first), _hangs_up() as (second, at_second):
+        nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+        group = EtcdGroup([nobody, first, second], SystemClock())
+        with pytest.raises(StoreUnavailable):
+            await group.swap([], [KeyPut(key="k", value="1")])
+        assert (len(at_first), len(at_second)) == (1, 0)
+        with pytest.raises(StoreUnavailable):
+            await group.read("k")
+        assert (len(at_first), len(at_second)) == (2, 1)
+        await group.close()
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that is its own authority, for both sides; and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "region")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+async def test_a_client_needs_a_certificate_where_etcd_asks_for_it(tmp_path: Path) -> None:
+    certificate, key = _certificate(tmp_path)
+    files = ["--cert-file", certificate, "--key-file", key, "--trusted-ca-file", certificate, "--client-cert-auth"]
+    tls = ssl.create_default_context(cafile=certificate)
+    without = ssl.create_default_context(cafile=certificate)
+    tls.load_cert_chain(certificate, key)
+    with etcd_members(1, [str(option) for option in files], scheme="https") as members:
+        async with etcd_group(members, tls=tls) as group:
+            assert await group.swap([], [KeyPut(key="k", value="1")])
+        stranger = EtcdGroup([members[0].url], SystemClock(), tls=without)
+        with pytest.raises(StoreUnavailable):
+            await stranger.read("k")
+        await stranger.close()
+
+
+async def _with_passwords(member: EtcdMember) -> None:
+    async with httpx.AsyncClient(base_url=f"{member.url}/v3/auth/") as client:
+        for path, body in (
+            ("user/add", {"name": "root", "password": "secret"}),
+            ("role/add", {"name": "root"}),
+            ("user/grant", {"user": "root", "role": "root"}),
+            ("enable", {}),
+        ):
+            (await client.post(path, json=body)).raise_for_status()
+
+
+async def _forget_tokens(member: EtcdMember) -> None:
+    """A restart would not do: etcd finds its tokens in its log again."""
+    async with httpx.AsyncClient(base_url=f"{member.url}/v3/auth/") as client:
+        answer = await client.post("authenticate", json={"name": "root", "password": "secret"})
+        headers = {"Authorization": answer.json()["token"]}
+        (await client.post("disable", json={}, headers=headers)).raise_for_status()
+        (await client.post("enable", json={})).raise_for_status()
+
+
+async def test_the_client_proves_who_it_is_and_again_when_it_is_forgotten() -> None:
+    with etcd_members(1) as members:
+        async with etcd_group(members):
+            await _with_passwords(members[0])
+        async with etcd_group(members, user="root", password="secret") as group:
+            assert await group.swap([], [KeyPut(key="k", value="1")])
+            await _forget_tokens(members[0])
+            assert (await group.read("k")).value("k") == "1"
+        stranger = EtcdGroup([members[0].url], SystemClock(), user="root", password="wrong")
+        with pytest.raises(InternalError) as raised:
+            await stranger.read("k")
+        assert "wrong" not in raised.value.message
+        await stranger.close()
