@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,9 +20,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.domain.base.compact import compact
-from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError, Overloaded
+from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError, Overloaded, TryLater
 from cluster.ports.clock import Clock
 from cluster.process.traces import untraced
+
+_logger = logging.getLogger(__name__)
 
 #: Calls of one caller that may be in flight. When this many are parked, the actor returns the oldest of them, so that
 #: the caller can always start one for new requests.
@@ -175,8 +178,17 @@ def _release(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
+def _unavailable(error: Exception) -> TryLater:
+    """What kept a call from the actor: its own words if trying later helps (the actor's name is looked up in the database, which
+    may be away too). Anything else is a bug, is logged, and loses no request either."""
+    if isinstance(error, TryLater):
+        return error
+    _logger.error("a call to an actor failed", exc_info=error)
+    return ActorUnavailable("The actor behind this call cannot be called; try again in a moment.")
+
+
 class ExchangeClient:
-    """The caller's side. ``call`` raises ActorUnavailable while the actor is away; requests are then held and sent again.
+    """The caller's side. ``call`` raises `TryLater` while the actor cannot be reached; requests are then held and sent again.
 
     ``hold_s`` bounds how long requests are held. While the actor is away, a new request is refused if ``max_held`` others
     without a long poll wait already. ``late_reply(answer)`` receives an answer whose asker gave up or was answered before.
@@ -325,12 +337,12 @@ class ExchangeClient:
                 caller=self._caller, requests=requests, withdrawn=tuple(withdrawn), session=self._session
             )
             reply = await self._call(call)
-        except ActorUnavailable as error:
+        except Exception as error:
             # If only the connection was lost, the actor still has the requests that this call withdrew: withdraw again.
             self._withdrawn += withdrawn
             self._given_up.clear()
             self._session = None
-            await self._actor_away(error, list(self._waiting))
+            await self._actor_away(_unavailable(error), list(self._waiting))
             return
         away = {number: answer for number, answer in reply.answers if isinstance(answer, ActorUnavailable)}
         for number, answer in reply.answers:
@@ -360,7 +372,7 @@ class ExchangeClient:
         else:
             self._late_reply(answer)
 
-    async def _actor_away(self, error: ActorUnavailable, numbers: Sequence[int]) -> None:
+    async def _actor_away(self, error: TryLater, numbers: Sequence[int]) -> None:
         """Queues the requests again that the actor will not answer; if they were held for too long, fails them instead.
 
         Long polls do not fail: only their askers bound them."""
@@ -373,7 +385,7 @@ class ExchangeClient:
             self._fail_bounded(error)
         self._unsent = deque(sorted({*self._unsent, *(n for n in numbers if n in self._waiting)}))
 
-    def _fail_bounded(self, error: ActorUnavailable) -> None:
+    def _fail_bounded(self, error: TryLater) -> None:
         for number, (_, future, long_poll) in list(self._waiting.items()):
             if not long_poll and not future.done():
                 del self._waiting[number]

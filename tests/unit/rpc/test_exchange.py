@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.base.errors import ActorUnavailable, Conflict, Overloaded
+from cluster.domain.base.errors import ActorUnavailable, Conflict, Overloaded, StoreUnavailable
 from cluster.process.clock import ManualClock, SystemClock
 from cluster.rpc.exchange import (
     CALLS_IN_FLIGHT,
@@ -285,6 +285,25 @@ async def test_a_successor_is_sent_what_its_living_predecessor_keeps() -> None:
     after.answer("first", 1)
     assert await asker == 1
     await client.close()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("no names"), OSError("no socket")])
+async def test_a_call_that_cannot_be_made_loses_no_request(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    actor, failures = Actor(), [error, error]
+
+    async def call(call: ExchangeCall) -> ExchangeReply:
+        if failures:
+            raise failures.pop()
+        return await actor.call(call)
+
+    client = ExchangeClient("c", call, clock=actor.clock)
+    askers = [asyncio.create_task(client.request(name, long_poll=name == "poll")) for name in ("poll", "short")]
+    await eventually(lambda: actor.has("poll", "short"))
+    for name in ("poll", "short"):
+        actor.answer(name, name)
+    assert await asyncio.gather(*askers) == ["poll", "short"]
+    await client.close()
+    assert bool(caplog.records) == isinstance(error, OSError)
 
 
 async def left_alone_while_away(actor: Actor, clock: ManualClock) -> ExchangeClient:
