@@ -71,6 +71,7 @@ async def _created(
     Raises: `Conflict` if the idempotency key was used with another body."""
 
     async def read() -> dict[str, Any]:
+        """Raises: `Conflict` as above."""
         stored = await _known(gate, principal, new.id)
         # A key that outlived what was remembered of the call that made it.
         if body_digest(_told(stored)) != body_digest(_told(replace(new, id=stored.id))):
@@ -137,6 +138,7 @@ async def rotate_key(
     tokens: list[str] = []
 
     async def rotate() -> dict[str, Any]:
+        """Raises: `Conflict` if the key was revoked or has expired."""
         stored = await _changeable(gate, principal, key_id)
         # Whoever rotates a key gets its secret, and so what it may do.
         custom = await current_roles(gate, stored.workspaces, stored.grants)
