@@ -65,6 +65,12 @@ def _own_answers() -> str:
     return "".join(f"    http-error status {status} {body} {later}\n" for status in _LATER)
 
 
+#: HAProxy's own format of a line but for the query, which may hold the token of a WebSocket.
+_LOG_FORMAT = (
+    'log-format "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs '
+    '%HM %HPO %HV"'
+)
+
 #: Rules of the API's frontend. The replica gets the trace id that an answer of HAProxy has, so that its log names the call.
 _RULES = f"""\
     http-request set-var(txn.trace) req.hdr(x-request-id)
@@ -93,6 +99,7 @@ def corrected(text: str, host: str | None = None, port: int | None = None) -> st
             text,
         )
     text = re.sub(r"(?m)^ *(errorfile 50[234] .*|option splice-request)\n", "", text)
+    text = re.sub(r"(?m)^( *)option httplog\n", lambda found: found[1] + _LOG_FORMAT + "\n", text)
     text = re.sub(r"(?m)^(defaults\n *mode http\n)", lambda found: found[1] + _own_answers(), text)
     text = re.sub(r"(?m)^(frontend http_frontend\n *bind .*\n)", lambda found: found[1] + _RULES, text)
     return re.sub(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -110,8 +111,22 @@ class LogFile:
             os.close(descriptor)
 
 
+#: Credentials of callers, by their forms: an API key, a token (JWT), and whatever a query has as its token. uvicorn logs the
+#: query of every WebSocket at level info, and errors may quote a header.
+_CREDENTIALS = re.compile(r"(ara_[0-9a-z]{10,40}_)[0-9a-z]+|()eyJ[\w-]+\.[\w-]+\.[\w-]+|([?&]token=)[^&\s\"']+")
+_MARKS = ("ara_", "eyJ", "token=")
+
+
+def without_credentials(text: str) -> str:
+    """The text with the credentials of callers masked. The id of a key stays."""
+    if not any(mark in text for mark in _MARKS):
+        return text
+    return _CREDENTIALS.sub(lambda found: f"{found[1] or found[2] or found[3] or ''}***", text)
+
+
 class RecordFormatter(logging.Formatter):
-    """A record as `log_lines` has it, without the secrets of the settings: a driver's error may quote a URL."""
+    """A record as `log_lines` has it, without the secrets of the settings and without credentials of callers: a driver's error
+    may quote a URL."""
 
     def __init__(self, process: str, secrets: Sequence[str] = ()) -> None:
         super().__init__()
@@ -134,7 +149,7 @@ class RecordFormatter(logging.Formatter):
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, "***")
-        return text
+        return without_credentials(text)
 
 
 def _message(record: logging.LogRecord) -> str:

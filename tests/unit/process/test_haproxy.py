@@ -49,9 +49,10 @@ class Front:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def write(self, replica: int | None) -> None:
+    def write(self, replica: int | None, log: str = "127.0.0.1:514") -> None:
         api = rays.HAProxyApi(
             cfg=rays.HAProxyConfig(
+                log_target=log,
                 http_options=HTTPOptions(host="0.0.0.0", port=self.port, keep_alive_timeout_s=75),
                 is_head=True,
                 socket_path=str(self.directory / "a.sock"),
@@ -232,6 +233,24 @@ async def test_without_any_replica_the_api_is_said_to_start(front: Front) -> Non
     front.write(None)
     front.start()
     is_not_now(await answered(front.url + "/api/control-plane/agents"), "starting")
+
+
+async def test_the_log_of_haproxy_has_no_query(front: Front) -> None:
+    """It may hold the token of a WebSocket. Ray lets HAProxy send its log to port 514 of the machine."""
+    lines: list[bytes] = []
+
+    class Log(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            lines.append(data)
+
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Log, ("127.0.0.1", 0))
+    async with await replica_that_answers(OK) as server:
+        front.write(port_of(server), log=f"127.0.0.1:{transport.get_extra_info('sockname')[1]}")
+        front.start()
+        await answered(f"{front.url}/ws/control-plane?token=ara_secret")
+        await eventually(lambda: any(b"/ws/control-plane" in line for line in lines), what="a line of the log")
+    transport.close()
+    assert not any(b"token" in line or b"ara_secret" in line for line in lines), lines
 
 
 async def test_only_the_given_address_is_listened_on(front: Front) -> None:

@@ -179,6 +179,24 @@ def test_secrets_of_the_settings_are_not_written(tmp_path: Path, said: str) -> N
     assert not any(secret in text for secret in ("s3cr", "sk-abc"))
 
 
+_KEY = "ara_0123456789abcdefghjk_" + "s" * 32
+_TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"Bearer {_KEY} x", "Bearer ara_0123456789abcdefghjk_*** x"),
+        (f"Bearer {_TOKEN} x", "Bearer *** x"),
+        ('"WebSocket /ws?a=1&token=p%20q&b=2" [accepted]', '"WebSocket /ws?a=1&token=***&b=2" [accepted]'),
+        ("used 5 tokens, token=5 is no query, eyJ neither", "used 5 tokens, token=5 is no query, eyJ neither"),
+    ],
+)
+def test_credentials_of_callers_are_not_written(said: str, shown: str) -> None:
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "said: %s", (said,), None)
+    assert RecordFormatter("api").format(record).endswith(f"said: {shown}\n")
+
+
 def test_where_logs_go_replaces_no_actor() -> None:
     names = {"ARAGORA_LOG_DIR": "/somewhere", "ARAGORA_LOG_MAX_BYTES": "70000"}
     assert load_settings(names).fingerprint() == load_settings({}).fingerprint()

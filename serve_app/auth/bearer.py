@@ -1,0 +1,127 @@
+"""Bearer tokens: whoever holds one is whom it names. API keys begin with ``ara_``, everything else is a token (JWT).
+
+One resolver for the fast path, FastAPI, streams and WebSockets. It reads this replica's copy of what is stored about access, so
+that a call costs no read of the database and a revocation counts as soon as the copy has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from cluster.domain.access.api_key import MARK, ApiKey, is_valid, parse_token
+from cluster.domain.access.identity import AccessPolicy, Identity, Method, principal_for
+from cluster.domain.access.principal import Principal
+from cluster.domain.base.errors import InvalidRequest, Unauthenticated
+from cluster.domain.base.ids import check_id
+from cluster.ports.clock import Clock
+from serve_app.auth.access_view import AccessView
+from serve_app.auth.key_uses import KeyUses
+from serve_app.auth.token_checks import TokenChecks, check_counts
+
+WORKSPACE_HEADER = "x-aragora-workspace"
+#: Longer headers are not looked at. A token may have fewer characters.
+MAX_HEADER_CHARS = 10_000
+_MISSING = "Send an API key or a token in the header Authorization, as Bearer TOKEN."
+_NO_KEY = "This API key does not count here; ask for a new one."
+#: Is compared where there is no key of that id, so that an unknown id takes as long as a wrong secret.
+_NOBODY = ApiKey(
+    id="", name="", workspaces=(), grants=(), digests=(bytes(32),), created_at=0.0, created_by="", revoked_at=None
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How a caller proved who it is. ``holds``: whether that still counts, for calls that stay open."""
+
+    identity: Identity
+    holds: Callable[[], bool]
+
+
+class BearerTokens:
+    """The `PrincipalResolver` of a system with authentication."""
+
+    def __init__(
+        self, *, view: AccessView, policy: AccessPolicy, tokens: TokenChecks, uses: KeyUses, clock: Clock
+    ) -> None:
+        self._view = view
+        self._policy = policy
+        self._tokens = tokens
+        self._uses = uses
+        self._clock = clock
+
+    async def resolve(self, connection: HTTPConnection) -> Principal:
+        """The principal of a bearer token, in the workspace that the call names.
+
+        Raises: `Unauthenticated` if there is no token that counts; `InvalidRequest` if it names no workspace and has several;
+        `Forbidden` if it has nothing there; `StoreUnavailable` if the issuer's keys are not known now."""
+        proof = await self._prove(_token(connection))
+        connection.scope.setdefault("state", {})["proof"] = proof
+        return principal_for(proof.identity, _workspace(connection), self._view, self._policy)
+
+    async def _prove(self, text: str) -> Proof:
+        now = self._clock.now()
+        if text.startswith(MARK):
+            return self._prove_key(text, now)
+        identity, claims = await self._tokens.identity(text, self._view, now)
+
+        def holds() -> bool:
+            try:
+                check_counts(identity, claims, self._view)
+            except Unauthenticated:
+                return False
+            return self._clock.now() < claims.expires_at
+
+        return Proof(identity, holds)
+
+    def _prove_key(self, text: str, now: float) -> Proof:
+        id, secret = parse_token(text) or ("", "")
+        key = self._view.key(id)
+        if not is_valid(key or _NOBODY, secret, now) or key is None:
+            raise Unauthenticated(_NO_KEY)
+        self._uses.note(key.id, now)
+
+        def holds() -> bool:
+            known = self._view.key(id)
+            return known is not None and is_valid(known, secret, self._clock.now())
+
+        identity = Identity(
+            id=key.principal,
+            method=Method.API_KEY,
+            subjects=(key.principal,),
+            workspaces=key.workspaces,
+            grants=key.grants,
+        )
+        return Proof(identity, holds)
+
+
+def _token(connection: HTTPConnection) -> str:
+    """The token of a call. Browsers cannot send headers with WebSockets and event streams, and the released WebSocket client
+    does not, so these may have it in their query.
+
+    Raises: `Unauthenticated` if there is none, or there are several."""
+    sent = connection.headers.getlist("authorization")
+    if not sent and _takes_query(connection):
+        sent = [f"Bearer {token}" for token in connection.query_params.getlist("token")]
+    scheme, _, token = sent[0].partition(" ") if len(sent) == 1 and len(sent[0]) <= MAX_HEADER_CHARS else ("", "", "")
+    token = token.strip(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated(_MISSING)
+    return token
+
+
+def _takes_query(connection: HTTPConnection) -> bool:
+    scope = connection.scope
+    if scope["type"] == "websocket":
+        return True
+    streams = "text/event-stream" in connection.headers.get("accept", "")
+    return streams and scope["method"] == "GET" and scope["path"].endswith("/stream")
+
+
+def _workspace(connection: HTTPConnection) -> str | None:
+    sent = connection.headers.getlist(WORKSPACE_HEADER)
+    if len(sent) > 1:
+        raise InvalidRequest("Send the header X-Aragora-Workspace once.", "invalid_workspace")
+    return check_id(sent[0], "X-Aragora-Workspace") if sent else None
