@@ -15,12 +15,16 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, JsonValue, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AwareDatetime, Field, JsonValue, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from cluster.domain.access.roles import ROLES
+from cluster.domain.access.secret_quality import weakness
 
 #: Roles of settings. No role: a change of the setting replaces running actors.
 LATER = "later"  # accepted, but without effect in this version
@@ -239,17 +243,24 @@ class Settings(BaseSettings):
 
     # --- security ----------------------------------------------------------------------------------------------
     auth_enabled: bool = _var(False, "Require authentication.", group="Security", role=LATER)
-    jwt_secret: SecretStr | None = _var(None, "HS256 secret of tokens.", group="Security", role=LATER)
-    jwt_expiry: float = _var(3600, "Life of an issued token.", group="Security", unit="seconds", role=LATER, gt=0)
+    jwt_secret: SecretStr | None = _var(None, "HS256 secret of tokens, at least 32 bytes. Unset, without ARAGORA_JWT_JWKS_URL: one is made and kept sealed in the database.", group="Security")
+    jwt_secret_previous: SecretStr | None = _var(None, "The secret before a rotation; its tokens count until ARAGORA_JWT_SECRET_PREVIOUS_UNTIL.", group="Security")
+    jwt_secret_previous_until: AwareDatetime | None = _var(None, "When the previous secret stops counting, such as 2026-03-01T12:00:00Z.", group="Security")
+    jwt_expiry: float = _var(3600, "Longest life of a token, whoever issued it.", group="Security", unit="seconds", gt=0, le=2_592_000)
+    jwt_jwks_url: str | None = _var(None, "Key set of another issuer, whose tokens (EdDSA, ES256, RS256) count too.", group="Security")
+    jwt_issuer: str | None = _var(None, "What its tokens must have as `iss`.", group="Security", min_length=1, max_length=256)
+    jwt_audience: str | None = _var(None, "What its tokens must have in `aud`.", group="Security", min_length=1, max_length=256)
+    secrets_key: SecretStr | None = _var(None, "Key that seals secrets in the database: 32 bytes in base64. `aragora-cp up` makes one in the data directory.", group="Security")
+    secrets_key_previous: SecretStr | None = _var(None, "The key before a rotation; `aragora-cp secrets rotate` seals anew what it has sealed.", group="Security")
     oauth_enabled: bool = _var(False, "Allow OAuth logins.", group="Security", role=LATER)
     oauth_provider: str = _var("google", "OAuth provider.", group="Security", role=LATER)
     oauth_client_id: str | None = _var(None, "OAuth client id.", group="Security", role=LATER)
     oauth_client_secret: SecretStr | None = _var(None, "OAuth client secret.", group="Security", role=LATER)
     rbac_enabled: bool = _var(False, "Check roles.", group="Security", role=LATER)
     admin_users: Words = _var(
-        (), "E-mail addresses of administrators, separated by commas.", group="Security", role=LATER
+        (), "E-mail addresses of administrators of all workspaces, separated by commas. An issuer must have verified them.", group="Security"
     )
-    rbac_default_role: str = _var("viewer", "Role of users that have none.", group="Security", role=LATER)
+    rbac_default_role: str = _var("viewer", "Role, in ARAGORA_WORKSPACE, of users that have none.", group="Security")
     tls_enabled: bool = _var(False, "Serve HTTPS.", group="Security", role=LATER)
     tls_cert_file: Path | None = _var(None, "Certificate.", group="Security", role=LATER)
     tls_key_file: Path | None = _var(None, "Private key.", group="Security", role=LATER)
@@ -293,7 +304,7 @@ class Settings(BaseSettings):
             ipaddress.ip_network(network)
         return value
 
-    @field_validator("receipt_signing_key")
+    @field_validator("receipt_signing_key", "secrets_key", "secrets_key_previous")
     @classmethod
     def _seed(cls, value: SecretStr | None) -> SecretStr | None:
         try:
@@ -302,6 +313,44 @@ class Settings(BaseSettings):
             fits = False
         if not fits:
             raise ValueError("it must be 32 bytes in base64, as `openssl rand -base64 32` prints them")
+        return value
+
+    @field_validator("jwt_secret", "jwt_secret_previous")
+    @classmethod
+    def _strong(cls, value: SecretStr | None) -> SecretStr | None:
+        problem = None if value is None else weakness(value.get_secret_value())
+        if problem is not None:
+            raise ValueError(f"{problem}; make one with `aragora-cp secrets generate`")
+        return value
+
+    @field_validator("admin_users")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(address.count("@") == 1 for address in value):
+            raise ValueError("it must be e-mail addresses, separated by commas")
+        return tuple(address.lower() for address in value)
+
+    @field_validator("rbac_default_role")
+    @classmethod
+    def _known_role(cls, value: str) -> str:
+        if value not in ROLES:
+            raise ValueError(f"it must be one of {', '.join(ROLES)}")
+        return value
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _issuers_keys(cls, value: str | None) -> str | None:
+        problem = None if value is None else _url_problem(value, ("https", "http"))
+        host = "" if value is None or problem else urlsplit(value).hostname or ""
+        if (
+            problem is None
+            and value is not None
+            and value.startswith("http://")
+            and host not in ("127.0.0.1", "localhost")
+        ):
+            problem = "keys that came unencrypted could be anybody's; it must begin with https://"
+        if problem is not None:
+            raise ValueError(problem)
         return value
 
     @field_validator("auth_enabled", "oauth_enabled", "rbac_enabled", "tls_enabled")
@@ -327,6 +376,11 @@ class Settings(BaseSettings):
         found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         passwords = [_password(value) for value in found if "://" in value]
         return [*found, *passwords, *map(unquote, passwords)]
+
+    def sealing_keys(self) -> list[bytes]:
+        """The keys of sealed secrets, the current one first."""
+        keys = (self.secrets_key, self.secrets_key_previous)
+        return [base64.b64decode(key.get_secret_value()) for key in keys if key is not None]
 
     def may_import(self, path: str) -> bool:
         """Whether the class ``module:name`` may run as an agent."""
@@ -378,7 +432,7 @@ def variable_name(field: str, info: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return hashlib.sha256(value.get_secret_value().encode()).hexdigest()
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | datetime) else value
 
 
 def _as_text(value: Any) -> str:
@@ -386,6 +440,8 @@ def _as_text(value: Any) -> str:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -422,9 +478,28 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     # pydantic fills a field that has an alias by that alias only.
     keyed = {_key(field): value for field, value in values.items()}
     try:
-        return Settings.model_validate(keyed)
+        found = Settings.model_validate(keyed)
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from None
+    problem = _do_not_fit(found)
+    if problem is not None:
+        raise SettingsError(problem)
+    return found
+
+
+def _do_not_fit(found: Settings) -> str | None:
+    """What is wrong with settings that are valid one by one."""
+    if found.secrets_key is None and found.secrets_key_previous is not None:
+        return "ARAGORA_SECRETS_KEY_PREVIOUS is set without ARAGORA_SECRETS_KEY; set the current key too."
+    if (found.jwt_secret_previous is None) != (found.jwt_secret_previous_until is None):
+        return "ARAGORA_JWT_SECRET_PREVIOUS and ARAGORA_JWT_SECRET_PREVIOUS_UNTIL go together; set both or none."
+    issuer = (found.jwt_jwks_url, found.jwt_issuer, found.jwt_audience)
+    if any(issuer) and not all(issuer):
+        return (
+            "ARAGORA_JWT_JWKS_URL, ARAGORA_JWT_ISSUER and ARAGORA_JWT_AUDIENCE go together; a key set alone would let in "
+            "tokens that its issuer made for others."
+        )
+    return None
 
 
 def _key(field: str) -> str:

@@ -35,6 +35,7 @@ from cluster.cli.commands import (
     outcomes,
     queue,
     receipts,
+    secrets,
     story,
     tasks,
     worker,
@@ -74,6 +75,7 @@ app.add_typer(workspaces.members_app, name="members")
 app.add_typer(keys.app, name="keys")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(outcomes.weights_app, name="weights")
 
 

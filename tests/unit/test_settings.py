@@ -209,3 +209,62 @@ def test_every_variable_of_the_guide_is_a_setting() -> None:
     named = set(re.findall(r"ARAGORA_[A-Z][A-Z_]*[A-Z]", GUIDE_TEXT or ""))
     assert len(named) > 30
     assert named - VARIABLES == set()
+
+
+# --- security ---------------------------------------------------------------------------------------------------------
+
+GOOD = "Zx81kqPw0mVbN7tYc3RsLd9fGh2jQe5u"
+LATER_ON = "2030-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("name", ["ARAGORA_JWT_SECRET", "ARAGORA_JWT_SECRET_PREVIOUS"])
+@pytest.mark.parametrize("secret", ["your-256-bit-secret", "short", "a" * 64])
+def test_a_weak_secret_stops_the_start_and_is_not_quoted(name: str, secret: str) -> None:
+    others = {"ARAGORA_JWT_SECRET_PREVIOUS_UNTIL": LATER_ON} if name.endswith("PREVIOUS") else {}
+    with pytest.raises(SettingsError, match="secrets generate") as refused:
+        load_settings({name: secret, **others})
+    assert secret not in str(refused.value)
+    assert load_settings({name: GOOD, **others})
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"ARAGORA_JWT_SECRET_PREVIOUS": GOOD},
+        {"ARAGORA_JWT_SECRET_PREVIOUS_UNTIL": LATER_ON},
+        {"ARAGORA_JWT_SECRET_PREVIOUS": GOOD, "ARAGORA_JWT_SECRET_PREVIOUS_UNTIL": "2030-01-01T00:00:00"},
+        {"ARAGORA_JWT_JWKS_URL": "https://id/keys"},
+        {"ARAGORA_JWT_JWKS_URL": "https://id/keys", "ARAGORA_JWT_ISSUER": "https://id"},
+        {"ARAGORA_JWT_ISSUER": "https://id", "ARAGORA_JWT_AUDIENCE": "cp"},
+        {"ARAGORA_JWT_JWKS_URL": "http://id/keys", "ARAGORA_JWT_ISSUER": "https://id", "ARAGORA_JWT_AUDIENCE": "cp"},
+        {"ARAGORA_JWT_EXPIRY": "99999999"},
+        {"ARAGORA_SECRETS_KEY": "c2hvcnQ="},
+        {"ARAGORA_SECRETS_KEY_PREVIOUS": "b29vb29vb29vb29vb29vb29vb29vb29vb29vb29vb28="},
+        {"ARAGORA_ADMIN_USERS": "ann"},
+        {"ARAGORA_RBAC_DEFAULT_ROLE": "king"},
+        {"ARAGORA_OAUTH_ENABLED": "true"},
+        {"ARAGORA_TLS_ENABLED": "true"},
+    ],
+    ids=str,
+)
+def test_security_that_would_only_pretend_stops_the_start(environment: dict[str, str]) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(environment)
+    assert str(refused.value).startswith("ARAGORA_")
+    assert GOOD not in str(refused.value)
+
+
+def test_settings_of_security_survive_the_file(tmp_path: Path) -> None:
+    environment = {
+        "ARAGORA_AUTH_ENABLED": "false",
+        "ARAGORA_JWT_SECRET": GOOD,
+        "ARAGORA_JWT_SECRET_PREVIOUS": GOOD[::-1],
+        "ARAGORA_JWT_SECRET_PREVIOUS_UNTIL": LATER_ON,
+        "ARAGORA_ADMIN_USERS": "Ann@Example.com,bob@example.com",
+    }
+    found = load_settings(environment)
+    found.to_config_file(tmp_path / "config.json")
+    again = load_settings({"ARAGORA_CONFIG_FILE": str(tmp_path / "config.json")})
+    assert (again, again.fingerprint()) == (found, found.fingerprint())
+    assert found.admin_users == ("ann@example.com", "bob@example.com")
+    assert GOOD not in repr(found)

@@ -1,0 +1,48 @@
+"""Whether a secret that somebody chose can be guessed. It is asked when a process starts, since a token that is signed with a
+secret from some documentation lets everybody in who has read it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zlib
+from collections import Counter
+
+MIN_BYTES = 32
+#: Least bits by the frequency of its characters, and least bytes to which it packs: a text that repeats itself packs well.
+MIN_BITS = 96.0
+MIN_PACKED = 24
+#: Bytes that packing adds by itself.
+_FRAME = 8
+#: What examples are made of. None of them is in one of a million random secrets.
+_EXAMPLES = (
+    "256-bit", "512-bit", "256bit", "at-least-", "changeme", "change-me", "change_me", "example", "placeholder", "password",
+    "passphrase", "replace-me", "replace_me", "replaceme", "replace-with", "your-secret", "your_secret", "yoursecret",
+    "your-super",
+    "my-secret", "my_secret", "mysecret", "supersecret", "super-secret", "super_secret", "secret-key", "secret_key",
+    "secretkey", "jwt-secret", "jwt_secret", "jwtsecret", "client-secret", "insert-", "generate-", "openssl", "aragora",
+)  # fmt: skip
+#: SHA-256 of random secrets that are printed in documents: RFC 7515 A.1 (and 7519), RFC 7520 3.5.
+_PRINTED = frozenset(
+    {
+        hashlib.sha256(secret.encode()).hexdigest()
+        for secret in (
+            "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
+            "hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg",
+        )
+    }
+)
+
+
+def weakness(secret: str) -> str | None:
+    """Why a secret is not one, as the end of a sentence; None if it is one. It quotes nothing of the secret."""
+    content = secret.encode()
+    if len(content) < MIN_BYTES:
+        return f"it has {len(content)} bytes, and {MIN_BYTES} are needed"
+    if any(example in secret.lower() for example in _EXAMPLES) or hashlib.sha256(content).hexdigest() in _PRINTED:
+        return "it is an example from some documentation"
+    counts = Counter(content).values()
+    bits = -sum(count * math.log2(count / len(content)) for count in counts)
+    if bits < MIN_BITS or len(zlib.compress(content, 9)) - _FRAME < MIN_PACKED:
+        return "it repeats itself, so that it can be guessed"
+    return None

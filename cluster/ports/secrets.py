@@ -1,0 +1,21 @@
+"""Secrets that the deployment keeps: sealed at rest, in no row of the log, and replicated to nobody."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class SecretStore(Protocol):
+    """Secrets by name, such as ``jwt``."""
+
+    async def own(self, name: str, candidate: bytes) -> bytes:
+        """The secret of this name, the same to all callers. If there is none yet, ``candidate`` becomes it.
+
+        Raises: `Unsealable` if it was sealed with another key."""
+        ...
+
+    async def reseal(self) -> int:
+        """Seals with the current key what another one has sealed. Returns how many secrets that were.
+
+        Raises: `Unsealable` if neither key has sealed one of them; none is changed then."""
+        ...

@@ -1,0 +1,45 @@
+"""Secrets that can be guessed are told from those that cannot."""
+
+from __future__ import annotations
+
+import base64
+import random
+
+import pytest
+
+from cluster.domain.access.secret_quality import weakness
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "short",
+        "your-256-bit-secret",
+        "a-string-secret-at-least-256-bits-long",
+        "your-256-bit-secret-your-256-bit-secret",
+        "Change-Me-To-Something-Long-And-Random-8f1c0d7a",
+        "my_super_secret_key_for_the_production_system_1",
+        "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
+        "hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg",
+        "a" * 64,
+        "abcabcabcabcabcabcabcabcabcabcabcabcabc",
+        "0123456789abcdef" * 4,
+        "00000000000000000000000000000001",
+        "qwertyuiopqwertyuiopqwertyuiopqwertyuiop",
+    ],
+)
+def test_what_can_be_guessed_is_refused_without_a_quote(secret: str) -> None:
+    found = weakness(secret)
+    assert found is not None
+    assert not secret or secret not in found
+
+
+@pytest.mark.parametrize("form", ["hex", "base64", "letters"])
+def test_random_secrets_are_accepted(form: str) -> None:
+    source = random.Random(1)
+    for _ in range(2000):
+        content = source.randbytes(32)
+        letters = "".join(source.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(32))
+        secret = {"hex": content.hex(), "base64": base64.b64encode(content).decode(), "letters": letters}[form]
+        assert weakness(secret) is None, secret
