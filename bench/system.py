@@ -127,6 +127,7 @@ def started(stand: Stand, **changes: Any) -> Iterator[Running]:
         prometheus_port=prometheus,
         http_host="127.0.0.1",
         embedded=True,
+        auth_enabled=False,
         **changes,
     )
     assert importlib.util.find_spec(APPLICATION.split(":")[0]) is not None

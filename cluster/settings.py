@@ -242,7 +242,7 @@ class Settings(BaseSettings):
     )
 
     # --- security ----------------------------------------------------------------------------------------------
-    auth_enabled: bool = _var(False, "Require authentication.", group="Security", role=LATER)
+    auth_enabled: bool = _var(True, "Require authentication. `aragora-cp up` turns it off if it runs its embedded stores on loopback and this is not set; while it is off, only loopback is listened on.", group="Security")
     jwt_secret: SecretStr | None = _var(None, "HS256 secret of tokens, at least 32 bytes. Unset, without ARAGORA_JWT_JWKS_URL: one is made and kept sealed in the database.", group="Security")
     jwt_secret_previous: SecretStr | None = _var(None, "The secret before a rotation; its tokens count until ARAGORA_JWT_SECRET_PREVIOUS_UNTIL.", group="Security")
     jwt_secret_previous_until: AwareDatetime | None = _var(None, "When the previous secret stops counting, such as 2026-03-01T12:00:00Z.", group="Security")
@@ -256,7 +256,7 @@ class Settings(BaseSettings):
     oauth_provider: str = _var("google", "OAuth provider.", group="Security", role=LATER)
     oauth_client_id: str | None = _var(None, "OAuth client id.", group="Security", role=LATER)
     oauth_client_secret: SecretStr | None = _var(None, "OAuth client secret.", group="Security", role=LATER)
-    rbac_enabled: bool = _var(False, "Check roles.", group="Security", role=LATER)
+    rbac_enabled: bool = _var(True, "Check roles. If false, whoever is authenticated may do everything in its workspaces.", group="Security")
     admin_users: Words = _var(
         (), "E-mail addresses of administrators of all workspaces, separated by commas. An issuer must have verified them.", group="Security"
     )
@@ -353,7 +353,7 @@ class Settings(BaseSettings):
             raise ValueError(problem)
         return value
 
-    @field_validator("auth_enabled", "oauth_enabled", "rbac_enabled", "tls_enabled")
+    @field_validator("oauth_enabled", "tls_enabled")
     @classmethod
     def _refuse_false_safety(cls, value: bool) -> bool:
         if value:
@@ -376,6 +376,13 @@ class Settings(BaseSettings):
         found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         passwords = [_password(value) for value in found if "://" in value]
         return [*found, *passwords, *map(unquote, passwords)]
+
+    def listens_on_loopback(self) -> bool:
+        """Whether only its own machine can reach the API."""
+        try:
+            return self.http_host == "localhost" or ipaddress.ip_address(self.http_host).is_loopback
+        except ValueError:
+            return False
 
     def sealing_keys(self) -> list[bytes]:
         """The keys of sealed secrets, the current one first."""

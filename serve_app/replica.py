@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,7 @@ from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app.application import add_middleware, make_app
-from serve_app.auth.local_administrator import LocalAdministrator
-from serve_app.auth.web_pages import WebPages, is_loopback
+from serve_app.auth.making import authentication, local_administrator
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
 from serve_app.gateway import Gateway
@@ -227,6 +226,10 @@ class Replica:
                 self._unsent = sending + self._unsent
                 raise
 
+    def keep(self, loop: Coroutine[Any, Any, None]) -> None:
+        """Runs one more loop until the replica ends."""
+        self._loops.start(loop)
+
     async def stop(self) -> None:
         await self._loops.stop()
         await self.resources.doorbell.close()
@@ -247,11 +250,14 @@ def make_ingress(
     hard_stop_s: int | None = None,
 ) -> FastAPI:
     """The application, which starts and stops its replica in its lifespan: pools belong to the event loop they were made
-    in. ``replaced`` is the mark of the HAProxy of this node, and ``hard_stop_s`` the bound on the calls that it cuts."""
+    in. ``replaced`` is the mark of the HAProxy of this node, and ``hard_stop_s`` the bound on the calls that it cuts.
+
+    Raises: `AuthenticationOff` if authentication is off where others than this machine can call."""
     observations = HttpObservations()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        closing = contextlib.AsyncExitStack()
         await migrated(settings)
         resources = await Resources.open(settings, "aragora-api", connections=CONNECTIONS, answer_s=STORE_S)
         resources.clock = clock or resources.clock
@@ -260,18 +266,23 @@ def make_ingress(
         if replaced is not None:
             gate.spawn(end_when_replaced(gate.endings, replaced))
         app.state.gateway = gate
+        if settings.auth_enabled:
+            known = await authentication(settings, resources, gate.access, gate.access_store)
+            app.state.resolver = known.resolver
+            replica.keep(known.uses.run())
+            closing.push_async_callback(known.close)
         _logger.info("version %s serves", VERSION)
         yield
         _logger.info("it ends, as it was told to")
         app.state.gateway.draining = True
         await app.state.gateway.close()
+        with contextlib.suppress(TryLater):
+            await closing.aclose()
         await replica.stop()
 
     app = make_app()
-    on_loopback = settings.embedded and is_loopback(settings.http_host)
-    app.state.resolver = LocalAdministrator(
-        settings.workspace, WebPages(settings.cors_origins, on_loopback=on_loopback)
-    )
+    if not settings.auth_enabled:
+        app.state.resolver = local_administrator(settings)
     app.router.lifespan_context = lifespan
     add_middleware(
         app, max_body_bytes=settings.max_body_bytes, cors_origins=settings.cors_origins, observations=observations

@@ -52,6 +52,7 @@ from cluster.client.api import ControlPlaneClient
 from cluster.embedded.layout import Layout
 from cluster.embedded.model_server import MODEL
 from cluster.embedded.run_file import read_run_file
+from cluster.embedded.safety import OFF
 from cluster.settings import Settings
 from cluster.version import VERSION
 
@@ -121,6 +122,8 @@ def up() -> None:
         signal.signal(number, lambda *_: _interrupt(stop))
     with working("Starting the control plane"), running(settings, staged) as system:
         _announce(system.layout)
+        if not system.settings.auth_enabled:
+            console.print(f"[bold yellow]{OFF}[/]")
         console.print("Ready. Ctrl-C stops it.")
         _ready.set()
         sys.stdout.flush()
@@ -257,7 +260,8 @@ def demo(
             )
 
         async def work() -> dict[str, Any]:
-            async with ControlPlaneClient(system.api_url) as client:
+            key = settings.api_key.get_secret_value() if settings.api_key is not None else None
+            async with ControlPlaneClient(system.api_url, key) as client:
                 ids = await register_personas(client, endpoint, model, transport, provider)
                 console.print(f"agents registered: {', '.join(ids)}")
                 console.print(f"\n[bold]Question:[/] {plain(question)}")

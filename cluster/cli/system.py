@@ -31,6 +31,7 @@ from cluster.embedded.redis import EmbeddedRedis
 from cluster.embedded.restarts import StoreWatch
 from cluster.embedded.run_file import RunFile, is_held, only_one, read_run_file
 from cluster.embedded.run_logs import Run, begin_run, bound_output, keep_ray_logs, runs, share_log
+from cluster.embedded.safety import sealing_key, with_authentication
 from cluster.embedded.secrets import store_secrets
 from cluster.settings import Settings
 from cluster.telemetry.log_files import ACTORS, API, UP, begin_logging, end_logging
@@ -110,6 +111,7 @@ class System:
         """
         own = ProcessId.of(os.getpid())
         assert own is not None
+        self.settings = with_authentication(self.settings)
         check_given_stores(self.settings)
         settle(self.layout, self.settings.log_max_bytes)
         # A process that was killed counts as ended when its first thread has; its sockets close with its last.
@@ -170,6 +172,8 @@ class System:
         """Starts the stores for which no URL is set; returns the settings with both URLs."""
         secrets = store_secrets(self.layout.secrets)
         changes: dict[str, Any] = {"embedded": True}
+        if self.settings.secrets_key is None:
+            changes["secrets_key"] = sealing_key(self.layout.sealing_key)
         sockets = self.layout.sockets
         if self.settings.database_url is None:
             postgres = EmbeddedPostgres(

@@ -68,6 +68,10 @@ class Layout:
         return self.data_dir / "secrets.json"
 
     @property
+    def sealing_key(self) -> Path:
+        return self.data_dir / "secrets-key"
+
+    @property
     def config_file(self) -> Path:
         return self.data_dir / "config.json"
 

@@ -6,6 +6,7 @@ process would load at every restart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cluster.postgres.deliberations import PostgresDeliberations
     from cluster.postgres.keys import PostgresSigningKeys
     from cluster.postgres.outcomes import PostgresOutcomes
+    from cluster.postgres.secrets import PostgresSecrets
 
 
 @dataclass(kw_only=True)
@@ -66,6 +68,13 @@ class Stores:
         from cluster.postgres.outcomes import PostgresOutcomes
 
         return PostgresOutcomes(self.pool, self.epoch)
+
+    def secrets(self, keys: Sequence[bytes]) -> PostgresSecrets:
+        """Sealed secrets, and the keys that open them."""
+        from cluster.domain.access.sealing import Sealer
+        from cluster.postgres.secrets import PostgresSecrets
+
+        return PostgresSecrets(self.pool, Sealer(keys))
 
     async def close(self) -> None:
         """Closes the pool."""

@@ -45,6 +45,7 @@ def running_target(heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S, **more: str
         settings = {
             "ARAGORA_DATABASE_URL": postgres.url,
             "ARAGORA_REDIS_URL": redis.url,
+            "ARAGORA_AUTH_ENABLED": "false",
             "ARAGORA_HEARTBEAT_TIMEOUT": f"{heartbeat_timeout_s:g}",
             **more,
         }

@@ -36,6 +36,7 @@ def bare_ray(tmp_path: Path, store_urls: StoreUrls) -> Iterator[tuple[RayCluster
         "ARAGORA_PROMETHEUS_PORT": str(prometheus),
         "ARAGORA_DATA_DIR": str(tmp_path / "data"),
         "ARAGORA_EMBEDDED": "true",
+        "ARAGORA_AUTH_ENABLED": "false",
     }
     settings = load_settings(environ)
     layout = Layout.of(settings.data_dir)

@@ -39,6 +39,19 @@ _MONITOR_ENDPOINT = {
         "port": {"type": "string"},
         "path": {"type": "string"},
         "interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m)$"},
+        "authorization": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["credentials"],
+            "properties": {
+                "credentials": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["name", "key"],
+                    "properties": {"name": {"type": "string"}, "key": {"type": "string"}},
+                }
+            },
+        },
         "relabelings": {
             "type": "array",
             "items": {

@@ -311,5 +311,6 @@ def api_settings(urls: StoreUrls, schema: str, **changes: Any) -> Settings:
         "redis_prefix": fresh_name(),
         "region": "test-region",
         "embedded": True,
+        "auth_enabled": False,
     }
     return Settings.model_validate(values | changes)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
 from cluster.domain.base.errors import Forbidden
-from serve_app.auth.web_pages import WebPages, is_loopback
+from serve_app.auth.web_pages import WebPages
 
 HERE = "127.0.0.1:8080"
 
@@ -100,10 +100,3 @@ def test_no_header_makes_the_check_fail(host: str, origin: str) -> None:
     """And no origin but the host's own passes."""
     if not _refuses(("host", host), ("origin", f"http://{origin}"), on_loopback=False):
         assert origin.split("/")[0].split("@")[-1].split(":")[0] in host.lower()
-
-
-@pytest.mark.parametrize(
-    ("host", "is_one"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
-)
-def test_loopback_is_told_from_other_addresses(host: str, is_one: bool) -> None:
-    assert is_loopback(host) is is_one

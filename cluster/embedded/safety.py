@@ -1,0 +1,44 @@
+"""What ``aragora-cp up`` decides about authentication, and the key of sealed secrets that it makes."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from cluster.domain.access.sealing import KEY_BYTES
+from cluster.embedded.layout import EmbeddedError
+from cluster.embedded.secrets import write_private
+from cluster.settings import Settings
+
+OFF: Final = (
+    "AUTHENTICATION IS OFF: everybody on this machine who reaches the API is its administrator. "
+    "ARAGORA_AUTH_ENABLED=true turns it on."
+)
+
+
+def with_authentication(settings: Settings) -> Settings:
+    """The settings, with authentication off if nobody has set it, and the stores are embedded and the API on loopback: one
+    person tries it out on one machine.
+
+    Raises: `EmbeddedError` if authentication is off and the API is not on loopback."""
+    embeds = settings.database_url is None or settings.redis_url is None
+    if "auth_enabled" not in settings.model_fields_set and embeds and settings.listens_on_loopback():
+        settings = settings.model_copy(update={"auth_enabled": False})
+    if not settings.auth_enabled and not settings.listens_on_loopback():
+        raise EmbeddedError(
+            f"ARAGORA_AUTH_ENABLED is false and ARAGORA_HTTP_HOST is {settings.http_host}, where others could call; unset one "
+            "of them."
+        )
+    return settings
+
+
+def sealing_key(path: Path) -> SecretStr:
+    """The key of sealed secrets, made if there is none. It is beside the database's directory and not in it, so that a copy of
+    the database alone opens nothing."""
+    if not path.exists():
+        write_private(path, base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode())
+    return SecretStr(path.read_text().strip())

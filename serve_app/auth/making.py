@@ -1,0 +1,122 @@
+"""Puts authentication together: from the settings, this replica's copy of access and the sealed secrets, to the resolver."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import time
+from dataclasses import dataclass
+
+from actors.composition.resources import Resources, allowed_networks
+from cluster.domain.access.identity import AccessPolicy
+from cluster.http.addresses import PinnedBackend, resolve
+from cluster.http.connections import ConnectionPool
+from cluster.http.key_sets import IssuerKeys, fetch_from
+from cluster.ports.access import AccessStore
+from cluster.settings import Settings
+from serve_app.auth.access_view import AccessView
+from serve_app.auth.bearer import BearerTokens
+from serve_app.auth.key_uses import KeyUses
+from serve_app.auth.local_administrator import LocalAdministrator
+from serve_app.auth.token_checks import SharedSecrets, TokenChecks, TrustedIssuer
+from serve_app.auth.web_pages import WebPages
+
+_logger = logging.getLogger(__name__)
+
+#: Name of the stored secret of tokens, and its size.
+JWT_SECRET, JWT_SECRET_BYTES = "jwt", 48
+
+
+class AuthenticationOff(Exception):
+    """Authentication is off where others than this machine can call: the application does not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authentication:
+    """What authenticates the calls of one replica. ``connections`` is None without another issuer."""
+
+    resolver: BearerTokens
+    uses: KeyUses
+    secrets: SharedSecrets | None
+    issuer: TrustedIssuer | None
+    connections: ConnectionPool | None
+
+    async def close(self) -> None:
+        """Writes the last uses of keys, and closes connections. Raises: `TryLater` if the store does not answer."""
+        if self.issuer is not None and self.connections is not None:
+            await self.issuer.keys.close()
+            await self.connections.aclose()
+        await self.uses.write()
+
+
+def local_administrator(settings: Settings) -> LocalAdministrator:
+    """The resolver while authentication is off.
+
+    Raises: `AuthenticationOff` if the system can be reached from elsewhere."""
+    on_loopback = settings.embedded and settings.listens_on_loopback()
+    if not on_loopback:
+        raise AuthenticationOff(
+            "ARAGORA_AUTH_ENABLED is false, which is allowed only under `aragora-cp up` on a loopback address; leave it unset, "
+            "and make the first key with `aragora-cp keys create --bootstrap`."
+        )
+    return LocalAdministrator(settings.workspace, WebPages(settings.cors_origins, on_loopback=on_loopback))
+
+
+def policy_of(settings: Settings) -> AccessPolicy:
+    """What the settings decide about access."""
+    return AccessPolicy(
+        home=settings.workspace,
+        admins=frozenset(f"user:{address}" for address in settings.admin_users),
+        default_role=settings.rbac_default_role,
+        enforced=settings.rbac_enabled,
+    )
+
+
+async def authentication(
+    settings: Settings, resources: Resources, view: AccessView, store: AccessStore
+) -> Authentication:
+    """Raises: `StoreUnavailable` if the secret cannot be read, `Unsealable` if its key does not fit."""
+    secrets = await _secrets(settings, resources)
+    issuer, connections = _issuer(settings)
+    uses = KeyUses(store, resources.clock)
+    resolver = BearerTokens(
+        view=view,
+        policy=policy_of(settings),
+        tokens=TokenChecks(secrets=secrets, issuer=issuer, life_s=settings.jwt_expiry),
+        uses=uses,
+        clock=resources.clock,
+    )
+    return Authentication(resolver, uses, secrets, issuer, connections)
+
+
+async def _secrets(settings: Settings, resources: Resources) -> SharedSecrets | None:
+    """The configured secret, else the deployment's own. An own one is made only where it can be sealed, and no other issuer is
+    named: whoever has one does not expect a second way in."""
+    if settings.jwt_secret is not None:
+        previous, until = settings.jwt_secret_previous, settings.jwt_secret_previous_until
+        return SharedSecrets(
+            current=settings.jwt_secret.get_secret_value().encode(),
+            previous=None if previous is None else previous.get_secret_value().encode(),
+            previous_until=0.0 if until is None else until.timestamp(),
+        )
+    if settings.jwt_jwks_url is not None:
+        return None
+    keys = settings.sealing_keys()
+    if not keys:
+        _logger.warning(
+            "neither ARAGORA_JWT_SECRET nor ARAGORA_SECRETS_KEY is set: only API keys are accepted, and no token; "
+            "`aragora-cp secrets generate` makes both"
+        )
+        return None
+    return SharedSecrets(current=await resources.stores.secrets(keys).own(JWT_SECRET, os.urandom(JWT_SECRET_BYTES)))
+
+
+def _issuer(settings: Settings) -> tuple[TrustedIssuer | None, ConnectionPool | None]:
+    url, issuer, audience = settings.jwt_jwks_url, settings.jwt_issuer, settings.jwt_audience
+    if url is None or issuer is None or audience is None:
+        return None, None
+    backend = PinnedBackend(allowed_networks(settings), resolve)
+    connections = ConnectionPool(size=2, tls=ssl.create_default_context(), backend=backend)
+    keys = IssuerKeys(fetch_from(url, connections), time.monotonic)
+    return TrustedIssuer(keys=keys, issuer=issuer, audience=audience), connections
