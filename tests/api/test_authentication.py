@@ -15,9 +15,10 @@ from cluster.domain.access.api_key import SECRET_BYTES, ApiKey, digest_of, secre
 from cluster.domain.access.tokens import Claims, make_token
 from cluster.domain.base.log import Origin
 from cluster.ports.access import Revocation
+from cluster.ports.secrets import JWT_SECRET
 from cluster.postgres.migrate import migrate
 from cluster.process.clock import SystemClock
-from serve_app.auth.making import JWT_SECRET, AuthenticationOff
+from serve_app.auth.making import AuthenticationOff
 from serve_app.replica import make_ingress
 from tests.support.api import Api, api_settings
 from tests.support.bearer_tables import claims, own_token
