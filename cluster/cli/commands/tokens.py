@@ -39,7 +39,11 @@ def create(
     workspace: Annotated[str | None, typer.Option(help="The only workspace in which it counts.")] = None,
     role: Annotated[str | None, typer.Option(help="A role that it brings there; needs --workspace.")] = None,
 ) -> None:
-    """Print a new token. What it may do is what its subject may: by ARAGORA_ADMIN_USERS or by roles."""
+    """Print a new token. What it may do is what its subject may: by ARAGORA_ADMIN_USERS or by roles.
+
+    \f
+    Raises: `InvalidRequest` if the token would not count.
+    """
     ours = stores_settings(settings())
     life_s = ours.jwt_expiry if expires is None else _seconds(expires, ours.jwt_expiry)
     if role is not None and workspace is None:
@@ -61,7 +65,11 @@ def revoke(
     jti: Annotated[str | None, typer.Argument(help="The jti of one token.")] = None,
     subject: Annotated[str | None, typer.Option(help="A principal, whose tokens of before now end.")] = None,
 ) -> None:
-    """Revoke one token, or all tokens of a principal that were issued until now. It counts in every replica within seconds."""
+    """Revoke one token, or all tokens of a principal that were issued until now. It counts in every replica within seconds.
+
+    \f
+    Raises: `InvalidRequest` unless one of both is named.
+    """
     if (jti is None) == (subject is None):
         raise InvalidRequest("Name either the jti of a token or a principal with --subject.")
     ours = stores_settings(settings())
