@@ -38,6 +38,7 @@ from cluster.cli.commands import (
     secrets,
     story,
     tasks,
+    tokens,
     worker,
     workspaces,
 )
@@ -77,6 +78,7 @@ app.add_typer(keys.app, name="keys")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(secrets.app, name="secrets")
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(outcomes.weights_app, name="weights")
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
+
+#: Name of the stored secret of tokens, and its size.
+JWT_SECRET: Final = "jwt"
+JWT_SECRET_BYTES: Final = 48
 
 
 class SecretStore(Protocol):

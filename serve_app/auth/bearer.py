@@ -24,7 +24,10 @@ from serve_app.auth.token_checks import TokenChecks, check_counts
 WORKSPACE_HEADER = "x-aragora-workspace"
 #: Longer headers are not looked at. A token may have fewer characters.
 MAX_HEADER_CHARS = 10_000
-_MISSING = "Send an API key or a token in the header Authorization, as Bearer TOKEN."
+_MISSING = (
+    "Send an API key or a token in the header Authorization, as Bearer TOKEN; commands and workers take it from "
+    "ARAGORA_API_KEY."
+)
 _NO_KEY = "This API key does not count here; ask for a new one."
 #: Is compared where there is no key of that id, so that an unknown id takes as long as a wrong secret.
 _NOBODY = ApiKey(

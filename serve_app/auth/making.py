@@ -14,6 +14,7 @@ from cluster.http.addresses import PinnedBackend, resolve
 from cluster.http.connections import ConnectionPool
 from cluster.http.key_sets import IssuerKeys, fetch_from
 from cluster.ports.access import AccessStore
+from cluster.ports.secrets import JWT_SECRET, JWT_SECRET_BYTES
 from cluster.settings import Settings
 from serve_app.auth.access_view import AccessView
 from serve_app.auth.bearer import BearerTokens
@@ -23,9 +24,6 @@ from serve_app.auth.token_checks import SharedSecrets, TokenChecks, TrustedIssue
 from serve_app.auth.web_pages import WebPages
 
 _logger = logging.getLogger(__name__)
-
-#: Name of the stored secret of tokens, and its size.
-JWT_SECRET, JWT_SECRET_BYTES = "jwt", 48
 
 
 class AuthenticationOff(Exception):
