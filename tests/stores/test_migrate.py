@@ -27,9 +27,9 @@ async def test_migrations_run_once_together_and_never_backwards(store_urls: Stor
 
 async def test_an_older_schema_is_brought_up_to_date(store_urls: StoreUrls) -> None:
     schema = fresh_name()
-    for newest in range(1, len(shipped()) + 1):
-        assert await migrate(store_urls.database, schema, shipped()[:newest]) == newest
-    assert await migrate(store_urls.database, schema) == len(shipped())
+    for number, newest in enumerate(shipped(), 1):
+        assert await migrate(store_urls.database, schema, shipped()[:number]) == newest.version
+    assert await migrate(store_urls.database, schema) == shipped()[-1].version
 
 
 async def test_a_failed_migration_leaves_nothing_behind(store_urls: StoreUrls) -> None:
