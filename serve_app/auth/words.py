@@ -60,10 +60,10 @@ async def shown_response(connection: HTTPConnection, path: str, response: Respon
         text = _shown_text(body, rule, held)
     else:
         text = await asyncio.to_thread(_shown_text, body, rule, held)
-    made = Response(text, response.status_code, background=response.background)
+    visible = Response(text, response.status_code, background=response.background)
     kept = [header for header in response.raw_headers if header[0] != b"content-length"]
-    made.raw_headers = [*kept, (b"content-length", str(len(text)).encode())]
-    return made
+    visible.raw_headers = [*kept, (b"content-length", str(len(text)).encode())]
+    return visible
 
 
 def _shown_text(body: bytes, rule: Rule, held: frozenset[Permission]) -> bytes:
