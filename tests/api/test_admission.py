@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -43,9 +44,12 @@ def _all_but(permission: Permission) -> str:
 
 
 @pytest.fixture
-def tokens(api: Api) -> TokenTable:
-    """``full`` may everything in the workspace w, ``stranger`` in another one. The test's own client is ``full``."""
-    table = TokenTable({"full": principal("full"), "stranger": principal("stranger", workspace="v")})
+async def tokens(api: Api) -> TokenTable:
+    """``full`` may everything everywhere and acts in the workspace w, ``stranger`` everything in another one. The test's own
+    client is ``full``."""
+    await api.post("/workspaces", {"id": "w"})
+    full = replace(principal("full"), everywhere=ALL)
+    table = TokenTable({"full": full, "stranger": principal("stranger", workspace="v")})
     for permission in ALL:
         table.table[_only(permission)] = principal(_only(permission), permissions={permission})
         table.table[_all_but(permission)] = principal(_all_but(permission), permissions=ALL - {permission})
@@ -135,7 +139,9 @@ async def test_a_refused_change_changes_nothing_and_an_admitted_one_does(
         refused = await api.call(method, path, body, headers={**WAYS[way], **bearer(_all_but(permission))})
         assert refused.status_code == 403, f"{method} {template}"
         assert await _rows(api) == before, f"{method} {template}"
-        admitted = await api.call(method, path, body, headers={**WAYS[way], **bearer(_only(permission))})
+        # Who changes access must have what it grants, and some of it everywhere (tests/api/test_access.py).
+        who = "full" if permission is Permission.ACCESS_WRITE else _only(permission)
+        admitted = await api.call(method, path, body, headers={**WAYS[way], **bearer(who)})
         assert admitted.is_success, f"{method} {template}: {admitted.text}"
 
 
