@@ -64,6 +64,14 @@ SHOWN: Mapping[str, str] = {
     "DetailedHealth.components": "name status",
     "GET /breakers.breakers": "name state",
     "GET /stats": "registry health scheduler config",
+    # Who may do what is for those to see who may read that, and a new key's token for whoever made it.
+    "Workspace": "name",
+    "Member": "workspace subject role created_by",
+    "PUT /workspaces/{workspace_id}/members": "workspace subject role",
+    "Role": "name permissions",
+    "ApiKey": "name workspaces grants created_by",
+    "POST /keys": "name workspaces grants created_by token notice",
+    "POST /keys/{key_id}/rotate": "name workspaces grants created_by token notice",
     "ROOT GET /health/live": "status",
     "ROOT GET /health": "degraded status",
 }

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission
 from cluster.domain.access.principal import Principal
-from cluster.domain.access.roles import CustomRole, permissions_of
+from cluster.domain.access.roles import ROLES, CustomRole, names_permission, permissions_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES, RoleBinding, Workspace, WorkspaceState
 from cluster.domain.base.errors import Forbidden, InvalidRequest
 
@@ -84,7 +84,7 @@ def principal_for(identity: Identity, asked: str | None, tables: AccessTables, p
         permissions = frozenset(
             each for each in permissions if each.endswith(".read") or each.startswith("controlplane:access.")
         )
-    everywhere = _permissions(identity, ALL_WORKSPACES, tables, policy)
+    everywhere = ALL if _is_admin(identity, policy) else _allowed(_unbounded(identity, tables, custom={}), {}, policy)
     return Principal(id=identity.id, workspace=workspace, permissions=permissions, everywhere=everywhere)
 
 
@@ -110,17 +110,27 @@ def _permissions(
         return frozenset()
     if _is_admin(identity, policy):
         return ALL
-    bindings = [binding for subject in identity.subjects for binding in tables.bindings(subject)]
-    everywhere = [binding.role for binding in bindings if binding.workspace == ALL_WORKSPACES]
-    here = [binding.role for binding in bindings if binding.workspace == workspace]
-    if ALL_WORKSPACES in identity.workspaces:
-        everywhere += identity.grants
-    else:
+    custom = tables.custom_roles(workspace)
+    everywhere = _unbounded(identity, tables, custom)
+    here = [role for role, bound in _bindings(identity, tables) if bound == workspace]
+    if ALL_WORKSPACES not in identity.workspaces:
         here += identity.grants
     if not everywhere and not here and not identity.workspaces and workspace == policy.home and policy.default_role:
         here = [policy.default_role]
-    custom = tables.custom_roles(workspace)
     return _allowed(everywhere, custom, policy) | (_allowed(here, custom, policy) - OF_THE_SYSTEM)
+
+
+def _bindings(identity: Identity, tables: AccessTables) -> list[tuple[str, str]]:
+    """(role, workspace) of each binding."""
+    return [(each.role, each.workspace) for subject in identity.subjects for each in tables.bindings(subject)]
+
+
+def _unbounded(identity: Identity, tables: AccessTables, custom: Mapping[str, CustomRole]) -> list[str]:
+    """The grants that count in all workspaces. A role that only some workspaces define counts where it is one of ``custom``."""
+    grants = [role for role, bound in _bindings(identity, tables) if bound == ALL_WORKSPACES]
+    if ALL_WORKSPACES in identity.workspaces:
+        grants += identity.grants
+    return [grant for grant in grants if grant in ROLES or grant in custom or names_permission(grant)]
 
 
 def _allowed(grants: Sequence[str], custom: Mapping[str, CustomRole], policy: AccessPolicy) -> frozenset[Permission]:

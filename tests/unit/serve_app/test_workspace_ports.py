@@ -33,6 +33,7 @@ CARRIES = {
 }
 #: Ports without a workspace: what they hold belongs to no workspace.
 OF_NO_WORKSPACE = {
+    "AccessStore",  # who may do what, in all workspaces: its routes ask which of them the caller manages
     "Clock",
     "Doorbell",  # topics without content
     "HeldLeases",  # names of leases, of which a handler asks for those of its workspace's agents
