@@ -30,6 +30,8 @@ from cluster.ports.agent_transport import (
 Request = tuple[str, dict[str, Any], dict[str, str]]
 ANSWER_TOOL = "answer"
 DONE = "[DONE]"
+#: Events, and choices of events, that a stream may have. So many tokens have some 4 MB of events around them, and take a second.
+MAX_EVENTS = 100_000
 _THE_STREAM = "The stream of the answer"
 
 
@@ -128,7 +130,8 @@ def content_text(content: Any, otherwise: str) -> str:
     if isinstance(content, Mapping):
         if not content.keys() & {"text", "parts", "type"}:
             raise AgentMalformed(otherwise)
-        content = content["parts"] if isinstance(content.get("parts"), list) else [content]
+        whole = isinstance(content.get("parts"), list) and _is_answer(content)
+        content = content["parts"] if whole else [content]
     if not isinstance(content, list):
         raise AgentMalformed(otherwise)
     return "".join(_part(part, otherwise) for part in content)
@@ -139,14 +142,18 @@ def _part(part: Any, otherwise: str) -> str:
         return part or ""
     if not isinstance(part, Mapping):
         raise AgentMalformed(otherwise)
-    kind = part.get("type")
-    if kind == "refusal":
+    if part.get("type") == "refusal":
         raise _declined(part.get("refusal"))
-    if part.get("thought") is True or not (kind is None or (isinstance(kind, str) and kind.endswith("text"))):
+    if not _is_answer(part):
         return ""
     text = part.get("text")
     text = text.get("value") if isinstance(text, Mapping) else text
     return text if isinstance(text, str) else ""
+
+
+def _is_answer(part: Mapping[str, Any]) -> bool:
+    """Whether a part belongs to the answer. Its kind must be known: many kinds of thinking end with ``text`` as well."""
+    return part.get("thought") is not True and part.get("type") in (None, "text", "output_text")
 
 
 def _openai_counted(ask: Ask, text: str, usage: Any, received: int, finish_reason: Any) -> Reply:
@@ -174,6 +181,7 @@ class _Streamed:
     usage: Any = None
     #: Why it finished. A stream that has neither said why nor ended by ``[DONE]`` has broken off.
     finish: str = ""
+    choices: int = 0
 
     def take(self, ask: Ask, event: dict[str, Any]) -> None:
         """Adds one event of the stream. Raises: `AgentMalformed` if it has another shape; what `_no_error` raises."""
@@ -181,6 +189,9 @@ class _Streamed:
         choices = event.get("choices") or []
         if not isinstance(choices, list):
             raise AgentMalformed(_NO_COMPLETION)
+        self.choices += len(choices)
+        if self.choices > MAX_EVENTS:
+            raise AgentMalformed(f"{_THE_STREAM} has more than {MAX_EVENTS} choices.")
         for choice in map(_object, choices):
             _no_error(ask, _error_of_choice(choice))
             delta = _object(choice.get("delta"))
@@ -302,10 +313,16 @@ def sse_events(content: bytes) -> Iterator[Any]:
     """The data of a stream's events: parsed JSON, or ``[DONE]``. The data of an event that is named ``error`` is an error.
 
     Splits bytes and not a text. The standard ends lines by CR, LF or both, as bytes do; ``str.splitlines`` would also split
-    at U+2028 and U+0085, which may stand in an answer. And bytes that are no UTF-8 are refused instead of replaced."""
-    name, data = b"", list[bytes]()
+    at U+2028 and U+0085, which may stand in an answer. And bytes that are no UTF-8 are refused instead of replaced.
+
+    Raises: `NotJson` if an event is no JSON; `InvalidRequest` if it holds a number that is too long; `AgentMalformed` if there
+    are more than ``MAX_EVENTS``."""
+    name, data, count = b"", list[bytes](), 0
     for line in (*content.removeprefix(BOM_UTF8).splitlines(), b""):
         if line.startswith(b"data:"):
+            count += 1  # by lines, since each of them may be an event
+            if count > MAX_EVENTS:
+                raise AgentMalformed(f"{_THE_STREAM} has more than {MAX_EVENTS} events.")
             data.append(line[5:].strip(b" \t"))
         elif line.startswith(b"event:"):
             name = line[6:].strip().lower()
