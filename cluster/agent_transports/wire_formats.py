@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.agent_transports.failures import complaint_in, error_in, reported, words_of
+from cluster.agent_transports.failures import MAX_WORDS, complaint_in, error_in, reported, words_of
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import NotJson, parse_json, shown_text, write_json
+from cluster.domain.deliberation.numbers import exact_json
 from cluster.http.addresses import safe_url
 from cluster.ports.agent_transport import (
     THE_ANSWER,
@@ -283,7 +284,7 @@ def _tool_input(content: Any) -> str | None:
         if isinstance(block, Mapping) and block.get("type") == "tool_use":
             if "input" not in block:
                 raise AgentMalformed(_NO_MESSAGE)
-            return write_json(block["input"], THE_ANSWER)
+            return exact_json(block["input"], THE_ANSWER)
     return None
 
 
@@ -295,6 +296,20 @@ def contract_request(ask: Ask, remaining_s: float, without: Collection[str]) -> 
     else:
         body |= {"messages": _messages(ask), "schema": dict(ask.schema), "max_tokens": ask.max_tokens}
     return ask.endpoint, body, {"Idempotency-Key": ask.key}
+
+
+def called_reply(ask: Ask, value: Any, received: int) -> Reply:
+    """Reads the answer of an agent that speaks our contract at its endpoint.
+
+    An error of a task becomes a text, since only that is reported with the agent's own ``requeue``. Raises: `AgentFailed` for an
+    error instead of an answer; what `contract_reply` raises."""
+    words = error_in({"error": value.get("error")}) if isinstance(value, Mapping) else None
+    if ask.task is None:
+        _no_error(ask, words)
+    elif words is not None and not isinstance(value["error"], str):
+        whole = shown_text(write_json(value["error"], THE_ANSWER), MAX_WORDS)
+        value = {**value, "error": words_of(value["error"]) or whole}
+    return contract_reply(ask, value, received)
 
 
 def _messages(ask: Ask) -> list[dict[str, str]]:
@@ -358,5 +373,5 @@ FORMATS: Mapping[TransportKind, WireFormat] = {
         ("response_format", "stream_options", "stream", "max_completion_tokens", "max_tokens"),
     ),
     TransportKind.ANTHROPIC: WireFormat(anthropic_request, anthropic_reply, optional=("tools", "tool_choice")),
-    TransportKind.HTTP: WireFormat(contract_request, contract_reply),
+    TransportKind.HTTP: WireFormat(contract_request, called_reply),
 }
