@@ -79,6 +79,8 @@ HOUSEKEEPING_S = 1.0
 SLOT_WAIT_S = 5.0
 #: How often a question asks an agent that is unavailable: a deliberation does not put it again, as a task's retries would.
 QUESTION_TRIES = 3
+#: A longer answer is checked against its schema in a thread: that may take seconds, and the loop serves all agents of the host.
+_MAX_INLINE_CHARS = 65_536
 
 #: Asks the agent over its transport; raises PeerError.
 AskAgent = Callable[[Ask], Awaitable[Reply]]
@@ -408,7 +410,8 @@ class AgentHost:
             ),
         )
         try:
-            answer = answer_of(chat, reply.text)
+            aside = chat.schema and len(reply.text) > _MAX_INLINE_CHARS
+            answer = await asyncio.to_thread(answer_of, chat, reply.text) if aside else answer_of(chat, reply.text)
         except NotAnAnswer as error:
             raise AgentMalformed(f"Agent {agent.agent_id}: {error}") from None
         usage = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens, "estimated": reply.estimated}

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -17,14 +17,19 @@ from cluster.agent_transports.failures import refused_by_status, refused_paramet
 from cluster.agent_transports.wire_formats import FORMATS, WireFormat, is_stream, sse_events
 from cluster.domain.base.errors import AgentFailed, AgentTimeout, AgentUnavailable
 from cluster.domain.base.json_values import parse_json
+from cluster.domain.deliberation.numbers import exact_float
 from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url
 from cluster.http.connections import ConnectionPool
 from cluster.http.sending import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged
 
+T = TypeVar("T")
+
 _BACKOFF_S = 0.5
 _MAX_RETRY_AFTER_S = 60.0
 _PROBE_TIMEOUT_S = 10.0
+#: A larger answer is read in a thread. A smaller one takes less time to read than to hand over.
+MAX_INLINE_BYTES = 65_536
 #: How many refused parameters are remembered, and for how long: servers and the models behind a name change.
 MAX_REFUSED = 1000
 REFUSED_S = 3600.0
@@ -167,11 +172,13 @@ class HttpTransports:
             answer = await self._post(ask.endpoint, url, body, headers)
             if 200 <= answer.status < 300:
                 self._refused.remember(ask, refused)
-                return _read(wire, ask, answer)
+                return await aside(len(answer.content), _read, wire, ask, answer)
             sent = tuple(name for name in wire.optional if name in body)
-            odd = refused_parameter(answer.status, answer.content, sent)
+            size = len(answer.content)
+            odd = await aside(size, refused_parameter, answer.status, answer.content, sent)
             if odd is None:
-                raise refused_by_status(safe_url(url), answer.status, answer.texts(), answer.content, time.time())
+                told = (safe_url(url), answer.status, answer.texts(), answer.content, time.time())
+                raise await aside(size, refused_by_status, *told)
             refused.add(odd)
             without = without | {odd}
 
@@ -190,12 +197,18 @@ class HttpTransports:
             raise AgentUnavailable(message) from error
 
 
+async def aside(size: int, read: Callable[..., T], *arguments: Any) -> T:
+    """Reads ``size`` bytes of an answer, in a thread if they are many: the loop serves all other agents meanwhile. Raises what
+    ``read`` raises."""
+    return read(*arguments) if size <= MAX_INLINE_BYTES else await asyncio.to_thread(read, *arguments)
+
+
 def _read(wire: WireFormat, ask: Ask, answer: HttpAnswer) -> Reply:
     received = len(answer.content)
     try:
         with judged():
             if wire.stream is not None and is_stream(answer.header("content-type"), answer.content):
                 return wire.stream(ask, sse_events(answer.content), received)
-            return wire.reply(ask, parse_json(answer.content, THE_ANSWER), received)
+            return wire.reply(ask, parse_json(answer.content, THE_ANSWER, exact_float), received)
     except AgentFailed as failed:  # an error in a 200 may say in the headers when to come back
         raise AgentFailed(failed.message, failed.code, wait_of(answer.texts(), time.time())) from None

@@ -66,9 +66,15 @@ def complaint_in(value: Any) -> str | None:
 
 
 def _holds(error: Any) -> bool:
-    if isinstance(error, Mapping):
-        return any(_holds(item) for item in error.values())
-    return bool(error)
+    """Whether anything in an error says something. Without recursion: an error may be nested as deeply as JSON is read."""
+    left = [error]
+    while left:
+        item = left.pop()
+        if isinstance(item, Mapping):
+            left += item.values()
+        elif item:
+            return True
+    return False
 
 
 def words_of(value: Any, depth: int = 0) -> str:
@@ -128,14 +134,18 @@ _DURATION = re.compile(
     re.IGNORECASE,
 )
 _UNITS_S = (86_400.0, 3600.0, 60.0, 1.0, 0.001)
-#: x-ratelimit-reset-requests, anthropic-ratelimit-tokens-reset, ratelimit-reset and their like.
-_RESET = re.compile(r"(?:[a-z]+-)?rate-?limit-(?:[a-z-]+-)?reset(?:-[a-z-]+)?")
+#: x-ratelimit-reset-requests, anthropic-ratelimit-tokens-reset, ratelimit-reset and their like, if ``reset`` is one of the
+#: words. One pattern that also looks for that word would try again at each of its repetitions.
+_LIMIT = re.compile(r"(?:[a-z]+-)?rate-?limit-([a-z-]+)")
+#: Headers whose names or values are longer say nothing of waits.
+_MAX_HEADER = 1000
 _EPOCH_FROM, _EPOCH_MS_FROM = 1e9, 1e11
 
 
 def wait_of(headers: Mapping[str, str], now: float) -> float | None:
     """How many seconds a server wants to be left alone; None if it does not say. ``Retry-After`` in milliseconds or seconds
     says it for this call; without one, the limits that are used up do, by when they are reset."""
+    headers = {name: value for name, value in headers.items() if max(len(name), len(value)) <= _MAX_HEADER}
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _SECONDS.fullmatch(milliseconds):
         return _bounded(float(milliseconds) / 1000)
@@ -145,10 +155,16 @@ def wait_of(headers: Mapping[str, str], now: float) -> float | None:
     known = [
         (_is_left(headers, name), wait_s)
         for name, value in headers.items()
-        if _RESET.fullmatch(name) and (wait_s := _reset(value, now)) is not None
+        if _is_reset(name) and (wait_s := _reset(value, now)) is not None
     ]
     used_up = [wait_s for left, wait_s in known if not left]
     return max(used_up or [wait_s for _, wait_s in known], default=None)
+
+
+def _is_reset(name: str) -> bool:
+    """Whether a header of this name tells when a limit is reset."""
+    limit = _LIMIT.fullmatch(name) if len(name) <= _MAX_HEADER else None
+    return limit is not None and "reset" in limit[1].split("-")
 
 
 def _is_left(headers: Mapping[str, str], reset: str) -> bool:
@@ -174,7 +190,7 @@ def _reset(value: str, now: float) -> float | None:
 def retry_after(value: str | None, now: float) -> float | None:
     """Reads a Retry-After: seconds, a duration with units or an HTTP date, at most a year; None for anything else."""
     text = (value or "").strip()
-    if not text:
+    if not text or len(text) > _MAX_HEADER:
         return None
     if _SECONDS.fullmatch(text):
         return _bounded(float(text))

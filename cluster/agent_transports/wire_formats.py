@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.agent_transports.failures import complaint_in, error_in, reported, words_of
+from cluster.agent_transports.failures import MAX_WORDS, complaint_in, error_in, reported, words_of
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import NotJson, parse_json, shown_text, write_json
+from cluster.domain.deliberation.numbers import exact_json
 from cluster.http.addresses import safe_url
 from cluster.ports.agent_transport import (
     THE_ANSWER,
@@ -30,6 +31,8 @@ from cluster.ports.agent_transport import (
 Request = tuple[str, dict[str, Any], dict[str, str]]
 ANSWER_TOOL = "answer"
 DONE = "[DONE]"
+#: Events, and choices of events, that a stream may have. So many tokens have some 4 MB of events around them, and take a second.
+MAX_EVENTS = 100_000
 _THE_STREAM = "The stream of the answer"
 
 
@@ -128,7 +131,8 @@ def content_text(content: Any, otherwise: str) -> str:
     if isinstance(content, Mapping):
         if not content.keys() & {"text", "parts", "type"}:
             raise AgentMalformed(otherwise)
-        content = content["parts"] if isinstance(content.get("parts"), list) else [content]
+        whole = isinstance(content.get("parts"), list) and _is_answer(content)
+        content = content["parts"] if whole else [content]
     if not isinstance(content, list):
         raise AgentMalformed(otherwise)
     return "".join(_part(part, otherwise) for part in content)
@@ -139,14 +143,18 @@ def _part(part: Any, otherwise: str) -> str:
         return part or ""
     if not isinstance(part, Mapping):
         raise AgentMalformed(otherwise)
-    kind = part.get("type")
-    if kind == "refusal":
+    if part.get("type") == "refusal":
         raise _declined(part.get("refusal"))
-    if part.get("thought") is True or not (kind is None or (isinstance(kind, str) and kind.endswith("text"))):
+    if not _is_answer(part):
         return ""
     text = part.get("text")
     text = text.get("value") if isinstance(text, Mapping) else text
     return text if isinstance(text, str) else ""
+
+
+def _is_answer(part: Mapping[str, Any]) -> bool:
+    """Whether a part belongs to the answer. Its kind must be known: many kinds of thinking end with ``text`` as well."""
+    return part.get("thought") is not True and part.get("type") in (None, "text", "output_text")
 
 
 def _openai_counted(ask: Ask, text: str, usage: Any, received: int, finish_reason: Any) -> Reply:
@@ -174,6 +182,7 @@ class _Streamed:
     usage: Any = None
     #: Why it finished. A stream that has neither said why nor ended by ``[DONE]`` has broken off.
     finish: str = ""
+    choices: int = 0
 
     def take(self, ask: Ask, event: dict[str, Any]) -> None:
         """Adds one event of the stream. Raises: `AgentMalformed` if it has another shape; what `_no_error` raises."""
@@ -181,6 +190,9 @@ class _Streamed:
         choices = event.get("choices") or []
         if not isinstance(choices, list):
             raise AgentMalformed(_NO_COMPLETION)
+        self.choices += len(choices)
+        if self.choices > MAX_EVENTS:
+            raise AgentMalformed(f"{_THE_STREAM} has more than {MAX_EVENTS} choices.")
         for choice in map(_object, choices):
             _no_error(ask, _error_of_choice(choice))
             delta = _object(choice.get("delta"))
@@ -272,7 +284,7 @@ def _tool_input(content: Any) -> str | None:
         if isinstance(block, Mapping) and block.get("type") == "tool_use":
             if "input" not in block:
                 raise AgentMalformed(_NO_MESSAGE)
-            return write_json(block["input"], THE_ANSWER)
+            return exact_json(block["input"], THE_ANSWER)
     return None
 
 
@@ -284,6 +296,20 @@ def contract_request(ask: Ask, remaining_s: float, without: Collection[str]) -> 
     else:
         body |= {"messages": _messages(ask), "schema": dict(ask.schema), "max_tokens": ask.max_tokens}
     return ask.endpoint, body, {"Idempotency-Key": ask.key}
+
+
+def called_reply(ask: Ask, value: Any, received: int) -> Reply:
+    """Reads the answer of an agent that speaks our contract at its endpoint.
+
+    An error of a task becomes a text, since only that is reported with the agent's own ``requeue``. Raises: `AgentFailed` for an
+    error instead of an answer; what `contract_reply` raises."""
+    words = error_in({"error": value.get("error")}) if isinstance(value, Mapping) else None
+    if ask.task is None:
+        _no_error(ask, words)
+    elif words is not None and not isinstance(value["error"], str):
+        whole = shown_text(write_json(value["error"], THE_ANSWER), MAX_WORDS)
+        value = {**value, "error": words_of(value["error"]) or whole}
+    return contract_reply(ask, value, received)
 
 
 def _messages(ask: Ask) -> list[dict[str, str]]:
@@ -302,10 +328,16 @@ def sse_events(content: bytes) -> Iterator[Any]:
     """The data of a stream's events: parsed JSON, or ``[DONE]``. The data of an event that is named ``error`` is an error.
 
     Splits bytes and not a text. The standard ends lines by CR, LF or both, as bytes do; ``str.splitlines`` would also split
-    at U+2028 and U+0085, which may stand in an answer. And bytes that are no UTF-8 are refused instead of replaced."""
-    name, data = b"", list[bytes]()
+    at U+2028 and U+0085, which may stand in an answer. And bytes that are no UTF-8 are refused instead of replaced.
+
+    Raises: `NotJson` if an event is no JSON; `InvalidRequest` if it holds a number that is too long; `AgentMalformed` if there
+    are more than ``MAX_EVENTS``."""
+    name, data, count = b"", list[bytes](), 0
     for line in (*content.removeprefix(BOM_UTF8).splitlines(), b""):
         if line.startswith(b"data:"):
+            count += 1  # by lines, since each of them may be an event
+            if count > MAX_EVENTS:
+                raise AgentMalformed(f"{_THE_STREAM} has more than {MAX_EVENTS} events.")
             data.append(line[5:].strip(b" \t"))
         elif line.startswith(b"event:"):
             name = line[6:].strip().lower()
@@ -341,5 +373,5 @@ FORMATS: Mapping[TransportKind, WireFormat] = {
         ("response_format", "stream_options", "stream", "max_completion_tokens", "max_tokens"),
     ),
     TransportKind.ANTHROPIC: WireFormat(anthropic_request, anthropic_reply, optional=("tools", "tool_choice")),
-    TransportKind.HTTP: WireFormat(contract_request, contract_reply),
+    TransportKind.HTTP: WireFormat(contract_request, called_reply),
 }

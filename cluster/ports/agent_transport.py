@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +13,13 @@ from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
 from cluster.domain.base.json_values import check_text, shown_text, write_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
+from cluster.domain.deliberation.numbers import exact_json
 
 CHARS_PER_TOKEN = 4
 #: How sentences that refuse an answer call it.
 THE_ANSWER = "The answer"
+#: Tokens of input that an agent may add to a question: its own instructions, what it looked up, descriptions of tools.
+MAX_OWN_INPUT = 100_000
 #: Tokens that servers count though they are no text: marks of beginning, end and role.
 _MARKS = 16
 
@@ -86,22 +90,31 @@ def counted(
     """Makes a reply with the server's counts of tokens. Missing and impossible counts are replaced by estimates, and the reply
     says so. Raises: `InvalidRequest` if the text cannot be stored.
 
-    A token has at least one byte, so there are at most as many tokens as ``received`` bytes. ``hidden_tokens`` are tokens of
+    A token has at least one byte, so there are at most as many tokens as ``received`` bytes, and as bytes were sent beside
+    ``MAX_OWN_INPUT`` that the agent put before them. ``hidden_tokens`` are tokens of
     thinking, which a server counts and does not send: believed up to the number that it was allowed to write."""
     check_text(text, THE_ANSWER)
     sent = sum(len(message.get("content", "")) for message in ask.messages)
     arrived = len(text.encode()) + _MARKS if received is None else received
     most = arrived + min(hidden_tokens or 0, ask.max_tokens)
     believed = output_tokens if output_tokens is not None and output_tokens <= most else None
-    tokens_in = _estimate(sent) if input_tokens is None else input_tokens
+    read = input_tokens if input_tokens is None or _may_have_read(ask, input_tokens) else None
+    tokens_in = _estimate(sent) if read is None else read
     tokens_out = _estimate(len(text)) if believed is None else believed
     return Reply(
         text=text,
         tokens=tokens_in + tokens_out,
         input_tokens=tokens_in,
         output_tokens=tokens_out,
-        estimated=input_tokens is None or believed is None,
+        estimated=read is None or believed is None,
         finish_reason=finish_reason,
+    )
+
+
+def _may_have_read(ask: Ask, tokens: int) -> bool:
+    """Whether an agent may have read so many tokens for a question."""
+    return tokens <= MAX_OWN_INPUT or tokens <= MAX_OWN_INPUT + len(
+        json.dumps([*map(dict, ask.messages), dict(ask.schema)])
     )
 
 
@@ -157,4 +170,4 @@ def contract_reply(ask: Ask, value: Any, received: int) -> Reply:
     if isinstance(value.get("text"), str):
         tokens_in, tokens_out = number(value.get("input_tokens")), number(value.get("output_tokens"))
         return counted(ask, value["text"], tokens_in, tokens_out, received=received)
-    return counted(ask, write_json(value, THE_ANSWER), None, None)
+    return counted(ask, exact_json(value, THE_ANSWER), None, None)

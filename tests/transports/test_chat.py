@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.agent_transports.chat import Provider
+from cluster.agent_transports.chat import MAX_INLINE_BYTES, Provider, aside
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
     AgentFailed,
@@ -161,6 +162,49 @@ async def test_the_plain_contract_takes_a_text_or_the_typed_answer_itself() -> N
     assert (body["idempotency_key"], body["schema"], body["max_tokens"]) == ("k1", SCHEMA, 64)
     typed = await _asked(Server(httpx.Response(200, json={"choice": "a"})), TransportKind.HTTP)
     assert json.loads(typed.text) == {"choice": "a"}
+
+
+@pytest.mark.parametrize("digits", ["9007199254740993.0", "90071992547409931.5", "9007199254740993", "1.5e300"])
+async def test_a_large_number_of_a_typed_answer_is_kept_as_written(digits: str) -> None:
+    for answer in (digits, f'{{"n": [{digits}, 0.5, "{digits} \\\\u0000"]}}'):
+        plain = f'{{"answer": {answer}}}'
+        assert (await _asked(Server(httpx.Response(200, content=plain)), TransportKind.HTTP)).text == plain
+        used = f'{{"content": [{{"type": "tool_use", "name": "answer", "input": {plain}}}]}}'
+        assert (await _asked(Server(httpx.Response(200, content=used)), TransportKind.ANTHROPIC)).text == plain
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ({"message": "model overloaded"}, "model overloaded"),
+        (5, "5"),
+        (["x"], "x"),
+        (True, "true"),
+        ({"code": 503}, "503"),
+    ],
+)
+async def test_an_error_of_any_shape_from_a_plain_agent_is_one(error: Any, words: str) -> None:
+    task = {"id": "t1", "task_type": "echo", "payload": {}, "attempt": 1}
+    body = {"error": error, "requeue": False}
+    told = json.loads((await _asked(Server(httpx.Response(200, json=body)), TransportKind.HTTP, task=task)).text)
+    assert isinstance(told["error"], str)
+    assert words in told["error"]
+    assert told["requeue"] is False
+    with pytest.raises(AgentFailed, match="reports an error"):
+        await _asked(Server(httpx.Response(200, json=body)), TransportKind.HTTP)
+
+
+@pytest.mark.parametrize("error", [None, "", False, {}, []])
+async def test_an_empty_error_from_a_plain_agent_is_none(error: Any) -> None:
+    task = {"id": "t1", "task_type": "echo", "payload": {}, "attempt": 1}
+    reply = await _asked(Server(httpx.Response(200, json={"error": error})), TransportKind.HTTP, task=task)
+    assert json.loads(reply.text) == {"error": error}
+
+
+async def test_a_large_answer_is_read_beside_the_loop() -> None:
+    here = threading.get_ident()
+    assert await aside(MAX_INLINE_BYTES, threading.get_ident) == here
+    assert await aside(MAX_INLINE_BYTES + 1, threading.get_ident) != here
 
 
 async def test_a_task_goes_to_the_endpoint_as_a_task() -> None:

@@ -198,6 +198,11 @@ def _date(seconds: float) -> str:
         ),
         ({"x-ratelimit-reset-requests": "8s", "x-ratelimit-remaining-requests": "5"}, 8.0),
         ({"x-ratelimit-limit-requests": "60", "x-reset": "9"}, None),
+        ({"x-ratelimit-unreset": "9"}, None),
+        ({"ratelimit-" + "reset-" * 20: "9"}, 9.0),
+        ({"ratelimit-" + "reset-" * 9000: "9"}, None),
+        ({"retry-after": "9" * 1001}, None),
+        ({"ratelimit-reset": "9" * 1001}, None),
     ],
 )
 def test_a_server_says_in_many_ways_when_it_can_be_asked_again(

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.agent_transports.a2a import A2ATransport
-from cluster.agent_transports.wire_formats import FORMATS, is_stream, openai_stream, sse_events, url_of
+from cluster.agent_transports.failures import refused_by_status
+from cluster.agent_transports.wire_formats import FORMATS, MAX_EVENTS, is_stream, openai_stream, sse_events, url_of
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentFailed, AgentMalformed, AgentRefused, AgentUnavailable, PeerError
 from cluster.ports.agent_transport import Ask, Reply, judged
@@ -166,6 +167,9 @@ OTHER_PARTS: list[Any] = [
     {"type": "reference", "reference_ids": [1]},
     {"type": "image_url", "image_url": {"url": "http://x/"}},
     {"text": "hm", "thought": True},
+    {"type": "reasoning_text", "text": '{"answer": "b"}'},
+    {"type": "summary_text", "text": "hm"},
+    {"type": "thinking_text", "text": "hm"},
     None,
 ]
 
@@ -184,6 +188,12 @@ def test_the_texts_of_parts_of_every_shape_are_the_answer(text: Any, before: lis
 def test_content_that_is_one_part_or_a_text_is_the_answer(content: Any) -> None:
     assert _read(OPENAI, _completion(content)).text == "Paris"
     assert _read(ANTHROPIC, _message(content)).text == "Paris"
+
+
+@pytest.mark.parametrize("kind", [{"type": "reasoning"}, {"thought": True}])
+def test_parts_of_a_thought_are_no_answer(kind: dict[str, Any]) -> None:
+    with pytest.raises(AgentMalformed, match="empty"):
+        _read(OPENAI, _completion({**kind, "parts": [{"text": "hm"}]}))
 
 
 def test_a_part_that_is_a_refusal_is_one() -> None:
@@ -242,6 +252,20 @@ def test_an_error_of_a_choice_is_a_failure_with_its_words(error: Any) -> None:
         _read(OPENAI, _completion("Par", "error"))
 
 
+@pytest.mark.parametrize("depth", [450, 900])
+def test_a_deeply_nested_error_is_a_failure(depth: int) -> None:
+    nested: Any = 1
+    for _ in range(depth):
+        nested = {"a": nested}
+    for kind in (OPENAI, ANTHROPIC):
+        with pytest.raises(AgentFailed, match="reports an error"):
+            _read(kind, {"error": nested})
+    with pytest.raises(AgentFailed, match="reports an error"):
+        _streamed(_events({"error": nested}))
+    body = json.dumps({"error": nested}).encode()
+    assert isinstance(refused_by_status("It", 500, {}, body, 0.0), AgentFailed)
+
+
 @pytest.mark.parametrize("error", [None, {}, "", False, [], {"message": None, "code": None}])
 def test_an_error_that_says_nothing_is_none(error: Any) -> None:
     assert _read(OPENAI, _completion("Paris") | {"error": error}).text == "Paris"
@@ -272,6 +296,20 @@ def test_an_event_may_have_several_lines_of_data(cuts: list[int], end: str, spac
         lines[at : at + 2] = ["".join(lines[at : at + 2])]
     event = end.join(("data: " if spaced else "data:") + line for line in lines)
     assert _streamed(f"{event}{end}{end}".encode()).text == "Paris"
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\n"])
+def test_a_stream_of_endless_events_is_given_up(end: bytes) -> None:
+    taken: list[Any] = []
+    with pytest.raises(AgentMalformed, match=f"more than {MAX_EVENTS} events"):
+        taken.extend(sse_events((b"data:{}" + end) * (MAX_EVENTS + 1)))
+    assert len(taken) <= MAX_EVENTS
+
+
+def test_a_stream_of_endless_choices_is_given_up() -> None:
+    event = b'{"choices":[' + b"{}," * (MAX_EVENTS // 2) + b"{}]}"
+    with pytest.raises(AgentMalformed, match=f"more than {MAX_EVENTS} choices"):
+        _streamed(b"data:" + event + b"\n\ndata:" + event + b"\n\ndata: [DONE]\n\n")
 
 
 def test_events_without_an_empty_line_between_them_are_read_too() -> None:

@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 #: How many values are tried, from the last one. Each may cost a check against a schema.
 MAX_TRIED = 16
-#: How many containers may begin and not end. So many take a second, and no answer has them; without this bound, four million
-#: brackets would hold the process for a quarter of a minute.
-MAX_STARTS = 300_000
+#: How many containers may begin outside of another one that ends, whether they end or not. A model may write no more tokens;
+#: without this bound, four million brackets would hold the process for a quarter of a minute.
+MAX_STARTS = 32_768
 #: Containers within containers. Deeper ones could not be stored; with a bound, what is tried again stays short.
 _MAX_OPEN = 200
 
@@ -63,7 +63,7 @@ def last_value(text: str, read: Callable[[Any], T], what: str, parse_float: Call
         except NotJson:
             pass
     problem: Unfit | InvalidRequest | None = None
-    for found in reversed(_candidates(whole)):
+    for found in _candidates(whole):
         try:
             return read(read_json(found, what, parse_float))
         except (Unfit, InvalidRequest) as why:
@@ -72,12 +72,12 @@ def last_value(text: str, read: Callable[[Any], T], what: str, parse_float: Call
 
 
 def _candidates(text: str) -> list[str]:
-    """The last values in a text, in its order: containers, and scalars that have a line to themselves."""
+    """The last values in a text, from the last one: containers, and scalars that have a line to themselves."""
     if _ALONE.fullmatch(text):
         return [text]
     reply = _Reply(text.replace(_HOLE, "\ufffd"))
     reply.look()
-    return reply.values()[-MAX_TRIED:]
+    return reply.values()[:MAX_TRIED]
 
 
 @dataclass(slots=True)
@@ -91,13 +91,19 @@ class _Reply:
     #: Starts of containers that are known to end, and where; and those that are known not to.
     ends: dict[int, int] = field(default_factory=dict)
     endless: set[int] = field(default_factory=set)
+    #: How many containers were found to end.
+    ended: int = 0
 
     def look(self) -> None:
+        """Finds the containers outside of thoughts. Raises: `NotJson` if there are more than ``MAX_STARTS``."""
         at = kept = 0
         while mark := _MARK.search(self.text, at):
             at = mark.end()
             if mark["begin"]:
                 end = self._end_of(mark.start())
+                self.ended += end is not None
+                if self.ended + len(self.endless) > MAX_STARTS:
+                    raise NotJson("There are too many brackets to find JSON in.", CODE)
                 if end is not None:
                     self.around += (self.text[kept : mark.start()], _HOLE)
                     self.containers.append(self.text[mark.start() : end])
@@ -112,9 +118,12 @@ class _Reply:
         self.around.append(self.text[kept:])
 
     def values(self) -> list[str]:
-        found = []
-        containers = iter(self.containers)
-        for line in "".join(self.around).split("\n"):
+        """The last values, from the last one."""
+        found: list[str] = []
+        containers = reversed(self.containers)
+        for line in reversed("".join(self.around).split("\n")):
+            if len(found) >= MAX_TRIED:
+                break
             if _HOLE in line:
                 found += [next(containers) for _ in range(line.count(_HOLE))]
             elif _ALONE.fullmatch(bare := line.strip(" \t\r`")):
@@ -136,10 +145,7 @@ class _Reply:
         what was closed by then is known to end: neither is walked through again.
         """
         if start not in self.ends and start not in self.endless:
-            opened = _walk(self.text, start, self.ends)
-            self.endless.update(opened)
-            if len(self.endless) > MAX_STARTS:
-                raise NotJson("There are too many brackets to find JSON in.", CODE)
+            self.endless.update(_walk(self.text, start, self.ends))
         return self.ends.get(start)
 
 

@@ -23,7 +23,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from urllib.parse import unquote
 
-from jsonschema import Draft202012Validator, validators
+from jsonschema import Draft3Validator, Draft202012Validator, validators
 from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
@@ -121,6 +121,9 @@ def _dialect(schema: Mapping[str, Any]) -> Any:
     known = validators.validator_for({"$schema": named}, default=None) if isinstance(named, str) else None
     if known is None:
         raise _BadSchema("$schema names a dialect that is not known; leave it out for draft 2020-12")
+    if known is Draft3Validator:
+        # Its ``type`` holds schemas and its ``required`` stands within a property: neither is looked at here.
+        raise _BadSchema("$schema names draft 3, which is not supported; use draft 4 or a later one")
     return _bounded(known)
 
 

@@ -6,13 +6,16 @@ JSON, which receipts are signed in, has none: such a number is written in all it
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 from cluster.domain.base.canonical import canonical_bytes
+from cluster.domain.base.json_values import check_json
 
 #: From here on a number is a string in decisions, receipts and canonical answers.
 LARGE = 2**53
@@ -30,6 +33,33 @@ class Numeral(float):
         number = super().__new__(cls, digits)
         number.digits = digits
         return number
+
+
+def exact_float(digits: str) -> float:
+    """Reads a number with a fraction or an exponent; a large one keeps its digits."""
+    number = float(digits)
+    return Numeral(digits) if abs(number) >= LARGE else number
+
+
+#: Marks digits in a text that ``json`` writes. No other text begins by NUL, since none with it can be stored.
+_MARK = "\x00"
+_MARKED = re.compile(r'"\\u0000([^"]*)"')
+
+
+def exact_json(value: Any, what: str) -> str:
+    """Writes a JSON value with its large numbers as they were read (``exact_float``), which ``json`` alone would round.
+
+    Raises: `InvalidRequest` if the value cannot be stored or read again."""
+    check_json(value, what)
+    return _MARKED.sub(r"\1", json.dumps(_marked(value), ensure_ascii=False, allow_nan=False))
+
+
+def _marked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _marked(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_marked(inner) for inner in value]
+    return _MARK + value.digits if isinstance(value, Numeral) else value
 
 
 def number_text(raw: float | str) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.base.json_in_text import MAX_STARTS, Unfit, last_value
+from cluster.domain.base.json_in_text import MAX_STARTS, MAX_TRIED, Unfit, last_value
 from cluster.domain.base.json_values import NotJson
 
 plain = st.recursive(
@@ -106,10 +106,27 @@ def test_a_thought_or_a_part_is_no_value(text: str) -> None:
     ],
 )
 def test_a_long_text_of_beginnings_does_not_hide_the_end(piece: str) -> None:
-    text = piece * (min(100_000, MAX_STARTS) // len(piece)) + '\n{"spam": 1}'
+    text = piece * ((MAX_STARTS - 1) // len(piece)) + '\n{"spam": 1}'
     assert last_value(text, _spam, "It") == {"spam": 1}
 
 
-def test_endless_brackets_are_given_up() -> None:
+@pytest.mark.parametrize("piece", ["[", "{} ", "[1 ", '{"a": 1}\n'])
+def test_endless_brackets_are_given_up(piece: str) -> None:
+    tried: list[Any] = []
     with pytest.raises(NotJson, match="too many brackets"):
-        last_value("[" * (MAX_STARTS + 500), _any, "It")
+        last_value("So: " + piece * (MAX_STARTS + 2), tried.append, "It")
+    assert tried == []
+
+
+@pytest.mark.parametrize("piece", ["{} ", "5\n", "[1]\n", '{"a": 1}\n'])
+def test_only_the_last_of_many_values_are_tried(piece: str) -> None:
+    tried: list[Any] = []
+
+    def unfit(value: Any) -> Any:
+        tried.append(value)
+        raise Unfit("does not fit")
+
+    with pytest.raises(Unfit):
+        last_value("So:\n" + piece * 10_000, unfit, "It")
+    assert len(tried) == MAX_TRIED
+    assert last_value(piece * (MAX_STARTS - 1) + '\n{"spam": 1}', _spam, "It") == {"spam": 1}
