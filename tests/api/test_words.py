@@ -75,7 +75,13 @@ def tokens(api: Api) -> TokenTable:
 
 def _asked(scene: Scene) -> dict[str, str]:
     """Every route that reads, by its template: the path of one of the scene's objects."""
-    ids = {"agent_id": "worker", "request_id": scene.request_id, "subject_id": scene.dead, "snapshot_id": "absent"}
+    ids = {
+        "agent_id": "worker",
+        "request_id": scene.request_id,
+        "subject_id": scene.dead,
+        "snapshot_id": "absent",
+        "workspace_id": "w",
+    }
     asked = {}
     for route in http_routes():
         if route.method == "GET" and route.path.startswith(f"{CP}/"):
