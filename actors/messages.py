@@ -115,10 +115,12 @@ class ExplainRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatRequest:
-    """Renews every lease of these agents."""
+    """Renews every lease of these agents; of those in ``processes`` not the leases that another process claimed."""
 
     agents: tuple[tuple[str, str], ...]
     """(workspace, agent_id)"""
+    processes: tuple[tuple[str, str, str], ...] = ()
+    """(workspace, agent_id, process) of heartbeats that name their process"""
 
 
 @compact

@@ -155,7 +155,7 @@ class Gateway:
         return sortable_id(prefix, self.clock.now(), os.urandom(10))
 
     async def heartbeat(self, heartbeats: Sequence[HeartbeatRecord]) -> Sequence[HeartbeatAnswer]:
-        """Stores heartbeats and renews every lease of their agents; returns the tasks that each agent should stop.
+        """Stores heartbeats and renews the leases of their agents; returns the tasks that each agent should stop.
 
         Both are done at the same time: neither a slow heartbeat store nor a scheduler that is away may make an agent
         look silent.
@@ -165,8 +165,12 @@ class Gateway:
         return answers
 
     async def _renew(self, heartbeats: Sequence[HeartbeatRecord]) -> Sequence[HeartbeatAnswer]:
+        keys = {(heartbeat.workspace, heartbeat.agent_id, heartbeat.process) for heartbeat in heartbeats}
         renewals = HeartbeatRequest(
-            agents=tuple(sorted({(heartbeat.workspace, heartbeat.agent_id) for heartbeat in heartbeats}))
+            agents=tuple(sorted((workspace, agent_id) for workspace, agent_id, process in keys if process is None)),
+            processes=tuple(
+                sorted((workspace, agent_id, process) for workspace, agent_id, process in keys if process is not None)
+            ),
         )
         answer = await self.scheduler.request(renewals)
         cancelling: dict[tuple[str, str], list[tuple[str, str, str]]] = {}

@@ -490,7 +490,7 @@ class SchedulerShard:
         if isinstance(request, ClaimRequest):
             return self._claim(state, asker, request, now)
         if isinstance(request, HeartbeatRequest):
-            return HeartbeatAnswer(cancelling=tuple(core.heartbeat(request.agents, now)))
+            return HeartbeatAnswer(cancelling=tuple(core.heartbeat(request.agents, now, request.processes)))
         if isinstance(request, ExtendRequest):
             return self._extend(core, request, now)
         if isinstance(request, ReleaseRequest):

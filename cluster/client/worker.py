@@ -43,6 +43,7 @@ from cluster.client.outage import Outage
 from cluster.client.release import Left, release_later
 from cluster.client.reports import Report, ReportQueue
 from cluster.domain.base.errors import CallerError, ControlPlaneError, NotFound
+from cluster.domain.base.ids import claim_id_of
 from cluster.process.loops import ended
 from cluster.settings import load_settings
 
@@ -68,7 +69,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PATIENCE = Patience()
 #: Kinds of calls (`cluster.client.outage`).
 REGISTRATION, HEARTBEAT, CLAIM = "a registration", "a heartbeat", "a claim"
-#: The member of a worker's metadata that tells the processes of one agent id apart.
+#: The member of a worker's metadata and of its heartbeats that tells the processes of one agent id apart.
 PROCESS = "worker_process"
 #: Members that each task in the answer to a claim must have; if one is missing, the answer is not the control plane's.
 _TASK: Mapping[str, type | tuple[type, ...]] = {
@@ -101,7 +102,8 @@ class Worker:
         **description: Any,
     ) -> None:
         self.agent_id = agent_id or f"{socket.gethostname()}-{os.getpid()}"
-        #: Registered with the agent, so that each process sees whether another one has registered after it.
+        #: Registered with the agent, so that each process sees whether another one has registered after it. Claims and heartbeats
+        #: name it too, so that this process does not renew the leases of one that was killed.
         self._process = uuid.uuid4().hex
         self._concurrency = concurrency
         self._batch = batch
@@ -439,7 +441,7 @@ class Worker:
         status = self._status()
         answer = await self._call(
             f"/agents/{self.agent_id}/heartbeat",
-            {"status": status},
+            {"status": status, PROCESS: self._process},
             timeout_s=HEARTBEAT_TIMEOUT_S,
             has={"acknowledged": bool, "cancelling": list},
         )
@@ -468,7 +470,7 @@ class Worker:
             self._unanswered = {
                 "agent_id": self.agent_id,
                 "max_tasks": min(free, self._batch, 100),
-                "claim_id": f"claim-{uuid.uuid4().hex}",
+                "claim_id": claim_id_of(self._process, uuid.uuid4().hex),
                 "block_ms": BLOCK_MS,
                 **self._filter(),
             }

@@ -9,12 +9,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatRecord:
-    """A heartbeat or another sign of life, at an epoch second. ``working``: it came with work (a claim or a report)."""
+    """A heartbeat or another sign of life, at an epoch second. ``working``: it came with work (a claim or a report).
+    ``process``: which process of the agent sent it, if it says so; this is not kept."""
 
     workspace: str
     agent_id: str
     at: float
     working: bool = False
+    process: str | None = None
 
 
 class WorkspaceHeartbeats(Protocol):

@@ -68,7 +68,10 @@ async def _heartbeat_many(gate: Gateway, asker: Origin, items: Sequence[Heartbea
     await _change_intents(gate, asker, [(item.agent_id, item.status) for item in known])
     now = gate.clock.now()
     answers = await gate.heartbeat(
-        [HeartbeatRecord(workspace=asker.workspace, agent_id=item.agent_id, at=now) for item in known]
+        [
+            HeartbeatRecord(workspace=asker.workspace, agent_id=item.agent_id, at=now, process=item.worker_process)
+            for item in known
+        ]
     )
     cancelling = sorted({entry[1:] for answer in answers for entry in answer.cancelling})
     answer = {
@@ -92,15 +95,23 @@ async def heartbeats(request: Request, body: Heartbeats, asker: Asker, key: Idem
 async def heartbeat(
     request: Request, agent_id: str, asker: Asker, key: Idempotency, body: Heartbeat | None = None
 ) -> dict[str, Any]:
-    """A heartbeat: it renews every lease of the agent. ``cancelling`` names tasks that the agent should stop. 404
-    (`NotFound`) if the agent is not registered."""
+    """A heartbeat: it renews every lease of the agent. With `worker_process` it renews no lease of a claim that names another
+    process (a `claim_id` `process:NAME:…`). ``cancelling`` names tasks that the agent should stop. 404 (`NotFound`) if the
+    agent is not registered."""
     gate = gateway(request)
     agent = await gate.directory.get(asker.workspace, check_id(agent_id, "agent_id"))
     if agent is None:
         raise NotFound(f"There is no agent {agent_id}; register it first.", "agent_not_found")
     await _change_intents(gate, asker, [(agent_id, body.status if body else None)])
     (answer,) = await gate.heartbeat(
-        [HeartbeatRecord(workspace=asker.workspace, agent_id=agent_id, at=gate.clock.now())]
+        [
+            HeartbeatRecord(
+                workspace=asker.workspace,
+                agent_id=agent_id,
+                at=gate.clock.now(),
+                process=body.worker_process if body else None,
+            )
+        ]
     )
     return {"acknowledged": True, "cancelling": [task_id for _, _, task_id in answer.cancelling]}
 

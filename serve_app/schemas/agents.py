@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
+from cluster.domain.base.ids import check_id
 from serve_app.schemas.entries import entry_or_refusal
 from serve_app.schemas.fields import MAX_BATCH, Names, RequestBody, Text, agent_name
 
@@ -107,11 +108,16 @@ class RegisterAgents(RequestBody):
 
 class Heartbeat(RequestBody):
     status: Literal["starting", "ready", "busy", "draining", "paused", "offline", "failed"] | None = None
+    worker_process: str | None = None
+
+    @field_validator("worker_process")
+    @classmethod
+    def _process(cls, value: str | None) -> str | None:
+        return None if value is None else check_id(value, "worker_process")
 
 
-class HeartbeatItem(RequestBody):
+class HeartbeatItem(Heartbeat):
     agent_id: str
-    status: Literal["starting", "ready", "busy", "draining", "paused", "offline", "failed"] | None = None
 
     _check = field_validator("agent_id")(agent_name)
 

@@ -16,6 +16,7 @@ from actors.messages import (
     undelivered,
 )
 from cluster.domain.base.errors import ActorUnavailable, Conflict, NotFound
+from cluster.domain.base.ids import claim_id_of
 from cluster.domain.base.log import record_for
 from cluster.domain.tasks.task import IdempotencyKey, TaskStatus
 from cluster.ports.tasks import SubmitItem
@@ -288,6 +289,25 @@ async def test_a_killed_shard_is_rebuilt_with_leases_queue_and_waiting_claims(cl
     await eventually(held_calls_are_repeated)
     assert await cluster.status(running) is TaskStatus.COMPLETED
     assert [claimed.head.id for claimed in late.result()] == [queued]
+
+
+async def test_a_restarted_shard_still_tells_the_processes_of_an_agent_apart(cluster: Cluster) -> None:
+    """The process that held the lease was killed, and another one goes on under the same agent id."""
+    task_id = await cluster.submit()
+    lost = await cluster.claim_one("a1", claim_id=claim_id_of("killed", "1"), client_claim_id=True)
+    await cluster.crash()
+    await cluster.start("two")
+    for _ in range(3):
+        await cluster.client.request(HeartbeatRequest(agents=(), processes=(("w", "a1", "next"),)))
+        assert await cluster.claim("a1", claim_id=claim_id_of("next", "1"), client_claim_id=True) == ()
+        await cluster.clock.advance(TTL_S / 2 - 1)
+    again = await cluster.claim_one("a1", claim_id=claim_id_of("next", "2"), client_claim_id=True)
+    assert (lost.head.id, again.head.id, again.head.attempt) == (task_id, task_id, 2)
+    for _ in range(3):
+        await cluster.client.request(HeartbeatRequest(agents=(), processes=(("w", "a1", "next"),)))
+        await cluster.clock.advance(TTL_S / 2 - 1)
+    await cluster.report(again)
+    assert await cluster.kinds(task_id) == ["submitted", "claimed", "requeued", "claimed", "completed"]
 
 
 async def test_only_the_newer_generation_of_two_shards_writes(cluster: Cluster) -> None:

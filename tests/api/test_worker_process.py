@@ -17,9 +17,10 @@ import pytest
 from cluster.client.worker import Job
 from serve_app.schemas.tasks import Report
 from tests.api.test_worker import a_worker, ended, running, submit
-from tests.support.api import Api
+from tests.support.api import Api, api_settings
 from tests.support.odd_proxy import CLAIM, HEARTBEAT, Odd, OddProxy, own
 from tests.support.probes import eventually
+from tests.support.stores import StoreUrls
 
 #: Handlers by task type. The payload names a folder in which files tell what has happened and what may happen.
 _PROGRAM = """
@@ -268,3 +269,25 @@ async def test_claims_name_the_types_that_have_handlers(
         async with running(worker):
             await eventually(lambda: bodies)
     assert bodies == [claimed]
+
+
+async def test_a_task_of_a_killed_process_runs_again_though_its_successor_beats(
+    store_urls: StoreUrls, schema: str, tmp_path: Path
+) -> None:
+    """A container that crashes and is started again at once, under the same agent id."""
+    async with Api(api_settings(store_urls, schema, heartbeat_timeout=2.0)).running() as api:
+        successor = a_worker(api, agent_id="w9", heartbeat_s=0.05)
+
+        @successor.handles("plain")
+        async def echo(job: Job) -> int:
+            return job.attempt
+
+        async with started(api, tmp_path) as killed:
+            task_id = await begun(api, tmp_path, "plain", max_retries=5)
+            async with running(successor):
+                await eventually(lambda: successor._unanswered is not None)
+                killed.kill()
+                await killed.wait()
+                task = await ended(api, task_id)
+    assert task["status"] == "completed"
+    assert task["result"] >= 2

@@ -16,6 +16,8 @@ ROUTE_WORDS = frozenset(
     {"history", "claim", "batch", "stats", "detailed", "heartbeats", "complete", "fail", "replay", "purge"}
 )
 _ID = re.compile(ID_PATTERN)
+#: How the id of a claim begins that names its process. Stored with leases, so it keeps its text.
+_PROCESS = "process:"
 _TO_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 
 
@@ -31,6 +33,20 @@ def check_id(value: object, what: str) -> str:
     if value in ROUTE_WORDS:
         raise InvalidRequest(f"{what} must not be {value!r}, which is a word of the API's own paths.", "invalid_id")
     return value
+
+
+def claim_id_of(process: str, unique: str) -> str:
+    """The id of a claim that names the process which makes it. Being the claim's id, it is stored with every lease that the
+    claim gets, so it also tells the leases of an agent's processes apart after a restart of the scheduler."""
+    return f"{_PROCESS}{process}:{unique}"
+
+
+def process_of(claim_id: str | None) -> str | None:
+    """The process that a claim names by its id; None if it names none, as claims of other clients do."""
+    if claim_id is None or not claim_id.startswith(_PROCESS):
+        return None
+    process, colon, _ = claim_id[len(_PROCESS) :].partition(":")
+    return process if process and colon else None
 
 
 def sortable_id(prefix: str, now: float, entropy: bytes) -> str:

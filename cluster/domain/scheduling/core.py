@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.errors import ControlPlaneError, NotFound
+from cluster.domain.base.ids import process_of
 from cluster.domain.base.log import LogRow, caused_by_row
 from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.dependencies import Dependencies
@@ -66,7 +67,8 @@ def _never(waiting: Waiting) -> bool:
 class SchedulerCore:
     """All of it is memory: whatever a field holds can be read again from the store, or may be lost.
 
-    Leases end when their agent sends nothing (heartbeat, claim, report) for ``lease_ttl_s``.
+    Leases end when their agent sends nothing (heartbeat, claim, report) for ``lease_ttl_s``. Those of a claim that names its
+    process end when that process sends nothing, whatever other processes of the agent send.
     """
 
     #: Kinds of log rows that ``apply`` reads (matched by their beginnings). The shard's own decisions are not among them: they
@@ -171,7 +173,7 @@ class SchedulerCore:
         agent = request.agent
         if self._leases.is_removed(agent):
             raise NotFound(f"Agent {request.agent_id} is not registered; register it first.", "agent_not_registered")
-        self._leases.renew(agent, now)
+        self._leases.renew(agent, now, process_of(request.claim_id))
         self._note_types(request)
         grants = self._redelivered(request, now) or self._grant(request, now)
         if grants or ticket is None or self._has_news(agent):
@@ -233,7 +235,8 @@ class SchedulerCore:
         head = self._known(task_id, workspace)
         by = getattr(event, "by", None)
         if isinstance(by, Reporter) and by.agent_id is not None:
-            self._leases.renew((workspace, by.agent_id), now)
+            # A report names no process. It can only come from the one whose lease it is about.
+            self._leases.renew((workspace, by.agent_id), now, process_of(head.claim_id))
         return head, step(head, event, now, self._policy)
 
     def consider_priority(
@@ -298,11 +301,17 @@ class SchedulerCore:
             by = Reporter(principal=principal, agent_id=agent_id, attempt=attempt)
             self._happens(head, Release(by=by), now)
 
-    def heartbeat(self, agents: Sequence[AgentKey], now: float) -> list[tuple[str, str, str]]:
-        """Renews every lease of these agents. Returns (workspace, agent_id, task_id) of tasks that their holders should stop."""
-        cancelling = []
+    def heartbeat(
+        self, agents: Sequence[AgentKey], now: float, processes: Sequence[tuple[str, str, str]] = ()
+    ) -> list[tuple[str, str, str]]:
+        """Renews every lease of these agents. Of those in ``processes`` (workspace, agent_id, process) the leases that another
+        process claimed stay as they are. Returns (workspace, agent_id, task_id) of tasks that their holders should stop."""
         for key in agents:
             self._leases.renew(key, now)
+        for workspace, agent_id, process in processes:
+            self._leases.renew((workspace, agent_id), now, process)
+        cancelling = []
+        for key in dict.fromkeys([*agents, *(entry[:2] for entry in processes)]):
             for task_id in self._leases.leases(key):
                 head = self._open[task_id]
                 if head.detail is TaskDetail.CANCELLING:
@@ -519,8 +528,9 @@ class SchedulerCore:
         """Expires a lease, or arms its timer again if the lease was renewed. Renewing moves no timer: it happens far more often
         than leases expire."""
         key = key_of(head)
-        if any(self._waiting.of_agent(key)):
-            self._leases.renew(key, now)  # an agent whose long poll is open is alive
+        for waiting in self._waiting.of_agent(key):
+            # An agent whose long poll is open is alive.
+            self._leases.renew(key, now, process_of(waiting.request.claim_id))
         expires_at = self._leases.expires_at(head)
         if expires_at > now:
             self._arm(expires_at, LeaseExpired, head)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from cluster.domain.base.ids import process_of
 from cluster.domain.scheduling.requests import AgentKey
 from cluster.domain.tasks.task import TaskHead
 
@@ -21,20 +22,33 @@ def key_of(head: TaskHead) -> AgentKey:
 
 
 @dataclass(slots=True)
+class _Process:
+    # When the process was last heard (epoch seconds).
+    renewed_at: float
+    # How many leases the agent holds by claims that name the process.
+    leases: int = 0
+
+
+@dataclass(slots=True)
 class _Holder:
     # Ids of the tasks that the agent holds (an ordered set), in the order in which this shard acquired or loaded the leases.
     # ``acquire`` adds, ``release`` removes.
     leases: dict[str, None] = field(default_factory=dict)
-    # When the agent was last heard (epoch seconds). It never goes back, and renews all its leases at once: a heartbeat costs
-    # the same for one lease and for a hundred.
+    # When the agent was last heard by a call that names no process (epoch seconds). It never goes back, and renews all its
+    # leases at once: a heartbeat costs the same for one lease and for a hundred.
     renewed_at: float = 0.0
+    # The same of any call. It renews the leases whose claims name no process.
+    heard_at: float = 0.0
+    # Process → when it was heard, of those alone that hold leases: an agent may be restarted without end. ``acquire`` adds,
+    # ``release`` removes. Apart from the agent's times: a process must not keep the leases of a predecessor that was killed.
+    processes: dict[str, _Process] = field(default_factory=dict)
 
 
 class LeaseTable:
     """The leases of all agents. The table decides nothing: the core's timers ask it when a lease expires."""
 
     def __init__(self, ttl_s: float) -> None:
-        # How long a lease lasts from the last time that its agent was heard, or that the lease itself was extended.
+        # How long a lease lasts from the last time that its holder was heard, or that the lease itself was extended.
         self._ttl_s = ttl_s
         # Every agent that was heard, with its leases. ``renew`` adds, ``remove`` removes. Each running task of the core is in
         # the leases of exactly one agent: the one that its head names.
@@ -56,12 +70,18 @@ class LeaseTable:
 
     # --- leases -------------------------------------------------------------------------------------------------
 
-    def renew(self, key: AgentKey, now: float) -> None:
-        """Notes that an agent was heard, which renews all its leases."""
+    def renew(self, key: AgentKey, now: float, process: str | None = None) -> None:
+        """Notes that an agent was heard, which renews all its leases. If it was one process of the agent, the leases that
+        another process claimed stay as they are."""
         holder = self._by_agent.get(key)
         if holder is None:
             holder = self._by_agent[key] = _Holder()
-        holder.renewed_at = max(holder.renewed_at, now)
+        holder.heard_at = max(holder.heard_at, now)
+        if process is None:
+            holder.renewed_at = max(holder.renewed_at, now)
+        elif process in holder.processes:
+            heard = holder.processes[process]
+            heard.renewed_at = max(heard.renewed_at, now)
 
     def leases(self, key: AgentKey) -> Collection[str]:
         """Ids of the tasks that an agent holds, the oldest lease first. A live view: copy it before you release any of them."""
@@ -70,9 +90,12 @@ class LeaseTable:
 
     def acquire(self, head: TaskHead, now: float) -> None:
         """Adds the lease of a task that has just begun to run, for the agent that its head names."""
-        key = key_of(head)
-        self.renew(key, now)
-        self._by_agent[key].leases[head.id] = None
+        key, process = key_of(head), process_of(head.claim_id)
+        self.renew(key, now, process)
+        holder = self._by_agent[key]
+        if process is not None and head.id not in holder.leases:
+            holder.processes.setdefault(process, _Process(now)).leases += 1
+        holder.leases[head.id] = None
 
     def release(self, head: TaskHead) -> bool:
         """Removes the lease of a task; ``head`` is the one that still names the holder. True if the agent has gained a slot."""
@@ -81,6 +104,11 @@ class LeaseTable:
         holder = None if head.assigned_agent is None else self._by_agent.get((head.workspace, head.assigned_agent))
         if holder is None:
             return False
+        process = process_of(head.claim_id)
+        if head.id in holder.leases and process is not None:
+            holder.processes[process].leases -= 1
+            if holder.processes[process].leases == 0:
+                del holder.processes[process]
         holder.leases.pop(head.id, None)
         return True
 
@@ -90,7 +118,11 @@ class LeaseTable:
 
     def expires_at(self, head: TaskHead) -> float:
         """When the lease of a running task expires, in epoch seconds, if nothing renews it."""
-        return max(self._by_agent[key_of(head)].renewed_at, self._extended.get(head.id, 0.0)) + self._ttl_s
+        holder, process = self._by_agent[key_of(head)], process_of(head.claim_id)
+        heard_at = holder.heard_at
+        if process is not None:
+            heard_at = max(holder.renewed_at, holder.processes[process].renewed_at)
+        return max(heard_at, self._extended.get(head.id, 0.0)) + self._ttl_s
 
     def shown_expiry(self, head: TaskHead) -> float:
         """The expiry that its holder is told: not later than the end of the run time, which nothing renews."""
