@@ -9,20 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.connection import client, settings
-from cluster.domain.base.errors import InvalidRequest
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
 
 
 def call(method: str, path: str, body: Any = None, **params: Any) -> Any:
-    """One call of the API, and its answer.
-
-    Raises: `InvalidRequest` for an id that would lead to another path: `.` and `..` are steps in a URL, and an empty id is none.
-    """
-    odd = next((part for part in path.split("/")[2:] if part in ("", ".", "..")), None)
-    if odd is not None:
-        raise InvalidRequest(f'"{odd}" is not an id; name the task, agent or deliberation.', "invalid_id")
+    """One call of the API, and its answer. Ids in the path are encoded (`path_segment`)."""
 
     async def work() -> Any:
         async with client(settings()) as api:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -14,6 +13,7 @@ from cluster.cli.calls import Json, call, print_json
 from cluster.cli.commands import receipts
 from cluster.cli.commands.deliberate import WITHHELD, show_result
 from cluster.cli.output import console, listing, on_one_line, plain, total_words
+from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Deliberations that were asked.")
 
@@ -22,7 +22,7 @@ QUESTION_CHARS, WORDS_CHARS = 80, 200
 
 
 def _path(request_id: str, part: str = "") -> str:
-    return f"/deliberations/{quote(request_id, safe='')}{part}"
+    return f"/deliberations/{path_segment(request_id)}{part}"
 
 
 def _shortened(text: str, most: int) -> str:

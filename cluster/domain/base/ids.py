@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from urllib.parse import quote
 
 from cluster.domain.base.errors import InvalidRequest
 
@@ -31,6 +32,22 @@ def check_id(value: object, what: str) -> str:
     if value in ROUTE_WORDS:
         raise InvalidRequest(f"{what} must not be {value!r}, which is a word of the API's own paths.", "invalid_id")
     return value
+
+
+def path_segment(value: str) -> str:
+    """An id as one segment of a URL's path, encoded: a ``?`` or ``#`` in it would end the path, which then names another id.
+
+    ``.``, ``..`` and what holds ``/`` are refused and not encoded, since servers decode a path before they choose its route.
+
+    Raises: `InvalidRequest` if the value cannot be one segment."""
+    try:
+        encoded = quote(value, safe="")
+    except UnicodeEncodeError:  # bytes of a command line that are no text
+        encoded = ""
+    if encoded in ("", ".", "..") or "/" in value:
+        shown = value.encode(errors="replace").decode()
+        raise InvalidRequest(f'"{shown}" is not an id; name the task, agent or deliberation.', "invalid_id")
+    return encoded
 
 
 def sortable_id(prefix: str, now: float, entropy: bytes) -> str:
