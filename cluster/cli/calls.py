@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.connection import client, settings
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.json_values import read_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
@@ -35,14 +37,16 @@ def split(value: str | None) -> list[str]:
 def json_option(value: str | None, name: str) -> Any:
     """The value of an option that takes JSON; None if the option was not given.
 
-    Raises: `BadParameter` if the value is not JSON.
+    Raises: `BadParameter` if the value is not JSON, or is JSON that cannot be stored.
     """
     if value is None:
         return None
     try:
-        return json.loads(value)
-    except ValueError as error:
-        raise typer.BadParameter(f"{name} is not JSON: {error}") from None
+        return read_json(value, name)
+    except InvalidRequest as error:
+        where = error.__context__  # what the parser said, if it was the parser
+        words = f"{name} is not JSON: {where}." if isinstance(where, json.JSONDecodeError) else error.message
+        raise typer.BadParameter(words) from None
 
 
 def given(**fields: Any) -> dict[str, Any]:

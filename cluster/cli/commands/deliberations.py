@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, call, print_json
+from cluster.cli.calls import Json, call, json_option, print_json
 from cluster.cli.commands import receipts
 from cluster.cli.commands.deliberate import WITHHELD, show_result
 from cluster.cli.output import console, listing, on_one_line, plain, total_words
@@ -103,15 +103,8 @@ def outcome(
         bool, typer.Option("--parse", help="Read it as JSON: a number, true, a list; null if no answer was right.")
     ] = False,
 ) -> None:
-    """Record which answer was right, so that weights are learned from it; prints the votes with it, as JSON.
-
-    \f
-    Raises: `BadParameter` if it must be JSON and is not.
-    """
-    try:
-        right = json.loads(correct) if parse else correct
-    except ValueError as error:
-        raise typer.BadParameter(f"{correct} is not JSON: {error}") from None
+    """Record which answer was right, so that weights are learned from it; prints the votes with it, as JSON."""
+    right = json_option(correct, "CORRECT") if parse else correct
     print_json(call("POST", _path(request_id, "/outcome"), {"correct": right}))
 
 

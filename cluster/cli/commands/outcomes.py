@@ -95,7 +95,7 @@ def _outcome(question: AnsweredQuestion) -> dict[str, Any]:
 def _parsed(line: str, number: int) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise InvalidRequest(f"Line {number} is not a JSON object.", "invalid_outcome")

@@ -84,7 +84,7 @@ def _keys(word: str) -> list[bytes]:
     if text.lstrip().startswith("{"):
         try:
             return [public_key_of(key["public_key"]) for key in json.loads(text)["keys"]]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InvalidRequest(f"{word} holds no keys; give the output of `aragora-cp receipts keys`.") from None
     return [public_key_of(text)]
 
