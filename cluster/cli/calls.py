@@ -17,7 +17,13 @@ Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
 
 
 def call(method: str, path: str, body: Any = None, **params: Any) -> Any:
-    """One call of the API, and its answer. Ids in the path are encoded (`path_segment`)."""
+    """One call of the API, and its answer. Ids in the path are encoded (`path_segment`).
+
+    Raises: `InvalidRequest` for a path with a part that would lead to another path: `.` and `..` are steps in a URL.
+    """
+    odd = next((part for part in path.split("/")[2:] if part in ("", ".", "..")), None)
+    if odd is not None:
+        raise InvalidRequest(f'"{odd}" is not an id; name the task, agent or deliberation.', "invalid_id")
 
     async def work() -> Any:
         async with client(settings()) as api:
