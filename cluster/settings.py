@@ -463,14 +463,19 @@ def _config_file(environ: Mapping[str, str]) -> dict[str, str]:
     try:
         mode = path.stat().st_mode
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(
             f"ARAGORA_CONFIG_FILE names {name}, which cannot be read as JSON; mend the file: {error}."
         ) from error
     if stat.S_IMODE(mode) & 0o077:
         raise SettingsError(f"ARAGORA_CONFIG_FILE {name} can be read by others; run chmod 600 on it.")
-    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+    if not isinstance(content, dict):
         raise SettingsError(f"ARAGORA_CONFIG_FILE {name} must be a JSON object of strings.")
+    odd = next((key for key, value in content.items() if not isinstance(value, str)), None)
+    if odd is not None:
+        raise SettingsError(
+            f"ARAGORA_CONFIG_FILE {name} must be a JSON object of strings; put the value of {odd} in quotes."
+        )
     return content
 
 
@@ -525,12 +530,16 @@ def _sentence(error: ValidationError) -> str:
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
-    """A warning for each ``ARAGORA_`` name that is not a setting, with the nearest known name."""
+    """A warning for each ``ARAGORA_`` name that is not a setting, and for each such name of the file, which holds nothing else,
+    with the nearest known name.
+
+    Raises: `SettingsError` if the file is not valid."""
     known = {*_BY_VARIABLE, *CLIENT_NAMES, "ARAGORA_CONFIG_FILE"}
+    of_ours = [name for name in environ if name.startswith("ARAGORA_")]
     warnings = []
-    for name in sorted(environ):
-        if name.startswith("ARAGORA_") and name not in known:
+    for names, where in ((of_ours, ""), (_config_file(environ), f" (in {environ.get('ARAGORA_CONFIG_FILE')})")):
+        for name in sorted(set(names) - known):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "."
-            warnings.append(f"{name} is not a setting{hint}")
+            warnings.append(f"{name}{where} is not a setting{hint}")
     return warnings

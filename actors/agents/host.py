@@ -410,8 +410,8 @@ class AgentHost:
             ),
         )
         try:
-            aside = chat.schema and len(reply.text) > _MAX_INLINE_CHARS
-            answer = await asyncio.to_thread(answer_of, chat, reply.text) if aside else answer_of(chat, reply.text)
+            is_large = chat.schema and len(reply.text) > _MAX_INLINE_CHARS
+            answer = await asyncio.to_thread(answer_of, chat, reply.text) if is_large else answer_of(chat, reply.text)
         except NotAnAnswer as error:
             raise AgentMalformed(f"Agent {agent.agent_id}: {error}") from None
         usage = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens, "estimated": reply.estimated}

@@ -172,13 +172,13 @@ class HttpTransports:
             answer = await self._post(ask.endpoint, url, body, headers)
             if 200 <= answer.status < 300:
                 self._refused.remember(ask, refused)
-                return await aside(len(answer.content), _read, wire, ask, answer)
+                return await in_thread_if_large(len(answer.content), _read, wire, ask, answer)
             sent = tuple(name for name in wire.optional if name in body)
             size = len(answer.content)
-            odd = await aside(size, refused_parameter, answer.status, answer.content, sent)
+            odd = await in_thread_if_large(size, refused_parameter, answer.status, answer.content, sent)
             if odd is None:
                 told = (safe_url(url), answer.status, answer.texts(), answer.content, time.time())
-                raise await aside(size, refused_by_status, *told)
+                raise await in_thread_if_large(size, refused_by_status, *told)
             refused.add(odd)
             without = without | {odd}
 
@@ -197,7 +197,7 @@ class HttpTransports:
             raise AgentUnavailable(message) from error
 
 
-async def aside(size: int, read: Callable[..., T], *arguments: Any) -> T:
+async def in_thread_if_large(size: int, read: Callable[..., T], *arguments: Any) -> T:
     """Reads ``size`` bytes of an answer, in a thread if they are many: the loop serves all other agents meanwhile. Raises what
     ``read`` raises."""
     return read(*arguments) if size <= MAX_INLINE_BYTES else await asyncio.to_thread(read, *arguments)

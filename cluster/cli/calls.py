@@ -10,15 +10,16 @@ import typer
 
 from cluster.cli.connection import client, settings
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.json_values import read_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
 
 
 def call(method: str, path: str, body: Any = None, **params: Any) -> Any:
-    """One call of the API, and its answer.
+    """One call of the API, and its answer. Ids in the path are encoded (`path_segment`).
 
-    Raises: `InvalidRequest` for an id that would lead to another path: `.` and `..` are steps in a URL, and an empty id is none.
+    Raises: `InvalidRequest` for a path with a part that would lead to another path: `.` and `..` are steps in a URL.
     """
     odd = next((part for part in path.split("/")[2:] if part in ("", ".", "..")), None)
     if odd is not None:
@@ -42,14 +43,16 @@ def split(value: str | None) -> list[str]:
 def json_option(value: str | None, name: str) -> Any:
     """The value of an option that takes JSON; None if the option was not given.
 
-    Raises: `BadParameter` if the value is not JSON.
+    Raises: `BadParameter` if the value is not JSON, or is JSON that cannot be stored.
     """
     if value is None:
         return None
     try:
-        return json.loads(value)
-    except ValueError as error:
-        raise typer.BadParameter(f"{name} is not JSON: {error}") from None
+        return read_json(value, name)
+    except InvalidRequest as error:
+        where = error.__context__  # what the parser said, if it was the parser
+        words = f"{name} is not JSON: {where}." if isinstance(where, json.JSONDecodeError) else error.message
+        raise typer.BadParameter(words) from None
 
 
 def given(**fields: Any) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from cluster.client.outage import Outage
 from cluster.client.release import Left, release_later
 from cluster.client.reports import Report, ReportQueue
 from cluster.domain.base.errors import CallerError, ControlPlaneError, NotFound
-from cluster.domain.base.ids import claim_id_of
+from cluster.domain.base.ids import claim_id_of, path_segment
 from cluster.process.loops import ended
 from cluster.settings import load_settings
 
@@ -392,7 +392,7 @@ class Worker:
     async def _seen(self) -> Mapping[str, Any]:
         """The agent as the control plane has it. Raises: what the client raises."""
         agent: Mapping[str, Any] = await self._client.request(
-            "GET", f"/agents/{self.agent_id}", timeout_s=ANNOUNCE_S, has={"metadata": dict}
+            "GET", f"/agents/{path_segment(self.agent_id)}", timeout_s=ANNOUNCE_S, has={"metadata": dict}
         )
         return agent
 
@@ -413,7 +413,7 @@ class Worker:
             agent = await self._seen()
             mine = self._alone and agent["metadata"].get(PROCESS) == self._process
             if mine and agent.get("intent_by") != "operator":
-                await self._client.request("DELETE", f"/agents/{self.agent_id}", timeout_s=ANNOUNCE_S)
+                await self._client.request("DELETE", f"/agents/{path_segment(self.agent_id)}", timeout_s=ANNOUNCE_S)
                 _logger.info("agent %s is deregistered", self.agent_id)
 
     async def _heartbeats(self) -> None:
@@ -440,7 +440,7 @@ class Worker:
         """Sends a heartbeat, always with the status: else `draining` of an earlier process of the same id would stay."""
         status = self._status()
         answer = await self._call(
-            f"/agents/{self.agent_id}/heartbeat",
+            f"/agents/{path_segment(self.agent_id)}/heartbeat",
             {"status": status, PROCESS: self._process},
             timeout_s=HEARTBEAT_TIMEOUT_S,
             has={"acknowledged": bool, "cancelling": list},

@@ -90,7 +90,7 @@ def _recorded(line: str, number: int) -> RecordedQuestion:
             texts={agent: str(answer["text"]) for agent, answer in value["agents"].items()},
             recorded={agent: answer.get("answer") for agent, answer in value["agents"].items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InvalidRequest(
             f"Line {number} is not a recorded question with qid, question, options, gold and agents ({error!r}).",
             "invalid_replay",
@@ -282,7 +282,7 @@ def _prices(path: Path | None) -> dict[str, float] | None:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         return {str(agent): float(price) for agent, price in value.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InvalidRequest(f"{path} must be a JSON object with USD per million tokens by agent ({error}).") from None
 
 

@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -134,7 +135,9 @@ class RecordFormatter(logging.Formatter):
         self._secrets = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
-        error = self.formatException(record.exc_info) if record.exc_info and record.exc_info[1] is not None else ""
+        # Not `formatException`: it prints into a file, and Ray Serve replaces `print`, which makes one line of all.
+        raised = record.exc_info[1] if record.exc_info else None
+        error = "".join(traceback.format_exception(raised)).rstrip("\n") if raised is not None else ""
         return written(
             record.created,
             record.levelname,

@@ -17,8 +17,9 @@ HEAD = """# Configuration
 - The environment wins over the file that `ARAGORA_CONFIG_FILE` names (a JSON object of variable names and strings, mode
   0600), which wins over the defaults. `aragora-cp up` writes such a file for the processes that it starts, so that no
   secret is on a command line or in Ray's dashboard.
-- A process with a bad value does not start, and says in one sentence which one. For an `ARAGORA_` name that is not a
-  setting, the command line prints a warning with the nearest known name. An empty variable counts as unset.
+- A process with a bad value does not start, and says in one sentence which one. For an `ARAGORA_` name
+  or a name in the file that is not a setting, the command line prints a warning with the nearest known name. An empty
+  variable counts as unset.
 - A process reads its settings once. Changes take effect when Ray is started with them (`aragora-cp up` again, or new
   pods): the supervisor then replaces every actor that runs with other settings.
 - Lists are separated by commas, booleans are `true` or `false`, secrets are never printed.

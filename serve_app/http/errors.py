@@ -20,6 +20,8 @@ from starlette.routing import Match
 from starlette.websockets import WebSocketState
 
 from cluster.domain.base.errors import ControlPlaneError, TryLater, Unauthenticated
+from cluster.domain.base.json_values import CODE, MAX_DEPTH, MAX_DIGITS
+from serve_app.http.methods import answers_head
 
 _logger = logging.getLogger("serve_app")
 
@@ -99,8 +101,23 @@ def _problem(item: Mapping[str, Any]) -> tuple[str, str]:
     return field, f"{field}: {message}." if field and not message.startswith(field) else f"{message}."
 
 
+def _unread_body(cause: BaseException | None) -> str | None:
+    """A sentence about a body that Python's parser did not read for another reason than its syntax. FastAPI words all of these
+    alike, and says no reason."""
+    if isinstance(cause, RecursionError):
+        return f"The body is nested deeper than {MAX_DEPTH} levels; send it flatter."
+    if isinstance(cause, UnicodeError):
+        return "The body is not JSON, since it is no text in UTF-8; send a JSON object in UTF-8."
+    if isinstance(cause, ValueError):  # int() refuses a number with too many digits
+        return f"The body holds a number of more than {MAX_DIGITS} digits; send it as a text."
+    return None
+
+
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    unread = _unread_body(error.__cause__) if error.status_code == 400 else None
+    if unread is not None:
+        return error_response(400, unread, CODE, _trace(request))
     messages = {
         404: (f"There is nothing at {request.url.path}; see /docs for the paths that exist.", "not_found"),
         405: (f"{request.method} is not a method of {request.url.path}; see /docs.", "method_not_allowed"),
@@ -116,11 +133,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> list[str]:
     """The methods of a path. Each route knows its own alone, and several may have the path."""
     routes = request.app.router.routes
-    return [
+    allowed = {
         method
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
-    ]
+    }
+    if "GET" in allowed and answers_head(request.url.path):
+        allowed.add("HEAD")
+    return sorted(allowed)
 
 
 def unexpected_response(request: Request, error: Exception) -> Response:

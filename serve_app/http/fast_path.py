@@ -29,6 +29,7 @@ from serve_app.auth.routing import GuardedRoute
 from serve_app.auth.words import shown, shown_response
 from serve_app.http import errors
 from serve_app.http.idempotency import Idempotency, idempotency_key
+from serve_app.http.methods import answers_head
 
 
 class DirectRoute:
@@ -190,12 +191,6 @@ class DirectApp(FastAPI):
                 await direct(self, scope, receive, send, part)
                 return
         await self.whole_way(scope, receive, send)
-
-
-def answers_head(path: str) -> bool:
-    """Whether HEAD is answered as GET is, without the body. Load balancers send it to health checks and pages; the API's own
-    paths are left out, since some of them wait or stream."""
-    return not path.startswith("/api/")
 
 
 def _without_body(send: Send) -> Send:

@@ -29,8 +29,8 @@ def _storable(value: str, info: ValidationInfo) -> str:
     return value
 
 
-#: Query parameter: how many rows to leave out.
-Offset = Annotated[int, Query(ge=0, le=2**63 - 1)]
+#: Query parameter: how many rows to leave out. Below the largest number of the database, which adds the limit to it.
+Offset = Annotated[int, Query(ge=0, le=2**53 - 1)]
 
 
 #: Text that the stores can hold.

@@ -242,8 +242,8 @@ def _queries() -> Iterator[Wrong]:
     for path in ("tasks", "tasks/history", "queue", "deliberations"):
         for limit in ("0", "1001", "-1", "x", HUGE, "1.5", "NaN"):
             yield Wrong("GET", f"{CP}/{path}?limit={limit}")
-    for path in ("tasks", "tasks/history", "deliberations"):
-        for offset in ("-1", "x", "1e99", str(2**63), HUGE):
+    for path in ("tasks", "tasks/history", "deliberations", "agents"):
+        for offset in ("-1", "x", "1e99", str(2**53), str(2**63 - 1), str(2**63), HUGE):
             yield Wrong("GET", f"{CP}/{path}?offset={offset}")
     yield Wrong("GET", f"{CP}/tasks/history?status=pending")
     for text in ("%00", "%ED%A0%80"):
@@ -340,3 +340,26 @@ async def test_every_spelling_of_json_is_taken(api: Api, kind: str) -> None:
 async def test_a_call_without_a_body_needs_no_content_type(api: Api) -> None:
     await api.post("/agents", {"agent_id": "a1"})
     assert (await api.client.post(f"{CP}/agents/a1/pause")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["tasks", "tasks/history", "deliberations", "agents"])
+async def test_the_largest_offset_is_an_empty_page(api: Api, path: str) -> None:
+    assert (await api.client.get(f"{CP}/{path}?offset={2**53 - 1}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (HUGE, "holds a number of more than 4300 digits"),
+        ("[" * 5000 + "]" * 5000, "is nested deeper than 64 levels"),
+        ('"\xe9"', "is no text in UTF-8"),
+    ],
+    ids=["digits", "levels", "Latin-1"],
+)
+@pytest.mark.parametrize("path", sorted(GOOD))
+async def test_a_body_that_python_cannot_parse_is_told_why(api: Api, path: str, content: str, why: str) -> None:
+    body = f'{{"x": {content}}}'.encode("latin-1")
+    response = await api.client.post(path, content=body, headers=JSON)
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_json")
+    assert why in response.json()["error"]
+    assert response.json()["error"].endswith(".")

@@ -15,6 +15,10 @@ async def test_head_is_answered_as_get_is_without_the_body(api: Api, path: str) 
     assert head.headers["content-type"] == get.headers["content-type"]
 
 
+async def test_a_405_names_head_where_it_is_answered(api: Api) -> None:
+    assert (await api.client.post("/health")).headers["allow"] == "GET, HEAD"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [

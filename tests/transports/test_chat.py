@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.agent_transports.chat import MAX_INLINE_BYTES, Provider, aside
+from cluster.agent_transports.chat import MAX_INLINE_BYTES, Provider, in_thread_if_large
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
     AgentFailed,
@@ -203,8 +203,8 @@ async def test_an_empty_error_from_a_plain_agent_is_none(error: Any) -> None:
 
 async def test_a_large_answer_is_read_beside_the_loop() -> None:
     here = threading.get_ident()
-    assert await aside(MAX_INLINE_BYTES, threading.get_ident) == here
-    assert await aside(MAX_INLINE_BYTES + 1, threading.get_ident) != here
+    assert await in_thread_if_large(MAX_INLINE_BYTES, threading.get_ident) == here
+    assert await in_thread_if_large(MAX_INLINE_BYTES + 1, threading.get_ident) != here
 
 
 async def test_a_task_goes_to_the_endpoint_as_a_task() -> None:

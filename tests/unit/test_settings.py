@@ -192,6 +192,25 @@ def test_an_unknown_name_is_warned_about_with_the_nearest_one() -> None:
     assert unknown_names(dict.fromkeys(VARIABLES, "x")) == []
 
 
+def test_an_unknown_name_of_the_file_is_warned_about_too(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"ARAGORA_HTTP_PROT": "1", "OPENAI_API_KEYS": "k", "ARAGORA_HTTP_PORT": "2"}))
+    file.chmod(0o600)
+    assert unknown_names({"ARAGORA_CONFIG_FILE": str(file)}) == [
+        f"ARAGORA_HTTP_PROT (in {file}) is not a setting; did you mean ARAGORA_HTTP_PORT?",
+        f"OPENAI_API_KEYS (in {file}) is not a setting; did you mean OPENAI_API_KEY?",
+    ]
+
+
+@pytest.mark.parametrize("odd", [8080, None, True, ["x"]])
+def test_a_value_of_the_file_that_is_no_string_is_named(tmp_path: Path, odd: object) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"ARAGORA_REGION": "r", "ARAGORA_HTTP_PORT": odd}))
+    file.chmod(0o600)
+    with pytest.raises(SettingsError, match=r"put the value of ARAGORA_HTTP_PORT in quotes\.$"):
+        load_settings({"ARAGORA_CONFIG_FILE": str(file)})
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings({}).http_port = 1  # type: ignore[misc]

@@ -10,6 +10,7 @@ import typer
 
 from cluster.cli.connection import client, settings
 from cluster.cli.output import console, listing
+from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Agents.")
 
@@ -89,27 +90,27 @@ def register(
 @app.command()
 def show(agent_id: str) -> None:
     """Print one agent with its health and metrics, as JSON."""
-    agent, health = _call("GET", f"/agents/{agent_id}"), _call("GET", f"/health/{agent_id}")
-    _print({"agent": agent, "health": health, "metrics": _call("GET", f"/agents/{agent_id}/metrics")})
+    agent, health = _call("GET", f"/agents/{path_segment(agent_id)}"), _call("GET", f"/health/{path_segment(agent_id)}")
+    _print({"agent": agent, "health": health, "metrics": _call("GET", f"/agents/{path_segment(agent_id)}/metrics")})
 
 
 @app.command()
 def pause(agent_id: str) -> None:
     """Give an agent no new work until it is resumed."""
-    console.print(_call("POST", f"/agents/{agent_id}/pause")["status"])
+    console.print(_call("POST", f"/agents/{path_segment(agent_id)}/pause")["status"])
 
 
 @app.command()
 def drain(agent_id: str) -> None:
     """Give an agent no new work, but let it finish the tasks that it holds."""
-    answer = _call("POST", f"/agents/{agent_id}/drain")
+    answer = _call("POST", f"/agents/{path_segment(agent_id)}/drain")
     console.print("drained" if answer["drained"] else f"draining, {answer['running_tasks']} running")
 
 
 @app.command()
 def resume(agent_id: str) -> None:
     """End a pause or a drain that an operator set."""
-    answer = _call("POST", f"/agents/{agent_id}/resume")
+    answer = _call("POST", f"/agents/{path_segment(agent_id)}/resume")
     console.print(answer["status"])
     if "notice" in answer:
         console.print(answer["notice"])
@@ -118,5 +119,5 @@ def resume(agent_id: str) -> None:
 @app.command()
 def remove(agent_id: str) -> None:
     """Remove an agent; the tasks that it holds go back to the queue."""
-    _call("DELETE", f"/agents/{agent_id}")
+    _call("DELETE", f"/agents/{path_segment(agent_id)}")
     console.print("removed")

@@ -31,6 +31,7 @@ from cluster.client.batches.output import Output, opened
 from cluster.client.batches.progress import ENDED, Pace, progress, summary_json, summary_table
 from cluster.domain.base.canonical import canonical_sha256
 from cluster.domain.base.errors import ControlPlaneError, TryLater
+from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Many questions from a file, resumable.")
 
@@ -210,13 +211,13 @@ def _forget_or_find(environment: dict[str, str], job: str) -> bool:
         raise ControlPlaneError('RAY_API_SERVER_ADDRESS must be the dashboard\'s URL: eval "$(aragora-cp env)".')
     with httpx.Client(base_url=address, headers=_bearer(environment), timeout=10) as http:
         try:
-            found = http.get(f"/api/jobs/{job}")
+            found = http.get(f"/api/jobs/{path_segment(job)}")
             if found.status_code == 404:
                 return False
             status: dict[str, Any] = found.raise_for_status().json()
             if status["status"] in ("PENDING", "RUNNING"):
                 return True
-            http.delete(f"/api/jobs/{job}").raise_for_status()
+            http.delete(f"/api/jobs/{path_segment(job)}").raise_for_status()
         except httpx.HTTPError as error:
             raise TryLater(f"Ray's dashboard at {address} does not answer: {error}.") from error
     return False

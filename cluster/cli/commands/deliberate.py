@@ -8,6 +8,7 @@ from typing import Any
 
 from cluster.cli.output import console, plain
 from cluster.client.api import ControlPlaneClient, StreamEvent
+from cluster.domain.base.ids import path_segment
 
 _BEGINS = {
     "PROPOSE": "more agents are asked",
@@ -38,7 +39,7 @@ async def deliberate(
                 show(event)
             if event.type in _ENDS:
                 break
-    return dict(await client.get(f"/deliberations/{request_id}"))
+    return dict(await client.get(f"/deliberations/{path_segment(request_id)}"))
 
 
 def show(event: StreamEvent) -> None:

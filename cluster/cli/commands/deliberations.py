@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from cluster.cli.calls import Json, call, print_json
+from cluster.cli.calls import Json, call, json_option, print_json
 from cluster.cli.commands import receipts
 from cluster.cli.commands.deliberate import WITHHELD, show_result
 from cluster.cli.output import console, listing, on_one_line, plain, total_words
+from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Deliberations that were asked.")
 
@@ -22,7 +22,7 @@ QUESTION_CHARS, WORDS_CHARS = 80, 200
 
 
 def _path(request_id: str, part: str = "") -> str:
-    return f"/deliberations/{quote(request_id, safe='')}{part}"
+    return f"/deliberations/{path_segment(request_id)}{part}"
 
 
 def _shortened(text: str, most: int) -> str:
@@ -103,15 +103,8 @@ def outcome(
         bool, typer.Option("--parse", help="Read it as JSON: a number, true, a list; null if no answer was right.")
     ] = False,
 ) -> None:
-    """Record which answer was right, so that weights are learned from it; prints the votes with it, as JSON.
-
-    \f
-    Raises: `BadParameter` if it must be JSON and is not.
-    """
-    try:
-        right = json.loads(correct) if parse else correct
-    except ValueError as error:
-        raise typer.BadParameter(f"{correct} is not JSON: {error}") from None
+    """Record which answer was right, so that weights are learned from it; prints the votes with it, as JSON."""
+    right = json_option(correct, "CORRECT") if parse else correct
     print_json(call("POST", _path(request_id, "/outcome"), {"correct": right}))
 
 

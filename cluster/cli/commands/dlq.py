@@ -10,6 +10,7 @@ import typer
 from cluster.cli.calls import Json, call, given, json_option, print_json
 from cluster.cli.output import console, listing, total_words
 from cluster.domain.base.errors import NotFound
+from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Dead letter: tasks that failed for good.")
 
@@ -51,7 +52,7 @@ def list_(
 @app.command()
 def show(task_id: str) -> None:
     """Print one dead task as JSON."""
-    print_json(call("GET", f"/dead-letter/{task_id}"))
+    print_json(call("GET", f"/dead-letter/{path_segment(task_id)}"))
 
 
 @app.command()

@@ -19,9 +19,10 @@ from cluster.cli.checks.encryption import check_encryption
 from cluster.cli.checks.findings import GROUP_S, OK, PROBLEM, Finding, problem, run_all
 from cluster.cli.checks.ray import check_hard_stop, check_ray
 from cluster.cli.checks.stores import check_database, check_growth, check_redis
-from cluster.cli.connection import api_url, client, settings
+from cluster.cli.connection import api_url, client, running_system, settings
 from cluster.cli.exit_codes import UNREACHABLE
 from cluster.cli.output import listing
+from cluster.embedded.layout import EmbeddedError
 from cluster.settings import Settings
 
 #: For all checks together; each group of them has a bound of its own, which is met before.
@@ -47,6 +48,9 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
             },
             within_s,
         )
+        idle = _not_started(ours) if findings[0].level == PROBLEM else None
+        if idle is not None:
+            return [idle]
         if findings[0].level == OK:
             away = any(finding.check == "database" and finding.level == PROBLEM for finding in findings)
             findings += await run_all(
@@ -59,6 +63,18 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
                 WITHOUT_DATABASE_S if away else within_s,
             )
     return findings
+
+
+def _not_started(ours: Settings) -> Finding | None:
+    """The one finding if nothing runs on the data directory and no setting names another system: what the checks advise about
+    settings would then mislead."""
+    if any((ours.api_url, ours.database_url, ours.redis_url)):
+        return None
+    try:
+        running_system(ours)
+    except EmbeddedError:
+        return problem("control plane", f"nothing runs on {ours.data_dir}", "Start it with `aragora-cp up`.")
+    return None
 
 
 def _examined(ours: Settings) -> tuple[list[Finding], bool]:

@@ -17,7 +17,7 @@ from cluster.cli.output import console, errors, listing, plain
 from cluster.domain.access.api_key import SECRET_BYTES, ApiKey, digest_of, secret_of, token_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.ids import sortable_id
+from cluster.domain.base.ids import path_segment, sortable_id
 from cluster.domain.base.log import Origin
 from cluster.settings import Settings
 
@@ -150,12 +150,12 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Give a key a new secret and print the new token, which is shown once."""
-    _show(call("POST", f"/keys/{key_id}/rotate", given(overlap_seconds=overlap)), as_json)
+    _show(call("POST", f"/keys/{path_segment(key_id)}/rotate", given(overlap_seconds=overlap)), as_json)
 
 
 @app.command()
 def revoke(key_ids: Annotated[list[str], typer.Argument()]) -> None:
     """Revoke keys for good: they count no more, on all replicas within a second."""
     for key_id in key_ids:
-        call("DELETE", f"/keys/{key_id}")
+        call("DELETE", f"/keys/{path_segment(key_id)}")
         console.print(f"Revoked {plain(key_id)}.")

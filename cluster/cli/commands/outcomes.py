@@ -12,6 +12,7 @@ import typer
 
 from cluster.cli.connection import client, settings
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.ids import path_segment
 from cluster.domain.evaluation.records import AnsweredQuestion, is_calibration, read_votes
 
 app = typer.Typer(no_args_is_help=True, help="Right answers of questions that agents have answered.")
@@ -94,7 +95,7 @@ def _outcome(question: AnsweredQuestion) -> dict[str, Any]:
 def _parsed(line: str, number: int) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise InvalidRequest(f"Line {number} is not a JSON object.", "invalid_outcome")
@@ -134,7 +135,7 @@ def weights(
 @weights_app.command("show")
 def show(snapshot_id: Annotated[str, typer.Argument(help="As results and receipts name it.")]) -> None:
     """Print one snapshot as JSON, with its calibration."""
-    typer.echo(json.dumps(_fetch(f"/weights/{snapshot_id}"), indent=2))
+    typer.echo(json.dumps(_fetch(f"/weights/{path_segment(snapshot_id)}"), indent=2))
 
 
 @weights_app.command("alarms")

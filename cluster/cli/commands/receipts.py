@@ -19,6 +19,7 @@ from cluster.cli.exit_codes import NOT_RECOMPUTABLE, REFUSED
 from cluster.cli.output import console, errors, listing, plain
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import CallerError, InvalidRequest
+from cluster.domain.base.ids import path_segment
 
 if TYPE_CHECKING:  # the signature's library is loaded by the commands that need it
     from cluster.domain.receipts.recompute import Recomputation
@@ -83,7 +84,7 @@ def _keys(word: str) -> list[bytes]:
     if text.lstrip().startswith("{"):
         try:
             return [public_key_of(key["public_key"]) for key in json.loads(text)["keys"]]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InvalidRequest(f"{word} holds no keys; give the output of `aragora-cp receipts keys`.") from None
     return [public_key_of(text)]
 
@@ -91,7 +92,7 @@ def _keys(word: str) -> list[bytes]:
 @app.command()
 def get(request_id: str, out: Out = None) -> None:
     """Fetch the receipt of an ended deliberation."""
-    _write(_fetch(f"/deliberations/{request_id}/receipt"), out)
+    _write(_fetch(f"/deliberations/{path_segment(request_id)}/receipt"), out)
 
 
 @app.command()

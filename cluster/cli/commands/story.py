@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 import typer
 
 from cluster.cli.calls import Json, call, print_json
 from cluster.cli.output import console, on_one_line, plain
+from cluster.domain.base.ids import path_segment
 
 #: Fields of ``data`` that a line shows already.
 _REPEATED = {"task_id", "agent_id", "request_id", "attempt"}
@@ -49,7 +49,7 @@ def _line(event: dict[str, Any]) -> str:
 def _events(subject_id: str) -> Iterator[dict[str, Any]]:
     after, more = 0, True
     while more:
-        page = call("GET", f"/story/{quote(subject_id, safe='')}", after=after)
+        page = call("GET", f"/story/{path_segment(subject_id)}", after=after)
         yield from page["events"]
         more = page["has_more"]
         after = page["events"][-1]["seq"] if page["events"] else after

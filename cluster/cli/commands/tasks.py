@@ -9,6 +9,7 @@ import typer
 
 from cluster.cli.calls import Json, Words, call, given, json_option, print_json, split
 from cluster.cli.output import console, listing, plain, total_words
+from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
 
@@ -62,7 +63,7 @@ def submit(
 @app.command()
 def get(task_id: str) -> None:
     """Print one task as JSON."""
-    print_json(call("GET", f"/tasks/{task_id}"))
+    print_json(call("GET", f"/tasks/{path_segment(task_id)}"))
 
 
 @app.command("list")
@@ -93,7 +94,7 @@ def list_(
 @app.command()
 def explain(task_id: str, as_json: Json = False) -> None:
     """Show why a task is not running, and what would change that."""
-    found = call("GET", f"/tasks/{task_id}/explain")
+    found = call("GET", f"/tasks/{path_segment(task_id)}/explain")
     if as_json:
         print_json(found)
         return
@@ -113,7 +114,7 @@ def explain(task_id: str, as_json: Json = False) -> None:
 @app.command()
 def events(task_id: str, after: int = 0, limit: int = 100, as_json: Json = False) -> None:
     """List the events of a task, oldest first."""
-    found = call("GET", f"/tasks/{task_id}/events", after=after, limit=limit)
+    found = call("GET", f"/tasks/{path_segment(task_id)}/events", after=after, limit=limit)
     if as_json:
         print_json(found)
         return
@@ -134,7 +135,7 @@ _SHOWN = ("agent_id", "reason", "error", "error_class", "delay_seconds", "replay
 @app.command()
 def cancel(task_id: str) -> None:
     """Cancel a task: a waiting one ends at once, the agent of a running one is asked to stop it."""
-    call("POST", f"/tasks/{task_id}/cancel")
+    call("POST", f"/tasks/{path_segment(task_id)}/cancel")
     console.print("Cancelled, or its agent has been asked to stop.")
 
 

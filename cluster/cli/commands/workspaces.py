@@ -8,6 +8,7 @@ import typer
 
 from cluster.cli.calls import Json, call, given, print_json
 from cluster.cli.output import console, listing, plain
+from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Workspaces: create, suspend, delete.")
 members_app = typer.Typer(no_args_is_help=True, help="Who has which role in a workspace.")
@@ -43,28 +44,28 @@ def create(
 @app.command()
 def suspend(workspace: Annotated[str, typer.Argument(help="Its id.")]) -> None:
     """Suspend a workspace: it can be read, and nothing is submitted, claimed or reported until it is resumed."""
-    call("PATCH", f"/workspaces/{workspace}", {"state": "suspended"})
+    call("PATCH", f"/workspaces/{path_segment(workspace)}", {"state": "suspended"})
     console.print(f"Suspended {plain(workspace)}.")
 
 
 @app.command()
 def resume(workspace: Annotated[str, typer.Argument(help="Its id.")]) -> None:
     """Resume a workspace that was suspended."""
-    call("PATCH", f"/workspaces/{workspace}", {"state": "active"})
+    call("PATCH", f"/workspaces/{path_segment(workspace)}", {"state": "active"})
     console.print(f"Resumed {plain(workspace)}.")
 
 
 @app.command()
 def delete(workspace: Annotated[str, typer.Argument(help="Its id.")]) -> None:
     """Delete a workspace for good. It must have no task and no deliberation that has not ended."""
-    call("DELETE", f"/workspaces/{workspace}")
+    call("DELETE", f"/workspaces/{path_segment(workspace)}")
     console.print(f"Deleted {plain(workspace)}.")
 
 
 @members_app.command("list")
 def list_members(workspace: Workspace, as_json: Json = False) -> None:
     """List who has which role in a workspace."""
-    found = call("GET", f"/workspaces/{workspace}/members")
+    found = call("GET", f"/workspaces/{path_segment(workspace)}/members")
     if as_json:
         print_json(found)
         return
@@ -75,12 +76,12 @@ def list_members(workspace: Workspace, as_json: Json = False) -> None:
 @members_app.command()
 def add(workspace: Workspace, subject: Subject, role: Role) -> None:
     """Give a subject a role in a workspace, or (*) in all of them."""
-    answer = call("PUT", f"/workspaces/{workspace}/members", {"subject": subject, "role": role})
+    answer = call("PUT", f"/workspaces/{path_segment(workspace)}/members", {"subject": subject, "role": role})
     console.print(f"{plain(answer['subject'])} is {plain(role)} in {plain(workspace)}.")
 
 
 @members_app.command()
 def remove(workspace: Workspace, subject: Subject, role: Role) -> None:
     """Take a role in a workspace from a subject."""
-    answer = call("DELETE", f"/workspaces/{workspace}/members", subject=subject, role=role)
+    answer = call("DELETE", f"/workspaces/{path_segment(workspace)}/members", subject=subject, role=role)
     console.print("Removed." if answer["removed"] else f"{plain(subject)} was not {plain(role)} there.")

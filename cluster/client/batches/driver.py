@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from cluster.client.api import ApiError, ControlPlaneClient, Patience, RetryDelays
 from cluster.client.batches.items import Item
 from cluster.domain.base.errors import CallerError, ControlPlaneError, TryLater
+from cluster.domain.base.ids import path_segment
 from cluster.process.loops import ended
 
 T = TypeVar("T")
@@ -93,7 +94,9 @@ class Driver:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await over.wait()
-            record: Mapping[str, Any] = await self._insist(lambda: self._client.get(f"/deliberations/{request_id}"))
+            record: Mapping[str, Any] = await self._insist(
+                lambda: self._client.get(f"/deliberations/{path_segment(request_id)}")
+            )
             if record["terminal"] is not None:
                 return record
             over.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cluster.domain.base.canonical import canonical_sha256
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.json_values import check_json
+from cluster.domain.base.json_values import MAX_DEPTH, MAX_DIGITS, check_json
 from cluster.domain.deliberation.contract import MAX_QUESTION_CHARS
 
 MAX_LINE_BYTES = 1_048_576
@@ -102,6 +103,12 @@ def _json(line: bytes) -> Any:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON ({error.msg} at character {error.pos})") from None
+    except UnicodeError:
+        raise ValueError("it is not JSON, since it is no text in UTF-8") from None
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError:  # int() refuses a number with too many digits
+        raise ValueError(f"it holds a number of more than {MAX_DIGITS} digits") from None
     check_json(value, "the line")
     return value
 
@@ -119,4 +126,7 @@ def _sentence(error: Exception) -> str:
         return str(error)
     first = error.errors(include_url=False)[0]
     where = ".".join(str(step) for step in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(where, ItemModel.model_fields, n=1)
+        return f"{where} is not a field of an item; {f'did you mean {near[0]}?' if near else 'leave it out'}"
     return f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")

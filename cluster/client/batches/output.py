@@ -62,7 +62,7 @@ class Output:
             entry = json.loads(line)
             self.done[entry["key"]] += 1
             self.summary.add(entry)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InvalidRequest(
                 f"{self._path}, line {number}, is not the outcome of an item; was it written by a batch?",
                 "invalid_output",

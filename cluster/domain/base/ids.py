@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from urllib.parse import quote
 
 from cluster.domain.base.errors import InvalidRequest
 
@@ -47,6 +48,22 @@ def process_of(claim_id: str | None) -> str | None:
         return None
     process, colon, _ = claim_id[len(_PROCESS) :].partition(":")
     return process if process and colon else None
+
+
+def path_segment(value: str) -> str:
+    """An id as one segment of a URL's path, encoded: a ``?`` or ``#`` in it would end the path, which then names another id.
+
+    ``.``, ``..`` and what holds ``/`` are refused and not encoded, since servers decode a path before they choose its route.
+
+    Raises: `InvalidRequest` if the value cannot be one segment."""
+    try:
+        encoded = quote(value, safe="")
+    except UnicodeEncodeError:  # bytes of a command line that are no text
+        encoded = ""
+    if encoded in ("", ".", "..") or "/" in value:
+        shown = value.encode(errors="replace").decode()
+        raise InvalidRequest(f'"{shown}" is not an id; name the task, agent or deliberation.', "invalid_id")
+    return encoded
 
 
 def sortable_id(prefix: str, now: float, entropy: bytes) -> str:

@@ -19,6 +19,9 @@ MAX_DEPTH = 64
 MAX_DIGITS = 4300
 #: Bytes of an agent's answer, counted as they arrive.
 MAX_BYTES = 4_000_000
+#: Values in lists and objects: a JSON text of ``MAX_BYTES`` holds no more, since each takes a character and a comma. It bounds
+#: the walk over a Python value whose parts are shared: lists of the same list twice double the work with each level.
+MAX_VALUES = MAX_BYTES // 2
 #: Characters of an error's text.
 MAX_ERROR_CHARS = 16_384
 CODE = "invalid_json"
@@ -41,8 +44,8 @@ def check_json(value: Any, what: str) -> None:
 
     ``value`` is parsed JSON, or anything that ``json`` writes as JSON (tuples, numbers as keys).
 
-    Raises: `InvalidRequest` if the value is nested too deeply, is not JSON, or holds a number or a character that cannot be
-    stored.
+    Raises: `InvalidRequest` if the value is nested too deeply, is not JSON, or holds too many values, or a number or a
+    character that cannot be stored.
     """
     if not isinstance(value, _CONTAINERS):
         _check_scalar(value, what)
@@ -50,10 +53,14 @@ def check_json(value: Any, what: str) -> None:
     if not value:
         return
     stack: list[tuple[Any, int]] = [(value, 1)]
+    count = 0
     while stack:
         item, depth = stack.pop()
         if item and depth >= MAX_DEPTH:
             raise _refused(what, f"is nested deeper than {MAX_DEPTH} levels")
+        count += len(item)
+        if count > MAX_VALUES:
+            raise _refused(what, f"holds more than {MAX_VALUES} values")
         for inner in _children(item, what):
             # Most values of a large answer are texts and small numbers: check those here and stack only containers.
             kind = type(inner)

@@ -71,7 +71,7 @@ def read_votes(lines: Iterable[str]) -> list[AnsweredQuestion]:
 def _object(line: str, number: int) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise InvalidRequest(f"Line {number} is not a JSON object.", "invalid_votes")
@@ -107,7 +107,7 @@ def read_panels(text: str) -> list[Panel]:
     ``InvalidRequest`` if the text is neither."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidRequest("The file of panels must be JSON.", "invalid_panels") from None
     pairs: list[tuple[Any, Any]] = []
     if isinstance(value, dict) and isinstance(value.get("rows"), list):

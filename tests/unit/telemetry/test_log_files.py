@@ -200,3 +200,17 @@ def test_credentials_of_callers_are_not_written(said: str, shown: str) -> None:
 def test_where_logs_go_replaces_no_actor() -> None:
     names = {"ARAGORA_LOG_DIR": "/somewhere", "ARAGORA_LOG_MAX_BYTES": "70000"}
     assert load_settings(names).fingerprint() == load_settings({}).fingerprint()
+
+
+def test_a_stack_trace_keeps_its_lines_though_print_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Serve replaces it by one that writes a line of the log."""
+    monkeypatch.setattr("builtins.print", lambda *words, **options: options["file"].write(repr(words)))
+    try:
+        raise ValueError("it broke")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "f", 1, "it failed", (), sys.exc_info())
+    lines = RecordFormatter("api").format(record).splitlines()
+    assert [line.strip() for line in (lines[1], lines[-1])] == [
+        "Traceback (most recent call last):",
+        "ValueError: it broke",
+    ]

@@ -1,10 +1,14 @@
-"""How the doctor judges clocks."""
+"""How the doctor judges clocks, and a machine on which nothing runs."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from cluster.cli.checks.api import skew
+from cluster.cli.commands.doctor import examine
+from cluster.settings import load_settings
 
 
 @pytest.mark.parametrize(
@@ -21,3 +25,9 @@ def test_a_clock_is_blamed_only_for_skew_beyond_the_round_trip(
     told: tuple[float, float], here: tuple[float, float], ahead: float
 ) -> None:
     assert skew(told, here) == ahead
+
+
+async def test_where_nothing_runs_the_doctor_says_just_how_to_start(tmp_path: Path) -> None:
+    settings = load_settings({"ARAGORA_DATA_DIR": str(tmp_path), "ARAGORA_HTTP_PORT": "1"})
+    (found,) = await examine(settings)
+    assert (found.detail, found.advice) == (f"nothing runs on {tmp_path}", "Start it with `aragora-cp up`.")

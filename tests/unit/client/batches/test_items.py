@@ -48,8 +48,12 @@ BAD = [
     (b'{"content": "q", "config": {"a": NaN}}', "NaN"),
     (b'{"content": "q", "config": {"a": 99999999999999999999}}', "exceeds"),
     (b'{"content": "\\ud800"}', "cannot be stored"),
-    (b'\xff{"content": "q"}', ""),
+    (b'\xff{"content": "q"}', "no text in UTF-8"),
     (b'{"content": "q", "id": 7}', "id"),
+    (b'{"content": "q", "priorty": "low"}', "priorty is not a field of an item; did you mean priority?"),
+    (b'{"content": "q", "zzz": "q"}', "zzz is not a field of an item; leave it out"),
+    (b'{"content": ' + b"9" * 5000 + b"}", "it holds a number of more than 4300 digits"),
+    (b"[" * 100_000, "it is nested deeper than 64 levels"),
 ]
 
 

@@ -146,3 +146,12 @@ def test_a_cut_text_keeps_its_bytes_and_says_that_it_is_cut(text: str, limit: in
     assert (cut == text) == (len(text.encode()) <= limit)
     assert text.startswith(kept)
     assert len(kept.encode()) <= limit
+
+
+def test_a_value_of_shared_parts_is_refused_after_bounded_work() -> None:
+    value: Any = ["x"] * 2
+    for _ in range(40):
+        value = [value, value]
+    for check in (check_json, write_json):
+        with pytest.raises(InvalidRequest, match=r"^The result holds more than 2000000 values\.$"):
+            check(value, "The result")
