@@ -200,9 +200,9 @@ async def test_a_client_that_stops_reading_is_waited_for(api: Api, monkeypatch: 
     """Rows wait in the log, not in the server: a slow reader is sent no more than the socket's buffers take."""
     made: list[int] = []
 
-    def counted(row: LogRow) -> dict[str, Any]:
+    def counted(row: LogRow, words: bool) -> dict[str, Any]:
         made.append(row.seq)
-        return frame(row, words=True)
+        return frame(row, words=words)
 
     monkeypatch.setattr(hub, "frame", counted)
     record = LogRecord(at=0.0, workspace=api.settings.workspace, kind="system.test", entity="e", data={"x": "y" * 4000})

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cluster.client import outage
 from cluster.client.outage import AGAIN_S, MOST_BEGINNINGS, Outage
 from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
 
@@ -27,7 +28,8 @@ class Said:
 
     @property
     def lines(self) -> list[str]:
-        return [record.getMessage() for record in self.caplog.records]
+        # Others' records may come while it listens: of a task of another test, when it is collected.
+        return [record.getMessage() for record in self.caplog.records if record.name == outage.__name__]
 
     def failed(self, kind: str = "a claim", error: Exception = AWAY) -> None:
         self.outage.failed(kind, error)
