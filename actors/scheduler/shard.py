@@ -52,7 +52,7 @@ from cluster.domain.base.errors import (
     Unstorable,
     is_bug,
 )
-from cluster.domain.base.json_values import check_json, read_json
+from cluster.domain.base.json_values import check_json, check_text, read_json
 from cluster.domain.base.log import LogRow
 from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.explain import TaskView
@@ -810,11 +810,11 @@ def _prepared(core: SchedulerCore, request: SchedulerRequest, now: float) -> Any
 
 
 def _check_report(request: ReportRequest) -> None:
-    """Checks of a report what the columns of its decision do not show (``check_columns`` looks at the text of a result). Results
-    are long and many, so one that our own code has written (``checked``) is not parsed again."""
+    """Checks of a report what the columns of its decision do not show, and what that decision is made of. Results are long and
+    many, so one that our own code has written (``checked``) is not parsed again."""
     check_json(request.retry_after_s, "retry_after_seconds")
-    if request.result_json is not None and not request.checked:
-        read_json(request.result_json, "result")
+    if request.result_json is not None:
+        (check_text if request.checked else read_json)(request.result_json, "result")
 
 
 def _event(request: Any) -> Event:
