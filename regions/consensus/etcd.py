@@ -30,6 +30,8 @@ PAUSE_S = 0.5
 _NOT_FOUND, _UNAUTHENTICATED = 5, 16
 #: The outcome is known: the request did not leave.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+#: With TLS 1.3 a server refuses a client's certificate after the handshake, and httpx hands that error on as it is.
+_FAILED = (httpx.HTTPError, ssl.SSLError)
 
 
 class _EtcdError(Exception):
@@ -110,7 +112,7 @@ class EtcdGroup:
                         if view.entries != last:
                             last = view.entries
                             yield view
-            except (StoreUnavailable, httpx.HTTPError, _EtcdError):
+            except (StoreUnavailable, *_FAILED, _EtcdError):
                 self._next_endpoint()
                 await self._clock.sleep(PAUSE_S)
 
@@ -152,7 +154,7 @@ class EtcdGroup:
                 return await self._authenticated(path, body)
             except _NOT_SENT:
                 self._next_endpoint()
-            except httpx.HTTPError as error:
+            except _FAILED as error:
                 self._next_endpoint()
                 if once:
                     raise _unavailable() from error
