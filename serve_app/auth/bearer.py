@@ -14,14 +14,13 @@ from starlette.requests import HTTPConnection
 from cluster.domain.access.api_key import MARK, ApiKey, is_valid, parse_token
 from cluster.domain.access.identity import AccessPolicy, Identity, Method, principal_for
 from cluster.domain.access.principal import Principal
-from cluster.domain.base.errors import InvalidRequest, Unauthenticated
-from cluster.domain.base.ids import check_id
+from cluster.domain.base.errors import Unauthenticated
 from cluster.ports.clock import Clock
 from serve_app.auth.access_view import AccessView
 from serve_app.auth.key_uses import KeyUses
+from serve_app.auth.named_workspace import asked_workspace
 from serve_app.auth.token_checks import TokenChecks, check_counts
 
-WORKSPACE_HEADER = "x-aragora-workspace"
 #: Longer headers are not looked at. A token may have fewer characters.
 MAX_HEADER_CHARS = 10_000
 _MISSING = (
@@ -62,7 +61,7 @@ class BearerTokens:
         `Forbidden` if it has nothing there; `StoreUnavailable` if the issuer's keys are not known now."""
         proof = await self._prove(_token(connection))
         connection.scope.setdefault("state", {})["proof"] = proof
-        return principal_for(proof.identity, _workspace(connection), self._view, self._policy)
+        return principal_for(proof.identity, asked_workspace(connection), self._view, self._policy)
 
     async def _prove(self, text: str) -> Proof:
         now = self._clock.now()
@@ -121,10 +120,3 @@ def _takes_query(connection: HTTPConnection) -> bool:
         return True
     streams = "text/event-stream" in connection.headers.get("accept", "")
     return streams and scope["method"] == "GET" and scope["path"].endswith("/stream")
-
-
-def _workspace(connection: HTTPConnection) -> str | None:
-    sent = connection.headers.getlist(WORKSPACE_HEADER)
-    if len(sent) > 1:
-        raise InvalidRequest("Send the header X-Aragora-Workspace once.", "invalid_workspace")
-    return check_id(sent[0], "X-Aragora-Workspace") if sent else None
