@@ -50,7 +50,8 @@ soak: setup ## A steady mixed load for MINUTES (30); fails if memory, files, thr
 check: lint types ## The fast checks
 	@$(PYTEST) -m "not slow"
 
-verify: setup ## What .ci/run has no time for, at most an hour: 20 faults, 20 kills amid deliberations, every bench once
+verify: setup ## What .ci/run has no time for, at most an hour: its tests, 20 faults, 20 kills amid deliberations, every bench once
+	@$(PYTEST) --longer -m longer
 	@$(MAKE) --no-print-directory chaos KILLS=20
 	@$(BIN)/python -m bench --quick --runs 1
 

@@ -45,9 +45,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Workers:
     return Workers(config, log)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--longer", action="store_true", help="also the tests that .ci/run has no time for (make verify)")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The order in which `make test` hands tests to its workers."""
+    """Leaves out what only `make verify` has time for, and sets the order in which workers get the others."""
+    if not config.getoption("longer"):
+        longer = [item for item in items if item.get_closest_marker("longer")]
+        config.hook.pytest_deselected(items=longer)
+        items[:] = [item for item in items if item not in set(longer)]
 
     def place(item: pytest.Item) -> int:
         if item.nodeid.startswith("tests/e2e/"):

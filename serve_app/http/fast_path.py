@@ -149,6 +149,12 @@ class DirectApp(FastAPI):
                 if direct is not None:
                     self._put(prefix + route.path, direct)
 
+    def share_routes(self, holder: DirectApp) -> None:
+        """Serves the routes of ``holder`` too, which takes no more of them."""
+        self.router.routes.extend(holder.router.routes)
+        self._exact |= holder._exact
+        self._varying |= holder._varying
+
     def _put(self, template: str, direct: DirectRoute) -> None:
         if "{" not in template:
             self._exact[template] = direct

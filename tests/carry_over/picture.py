@@ -56,7 +56,9 @@ class Picture:
 
 
 def stored() -> list[Picture]:
-    return [Picture(file.parent) for file in sorted(HERE.glob("*/facts.json"))]
+    """The earliest build first."""
+    paths = [file.parent for file in HERE.glob("*/facts.json")]
+    return [Picture(path) for path in sorted(paths, key=lambda path: tuple(map(int, path.name.split("."))))]
 
 
 def psql(url: str, script: str) -> str:

@@ -33,7 +33,12 @@ STILL = (TELEMETRY, REGION_LEADER, SCHEDULER)
 Start = Callable[..., AbstractAsyncContextManager[Later]]
 
 
-@pytest.fixture(scope="module", params=stored(), ids=lambda picture: picture.path.name)
+#: Each migration meets the earliest picture, and what was released last is what most people upgrade.
+_FIRST, *_BETWEEN, _LAST = stored()
+PICTURES = [_FIRST, *(pytest.param(picture, marks=pytest.mark.longer) for picture in _BETWEEN), _LAST]
+
+
+@pytest.fixture(scope="module", params=PICTURES, ids=lambda picture: picture.path.name)
 def picture(request: pytest.FixtureRequest) -> Picture:
     found: Picture = request.param
     return found

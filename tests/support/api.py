@@ -127,11 +127,26 @@ def _owned_tasks() -> Iterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the test runner."""
+    """Leaves signals to the test runner, and ends when it is told, not at its next tick."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._told.set()
+
+    async def main_loop(self) -> None:
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), 0.1)
 
 
 class Api:
@@ -294,7 +309,7 @@ class Api:
                 await asyncio.sleep(0.005)
             yield
         finally:
-            server.should_exit = True
+            server.end()
             await serving
             listener.close()
 
