@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any, get_args
 
 import jsonschema
 import kubernetes_validate
+import kubernetes_validate.utils
 import pytest
 import yaml
 from pydantic import SecretStr
@@ -28,6 +30,8 @@ from tests.support.docs import ROOT, VARIABLES, documents, manifests, variables_
 
 SCHEMAS = ROOT.parent / "shared" / "schemas"
 KUBERNETES = "1.30"
+# It parses a megabyte of schemas in every call, and a test here makes a hundred calls.
+kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 Manifest = dict[str, Any]
 
 #: Of the Prometheus operator's kinds the fields that are used here, so that a misspelt one is found.
