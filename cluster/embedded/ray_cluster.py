@@ -30,6 +30,8 @@ STARTED = "Ray runtime started"
 OBJECT_STORE_BYTES = 100_000_000
 WORKER_PORTS = 200
 LOG_BYTES = 5_242_880
+#: The last tasks of Ray that its dashboard shows.
+RAY_TASKS = 2_000
 APPLICATION = "aragora"
 
 
@@ -146,6 +148,10 @@ class RayCluster:
             "RAY_AUTH_TOKEN_PATH": str(self.layout.ray_token),
             # Makes every Ray server listen on the node's address, 127.0.0.1, instead of on all interfaces.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            # The GCS keeps events of its last 100,000 tasks, and ids of a million that it has dropped. What actors ask of each
+            # other all day counts as tasks too, so its memory grows for many hours.
+            "RAY_task_events_max_num_task_in_gcs": str(RAY_TASKS),
+            "RAY_task_events_max_dropped_task_attempts_tracked_per_job_in_gcs": str(RAY_TASKS),
             "RAY_SERVE_LOG_TO_STDERR": "0",
             "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
