@@ -35,6 +35,7 @@ RELEASE_S = 0.5
 _FENCED = {
     "AG001": ("This region's epoch was raised.", "epoch_replaced"),
     "AG002": ("The scheduler shard was taken over.", "generation_replaced"),
+    "AG005": ("This region is not the primary any more.", "not_primary"),
 }
 #: What asyncpg and the network raise. InternalClientError: the server ended an idle connection before it was used.
 #: UnicodeError: a text that has no UTF-8 form does not even leave this process.
@@ -172,6 +173,15 @@ class Pool:
         hangs."""
         async with self._connection() as (connection, _):
             transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+            await transaction.start()
+            yield connection
+            await transaction.commit()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """A connection whose statements are one transaction, which is rolled back after an error as in ``snapshot``."""
+        async with self._connection() as (connection, _):
+            transaction = connection.transaction()
             await transaction.start()
             yield connection
             await transaction.commit()
