@@ -180,7 +180,12 @@ def _silent(item: JournalAppend) -> LogRecord:
     stream or story shows it."""
     last = item.events[-1]
     return LogRecord(
-        at=last.at, workspace=SYSTEM, kind="journal.appended", entity=item.request_id, data={"events": last.n}
+        at=last.at,
+        workspace=SYSTEM,
+        kind="journal.appended",
+        entity=item.request_id,
+        cause=item.cause,
+        data={"events": last.n},
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, step
-from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable, Unstorable
+from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, StoreUnavailable, Unstorable
 from cluster.postgres.failed_commits import FailedCommits
 
 _logger = logging.getLogger(__name__)
@@ -174,7 +174,11 @@ class Pool:
         async with self._connection() as (connection, _):
             transaction = connection.transaction(isolation="repeatable_read", readonly=True)
             await transaction.start()
-            yield connection
+            try:
+                yield connection
+            except ControlPlaneError:  # what was found is refused; the server answers
+                await transaction.rollback()
+                raise
             await transaction.commit()
 
     @asynccontextmanager
@@ -183,7 +187,11 @@ class Pool:
         async with self._connection() as (connection, _):
             transaction = connection.transaction()
             await transaction.start()
-            yield connection
+            try:
+                yield connection
+            except ControlPlaneError:
+                await transaction.rollback()
+                raise
             await transaction.commit()
 
     async def ping(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from cluster.domain.base.errors import ControlPlaneError, Fenced
+from cluster.domain.base.errors import ControlPlaneError, Fenced, StoreUnavailable
 from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.replication.batch import (
     START,
@@ -216,6 +216,25 @@ async def test_a_batch_that_does_not_follow_is_refused_by_name(primary: Region, 
     await secondary.role("secondary", 1)
     assert await secondary.replica.apply(batch) == batch.last
     assert await secondary.replica.apply(batch) == batch.last, "a repeat changes nothing"
+    await _equal(primary, secondary)
+
+
+async def test_a_batch_that_fails_in_its_last_statement_leaves_nothing(primary: Region, secondary: Region) -> None:
+    await primary.stores.log.append([system_event("e1")])
+    receiver = secondary.receiver(Link(primary.stores))
+    await receiver.catch_up()
+    await primary.stores.tasks.submit([SubmitItem(task=new_task())])
+    before = await tables_of(secondary.stores)
+    fails = "create function fails() returns trigger language plpgsql as 'begin raise exception using errcode = ''57014''; end'"
+    await secondary.stores.pool.execute(fails)
+    await secondary.stores.pool.execute(
+        "create trigger fails before insert or update on replicas execute function fails()"
+    )
+    with pytest.raises(StoreUnavailable):
+        await receiver.advance()
+    assert await tables_of(secondary.stores) == before
+    await secondary.stores.pool.execute("drop trigger fails on replicas")
+    await receiver.catch_up()
     await _equal(primary, secondary)
 
 
