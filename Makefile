@@ -64,6 +64,7 @@ docs: setup ## Write the generated pages
 	@$(BIN)/python -m scripts.docs.api_page > docs/api.md
 	@$(BIN)/python -m scripts.docs.tasks_page docs/tasks.md
 	@$(BIN)/python -m scripts.docs.deliberations_page > docs/deliberations.md
+	@$(BIN)/python -m scripts.docs.regions_page docs/regions.md
 	@$(BIN)/python -m scripts.docs.alerts_manifest > kuberay/alerts.yaml
 
 lock: setup ## Write requirements.lock anew

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.domain.base.log import LogRecord
+from cluster.domain.base.log import SYSTEM, LogRecord
 from cluster.domain.deliberation.stored import (
     Admitted,
     Deliberation,
@@ -119,6 +119,7 @@ class PostgresDeliberations:
             for item in items
             for index, kind, data, words in item.log
         ]
+        records += [_silent(item) for item in items if not item.log]
         events = [(item.request_id, event) for item in items for event in item.events]
         values: Sequence[bool] = await self._pool.value(
             _SQL["append_deliberations"],
@@ -172,6 +173,20 @@ class PostgresDeliberations:
                 log_rows([record], self._epoch),
             )
         )
+
+
+def _silent(item: JournalAppend) -> LogRecord:
+    """The row of events that nobody is told of: another region gets the journal by it. It is the system's, so that no workspace's
+    stream or story shows it."""
+    last = item.events[-1]
+    return LogRecord(
+        at=last.at,
+        workspace=SYSTEM,
+        kind="journal.appended",
+        entity=item.request_id,
+        cause=item.cause,
+        data={"events": last.n},
+    )
 
 
 def _event(row: Any) -> JournalEvent:

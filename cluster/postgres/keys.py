@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
+from cluster.domain.base.log import SYSTEM, LogRecord
 from cluster.domain.receipts.keys import Signer, key_id
 from cluster.ports.keys import PublishedKey
+from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 
 _SQL = queries("keys")
+KIND = "receipts.key_published"
 
 
 class PostgresSigningKeys:
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, epoch: Epoch) -> None:
         self._pool = pool
+        self._epoch = epoch
 
     async def own(self, candidate: bytes) -> bytes:
-        signer = Signer(candidate)
-        return bytes(await self._pool.value(_SQL["own_signing_key"], signer.key_id, signer.public_key, candidate))
+        return bytes(await self._publish(Signer(candidate).public_key, candidate))
 
     async def publish(self, public_key: bytes) -> None:
-        await self._pool.execute(_SQL["publish_signing_key"], key_id(public_key), public_key)
+        await self._publish(public_key, None)
+
+    async def _publish(self, public_key: bytes, seed: bytes | None) -> Any:
+        name = key_id(public_key)
+        rows = log_rows([LogRecord(at=time.time(), workspace=SYSTEM, kind=KIND, entity=name)], self._epoch)
+        return await self._pool.value(
+            _SQL["publish_signing_key"], self._epoch.region, self._epoch.value, name, public_key, seed, rows
+        )
 
     async def published(self) -> list[PublishedKey]:
         return [PublishedKey(**dict(row)) for row in await self._pool.rows(_SQL["published_signing_keys"])]

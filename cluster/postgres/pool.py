@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from cluster.domain.agents.breaker import Breaker, BreakerState, CallOutcome, admit, step
-from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable, Unstorable
+from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, StoreUnavailable, Unstorable
 from cluster.postgres.failed_commits import FailedCommits
 
 _logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ RELEASE_S = 0.5
 _FENCED = {
     "AG001": ("This region's epoch was raised.", "epoch_replaced"),
     "AG002": ("The scheduler shard was taken over.", "generation_replaced"),
+    "AG005": ("This region is not the primary any more.", "not_primary"),
 }
 #: What asyncpg and the network raise. InternalClientError: the server ended an idle connection before it was used.
 #: UnicodeError: a text that has no UTF-8 form does not even leave this process.
@@ -173,7 +174,24 @@ class Pool:
         async with self._connection() as (connection, _):
             transaction = connection.transaction(isolation="repeatable_read", readonly=True)
             await transaction.start()
-            yield connection
+            try:
+                yield connection
+            except ControlPlaneError:  # what was found is refused; the server answers
+                await transaction.rollback()
+                raise
+            await transaction.commit()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """A connection whose statements are one transaction, which is rolled back after an error as in ``snapshot``."""
+        async with self._connection() as (connection, _):
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except ControlPlaneError:
+                await transaction.rollback()
+                raise
             await transaction.commit()
 
     async def ping(self) -> None:

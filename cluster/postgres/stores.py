@@ -61,7 +61,7 @@ class Stores:
     def signing_keys(self) -> PostgresSigningKeys:
         from cluster.postgres.keys import PostgresSigningKeys
 
-        return PostgresSigningKeys(self.pool)
+        return PostgresSigningKeys(self.pool, self.epoch)
 
     @cached_property
     def outcomes(self) -> PostgresOutcomes:

@@ -280,7 +280,8 @@ async def test_the_cost_follows_the_prices_that_agents_registered(api: Api, agen
 async def test_the_events_of_one_deliberation_tell_its_story(api: Api, agents: Agents) -> None:
     await panel(api, agents, a="A", b="B", c="A")
     result = await ask(api, config={"options": ["A", "B"], "consensus": "majority"})
-    kinds = [row.kind.removeprefix("deliberation.") for row in await api.rows(result["request_id"])]
+    rows = await api.rows(result["request_id"])
+    kinds = [row.kind.removeprefix("deliberation.") for row in rows if row.workspace != "system"]
     assert kinds[:2] == ["admitted", "started"]
     assert kinds[-1] == "completed"
     assert {"agent_proposal", "consensus_check", "round_start", "agent_critique", "agent_revision"} <= set(kinds)

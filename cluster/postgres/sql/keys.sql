@@ -1,10 +1,6 @@
--- name: own_signing_key
--- Returns the deployment's own seed. If there is none yet, the candidate becomes it.
-select own_signing_key($1, $2, $3)
-
 -- name: publish_signing_key
--- Stores the public half of a key.
-insert into signing_keys (key_id, public_key) values ($1, $2) on conflict do nothing
+-- One commit of the public half of a key. With a candidate for the deployment's own seed, returns the seed.
+select publish_signing_key($1, $2, $3, $4, $5, $6)
 
 -- name: published_signing_keys
 -- Public halves, oldest first.

@@ -1,0 +1,264 @@
+"""Every table of the schema: replicated or local, and why. docs/regions.md and the tests read this declaration.
+
+A commit that changes a replicated table writes a row of the log that names what it changed. A **naming** says how: rows of
+these kinds name the table's rows whose columns have these values. It may name more than was changed, since what travels is what
+the table holds now; it must never name less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+#: Before a field of a log row's ``data``.
+DATA: Final = "data."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """``values``: column of the table → where its value is in the log row: ``entity``, ``workspace``, ``at`` or
+    ``data.FIELD``. Without values the row names the whole table."""
+
+    kinds: tuple[str, ...]
+    values: Mapping[str, str]
+
+    def names(self, kind: str) -> bool:
+        return kind.startswith(self.kinds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicatedTable:
+    """``columns`` have their SQL types. ``own`` are columns that each region keeps for itself. ``withheld``: what stands
+    instead of a value in a region that may not hold what a workspace's clients wrote, as a SQL expression; ``owner`` is the SQL
+    of the workspace, empty if the table has none. ``whole_rows_withheld``: such rows do not travel at all. ``fixed``: never
+    changed once inserted. ``deletes``: what is named and no longer there is deleted in the other region too."""
+
+    name: str
+    key: tuple[str, ...]
+    naming: Naming
+    columns: Mapping[str, str]
+    why: str
+    own: Mapping[str, str] = field(default_factory=dict)
+    owner: str = ""
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    whole_rows_withheld: bool = False
+    fixed: tuple[str, ...] = ()
+    deletes: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalTable:
+    name: str
+    why: str
+
+
+def _columns(text: str) -> Mapping[str, str]:
+    """Column → type, from ``column type, column type``."""
+    pairs = (part.strip().split(" ", 1) for part in text.split(","))
+    return {name: kind.strip() for name, kind in pairs}
+
+
+def _of_workspace(*kinds: str, **values: str) -> Naming:
+    return Naming(kinds=kinds, values={"workspace": "workspace", **values})
+
+
+LOG: Final = ReplicatedTable(
+    name="log",
+    key=("seq",),
+    naming=Naming(kinds=(), values={}),
+    columns=_columns(
+        "seq bigint, at double precision, workspace text, kind text, entity text, attempt integer, principal text, data "
+        "json, digest bytea, epoch bigint, cause text, zone text, private text, private_digest bytea, v smallint"
+    ),
+    # What a workspace is called is its own, whichever workspace the call came from.
+    owner="case when kind like 'access.workspace_%' then entity else workspace end",
+    # A row of the first form has its words among its data, and does not verify without them.
+    withheld={"private": "null", "data": "case v when 1 then '{}' else data::text end"},
+    why="Its rows travel themselves, under the numbers that the primary gave them.",
+)
+
+REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
+    ReplicatedTable(
+        name="workspaces",
+        key=("id",),
+        naming=Naming(kinds=("access.workspace_",), values={"id": "entity"}),
+        columns=_columns("id text, name text, state text, created_at double precision, changed_at double precision"),
+        owner="id",
+        withheld={"name": "''"},
+        why="Who may work where is the same in all regions.",
+    ),
+    ReplicatedTable(
+        name="role_bindings",
+        key=("workspace", "subject", "role"),
+        naming=Naming(kinds=("access.role_bound", "access.role_unbound"), values={"subject": "entity"}),
+        columns=_columns("workspace text, subject text, role text, created_at double precision, created_by text"),
+        why="Who may do what is the same in all regions.",
+    ),
+    ReplicatedTable(
+        name="custom_roles",
+        key=("workspace", "name"),
+        naming=Naming(
+            kinds=("access.role_defined", "access.role_removed"),
+            values={"workspace": "data.workspace", "name": "entity"},
+        ),
+        columns=_columns("workspace text, name text, permissions text[]"),
+        why="Who may do what is the same in all regions.",
+    ),
+    ReplicatedTable(
+        name="api_keys",
+        key=("id",),
+        naming=Naming(kinds=("access.key_",), values={"id": "entity"}),
+        columns=_columns(
+            "id text, name text, workspaces text[], grants text[], digests bytea[], created_at double precision, "
+            "created_by text, expires_at double precision, revoked_at double precision, overlap_until double precision"
+        ),
+        own={"last_used_at": "Each region sees its own uses, and stores them without a row."},
+        why="A key opens any region's door. Only digests of keys are stored.",
+    ),
+    ReplicatedTable(
+        name="revocations",
+        key=("subject",),
+        naming=Naming(kinds=("access.revoked",), values={}),
+        columns=_columns("subject text, not_before double precision, until double precision"),
+        why="What was revoked is revoked everywhere. A revocation deletes those that have ended, so each names the whole table.",
+    ),
+    ReplicatedTable(
+        name="signing_keys",
+        key=("key_id",),
+        naming=Naming(kinds=("receipts.key_published",), values={"key_id": "entity"}),
+        columns=_columns("key_id text, public_key bytea, created_at timestamptz"),
+        own={"seed": "A secret of the deployment; each region makes its own."},
+        why="A receipt that one region signed is verified in any.",
+    ),
+    ReplicatedTable(
+        name="controls",
+        key=("workspace", "kind", "name"),
+        naming=_of_workspace("control.", kind="data.kind", name="data.name"),
+        columns=_columns(
+            "workspace text, kind text, name text, paused boolean, rate_per_s double precision, burst integer, weight "
+            "double precision, seq bigint, changed_at double precision, principal text"
+        ),
+        why="What operators paused stays paused after a failover.",
+    ),
+    ReplicatedTable(
+        name="agents",
+        key=("workspace", "agent_id"),
+        naming=_of_workspace("agent.", agent_id="entity"),
+        columns=_columns(
+            "workspace text, agent_id text, principal text, capabilities json, model text, provider text, metadata json, "
+            "tags json, region_id text, available_regions json, transport text, endpoint text, max_concurrency integer, "
+            "options json, intent text, intent_by text, liveness text, health text, registered_at double precision, "
+            "updated_at double precision, dedicated json, own_intent text"
+        ),
+        own={
+            "last_seen_at": "Heartbeats are stored without a row, by the region that hears them.",
+            **dict.fromkeys(
+                ("tasks_completed", "tasks_failed", "latency_ms_sum"), "Folds of the log, which each region makes."
+            ),
+        },
+        owner="workspace",
+        withheld={"metadata": "'{}'", "options": "'{}'"},
+        why="Agents go on with the region that answers, without registering again.",
+    ),
+    ReplicatedTable(
+        name="tasks",
+        key=("id",),
+        naming=Naming(kinds=("task.",), values={"id": "entity"}),
+        columns=_columns(
+            "id text, workspace text, shard smallint, queue text, task_type text, priority smallint, status text, "
+            "status_detail text, attempt integer, retries integer, max_retries integer, timeout_s double precision, "
+            "created_at double precision, run_at double precision, started_at double precision, completed_at double "
+            "precision, assigned_agent text, claim_id text, holder text, principal text, target_agent text, target_region"
+            " text, region_routing_mode text, origin_region text, fallback_regions json, required_capabilities json, "
+            "payload json, metadata json, rules json, result json, error text, replayed_as text, purged_at double "
+            "precision, place text"
+        ),
+        owner="workspace",
+        withheld={"payload": "'null'", "metadata": "'{}'", "result": "null", "error": "null"},
+        why="An acknowledged task is never lost.",
+    ),
+    ReplicatedTable(
+        name="deliberations",
+        key=("request_id",),
+        naming=Naming(kinds=("deliberation.", "journal."), values={"request_id": "entity"}),
+        columns=_columns(
+            "request_id text, task_id text, workspace text, principal text, admitted_at double precision, deadline_at "
+            "double precision, contract json, contract_digest bytea, mode text, state text, terminal text, result json, "
+            "completed_at double precision, events integer, cancel_requested boolean, cause text"
+        ),
+        own={
+            "owner": "The worker that holds it, a process of one region.",
+            "fence": "Counts the workers of one region; a worker of another cannot write here.",
+        },
+        owner="workspace",
+        withheld={"contract": "'null'", "result": "null"},
+        why="A deliberation resumes in the region that takes over.",
+    ),
+    ReplicatedTable(
+        name="deliberation_events",
+        key=("request_id", "n"),
+        naming=Naming(kinds=("deliberation.", "journal."), values={"request_id": "entity"}),
+        columns=_columns("request_id text, n integer, at double precision, kind text, data json"),
+        owner="(select d.workspace from deliberations d where d.request_id = deliberation_events.request_id)",
+        whole_rows_withheld=True,
+        why="It resumes without paying for an answer twice. The journal of a deliberation travels whole.",
+    ),
+    ReplicatedTable(
+        name="idempotency",
+        key=("workspace", "route", "key"),
+        naming=_of_workspace(
+            *("task.submitted", "agent.registered", "agent.unregistered", "deliberation.admitted"), created_at="at"
+        ),
+        columns=_columns(
+            "workspace text, route text, key text, digest bytea, answer text, created_at double precision"
+        ),
+        deletes=False,
+        why="A repeat has the answer of the first call in any region. Keys end by their age in each region. Remembered "
+        "answers of calls that do no harm if they are made twice have no row, and stay where they were given.",
+    ),
+    ReplicatedTable(
+        name="outcomes",
+        key=("workspace", "id"),
+        naming=_of_workspace("outcome.", id="entity"),
+        columns=_columns(
+            "workspace text, id text, n bigint, recorded_at double precision, principal text, source text, panel text[], "
+            "votes json, right_answer text, options json, digest bytea"
+        ),
+        owner="workspace",
+        withheld={"votes": "'{}'", "right_answer": "''", "options": "'[]'"},
+        fixed=("n",),
+        why="Weights are learned from them.",
+    ),
+    ReplicatedTable(
+        name="weight_snapshots",
+        key=("workspace", "id"),
+        naming=_of_workspace("weights.", id="entity"),
+        columns=_columns(
+            "workspace text, id text, panel_key text, panel text[], version integer, through_n bigint, "
+            "created_at double precision, document json, alarms json"
+        ),
+        why="Contracts and receipts name them.",
+    ),
+)
+
+LOCAL: Final[tuple[LocalTable, ...]] = (
+    LocalTable(name="schema_migrations", why="Which migrations this database has."),
+    LocalTable(name="region_state", why="What this database may do: role, epoch, trust."),
+    LocalTable(name="replicas", why="How far this database is with what it receives."),
+    LocalTable(
+        name="shards", why="Generations of the region's own scheduler; a shard of another region writes elsewhere."
+    ),
+    LocalTable(name="breakers", why="What this region's calls of its own stores have met."),
+    LocalTable(name="agent_probes", why="What this region's probes have met; another path may do."),
+    LocalTable(name="leases", why="Leases of the region's own processes, which heartbeats renew."),
+    LocalTable(name="telemetry", why="Folds of the log with a cursor; each region makes its own."),
+    LocalTable(name="actor_names", why="Processes of the region."),
+    LocalTable(name="secrets", why="Sealed by a key of the deployment, and never sent."),
+    LocalTable(name="group_revision", why="The store of a group of one region."),
+    LocalTable(name="group_leases", why="The store of a group of one region."),
+    LocalTable(name="group_entries", why="The store of a group of one region."),
+)
+
+#: By name; the log comes last, so that a copy has its rows when it has all that they stand for.
+TABLES: Final[Mapping[str, ReplicatedTable]] = {table.name: table for table in (*REPLICATED, LOG)}

@@ -1,0 +1,94 @@
+"""The two ends of replication: snapshots of the sending database, and the receiving one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.domain.replication.batch import (
+    Batch,
+    CopyPiece,
+    CopyProgress,
+    LogPosition,
+    ReplicaState,
+    TextRow,
+)
+from cluster.domain.replication.touched import Names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceState:
+    """``at``: the row of the number that was asked for, None if it is not there. ``first``: the first number that is kept."""
+
+    schema_version: int
+    role: str | None
+    epoch: int
+    first: int
+    head: LogPosition
+    at: LogPosition | None
+
+
+class SourceSnapshot(Protocol):
+    """The sending database at one moment: all answers are of it. ``withheld``: workspaces whose payloads do not travel."""
+
+    async def state(self, zone: str, seq: int) -> SourceState:
+        """What the database is for the zone, and the ends of its log."""
+
+    async def log_rows(self, after: int, limit: int, withheld: Collection[str]) -> Sequence[TextRow]:
+        """Rows of the log after a number, in order."""
+
+    async def images(self, table: str, names: Sequence[Names], withheld: Collection[str]) -> Sequence[TextRow]:
+        """The rows of a table that have one of the names."""
+
+    async def after_key(self, progress: CopyProgress, limit: int, withheld: Collection[str]) -> Sequence[TextRow]:
+        """Rows of a table after a key, in the order of keys; of the log at most up to the copy's tail."""
+
+
+class ReplicationReads(Protocol):
+    """The sending database."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[SourceSnapshot]:
+        """Opens a snapshot."""
+
+
+class ReplicationLink(Protocol):
+    """The sending end, as a receiver reaches it. All methods raise `ReplicationRefused` if it is not the zone's primary, or
+    its log has not got a position (any more)."""
+
+    async def batch(self, after: LogPosition) -> Batch:
+        """The rows after a position, and images; without rows if there are none."""
+
+    async def tail(self) -> tuple[LogPosition, int]:
+        """The last row and the epoch, with which a copy begins."""
+
+    async def piece(self, progress: CopyProgress) -> CopyPiece:
+        """The next rows of a copy."""
+
+
+class Replica(Protocol):
+    """The receiving database."""
+
+    async def state(self) -> ReplicaState:
+        """What it is, and how far."""
+
+    async def apply(self, batch: Batch) -> LogPosition:
+        """Applies rows and images in one transaction; returns the log's last row. Of a batch that was applied before, nothing is
+        applied again.
+
+        Raises: `ReplicationRefused` if it must not be applied."""
+
+    async def begin_copy(self, tail: LogPosition, epoch: int) -> None:
+        """Empties the replicated tables for a full copy.
+
+        Raises: `ReplicationRefused` if this database is not a secondary, or knows a later epoch."""
+
+    async def apply_piece(self, piece: CopyPiece) -> CopyProgress | None:
+        """Applies the next piece of a copy; returns where the copy is then, None at its end.
+
+        Raises: `ReplicationRefused` if it is not the next one."""
+
+    async def set_role(self, role: str, epoch: int, trusted_s: float | None) -> bool:
+        """Sets what the database is for the zone, under the lock of its commits: ``primary``, ``secondary`` or ``fenced``,
+        trusted from now on for so long (None: for ever). False if it knows a later epoch."""

@@ -1,0 +1,1 @@
+"""What runs between the databases of two regions."""

@@ -1,0 +1,371 @@
+"""Replication between two real databases: what one commits the other has, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from cluster.domain.base.errors import ControlPlaneError, Fenced, StoreUnavailable
+from cluster.domain.consensus.outcomes import Outcome
+from cluster.domain.replication.batch import (
+    START,
+    Batch,
+    CopyPiece,
+    CopyProgress,
+    LogPosition,
+    ReplicationRefused,
+    TextRow,
+)
+from cluster.domain.replication.residency import Residency
+from cluster.ports.replication import SourceSnapshot
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.wake_ups import WakeTopic
+from cluster.postgres.migrate import migrate
+from cluster.postgres.replica import PostgresReplica
+from cluster.postgres.replication_source import PostgresReplicationReads
+from cluster.postgres.stores import Stores, open_stores
+from regions.replication.receiver import ReplicationReceiver
+from regions.replication.source import ReplicationSource, SourceBounds
+from tests.support.outcomes import new_outcome
+from tests.support.replicating import RandomChanges, secret_of, tables_of
+from tests.support.samples import new_task, system_event
+from tests.support.stores import StoreUrls, fresh_name
+
+ZONE = "test-region"
+
+
+@dataclass
+class Bell:
+    """Remembers what it was rung for."""
+
+    rung: list[WakeTopic] = field(default_factory=list)
+
+    async def notify(self, *topics: WakeTopic) -> None:
+        self.rung += topics
+
+    async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = ()) -> bool:
+        return False
+
+
+class Link:
+    """The source, in this process. It keeps what it sent, so that a test may send it again."""
+
+    def __init__(
+        self, stores: Stores, bounds: SourceBounds | None = None, withheld: frozenset[str] = frozenset()
+    ) -> None:
+        reads = PostgresReplicationReads(stores.pool)
+        self.source = ReplicationSource(reads, ZONE, lambda: withheld, bounds)
+        self.batches: list[Batch] = []
+        self.pieces: list[CopyPiece] = []
+
+    async def batch(self, after: LogPosition) -> Batch:
+        self.batches.append(await self.source.batch(after))
+        return self.batches[-1]
+
+    async def tail(self) -> tuple[LogPosition, int]:
+        return await self.source.tail()
+
+    async def piece(self, progress: CopyProgress) -> CopyPiece:
+        self.pieces.append(await self.source.piece(progress))
+        return self.pieces[-1]
+
+
+class Region:
+    """A database that may be either end."""
+
+    def __init__(self, stores: Stores) -> None:
+        self.stores = stores
+        self.replica = PostgresReplica(stores.pool, ZONE)
+        self.bell = Bell()
+
+    def receiver(self, link: Link) -> ReplicationReceiver:
+        return ReplicationReceiver(self.replica, link, self.bell)
+
+    async def role(self, role: str, epoch: int, trusted_s: float | None = None) -> None:
+        assert await self.replica.set_role(role, epoch, trusted_s)
+        await self.stores.region.epoch()
+
+
+@pytest.fixture
+def primary(stores: Stores) -> Region:
+    return Region(stores)
+
+
+@pytest.fixture
+async def secondary(store_urls: StoreUrls) -> AsyncIterator[Region]:
+    schema = fresh_name()
+    await migrate(store_urls.database, schema)
+    opened = await open_stores(store_urls.database, schema, ZONE, max_connections=4)
+    region = Region(opened)
+    await region.role("secondary", 1)
+    yield region
+    await opened.close()
+
+
+async def _equal(primary: Region, secondary: Region) -> None:
+    theirs, ours = await tables_of(primary.stores), await tables_of(secondary.stores)
+    for table, rows in theirs.items():
+        assert ours[table] == rows, table
+    assert (await secondary.replica.state()).is_whole
+
+
+async def _refused(secondary: Region, batch: Batch) -> str:
+    """The code with which the batch is refused; nothing was applied."""
+    before = await tables_of(secondary.stores)
+    with pytest.raises(ReplicationRefused) as refused:
+        await secondary.replica.apply(batch)
+    assert await tables_of(secondary.stores) == before
+    return refused.value.code
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_two_databases_are_equal_after_random_runs(primary: Region, secondary: Region, seed: int) -> None:
+    chance, changes = random.Random(seed), RandomChanges(primary.stores, seed)
+    await changes.begin()
+    sent: list[Batch] = []
+    for _ in range(40):
+        for _ in range(chance.randint(0, 6)):
+            await changes.change_something()
+        link = Link(primary.stores, SourceBounds(rows=chance.randint(1, 9), size=chance.choice((1, 3_000, 10**6))))
+        what = chance.random()
+        if what < 0.2 and sent:
+            await _again(secondary, chance.choice(sent))
+        elif what < 0.4:
+            await _killed(secondary, link, chance)
+        elif what < 0.45:
+            await primary.stores.pool.execute("delete from log where seq < (select max(seq) from log)")
+            await secondary.receiver(link).copy()
+        elif what < 0.8:
+            await secondary.receiver(link).advance()
+        else:
+            await secondary.receiver(link).catch_up()
+            await _equal(primary, secondary)
+        sent += link.batches
+    await secondary.receiver(Link(primary.stores)).catch_up()
+    await _equal(primary, secondary)
+    assert set(secondary.bell.rung) == set(WakeTopic), "followers were woken"
+
+
+async def _again(secondary: Region, batch: Batch) -> None:
+    """Sends a batch out of its turn. It is refused, or nothing of it is new, or it is cut anew."""
+    refused: ControlPlaneError | None = None
+    try:
+        await secondary.replica.apply(batch)
+    except ReplicationRefused as error:
+        refused = error
+    assert refused is None or refused.code in ("log_gap", "copy_incomplete")
+
+
+async def _killed(secondary: Region, link: Link, chance: random.Random) -> None:
+    """Ends the receiver at some await, often within its transaction."""
+    task = asyncio.create_task(secondary.receiver(link).advance())
+    for _ in range(chance.randint(0, 60)):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_copy_is_made_while_the_source_writes_and_is_resumed(primary: Region, secondary: Region) -> None:
+    changes = RandomChanges(primary.stores, 7)
+    await changes.begin()
+    for _ in range(80):
+        await changes.change_something()
+    await secondary.role("primary", 1)
+    await secondary.stores.tasks.submit([SubmitItem(task=new_task(id="stale"))])
+    await secondary.role("secondary", 1)
+
+    tail, epoch = await primary.replica.state(), 1
+    await secondary.replica.begin_copy(tail.head, epoch)
+    link = Link(primary.stores, SourceBounds(rows=3))
+    progress = (await secondary.replica.state()).copying
+    while progress is not None:
+        await changes.change_something()
+        piece = await link.piece(progress)
+        await secondary.replica.apply_piece(piece)
+        with pytest.raises(ReplicationRefused, match="copy"):
+            await secondary.replica.apply_piece(piece)
+        assert not (await secondary.replica.state()).is_whole
+        progress = (await secondary.replica.state()).copying  # a new receiver begins where the database is
+    assert not (await secondary.replica.state()).is_whole, "it has pieces that are later than its log"
+    await secondary.receiver(link).catch_up()
+    await _equal(primary, secondary)
+
+
+async def test_a_batch_that_does_not_follow_is_refused_by_name(primary: Region, secondary: Region) -> None:
+    link = Link(primary.stores)
+    await primary.stores.log.append([system_event("e1"), system_event("e2")])
+    await secondary.receiver(link).catch_up()
+    head = (await secondary.replica.state()).head
+    await primary.stores.tasks.submit([SubmitItem(task=new_task()), SubmitItem(task=new_task())])
+    batch = await link.batch(head)
+    first = replace(batch, rows=batch.rows[:1])
+    assert await _refused(secondary, replace(batch, after=first.last, rows=batch.rows[1:])) == "log_gap"
+    assert await _refused(secondary, replace(batch, rows=batch.rows[1:])) == "log_gap"
+    assert await _refused(secondary, replace(batch, after=replace(head, digest="\\x00"))) == "log_fork"
+    assert await _refused(secondary, replace(batch, after=replace(head, epoch=9))) == "log_fork"
+    assert await _refused(secondary, replace(batch, schema_version=batch.schema_version - 1)) == "schema_mismatch"
+    assert await _refused(secondary, replace(batch, schema_version=batch.schema_version + 1)) == "schema_mismatch"
+    assert await _refused(secondary, replace(batch, epoch=0)) == "epoch_replaced"
+    await secondary.role("fenced", 1)
+    assert await _refused(secondary, batch) == "not_secondary"
+    await secondary.role("secondary", 1)
+    assert await secondary.replica.apply(batch) == batch.last
+    assert await secondary.replica.apply(batch) == batch.last, "a repeat changes nothing"
+    await _equal(primary, secondary)
+
+
+async def test_a_batch_that_fails_in_its_last_statement_leaves_nothing(primary: Region, secondary: Region) -> None:
+    await primary.stores.log.append([system_event("e1")])
+    receiver = secondary.receiver(Link(primary.stores))
+    await receiver.catch_up()
+    await primary.stores.tasks.submit([SubmitItem(task=new_task())])
+    before = await tables_of(secondary.stores)
+    fails = "create function fails() returns trigger language plpgsql as 'begin raise exception using errcode = ''57014''; end'"
+    await secondary.stores.pool.execute(fails)
+    await secondary.stores.pool.execute(
+        "create trigger fails before insert or update on replicas execute function fails()"
+    )
+    with pytest.raises(StoreUnavailable):
+        await receiver.advance()
+    assert await tables_of(secondary.stores) == before
+    await secondary.stores.pool.execute("drop trigger fails on replicas")
+    await receiver.catch_up()
+    await _equal(primary, secondary)
+
+
+async def test_a_later_epoch_of_the_source_is_the_targets_too(primary: Region, secondary: Region) -> None:
+    link = Link(primary.stores)
+    await primary.stores.log.append([system_event("e1")])
+    await secondary.receiver(link).catch_up()
+    older = await link.batch((await secondary.replica.state()).head)
+    await primary.stores.region.raise_epoch("test")
+    await secondary.receiver(link).catch_up()
+    assert (await secondary.replica.state()).epoch == 2
+    assert await _refused(secondary, older) == "epoch_replaced"
+
+
+async def test_the_source_refuses_what_its_log_has_not(primary: Region) -> None:
+    link = Link(primary.stores)
+    await primary.stores.log.append([system_event(f"e{n}") for n in range(5)])
+    for after, code in (
+        (LogPosition(epoch=1, seq=9, digest="\\x00"), "log_fork"),
+        (LogPosition(epoch=1, seq=5, digest="\\x00"), "log_fork"),
+    ):
+        with pytest.raises(ReplicationRefused) as refused:
+            await link.batch(after)
+        assert refused.value.code == code
+    await primary.stores.pool.execute("delete from log where seq < 4")
+    with pytest.raises(ReplicationRefused) as refused:
+        await link.batch(START)
+    assert refused.value.code == "cursor_lost"
+    await primary.role("fenced", 1)
+    with pytest.raises(ReplicationRefused) as refused:
+        await link.tail()
+    assert refused.value.code == "not_primary"
+
+
+async def test_images_are_of_the_snapshot_that_the_rows_are_of(primary: Region) -> None:
+    """A commit between the two reads would show a row of a task whose submit is not in the batch's log."""
+    stores = primary.stores
+    await stores.tasks.submit([SubmitItem(task=new_task(id="t1"))])
+
+    class Meddling(PostgresReplicationReads):
+        @asynccontextmanager
+        async def snapshot(self) -> AsyncIterator[SourceSnapshot]:
+            async with super().snapshot() as snapshot:
+                read = snapshot.log_rows
+
+                async def log_rows(after: int, limit: int, withheld: Collection[str]) -> Sequence[TextRow]:
+                    rows = await read(after, limit, withheld)
+                    await stores.pool.execute("update tasks set error = 'later' where id = 't1'")
+                    return rows
+
+                snapshot.log_rows = log_rows  # type: ignore[method-assign]
+                yield snapshot
+
+    batch = await ReplicationSource(Meddling(stores.pool), ZONE, frozenset).batch(START)
+    assert (len(batch.rows), batch.images_at) == (1, 1)
+    (image,) = [row for images in batch.images if images.table == "tasks" for row in images.rows]
+    assert "later" not in image
+
+
+async def test_payloads_of_a_resident_workspace_do_not_travel(primary: Region, secondary: Region) -> None:
+    changes = RandomChanges(primary.stores, 3)
+    await changes.begin()
+    withheld = Residency({"eu-w": "eu", "w": "us"}).withheld_from("us")
+    assert withheld == {"eu-w"}
+    link = Link(primary.stores, SourceBounds(rows=20), withheld)
+    for _ in range(120):
+        await changes.change_something()
+    await secondary.receiver(link).catch_up()
+    for _ in range(120):
+        await changes.change_something()
+    await secondary.receiver(link).catch_up()
+    sent = repr((link.batches, link.pieces))
+    found = [workspace for workspace in ("w", "eu-w") if secret_of(workspace) in sent]
+    assert found == ["w"]
+    whole, filtered = await tables_of(primary.stores), await tables_of(secondary.stores)
+    assert {table: len(rows) for table, rows in whole.items() if table != "deliberation_events"} == {
+        table: len(rows) for table, rows in filtered.items() if table != "deliberation_events"
+    }
+    assert 0 < len(filtered["deliberation_events"]) < len(whole["deliberation_events"])
+    assert all(row.verifies() for row in await secondary.stores.log.read(0, 10_000))
+
+
+@pytest.mark.parametrize(
+    ("role", "trusted_s"), [("secondary", None), ("fenced", None), ("primary", 0.0), ("primary", -1.0)]
+)
+async def test_nothing_is_committed_without_role_and_trust(primary: Region, role: str, trusted_s: float | None) -> None:
+    await primary.role(role, 1, trusted_s)
+    before = await tables_of(primary.stores)
+    with pytest.raises(Fenced) as refused:
+        await primary.stores.tasks.submit([SubmitItem(task=new_task())])
+    assert refused.value.code == "not_primary"
+    assert await tables_of(primary.stores) == before
+    await primary.role("primary", 2, 60.0)
+    await primary.stores.tasks.submit([SubmitItem(task=new_task())])
+    assert not await primary.replica.set_role("primary", 1, None), "it knows a later epoch"
+
+
+async def test_the_roles_change_and_nothing_is_lost(primary: Region, secondary: Region) -> None:
+    changes = RandomChanges(primary.stores, 5)
+    await changes.begin()
+    for _ in range(60):
+        await changes.change_something()
+    await secondary.receiver(Link(primary.stores)).catch_up()
+    await primary.role("secondary", 1)
+    await secondary.role("primary", 2)
+    await secondary.stores.region.raise_epoch("the other region")
+    back = RandomChanges(secondary.stores, 6)
+    for _ in range(60):
+        await back.change_something()
+    await secondary.stores.outcomes.record([new_outcome(100, Outcome(votes={"x": "a"}, right="a", options=("a",)))])
+    newest = await secondary.stores.pool.rows("select id from outcomes order by n desc limit 1")
+    assert newest[0]["id"] == "q100", "numbers go on after those that were received"
+    await primary.receiver(Link(secondary.stores)).catch_up()
+    await _equal(secondary, primary)
+    with pytest.raises(Fenced):
+        await primary.stores.log.append([system_event("e")])
+
+
+async def test_rows_past_a_fork_are_refused_until_the_region_is_copied(primary: Region, secondary: Region) -> None:
+    await primary.stores.log.append([system_event("shared")])
+    await secondary.receiver(Link(primary.stores)).catch_up()
+    await primary.stores.tasks.submit([SubmitItem(task=new_task(id="surplus"))])
+    await primary.role("secondary", 1)
+    await secondary.role("primary", 2)
+    await secondary.stores.log.append([system_event("other"), system_event("more")])
+    receiver = primary.receiver(Link(secondary.stores))
+    with pytest.raises(ReplicationRefused) as refused:
+        await receiver.catch_up()
+    assert refused.value.code == "log_fork"
+    assert await primary.stores.tasks.get("w", "surplus") is not None, "nothing was lost before it was asked for"
+    await receiver.copy()
+    await receiver.catch_up()
+    await _equal(secondary, primary)
+    assert await primary.stores.tasks.get("w", "surplus") is None

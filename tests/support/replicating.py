@@ -1,0 +1,291 @@
+"""Random runs of the real commit functions, and the replicated tables of a database as texts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from cluster.domain.access.roles import CustomRole
+from cluster.domain.access.workspaces import WorkspaceState
+from cluster.domain.agents.agent import Health, Intent
+from cluster.domain.base.errors import Conflict, NotFound
+from cluster.domain.base.log import Origin, record_for
+from cluster.domain.consensus.learning import StoredOutcome, fit
+from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
+from cluster.domain.replication.batch import TextRow
+from cluster.domain.replication.tables import TABLES
+from cluster.domain.scheduling.limits import Control, ControlKind
+from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
+from cluster.domain.tasks.machine import step
+from cluster.domain.tasks.retries import RetryPolicy
+from cluster.domain.tasks.task import IdempotencyKey, TaskHead, TaskStatus
+from cluster.ports.access import Revocation
+from cluster.ports.agents import AgentChange
+from cluster.ports.operations import Replay
+from cluster.ports.tasks import ShardFence, SubmitItem
+from cluster.postgres.stores import Stores
+from tests.support.access import a_binding, a_key, a_workspace
+from tests.support.outcomes import AGENTS as OUTCOME_AGENTS
+from tests.support.outcomes import history
+from tests.support.samples import NOW, new_task, registration
+
+WORKSPACES = ("w", "eu-w")
+AGENTS = ("a1", "a2", "a3")
+POLICY = RetryPolicy()
+#: JSON that a store which parses it would change or refuse.
+ODD = {"z": 1.0, "a": [1e300, "é\x7f\u2028", "\\u0000", {}], "money": 0.1}
+
+
+def secret_of(workspace: str) -> str:
+    """Words that a client of a workspace wrote."""
+    return f"secret of {workspace}"
+
+
+def _secret(workspace: str) -> dict[str, str]:
+    return {"text": secret_of(workspace)}
+
+
+async def tables_of(stores: Stores) -> dict[str, list[TextRow]]:
+    """Every replicated table, whole: what each region keeps for itself is left out."""
+    found = {}
+    for table in TABLES.values():
+        columns = ", ".join(f"{name}::text" for name in table.columns)
+        keys = ", ".join(f"{table.name}.{name}" for name in table.key)  # the columns, not their texts
+        rows = await stores.pool.rows(f"select {columns} from {table.name} order by {keys}")
+        found[table.name] = [tuple(row) for row in rows]
+    return found
+
+
+class RandomChanges:
+    """Calls of the stores, in an order that a seed decides. ``one_change`` makes one call; its name is returned."""
+
+    def __init__(self, stores: Stores, seed: int) -> None:
+        self.stores = stores
+        self._chance = random.Random(seed)
+        self._n = 0
+        self._heads: dict[str, TaskHead] = {}
+        self._dead: list[str] = []
+        self._fence: ShardFence | None = None
+        self._appended: dict[str, int] = {}
+        self.calls: tuple[Callable[[], Awaitable[None]], ...] = (
+            *(self.submit, self.submit, self.decide, self.decide, self.decide, self.replay, self.purge, self.control),
+            *(self.register, self.change, self.remove, self.admit, self.append, self.append, self.cancel),
+            *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
+        )
+
+    async def begin(self) -> None:
+        for workspace in WORKSPACES:
+            await self.stores.access.create_workspace(self._origin(), a_workspace(workspace))
+
+    async def change_something(self) -> str:
+        call = self._chance.choice(self.calls)
+        self._n += 1
+        with suppress(Conflict, NotFound):  # a refusal changes nothing, and that is part of what is compared
+            await call()
+        return call.__name__
+
+    @property
+    def _now(self) -> float:
+        return NOW + self._n / 8 + 0.1
+
+    def _origin(self) -> Origin:
+        return Origin(workspace=self._chance.choice(WORKSPACES), principal="user:tester", cause=f"trace-{self._n}")
+
+    def _key(self, route: str) -> IdempotencyKey | None:
+        if self._chance.random() < 0.4:
+            return None
+        return IdempotencyKey(route=route, key=f"k{self._chance.randrange(12)}", body_digest=b"body")
+
+    async def submit(self) -> None:
+        items = []
+        for n in range(self._chance.randint(1, 4)):
+            origin = self._origin()
+            task = new_task(
+                id=f"task_{self._n:05d}_{n}",
+                origin=origin,
+                created_at=self._now + n / 1000,
+                payload={**ODD, **_secret(origin.workspace)},
+                metadata=_secret(origin.workspace),
+            )
+            items.append(SubmitItem(task=task, idempotency=self._key("tasks")))
+        for item, done in zip(items, await self.stores.tasks.submit(items), strict=True):
+            if done.task_id == item.task.id:
+                self._heads[item.task.id] = item.task.head()
+
+    async def decide(self) -> None:
+        if not self._heads:
+            return
+        if self._fence is None:
+            self._fence = await self.stores.tasks.take_generation("main", "test")
+        decisions, after = [], {}
+        for task_id in self._chance.sample(sorted(self._heads), min(len(self._heads), 3)):
+            head = self._heads[task_id]
+            transition = step(head, self._event(head), self._now, POLICY)
+            if transition.decision is not None:
+                decisions.append(transition.decision)
+                after[task_id] = transition.head
+        await self.stores.tasks.decide(self._fence, decisions)
+        for task_id, head in after.items():
+            self._heads[task_id] = head
+            if head.status not in (TaskStatus.PENDING, TaskStatus.RUNNING):
+                del self._heads[task_id]
+                if head.status is TaskStatus.FAILED:
+                    self._dead.append(task_id)
+
+    def _event(self, head: TaskHead) -> Claim | Complete | Fail:
+        if head.status is TaskStatus.PENDING:
+            return Claim(agent_id=self._chance.choice(AGENTS), claim_id=f"c{self._n}", principal="user:tester")
+        reporter = Reporter(principal="user:tester", agent_id=head.assigned_agent or "", attempt=head.attempt)
+        if self._chance.random() < 0.5:
+            return Complete(by=reporter, result_json=f'{{"b": 1,  "a": "{secret_of(head.workspace)}"}}')
+        return Fail(by=reporter, error=secret_of(head.workspace), requeue=self._chance.random() < 0.3)
+
+    async def replay(self) -> None:
+        if self._dead:
+            old = await self._task(self._chance.choice(self._dead))
+            origin = Origin(workspace=old.workspace)
+            task = new_task(id=f"task_{self._n:05d}_r", origin=origin, created_at=self._now)
+            record = record_for(origin, self._now, "task.replayed", old.id, {"replayed_as": task.id})
+            await self.stores.dead_letters.replay([Replay(of=old.id, task=task, new_payload=False, record=record)])
+
+    async def purge(self) -> None:
+        if self._dead:
+            old = await self._task(self._chance.choice(self._dead))
+            record = record_for(Origin(workspace=old.workspace), self._now, "task.purged", old.id)
+            await self.stores.dead_letters.purge(old.workspace, [old.id], [record])
+
+    async def _task(self, task_id: str) -> TaskHead:
+        for workspace in WORKSPACES:
+            found = await self.stores.tasks.get(workspace, task_id)
+            if found is not None:
+                return found.head()
+        raise AssertionError(task_id)
+
+    async def control(self) -> None:
+        origin = self._origin()
+        control = Control(
+            workspace=origin.workspace,
+            kind=ControlKind.QUEUE,
+            name=self._chance.choice("xyz"),
+            paused=self._chance.random() < 0.5,
+        )
+        record = record_for(origin, self._now, "control.changed", control.entity, control.to_log())
+        await self.stores.controls.put(control, record)
+
+    async def register(self) -> None:
+        items = []
+        for agent_id in self._chance.sample(AGENTS, 2):
+            origin, at = self._origin(), self._now + len(items) / 1000
+            item = registration(agent_id, origin=origin, at=at, metadata=_secret(origin.workspace))
+            items.append(replace(item, idempotency=self._key("agents")))
+        await self.stores.agents.register(items)
+
+    async def change(self) -> None:
+        origin, agent_id = self._origin(), self._chance.choice(AGENTS)
+        record = record_for(origin, self._now, "agent.status_changed", agent_id)
+        intent, health = self._chance.choice(list(Intent)), self._chance.choice(list(Health))
+        change = AgentChange(workspace=origin.workspace, agent_id=agent_id, record=record, intent=intent, health=health)
+        await self.stores.agents.change([change])
+
+    async def remove(self) -> None:
+        record = record_for(self._origin(), self._now, "agent.unregistered", self._chance.choice(AGENTS))
+        await self.stores.agents.remove([record], [self._key("remove")])
+
+    async def admit(self) -> None:
+        items = []
+        for n in range(2):
+            request_id, origin = f"r{self._chance.randrange(30)}", self._origin()
+            items.append(
+                NewDeliberation(
+                    request_id=request_id,
+                    task_id=f"task-{request_id}",
+                    origin=origin,
+                    admitted_at=self._now + n / 1000,
+                    deadline_at=self._now + 60,
+                    contract=_secret(origin.workspace),
+                    contract_digest=b"d",
+                    mode="async",
+                    idempotency=self._key("deliberations"),
+                )
+            )
+        for admitted in await self.stores.deliberations.admit(items):
+            self._appended.setdefault(admitted.request_id, 0)
+
+    async def append(self) -> None:
+        if not self._appended:
+            return
+        request_id = self._chance.choice(sorted(self._appended))
+        (taken,) = await self.stores.deliberations.take([request_id], f"worker-{self._n}")
+        if taken is None:
+            return
+        secret = _secret(taken.deliberation.workspace)
+        last, is_end = taken.deliberation.events, self._chance.random() < 0.1
+        events = tuple(
+            JournalEvent(n=last + n, at=self._now, kind="answered", data=secret)
+            for n in range(1, self._chance.randint(2, 4))
+        )
+        row = (0, "deliberation.vote", {"agent": "a1"}, secret)
+        item = JournalAppend(
+            request_id=request_id,
+            workspace=taken.deliberation.workspace,
+            fence=taken.deliberation.fence,
+            events=events,
+            log=(row,) if self._chance.random() < 0.5 else (),
+            state="PROPOSE",
+            terminal="DECIDED" if is_end else None,
+            result=secret if is_end else None,
+            completed_at=self._now if is_end else None,
+        )
+        await self.stores.deliberations.append([item])
+
+    async def cancel(self) -> None:
+        origin, request_id = self._origin(), f"r{self._chance.randrange(30)}"
+        record = record_for(origin, self._now, "deliberation.cancel_requested", request_id)
+        await self.stores.deliberations.cancel(origin.workspace, request_id, record)
+
+    async def outcome(self) -> None:
+        items = history(2, start=self._chance.randrange(20))
+        await self.stores.outcomes.record(items)
+        stored = [StoredOutcome(n=self._n + n, outcome=item.outcome) for n, item in enumerate(items)]
+        await self.stores.outcomes.save([fit("w", self._now, OUTCOME_AGENTS, stored, {}, None)])
+
+    async def workspace(self) -> None:
+        found = a_workspace(self._chance.choice(WORKSPACES), changed_at=self._now)
+        found = replace(found, name=secret_of(found.id))
+        state = self._chance.choice((WorkspaceState.ACTIVE, WorkspaceState.SUSPENDED))
+        await self.stores.access.put_workspace(self._origin(), replace(found, state=state))
+
+    async def bind(self) -> None:
+        subject = self._chance.choice(("user:a", "user:b"))
+        await self.stores.access.put_binding(self._origin(), a_binding(subject, self._role()))
+
+    async def unbind(self) -> None:
+        subject = self._chance.choice(("user:a", "user:b"))
+        await self.stores.access.remove_binding(self._origin(), "w", subject, self._role())
+
+    def _role(self) -> str:
+        return self._chance.choice(("viewer", "operator"))
+
+    async def role(self) -> None:
+        name = self._chance.choice(("reader", "writer"))
+        if self._chance.random() < 0.4:
+            await self.stores.access.remove_role(self._origin(), "w", name)
+        permissions = ("control_plane:tasks:read",) if self._chance.random() < 0.5 else ()
+        await self.stores.access.put_role(self._origin(), CustomRole(workspace="w", name=name, permissions=permissions))
+
+    async def key(self) -> None:
+        key_id = f"key{self._chance.randrange(4)}"
+        key = a_key(id=key_id, created_at=self._now, workspaces=("*",))
+        if not await self.stores.access.create_key(self._origin(), key):
+            await self.stores.access.put_key(self._origin(), replace(key, revoked_at=self._now))
+
+    async def revoke(self) -> None:
+        until = self._chance.choice((1.0, 9e9))
+        revocation = Revocation(subject=f"user:{self._n % 3}", not_before=self._now, until=until)
+        await self.stores.access.revoke(self._origin(), revocation)
+
+    async def publish(self) -> None:
+        call = self.stores.signing_keys
+        await (call.own(bytes(32)) if self._chance.random() < 0.3 else call.publish(bytes([self._n % 3] * 32)))
