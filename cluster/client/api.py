@@ -119,10 +119,14 @@ class RetryDelays:
 
     def next_s(self, error: BaseException) -> float:
         """The delay after this error; the next one will be longer."""
+        return max(self.next_parts_s(error))
+
+    def next_parts_s(self, error: BaseException) -> tuple[float, float]:
+        """The same in its parts: the delay of its own, and the wait that the server asks for."""
         wait_s = self._next_s * random.uniform(0.5, 1.0)
         self._next_s = min(self.patience.most_s, self._next_s * 2)
         asked_s = error.wait_s if isinstance(error, Unavailable) else 0.0
-        return max(wait_s, min(asked_s, self.patience.asked_most_s))
+        return wait_s, min(asked_s, self.patience.asked_most_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

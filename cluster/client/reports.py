@@ -9,7 +9,9 @@ that causes it is alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,6 +41,8 @@ _REFUSALS = frozenset({400, 409, 413, 422})
 _LOST = frozenset({"lease_lost", "already_terminal", "task_not_found"})
 #: How long a proxy has to call a report too large before this is believed: one that restarts may answer anything for a while.
 TOO_LARGE_S = 60.0
+#: How long before the end of its attempt a report is tried again, whatever wait the server asked for.
+LAST_TRY_S = 5.0
 
 
 def failure(report: Report, reason: str) -> dict[str, Any]:
@@ -58,12 +62,13 @@ def encoded(report: Report) -> EncodedReport:
 
 
 class _PendingReport:
-    """A report and the future of its caller."""
+    """A report and the future of its caller. ``due`` is when its attempt ends, by the monotonic clock."""
 
-    __slots__ = ("content", "done", "report", "too_large_since")
+    __slots__ = ("content", "done", "due", "report", "too_large_since")
 
-    def __init__(self, report: EncodedReport) -> None:
+    def __init__(self, report: EncodedReport, due: float | None) -> None:
         self.report, self.content = report
+        self.due = due
         self.done: asyncio.Future[ReportOutcome] = asyncio.get_running_loop().create_future()
         self.too_large_since: float | None = None
 
@@ -89,7 +94,9 @@ class ReportQueue:
         self._patience = patience
         self._delays = RetryDelays(patience)
         #: Set by `drain`: from now on the server's longer waits are not respected.
-        self._leaving = asyncio.Event()
+        self._leaving = False
+        #: Set by `drain` and by `put`: how long to rest is to be decided again.
+        self._news = asyncio.Event()
         #: Reports without an outcome, in the order in which they are sent. `put` adds one; it stays, also while it is being
         #: sent, until it is answered or moves to the back.
         self._waiting: deque[_PendingReport] = deque()
@@ -98,10 +105,12 @@ class ReportQueue:
         #: The only task that sends; None while no report waits.
         self._runner: asyncio.Task[None] | None = None
 
-    async def put(self, report: EncodedReport) -> ReportOutcome:
-        """Queues a report and returns its outcome. A cancelled caller does not withdraw its report."""
-        pending = _PendingReport(report)
+    async def put(self, report: EncodedReport, due: float | None = None) -> ReportOutcome:
+        """Queues a report and returns its outcome. A cancelled caller does not withdraw its report. ``due`` is when its attempt
+        ends (`time.monotonic`): the server may ask for a longer wait than that, and the result would be lost."""
+        pending = _PendingReport(report, due)
         self._waiting.append(pending)
+        self._news.set()
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
         return await asyncio.shield(pending.done)
@@ -109,7 +118,8 @@ class ReportQueue:
     async def drain(self, within_s: float) -> Sequence[str]:
         """Waits ``within_s`` for the outcomes, without the longer delays that the server asks for. Gives the rest up, and
         returns the ids of their tasks."""
-        self._leaving.set()
+        self._leaving = True
+        self._news.set()
         if self._runner is not None:
             await asyncio.wait({self._runner}, timeout=within_s)
         if self._runner is not None:
@@ -191,12 +201,24 @@ class ReportQueue:
 
     async def _rest(self, error: Exception) -> None:
         self._outage.failed(REPORT, error)
-        wait_s = self._delays.next_s(error)
-        if self._leaving.is_set():
-            await asyncio.sleep(min(wait_s, self._patience.most_s))
-        else:
-            await asyncio.wait({leaving := asyncio.ensure_future(self._leaving.wait())}, timeout=wait_s)
-            leaving.cancel()
+        own_s, asked_s = self._delays.next_parts_s(error)
+        if self._leaving:
+            await asyncio.sleep(min(max(own_s, asked_s), self._patience.most_s))
+            return
+        begun = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            while not self._leaving:
+                self._news.clear()
+                until = begun + max(own_s, min(asked_s, self._last_try() - begun))
+                async with asyncio.timeout(until - time.monotonic()):
+                    await self._news.wait()
+
+    def _last_try(self) -> float:
+        """When to try again, whatever the server asks for: before the first attempt ends that still runs. Heartbeats renew the
+        leases meanwhile, but they do not lengthen the time that an attempt has."""
+        now = time.monotonic()
+        ends = (pending.due for pending in self._waiting if pending.due is not None and pending.due > now)
+        return min(ends, default=math.inf) - LAST_TRY_S
 
     def _too_large(self, pending: _PendingReport) -> None:
         now = time.monotonic()

@@ -32,6 +32,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -537,7 +538,7 @@ class Worker:
             lease_token=task["lease_token"],
         )
         running = RunningJob(job, self.agent_id)
-        reported = asyncio.create_task(self._until_reported(running))
+        reported = asyncio.create_task(self._until_reported(running, time.monotonic() + job.timeout_s))
         self._jobs[job.lease_token] = (running, reported)
         reported.add_done_callback(functools.partial(self._done, job.lease_token))
         handler = self._handlers.get(job.task_type) or self._handlers.get(None)
@@ -552,9 +553,9 @@ class Worker:
         self._jobs.pop(lease_token, None)
         self._slot.set()
 
-    async def _until_reported(self, running: RunningJob) -> None:
+    async def _until_reported(self, running: RunningJob, due: float) -> None:
         """Ends when the job's report has an outcome and its code has ended. (Shielded: the futures are not ours to cancel.)"""
-        taken = await self._reports.put(await asyncio.shield(asyncio.wrap_future(running.report)))
+        taken = await self._reports.put(await asyncio.shield(asyncio.wrap_future(running.report)), due)
         if not taken["ok"]:
             _logger.warning("the report of task %s was refused: %s", running.job.id, taken.get("error"))
         await asyncio.shield(asyncio.wrap_future(running.over))

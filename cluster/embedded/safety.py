@@ -9,7 +9,6 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from cluster.domain.access.sealing import KEY_BYTES
 from cluster.embedded.layout import EmbeddedError
 from cluster.embedded.secrets import write_private
 from cluster.settings import Settings
@@ -39,6 +38,8 @@ def with_authentication(settings: Settings) -> Settings:
 def sealing_key(path: Path) -> SecretStr:
     """The key of sealed secrets, made if there is none. It is beside the database's directory and not in it, so that a copy of
     the database alone opens nothing."""
+    from cluster.domain.access.sealing import KEY_BYTES  # loads cryptography, which few commands need
+
     if not path.exists():
         write_private(path, base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode())
     return SecretStr(path.read_text().strip())

@@ -31,6 +31,8 @@ from serve_app.schemas.fields import Offset, Text
 
 router = GuardedRouter(tags=["agents"])
 
+#: What `RegisterAgent.model` is without a name.
+UNKNOWN_MODEL = "unknown"
 #: Up to this many matches are read by their keys; beyond it the store lists all agents of the workspace.
 READ_SINGLY = 2000
 
@@ -53,6 +55,12 @@ def _check_callable(gate: Gateway, body: RegisterAgent, transport: TransportKind
         )
     if body.endpoint is not None:
         check_endpoint(body.endpoint, allowed_networks(gate.settings))
+    if transport in (TransportKind.OPENAI, TransportKind.ANTHROPIC) and body.model.strip() in ("", UNKNOWN_MODEL):
+        raise InvalidRequest(
+            f"An {transport.value} agent needs the name that its server has for the model; give it as model "
+            "(aragora-cp agents register --model).",
+            "model_missing",
+        )
     if transport is TransportKind.A2A and not installed("a2a"):
         raise InvalidRequest(
             "A2A agents need: pip install 'aragora-control-plane[a2a]' where the control plane runs.",

@@ -304,7 +304,7 @@ async def test_a_language_model_is_given_tasks_as_chats(api: Api) -> None:
 async def test_an_answer_that_does_not_fit_its_schema_is_asked_again(api: Api) -> None:
     model = Endpoint(completion("no idea"), completion("[1, 2]"))
     async with serving(model) as url:
-        await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url})
+        await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url, "model": "m"})
         body = {
             "task_type": "t",
             "payload": {"text": "Rate it.", "schema": {"type": "array", "items": {"type": "integer"}}},
@@ -323,7 +323,7 @@ def _cut(text: str, finish: str = "length") -> httpx.Response:
 async def test_a_cut_answer_fails_its_attempt_unless_the_task_allows_it(api: Api) -> None:
     model = Endpoint(_cut("The three ri"))
     async with serving(model) as url:
-        await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url})
+        await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url, "model": "m"})
 
         async def done(**payload: Any) -> Any:
             body = {"task_type": "t", "payload": {"prompt": "Name three risks.", **payload}, "target_agent": "m"}
@@ -345,7 +345,7 @@ async def test_a_cut_answer_in_a_deliberation_is_put_again_to_its_member(api: Ap
     empty = Endpoint(_cut("", "content_filter"))
     async with serving(cut) as first, serving(fine) as second, serving(empty) as third:
         for name, url in (("cut", first), ("fine", second), ("empty", third)):
-            await api.post("/agents", {"agent_id": name, "transport": "openai", "endpoint": url})
+            await api.post("/agents", {"agent_id": name, "transport": "openai", "endpoint": url, "model": "m"})
         config = {"agents": ["cut", "fine", "empty"], "options": ["A", "B"], "consensus": "majority", "rounds": 0}
         record = await api.post("/deliberations", {"content": "Which?", "config": config, "timeout_seconds": 20})
     assert record["tally"] == {"A": 2.0}
@@ -370,7 +370,7 @@ async def test_an_agent_that_registers_again_is_called_by_what_it_says_now(api: 
 async def test_a_payload_that_cannot_be_a_chat_fails_without_a_retry(api: Api) -> None:
     model = Endpoint(completion("never"))
     async with serving(model) as url:
-        await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url})
+        await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url, "model": "m"})
         body = {"task_type": "t", "payload": {"messages": ["hello"]}, "target_agent": "m"}
         task = await ended_task(api, (await api.post("/tasks", body))["task_id"])
         assert (task["status"], task["attempt"]) == ("failed", 1)
@@ -395,7 +395,7 @@ async def test_an_anthropic_model_and_an_a2a_agent_take_tasks_too(api: Api) -> N
 
     async with serving(Endpoint(message)) as model, serving(a2a_server(url, says_hello)) as spoken:
         url.append(spoken)
-        await api.post("/agents", {"agent_id": "claude", "transport": "anthropic", "endpoint": model})
+        await api.post("/agents", {"agent_id": "claude", "transport": "anthropic", "endpoint": model, "model": "m"})
         await api.post("/agents", {"agent_id": "other", "transport": "a2a", "endpoint": spoken})
 
         async def done(agent: str, payload: Any) -> Any:
@@ -411,7 +411,7 @@ async def test_a_task_that_requires_nothing_is_left_to_agents_that_work(api: Api
     model = Endpoint(completion("Let me talk about it."))
     async with serving(model) as url:
         for name in ("m1", "m2", "m3"):
-            await api.post("/agents", {"agent_id": name, "transport": "openai", "endpoint": url})
+            await api.post("/agents", {"agent_id": name, "transport": "openai", "endpoint": url, "model": "m"})
         created = await api.post("/tasks", {"task_type": "resize"})
         explained = await api.get(f"/tasks/{created['task_id']}/explain")
         assert [reason["code"] for reason in explained["reasons"]] == ["no_capable_agent"]

@@ -324,7 +324,7 @@ async def test_a_chats_result_says_why_the_model_stopped(api: Api, reason: str, 
         return Reply(text="Paris", input_tokens=3, output_tokens=4, finish_reason=reason)
 
     host._ask = ask
-    await _register(api, transport="openai")
+    await _register(api, transport="openai", model="m")
     (created,) = await _submitted(api, 1, payload={"prompt": "Where?"})
     usage = {"input_tokens": 3, "output_tokens": 4, "estimated": False}
     assert (await ended_task(api, created))["result"] == {"text": "Paris", "usage": usage, **shown}

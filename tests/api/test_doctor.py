@@ -24,11 +24,13 @@ from cluster.cli.checks.stores import LEAST_FREE, check_growth
 from cluster.cli.commands.doctor import examine
 from cluster.cli.connection import client
 from cluster.domain.agents.breaker import Breaker, BreakerState
+from cluster.domain.base.errors import StoreUnavailable
 from cluster.embedded.layout import Layout
 from cluster.ports.breakers import StoredBreaker
 from cluster.process.stopgap import CURRENT
 from cluster.process.waits import HAPROXY_HARD_STOP_S, LONGEST_CALL_S
 from cluster.settings import Settings, load_settings
+from serve_app.components import Components
 from serve_app.replica import make_ingress
 from tests.api.test_worker import submit
 from tests.support.api import Api, api_settings
@@ -75,6 +77,29 @@ async def test_the_doctor_says_what_to_do_about_missing_parts(tmp_path: Path) ->
     for check in ("API", "database", "redis"):
         assert found[check].level == PROBLEM, check
         assert found[check].advice, check
+
+
+async def test_a_database_that_is_away_is_said_once(api: Api, tmp_path: Path) -> None:
+    """It may be away as seen from here, and as seen by the API: each has a row."""
+    database = SecretStr("postgresql://nobody@127.0.0.1:1/none")
+    not_tried = "not tried: the database does not answer"
+
+    async def looked() -> dict[str, Finding]:
+        return {
+            found.check: found for found in await examine(_settings(api, tmp_path, database_url=database), PATIENT_S)
+        }
+
+    found = await looked()
+    assert (found["database"].level, found["tables"].detail) == (PROBLEM, not_tried)
+    assert found["retries"].level == OK  # the API has another address of it
+
+    async def refuses() -> None:
+        raise StoreUnavailable("PostgreSQL does not answer; try again.")
+
+    api.gateway.components = Components({"postgres": refuses})
+    found = await looked()
+    assert found["component postgres"].level == PROBLEM
+    assert [found[check].detail for check in ("tables", "retries", "waiting tasks")] == [not_tried] * 3
 
 
 async def test_a_breaker_that_is_not_closed_is_named(api: Api, tmp_path: Path) -> None:
@@ -297,7 +322,8 @@ async def test_a_doctor_whose_stores_and_api_hang_ends_and_says_so(tmp_path: Pat
         )
     found = {finding["check"]: finding for finding in json.loads(out)}
     assert code == 4
-    for check in ("API", "database", "redis", "tables"):
+    assert found["tables"]["detail"] == "not tried: the database does not answer"
+    for check in ("API", "database", "redis"):
         assert found[check]["level"] == PROBLEM, check
         assert "answer" in found[check]["detail"], found[check]
         assert found[check]["advice"]

@@ -28,6 +28,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"endpoint": "http://167772161/", "transport": "anthropic"}, "endpoint_forbidden"),
     ({"endpoint": "http://0xa9fea9fe/", "transport": "a2a"}, "endpoint_forbidden"),
     ({"endpoint": "http://10.0.0.1/", "dedicated": True}, "endpoint_forbidden"),
+    *(
+        ({"endpoint": "http://agent.example/v1", "transport": transport, **named}, "model_missing")
+        for transport in ("openai", "anthropic")
+        for named in ({}, {"model": ""}, {"model": "unknown"}, {"model": " \t"})
+    ),
     ({"endpoint": "http://"}, "invalid_endpoint"),
     ({"endpoint": "http://a:99999"}, "invalid_endpoint"),
     ({"endpoint": "a.example/agent"}, "invalid_endpoint"),
@@ -40,6 +45,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 RIGHT: list[dict[str, Any]] = [
     {"endpoint": "http://127.0.0.1:1/"},
     {"endpoint": "http://agent.example:8080/a?b=c"},
+    {"endpoint": "http://agent.example/v1", "transport": "openai", "model": "unknown-1"},
+    {"endpoint": "http://agent.example/v1", "transport": "anthropic", "model": "m"},
     {"import_path": f"{__name__}:Works"},
     {},
 ]

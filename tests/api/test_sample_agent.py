@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -18,15 +20,17 @@ from tests.support.task_api import TaskApi
 PAGE = (ROOT / "docs" / "agent-contract.md").read_text()
 
 
-@pytest.fixture
-async def sample() -> AsyncIterator[str]:
-    """The URL of the page's agent, which runs as a process of its own on a free port."""
+@contextlib.asynccontextmanager
+async def running_sample(choice: str = "[0]") -> AsyncIterator[str]:
+    """The URL of the page's agent, which runs as a process of its own on a free port. It takes the first of several answers,
+    unless it is told another ``choice``."""
     (source,) = [text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "serve_forever" in text]
     (port,) = free_ports(1)
-    assert source.count("9000") == 1
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", source.replace("9000", str(port)), stderr=asyncio.subprocess.DEVNULL
-    )
+    assert (source.count("9000"), source.count('["enum"][0]')) == (1, 1)
+    source = source.replace("9000", str(port)).replace('["enum"][0]', f'["enum"]{choice}')
+    if choice != "[0]":
+        source = source.replace("It comes first.", "Another.")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", source, stderr=asyncio.subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/"
 
     async def serves() -> bool:
@@ -42,6 +46,12 @@ async def sample() -> AsyncIterator[str]:
     finally:
         process.kill()
         await process.wait()
+
+
+@pytest.fixture
+async def sample() -> AsyncIterator[str]:
+    async with running_sample() as url:
+        yield url
 
 
 @pytest.mark.parametrize(
@@ -76,3 +86,52 @@ async def test_the_sample_does_tasks_and_answers_questions(tasks: TaskApi, sampl
     asked = {"content": "Which?", "config": {"options": ["a", "b"], "agents": ["adder"], "min_agents": 1, "k": 1}}
     decided = await tasks.post("/deliberations", asked)
     assert (decided["terminal"], decided["answer"]) == ("DECIDED", "a"), (decided["error"], decided["abstained"])
+
+
+async def phases_of(tasks: TaskApi, decided: dict[str, Any]) -> set[str]:
+    """The phases in which the panel answered; every answer did fit at once."""
+    events = (await tasks.get(f"/deliberations/{decided['request_id']}/transcript"))["events"]
+    turns = [event["data"] for event in events if event["kind"] in ("asked", "answered")]
+    answered = [event["data"]["phase"] for event in events if event["kind"] == "answered"]
+    assert {turn["attempt"] for turn in turns} == {0}
+    assert len(answered) == sum(len(turn["calls"]) for turn in turns if "calls" in turn)
+    return set(answered)
+
+
+@pytest.mark.parametrize(
+    ("config", "canonical"),
+    [
+        ({"options": ["x", "y"]}, "x"),
+        ({"options": ["x", "y"], "consensus": "approval"}, "x"),
+        ({"options": ["x", "y", "z"], "consensus": "borda"}, "x"),
+        ({"answer_type": "boolean"}, "true"),
+        ({"answer_type": "number", "unit": "m"}, "0"),
+        ({"answer_type": "set", "options": ["x", "y"]}, '["x"]'),
+        ({"answer_type": "json", "schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}, '{"n":0}'),
+        ({}, "It comes first."),
+    ],
+    ids=["choice", "approval", "ranking", "boolean", "number", "set", "json", "text"],
+)
+async def test_a_panel_of_samples_decides(tasks: TaskApi, sample: str, config: dict[str, Any], canonical: str) -> None:
+    for name in ("first", "second"):
+        await tasks.agent(name, capabilities=["deliberation"], endpoint=sample)
+    decided = await tasks.post("/deliberations", {"content": "Which?", "config": {"debate_on": "always", **config}})
+    assert (decided["terminal"], decided["answer"]) == ("DECIDED", canonical), (decided["error"], decided["abstained"])
+    assert await phases_of(tasks, decided) <= {"PROPOSE", "CRITIQUE", "REVISE"}
+
+
+@pytest.mark.parametrize(
+    ("config", "more"),
+    [({"options": ["x", "y"]}, set()), ({}, {"VOTE"}), ({"options": ["x", "y"], "consensus": "approval"}, set())],
+    ids=["options", "text", "approval"],
+)
+async def test_samples_that_differ_debate_through_every_phase(
+    tasks: TaskApi, sample: str, config: dict[str, Any], more: set[str]
+) -> None:
+    async with running_sample("[-1]") as other:
+        await tasks.agent("first", capabilities=["deliberation"], endpoint=sample)
+        await tasks.agent("last", capabilities=["deliberation"], endpoint=other)
+        asked = {"content": "Which?", "config": {"rounds": 1, "debate_on": "always", **config}}
+        decided = await tasks.post("/deliberations", asked)
+    assert decided["terminal"] == "NO_CONSENSUS", decided
+    assert await phases_of(tasks, decided) == {"PROPOSE", "CRITIQUE", "REVISE", *more}

@@ -64,7 +64,9 @@ def list_agents(
 def register(
     agent_id: str,
     capabilities: Words = None,
-    model: str = "unknown",
+    model: Annotated[
+        str, typer.Option(help="The server's name for the model; openai and anthropic need it.")
+    ] = "unknown",
     provider: str = "unknown",
     endpoint: Annotated[
         str | None, typer.Option(help="URL at which the agent is called; without it the agent claims its work.")

@@ -8,15 +8,15 @@ import os
 import queue
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
 
 from cluster.cli.checks.api import check_api, check_api_clock, check_breakers, check_retries, check_waiting
-from cluster.cli.checks.certificates import check_certificates
 from cluster.cli.checks.encryption import check_encryption
-from cluster.cli.checks.findings import GROUP_S, OK, PROBLEM, Finding, problem, run_all
+from cluster.cli.checks.findings import GROUP_S, OK, PROBLEM, WARNING, Check, Finding, problem, run_all
 from cluster.cli.checks.ray import check_hard_stop, check_ray
 from cluster.cli.checks.stores import check_database, check_growth, check_redis
 from cluster.cli.connection import api_url, client, running_system, settings
@@ -27,13 +27,18 @@ from cluster.settings import Settings
 
 #: For all checks together; each group of them has a bound of its own, which is met before.
 ALL_S: Final = 8.5
-#: For the calls of the API if the database is away: most then wait for it, and the doctor has said so already.
+#: For the calls of the API if it has no database: what is still asked may wait for it.
 WITHOUT_DATABASE_S: Final = 2.0
+#: Checks that would find only that the database is away, as seen from here and as seen by the API.
+_OF_THE_DATABASE: Final = ("tables",)
+_OF_THE_APIS_DATABASE: Final = ("retries", "waiting tasks")
 
 
 async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
     """Runs every check, in two groups of ``within_s``. A check that raises or hangs becomes a finding, and the others still
     run."""
+    from cluster.cli.checks.certificates import check_certificates
+
     async with client(ours) as api:
         findings = await run_all(
             {
@@ -48,21 +53,33 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
             },
             within_s,
         )
+        if _is_away(findings, "database"):
+            findings = [_not_tried(found.check) if found.check in _OF_THE_DATABASE else found for found in findings]
         idle = _not_started(ours) if findings[0].level == PROBLEM else None
         if idle is not None:
             return [idle]
         if findings[0].level == OK:
-            away = any(finding.check == "database" and finding.level == PROBLEM for finding in findings)
-            findings += await run_all(
-                {
-                    "API clock": lambda: check_api_clock(api_url(ours)),
-                    "breakers": lambda: check_breakers(api),
-                    "retries": lambda: check_retries(api),
-                    "waiting tasks": lambda: check_waiting(api),
-                },
-                WITHOUT_DATABASE_S if away else within_s,
-            )
+            away = _is_away(findings, "component postgres")
+            checks: dict[str, Check] = {
+                "API clock": lambda: check_api_clock(api_url(ours)),
+                "breakers": lambda: check_breakers(api),
+                "retries": lambda: check_retries(api),
+                "waiting tasks": lambda: check_waiting(api),
+            }
+            skipped = _OF_THE_APIS_DATABASE if away else ()
+            tried = {name: check for name, check in checks.items() if name not in skipped}
+            findings += await run_all(tried, WITHOUT_DATABASE_S if away else within_s)
+            findings += [_not_tried(name) for name in skipped]
     return findings
+
+
+def _is_away(findings: Sequence[Finding], check: str) -> bool:
+    return any(finding.check == check and finding.level == PROBLEM for finding in findings)
+
+
+def _not_tried(check: str) -> Finding:
+    """One cause is said once: the row of the database has it."""
+    return Finding(check=check, level=WARNING, detail="not tried: the database does not answer")
 
 
 def _not_started(ours: Settings) -> Finding | None:
@@ -80,6 +97,7 @@ def _not_started(ours: Settings) -> Finding | None:
 def _examined(ours: Settings) -> tuple[list[Finding], bool]:
     """The findings, and whether something still hangs: a host name that is being looked up cannot be interrupted."""
     # Before the bounds begin: on a busy machine the drivers take seconds to load. The other commands load none.
+    import cluster.cli.checks.certificates
     import cluster.postgres.growth
     import cluster.redis.pool  # noqa: F401
 

@@ -6,16 +6,15 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.agent_transports.chat import HttpTransports
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.evaluation.table import Effort, EvaluationReport, Gain, ModeFigures
-from cluster.learning.evaluation import as_csv, evaluate_votes
-from cluster.learning.recorded_answers import CALL_TIMEOUT_S, MAX_CALLS, evaluate_replay
-from cluster.ports.agent_transport import AgentTransport
+
+if TYPE_CHECKING:  # numpy takes longer to load than most commands take
+    from cluster.domain.evaluation.table import EvaluationReport, Gain, ModeFigures
+    from cluster.ports.agent_transport import AgentTransport
 
 LOOPBACK = ("127.0.0.0/8",)
 
@@ -23,6 +22,9 @@ LOOPBACK = ("127.0.0.0/8",)
 @asynccontextmanager
 async def loopback_transport() -> AsyncIterator[AgentTransport]:
     """A transport that may call loopback addresses only: the server that replays listens there."""
+    from cluster.agent_transports.chat import HttpTransports
+    from cluster.learning.recorded_answers import CALL_TIMEOUT_S, MAX_CALLS
+
     transport = HttpTransports(allowed_networks=LOOPBACK, pool_size=MAX_CALLS, timeout_s=CALL_TIMEOUT_S)
     try:
         yield transport
@@ -59,6 +61,9 @@ def evaluate(
     \f
     Raises: `InvalidRequest` if neither --votes and --panels nor --replay are given, or a file cannot be written.
     """
+    from cluster.learning.evaluation import as_csv, evaluate_votes
+    from cluster.learning.recorded_answers import evaluate_replay
+
     if replay is not None:
         report = evaluate_replay(
             replay, votes, panels, open_transport=loopback_transport, only=panel or (), prices=prices, seed=seed
@@ -111,6 +116,8 @@ def _print(*lines: str) -> None:
 
 
 def _rows_table(rows: Sequence[ModeFigures]) -> list[str]:
+    from cluster.domain.evaluation.table import Effort
+
     measured = any(row.effort != Effort() for row in rows)
     head = ["mode", "accuracy", "coverage", "calls", "of all", "ECE", "Brier", "vs plurality", "vs best single"]
     lines = [[*head, *(("tokens", "USD", "p50 ms", "p95 ms") if measured else ())]]

@@ -6,14 +6,16 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cluster.cli.connection import client, settings
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import path_segment
-from cluster.domain.evaluation.records import AnsweredQuestion, is_calibration, read_votes
+
+if TYPE_CHECKING:  # numpy takes longer to load than most commands take
+    from cluster.domain.evaluation.records import AnsweredQuestion
 
 app = typer.Typer(no_args_is_help=True, help="Right answers of questions that agents have answered.")
 weights_app = typer.Typer(invoke_without_command=True, help="Weights of agents, learned from outcomes.")
@@ -67,6 +69,8 @@ def _read(file: Path, split: str) -> Iterator[dict[str, Any]]:
         raise InvalidRequest(f"{file} cannot be read: {error}.", "unreadable_file") from None
     first = _parsed(next((line for line in lines if line.strip()), ""), 1)
     if "models" in first:
+        from cluster.domain.evaluation.records import read_votes
+
         for question in read_votes(lines):
             if question.complete and split in ("all", _half(question)):
                 yield _outcome(question)
@@ -80,6 +84,8 @@ def _read(file: Path, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _half(question: AnsweredQuestion) -> str:
+    from cluster.domain.evaluation.records import is_calibration
+
     return "calibration" if is_calibration(question.id) else "test"
 
 

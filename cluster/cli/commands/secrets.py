@@ -11,7 +11,6 @@ import typer
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.connection import settings
 from cluster.cli.output import console
-from cluster.domain.access.sealing import KEY_BYTES, Sealer
 from cluster.settings import Settings, SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Secrets of the deployment.")
@@ -22,6 +21,8 @@ JWT_BYTES = 48
 @app.command()
 def generate() -> None:
     """Print new secrets, as lines for an environment file."""
+    from cluster.domain.access.sealing import KEY_BYTES
+
     typer.echo(f"ARAGORA_JWT_SECRET={secrets.token_urlsafe(JWT_BYTES)}")
     typer.echo(f"ARAGORA_SECRETS_KEY={base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}")
 
@@ -34,6 +35,7 @@ def rotate() -> None:
 
 
 async def _rotate(ours: Settings) -> int:
+    from cluster.domain.access.sealing import Sealer
     from cluster.postgres.pool import connect  # the other commands load no driver
     from cluster.postgres.secrets import PostgresSecrets
 

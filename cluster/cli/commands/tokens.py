@@ -16,7 +16,6 @@ import typer
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.connection import settings
 from cluster.cli.output import console
-from cluster.domain.access.tokens import Claims, make_token
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
 from cluster.ports.access import Revocation
@@ -44,6 +43,8 @@ def create(
     \f
     Raises: `InvalidRequest` if the token would not count.
     """
+    from cluster.domain.access.tokens import Claims, make_token  # loads cryptography, which few commands need
+
     ours = stores_settings(settings())
     life_s = ours.jwt_expiry if expires is None else _seconds(expires, ours.jwt_expiry)
     if role is not None and workspace is None:

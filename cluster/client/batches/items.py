@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cluster.domain.base.canonical import canonical_sha256
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_DEPTH, MAX_DIGITS, check_json
-from cluster.domain.deliberation.contract import MAX_QUESTION_CHARS
+from cluster.domain.deliberation.bounds import MAX_QUESTION_CHARS
 
 MAX_LINE_BYTES = 1_048_576
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"

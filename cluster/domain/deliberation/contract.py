@@ -19,6 +19,7 @@ from cluster.domain.base.json_schema import check_schema
 from cluster.domain.consensus.ballots import Denominator
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
+from cluster.domain.deliberation.bounds import MAX_QUESTION_CHARS
 from cluster.domain.deliberation.ledger import NANOS, Budget, parse_budget
 from cluster.domain.deliberation.prompts import template_hashes
 
@@ -28,7 +29,6 @@ DEFAULT_MAX_TOKENS = 256
 DEFAULT_ROUNDS = 2
 MAX_ROUNDS = 9
 MAX_OPTIONS = 26
-MAX_QUESTION_CHARS = 20_000
 #: The kinds of material that may be given with a question, the most items of each, and the most bytes of JSON in all.
 MATERIAL = ("documents", "attachments", "evidence")
 MAX_MATERIAL = 50

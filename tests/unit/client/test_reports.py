@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.client.api import ApiError, OutcomeUnknown, Patience, Unavailable
-from cluster.client.reports import MOST_BYTES, ReportOutcome, ReportQueue, encoded
+from cluster.client.api import ApiError, OutcomeUnknown, Patience, RetryDelays, Unavailable
+from cluster.client.reports import LAST_TRY_S, MOST_BYTES, ReportOutcome, ReportQueue, encoded
 from cluster.domain.base.errors import ControlPlaneError
 from tests.support.probes import eventually
 
@@ -163,3 +165,49 @@ async def test_a_caller_that_is_cancelled_leaves_its_report() -> None:
     put.cancel()
     assert await reports.drain(30) == []
     assert "t1" in server.taken
+
+
+def sends_after_a_refusal(later: Sequence[float | None], first: float | None) -> int:
+    """How many calls an hour of asked waiting lets through at once: one report with ``first`` seconds left meets it, and those
+    with ``later`` come while it rests."""
+    server = Server(faults=["busy"])
+
+    async def run() -> int:
+        reports = ReportQueue(server.send, Patience(first_s=0.0, most_s=0.0, asked_most_s=3600.0))
+        times = [None if left_s is None else time.monotonic() + left_s for left_s in (first, *later)]
+        puts = [asyncio.create_task(reports.put(encoded(a_report(0)), times[0]))]
+        await eventually(lambda: server.calls >= 1)
+        puts += [asyncio.create_task(reports.put(encoded(a_report(n)), due)) for n, due in enumerate(times[1:], 1)]
+        done, waiting = await asyncio.wait(puts, timeout=0.3)
+        assert not done or not waiting
+        await reports.drain(30)
+        await asyncio.gather(*puts)
+        return len(done)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "sent"),
+    [
+        (LAST_TRY_S, [], 1),
+        (0.1, [], 1),
+        (LAST_TRY_S + 60, [], 0),
+        (None, [], 0),
+        (-1.0, [], 0),  # nobody waits for it any more
+        (LAST_TRY_S + 60, [LAST_TRY_S], 2),
+        (None, [None, 0.1], 3),
+        (None, [LAST_TRY_S + 60], 0),
+    ],
+)
+def test_a_report_goes_before_its_attempt_ends(first: float | None, later: list[float | None], sent: int) -> None:
+    """Whatever wait a proxy asks for, also if the report comes while the queue rests."""
+    assert sends_after_a_refusal(later, first) == sent
+
+
+@given(own_s=st.floats(0, 5), asked_s=st.floats(0, 1e6))
+def test_the_delay_is_the_longer_of_its_parts(own_s: float, asked_s: float) -> None:
+    patience = Patience(first_s=own_s, most_s=own_s, asked_most_s=30.0)
+    own, asked = RetryDelays(patience).next_parts_s(Unavailable("later", None, asked_s))
+    assert own_s / 2 <= own <= own_s
+    assert asked == min(asked_s, 30.0)

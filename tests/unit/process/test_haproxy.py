@@ -166,6 +166,68 @@ async def test_a_replica_that_ends_during_a_call_is_a_503(front: Front, answer: 
     is_not_now(gone, "unavailable")
 
 
+@dataclass
+class MortalReplica:
+    """Keeps its connections, and answers calls of ``/live``. Any other call ends all its connections, and it listens no more."""
+
+    executed: list[bytes] = field(default_factory=list)
+    open: list[asyncio.StreamWriter] = field(default_factory=list)
+    server: asyncio.Server | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                if b" /-/healthz " not in head:
+                    self.executed.append(head.split(b" HTTP")[0])
+                if b" /x " in head:
+                    self.die()
+                    return
+                writer.write(OK)
+
+    def die(self) -> None:
+        assert self.server is not None
+        self.server.close()
+        for writer in self.open:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("method", "same_connection", "earlier"), [("GET", True, 2), ("POST", True, 1), ("POST", False, 0)]
+)
+async def test_a_replica_that_dies_over_a_kept_connection_is_a_503(
+    front: Front, method: str, same_connection: bool, earlier: int
+) -> None:
+    """HAProxy says nothing to a client whose call went over a connection that an earlier call had used."""
+    replica = MortalReplica()
+    replica.server = await asyncio.start_server(replica.serve, "127.0.0.1", 0)
+    front.write(port_of(replica.server))
+    front.start()
+    await answered(front.url + "/live")
+    before = len(replica.executed)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=10)) for _ in range(2)]
+        for _ in range(earlier):
+            assert (await clients[0].get(front.url + "/live")).text == "ok"
+        is_not_now(await clients[0 if same_connection else 1].request(method, front.url + "/x"), "unavailable")
+        assert replica.executed[before + earlier :] == [f"{method} /x".encode()]
+        is_not_now(await clients[0].get(front.url + "/live"), "unavailable")  # nobody listens
+
+
+async def test_a_client_keeps_its_connection(front: Front) -> None:
+    """Only those to the replicas are new for each call."""
+    async with await replica_that_answers(OK) as server:
+        front.write(port_of(server))
+        front.start()
+        await answered(front.url + "/x")
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        for _ in range(3):
+            writer.write(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n")
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            assert (head.split(b" ")[1], await reader.readexactly(2)) == (b"200", b"ok")
+        writer.close()
+
+
 @pytest.mark.parametrize("answer", [OK, OURS_500, OURS_500.replace(b"500", b"502")])
 async def test_an_answer_of_our_own_passes_unchanged(front: Front, answer: bytes) -> None:
     async with await replica_that_answers(answer) as server:
