@@ -237,11 +237,17 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
     answer, taken = ClaimAnswer(), False
     try:
         timeout = block_s if claim.wait else None
-        with gate.attended.of([(claim.workspace, claim.agent_id)]):
-            await asyncio.wait({asked, hung_up}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        waiting = gate.attended.of([(claim.workspace, claim.agent_id)])
+        with waiting, gate.open_calls.of(request, Permission.TASKS_CLAIM) as call:
+            refused = asyncio.ensure_future(call.ended.wait())
+            try:
+                await asyncio.wait({asked, hung_up, refused}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                refused.cancel()
             if asked.done():
                 answer = asked.result()
-            elif gate.scheduler.away and not hung_up.done():
+            gate.open_calls.check(call)
+            if not asked.done() and gate.scheduler.away and not hung_up.done():
                 answer = await _asked_again(gate, claim)
         yield answer
         for _ in range(LOOP_PASSES_TO_NOTICE if answer.leases else 0):
