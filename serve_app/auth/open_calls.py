@@ -21,6 +21,7 @@ from cluster.domain.base.errors import ControlPlaneError, Forbidden, Unauthentic
 from cluster.log.access_directory import AccessDirectory
 from cluster.ports.clock import Clock
 from serve_app.auth.bearer import Proof
+from serve_app.auth.suspension import check_starts
 
 #: How late an open call ends after its key or token has run out.
 LOOK_S = 0.5
@@ -40,6 +41,7 @@ class OpenCall:
     principal: Principal
     proof: Proof | None
     exact: bool
+    starts_work: bool
     #: Up to which generation of access it was looked at.
     generation: int
     #: When its key or token runs out. It is not worked out before the first look, since most calls are shorter.
@@ -60,14 +62,21 @@ class OpenCalls:
         return len(self._calls)
 
     @contextlib.contextmanager
-    def of(self, connection: HTTPConnection, permission: Permission, *, exact: bool = False) -> Iterator[OpenCall]:
+    def of(
+        self, connection: HTTPConnection, permission: Permission, *, exact: bool = False, starts_work: bool = False
+    ) -> Iterator[OpenCall]:
         """Registers an admitted call while the block runs. ``exact``: it also ends if its caller keeps the permission and gets
-        or loses others, since what it shows was decided by them."""
+        or loses others, since what it shows was decided by them. ``starts_work``: it also ends if its workspace is suspended."""
         state = connection.scope["state"]
         proof: Proof | None = state.get("proof")
         generation = self._access.generation if proof is None else proof.generation
         call = OpenCall(
-            permission=permission, principal=state["principal"], proof=proof, exact=exact, generation=generation
+            permission=permission,
+            principal=state["principal"],
+            proof=proof,
+            exact=exact,
+            starts_work=starts_work,
+            generation=generation,
         )
         if proof is None:  # authentication is off: there is nothing that could end
             yield call
@@ -123,6 +132,8 @@ class OpenCalls:
                     f"This call needs the permission {call.permission} in the workspace {call.principal.workspace}, which you "
                     "do not have any more; ask an administrator for it."
                 )
+            if call.starts_work:
+                check_starts(self._access, principal.workspace)
         except ControlPlaneError as refusal:
             call.refusal = refusal
             call.ended.set()

@@ -29,7 +29,7 @@ W = "research"
 ANN = "user:ann@example.com"
 ORIGIN = Origin(workspace=W, principal="test", cause="test")
 #: What a stream says last, a claim answers, and a WebSocket closes with.
-CLOSED = {"unauthenticated": 401, "forbidden": 403}
+CLOSED = {"unauthenticated": 401, "forbidden": 403, "workspace_suspended": 403}
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ ENDINGS: dict[Any, tuple[Any, tuple[str, str, str | None]]] = {
     _revoke_token: (_by_user, ("unauthenticated",) * 3),
     _revoke_earlier: (_by_user, ("unauthenticated",) * 3),
     _take_streams: (_by_own_role, ("forbidden",) * 3),
-    _suspend: (_by_expiry, ("", "", "forbidden")),
+    _suspend: (_by_expiry, ("", "", "workspace_suspended")),
     _delete: (_by_expiry, ("forbidden",) * 3),
     _take_payloads: (_by_user, ("", "", None)),
 }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission
+from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, WHILE_SUSPENDED, Permission
 from cluster.domain.access.principal import Principal
 from cluster.domain.access.roles import ROLES, CustomRole, names_permission, permissions_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES, RoleBinding, Workspace, WorkspaceState
@@ -82,9 +82,7 @@ def principal_for(identity: Identity, asked: str | None, tables: AccessTables, p
     if known is None or known.state is WorkspaceState.DELETED or not permissions:
         raise Forbidden(f"You have no role in the workspace {workspace}; ask an administrator for one.")
     if known.state is WorkspaceState.SUSPENDED:
-        permissions = frozenset(
-            each for each in permissions if each.endswith(".read") or each.startswith("controlplane:access.")
-        )
+        permissions &= WHILE_SUSPENDED
     everywhere = ALL if _is_admin(identity, policy) else _allowed(_unbounded(identity, bound, custom={}), {}, policy)
     return Principal(id=identity.id, workspace=workspace, permissions=permissions, everywhere=everywhere)
 
