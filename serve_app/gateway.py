@@ -43,6 +43,7 @@ from cluster.process.waits import AWAY_S
 from cluster.rpc.exchange import ExchangeClient
 from cluster.settings import Settings
 from serve_app.attendance import Attendance
+from serve_app.auth.open_calls import OpenCalls
 from serve_app.components import Components
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.endings import StreamEndings
@@ -96,6 +97,7 @@ class Gateway:
     draining: bool = field(default=False, init=False)
     """Whether this replica is ending and should get no more traffic."""
     endings: StreamEndings = field(default_factory=StreamEndings, init=False)
+    open_calls: OpenCalls = field(init=False)
     attended: Attendance = field(init=False)
     """Agents with an open call at this replica."""
     reported: Attendance = field(init=False)
@@ -122,6 +124,7 @@ class Gateway:
         self.attended = Attendance(self.clock, every_s)
         self.reported = Attendance(self.clock, every_s)
         self.task_reads = GroupCommit(self._read_tasks, wait_s=AWAY_S)
+        self.open_calls = OpenCalls(self.access, self.clock)
         self.learner = Learner(self.outcomes, owners_from(self.agents), self.clock)
 
     def _notifying(

@@ -146,6 +146,7 @@ class Replica:
             tally.run(),
             hub.run(),
             gateway.attend_forever(),
+            gateway.open_calls.run(),
             self._push_forever(),
         )
         return gateway

@@ -27,6 +27,7 @@ def make(it: Context) -> Any:
         workers=it.resources.settings.deliberation_workers,
         store=it.resources.stores.deliberations,
         agents=it.resources.stores.agents,
+        workspaces=it.resources.stores.access,
         weights=Learner(it.resources.stores.outcomes, owners_from(it.resources.stores.agents), it.resources.clock),
         log=it.resources.stores.log,
         doorbell=it.resources.doorbell,

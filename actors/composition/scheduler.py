@@ -31,6 +31,7 @@ def make(it: Context) -> Any:
         is_published=it.is_published,
         on_fatal=it.on_fatal,
         controls=it.resources.stores.controls,
+        workspaces=it.resources.stores.access,
         agents=it.resources.stores.agents,
         idempotency_window_s=it.resources.settings.idempotency_window,
         cleanup_s=it.resources.settings.cleanup_interval,

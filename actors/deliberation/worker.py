@@ -15,8 +15,9 @@ from typing import Any
 
 from actors.deliberation.panel import PanelChooser
 from actors.messages import AgentCall, AgentReply
+from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.base.errors import ControlPlaneError, PeerError, TryLater
-from cluster.domain.base.log import LogRow
+from cluster.domain.base.log import SYSTEM, LogRow, Origin, caused_by_row, record_for
 from cluster.domain.deliberation import machine
 from cluster.domain.deliberation.calls import Call, call_of, outstanding
 from cluster.domain.deliberation.contract import Contract
@@ -34,6 +35,7 @@ from cluster.domain.deliberation.state import Phase, State, TurnKey, fold
 from cluster.domain.deliberation.stored import Deliberation, JournalAppend, JournalEvent, TakenDeliberation
 from cluster.domain.deliberation.wire import ended_row, log_rows
 from cluster.log.follower import LogFollower
+from cluster.ports.access import WorkspaceStates
 from cluster.ports.agents import AgentStore
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import DeliberationStore
@@ -53,7 +55,7 @@ LOOK_AGAIN_S = 1.0
 #: Between two reads of the log, so that admissions of a busy moment are taken together.
 APART_S = 0.01
 #: What a worker reads of the log. Its own rows, some thirty times as many, would be read for nothing.
-_FOLLOWS = ("deliberation.admitted", "deliberation.cancel_requested")
+_FOLLOWS = ("deliberation.admitted", "deliberation.cancel_requested", "access.workspace_changed")
 #: A call may last this much longer than the deliberation, so that the deadline ends it and not the call's timeout.
 CALL_GRACE_S = 0.5
 
@@ -126,6 +128,7 @@ class DeliberationWorker:
         workers: int,
         store: DeliberationStore,
         agents: AgentStore,
+        workspaces: WorkspaceStates,
         weights: WeightSource,
         log: Log,
         doorbell: Doorbell,
@@ -156,6 +159,13 @@ class DeliberationWorker:
         # By request id, while a run tries. An inbox is there before the record is taken, so that a cancellation that the
         # record does not show yet finds it.
         self._inboxes: dict[str, _Inbox] = {}
+        # Workspaces that are suspended or deleted, as the log has it. ``start`` reads them, ``_apply`` keeps them.
+        self._states = workspaces
+        self._closed: dict[str, WorkspaceState] = {}
+        # Set, and replaced by a new event, whenever ``_closed`` changes: it wakes the calls that wait for it.
+        self._opened = asyncio.Event()
+        # By request id, while a run tries: the record as it was taken.
+        self._records: dict[str, Deliberation] = {}
         # Bounds the deliberations that run at a time.
         self._gate = asyncio.Semaphore(AT_ONCE)
         # The log follower. If it fails, ``on_fatal`` gives the process up.
@@ -174,9 +184,10 @@ class DeliberationWorker:
             after=head,
             apply=self._apply,
             only=LogFilter(kinds=_FOLLOWS),
-            topics=(WakeTopic.DELIBERATIONS,),
+            topics=(WakeTopic.DELIBERATIONS, WakeTopic.ACCESS),
             apart_s=APART_S,
         )
+        self._closed = dict(await self._states.closed())
         for request_id, _ in await self._store.open():
             self._begin(request_id)
         self._loops.start(follower.run())
@@ -205,6 +216,32 @@ class DeliberationWorker:
                 self._begin(row.entity)
             elif row.kind == "deliberation.cancel_requested" and row.entity in self._inboxes:
                 self._inboxes[row.entity].put(CancelAsked())
+            elif row.kind == "access.workspace_changed":
+                await self._state_changed(row)
+
+    async def _state_changed(self, row: LogRow) -> None:
+        """Lets the calls of a workspace go on that was resumed, and cancels the deliberations of one that was deleted."""
+        state = WorkspaceState(row.data["state"])
+        self._closed[row.entity] = state
+        opened, self._opened = self._opened, asyncio.Event()
+        opened.set()
+        if state is WorkspaceState.DELETED:
+            for record in [each for each in self._records.values() if each.workspace == row.entity]:
+                await self._cancel(record, row.principal, caused_by_row(row.seq))
+
+    async def _cancel(self, record: Deliberation, principal: str, cause: str) -> None:
+        """Cancels a deliberation of a deleted workspace. Its run learns of it from the row that this writes.
+
+        Raises: `StoreUnavailable`."""
+        origin = Origin(workspace=record.workspace, principal=principal, cause=cause)
+        row = record_for(origin, self.clock.now(), "deliberation.cancel_requested", record.request_id)
+        await self._store.cancel(record.workspace, record.request_id, row)
+        await self._doorbell.notify(WakeTopic.DELIBERATIONS)
+
+    async def _resumed(self, workspace: str) -> None:
+        """Returns when a workspace is not suspended."""
+        while self._closed.get(workspace) is WorkspaceState.SUSPENDED:
+            await self._opened.wait()
 
     def _begin(self, request_id: str) -> None:
         if zlib.crc32(request_id.encode()) % self._workers != self._index or request_id in self._runs:
@@ -227,6 +264,7 @@ class DeliberationWorker:
                     await self.clock.sleep(LOOK_AGAIN_S)
                 finally:
                     self._inboxes.pop(request_id, None)
+                    self._records.pop(request_id, None)
 
     async def _take_and_run(self, request_id: str) -> None:
         inbox = _Inbox(self.clock)
@@ -234,7 +272,7 @@ class DeliberationWorker:
         taken = await self._takes.put(request_id)
         if taken is None:
             return
-        record = taken.deliberation
+        record = self._records[request_id] = taken.deliberation
         try:
             contract = Contract.from_json(record.contract)
             state = fold(request_id, contract, record.admitted_at, taken.journal, record.contract_digest)
@@ -245,6 +283,8 @@ class DeliberationWorker:
         inbox.put(Taken(again=state.events > 0))
         if record.cancel_requested:
             inbox.put(CancelAsked())
+        elif self._closed.get(record.workspace) is WorkspaceState.DELETED:
+            await self._cancel(record, SYSTEM, "")
         run = _Run(self, record, state, inbox)
         with traced(record.cause):
             _logger.info("deliberation %s is run %s", request_id, "again" if state.events else "from its beginning")
@@ -260,7 +300,9 @@ class DeliberationWorker:
             raise _Lost
 
     async def ask(self, record: Deliberation, call: Call, deadline: float) -> Event:
-        """Calls an agent and returns what came of it. A failure is an event too, so nothing is raised."""
+        """Calls an agent, as soon as the workspace is not suspended, and returns what came of it. A failure is an event too, so
+        nothing is raised."""
+        await self._resumed(record.workspace)
         where: dict[str, Any] = {"agent_id": call.agent_id, "phase": call.phase, "attempt": call.attempt}
         where["round"] = call.round
         started = self.clock.now()

@@ -73,6 +73,7 @@ from cluster.domain.tasks.refusals import LEASE_LOST
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import PULL_CALL_TYPE, LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
 from cluster.log.follower import LogFollower
+from cluster.ports.access import WorkspaceStates
 from cluster.ports.agents import AgentStore
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter, Region
@@ -86,7 +87,7 @@ from cluster.rpc.exchange import ExchangeCall, ExchangeReply, ExchangeServer
 
 _logger = logging.getLogger(__name__)
 
-TOPICS = (WakeTopic.TASKS, WakeTopic.AGENTS, WakeTopic.CONTROLS)
+TOPICS = (WakeTopic.TASKS, WakeTopic.AGENTS, WakeTopic.CONTROLS, WakeTopic.ACCESS)
 REBUILD_RETRY_S = 0.5
 STAND_BY_S = 1.0
 LOOK_UP_RETRY_S = 0.5
@@ -166,6 +167,7 @@ class SchedulerShard:
         on_fatal: OnFatal = unwatched,
         policy: RetryPolicy | None = None,
         controls: ControlStore,
+        workspaces: WorkspaceStates,
         agents: AgentStore,
         idempotency_window_s: float = 86_400.0,
         cleanup_s: float = 60.0,
@@ -181,6 +183,7 @@ class SchedulerShard:
         self._doorbell = doorbell
         self._clock = clock
         self._controls = controls
+        self._workspaces = workspaces
         self._agents = agents
         # Settings: how long leases last, how long idempotency keys are kept and how often expired ones are dropped, and how
         # failed attempts are retried.
@@ -254,12 +257,14 @@ class SchedulerShard:
         cursor, batches = await self._tasks.open_tasks(self._shard)
         core = SchedulerCore(lease_ttl_s=self._lease_ttl_s, policy=self._policy)
         core.load_controls(await self._controls.load(), self._clock.now())
+        core.load_states(await self._workspaces.closed())
         self._state = None  # frees the state that is replaced before the new one is loaded
         with _settled_memory():
             async for batch in batches:
                 core.load(batch, self._clock.now())
         core.load_agents(await self._agents.unschedulable())
         core.loaded(fence.generation)
+        core.end_deleted(self._clock.now())
         state = _State(fence, core)
         # Each state has its own follower and commit queue: rows that an older follower still brings are in this state already,
         # and what an older state decided and could not commit must never reach the store.

@@ -75,6 +75,7 @@ class Engine:
             workers=workers,
             store=stores.deliberations,
             agents=stores.agents,
+            workspaces=stores.access,
             weights=Learner(stores.outcomes, owners_from(stores.agents), SystemClock()),
             log=stores.log,
             doorbell=bell,

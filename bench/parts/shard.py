@@ -31,6 +31,7 @@ async def make() -> Handlers:
         owner="bench",
         tasks=stores.tasks,
         controls=stores.controls,
+        workspaces=stores.access,
         agents=stores.agents,
         log=stores.log,
         region=stores.region,

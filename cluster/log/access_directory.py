@@ -34,6 +34,10 @@ class AccessDirectory:
         self._roles: dict[str, dict[str, CustomRole]] = {}
         self._keys: dict[str, ApiKey] = {}
         self._revocations: dict[str, Revocation] = {}
+        #: How often this copy has changed. Whatever was derived from it is derived again when this number differs.
+        self.generation = 0
+        #: Set, and replaced by a new event, whenever ``generation`` rises.
+        self._moved = asyncio.Event()
         #: Held from a read until it is applied: of two reads at once, the older one must not be applied last.
         self._reading = asyncio.Lock()
 
@@ -74,6 +78,11 @@ class AccessDirectory:
             keys=list(self._keys.values()),
             revocations=list(self._revocations.values()),
         )
+
+    async def changed_since(self, generation: int) -> None:
+        """Returns when the copy has another generation than this one."""
+        while self.generation == generation:
+            await self._moved.wait()
 
     # --- changes ---------------------------------------------------------------------------------------------------
 
@@ -131,3 +140,6 @@ class AccessDirectory:
         for binding in found.bindings:
             by_subject.setdefault(binding.subject, []).append(binding)
         self._bindings.update({subject: tuple(bindings) for subject, bindings in by_subject.items()})
+        self.generation += 1
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()

@@ -6,13 +6,13 @@ Every change writes a log row ``access.*`` in the same commit, and every process
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.domain.access.api_key import ApiKey
 from cluster.domain.access.roles import CustomRole
-from cluster.domain.access.workspaces import RoleBinding, Workspace
+from cluster.domain.access.workspaces import RoleBinding, Workspace, WorkspaceState
 from cluster.domain.base.log import Origin
 
 
@@ -50,7 +50,15 @@ class AccessNames:
     revocations: frozenset[str] = frozenset()
 
 
-class AccessStore(Protocol):
+class WorkspaceStates(Protocol):
+    """What the parts of the system ask that start work in all workspaces."""
+
+    async def closed(self) -> Mapping[str, WorkspaceState]:
+        """The workspaces in which nothing starts, with the reason: suspended or deleted. Raises: `StoreUnavailable`."""
+        ...
+
+
+class AccessStore(WorkspaceStates, Protocol):
     """One transaction per call, with its log row. ``Origin.workspace`` is where the change is logged. A change that changes
     nothing writes no row."""
 
@@ -69,8 +77,7 @@ class AccessStore(Protocol):
     async def put_workspace(self, origin: Origin, workspace: Workspace) -> None:
         """Changes a workspace's name or state. One that was deleted stays so.
 
-        Raises: `NotFound` if there is none of that id or it was deleted, `Conflict` (``open_work``) if it is to be deleted and
-        has tasks or deliberations that have not ended."""
+        Raises: `NotFound` if there is none of that id or it was deleted."""
         ...
 
     async def put_binding(self, origin: Origin, binding: RoleBinding) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cluster.domain.access.api_key import ApiKey
@@ -32,11 +32,6 @@ _REFUSALS: dict[str, tuple[type[ControlPlaneError], str, str]] = {
     "absent": (NotFound, "There is no workspace of that id.", "workspace_not_found"),
     "unknown_workspace": (NotFound, "There is no workspace of that id; create it first.", "workspace_not_found"),
     "unknown_role": (NotFound, "The workspace has no role of that name; define it first.", "role_not_found"),
-    "open_work": (
-        Conflict,
-        "The workspace has tasks or deliberations that have not ended; cancel them or let them end, then delete it.",
-        "open_work",
-    ),
     "in_use": (
         Conflict,
         "A member or a valid key has this role; remove the member's role or revoke the key first.",
@@ -90,6 +85,9 @@ class PostgresAccessStore:
             keys=[_key(found) for found in tables["keys"]],
             revocations=[Revocation(**found) for found in tables["revocations"]],
         )
+
+    async def closed(self) -> Mapping[str, WorkspaceState]:
+        return {row["id"]: WorkspaceState(row["state"]) for row in await self._pool.rows(_SQL["closed_workspaces"])}
 
     # --- changes ---------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,11 @@ from cluster.domain.access.identity import AccessTables
 class AccessView(AccessTables, Protocol):
     """The tables that decide, and what is stored about keys and revocations. Every read is one of memory."""
 
+    @property
+    def generation(self) -> int:
+        """A number that changes whenever anything here does."""
+        ...
+
     def key(self, key_id: str) -> ApiKey | None:
         """A key, also one that was revoked."""
         ...

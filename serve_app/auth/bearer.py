@@ -6,12 +6,13 @@ that a call costs no read of the database and a revocation counts as soon as the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from cluster.domain.access.api_key import MARK, ApiKey, is_valid, parse_token
+from cluster.domain.access.api_key import MARK, ApiKey, ends_at, is_valid, parse_token
 from cluster.domain.access.identity import AccessPolicy, Identity, Method, principal_for
 from cluster.domain.access.principal import Principal
 from cluster.domain.base.errors import Unauthenticated
@@ -34,12 +35,23 @@ _NOBODY = ApiKey(
 )
 
 
+#: Principals that are kept until access changes. Each is small, and callers that act in turns are far fewer.
+MAX_KEPT = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How a caller proved who it is. ``holds``: whether that still counts, for calls that stay open."""
+    """How a caller proved who it is, for calls that stay open. ``holds``: whether that still counts. ``ends_at``: when it ends by
+    itself (epoch seconds), if nothing about access changes. ``principal``: who the caller of this call is now. ``generation``: of
+    access, when it was proven.
+
+    ``principal`` raises: `Forbidden` if it has nothing there any more, `InvalidRequest` as `principal_for`."""
 
     identity: Identity
     holds: Callable[[], bool]
+    ends_at: Callable[[], float]
+    principal: Callable[[], Principal]
+    generation: int
 
 
 class BearerTokens:
@@ -53,20 +65,34 @@ class BearerTokens:
         self._tokens = tokens
         self._uses = uses
         self._clock = clock
+        #: (identity, named workspace) → principal, as the access of generation ``_kept_of`` has it.
+        self._kept: dict[tuple[Identity, str | None], Principal] = {}
+        self._kept_of = view.generation
 
     async def resolve(self, connection: HTTPConnection) -> Principal:
         """The principal of a bearer token, in the workspace that the call names.
 
         Raises: `Unauthenticated` if there is no token that counts; `InvalidRequest` if it names no workspace and has several;
         `Forbidden` if it has nothing there; `StoreUnavailable` if the issuer's keys are not known now."""
-        proof = await self._prove(_token(connection))
+        text, asked = _token(connection), asked_workspace(connection)
+        proof = self._prove_key(text, asked) if text.startswith(MARK) else await self._prove_token(text, asked)
         connection.scope.setdefault("state", {})["proof"] = proof
-        return principal_for(proof.identity, asked_workspace(connection), self._view, self._policy)
+        return proof.principal()
 
-    async def _prove(self, text: str) -> Proof:
+    def _principal(self, identity: Identity, asked: str | None) -> Principal:
+        """What `principal_for` says, worked out once for each state of access: it took longer than all else of the door."""
+        generation = self._view.generation
+        if generation != self._kept_of or len(self._kept) >= MAX_KEPT:
+            self._kept.clear()
+            self._kept_of = generation
+        principal = self._kept.get((identity, asked))
+        if principal is None:
+            principal = principal_for(identity, asked, self._view, self._policy)
+            self._kept[identity, asked] = principal
+        return principal
+
+    async def _prove_token(self, text: str, asked: str | None) -> Proof:
         now = self._clock.now()
-        if text.startswith(MARK):
-            return self._prove_key(text, now)
         identity, claims = await self._tokens.identity(text, self._view, now)
 
         def holds() -> bool:
@@ -76,9 +102,10 @@ class BearerTokens:
                 return False
             return self._clock.now() < claims.expires_at
 
-        return Proof(identity, holds)
+        return self._proof(identity, asked, holds, lambda: claims.expires_at)
 
-    def _prove_key(self, text: str, now: float) -> Proof:
+    def _prove_key(self, text: str, asked: str | None) -> Proof:
+        now = self._clock.now()
         id, secret = parse_token(text) or ("", "")
         key = self._view.key(id)
         if not is_valid(key or _NOBODY, secret, now) or key is None:
@@ -96,7 +123,17 @@ class BearerTokens:
             workspaces=key.workspaces,
             grants=key.grants,
         )
-        return Proof(identity, holds)
+
+        def ends() -> float:
+            known = self._view.key(id)
+            return -math.inf if known is None else ends_at(known, secret)
+
+        return self._proof(identity, asked, holds, ends)
+
+    def _proof(
+        self, identity: Identity, asked: str | None, holds: Callable[[], bool], ends: Callable[[], float]
+    ) -> Proof:
+        return Proof(identity, holds, ends, lambda: self._principal(identity, asked), self._view.generation)
 
 
 def _token(connection: HTTPConnection) -> str:
@@ -104,7 +141,8 @@ def _token(connection: HTTPConnection) -> str:
     does not, so these may have it in their query.
 
     Raises: `Unauthenticated` if there is none, or there are several."""
-    sent = connection.headers.getlist("authorization")
+    # From the raw headers, as every call is asked: starlette would decode all of them.
+    sent = [value.decode("latin-1") for name, value in connection.scope["headers"] if name == b"authorization"]
     if not sent and _takes_query(connection):
         sent = [f"Bearer {token}" for token in connection.query_params.getlist("token")]
     scheme, _, token = sent[0].partition(" ") if len(sent) == 1 and len(sent[0]) <= MAX_HEADER_CHARS else ("", "", "")

@@ -165,8 +165,13 @@ async def _refuse_socket(socket: WebSocket, error: ControlPlaneError) -> None:
         await socket.send_denial_response(control_plane_response(socket, error))
     else:
         # If the server lacks the extension, it answers the handshake of a socket that is closed here with a bare 403.
-        reason = error.message.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
-        await socket.close(code=1013 if isinstance(error, TryLater) else 1008, reason=reason)
+        code = 1013 if isinstance(error, TryLater) else 1008
+        await socket.close(code=code, reason=close_reason(error.message))
+
+
+def close_reason(message: str) -> str:
+    """The part of a message that fits into a close frame."""
+    return message.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

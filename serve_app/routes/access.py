@@ -117,8 +117,9 @@ async def list_workspaces(request: Request, asker: Asker) -> dict[str, Any]:
 async def change_workspace(
     request: Request, workspace_id: str, body: WorkspaceChange, asker: Asker, key: Idempotency
 ) -> dict[str, Any]:
-    """Renames, suspends or resumes a workspace. While it is suspended, reads are answered, and nothing is submitted, claimed,
-    reported or changed but access. A repeat changes nothing. 404 (`NotFound`) if there is no such workspace."""
+    """Renames, suspends or resumes a workspace. While it is suspended, reads are answered and what runs may end; nothing else is
+    submitted, claimed or changed but access, and open work waits. A repeat changes nothing. 404 (`NotFound`) if there is no such
+    workspace."""
     gate = gateway(request)
     check_manages(await principal_of(request), checked_workspace(workspace_id), Permission.ACCESS_WRITE)
 
@@ -133,9 +134,9 @@ async def change_workspace(
 @router.delete("/workspaces/{workspace_id}")
 @requires(Permission.ACCESS_WRITE)
 async def delete_workspace(request: Request, workspace_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Deletes a workspace for good: nobody has access to it any more, and its id is not free again. 409 (`Conflict`) while it
-    has tasks or deliberations that have not ended (``open_work``), or if it is the one of this system's settings
-    (``home_workspace``). 404 (`NotFound`) if there is no such workspace."""
+    """Deletes a workspace for good: nobody has access to it any more, its open tasks and deliberations are cancelled, and its id
+    is not free again. 409 (`Conflict`, ``home_workspace``) if it is the one of this system's settings. 404 (`NotFound`) if there
+    is no such workspace."""
     gate = gateway(request)
     check_manages(await principal_of(request), checked_workspace(workspace_id), Permission.ACCESS_WRITE)
     if workspace_id == gate.settings.workspace:

@@ -188,10 +188,15 @@ def _registered_wire(agent: Agent) -> dict[str, Any]:
 @router.post("/agents/batch", status_code=201)
 @requires(Permission.AGENTS_CONNECT)
 async def register_agents(request: Request, body: RegisterAgents, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Registers up to 1,000 agents in one transaction. 400 (`InvalidRequest`) if the fields of an agent do not fit together,
-    409 (`Conflict`) if the key was used with another body."""
+    """Registers up to 1,000 agents in one transaction; of several entries for one agent the last counts. 400
+    (`InvalidRequest`) if the fields of an agent do not fit together, 409 (`Conflict`) if the key was used with another body."""
     await _check_kind(request, body.agents)
-    agents = await _register(gateway(request), body.agents, asker, key)
+    # Of several descriptions of an agent the last counts, as if they came one after the other. Each would be a transaction of its
+    # own, and a thousand of them held up the registrations of everybody until they were given up.
+    last = {agent.agent_id: agent for agent in body.agents}
+    registered = await _register(gateway(request), list(last.values()), asker, key)
+    stored = {agent.agent_id: agent for agent in registered}
+    agents = [stored[agent.agent_id] for agent in body.agents]
     return {"agents": [_registered_wire(agent) for agent in agents], "total": len(agents)}
 
 

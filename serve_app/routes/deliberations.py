@@ -29,6 +29,7 @@ from serve_app.http.paging import total_wire
 from serve_app.routes.known import known_deliberation
 from serve_app.schemas.deliberations import Deliberate
 from serve_app.schemas.fields import Offset
+from serve_app.streams.endings import until_ended
 from serve_app.streams.hub import StreamFilter
 
 router = GuardedRouter(tags=["deliberations"])
@@ -100,7 +101,7 @@ async def create_deliberation(
             "This request_id or idempotency key was used with another body; use a new one.", "idempotency_conflict"
         )
     request_id = admitted.request_id
-    deliberation = None if is_async else await _wait_for_end(gate, asker, request_id, after)
+    deliberation = None if is_async else await _wait_for_end(request, asker, request_id, after)
     if deliberation is not None and deliberation.terminal is not None:
         return JSONResponse(result_wire(deliberation))
     location = f"{request.url.path.rstrip('/')}/{request_id}"
@@ -109,15 +110,21 @@ async def create_deliberation(
     return JSONResponse(body_out, status_code=202, headers={"Location": location})
 
 
-async def _wait_for_end(gate: Gateway, asker: Origin, request_id: str, after: int) -> Deliberation | None:
+async def _wait_for_end(request: Request, asker: Origin, request_id: str, after: int) -> Deliberation | None:
+    """The deliberation when it has ended, or the wait has. It goes on without the call.
+
+    Raises: `Unauthenticated`, `Forbidden` if the caller loses its access meanwhile."""
+    gate = gateway(request)
     deliberation = await gate.deliberations.get(asker.workspace, request_id)
     if deliberation is not None and deliberation.terminal is not None:
         return deliberation
     stream_filter = StreamFilter(workspace=asker.workspace, deliberation_id=request_id)
     rows = gate.hub.rows(after, stream_filter)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SYNC_WAIT_S):
-            await _first_end(rows)
+    with gate.open_calls.of(request, Permission.DELIBERATIONS_WRITE) as call:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SYNC_WAIT_S):
+                await until_ended(_first_end(rows), call.ended)
+        gate.open_calls.check(call)
     return await gate.deliberations.get(asker.workspace, request_id)
 
 

@@ -28,7 +28,7 @@ from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.routes.agents import intent_change
 from serve_app.schemas.agents import Heartbeat, HeartbeatItem, Heartbeats, RefusedHeartbeat
-from serve_app.streams.endings import close_for_restart, until_ended
+from serve_app.streams.endings import close_ended, until_ended
 from serve_app.streams.frames import received
 
 router = GuardedRouter(tags=["agents"])
@@ -137,9 +137,9 @@ async def websocket_heartbeats(socket: WebSocket, asker: Asker) -> None:
     """Answers every frame as a call with heartbeats is answered. An error is answered with a frame; the socket stays open."""
     await socket.accept()
     gate = gateway(socket)
-    with contextlib.suppress(WebSocketDisconnect):
-        if await until_ended(_acknowledge(socket, gate, asker), gate.endings.now()):
-            await close_for_restart(socket, "The API's front is replaced; connect again.")
+    with contextlib.suppress(WebSocketDisconnect), gate.open_calls.of(socket, Permission.AGENTS_CONNECT) as call:
+        if await until_ended(_acknowledge(socket, gate, asker), gate.endings.now(), call.ended):
+            await close_ended(socket, call, "The API's front is replaced; connect again.")
 
 
 async def _acknowledge(socket: WebSocket, gate: Gateway, asker: Origin) -> None:

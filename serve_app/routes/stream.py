@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import Query, Request, WebSocket, WebSocketDisconnect
@@ -18,10 +18,11 @@ from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import parse_json
 from serve_app.auth.admission import Caller, requires
+from serve_app.auth.open_calls import OpenCall
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.words import hidden_kinds, may_read_words
 from serve_app.gateway import gateway
-from serve_app.streams.endings import close_for_restart, until_ended
+from serve_app.streams.endings import close_ended, until_ended
 from serve_app.streams.frames import received
 from serve_app.streams.hub import StreamFilter, StreamHub, frame, sse
 
@@ -82,7 +83,7 @@ async def stream(
     cursor = _cursor(request.headers.get("last-event-id") or after, await hub.now())
     stream_filter = _stream_filter(caller, task_id, agent_id, deliberation_id)
     return StreamingResponse(
-        _events(hub, cursor, stream_filter, gate.endings.now()),
+        _watched_events(request, cursor, stream_filter),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -107,28 +108,50 @@ def _resume(cursor: int) -> bytes:
     return f"retry: {RECONNECT_MS}\nid: {cursor}\n\n".encode()
 
 
+def _closed(call: OpenCall, at: float) -> bytes:
+    """The last event of a stream whose caller was refused: a browser connects again, and is answered with the status."""
+    refusal = call.refusal
+    assert refusal is not None, "asked for a refused call only"
+    content = {"type": "closed", "timestamp": at, "data": {"error": refusal.message, "code": refusal.code}}
+    return f"event: closed\ndata: {json.dumps(content, ensure_ascii=False)}\n\n".encode()
+
+
+async def _watched_events(request: Request, cursor: int, stream_filter: StreamFilter) -> AsyncIterator[bytes]:
+    """The events until the caller has no access to them any more, or the stream has to end."""
+    gate = gateway(request)
+    with gate.open_calls.of(request, Permission.STREAM_READ, exact=True) as call:
+        endings = (gate.endings.now(), call.ended)
+        async with contextlib.aclosing(_events(gate.hub, cursor, stream_filter, endings)) as events:
+            async for event in events:
+                yield event
+        if call.refusal is not None:
+            yield _closed(call, gate.clock.now())
+
+
 async def _events(
-    hub: StreamHub, cursor: int, stream_filter: StreamFilter, ended: asyncio.Event
-) -> AsyncIterator[bytes]:
+    hub: StreamHub, cursor: int, stream_filter: StreamFilter, endings: Sequence[asyncio.Event]
+) -> AsyncGenerator[bytes, None]:
     yield b": connected\n" + _resume(cursor)
     rows = hub.rows(cursor, stream_filter)
     pending = asyncio.ensure_future(anext(rows))
-    ending = asyncio.ensure_future(ended.wait())
+    waiting = [asyncio.ensure_future(ended.wait()) for ended in endings]
     try:
-        while not ending.done():
-            await asyncio.wait({pending, ending}, timeout=PING_S, return_when=asyncio.FIRST_COMPLETED)
+        while not any(ending.done() for ending in waiting):
+            await asyncio.wait({pending, *waiting}, timeout=PING_S, return_when=asyncio.FIRST_COMPLETED)
+            if any(ended.is_set() for ended in endings):
+                break
             if pending.done():
                 row = pending.result()
                 yield sse(row, words=stream_filter.words)
                 cursor = row.seq
                 pending = asyncio.ensure_future(anext(rows))
-            elif not ending.done():
+            else:
                 yield b": ping\n\n"
         yield _resume(cursor)
     finally:
-        pending.cancel()
-        ending.cancel()
-        await asyncio.gather(pending, ending, return_exceptions=True)
+        for task in (pending, *waiting):
+            task.cancel()
+        await asyncio.gather(pending, *waiting, return_exceptions=True)
         await rows.aclose()
 
 
@@ -156,11 +179,12 @@ async def _serve(socket: WebSocket, caller: Principal) -> None:
     except StoreUnavailable as error:
         await socket.close(code=1013, reason=error.message)
         return
-    ended = gateway(socket).endings.now()
-    await _send(socket, "connected", {"message": "Connected to the control plane stream", "last_event_id": cursor})
-    sent = [cursor]
-    if await until_ended(_talk(socket, hub, sent, stream_filter), ended):
-        await close_for_restart(socket, f"The API's front is replaced; connect again with after={sent[-1]}.")
+    gate, sent = gateway(socket), [cursor]
+    with gate.open_calls.of(socket, Permission.STREAM_READ, exact=True) as call:
+        ended = gate.endings.now()
+        await _send(socket, "connected", {"message": "Connected to the control plane stream", "last_event_id": cursor})
+        if await until_ended(_talk(socket, hub, sent, stream_filter), ended, call.ended):
+            await close_ended(socket, call, f"The stream begins anew; connect again with after={sent[-1]}.")
 
 
 async def _talk(socket: WebSocket, hub: StreamHub, sent: list[int], stream_filter: StreamFilter) -> None:

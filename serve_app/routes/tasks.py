@@ -29,6 +29,7 @@ from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import topics_for
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
+from serve_app.auth.suspension import check_starts
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency, given_key, key_of
 from serve_app.routes.task_reads import shown
@@ -174,10 +175,11 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     With ``max_tasks`` the answer also has the list ``tasks``. With ``task_types`` only tasks of these types are claimed. The same
     ``claim_id`` gives the same leases, and the newest call under it is the one that is answered: an older one that still waits
     ends with 409 (`Conflict`, ``superseded``). ``cancelling`` names tasks that the agent should stop. 404 (`NotFound`) if the
-    agent is not registered.
+    agent is not registered. 403 (`Forbidden`, ``workspace_suspended``) while the workspace is suspended.
     """
     gate = gateway(request)
     asked_at = gate.clock.now()
+    check_starts(gate.access, asker.workspace)
     agent = await _claimant(gate, asker, body.agent_id)
     gate.record_activity(asker.workspace, body.agent_id)
     registered = frozenset(agent.capabilities)
@@ -237,11 +239,17 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
     answer, taken = ClaimAnswer(), False
     try:
         timeout = block_s if claim.wait else None
-        with gate.attended.of([(claim.workspace, claim.agent_id)]):
-            await asyncio.wait({asked, hung_up}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        waiting = gate.attended.of([(claim.workspace, claim.agent_id)])
+        with waiting, gate.open_calls.of(request, Permission.TASKS_CLAIM, starts_work=True) as call:
+            refused = asyncio.ensure_future(call.ended.wait())
+            try:
+                await asyncio.wait({asked, hung_up, refused}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                refused.cancel()
             if asked.done():
                 answer = asked.result()
-            elif gate.scheduler.away and not hung_up.done():
+            gate.open_calls.check(call)
+            if not asked.done() and gate.scheduler.away and not hung_up.done():
                 answer = await _asked_again(gate, claim)
         yield answer
         for _ in range(LOOP_PASSES_TO_NOTICE if answer.leases else 0):

@@ -18,11 +18,16 @@ from typing import Any
 from fastapi import WebSocket
 from starlette.websockets import WebSocketState
 
+from serve_app.auth.open_calls import OpenCall
+from serve_app.http.errors import close_reason
+
 LOOK_S = 1.0
 #: From the mark until the new HAProxy has the port: streams of this time may have come through the old one.
 SETTLE_S = 4.0
 #: "Service restart": clients connect again, which many do not after 1000 and 1001.
 RESTART = 1012
+#: "Policy violation", as a handshake is refused: clients that connect again after a failure of the server do not after this.
+REFUSED = 1008
 
 
 class StreamEndings:
@@ -58,19 +63,28 @@ async def end_when_replaced(
             endings.end_all()
 
 
-async def until_ended(work: Coroutine[Any, Any, None], ended: asyncio.Event) -> bool:
-    """Runs ``work``, and cancels it if ``ended`` is set first. Whether it was."""
-    working, ending = asyncio.ensure_future(work), asyncio.ensure_future(ended.wait())
+async def until_ended(work: Coroutine[Any, Any, Any], *endings: asyncio.Event) -> bool:
+    """Runs ``work``, and cancels it if one of ``endings`` is set first. Whether one was."""
+    working = asyncio.ensure_future(work)
+    waiting = [asyncio.ensure_future(ended.wait()) for ended in endings]
     try:
-        await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, *waiting}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()  # raises the error that ended it
             return False
         return True
     finally:
-        working.cancel()
-        ending.cancel()
-        await asyncio.gather(working, ending, return_exceptions=True)
+        for task in (working, *waiting):
+            task.cancel()
+        await asyncio.gather(working, *waiting, return_exceptions=True)
+
+
+async def close_ended(socket: WebSocket, call: OpenCall, reason: str) -> None:
+    """Closes the socket of a call that has ended: for good if its caller was refused, else for a restart."""
+    if call.refusal is None:
+        await close_for_restart(socket, reason)
+    elif socket.application_state is WebSocketState.CONNECTED:
+        await socket.close(code=REFUSED, reason=close_reason(call.refusal.message))
 
 
 async def close_for_restart(socket: WebSocket, reason: str) -> None:

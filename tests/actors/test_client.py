@@ -38,6 +38,7 @@ class Inside:
             owner="test",
             tasks=self.stores.tasks,
             controls=self.stores.controls,
+            workspaces=self.stores.access,
             agents=self.stores.agents,
             log=self.stores.log,
             region=self.stores.region,

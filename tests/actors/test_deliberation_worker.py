@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 
 from actors.messages import AgentCall
+from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.base.errors import AgentUnavailable, ImpossibleTransition, InvalidRequest, StoreUnavailable
 from cluster.domain.deliberation.stored import JournalAppend
+from cluster.ports.wake_ups import WakeTopic
 from cluster.postgres.stores import Stores
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
+from tests.support.access import a_workspace
+from tests.support.probes import eventually
 from tests.support.samples import ASKER
 from tests.support.stores import StoreUrls, fresh_name
 from tests.support.workers import Agent, Workshop, phase_of, run_all, saying
@@ -212,3 +216,68 @@ async def test_a_bug_in_the_protocol_ends_one_deliberation_as_failed(
     assert deliberation.terminal == "FAILED"
     assert deliberation.result is not None
     assert deliberation.result["authoritative"] is False
+
+
+async def _put(shop: Workshop, state: WorkspaceState, *, is_told: bool = True) -> None:
+    changed = a_workspace(ASKER.workspace, state=state)
+    await shop.stores.access.put_workspace(ASKER, changed)
+    if is_told:
+        await shop.bell.notify(*WakeTopic)
+
+
+async def _prepared(shop: Workshop) -> None:
+    await shop.stores.access.create_workspace(ASKER, a_workspace(ASKER.workspace))
+    await shop.register(a=saying("yes"), b=saying("yes"))
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_turns_of_a_suspended_workspace_wait_until_it_is_resumed(shop: Workshop, restarts: bool) -> None:
+    await _prepared(shop)
+    await _put(shop, WorkspaceState.SUSPENDED, is_told=False)
+    worker = shop.worker()
+    await worker.start()
+    await shop.admit(shop.admission("d1"))
+    await eventually(lambda: _is_asking(shop, "d1"), what="the panel is chosen")
+    if restarts:
+        await worker.stop()
+        worker = shop.worker()
+        await worker.start()
+    assert shop.calls == []
+    await _put(shop, WorkspaceState.ACTIVE)
+    ended = await shop.ended("d1")
+    await worker.stop()
+    assert ended.terminal == "DECIDED"
+    assert len(set(shop.calls)) == len(shop.calls) > 0
+
+
+async def _is_asking(shop: Workshop, request_id: str) -> bool:
+    journal = await shop.stores.deliberations.journal(ASKER.workspace, request_id)
+    return any(event.kind == "asked" for event in journal)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_deliberations_of_a_deleted_workspace_are_cancelled(shop: Workshop, restarts: bool) -> None:
+    await _prepared(shop)
+    await shop.register(c=hanging)
+    worker = shop.worker()
+    await worker.start()
+    await shop.admit(shop.admission("d1", agents=["a", "c"]))
+    await eventually(lambda: shop.calls, what="a call")
+    if restarts:
+        await worker.stop()
+    await _put(shop, WorkspaceState.DELETED)
+    if restarts:
+        worker = shop.worker()
+        await worker.start()
+    ended = await shop.ended("d1")
+    await worker.stop()
+    assert ended.terminal == "CANCELLED"
+    rows = await shop.stores.log.read(0, 1000)
+    (deletion,) = [row for row in rows if row.kind == "access.workspace_changed"]
+    (wish,) = [row for row in rows if row.kind == "deliberation.cancel_requested"]
+    assert wish.cause == ("" if restarts else f"#{deletion.seq}")
+
+
+async def hanging(call: AgentCall) -> str:
+    await asyncio.Event().wait()
+    return ""

@@ -68,6 +68,7 @@ class RealShard:
             owner=f"test-{next(self._numbers)}",
             tasks=self.stores.tasks,
             controls=self.stores.controls,
+            workspaces=self.stores.access,
             agents=self.stores.agents,
             log=self.stores.log,
             region=self.stores.region,

@@ -14,6 +14,7 @@ from cluster.domain.access.principal import Principal
 from cluster.domain.access.roles import ROLES
 from cluster.domain.access.workspaces import ALL_WORKSPACES
 from cluster.domain.base.errors import Forbidden
+from cluster.domain.tasks.task import TaskStatus
 from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
 from cluster.log.follower import LogFollower
 from cluster.ports.wake_ups import WakeTopic
@@ -113,7 +114,8 @@ async def test_a_suspended_workspace_only_reads_and_a_deleted_one_is_closed(door
     assert (suspended["state"], suspended["name"]) == ("suspended", "On hold")
     narrowed = principal_for(_user("bo@x.org"), "a", access, POLICY).permissions
     operator = ROLES["operator"] - OF_THE_SYSTEM
-    assert narrowed == {permission for permission in operator if permission.endswith(".read")}
+    reads = {permission for permission in operator if permission.endswith(".read")}
+    assert narrowed == reads | {Permission.AGENTS_CONNECT, Permission.TASKS_CLAIM}
     await _as(doors, "root", "PATCH", "/workspaces/a", {"state": "active"})
     assert principal_for(_user("bo@x.org"), "a", access, POLICY).permissions == operator
     (status, deleted) = await _as(doors, "root", "DELETE", "/workspaces/a")
@@ -132,21 +134,51 @@ async def test_a_suspended_workspace_only_reads_and_a_deleted_one_is_closed(door
     assert [each["id"] for each in listed["workspaces"]] == ["b", "default"]
 
 
-async def test_a_workspace_with_open_work_and_the_own_one_are_not_deleted(doors: Api) -> None:
-    response = await doors.call("POST", "/tasks", {"task_type": "echo"}, headers=bearer("a"))
-    task_id = response.json()["task_id"]
-    assert await _as(doors, "root", "DELETE", "/workspaces/a") == (409, "open_work")
-    await _as(doors, "a", "POST", f"/tasks/{task_id}/cancel")
+async def test_open_work_of_a_deleted_workspace_is_cancelled_with_its_cause(doors: Api) -> None:
+    await _as(doors, "a", "POST", "/agents", {"agent_id": "a1"})
+    ids = [(await _as(doors, "a", "POST", "/tasks", {"task_type": "echo"}))[1]["task_id"] for _ in range(2)]
+    (_, claimed) = await _as(doors, "a", "POST", "/tasks/claim", {"agent_id": "a1", "block_ms": 20_000})
+    assert claimed["task"]["id"] in ids
+    (_, kept) = await _as(doors, "b", "POST", "/tasks", {"task_type": "echo"})
     question = {"content": "Tea?", "async": True, "config": {"min_agents": 2}}
     (_, asked) = await _as(doors, "a", "POST", "/deliberations", question)
-    assert await _as(doors, "root", "DELETE", "/workspaces/a") == (409, "open_work")
-    await _as(doors, "a", "POST", f"/deliberations/{asked['request_id']}/cancel")
+    assert (await _as(doors, "root", "DELETE", "/workspaces/a"))[0] == 200
+    (deletion,) = [row for row in await doors.rows("a") if row.data.get("state") == "deleted"]
 
-    async def is_deleted() -> bool:
-        return (await _as(doors, "root", "DELETE", "/workspaces/a"))[0] == 200
+    async def are_over() -> bool:
+        tasks = await doors.stores.tasks.get_many("a", ids)
+        return all(task.status is TaskStatus.CANCELLED for task in tasks.values())
 
-    await eventually(is_deleted, what="the deliberation ends, and the workspace can be deleted")
+    await eventually(are_over, what="the tasks end")
+    for task_id in ids:
+        rows = [row for row in await doors.rows(task_id) if row.kind.startswith("task.cancel")]
+        assert (rows[0].principal, rows[-1].kind) == ("user:root", "task.cancelled")
+        assert {row.cause for row in rows} == {f"#{deletion.seq}"}
+
+    async def is_cancelled() -> bool:
+        found = await doors.stores.deliberations.get("a", asked["request_id"])
+        return found is not None and found.terminal == "CANCELLED"
+
+    await eventually(is_cancelled, what="the deliberation ends")
+    wish = next(row for row in await doors.rows(asked["request_id"]) if row.kind == "deliberation.cancel_requested")
+    assert (wish.principal, wish.cause) == ("user:root", f"#{deletion.seq}")
+    assert (await _as(doors, "b", "GET", f"/tasks/{kept['task_id']}"))[1]["status"] == "pending"
     assert await _as(doors, "root", "DELETE", "/workspaces/default") == (409, "home_workspace")
+
+
+async def test_work_of_a_suspended_workspace_waits_until_it_is_resumed(doors: Api) -> None:
+    await _as(doors, "a", "POST", "/agents", {"agent_id": "a1"})
+    for _ in range(2):
+        await _as(doors, "a", "POST", "/tasks", {"task_type": "echo"})
+    claim = {"agent_id": "a1", "block_ms": 20_000}
+    (_, first) = await _as(doors, "a", "POST", "/tasks/claim", claim)
+    await _as(doors, "root", "PATCH", "/workspaces/a", {"state": "suspended"})
+    assert await _as(doors, "a", "POST", "/tasks/claim", claim) == (403, "workspace_suspended")
+    report = {"lease_token": first["task"]["lease_token"]}
+    assert (await _as(doors, "a", "POST", f"/tasks/{first['task']['id']}/complete", report))[0] == 200
+    await _as(doors, "root", "PATCH", "/workspaces/a", {"state": "active"})
+    (_, second) = await _as(doors, "a", "POST", "/tasks/claim", claim)
+    assert second["task"]["attempt"] == 1
 
 
 async def test_roles_of_a_workspace_can_be_defined_given_and_removed(doors: Api) -> None:

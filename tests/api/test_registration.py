@@ -92,3 +92,12 @@ async def test_a_transport_whose_extra_is_missing_is_refused(api: Api, monkeypat
     answer = await api.call("POST", "/agents", body)
     assert (answer.status_code, answer.json()["code"]) == (400, "transport_missing")
     assert "[a2a]" in answer.json()["error"]
+
+
+async def test_of_several_entries_for_one_agent_the_last_counts(api: Api) -> None:
+    """Each would be a transaction of its own: a thousand of them were answered 503, and held up everybody's registrations."""
+    agents = [{"agent_id": "same", "model": f"m{number}"} for number in range(999)]
+    answer = await api.post("/agents/batch", {"agents": [*agents, {"agent_id": "other"}]})
+    assert [agent["model"] for agent in answer["agents"]] == ["m998"] * 999 + ["unknown"]
+    assert answer["total"] == 1000
+    assert [row.kind for row in await api.rows("same")] == ["agent.registered"]

@@ -77,13 +77,15 @@ async def test_a_workspace_is_created_once_changed_and_deleted_for_good(stores: 
     assert await _kinds(stores) == ["workspace_created", "workspace_changed", "workspace_changed"]
 
 
-async def test_a_workspace_with_open_work_is_not_deleted(stores: Stores) -> None:
+async def test_workspaces_in_which_nothing_starts_are_listed(stores: Stores) -> None:
     await _with_w(stores)
-    await stores.tasks.submit([SubmitItem(task=new_task())])
-    deleted = a_workspace("w", state=WorkspaceState.DELETED)
-    assert await _refusal(stores.access.put_workspace(ASKER, deleted)) == "open_work"
-    await stores.pool.execute("update tasks set status = 'cancelled', status_detail = 'cancelled'")
-    await stores.access.put_workspace(ASKER, deleted)
+    for state in (WorkspaceState.SUSPENDED, WorkspaceState.DELETED):
+        await stores.access.create_workspace(ASKER, a_workspace(state.value))
+        await stores.access.put_workspace(ASKER, a_workspace(state.value, state=state))
+    assert await stores.access.closed() == {
+        "suspended": WorkspaceState.SUSPENDED,
+        "deleted": WorkspaceState.DELETED,
+    }
 
 
 async def test_a_key_is_stored_without_its_secret_and_read_as_it_was(stores: Stores) -> None:

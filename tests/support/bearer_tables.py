@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +21,7 @@ from serve_app.auth.token_checks import SharedSecrets, TokenChecks, TrustedIssue
 from tests.support.tokens import SECRET, signed
 
 LIFE_S = 3600.0
+_generations = itertools.count(1)
 SECRETS = SharedSecrets(current=SECRET)
 
 
@@ -34,6 +36,11 @@ class Tables:
     workspaces: dict[str, Workspace] = field(default_factory=dict)
     writes: list[Sequence[tuple[str, float]]] = field(default_factory=list)
     away: bool = False
+
+    @property
+    def generation(self) -> int:
+        """Another one at each look: tests change the tables directly."""
+        return next(_generations)
 
     def __post_init__(self) -> None:
         for name in ("w", "v"):

@@ -68,6 +68,7 @@ class Cluster:
             clock=self.clock,
             lease_ttl_s=TTL_S,
             controls=self.stores.controls,
+            workspaces=self.stores.access,
             agents=self.stores.agents,
             is_published=is_published,
             on_fatal=self.deaths.append,

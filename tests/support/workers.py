@@ -67,6 +67,7 @@ class Workshop:
             workers=1,
             store=store or self.stores.deliberations,
             agents=self.stores.agents,
+            workspaces=self.stores.access,
             weights=Learner(self.stores.outcomes, owners_from(self.stores.agents), self.clock),
             log=self.stores.log,
             doorbell=self.bell,

@@ -43,7 +43,7 @@ def create(
 
 @app.command()
 def suspend(workspace: Annotated[str, typer.Argument(help="Its id.")]) -> None:
-    """Suspend a workspace: it can be read, and nothing is submitted, claimed or reported until it is resumed."""
+    """Suspend a workspace: it can be read, what runs may end, and nothing new starts until it is resumed."""
     call("PATCH", f"/workspaces/{path_segment(workspace)}", {"state": "suspended"})
     console.print(f"Suspended {plain(workspace)}.")
 
@@ -57,7 +57,7 @@ def resume(workspace: Annotated[str, typer.Argument(help="Its id.")]) -> None:
 
 @app.command()
 def delete(workspace: Annotated[str, typer.Argument(help="Its id.")]) -> None:
-    """Delete a workspace for good. It must have no task and no deliberation that has not ended."""
+    """Delete a workspace for good. Its open tasks and deliberations are cancelled."""
     call("DELETE", f"/workspaces/{path_segment(workspace)}")
     console.print(f"Deleted {plain(workspace)}.")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -78,6 +79,14 @@ def is_valid(key: ApiKey, secret: str, now: float) -> bool:
     for digest in key.digests if overlaps else key.digests[:1]:
         matches |= hmac.compare_digest(digest, given)
     return matches
+
+
+def ends_at(key: ApiKey, secret: str) -> float:
+    """When a secret that is valid now ends by itself, in epoch seconds; infinity: never."""
+    ends = [key.expires_at] if key.expires_at is not None else []
+    if key.overlap_until is not None and not hmac.compare_digest(key.digests[0], digest_of(secret)):
+        ends.append(key.overlap_until)
+    return min(ends, default=math.inf)
 
 
 def rotated(key: ApiKey, secret: str, overlap_until: float) -> ApiKey:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission
+from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, WHILE_SUSPENDED, Permission
 from cluster.domain.access.principal import Principal
 from cluster.domain.access.roles import ROLES, CustomRole, names_permission, permissions_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES, RoleBinding, Workspace, WorkspaceState
@@ -75,24 +75,23 @@ def principal_for(identity: Identity, asked: str | None, tables: AccessTables, p
 
     Raises: `InvalidRequest` (``workspace_required``) if it has several and names none; `Forbidden` if it has nothing in that
     workspace, or the workspace does not exist or was deleted: the two read alike, so that nobody learns which exist."""
-    workspace = asked or _own_workspace(identity, tables, policy)
+    bound = _bindings(identity, tables)
+    workspace = asked or _own_workspace(identity, bound, policy)
     known = tables.workspace(workspace)
-    permissions = _permissions(identity, workspace, tables, policy)
+    permissions = _permissions(identity, workspace, bound, tables.custom_roles(workspace), policy)
     if known is None or known.state is WorkspaceState.DELETED or not permissions:
         raise Forbidden(f"You have no role in the workspace {workspace}; ask an administrator for one.")
     if known.state is WorkspaceState.SUSPENDED:
-        permissions = frozenset(
-            each for each in permissions if each.endswith(".read") or each.startswith("controlplane:access.")
-        )
-    everywhere = ALL if _is_admin(identity, policy) else _allowed(_unbounded(identity, tables, custom={}), {}, policy)
+        permissions &= WHILE_SUSPENDED
+    everywhere = ALL if _is_admin(identity, policy) else _allowed(_unbounded(identity, bound, custom={}), {}, policy)
     return Principal(id=identity.id, workspace=workspace, permissions=permissions, everywhere=everywhere)
 
 
-def _own_workspace(identity: Identity, tables: AccessTables, policy: AccessPolicy) -> str:
+def _own_workspace(identity: Identity, bindings: Sequence[tuple[str, str]], policy: AccessPolicy) -> str:
     if identity.workspaces:
         first = identity.workspaces[0]
         return policy.home if first == ALL_WORKSPACES else first
-    bound = {binding.workspace for subject in identity.subjects for binding in tables.bindings(subject)}
+    bound = {workspace for _, workspace in bindings}
     if _is_admin(identity, policy) or ALL_WORKSPACES in bound or not bound:
         return policy.home
     if len(bound) > 1:
@@ -104,15 +103,18 @@ def _own_workspace(identity: Identity, tables: AccessTables, policy: AccessPolic
 
 
 def _permissions(
-    identity: Identity, workspace: str, tables: AccessTables, policy: AccessPolicy
+    identity: Identity,
+    workspace: str,
+    bindings: Sequence[tuple[str, str]],
+    custom: Mapping[str, CustomRole],
+    policy: AccessPolicy,
 ) -> frozenset[Permission]:
     if identity.workspaces and not {workspace, ALL_WORKSPACES} & set(identity.workspaces):
         return frozenset()
     if _is_admin(identity, policy):
         return ALL
-    custom = tables.custom_roles(workspace)
-    everywhere = _unbounded(identity, tables, custom)
-    here = [role for role, bound in _bindings(identity, tables) if bound == workspace]
+    everywhere = _unbounded(identity, bindings, custom)
+    here = [role for role, bound in bindings if bound == workspace]
     if ALL_WORKSPACES not in identity.workspaces:
         here += identity.grants
     if not everywhere and not here and not identity.workspaces and workspace == policy.home and policy.default_role:
@@ -125,9 +127,9 @@ def _bindings(identity: Identity, tables: AccessTables) -> list[tuple[str, str]]
     return [(each.role, each.workspace) for subject in identity.subjects for each in tables.bindings(subject)]
 
 
-def _unbounded(identity: Identity, tables: AccessTables, custom: Mapping[str, CustomRole]) -> list[str]:
+def _unbounded(identity: Identity, bindings: Sequence[tuple[str, str]], custom: Mapping[str, CustomRole]) -> list[str]:
     """The grants that count in all workspaces. A role that only some workspaces define counts where it is one of ``custom``."""
-    grants = [role for role, bound in _bindings(identity, tables) if bound == ALL_WORKSPACES]
+    grants = [role for role, bound in bindings if bound == ALL_WORKSPACES]
     if ALL_WORKSPACES in identity.workspaces:
         grants += identity.grants
     return [grant for grant in grants if grant in ROLES or grant in custom or names_permission(grant)]

@@ -49,6 +49,15 @@ ALL = frozenset(Permission) - {Permission.PUBLIC}
 #: Those that nobody has who acts in one workspace, its administrator included.
 OF_THE_SYSTEM = frozenset({Permission.SYSTEM_READ})
 
+#: What is left of every role while a workspace is suspended: what runs may end, so heartbeats and reports are taken. Claims need
+#: the same permission as reports, so they are refused apart (``serve_app.auth.suspension``).
+WHILE_SUSPENDED = frozenset(
+    permission
+    for permission in ALL
+    if permission.endswith(".read")
+    or permission in (Permission.ACCESS_WRITE, Permission.AGENTS_CONNECT, Permission.TASKS_CLAIM)
+)
+
 #: The released server has no workspaces and no calls about access, so none of its names allows these.
 _OURS = {Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ}
 _READ = frozenset(permission for permission in ALL - _OURS if permission.endswith(".read"))

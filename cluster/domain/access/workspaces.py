@@ -13,9 +13,9 @@ class WorkspaceState(StrEnum):
     """What a workspace admits."""
 
     ACTIVE = "active"
-    #: Reads are answered; nothing is submitted, claimed or changed. Open work waits.
+    #: Reads are answered, and what runs may end; nothing is submitted, claimed or changed. Open work waits.
     SUSPENDED = "suspended"
-    #: Nothing is answered. Its open work was cancelled.
+    #: Nothing is answered. Its open work is cancelled.
     DELETED = "deleted"
 
 

@@ -11,10 +11,11 @@ import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.base.compact import evolve as replace
 from cluster.domain.base.errors import ControlPlaneError, NotFound
 from cluster.domain.base.ids import process_of
-from cluster.domain.base.log import LogRow, caused_by_row
+from cluster.domain.base.log import SYSTEM, LogRow, caused_by_row
 from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.dependencies import Dependencies
 from cluster.domain.scheduling.explain import TaskView, waiting_view
@@ -55,6 +56,15 @@ class Missing(ControlPlaneError):
     status = 404
 
 
+#: Tasks of a deleted workspace that are ended at a time, and until the next of them: claims of others go on in between.
+ENDED_AT_ONCE = 500
+ENDED_APART_S = 0.05
+
+
+class _WorkspaceEnds(Event):
+    """The kind of a timer whose subject is a workspace that was deleted, and has open tasks left."""
+
+
 class _QueuesOpen(Event):
     """The kind of a timer whose subject is a workspace and not a task: something there may start again (a rate has a token, or
     the time in which some regions come first is over)."""
@@ -73,7 +83,7 @@ class SchedulerCore:
 
     #: Kinds of log rows that ``apply`` reads (matched by their beginnings). The shard's own decisions are not among them: they
     #: are in memory before they are rows.
-    FOLLOWS = ("task.submitted", "agent.", "control.")
+    FOLLOWS = ("task.submitted", "agent.", "control.", "access.workspace_changed")
 
     def __init__(
         self, *, lease_ttl_s: float, policy: RetryPolicy | None = None, queue: ReadyQueue | None = None
@@ -119,6 +129,11 @@ class SchedulerCore:
         self._slots_freed: dict[AgentKey, None] = {}
         # Everything that time brings: ends of delays, leases, run times, graces, queue times and total times.
         self._timers = Timers()
+        # Workspace that was deleted → who and what ends its tasks. ``_note_state`` adds; nothing is removed, because a task may
+        # still come that was submitted before every replica knew.
+        self._ended_by: dict[str, tuple[str, str]] = {}
+        # Workspace → ids of its tasks that are still to be ended. ``_end_workspace`` makes and uses up the list.
+        self._to_end: dict[str, list[str]] = {}
         # Decisions since the last ``take_output``, in the order in which they must be committed.
         self._decisions: list[TaskDecision] = []
         # Waiting claims answered since the last ``take_output``. Their grants rest on ``_decisions``.
@@ -133,6 +148,16 @@ class SchedulerCore:
         """Puts the stored controls in force. Comes before ``load``, so that tasks get into the right sub-queues."""
         for control in controls:
             self._control(control, now)
+
+    def load_states(self, closed: Mapping[str, WorkspaceState]) -> None:
+        """Notes the workspaces that are not active. Comes before ``load``; then call ``end_deleted``."""
+        for workspace, state in closed.items():
+            self._note_state(workspace, state, SYSTEM, "")
+
+    def end_deleted(self, now: float) -> None:
+        """Begins to end the tasks that deleted workspaces still have: a predecessor may not have come to that."""
+        for workspace in self._ended_by:
+            self._end_workspace(workspace, now)
 
     def load(self, heads: Iterable[TaskHead], now: float) -> None:
         """Adds open tasks from the store. Leases get their full time again, since nobody took heartbeats while the shard was
@@ -158,6 +183,11 @@ class SchedulerCore:
             if row.kind == "task.submitted":
                 if row.entity not in self._open:
                     self._add(TaskHead.from_log(row.entity, row.workspace, row.at, row.data), now)
+                    if row.workspace in self._ended_by:
+                        self._to_end.setdefault(row.workspace, []).append(row.entity)
+                        self._end_some(row.workspace, now)
+            elif row.kind == "access.workspace_changed":
+                self._state_changed(row, now)
             elif row.kind.startswith("agent."):
                 self._agent_changed(row, (row.workspace, row.entity) in unschedulable, now)
             elif row.kind.startswith("control."):
@@ -327,6 +357,9 @@ class SchedulerCore:
         """Applies every timer that is due."""
         while (due := self._timers.pop(now)) is not None:
             kind, subject, attempt = due
+            if kind is _WorkspaceEnds:
+                self._end_some(subject, now)
+                continue
             if kind is _QueuesOpen:
                 self._opens_at.pop(subject, None)
                 self._wake(subject)
@@ -604,6 +637,41 @@ class SchedulerCore:
     def _lose(self, key: AgentKey, now: float, cause: str, *, deliberate: bool) -> None:
         for task_id in list(self._leases.leases(key)):
             self._happens(self._open[task_id], AgentLost(deliberate=deliberate, cause=cause), now)
+
+    # --- workspaces ---------------------------------------------------------------------------------------------
+
+    def _note_state(self, workspace: str, state: WorkspaceState, principal: str, cause: str) -> None:
+        self._queue.set_state(workspace, state)
+        if state is WorkspaceState.DELETED:
+            self._ended_by[workspace] = (principal, cause)
+
+    def _state_changed(self, row: LogRow, now: float) -> None:
+        """Stops or resumes all starts of a workspace, or ends its tasks if it was deleted."""
+        state = WorkspaceState(row.data["state"])
+        self._note_state(row.entity, state, row.principal, caused_by_row(row.seq))
+        if state is WorkspaceState.DELETED:
+            self._end_workspace(row.entity, now)
+        elif state is WorkspaceState.ACTIVE:
+            self._wake(row.entity)
+
+    def _end_workspace(self, workspace: str, now: float) -> None:
+        self._to_end[workspace] = [head.id for head in self._open.values() if head.workspace == workspace]
+        self._end_some(workspace, now)
+
+    def _end_some(self, workspace: str, now: float) -> None:
+        """Cancels some tasks of a deleted workspace, and arms a timer for the rest. Whoever runs one of them cannot report any
+        more, so nobody gets time to stop."""
+        principal, cause = self._ended_by[workspace]
+        left = self._to_end.pop(workspace, [])
+        for task_id in left[:ENDED_AT_ONCE]:
+            head = self._open.get(task_id)  # one may have ended as the dependent of another
+            if head is not None and head.detail is not TaskDetail.CANCELLING:
+                head = self._happens(head, CancelRequested(principal=principal, cause=cause), now)
+            if head is not None and head.detail is TaskDetail.CANCELLING:
+                self._happens(head, CancelGraceOver(cause=cause), now)
+        if left[ENDED_AT_ONCE:]:
+            self._to_end[workspace] = left[ENDED_AT_ONCE:]
+            self._timers.arm(now + ENDED_APART_S, _WorkspaceEnds, workspace)
 
     # --- claims -------------------------------------------------------------------------------------------------
 

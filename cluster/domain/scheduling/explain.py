@@ -23,7 +23,8 @@ _SHOWN = 5
 class TaskView:
     """What a shard knows of a task. ``paused_by`` are the controls that pause it, ``rate`` the control that limits its queue,
     ``slot_holders`` the running tasks that take all slots of its concurrency key, ``waits_for`` the tasks that must end
-    first, ``other_types`` the agents whose claims name task types and not this one, with these types."""
+    first, ``other_types`` the agents whose claims name task types and not this one, with these types. ``suspended``: nothing
+    starts in its workspace."""
 
     head: TaskHead
     position: QueuePosition | None = None
@@ -34,6 +35,7 @@ class TaskView:
     waits_for: tuple[str, ...] = ()
     lease_expires_at: float | None = None
     other_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    suspended: bool = False
 
 
 def waiting_view(
@@ -63,6 +65,7 @@ def waiting_view(
         slot_holders=limits.slot_holders(workspace, key) if full and key is not None else (),
         waits_for=waits_for,
         other_types=other_types,
+        suspended=limits.is_closed(workspace),
     )
 
 
@@ -165,6 +168,14 @@ def _time_and_order(view: TaskView, now: float) -> list[Reason]:
 
 def _limits(view: TaskView, now: float) -> list[Reason]:
     reasons = []
+    if view.suspended:
+        reasons.append(
+            Reason(
+                code="workspace_suspended",
+                message=f"The workspace {view.head.workspace} is suspended, so nothing starts in it.",
+                unblock=f"An administrator resumes it: aragora-cp workspaces resume {view.head.workspace}",
+            )
+        )
     for control in view.paused_by:
         what = f"{control.kind.value.replace('_', ' ')} {control.name}"
         reasons.append(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import IDENTITY, LogTexts
 
@@ -128,11 +129,24 @@ class Limits:
         # (workspace, kind, name) → the newest control, by its ``seq``. ``put`` adds and replaces. A control that an operator
         # takes back stays, as one that sets nothing.
         self._controls: dict[tuple[str, ControlKind, str], Control] = {}
+        # Workspaces in which nothing starts: they are suspended or were deleted. ``set_state`` adds and removes.
+        self._closed: set[str] = set()
         # (workspace, queue) → bucket of each queue whose control has a rate. ``_set_rate`` adds, replaces and removes.
         self._buckets: dict[tuple[str, str], DispatchBucket] = {}
         # (workspace, concurrency key) → ids of the running tasks that name it (an ordered set). ``acquire``
         # adds and ``release`` removes, together with the task's lease. No set is empty.
         self._slot_holders: dict[tuple[str, str], dict[str, None]] = {}
+
+    def set_state(self, workspace: str, state: WorkspaceState) -> None:
+        """Notes what a workspace admits now."""
+        if state is WorkspaceState.ACTIVE:
+            self._closed.discard(workspace)
+        else:
+            self._closed.add(workspace)
+
+    def is_closed(self, workspace: str) -> bool:
+        """Whether nothing may start in a workspace."""
+        return workspace in self._closed
 
     def put(self, control: Control, now: float) -> bool:
         """Puts a control in force; False if this one or a newer one is in force."""

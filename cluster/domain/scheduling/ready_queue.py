@@ -25,6 +25,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.scheduling.limits import Control, ControlKind, Limits
 from cluster.domain.tasks import order_key
 from cluster.domain.tasks.rules import Selection
@@ -330,10 +331,18 @@ class ReadyQueue:
         caller must push the type's waiting tasks again, so that they move to sub-queues of their own."""
         if not self.limits.put(control, now):
             return False
-        for sub_queue in self._sub_queues.values():
-            if sub_queue.workspace == control.workspace:
-                self._set_gate(sub_queue)
+        self._set_gates(control.workspace)
         return True
+
+    def set_state(self, workspace: str, state: WorkspaceState) -> None:
+        """Notes what a workspace admits now: nothing starts in one that is suspended or deleted."""
+        self.limits.set_state(workspace, state)
+        self._set_gates(workspace)
+
+    def _set_gates(self, workspace: str) -> None:
+        for sub_queue in self._sub_queues.values():
+            if sub_queue.workspace == workspace:
+                self._set_gate(sub_queue)
 
     def slot_free(self, workspace: str, key: str) -> None:
         """Readmits one task per sub-queue, level and limit that was set aside for this key: which of them is next depends on who
@@ -381,7 +390,8 @@ class ReadyQueue:
         """Copies the controls in force into the sub-queue, so that a claim need not look them up."""
         paused = self.limits.paused
         sub_queue.paused = (
-            paused(sub_queue.workspace, ControlKind.QUEUE, sub_queue.queue)
+            self.limits.is_closed(sub_queue.workspace)
+            or paused(sub_queue.workspace, ControlKind.QUEUE, sub_queue.queue)
             or paused(sub_queue.workspace, ControlKind.TENANT, sub_queue.tenant)
             or (
                 sub_queue.task_type is not None

@@ -11,6 +11,10 @@ select (select coalesce(max(seq), 0) from log) as cursor,
         where $5::text[] is null or k.id = any ($5))::text as keys,
        (select json_agg(v) from revocations v where $6::text[] is null or v.subject = any ($6))::text as revocations
 
+-- name: closed_workspaces
+-- Workspaces in which nothing starts.
+select id, state from workspaces where state <> 'active'
+
 -- name: put_workspace
 -- One commit of a workspace.
 select put_workspace($1, $2, $3, $4, $5, $6, $7, $8)

@@ -103,12 +103,15 @@ def test_the_default_role_counts_in_the_default_workspace_alone() -> None:
         principal_for(replace(KEY, grants=()), "w", _tables(), policy)
 
 
-def test_a_suspended_workspace_is_read_and_administered_and_nothing_else() -> None:
+def test_in_a_suspended_workspace_what_runs_may_end_and_nothing_else_changes() -> None:
     left = _ann(("slow", "admin")).permissions
-    assert left == {found for found in ALL - OF_THE_SYSTEM if found.endswith(".read")} | {Permission.ACCESS_WRITE}
-    assert principal_for(
-        replace(KEY, workspaces=("slow",), grants=("agent",)), None, _tables(), POLICY
-    ).permissions == {Permission.AGENTS_READ}
+    ends = {Permission.AGENTS_CONNECT, Permission.TASKS_CLAIM}
+    assert left == {found for found in ALL - OF_THE_SYSTEM if found.endswith(".read")} | {
+        Permission.ACCESS_WRITE,
+        *ends,
+    }
+    worker = replace(KEY, workspaces=("slow",), grants=("agent",))
+    assert principal_for(worker, None, _tables(), POLICY).permissions == {Permission.AGENTS_READ, *ends}
 
 
 def test_an_administrator_by_setting_may_do_everything_everywhere() -> None:

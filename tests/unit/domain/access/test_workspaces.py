@@ -27,7 +27,8 @@ def test_each_state_admits_what_its_comment_says(role: str) -> None:
     active, suspended = held(WorkspaceState.ACTIVE), held(WorkspaceState.SUSPENDED)
     assert active == ROLES[role] - OF_THE_SYSTEM
     assert suspended <= active
-    assert {found for found in suspended if found.endswith(_CHANGING)} <= {"controlplane:access.write"}
+    left = {"controlplane:access.write", "controlplane:agents.connect", "controlplane:tasks.claim"}
+    assert {found for found in suspended if found.endswith(_CHANGING)} <= left
     assert {found for found in active if found.endswith(".read")} <= suspended
     with pytest.raises(Forbidden):
         held(WorkspaceState.DELETED)
