@@ -26,6 +26,7 @@ from cluster.cli.calls import split as _split
 from cluster.cli.commands import (
     agents,
     batch,
+    ca,
     deliberations,
     dlq,
     doctor,
@@ -79,6 +80,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(ca.app, name="ca")
 app.add_typer(outcomes.weights_app, name="weights")
 
 
