@@ -204,6 +204,9 @@ class Settings(BaseSettings):
         group="API",
     )
     api_url: str | None = _var(None, "The API that the command line and workers talk to.", group="API", role=CLIENT)
+    client_ca_file: Path | None = _var(None, "Authorities of the API's certificate for the command line and workers. Unset: those that httpx trusts.", group="API", role=CLIENT)
+    client_cert_file: Path | None = _var(None, "Certificate that the command line and workers show.", group="API", role=CLIENT)
+    client_key_file: Path | None = _var(None, "Private key of that certificate.", group="API", role=CLIENT)
     api_key: SecretStr | None = _var(None, "Key that the command line and workers send.", group="API", role=CLIENT)
 
     # --- metrics and logs --------------------------------------------------------------------------------------
@@ -261,10 +264,11 @@ class Settings(BaseSettings):
         (), "E-mail addresses of administrators of all workspaces, separated by commas. An issuer must have verified them.", group="Security"
     )
     rbac_default_role: str = _var("viewer", "Role, in ARAGORA_WORKSPACE, of users that have none.", group="Security")
-    tls_enabled: bool = _var(False, "Serve HTTPS.", group="Security", role=LATER)
-    tls_cert_file: Path | None = _var(None, "Certificate.", group="Security", role=LATER)
-    tls_key_file: Path | None = _var(None, "Private key.", group="Security", role=LATER)
-    tls_ca_file: Path | None = _var(None, "Certificate authority of clients.", group="Security", role=LATER)
+    tls_enabled: bool = _var(False, "Serve HTTPS and WSS, TLS 1.2 or newer, on ARAGORA_HTTP_PORT.", group="Security")
+    tls_cert_file: Path | None = _var(None, "Certificate of the API as PEM, its own first, then those that issued it. A changed file is served within a second.", group="Security", role=PROCESS)
+    tls_key_file: Path | None = _var(None, "Private key of that certificate.", group="Security", role=PROCESS)
+    tls_ca_file: Path | None = _var(None, "Authorities of agents' certificates. With it, agents need one.", group="Security")
+    tls_trust_domain: str = _var("aragora", "An agent's certificate names spiffe://TRUST_DOMAIN/agent/ID.", group="Security", pattern=r"^[a-z0-9._-]{1,255}$")
     receipt_signing_key: SecretStr | None = _var(
         None,
         "Ed25519 seed that signs receipts: 32 bytes in base64. Unset: one is made and kept in the database.",
@@ -353,7 +357,7 @@ class Settings(BaseSettings):
             raise ValueError(problem)
         return value
 
-    @field_validator("oauth_enabled", "tls_enabled")
+    @field_validator("oauth_enabled")
     @classmethod
     def _refuse_false_safety(cls, value: bool) -> bool:
         if value:
@@ -511,6 +515,25 @@ def _do_not_fit(found: Settings) -> str | None:
             "ARAGORA_JWT_JWKS_URL, ARAGORA_JWT_ISSUER and ARAGORA_JWT_AUDIENCE go together; a key set alone would let in "
             "tokens that its issuer made for others."
         )
+    return _tls_does_not_fit(found)
+
+
+def _tls_does_not_fit(found: Settings) -> str | None:
+    if (found.client_cert_file is None) != (found.client_key_file is None):
+        return "ARAGORA_CLIENT_CERT_FILE and ARAGORA_CLIENT_KEY_FILE go together; set both or none."
+    files = {
+        "ARAGORA_TLS_CERT_FILE": found.tls_cert_file,
+        "ARAGORA_TLS_KEY_FILE": found.tls_key_file,
+        "ARAGORA_TLS_CA_FILE": found.tls_ca_file,
+    }
+    given = [name for name, file in files.items() if file is not None]
+    if given and not found.tls_enabled:
+        return f"{given[0]} is set, but ARAGORA_TLS_ENABLED is not true, so calls would not be encrypted; set both or none."
+    missing = [name for name in list(files)[:2] if found.tls_enabled and name not in given]
+    if missing:
+        return f"{missing[0]} is not set, but ARAGORA_TLS_ENABLED is true; name the certificate and its key."
+    if found.tls_ca_file is not None and not found.auth_enabled and "auth_enabled" in found.model_fields_set:
+        return "ARAGORA_TLS_CA_FILE is set, but ARAGORA_AUTH_ENABLED is false, so nobody would need a certificate; unset one."
     return None
 
 

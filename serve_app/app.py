@@ -22,6 +22,7 @@ from actors.runtime import RayActorBackend, resolve
 from actors.supervisor import Supervisor
 from cluster.domain.base.errors import TryLater
 from cluster.process.clock import SystemClock
+from cluster.process.front import proof_of
 from cluster.process.haproxy import REPLACED
 from cluster.process.loops import end_process
 from cluster.process.waits import REPLICA_GRACE_S
@@ -54,7 +55,20 @@ def _ingress() -> FastAPI:
     """The application of one replica. Serve calls this in the replica's process and event loop."""
     settings = load_process_settings("api", log=API)
     _stay_on_loopback(settings)
-    return make_ingress(settings, resolve, end_process, replaced=_mark_of_haproxy(), hard_stop_s=_hard_stop_s())
+    return make_ingress(
+        settings,
+        resolve,
+        end_process,
+        replaced=_mark_of_haproxy(),
+        hard_stop_s=_hard_stop_s(),
+        front_proof=_front_proof(),
+    )
+
+
+def _front_proof() -> str | None:
+    from ray.serve._private.constants import RAY_SERVE_HAPROXY_CONFIG_FILE_LOC
+
+    return proof_of(os.environ, Path(RAY_SERVE_HAPROXY_CONFIG_FILE_LOC).parent)
 
 
 def _mark_of_haproxy() -> Path:

@@ -249,9 +249,11 @@ def make_ingress(
     clock: Clock | None = None,
     replaced: Path | None = None,
     hard_stop_s: int | None = None,
+    front_proof: str | None = None,
 ) -> FastAPI:
     """The application, which starts and stops its replica in its lifespan: pools belong to the event loop they were made
-    in. ``replaced`` is the mark of the HAProxy of this node, and ``hard_stop_s`` the bound on the calls that it cuts.
+    in. ``replaced`` is the mark of the HAProxy of this node, ``hard_stop_s`` the bound on the calls that it cuts, and
+    ``front_proof`` what it shows to be believed.
 
     Raises: `AuthenticationOff` if authentication is off where others than this machine can call."""
     observations = HttpObservations()
@@ -268,7 +270,7 @@ def make_ingress(
             gate.spawn(end_when_replaced(gate.endings, replaced))
         app.state.gateway = gate
         if settings.auth_enabled:
-            known = await authentication(settings, resources, gate.access, gate.access_store)
+            known = await authentication(settings, resources, gate.access, gate.access_store, front_proof)
             app.state.resolver = known.resolver
             replica.keep(known.uses.run())
             closing.push_async_callback(known.close)

@@ -6,6 +6,7 @@ import os
 
 from cluster.cli.output import errors, plain
 from cluster.client.api import ControlPlaneClient
+from cluster.client.tls import ClientTls, client_tls, default_pin, default_url
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.run_file import RunFile, is_held, read_run_file
 from cluster.settings import Settings, load_settings, unknown_names
@@ -26,12 +27,20 @@ def api_url(settings: Settings) -> str:
     if settings.api_url is not None:
         return settings.api_url
     running = read_run_file(Layout.of(settings.data_dir))
-    return running.api_url if running is not None else f"http://{settings.http_host}:{settings.http_port}"
+    return running.api_url if running is not None else default_url(settings, settings.http_host)
+
+
+def api_tls(settings: Settings) -> ClientTls:
+    """What is trusted at `api_url`, and the certificate that is shown there."""
+    if settings.api_url is not None:
+        return client_tls(settings)
+    running = read_run_file(Layout.of(settings.data_dir))
+    return client_tls(settings, default_pin(settings) if running is None else running.certificate or None)
 
 
 def client(settings: Settings) -> ControlPlaneClient:
     key = settings.api_key.get_secret_value() if settings.api_key is not None else None
-    return ControlPlaneClient(api_url(settings), key)
+    return ControlPlaneClient(api_url(settings), key, tls=api_tls(settings))
 
 
 def running_system(settings: Settings) -> RunFile:

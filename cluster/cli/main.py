@@ -26,6 +26,7 @@ from cluster.cli.calls import split as _split
 from cluster.cli.commands import (
     agents,
     batch,
+    ca,
     deliberations,
     dlq,
     doctor,
@@ -44,8 +45,8 @@ from cluster.cli.commands import (
 )
 from cluster.cli.commands.deliberate import DEMO_OPTIONS, DEMO_QUESTION, register_personas, show_result
 from cluster.cli.commands.deliberate import deliberate as _deliberate
+from cluster.cli.connection import api_tls, ray_variables, running_system
 from cluster.cli.connection import client as _client
-from cluster.cli.connection import ray_variables, running_system
 from cluster.cli.connection import settings as _settings
 from cluster.cli.exit_codes import NO_CONSENSUS, UNREACHABLE, guarded
 from cluster.cli.output import console, listing, plain, staged, working
@@ -79,6 +80,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(ca.app, name="ca")
 app.add_typer(outcomes.weights_app, name="weights")
 
 
@@ -263,7 +265,7 @@ def demo(
 
         async def work() -> dict[str, Any]:
             key = settings.api_key.get_secret_value() if settings.api_key is not None else None
-            async with ControlPlaneClient(system.api_url, key) as client:
+            async with ControlPlaneClient(system.api_url, key, tls=api_tls(settings)) as client:
                 ids = await register_personas(client, endpoint, model, transport, provider)
                 console.print(f"agents registered: {', '.join(ids)}")
                 console.print(f"\n[bold]Question:[/] {plain(question)}")

@@ -31,8 +31,9 @@ from cluster.embedded.redis import EmbeddedRedis
 from cluster.embedded.restarts import StoreWatch
 from cluster.embedded.run_file import RunFile, is_held, only_one, read_run_file
 from cluster.embedded.run_logs import Run, begin_run, bound_output, keep_ray_logs, runs, share_log
-from cluster.embedded.safety import sealing_key, with_authentication
+from cluster.embedded.safety import checked_tls, sealing_key, with_authentication
 from cluster.embedded.secrets import store_secrets
+from cluster.process.front import FrontTls
 from cluster.settings import Settings
 from cluster.telemetry.log_files import ACTORS, API, UP, begin_logging, end_logging
 from cluster.version import VERSION
@@ -81,6 +82,7 @@ class System:
     report: Report
     processes: dict[str, ProcessId] = field(default_factory=dict)
     ray: RayCluster | None = None
+    tls: FrontTls | None = None
     #: The logs of this run; None until something is started.
     run: Run | None = None
     #: Embedded stores in the order of their start; ``stop`` ends them in reverse.
@@ -91,7 +93,8 @@ class System:
     @property
     def api_url(self) -> str:
         host = self.settings.http_host
-        return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.settings.http_port}"
+        scheme = "https" if self.settings.tls_enabled else "http"
+        return f"{scheme}://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.settings.http_port}"
 
     def log(self, name: str) -> Path:
         """Where a process of this run logs."""
@@ -112,6 +115,7 @@ class System:
         own = ProcessId.of(os.getpid())
         assert own is not None
         self.settings = with_authentication(self.settings)
+        self.tls = checked_tls(self.settings)
         check_given_stores(self.settings)
         settle(self.layout, self.settings.log_max_bytes)
         # A process that was killed counts as ended when its first thread has; its sockets close with its last.
@@ -166,6 +170,7 @@ class System:
             processes={key: noted.to_json() for key, noted in self.processes.items()},
             ports={"http": self.settings.http_port, "prometheus": self.settings.prometheus_port},
             logs=str(self.run.directory) if self.run is not None else "",
+            certificate=self.tls.certificate if self.tls is not None else "",
         ).write(self.layout)
 
     def _start_stores(self) -> Settings:
@@ -215,6 +220,7 @@ class System:
             log=self.log("ray"),
             http_host=self.settings.http_host,
             http_port=self.settings.http_port,
+            tls=self.tls,
             started=lambda process: self._note("ray", process),
         )
         self.ray.start(self.layout.config_file, say=self.say, config=config)
@@ -222,7 +228,7 @@ class System:
     def _wait_until_ready(self) -> None:
         slow_at, deadline = time.monotonic() + SLOW_S, time.monotonic() + READY_S
         reason = ""
-        with local_client(5.0) as http:
+        with local_client(5.0, self.settings.tls_cert_file) as http:
             while time.monotonic() < deadline:
                 try:
                     response = http.get(f"{self.api_url}/health")

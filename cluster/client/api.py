@@ -31,6 +31,7 @@ from typing import Any, Self
 
 import httpx
 
+from cluster.client.tls import ClientTls
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
 
 API = "/api/control-plane"
@@ -144,7 +145,9 @@ class ControlPlaneClient:
 
     Raises: `InvalidRequest` if the URL or the key cannot be used."""
 
-    def __init__(self, base_url: str, api_key: str | None = None, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, base_url: str, api_key: str | None = None, timeout_s: float = 30.0, tls: ClientTls | None = None
+    ) -> None:
         headers = {"Accept": "application/json"}
         if api_key:
             if not (api_key.isascii() and api_key.isprintable()):
@@ -153,13 +156,37 @@ class ControlPlaneClient:
         self.base_url = base_url.rstrip("/")
         self._timeout_s = timeout_s
         self._check_url()
-        self._http = httpx.AsyncClient(
+        self._headers = headers
+        self._tls = tls or ClientTls()
+        self._tls_state = self._tls.state()
+        self._http = self._new_http()
+        #: The one before the last renewal of certificates: its calls end meanwhile.
+        self._former: httpx.AsyncClient | None = None
+
+    def _new_http(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
             base_url=self.base_url,
-            headers=headers,
-            timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
+            headers=self._headers,
+            timeout=httpx.Timeout(self._timeout_s, connect=CONNECT_S),
+            verify=self._tls.context() if self.base_url.startswith("https:") else True,
             # The API sets no cookies. One of a proxy's that no header may have would fail every later call.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
+
+    async def _renew(self) -> None:
+        """Takes certificates whose files have changed. Not by loading them into the context at hand: one that has the
+        certificate of one renewal and the key of another fails every handshake. Files that do not fit, as while one of two
+        is written, are looked at again by the next call."""
+        state = self._tls.state()
+        if state == self._tls_state:
+            return
+        try:
+            renewed = self._new_http()
+        except InvalidRequest:
+            return
+        former, self._former, self._http, self._tls_state = self._former, self._http, renewed, state
+        if former is not None:
+            await former.aclose()
 
     def _check_url(self) -> None:
         """Checks the URL once, here: a later error of httpx about a URL is then about a redirect in an answer."""
@@ -183,6 +210,8 @@ class ControlPlaneClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._http.aclose()
+        if self._former is not None:
+            await self._former.aclose()
 
     async def request(
         self,
@@ -205,6 +234,7 @@ class ControlPlaneClient:
             content = {"content": body}
             headers["Content-Type"] = "application/json"
         patience_s = timeout_s if timeout_s is not None else self._timeout_s
+        await self._renew()
         try:
             request = self._http.build_request(
                 method,

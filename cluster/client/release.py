@@ -14,11 +14,12 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from cluster.client.api import ControlPlaneClient, Patience
 from cluster.client.reports import Report, ReportQueue, encoded
+from cluster.client.tls import ClientTls
 
 _logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Left:
     base_url: str
     api_key: str | None
     reports: Sequence[Report]
+    tls: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def release_later(left: Left) -> None:
@@ -64,7 +66,7 @@ _HEIRS: list[subprocess.Popen[bytes]] = []
 
 
 async def _send(left: Left) -> None:
-    async with ControlPlaneClient(left.base_url, left.api_key) as client:
+    async with ControlPlaneClient(left.base_url, left.api_key, tls=ClientTls(**left.tls)) as client:
 
         async def send(reports: Sequence[bytes]) -> Sequence[Report]:
             body = b'{"reports":[' + b",".join(reports) + b"]}"

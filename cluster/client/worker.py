@@ -36,6 +36,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Patience, RetryDelays
@@ -43,6 +44,7 @@ from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, 
 from cluster.client.outage import Outage
 from cluster.client.release import Left, release_later
 from cluster.client.reports import Report, ReportQueue
+from cluster.client.tls import ClientTls, client_tls, default_pin, default_url
 from cluster.domain.base.errors import CallerError, ControlPlaneError, NotFound
 from cluster.domain.base.ids import claim_id_of, path_segment
 from cluster.process.loops import ended
@@ -85,8 +87,9 @@ _TASK: Mapping[str, type | tuple[type, ...]] = {
 
 class Worker:
     """Runs up to ``concurrency`` jobs at once and claims up to ``batch`` of them at a time. ``description`` has the other members
-    of the agent's registration (``model``, ``provider``, ``tags``, ...). ``base_url`` and ``api_key`` default to
-    ARAGORA_API_URL and ARAGORA_API_KEY. ``patience`` says how long to wait between repeats of a call."""
+    of the agent's registration (``model``, ``provider``, ``tags``, ...). ``base_url``, ``api_key`` and ``tls`` default
+    to ARAGORA_API_URL, ARAGORA_API_KEY and ARAGORA_CLIENT_CA_FILE, _CERT_FILE and _KEY_FILE.
+    ``patience`` says how long to wait between repeats of a call."""
 
     def __init__(
         self,
@@ -97,6 +100,7 @@ class Worker:
         batch: int = 50,
         base_url: str | None = None,
         api_key: str | None = None,
+        tls: ClientTls | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         drain_s: float = DRAIN_S,
         patience: Patience = PATIENCE,
@@ -110,7 +114,11 @@ class Worker:
         self._batch = batch
         settings = load_settings()
         own_key = settings.api_key.get_secret_value() if settings.api_key is not None else None
-        self._base_url = base_url or settings.api_url or f"http://127.0.0.1:{settings.http_port}"
+        self._base_url = base_url or settings.api_url or default_url(settings)
+        # The API of these settings is called by its address, which need not be in its certificate.
+        self._tls = tls or client_tls(
+            settings, default_pin(settings) if self._base_url == default_url(settings) else None
+        )
         self._api_key = api_key or own_key
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"job-{self.agent_id}")
         self._heartbeat_s = heartbeat_s
@@ -177,7 +185,7 @@ class Worker:
                 loop.call_soon_threadsafe(loop.stop)
             if self._left_running or not returned.wait(EXIT_S):
                 if self._left_running:
-                    release_later(Left(self._base_url, self._api_key, self._left_running))
+                    release_later(Left(self._base_url, self._api_key, self._left_running, asdict(self._tls)))
                 _end_process(1 if session.exception() else 0)
 
         try:
@@ -245,7 +253,7 @@ class Worker:
         self._session = (asyncio.get_running_loop(), main)
         if self._asked_to_drain:
             self._drain()
-        async with ControlPlaneClient(self._base_url, self._api_key) as self._client:
+        async with ControlPlaneClient(self._base_url, self._api_key, tls=self._tls) as self._client:
             loops = [asyncio.create_task(work) for work in (self._heartbeats(), self._watch())]
             all_reported = False
             try:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import httpx
 
+from cluster.http.front_files import pinned_context
 
-def local_client(timeout_s: float) -> httpx.Client:
-    """A client for plain HTTP to loopback. It reads no certificates, which would cost every poll 80 ms of CPU."""
-    return httpx.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False, timeout=timeout_s)
+
+def local_client(timeout_s: float, certificate: Path | None = None) -> httpx.Client:
+    """A client for plain HTTP to loopback, and for the HTTPS of the server with this certificate. It reads no others, which would
+    cost every poll 80 ms of CPU."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if certificate is None else pinned_context(certificate)
+    return httpx.Client(verify=context, trust_env=False, timeout=timeout_s)

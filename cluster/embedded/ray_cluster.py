@@ -20,6 +20,7 @@ from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import free_window
 from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
 from cluster.embedded.secrets import write_private
+from cluster.process.front import PROOF_FILE, FrontTls
 from cluster.process.haproxy import FILES, bundled_haproxy
 from cluster.process.waits import DRAINING_EMBEDDED_S, HAPROXY_HARD_STOP_S, PROXY_CHECK_S, PROXY_READY_S
 
@@ -43,6 +44,7 @@ class RayCluster:
     log: Path
     http_host: str
     http_port: int
+    tls: FrontTls | None = None
     process: ProcessId | None = None
     dashboard_port: int = 0
     gcs_port: int = 0
@@ -137,6 +139,7 @@ class RayCluster:
         binaries = str(Path(sys.executable).parent)
         haproxy = self.layout.sockets / "h"
         haproxy.mkdir(mode=0o700, exist_ok=True)
+        write_private(haproxy / PROOF_FILE, secrets.token_hex(32))
         return {
             # Jobs and workers look for `python` on PATH.
             "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -161,7 +164,7 @@ class RayCluster:
             "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(serve_first + 49),
             "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(serve_first + 50),
             "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(serve_first + 99),
-            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(haproxy, self.http_host, self.http_port)),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(haproxy, self.http_host, self.http_port, self.tls)),
             "RAY_SERVE_HAPROXY_MAXCONN": str(_connections()),
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
@@ -273,7 +276,7 @@ def _connections() -> int:
     return min(12_000, max(100, (files - 200) // 3))
 
 
-def _wrapper(directory: Path, host: str, port: int) -> Path:
+def _wrapper(directory: Path, host: str, port: int, tls: FrontTls | None) -> Path:
     """Writes the program that stands in for HAProxy (`cluster.process.haproxy`), with our address in it. ``-S``: it runs at
     every change of replicas, and without site-packages it is there in a quarter of the time."""
     binary = bundled_haproxy()
@@ -282,9 +285,13 @@ def _wrapper(directory: Path, host: str, port: int) -> Path:
     script = directory / "haproxy"
     script.write_text(f"""#!{sys.executable} -S
 import sys
+from pathlib import Path
 sys.path.insert(0, {str(Path(cluster.__file__).parents[1])!r})
+from cluster.process.front import FrontTls, proof_of
 from cluster.process.haproxy import run
-run({str(binary)!r}, sys.argv[1:], {host!r}, {port})
+tls = {None if tls is None else tuple(tls)!r}
+proof = proof_of({{}}, Path({str(directory)!r}))
+run({str(binary)!r}, sys.argv[1:], {host!r}, {port}, tls and FrontTls(*tls), proof)
 """)
     script.chmod(0o700)
     return script

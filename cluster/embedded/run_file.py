@@ -30,6 +30,8 @@ class RunFile:
     processes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
     logs: str = ""
+    #: By it alone commands of this machine know the API; empty without TLS.
+    certificate: str = ""
 
     def process(self, name: str) -> ProcessId | None:
         """A process by its name; None if the system has no such process."""

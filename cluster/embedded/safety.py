@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,8 @@ from pydantic import SecretStr
 
 from cluster.embedded.layout import EmbeddedError
 from cluster.embedded.secrets import write_private
+from cluster.http.front_files import UnusableFile, check_front_files
+from cluster.process.front import FrontTls, front_tls
 from cluster.settings import Settings
 
 OFF: Final = (
@@ -21,11 +24,12 @@ OFF: Final = (
 
 def with_authentication(settings: Settings) -> Settings:
     """The settings, with authentication off if nobody has set it, and the stores are embedded and the API on loopback: one
-    person tries it out on one machine.
+    person tries it out on one machine. Whoever names an authority of agents' certificates does more than that.
 
     Raises: `EmbeddedError` if authentication is off and the API is not on loopback."""
     embeds = settings.database_url is None or settings.redis_url is None
-    if "auth_enabled" not in settings.model_fields_set and embeds and settings.listens_on_loopback():
+    tries_out = embeds and settings.listens_on_loopback() and settings.tls_ca_file is None
+    if "auth_enabled" not in settings.model_fields_set and tries_out:
         settings = settings.model_copy(update={"auth_enabled": False})
     if not settings.auth_enabled and not settings.listens_on_loopback():
         raise EmbeddedError(
@@ -33,6 +37,17 @@ def with_authentication(settings: Settings) -> Settings:
             "of them."
         )
     return settings
+
+
+def checked_tls(settings: Settings) -> FrontTls | None:
+    """The files with which HTTPS is served; None if it is not. Raises: `EmbeddedError` if they cannot be used."""
+    tls = front_tls(settings.tls_enabled, settings.tls_cert_file, settings.tls_key_file, settings.tls_ca_file)
+    try:
+        if tls is not None:
+            check_front_files(tls, datetime.now(UTC))
+    except UnusableFile as error:
+        raise EmbeddedError(str(error)) from None
+    return tls
 
 
 def sealing_key(path: Path) -> SecretStr:

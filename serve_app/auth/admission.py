@@ -15,6 +15,7 @@ from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal, allows
 from cluster.domain.base.errors import Forbidden
 from cluster.domain.base.log import Origin
+from serve_app.auth.agent_identity import check_certificate
 from serve_app.auth.named_workspace import check_named
 from serve_app.auth.resolver import PrincipalResolver
 
@@ -64,12 +65,14 @@ async def principal_of(connection: HTTPConnection) -> Principal:
 async def admit(connection: HTTPConnection, permission: Permission) -> None:
     """Returns if the caller may make this call.
 
-    Raises: `Forbidden` if it lacks the permission or names another workspace, and the errors of ``principal_of``.
+    Raises: `Forbidden` if it lacks the permission or names another workspace, `Unauthenticated` if it is an agent's without its
+    certificate, and the errors of ``principal_of``.
     """
     if permission is Permission.PUBLIC:
         return
     principal = await principal_of(connection)
     check_named(connection, principal)
+    check_certificate(connection, permission, principal)
     if not allows(principal, permission):
         raise Forbidden(f"This call needs the permission {permission}; ask an administrator for it.")
 

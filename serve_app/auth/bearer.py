@@ -136,6 +136,13 @@ class BearerTokens:
         return Proof(identity, holds, ends, lambda: self._principal(identity, asked), self._view.generation)
 
 
+def has_token(connection: HTTPConnection) -> bool:
+    """Whether a call brings a key or token, be it good or not."""
+    if any(name == b"authorization" for name, _ in connection.scope["headers"]):
+        return True
+    return _takes_query(connection) and "token" in connection.query_params
+
+
 def _token(connection: HTTPConnection) -> str:
     """The token of a call. Browsers cannot send headers with WebSockets and event streams, and the released WebSocket client
     does not, so these may have it in their query.

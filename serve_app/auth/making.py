@@ -17,6 +17,7 @@ from cluster.ports.access import AccessStore
 from cluster.ports.secrets import JWT_SECRET, JWT_SECRET_BYTES
 from cluster.settings import Settings
 from serve_app.auth.access_view import AccessView
+from serve_app.auth.agent_identity import AgentCertificates
 from serve_app.auth.bearer import BearerTokens
 from serve_app.auth.key_uses import KeyUses
 from serve_app.auth.local_administrator import LocalAdministrator
@@ -34,7 +35,7 @@ class AuthenticationOff(Exception):
 class Authentication:
     """What authenticates the calls of one replica. ``connections`` is None without another issuer."""
 
-    resolver: BearerTokens
+    resolver: BearerTokens | AgentCertificates
     uses: KeyUses
     secrets: SharedSecrets | None
     issuer: TrustedIssuer | None
@@ -72,9 +73,11 @@ def policy_of(settings: Settings) -> AccessPolicy:
 
 
 async def authentication(
-    settings: Settings, resources: Resources, view: AccessView, store: AccessStore
+    settings: Settings, resources: Resources, view: AccessView, store: AccessStore, front_proof: str | None = None
 ) -> Authentication:
-    """Raises: `StoreUnavailable` if the secret cannot be read, `Unsealable` if its key does not fit."""
+    """``front_proof``: by it what the front says of a call counts.
+
+    Raises: `StoreUnavailable` if the secret cannot be read, `Unsealable` if its key does not fit."""
     secrets = await _secrets(settings, resources)
     issuer, connections = _issuer(settings)
     uses = KeyUses(store, resources.clock)
@@ -85,7 +88,29 @@ async def authentication(
         uses=uses,
         clock=resources.clock,
     )
-    return Authentication(resolver, uses, secrets, issuer, connections)
+    return Authentication(
+        _with_certificates(settings, resources, view, resolver, front_proof), uses, secrets, issuer, connections
+    )
+
+
+def _with_certificates(
+    settings: Settings, resources: Resources, view: AccessView, bearer: BearerTokens, proof: str | None
+) -> BearerTokens | AgentCertificates:
+    if settings.tls_ca_file is None:
+        return bearer
+    if proof is None:
+        _logger.warning(
+            "no certificate of an agent counts, because the front has no proof: start Ray with RAY_AUTH_MODE=token, whose token "
+            "all nodes have"
+        )
+    return AgentCertificates(
+        bearer=bearer,
+        view=view,
+        policy=policy_of(settings),
+        trust_domain=settings.tls_trust_domain,
+        proof=proof,
+        clock=resources.clock,
+    )
 
 
 async def _secrets(settings: Settings, resources: Resources) -> SharedSecrets | None:

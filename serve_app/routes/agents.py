@@ -21,7 +21,8 @@ from cluster.http.addresses import check_endpoint
 from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.presence import HeartbeatRecord
 from cluster.ports.wake_ups import WakeTopic
-from serve_app.auth.admission import Asker, admit, requires
+from serve_app.auth.admission import Asker, admit, principal_of, requires
+from serve_app.auth.agent_identity import check_managed
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
@@ -132,7 +133,11 @@ def _named(gate: Gateway, body: RegisterAgent, asker: Origin, now: float, *, alo
 
 
 async def _check_kind(request: Request, bodies: Sequence[RegisterAgent]) -> None:
-    """A worker's permission registers what pulls its work. What the control plane calls or runs itself takes an operator's."""
+    """A worker's permission registers what pulls its work, with a certificate only itself. What the control plane calls or runs
+    itself takes an operator's."""
+    caller = await principal_of(request)
+    for body in bodies:
+        check_managed(request, caller, body.agent_id)
     if any(_transport(body) is not TransportKind.PULL or body.dedicated for body in bodies):
         await admit(request, Permission.AGENTS_WRITE)
 
@@ -293,6 +298,7 @@ async def get_agent(request: Request, agent_id: str, asker: Asker) -> dict[str, 
 async def deregister_agent(request: Request, agent_id: str, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Removes an agent and puts the tasks that it holds back into the queue at once. 404 (`NotFound`) if there is no such
     agent."""
+    check_managed(request, await principal_of(request), agent_id)
     gate = gateway(request)
     data = {"agent_id": check_id(agent_id, "agent_id"), "reason": "manual_unregistration"}
     record = record_for(asker, gate.clock.now(), "agent.unregistered", agent_id, data)

@@ -13,16 +13,18 @@ from typing import Any
 
 from fastapi import Request, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
+from starlette.requests import HTTPConnection
 
 from cluster.domain.access.permissions import Permission
 from cluster.domain.agents.agent import REPORTED_INTENT, AgentStatus, IntentBy, reported_intent
-from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, NotFound
+from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import NotJson, parse_json
 from cluster.domain.base.log import Origin
 from cluster.ports.presence import HeartbeatRecord
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, requires
+from serve_app.auth.agent_identity import acting_agent
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
@@ -54,13 +56,16 @@ async def _change_intents(gate: Gateway, asker: Origin, reported: Sequence[tuple
             gate.directory.note(agent)
 
 
-async def _heartbeat_many(gate: Gateway, asker: Origin, items: Sequence[HeartbeatItem]) -> dict[str, Any]:
+async def _heartbeat_many(connection: HTTPConnection, asker: Origin, items: Sequence[HeartbeatItem]) -> dict[str, Any]:
+    gate = gateway(connection)
     known: list[HeartbeatItem] = []
     unknown: list[str] = []
     refused: list[dict[str, Any]] = []
     for at, item in enumerate(items):
         if isinstance(item, RefusedHeartbeat):
             refused.append({"index": at, "agent_id": item.named, "error": item.refusal, "code": item.code})
+        elif (refusal := _not_its_own(connection, item.agent_id)) is not None:
+            refused.append({"index": at, "agent_id": item.agent_id, "error": refusal.message, "code": refusal.code})
         elif await gate.directory.get(asker.workspace, item.agent_id) is None:
             unknown.append(item.agent_id)
         else:
@@ -82,12 +87,21 @@ async def _heartbeat_many(gate: Gateway, asker: Origin, items: Sequence[Heartbea
     return {**answer, "refused": refused} if refused else answer
 
 
+def _not_its_own(connection: HTTPConnection, agent_id: str) -> CallerError | None:
+    """Why a call may not send heartbeats of an agent; None if it may."""
+    try:
+        acting_agent(connection, agent_id)
+    except CallerError as refusal:
+        return refusal
+    return None
+
+
 @router.post("/agents/heartbeats")
 @requires(Permission.AGENTS_CONNECT)
 async def heartbeats(request: Request, body: Heartbeats, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Heartbeats of many agents. ``unknown`` names agents that are not registered; ``cancelling`` names tasks that their
     agents should stop. A heartbeat that is not valid is listed in ``refused`` with its ``index``; the others count."""
-    return await _heartbeat_many(gateway(request), asker, body.heartbeats)
+    return await _heartbeat_many(request, asker, body.heartbeats)
 
 
 @router.post("/agents/{agent_id}/heartbeat")
@@ -99,6 +113,7 @@ async def heartbeat(
     process (a `claim_id` `process:NAME:…`). ``cancelling`` names tasks that the agent should stop. 404 (`NotFound`) if the
     agent is not registered."""
     gate = gateway(request)
+    acting_agent(request, agent_id)
     agent = await gate.directory.get(asker.workspace, check_id(agent_id, "agent_id"))
     if agent is None:
         raise NotFound(f"There is no agent {agent_id}; register it first.", "agent_not_found")
@@ -146,7 +161,7 @@ async def _acknowledge(socket: WebSocket, gate: Gateway, asker: Origin) -> None:
     while True:
         text = await received(socket)
         try:
-            kind, data = "heartbeat_ack", await _heartbeat_many(gate, asker, _frame(text))
+            kind, data = "heartbeat_ack", await _heartbeat_many(socket, asker, _frame(text))
         except ControlPlaneError as error:
             kind, data = "error", {"error": error.message, "code": error.code}
         await socket.send_text(json.dumps({"type": kind, "timestamp": gate.clock.now(), "data": data}))

@@ -28,6 +28,7 @@ from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Prior
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import topics_for
 from serve_app.auth.admission import Asker, requires
+from serve_app.auth.agent_identity import acting_agent
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.suspension import check_starts
 from serve_app.gateway import Gateway, body_digest, gateway
@@ -179,6 +180,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     """
     gate = gateway(request)
     asked_at = gate.clock.now()
+    acting_agent(request, body.agent_id)
     check_starts(gate.access, asker.workspace)
     agent = await _claimant(gate, asker, body.agent_id)
     gate.record_activity(asker.workspace, body.agent_id)
@@ -310,9 +312,8 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
 async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Takes up to 1,000 reports in one call, completions and failures. ``results`` has one answer for each report, in their
     order; a report that cannot be taken, whatever its shape, fails alone (its ``task_id`` is null if it names no task)."""
-    gate = gateway(request)
     outcomes = await asyncio.gather(
-        *(_report_one(gate, asker, report) for report in body.reports), return_exceptions=True
+        *(_report_one(request, asker, report) for report in body.reports), return_exceptions=True
     )
     results = []
     for report, outcome in zip(body.reports, outcomes, strict=True):
@@ -327,10 +328,10 @@ async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Ide
     return {"results": results, "total": len(results)}
 
 
-async def _report_one(gate: Gateway, asker: Origin, body: Report) -> None:
+async def _report_one(request: Request, asker: Origin, body: Report) -> None:
     if isinstance(body, RefusedReport):
         raise InvalidRequest(body.refusal, body.code)
-    await _report(gate, asker, _report_request(asker, body))
+    await _report(request, _report_request(asker, body))
 
 
 def _report_request(asker: Origin, body: Report) -> ReportRequest:
@@ -394,7 +395,9 @@ def _report_of(
     )
 
 
-async def _report(gate: Gateway, asker: Origin, report: ReportRequest) -> None:
+async def _report(request: Request, report: ReportRequest) -> None:
+    gate = gateway(request)
+    report = evolve(report, agent_id=acting_agent(request, report.agent_id))
     await gate.report(report)
     if report.agent_id is not None:
         gate.record_activity(report.workspace, report.agent_id)
@@ -408,7 +411,7 @@ async def complete_task(
     """Completes a task. With the ``lease_token`` of the claim, only the holder of that attempt can; for any other attempt the
     answer is 409 (`Conflict`, ``lease_lost``)."""
     body = body or Complete()
-    await _report(gateway(request), asker, _report_of(asker, task_id, body, result=body.result))
+    await _report(request, _report_of(asker, task_id, body, result=body.result))
     return {"completed": True}
 
 
@@ -421,7 +424,7 @@ async def fail_task(
     ``error_class`` is ``not_retryable``. With ``released`` the attempt is given back unfinished: the task is queued again and
     no retry is spent. 409 (`Conflict`, ``lease_lost``) if the caller does not hold the lease."""
     body = body or Fail()
-    await _report(gateway(request), asker, _failure(asker, task_id, body))
+    await _report(request, _failure(asker, task_id, body))
     return {"released": True} if body.released else {"failed": True}
 
 
@@ -432,7 +435,7 @@ async def stopped_task(
 ) -> dict[str, Any]:
     """Reports that the agent has stopped a task that is being cancelled. The lease ends at once, not after the grace.
     409 (`Conflict`, ``lease_lost``) if the caller does not hold it."""
-    await _report(gateway(request), asker, _report_of(asker, task_id, body or CancelAcknowledgement(), stopped=True))
+    await _report(request, _report_of(asker, task_id, body or CancelAcknowledgement(), stopped=True))
     return {"stopped": True}
 
 
@@ -460,6 +463,7 @@ async def extend_lease(request: Request, task_id: str, body: Extend, asker: Aske
     token = LeaseToken.decode(body.lease_token)
     if token.task_id != check_id(task_id, "task_id"):
         raise Conflict("lease_token belongs to another task.", "lease_lost")
+    acting_agent(request, token.agent_id)
     gate = gateway(request)
     extension = ExtendRequest(
         workspace=asker.workspace, task_id=task_id, attempt=token.attempt, agent_id=token.agent_id

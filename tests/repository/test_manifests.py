@@ -526,7 +526,7 @@ def test_haproxy_is_started_by_our_program_with_our_times() -> None:
     program = Path(data["RAY_SERVE_HAPROXY_BINARY_PATH"])
     assert f"ENV PATH={program.parent}:" in (ROOT / "Dockerfile").read_text()
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts[program.name] == "cluster.process.haproxy:main"
+    assert scripts[program.name] == "cluster.cli.haproxy:main"
     by_hand = (ROOT / "docs" / "deploy.md").read_text()
     assert f"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S={waits.PROXY_CHECK_S}" in by_hand
     assert f"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S={waits.PROXY_READY_S}" in by_hand

@@ -234,6 +234,7 @@ def test_every_variable_of_the_guide_is_a_setting() -> None:
 
 GOOD = "Zx81kqPw0mVbN7tYc3RsLd9fGh2jQe5u"
 LATER_ON = "2030-01-01T00:00:00Z"
+TLS = {"ARAGORA_TLS_ENABLED": "true", "ARAGORA_TLS_CERT_FILE": "/c", "ARAGORA_TLS_KEY_FILE": "/k"}
 
 
 @pytest.mark.parametrize("name", ["ARAGORA_JWT_SECRET", "ARAGORA_JWT_SECRET_PREVIOUS"])
@@ -263,6 +264,13 @@ def test_a_weak_secret_stops_the_start_and_is_not_quoted(name: str, secret: str)
         {"ARAGORA_RBAC_DEFAULT_ROLE": "king"},
         {"ARAGORA_OAUTH_ENABLED": "true"},
         {"ARAGORA_TLS_ENABLED": "true"},
+        {"ARAGORA_TLS_ENABLED": "true", "ARAGORA_TLS_CERT_FILE": "/c"},
+        {"ARAGORA_TLS_ENABLED": "true", "ARAGORA_TLS_KEY_FILE": "/k"},
+        {"ARAGORA_TLS_CERT_FILE": "/c", "ARAGORA_TLS_KEY_FILE": "/k"},
+        {"ARAGORA_TLS_CA_FILE": "/a"},
+        {**TLS, "ARAGORA_TLS_CA_FILE": "/a", "ARAGORA_AUTH_ENABLED": "false"},
+        {**TLS, "ARAGORA_TLS_TRUST_DOMAIN": "A/b"},
+        {"ARAGORA_CLIENT_KEY_FILE": "/k"},
     ],
     ids=str,
 )

@@ -11,6 +11,7 @@ import httpx
 
 from cluster.cli.checks.findings import GROUP_S, WARNING, Finding, fine, problem
 from cluster.client.api import ControlPlaneClient
+from cluster.client.tls import ClientTls
 from cluster.domain.base.errors import TryLater
 
 #: How much clocks may differ: leases and deadlines are compared between machines.
@@ -50,9 +51,9 @@ def clock(name: str, skew_s: float) -> Finding:
     return fine(name, detail)
 
 
-async def check_api_clock(url: str) -> list[Finding]:
+async def check_api_clock(url: str, tls: ClientTls) -> list[Finding]:
     # Reading what this machine trusts takes long on a busy one, and plain HTTP needs none of it.
-    secure = url.startswith("https:")
+    secure = tls.context() if url.startswith("https:") else False
     async with httpx.AsyncClient(timeout=GROUP_S, trust_env=False, verify=secure) as http:
         try:
             asked_at = time.time()

@@ -19,7 +19,7 @@ from cluster.cli.checks.encryption import check_encryption
 from cluster.cli.checks.findings import GROUP_S, OK, PROBLEM, WARNING, Check, Finding, problem, run_all
 from cluster.cli.checks.ray import check_hard_stop, check_ray
 from cluster.cli.checks.stores import check_database, check_growth, check_redis
-from cluster.cli.connection import api_url, client, running_system, settings
+from cluster.cli.connection import api_tls, api_url, client, running_system, settings
 from cluster.cli.exit_codes import UNREACHABLE
 from cluster.cli.output import listing
 from cluster.embedded.layout import EmbeddedError
@@ -61,7 +61,7 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
         if findings[0].level == OK:
             away = _is_away(findings, "component postgres")
             checks: dict[str, Check] = {
-                "API clock": lambda: check_api_clock(api_url(ours)),
+                "API clock": lambda: check_api_clock(api_url(ours), api_tls(ours)),
                 "breakers": lambda: check_breakers(api),
                 "retries": lambda: check_retries(api),
                 "waiting tasks": lambda: check_waiting(api),

@@ -76,7 +76,7 @@ def revoke(
     ours = stores_settings(settings())
     now = time.time()
     name = f"jti:{jti}" if subject is None else _checked(subject)
-    asyncio.run(_revoke(ours, Revocation(subject=name, not_before=now, until=now + ours.jwt_expiry + 60)))
+    asyncio.run(store_revocation(ours, Revocation(subject=name, not_before=now, until=now + ours.jwt_expiry + 60)))
     console.print("Revoked.")
 
 
@@ -115,7 +115,8 @@ async def _secret(ours: Settings) -> bytes:
         await pool.close()
 
 
-async def _revoke(ours: Settings, revocation: Revocation) -> None:
+async def store_revocation(ours: Settings, revocation: Revocation) -> None:
+    """Stores what must not count any more. Raises: `SettingsError` without a database, `StoreUnavailable` if it is away."""
     from cluster.postgres.stores import open_stores
 
     if ours.database_url is None:

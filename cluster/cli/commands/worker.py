@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.commands.agents import split
-from cluster.cli.connection import api_url, settings
+from cluster.cli.connection import api_tls, api_url, settings
 from cluster.cli.exit_codes import guarded
 from cluster.client.worker import Worker
 
@@ -62,6 +62,7 @@ def run(
         concurrency=concurrency or ours.worker_concurrency,
         batch=ours.batch_size,
         base_url=api_url(ours),
+        tls=api_tls(ours),
         drain_s=drain_seconds,
     )
     worker.handles(*split(task_types))(found)

@@ -19,87 +19,15 @@ from typing import Any
 
 import httpx
 import pytest
-from ray.serve._private import haproxy as rays
-from ray.serve.config import HTTPOptions
 
 from cluster.process import haproxy, stopgap
+from tests.support.fronts import Front
 from tests.support.probes import eventually
 
 CONNECTION_ENDS = b""
 PLAIN_500 = b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\nlost"
 OURS_500 = b'HTTP/1.1 500 Bad\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n{"error": "x"}'
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-@dataclass
-class Front:
-    """One HAProxy as Ray starts it: the configuration is Ray's, the program is ours."""
-
-    directory: Path
-    port: int = field(default_factory=free_port)
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def write(self, replica: int | None, log: str = "127.0.0.1:514") -> None:
-        api = rays.HAProxyApi(
-            cfg=rays.HAProxyConfig(
-                log_target=log,
-                http_options=HTTPOptions(host="0.0.0.0", port=self.port, keep_alive_timeout_s=75),
-                is_head=True,
-                socket_path=str(self.directory / "a.sock"),
-                server_state_base=str(self.directory),
-                server_state_file=str(self.directory / "server-state"),
-                metrics_socket_path=str(self.directory / "m.sock"),
-                metrics_port=free_port(),
-                stats_port=free_port(),
-            ),
-            config_file_path=str(self.directory / "haproxy.cfg"),
-        )
-        if replica is not None:
-            servers = [rays.ServerConfig(name="one", host="127.0.0.1", port=replica)]
-            api.set_backend_configs({"app": rays.BackendConfig(name="app", path_prefix="/", servers=servers)})
-        api._generate_config_file_internal()
-
-    def start(self, *more: str) -> subprocess.Popen[bytes]:
-        program = (
-            f"import sys; sys.path.insert(0, {str(Path(haproxy.__file__).parents[2])!r})\n"
-            "from cluster.process.haproxy import run\n"
-            f"run({str(haproxy.bundled_haproxy())!r}, sys.argv[1:], '127.0.0.1', {self.port})"
-        )
-        arguments = ["-db", "-f", str(self.directory / "haproxy.cfg"), "-dR", *more]
-        command = [sys.executable, "-S", "-c", program, *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.processes.append(process)
-        return process
-
-    def pids(self) -> set[int]:
-        """Every process that was started for this configuration, guards and stopgaps included."""
-        found = set()
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    words = (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if os.fsencode(self.directory) in words:
-                    found.add(int(entry.name))
-        return found
-
-    def close(self) -> None:
-        (self.directory / stopgap.CURRENT).unlink(missing_ok=True)
-        for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
-        for process in self.processes:
-            process.wait(10)
 
 
 @pytest.fixture
@@ -319,8 +247,10 @@ async def test_only_the_given_address_is_listened_on(front: Front) -> None:
     front.write(None)
     front.start()
     await answered(front.url)
-    binds = re.findall(r"(?m)^ *bind (\S+):\d+", (front.directory / "haproxy.cfg").read_text())
-    assert binds == ["127.0.0.1"] * 3
+    binds = re.findall(r"(?m)^ *bind (\S+)", (front.directory / "haproxy.cfg").read_text())
+    assert binds == [f"{front.directory}/p.sock", f"127.0.0.1:{front.port}", f"{front.directory}/s.sock"]
+    for name in ("a.sock", "p.sock", "s.sock"):
+        assert (front.directory / name).stat().st_mode & 0o777 == 0o600
 
 
 async def test_a_killed_haproxy_is_stood_in_for_until_rays_next(front: Front) -> None:

@@ -1,0 +1,93 @@
+"""``aragora-cp ca``: an authority for development, and the end of a certificate that must not count any more."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from cluster.cli.checks.stores import stores_settings
+from cluster.cli.commands.tokens import store_revocation
+from cluster.cli.connection import settings
+from cluster.cli.output import console, plain
+from cluster.domain.access.agent_certificates import DENIED, canonical_serial
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.ids import check_id
+from cluster.embedded.authority import CertificateFiles, DevelopmentAuthority
+from cluster.embedded.layout import Layout
+from cluster.ports.access import Revocation
+
+app = typer.Typer(no_args_is_help=True, help="Certificates for development, in the data directory; and a deny list.")
+
+#: The longest life of an agent's certificate here; a denial lasts as long.
+MOST_DAYS = 400
+
+
+@app.command()
+def init() -> None:
+    """Make an authority in the data directory."""
+    authority = _authority()
+    authority.create(datetime.now(UTC))
+    typer.echo(f"export ARAGORA_TLS_CA_FILE={authority.file}")
+    typer.echo(f"export ARAGORA_CLIENT_CA_FILE={authority.file}")
+
+
+@app.command()
+def issue(
+    agent: Annotated[str | None, typer.Option(help="The id of an agent.")] = None,
+    server: Annotated[str | None, typer.Option(help="Addresses and names of the API, separated by commas.")] = None,
+    hours: Annotated[int, typer.Option(help="Its life.", min=1, max=MOST_DAYS * 24)] = 24,
+) -> None:
+    """Issue a certificate for an agent or for the API, and print the settings that name its files.
+
+    \f
+    Raises: `InvalidRequest` unless one of both is named.
+    """
+    if (agent is None) == (server is None):
+        raise InvalidRequest("Name either an agent with --agent, or the API's addresses with --server.")
+    now, life = datetime.now(UTC), timedelta(hours=hours)
+    if agent is not None:
+        domain = settings().tls_trust_domain
+        files = _authority().issue_agent(check_id(agent, "--agent"), domain, now, life)
+        _print("ARAGORA_CLIENT", files)
+    elif server is not None:
+        hosts = [host.strip() for host in server.split(",") if host.strip()]
+        typer.echo("export ARAGORA_TLS_ENABLED=true")
+        _print("ARAGORA_TLS", _authority().issue_server(hosts, now, life))
+
+
+@app.command()
+def renew(name: Annotated[str, typer.Argument(help="An agent's id, or server.")]) -> None:
+    """Issue a certificate again, with a new key, into the same files. Whoever has them open takes the new ones."""
+    files = _authority().renew(name, datetime.now(UTC))
+    console.print(f"Renewed {plain(str(files.certificate))}.")
+
+
+@app.command()
+def deny(serial: Annotated[str, typer.Argument(help="As `openssl x509 -noout -serial -in FILE` prints it.")]) -> None:
+    """End an agent's certificate, in every replica within seconds. It is stored, for as long as any certificate may live.
+
+    \f
+    Raises: `InvalidRequest` if it is no serial number.
+    """
+    number = canonical_serial(serial.removeprefix("serial="))
+    now = time.time()
+    until = now + MOST_DAYS * 86_400
+    asyncio.run(
+        store_revocation(
+            stores_settings(settings()), Revocation(subject=f"jti:{DENIED}{number}", not_before=now, until=until)
+        )
+    )
+    console.print(f"Denied {number}.")
+
+
+def _authority() -> DevelopmentAuthority:
+    return DevelopmentAuthority(Layout.of(settings().data_dir).data_dir / "ca")
+
+
+def _print(prefix: str, files: CertificateFiles) -> None:
+    typer.echo(f"export {prefix}_CERT_FILE={files.certificate}")
+    typer.echo(f"export {prefix}_KEY_FILE={files.key}")

@@ -1,0 +1,179 @@
+"""Agents prove who they are by certificates, if the control plane has an authority for them (ARAGORA_TLS_CA_FILE).
+
+The front hands on the certificate of a call, whose key the caller had at the handshake. Our code reads it
+(`cluster.domain.access.agent_certificates`), here and nowhere else. A lease names the agent and not the certificate, so that a
+renewed one keeps it.
+
+A call may have a key or token besides. Then that says which principal calls and in which workspace, and the certificate which
+agent: both have to allow the call, so a stolen key claims nothing, and neither does a stolen lease.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from cluster.domain.access.agent_certificates import DENIED, AgentCertificate, agent_certificate
+from cluster.domain.access.identity import AccessPolicy, Identity, Method, principal_for
+from cluster.domain.access.permissions import Permission
+from cluster.domain.access.principal import Principal, allows
+from cluster.domain.base.errors import Forbidden, Unauthenticated
+from cluster.ports.clock import Clock
+from cluster.process import front
+from serve_app.auth.access_view import AccessView
+from serve_app.auth.bearer import BearerTokens, Proof, has_token
+from serve_app.auth.named_workspace import asked_workspace
+
+#: Certificates that were read are kept, because each call has one. More than there are agents at one replica.
+MAX_KEPT: Final = 20_000
+_OF_AGENTS: Final = (Permission.AGENTS_CONNECT, Permission.TASKS_CLAIM)
+_PROOF: Final = front.PROOF.encode()
+_CERTIFICATE: Final = front.CERTIFICATE.encode()
+_ENDED: Final = "This client certificate does not count any more; get a new one."
+_MISSING: Final = (
+    "Agents show a certificate here: call over HTTPS, with ARAGORA_CLIENT_CERT_FILE and ARAGORA_CLIENT_KEY_FILE."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCertificate:
+    """The certificate of a call. ``holds``: whether it still counts, for calls that stay open."""
+
+    agent_id: str
+    holds: Callable[[], bool]
+
+
+class AgentCertificates:
+    """The `PrincipalResolver` of a system with an authority of agents. ``proof`` is what the front shows; None: what it says
+    counts for nothing."""
+
+    def __init__(
+        self,
+        *,
+        bearer: BearerTokens,
+        view: AccessView,
+        policy: AccessPolicy,
+        trust_domain: str,
+        proof: str | None,
+        clock: Clock,
+    ) -> None:
+        self._bearer = bearer
+        self._view = view
+        self._policy = policy
+        self._trust_domain = trust_domain
+        self._proof = None if proof is None else proof.encode()
+        self._clock = clock
+        self._kept: dict[bytes, AgentCertificate] = {}
+
+    async def resolve(self, connection: HTTPConnection) -> Principal:
+        """The principal of a key or token if there is one, else the agent of the certificate.
+
+        Raises: `Unauthenticated` if neither counts, or a certificate that is shown does not; else as `BearerTokens`."""
+        certificate = self._certificate(connection)
+        state = connection.scope.setdefault("state", {})
+        if certificate is None:
+            return await self._bearer.resolve(connection)
+        shown = ShownCertificate(certificate.agent_id, lambda: self._counts(certificate))
+        state["certificate"] = shown
+        if has_token(connection):
+            return await self._bearer.resolve(connection)
+        identity = self._identity(certificate)
+        state["proof"] = Proof(identity, shown.holds)
+        return principal_for(identity, asked_workspace(connection), self._view, self._policy)
+
+    def _certificate(self, connection: HTTPConnection) -> AgentCertificate | None:
+        headers: Mapping[bytes, bytes] = dict(connection.scope["headers"])
+        shown, proof = headers.get(_CERTIFICATE), headers.get(_PROOF, b"")
+        if shown is None or self._proof is None or not hmac.compare_digest(proof, self._proof):
+            return None
+        found = self._kept.get(shown)
+        if found is None:
+            try:
+                der = base64.b64decode(shown, validate=True)
+            except ValueError:
+                der = b""
+            found = agent_certificate(der, self._trust_domain)
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[shown] = found
+        if not self._counts(found):
+            raise Unauthenticated(_ENDED, "certificate_refused")
+        return found
+
+    def _counts(self, certificate: AgentCertificate) -> bool:
+        """The front has checked the time too, but a connection may be older than that."""
+        return (
+            certificate.begins_at <= self._clock.now() < certificate.ends_at
+            and not self._view.is_revoked(DENIED + certificate.serial)
+            and certificate.begins_at >= self._view.not_before(_principal(certificate))
+        )
+
+    def _identity(self, certificate: AgentCertificate) -> Identity:
+        """Without a role of its own an agent is one in the default workspace. Role bindings of ``agent:ID`` replace that."""
+        name = _principal(certificate)
+        is_bound = bool(self._view.bindings(name))
+        return Identity(
+            id=name,
+            method=Method.CERTIFICATE,
+            subjects=(name,),
+            workspaces=() if is_bound else (self._policy.home,),
+            grants=() if is_bound else ("agent",),
+        )
+
+
+def _principal(certificate: AgentCertificate) -> str:
+    return f"agent:{certificate.agent_id}"
+
+
+def check_certificate(connection: HTTPConnection, permission: Permission, principal: Principal) -> None:
+    """The door of the routes of agents. An operator registers and removes agents without one; the routes themselves see to
+    the rest (`acting_agent`).
+
+    Raises: `Unauthenticated` if the call needs a certificate and has none."""
+    if permission not in _OF_AGENTS or not _is_asked_for(connection) or _shown(connection) is not None:
+        return
+    if permission is Permission.TASKS_CLAIM or not allows(principal, Permission.AGENTS_WRITE):
+        raise Unauthenticated(_MISSING, "certificate_required")
+
+
+def acting_agent(connection: HTTPConnection, agent_id: str | None) -> str | None:
+    """The agent for which a call acts: the one that it names, which has to be the certificate's where those are asked for; it
+    may leave it out.
+
+    Raises: `Unauthenticated` if there is no certificate, `Forbidden` if it is another agent's."""
+    if not _is_asked_for(connection):
+        return agent_id
+    certificate = _shown(connection)
+    if certificate is None:
+        raise Unauthenticated(_MISSING, "certificate_required")
+    if not certificate.holds():
+        raise Unauthenticated(_ENDED, "certificate_refused")
+    if agent_id not in (None, certificate.agent_id):
+        raise Forbidden(
+            f"The certificate of this call is agent {certificate.agent_id}'s, so it acts for no other; use that id, or another "
+            "certificate.",
+            "agent_mismatch",
+        )
+    return certificate.agent_id
+
+
+def check_managed(connection: HTTPConnection, principal: Principal, agent_id: str) -> None:
+    """Whether a call may register or remove the agent: an operator's may, and the agent's own.
+
+    Raises: as `acting_agent`."""
+    if not allows(principal, Permission.AGENTS_WRITE):
+        acting_agent(connection, agent_id)
+
+
+def _is_asked_for(connection: HTTPConnection) -> bool:
+    return isinstance(connection.app.state.resolver, AgentCertificates)
+
+
+def _shown(connection: HTTPConnection) -> ShownCertificate | None:
+    certificate: ShownCertificate | None = connection.scope["state"].get("certificate")
+    return certificate

@@ -1,0 +1,123 @@
+"""The authority for development: what it issues is accepted by TLS and names an agent, and its files are private."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cluster.client.api import ControlPlaneClient, OutcomeUnknown
+from cluster.client.tls import ClientTls
+from cluster.domain.access.agent_certificates import AgentCertificate, agent_certificate
+from cluster.domain.base.errors import InvalidRequest
+from cluster.embedded.authority import CertificateFiles, DevelopmentAuthority
+from cluster.embedded.layout import EmbeddedError
+from cluster.http.front_files import check_front_files
+from cluster.process.front import FrontTls
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> DevelopmentAuthority:
+    found = DevelopmentAuthority(tmp_path / "ca")
+    found.create(NOW)
+    return found
+
+
+def read(files: CertificateFiles) -> AgentCertificate:
+    certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    return agent_certificate(certificate.public_bytes(Encoding.DER), "aragora")
+
+
+def test_what_is_issued_is_good_and_private(authority: DevelopmentAuthority) -> None:
+    server = authority.issue_server(["127.0.0.1", "localhost"], NOW, DAY)
+    check_front_files(FrontTls(str(server.certificate), str(server.key), str(authority.file)), NOW)
+    first = read(authority.issue_agent("a:1", "aragora", NOW, DAY))
+    renewed = read(authority.renew("a:1", NOW + DAY))
+    assert (first.agent_id, first.ends_at - first.begins_at) == ("a:1", 86_460)
+    assert (renewed.agent_id, renewed.ends_at - first.ends_at) == ("a:1", 86_400)
+    assert first.serial != renewed.serial
+    assert {file.stat().st_mode & 0o777 for file in authority.directory.iterdir()} == {0o600}
+    assert authority.directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_refusals_say_what_to_do(authority: DevelopmentAuthority, tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedError, match="already"):
+        authority.create(NOW)
+    with pytest.raises(EmbeddedError, match="ca init"):
+        DevelopmentAuthority(tmp_path / "none").issue_agent("a", "aragora", NOW, DAY)
+    with pytest.raises(EmbeddedError, match="ca issue"):
+        authority.renew("nobody", NOW)
+    for agent_id in ("server", "ca", "../a", "a/b", ""):
+        with pytest.raises(EmbeddedError, match="choose another"):
+            authority.issue_agent(agent_id, "aragora", NOW, DAY)
+    for host in ("", "a b", "a/b", "-a"):
+        with pytest.raises(EmbeddedError, match="neither an address nor"):
+            authority.issue_server([host], NOW, DAY)
+
+
+async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers each call with the serial number of the caller's certificate."""
+    try:
+        while await reader.readuntil(b"\r\n\r\n"):
+            shown = writer.get_extra_info("peercert") or {"serialNumber": ""}
+            body = ('{"serial": "' + shown["serialNumber"] + '"}').encode()
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+
+async def test_a_client_shows_its_renewed_certificate(authority: DevelopmentAuthority) -> None:
+    server = authority.issue_server(["127.0.0.1"], NOW, DAY)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.file)
+    context.load_cert_chain(server.certificate, server.key)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    own = authority.issue_agent("a", "aragora", NOW, DAY)
+    tls = ClientTls(authority=str(authority.file), certificate=str(own.certificate), key=str(own.key))
+    async with await asyncio.start_server(_serve, "127.0.0.1", 0, ssl=context) as listener:
+        url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        async with ControlPlaneClient(url, tls=tls) as client:
+            assert await _serial(client) == read(own).serial
+            authority.renew("a", NOW)
+            assert await _serial(client) == read(own).serial
+            good = own.key.read_bytes()
+            own.key.write_text("half of a file")
+            assert await _serial(client) == read(own).serial  # as while it is written
+            own.key.write_bytes(good)
+            assert await _serial(client) == read(own).serial
+        pinned = ClientTls(pinned=str(server.certificate))
+        async with ControlPlaneClient(url.replace("127.0.0.1", "localhost"), tls=pinned) as client:
+            assert await _serial(client) == ""
+        for stranger in (ClientTls(), ClientTls(pinned=str(own.certificate))):
+            async with ControlPlaneClient(url, tls=stranger) as client:
+                with pytest.raises(OutcomeUnknown):
+                    await _serial(client)
+
+
+async def _serial(client: ControlPlaneClient) -> str:
+    answer = await client.request("GET", "/x")
+    return str(answer["serial"]).lower().lstrip("0")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"authority": "/nowhere"},
+        {"pinned": "/nowhere"},
+        {"certificate": "/nowhere", "key": "/nowhere"},
+        {"authority": __file__},
+    ],
+    ids=str,
+)
+def test_files_that_cannot_be_used_are_named(files: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest, match=next(iter(files.values()))):
+        ControlPlaneClient("https://127.0.0.1:1", tls=ClientTls(**files))
+    assert ControlPlaneClient("http://127.0.0.1:1", tls=ClientTls(**files))
