@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -81,10 +81,19 @@ class AgentCertificates:
         shown = ShownCertificate(certificate.agent_id, lambda: self._counts(certificate))
         state["certificate"] = shown
         if has_token(connection):
-            return await self._bearer.resolve(connection)
-        identity = self._identity(certificate)
-        state["proof"] = Proof(identity, shown.holds)
-        return principal_for(identity, asked_workspace(connection), self._view, self._policy)
+            principal = await self._bearer.resolve(connection)
+            state["proof"] = _both(state["proof"], shown, certificate.ends_at)
+            return principal
+        asked = asked_workspace(connection)
+        proof = Proof(
+            identity=self._identity(certificate),
+            holds=shown.holds,
+            ends_at=lambda: certificate.ends_at,
+            principal=lambda: principal_for(self._identity(certificate), asked, self._view, self._policy),
+            generation=self._view.generation,
+        )
+        state["proof"] = proof
+        return proof.principal()
 
     def _certificate(self, connection: HTTPConnection) -> AgentCertificate | None:
         headers: Mapping[bytes, bytes] = dict(connection.scope["headers"])
@@ -124,6 +133,15 @@ class AgentCertificates:
             workspaces=() if is_bound else (self._policy.home,),
             grants=() if is_bound else ("agent",),
         )
+
+
+def _both(proof: Proof, shown: ShownCertificate, certificate_ends_at: float) -> Proof:
+    """A call with a token and a certificate ends with either."""
+    return replace(
+        proof,
+        holds=lambda: proof.holds() and shown.holds(),
+        ends_at=lambda: min(proof.ends_at(), certificate_ends_at),
+    )
 
 
 def _principal(certificate: AgentCertificate) -> str:

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from starlette.requests import HTTPConnection
 
-from cluster.domain.access.agent_certificates import canonical_serial
+from cluster.domain.access.agent_certificates import DENIED, canonical_serial
 from cluster.domain.base.errors import InvalidRequest, Unauthenticated
 from serve_app.auth.agent_identity import AgentCertificates
 from tests.support.authorities import Issuer
@@ -102,3 +102,26 @@ def test_a_serial_number_is_read_as_tools_print_it(text: str) -> None:
 def test_what_is_no_serial_number_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="hexadecimal"):
         canonical_serial(text)
+
+
+@pytest.mark.parametrize("has_key", [False, True], ids=["certificate alone", "with a key"])
+async def test_an_open_call_ends_with_its_certificate(has_key: bool) -> None:
+    tables = Tables()
+    own = ISSUER.agent("a-1")
+    call = connection({**fronted(own), **(bearer(tables.add_key("k")) if has_key else {})})
+    await agent_certificates(tables).resolve(call)
+    proof = call.scope["state"]["proof"]
+    assert proof.holds()
+    assert proof.ends_at() == own.certificate.not_valid_after_utc.timestamp()
+    tables.revoked.add(f"{DENIED}{own.certificate.serial_number:x}")
+    assert not proof.holds()
+
+
+async def test_an_open_call_with_a_certificate_ends_with_its_key() -> None:
+    tables = Tables()
+    call = connection({**fronted(ISSUER.agent("a-1")), **bearer(tables.add_key("k", expires_at=2e9))})
+    await agent_certificates(tables).resolve(call)
+    proof = call.scope["state"]["proof"]
+    assert proof.ends_at() == min(2e9, ISSUER.agent("a-1").certificate.not_valid_after_utc.timestamp())
+    tables.keys.clear()
+    assert not proof.holds()
