@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.embedded.postgres import EmbeddedPostgres
+from cluster.embedded.processes import end
 from cluster.embedded.redis import EmbeddedRedis
 from tests.support.reaper import after_us_end
 
@@ -43,7 +45,14 @@ def own_stores() -> Iterator[tuple[EmbeddedPostgres, EmbeddedRedis]]:
             yield postgres, redis
         finally:
             redis.stop()
-            postgres.stop()
+            _abandon(postgres)
+
+
+def _abandon(postgres: EmbeddedPostgres) -> None:
+    """Ends the server at once: its files go with it, and a checkpoint would write those of a thousand schemas first."""
+    if postgres.process is not None:
+        end([postgres.process], first=signal.SIGQUIT)
+    postgres.stop()
 
 
 def stores_in(base: Path) -> tuple[EmbeddedPostgres, EmbeddedRedis]:
