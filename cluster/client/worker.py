@@ -173,6 +173,7 @@ class Worker:
     def run_forever(self) -> None:
         """Runs until SIGTERM or SIGINT drains the worker. Ends the process if the code of a job still runs then: the job's task
         is not given back before nothing can work on it. Raises: as `run`."""
+        _log_somewhere()
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         helpers = HelperThreads()
@@ -235,12 +236,14 @@ class Worker:
         session: Future[None] = Future()
 
         def live() -> None:
+            _logger.info("worker %s starts for the control plane at %s", self.agent_id, self._base_url)
             try:
                 asyncio.run(self._live())
             except BaseException as error:
                 session.set_exception(error)
             else:
                 session.set_result(None)
+            _logger.info("worker %s has ended", self.agent_id)
             if ended is not None:
                 ended(session)
 
@@ -604,6 +607,17 @@ def _is_task(value: object) -> bool:
         and "payload" in value
         and all(isinstance(value.get(name), kind) for name, kind in _TASK.items())
     )
+
+
+def _log_somewhere() -> None:
+    """Lets the lines of a worker be seen in a program that has not configured its logs: else a worker that waits for a control
+    plane, or for tasks, looks like one that hangs. Other libraries' lines stay as they are."""
+    ours = logging.getLogger("cluster")
+    if not ours.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        ours.addHandler(handler)
+        ours.setLevel(logging.INFO)
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

@@ -60,7 +60,10 @@ def _cursor(text: str | None, default: int) -> int:
     if text is None or text == "":
         return default
     if _CURSOR.fullmatch(text) is None:
-        raise InvalidRequest("Last-Event-ID must be the id of an event of this stream.", "invalid_cursor")
+        raise InvalidRequest(
+            "after (or Last-Event-ID) must be a cursor: the id of an event of this stream, a number such as 1234.",
+            "invalid_cursor",
+        )
     return int(text)
 
 
@@ -78,9 +81,10 @@ async def stream(
     with ``Last-Event-ID`` or ``after``. 400 (`InvalidRequest`) if that is not the id of an event."""
     gate = gateway(request)
     hub = gate.hub
+    now = await hub.now()
+    cursor = _cursor(request.headers.get("last-event-id") or after, now)
     if "text/event-stream" not in request.headers.get("accept", ""):
-        return JSONResponse(_description(await hub.now()))
-    cursor = _cursor(request.headers.get("last-event-id") or after, await hub.now())
+        return JSONResponse(_description(now))
     stream_filter = _stream_filter(caller, task_id, agent_id, deliberation_id)
     return StreamingResponse(
         _watched_events(request, cursor, stream_filter),

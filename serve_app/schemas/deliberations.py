@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -30,7 +30,7 @@ class Deliberate(RequestBody):
     evidence: list[dict[str, Any]] = Field([], max_length=50)
     request_id: str | None = None
     is_async: bool = Field(False, alias="async")
-    mode: Text | None = Field(None, max_length=16)
+    mode: Literal["sync", "async"] | None = None
     priority: str = "normal"
     required_capabilities: Names = ["deliberation"]
     timeout_seconds: float | None = Field(None, ge=1, le=86_400)

@@ -35,6 +35,12 @@ async def test_a_task_is_submitted_explained_and_followed(tasks: TaskApi) -> Non
     listed = await _run(tasks, "tasks", "list", "--type", "ship")
     assert then in listed
     assert "1 of 1" in listed
+    waiting = await _run(tasks, "tasks", "list", "--status", "queued")  # as the list shows it
+    assert (first in waiting, then in waiting) == (True, False)
+    assert first in await _run(tasks, "tasks", "list", "--status", "pending", "--detail", "queued")
+    assert "completed" in await _run(
+        tasks, "tasks", "list", "--status", "waits", code=1
+    )  # the error names those that exist
     await _run(tasks, "tasks", "cancel", first)
     assert "cancelled" in await _run(tasks, "tasks", "events", first)
     assert "There is no task" in await _run(tasks, "tasks", "explain", "task_nobody", code=1)

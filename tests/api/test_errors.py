@@ -124,6 +124,7 @@ WRONG: dict[str, tuple[dict[str, Any], ...]] = {
         {"decision_type": "gauntlet"},
         {"priority": "critical"},
         {"config": {"consensus": "loudest"}},
+        *({"mode": mode} for mode in ("zz", "", "Async", " async", 1)),
         {"config": {"options": ["a"]}},
         {"config": {"options": ["a", "a"]}},
         {"config": {"rounds": -1}},

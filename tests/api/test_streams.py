@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -257,3 +258,11 @@ async def test_a_websocket_that_hangs_up_early_leaves_no_stack_trace(
             await writer.wait_closed()
     await eventually(lambda: api.connections <= before)
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("after", ["zz", "-1", "1.0", "1e3", "9" * 19, "\u0661"])
+async def test_a_cursor_that_is_none_is_refused_with_what_one_looks_like(api: Api, after: str) -> None:
+    answer = await api.call("GET", f"/stream?after={quote(after)}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+    assert "a number such as 1234" in answer.json()["error"]
+    assert answer.json()["error"].startswith("after ")

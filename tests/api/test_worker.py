@@ -84,6 +84,9 @@ async def test_what_a_handler_raises_fails_the_attempt_and_a_rejection_the_task(
     async with running(worker):
         task = await ended(api, rejected)
         assert (task["status"], task["error"], task["attempt"]) == ("failed", "never", 1)
+        assert [row.data["error_class"] for row in await api.rows(rejected) if row.kind == "task.failed"] == [
+            "not_retryable"
+        ]
         assert "ValueError: not now" in (await ended(api, failed))["error"]
 
 

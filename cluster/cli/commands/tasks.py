@@ -10,6 +10,7 @@ import typer
 from cluster.cli.calls import Json, Words, call, given, json_option, print_json, split
 from cluster.cli.output import console, listing, plain, total_words
 from cluster.domain.base.ids import path_segment
+from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
 
@@ -68,7 +69,9 @@ def get(task_id: str) -> None:
 
 @app.command("list")
 def list_(
-    status: Annotated[str | None, typer.Option(help="pending, running, completed, failed, cancelled, timeout.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="pending, running, completed, failed, cancelled, timeout; or a detail.")
+    ] = None,
     detail: Annotated[str | None, typer.Option(help="queued, delayed, retrying, blocked, ...")] = None,
     task_type: Annotated[str | None, typer.Option("--type")] = None,
     agent: str | None = None,
@@ -78,6 +81,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List tasks, newest first."""
+    if detail is None and status in set(TaskDetail) - set(TaskStatus):
+        status, detail = None, status  # what the list itself shows as the status
     filters = given(status=status, status_detail=detail, task_type=task_type, agent_id=agent, queue=queue)
     found = call("GET", "/tasks", limit=limit, cursor=cursor, **filters)
     if as_json:

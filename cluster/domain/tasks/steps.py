@@ -216,7 +216,9 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
     if event.released:
         return _release_attempt(head, event, now, policy)
     data = _report_data(head, event.by, now)
-    data["error_class"] = event.error_class.value
+    # Who asks for no retry need not say the class too, and the history must not call such a failure retryable.
+    refused = not event.requeue and event.error_class is ErrorClass.RETRYABLE
+    data["error_class"] = (ErrorClass.NOT_RETRYABLE if refused else event.error_class).value
     by = event.by.principal
     if not event.requeue or event.error_class is ErrorClass.NOT_RETRYABLE:
         data["retries_left"] = 0

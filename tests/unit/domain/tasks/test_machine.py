@@ -73,7 +73,10 @@ def test_a_failure_that_must_not_be_retried_ends_the_task() -> None:
         Fail(by=HOLDER, error="no", requeue=False),
         Fail(by=HOLDER, error="no", error_class=ErrorClass.NOT_RETRYABLE),
     ):
-        assert step(_running(), event, NOW, POLICY).head.detail is TaskDetail.FAILED
+        transition = step(_running(), event, NOW, POLICY)
+        assert transition.head.detail is TaskDetail.FAILED
+        assert transition.decision is not None
+        assert transition.decision.record.data["error_class"] == "not_retryable"  # what its history calls it
 
 
 def test_an_agents_retry_after_is_kept_to_for_up_to_a_day() -> None:
