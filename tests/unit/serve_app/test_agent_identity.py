@@ -55,6 +55,8 @@ ODD: dict[str, Any] = {
     "a DNS name only": [x509.DNSName("a-1")],
     "another trust domain": [uri("spiffe://aragora.example/agent/a-1")],
     "a longer trust domain": [uri("spiffe://aragora2/agent/a-1")],
+    "a trust domain that goes on": [uri("spiffe://aragoraa-1")],
+    "a path of an id alone": [uri("spiffe://aragora/a-1")],
     "another path": [uri("spiffe://aragora/region/r/agent/a-1")],
     "a deeper path": [uri("spiffe://aragora/agent/a-1/x")],
     "no id": [uri("spiffe://aragora/agent/")],
