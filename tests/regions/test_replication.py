@@ -32,6 +32,7 @@ from cluster.postgres.stores import Stores, open_stores
 from regions.replication.receiver import ReplicationReceiver
 from regions.replication.source import ReplicationSource, SourceBounds
 from tests.support.outcomes import new_outcome
+from tests.support.probes import eventually
 from tests.support.replicating import RandomChanges, secret_of, tables_of
 from tests.support.samples import new_task, system_event
 from tests.support.stores import StoreUrls, fresh_name
@@ -330,6 +331,25 @@ async def test_nothing_is_committed_without_role_and_trust(primary: Region, role
     await primary.role("primary", 2, 60.0)
     await primary.stores.tasks.submit([SubmitItem(task=new_task())])
     assert not await primary.replica.set_role("primary", 1, None), "it knows a later epoch"
+
+
+async def test_no_commit_is_after_the_change_of_the_role(primary: Region) -> None:
+    async def write() -> None:
+        while True:
+            await primary.stores.tasks.submit([SubmitItem(task=new_task())])
+
+    writers = [asyncio.create_task(write()) for _ in range(4)]
+
+    async def written() -> bool:
+        return await primary.stores.log.head() > 20
+
+    await eventually(written)
+    await primary.replica.set_role("fenced", 1, None)
+    head = await primary.stores.log.head()
+    ends = await asyncio.gather(*writers, return_exceptions=True)
+    assert [type(end) for end in ends] == [Fenced] * 4
+    assert await primary.stores.log.head() == head
+    assert await primary.stores.pool.value("select count(*) from tasks") == head
 
 
 async def test_the_roles_change_and_nothing_is_lost(primary: Region, secondary: Region) -> None:
