@@ -361,12 +361,12 @@ async def test_the_roles_change_and_nothing_is_lost(primary: Region, secondary: 
     await primary.role("secondary", 1)
     await secondary.role("primary", 2)
     await secondary.stores.region.raise_epoch("the other region")
-    back = RandomChanges(secondary.stores, 6)
-    for _ in range(60):
-        await back.change_something()
     await secondary.stores.outcomes.record([new_outcome(100, Outcome(votes={"x": "a"}, right="a", options=("a",)))])
     newest = await secondary.stores.pool.rows("select id from outcomes order by n desc limit 1")
     assert newest[0]["id"] == "q100", "numbers go on after those that were received"
+    back = RandomChanges(secondary.stores, 6)
+    for _ in range(60):
+        await back.change_something()
     await primary.receiver(Link(secondary.stores)).catch_up()
     await _equal(secondary, primary)
     with pytest.raises(Fenced):
