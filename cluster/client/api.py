@@ -83,6 +83,7 @@ _FOR_LATER = frozenset(
         "fenced",
         "epoch_replaced",
         "generation_replaced",
+        "not_primary",
         "internal_error",
     }
 )

@@ -32,6 +32,7 @@ from cluster.postgres.stores import Stores, open_stores
 from regions.replication.receiver import ReplicationReceiver
 from regions.replication.source import ReplicationSource, SourceBounds
 from tests.support.outcomes import new_outcome
+from tests.support.probes import eventually
 from tests.support.replicating import RandomChanges, secret_of, tables_of
 from tests.support.samples import new_task, system_event
 from tests.support.stores import StoreUrls, fresh_name
@@ -332,6 +333,25 @@ async def test_nothing_is_committed_without_role_and_trust(primary: Region, role
     assert not await primary.replica.set_role("primary", 1, None), "it knows a later epoch"
 
 
+async def test_no_commit_is_after_the_change_of_the_role(primary: Region) -> None:
+    async def write() -> None:
+        while True:
+            await primary.stores.tasks.submit([SubmitItem(task=new_task())])
+
+    writers = [asyncio.create_task(write()) for _ in range(4)]
+
+    async def written() -> bool:
+        return await primary.stores.log.head() > 20
+
+    await eventually(written)
+    await primary.replica.set_role("fenced", 1, None)
+    head = await primary.stores.log.head()
+    ends = await asyncio.gather(*writers, return_exceptions=True)
+    assert [type(end) for end in ends] == [Fenced] * 4
+    assert await primary.stores.log.head() == head
+    assert await primary.stores.pool.value("select count(*) from tasks") == head
+
+
 async def test_the_roles_change_and_nothing_is_lost(primary: Region, secondary: Region) -> None:
     changes = RandomChanges(primary.stores, 5)
     await changes.begin()
@@ -341,12 +361,12 @@ async def test_the_roles_change_and_nothing_is_lost(primary: Region, secondary: 
     await primary.role("secondary", 1)
     await secondary.role("primary", 2)
     await secondary.stores.region.raise_epoch("the other region")
-    back = RandomChanges(secondary.stores, 6)
-    for _ in range(60):
-        await back.change_something()
     await secondary.stores.outcomes.record([new_outcome(100, Outcome(votes={"x": "a"}, right="a", options=("a",)))])
     newest = await secondary.stores.pool.rows("select id from outcomes order by n desc limit 1")
     assert newest[0]["id"] == "q100", "numbers go on after those that were received"
+    back = RandomChanges(secondary.stores, 6)
+    for _ in range(60):
+        await back.change_something()
     await primary.receiver(Link(secondary.stores)).catch_up()
     await _equal(secondary, primary)
     with pytest.raises(Fenced):
