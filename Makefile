@@ -44,6 +44,9 @@ chaos: setup ## 100 faults and an outage of 5 min under load, 100 kills amid del
 regions: setup ## The regions' machines in a simulation for MINUTES (10) from SEED (1), then each of its mutants
 	@$(BIN)/python -m tests.regions.simulation.run --mutants --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
+fuzz: setup ## CALLS (20,000) calls drawn from the OpenAPI document with every role; SEED (1) draws others
+	@$(BIN)/python -m tests.support.fuzzing $(or $(CALLS),20000) $(or $(SEED),1)
+
 soak: setup ## A steady mixed load for MINUTES (30); fails if memory, files, threads, tasks, connections or disk grow
 	@$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),30) --json .bench/soak.json
 
@@ -73,4 +76,4 @@ lock: setup ## Write requirements.lock anew
 clean: ## Remove the environment and caches
 	@rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo up down reset test verify bench chaos regions soak lint types check docs lock clean
+.PHONY: help setup demo up down reset test verify bench chaos regions fuzz soak lint types check docs lock clean

@@ -74,8 +74,10 @@ class BearerTokens:
 
         Raises: `Unauthenticated` if there is no token that counts; `InvalidRequest` if it names no workspace and has several;
         `Forbidden` if it has nothing there; `StoreUnavailable` if the issuer's keys are not known now."""
-        text, asked = _token(connection), asked_workspace(connection)
-        proof = self._prove_key(text, asked) if text.startswith(MARK) else await self._prove_token(text, asked)
+        text = _token(connection)
+        proof = (
+            self._prove_key(text, connection) if text.startswith(MARK) else await self._prove_token(text, connection)
+        )
         connection.scope.setdefault("state", {})["proof"] = proof
         return proof.principal()
 
@@ -91,7 +93,7 @@ class BearerTokens:
             self._kept[identity, asked] = principal
         return principal
 
-    async def _prove_token(self, text: str, asked: str | None) -> Proof:
+    async def _prove_token(self, text: str, connection: HTTPConnection) -> Proof:
         now = self._clock.now()
         identity, claims = await self._tokens.identity(text, self._view, now)
 
@@ -102,9 +104,9 @@ class BearerTokens:
                 return False
             return self._clock.now() < claims.expires_at
 
-        return self._proof(identity, asked, holds, lambda: claims.expires_at)
+        return self._proof(identity, connection, holds, lambda: claims.expires_at)
 
-    def _prove_key(self, text: str, asked: str | None) -> Proof:
+    def _prove_key(self, text: str, connection: HTTPConnection) -> Proof:
         now = self._clock.now()
         id, secret = parse_token(text) or ("", "")
         key = self._view.key(id)
@@ -128,11 +130,12 @@ class BearerTokens:
             known = self._view.key(id)
             return -math.inf if known is None else ends_at(known, secret)
 
-        return self._proof(identity, asked, holds, ends)
+        return self._proof(identity, connection, holds, ends)
 
     def _proof(
-        self, identity: Identity, asked: str | None, holds: Callable[[], bool], ends: Callable[[], float]
+        self, identity: Identity, connection: HTTPConnection, holds: Callable[[], bool], ends: Callable[[], float]
     ) -> Proof:
+        asked = asked_workspace(connection)  # not before: who proves nothing is told that first
         return Proof(identity, holds, ends, lambda: self._principal(identity, asked), self._view.generation)
 
 
