@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,6 +13,7 @@ from actors.roles import SCHEDULER
 from cluster.domain.scheduling.requests import ClaimRequest
 from serve_app.routes.tasks import _granted
 from tests.support.api import Api, api_settings
+from tests.support.principals import principal
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 from tests.support.task_api import TaskApi
@@ -71,7 +72,9 @@ async def test_a_call_that_fails_is_not_attended_any_more(brief: TaskApi) -> Non
 
 
 class _Connected:
-    """A request whose client stays."""
+    """An admitted request whose client stays."""
+
+    scope: ClassVar[dict[str, Any]] = {"state": {"principal": principal("p", WORKSPACE)}}
 
     async def receive(self) -> dict[str, str]:
         return await asyncio.get_running_loop().create_future()
