@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from fastapi.routing import APIRoute, APIRouter, iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
@@ -65,7 +65,7 @@ def make_app() -> DirectApp:
         description="Agents, tasks and deliberations. Every mutating call takes an `Idempotency-Key`.",
     )
     _declare_pages(app)
-    app.share_routes(_routes(_ROUTERS))
+    app.share_routes(_routes())
     errors.install(app)
     check_routes(app.routes)
     app.complete = lambda document: completed(document, PREFIXES[0], _permissions(app))
@@ -73,12 +73,12 @@ def make_app() -> DirectApp:
 
 
 @functools.cache
-def _routes(routers: tuple[APIRouter, ...]) -> DirectApp:
+def _routes() -> DirectApp:
     """Holds the routes of every application of this process. FastAPI prepares an included route anew for each application,
     which takes 0.2 s of CPU for ours, and a test process makes hundreds of applications."""
     holder = DirectApp(openapi_url=None)
     for prefix in PREFIXES:
-        for router in routers:
+        for router in _ROUTERS:
             holder.include_router(router, prefix=prefix, include_in_schema=prefix == PREFIXES[0])
     for router in (stream.root, health.root):
         holder.include_router(router)

@@ -344,14 +344,19 @@ def test_a_route_that_declares_no_permission_cannot_be_added(how: str) -> None:
         make_app().get("/beside")(_endpoint)
 
 
+def _serve_also(monkeypatch: pytest.MonkeyPatch, router: APIRouter) -> None:
+    """The next application has the routes of this router too, and those after the test do not."""
+    monkeypatch.setattr(application, "_ROUTERS", (*application._ROUTERS, router))
+    monkeypatch.setattr(application, "_routes", application._routes.__wrapped__)
+
+
 @pytest.mark.parametrize("how", ["GET", "POST", "websocket"])
 @pytest.mark.parametrize("permission", [None, Permission.TASKS_READ])
 def test_an_application_with_an_unguarded_route_is_refused(
     monkeypatch: pytest.MonkeyPatch, how: str, permission: Permission | None
 ) -> None:
     """A declaration alone guards nothing."""
-    with_one_more = (*application._ROUTERS, _router(APIRouter, permission, how))
-    monkeypatch.setattr(application, "_ROUTERS", with_one_more)
+    _serve_also(monkeypatch, _router(APIRouter, permission, how))
     with pytest.raises(UndeclaredPermission):
         make_app()
 
@@ -359,6 +364,6 @@ def test_an_application_with_an_unguarded_route_is_refused(
 def test_an_application_with_an_unguarded_mount_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     router = GuardedRouter()
     router.mount("/beside", FastAPI())
-    monkeypatch.setattr(application, "_ROUTERS", (*application._ROUTERS, router))
+    _serve_also(monkeypatch, router)
     with pytest.raises(UndeclaredPermission, match="/beside"):
         make_app()
