@@ -56,6 +56,9 @@ curl -s -X POST http://127.0.0.1:8080/api/control-plane/tasks -H 'Content-Type: 
 `error` is always one sentence, `code` is stable, `trace_id` is also the response's `X-Trace-Id`: send `X-Request-ID` or
 `X-Correlation-ID` to choose it. A 400 for a body adds `errors`, a list of `field` and `message`.
 
+In bodies a number is a number and a boolean is `true` or `false`: `"5"` for a number and `1` for a boolean are a 400. `5.0`
+counts as the integer 5.
+
 | Status | Meaning | Repeat it? |
 |---|---|---|
 | 400 | a field is missing or has a value that is not accepted (`InvalidRequest`) | no |

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import (
@@ -11,11 +11,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     ValidationInfo,
 )
+from pydantic_core import CoreSchema
 
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
+from serve_app.schemas.numbers import with_strict_numbers
 
 MAX_BATCH = 1000
 
@@ -53,9 +56,14 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 
 
 class RequestBody(BaseModel):
-    """Base of all request bodies: frozen, and unknown fields are ignored."""
+    """Base of all request bodies: frozen, unknown fields are ignored, and numbers and booleans have one rule
+    (`serve_app.schemas.numbers`)."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return with_strict_numbers(handler(source))
 
 
 def agent_name(value: str) -> str:

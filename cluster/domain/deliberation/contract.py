@@ -189,7 +189,7 @@ def make_contract(
         raise InvalidRequest(f"content must be 1 to {MAX_QUESTION_CHARS} characters.", "invalid_content")
     _check_names(config)
     budget = _budget(config)
-    rounds = 0 if decision_type == "quick" else int(_number(config, "rounds", DEFAULT_ROUNDS, 0, MAX_ROUNDS))
+    rounds = 0 if decision_type == "quick" else _whole(config, "rounds", DEFAULT_ROUNDS, 0, MAX_ROUNDS)
     contract = Contract(
         question=question,
         context=_context(context or {}),
@@ -200,18 +200,18 @@ def make_contract(
         mode=parse_mode(str(config.get("consensus") or Mode.AGREE_K.value)),
         denominator=Denominator(_one_of(config, "denominator", "eligible", tuple(Denominator))),
         q=_number(config, "q", 2 / 3, 0, 1),
-        k=int(_number(config, "k", 2, 1, 64)),
+        k=_whole(config, "k", 2, 1, 64),
         escalate_to=parse_mode(str(config.get("escalate_to") or Mode.LEARNED.value)),
         tie_break=TieBreak(_one_of(config, "tie_break", "no_consensus", tuple(TieBreak))),
         tau=_number(config, "tau", 0.9, 0, 1),
         rounds=rounds,
         debate_on=_one_of(config, "debate_on", "auto", tuple(DEBATE_ON)),
-        peers=int(_number(config, "peers", 2, 1, 8)),
+        peers=_whole(config, "peers", 2, 1, 8),
         judge=check_id(str(config["judge"]), "config.judge") if config.get("judge") else "",
-        min_votes=int(_number(config, "min_agents", 2, 1, 64)),
+        min_votes=_whole(config, "min_agents", 2, 1, 64),
         quorum_ratio=_number(config, "quorum_ratio", 0.5, 0, 1),
-        max_agents=int(_number(config, "max_agents", DEFAULT_MAX_AGENTS, 1, 64)),
-        max_tokens=int(_number(config, "max_tokens", DEFAULT_MAX_TOKENS, 16, 8192)),
+        max_agents=_whole(config, "max_agents", DEFAULT_MAX_AGENTS, 1, 64),
+        max_tokens=_whole(config, "max_tokens", DEFAULT_MAX_TOKENS, 16, 8192),
         timeout_s=float(timeout_s or _number(config, "timeout_seconds", DEFAULT_TIMEOUT_S, 0.1, 86_400)),
         budget_tokens=budget.tokens,
         budget_nanos=budget.nanos,
@@ -344,3 +344,11 @@ def _number(config: Mapping[str, Any], name: str, default: float, low: float, hi
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise InvalidRequest(f"config.{name} must be a number from {low:g} to {high:g}.", "invalid_config")
     return float(value)
+
+
+def _whole(config: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
+    """A number without a fraction, which is refused as it is in the other fields of bodies: it would be cut off silently."""
+    value = _number(config, name, default, low, high)
+    if value != int(value):
+        raise InvalidRequest(f"config.{name} must be a whole number from {low} to {high}.", "invalid_config")
+    return int(value)

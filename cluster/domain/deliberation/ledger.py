@@ -182,6 +182,8 @@ def parse_budget(value: Any) -> Budget:
         ):
             raise InvalidRequest(f"config.budget.{name} must be a number from 0 to 1e9.", "invalid_budget")
     tokens, usd = value.get("tokens"), value.get("usd")
+    if tokens is not None and tokens != int(tokens):
+        raise InvalidRequest("config.budget.tokens must be a whole number.", "invalid_budget")
     return Budget(
         tokens=None if tokens is None else int(tokens), nanos=None if usd is None else round(float(usd) * NANOS)
     )

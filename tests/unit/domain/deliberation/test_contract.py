@@ -22,8 +22,15 @@ from tests.support.panels import contract
         ({"answer_type": "choice"}, "invalid_options"),
         ({"answer_type": "number", "options": ["A", "B"]}, "invalid_options"),
         ({"budget": {"tokens": -1}}, "invalid_budget"),
+        ({"budget": {"tokens": 100.5}}, "invalid_budget"),
+        ({"budget_tokens": "100"}, "invalid_budget"),
         ({"budget": {"euro": 1}}, "invalid_budget"),
         ({"rounds": 10}, "invalid_config"),
+        *(
+            ({name: value}, "invalid_config")
+            for name in ("rounds", "k", "peers", "min_agents", "max_agents", "max_tokens")
+            for value in (17.5, 1.5, "1", True)
+        ),
         ({"agents": ["x"], "judge": "x"}, "invalid_judge"),
         ({"q": 0.4}, "invalid_threshold"),
         ({"debate_on": "mondays"}, "invalid_config"),
