@@ -24,8 +24,8 @@ from cluster.domain.base.errors import (
     ControlPlaneError,
 )
 from cluster.domain.base.ids import sortable_id
-from cluster.domain.base.json_values import write_json
 from cluster.domain.base.log import LogRow, Origin
+from cluster.domain.deliberation.numbers import exact_json
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import PULL_CALL_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
 from cluster.ports.agent_transport import THE_ANSWER, Ask, contract_reply, judged
@@ -171,7 +171,7 @@ def _reply(task: Task, call: AgentCall) -> AgentReply:
         key=call.key,
     )
     with judged():
-        reply = contract_reply(ask, result, len(write_json(result, THE_ANSWER).encode()))
+        reply = contract_reply(ask, result, len(exact_json(result, THE_ANSWER).encode()))
     return AgentReply(
         text=reply.text,
         tokens=reply.tokens,

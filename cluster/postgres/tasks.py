@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from cluster.domain.base.log import LogRow
+from cluster.domain.deliberation.numbers import exact_float
 from cluster.domain.tasks.order_key import decode, encode
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Decided, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
@@ -284,7 +285,8 @@ def task_of(row: Any) -> Task:
         retries=row["retries"],
         max_retries=row["max_retries"],
         timeout_s=row["timeout_s"],
-        result=None if result is None else json.loads(result),
+        # Digits are kept: a panel member without an endpoint answers by a result, and what it answers is decided and signed.
+        result=None if result is None else json.loads(result, parse_float=exact_float),
         error=row["error"],
         queue=row["queue"],
         target_agent=row["target_agent"],
