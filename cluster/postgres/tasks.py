@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from cluster.domain.base.log import LogRow
+from cluster.domain.base.log import LogRow, caused_by_row
 from cluster.domain.deliberation.numbers import exact_float
 from cluster.domain.tasks.order_key import decode, encode
 from cluster.domain.tasks.rules import TaskRules
@@ -163,6 +163,10 @@ class PostgresTasks:
             return {}
         rows = await self._pool.rows(_SQL["task_bodies"], workspace, task_ids)
         return {row["id"]: (json.loads(row["payload"]), json.loads(row["metadata"])) for row in rows}
+
+    async def submit_causes(self, task_ids: Sequence[str]) -> dict[str, str]:
+        rows = await self._pool.rows(_SQL["submit_causes"], task_ids)
+        return {row["entity"]: row["cause"] or caused_by_row(row["seq"]) for row in rows}
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
         page, matching = page_statement(query), matching_statements(query, EXACT_TO + 1)
