@@ -41,7 +41,7 @@ from cluster.domain.base.errors import (
     TryLater,
 )
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_text, shown_text, write_json
-from cluster.domain.base.log import LogRow
+from cluster.domain.base.log import HOST_PRINCIPAL, LogRow
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Task, TaskDetail, TaskStatus
@@ -50,10 +50,10 @@ from cluster.ports.clock import Clock
 from cluster.ports.tasks import TaskStore
 from cluster.process.group_commit import GroupCommit
 from cluster.process.loops import Loops, OnFatal
+from cluster.process.traces import traced
 
 _logger = logging.getLogger(__name__)
 
-PRINCIPAL = "system:agent-host"
 #: How many claims of agents with equal capabilities wait at the shard at a time.
 WAITING_PER_GROUP = 2
 #: How often leases that nobody works on are looked for, even if nothing has changed.
@@ -102,7 +102,7 @@ class PushTasks:
         self._directory = directory
         self._tasks = tasks
         #: Reads of leased tasks by (workspace, id). Many leases come at once, and one query reads the tasks of all.
-        self._reads: GroupCommit[tuple[str, str], Task | None] = GroupCommit(self._read)
+        self._reads: GroupCommit[tuple[str, str], tuple[Task | None, str]] = GroupCommit(self._read)
         self._clock = clock
         self._shard = shard
         self._give = give
@@ -125,6 +125,8 @@ class PushTasks:
         self._working: dict[Key, dict[str, asyncio.Task[None]]] = defaultdict(dict)
         #: Task id → when the work on it began, to count what was taken on since a breaker became half open. Same life as above.
         self._begun: dict[str, float] = {}
+        #: Task id → what led to its submit, for its reports and for the logs of the calls. `_leased` adds; same life as above.
+        self._causes: dict[str, str] = {}
         #: Agent → before when it gets no task, though its breaker may admit calls: one was given back, and another would be
         #: too. `_return_unsent` sets it; `_wake` removes it when the time is over, `apply` when the agent is unregistered.
         self._rests: dict[Key, float] = {}
@@ -352,7 +354,7 @@ class PushTasks:
         same attempt is given to the agent again, under the same key. Also finds the open tasks that name a new taker."""
         new = sorted(self._new)
         self._finished_tasks.clear()
-        leases = await self._tasks.held_by(PRINCIPAL)
+        leases = await self._tasks.held_by(HOST_PRINCIPAL)
         living = await self._living()  # read after the leases: whoever claims has joined before
         for lease in leases:
             key, owner = (lease.workspace, lease.agent_id), lease.claim_id.rpartition("-")[0]
@@ -452,7 +454,7 @@ class PushTasks:
         request = ClaimRequest(
             workspace=agent.workspace,
             agent_id=agent.agent_id,
-            principal=PRINCIPAL,
+            principal=HOST_PRINCIPAL,
             capabilities=frozenset(agent.capabilities),
             max_concurrency=agent.max_concurrency,
             max_tasks=1,
@@ -487,6 +489,7 @@ class PushTasks:
         key = _key(agent)
         self._working[key].pop(task_id, None)
         self._begun.pop(task_id, None)
+        self._causes.pop(task_id, None)
         self._finished_tasks.add(task_id)
         if not self._working[key]:
             del self._working[key]
@@ -498,28 +501,33 @@ class PushTasks:
         task = await self._leased(agent, task_id)
         if task is None:
             return
-        if task.status_detail is TaskDetail.CANCELLING:
-            await self._report(agent, task, error=CANCELLED, requeue=False)
-        else:
-            await self._carry_out(agent, task)
+        with traced(self._causes.get(task_id, "")):
+            if task.status_detail is TaskDetail.CANCELLING:
+                await self._report(agent, task, error=CANCELLED, requeue=False)
+            else:
+                await self._carry_out(agent, task)
 
     async def _leased(self, agent: Agent, task_id: str) -> Task | None:
         """The task, or None if its lease is over already."""
         while True:
             try:
-                task = await self._reads.put((agent.workspace, task_id))
+                task, cause = await self._reads.put((agent.workspace, task_id))
             except TryLater:
                 await self._clock.sleep(RETRY_S)
                 continue
+            if cause:
+                self._causes[task_id] = cause
             held = task is not None and task.status is TaskStatus.RUNNING and task.assigned_agent == agent.agent_id
             return task if held else None
 
-    async def _read(self, keys: Sequence[tuple[str, str]]) -> Sequence[Task | None]:
+    async def _read(self, keys: Sequence[tuple[str, str]]) -> Sequence[tuple[Task | None, str]]:
+        """For each (workspace, task id) the task and what led to its submit."""
         ids: dict[str, list[str]] = defaultdict(list)
         for workspace, task_id in keys:
             ids[workspace].append(task_id)
         found = {workspace: await self._tasks.get_many(workspace, some) for workspace, some in ids.items()}
-        return [found[workspace].get(task_id) for workspace, task_id in keys]
+        causes = await self._tasks.submit_causes([task_id for _, task_id in keys])
+        return [(found[workspace].get(task_id), causes.get(task_id, "")) for workspace, task_id in keys]
 
     async def _carry_out(self, agent: Agent, task: Task) -> None:
         try:
@@ -563,7 +571,7 @@ class PushTasks:
         """Reports until the shard takes or refuses the report. Repeating it is safe, because it names the attempt."""
         report = ReportRequest(
             workspace=agent.workspace,
-            principal=PRINCIPAL,
+            principal=HOST_PRINCIPAL,
             task_id=task.id,
             attempt=task.attempt,
             agent_id=agent.agent_id,
@@ -575,6 +583,7 @@ class PushTasks:
             unsent=unsent,
             brief=True,
             checked=True,
+            cause=self._causes.get(task.id, ""),
         )
         while True:
             try:

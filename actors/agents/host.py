@@ -45,7 +45,7 @@ from cluster.domain.base.errors import (
     TryLater,
 )
 from cluster.domain.base.json_values import parse_json
-from cluster.domain.base.log import LogRecord, LogRow
+from cluster.domain.base.log import HOST_PRINCIPAL, LogRecord, LogRow
 from cluster.domain.tasks.chats import NotAChat, NotAnAnswer, answer_of, chat_of
 from cluster.domain.tasks.retries import MAX_RETRY_AFTER_S
 from cluster.domain.tasks.task import Task
@@ -69,7 +69,6 @@ _logger = logging.getLogger(__name__)
 #: Kinds of log rows that a host reads, by their prefixes.
 FOLLOWS = ("agent.", "task.submitted", *ENDED_KINDS)
 
-PRINCIPAL = "system:agent-host"
 #: The least time between two reads of the log.
 APART_S = 0.02
 #: A caller of the exchange without a parked call for this long is forgotten. One that was only slow asks again.
@@ -555,7 +554,7 @@ class AgentHost:
             workspace=key[0],
             kind="breaker.changed",
             entity=key[1],
-            principal=PRINCIPAL,
+            principal=HOST_PRINCIPAL,
             data=data,
         )
         stored = StoredBreaker(workspace=key[0], agent_id=key[1], breaker=after)

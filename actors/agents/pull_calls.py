@@ -24,8 +24,8 @@ from cluster.domain.base.errors import (
     ControlPlaneError,
 )
 from cluster.domain.base.ids import sortable_id
-from cluster.domain.base.json_values import write_json
-from cluster.domain.base.log import LogRow, Origin
+from cluster.domain.base.log import HOST_PRINCIPAL, LogRow, Origin
+from cluster.domain.deliberation.numbers import exact_json
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import PULL_CALL_TYPE, IdempotencyKey, NewTask, Priority, Task, TaskStatus
 from cluster.ports.agent_transport import THE_ANSWER, Ask, contract_reply, judged
@@ -33,7 +33,6 @@ from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 
-PRINCIPAL = "system:agent-host"
 #: Under which the calls' idempotency keys are stored. (A stored name: "turn" was a word for a pull call.)
 ROUTE = "turns"
 ENDED_KINDS = frozenset({"task.completed", "task.failed", "task.dead_lettered", "task.timeout", "task.cancelled"})
@@ -99,7 +98,7 @@ class PullCalls:
         }
         task = NewTask(
             id=sortable_id("task", now, os.urandom(10)),
-            origin=Origin(workspace=agent.workspace, principal=PRINCIPAL, cause=call.cause),
+            origin=Origin(workspace=agent.workspace, principal=HOST_PRINCIPAL, cause=call.cause),
             task_type=PULL_CALL_TYPE,
             created_at=now,
             payload=payload,
@@ -144,7 +143,7 @@ class PullCalls:
             with contextlib.suppress(ControlPlaneError):
                 task_id = await submitted
                 if task_id not in self._waiting:
-                    request = CancelRequest(workspace=workspace, principal=PRINCIPAL, task_id=task_id, cause=cause)
+                    request = CancelRequest(workspace=workspace, principal=HOST_PRINCIPAL, task_id=task_id, cause=cause)
                     await self._shard(request)
 
         task = asyncio.create_task(cancel())
@@ -171,7 +170,7 @@ def _reply(task: Task, call: AgentCall) -> AgentReply:
         key=call.key,
     )
     with judged():
-        reply = contract_reply(ask, result, len(write_json(result, THE_ANSWER).encode()))
+        reply = contract_reply(ask, result, len(exact_json(result, THE_ANSWER).encode()))
     return AgentReply(
         text=reply.text,
         tokens=reply.tokens,

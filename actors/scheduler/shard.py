@@ -37,6 +37,7 @@ from actors.messages import (
     SchedulerRequest,
     undelivered,
 )
+from actors.scheduler.causes import with_causes
 from actors.scheduler.newest_claims import Asker, NewestClaims, superseded
 from actors.scheduler.rereads import Count, Rereads, uncounted
 from actors.scheduler.unstorable import UnstorableReports, commit_up_to_culprit, malformed
@@ -687,6 +688,7 @@ class SchedulerShard:
 
     async def _commit(self, state: _State, decisions: Sequence[TaskDecision]) -> None:
         """Raises: ``ActorUnavailable`` if memory is not as the store, `Unstorable`, ``TryLater``."""
+        decisions = await with_causes(decisions, self._tasks)
         outcomes = await self._tasks.decide(state.fence, decisions)
         for decision, outcome in zip(decisions, outcomes, strict=True):
             if not outcome.applied:

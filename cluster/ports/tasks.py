@@ -111,6 +111,10 @@ class TaskStore(WorkspaceTasks, Protocol):
     async def bodies(self, workspace: str, task_ids: Sequence[str]) -> dict[str, tuple[Any, Mapping[str, Any]]]:
         """(payload, metadata) by id: what leases do not contain."""
 
+    async def submit_causes(self, task_ids: Sequence[str]) -> dict[str, str]:
+        """What led to each task's submit (``LogRecord.cause``); the submit's row, if nothing that has a name did. A task whose
+        row the retention took is left out."""
+
     async def waiting(self) -> Mapping[int, int]:
         """How many tasks wait, in all workspaces, by priority."""
 

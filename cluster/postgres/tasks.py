@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from cluster.domain.base.log import LogRow
+from cluster.domain.base.log import LogRow, caused_by_row
+from cluster.domain.deliberation.numbers import exact_float
 from cluster.domain.tasks.order_key import decode, encode
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Decided, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
@@ -163,6 +164,10 @@ class PostgresTasks:
         rows = await self._pool.rows(_SQL["task_bodies"], workspace, task_ids)
         return {row["id"]: (json.loads(row["payload"]), json.loads(row["metadata"])) for row in rows}
 
+    async def submit_causes(self, task_ids: Sequence[str]) -> dict[str, str]:
+        rows = await self._pool.rows(_SQL["submit_causes"], task_ids)
+        return {row["entity"]: row["cause"] or caused_by_row(row["seq"]) for row in rows}
+
     async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
         page, matching = page_statement(query), matching_statements(query, EXACT_TO + 1)
         if page is None or matching is None:
@@ -284,7 +289,8 @@ def task_of(row: Any) -> Task:
         retries=row["retries"],
         max_retries=row["max_retries"],
         timeout_s=row["timeout_s"],
-        result=None if result is None else json.loads(result),
+        # Digits are kept: a panel member without an endpoint answers by a result, and what it answers is decided and signed.
+        result=None if result is None else json.loads(result, parse_float=exact_float),
         error=row["error"],
         queue=row["queue"],
         target_agent=row["target_agent"],

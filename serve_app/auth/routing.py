@@ -18,6 +18,7 @@ from cluster.domain.access.permissions import Permission
 from serve_app.auth.admission import UndeclaredPermission, admit, permission_of, principal_of
 from serve_app.auth.named_workspace import check_named_in_body_of
 from serve_app.auth.words import shown_response
+from serve_app.http.exact_numbers import ExactRequest, float_reader
 
 
 class GuardedRoute(APIRoute):
@@ -31,8 +32,11 @@ class GuardedRoute(APIRoute):
         permission = permission_of(self.endpoint)
         handler = super().get_route_handler()
         takes_body, path = self.body_field is not None, self.path
+        keeps_digits = float_reader(self.endpoint) is not None
 
         async def admitted(request: Request) -> Response:
+            if keeps_digits:
+                request = ExactRequest(request.scope, request.receive)
             await admit(request, permission)
             if takes_body and permission is not Permission.PUBLIC:
                 await check_named_in_body_of(request, await principal_of(request))

@@ -28,6 +28,7 @@ from serve_app.auth.named_workspace import check_named_in
 from serve_app.auth.routing import GuardedRoute
 from serve_app.auth.words import shown, shown_response
 from serve_app.http import errors
+from serve_app.http.exact_numbers import float_reader
 from serve_app.http.idempotency import Idempotency, idempotency_key
 from serve_app.http.methods import answers_head
 
@@ -42,6 +43,7 @@ class DirectRoute:
         self._status = route.status_code or 200
         self._fills = fills
         self._body = body
+        self._reader = float_reader(route.endpoint)
 
     async def __call__(self, app: FastAPI, scope: Scope, receive: Receive, send: Send, part: str) -> None:
         scope["app"] = app
@@ -60,7 +62,7 @@ class DirectRoute:
                 return  # the client has disconnected
             raw = read
             try:
-                sent = json.loads(raw) if raw else None
+                sent = json.loads(raw, parse_float=self._reader) if raw else None
                 check_named_in(sent, await principal_of(request))
                 body = self._body.validate_python(sent)
             except Exception:  # FastAPI reads the body again and words the refusal

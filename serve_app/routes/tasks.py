@@ -19,8 +19,9 @@ from cluster.domain.agents.agent import Agent
 from cluster.domain.base.compact import evolve
 from cluster.domain.base.errors import ActorUnavailable, Conflict, ControlPlaneError, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
-from cluster.domain.base.json_values import check_json, shown_text, write_json
+from cluster.domain.base.json_values import check_json, shown_text
 from cluster.domain.base.log import Origin
+from cluster.domain.deliberation.numbers import exact_json
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.chats import check_asked_schema
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
@@ -32,6 +33,7 @@ from serve_app.auth.agent_identity import acting_agent
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.suspension import check_starts
 from serve_app.gateway import Gateway, body_digest, gateway
+from serve_app.http.exact_numbers import exact_numbers
 from serve_app.http.idempotency import Idempotency, given_key, key_of
 from serve_app.routes.task_reads import shown
 from serve_app.schemas.tasks import (
@@ -309,6 +311,7 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
 @router.post("/tasks/fail")
 @router.post("/tasks/complete")
 @requires(Permission.TASKS_CLAIM)
+@exact_numbers
 async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Idempotency) -> dict[str, Any]:
     """Takes up to 1,000 reports in one call, completions and failures. ``results`` has one answer for each report, in their
     order; a report that cannot be taken, whatever its shape, fails alone (its ``task_id`` is null if it names no task)."""
@@ -388,7 +391,7 @@ def _report_of(
         task_id=task_id,
         attempt=attempt,
         agent_id=agent_id,
-        result_json=None if result is None else write_json(result, "result"),
+        result_json=None if result is None else exact_json(result, "result"),
         checked=True,
         cause=asker.cause,
         **fields,
@@ -405,6 +408,7 @@ async def _report(request: Request, report: ReportRequest) -> None:
 
 @router.post("/tasks/{task_id}/complete")
 @requires(Permission.TASKS_CLAIM)
+@exact_numbers
 async def complete_task(
     request: Request, task_id: str, asker: Asker, key: Idempotency, body: Complete | None = None
 ) -> dict[str, Any]:

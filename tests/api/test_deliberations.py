@@ -153,6 +153,10 @@ async def test_a_malformed_reply_is_repaired_once_and_then_abstains(api: Api, ag
     assert (result["answer"], result["supporters"]) == ("A", ["a", "b"])
     assert result["abstained"] == [{"agent": "c", "reason": "malformed"}]
     assert len(agents.calls) == 5
+    rows = await api.rows(result["request_id"])
+    again = [row.data["agent"] for row in rows if row.kind == "deliberation.recovery_attempted"]
+    assert sorted(again) == ["a", "c"], "each was asked again once"
+    assert [row.data["agent"] for row in rows if row.kind == "deliberation.agent_error"] == ["c"]
 
 
 async def test_below_quorum_the_pool_replaces_once(api: Api, agents: Agents) -> None:

@@ -12,7 +12,7 @@ from actors.messages import AgentReply
 from actors.roles import AGENT_HOST
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentTimeout
 from tests.support.agents import a_call
-from tests.support.api import Api, in_thread
+from tests.support.api import CP, Api, in_thread
 from tests.support.called_agents import ask_agent
 from tests.support.probes import eventually
 
@@ -113,3 +113,36 @@ async def test_a_turn_outlives_the_host_that_asked(api: Api) -> None:
     await api.post(f"/tasks/{task['id']}/complete", {"result": "yes", "agent_id": "a1"})
     await api.start(AGENT_HOST)
     assert (await ask_agent(api, a_call("a1"))).text == "yes"
+
+
+#: A report of a result over each way in: FastAPI reads bodies whose content type has parameters.
+_WAYS = (
+    ("complete", "application/json"),
+    ("complete", "application/json; charset=utf-8"),
+    ("reports", "application/json"),
+    ("reports", "application/json; charset=utf-8"),
+)
+
+
+@pytest.mark.parametrize(("way", "content_type"), _WAYS)
+async def test_an_answer_keeps_all_digits_of_its_numbers(api: Api, way: str, content_type: str) -> None:
+    await in_thread(api.sdk().control_plane.register_agent, agent_id="a1")
+    asked = ask_agent(api, a_call("a1"))
+    task = await _turn(api)
+    digits = [
+        "9007199254740993.0",
+        "9007199254740993",
+        "12345678901234567890.5",
+        "1e22",
+        "1e308",
+        "0.30000000000000004",
+    ]
+    result = f'{{"value": [{", ".join(digits)}]}}'
+    path, body = f"/tasks/{task['id']}/complete", f'{{"result": {result}}}'
+    if way == "reports":
+        path, body = "/tasks/complete", f'{{"reports": [{{"task_id": "{task["id"]}", "result": {result}}}]}}'
+    answer = await api.client.post(CP + path, content=body, headers={"content-type": content_type})
+    assert answer.status_code == 200, answer.text
+    assert json.loads((await asked).text, parse_float=str, parse_int=str) == {"value": digits}
+    stored = json.loads((await api.call("GET", f"/tasks/{task['id']}")).text)["result"]
+    assert stored == json.loads(result), "readers of the task get the nearest double of each"

@@ -18,6 +18,8 @@ from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
 from tests.support.answering import Agents, always, registrations, reply
 from tests.support.api import Api, in_thread
+from tests.support.called_agents import Endpoint, ended_task
+from tests.support.endpoints import serving
 from tests.support.probes import eventually
 from tests.support.samples import NOW, new_task
 from tests.support.system import clean_environment
@@ -111,6 +113,34 @@ async def test_a_row_is_the_cause_of_what_it_leads_to(api: Api) -> None:
         if not page["has_more"]:
             break
     assert pages == of_task["events"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        ({"text": "yes"}, ["task.completed"]),
+        ({"error": "no", "requeue": False}, ["task.failed"]),
+        ([1, 2], ["task.completed"]),
+    ],
+)
+async def test_the_rows_of_a_called_agents_task_have_its_cause(
+    api: Api, answer: Any, ends: list[str], restarted: bool
+) -> None:
+    """Also if the shard has read its state again before the agent came."""
+    endpoint = Endpoint(answer)
+    task_id = (await _post(api, "/tasks", "submit-1", {"task_type": "echo", "target_agent": "a1"}))["task_id"]
+    if restarted:
+        await api.kill_scheduler()
+        await api.start_scheduler()
+    async with serving(endpoint) as url:
+        await _post(api, "/agents", "register-1", {"agent_id": "a1", "endpoint": url})
+        await ended_task(api, task_id)
+    assert [(row.kind, row.cause) for row in await api.rows(task_id)] == [
+        (kind, "submit-1") for kind in ("task.submitted", "task.claimed", *ends)
+    ]
+    of_trace = (await api.get("/story/submit-1"))["events"]
+    assert {"task.claimed", *ends} <= {event["type"] for event in of_trace}
 
 
 async def test_all_rows_of_a_deliberation_have_the_cause_of_its_request(api: Api) -> None:

@@ -21,6 +21,8 @@ from cluster.domain.base.compact import compact
 
 LOCAL_ADMIN = "user:local-admin"
 SYSTEM = "system"
+#: Who claims and reports for agents that are called.
+HOST_PRINCIPAL = "system:agent-host"
 
 
 #: The digest's forms. Rows of the first form have neither cause, epoch, zone nor a private part.

@@ -188,9 +188,9 @@ def _phase_row(data: Mapping[str, Any], state: State) -> LogEntry | None:
     return None if data["phase"] == Phase.AGGREGATE else ("deliberation.round_start", where, {})
 
 
-def _faulted_row(data: Mapping[str, Any], state: State) -> LogEntry:
+def _faulted_row(data: Mapping[str, Any], state: State) -> LogEntry | None:
     if data.get("problem"):
-        return "deliberation.recovery_attempted", _who(data), {"problem": data["problem"][:200]}
+        return _repair_row(data, state)
     return "deliberation.agent_error", {**_who(data), "fault": data["fault"]}, {"detail": data["detail"][:200]}
 
 
@@ -238,9 +238,16 @@ def _who(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"agent": data["agent"], "phase": data["phase"], "round": data["round"]}
 
 
-def _answered_row(data: Mapping[str, Any], state: State) -> LogEntry:
+def _repair_row(data: Mapping[str, Any], state: State) -> LogEntry | None:
+    """Says that an agent is asked again. None if its turn ended instead, since the row of that says so."""
+    if not state.turns[Phase(data["phase"]), data["round"], data["agent"]].open:
+        return None
+    return "deliberation.recovery_attempted", _who(data), {"problem": data["problem"][:200]}
+
+
+def _answered_row(data: Mapping[str, Any], state: State) -> LogEntry | None:
     if "answer" not in data:
-        return "deliberation.recovery_attempted", _who(data), {"problem": data["problem"][:200]}
+        return _repair_row(data, state)
     return _ANSWER_ROWS[Phase(data["phase"])](data, data["answer"])
 
 

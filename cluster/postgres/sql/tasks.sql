@@ -52,6 +52,10 @@ where t.status in ('pending', 'running') and t.target_agent is not null
 -- workspace, and would be read from end to end; the tasks are found by their ids.
 select id, payload::text as payload, metadata::text as metadata from tasks where workspace || '' = $1 and id = any ($2)
 
+-- name: submit_causes
+-- The row of each task's submit and what led to it, by the index of the log's entities.
+select entity, seq, cause from log where entity = any ($1) and kind = 'task.submitted'
+
 -- name: oldest_tasks
 -- Open tasks of one status, oldest first. The constant condition on the status makes the index of open tasks usable.
 select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
