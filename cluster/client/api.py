@@ -247,7 +247,18 @@ class ControlPlaneClient:
             )
         except httpx.InvalidURL as error:
             raise self._no_url(error) from error
-        return _unwrap(await self._answer(request, patience_s), has or {})
+        except ValueError:
+            raise InvalidRequest(
+                "The call holds what JSON does not have: NaN, an infinity or half a character; leave it out.",
+                "invalid_body",
+            ) from None
+        shown = self._tls_state
+        answer = await self._answer(request, patience_s)
+        if answer.status_code == 401 and shown != self._tls.state():
+            raise Unavailable(
+                "The certificate of this call has been replaced since it began; make it again.", "certificate_replaced"
+            )
+        return _unwrap(answer, has or {})
 
     async def _answer(self, request: httpx.Request, patience_s: float) -> httpx.Response:
         try:
@@ -282,6 +293,7 @@ class ControlPlaneClient:
             if cursor is not None:
                 headers["Last-Event-ID"] = str(cursor)
             params = {k: v for k, v in filters.items() if v is not None}
+            await self._renew()
             # A stream ends with its replica, and until the next replica runs a proxy answers: both are waited out.
             try:
                 async with self._http.stream(

@@ -79,6 +79,7 @@ class DevelopmentAuthority:
         """A certificate with the names and the life of the one that has this name, and a new key.
 
         Raises: `EmbeddedError` if there is none, or no authority."""
+        _check_name(name)
         before = self._certificate(name)
         names = before.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         (purpose,) = before.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -93,8 +94,7 @@ class DevelopmentAuthority:
         now: datetime,
         life: timedelta,
     ) -> CertificateFiles:
-        if not _NAME.fullmatch(name) or name == _AUTHORITY:
-            raise EmbeddedError(f"{name} cannot be the name of a certificate's files; choose another.")
+        _check_name(name)
         authority, authority_key = self._certificate(_AUTHORITY), self._key()
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
@@ -156,6 +156,11 @@ def _builder(
         .not_valid_before(now - SKEW)
         .not_valid_after(now + life)
     )
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or name == _AUTHORITY:
+        raise EmbeddedError(f"{name} cannot be the name of a certificate's files; choose another.")
 
 
 def _usage(*, of_authority: bool) -> x509.KeyUsage:

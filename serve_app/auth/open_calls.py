@@ -29,7 +29,7 @@ LOOK_S = 0.5
 APART_S = 0.1
 #: Calls that are looked at before the event loop may do something else.
 AT_ONCE = 200
-_ENDED = "The key or token of this call has expired or was revoked; call again with another one."
+_ENDED = "The key, token or certificate of this call has expired or was revoked; call again with another one."
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

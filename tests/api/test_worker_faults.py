@@ -222,6 +222,26 @@ async def test_a_key_that_the_api_refuses_ends_the_worker(api: Api, call: str, s
         assert (await api.get(f"/tasks/{task_id}"))["status"] in ("pending", "running", "completed")
 
 
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_worker_waits_while_its_workspace_is_suspended(api: Api, call: str) -> None:
+    suspended = Odd("refused", own(403, "workspace_suspended"))
+    refusals = 0
+
+    def script(asked: str, number: int) -> Odd | None:
+        nonlocal refusals
+        refusals += asked == call
+        return suspended if asked == call and refusals <= 3 else None
+
+    async with OddProxy(api.url, script).running() as proxy:
+        worker = behind(proxy)
+        runs = counting(worker)
+        ids = [await submit(api, 0)]
+        async with running(worker):
+            await assert_done_once(api, ids, runs)
+            await eventually(lambda: refusals > 3, timeout_s=30)
+            assert (await ended(api, await submit(api, "later")))["result"] == {"said": "later"}
+
+
 async def test_a_refused_key_lets_running_jobs_report_first(api: Api) -> None:
     worker_began = asyncio.Event()
 

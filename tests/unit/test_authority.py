@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cluster.client.api import ControlPlaneClient, OutcomeUnknown
+from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Unavailable
 from cluster.client.tls import ClientTls
 from cluster.domain.access.agent_certificates import AgentCertificate, agent_certificate
 from cluster.domain.base.errors import InvalidRequest
@@ -58,6 +58,9 @@ def test_refusals_say_what_to_do(authority: DevelopmentAuthority, tmp_path: Path
     for agent_id in ("server", "ca", "../a", "a/b", ""):
         with pytest.raises(EmbeddedError, match="choose another"):
             authority.issue_agent(agent_id, "aragora", NOW, DAY)
+    for name in ("ca", "../ca", ""):
+        with pytest.raises(EmbeddedError, match="choose another"):
+            authority.renew(name, NOW)
     for host in ("", "a b", "a/b", "-a"):
         with pytest.raises(EmbeddedError, match="neither an address nor"):
             authority.issue_server([host], NOW, DAY)
@@ -100,6 +103,33 @@ async def test_a_client_shows_its_renewed_certificate(authority: DevelopmentAuth
             async with ControlPlaneClient(url, tls=stranger) as client:
                 with pytest.raises(OutcomeUnknown):
                     await _serial(client)
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+async def test_a_refused_call_is_repeated_if_its_certificate_was_replaced(
+    authority: DevelopmentAuthority, renewed: bool
+) -> None:
+    """A call that waits goes on with the certificate of its connection, which may be denied once there is another."""
+    server = authority.issue_server(["127.0.0.1"], NOW, DAY)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.file)
+    context.load_cert_chain(server.certificate, server.key)
+    own = authority.issue_agent("a", "aragora", NOW, DAY)
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if renewed:
+            authority.renew("a", NOW + DAY)
+        body = b'{"error": "It does not count.", "code": "certificate_refused", "trace_id": "t"}'
+        head = f"HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+
+    tls = ClientTls(authority=str(authority.file), certificate=str(own.certificate), key=str(own.key))
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0, ssl=context) as listener:
+        url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        async with ControlPlaneClient(url, tls=tls) as client:
+            with pytest.raises(Unavailable if renewed else ApiError) as refusal:
+                await client.request("GET", "/x")
+    assert refusal.value.code == ("certificate_replaced" if renewed else "certificate_refused")
 
 
 async def _serial(client: ControlPlaneClient) -> str:

@@ -55,8 +55,13 @@ def issue(
         _print("ARAGORA_CLIENT", files)
     elif server is not None:
         hosts = [host.strip() for host in server.split(",") if host.strip()]
+        if not hosts:
+            raise InvalidRequest(
+                "--server names nothing; give the addresses and names of the API, as in --server 127.0.0.1."
+            )
+        files = _authority().issue_server(hosts, now, life)
         typer.echo("export ARAGORA_TLS_ENABLED=true")
-        _print("ARAGORA_TLS", _authority().issue_server(hosts, now, life))
+        _print("ARAGORA_TLS", files)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from cluster.domain.access.api_key import ApiKey
-from cluster.domain.access.permissions import Permission
+from cluster.domain.access.permissions import OF_THE_SYSTEM, Permission
 from cluster.domain.access.principal import Principal, permissions_in
 from cluster.domain.access.roles import ROLES, CustomRole, permissions_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES
@@ -64,10 +64,14 @@ def check_manages(principal: Principal, workspace: str, permission: Permission) 
 def check_within(principal: Principal, workspace: str, allowed: Iterable[Permission]) -> None:
     """Returns if a principal may grant these permissions in a workspace.
 
+    What counts in all workspaces alone (``OF_THE_SYSTEM``) gives nothing in one, though its roles name it, so nobody has to
+    have it there.
+
     Raises: `Forbidden` if it may not change access there, or lacks one of the permissions there itself
     (``exceeds_own``)."""
     check_manages(principal, workspace, Permission.ACCESS_WRITE)
-    missing = sorted(set(allowed) - permissions_in(principal, workspace))
+    counting = set(allowed) if workspace == ALL_WORKSPACES else set(allowed) - OF_THE_SYSTEM
+    missing = sorted(counting - permissions_in(principal, workspace))
     if missing:
         raise Forbidden(
             f"You cannot grant {', '.join(missing)}, which you do not have yourself; ask an administrator.",

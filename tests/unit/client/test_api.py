@@ -279,3 +279,12 @@ def test_every_retryable_error_code_is_known() -> None:
 def test_errors_pickle_unchanged(error: ControlPlaneError) -> None:
     same = pickle.loads(pickle.dumps(error))
     assert (type(same), vars(same), same.args) == (type(error), vars(error), error.args)
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), float("-inf"), "\ud800"], ids=["nan", "inf", "-inf", "half"]
+)
+async def test_what_json_does_not_have_is_refused_before_it_is_sent(value: Any) -> None:
+    async with ControlPlaneClient("http://127.0.0.1:9") as client:
+        with pytest.raises(InvalidRequest, match="leave it out"):
+            await client.post("/tasks", {"task_type": "t", "timeout_seconds": value})

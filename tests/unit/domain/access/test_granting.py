@@ -15,7 +15,7 @@ from cluster.domain.access.granting import (
     checked_workspace,
     is_visible,
 )
-from cluster.domain.access.permissions import ALL, Permission
+from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission
 from cluster.domain.access.principal import Principal, permissions_in
 from cluster.domain.access.roles import ROLES, permissions_of
 from cluster.domain.base.errors import Forbidden, InvalidRequest
@@ -34,9 +34,22 @@ def test_a_grant_is_within_what_its_giver_may_do_there(
         try:
             check_may_grant(giver, [workspace], [role], {})
         except Forbidden:
-            assert not ROLES[role] | {Permission.ACCESS_WRITE} <= held
+            assert not _counting(role, workspace) <= held
         else:
-            assert permissions_of([role], {}) | {Permission.ACCESS_WRITE} <= held
+            assert _counting(role, workspace) <= held
+            assert _counting(role, workspace) <= permissions_of([role], {}) | {Permission.ACCESS_WRITE}
+
+
+def _counting(role: str, workspace: str) -> frozenset[Permission]:
+    """What a giver needs: in one workspace nobody has, or is given, what concerns all of them."""
+    needed = ROLES[role] | {Permission.ACCESS_WRITE}
+    return needed if workspace == "*" else needed - OF_THE_SYSTEM
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_the_administrator_of_one_workspace_grants_each_role_there(role: str) -> None:
+    giver = Principal(id="user:x", workspace="w", permissions=ROLES["admin"] - OF_THE_SYSTEM)
+    check_may_grant(giver, ["w"], [role], {})
 
 
 def test_a_grant_in_several_workspaces_needs_the_right_in_each() -> None:
