@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -34,6 +35,8 @@ from serve_app.schemas.fields import MAX_BATCH, RequestBody, Text
 router = GuardedRouter(tags=["outcomes"])
 
 _NOT_ASKED = "not_asked"
+#: Different outcomes of one id in a batch.
+MAX_OF_ONE_ID = 8
 
 
 class DeliberationOutcome(RequestBody):
@@ -157,17 +160,38 @@ def _right(correct: Any, result: Mapping[str, Any], options: tuple[str, ...]) ->
 async def import_outcomes(request: Request, body: ImportedOutcomes, asker: Asker, _: Idempotency) -> dict[str, Any]:
     """Imports outcomes: votes and right answers, each id once. A repeat gets the same answer. An outcome that differs from
     the recorded one of its id changes nothing and is answered with ``conflict``. 400 (`InvalidRequest`) if an outcome is not
-    valid; then none is recorded."""
+    valid, or if more than 8 different ones are of one id (``too_many_outcomes``); then none is recorded."""
     gate = gateway(request)
     now = gate.clock.now()
     new = [_imported(item, index, asker, now) for index, item in enumerate(body.outcomes)]
-    done = await _record(gate, asker, new)
+    different = _different(new)
+    answers = dict(zip(different, await _record(gate, asker, list(different.values())), strict=True))
+    done = [answers[outcome.id, outcome.digest()] for outcome in new]
     conflicts = sum(outcome.conflict for outcome in done)
     return {
         "results": [{"id": outcome.id, "status": "conflict" if outcome.conflict else "recorded"} for outcome in done],
         "recorded": len(done) - conflicts,
         "conflict": conflicts,
     }
+
+
+def _different(new: Sequence[NewOutcome]) -> dict[tuple[str, bytes], NewOutcome]:
+    """The outcomes without those that are there again. Those of one id are a transaction each, one after the other, and a
+    thousand of them would hold up everybody's outcomes.
+
+    Raises: `InvalidRequest` if one id has more than `MAX_OF_ONE_ID`."""
+    different: dict[tuple[str, bytes], NewOutcome] = {}
+    for outcome in new:
+        different.setdefault((outcome.id, outcome.digest()), outcome)
+    of_ids = Counter(id for id, _ in different)
+    often = next((id for id, count in of_ids.items() if count > MAX_OF_ONE_ID), None)
+    if often is not None:
+        raise InvalidRequest(
+            f"outcomes has {of_ids[often]} different outcomes of {often}, and an id has one; send the right one, or at most "
+            f"{MAX_OF_ONE_ID} at a time.",
+            "too_many_outcomes",
+        )
+    return different
 
 
 def _imported(item: ImportedOutcome, index: int, asker: Origin, now: float) -> NewOutcome:

@@ -224,3 +224,19 @@ async def test_recorded_votes_can_be_imported_as_they_are(api: Api, tmp_path: Pa
     refused = await _command(api, "outcomes", "import", str(bad))
     assert refused.exit_code != 0
     assert "Line 2" in str(refused.exception)
+
+
+async def test_a_batch_of_one_id_is_a_few_transactions_at_most(api: Api) -> None:
+    """Each different outcome of an id is a transaction of its own: a thousand held up everybody's."""
+    first, another = imports(2)
+    same = [first | {"correct": vote} for vote in ("A", "B", *["A"] * 998)]
+    same = [item | {"options": ["A", "B"], "votes": {"a": "A", "b": "B"}} for item in same]
+    answer = await api.post("/outcomes/batch", {"outcomes": same})
+    assert (answer["recorded"], answer["conflict"]) == (999, 1)
+    assert [result["status"] for result in answer["results"][:3]] == ["recorded", "conflict", "recorded"]
+    many = [another | {"votes": {"a": f"v{n}", "b": "A"}, "correct": "A", "options": []} for n in range(1000)]
+    refused = await api.call("POST", "/outcomes/batch", {"outcomes": many})
+    assert (refused.status_code, refused.json()["code"]) == (400, "too_many_outcomes")
+    assert await api.rows(another["id"]) == []
+    assert [row.kind for row in await api.rows(first["id"])] == ["outcome.recorded"]
+    assert (await api.post("/outcomes/batch", {"outcomes": many[:8]}))["conflict"] == 7

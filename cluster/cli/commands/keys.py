@@ -6,17 +6,20 @@ import asyncio
 import os
 import time
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import typer
+from pydantic import SecretStr
 
 from cluster.cli.calls import Json, call, given, print_json, split
 from cluster.cli.checks.stores import stores_settings
-from cluster.cli.connection import settings
+from cluster.cli.connection import client, settings
 from cluster.cli.output import console, errors, listing, plain
+from cluster.client.api import ApiError
 from cluster.domain.access.api_key import SECRET_BYTES, ApiKey, digest_of, secret_of, token_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES
-from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.errors import ControlPlaneError, InvalidRequest
 from cluster.domain.base.ids import path_segment, sortable_id
 from cluster.domain.base.log import Origin
 from cluster.settings import Settings
@@ -25,11 +28,17 @@ app = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, re
 
 DAY_S: Final = 86_400.0
 _BOOTSTRAP: Final = "system:bootstrap"
+_FIRST_NAME: Final = "First administrator"
+#: Replicas read what they know about access from the log: within a second, three while Redis is away.
+_COUNTS_WITHIN_S: Final = 4.0
+_LOOKS_EVERY_S: Final = 0.1
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    name: Annotated[
+        str | None, typer.Argument(help="What the key is for; may be left out with --bootstrap.", show_default=False)
+    ] = None,
     grants: Annotated[str | None, typer.Option(help="Roles and permissions, separated by commas.")] = None,
     workspaces: Annotated[
         str | None, typer.Option(help="Where it acts, separated by commas, or * for all; your workspace if left out.")
@@ -44,19 +53,23 @@ def create(
     """Create an API key and print its token, which is shown once.
 
     With --bootstrap the key may do everything in all workspaces, and the database is written without the API: it works only
-    while there is no other administrator.
+    while there is no other administrator. If the control plane runs, the command ends when it takes the key.
 
     \f
-    Raises: `BadParameter` unless either --grants or --bootstrap is given.
+    Raises: `BadParameter` unless either --grants or --bootstrap is given, and a name with --grants.
     """
     if bootstrap:
         if grants is not None or workspaces is not None:
             raise typer.BadParameter(
                 "--bootstrap makes an administrator's key of all workspaces; leave out the others."
             )
-        created = asyncio.run(_bootstrap(settings(), name, expires_days))
+        ours = settings()
+        created = asyncio.run(_bootstrap(ours, name or _FIRST_NAME, expires_days))
+        asyncio.run(_until_it_counts(ours, created["token"]))
     elif grants is None:
         raise typer.BadParameter("Give --grants (such as --grants submitter), or --bootstrap for the first key.")
+    elif name is None:
+        raise typer.BadParameter('Give the key a name that says what it is for: aragora-cp keys create "The build" …')
     else:
         body = {"name": name, "grants": split(grants)} | given(
             workspaces=split(workspaces), expires_in_seconds=None if expires_days is None else expires_days * DAY_S
@@ -105,6 +118,29 @@ async def _bootstrap(ours: Settings, name: str, expires_days: float | None) -> d
         "token": token_of(key.id, secret),
         "notice": "Keep the token: it is shown once.",
     }
+
+
+async def _until_it_counts(ours: Settings, token: str) -> None:
+    """Waits until the API takes the key, because the next line of a script uses it. An API that does not run is not waited
+    for: it reads the key when it starts."""
+    until = time.monotonic() + _COUNTS_WITHIN_S
+    async with client(ours.model_copy(update={"api_key": SecretStr(token)})) as api:
+        while True:
+            try:
+                await api.request("GET", "/keys", timeout_s=_COUNTS_WITHIN_S)
+                return
+            except ApiError as error:
+                if error.status != HTTPStatus.UNAUTHORIZED:
+                    return
+            except ControlPlaneError:
+                return  # it does not run, or not yet
+            if time.monotonic() > until:
+                errors.print(
+                    f"[yellow]warning:[/] the control plane at {plain(api.base_url)} does not take the key yet; if that stays "
+                    "so, it has another database than ARAGORA_DATABASE_URL and ARAGORA_DATABASE_SCHEMA name here."
+                )
+                return
+            await asyncio.sleep(_LOOKS_EVERY_S)
 
 
 def _show(created: dict[str, Any], as_json: bool) -> None:
