@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.domain.base.errors import InvalidRequest
-from cluster.http.front_files import pinned_context
+from cluster.http.pinned import pinned_context
 from cluster.settings import Settings
 
 

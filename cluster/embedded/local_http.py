@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from cluster.http.front_files import pinned_context
+from cluster.http.pinned import pinned_context
 
 
 def local_client(timeout_s: float, certificate: Path | None = None) -> httpx.Client:

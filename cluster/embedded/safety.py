@@ -12,7 +12,6 @@ from pydantic import SecretStr
 
 from cluster.embedded.layout import EmbeddedError
 from cluster.embedded.secrets import write_private
-from cluster.http.front_files import UnusableFile, check_front_files
 from cluster.process.front import FrontTls, front_tls
 from cluster.settings import Settings
 
@@ -42,9 +41,12 @@ def with_authentication(settings: Settings) -> Settings:
 def checked_tls(settings: Settings) -> FrontTls | None:
     """The files with which HTTPS is served; None if it is not. Raises: `EmbeddedError` if they cannot be used."""
     tls = front_tls(settings.tls_enabled, settings.tls_cert_file, settings.tls_key_file, settings.tls_ca_file)
+    if tls is None:
+        return None
+    from cluster.http.front_files import UnusableFile, check_front_files  # loads cryptography too
+
     try:
-        if tls is not None:
-            check_front_files(tls, datetime.now(UTC))
+        check_front_files(tls, datetime.now(UTC))
     except UnusableFile as error:
         raise EmbeddedError(str(error)) from None
     return tls

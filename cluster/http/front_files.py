@@ -6,7 +6,6 @@ chain in the wrong order, it would serve.
 
 from __future__ import annotations
 
-import ssl
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -46,17 +45,6 @@ def check_front_files(tls: FrontTls, now: datetime) -> None:
                     "there that issue the agents' certificates."
                 )
             _check_time(AUTHORITY, tls.authority, certificate, now)
-
-
-def pinned_context(certificate: Path) -> ssl.SSLContext:
-    """For this machine's commands, which call the front by its address: they trust its certificate and nothing else.
-
-    Raises: `OSError` if the file cannot be read, `ssl.SSLError` among them if it has no certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.load_verify_locations(certificate)
-    return context
 
 
 def _read(setting: str, file: str) -> bytes:

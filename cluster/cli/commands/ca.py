@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,12 +13,13 @@ from cluster.cli.checks.stores import stores_settings
 from cluster.cli.commands.tokens import store_revocation
 from cluster.cli.connection import settings
 from cluster.cli.output import console, plain
-from cluster.domain.access.agent_certificates import DENIED, canonical_serial
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
-from cluster.embedded.authority import CertificateFiles, DevelopmentAuthority
 from cluster.embedded.layout import Layout
 from cluster.ports.access import Revocation
+
+if TYPE_CHECKING:  # the other commands load no cryptography
+    from cluster.embedded.authority import CertificateFiles, DevelopmentAuthority
 
 app = typer.Typer(no_args_is_help=True, help="Certificates for development, in the data directory; and a deny list.")
 
@@ -78,6 +79,8 @@ def deny(serial: Annotated[str, typer.Argument(help="As `openssl x509 -noout -se
     \f
     Raises: `InvalidRequest` if it is no serial number.
     """
+    from cluster.domain.access.agent_certificates import DENIED, canonical_serial
+
     number = canonical_serial(serial.removeprefix("serial="))
     now = time.time()
     until = now + MOST_DAYS * 86_400
@@ -90,6 +93,8 @@ def deny(serial: Annotated[str, typer.Argument(help="As `openssl x509 -noout -se
 
 
 def _authority() -> DevelopmentAuthority:
+    from cluster.embedded.authority import DevelopmentAuthority
+
     return DevelopmentAuthority(Layout.of(settings().data_dir).data_dir / "ca")
 
 
