@@ -61,7 +61,7 @@ async def _socket(door: Authenticated, token: str, path: str) -> str:
     assert code in (1008, 1012), (code, reason)
     if code == 1012:
         return ""
-    return "unauthenticated" if "key or token" in reason else "forbidden"
+    return "unauthenticated" if "expired or was revoked" in reason else "forbidden"
 
 
 async def _answer(door: Authenticated, token: str, path: str, body: Any) -> str:
