@@ -16,7 +16,6 @@ from cluster.domain.access.permissions import Permission
 from cluster.domain.base.errors import Unauthenticated
 from cluster.domain.base.log import Origin
 from cluster.ports.access import Revocation
-from serve_app.auth import open_calls
 from tests.support.api import CP, STARTED
 from tests.support.authenticated import Authenticated, authenticated
 from tests.support.bearer_tables import own_token
@@ -231,8 +230,11 @@ async def test_access_of_others_and_more_of_the_same_end_nothing(door: Authentic
         await door.call("DELETE", f"/keys/{short.split('_')[1]}")
         await door.call("PUT", f"/workspaces/{W}/members", {"subject": ANN, "role": "viewer"})  # within operator
         await door.call("PATCH", f"/workspaces/{W}", {"name": "Research"})
+        gate = door.api.gateway
+        await eventually(lambda: (known := gate.access.workspace(W)) is not None and known.name == "Research")
         door.clock.ahead_s = 60.0
-        await asyncio.sleep(2 * open_calls.LOOK_S)
+        await gate.open_calls.look(everything=True)
+        assert [call for call in gate.open_calls._calls if call.ended.is_set()] == []
         assert [call for call in calls if call.done()] == []
 
 
