@@ -112,8 +112,10 @@ and without a `request_id` is recognised by its body, because the released clien
 | nesting of JSON that is kept | {MAX_DEPTH} levels |
 | ids that clients choose | `{ID_PATTERN}`, none of {", ".join(f"`{word}`" for word in sorted(ROUTE_WORDS))} |
 
-Unknown fields of a body are ignored, because the released client turns any keyword argument into a field. Values that are
-not accepted are refused.
+Unknown fields are ignored in the bodies that the released client sends, because it turns any keyword argument into a field.
+In all other bodies and parts of bodies (access, queue controls, the dead letter, outcomes; `price` and `rate` of an agent,
+`after` of a task) an unknown field is a 400 `unknown_field` that names the nearest known one. Values that are not accepted
+are refused.
 
 ## Permissions
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from cluster.domain.access.api_key import ApiKey, has_expired
 from cluster.domain.access.roles import ROLES, CustomRole
 from cluster.domain.access.workspaces import RoleBinding, Workspace
-from serve_app.schemas.fields import MAX_SECONDS, RequestBody, Seconds, Text, Word, Words
+from serve_app.schemas.fields import MAX_SECONDS, ExactBody, Seconds, Text, Word, Words
 
 Subject = Annotated[Text, Field(min_length=1, max_length=256, description="user:EMAIL, group:NAME, key:ID or agent:ID")]
 
@@ -22,32 +22,32 @@ class OpenState(StrEnum):
     SUSPENDED = "suspended"
 
 
-class NewWorkspace(RequestBody):
+class NewWorkspace(ExactBody):
     """``name`` is for people; without one it is the id."""
 
     id: Word
     name: Words | None = None
 
 
-class WorkspaceChange(RequestBody):
+class WorkspaceChange(ExactBody):
     """Fields that are left out stay as they are."""
 
     name: Words | None = None
     state: OpenState | None = None
 
 
-class Member(RequestBody):
+class Member(ExactBody):
     subject: Subject
     role: Word
 
 
-class RolePermissions(RequestBody):
+class RolePermissions(ExactBody):
     """Names of permissions (docs/access.md)."""
 
     permissions: list[Word] = Field(max_length=64)
 
 
-class NewKey(RequestBody):
+class NewKey(ExactBody):
     """``workspaces`` are those that the key acts in, the caller's if left out; ``["*"]`` stands for all. ``grants`` are names of
     roles and permissions. Without ``expires_in_seconds`` the key does not expire."""
 
@@ -57,7 +57,7 @@ class NewKey(RequestBody):
     expires_in_seconds: Seconds | None = None
 
 
-class Rotation(RequestBody):
+class Rotation(ExactBody):
     """For ``overlap_seconds`` the secret of before counts too."""
 
     overlap_seconds: float = Field(3600.0, ge=0, le=MAX_SECONDS)

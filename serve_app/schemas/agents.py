@@ -16,10 +16,10 @@ from pydantic import (
 from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
 from cluster.domain.base.ids import check_id
 from serve_app.schemas.entries import entry_or_refusal
-from serve_app.schemas.fields import MAX_BATCH, Names, RequestBody, Text, agent_name
+from serve_app.schemas.fields import MAX_BATCH, ExactBody, Names, RequestBody, Text, agent_name
 
 
-class Price(RequestBody):
+class Price(ExactBody):
     """What an agent costs per million tokens."""
 
     input_per_mtok: float = Field(ge=0, allow_inf_nan=False)
@@ -27,7 +27,7 @@ class Price(RequestBody):
     currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
 
 
-class Rate(RequestBody):
+class Rate(ExactBody):
     """A token bucket: ``per_minute`` calls on average, ``burst`` at once."""
 
     per_minute: float = Field(gt=0, le=1_000_000, allow_inf_nan=False)

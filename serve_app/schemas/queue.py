@@ -8,13 +8,13 @@ from pydantic import Field, field_validator
 
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task, TaskDetail
-from serve_app.schemas.fields import MAX_EPOCH_S, RequestBody, Words
+from serve_app.schemas.fields import MAX_EPOCH_S, ExactBody, Words
 from serve_app.schemas.tasks import task_wire
 
 MAX_REPLAY = 1000
 
 
-class ControlName(RequestBody):
+class ControlName(ExactBody):
     """Names a queue, a task type or a tenant. Tasks without a tenant belong to a tenant named like the workspace."""
 
     kind: ControlKind = ControlKind.QUEUE
@@ -30,7 +30,7 @@ class ControlSettings(ControlName):
     weight: float | None = Field(None, ge=0.001, le=1000)
 
 
-class DeadLetterFilter(RequestBody):
+class DeadLetterFilter(ExactBody):
     """Chooses dead tasks: all given fields must match. Times are epoch seconds of the task's end."""
 
     task_type: Words | None = None
@@ -48,7 +48,7 @@ class DeadLetterFilter(RequestBody):
         return value
 
 
-class Chosen(RequestBody):
+class Chosen(ExactBody):
     """Chooses dead tasks by ``ids`` or by ``filter``, at most ``limit`` of them, newest first."""
 
     ids: list[Words] | None = Field(None, min_length=1, max_length=MAX_REPLAY)

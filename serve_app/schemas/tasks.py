@@ -23,6 +23,7 @@ from serve_app.schemas.fields import (
     MAX_BATCH,
     MAX_EPOCH_S,
     MAX_SECONDS,
+    ExactBody,
     Names,
     RequestBody,
     Seconds,
@@ -41,7 +42,7 @@ MAX_TYPES = 256
 MAX_BLOCK_MS = LONGEST_WAIT_S * 1000
 
 
-class After(RequestBody):
+class After(ExactBody):
     """A dependency: the task ``id`` must end first. ``when_failed`` says what happens if it ends without a result."""
 
     id: str

@@ -5,7 +5,6 @@ The panel and the weights are chosen later; the ``panel`` event binds them to th
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_schema import check_schema
+from cluster.domain.base.nearest import hint
 from cluster.domain.consensus.ballots import Denominator
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
@@ -69,8 +69,6 @@ CONFIG_NAMES = frozenset(
         "unit",
     }
 )
-#: How like a known name a wrong one must be for the error to name it (1: equal).
-LIKE = 0.5
 #: Names that users of the released server send and that mean nothing here. They are ignored, so that their code still runs.
 _OF_THE_RELEASED_SERVER = re.compile("early_stopping|decision_integrity|(workflow|gauntlet|evidence)_?.*")
 
@@ -233,21 +231,8 @@ def _check_names(config: Mapping[str, Any]) -> None:
     """Refuses a name that is not of ``config``, because a misspelt one would silently decide by the default."""
     for name in config:
         if name not in CONFIG_NAMES and _OF_THE_RELEASED_SERVER.fullmatch(name) is None:
-            near = _nearest(name)
-            hint = f"did you mean {near}?" if near else f"use {', '.join(sorted(CONFIG_NAMES))}."
-            raise InvalidRequest(f"config.{name[:64]} is not a setting of a deliberation; {hint}", "invalid_config")
-
-
-def _nearest(name: str) -> str:
-    """The known name that is most like ``name``, whatever its case and the order of its words; "" if none is like it."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", "_", name[:64]).casefold().split("_")
-
-    def likeness(known: str) -> float:
-        spellings = (("_".join(words), known), ("_".join(sorted(words)), "_".join(sorted(known.split("_")))))
-        return max(difflib.SequenceMatcher(None, given, right).ratio() for given, right in spellings)
-
-    nearest = max(sorted(CONFIG_NAMES), key=likeness)
-    return nearest if likeness(nearest) >= LIKE else ""
+            meant = hint(name, CONFIG_NAMES)
+            raise InvalidRequest(f"config.{name[:64]} is not a setting of a deliberation; {meant}", "invalid_config")
 
 
 def _budget(config: Mapping[str, Any]) -> Budget:
