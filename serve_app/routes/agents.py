@@ -27,6 +27,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.in_cluster_classes import check_class, installed
+from serve_app.routes.whole_endpoints import with_whole_endpoints
 from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity, shown_status
 from serve_app.schemas.fields import Offset, Text
 
@@ -144,7 +145,8 @@ async def _check_kind(request: Request, bodies: Sequence[RegisterAgent]) -> None
 
 async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origin, key: str | None) -> list[Agent]:
     now = gate.clock.now()
-    agents = [_named(gate, body, asker, now, alone=len(bodies) == 1) for body in bodies]
+    whole = await with_whole_endpoints(gate, asker.workspace, bodies)
+    agents = [_named(gate, body, asker, now, alone=len(bodies) == 1) for body in whole]
     digest = body_digest([body.model_dump(mode="json") for body in bodies]) if key else b""
     items = []
     for index, agent in enumerate(agents):

@@ -15,6 +15,7 @@ from pydantic import (
 
 from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
 from cluster.domain.base.ids import check_id
+from cluster.domain.base.urls import shown_url
 from serve_app.schemas.entries import entry_or_refusal
 from serve_app.schemas.fields import MAX_BATCH, ExactBody, Names, RequestBody, Text, agent_name
 
@@ -191,7 +192,7 @@ def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = 
         "region_latency_ms": {},
         "last_heartbeat_by_region": {agent.region_id: seen},
         "transport": agent.transport.value,
-        "endpoint": agent.endpoint,
+        "endpoint": None if agent.endpoint is None else shown_url(agent.endpoint),
         "max_concurrency": agent.max_concurrency,
         "running_tasks": len(running),
         "intent": agent.intent.value,
