@@ -117,6 +117,10 @@ In all other bodies and parts of bodies (access, queue controls, the dead letter
 `after` of a task) an unknown field is a 400 `unknown_field` that names the nearest known one. Values that are not accepted
 are refused.
 
+A query parameter that a read, a deletion or a call of the dead letter does not have is a 400 `unknown_parameter`, and one that is
+given twice a 400 `repeated_parameter`; an empty filter is not accepted. Names that begin with `_` (against caches), `token` and
+the names of the workspace are ignored, and health, metrics, breakers and statistics take any.
+
 ## Permissions
 
 Every route and every WebSocket declares one permission; the application does not start if one declares none. The permission

@@ -219,7 +219,7 @@ async def _matching(gate: Gateway, workspace: str, capability: str | None) -> li
     return [agent for agent in agents if capability is None or capability in agent.capabilities]
 
 
-_Word = Annotated[Text | None, Query(max_length=128)]
+_Word = Annotated[Text | None, Query(min_length=1, max_length=128)]
 
 
 @router.get("/agents", response_model=dict[str, Any])
