@@ -16,6 +16,7 @@ from cluster.domain.base.errors import Conflict, EndpointForbidden, InvalidReque
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin, record_for
+from cluster.domain.base.names import check_name
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.http.addresses import check_endpoint
 from cluster.ports.agents import AgentChange, RegisterItem
@@ -57,7 +58,10 @@ def _check_callable(gate: Gateway, body: RegisterAgent, transport: TransportKind
         )
     if body.endpoint is not None:
         check_endpoint(body.endpoint, allowed_networks(gate.settings))
-    if transport in (TransportKind.OPENAI, TransportKind.ANTHROPIC) and body.model.strip() in ("", UNKNOWN_MODEL):
+    if transport in (TransportKind.OPENAI, TransportKind.ANTHROPIC) and body.model.strip().casefold() in (
+        "",
+        UNKNOWN_MODEL,
+    ):
         raise InvalidRequest(
             f"An {transport.value} agent needs the name that its server has for the model; give it as model "
             "(aragora-cp agents register --model).",
@@ -101,6 +105,8 @@ def _dedicated(body: RegisterAgent, transport: TransportKind) -> Dedicated | Non
 def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) -> NewAgent:
     transport = _transport(body)
     _check_callable(gate, body, transport)
+    if body.model:  # here, since a blank one is none to the transports that need it, which say more
+        check_name(body.model, "model")
     options = body.all_options()
     check_json(body.metadata, "metadata")
     check_json(options, "options")

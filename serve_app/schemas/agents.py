@@ -17,7 +17,7 @@ from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.urls import shown_url
 from serve_app.schemas.entries import entry_or_refusal
-from serve_app.schemas.fields import MAX_BATCH, ExactBody, Names, RequestBody, Text, agent_name
+from serve_app.schemas.fields import MAX_BATCH, ExactBody, Named, Names, RequestBody, Text, agent_name
 
 
 class Price(ExactBody):
@@ -64,16 +64,16 @@ class RegisterAgent(RequestBody):
     agent_id: str
     capabilities: Names = []
     model: Text = Field("unknown", max_length=256)
-    provider: Text = Field("unknown", max_length=128)
+    provider: Named = Field("unknown", max_length=128)
     metadata: dict[str, Any] = {}
     tags: Names = []
-    region_id: Text | None = Field(None, max_length=128)
+    region_id: Named | None = Field(None, max_length=128)
     available_regions: Names = []
     transport: TransportKind | None = None
     endpoint: Text | None = Field(None, max_length=2048)
     max_concurrency: int = Field(1, ge=1, le=10_000)
     price: Price | None = None
-    owner: Text | None = Field(None, min_length=1, max_length=128)
+    owner: Named | None = Field(None, min_length=1, max_length=128)
     rate: Rate | None = None
     import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     options: dict[str, Any] = {}

@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json, shown_text
+from cluster.domain.base.names import check_name
 from cluster.domain.base.nearest import MAX_SHOWN, hint
 from serve_app.auth.named_workspace import FIELDS as WORKSPACE_FIELDS
 from serve_app.schemas.numbers import with_strict_numbers
@@ -37,6 +38,11 @@ def _storable(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _readable(value: str, info: ValidationInfo) -> str:
+    """An empty name is for the field's bounds to refuse: some mean none by it."""
+    return check_name(value, info.field_name or "a name") if value else value
+
+
 #: Query parameter: how many rows to leave out. Below the largest number of the database, which adds the limit to it.
 Offset = Annotated[int, Query(ge=0, le=2**53 - 1)]
 
@@ -45,10 +51,14 @@ Offset = Annotated[int, Query(ge=0, le=2**53 - 1)]
 Text = Annotated[str, AfterValidator(_storable)]
 
 
-Word = Annotated[Text, Field(min_length=1, max_length=128)]
+#: Text that names something, for people too.
+Named = Annotated[Text, AfterValidator(_readable)]
 
 
-Words = Annotated[Text, Field(min_length=1, max_length=256)]
+Word = Annotated[Named, Field(min_length=1, max_length=128)]
+
+
+Words = Annotated[Named, Field(min_length=1, max_length=256)]
 
 
 Names = Annotated[list[Word], Field(max_length=64)]

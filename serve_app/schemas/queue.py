@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task, TaskDetail
-from serve_app.schemas.fields import MAX_EPOCH_S, ExactBody, Words
+from serve_app.schemas.fields import MAX_EPOCH_S, ExactBody, Text, Words
 from serve_app.schemas.tasks import task_wire
 
 MAX_REPLAY = 1000
@@ -36,7 +36,7 @@ class DeadLetterFilter(ExactBody):
     task_type: Words | None = None
     queue: Words | None = None
     reason: TaskDetail | None = None
-    error_contains: Words | None = None
+    error_contains: Annotated[Text, Field(min_length=1, max_length=256)] | None = None
     ended_after: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
     ended_before: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
 

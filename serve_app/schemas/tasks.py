@@ -14,6 +14,7 @@ from pydantic import (
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import MAX_ERROR_CHARS
+from cluster.domain.base.names import check_key
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import WhenFailed
 from cluster.domain.tasks.task import OTHER_TYPES, Priority, Task, TaskStatus
@@ -113,6 +114,11 @@ class CreateTask(RequestBody):
     @classmethod
     def _tenant(cls, value: str | None) -> str | None:
         return None if value is None else check_id(value, "tenant")
+
+    @field_validator("idempotency_key")
+    @classmethod
+    def _key(cls, value: str | None) -> str | None:
+        return None if value is None else check_key(value, "idempotency_key")
 
     @field_validator("after")
     @classmethod

@@ -15,6 +15,7 @@ from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_schema import check_schema
+from cluster.domain.base.names import is_visible
 from cluster.domain.base.nearest import hint
 from cluster.domain.consensus.ballots import Denominator
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
@@ -183,8 +184,8 @@ def make_contract(
             "decision_type must be auto, debate or quick; it is never guessed from the words of the question.",
             "unsupported_decision_type",
         )
-    if not question.strip() or len(question) > MAX_QUESTION_CHARS:
-        raise InvalidRequest(f"content must be 1 to {MAX_QUESTION_CHARS} characters.", "invalid_content")
+    if not is_visible(question) or len(question) > MAX_QUESTION_CHARS:
+        raise InvalidRequest(f"content must be 1 to {MAX_QUESTION_CHARS} characters, and not blank.", "invalid_content")
     _check_names(config)
     budget = _budget(config)
     rounds = 0 if decision_type == "quick" else _whole(config, "rounds", DEFAULT_ROUNDS, 0, MAX_ROUNDS)
@@ -193,24 +194,24 @@ def make_contract(
         context=_context(context or {}),
         material=_material(material or {}),
         answer_type=_answer_type(config),
-        agents=tuple(dict.fromkeys(check_id(word, "config.agents") for word in _words(config, "agents", 64))),
+        agents=_agents(config),
         required_capabilities=tuple(sorted(set(required_capabilities))),
-        mode=parse_mode(str(config.get("consensus") or Mode.AGREE_K.value)),
+        mode=parse_mode(_text(config, "consensus", Mode.AGREE_K.value)),
         denominator=Denominator(_one_of(config, "denominator", "eligible", tuple(Denominator))),
         q=_number(config, "q", 2 / 3, 0, 1),
         k=_whole(config, "k", 2, 1, 64),
-        escalate_to=parse_mode(str(config.get("escalate_to") or Mode.LEARNED.value)),
+        escalate_to=parse_mode(_text(config, "escalate_to", Mode.LEARNED.value)),
         tie_break=TieBreak(_one_of(config, "tie_break", "no_consensus", tuple(TieBreak))),
         tau=_number(config, "tau", 0.9, 0, 1),
         rounds=rounds,
         debate_on=_one_of(config, "debate_on", "auto", tuple(DEBATE_ON)),
         peers=_whole(config, "peers", 2, 1, 8),
-        judge=check_id(str(config["judge"]), "config.judge") if config.get("judge") else "",
+        judge=check_id(config["judge"], "config.judge") if config.get("judge") is not None else "",
         min_votes=_whole(config, "min_agents", 2, 1, 64),
         quorum_ratio=_number(config, "quorum_ratio", 0.5, 0, 1),
         max_agents=_whole(config, "max_agents", DEFAULT_MAX_AGENTS, 1, 64),
         max_tokens=_whole(config, "max_tokens", DEFAULT_MAX_TOKENS, 16, 8192),
-        timeout_s=float(timeout_s or _number(config, "timeout_seconds", DEFAULT_TIMEOUT_S, 0.1, 86_400)),
+        timeout_s=_timeout_s(config, timeout_s),
         budget_tokens=budget.tokens,
         budget_nanos=budget.nanos,
         seed=seed,
@@ -223,6 +224,11 @@ def _check(contract: Contract) -> None:
     _ = contract.rule  # thresholds are checked there
     if contract.judge and contract.judge in contract.agents:
         raise InvalidRequest("config.judge must not be a member of the panel.", "invalid_judge")
+    if contract.min_votes > contract.max_agents:
+        raise InvalidRequest(
+            f"config.min_agents {contract.min_votes} is more than config.max_agents {contract.max_agents}; raise max_agents.",
+            "invalid_config",
+        )
     if contract.escalate_to is Mode.JUDGE:
         raise InvalidRequest("agree_k cannot escalate to a judge; use consensus judge.", "invalid_consensus_mode")
 
@@ -235,12 +241,29 @@ def _check_names(config: Mapping[str, Any]) -> None:
             raise InvalidRequest(f"config.{name[:64]} is not a setting of a deliberation; {meant}", "invalid_config")
 
 
+def _agents(config: Mapping[str, Any]) -> tuple[str, ...]:
+    agents = tuple(check_id(word, "config.agents") for word in _words(config, "agents", 64))
+    if len(set(agents)) != len(agents):
+        raise InvalidRequest("config.agents names an agent twice; each is asked once.", "invalid_agents")
+    return agents
+
+
+def _timeout_s(config: Mapping[str, Any], timeout_s: float | None) -> float:
+    """The deadline. The body's own wins, but that of ``config`` has to be one too."""
+    of_config = _number(config, "timeout_seconds", DEFAULT_TIMEOUT_S, 0.1, 86_400)
+    return float(of_config if timeout_s is None else timeout_s)
+
+
 def _budget(config: Mapping[str, Any]) -> Budget:
     given = config.get("budget")
-    if given is None:
-        flat = {"tokens": config.get("budget_tokens"), "usd": config.get("budget_usd")}
-        given = {name: value for name, value in flat.items() if value is not None}
-    return parse_budget(given)
+    flat = {"tokens": config.get("budget_tokens"), "usd": config.get("budget_usd")}
+    flat = {name: value for name, value in flat.items() if value is not None}
+    if given is not None and flat:
+        raise InvalidRequest(
+            "config has budget and budget_tokens or budget_usd, of which one would be ignored; send one.",
+            "invalid_budget",
+        )
+    return parse_budget(flat if given is None else given)
 
 
 def budget_usd(contract: Contract) -> float | None:
@@ -288,13 +311,13 @@ def _answer_type(config: Mapping[str, Any]) -> AnswerType:
         raise InvalidRequest("answer_type choice needs config.options.", "invalid_options")
     if options and kind not in (AnswerKind.CHOICE, AnswerKind.SET):
         raise InvalidRequest(f"config.options do not go with answer_type {kind.value}.", "invalid_options")
-    schema = config.get("schema") or {}
+    schema = {} if config.get("schema") is None else config["schema"]
     if not isinstance(schema, Mapping):
         raise InvalidRequest("config.schema must be a JSON schema.", "invalid_config")
     schema = _context(schema)
     check_schema(schema, "config.schema")
-    unit = config.get("unit") or ""
-    if not isinstance(unit, str) or len(unit) > 40:
+    unit = _text(config, "unit", "")
+    if len(unit) > 40:
         raise InvalidRequest("config.unit must be a short text.", "invalid_config")
     return AnswerType(
         kind=kind,
@@ -306,11 +329,18 @@ def _answer_type(config: Mapping[str, Any]) -> AnswerType:
 
 
 def _words(config: Mapping[str, Any], name: str, most: int) -> tuple[str, ...]:
-    value = config.get(name) or []
+    value = [] if config.get(name) is None else config[name]
     fits = isinstance(value, list) and len(value) <= most
-    if not fits or not all(isinstance(word, str) and 0 < len(word.strip()) <= 500 for word in value):
+    if not fits or not all(isinstance(word, str) and is_visible(word) and len(word.strip()) <= 500 for word in value):
         raise InvalidRequest(f"config.{name} must be a list of at most {most} non-empty strings.", f"invalid_{name}")
     return tuple(word.strip() for word in value)
+
+
+def _text(config: Mapping[str, Any], name: str, default: str) -> str:
+    value = default if config.get(name) is None else config[name]
+    if not isinstance(value, str):
+        raise InvalidRequest(f"config.{name} must be a text.", "invalid_config")
+    return value
 
 
 def _one_of(config: Mapping[str, Any], name: str, default: str, allowed: Sequence[str]) -> str:
