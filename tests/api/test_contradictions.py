@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
-
-import pytest
 
 from tests.support.api import Api
 
@@ -62,29 +61,28 @@ async def test_a_deliberation_that_contradicts_itself_is_refused(api: Api) -> No
         assert taken.status_code == 202, (more, taken.text)
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/tasks", {"task_type": "NAME"}),
-        ("/tasks", {"task_type": "t", "required_capabilities": ["a", "NAME"]}),
-        ("/tasks", {"task_type": "t", "concurrency_key": "NAME"}),
-        ("/tasks", {"task_type": "t", "target_region": "NAME"}),
-        ("/agents", {"agent_id": "a", "model": "NAME"}),
-        ("/agents", {"agent_id": "a", "provider": "NAME"}),
-        ("/agents", {"agent_id": "a", "capabilities": ["NAME"]}),
-        ("/agents", {"agent_id": "a", "region_id": "NAME"}),
-        ("/agents", {"agent_id": "a", "owner": "NAME"}),
-        ("/keys", {"name": "NAME", "grants": ["viewer"]}),
-        ("/workspaces", {"id": "w", "name": "NAME"}),
-        ("/queue/pause", {"name": "NAME"}),
-    ],
-    ids=lambda value: json.dumps(value),
-)
-async def test_a_name_that_nobody_can_read_is_refused(api: Api, path: str, body: dict[str, Any]) -> None:
-    for name in ("\u200b", " ", "\n", "a\nb", "\u2800"):
+#: (path, a body with NAME in place of a name)
+_NAMES: list[tuple[str, dict[str, Any]]] = [
+    ("/tasks", {"task_type": "NAME"}),
+    ("/tasks", {"task_type": "t", "required_capabilities": ["a", "NAME"]}),
+    ("/tasks", {"task_type": "t", "concurrency_key": "NAME"}),
+    ("/tasks", {"task_type": "t", "target_region": "NAME"}),
+    ("/agents", {"agent_id": "a", "model": "NAME"}),
+    ("/agents", {"agent_id": "a", "provider": "NAME"}),
+    ("/agents", {"agent_id": "a", "capabilities": ["NAME"]}),
+    ("/agents", {"agent_id": "a", "region_id": "NAME"}),
+    ("/agents", {"agent_id": "a", "owner": "NAME"}),
+    ("/keys", {"name": "NAME", "grants": ["viewer"]}),
+    ("/workspaces", {"id": "w", "name": "NAME"}),
+    ("/queue/pause", {"name": "NAME"}),
+]
+
+
+async def test_a_name_that_nobody_can_read_is_refused(api: Api) -> None:
+    for (path, body), name in itertools.product(_NAMES, ("\u200b", " ", "\n", "a\nb", "\u2800")):
         sent = json.loads(json.dumps(body).replace('"NAME"', json.dumps(name)))
         answer = await api.call("POST", path, sent)
-        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_name"), (sent, answer.text)
+        assert (answer.status_code, answer.json().get("code")) == (400, "invalid_name"), (sent, answer.text)
 
 
 async def test_a_blank_key_is_none_that_repeats_could_share(api: Api) -> None:
