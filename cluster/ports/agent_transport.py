@@ -35,7 +35,7 @@ class Ask:
     """
 
     transport: TransportKind
-    endpoint: str
+    endpoint: str = field(repr=False)
     model: str
     messages: Sequence[Mapping[str, str]]
     schema: Mapping[str, Any]

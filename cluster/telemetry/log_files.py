@@ -112,17 +112,20 @@ class LogFile:
             os.close(descriptor)
 
 
-#: Credentials of callers, by their forms: an API key, a token (JWT), and whatever a query has as its token. uvicorn logs the
-#: query of every WebSocket at level info, and errors may quote a header.
-_CREDENTIALS = re.compile(r"(ara_[0-9a-z]{10,40}_)[0-9a-z]+|()eyJ[\w-]+\.[\w-]+\.[\w-]+|([?&]token=)[^&\s\"']+")
-_MARKS = ("ara_", "eyJ", "token=")
+#: Credentials of callers, by their forms: an API key, a token (JWT), and whatever a query has as its token; and the user and
+#: password of a URL, such as an agent's endpoint. uvicorn logs the query of every WebSocket at level info, HTTP clients log the
+#: URLs that they call, and errors may quote a header.
+_CREDENTIALS = re.compile(
+    r"(ara_[0-9a-z]{10,40}_)[0-9a-z]+|()eyJ[\w-]+\.[\w-]+\.[\w-]+|([?&]token=)[^&\s\"']+|(://)[^/?#\s\"'<>]*(?=@)"
+)
+_MARKS = ("ara_", "eyJ", "token=", "@")
 
 
 def without_credentials(text: str) -> str:
-    """The text with the credentials of callers masked. The id of a key stays."""
+    """The text with the credentials of callers and URLs masked. The id of a key stays."""
     if not any(mark in text for mark in _MARKS):
         return text
-    return _CREDENTIALS.sub(lambda found: f"{found[1] or found[2] or found[3] or ''}***", text)
+    return _CREDENTIALS.sub(lambda found: f"{found[1] or found[2] or found[3] or found[4] or ''}***", text)
 
 
 class RecordFormatter(logging.Formatter):

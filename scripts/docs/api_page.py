@@ -92,8 +92,8 @@ is compared when it is verified, leaves out microseconds that are zero.
 
 ## Repeating safely
 
-Every mutating call takes the header `Idempotency-Key`, 1 to 255 printable characters. A call that creates agents, tasks
-or a deliberation stores the key with the body for `ARAGORA_IDEMPOTENCY_WINDOW` seconds, in the transaction of the change.
+Every mutating call takes the header `Idempotency-Key`, 1 to 255 printable characters, not all blank. A call that creates agents,
+tasks or a deliberation stores the key with the body for `ARAGORA_IDEMPOTENCY_WINDOW` seconds, in the transaction of the change.
 A repeat with the same key and body gets the same answer and changes nothing; the same key with another body is a 409. A
 key is its principal's: the same key of somebody else is another one. On a claim the key works as `claim_id`: the same key
 gives the same leases. The other mutating calls can be repeated with or without a key (cancelling twice, pausing twice,
@@ -111,9 +111,16 @@ and without a `request_id` is recognised by its body, because the released clien
 | wait of a synchronous deliberation | {SYNC_WAIT_S:g} s, then 202 with a `Location` |
 | nesting of JSON that is kept | {MAX_DEPTH} levels |
 | ids that clients choose | `{ID_PATTERN}`, none of {", ".join(f"`{word}`" for word in sorted(ROUTE_WORDS))} |
+| names (task types, capabilities, models, of keys and queues) | one line without control characters, not all blank |
 
-Unknown fields of a body are ignored, because the released client turns any keyword argument into a field. Values that are
-not accepted are refused.
+Unknown fields are ignored in the bodies that the released client sends, because it turns any keyword argument into a field.
+In all other bodies and parts of bodies (access, queue controls, the dead letter, outcomes; `price` and `rate` of an agent,
+`after` of a task) an unknown field is a 400 `unknown_field` that names the nearest known one. Values that are not accepted
+are refused.
+
+A query parameter that a read, a deletion or a call of the dead letter does not have is a 400 `unknown_parameter`, and one that is
+given twice a 400 `repeated_parameter`; an empty filter is not accepted. Names that begin with `_` (against caches), `token` and
+the names of the workspace are ignored, and health, metrics, breakers and statistics take any.
 
 ## Permissions
 

@@ -168,7 +168,9 @@ def page() -> str:
         _table(("`config.`", "Meaning", "Default"), ((f"`{name}`", what, default) for name, what, default in CONFIG)),
         "\nAny other name in `config` is a 400 that says which one is nearest, because a misspelt name would silently mean the\n"
         "default. Names that only the released server knows (`early_stopping`, `decision_integrity`, `workflow…`,\n"
-        "`gauntlet…`, `evidence…`) are ignored.\n",
+        "`gauntlet…`, `evidence…`) are ignored. `null` means the default; any other value that does not fit is a 400, and\n"
+        "so is a call that contradicts itself: `mode` against `async`, an agent named twice, `min_agents` above\n"
+        "`max_agents`, `budget` beside `budget_tokens` or `budget_usd`.\n",
         "\n`debate_on`, if there are rounds left:\n\n",
         _table(("Value", "A debate is held if"), ((f"`{name}`", when) for name, when in DEBATE_ON.items())),
         "\n## Answers\n\n",

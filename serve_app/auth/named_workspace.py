@@ -20,7 +20,8 @@ from cluster.domain.base.ids import check_id
 
 HEADER = b"x-aragora-workspace"
 FIELD = "workspace_id"
-_FIELDS = (FIELD, "workspace_ids")
+#: The fields of queries and bodies that name workspaces.
+FIELDS = (FIELD, "workspace_ids")
 _MARK = b'"workspace_id'
 
 
@@ -42,7 +43,7 @@ def check_named(connection: HTTPConnection, principal: Principal) -> None:
     asked = asked_workspace(connection)
     _check([asked] if asked is not None else [], principal)
     if b"workspace_id" in connection.scope["query_string"]:
-        for name in _FIELDS:
+        for name in FIELDS:
             for value in connection.query_params.getlist(name):
                 _check(value.split(","), principal)
 
@@ -53,7 +54,7 @@ def check_named_in(body: Any, principal: Principal) -> None:
     Raises: `Forbidden` if it names another workspace than the principal's."""
     if isinstance(body, Mapping):
         for part in _parts(body):
-            for name in _FIELDS:
+            for name in FIELDS:
                 value = part.get(name)
                 _check(value if isinstance(value, list) else [value], principal)
 

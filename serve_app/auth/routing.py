@@ -19,6 +19,7 @@ from serve_app.auth.admission import UndeclaredPermission, admit, permission_of,
 from serve_app.auth.named_workspace import check_named_in_body_of
 from serve_app.auth.words import shown_response
 from serve_app.http.exact_numbers import ExactRequest, float_reader
+from serve_app.http.query_names import check_query_names, chooses_by_query, query_names
 
 
 class GuardedRoute(APIRoute):
@@ -33,11 +34,15 @@ class GuardedRoute(APIRoute):
         handler = super().get_route_handler()
         takes_body, path = self.body_field is not None, self.path
         keeps_digits = float_reader(self.endpoint) is not None
+        names = query_names(self.dependant)
+        chooses = chooses_by_query(self.methods or (), self.tags)
 
         async def admitted(request: Request) -> Response:
             if keeps_digits:
                 request = ExactRequest(request.scope, request.receive)
             await admit(request, permission)
+            if chooses:
+                check_query_names(request, names, takes_body=takes_body)
             if takes_body and permission is not Permission.PUBLIC:
                 await check_named_in_body_of(request, await principal_of(request))
             return await shown_response(request, path, await handler(request))

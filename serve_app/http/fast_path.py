@@ -188,7 +188,7 @@ class DirectApp(FastAPI):
         if scope["type"] == "http" and scope["method"] == "HEAD" and answers_head(scope["path"]):
             await self.whole_way({**scope, "method": "GET"}, receive, _without_body(send))
             return
-        if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
+        if scope["type"] == "http" and scope["method"] == "POST" and _has_no_prefix_or_query(scope):
             path: str = scope["path"]
             direct, part = self._exact.get(path), ""
             if direct is None:
@@ -199,6 +199,11 @@ class DirectApp(FastAPI):
                 await direct(self, scope, receive, send, part)
                 return
         await self.whole_way(scope, receive, send)
+
+
+def _has_no_prefix_or_query(scope: Scope) -> bool:
+    """No call of the table has a parameter in its query. What is sent takes FastAPI's way, which refuses it where it matters."""
+    return not scope.get("root_path") and not scope["query_string"]
 
 
 def _without_body(send: Send) -> Send:

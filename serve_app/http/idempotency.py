@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 
-from cluster.domain.base.errors import Conflict, InvalidRequest
+from cluster.domain.base.errors import Conflict
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
+from cluster.domain.base.names import check_key
 from serve_app.auth.admission import principal_of
 from serve_app.gateway import Gateway, body_digest
 
@@ -37,11 +38,11 @@ async def idempotency_key(
 ) -> str | None:
     """The header's value, as it is stored for the caller.
 
-    Raises: `InvalidRequest` if it is not 1 to 255 printable characters.
+    Raises: `InvalidRequest` if it is not 1 to 255 printable characters, or is blank.
     """
-    if idempotency_key is not None and not (1 <= len(idempotency_key) <= 255 and idempotency_key.isprintable()):
-        raise InvalidRequest("Idempotency-Key must be 1 to 255 printable characters.", "invalid_idempotency_key")
-    return None if idempotency_key is None else key_of((await principal_of(request)).id, idempotency_key)
+    if idempotency_key is None:
+        return None
+    return key_of((await principal_of(request)).id, check_key(idempotency_key, "Idempotency-Key"))
 
 
 Idempotency = Annotated[str | None, Depends(idempotency_key)]

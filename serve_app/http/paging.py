@@ -47,7 +47,7 @@ def total_wire(total: Total) -> dict[str, Any]:
     return {"total": total.entries, "total_exact": total.exact}
 
 
-Filter = Annotated[Annotated[Text, Field(max_length=256)] | None, Query()]
+Filter = Annotated[Annotated[Text, Field(min_length=1, max_length=256)] | None, Query()]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=512)]
 #: Epoch seconds.

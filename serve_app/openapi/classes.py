@@ -69,9 +69,9 @@ SHOWN: Mapping[str, str] = {
     "Member": "workspace subject role created_by",
     "PUT /workspaces/{workspace_id}/members": "workspace subject role",
     "Role": "name permissions",
-    "ApiKey": "name workspaces grants created_by",
-    "POST /keys": "name workspaces grants created_by token notice",
-    "POST /keys/{key_id}/rotate": "name workspaces grants created_by token notice",
+    "ApiKey": "name state_detail workspaces grants created_by",
+    "POST /keys": "name state_detail workspaces grants created_by token notice",
+    "POST /keys/{key_id}/rotate": "name state_detail workspaces grants created_by token notice",
     "ROOT GET /health/live": "status",
     "ROOT GET /health": "degraded status",
 }

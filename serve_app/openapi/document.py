@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cluster.domain.access.permissions import Permission
+from serve_app.http.query_names import chooses_by_query
 from serve_app.openapi.answers import ANSWERS, JSON, MAY_MISS, OTHER_FORMS, ROOT_ANSWERS
 from serve_app.openapi.classes import documented
 from serve_app.openapi.shapes import CURSOR, ID, SHAPES, Schema, ref
@@ -87,7 +88,7 @@ def _errors(operation: Mapping[str, Any], method: str, path: str, permission: Pe
         yield from (401, 403)
     if method in _CHANGES:
         yield from (400, 408, 409, 413, 429)
-    elif operation.get("parameters"):
+    elif operation.get("parameters") or chooses_by_query({method}, operation.get("tags", ())):
         yield 400
     if "requestBody" in operation:
         yield 415

@@ -16,6 +16,7 @@ from cluster.domain.base.errors import Conflict, EndpointForbidden, InvalidReque
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin, record_for
+from cluster.domain.base.names import check_name
 from cluster.domain.tasks.task import IdempotencyKey
 from cluster.http.addresses import check_endpoint
 from cluster.ports.agents import AgentChange, RegisterItem
@@ -27,6 +28,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.in_cluster_classes import check_class, installed
+from serve_app.routes.whole_endpoints import with_whole_endpoints
 from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity, shown_status
 from serve_app.schemas.fields import Offset, Text
 
@@ -56,7 +58,10 @@ def _check_callable(gate: Gateway, body: RegisterAgent, transport: TransportKind
         )
     if body.endpoint is not None:
         check_endpoint(body.endpoint, allowed_networks(gate.settings))
-    if transport in (TransportKind.OPENAI, TransportKind.ANTHROPIC) and body.model.strip() in ("", UNKNOWN_MODEL):
+    if transport in (TransportKind.OPENAI, TransportKind.ANTHROPIC) and body.model.strip().casefold() in (
+        "",
+        UNKNOWN_MODEL,
+    ):
         raise InvalidRequest(
             f"An {transport.value} agent needs the name that its server has for the model; give it as model "
             "(aragora-cp agents register --model).",
@@ -100,6 +105,8 @@ def _dedicated(body: RegisterAgent, transport: TransportKind) -> Dedicated | Non
 def _new_agent(gate: Gateway, body: RegisterAgent, asker: Origin, now: float) -> NewAgent:
     transport = _transport(body)
     _check_callable(gate, body, transport)
+    if body.model:  # here, since a blank one is none to the transports that need it, which say more
+        check_name(body.model, "model")
     options = body.all_options()
     check_json(body.metadata, "metadata")
     check_json(options, "options")
@@ -144,7 +151,8 @@ async def _check_kind(request: Request, bodies: Sequence[RegisterAgent]) -> None
 
 async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origin, key: str | None) -> list[Agent]:
     now = gate.clock.now()
-    agents = [_named(gate, body, asker, now, alone=len(bodies) == 1) for body in bodies]
+    whole = await with_whole_endpoints(gate, asker.workspace, bodies)
+    agents = [_named(gate, body, asker, now, alone=len(bodies) == 1) for body in whole]
     digest = body_digest([body.model_dump(mode="json") for body in bodies]) if key else b""
     items = []
     for index, agent in enumerate(agents):
@@ -217,7 +225,7 @@ async def _matching(gate: Gateway, workspace: str, capability: str | None) -> li
     return [agent for agent in agents if capability is None or capability in agent.capabilities]
 
 
-_Word = Annotated[Text | None, Query(max_length=128)]
+_Word = Annotated[Text | None, Query(min_length=1, max_length=128)]
 
 
 @router.get("/agents", response_model=dict[str, Any])

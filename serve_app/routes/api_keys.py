@@ -25,7 +25,7 @@ from cluster.domain.access.api_key import (
 from cluster.domain.access.granting import check_manages, check_may_grant, checked_workspace, is_visible
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal, permissions_in
-from cluster.domain.access.workspaces import ALL_WORKSPACES
+from cluster.domain.access.workspaces import ALL_WORKSPACES, Workspace, all_deleted
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
@@ -128,8 +128,8 @@ async def rotate_key(
 ) -> dict[str, Any]:
     """Gives a key a new secret; the one of before counts for ``overlap_seconds`` more, an hour if they are left out. ``token`` is
     shown in this answer only; a repeat under the same ``Idempotency-Key`` is answered with ``token`` null. 404 (`NotFound`) if
-    there is no such key, 409 (`Conflict`) if it was revoked or has expired, 403 (`Forbidden`, ``exceeds_own``) if it could do
-    more than the caller."""
+    there is no such key, 409 (`Conflict`) if it was revoked, has expired, or its workspaces were deleted, 403 (`Forbidden`,
+    ``exceeds_own``) if it could do more than the caller."""
     gate = gateway(request)
     principal = await principal_of(request)
     wish = body or Rotation.model_validate({})
@@ -138,7 +138,7 @@ async def rotate_key(
     tokens: list[str] = []
 
     async def rotate() -> dict[str, Any]:
-        """Raises: `Conflict` if the key was revoked or has expired."""
+        """Raises: `Conflict` if the key was revoked, has expired, or its workspaces were deleted."""
         stored = await _changeable(gate, principal, key_id)
         # Whoever rotates a key gets its secret, and so what it may do.
         custom = await current_roles(gate, stored.workspaces, stored.grants)
@@ -148,6 +148,9 @@ async def rotate_key(
         now = gate.clock.now()
         if has_expired(stored, now):
             raise Conflict(f"The key {key_id} has expired; create another one.", "key_expired")
+        await gate.access.refresh(AccessNames(workspaces=frozenset(stored.workspaces) - {ALL_WORKSPACES}))
+        if all_deleted(_workspaces(gate, stored).values()):
+            raise Conflict(f"The workspace of the key {key_id} was deleted; create another one.", "workspace_deleted")
         renewed = rotated(stored, secret, now + wish.overlap_seconds)
         await gate.access_store.put_key(origin_in(asker, stored.workspaces[0]), renewed)
         await changed(gate, AccessNames(keys=frozenset({key_id})))
@@ -195,4 +198,9 @@ async def _changeable(gate: Gateway, principal: Principal, key_id: str) -> ApiKe
 
 def _wire(gate: Gateway, principal: Principal, key: ApiKey) -> dict[str, Any]:
     visible = [each for each in key.workspaces if Permission.ACCESS_READ in permissions_in(principal, each)]
-    return key_wire(key, gate.clock.now(), visible)
+    return key_wire(key, gate.clock.now(), visible, _workspaces(gate, key))
+
+
+def _workspaces(gate: Gateway, key: ApiKey) -> dict[str, Workspace | None]:
+    """The workspaces that a key acts in, by id, as this replica knows them."""
+    return {workspace: gate.access.workspace(workspace) for workspace in key.workspaces}

@@ -11,7 +11,7 @@ from fastapi import Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from cluster.domain.access.permissions import Permission
-from cluster.domain.base.errors import Conflict
+from cluster.domain.base.errors import Conflict, InvalidRequest
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import LogRow, Origin, record_for
 from cluster.domain.deliberation.contract import MATERIAL, make_contract
@@ -50,13 +50,15 @@ def _admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, 
     request_id = chosen or gate.new_id("delib")
     digest = body_digest(body.model_dump(mode="json"))
     seed = body.config.get("seed")
+    if not isinstance(seed, str | None):
+        raise InvalidRequest("config.seed must be a text.", "invalid_config")
     contract = make_contract(
         question=body.content,
         decision_type=body.decision_type,
         config=body.config,
         required_capabilities=body.required_capabilities,
         timeout_s=body.timeout_seconds,
-        seed=seed if isinstance(seed, str) else digest.hex()[:16],
+        seed=digest.hex()[:16] if seed is None else seed,
         context=body.context,
         material=material,
     )

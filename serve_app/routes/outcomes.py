@@ -30,7 +30,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.routes.known import known_deliberation
-from serve_app.schemas.fields import MAX_BATCH, RequestBody, Text
+from serve_app.schemas.fields import MAX_BATCH, ExactBody, Text
 
 router = GuardedRouter(tags=["outcomes"])
 
@@ -39,7 +39,7 @@ _NOT_ASKED = "not_asked"
 MAX_OF_ONE_ID = 8
 
 
-class DeliberationOutcome(RequestBody):
+class DeliberationOutcome(ExactBody):
     """``correct`` is the right answer in the form of the agents' answers; null means that no answer was right.
     ``votes`` (answer by agent, null for none) is needed only if the deliberation recorded none."""
 
@@ -47,7 +47,7 @@ class DeliberationOutcome(RequestBody):
     votes: dict[Text, Any] | None = Field(None, min_length=1)
 
 
-class ImportedOutcome(RequestBody):
+class ImportedOutcome(ExactBody):
     """``id`` names the question, whose outcome is recorded once. Give ``options`` if the answers are a closed set."""
 
     id: str
@@ -56,7 +56,7 @@ class ImportedOutcome(RequestBody):
     options: list[Any] = Field([], max_length=64)
 
 
-class ImportedOutcomes(RequestBody):
+class ImportedOutcomes(ExactBody):
     outcomes: list[ImportedOutcome] = Field(min_length=1, max_length=MAX_BATCH)
 
 

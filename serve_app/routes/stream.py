@@ -22,6 +22,7 @@ from serve_app.auth.open_calls import OpenCall
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.words import hidden_kinds, may_read_words
 from serve_app.gateway import gateway
+from serve_app.http.query_names import check_query_names
 from serve_app.streams.endings import close_ended, until_ended
 from serve_app.streams.frames import received
 from serve_app.streams.hub import StreamFilter, StreamHub, frame, sse
@@ -36,6 +37,8 @@ RECONNECT_MS = 1000
 MAX_FRAME_CHARS = 4096
 #: A ``seq`` of the log. 18 digits always fit into a 64-bit integer, 19 may not.
 _CURSOR = re.compile("[0-9]{1,18}")
+#: ``debate_id`` is what the released client's socket sends; it is ignored.
+_SOCKET_NAMES = frozenset({"task_id", "agent_id", "deliberation_id", "after", "debate_id"})
 
 _ID = Annotated[str | None, Query(max_length=128)]
 
@@ -57,7 +60,7 @@ def _stream_filter(
 
 
 def _cursor(text: str | None, default: int) -> int:
-    if text is None or text == "":
+    if text is None:
         return default
     if _CURSOR.fullmatch(text) is None:
         raise InvalidRequest(
@@ -82,6 +85,7 @@ async def stream(
     gate = gateway(request)
     hub = gate.hub
     now = await hub.now()
+    # An empty header is what a browser means by none; an empty ``after`` is a script whose variable is empty.
     cursor = _cursor(request.headers.get("last-event-id") or after, now)
     if "text/event-stream" not in request.headers.get("accept", ""):
         return JSONResponse(_description(now))
@@ -173,6 +177,7 @@ async def _serve(socket: WebSocket, caller: Principal) -> None:
     hub = gateway(socket).hub
     query = socket.query_params
     try:
+        check_query_names(socket, _SOCKET_NAMES)
         cursor = _cursor(query.get("after"), await hub.now())
         stream_filter = _stream_filter(
             caller, query.get("task_id"), query.get("agent_id"), query.get("deliberation_id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -9,8 +10,8 @@ from pydantic import Field
 
 from cluster.domain.access.api_key import ApiKey, has_expired
 from cluster.domain.access.roles import ROLES, CustomRole
-from cluster.domain.access.workspaces import RoleBinding, Workspace
-from serve_app.schemas.fields import MAX_SECONDS, RequestBody, Seconds, Text, Word, Words
+from cluster.domain.access.workspaces import RoleBinding, Workspace, WorkspaceState, all_deleted
+from serve_app.schemas.fields import MAX_SECONDS, ExactBody, Seconds, Text, Word, Words
 
 Subject = Annotated[Text, Field(min_length=1, max_length=256, description="user:EMAIL, group:NAME, key:ID or agent:ID")]
 
@@ -22,32 +23,32 @@ class OpenState(StrEnum):
     SUSPENDED = "suspended"
 
 
-class NewWorkspace(RequestBody):
+class NewWorkspace(ExactBody):
     """``name`` is for people; without one it is the id."""
 
     id: Word
     name: Words | None = None
 
 
-class WorkspaceChange(RequestBody):
+class WorkspaceChange(ExactBody):
     """Fields that are left out stay as they are."""
 
     name: Words | None = None
     state: OpenState | None = None
 
 
-class Member(RequestBody):
+class Member(ExactBody):
     subject: Subject
     role: Word
 
 
-class RolePermissions(RequestBody):
+class RolePermissions(ExactBody):
     """Names of permissions (docs/access.md)."""
 
     permissions: list[Word] = Field(max_length=64)
 
 
-class NewKey(RequestBody):
+class NewKey(ExactBody):
     """``workspaces`` are those that the key acts in, the caller's if left out; ``["*"]`` stands for all. ``grants`` are names of
     roles and permissions. Without ``expires_in_seconds`` the key does not expire."""
 
@@ -57,7 +58,7 @@ class NewKey(RequestBody):
     expires_in_seconds: Seconds | None = None
 
 
-class Rotation(RequestBody):
+class Rotation(ExactBody):
     """For ``overlap_seconds`` the secret of before counts too."""
 
     overlap_seconds: float = Field(3600.0, ge=0, le=MAX_SECONDS)
@@ -94,13 +95,35 @@ def built_in_roles() -> list[dict[str, Any]]:
     ]
 
 
-def key_wire(key: ApiKey, now: float, workspaces: list[str]) -> dict[str, Any]:
-    """``workspaces``: those of the key that the caller may see. The digests of its secrets are no part of any answer."""
-    state = "revoked" if key.revoked_at is not None else "expired" if has_expired(key, now) else "valid"
+def _key_state(key: ApiKey, now: float, is_closed: bool) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    if has_expired(key, now):
+        return "expired"
+    return "workspace_deleted" if is_closed else "valid"
+
+
+def _closed_words(closed: Sequence[Workspace]) -> str | None:
+    """A sentence about workspaces that are suspended or deleted; None if there are none."""
+    words = {
+        WorkspaceState.SUSPENDED: "is suspended: the key can only read there until it is resumed",
+        WorkspaceState.DELETED: "was deleted: the key can do nothing there",
+    }
+    sentences = [
+        f"The workspace {workspace.id} {words[workspace.state]}." for workspace in closed if workspace.state in words
+    ]
+    return " ".join(sentences) or None
+
+
+def key_wire(key: ApiKey, now: float, workspaces: list[str], known: Mapping[str, Workspace | None]) -> dict[str, Any]:
+    """``workspaces``: those of the key that the caller may see; ``known``: all that it acts in. The digests of its secrets are no
+    part of any answer."""
+    seen = [workspace for name in workspaces if (workspace := known.get(name)) is not None]
     return {
         "id": key.id,
         "name": key.name,
-        "state": state,
+        "state": _key_state(key, now, all_deleted(known.values())),
+        "state_detail": _closed_words(seen),
         "workspaces": workspaces,
         "grants": list(key.grants),
         "created_at": key.created_at,

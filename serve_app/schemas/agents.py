@@ -15,11 +15,12 @@ from pydantic import (
 
 from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
 from cluster.domain.base.ids import check_id
+from cluster.domain.base.urls import shown_url
 from serve_app.schemas.entries import entry_or_refusal
-from serve_app.schemas.fields import MAX_BATCH, Names, RequestBody, Text, agent_name
+from serve_app.schemas.fields import MAX_BATCH, ExactBody, Named, Names, RequestBody, Text, agent_name
 
 
-class Price(RequestBody):
+class Price(ExactBody):
     """What an agent costs per million tokens."""
 
     input_per_mtok: float = Field(ge=0, allow_inf_nan=False)
@@ -27,7 +28,7 @@ class Price(RequestBody):
     currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
 
 
-class Rate(RequestBody):
+class Rate(ExactBody):
     """A token bucket: ``per_minute`` calls on average, ``burst`` at once."""
 
     per_minute: float = Field(gt=0, le=1_000_000, allow_inf_nan=False)
@@ -63,16 +64,16 @@ class RegisterAgent(RequestBody):
     agent_id: str
     capabilities: Names = []
     model: Text = Field("unknown", max_length=256)
-    provider: Text = Field("unknown", max_length=128)
+    provider: Named = Field("unknown", max_length=128)
     metadata: dict[str, Any] = {}
     tags: Names = []
-    region_id: Text | None = Field(None, max_length=128)
+    region_id: Named | None = Field(None, max_length=128)
     available_regions: Names = []
     transport: TransportKind | None = None
     endpoint: Text | None = Field(None, max_length=2048)
     max_concurrency: int = Field(1, ge=1, le=10_000)
     price: Price | None = None
-    owner: Text | None = Field(None, min_length=1, max_length=128)
+    owner: Named | None = Field(None, min_length=1, max_length=128)
     rate: Rate | None = None
     import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     options: dict[str, Any] = {}
@@ -191,7 +192,7 @@ def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = 
         "region_latency_ms": {},
         "last_heartbeat_by_region": {agent.region_id: seen},
         "transport": agent.transport.value,
-        "endpoint": agent.endpoint,
+        "endpoint": None if agent.endpoint is None else shown_url(agent.endpoint),
         "max_concurrency": agent.max_concurrency,
         "running_tasks": len(running),
         "intent": agent.intent.value,

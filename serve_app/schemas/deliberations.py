@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
     field_validator,
+    model_validator,
 )
 
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.tasks.task import Priority
 from serve_app.schemas.fields import Names, RequestBody, Text
@@ -39,6 +41,16 @@ class Deliberate(RequestBody):
     @classmethod
     def _request_id(cls, value: str | None) -> str | None:
         return None if value is None else check_id(value, "request_id")
+
+    @model_validator(mode="after")
+    def _one_mode(self) -> Self:
+        given = self.model_fields_set
+        if self.mode is not None and "is_async" in given and self.is_async != (self.mode == "async"):
+            says = "true" if self.is_async else "false"
+            raise InvalidRequest(
+                f"mode {self.mode} and async {says} contradict each other; send one of them.", "contradictory_mode"
+            )
+        return self
 
     @field_validator("priority")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -13,11 +14,16 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     ValidationInfo,
+    model_validator,
 )
 from pydantic_core import CoreSchema
 
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
-from cluster.domain.base.json_values import check_json
+from cluster.domain.base.json_values import check_json, shown_text
+from cluster.domain.base.names import check_name
+from cluster.domain.base.nearest import MAX_SHOWN, hint
+from serve_app.auth.named_workspace import FIELDS as WORKSPACE_FIELDS
 from serve_app.schemas.numbers import with_strict_numbers
 
 MAX_BATCH = 1000
@@ -32,6 +38,11 @@ def _storable(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _readable(value: str, info: ValidationInfo) -> str:
+    """An empty name is for the field's bounds to refuse: some mean none by it."""
+    return check_name(value, info.field_name or "a name") if value else value
+
+
 #: Query parameter: how many rows to leave out. Below the largest number of the database, which adds the limit to it.
 Offset = Annotated[int, Query(ge=0, le=2**53 - 1)]
 
@@ -40,10 +51,14 @@ Offset = Annotated[int, Query(ge=0, le=2**53 - 1)]
 Text = Annotated[str, AfterValidator(_storable)]
 
 
-Word = Annotated[Text, Field(min_length=1, max_length=128)]
+#: Text that names something, for people too.
+Named = Annotated[Text, AfterValidator(_readable)]
 
 
-Words = Annotated[Text, Field(min_length=1, max_length=256)]
+Word = Annotated[Named, Field(min_length=1, max_length=128)]
+
+
+Words = Annotated[Named, Field(min_length=1, max_length=256)]
 
 
 Names = Annotated[list[Word], Field(max_length=64)]
@@ -57,13 +72,35 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 
 class RequestBody(BaseModel):
     """Base of all request bodies: frozen, unknown fields are ignored, and numbers and booleans have one rule
-    (`serve_app.schemas.numbers`)."""
+    (`serve_app.schemas.numbers`). A body that the released client does not send is an `ExactBody`."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return with_strict_numbers(handler(source))
+
+
+class ExactBody(RequestBody):
+    """Base of the bodies that the released client has no call for: an unknown field is refused, since a misspelt one would
+    silently mean the default, such as a key that never expires. The fields that name the workspace of a call
+    (`serve_app.auth.named_workspace`) are part of every body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        given = {name: item for name, item in value.items() if name not in WORKSPACE_FIELDS}
+        for name in given:
+            if name not in cls.model_fields:
+                shown = shown_text(str(name), MAX_SHOWN)
+                raise InvalidRequest(
+                    f"There is no field {shown} here; {hint(shown, cls.model_fields)}", "unknown_field"
+                )
+        return given
 
 
 def agent_name(value: str) -> str:

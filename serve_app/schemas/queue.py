@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import Task, TaskDetail
-from serve_app.schemas.fields import MAX_EPOCH_S, RequestBody, Words
+from serve_app.schemas.fields import MAX_EPOCH_S, ExactBody, Text, Words
 from serve_app.schemas.tasks import task_wire
 
 MAX_REPLAY = 1000
 
 
-class ControlName(RequestBody):
+class ControlName(ExactBody):
     """Names a queue, a task type or a tenant. Tasks without a tenant belong to a tenant named like the workspace."""
 
     kind: ControlKind = ControlKind.QUEUE
@@ -30,13 +30,13 @@ class ControlSettings(ControlName):
     weight: float | None = Field(None, ge=0.001, le=1000)
 
 
-class DeadLetterFilter(RequestBody):
+class DeadLetterFilter(ExactBody):
     """Chooses dead tasks: all given fields must match. Times are epoch seconds of the task's end."""
 
     task_type: Words | None = None
     queue: Words | None = None
     reason: TaskDetail | None = None
-    error_contains: Words | None = None
+    error_contains: Annotated[Text, Field(min_length=1, max_length=256)] | None = None
     ended_after: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
     ended_before: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
 
@@ -48,7 +48,7 @@ class DeadLetterFilter(RequestBody):
         return value
 
 
-class Chosen(RequestBody):
+class Chosen(ExactBody):
     """Chooses dead tasks by ``ids`` or by ``filter``, at most ``limit`` of them, newest first."""
 
     ids: list[Words] | None = Field(None, min_length=1, max_length=MAX_REPLAY)

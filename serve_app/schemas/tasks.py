@@ -14,6 +14,7 @@ from pydantic import (
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import MAX_ERROR_CHARS
+from cluster.domain.base.names import check_key
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import WhenFailed
 from cluster.domain.tasks.task import OTHER_TYPES, Priority, Task, TaskStatus
@@ -23,6 +24,7 @@ from serve_app.schemas.fields import (
     MAX_BATCH,
     MAX_EPOCH_S,
     MAX_SECONDS,
+    ExactBody,
     Names,
     RequestBody,
     Seconds,
@@ -41,7 +43,7 @@ MAX_TYPES = 256
 MAX_BLOCK_MS = LONGEST_WAIT_S * 1000
 
 
-class After(RequestBody):
+class After(ExactBody):
     """A dependency: the task ``id`` must end first. ``when_failed`` says what happens if it ends without a result."""
 
     id: str
@@ -112,6 +114,11 @@ class CreateTask(RequestBody):
     @classmethod
     def _tenant(cls, value: str | None) -> str | None:
         return None if value is None else check_id(value, "tenant")
+
+    @field_validator("idempotency_key")
+    @classmethod
+    def _key(cls, value: str | None) -> str | None:
+        return None if value is None else check_key(value, "idempotency_key")
 
     @field_validator("after")
     @classmethod

@@ -60,7 +60,15 @@ class StreamFilter:
             return False
         if self.deliberation_id is not None and row.entity != self.deliberation_id:
             return False
-        return self.agent_id is None or self.agent_id in (row.entity, row.data.get("agent_id"), row.data.get("agent"))
+        return self.agent_id is None or self._is_about(self.agent_id, row)
+
+    @staticmethod
+    def _is_about(agent_id: str, row: LogRow) -> bool:
+        """Whether the agent takes part in what the row says: alone, or as one of several (a panel, turns that were cut)."""
+        several = row.data.get("agents")
+        return agent_id in (row.entity, row.data.get("agent_id"), row.data.get("agent")) or (
+            isinstance(several, list) and agent_id in several
+        )
 
     def log_filter(self) -> LogFilter:
         """The part of this filter that the store applies."""

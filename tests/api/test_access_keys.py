@@ -126,3 +126,32 @@ async def test_a_key_of_two_workspaces_shows_to_each_its_own(keys: Api) -> None:
     assert (await _call(keys, "b", "DELETE", f"/keys/{everywhere['id']}"))["status"] == 404
     listed = await _call(keys, "root", "GET", "/keys")
     assert [each["id"] for each in listed["keys"]] == [made["id"], everywhere["id"]]
+
+
+async def test_a_key_says_that_its_workspace_is_suspended_or_deleted(keys: Api) -> None:
+    of_a = await _call(keys, "a", "POST", "/keys", KEY)
+    of_both = await _call(keys, "root", "POST", "/keys", KEY | {"workspaces": ["a", "b"]})
+    of_all = await _call(keys, "root", "POST", "/keys", KEY | {"workspaces": ["*"]})
+    assert [each["state_detail"] for each in (of_a, of_both, of_all)] == [None, None, None]
+
+    async def listed() -> dict[str, tuple[str, str]]:
+        found = (await _call(keys, "root", "GET", "/keys"))["keys"]
+        return {each["id"]: (each["state"], each["state_detail"] or "") for each in found}
+
+    await _call(keys, "root", "PATCH", "/workspaces/a", {"state": "suspended"})
+    for key in (of_a, of_both):
+        state, detail = (await listed())[key["id"]]
+        assert (state, detail.startswith("The workspace a is suspended")) == ("valid", True)
+    assert (await _call(keys, "root", "POST", f"/keys/{of_a['id']}/rotate"))["status"] == 200, "access may change"
+    await _call(keys, "root", "PATCH", "/workspaces/a", {"state": "active"})
+    assert (await listed())[of_a["id"]] == ("valid", "")
+
+    await _call(keys, "root", "DELETE", "/workspaces/a")
+    state, detail = (await listed())[of_a["id"]]
+    assert (state, detail.startswith("The workspace a was deleted")) == ("workspace_deleted", True)
+    assert (await listed())[of_both["id"]][0] == "valid", "it acts in b"
+    assert (await listed())[of_all["id"]] == ("valid", "")
+    refused = await _call(keys, "root", "POST", f"/keys/{of_a['id']}/rotate")
+    assert (refused["status"], refused["code"]) == (409, "workspace_deleted")
+    revoked = await _call(keys, "root", "DELETE", f"/keys/{of_a['id']}")
+    assert (revoked["status"], revoked["state"]) == (200, "revoked")

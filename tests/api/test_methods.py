@@ -7,7 +7,20 @@ import pytest
 from tests.support.api import CP, Api
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/live", "/docs", "/openapi.json", "/metrics", "/no/such"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/health",
+        "/health/live",
+        "/docs",
+        "/openapi.json",
+        "/metrics",
+        "/no/such",
+        f"{CP}/health",
+        f"{CP}/health/detailed",
+    ],
+)
 async def test_head_is_answered_as_get_is_without_the_body(api: Api, path: str) -> None:
     head, get = await api.client.head(path), await api.client.get(path)
     assert head.status_code == get.status_code
@@ -16,7 +29,8 @@ async def test_head_is_answered_as_get_is_without_the_body(api: Api, path: str) 
 
 
 async def test_a_405_names_head_where_it_is_answered(api: Api) -> None:
-    assert (await api.client.post("/health")).headers["allow"] == "GET, HEAD"
+    for path in ("/health", "/docs", "/openapi.json", "/metrics", f"{CP}/health", f"{CP}/health/detailed"):
+        assert (await api.client.post(path)).headers["allow"] == "GET, HEAD", path
 
 
 @pytest.mark.parametrize(

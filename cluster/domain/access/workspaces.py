@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,6 +29,13 @@ class Workspace:
     state: WorkspaceState
     created_at: float
     changed_at: float
+
+
+def all_deleted(known: Iterable[Workspace | None]) -> bool:
+    """Whether all of the workspaces of something were deleted, so that it can act nowhere. One that is not known counts as
+    active: that of the settings is not stored before it is changed."""
+    states = [workspace is not None and workspace.state is WorkspaceState.DELETED for workspace in known]
+    return bool(states) and all(states)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

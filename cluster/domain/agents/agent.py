@@ -165,7 +165,7 @@ class NewAgent:
     region_id: str = "default"
     available_regions: tuple[str, ...] = ()
     transport: TransportKind = TransportKind.PULL
-    endpoint: str | None = None
+    endpoint: str | None = field(default=None, repr=False)
     max_concurrency: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     dedicated: Dedicated | None = None
@@ -194,7 +194,7 @@ class Agent:
     region_id: str
     available_regions: tuple[str, ...]
     transport: TransportKind
-    endpoint: str | None
+    endpoint: str | None = field(repr=False)
     max_concurrency: int
     options: Mapping[str, Any]
     intent: Intent

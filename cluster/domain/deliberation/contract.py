@@ -5,7 +5,6 @@ The panel and the weights are chosen later; the ``panel`` event binds them to th
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,8 @@ from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_schema import check_schema
+from cluster.domain.base.names import is_visible
+from cluster.domain.base.nearest import hint
 from cluster.domain.consensus.ballots import Denominator
 from cluster.domain.consensus.rule import ConsensusRule, Mode, TieBreak, parse_mode
 from cluster.domain.deliberation.answers import AnswerKind, AnswerType
@@ -69,8 +70,6 @@ CONFIG_NAMES = frozenset(
         "unit",
     }
 )
-#: How like a known name a wrong one must be for the error to name it (1: equal).
-LIKE = 0.5
 #: Names that users of the released server send and that mean nothing here. They are ignored, so that their code still runs.
 _OF_THE_RELEASED_SERVER = re.compile("early_stopping|decision_integrity|(workflow|gauntlet|evidence)_?.*")
 
@@ -185,8 +184,8 @@ def make_contract(
             "decision_type must be auto, debate or quick; it is never guessed from the words of the question.",
             "unsupported_decision_type",
         )
-    if not question.strip() or len(question) > MAX_QUESTION_CHARS:
-        raise InvalidRequest(f"content must be 1 to {MAX_QUESTION_CHARS} characters.", "invalid_content")
+    if not is_visible(question) or len(question) > MAX_QUESTION_CHARS:
+        raise InvalidRequest(f"content must be 1 to {MAX_QUESTION_CHARS} characters, and not blank.", "invalid_content")
     _check_names(config)
     budget = _budget(config)
     rounds = 0 if decision_type == "quick" else _whole(config, "rounds", DEFAULT_ROUNDS, 0, MAX_ROUNDS)
@@ -195,24 +194,24 @@ def make_contract(
         context=_context(context or {}),
         material=_material(material or {}),
         answer_type=_answer_type(config),
-        agents=tuple(dict.fromkeys(check_id(word, "config.agents") for word in _words(config, "agents", 64))),
+        agents=_agents(config),
         required_capabilities=tuple(sorted(set(required_capabilities))),
-        mode=parse_mode(str(config.get("consensus") or Mode.AGREE_K.value)),
+        mode=parse_mode(_text(config, "consensus", Mode.AGREE_K.value)),
         denominator=Denominator(_one_of(config, "denominator", "eligible", tuple(Denominator))),
         q=_number(config, "q", 2 / 3, 0, 1),
         k=_whole(config, "k", 2, 1, 64),
-        escalate_to=parse_mode(str(config.get("escalate_to") or Mode.LEARNED.value)),
+        escalate_to=parse_mode(_text(config, "escalate_to", Mode.LEARNED.value)),
         tie_break=TieBreak(_one_of(config, "tie_break", "no_consensus", tuple(TieBreak))),
         tau=_number(config, "tau", 0.9, 0, 1),
         rounds=rounds,
         debate_on=_one_of(config, "debate_on", "auto", tuple(DEBATE_ON)),
         peers=_whole(config, "peers", 2, 1, 8),
-        judge=check_id(str(config["judge"]), "config.judge") if config.get("judge") else "",
+        judge=check_id(config["judge"], "config.judge") if config.get("judge") is not None else "",
         min_votes=_whole(config, "min_agents", 2, 1, 64),
         quorum_ratio=_number(config, "quorum_ratio", 0.5, 0, 1),
         max_agents=_whole(config, "max_agents", DEFAULT_MAX_AGENTS, 1, 64),
         max_tokens=_whole(config, "max_tokens", DEFAULT_MAX_TOKENS, 16, 8192),
-        timeout_s=float(timeout_s or _number(config, "timeout_seconds", DEFAULT_TIMEOUT_S, 0.1, 86_400)),
+        timeout_s=_timeout_s(config, timeout_s),
         budget_tokens=budget.tokens,
         budget_nanos=budget.nanos,
         seed=seed,
@@ -225,6 +224,11 @@ def _check(contract: Contract) -> None:
     _ = contract.rule  # thresholds are checked there
     if contract.judge and contract.judge in contract.agents:
         raise InvalidRequest("config.judge must not be a member of the panel.", "invalid_judge")
+    if contract.min_votes > contract.max_agents:
+        raise InvalidRequest(
+            f"config.min_agents {contract.min_votes} is more than config.max_agents {contract.max_agents}; raise max_agents.",
+            "invalid_config",
+        )
     if contract.escalate_to is Mode.JUDGE:
         raise InvalidRequest("agree_k cannot escalate to a judge; use consensus judge.", "invalid_consensus_mode")
 
@@ -233,29 +237,33 @@ def _check_names(config: Mapping[str, Any]) -> None:
     """Refuses a name that is not of ``config``, because a misspelt one would silently decide by the default."""
     for name in config:
         if name not in CONFIG_NAMES and _OF_THE_RELEASED_SERVER.fullmatch(name) is None:
-            near = _nearest(name)
-            hint = f"did you mean {near}?" if near else f"use {', '.join(sorted(CONFIG_NAMES))}."
-            raise InvalidRequest(f"config.{name[:64]} is not a setting of a deliberation; {hint}", "invalid_config")
+            meant = hint(name, CONFIG_NAMES)
+            raise InvalidRequest(f"config.{name[:64]} is not a setting of a deliberation; {meant}", "invalid_config")
 
 
-def _nearest(name: str) -> str:
-    """The known name that is most like ``name``, whatever its case and the order of its words; "" if none is like it."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", "_", name[:64]).casefold().split("_")
+def _agents(config: Mapping[str, Any]) -> tuple[str, ...]:
+    agents = tuple(check_id(word, "config.agents") for word in _words(config, "agents", 64))
+    if len(set(agents)) != len(agents):
+        raise InvalidRequest("config.agents names an agent twice; each is asked once.", "invalid_agents")
+    return agents
 
-    def likeness(known: str) -> float:
-        spellings = (("_".join(words), known), ("_".join(sorted(words)), "_".join(sorted(known.split("_")))))
-        return max(difflib.SequenceMatcher(None, given, right).ratio() for given, right in spellings)
 
-    nearest = max(sorted(CONFIG_NAMES), key=likeness)
-    return nearest if likeness(nearest) >= LIKE else ""
+def _timeout_s(config: Mapping[str, Any], timeout_s: float | None) -> float:
+    """The deadline. The body's own wins, but that of ``config`` has to be one too."""
+    of_config = _number(config, "timeout_seconds", DEFAULT_TIMEOUT_S, 0.1, 86_400)
+    return float(of_config if timeout_s is None else timeout_s)
 
 
 def _budget(config: Mapping[str, Any]) -> Budget:
     given = config.get("budget")
-    if given is None:
-        flat = {"tokens": config.get("budget_tokens"), "usd": config.get("budget_usd")}
-        given = {name: value for name, value in flat.items() if value is not None}
-    return parse_budget(given)
+    flat = {"tokens": config.get("budget_tokens"), "usd": config.get("budget_usd")}
+    flat = {name: value for name, value in flat.items() if value is not None}
+    if given is not None and flat:
+        raise InvalidRequest(
+            "config has budget and budget_tokens or budget_usd, of which one would be ignored; send one.",
+            "invalid_budget",
+        )
+    return parse_budget(flat if given is None else given)
 
 
 def budget_usd(contract: Contract) -> float | None:
@@ -303,13 +311,13 @@ def _answer_type(config: Mapping[str, Any]) -> AnswerType:
         raise InvalidRequest("answer_type choice needs config.options.", "invalid_options")
     if options and kind not in (AnswerKind.CHOICE, AnswerKind.SET):
         raise InvalidRequest(f"config.options do not go with answer_type {kind.value}.", "invalid_options")
-    schema = config.get("schema") or {}
+    schema = {} if config.get("schema") is None else config["schema"]
     if not isinstance(schema, Mapping):
         raise InvalidRequest("config.schema must be a JSON schema.", "invalid_config")
     schema = _context(schema)
     check_schema(schema, "config.schema")
-    unit = config.get("unit") or ""
-    if not isinstance(unit, str) or len(unit) > 40:
+    unit = _text(config, "unit", "")
+    if len(unit) > 40:
         raise InvalidRequest("config.unit must be a short text.", "invalid_config")
     return AnswerType(
         kind=kind,
@@ -321,11 +329,18 @@ def _answer_type(config: Mapping[str, Any]) -> AnswerType:
 
 
 def _words(config: Mapping[str, Any], name: str, most: int) -> tuple[str, ...]:
-    value = config.get(name) or []
+    value = [] if config.get(name) is None else config[name]
     fits = isinstance(value, list) and len(value) <= most
-    if not fits or not all(isinstance(word, str) and 0 < len(word.strip()) <= 500 for word in value):
+    if not fits or not all(isinstance(word, str) and is_visible(word) and len(word.strip()) <= 500 for word in value):
         raise InvalidRequest(f"config.{name} must be a list of at most {most} non-empty strings.", f"invalid_{name}")
     return tuple(word.strip() for word in value)
+
+
+def _text(config: Mapping[str, Any], name: str, default: str) -> str:
+    value = default if config.get(name) is None else config[name]
+    if not isinstance(value, str):
+        raise InvalidRequest(f"config.{name} must be a text.", "invalid_config")
+    return value
 
 
 def _one_of(config: Mapping[str, Any], name: str, default: str, allowed: Sequence[str]) -> str:

@@ -176,7 +176,8 @@ def _panel_row(data: Mapping[str, Any], state: State) -> LogEntry:
 def _replaced_row(data: Mapping[str, Any], state: State) -> LogEntry:
     members = [member["agent_id"] for member in data["members"]]
     problem = f"replaced: {', '.join(data['gone'])} by {', '.join(members)}"
-    return "deliberation.recovery_attempted", {"agent": data["gone"][0]}, {"problem": problem}
+    row = {"agent": data["gone"][0], "agents": list(data["gone"])}
+    return "deliberation.recovery_attempted", row, {"problem": problem}
 
 
 def _phase_row(data: Mapping[str, Any], state: State) -> LogEntry | None:

@@ -189,6 +189,8 @@ _TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
         (f"Bearer {_KEY} x", "Bearer ara_0123456789abcdefghjk_*** x"),
         (f"Bearer {_TOKEN} x", "Bearer *** x"),
         ('"WebSocket /ws?a=1&token=p%20q&b=2" [accepted]', '"WebSocket /ws?a=1&token=***&b=2" [accepted]'),
+        ("GET http://u:p@h:1/x and https://t@h", "GET http://***@h:1/x and https://***@h"),
+        ("see http://h/x?to=a@b and a@b", "see http://h/x?to=a@b and a@b"),
         ("used 5 tokens, token=5 is no query, eyJ neither", "used 5 tokens, token=5 is no query, eyJ neither"),
     ],
 )
