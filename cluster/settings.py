@@ -203,6 +203,9 @@ class Settings(BaseSettings):
         "Allowed CORS origins. * never comes with credentials, and while authentication is off it admits no page.",
         group="API",
     )
+    rate_limit: int = _var(600_000, "Calls of one principal, all replicas together, without heartbeats and claims; the calls of ten seconds may come at once. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
+    rate_limit_heartbeats: int = _var(600_000, "Heartbeats of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
+    rate_limit_claims: int = _var(600_000, "Claims of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
     api_url: str | None = _var(None, "The API that the command line and workers talk to.", group="API", role=CLIENT)
     client_ca_file: Path | None = _var(None, "Authorities of the API's certificate for the command line and workers. Unset: those that httpx trusts.", group="API", role=CLIENT)
     client_cert_file: Path | None = _var(None, "Certificate that the command line and workers show.", group="API", role=CLIENT)

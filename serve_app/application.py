@@ -55,7 +55,8 @@ _ROUTERS = (
 
 
 def make_app() -> DirectApp:
-    """The routes, without anything to serve them: the composition root sets ``app.state.gateway`` and ``resolver``.
+    """The routes, without anything to serve them: the composition root sets ``app.state.gateway`` and ``resolver``, and
+    ``limits`` if calls are limited.
 
     Raises: `UndeclaredPermission` if a route declares no permission.
     """
@@ -64,6 +65,7 @@ def make_app() -> DirectApp:
         version=VERSION,
         description="Agents, tasks and deliberations. Every mutating call takes an `Idempotency-Key`.",
     )
+    app.state.limits = None
     _declare_pages(app)
     app.share_routes(_routes())
     errors.install(app)

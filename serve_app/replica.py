@@ -35,7 +35,7 @@ from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app.application import add_middleware, make_app
-from serve_app.auth.making import authentication, local_administrator
+from serve_app.auth.making import authentication, call_limits, local_administrator
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
 from serve_app.gateway import Gateway
@@ -274,6 +274,9 @@ def make_ingress(
             app.state.resolver = known.resolver
             replica.keep(known.uses.run())
             closing.push_async_callback(known.close)
+        app.state.limits = call_limits(settings, resources)
+        if app.state.limits is not None:
+            closing.push_async_callback(app.state.limits.close)
         _logger.info("version %s serves", VERSION)
         yield
         _logger.info("it ends, as it was told to")
