@@ -18,6 +18,7 @@ from cluster.domain.base.errors import Forbidden
 from cluster.domain.base.log import Origin
 from serve_app.auth.agent_identity import check_certificate
 from serve_app.auth.call_limits import CallLimits
+from serve_app.auth.login_throttle import LoginThrottle
 from serve_app.auth.named_workspace import check_named
 from serve_app.auth.resolver import PrincipalResolver
 
@@ -54,13 +55,19 @@ async def principal_of(connection: HTTPConnection) -> Principal:
     """Who calls. The first answer is kept for the request, because a call that leaves the fast path for FastAPI passes
     the door twice.
 
-    Raises: `Unauthenticated` if the caller proves no identity, `TryLater` if that cannot be found out now.
+    Raises: `Unauthenticated` if the caller proves no identity, `TryLater` if that cannot be found out now or too many
+    logins have failed.
     """
     state = connection.scope.setdefault("state", {})
     known: Principal | None = state.get("principal")
     if known is None:
         resolver: PrincipalResolver = connection.app.state.resolver
-        known = state["principal"] = await resolver.resolve(connection)
+        throttle: LoginThrottle | None = connection.app.state.throttle
+        if throttle is None:
+            known = await resolver.resolve(connection)
+        else:
+            known = await throttle.resolve(resolver, connection)
+        state["principal"] = known
     return known
 
 

@@ -18,6 +18,7 @@ from cluster.embedded.redis import EmbeddedRedis
 from cluster.process.rate_limits import LocalRateLimits
 from cluster.redis.pool import connect
 from cluster.redis.rate_limits import RedisRateLimits
+from serve_app.auth import call_limits
 from serve_app.auth.call_limits import AWAY_S, CallLimits
 from tests.support.hanging import stopped
 from tests.support.principals import principal
@@ -68,6 +69,13 @@ async def admitted(limits: CallLimits, calls: int, kind: CallKind = CallKind.OTH
     return answers.count(None)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is not taken for a Redis that is away."""
+    monkeypatch.setattr(call_limits, "WAIT_S", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_replicas_admit_a_limit_together(replica: MakeReplica) -> None:
     replicas = [replica() for _ in range(3)]
     assert sum(await asyncio.gather(*(admitted(limits, 25) for limits in replicas))) == SLOW.burst
@@ -75,6 +83,7 @@ async def test_replicas_admit_a_limit_together(replica: MakeReplica) -> None:
     await replicas[0].check(BOB, CallKind.OTHERS)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_who_makes_many_calls_asks_redis_seldom(redis: EmbeddedRedis, replica: MakeReplica) -> None:
     rate = Rate(interval_s=0.001, burst=3000)
     replicas = [replica(rate) for _ in range(3)]
@@ -102,16 +111,21 @@ async def test_a_hanging_redis_leaves_each_replica_its_share_and_is_asked_once(
         assert next_call.done()
 
 
-async def test_limits_are_shared_again_when_redis_is_back(redis: EmbeddedRedis, replica: MakeReplica) -> None:
+async def test_limits_are_shared_again_when_redis_is_back(
+    redis: EmbeddedRedis, replica: MakeReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert redis.process is not None
     moment = 1000.0
     other, limits = replica(), replica(now=lambda: moment)
+    monkeypatch.setattr(call_limits, "WAIT_S", 60.0)
     assert await admitted(other, 1) == await admitted(limits, 1) == 1
+    monkeypatch.setattr(call_limits, "WAIT_S", 0.1)
     with stopped(redis.process):
         await limits.check(BOB, CallKind.OTHERS)
         # Both have asked, so it has a half.
         assert await admitted(limits, 25) == SLOW.burst // 2
     moment += AWAY_S
+    monkeypatch.setattr(call_limits, "WAIT_S", 60.0)
 
     async def shared_again() -> bool:
         nonlocal moment
