@@ -13,6 +13,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from datetime import datetime
@@ -81,6 +82,11 @@ def _url_problem(value: str, schemes: tuple[str, ...]) -> str | None:
     if not all(port.isdecimal() and port.isascii() and 0 < int(port[:6]) <= 65_535 for port in ports):
         return f"its port is not a number from 1 to 65535; {hint}"
     return None if any(hosts) or "/" in rest else f"it names no host; {hint}"
+
+
+def _is_origin(value: str) -> bool:
+    """Whether a text is a scheme, a host and perhaps a port, and nothing else."""
+    return re.fullmatch(r"[a-z][a-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?", value) is not None
 
 
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -203,6 +209,9 @@ class Settings(BaseSettings):
         "Allowed CORS origins. * never comes with credentials, and while authentication is off it admits no page.",
         group="API",
     )
+    rate_limit: int = _var(600_000, "Calls of one principal, all replicas together, without heartbeats and claims; the calls of ten seconds may come at once. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
+    rate_limit_heartbeats: int = _var(600_000, "Heartbeats of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
+    rate_limit_claims: int = _var(600_000, "Claims of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
     api_url: str | None = _var(None, "The API that the command line and workers talk to.", group="API", role=CLIENT)
     client_ca_file: Path | None = _var(None, "Authorities of the API's certificate for the command line and workers. Unset: those that httpx trusts.", group="API", role=CLIENT)
     client_cert_file: Path | None = _var(None, "Certificate that the command line and workers show.", group="API", role=CLIENT)
@@ -264,6 +273,8 @@ class Settings(BaseSettings):
         (), "E-mail addresses of administrators of all workspaces, separated by commas. An issuer must have verified them.", group="Security"
     )
     rbac_default_role: str = _var("viewer", "Role, in ARAGORA_WORKSPACE, of users that have none.", group="Security")
+    trusted_proxies: Words = _var((), "Networks (CIDR, separated by commas) of the proxies in front, such as an Ingress, whose X-Forwarded-For and X-Forwarded-Proto count. Unset: nobody's do.", group="Security")
+    public_url: str | None = _var(None, "URL by which clients reach the API, such as https://control.example.com. Redirects and the API's description name it. Unset: they name paths only.", group="Security")
     tls_enabled: bool = _var(False, "Serve HTTPS and WSS, TLS 1.2 or newer, on ARAGORA_HTTP_PORT.", group="Security")
     tls_cert_file: Path | None = _var(None, "Certificate of the API as PEM, its own first, then those that issued it. A changed file is served within a second.", group="Security", role=PROCESS)
     tls_key_file: Path | None = _var(None, "Private key of that certificate.", group="Security", role=PROCESS)
@@ -284,6 +295,7 @@ class Settings(BaseSettings):
         "cors_origins",
         "replication_targets",
         "admin_users",
+        "trusted_proxies",
         mode="before",
     )(_split)
 
@@ -307,6 +319,35 @@ class Settings(BaseSettings):
         for network in value:
             ipaddress.ip_network(network)
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(ipaddress.ip_network(network).prefixlen == 0 for network in value):
+            raise ValueError(
+                "a network of all addresses would let every caller choose its own; name those of the proxies"
+            )
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str | None) -> str | None:
+        problem = None if value is None else _url_problem(value, ("https", "http"))
+        if problem is None and value is not None and not _is_origin(value.removesuffix("/")):
+            problem = "it must be a scheme and a host, and a port if it needs one, without a path or a user"
+        if problem is not None:
+            raise ValueError(problem)
+        return None if value is None else value.removesuffix("/")
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin if origin == "*" else origin.removesuffix("/").lower() for origin in value)
+        if not all(origin == "*" or _is_origin(origin) for origin in origins):
+            raise ValueError(
+                "each must be * or a scheme and a host, such as https://board.example:8443, as browsers send them"
+            )
+        return origins
 
     @field_validator("receipt_signing_key", "secrets_key", "secrets_key_previous")
     @classmethod

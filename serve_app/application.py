@@ -12,10 +12,12 @@ from cluster.domain.access.permissions import Permission
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app.auth.admission import permission_of, requires
+from serve_app.auth.clients import Clients
 from serve_app.auth.routing import check_routes
 from serve_app.http import errors
 from serve_app.http.fast_path import DirectApp
 from serve_app.http.middleware import RequestMiddleware
+from serve_app.http.redirects import redirect_slashes
 from serve_app.openapi.document import completed
 from serve_app.routes import (
     access,
@@ -54,8 +56,9 @@ _ROUTERS = (
 )
 
 
-def make_app() -> DirectApp:
-    """The routes, without anything to serve them: the composition root sets ``app.state.gateway`` and ``resolver``.
+def make_app(public_url: str | None = None) -> DirectApp:
+    """The routes, without anything to serve them: the composition root sets ``app.state.gateway`` and ``resolver``, and
+    ``limits`` and ``throttle`` if calls and logins are limited.
 
     Raises: `UndeclaredPermission` if a route declares no permission.
     """
@@ -63,7 +66,11 @@ def make_app() -> DirectApp:
         title="Aragora control plane",
         version=VERSION,
         description="Agents, tasks and deliberations. Every mutating call takes an `Idempotency-Key`.",
+        servers=None if public_url is None else [{"url": public_url}],
     )
+    app.state.public_url = public_url
+    redirect_slashes(app)
+    app.state.limits = app.state.throttle = None
     _declare_pages(app)
     app.share_routes(_routes())
     errors.install(app)
@@ -102,7 +109,12 @@ def _declare_pages(app: DirectApp) -> None:
 
 
 def add_middleware(
-    app: DirectApp, *, max_body_bytes: int, cors_origins: tuple[str, ...], observations: HttpObservations
+    app: DirectApp,
+    *,
+    max_body_bytes: int,
+    cors_origins: tuple[str, ...],
+    observations: HttpObservations,
+    clients: Clients,
 ) -> None:
     if cors_origins:
         app.add_middleware(
@@ -113,4 +125,8 @@ def add_middleware(
             allow_headers=["*"],
             expose_headers=["X-Trace-Id", "Location", "Retry-After"],
         )
-    app.around(lambda inner: RequestMiddleware(inner, max_body_bytes=max_body_bytes, observe=observations.observe))
+    app.around(
+        lambda inner: RequestMiddleware(
+            inner, max_body_bytes=max_body_bytes, observe=observations.observe, clients=clients
+        )
+    )

@@ -36,7 +36,8 @@ from cluster.settings import Settings
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app.application import add_middleware, make_app
-from serve_app.auth.making import authentication, local_administrator
+from serve_app.auth.clients import Clients
+from serve_app.auth.making import authentication, call_limits, local_administrator, login_throttle
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
 from serve_app.gateway import Gateway
@@ -258,6 +259,7 @@ def make_ingress(
 
     Raises: `AuthenticationOff` if authentication is off where others than this machine can call."""
     observations = HttpObservations()
+    clients = Clients(settings.trusted_proxies, front_proof, serves_tls=settings.tls_enabled)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -274,7 +276,13 @@ def make_ingress(
             known = await authentication(settings, resources, gate.access, gate.access_store, front_proof)
             app.state.resolver = known.resolver
             replica.keep(known.uses.run())
+            throttle = app.state.throttle = login_throttle(settings, resources, gate.access, clients)
+            replica.keep(throttle.run())
+            closing.push_async_callback(throttle.write)
             closing.push_async_callback(known.close)
+        app.state.limits = call_limits(settings, resources)
+        if app.state.limits is not None:
+            closing.push_async_callback(app.state.limits.close)
         for detail, advice in weak_store_passwords(settings):
             _logger.warning("%s. %s", detail, advice)
         _logger.info("version %s serves", VERSION)
@@ -286,11 +294,15 @@ def make_ingress(
             await closing.aclose()
         await replica.stop()
 
-    app = make_app()
+    app = make_app(settings.public_url)
     if not settings.auth_enabled:
         app.state.resolver = local_administrator(settings)
     app.router.lifespan_context = lifespan
     add_middleware(
-        app, max_body_bytes=settings.max_body_bytes, cors_origins=settings.cors_origins, observations=observations
+        app,
+        max_body_bytes=settings.max_body_bytes,
+        cors_origins=settings.cors_origins,
+        observations=observations,
+        clients=clients,
     )
     return app

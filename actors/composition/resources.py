@@ -20,6 +20,7 @@ from cluster.process.clock import SystemClock
 from cluster.process.loops import OnFatal
 from cluster.redis.pool import connect, ping
 from cluster.redis.presence import RedisHeartbeats
+from cluster.redis.rate_limits import RedisRateLimits
 from cluster.redis.wake_ups import RedisDoorbell
 from cluster.rpc.exchange import ExchangeCall
 from cluster.settings import Settings, load_settings
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 START_RETRY_S = 0.5
+LIMITS_CONNECTIONS = 4
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 #: Makes the function that calls the actor of a role, found by the published names. The runtime provides it, so that
@@ -112,6 +114,11 @@ class Resources:
             answer_s=answer_s,
         )
         return cls(settings, stores)
+
+    def rate_limits(self, replica: str) -> RedisRateLimits:
+        """Limits that all replicas share, over connections of their own, which ``close`` closes."""
+        client = connect(urls(self.settings)[1], max_connections=LIMITS_CONNECTIONS, idempotent=False)
+        return RedisRateLimits(client, self.settings.redis_prefix, replica, at_once=LIMITS_CONNECTIONS)
 
     async def ping_redis(self) -> None:
         """Raises: ``StoreUnavailable`` if Redis does not answer."""

@@ -33,6 +33,15 @@ PAIR: Final = "front.pem"
 AUTHORITY: Final = "clients.pem"
 #: Why the newest files are not served; absent while they are.
 PROBLEM: Final = "certificate-problem"
+#: On every answer: the API sets them, and HAProxy on those that it gives itself.
+SECURITY_HEADERS: Final[Mapping[str, str]] = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+#: Only where the client's call is encrypted. Not for subdomains, which may be others'.
+HSTS: Final = ("strict-transport-security", "max-age=31536000")
 _LABEL: Final = b"aragora front"
 
 
@@ -54,6 +63,15 @@ def rules(tls: FrontTls | None) -> str:
         f"    http-request del-header {PREFIX} -m beg\n"
         f"    http-request set-header {PROOF} %[env({VARIABLE})]\n"
         f"    http-request set-header {ADDRESS} %[src]\n" + certificate
+    )
+
+
+def answer_rules(tls: FrontTls | None) -> str:
+    """What the front does to every answer that lacks one of the headers, which are its own answers."""
+    headers = [*SECURITY_HEADERS.items(), *([HSTS] if tls is not None else [])]
+    return "".join(
+        f'    http-after-response set-header {name} "{value}" unless {{ res.hdr({name}) -m found }}\n'
+        for name, value in headers
     )
 
 

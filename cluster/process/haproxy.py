@@ -144,7 +144,7 @@ def corrected(
     ends_tls = front.bind_options(tls, directory) if tls is not None else ""
     text = _put(
         r"(?m)^(frontend http_frontend\n *bind \S+)\n",
-        lambda found: found[1] + ends_tls + "\n" + front.rules(tls) + _RULES,
+        lambda found: found[1] + ends_tls + "\n" + front.rules(tls) + _RULES + front.answer_rules(tls),
         text,
     )
     return re.sub(

@@ -13,9 +13,12 @@ from starlette.requests import HTTPConnection
 
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal, allows
+from cluster.domain.access.rate_limits import CallKind
 from cluster.domain.base.errors import Forbidden
 from cluster.domain.base.log import Origin
 from serve_app.auth.agent_identity import check_certificate
+from serve_app.auth.call_limits import CallLimits
+from serve_app.auth.login_throttle import LoginThrottle
 from serve_app.auth.named_workspace import check_named
 from serve_app.auth.resolver import PrincipalResolver
 
@@ -52,29 +55,46 @@ async def principal_of(connection: HTTPConnection) -> Principal:
     """Who calls. The first answer is kept for the request, because a call that leaves the fast path for FastAPI passes
     the door twice.
 
-    Raises: `Unauthenticated` if the caller proves no identity, `TryLater` if that cannot be found out now.
+    Raises: `Unauthenticated` if the caller proves no identity, `TryLater` if that cannot be found out now or too many
+    logins have failed.
     """
     state = connection.scope.setdefault("state", {})
     known: Principal | None = state.get("principal")
     if known is None:
         resolver: PrincipalResolver = connection.app.state.resolver
-        known = state["principal"] = await resolver.resolve(connection)
+        throttle: LoginThrottle | None = connection.app.state.throttle
+        if throttle is None:
+            known = await resolver.resolve(connection)
+        else:
+            known = await throttle.resolve(resolver, connection)
+        state["principal"] = known
     return known
 
 
-async def admit(connection: HTTPConnection, permission: Permission) -> None:
-    """Returns if the caller may make this call.
+async def admit(connection: HTTPConnection, permission: Permission, kind: CallKind = CallKind.OTHERS) -> None:
+    """Returns if the caller may make this call. ``kind``: which of its limits the call counts for.
 
     Raises: `Forbidden` if it lacks the permission or names another workspace, `Unauthenticated` if it is an agent's without its
-    certificate, and the errors of ``principal_of``.
+    certificate, `RateLimited` if it calls too often, and the errors of ``principal_of``.
     """
     if permission is Permission.PUBLIC:
         return
     principal = await principal_of(connection)
+    await _count(connection, principal, kind)
     check_named(connection, principal)
     check_certificate(connection, permission, principal)
     if not allows(principal, permission):
         raise Forbidden(f"This call needs the permission {permission}; ask an administrator for it.")
+
+
+async def _count(connection: HTTPConnection, principal: Principal, kind: CallKind) -> None:
+    """Counts a call once, although one that leaves the fast path for FastAPI passes the door twice. What the caller may not do
+    counts too, or it could ask for that without end."""
+    limits: CallLimits | None = connection.app.state.limits
+    state = connection.scope["state"]
+    if limits is not None and "counted" not in state:
+        state["counted"] = True
+        await limits.check(principal, kind)
 
 
 async def origin(connection: HTTPConnection) -> Origin:

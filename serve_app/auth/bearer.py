@@ -74,7 +74,7 @@ class BearerTokens:
 
         Raises: `Unauthenticated` if there is no token that counts; `InvalidRequest` if it names no workspace and has several;
         `Forbidden` if it has nothing there; `StoreUnavailable` if the issuer's keys are not known now."""
-        text = _token(connection)
+        text = sent_token(connection)
         proof = (
             self._prove_key(text, connection) if text.startswith(MARK) else await self._prove_token(text, connection)
         )
@@ -146,7 +146,7 @@ def has_token(connection: HTTPConnection) -> bool:
     return _takes_query(connection) and "token" in connection.query_params
 
 
-def _token(connection: HTTPConnection) -> str:
+def sent_token(connection: HTTPConnection) -> str:
     """The token of a call. Browsers cannot send headers with WebSockets and event streams, and the released WebSocket client
     does not, so these may have it in their query.
 

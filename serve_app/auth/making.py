@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import ssl
 import time
 from dataclasses import dataclass
 
 from actors.composition.resources import Resources, allowed_networks
 from cluster.domain.access.identity import AccessPolicy
+from cluster.domain.access.rate_limits import CallKind, Rate
+from cluster.domain.base.log import SYSTEM, Origin
 from cluster.http.addresses import PinnedBackend, resolve
 from cluster.http.connections import ConnectionPool
 from cluster.http.key_sets import IssuerKeys, fetch_from
 from cluster.ports.access import AccessStore
 from cluster.ports.secrets import JWT_SECRET, JWT_SECRET_BYTES
+from cluster.process.rate_limits import LocalRateLimits
 from cluster.settings import Settings
 from serve_app.auth.access_view import AccessView
 from serve_app.auth.agent_identity import AgentCertificates
 from serve_app.auth.bearer import BearerTokens
+from serve_app.auth.call_limits import CallLimits
+from serve_app.auth.clients import Clients
 from serve_app.auth.key_uses import KeyUses
 from serve_app.auth.local_administrator import LocalAdministrator
+from serve_app.auth.login_throttle import LoginThrottle
 from serve_app.auth.token_checks import SharedSecrets, TokenChecks, TrustedIssuer
 from serve_app.auth.web_pages import WebPages
 
@@ -143,3 +150,29 @@ def _issuer(settings: Settings) -> tuple[TrustedIssuer | None, ConnectionPool | 
     connections = ConnectionPool(size=2, tls=ssl.create_default_context(), backend=backend)
     keys = IssuerKeys(fetch_from(url, connections), time.monotonic)
     return TrustedIssuer(keys=keys, issuer=issuer, audience=audience), connections
+
+
+def login_throttle(settings: Settings, resources: Resources, view: AccessView, clients: Clients) -> LoginThrottle:
+    """What counts the failed logins of a replica."""
+    origin = Origin(workspace=settings.workspace, principal=SYSTEM)
+    return LoginThrottle(
+        clients=clients, view=view, log=resources.stores.log, origin=origin, clock=resources.clock, now=time.monotonic
+    )
+
+
+def call_limits(settings: Settings, resources: Resources) -> CallLimits | None:
+    """What counts the calls of a replica; None if nothing is limited."""
+    given = {
+        CallKind.OTHERS: settings.rate_limit,
+        CallKind.HEARTBEATS: settings.rate_limit_heartbeats,
+        CallKind.CLAIMS: settings.rate_limit_claims,
+    }
+    rates = {kind: Rate.per_minute(calls) for kind, calls in given.items() if calls}
+    if not rates:
+        return None
+    return CallLimits(
+        shared=resources.rate_limits(f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"),
+        own=LocalRateLimits(time.monotonic),
+        rates=rates,
+        sharers=settings.api_replicas,
+    )

@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Route
 
 from cluster.domain.access.permissions import Permission
+from cluster.domain.access.rate_limits import CallKind, kind_of_call
 from serve_app.auth.admission import UndeclaredPermission, admit, permission_of, principal_of
 from serve_app.auth.named_workspace import check_named_in_body_of
 from serve_app.auth.words import shown_response
@@ -33,6 +34,7 @@ class GuardedRoute(APIRoute):
         permission = permission_of(self.endpoint)
         handler = super().get_route_handler()
         takes_body, path = self.body_field is not None, self.path
+        kind = kind_of_call(path)
         keeps_digits = float_reader(self.endpoint) is not None
         names = query_names(self.dependant)
         chooses = chooses_by_query(self.methods or (), self.tags)
@@ -40,7 +42,7 @@ class GuardedRoute(APIRoute):
         async def admitted(request: Request) -> Response:
             if keeps_digits:
                 request = ExactRequest(request.scope, request.receive)
-            await admit(request, permission)
+            await admit(request, permission, kind)
             if chooses:
                 check_query_names(request, names, takes_body=takes_body)
             if takes_body and permission is not Permission.PUBLIC:
@@ -54,9 +56,9 @@ class _Admission(params.Depends):
     """The dependency that guards a WebSocket. Its type tells ``check_routes`` that the WebSocket is guarded."""
 
 
-def _admission(permission: Permission) -> _Admission:
+def _admission(permission: Permission, kind: CallKind) -> _Admission:
     async def admitted(connection: HTTPConnection) -> None:
-        await admit(connection, permission)
+        await admit(connection, permission, kind)
 
     return _Admission(admitted)
 
@@ -79,7 +81,7 @@ class GuardedRouter(APIRouter):
 
         Raises: `UndeclaredPermission` if the endpoint declares no permission.
         """
-        guard = _admission(permission_of(endpoint))
+        guard = _admission(permission_of(endpoint), kind_of_call(path))
         super().add_api_websocket_route(path, endpoint, name, dependencies=[guard, *(dependencies or ())])
 
 

@@ -22,6 +22,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.domain.access.rate_limits import kind_of_call
 from cluster.domain.base.errors import ControlPlaneError
 from serve_app.auth.admission import Asker, admit, origin, permission_of, principal_of
 from serve_app.auth.named_workspace import check_named_in
@@ -39,6 +40,7 @@ class DirectRoute:
     def __init__(self, route: APIRoute, fills: dict[str, str], body: TypeAdapter[Any] | None) -> None:
         self.route = route
         self._permission = permission_of(route.endpoint)
+        self._kind = kind_of_call(route.path)
         self._endpoint = route.endpoint
         self._status = route.status_code or 200
         self._fills = fills
@@ -50,7 +52,7 @@ class DirectRoute:
         scope["route"] = self.route
         request = Request(scope, receive)
         try:
-            await admit(request, self._permission)
+            await admit(request, self._permission, self._kind)
         except Exception as error:
             await _refusal(request, error)(scope, receive, send)
             return

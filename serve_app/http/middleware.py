@@ -16,8 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.process.traces import begin_trace, end_trace
+from serve_app.auth.clients import Clients
 from serve_app.http.errors import error_response
 from serve_app.http.request_log import log_request
+from serve_app.http.security_headers import securing
 
 _TRACE = re.compile(rb"[A-Za-z0-9._:@-]{1,128}")
 _TRACE_HEADERS = (b"x-request-id", b"x-correlation-id")
@@ -50,8 +52,9 @@ class BodyTooSlow(HTTPException):
 
 
 class RequestMiddleware:
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, observe: Observe) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, observe: Observe, clients: Clients) -> None:
         self._app = app
+        self._clients = clients
         self._max_body_bytes = max_body_bytes
         self._observe = observe
 
@@ -63,6 +66,7 @@ class RequestMiddleware:
         trace_id = _trace_id(headers)
         scope.setdefault("state", {})["trace_id"] = trace_id
         token = begin_trace(trace_id)
+        send = securing(send, self._clients.uses_tls(scope))
         try:
             if scope["type"] == "http":
                 await self._http(scope, receive, send, headers, trace_id)
@@ -81,9 +85,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message.setdefault("headers", []).extend(
-                    [(b"x-trace-id", trace_id.encode()), (b"x-content-type-options", b"nosniff")]
-                )
+                message.setdefault("headers", []).append((b"x-trace-id", trace_id.encode()))
             await send(message)
 
         try:
@@ -103,7 +105,7 @@ class RequestMiddleware:
             template = getattr(route, "path", None) or "unmatched"
             seconds = time.perf_counter() - started
             self._observe(_method(scope["method"]), template, status, seconds)
-            log_request(scope["method"], scope["path"], template, status, seconds)
+            log_request(scope["method"], scope["path"], template, status, seconds, lambda: self._clients.address(scope))
 
     def _bounded(self, receive: Receive) -> Receive:
         seen = 0

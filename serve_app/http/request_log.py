@@ -6,6 +6,7 @@ What workers send all the time (claims, heartbeats, reports) and reads are lines
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from cluster.telemetry.log_files import REQUEST_LOGGER
@@ -26,8 +27,8 @@ def request_level(method: str, template: str, status: int) -> int:
     return logging.INFO
 
 
-def log_request(method: str, path: str, template: str, status: int, seconds: float) -> None:
+def log_request(method: str, path: str, template: str, status: int, seconds: float, client: Callable[[], str]) -> None:
     """Logs a request that was answered. Neither its query nor its body, which may hold what must not be in a log."""
     level = request_level(method, template, status)
     if _logger.isEnabledFor(level):
-        _logger.log(level, "%s %s answered %d in %.1f ms", method, path, status, seconds * 1000)
+        _logger.log(level, "%s %s of %s answered %d in %.1f ms", method, path, client(), status, seconds * 1000)

@@ -20,7 +20,7 @@ _REASONS = {
     409: "It cannot be done in the present state, or the idempotency key was used with another body.",
     413: "The body is larger than ARAGORA_MAX_BODY_BYTES.",
     415: "The body was not sent as JSON.",
-    429: "Too many requests are waiting.",
+    429: "The caller has made more calls than its limit allows, or too many requests are waiting.",
     500: "An error of the control plane; the log has it under the trace id.",
     503: "A store or an actor is away, or this replica starts or drains.",
 }
@@ -85,7 +85,7 @@ _DONE = {
 def _errors(operation: Mapping[str, Any], method: str, path: str, permission: Permission) -> Iterator[int]:
     yield from (500, 503)
     if permission is not Permission.PUBLIC:
-        yield from (401, 403)
+        yield from (401, 403, 429)
     if method in _CHANGES:
         yield from (400, 408, 409, 413, 429)
     elif operation.get("parameters") or chooses_by_query({method}, operation.get("tags", ())):

@@ -93,7 +93,7 @@ async def stream(
     return StreamingResponse(
         _watched_events(request, cursor, stream_filter),
         media_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 

@@ -295,3 +295,44 @@ def test_settings_of_security_survive_the_file(tmp_path: Path) -> None:
     assert (again, again.fingerprint()) == (found, found.fingerprint())
     assert found.admin_users == ("ann@example.com", "bob@example.com")
     assert GOOD not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "found"),
+    [
+        (
+            "ARAGORA_TRUSTED_PROXIES",
+            "10.0.0.0/8, 2001:db8::/32,192.0.2.7",
+            ("10.0.0.0/8", "2001:db8::/32", "192.0.2.7"),
+        ),
+        ("ARAGORA_TRUSTED_PROXIES", "0.0.0.0/0", None),
+        ("ARAGORA_TRUSTED_PROXIES", "10.0.0.0/8,::/0", None),
+        ("ARAGORA_TRUSTED_PROXIES", "10.0.0.1/8", None),
+        ("ARAGORA_TRUSTED_PROXIES", "*", None),
+        ("ARAGORA_TRUSTED_PROXIES", "ingress.example", None),
+        ("ARAGORA_PUBLIC_URL", "https://cp.example:8443/", "https://cp.example:8443"),
+        ("ARAGORA_PUBLIC_URL", "http://[::1]:8080", "http://[::1]:8080"),
+        ("ARAGORA_PUBLIC_URL", "cp.example", None),
+        ("ARAGORA_PUBLIC_URL", "ftp://cp.example", None),
+        ("ARAGORA_PUBLIC_URL", "https://cp.example/prefix", None),
+        ("ARAGORA_PUBLIC_URL", "https://cp.example?x", None),
+        ("ARAGORA_PUBLIC_URL", "https://user:pass@cp.example", None),
+        ("ARAGORA_PUBLIC_URL", "https://cp.example:99999", None),
+        ("ARAGORA_CORS_ORIGINS", "*", ("*",)),
+        ("ARAGORA_CORS_ORIGINS", "https://A.example/,app://x", ("https://a.example", "app://x")),
+        ("ARAGORA_CORS_ORIGINS", "null", None),
+        ("ARAGORA_CORS_ORIGINS", "https://*.example", None),
+        ("ARAGORA_CORS_ORIGINS", "https://a.example/path", None),
+        ("ARAGORA_CORS_ORIGINS", "a.example", None),
+        ("ARAGORA_RATE_LIMIT", "0", 0),
+        ("ARAGORA_RATE_LIMIT", "-1", None),
+        ("ARAGORA_RATE_LIMIT_CLAIMS", "6000001", None),
+    ],
+    ids=str,
+)
+def test_settings_of_the_door_are_checked(variable: str, value: str, found: object) -> None:
+    if found is None:
+        with pytest.raises(SettingsError, match=variable):
+            load_settings({variable: value})
+    else:
+        assert getattr(load_settings({variable: value}), variable.removeprefix("ARAGORA_").lower()) == found

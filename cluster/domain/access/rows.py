@@ -13,7 +13,7 @@ from cluster.domain.base.log import IDENTITY, LogRecord, LogRow, LogTexts, Origi
 PREFIX = "access."
 LOG_TEXTS: LogTexts = {
     "state": frozenset(WorkspaceState),
-    **dict.fromkeys(("workspace", "workspaces", "role", "grants", "permissions"), IDENTITY),
+    **dict.fromkeys(("workspace", "workspaces", "role", "grants", "permissions", "key_id"), IDENTITY),
 }
 
 
@@ -55,6 +55,15 @@ def key_record(origin: Origin, at: float, key: ApiKey) -> LogRecord:
 def revocation_record(origin: Origin, at: float, subject: str, not_before: float, until: float) -> LogRecord:
     """The row of a revocation."""
     return record_for(origin, at, "access.revoked", subject, {"not_before": not_before, "until": until})
+
+
+def failed_logins_record(
+    origin: Origin, at: float, address: str, key_id: str | None, *, failures: int, throttled: int
+) -> LogRecord:
+    """The row of a client's failed logins: how many there were, and how many were refused unseen. ``key_id``: the key whose
+    secret they did not know. An address is of a person, so it can be deleted."""
+    data = {"failures": failures, "throttled": throttled, "key_id": key_id}
+    return record_for(origin, at, "auth.failed", "login" if key_id is None else key_id, data, {"address": address})
 
 
 def bindings_named(rows: Iterable[LogRow]) -> frozenset[str]:

@@ -13,6 +13,7 @@
     │   ├── ActorUnavailable       an actor is restarting
     │   ├── Misrouted              another host than the one that was asked owns the agent
     │   ├── Overloaded             429  a bound on waiting work is reached
+    │   │   └── RateLimited        429  this caller has called too often; carries ``retry_after_s``
     │   └── Fenced                 this process acts under an epoch, generation or fence that was replaced
     ├── PeerError                  an agent or its endpoint is at fault
     │   ├── AgentTimeout           no answer before the deadline
@@ -104,6 +105,15 @@ class Misrouted(TryLater):
 class Overloaded(TryLater):
     status = 429
     default_code = "overloaded"
+
+
+class RateLimited(Overloaded):
+    default_code = "rate_limited"
+
+    def __init__(self, message: str, code: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(message, code)
+        self.args = (message, code, retry_after_s)  # what pickle calls the class with
+        self.retry_after_s = retry_after_s
 
 
 class Fenced(TryLater):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 import websockets
 
@@ -155,6 +156,16 @@ async def test_what_a_caller_forges_does_not_come_through(secure: Secure, name: 
 async def test_paths_of_serve_itself_are_not_for_callers(secure: Secure, path: str) -> None:
     status, body = await secure.get(path)
     assert (status, body["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/x", "/-/healthz"])
+async def test_encrypted_answers_say_so_once(secure: Secure, path: str) -> None:
+    async with httpx.AsyncClient(verify=secure.trusting(), trust_env=False) as client:
+        answer = await client.get(f"https://localhost:{secure.front.port}{path}")
+    expected = {**fronts.SECURITY_HEADERS, fronts.HSTS[0]: fronts.HSTS[1]}
+    assert {name: answer.headers.get_list(name) for name in expected} == {
+        name: [value] for name, value in expected.items()
+    }
 
 
 async def test_http2_is_offered_and_websockets_come_through(secure: Secure) -> None:

@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from cluster.process import haproxy, stopgap
+from cluster.process.front import SECURITY_HEADERS
 from tests.support.fronts import Front
 from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
@@ -77,6 +78,10 @@ def is_not_now(answer: httpx.Response, code: str) -> None:
     assert body["code"] == code
     assert body["trace_id"] == answer.headers["x-trace-id"] != ""
     assert not [name for name in answer.headers if name.startswith("x-aragora")]
+    assert {name: answer.headers.get_list(name) for name in SECURITY_HEADERS} == {
+        name: [value] for name, value in SECURITY_HEADERS.items()
+    }
+    assert "strict-transport-security" not in answer.headers
 
 
 @pytest.mark.parametrize("answer", [CONNECTION_ENDS, PLAIN_500, PLAIN_500.replace(b"500", b"504")])

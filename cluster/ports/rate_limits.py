@@ -1,0 +1,21 @@
+"""Limits of callers' rates."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cluster.domain.access.rate_limits import Grant, Rate
+
+
+class RateLimits(Protocol):
+    """Counts the calls of many callers. How many replicas share a limit is the adapter's."""
+
+    async def take(self, caller: str, rate: Rate, calls: int) -> Grant:
+        """As many of ``calls`` as the caller has room for; they count from now on, made or not.
+
+        Raises: `StoreUnavailable` if that cannot be found out."""
+        ...
+
+    async def close(self) -> None:
+        """Closes what it has opened."""
+        ...
