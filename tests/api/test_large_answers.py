@@ -50,3 +50,20 @@ async def test_the_answer_to_a_pull_call_is_written_off_the_loop(api: Api, size:
         assert len((await asked).text) > size
     assert ran["_reply"]
     assert (threading.get_ident() in ran["_reply"]) == (size == 10)
+
+
+@SIZES
+@pytest.mark.parametrize("path", ["/tasks/{id}/complete", "/tasks/complete"])
+async def test_the_report_of_a_worker_is_read_off_the_loop(api: Api, path: str, size: int) -> None:
+    await api.post("/agents", {"agent_id": "a1"})
+    created = await api.post("/tasks", {"task_type": "t"})
+    task = (await api.post("/tasks/claim", {"agent_id": "a1", "block_ms": 10_000}))["task"]
+    report = {"task_id": task["id"], "lease_token": task["lease_token"], "result": list(range(size))}
+    with running_in("_parsed", "_report_of") as ran:
+        if path == "/tasks/complete":
+            await api.post(path, {"reports": [report]})
+        else:
+            await api.post(path.format(id=task["id"]), report)
+    assert (await ended_task(api, created["task_id"]))["result"] == report["result"]
+    here = threading.get_ident()
+    assert {name: threads == {here} for name, threads in ran.items()} == dict.fromkeys(ran, size == 10)
