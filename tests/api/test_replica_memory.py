@@ -77,7 +77,8 @@ async def test_what_is_said_near_the_bound_and_above(stores: Stores, mib: int, s
 
 
 async def test_a_replica_above_its_bound_says_so_and_is_counted(store_urls: Any, schema: str) -> None:
-    assert resident_bytes() > 128 * MIB
+    ballast = b"x" * (128 * MIB)  # a test's process may use less than the least bound
+    assert resident_bytes() > len(ballast)
     async with Api(api_settings(store_urls, schema, api_memory_mb=128)).running() as api:
         memory = api.app.state.memory
         for _ in range(LOOKS):
