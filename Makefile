@@ -69,6 +69,7 @@ docs: setup ## Write the generated pages
 	@$(BIN)/python -m scripts.docs.deliberations_page > docs/deliberations.md
 	@$(BIN)/python -m scripts.docs.regions_page docs/regions.md
 	@$(BIN)/python -m scripts.docs.alerts_manifest > kuberay/alerts.yaml
+	@$(BIN)/python -m scripts.docs.metrics_page > docs/metrics.md
 
 lock: setup ## Write requirements.lock anew
 	@$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-header --no-annotate --format requirements.txt > requirements.lock

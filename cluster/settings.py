@@ -160,6 +160,9 @@ class Settings(BaseSettings):
     actor_memory_mb: int = _var(
         4096, "An actor's process that uses more memory is restarted; agents' own actors are not.", group="Tasks and agents", unit="MiB", ge=128
     )
+    api_memory_mb: int = _var(
+        4096, "An API replica whose process uses more memory finishes its calls and is replaced.", group="Tasks and agents", unit="MiB", ge=128
+    )
     agents_per_replica: int = _var(10_000, "Claims that may wait at one API replica.", group="Tasks and agents", ge=1)
     workspace: str = _var(
         "default",

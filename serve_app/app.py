@@ -158,5 +158,14 @@ class Api:
     def __init__(self, supervisor: Any) -> None:
         self._supervisor = supervisor
 
+    async def check_health(self) -> None:
+        """Serve lets this replica finish its calls and replaces it if the check fails.
+
+        Raises: `RuntimeError` if it uses too much memory.
+        """
+        memory = getattr(self.app.state, "memory", None)  # type: ignore[attr-defined]
+        if memory is not None:
+            memory.check()
+
 
 app = Api.bind(SupervisorDeployment.bind())  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from actors.composition.resources import ActorResolver, Resources, migrated
 from actors.failing_commits import increments
+from actors.memory_bound import MIB
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.access.workspaces import Workspace, WorkspaceState
 from cluster.domain.base.errors import ActorUnavailable, Conflict, TryLater
@@ -29,6 +30,7 @@ from cluster.log.task_tally import TaskTally
 from cluster.ports.clock import Clock
 from cluster.ports.wake_ups import WakeTopic
 from cluster.process.loops import Loops, OnFatal
+from cluster.process.memory import resident_bytes
 from cluster.process.store_passwords import weak_store_passwords
 from cluster.process.waits import AWAY_S, HAPROXY_HARD_STOP_S, HOLD_S, LONGEST_CALL_S, STORE_S
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
@@ -41,6 +43,7 @@ from serve_app.auth.making import authentication, call_limits, local_administrat
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
 from serve_app.gateway import Gateway
+from serve_app.memory import ReplicaMemory
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.endings import end_when_replaced
 from serve_app.streams.hub import StreamHub
@@ -80,6 +83,13 @@ class Replica:
             role.key: resolve(role, resources.stores.names) for role in desired_roles(settings)
         }
         self._loops = Loops(on_fatal)
+        self.memory = ReplicaMemory(
+            bound=settings.api_memory_mb * MIB,
+            resident=resident_bytes,
+            leases=resources.stores.leases,
+            holder=f"{socket.gethostname()}:{os.getpid()}",
+            clock=resources.clock,
+        )
 
     async def start(self) -> Gateway:
         resources, settings = self.resources, self.settings
@@ -149,6 +159,7 @@ class Replica:
             hub.run(),
             gateway.attend_forever(),
             gateway.open_calls.run(),
+            self.memory.run(),
             self._push_forever(),
         )
         return gateway
@@ -190,6 +201,7 @@ class Replica:
         probes: dict[str, Probe] = {
             "Database": self.resources.stores.pool.ping,
             "Redis": self.resources.ping_redis,
+            "API": self.memory.warnings,
         }
         for key, call in self._roles.items():
             probes[_component(key)] = self._actor_probe(key, call)
@@ -220,7 +232,7 @@ class Replica:
     async def _push(self) -> None:
         """Sends observations to telemetry. If that fails they are kept for the next call, the newest 50,000 of them."""
         failed = increments(self.resources.stores.pool.failed_commits.take())
-        self._unsent = (self._unsent + self.observations.take() + failed)[-50_000:]
+        self._unsent = (self._unsent + self.observations.take() + failed + self.memory.increments())[-50_000:]
         if self._unsent:
             sending, self._unsent = self._unsent, []
             try:
@@ -272,6 +284,7 @@ def make_ingress(
         if replaced is not None:
             gate.spawn(end_when_replaced(gate.endings, replaced))
         app.state.gateway = gate
+        app.state.memory = replica.memory
         if settings.auth_enabled:
             known = await authentication(settings, resources, gate.access, gate.access_store, front_proof)
             app.state.resolver = known.resolver

@@ -68,8 +68,9 @@ Group = tuple[str, frozenset[str], frozenset[str], bool]
 
 #: (request, long_poll=...) → the shard's answer
 AskShard = Callable[..., Awaitable[Any]]
-#: Gives a task to an agent and returns its parsed answer; raises PeerError, of which AgentNotCalled costs the task nothing.
-GiveTask = Callable[[Agent, Task], Awaitable[Any]]
+#: Gives a task to an agent and returns the fields of its report (`outcome_of`); raises PeerError, of which AgentNotCalled costs
+#: the task nothing, and InvalidRequest if the answer cannot be stored.
+GiveTask = Callable[[Agent, Task], Awaitable[dict[str, Any]]]
 
 
 class PushTasks:
@@ -531,7 +532,7 @@ class PushTasks:
 
     async def _carry_out(self, agent: Agent, task: Task) -> None:
         try:
-            outcome = _outcome(await self._give(agent, task))
+            outcome = await self._give(agent, task)
         except AgentNotCalled as refused:
             await self._return_unsent(agent, task, refused)
             return
@@ -618,8 +619,8 @@ class PushTasks:
             await self._report(agent, task, error=CANCELLED, requeue=False)
 
 
-def _outcome(answer: Any) -> dict[str, Any]:
-    """What to report of an answer. Raises: `InvalidRequest` if it cannot be stored."""
+def outcome_of(answer: Any) -> dict[str, Any]:
+    """The fields of the report of an answer. Raises: `InvalidRequest` if it cannot be stored."""
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
         error = answer["error"][:MAX_ERROR_CHARS]
         check_text(error, "The error that it answered")

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from actors.agents.called_agents import PushTasks
+from actors.agents.called_agents import PushTasks, outcome_of
 from actors.agents.membership import RENEW_S, STAND_S, LiveHosts, Membership, NeighbourWatch
 from actors.agents.pull_calls import ENDED_KINDS, PullCalls
 from actors.messages import AgentCall, AgentReply
@@ -46,7 +46,7 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import parse_json
 from cluster.domain.base.log import HOST_PRINCIPAL, LogRecord, LogRow
-from cluster.domain.tasks.chats import NotAChat, NotAnAnswer, answer_of, chat_of
+from cluster.domain.tasks.chats import Chat, NotAChat, NotAnAnswer, answer_of, chat_of
 from cluster.domain.tasks.retries import MAX_RETRY_AFTER_S
 from cluster.domain.tasks.task import Task
 from cluster.log.agent_directory import AgentDirectory, Key
@@ -60,6 +60,7 @@ from cluster.ports.log import Log, LogFilter
 from cluster.ports.tasks import TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.group_commit import GroupCommit
+from cluster.process.large import in_thread_if_large
 from cluster.process.loops import Loops, OnFatal, unwatched
 from cluster.process.traces import traced
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
@@ -78,8 +79,6 @@ HOUSEKEEPING_S = 1.0
 SLOT_WAIT_S = 5.0
 #: How often a question asks an agent that is unavailable: a deliberation does not put it again, as a task's retries would.
 QUESTION_TRIES = 3
-#: A longer answer is checked against its schema in a thread: that may take seconds, and the loop serves all agents of the host.
-_MAX_INLINE_CHARS = 65_536
 
 #: Asks the agent over its transport; raises PeerError.
 AskAgent = Callable[[Ask], Awaitable[Reply]]
@@ -371,10 +370,12 @@ class AgentHost:
             estimated=reply.estimated,
         )
 
-    async def _give(self, agent: Agent, task: Task) -> Any:
-        """Gives an ordinary task to an agent. The key names the attempt, so an agent that gets it again can tell.
+    async def _give(self, agent: Agent, task: Task) -> dict[str, Any]:
+        """Gives an ordinary task to an agent and returns the fields of its report. The key names the attempt, so an agent that
+        gets it again can tell.
 
-        Raises: `AgentNotCalled` if the agent may not be called now; another `PeerError` if the call brought no answer."""
+        Raises: `AgentNotCalled` if the agent may not be called now; another `PeerError` if the call brought no answer;
+        `InvalidRequest` if the answer cannot be stored."""
         now = self._clock.now()
         left_s = task.timeout_s - max(0.0, now - (task.started_at or now))
         # It may have registered again while its claim waited: with another endpoint, model or options.
@@ -390,14 +391,13 @@ class AgentHost:
             "attempt": task.attempt,
         }
         reply = await self._call(agent, replace(ask, task=described))
-        with judged():
-            return parse_json(reply.text, f"The answer of agent {agent.agent_id}")
+        return await in_thread_if_large(len(reply.text), _work_outcome, agent.agent_id, reply.text)
 
     async def _chat(self, agent: Agent, ask: Ask, task: Task) -> dict[str, Any]:
         try:
             chat = chat_of(task.payload)
         except NotAChat as error:
-            return {"error": str(error), "requeue": False}
+            return outcome_of({"error": str(error), "requeue": False})
         reply = await self._call(
             agent,
             replace(
@@ -409,13 +409,9 @@ class AgentHost:
             ),
         )
         try:
-            is_large = chat.schema and len(reply.text) > _MAX_INLINE_CHARS
-            answer = await asyncio.to_thread(answer_of, chat, reply.text) if is_large else answer_of(chat, reply.text)
+            return await in_thread_if_large(len(reply.text), _chat_outcome, chat, reply)
         except NotAnAnswer as error:
             raise AgentMalformed(f"Agent {agent.agent_id}: {error}") from None
-        usage = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens, "estimated": reply.estimated}
-        why = {"finish_reason": reply.finish_reason} if reply.finish_reason else {}
-        return {"result": {**answer, **why, "usage": usage}}
 
     # --- bounds --------------------------------------------------------------------------------------------------
 
@@ -573,6 +569,18 @@ class AgentHost:
         breakers = [stored for stored, _ in latest.values()]
         await self._breaker_store.save(breakers, [record for _, record in latest.values()])
         return [None] * len(items)
+
+
+def _work_outcome(agent_id: str, text: str) -> dict[str, Any]:
+    with judged():
+        answer = parse_json(text, f"The answer of agent {agent_id}")
+    return outcome_of(answer)
+
+
+def _chat_outcome(chat: Chat, reply: Reply) -> dict[str, Any]:
+    usage = {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens, "estimated": reply.estimated}
+    why = {"finish_reason": reply.finish_reason} if reply.finish_reason else {}
+    return outcome_of({"result": {**answer_of(chat, reply.text), **why, "usage": usage}})
 
 
 def _about(row: LogRow) -> Key:

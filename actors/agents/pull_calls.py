@@ -32,6 +32,7 @@ from cluster.ports.agent_transport import THE_ANSWER, Ask, contract_reply, judge
 from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, WakeTopic
+from cluster.process.large import in_thread_if_large, rough_size
 
 #: Under which the calls' idempotency keys are stored. (A stored name: "turn" was a word for a pull call.)
 ROUTE = "turns"
@@ -84,7 +85,7 @@ class PullCalls:
         finally:
             if not ended:
                 self._cancel(agent.workspace, submitted, call.cause)
-        return _reply(task, call)
+        return await in_thread_if_large(rough_size(task.result), _reply, task, call)
 
     async def _submit(self, agent: Agent, call: AgentCall) -> str:
         now = self._clock.now()

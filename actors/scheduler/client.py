@@ -36,6 +36,7 @@ from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem, TaskStore
 from cluster.ports.wake_ups import Doorbell, topics_for
 from cluster.process.group_commit import GroupCommit
+from cluster.process.large import in_thread_if_large, rough_size
 from cluster.rpc.exchange import ExchangeClient
 
 _logger = logging.getLogger(__name__)
@@ -157,7 +158,7 @@ class TaskClient:
         with nothing changed, if the result or the error could not be stored."""
         if result_json is not None:
             check_size(result_json, "result")
-            read_json(result_json, "result")
+            await in_thread_if_large(len(result_json), read_json, result_json, "result")
         if error is not None:
             check_text(error, "error")
         await self.report_checked(lease, result_json=result_json, error=error, error_class=error_class)
@@ -359,7 +360,10 @@ class ClusterWorker:
         task.add_done_callback(self._reports.discard)
 
     async def _report(self, lease: Lease, result: Any, error: str | None) -> None:
-        outcome = self._outcome(result) if error is None else {"error": error}
+        # The loop renews the leases of this agent's other tasks meanwhile.
+        outcome = (
+            await in_thread_if_large(rough_size(result), self._outcome, result) if error is None else {"error": error}
+        )
         report = {"result_json": None, "error": None, "error_class": ErrorClass.RETRYABLE, **outcome}
         try:
             while True:

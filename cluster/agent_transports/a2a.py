@@ -1,16 +1,20 @@
 """A2A 1.0: an agent is asked by a message, and answers by a message or a task. Needs the extra ``a2a``.
 
-The SDK is imported when the first such agent is asked. It sends through the pool whose addresses are checked.
+The SDK is imported when the first such agent is asked. It sends through the pool whose addresses are checked. It parses
+where it sends, so a large answer is kept from it there and given to it again in a thread (`_by_the_sdk`): it took 0.5 s for
+900 kB, for which all agents of the host stood still.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import httpx
 
@@ -27,6 +31,9 @@ from cluster.domain.base.errors import (
 from cluster.domain.base.json_values import write_json
 from cluster.http.addresses import safe_url
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, check_whole, counted, judged
+from cluster.process.large import MAX_INLINE_BYTES, in_thread_if_large
+
+T = TypeVar("T")
 
 _POLL_S = 0.5
 MAX_CLIENTS = 1000
@@ -35,20 +42,50 @@ CARD_S = 3600.0
 _CARD = "/.well-known/agent-card.json"
 
 
+class _Large(Exception):
+    """An answer that the SDK must not parse on the loop."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        super().__init__(f"{len(answer.content)} bytes")
+        self.answer = answer
+
+
+class _Again(httpx.AsyncBaseTransport):
+    """Gives an answer that is there already."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self._answer = answer
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        kind = self._answer.headers.get("content-type", "application/json")
+        return httpx.Response(self._answer.status_code, headers={"content-type": kind}, content=self._answer.content)
+
+
+async def _keep_large(answer: httpx.Response) -> None:
+    if len(await answer.aread()) > MAX_INLINE_BYTES:
+        raise _Large(answer)
+
+
+async def _again(use: Callable[[httpx.AsyncClient], Awaitable[T]], answer: httpx.Response) -> T:
+    async with httpx.AsyncClient(transport=_Again(answer)) as client:
+        return await use(client)
+
+
 @dataclass(slots=True)
 class _Known:
-    """The SDK's client of an agent. ``card`` is what its card said of addresses and methods, ``read_at`` when it was read."""
+    """An agent's card, what it says of addresses and methods, the agent's revision, and when the card was read."""
 
-    client: Any
-    card: str
+    card: Any
+    addresses: str
     revision: float
     read_at: float
 
 
 class A2ATransport:
-    """``client`` is the HTTP client that the SDK has to use; ``clock`` gives seconds."""
+    """``client`` is the HTTP client that the SDK has to use, and nobody else uses it; ``clock`` gives seconds."""
 
     def __init__(self, client: httpx.AsyncClient, clock: Callable[[], float] = time.monotonic) -> None:
+        client.event_hooks["response"] = [_keep_large]
         self._http = client
         self._clock = clock
         self._known: dict[str, _Known] = {}
@@ -66,13 +103,22 @@ class A2ATransport:
         except PeerError:
             raise
         except Exception as error:  # the SDK's own errors have no common base
-            raise _blamed(error, shown) from error
+            raise await in_thread_if_large(_size(error), _blamed, error, shown) from error
         check_whole(ask, text, finish)
         with judged():
-            return counted(ask, text, None, None, finish_reason=finish)
+            return await in_thread_if_large(len(text), partial(counted, ask, text, None, None, finish_reason=finish))
 
-    async def _client(self, ask: Ask) -> _Known:
-        """The agent's client. Its card is read if it never was, the agent has registered again, or an hour has passed."""
+    async def _by_the_sdk(self, use: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
+        """What the SDK reads over a client with one call. A large answer stays here and is read in a thread, where the SDK makes
+        the same call once more, over a client that has the answer. Raises what ``use`` raises."""
+        try:
+            return await use(self._http)
+        except _Large as large:
+            answer = large.answer
+        return await asyncio.to_thread(lambda: asyncio.run(_again(use, answer)))
+
+    async def _card(self, ask: Ask) -> _Known:
+        """The agent's card. It is read if it never was, the agent has registered again, or an hour has passed."""
         known, now = self._known.get(ask.endpoint), self._clock()
         if known is None or known.revision != ask.revision or now - known.read_at >= CARD_S:
             if known is None and len(self._known) >= MAX_CLIENTS:
@@ -82,46 +128,56 @@ class A2ATransport:
 
     async def _read(self, ask: Ask) -> _Known:
         try:
-            from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
+            sdk = await asyncio.to_thread(importlib.import_module, "a2a.client")  # most of a second
         except ImportError:
             raise AgentUnavailable("A2A agents need: pip install 'aragora-control-plane[a2a]'.") from None
-        factory = ClientFactory(ClientConfig(streaming=False, httpx_client=self._http))
         base, _, query = url_of(ask.endpoint, _CARD).partition(_CARD)
-        card = await A2ACardResolver(self._http, base, _CARD + query).get_agent_card()
-        return _Known(factory.create(card), str(card.supported_interfaces), ask.revision, self._clock())
+        card = await self._by_the_sdk(lambda http: sdk.A2ACardResolver(http, base, _CARD + query).get_agent_card())
+        return _Known(card, str(card.supported_interfaces), ask.revision, self._clock())
 
     async def _ask(self, ask: Ask) -> tuple[str, str]:
         """The text, and how the task ended. Asks again only if the agent has moved, so that it was not asked."""
         from a2a.types import GetTaskRequest
 
-        known = await self._client(ask)
+        known = await self._card(ask)
         try:
-            answer = await _send(known.client, ask)
+            answer = await self._by_the_sdk(partial(_send, known, ask))
         except Exception as error:
             moved = await self._moved(ask, known) if _misses(error) else None
             if moved is None:
                 raise
             known = moved
-            answer = await _send(known.client, ask)
+            answer = await self._by_the_sdk(partial(_send, known, ask))
         if answer.HasField("message"):
-            return _parts(answer.message.parts), ""
+            message = answer.message
+            return await in_thread_if_large(message.ByteSize(), _parts, message.parts), ""
         task = answer.task
         while not _ended(task):
             await asyncio.sleep(_POLL_S)
-            task = await known.client.get_task(GetTaskRequest(id=task.id))
-        return _of_task(task, safe_url(ask.endpoint))
+            task = await self._by_the_sdk(partial(_task, known, GetTaskRequest(id=task.id)))
+        return await in_thread_if_large(task.ByteSize(), _of_task, task, safe_url(ask.endpoint))
 
     async def _moved(self, ask: Ask, known: _Known) -> _Known | None:
         """Reads the card again; None if it says the same or cannot be read."""
         self._known.pop(ask.endpoint, None)
         try:
-            again = await self._client(ask)
+            again = await self._card(ask)
         except Exception:  # the error of the call itself says more
             return None
-        return again if again.card != known.card else None
+        return again if again.addresses != known.addresses else None
 
 
-async def _send(client: Any, ask: Ask) -> Any:
+def _client(http: httpx.AsyncClient, known: _Known) -> Any:
+    from a2a.client import ClientConfig, ClientFactory
+
+    return ClientFactory(ClientConfig(streaming=False, httpx_client=http)).create(known.card)
+
+
+async def _task(known: _Known, asked: Any, http: httpx.AsyncClient) -> Any:
+    return await _client(http, known).get_task(asked)
+
+
+async def _send(known: _Known, ask: Ask, http: httpx.AsyncClient) -> Any:
     """The agent's last event for a message: one with a message or a task. Raises what the SDK raises; `AgentMalformed`."""
     from a2a.types import Message, Part, Role, SendMessageRequest
 
@@ -129,7 +185,7 @@ async def _send(client: Any, ask: Ask) -> Any:
     request = SendMessageRequest(message=message)
     request.metadata.update({"schema": dict(ask.schema), "timeout_seconds": ask.timeout_s})
     answer: Any = None
-    async for event in client.send_message(request):
+    async for event in _client(http, known).send_message(request):
         if event.HasField("message"):
             return event
         if event.HasField("task"):
@@ -184,6 +240,12 @@ def _blamed(error: Exception, shown: str) -> PeerError:
     if broken or not type(error).__module__.startswith("a2a."):
         return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
     return reported(shown, words_of(_REPORTED.sub("", str(error))) or type(error).__name__)
+
+
+def _size(error: BaseException) -> int:
+    """How many characters or bytes ``_blamed`` reads."""
+    answers = (cause.response for cause in _causes(error) if isinstance(cause, httpx.HTTPStatusError))
+    return max(len(str(error)), *(len(answer.content) for answer in answers if answer.is_closed), 0)
 
 
 def _of_status(response: httpx.Response, shown: str) -> PeerError:

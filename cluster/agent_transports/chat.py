@@ -22,14 +22,13 @@ from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, reso
 from cluster.http.connections import ConnectionPool
 from cluster.http.sending import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged
+from cluster.process.large import in_thread_if_large
 
 T = TypeVar("T")
 
 _BACKOFF_S = 0.5
 _MAX_RETRY_AFTER_S = 60.0
 _PROBE_TIMEOUT_S = 10.0
-#: A larger answer is read in a thread. A smaller one takes less time to read than to hand over.
-MAX_INLINE_BYTES = 65_536
 #: How many refused parameters are remembered, and for how long: servers and the models behind a name change.
 MAX_REFUSED = 1000
 REFUSED_S = 3600.0
@@ -195,12 +194,6 @@ class HttpTransports:
         except BROKEN as error:
             message = f"{safe_url(endpoint)} cannot be reached: {type(error).__name__}."
             raise AgentUnavailable(message) from error
-
-
-async def in_thread_if_large(size: int, read: Callable[..., T], *arguments: Any) -> T:
-    """Reads ``size`` bytes of an answer, in a thread if they are many: the loop serves all other agents meanwhile. Raises what
-    ``read`` raises."""
-    return read(*arguments) if size <= MAX_INLINE_BYTES else await asyncio.to_thread(read, *arguments)
 
 
 def _read(wire: WireFormat, ask: Ask, answer: HttpAnswer) -> Reply:

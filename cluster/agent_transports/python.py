@@ -12,6 +12,7 @@ from cluster.agent_transports.python_agent import InClusterAgent, Question, Task
 from cluster.domain.base.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
 from cluster.domain.base.json_values import check_size, shown_error, write_json
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judged, number
+from cluster.process.large import in_thread_if_large, rough_size
 
 _logger = logging.getLogger(__name__)
 
@@ -86,9 +87,13 @@ async def _answer(agent: Any, ask: Ask) -> Reply:
     if not isinstance(text, str):
         raise AgentMalformed(f"Agent {ask.agent_id} answered a {type(answer).__name__} without a text.")
     with judged():
-        check_size(text, THE_ANSWER)
         tokens_in, tokens_out = (getattr(answer, name, None) for name in ("input_tokens", "output_tokens"))
-        return counted(ask, text, number(tokens_in), number(tokens_out))
+        return await in_thread_if_large(len(text), _reply, ask, text, number(tokens_in), number(tokens_out))
+
+
+def _reply(ask: Ask, text: str, tokens_in: int | None, tokens_out: int | None) -> Reply:
+    check_size(text, THE_ANSWER)
+    return counted(ask, text, tokens_in, tokens_out)
 
 
 async def _work(agent: Any, ask: Ask) -> Reply:
@@ -96,6 +101,10 @@ async def _work(agent: Any, ask: Ask) -> Reply:
         raise AgentUnavailable(f"Agent {ask.agent_id} has no work method, so it takes no tasks.")
     result = await agent.work(ask.task)
     with judged():
-        text = write_json({"result": result}, THE_ANSWER)
-        check_size(text, THE_ANSWER)
-        return Reply(text=text)
+        return await in_thread_if_large(rough_size(result), _reply_with, result)
+
+
+def _reply_with(result: Any) -> Reply:
+    text = write_json({"result": result}, THE_ANSWER)
+    check_size(text, THE_ANSWER)
+    return Reply(text=text)

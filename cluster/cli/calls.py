@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from cluster.cli.connection import client, settings
+from cluster.domain.base import ids
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import read_json
 
@@ -19,11 +22,11 @@ Words = Annotated[str | None, typer.Option(help="Separated by commas.")]
 def call(method: str, path: str, body: Any = None, **params: Any) -> Any:
     """One call of the API, and its answer. Ids in the path are encoded (`path_segment`).
 
-    Raises: `InvalidRequest` for a path with a part that would lead to another path: `.` and `..` are steps in a URL.
+    Raises: `BadParameter` for a path with a part that would lead to another path: `.` and `..` are steps in a URL.
     """
     odd = next((part for part in path.split("/")[2:] if part in ("", ".", "..")), None)
     if odd is not None:
-        raise InvalidRequest(f'"{odd}" is not an id; name the task, agent or deliberation.', "invalid_id")
+        raise typer.BadParameter(f'"{odd}" is not an id; name the task, agent or deliberation.')
 
     async def work() -> Any:
         async with client(settings()) as api:
@@ -53,6 +56,21 @@ def json_option(value: str | None, name: str) -> Any:
         where = error.__context__  # what the parser said, if it was the parser
         words = f"{name} is not JSON: {where}." if isinstance(where, json.JSONDecodeError) else error.message
         raise typer.BadParameter(words) from None
+
+
+@contextlib.contextmanager
+def usage() -> Iterator[None]:
+    """Turns an InvalidRequest of the block, which checks what the user gave, into an error of usage. Raises: `BadParameter`."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise typer.BadParameter(error.message) from None
+
+
+def path_segment(value: str) -> str:
+    """An id that the user gave, as one segment of a URL's path. Raises: `BadParameter` if it cannot be one."""
+    with usage():
+        return ids.path_segment(value)
 
 
 def given(**fields: Any) -> dict[str, Any]:

@@ -98,6 +98,11 @@ FAMILIES: tuple[Family, ...] = (
         labels=("actor",),
     ),
     Family(
+        name="aragora_cp_api_memory_replacements_total",
+        kind="counter",
+        help="API replicas that were replaced because they used more memory than their bound.",
+    ),
+    Family(
         name="aragora_cp_unfenced_reports_total",
         kind="counter",
         help="Task reports that carried no lease token.",

@@ -22,8 +22,10 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.domain.access.principal import Principal
 from cluster.domain.access.rate_limits import kind_of_call
 from cluster.domain.base.errors import ControlPlaneError
+from cluster.process.large import in_thread_if_large
 from serve_app.auth.admission import Asker, admit, origin, permission_of, principal_of
 from serve_app.auth.named_workspace import check_named_in
 from serve_app.auth.routing import GuardedRoute
@@ -64,9 +66,7 @@ class DirectRoute:
                 return  # the client has disconnected
             raw = read
             try:
-                sent = json.loads(raw, parse_float=self._reader) if raw else None
-                check_named_in(sent, await principal_of(request))
-                body = self._body.validate_python(sent)
+                body = await in_thread_if_large(len(raw), self._parsed, raw, await principal_of(request))
             except Exception:  # FastAPI reads the body again and words the refusal
                 await app.whole_way(scope, _replayed(raw, receive), send)  # type: ignore[attr-defined]
                 return
@@ -79,6 +79,12 @@ class DirectRoute:
             await response(scope, receive, send)
         else:
             await _send_json(send, self._status, to_json(shown(request, self.route.path, self._status, answer)))
+
+    def _parsed(self, raw: bytes, principal: Principal) -> Any:
+        assert self._body is not None
+        sent = json.loads(raw, parse_float=self._reader) if raw else None
+        check_named_in(sent, principal)
+        return self._body.validate_python(sent)
 
     async def _arguments(self, request: Request, part: str, body: Any) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -28,6 +29,7 @@ from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import topics_for
+from cluster.process.large import in_thread_if_large, rough_size
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.agent_identity import acting_agent
 from serve_app.auth.routing import GuardedRouter
@@ -334,7 +336,7 @@ async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Ide
 async def _report_one(request: Request, asker: Origin, body: Report) -> None:
     if isinstance(body, RefusedReport):
         raise InvalidRequest(body.refusal, body.code)
-    await _report(request, _report_request(asker, body))
+    await _report(request, await in_thread_if_large(rough_size(body.result), _report_request, asker, body))
 
 
 def _report_request(asker: Origin, body: Report) -> ReportRequest:
@@ -415,7 +417,8 @@ async def complete_task(
     """Completes a task. With the ``lease_token`` of the claim, only the holder of that attempt can; for any other attempt the
     answer is 409 (`Conflict`, ``lease_lost``)."""
     body = body or Complete()
-    await _report(request, _report_of(asker, task_id, body, result=body.result))
+    report = partial(_report_of, asker, task_id, body, result=body.result)
+    await _report(request, await in_thread_if_large(rough_size(body.result), report))
     return {"completed": True}
 
 

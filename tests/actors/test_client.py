@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.probes import eventually
 from tests.support.samples import ASKER
 from tests.support.stores import StoreUrls, fresh_name
+from tests.support.threads import running_in
 
 
 class Inside:
@@ -136,6 +138,20 @@ async def test_a_worker_keeps_to_its_slots_and_reports_what_handlers_raise(
     assert (task.status, task.error) == (TaskStatus.FAILED, "ValueError: no such thing")
     assert most == 3
     running.cancel()
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_a_worker_writes_a_large_result_off_its_loop(inside: Inside, size: int) -> None:
+    async def handle(work: Work) -> Any:
+        return list(range(size))
+
+    with running_in("_outcome") as ran:
+        client = inside.client()
+        running = asyncio.create_task(ClusterWorker(inside.client(), handle, agent_id="w1", slots=1, prefetch=1).run())
+        await _all_done(inside, [await client.submit(client.task("counts"))])
+        running.cancel()
+    assert ran["_outcome"]
+    assert (threading.get_ident() in ran["_outcome"]) == (size == 10)
 
 
 async def test_a_shard_that_restarts_costs_a_worker_nothing(inside: Inside) -> None:

@@ -96,9 +96,9 @@ async def test_a_database_that_is_away_is_said_once(api: Api, tmp_path: Path) ->
     async def refuses() -> None:
         raise StoreUnavailable("PostgreSQL does not answer; try again.")
 
-    api.gateway.components = Components({"postgres": refuses})
+    api.gateway.components = Components({"Database": refuses})
     found = await looked()
-    assert found["component postgres"].level == PROBLEM
+    assert found["component Database"].level == PROBLEM
     assert [found[check].detail for check in ("tables", "retries", "waiting tasks")] == [not_tried] * 3
 
 

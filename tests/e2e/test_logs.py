@@ -22,6 +22,11 @@ async def test_one_trace_is_found_in_the_logs_of_api_and_actors(system: RunningS
     found = await asyncio.to_thread(system.cli, "logs", "--trace", "followed-everywhere")
     assert found.returncode == 0, found.stderr
     assert {line.split()[2].partition(":")[0] for line in found.stdout.splitlines()} >= {"api", "deliberation-0"}
+    # All that the files have of it, and nothing of others'.
+    kept = {line for name in OWN for line in run.log(name).read_text().splitlines() if line.startswith("20")}
+    shown_heads = {line for line in found.stdout.splitlines() if line.startswith("20")}
+    assert shown_heads == {line for line in kept if line.split()[3] == "followed-everywhere"}
+    assert len(kept) > len(shown_heads)
     for file in run.directory.glob("*.log"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     shown = await asyncio.to_thread(system.cli, "logs")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cluster.domain.metrics import FAMILIES, Family
+from scripts.docs.metrics_page import _ADVICE, page
 from tests.support.docs import ROOT
 
 _SELECTOR = re.compile(r"\b(aragora_[a-z0-9_]+)(?:\{([^}]*)\})?")
@@ -99,7 +100,23 @@ def test_the_guides_four_alerts_and_ours_are_there() -> None:
         "SchedulerRereads",
         "CommitsFail",
         "ActorMemoryBound",
+        "ApiMemoryBound",
     ]
+
+
+def test_every_metric_and_alert_is_documented_and_no_other() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert text == page(), "run make docs"
+    metrics, alerts = text.split("## Alerts")
+    assert re.findall(r"^\| `(aragora_\w+)`", metrics, re.M) == [family.name for family in FAMILIES]
+    assert re.findall(r"^\| `(\w+)`", alerts, re.M) == [rule["alert"] for rule in _rules()]
+    assert set(_ADVICE) == {rule["alert"] for rule in _rules()}, "advice for an alert that is not there"
+
+
+def test_pages_name_no_metric_that_is_not_there() -> None:
+    for path in [*(ROOT / "docs").glob("**/*.md"), ROOT / "README.md"]:
+        named = set(re.findall(r"\baragora_(?:cp|http)_\w+", path.read_text()))
+        assert not named - SERIES.keys() - {family.name for family in FAMILIES}, path.name
 
 
 def test_the_dashboard_is_well_formed() -> None:

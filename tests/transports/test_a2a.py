@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from cluster.domain.base.errors import (
 from cluster.ports.agent_transport import Reply
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import a2a_server, serving
+from tests.support.threads import running_in
 
 SCHEMA = {"type": "object", "properties": {"choice": {"type": "string"}}, "required": ["choice"]}
 
@@ -63,6 +65,43 @@ async def test_an_a2a_agent_answers_by_a_task_that_is_waited_for() -> None:
     assert json.loads((await _asked_over_a2a(result)).text) == {"choice": "a"}
     with pytest.raises(AgentRefused, match="TASK_STATE_REJECTED"):
         await _asked_over_a2a(lambda body: {"task": task("TASK_STATE_REJECTED")})
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+@pytest.mark.parametrize("kind", ["message", "task"])
+async def test_a_large_answer_over_a2a_is_read_off_the_loop(kind: str, size: int) -> None:
+    parts = [{"data": {"choice": "a" * size}}]
+    done = {"state": "TASK_STATE_COMPLETED"}
+    answers: dict[str, Any] = {
+        "message": {"messageId": "m1", "role": "ROLE_AGENT", "parts": parts},
+        "task": {"id": "t1", "contextId": "c1", "status": done, "artifacts": [{"artifactId": "r", "parts": parts}]},
+    }
+    with running_in("parse_lenient", "_parts", "counted") as ran:
+        reply = await _asked_over_a2a(lambda body: {kind: answers[kind]})
+    assert json.loads(reply.text) == {"choice": "a" * size}
+    here = threading.get_ident()
+    assert {name: threads == {here} for name, threads in ran.items()} == dict.fromkeys(ran, size == 10)
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_a_large_error_over_a2a_is_read_off_the_loop(size: int) -> None:
+    pytest.importorskip("a2a")
+    url: list[str] = []
+    card = a2a_server(url, None)
+
+    async def fails(request: Any) -> httpx.Response:
+        if request.method == "GET":
+            return await card(request)  # type: ignore[no-any-return]
+        return httpx.Response(503, json={"error": {"message": "busy", "data": "a" * size}})
+
+    with running_in("refused_by_status") as ran:
+        async with serving(fails) as base:
+            url.append(base)
+            ours = transports(LOOPBACK)
+            with pytest.raises(AgentUnavailable):
+                await A2ATransport(ours.client).ask(question(base, transport=TransportKind.A2A))
+            await ours.close()
+    assert (threading.get_ident() in ran["refused_by_status"]) == (size == 10)
 
 
 @pytest.mark.parametrize("card", [True, False], ids=["card", "answer"])

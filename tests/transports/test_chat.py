@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.agent_transports.chat import MAX_INLINE_BYTES, Provider, in_thread_if_large
+from cluster.agent_transports.chat import Provider
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
     AgentFailed,
@@ -25,6 +25,7 @@ from cluster.domain.base.errors import (
 )
 from cluster.http.addresses import MAX_ANSWER_BYTES
 from cluster.ports.agent_transport import Reply
+from cluster.process.large import MAX_INLINE_BYTES, in_thread_if_large
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import completion, serving
 from tests.support.probes import eventually

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from cluster.domain.base.errors import (
 )
 from cluster.ports.agent_transport import Ask, Reply
 from tests.support.asking import question
+from tests.support.threads import running_in
 
 TASK = {"id": "t1", "task_type": "t", "payload": None, "attempt": 1, "metadata": {}}
 
@@ -63,6 +65,36 @@ async def test_whatever_an_agent_raises_fails_its_call_alone(error: BaseExceptio
     ask = question("", transport=TransportKind.IMPORT, agent_id="a1", task=task, timeout_s=30.0)
     with pytest.raises(AgentUnavailable, match="Agent a1 raised"):
         await PythonTransport({"a1": Raising(error)}).ask(ask)
+
+
+class Says:
+    def __init__(self, size: int) -> None:
+        self._text = "a" * size
+
+    async def answer(self, question: Question) -> Answer:
+        return Answer(text=self._text)
+
+    async def work(self, task: Mapping[str, Any]) -> Any:
+        return {"numbers": list(range(len(self._text)))}
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_a_large_answer_in_the_cluster_is_read_off_the_loop(size: int) -> None:
+    with running_in("counted") as ran:
+        reply = await PythonTransport({"says": Says(size)}).ask(
+            question("", transport=TransportKind.IMPORT, agent_id="says")
+        )
+    assert len(reply.text) == size
+    assert (threading.get_ident() in ran["counted"]) == (size == 10)
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_a_large_result_in_the_cluster_is_written_off_the_loop(size: int) -> None:
+    ask = question("", transport=TransportKind.IMPORT, agent_id="says", task=TASK)
+    with running_in("write_json") as ran:
+        reply = await PythonTransport({"says": Says(size)}).ask(ask)
+    assert json.loads(reply.text) == {"result": {"numbers": list(range(size))}}
+    assert (threading.get_ident() in ran["write_json"]) == (size == 10)
 
 
 async def test_an_agent_that_takes_too_long_times_out() -> None:

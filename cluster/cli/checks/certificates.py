@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,10 +24,12 @@ from cluster.domain.base.errors import ControlPlaneError
 from cluster.settings import Settings
 
 SOON: Final = timedelta(days=14)
-#: For all servers, which are asked at the same time, some at once.
-ALL_S: Final = 3.0
+#: For the list of agents and all servers, which are asked at the same time, some at once. Less than the checks' `GROUP_S`.
+ALL_S: Final = 3.5
+AGENTS_S: Final = 2.5
 AT_ONCE: Final = 32
 SERVERS_MAX: Final = 500
+NO_AGENTS: Final = "those of the agents' endpoints were not tried: the API does not list the agents"
 #: With these bytes a client asks PostgreSQL for TLS.
 _SSL_REQUEST: Final = struct.pack("!ii", 8, 80877103)
 _PORTS: Final = {"https": 443, "rediss": 6379, "postgresql": 5432, "postgres": 5432}
@@ -64,16 +67,21 @@ async def check_certificates(ours: Settings, api: ControlPlaneClient) -> list[Fi
     stores = stores_settings(ours)
     for url, of in ((stores.database_url, "PostgreSQL"), (stores.redis_url, "Redis")):
         found |= set(servers(url.get_secret_value(), of)) if url is not None else set()
-    found |= await _agents(api)
-    return [*_of_file(ours), *await _asked(sorted(found)[:SERVERS_MAX])]
+    until = time.monotonic() + ALL_S
+    agents = await _agents(api)
+    found |= agents or set()
+    judged = [*_of_file(ours), *await _asked(sorted(found)[:SERVERS_MAX], until)]
+    return judged if agents is not None else [*judged, problem("certificates", NO_AGENTS, "", WARNING)]
 
 
-async def _agents(api: ControlPlaneClient) -> set[TlsServer]:
-    """Those of the agents' endpoints; of agents that share a server, the first by name stands for all."""
+async def _agents(api: ControlPlaneClient) -> set[TlsServer] | None:
+    """Those of the agents' endpoints; of agents that share a server, the first by name stands for all. None if the API does
+    not list the agents: another check says why."""
     try:
-        agents = (await api.request("GET", "/agents", params={"available": "false"}, timeout_s=ALL_S))["agents"]
-    except ControlPlaneError:
-        return set()  # said by other checks
+        async with asyncio.timeout(AGENTS_S):
+            agents = (await api.request("GET", "/agents", params={"available": "false"}, timeout_s=AGENTS_S))["agents"]
+    except (ControlPlaneError, TimeoutError):
+        return None
     by_address: dict[tuple[str, int], TlsServer] = {}
     for agent in sorted(agents, key=lambda agent: str(agent["agent_id"])):
         for server in servers(str(agent.get("endpoint") or ""), f"agent {agent['agent_id']}"):
@@ -91,7 +99,7 @@ def _of_file(ours: Settings) -> list[Finding]:
     return list(_judged("ARAGORA_TLS_CERT_FILE", read.not_valid_before_utc, read.not_valid_after_utc))
 
 
-async def _asked(asked: Iterable[TlsServer]) -> list[Finding]:
+async def _asked(asked: Iterable[TlsServer], until: float) -> list[Finding]:
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def ask(server: TlsServer) -> x509.Certificate | None:
@@ -100,7 +108,7 @@ async def _asked(asked: Iterable[TlsServer]) -> list[Finding]:
 
     tasks = {server: asyncio.ensure_future(ask(server)) for server in asked}
     if tasks:
-        await asyncio.wait(tasks.values(), timeout=ALL_S)
+        await asyncio.wait(tasks.values(), timeout=max(0.0, until - time.monotonic()))
     found: list[Finding] = []
     seen = silent = 0
     for server, task in tasks.items():

@@ -13,6 +13,8 @@ from cluster.domain.base.errors import ControlPlaneError
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 #: How long checks that run at the same time may take. The doctor runs two such groups, one after the other.
 GROUP_S: Final = 4.0
+#: Found of what cannot be looked at without the database. That is one cause, and the database's row has the advice.
+NOT_TRIED: Final = "not tried: the database does not answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

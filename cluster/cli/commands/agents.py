@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster.cli.calls import path_segment
 from cluster.cli.connection import client, settings
 from cluster.cli.output import console, listing
-from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Agents.")
 

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 
+from cluster.cli.calls import path_segment
 from cluster.cli.connection import client, ray_variables, running_system, settings
 from cluster.cli.exit_codes import REFUSED, USAGE
 from cluster.cli.output import console, errors, plain
@@ -31,7 +32,6 @@ from cluster.client.batches.output import Output, opened
 from cluster.client.batches.progress import ENDED, Pace, progress, summary_json, summary_table
 from cluster.domain.base.canonical import canonical_sha256
 from cluster.domain.base.errors import ControlPlaneError, TryLater
-from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Many questions from a file, resumable.")
 

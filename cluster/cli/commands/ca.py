@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.cli.calls import usage
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.commands.tokens import store_revocation
 from cluster.cli.connection import settings
 from cluster.cli.output import console, plain
-from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.embedded.layout import Layout
 from cluster.ports.access import Revocation
@@ -45,19 +45,20 @@ def issue(
     """Issue a certificate for an agent or for the API, and print the settings that name its files.
 
     \f
-    Raises: `InvalidRequest` unless one of both is named.
+    Raises: `BadParameter` unless one of both is named.
     """
     if (agent is None) == (server is None):
-        raise InvalidRequest("Name either an agent with --agent, or the API's addresses with --server.")
+        raise typer.BadParameter("Name either an agent with --agent, or the API's addresses with --server.")
     now, life = datetime.now(UTC), timedelta(hours=hours)
     if agent is not None:
-        domain = settings().tls_trust_domain
-        files = _authority().issue_agent(check_id(agent, "--agent"), domain, now, life)
+        with usage():
+            check_id(agent, "--agent")
+        files = _authority().issue_agent(agent, settings().tls_trust_domain, now, life)
         _print("ARAGORA_CLIENT", files)
     elif server is not None:
         hosts = [host.strip() for host in server.split(",") if host.strip()]
         if not hosts:
-            raise InvalidRequest(
+            raise typer.BadParameter(
                 "--server names nothing; give the addresses and names of the API, as in --server 127.0.0.1."
             )
         files = _authority().issue_server(hosts, now, life)
@@ -77,11 +78,12 @@ def deny(serial: Annotated[str, typer.Argument(help="As `openssl x509 -noout -se
     """End an agent's certificate, in every replica within seconds. It is stored, for as long as any certificate may live.
 
     \f
-    Raises: `InvalidRequest` if it is no serial number.
+    Raises: `BadParameter` if it is no serial number.
     """
     from cluster.domain.access.agent_certificates import DENIED, canonical_serial
 
-    number = canonical_serial(serial.removeprefix("serial="))
+    with usage():
+        number = canonical_serial(serial.removeprefix("serial="))
     now = time.time()
     until = now + MOST_DAYS * 86_400
     asyncio.run(

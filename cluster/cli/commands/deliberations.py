@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, call, json_option, print_json
+from cluster.cli.calls import Json, call, json_option, path_segment, print_json
 from cluster.cli.commands import receipts
 from cluster.cli.commands.deliberate import WITHHELD, show_result
 from cluster.cli.output import console, listing, on_one_line, plain, total_words
-from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Deliberations that were asked.")
 

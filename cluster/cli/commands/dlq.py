@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, call, given, json_option, print_json
+from cluster.cli.calls import Json, call, given, json_option, path_segment, print_json
 from cluster.cli.output import console, listing, total_words
 from cluster.domain.base.errors import NotFound
-from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Dead letter: tasks that failed for good.")
 

@@ -16,7 +16,7 @@ import typer
 
 from cluster.cli.checks.api import check_api, check_api_clock, check_breakers, check_retries, check_waiting
 from cluster.cli.checks.encryption import check_encryption, check_passwords
-from cluster.cli.checks.findings import GROUP_S, OK, PROBLEM, WARNING, Check, Finding, problem, run_all
+from cluster.cli.checks.findings import GROUP_S, NOT_TRIED, OK, PROBLEM, WARNING, Check, Finding, problem, run_all
 from cluster.cli.checks.ray import check_hard_stop, check_ray
 from cluster.cli.checks.stores import check_database, check_growth, check_redis
 from cluster.cli.connection import api_tls, api_url, client, running_system, settings
@@ -32,6 +32,8 @@ WITHOUT_DATABASE_S: Final = 2.0
 #: Checks that would find only that the database is away, as seen from here and as seen by the API.
 _OF_THE_DATABASE: Final = ("tables",)
 _OF_THE_APIS_DATABASE: Final = ("retries", "waiting tasks")
+#: Checks that may find something without the database: what the API has read before.
+_MAYBE_OF_THE_APIS_DATABASE: Final = ("breakers",)
 
 
 async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
@@ -60,7 +62,7 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
         if idle is not None:
             return [idle]
         if findings[0].level == OK:
-            away = _is_away(findings, "component postgres")
+            away = _is_away(findings, "component Database")
             checks: dict[str, Check] = {
                 "API clock": lambda: check_api_clock(api_url(ours), api_tls(ours)),
                 "breakers": lambda: check_breakers(api),
@@ -69,8 +71,10 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
             }
             skipped = _OF_THE_APIS_DATABASE if away else ()
             tried = {name: check for name, check in checks.items() if name not in skipped}
-            findings += await run_all(tried, WITHOUT_DATABASE_S if away else within_s)
-            findings += [_not_tried(name) for name in skipped]
+            found = await run_all(tried, WITHOUT_DATABASE_S if away else within_s)
+            if away:
+                found = [_not_tried(finding.check) if _is_vain(finding) else finding for finding in found]
+            findings += [*found, *(_not_tried(name) for name in skipped)]
     return findings
 
 
@@ -78,9 +82,14 @@ def _is_away(findings: Sequence[Finding], check: str) -> bool:
     return any(finding.check == check and finding.level == PROBLEM for finding in findings)
 
 
+def _is_vain(finding: Finding) -> bool:
+    """Whether a check without the database has found only that it is away."""
+    return finding.check in _MAYBE_OF_THE_APIS_DATABASE and finding.level == PROBLEM
+
+
 def _not_tried(check: str) -> Finding:
     """One cause is said once: the row of the database has it."""
-    return Finding(check=check, level=WARNING, detail="not tried: the database does not answer")
+    return Finding(check=check, level=WARNING, detail=NOT_TRIED)
 
 
 def _not_started(ours: Settings) -> Finding | None:

@@ -33,15 +33,18 @@ async def loopback_transport() -> AsyncIterator[AgentTransport]:
 
 
 def evaluate(
-    votes: Annotated[Path | None, typer.Option(help="Recorded votes (JSONL).", dir_okay=False)] = None,
-    panels: Annotated[Path | None, typer.Option(help="Panels of agents (JSON).", dir_okay=False)] = None,
+    votes: Annotated[Path | None, typer.Option(help="Recorded votes (JSONL).", exists=True, dir_okay=False)] = None,
+    panels: Annotated[Path | None, typer.Option(help="Panels of agents (JSON).", exists=True, dir_okay=False)] = None,
     replay: Annotated[
         Path | None,
-        typer.Option(help="Recorded answers as text, replayed over HTTP by a server of its own.", dir_okay=False),
+        typer.Option(
+            help="Recorded answers as text, replayed over HTTP by a server of its own.", exists=True, dir_okay=False
+        ),
     ] = None,
     panel: Annotated[list[str] | None, typer.Option(help="Only this panel; may be repeated.")] = None,
     prices: Annotated[
-        Path | None, typer.Option(help="JSON: USD per million tokens by agent (with --replay).", dir_okay=False)
+        Path | None,
+        typer.Option(help="JSON: USD per million tokens by agent (with --replay).", exists=True, dir_okay=False),
     ] = None,
     colluders: Annotated[int, typer.Option(min=0, help="Also measure so many members of each panel colluding.")] = 0,
     owner_cap: Annotated[
@@ -59,7 +62,7 @@ def evaluate(
     """Measure accuracy, coverage, calls and calibration of every rule, on votes or on replayed answers.
 
     \f
-    Raises: `InvalidRequest` if neither --votes and --panels nor --replay are given, or a file cannot be written.
+    Raises: `BadParameter` if neither --votes and --panels nor --replay are given, `InvalidRequest` if a file cannot be written.
     """
     from cluster.learning.evaluation import as_csv, evaluate_votes
     from cluster.learning.recorded_answers import evaluate_replay
@@ -71,7 +74,7 @@ def evaluate(
     elif votes is not None and panels is not None:
         report = evaluate_votes(votes, panels, seed=seed, owner_cap=owner_cap, colluders=colluders, only=panel or ())
     else:
-        raise InvalidRequest("Give --votes FILE and --panels FILE, or --replay FILE.", "missing_option")
+        raise typer.BadParameter("Give --votes FILE and --panels FILE, or --replay FILE.")
     _write(csv_file, as_csv(report.rows))
     if plot is not None:
         from cluster.cli.screens.evaluation_plot import draw  # matplotlib is an extra and slow to import

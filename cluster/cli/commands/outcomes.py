@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.cli.calls import path_segment
 from cluster.cli.connection import client, settings
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.ids import path_segment
 
 if TYPE_CHECKING:  # numpy takes longer to load than most commands take
     from cluster.domain.evaluation.records import AnsweredQuestion
@@ -36,10 +36,11 @@ def import_(
     Lines are {"id", "votes": {agent: answer or null}, "correct", "options"?}, or the format of recorded votes.
 
     \f
-    Raises: `InvalidRequest` if an option or a line is not valid, `Exit` if an outcome conflicts with a recorded one.
+    Raises: `BadParameter` for an unknown --split, `InvalidRequest` if a line is not valid,
+    `Exit` if an outcome conflicts with a recorded one.
     """
     if split not in ("all", "calibration", "test"):
-        raise InvalidRequest("--split must be all, calibration or test.", "invalid_option")
+        raise typer.BadParameter("--split must be all, calibration or test.")
     outcomes = [{**outcome, "id": prefix + outcome["id"]} for outcome in _read(file, split)]
     if not outcomes:
         raise InvalidRequest(f"{file} holds no outcome; give one JSON object per line.", "no_outcomes")

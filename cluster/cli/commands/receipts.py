@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster.cli.calls import path_segment
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import NOT_RECOMPUTABLE, REFUSED
 from cluster.cli.output import console, errors, listing, plain
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import CallerError, InvalidRequest
-from cluster.domain.base.ids import path_segment
 
 if TYPE_CHECKING:  # the signature's library is loaded by the commands that need it
     from cluster.domain.receipts.recompute import Recomputation

@@ -9,9 +9,8 @@ from typing import Any
 
 import typer
 
-from cluster.cli.calls import Json, call, print_json
+from cluster.cli.calls import Json, call, path_segment, print_json
 from cluster.cli.output import console, on_one_line, plain
-from cluster.domain.base.ids import path_segment
 
 #: Fields of ``data`` that a line shows already.
 _REPEATED = {"task_id", "agent_id", "request_id", "attempt"}

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli.calls import Json, Words, call, given, json_option, print_json, split
+from cluster.cli.calls import Json, Words, call, given, json_option, path_segment, print_json, split
 from cluster.cli.output import console, listing, plain, total_words
-from cluster.domain.base.ids import path_segment
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")

@@ -16,7 +16,6 @@ import typer
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.connection import settings
 from cluster.cli.output import console
-from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
 from cluster.ports.access import Revocation
 from cluster.ports.secrets import JWT_SECRET, JWT_SECRET_BYTES
@@ -41,14 +40,14 @@ def create(
     """Print a new token. What it may do is what its subject may: by ARAGORA_ADMIN_USERS or by roles.
 
     \f
-    Raises: `InvalidRequest` if the token would not count.
+    Raises: `BadParameter` if the token would not count.
     """
     from cluster.domain.access.tokens import Claims, make_token  # loads cryptography, which few commands need
 
     ours = stores_settings(settings())
     life_s = ours.jwt_expiry if expires is None else _seconds(expires, ours.jwt_expiry)
     if role is not None and workspace is None:
-        raise InvalidRequest("A role counts in one workspace; name it with --workspace.")
+        raise typer.BadParameter("A role counts in one workspace; name it with --workspace.")
     now = time.time()
     claims = Claims(
         subject=_checked(subject),
@@ -69,10 +68,10 @@ def revoke(
     """Revoke one token, or all tokens of a principal that were issued until now. It counts in every replica within seconds.
 
     \f
-    Raises: `InvalidRequest` unless one of both is named.
+    Raises: `BadParameter` unless one of both is named.
     """
     if (jti is None) == (subject is None):
-        raise InvalidRequest("Name either the jti of a token or a principal with --subject.")
+        raise typer.BadParameter("Name either the jti of a token or a principal with --subject.")
     ours = stores_settings(settings())
     now = time.time()
     name = f"jti:{jti}" if subject is None else _checked(subject)
@@ -82,7 +81,7 @@ def revoke(
 
 def _checked(subject: str) -> str:
     if _SUBJECT.fullmatch(subject) is None:
-        raise InvalidRequest("--subject must be user:E-MAIL or agent:ID.", "invalid_subject")
+        raise typer.BadParameter("--subject must be user:E-MAIL or agent:ID.")
     return subject.lower() if subject.startswith("user:") else subject
 
 
@@ -90,7 +89,9 @@ def _seconds(text: str, most: float) -> float:
     match = _TIME.fullmatch(text)
     found = int(match[1]) * _SECONDS[match[2]] if match is not None else 0
     if not 0 < found <= most:
-        raise InvalidRequest(f"--expires must be a time such as 30m, at most {most:g} seconds (ARAGORA_JWT_EXPIRY).")
+        raise typer.BadParameter(
+            f"--expires must be a time such as 30m, at most {most:g} seconds (ARAGORA_JWT_EXPIRY)."
+        )
     return found
 
 

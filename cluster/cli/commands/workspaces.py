@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.calls import Json, call, given, print_json
+from cluster.cli.calls import Json, call, given, path_segment, print_json
 from cluster.cli.output import console, listing, plain
-from cluster.domain.base.ids import path_segment
 
 app = typer.Typer(no_args_is_help=True, help="Workspaces: create, suspend, delete.")
 members_app = typer.Typer(no_args_is_help=True, help="Who has which role in a workspace.")

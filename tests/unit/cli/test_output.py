@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from typer import BadParameter
 
 from cluster.cli.calls import call
 from cluster.cli.exit_codes import REFUSED, guarded
 from cluster.cli.output import on_one_line, plain
-from cluster.domain.base.errors import InvalidRequest
 
 _ODD = st.text(
     st.characters(exclude_categories=("Cs",)) | st.sampled_from("\x1b\x07\x9b\r\n\t\u202e\u2066[]/\\"), max_size=60
@@ -41,7 +41,7 @@ def test_words_on_one_line_make_no_other_line(words: str) -> None:
 
 @pytest.mark.parametrize("path", ["/tasks/.", "/tasks/..", "/story/", "/agents/./pause"])
 def test_an_id_that_is_a_step_in_a_url_is_refused(path: str) -> None:
-    with pytest.raises(InvalidRequest, match="is not an id"):
+    with pytest.raises(BadParameter, match="is not an id"):
         call("GET", path)
 
 

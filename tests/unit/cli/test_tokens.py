@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import BadParameter
 
 from cluster.cli.commands.tokens import create, revoke
-from cluster.domain.base.errors import InvalidRequest
 from cluster.settings import SettingsError
 
 
@@ -33,7 +33,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_a_token_that_would_not_count_is_not_made(options: dict[str, Any], said: str) -> None:
     given = {"expires": None, "workspace": None, "role": None, **options}
-    with pytest.raises(InvalidRequest, match=said):
+    with pytest.raises(BadParameter, match=said):
         create(**given)
 
 
@@ -42,5 +42,5 @@ def test_without_the_settings_nothing_is_made_or_revoked() -> None:
         create(subject="user:a@b", expires=None, workspace=None, role=None)
     with pytest.raises(SettingsError, match="ARAGORA_DATABASE_URL"):
         revoke(jti="t", subject=None)
-    with pytest.raises(InvalidRequest, match="--subject"):
+    with pytest.raises(BadParameter, match="--subject"):
         revoke(jti=None, subject=None)

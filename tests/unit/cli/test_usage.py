@@ -1,0 +1,113 @@
+"""Wrong usage of every command exits 2, and asks nobody first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from cluster.cli.exit_codes import USAGE, guarded
+from cluster.cli.main import app
+
+#: A value that no number is.
+WORD = "nope"
+
+#: What the parser alone cannot find: options that exclude or need each other, and texts of a form.
+TOGETHER = [
+    ("ca", "issue"),
+    ("ca", "issue", "--agent", "a", "--server", "b"),
+    ("ca", "issue", "--agent", "a/b"),
+    ("ca", "issue", "--agent", ""),
+    ("ca", "issue", "--server", " , "),
+    ("ca", "deny", "xyz"),
+    ("ca", "deny", "0"),
+    ("tokens", "create", "someone"),
+    ("tokens", "create", "user:a@b.de", "--role", "viewer"),
+    ("tokens", "create", "user:a@b.de", "--expires", "soon"),
+    ("tokens", "create", "user:a@b.de", "--expires", "0m"),
+    ("tokens", "revoke"),
+    ("tokens", "revoke", "j", "--subject", "user:a@b.de"),
+    ("tokens", "revoke", "--subject", "a@b.de"),
+    ("evaluate",),
+    ("evaluate", "--replay", "missing.jsonl"),
+    ("evaluate", "--votes", "missing.jsonl", "--panels", "missing.json"),
+    ("outcomes", "import", "FILE", "--split", "some"),
+    ("receipts", "verify", "missing.json"),
+    ("receipts", "verify", "FILE", "--key", "no key"),
+    ("batch", "run", "missing.jsonl", "--out", "out.jsonl"),
+    ("keys", "create", "A key"),
+    ("queue", "limit", "q"),
+    ("queue", "prioritize", "t1"),
+    ("dlq", "replay"),
+    ("dlq", "replay", "t1", "--all"),
+    ("dlq", "purge"),
+    ("tasks", "get", ".."),
+    ("tasks", "get", ""),
+    ("agents", "show", "."),
+    ("deliberations", "show", ".."),
+]
+
+
+def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if not hasattr(command, "commands"):
+        yield path, command
+    for name, part in getattr(command, "commands", {}).items():
+        yield from _leaves(part, (*path, name))
+
+
+def _wrong(path: tuple[str, ...], command: Any) -> Iterator[tuple[str, ...]]:
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    needed = [argument for argument in arguments if argument.required]
+    yield (*path, "--no-such-option")
+    if needed:
+        yield path
+    if all(argument.nargs != -1 for argument in arguments):
+        yield (*path, *["x"] * (len(arguments) + 1))
+    for option in (parameter for parameter in command.params if parameter.param_type_name == "option"):
+        name = next(name for name in option.opts if name.startswith("--"))
+        if option.is_flag:
+            yield (*path, *["x"] * len(needed), f"{name}={WORD}")
+            continue
+        yield (*path, *["x"] * len(needed), name)
+        if option.min is not None or option.max is not None:
+            yield (*path, *["x"] * len(needed), name, WORD)
+            yield (*path, *["x"] * len(needed), name, "-1000000")
+
+
+COMMAND = typer.main.get_command(app)
+LEAVES = dict(_leaves(COMMAND))
+CASES = [case for path, command in LEAVES.items() for case in _wrong(path, command)]
+
+
+def _exit_code(words: tuple[str, ...]) -> Any:
+    with pytest.raises(SystemExit) as ended:
+        guarded(lambda: COMMAND(list(words)))
+    return ended.value.code
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No control plane and no stores: whoever asks them ends with another code."""
+    (tmp_path / "FILE").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "ARAGORA_API_URL": "http://127.0.0.1:9",
+        "ARAGORA_DATA_DIR": str(tmp_path / "data"),
+        "ARAGORA_DATABASE_URL": "postgresql://u:p@127.0.0.1:9/d",
+        "ARAGORA_REDIS_URL": "redis://127.0.0.1:9",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_wrong_arguments_and_options_of_every_command_exit_2() -> None:
+    assert len(LEAVES) > 60
+    found = {" ".join(case): code for case in CASES if (code := _exit_code(case)) != USAGE}
+    assert found == {}
+
+
+@pytest.mark.parametrize("words", TOGETHER, ids=" ".join)
+def test_options_that_do_not_go_together_exit_2(words: tuple[str, ...]) -> None:
+    assert _exit_code(words) == USAGE
