@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cluster.domain.replication.batch import (
     Batch,
+    CopyBeginning,
     CopyPiece,
     CopyProgress,
     LogPosition,
@@ -60,8 +61,8 @@ class ReplicationLink(Protocol):
     async def batch(self, after: LogPosition) -> Batch:
         """The rows after a position, and images; without rows if there are none."""
 
-    async def tail(self) -> tuple[LogPosition, int]:
-        """The last row and the epoch, with which a copy begins."""
+    async def tail(self) -> CopyBeginning:
+        """The last row, epoch and schema with which a copy begins."""
 
     async def piece(self, progress: CopyProgress) -> CopyPiece:
         """The next rows of a copy."""
@@ -79,10 +80,10 @@ class Replica(Protocol):
 
         Raises: `ReplicationRefused` if it must not be applied."""
 
-    async def begin_copy(self, tail: LogPosition, epoch: int) -> None:
+    async def begin_copy(self, beginning: CopyBeginning) -> None:
         """Empties the replicated tables for a full copy.
 
-        Raises: `ReplicationRefused` if this database is not a secondary, or knows a later epoch."""
+        Raises: `ReplicationRefused` if this database is not a secondary, knows a later epoch, or has another schema."""
 
     async def apply_piece(self, piece: CopyPiece) -> CopyProgress | None:
         """Applies the next piece of a copy; returns where the copy is then, None at its end.

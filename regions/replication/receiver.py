@@ -53,8 +53,7 @@ class ReplicationReceiver:
                     raise
             else:
                 return
-        tail, epoch = await self._link.tail()
-        await self._replica.begin_copy(tail, epoch)
+        await self._replica.begin_copy(await self._link.tail())
         begun = (await self._replica.state()).copying
         if begun is not None:
             await self._copy_from(begun)

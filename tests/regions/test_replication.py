@@ -15,6 +15,7 @@ from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.replication.batch import (
     START,
     Batch,
+    CopyBeginning,
     CopyPiece,
     CopyProgress,
     LogPosition,
@@ -68,7 +69,7 @@ class Link:
         self.batches.append(await self.source.batch(after))
         return self.batches[-1]
 
-    async def tail(self) -> tuple[LogPosition, int]:
+    async def tail(self) -> CopyBeginning:
         return await self.source.tail()
 
     async def piece(self, progress: CopyProgress) -> CopyPiece:
@@ -180,9 +181,8 @@ async def test_a_copy_is_made_while_the_source_writes_and_is_resumed(primary: Re
     await secondary.stores.tasks.submit([SubmitItem(task=new_task(id="stale"))])
     await secondary.role("secondary", 1)
 
-    tail, epoch = await primary.replica.state(), 1
-    await secondary.replica.begin_copy(tail.head, epoch)
     link = Link(primary.stores, SourceBounds(rows=3))
+    await secondary.replica.begin_copy(await link.tail())
     progress = (await secondary.replica.state()).copying
     while progress is not None:
         await changes.change_something()
@@ -218,6 +218,26 @@ async def test_a_batch_that_does_not_follow_is_refused_by_name(primary: Region, 
     assert await secondary.replica.apply(batch) == batch.last
     assert await secondary.replica.apply(batch) == batch.last, "a repeat changes nothing"
     await _equal(primary, secondary)
+
+
+async def test_a_copy_of_another_schema_is_refused_before_tables_are_emptied(
+    primary: Region, secondary: Region
+) -> None:
+    link = Link(primary.stores)
+    await primary.stores.tasks.submit([SubmitItem(task=new_task())])
+    await secondary.receiver(link).catch_up()
+    before, beginning = await tables_of(secondary.stores), await link.tail()
+    for other, code in (
+        (replace(beginning, schema_version=beginning.schema_version - 1), "schema_mismatch"),
+        (replace(beginning, schema_version=beginning.schema_version + 1), "schema_mismatch"),
+        (replace(beginning, epoch=0), "epoch_replaced"),
+    ):
+        with pytest.raises(ReplicationRefused) as refused:
+            await secondary.replica.begin_copy(other)
+        assert refused.value.code == code
+        assert await tables_of(secondary.stores) == before
+    await secondary.replica.begin_copy(beginning)
+    assert (await secondary.replica.state()).copying is not None
 
 
 async def test_a_batch_that_fails_in_its_last_statement_leaves_nothing(primary: Region, secondary: Region) -> None:

@@ -105,6 +105,16 @@ class CopyPiece:
         return CopyProgress(tail=tail, table=names[after]) if after < len(names) else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyBeginning:
+    """Whether a full copy may begin is decided by this, before the target empties its tables."""
+
+    zone: str
+    schema_version: int
+    epoch: int
+    tail: LogPosition
+
+
 def first_progress(tail: LogPosition) -> CopyProgress:
     """The beginning of a copy."""
     return CopyProgress(tail=tail, table=next(iter(TABLES)))
@@ -190,6 +200,11 @@ def batch_refusal(state: ReplicaState, batch: Batch) -> Refusal | None:
 
 def _follow(after: LogPosition, rows: Sequence[TextRow]) -> bool:
     return [position_of(row).seq for row in rows] == list(range(after.seq + 1, after.seq + 1 + len(rows)))
+
+
+def copy_refusal(state: ReplicaState, beginning: CopyBeginning) -> Refusal | None:
+    """Why no copy must begin; None if it may."""
+    return _common_refusal(state, beginning.schema_version, beginning.epoch)
 
 
 def piece_refusal(state: ReplicaState, piece: CopyPiece) -> Refusal | None:
