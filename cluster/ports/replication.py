@@ -7,16 +7,32 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from cluster.domain.base.errors import ControlPlaneError, TryLater
 from cluster.domain.replication.batch import (
     Batch,
     CopyBeginning,
     CopyPiece,
     CopyProgress,
+    Follower,
     LogPosition,
+    PeerReport,
     ReplicaState,
     TextRow,
 )
 from cluster.domain.replication.touched import Names
+
+
+class LinkLost(TryLater):
+    """The other region did not answer, in time or as it should. What it was asked changes nothing there, so it is asked again."""
+
+    default_code = "link_lost"
+
+
+class LinkRefused(ControlPlaneError):
+    """The two ends must not exchange anything: another try changes nothing before an operator does."""
+
+    status = 409
+    default_code = "link_refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +71,38 @@ class ReplicationReads(Protocol):
 
 
 class ReplicationLink(Protocol):
-    """The sending end, as a receiver reaches it. All methods raise `ReplicationRefused` if it is not the zone's primary, or
-    its log has not got a position (any more)."""
+    """Another region, as this one reaches it. All methods raise `LinkLost` if it does not answer in time, or not as it should,
+    and `LinkRefused` if it is none that may answer or be answered. Those of a copy and of batches raise `ReplicationRefused`
+    if it is not the zone's primary, or its log has not got a position (any more)."""
 
-    async def batch(self, after: LogPosition) -> Batch:
-        """The rows after a position, and images; without rows if there are none."""
+    async def batch(self, follower: Follower) -> Batch:
+        """The rows after a position, and images. If there are none, it may wait for them; without rows it is a heartbeat."""
 
     async def tail(self) -> CopyBeginning:
         """The last row, epoch and schema with which a copy begins."""
 
     async def piece(self, progress: CopyProgress) -> CopyPiece:
         """The next rows of a copy."""
+
+    async def report(self) -> PeerReport:
+        """What its database says of the zone, whether it is primary or not."""
+
+
+class ReplicationEnd(Protocol):
+    """What a region answers to its peers. ``peer`` is the region that asks, as the link knows it. The methods are those of
+    `ReplicationLink`, and raise what those raise."""
+
+    async def batch(self, peer: str, follower: Follower) -> Batch:
+        """The rows after a position, and images."""
+
+    async def tail(self, peer: str) -> CopyBeginning:
+        """With what a copy begins."""
+
+    async def piece(self, peer: str, progress: CopyProgress) -> CopyPiece:
+        """The next rows of a copy."""
+
+    async def report(self, peer: str) -> PeerReport:
+        """What the database says of the zone."""
 
 
 class Replica(Protocol):

@@ -18,7 +18,9 @@ from cluster.domain.replication.batch import (
     CopyBeginning,
     CopyPiece,
     CopyProgress,
+    Follower,
     LogPosition,
+    PeerReport,
     ReplicationRefused,
     TextRow,
 )
@@ -65,8 +67,8 @@ class Link:
         self.batches: list[Batch] = []
         self.pieces: list[CopyPiece] = []
 
-    async def batch(self, after: LogPosition) -> Batch:
-        self.batches.append(await self.source.batch(after))
+    async def batch(self, follower: Follower) -> Batch:
+        self.batches.append(await self.source.batch(follower.position))
         return self.batches[-1]
 
     async def tail(self) -> CopyBeginning:
@@ -75,6 +77,9 @@ class Link:
     async def piece(self, progress: CopyProgress) -> CopyPiece:
         self.pieces.append(await self.source.piece(progress))
         return self.pieces[-1]
+
+    async def report(self) -> PeerReport:
+        raise AssertionError("a receiver asks for no report")
 
 
 class Region:
@@ -203,7 +208,7 @@ async def test_a_batch_that_does_not_follow_is_refused_by_name(primary: Region, 
     await secondary.receiver(link).catch_up()
     head = (await secondary.replica.state()).head
     await primary.stores.tasks.submit([SubmitItem(task=new_task()), SubmitItem(task=new_task())])
-    batch = await link.batch(head)
+    batch = await link.source.batch(head)
     first = replace(batch, rows=batch.rows[:1])
     assert await _refused(secondary, replace(batch, after=first.last, rows=batch.rows[1:])) == "log_gap"
     assert await _refused(secondary, replace(batch, rows=batch.rows[1:])) == "log_gap"
@@ -263,7 +268,7 @@ async def test_a_later_epoch_of_the_source_is_the_targets_too(primary: Region, s
     link = Link(primary.stores)
     await primary.stores.log.append([system_event("e1")])
     await secondary.receiver(link).catch_up()
-    older = await link.batch((await secondary.replica.state()).head)
+    older = await link.source.batch((await secondary.replica.state()).head)
     await primary.stores.region.raise_epoch("test")
     await secondary.receiver(link).catch_up()
     assert (await secondary.replica.state()).epoch == 2
@@ -278,11 +283,11 @@ async def test_the_source_refuses_what_its_log_has_not(primary: Region) -> None:
         (LogPosition(epoch=1, seq=5, digest="\\x00"), "log_fork"),
     ):
         with pytest.raises(ReplicationRefused) as refused:
-            await link.batch(after)
+            await link.source.batch(after)
         assert refused.value.code == code
     await primary.stores.pool.execute("delete from log where seq < 4")
     with pytest.raises(ReplicationRefused) as refused:
-        await link.batch(START)
+        await link.source.batch(START)
     assert refused.value.code == "cursor_lost"
     await primary.role("fenced", 1)
     with pytest.raises(ReplicationRefused) as refused:

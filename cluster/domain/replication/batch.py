@@ -31,6 +31,25 @@ class LogPosition:
 START: Final = LogPosition()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follower:
+    """Where a receiving database is. Whoever asks for what follows thereby confirms all rows up to there, if it is whole."""
+
+    position: LogPosition
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReport:
+    """What a region's database says of a zone to one that wants to become primary: its epoch, the last version of the group's
+    record that it was told, its last row, and whether its tables are what a primary's were at that row."""
+
+    epoch: int
+    version: int
+    position: LogPosition
+    is_whole: bool
+
+
 def position_of(row: TextRow) -> LogPosition:
     """Where a row of the log is."""
     return LogPosition(epoch=int(row[_EPOCH] or 0), seq=int(row[_SEQ] or 0), digest=row[_DIGEST] or "")
@@ -54,7 +73,8 @@ class TableImages:
 class Batch:
     """The rows of the log after ``after`` and the images of all that they name, of one snapshot whose last row is
     ``images_at``. If that is later than the last of ``rows``, the tail was longer than a batch, and the target is whole again
-    when it has passed it. ``epoch`` is the source's, and ``schema_version`` its newest migration."""
+    when it has passed it. ``epoch`` is the source's, and ``schema_version`` its newest migration. ``watermark``: every region
+    of the in-sync set holds the rows up to there. A batch without rows is a heartbeat."""
 
     zone: str
     schema_version: int
@@ -63,6 +83,7 @@ class Batch:
     rows: tuple[TextRow, ...]
     images: tuple[TableImages, ...]
     images_at: int
+    watermark: int = 0
 
     @property
     def last(self) -> LogPosition:
@@ -169,6 +190,10 @@ class ReplicaState:
     images_at: int = 0
     copying: CopyProgress | None = None
     rows: Mapping[int, LogPosition] = field(default_factory=dict)
+
+    @property
+    def as_follower(self) -> Follower:
+        return Follower(position=self.head, is_whole=self.is_whole)
 
     @property
     def is_whole(self) -> bool:
