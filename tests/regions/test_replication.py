@@ -275,6 +275,25 @@ async def test_a_later_epoch_of_the_source_is_the_targets_too(primary: Region, s
     assert await _refused(secondary, older) == "epoch_replaced"
 
 
+async def test_images_of_an_earlier_primary_are_not_built_upon(primary: Region, secondary: Region) -> None:
+    """They may be of rows that the primary lost with its region, and that no row of the new one names."""
+    await primary.stores.log.append([system_event("e1")])
+    await secondary.receiver(Link(primary.stores)).catch_up()
+    await primary.stores.tasks.submit([SubmitItem(task=new_task(id=f"t{n}")) for n in range(4)])
+    await secondary.receiver(Link(primary.stores, SourceBounds(rows=2))).advance()
+    state = await secondary.replica.state()
+    assert (state.is_whole, state.head.seq, state.images_at) == (False, 3, 5)
+    await primary.stores.region.raise_epoch("another region")
+    receiver = secondary.receiver(Link(primary.stores))
+    with pytest.raises(ReplicationRefused) as refused:
+        await receiver.advance()
+    assert refused.value.code == "images_ahead"
+    assert (await secondary.replica.state()).epoch == 1, "its epoch still says of whom the images are"
+    await receiver.copy()
+    await receiver.catch_up()
+    await _equal(primary, secondary)
+
+
 async def test_the_source_refuses_what_its_log_has_not(primary: Region) -> None:
     link = Link(primary.stores)
     await primary.stores.log.append([system_event(f"e{n}") for n in range(5)])

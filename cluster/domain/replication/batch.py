@@ -151,6 +151,7 @@ class Refusal(StrEnum):
     GAP = "log_gap"
     FORK = "log_fork"
     LOST = "cursor_lost"
+    IMAGES = "images_ahead"
     COPYING = "copy_incomplete"
     NOT_COPYING = "no_copy"
 
@@ -163,6 +164,7 @@ _SENTENCES: Final[Mapping[Refusal, str]] = {
     Refusal.GAP: "Rows are missing before the first of the batch; read again after the last row that is there.",
     Refusal.FORK: "The two logs differ; keep the rows after the fork in a file and copy the region anew.",
     Refusal.LOST: "The rows after this one are not kept any more; copy the region anew.",
+    Refusal.IMAGES: "The tables are later than the log's last row, by rows that the new primary may never have had; copy anew.",
     Refusal.COPYING: "A copy of the region has not ended; go on with it.",
     Refusal.NOT_COPYING: "The piece is not the next one of a copy; ask where the copy is.",
 }
@@ -216,6 +218,8 @@ def batch_refusal(state: ReplicaState, batch: Batch) -> Refusal | None:
         return refusal
     if state.copying is not None:
         return Refusal.COPYING
+    if state.epoch != batch.epoch and not state.is_whole:
+        return Refusal.IMAGES
     if batch.after.seq > state.head.seq or not _follow(batch.after, batch.rows):
         return Refusal.GAP
     known = {batch.after.seq: batch.after} | {position.seq: position for position in map(position_of, batch.rows)}
