@@ -130,3 +130,27 @@ class Replica(Protocol):
     async def set_role(self, role: str, epoch: int, trusted_s: float | None) -> bool:
         """Sets what the database is for the zone, under the lock of its commits: ``primary``, ``secondary`` or ``fenced``,
         trusted from now on for so long (None: for ever). False if it knows a later epoch."""
+
+
+class RegionDatabase(Protocol):
+    """What the leader of a region does to its own database. All methods raise `StoreUnavailable` if it does not answer."""
+
+    async def report(self) -> PeerReport:
+        """What it says of the zone."""
+
+    async def clock(self) -> float:
+        """Its clock, by which trust ends."""
+
+    async def open_writes(self, epoch: int, trusted_until: float) -> int | None:
+        """Makes it primary under a later epoch than its own, and returns the row that says so; None if it must not be.
+
+        Raises: `Fenced` if the trust ends meanwhile."""
+
+    async def close_writes(self) -> int:
+        """Fences it if it is primary, and returns its last row."""
+
+    async def move_trust(self, epoch: int, trusted_until: float) -> None:
+        """Until when it may write under this epoch; never back."""
+
+    async def remember_version(self, version: int) -> None:
+        """The version of the group's record that the region acts on."""

@@ -33,10 +33,12 @@ START: Final = LogPosition()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Follower:
-    """Where a receiving database is. Whoever asks for what follows thereby confirms all rows up to there, if it is whole."""
+    """Where a receiving database is. Whoever asks for what follows confirms by this all rows up to there, if it is whole and its
+    ``epoch`` is the primary's: before that it would still take rows of an earlier one."""
 
     position: LogPosition
     is_whole: bool
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,7 @@ class Refusal(StrEnum):
     GAP = "log_gap"
     FORK = "log_fork"
     LOST = "cursor_lost"
+    COUNTED = "still_in_sync"
     IMAGES = "images_ahead"
     COPYING = "copy_incomplete"
     NOT_COPYING = "no_copy"
@@ -164,6 +167,7 @@ _SENTENCES: Final[Mapping[Refusal, str]] = {
     Refusal.GAP: "Rows are missing before the first of the batch; read again after the last row that is there.",
     Refusal.FORK: "The two logs differ; keep the rows after the fork in a file and copy the region anew.",
     Refusal.LOST: "The rows after this one are not kept any more; copy the region anew.",
+    Refusal.COUNTED: "This region is in the in-sync set, which it has to leave before it is copied anew; ask again.",
     Refusal.IMAGES: "The tables are later than the log's last row, by rows that the new primary may never have had; copy anew.",
     Refusal.COPYING: "A copy of the region has not ended; go on with it.",
     Refusal.NOT_COPYING: "The piece is not the next one of a copy; ask where the copy is.",
@@ -195,7 +199,7 @@ class ReplicaState:
 
     @property
     def as_follower(self) -> Follower:
-        return Follower(position=self.head, is_whole=self.is_whole)
+        return Follower(position=self.head, is_whole=self.is_whole, epoch=self.epoch or 0)
 
     @property
     def is_whole(self) -> bool:
