@@ -7,15 +7,32 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from cluster.domain.base.errors import ControlPlaneError, TryLater
 from cluster.domain.replication.batch import (
     Batch,
+    CopyBeginning,
     CopyPiece,
     CopyProgress,
+    Follower,
     LogPosition,
+    PeerReport,
     ReplicaState,
     TextRow,
 )
 from cluster.domain.replication.touched import Names
+
+
+class LinkLost(TryLater):
+    """The other region did not answer, in time or as it should. What it was asked changes nothing there, so it is asked again."""
+
+    default_code = "link_lost"
+
+
+class LinkRefused(ControlPlaneError):
+    """The two ends must not exchange anything: another try changes nothing before an operator does."""
+
+    status = 409
+    default_code = "link_refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +71,38 @@ class ReplicationReads(Protocol):
 
 
 class ReplicationLink(Protocol):
-    """The sending end, as a receiver reaches it. All methods raise `ReplicationRefused` if it is not the zone's primary, or
-    its log has not got a position (any more)."""
+    """Another region, as this one reaches it. All methods raise `LinkLost` if it does not answer in time, or not as it should,
+    and `LinkRefused` if it is none that may answer or be answered. Those of a copy and of batches raise `ReplicationRefused`
+    if it is not the zone's primary, or its log has not got a position (any more)."""
 
-    async def batch(self, after: LogPosition) -> Batch:
-        """The rows after a position, and images; without rows if there are none."""
+    async def batch(self, follower: Follower) -> Batch:
+        """The rows after a position, and images. If there are none, it may wait for them; without rows it is a heartbeat."""
 
-    async def tail(self) -> tuple[LogPosition, int]:
-        """The last row and the epoch, with which a copy begins."""
+    async def tail(self) -> CopyBeginning:
+        """The last row, epoch and schema with which a copy begins."""
 
     async def piece(self, progress: CopyProgress) -> CopyPiece:
         """The next rows of a copy."""
+
+    async def report(self) -> PeerReport:
+        """What its database says of the zone, whether it is primary or not."""
+
+
+class ReplicationEnd(Protocol):
+    """What a region answers to its peers. ``peer`` is the region that asks, as the link knows it. The methods are those of
+    `ReplicationLink`, and raise what those raise."""
+
+    async def batch(self, peer: str, follower: Follower) -> Batch:
+        """The rows after a position, and images."""
+
+    async def tail(self, peer: str) -> CopyBeginning:
+        """With what a copy begins."""
+
+    async def piece(self, peer: str, progress: CopyProgress) -> CopyPiece:
+        """The next rows of a copy."""
+
+    async def report(self, peer: str) -> PeerReport:
+        """What the database says of the zone."""
 
 
 class Replica(Protocol):
@@ -79,10 +117,10 @@ class Replica(Protocol):
 
         Raises: `ReplicationRefused` if it must not be applied."""
 
-    async def begin_copy(self, tail: LogPosition, epoch: int) -> None:
+    async def begin_copy(self, beginning: CopyBeginning) -> None:
         """Empties the replicated tables for a full copy.
 
-        Raises: `ReplicationRefused` if this database is not a secondary, or knows a later epoch."""
+        Raises: `ReplicationRefused` if this database is not a secondary, knows a later epoch, or has another schema."""
 
     async def apply_piece(self, piece: CopyPiece) -> CopyProgress | None:
         """Applies the next piece of a copy; returns where the copy is then, None at its end.
@@ -92,3 +130,27 @@ class Replica(Protocol):
     async def set_role(self, role: str, epoch: int, trusted_s: float | None) -> bool:
         """Sets what the database is for the zone, under the lock of its commits: ``primary``, ``secondary`` or ``fenced``,
         trusted from now on for so long (None: for ever). False if it knows a later epoch."""
+
+
+class RegionDatabase(Protocol):
+    """What the leader of a region does to its own database. All methods raise `StoreUnavailable` if it does not answer."""
+
+    async def report(self) -> PeerReport:
+        """What it says of the zone."""
+
+    async def clock(self) -> float:
+        """Its clock, by which trust ends."""
+
+    async def open_writes(self, epoch: int, trusted_until: float) -> int | None:
+        """Makes it primary under a later epoch than its own, and returns the row that says so; None if it must not be.
+
+        Raises: `Fenced` if the trust ends meanwhile."""
+
+    async def close_writes(self) -> int:
+        """Fences it if it is primary, and returns its last row."""
+
+    async def move_trust(self, epoch: int, trusted_until: float) -> None:
+        """Until when it may write under this epoch; never back."""
+
+    async def remember_version(self, version: int) -> None:
+        """The version of the group's record that the region acts on."""

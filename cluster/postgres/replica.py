@@ -13,15 +13,16 @@ from typing import Any
 from cluster.domain.replication.batch import (
     START,
     Batch,
+    CopyBeginning,
     CopyPiece,
     CopyProgress,
     LogPosition,
-    Refusal,
     ReplicaState,
     ReplicationRefused,
     TableImages,
     TextRow,
     batch_refusal,
+    copy_refusal,
     first_progress,
     piece_refusal,
     position_of,
@@ -79,19 +80,18 @@ class PostgresReplica:
             await connection.execute(_SQL["replica_images"], self._zone, batch.images_at)
             return batch.last
 
-    async def begin_copy(self, tail: LogPosition, epoch: int) -> None:
+    async def begin_copy(self, beginning: CopyBeginning) -> None:
         """Raises: `ReplicationRefused`, before anything is applied."""
         async with self._locked() as connection:
             state = await self._state(connection, [])
-            if state.role != "secondary":
-                raise ReplicationRefused(Refusal.NOT_SECONDARY)
-            if state.epoch is not None and epoch < state.epoch:
-                raise ReplicationRefused(Refusal.EPOCH)
-            await connection.execute(_SQL["replica_epoch"], self._zone, epoch)
+            refusal = copy_refusal(state, beginning)
+            if refusal is not None:
+                raise ReplicationRefused(refusal)
+            await connection.execute(_SQL["replica_epoch"], self._zone, beginning.epoch)
             # Folds of the log begin anew with it: a cursor past a fork would skip rows.
             await connection.execute(f"truncate {', '.join(TABLES)}, telemetry")
-            beginning = _progress_json(first_progress(tail))
-            await connection.execute(_SQL["replica_begins"], self._zone, tail.seq, beginning)
+            first = _progress_json(first_progress(beginning.tail))
+            await connection.execute(_SQL["replica_begins"], self._zone, beginning.tail.seq, first)
 
     async def apply_piece(self, piece: CopyPiece) -> CopyProgress | None:
         """Raises: `ReplicationRefused`, before anything is applied."""

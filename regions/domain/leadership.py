@@ -50,11 +50,14 @@ class LogPosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionReport:
-    """What a region's database says of a zone: its own epoch, the last version of the record that it was told, its last row."""
+    """What a region's database says of a zone: its own epoch, the last version of the record that it was told, its last row.
+    ``is_whole``: its tables are what a primary's were at that row. Who has a part of a full copy, or images that are later than
+    its rows, has the log and not what it stands for."""
 
     epoch: int
     version: int
     position: LogPosition
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +115,7 @@ class Leadership:
     record: ZoneRecord | None = None
     holder: str | None = None
     free_since: float | None = None
-    own: RegionReport = RegionReport(epoch=0, version=0, position=LogPosition())
+    own: RegionReport = RegionReport(epoch=0, version=0, position=LogPosition(), is_whole=False)
     heard_at: float = float("-inf")
     watermark: int = 0
     candidacy: Candidacy | None = None
@@ -194,9 +197,12 @@ class Appended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Persisted:
+    """``is_whole`` as in `RegionReport`: what is in a database that is not whole cannot be taken over."""
+
     region: str
     epoch: int
     seq: int
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,9 +95,10 @@ def appended(state: Leadership, event: Appended, now: float) -> Step:
 
 
 def confirmed(state: Leadership, event: Persisted, now: float) -> Step:
-    """A confirmation of another epoch is about another log."""
+    """A confirmation of another epoch is about another log. One of a region that is not whole does not count, so such a region
+    does not return to the set, and leaves it when it is late."""
     term, _ = _parts(state)
-    if event.epoch != term.epoch or event.seq <= term.persisted.get(event.region, -1):
+    if event.epoch != term.epoch or not event.is_whole or event.seq <= term.persisted.get(event.region, -1):
         return state, ()
     persisted = {**term.persisted, event.region: event.seq}
     assert state.group is not None

@@ -82,7 +82,7 @@ def heard(state: Leadership, event: PrimaryHeard, now: float) -> Step:
 
 def _may_campaign(state: Leadership, now: float) -> bool:
     record, group = state.record, state.group
-    if record is None or group is None or state.free_since is None:
+    if record is None or group is None or state.free_since is None or not state.own.is_whole:
         return False
     if record.heir not in (None, state.region) and now < state.free_since + state.timers.election_s:
         return False
@@ -90,12 +90,15 @@ def _may_campaign(state: Leadership, now: float) -> bool:
 
 
 def _rank(state: Leadership, candidacy: Candidacy) -> int:
-    """How many regions that answered may be elected too and come before this one: those that are further, then by name."""
+    """How many regions that answered may be elected too and come before this one: those that are further, then by name. Who is
+    not whole does not campaign."""
     assert state.record is not None
     assert state.group is not None
     before = 0
     for region, report in candidacy.reports.items():
-        if region == state.region or why_not_elected(state.record, state.group, region) is not None:
+        if region == state.region or not report.is_whole:
+            continue
+        if why_not_elected(state.record, state.group, region) is not None:
             continue
         further = state.own.position.is_behind(report.position)
         before += further or (report.position == state.own.position and region < state.region)
@@ -120,6 +123,8 @@ def campaign_tick(state: Leadership, event: Tick, now: float) -> Step:
     candidacy = state.candidacy
     assert candidacy is not None
     state = replace(state, own=replace(event.own, version=max(event.own.version, state.own.version)))
+    if not state.own.is_whole:
+        return forgotten(state, ReleaseKey())
     if now > candidacy.since + state.timers.election_s + len(candidacy.reports) * state.timers.heartbeat_s:
         return forgotten(state, ReleaseKey())
     asks_at = candidacy.since + (1 + _rank(state, candidacy)) * state.timers.heartbeat_s

@@ -27,7 +27,7 @@ class ReplicationReceiver:
         if before.copying is not None or before.head == START:
             await self.copy(before.copying)
             return (await self._replica.state()).head.seq
-        batch = await self._link.batch(before.head)
+        batch = await self._link.batch(before.as_follower)
         # One without rows too: it may bring a later epoch, or be refused.
         head = await self._replica.apply(batch)
         if head.seq > before.head.seq:
@@ -53,8 +53,7 @@ class ReplicationReceiver:
                     raise
             else:
                 return
-        tail, epoch = await self._link.tail()
-        await self._replica.begin_copy(tail, epoch)
+        await self._replica.begin_copy(await self._link.tail())
         begun = (await self._replica.state()).copying
         if begun is not None:
             await self._copy_from(begun)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cluster.domain.replication.batch import (
     Batch,
+    CopyBeginning,
     CopyPiece,
     CopyProgress,
     LogPosition,
@@ -88,14 +89,14 @@ class ReplicationSource:
                 images.append(TableImages(table=table.name, names=names, rows=tuple(rows_now)))
         return tuple(images)
 
-    async def tail(self) -> tuple[LogPosition, int]:
-        """The last row and the epoch, with which a copy begins.
+    async def tail(self) -> CopyBeginning:
+        """The last row, epoch and schema with which a copy begins.
 
         Raises: `ReplicationRefused` if this is not the primary."""
         async with self._reads.snapshot() as snapshot:
             state = await snapshot.state(self._zone, 0)
         _check_role(state)
-        return state.head, state.epoch
+        return CopyBeginning(zone=self._zone, schema_version=state.schema_version, epoch=state.epoch, tail=state.head)
 
     async def piece(self, progress: CopyProgress) -> CopyPiece:
         """The next rows of a copy. Writes go on meanwhile: a piece may have what was changed after the copy began, and all

@@ -15,9 +15,12 @@ from cluster.domain.consensus.outcomes import Outcome
 from cluster.domain.replication.batch import (
     START,
     Batch,
+    CopyBeginning,
     CopyPiece,
     CopyProgress,
+    Follower,
     LogPosition,
+    PeerReport,
     ReplicationRefused,
     TextRow,
 )
@@ -64,16 +67,19 @@ class Link:
         self.batches: list[Batch] = []
         self.pieces: list[CopyPiece] = []
 
-    async def batch(self, after: LogPosition) -> Batch:
-        self.batches.append(await self.source.batch(after))
+    async def batch(self, follower: Follower) -> Batch:
+        self.batches.append(await self.source.batch(follower.position))
         return self.batches[-1]
 
-    async def tail(self) -> tuple[LogPosition, int]:
+    async def tail(self) -> CopyBeginning:
         return await self.source.tail()
 
     async def piece(self, progress: CopyProgress) -> CopyPiece:
         self.pieces.append(await self.source.piece(progress))
         return self.pieces[-1]
+
+    async def report(self) -> PeerReport:
+        raise AssertionError("a receiver asks for no report")
 
 
 class Region:
@@ -180,9 +186,8 @@ async def test_a_copy_is_made_while_the_source_writes_and_is_resumed(primary: Re
     await secondary.stores.tasks.submit([SubmitItem(task=new_task(id="stale"))])
     await secondary.role("secondary", 1)
 
-    tail, epoch = await primary.replica.state(), 1
-    await secondary.replica.begin_copy(tail.head, epoch)
     link = Link(primary.stores, SourceBounds(rows=3))
+    await secondary.replica.begin_copy(await link.tail())
     progress = (await secondary.replica.state()).copying
     while progress is not None:
         await changes.change_something()
@@ -203,7 +208,7 @@ async def test_a_batch_that_does_not_follow_is_refused_by_name(primary: Region, 
     await secondary.receiver(link).catch_up()
     head = (await secondary.replica.state()).head
     await primary.stores.tasks.submit([SubmitItem(task=new_task()), SubmitItem(task=new_task())])
-    batch = await link.batch(head)
+    batch = await link.source.batch(head)
     first = replace(batch, rows=batch.rows[:1])
     assert await _refused(secondary, replace(batch, after=first.last, rows=batch.rows[1:])) == "log_gap"
     assert await _refused(secondary, replace(batch, rows=batch.rows[1:])) == "log_gap"
@@ -218,6 +223,26 @@ async def test_a_batch_that_does_not_follow_is_refused_by_name(primary: Region, 
     assert await secondary.replica.apply(batch) == batch.last
     assert await secondary.replica.apply(batch) == batch.last, "a repeat changes nothing"
     await _equal(primary, secondary)
+
+
+async def test_a_copy_of_another_schema_is_refused_before_tables_are_emptied(
+    primary: Region, secondary: Region
+) -> None:
+    link = Link(primary.stores)
+    await primary.stores.tasks.submit([SubmitItem(task=new_task())])
+    await secondary.receiver(link).catch_up()
+    before, beginning = await tables_of(secondary.stores), await link.tail()
+    for other, code in (
+        (replace(beginning, schema_version=beginning.schema_version - 1), "schema_mismatch"),
+        (replace(beginning, schema_version=beginning.schema_version + 1), "schema_mismatch"),
+        (replace(beginning, epoch=0), "epoch_replaced"),
+    ):
+        with pytest.raises(ReplicationRefused) as refused:
+            await secondary.replica.begin_copy(other)
+        assert refused.value.code == code
+        assert await tables_of(secondary.stores) == before
+    await secondary.replica.begin_copy(beginning)
+    assert (await secondary.replica.state()).copying is not None
 
 
 async def test_a_batch_that_fails_in_its_last_statement_leaves_nothing(primary: Region, secondary: Region) -> None:
@@ -243,11 +268,30 @@ async def test_a_later_epoch_of_the_source_is_the_targets_too(primary: Region, s
     link = Link(primary.stores)
     await primary.stores.log.append([system_event("e1")])
     await secondary.receiver(link).catch_up()
-    older = await link.batch((await secondary.replica.state()).head)
+    older = await link.source.batch((await secondary.replica.state()).head)
     await primary.stores.region.raise_epoch("test")
     await secondary.receiver(link).catch_up()
     assert (await secondary.replica.state()).epoch == 2
     assert await _refused(secondary, older) == "epoch_replaced"
+
+
+async def test_images_of_an_earlier_primary_are_not_built_upon(primary: Region, secondary: Region) -> None:
+    """They may be of rows that the primary lost with its region, and that no row of the new one names."""
+    await primary.stores.log.append([system_event("e1")])
+    await secondary.receiver(Link(primary.stores)).catch_up()
+    await primary.stores.tasks.submit([SubmitItem(task=new_task(id=f"t{n}")) for n in range(4)])
+    await secondary.receiver(Link(primary.stores, SourceBounds(rows=2))).advance()
+    state = await secondary.replica.state()
+    assert (state.is_whole, state.head.seq, state.images_at) == (False, 3, 5)
+    await primary.stores.region.raise_epoch("another region")
+    receiver = secondary.receiver(Link(primary.stores))
+    with pytest.raises(ReplicationRefused) as refused:
+        await receiver.advance()
+    assert refused.value.code == "images_ahead"
+    assert (await secondary.replica.state()).epoch == 1, "its epoch still says of whom the images are"
+    await receiver.copy()
+    await receiver.catch_up()
+    await _equal(primary, secondary)
 
 
 async def test_the_source_refuses_what_its_log_has_not(primary: Region) -> None:
@@ -258,11 +302,11 @@ async def test_the_source_refuses_what_its_log_has_not(primary: Region) -> None:
         (LogPosition(epoch=1, seq=5, digest="\\x00"), "log_fork"),
     ):
         with pytest.raises(ReplicationRefused) as refused:
-            await link.batch(after)
+            await link.source.batch(after)
         assert refused.value.code == code
     await primary.stores.pool.execute("delete from log where seq < 4")
     with pytest.raises(ReplicationRefused) as refused:
-        await link.batch(START)
+        await link.source.batch(START)
     assert refused.value.code == "cursor_lost"
     await primary.role("fenced", 1)
     with pytest.raises(ReplicationRefused) as refused:

@@ -31,6 +31,27 @@ class LogPosition:
 START: Final = LogPosition()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follower:
+    """Where a receiving database is. Whoever asks for what follows confirms by this all rows up to there, if it is whole and its
+    ``epoch`` is the primary's: before that it would still take rows of an earlier one."""
+
+    position: LogPosition
+    is_whole: bool
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReport:
+    """What a region's database says of a zone to one that wants to become primary: its epoch, the last version of the group's
+    record that it was told, its last row, and whether its tables are what a primary's were at that row."""
+
+    epoch: int
+    version: int
+    position: LogPosition
+    is_whole: bool
+
+
 def position_of(row: TextRow) -> LogPosition:
     """Where a row of the log is."""
     return LogPosition(epoch=int(row[_EPOCH] or 0), seq=int(row[_SEQ] or 0), digest=row[_DIGEST] or "")
@@ -54,7 +75,8 @@ class TableImages:
 class Batch:
     """The rows of the log after ``after`` and the images of all that they name, of one snapshot whose last row is
     ``images_at``. If that is later than the last of ``rows``, the tail was longer than a batch, and the target is whole again
-    when it has passed it. ``epoch`` is the source's, and ``schema_version`` its newest migration."""
+    when it has passed it. ``epoch`` is the source's, and ``schema_version`` its newest migration. ``watermark``: every region
+    of the in-sync set holds the rows up to there. A batch without rows is a heartbeat."""
 
     zone: str
     schema_version: int
@@ -63,6 +85,7 @@ class Batch:
     rows: tuple[TextRow, ...]
     images: tuple[TableImages, ...]
     images_at: int
+    watermark: int = 0
 
     @property
     def last(self) -> LogPosition:
@@ -105,6 +128,16 @@ class CopyPiece:
         return CopyProgress(tail=tail, table=names[after]) if after < len(names) else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyBeginning:
+    """Whether a full copy may begin is decided by this, before the target empties its tables."""
+
+    zone: str
+    schema_version: int
+    epoch: int
+    tail: LogPosition
+
+
 def first_progress(tail: LogPosition) -> CopyProgress:
     """The beginning of a copy."""
     return CopyProgress(tail=tail, table=next(iter(TABLES)))
@@ -120,6 +153,8 @@ class Refusal(StrEnum):
     GAP = "log_gap"
     FORK = "log_fork"
     LOST = "cursor_lost"
+    COUNTED = "still_in_sync"
+    IMAGES = "images_ahead"
     COPYING = "copy_incomplete"
     NOT_COPYING = "no_copy"
 
@@ -132,6 +167,8 @@ _SENTENCES: Final[Mapping[Refusal, str]] = {
     Refusal.GAP: "Rows are missing before the first of the batch; read again after the last row that is there.",
     Refusal.FORK: "The two logs differ; keep the rows after the fork in a file and copy the region anew.",
     Refusal.LOST: "The rows after this one are not kept any more; copy the region anew.",
+    Refusal.COUNTED: "This region is in the in-sync set, which it has to leave before it is copied anew; ask again.",
+    Refusal.IMAGES: "The tables are later than the log's last row, by rows that the new primary may never have had; copy anew.",
     Refusal.COPYING: "A copy of the region has not ended; go on with it.",
     Refusal.NOT_COPYING: "The piece is not the next one of a copy; ask where the copy is.",
 }
@@ -161,6 +198,10 @@ class ReplicaState:
     rows: Mapping[int, LogPosition] = field(default_factory=dict)
 
     @property
+    def as_follower(self) -> Follower:
+        return Follower(position=self.head, is_whole=self.is_whole, epoch=self.epoch or 0)
+
+    @property
     def is_whole(self) -> bool:
         """Whether the tables are what the source's were at the last row."""
         return self.copying is None and self.head.seq >= self.images_at
@@ -181,6 +222,8 @@ def batch_refusal(state: ReplicaState, batch: Batch) -> Refusal | None:
         return refusal
     if state.copying is not None:
         return Refusal.COPYING
+    if state.epoch != batch.epoch and not state.is_whole:
+        return Refusal.IMAGES
     if batch.after.seq > state.head.seq or not _follow(batch.after, batch.rows):
         return Refusal.GAP
     known = {batch.after.seq: batch.after} | {position.seq: position for position in map(position_of, batch.rows)}
@@ -190,6 +233,11 @@ def batch_refusal(state: ReplicaState, batch: Batch) -> Refusal | None:
 
 def _follow(after: LogPosition, rows: Sequence[TextRow]) -> bool:
     return [position_of(row).seq for row in rows] == list(range(after.seq + 1, after.seq + 1 + len(rows)))
+
+
+def copy_refusal(state: ReplicaState, beginning: CopyBeginning) -> Refusal | None:
+    """Why no copy must begin; None if it may."""
+    return _common_refusal(state, beginning.schema_version, beginning.epoch)
 
 
 def piece_refusal(state: ReplicaState, piece: CopyPiece) -> Refusal | None:

@@ -46,3 +46,34 @@ select setval(pg_get_serial_sequence($1, $2)::regclass,
 -- name: set_region_role
 -- Sets what this database is for a zone; null if it knows a later epoch.
 select set_region_role($1, $2, $3, $4)
+
+-- name: known_version
+-- The last version of the group's record that this database was told.
+select version from region_state where region = $1
+
+-- name: database_clock
+-- The clock by which trust ends.
+select extract(epoch from clock_timestamp())::double precision
+
+-- name: open_writes
+-- Makes this database primary under a later epoch, if it is whole and trusted; null if not. In the transaction that has the lock.
+update region_state set epoch = $2, role = 'primary', trusted_until = to_timestamp($3), leader = $4, raised_at = now()
+where region = $1 and epoch < $2 and clock_timestamp() < to_timestamp($3)
+  and not exists (
+      select from replicas where zone = $1
+      and (copying is not null or images_at > coalesce((select max(seq) from log), 0)))
+returning epoch
+
+-- name: close_writes
+-- Nothing is committed after this.
+update region_state set role = 'fenced' where region = $1 and role = 'primary'
+
+-- name: move_trust
+-- An answer may have been overtaken by a later one, so trust never moves back.
+update region_state set trusted_until = greatest(trusted_until, to_timestamp($3))
+where region = $1 and epoch = $2 and role = 'primary'
+
+-- name: remember_version
+-- A later version of the group's record.
+insert into region_state as s (region, epoch, role, version) values ($1, 0, 'fenced', $2)
+on conflict (region) do update set version = excluded.version where s.version < excluded.version

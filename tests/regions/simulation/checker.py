@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from regions.domain.group import ReplicationMode, ZoneRecord
@@ -40,7 +41,9 @@ class Checker:
         if after.primary not in before.in_sync:
             raise Breach("members only", f"{after.primary} became primary and was not in {sorted(before.in_sync)}")
 
-    def has_opened(self, database: Database) -> None:
+    def has_opened(self, database: Database, is_whole: bool) -> None:
+        if not is_whole:
+            raise Breach("only who is whole leads", f"{database.region} opened epoch {database.epoch}")
         if database.epoch <= self.opened:
             raise Breach("epochs increase", f"{database.epoch} was opened after {self.opened}")
         self.opened = database.epoch
@@ -69,6 +72,14 @@ class Checker:
         self.answered[row_id] = seq
         if self.primary is not None:
             self._holds(self.primary, seq, row_id, "no acknowledged row is lost")
+
+    def rests_on(self, row_id: str, seq: int, copies: Mapping[str, int]) -> None:
+        """``copies``: the last row at which each member of the set was whole."""
+        lacking = sorted(region for region, whole_at in copies.items() if whole_at < seq)
+        if lacking and not self.lossy:
+            raise Breach(
+                "answers rest on whole copies", f"{row_id} at {seq} was answered, and {lacking} were not whole"
+            )
 
     def has_shown(self, seq: int, row_id: str) -> None:
         """A client has read everything up to there: logs that share a row share everything before it."""

@@ -30,13 +30,21 @@ class Database:
     role: RegionRole = RegionRole.SECONDARY
     trusted_until: float = 0.0
     surplus: list[StoredRow] = field(default_factory=list)
+    #: Up to which row its images are, whether it is being copied, and the last row at which it was whole.
+    images_at: int = 0
+    copying: bool = False
+    whole_at: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.copying and len(self.rows) >= self.images_at
 
     def clock(self, now: float) -> float:
         return self.offset_s + now * self.rate
 
     def report(self) -> RegionReport:
         position = LogPosition(epoch=self.rows[-1][0] if self.rows else 0, seq=len(self.rows))
-        return RegionReport(epoch=self.epoch, version=self.version, position=position)
+        return RegionReport(epoch=self.epoch, version=self.version, position=position, is_whole=self.is_whole)
 
     def commit(self, epoch: int, row_id: str, now: float) -> int:
         if self.role is not RegionRole.PRIMARY or epoch != self.epoch or self.clock(now) >= self.trusted_until:
@@ -46,6 +54,7 @@ class Database:
 
     def _append(self, row: StoredRow) -> None:
         self.rows.append(row)
+        self.whole_at = len(self.rows) if self.is_whole else self.whole_at
         self.history = extended(self.history, row[0], len(self.rows))
 
     def open(self, epoch: int, trusted_until: float, now: float) -> int:
@@ -71,9 +80,17 @@ class Database:
         self.epoch, self.role = epoch, RegionRole.SECONDARY
         return True
 
-    def apply(self, after: int, rows: list[StoredRow]) -> None:
-        for row in rows[max(0, len(self.rows) - after) :] if len(self.rows) >= after else []:
+    def apply(self, after: int, rows: list[StoredRow], images_at: int) -> None:
+        taken = rows[max(0, len(self.rows) - after) :] if len(self.rows) >= after else []
+        if taken:
+            self.images_at = max(self.images_at, images_at)
+        for row in taken:
             self._append(row)
 
     def empty(self) -> None:
-        self.rows, self.history = [], ()
+        self.rows, self.history, self.images_at, self.copying, self.whole_at = [], (), 0, True, 0
+
+    def copy_rows(self, rows: list[StoredRow]) -> None:
+        """A part of a copy: rows of the log, while tables are still missing."""
+        for row in rows:
+            self._append(row)

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from regions.domain import primary, rejoin, secondary, transactions
 from regions.domain.group import ZoneRecord
-from regions.domain.leadership import Leadership, RegionRole, WritesOpened
+from regions.domain.leadership import Leadership, Persisted, RegionRole, Tick, WritesOpened
 from regions.domain.machine import TRANSITIONS
 from tests.regions.simulation import database
 
@@ -20,6 +20,8 @@ MEMBERS = "members only"
 EPOCHS = "epochs increase"
 ONE_PRIMARY = "one primary per epoch"
 FENCED = "a fenced process writes nothing"
+WHOLE_LEADS = "only who is whole leads"
+WHOLE_COPIES = "answers rest on whole copies"
 LIVE = "a healed network writes again"
 
 
@@ -129,8 +131,36 @@ def _never_rejoins(record: ZoneRecord, group: Any, change: Any) -> ZoneRecord:
     return record
 
 
+_may_campaign = secondary._may_campaign
+_confirmed = primary.confirmed
+
+
+def _campaigns_as_whole(state: Leadership, now: float) -> bool:
+    return _may_campaign(replace(state, own=replace(state.own, is_whole=True)), now)
+
+
+def _ticks_as_whole(state: Leadership, event: Tick, now: float) -> Any:
+    return _campaign_tick(state, replace(event, own=replace(event.own, is_whole=True)), now)
+
+
+_campaign_tick = secondary.campaign_tick
+
+
+def _counts_anybody(state: Leadership, event: Persisted, now: float) -> Any:
+    return _confirmed(state, replace(event, is_whole=True), now)
+
+
 MUTANTS = (
-    _mutant("acknowledge early", primary, "watermark", lambda term, record: term.head, LOST, SEEN),
+    Mutant(
+        "who is not whole campaigns",
+        (
+            (secondary, "_may_campaign", _campaigns_as_whole),
+            (secondary, "campaign_tick", _ticks_as_whole),
+        ),
+        frozenset({WHOLE_LEADS}),
+    ),
+    _mutant("confirmations of who is not whole count", primary, "confirmed", _counts_anybody, WHOLE_COPIES),
+    _mutant("acknowledge early", primary, "watermark", lambda term, record: term.head, LOST, SEEN, WHOLE_COPIES),
     Mutant(
         "promote any",
         ((transactions, "why_not_elected", _nobody_refused), (secondary, "why_not_elected", _nobody_refused)),
@@ -139,8 +169,19 @@ MUTANTS = (
     _mutant("commit unchecked", database.Database, "commit", _commit_unchecked, LOST, SEEN, ONE_PRIMARY, FENCED),
     _mutant("trust unchecked", database.Database, "commit", _commit_without_trust, FENCED, only=("pause", "isolate")),
     _mutant("epoch not raised", transactions, "_next_epoch", lambda record, epochs: max(1, record.epoch), EPOCHS, LIVE),
-    _mutant("confirmations of the epoch before", secondary, "opened", _opened_with_old_confirmations, LOST, SEEN),
-    _mutant("stops waiting before the swap", primary, "counted", _stops_waiting_first, LOST, SEEN),
+    _mutant(
+        *(
+            "confirmations of the epoch before",
+            secondary,
+            "opened",
+            _opened_with_old_confirmations,
+            LOST,
+            SEEN,
+            WHOLE_COPIES,
+        ),
+        only=("drop_lease",),
+    ),
+    _mutant("stops waiting before the swap", primary, "counted", _stops_waiting_first, LOST, SEEN, WHOLE_COPIES),
     _mutant("secondaries show what they have", secondary, "why_not_read", _never_refused, SEEN),
     _mutant("nobody returns to the set", transactions, "CHANGES", _changes(Rejoin=_never_rejoins), LIVE),
 )

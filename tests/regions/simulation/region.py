@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -51,7 +52,8 @@ from tests.regions.simulation.network import GROUP, Network, Schedule
 from tests.regions.simulation.store import MemoryGroup
 
 ZONE = ZoneRecord(zone=DEFAULT_ZONE)
-MOST_ROWS = 40
+#: Few, so that images are often later than the rows of a batch.
+MOST_ROWS = 6
 GROUP_TIMEOUT_S = 0.6
 
 
@@ -81,6 +83,7 @@ class Batch:
     history: rejoin.LogHistory
     after: int
     rows: list[StoredRow]
+    images_at: int
     watermark: int
     in_sync: bool
 
@@ -107,6 +110,10 @@ class SimulatedRegion:
         self.waiting: list[tuple[int, Callable[[], None]]] = []
         self.acked: dict[str, int] = {}
         self.rejoining = rejoin.Rejoining()
+        if self.db.copying:  # the database remembers that a copy has not ended
+            self.db.empty()
+            self.rejoining = rejoin.Rejoining(phase=rejoin.RejoinPhase.REBUILDING)
+            self.due("receiver", self._rebuilt, 0.3)
         self._tick()
 
     def crash(self) -> None:
@@ -234,12 +241,13 @@ class SimulatedRegion:
             self.call_group(lambda store, now: store.revoke(lease), lambda _: None)
 
     def open_writes(self, effect: OpenWrites) -> None:
+        is_whole = self.db.is_whole
         try:
             head = self.db.open(effect.epoch, effect.trusted_until, self.world.schedule.now)
         except CommitRefused:
             self.take(DatabaseRefused())
             return
-        self.world.checker.has_opened(self.db)
+        self.world.checker.has_opened(self.db, is_whole)
         self.acked = {}
         self.take(WritesOpened(epoch=effect.epoch, head=head))
 
@@ -292,6 +300,7 @@ class SimulatedRegion:
                 history=self.db.history,
                 after=after,
                 rows=self.db.rows[after : after + MOST_ROWS],
+                images_at=len(self.db.rows),
                 watermark=state.term.answered,
                 in_sync=peer in members,
             )
@@ -317,15 +326,15 @@ class SimulatedRegion:
         self._rejoin(compared, sender)
         if self.rejoining.phase is not rejoin.RejoinPhase.STREAMING:
             return
-        self.db.apply(batch.after, batch.rows)
-        have = len(self.db.rows)
+        self.db.apply(batch.after, batch.rows, batch.images_at)
+        have, is_whole = len(self.db.rows), self.db.is_whole
         self.due("leader", lambda: self.take(PrimaryHeard(epoch=batch.epoch, watermark=batch.watermark)))
 
         def confirm() -> None:
             if sender.state.term is not None and sender.state.term.epoch == batch.epoch:
                 behind = have < len(sender.db.rows) and sender.acked.get(self.name) != have
                 sender.acked[self.name] = have
-                sender.take(Persisted(region=self.name, epoch=batch.epoch, seq=have))
+                sender.take(Persisted(region=self.name, epoch=batch.epoch, seq=have, is_whole=is_whole))
                 if behind:
                     sender.send_rows()
 
@@ -349,8 +358,16 @@ class SimulatedRegion:
             else:
                 self.db.empty()  # the worst rebuild: until the snapshot is there, it holds nothing
                 duration_s = 0.05 + 2 * self.world.random.random() ** 2
-                self.due("receiver", lambda: self._rejoin(rejoin.Rebuilt(), sender), duration_s)
+                part = sender.db.rows[: self.world.random.randint(0, len(sender.db.rows))]
+                self.due("receiver", partial(self.db.copy_rows, part), duration_s / 2)
+                self.due("receiver", self._rebuilt, duration_s)
                 self.world.on_rebuild(sender)
+
+    def _rebuilt(self) -> None:
+        if self.db.copying:
+            self.db.empty()
+            self.db.copying = False
+            self.rejoining, _ = rejoin.rejoin(self.rejoining, rejoin.Rebuilt())
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -380,6 +397,10 @@ class SimulatedRegion:
 
         def acknowledge() -> None:
             self.world.checker.has_answered(row_id, seq)
+            if self.state.term is not None and self.state.record is not None:
+                members = primary.counted(self.state.record, self.state.term.proposal)
+                copies = {name: self.world.regions[name].db.whole_at for name in members}
+                self.world.checker.rests_on(row_id, seq, copies)
             answer()
 
         self.waiting.append((seq, acknowledge))

@@ -48,7 +48,7 @@ TIMERS = RegionTimers()
 
 
 def report(seq: int, epoch: int = 4) -> RegionReport:
-    return RegionReport(epoch=4, version=9, position=LogPosition(epoch=epoch, seq=seq))
+    return RegionReport(epoch=4, version=9, position=LogPosition(epoch=epoch, seq=seq), is_whole=True)
 
 
 OWN = report(20)

@@ -1,0 +1,1 @@
+"""The real link between two regions: frames over mutually authenticated TLS."""

@@ -1,0 +1,164 @@
+"""Shells of three regions on real databases: rows arrive, a lost primary is replaced, and nothing that was answered is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cluster.domain.base.errors import Fenced, TryLater
+from cluster.domain.replication.batch import Follower, Refusal
+from cluster.postgres.replica import PostgresReplica
+from cluster.process.clock import SystemClock
+from regions.domain.leadership import RegionPhase
+from tests.regions.simulation.store import MemoryGroup, SimulatedGroup
+from tests.support.etcd import etcd_group, etcd_members, needs_etcd
+from tests.support.links import ZONE, RegionIssuer
+from tests.support.probes import eventually
+from tests.support.replicating import tables_of
+from tests.support.shells import World, shells
+from tests.support.stores import StoreUrls
+
+
+@pytest.fixture
+async def world(store_urls: StoreUrls) -> AsyncIterator[World]:
+    async with shells(store_urls, SimulatedGroup(MemoryGroup(), SystemClock())) as found:
+        yield found
+
+
+@pytest.fixture(params=["memory", pytest.param("etcd", marks=needs_etcd)])
+async def any_world(request: pytest.FixtureRequest, store_urls: StoreUrls, tmp_path: Path) -> AsyncIterator[World]:
+    """In memory; and with all that is real: etcd, and links over TLS."""
+    if request.param == "memory":
+        async with shells(store_urls, SimulatedGroup(MemoryGroup(), SystemClock())) as found:
+            yield found
+    else:
+        with etcd_members() as members:
+            async with etcd_group(members) as group, shells(store_urls, group, RegionIssuer(tmp_path)) as found:
+                yield found
+
+
+async def test_a_lost_primary_is_replaced_and_comes_back(any_world: World) -> None:
+    world = any_world
+    east = await world.primary()
+    assert east.name == "east"
+    before = await world.record()
+    await east.acknowledged("t1", "t2")
+    for name in ("north", "west"):
+        assert await world.regions[name].tasks() == {"t1", "t2"}, "an answer rests on every member of the set"
+
+    await east.kill()
+    world.isolate("east")
+    second = await world.primary(("north", "west"))
+    after = await world.record()
+    assert (after.epoch > before.epoch, after.in_sync) == (True, {"north", "west"})
+    with pytest.raises(Fenced):
+        await east.write("too late")
+    assert "too late" not in await east.tasks()
+    assert await second.tasks() == {"t1", "t2"}
+    await second.acknowledged("t3")
+
+    world.isolate("east", up=True)
+    await east.start()
+    assert await world.primary() is second
+    await second.acknowledged("t4")
+    assert await tables_of(east.stores) == await tables_of(second.stores)
+    assert (await east.stores.region.epoch(), east.shell.problem) == (after.epoch, None)
+    with pytest.raises(Fenced):
+        await east.write("not here")
+
+
+async def test_a_member_leaves_the_set_before_an_answer_that_it_lacks(world: World) -> None:
+    east = await world.primary()
+    world.cut("east", "west")
+    await east.acknowledged("t1")
+    assert (await world.record()).in_sync == {"east", "north"}
+    assert (await world.regions["north"].tasks(), await world.regions["west"].tasks()) == ({"t1"}, set())
+    world.cut("east", "west", up=True)
+    await world.primary()
+    assert await world.regions["west"].tasks() == {"t1"}
+
+
+async def test_an_isolated_primary_stops_and_answers_nothing(world: World) -> None:
+    east = await world.primary()
+    assert east.shell.why_not_write() is None
+    assert east.shell.state.term is not None
+    epoch = east.shell.state.term.epoch
+    world.isolate("east")
+    head = await east.write("surplus")
+    with pytest.raises(TryLater) as unknown:
+        await east.shell.replicated(epoch, head, 20.0)
+    assert unknown.value.code == "not_replicated"
+    await eventually(lambda: east.shell.state.phase is RegionPhase.FOLLOWING)
+    refused = east.shell.why_not_write()
+    assert refused is not None
+    assert refused.code == "not_primary"
+    second = await world.primary(("north", "west"))
+    with pytest.raises(Fenced):
+        await east.write("too late")
+    await second.acknowledged("t1")
+    world.isolate("east", up=True)
+    await eventually(lambda: east.shell.problem is Refusal.FORK, what="the fork is named")
+    assert await east.tasks() == {"surplus"}, "what nobody was answered for is kept until an operator decides"
+    assert "east" not in (await world.record()).in_sync
+
+
+async def test_a_primary_without_members_refuses_writes(world: World) -> None:
+    east = await world.primary()
+    for name in ("north", "west"):
+        await world.regions[name].kill()
+        world.isolate(name)
+    head = await east.write("t1")
+    assert east.shell.state.term is not None
+    await east.shell.replicated(east.shell.state.term.epoch, head, 20.0)
+    assert (await world.record()).in_sync == {"east"}
+    refused = east.shell.why_not_write()
+    assert refused is not None
+    assert refused.code == "not_replicated"
+
+
+async def test_a_region_is_copied_only_outside_the_set(world: World) -> None:
+    """It lost its database: meanwhile no answer may rest on it."""
+    east = await world.primary()
+    await east.acknowledged("t1")
+    west = world.regions["west"]
+    await west.kill()
+    await west.stores.pool.execute("truncate log, tasks")
+    await west.start()
+
+    async def left() -> bool:
+        return "west" not in (await world.record()).in_sync
+
+    await eventually(left)
+    await world.primary()
+    assert await tables_of(west.stores) == await tables_of(east.stores)
+
+
+async def test_only_whole_followers_of_this_epoch_confirm(world: World) -> None:
+    """Who has not stored the epoch may still take rows of an earlier primary."""
+    east = await world.primary()
+    world.cut("east", "north")
+    head = await east.write("t1")
+    term = east.shell.state.term
+    assert term is not None
+    position = (await PostgresReplica(east.stores.pool, ZONE).state()).head
+    before = term.persisted["north"]
+    for epoch, is_whole in ((term.epoch - 1, True), (0, True), (term.epoch + 1, True), (term.epoch, False)):
+        await east.shell.batch("north", Follower(position=position, is_whole=is_whole, epoch=epoch))
+        assert east.shell.state.term is not None
+        assert east.shell.state.term.persisted.get("north", 0) == before < head
+    await east.shell.batch("north", Follower(position=position, is_whole=True, epoch=term.epoch))
+    assert east.shell.state.term is not None
+    assert east.shell.state.term.persisted["north"] == head
+
+
+async def test_a_process_that_starts_closes_what_an_earlier_one_opened(world: World) -> None:
+    east = await world.primary()
+    await east.write("t1")
+    await east.kill()
+    await east.write("t2")  # the trust has not ended
+    world.isolate("east")
+    await east.start()
+    with pytest.raises(Fenced):
+        await east.write("t3")

@@ -1,0 +1,253 @@
+"""Regions in one process: each has a real database, a shell, and links to the others that a test may cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cluster.domain.base.errors import StoreUnavailable
+from cluster.ports.consensus_group import ConsensusGroup, GroupLease, GroupView, KeyCompare, KeyPut
+from cluster.ports.replication import LinkLost, ReplicationLink
+from cluster.ports.tasks import SubmitItem
+from cluster.ports.wake_ups import WakeTopic
+from cluster.postgres.migrate import migrate
+from cluster.postgres.region_database import PostgresRegionDatabase
+from cluster.postgres.replica import PostgresReplica
+from cluster.postgres.replication_source import PostgresReplicationReads
+from cluster.postgres.stores import Stores, open_stores
+from cluster.process.clock import SystemClock
+from regions.domain.group import RegionGroup, RegionMember, ReplicationMode, ZoneRecord, founded
+from regions.domain.leadership import RegionPhase
+from regions.domain.timers import RegionTimers
+from regions.replication.source import ReplicationSource
+from regions.shell import RegionShell, ShellParts, found_zone
+from tests.support.links import PATIENT, ZONE, MemoryLink, RegionIssuer, greeting, linked, serving
+from tests.support.probes import eventually
+from tests.support.samples import new_task
+from tests.support.stores import StoreUrls, fresh_name
+
+NAMES = ("east", "north", "west")
+TIMERS = RegionTimers(heartbeat_s=0.15, election_s=2.0, stale_s=6.0, sync_s=1.0, margin_s=0.3)
+
+
+class Bell:
+    """The doorbell of one process."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    async def notify(self, *topics: WakeTopic) -> None:
+        self._rung.set()
+
+    async def wait(self, timeout_s: float, topics: Sequence[WakeTopic] = ()) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
+        self._rung.clear()
+        return True
+
+
+@dataclass
+class CutGroup:
+    """The group, which a test may take away from one region."""
+
+    group: ConsensusGroup
+    up: bool = True
+
+    def _reached(self) -> ConsensusGroup:
+        if not self.up:
+            raise StoreUnavailable("The group is out of reach.")
+        return self.group
+
+    async def read(self, prefix: str) -> GroupView:
+        return await self._reached().read(prefix)
+
+    async def swap(
+        self, compares: Sequence[KeyCompare], puts: Sequence[KeyPut] = (), deletes: Sequence[str] = ()
+    ) -> bool:
+        return await self._reached().swap(compares, puts, deletes)
+
+    async def grant(self, ttl_s: float) -> GroupLease:
+        return await self._reached().grant(ttl_s)
+
+    async def renew(self, lease: str) -> float | None:
+        return await self._reached().renew(lease)
+
+    async def revoke(self, lease: str) -> None:
+        await self._reached().revoke(lease)
+
+    def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
+        return self._reached().watch(prefix)
+
+
+class CutLink:
+    """A link that a test may cut."""
+
+    def __init__(self, link: ReplicationLink) -> None:
+        self._link = link
+        self.up = True
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._link, name)
+
+        async def cut(*args: Any) -> Any:
+            if not self.up:
+                raise LinkLost("The link is cut.")
+            found = await call(*args)
+            if not self.up:
+                raise LinkLost("The link was cut.")
+            return found
+
+        return cut
+
+
+@dataclass
+class ShellRegion:
+    name: str
+    stores: Stores
+    group: CutGroup
+    links: dict[str, CutLink] = field(default_factory=dict)
+    life: int = 0
+    lives: bool = False
+    shell: RegionShell = field(init=False)
+
+    def make(self) -> RegionShell:
+        """A shell that has not started: a new life of the region's process."""
+        self.life += 1
+        pool = self.stores.pool
+        parts = ShellParts(
+            group=self.group,
+            database=PostgresRegionDatabase(pool, ZONE, self.name),
+            replica=PostgresReplica(pool, ZONE),
+            source=ReplicationSource(PostgresReplicationReads(pool), ZONE, frozenset),
+            links=self.links,  # type: ignore[arg-type]
+            doorbell=Bell(),
+            clock=SystemClock(),
+        )
+        self.shell = RegionShell(self.name, ZONE, f"{self.name}/{self.life}", TIMERS, parts)
+        return self.shell
+
+    async def start(self) -> None:
+        """A new life of the region's process, if it has had one."""
+        if self.life > 1 or self.lives:
+            self.make()
+        await self.shell.start()
+        self.lives = True
+
+    async def kill(self) -> None:
+        self.lives = False
+        self.life += 1
+        await self.shell.stop()
+
+    @property
+    def is_primary(self) -> bool:
+        return self.lives and self.shell.state.phase is RegionPhase.PRIMARY
+
+    async def write(self, *ids: str) -> int:
+        """Commits tasks in the region's own database, as its processes do, and returns the last row."""
+        await self.stores.region.epoch()
+        await self.stores.tasks.submit([SubmitItem(task=new_task(id=name)) for name in ids])
+        head = await self.stores.log.head()
+        self.shell.committed(head)
+        return head
+
+    async def acknowledged(self, *ids: str) -> None:
+        head = await self.write(*ids)
+        assert self.shell.state.term is not None
+        await self.shell.replicated(self.shell.state.term.epoch, head, 20.0)
+
+    async def tasks(self) -> set[str]:
+        return {row["id"] for row in await self.stores.pool.rows("select id from tasks")}
+
+
+@dataclass
+class World:
+    """``east`` founds the zone, alone in its set."""
+
+    group: ConsensusGroup
+    regions: dict[str, ShellRegion]
+
+    def cut(self, region: str, other: str, *, up: bool = False) -> None:
+        for here, there in ((region, other), (other, region)):
+            self.regions[here].links[there].up = up
+
+    def isolate(self, name: str, *, up: bool = False) -> None:
+        """From the group and from all others."""
+        self.regions[name].group.up = up
+        for other in self.regions:
+            if other != name:
+                self.cut(name, other, up=up)
+
+    async def record(self) -> ZoneRecord:
+        text = (await self.group.read("")).value(ZoneRecord(zone=ZONE).key)
+        assert text is not None
+        return ZoneRecord.decode(text)
+
+    async def primary(self, among: Sequence[str] = NAMES) -> ShellRegion:
+        """The region that is primary, as soon as there is one, and all of ``among`` are in its set."""
+
+        async def found() -> ShellRegion | None:
+            record = await self.record()
+            for region in self.regions.values():
+                if region.is_primary and record.primary == region.name and set(among) <= record.in_sync:
+                    return region
+            return None
+
+        region: ShellRegion = await eventually(found, what=f"a primary with {among}")
+        return region
+
+
+@asynccontextmanager
+async def shells(urls: StoreUrls, group: ConsensusGroup, issuer: RegionIssuer | None = None) -> AsyncIterator[World]:
+    """Three regions that have started. With an ``issuer`` their links are TLS."""
+    async with AsyncExitStack() as stack:
+        regions = {}
+        for name in NAMES:
+            schema = fresh_name()
+            await migrate(urls.database, schema)
+            opened = await open_stores(urls.database, schema, ZONE, max_connections=4)
+            stack.push_async_callback(opened.close)
+            regions[name] = ShellRegion(name, opened, CutGroup(group))
+            regions[name].make()
+        for here in regions.values():
+            for there in regions.values():
+                if here is not there:
+                    link = await _link(stack, here.name, there, issuer)
+                    here.links[there.name] = CutLink(link)
+        members = RegionGroup(members=tuple(RegionMember(region=name, residency=ZONE) for name in NAMES))
+        record = replace(founded(ZONE, "east", (), ReplicationMode.SYNC), epoch=1)
+        assert await found_zone(group, members, record)
+        for region in regions.values():
+            await region.start()
+        try:
+            yield World(group, regions)
+        finally:
+            for region in regions.values():
+                await region.shell.stop()
+
+
+class _Living:
+    """The end of whichever shell of the region lives."""
+
+    def __init__(self, region: ShellRegion) -> None:
+        self._region = region
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._region.shell, name)
+
+
+async def _link(stack: AsyncExitStack, here: str, there: ShellRegion, issuer: RegionIssuer | None) -> ReplicationLink:
+    end: Any = _Living(there)
+    if issuer is None:
+        return MemoryLink(end, here)
+    files = issuer.files(there.name)
+    server = await stack.enter_async_context(
+        serving(end, files, says=greeting(there.name), peers=(here,), bounds=PATIENT)
+    )
+    link = linked(server.port, issuer.files(here), says=greeting(here), peer=there.name, bounds=PATIENT)
+    return await stack.enter_async_context(link)
