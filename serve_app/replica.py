@@ -275,7 +275,7 @@ def make_ingress(
             app.state.resolver = known.resolver
             replica.keep(known.uses.run())
             closing.push_async_callback(known.close)
-        for detail, advice in weak_store_passwords(settings):
+        for detail, advice in weak_store_passwords(settings.database_url, settings.redis_url):
             _logger.warning("%s. %s", detail, advice)
         _logger.info("version %s serves", VERSION)
         yield
