@@ -296,7 +296,7 @@ def make_ingress(
         app.state.limits = call_limits(settings, resources)
         if app.state.limits is not None:
             closing.push_async_callback(app.state.limits.close)
-        for detail, advice in weak_store_passwords(settings):
+        for detail, advice in weak_store_passwords(settings.database_url, settings.redis_url):
             _logger.warning("%s. %s", detail, advice)
         _logger.info("version %s serves", VERSION)
         yield

@@ -118,7 +118,7 @@ class System:
         self.settings = with_authentication(self.settings)
         self.tls = checked_tls(self.settings)
         check_given_stores(self.settings)
-        for detail, advice in weak_store_passwords(self.settings):
+        for detail, advice in weak_store_passwords(self.settings.database_url, self.settings.redis_url):
             self.say(f"warning: {detail}. {advice}")
         settle(self.layout, self.settings.log_max_bytes)
         # A process that was killed counts as ended when its first thread has; its sockets close with its last.

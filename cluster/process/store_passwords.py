@@ -10,12 +10,11 @@ from pydantic import SecretStr
 
 from cluster.domain.access.secret_quality import password_weakness
 from cluster.process.store_hosts import is_remote
-from cluster.settings import Settings
 
 
-def weak_store_passwords(settings: Settings) -> Iterator[tuple[str, str]]:
+def weak_store_passwords(database_url: SecretStr | None, redis_url: SecretStr | None) -> Iterator[tuple[str, str]]:
     """(what is wrong, what to do) for each URL of a store whose password can be guessed, or that has none where it is needed."""
-    database, redis = _parts(settings.database_url), _parts(settings.redis_url)
+    database, redis = _parts(database_url), _parts(redis_url)
     if database is not None:
         # Without one, PostgreSQL may know its client by a certificate, a socket or a password file.
         yield from _weak("ARAGORA_DATABASE_URL", "PostgreSQL", *_credentials(database))

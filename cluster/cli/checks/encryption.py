@@ -26,7 +26,10 @@ async def check_encryption(ours: Settings) -> list[Finding]:
 
 async def check_passwords(ours: Settings) -> list[Finding]:
     """A warning for each store whose password can be guessed."""
-    weak = [problem("passwords", detail, advice, WARNING) for detail, advice in weak_store_passwords(ours)]
+    weak = [
+        problem("passwords", detail, advice, WARNING)
+        for detail, advice in weak_store_passwords(ours.database_url, ours.redis_url)
+    ]
     return weak or [fine("passwords", "none in the URLs of the stores is known to be weak")]
 
 
