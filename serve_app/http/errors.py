@@ -97,8 +97,20 @@ def _problem(item: Mapping[str, Any]) -> tuple[str, str]:
         return "", "The body is not valid JSON; send a JSON object."
     if item["type"] == "missing":
         return field, f"{field or 'A JSON body'} is required."
-    message = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
+    message = _length(item) or str(item["msg"]).removeprefix("Value error, ").rstrip(".")
     return field, f"{field}: {message}." if field and not message.startswith(field) else f"{message}."
+
+
+def _length(item: Mapping[str, Any]) -> str | None:
+    """A sentence about a text of a wrong length. In pydantic's words for other texts: it counts the items of one
+    whose characters were checked before its length."""
+    if not isinstance(item.get("input"), str):
+        return None
+    bound = {"too_short": ("at least", "min_length"), "too_long": ("at most", "max_length")}.get(item["type"])
+    if bound is None:
+        return None
+    length = item["ctx"][bound[1]]
+    return f"String should have {bound[0]} {length} character{'' if length == 1 else 's'}"
 
 
 def _unread_body(cause: BaseException | None) -> str | None:

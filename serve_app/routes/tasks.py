@@ -88,6 +88,10 @@ def _new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now:
 
 
 def _rules(body: CreateTask) -> TaskRules | None:
+    if body.target_agent is not None and body.target_agent in body.excluded_agents:
+        raise InvalidRequest(
+            f"target_agent {body.target_agent} is among excluded_agents; nobody could take the task.", "invalid_target"
+        )
     affinity = Affinity(body.region_routing_mode)
     target = () if body.target_region is None else (body.target_region,)
     edges = [edge for edge in body.after if isinstance(edge, After)]

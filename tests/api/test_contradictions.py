@@ -102,3 +102,25 @@ async def test_a_model_server_needs_another_name_than_the_default_in_any_case(ap
         answer = await api.call("POST", "/agents", body)
         assert (answer.status_code, answer.json()["code"]) == (400, "model_missing"), answer.text
     assert (await api.call("POST", "/agents", {"agent_id": "a", "model": "", "provider": "unknown"})).status_code == 201
+
+
+async def test_a_task_whose_target_is_excluded_is_refused(api: Api) -> None:
+    body = {"task_type": "t", "target_agent": "a", "excluded_agents": ["b", "a"]}
+    for path, sent in (("/tasks", body), ("/tasks/batch", {"tasks": [{"task_type": "t"}, body]})):
+        answer = await api.call("POST", path, sent)
+        assert (answer.status_code, answer.json().get("code")) == (400, "invalid_target"), answer.text
+    assert (await api.get("/tasks"))["total"] == 0
+    assert (await api.call("POST", "/tasks", {**body, "excluded_agents": ["b"]})).status_code == 201
+
+
+async def test_a_text_of_a_wrong_length_is_said_in_characters(api: Api) -> None:
+    for path, body, says in (
+        ("/keys", {"name": "k", "grants": [""]}, "grants.0: String should have at least 1 character."),
+        ("/tasks", {"task_type": "x" * 257}, "task_type: String should have at most 256 characters."),
+        ("/agents", {"agent_id": "a", "model": "x" * 257}, "model: String should have at most 256 characters."),
+    ):
+        answer = await api.call("POST", path, body)
+        assert (answer.status_code, answer.json()["error"]) == (400, says)
+    assert (await api.call("GET", "/tasks?queue=")).json()["error"] == "queue: String should have at least 1 character."
+    listed = await api.call("POST", "/keys", {"name": "k", "grants": []})
+    assert "at least 1 item" in listed.json()["error"], "a list has items"
