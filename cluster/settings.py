@@ -15,17 +15,18 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import AwareDatetime, Field, JsonValue, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cluster.domain.access.roles import ROLES
 from cluster.domain.access.secret_quality import weakness
+from cluster.domain.base.urls import without_userinfo
 
 #: Roles of settings. No role: a change of the setting replaces running actors.
 LATER = "later"  # accepted, but without effect in this version
@@ -419,11 +420,19 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # load_settings hands over what it read, so that tests need no environment
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, without_userinfo(value) if isinstance(value, str) else value
+
     def secrets(self) -> list[str]:
-        """What must not be in a log: keys, and URLs with a password, also the password alone."""
+        """What must not be in a log: keys, and URLs with a password, also the password alone. Each as it is, and as a URL has
+        it."""
         found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
-        passwords = [_password(value) for value in found if "://" in value]
-        return [*found, *passwords, *map(unquote, passwords)]
+        # Every URL may have a password, also one whose setting is not held to be secret.
+        urls = [value for _, value in self if isinstance(value, str)]
+        passwords = [_password(value) for value in (*found, *urls) if "://" in value]
+        plain = [*found, *passwords, *map(unquote, passwords)]
+        return [*plain, *(quote(secret, safe="") for secret in plain)]
 
     def listens_on_loopback(self) -> bool:
         """Whether only its own machine can reach the API."""
@@ -591,7 +600,7 @@ def _sentence(error: ValidationError) -> str:
     where = str(item["loc"][0]) if item["loc"] else ""
     field = next((f for f in Settings.model_fields if where in (f, _key(f))), where)
     info = Settings.model_fields[field]
-    shown = "***" if "Secret" in str(info.annotation) else repr(item["input"])
+    shown = "***" if "Secret" in str(info.annotation) else without_userinfo(repr(item["input"]))
     reason = str(item["msg"]).removeprefix("Value error, ")
     return f"{variable_name(field, info)}={shown} is not accepted: {reason[0].lower()}{reason[1:]}."
 

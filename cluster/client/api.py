@@ -33,6 +33,7 @@ import httpx
 
 from cluster.client.tls import ClientTls
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
+from cluster.domain.base.urls import without_userinfo
 
 API = "/api/control-plane"
 RECONNECT_S = 0.5
@@ -155,6 +156,8 @@ class ControlPlaneClient:
                 raise InvalidRequest("The API key has characters that no header may have; look at ARAGORA_API_KEY.")
             headers["Authorization"] = f"Bearer {api_key}"
         self.base_url = base_url.rstrip("/")
+        #: As messages have it: whoever reads them need not know a password that is in it.
+        self.shown_url = without_userinfo(self.base_url)
         self._timeout_s = timeout_s
         self._check_url()
         self._headers = headers
@@ -202,7 +205,7 @@ class ControlPlaneClient:
             raise self._no_url("its port is none")
 
     def _no_url(self, error: Exception | str) -> InvalidRequest:
-        return InvalidRequest(f"{self.base_url} is not the URL of a control plane ({error}); look at ARAGORA_API_URL.")
+        return InvalidRequest(f"{self.shown_url} is not the URL of a control plane ({error}); look at ARAGORA_API_URL.")
 
     async def __aenter__(self) -> Self:
         return self
@@ -270,12 +273,12 @@ class ControlPlaneClient:
                 return await self._http.send(request)
         except _ODD_REDIRECT as error:
             raise OutcomeUnknown(
-                f"What answered at {self.base_url} is not the control plane: it redirects to what is no URL "
+                f"What answered at {self.shown_url} is not the control plane: it redirects to what is no URL "
                 f"({type(error).__name__}); try again, or look at the proxies in front of it."
             ) from error
         except (httpx.RequestError, TimeoutError) as error:
             raise OutcomeUnknown(
-                f"The control plane at {self.base_url} does not answer ({type(error).__name__}); "
+                f"The control plane at {self.shown_url} does not answer ({type(error).__name__}); "
                 "start it with `aragora-cp up` or set ARAGORA_API_URL."
             ) from error
 

@@ -47,6 +47,7 @@ from cluster.client.reports import Report, ReportQueue
 from cluster.client.tls import ClientTls, client_tls, default_pin, default_url
 from cluster.domain.base.errors import CallerError, ControlPlaneError, NotFound
 from cluster.domain.base.ids import claim_id_of, path_segment
+from cluster.domain.base.urls import without_userinfo
 from cluster.process.loops import ended
 from cluster.settings import load_settings
 
@@ -238,7 +239,9 @@ class Worker:
         session: Future[None] = Future()
 
         def live() -> None:
-            _logger.info("worker %s starts for the control plane at %s", self.agent_id, self._base_url)
+            _logger.info(
+                "worker %s starts for the control plane at %s", self.agent_id, without_userinfo(self._base_url)
+            )
             try:
                 asyncio.run(self._live())
             except BaseException as error:

@@ -31,4 +31,4 @@ def log_request(method: str, path: str, template: str, status: int, seconds: flo
     """Logs a request that was answered. Neither its query nor its body, which may hold what must not be in a log."""
     level = request_level(method, template, status)
     if _logger.isEnabledFor(level):
-        _logger.log(level, "%s %s of %s answered %d in %.1f ms", method, path, client(), status, seconds * 1000)
+        _logger.log(level, "%s %s answered %d in %.1f ms for %s", method, path, status, seconds * 1000, client())

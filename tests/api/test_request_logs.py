@@ -44,6 +44,7 @@ async def test_each_of_many_requests_has_its_line_and_no_other(api: Api, logs: P
     for n in range(40):
         (line,) = logged(logs, f"trace-{n}")
         assert f"trace-{n} serve_app.requests: POST {CP}/tasks answered 201 in " in line.text
+        assert line.text.endswith(" ms for 127.0.0.1")
     everything = "\n".join(record.text for record in logged(logs))
     assert SECRET not in everything
     assert "secret=" not in everything

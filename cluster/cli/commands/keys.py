@@ -136,7 +136,7 @@ async def _until_it_counts(ours: Settings, token: str) -> None:
                 return  # it does not run, or not yet
             if time.monotonic() > until:
                 errors.print(
-                    f"[yellow]warning:[/] the control plane at {plain(api.base_url)} does not take the key yet; if that stays "
+                    f"[yellow]warning:[/] the control plane at {plain(api.shown_url)} does not take the key yet; if that stays "
                     "so, it has another database than ARAGORA_DATABASE_URL and ARAGORA_DATABASE_SCHEMA name here."
                 )
                 return

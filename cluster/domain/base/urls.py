@@ -10,6 +10,8 @@ from urllib.parse import unquote
 MASK: Final = "***"
 #: The user and password of a URL: all up to the last @ before its path, as httpx reads it.
 _USER: Final = re.compile(r"^(\s*[A-Za-z][A-Za-z0-9+.\-]*://)[^/?#]*@")
+#: The same in a text around a URL that need not be one.
+_USERINFO: Final = re.compile(r"://.*@", re.DOTALL)
 _PARAMETERS: Final = re.compile(r"[^&;]+")
 #: Names of parameters whose values are secrets, by their ends (``api-key``, ``access_token``, ``X-Amz-Signature``).
 _SECRET: Final = re.compile(
@@ -38,3 +40,9 @@ def is_masked(url: str) -> bool:
         parameter.endswith(f"={MASK}") and _SECRET.search(unquote(parameter.partition("=")[0]))
         for parameter in _PARAMETERS.findall(query)
     )
+
+
+def without_userinfo(text: str) -> str:
+    """A text with one URL in it, without the URL's user and password. They may hold any character, since a URL that is shown
+    may be one that was refused."""
+    return _USERINFO.sub(f"://{MASK}@", text)
