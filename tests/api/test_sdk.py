@@ -16,6 +16,7 @@ from aragora_sdk.namespaces.control_plane import ControlPlaneAPI
 from scripts.docs.api_page import _routes
 from scripts.docs.released_client import methods, without_route
 from tests.support.api import CP, Api, in_thread
+from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
 from tests.support.routes import http_routes
 
@@ -128,9 +129,8 @@ async def _endpoint(answer: str) -> AsyncIterator[str]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with listening(serve) as server:
+        yield f"http://127.0.0.1:{port_of(server)}/"
 
 
 async def test_the_client_can_do_everything_that_has_a_route(api: Api, sdk: Caller) -> None:

@@ -23,6 +23,7 @@ from cluster.ports.consensus_group import GroupView, KeyPut
 from cluster.process.clock import SystemClock
 from regions.consensus.etcd import EtcdGroup
 from tests.support.etcd import EtcdMember, etcd_group, etcd_members, needs_etcd
+from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
 
 pytestmark = needs_etcd
@@ -71,9 +72,8 @@ async def _hangs_up() -> AsyncIterator[tuple[str, list[bytes]]]:
         requests.append(await reader.readuntil(b"\r\n"))
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
+    async with listening(serve) as server:
+        yield f"http://127.0.0.1:{port_of(server)}", requests
 
 
 async def test_a_swap_that_may_have_happened_is_not_sent_again() -> None:

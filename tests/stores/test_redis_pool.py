@@ -18,6 +18,7 @@ from cluster.ports.presence import HeartbeatRecord
 from cluster.redis.pool import connect, ping, translated
 from cluster.redis.presence import RedisHeartbeats
 from tests.support.cancelling import CancelledAt
+from tests.support.listening import listening, port_of
 from tests.support.stores import fresh_name, own_stores
 
 CONNECTIONS = 10
@@ -75,27 +76,24 @@ async def test_no_pooled_connection_fails_a_call_after_a_restart(own_redis: Embe
 @contextlib.asynccontextmanager
 async def _cutting(server: EmbeddedRedis, command: bytes) -> AsyncIterator[str]:
     """A way to the server that loses the answers to a command: the connection is closed instead."""
-    open_ends: set[asyncio.StreamWriter] = set()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_unix_connection(str(server.socket))
-        open_ends.update((writer, back))
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        try:
             while asked := await reader.read(65_536):
                 back.write(asked)
                 answer = await there.read(65_536)
                 if command in asked:
                     break
                 writer.write(answer)
-        writer.close()
-        back.close()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            back.transport.abort()
 
-    listening = await asyncio.start_server(carry, "127.0.0.1", 0)
-    async with listening:
-        port = listening.sockets[0].getsockname()[1]
-        yield f"redis://:{server.password}@127.0.0.1:{port}/0"
-        for end in open_ends:
-            end.close()
+    async with listening(carry) as way:
+        yield f"redis://:{server.password}@127.0.0.1:{port_of(way)}/0"
 
 
 @pytest.mark.parametrize(("idempotent", "counted"), [(True, 3), (False, 1)])
@@ -119,11 +117,10 @@ async def test_a_command_that_was_not_answered_in_time_is_not_repeated(own_redis
             asked += data.count(b"PING")
         writer.close()
 
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        async with _client(f"redis://127.0.0.1:{port}/0?protocol=2&lib_name=&lib_version=") as client:
-            with pytest.raises(StoreUnavailable):
-                await ping(client)
+    query = "protocol=2&lib_name=&lib_version="
+    async with listening(silent) as server, _client(f"redis://127.0.0.1:{port_of(server)}/0?{query}") as client:
+        with pytest.raises(StoreUnavailable):
+            await ping(client)
     assert asked <= 1
 
 

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.listening import listening, port_of
+
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
@@ -57,11 +59,8 @@ async def tls_server(ends_in: timedelta, *, is_postgres: bool = False) -> AsyncI
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=None if is_postgres else context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with listening(serve, None if is_postgres else context) as server:
+        yield port_of(server)
 
 
 @asynccontextmanager
@@ -72,8 +71,5 @@ async def silent_server() -> AsyncIterator[int]:
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with listening(serve) as server:
+        yield port_of(server)

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.http.addresses import PinnedBackend, resolve
 from cluster.http.connections import ConnectionPool
+from tests.support.listening import listening, port_of
 from tests.support.tokens import jwk, key_set, private_key, signed
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -44,12 +45,9 @@ class Issuer:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Issuer]:
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
-        try:
+        async with listening(self._answer) as server:
+            self.url = f"http://127.0.0.1:{port_of(server)}/keys"
             yield self
-        finally:
-            server.close()
 
 
 @contextlib.asynccontextmanager

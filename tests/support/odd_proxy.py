@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from tests.support.listening import listening, port_of
+
 #: What a worker calls.
 REGISTER, CLAIM, HEARTBEAT, REPORT = CALLS = ("register", "claim", "heartbeat", "report")
 STREAM = "stream"
@@ -132,31 +134,22 @@ class OddProxy:
         self.url = ""
         self._target = target
         self._http: httpx.AsyncClient
-        self._open: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[OddProxy]:
-        async with httpx.AsyncClient(base_url=self._target, timeout=60) as self._http:
-            server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            try:
-                yield self
-            finally:
-                server.close()
-                for task in self._open:
-                    task.cancel()
-                await asyncio.gather(*self._open, return_exceptions=True)
+        async with (
+            httpx.AsyncClient(base_url=self._target, timeout=60) as self._http,
+            listening(self._connected) as server,
+        ):
+            self.url = f"http://127.0.0.1:{port_of(server)}"
+            yield self
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
         try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 while await self._answered(reader, writer):
                     pass
         finally:
-            self._open.discard(task)
             writer.transport.abort()
 
     def _too_large(self, body: bytes) -> Odd | None:

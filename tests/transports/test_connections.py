@@ -25,6 +25,7 @@ from cluster.http.connections import ConnectionPool
 from cluster.http.sending import HttpAnswer, send
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.endpoints import serving
+from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -57,16 +58,10 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def listening(server: Server, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    listener = await asyncio.start_server(server.talk, "127.0.0.1", 0, ssl=tls)
+async def url_of(server: Server, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     scheme = "http" if tls is None else "https"
-    try:
-        yield f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}/x"
-    finally:
-        listener.close()
-        for writer in list(server.open):
-            writer.close()
-        await listener.wait_closed()
+    async with listening(server.talk, tls) as listener:
+        yield f"{scheme}://127.0.0.1:{port_of(listener)}/x"
 
 
 def pool(size: int = 2, tls: ssl.SSLContext | None = None, kept: int = 500) -> ConnectionPool:
@@ -80,7 +75,7 @@ async def get(connections: ConnectionPool, url: str) -> HttpAnswer:
 
 async def test_calls_that_follow_each_other_share_a_connection() -> None:
     server, ours = Server(), pool()
-    async with listening(server) as url:
+    async with url_of(server) as url:
         for _ in range(5):
             assert (await get(ours, url)).content == b"{}"
         assert server.opened == 1
@@ -90,7 +85,7 @@ async def test_calls_that_follow_each_other_share_a_connection() -> None:
 
 async def test_a_connection_that_the_server_has_closed_is_not_used_again() -> None:
     server, ours = Server("close"), pool()
-    async with listening(server) as url:
+    async with url_of(server) as url:
         for number in range(1, 4):
             assert (await get(ours, url)).status == 200
             await eventually(lambda: not server.open)
@@ -100,7 +95,7 @@ async def test_a_connection_that_the_server_has_closed_is_not_used_again() -> No
 
 async def test_a_connection_with_unrequested_bytes_is_not_used_again() -> None:
     server, other, ours, theirs = Server(), Server(), pool(), pool()
-    async with listening(server) as url, listening(other) as elsewhere:
+    async with url_of(server) as url, url_of(other) as elsewhere:
         await get(ours, url)
         (said,) = server.open
         said.write(b"?")
@@ -113,7 +108,7 @@ async def test_a_connection_with_unrequested_bytes_is_not_used_again() -> None:
 
 async def test_a_pool_that_was_closed_keeps_no_connection_that_comes_back() -> None:
     server, ours = Server(), pool()
-    async with listening(server) as url:
+    async with url_of(server) as url:
         response = await ours.handle_async_request(httpcore.Request("GET", url, headers={"host": "agent"}))
         await ours.aclose()
         assert server.open
@@ -125,7 +120,7 @@ async def test_a_pool_that_was_closed_keeps_no_connection_that_comes_back() -> N
 async def test_the_connection_idle_for_longest_makes_room_for_another_server() -> None:
     servers, ours = [Server() for _ in range(3)], pool(kept=2)
     async with contextlib.AsyncExitStack() as stack:
-        urls = [await stack.enter_async_context(listening(server)) for server in servers]
+        urls = [await stack.enter_async_context(url_of(server)) for server in servers]
         for url in (urls[0], urls[1], urls[0], urls[2]):
             await get(ours, url)
         await eventually(lambda: [len(server.open) for server in servers] == [1, 0, 1])
@@ -141,7 +136,7 @@ async def test_a_server_that_hangs_keeps_no_other_server_waiting() -> None:
         await gate.wait()
         return httpx.Response(200)
 
-    async with serving(wait) as stuck, listening(hangs) as url:
+    async with serving(wait) as stuck, url_of(hangs) as url:
         ours = pool(size=2)
         calls = [asyncio.ensure_future(get(ours, stuck)) for _ in range(6)]
         await eventually(lambda: sum(room.calls for room in ours._rooms.values()) == 6)
@@ -239,7 +234,7 @@ async def test_an_unreachable_server_frees_its_slot() -> None:
 
 async def test_credentials_in_a_url_are_sent_and_path_and_query_arrive() -> None:
     server, ours = Server(), pool()
-    async with listening(server) as url:
+    async with url_of(server) as url:
         await get(ours, url.replace("http://", "http://me:secret@").replace("/x", "/a%20b?c=d#e"))
         head = server.requests[0].decode().lower()
         assert head.startswith("get /a%20b?c=d http/1.1\r\n")
@@ -310,7 +305,7 @@ async def test_over_tls_only_a_server_with_a_trusted_certificate_is_called(certi
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     served.load_cert_chain(certificate)
     server = Server()
-    async with listening(server, served) as url:
+    async with url_of(server, served) as url:
         ours = pool(tls=ssl.create_default_context(cafile=str(certificate)))
         for _ in range(3):
             assert (await get(ours, url)).content == b"{}"

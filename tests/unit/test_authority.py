@@ -19,6 +19,7 @@ from cluster.embedded.authority import CertificateFiles, DevelopmentAuthority
 from cluster.embedded.layout import EmbeddedError
 from cluster.http.front_files import check_front_files
 from cluster.process.front import FrontTls
+from tests.support.listening import listening, port_of
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -85,8 +86,8 @@ async def test_a_client_shows_its_renewed_certificate(authority: DevelopmentAuth
     context.verify_mode = ssl.CERT_OPTIONAL
     own = authority.issue_agent("a", "aragora", NOW, DAY)
     tls = ClientTls(authority=str(authority.file), certificate=str(own.certificate), key=str(own.key))
-    async with await asyncio.start_server(_serve, "127.0.0.1", 0, ssl=context) as listener:
-        url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with listening(_serve, context) as listener:
+        url = f"https://127.0.0.1:{port_of(listener)}"
         async with ControlPlaneClient(url, tls=tls) as client:
             assert await _serial(client) == read(own).serial
             authority.renew("a", NOW)
@@ -124,8 +125,8 @@ async def test_a_refused_call_is_repeated_if_its_certificate_was_replaced(
         writer.write(head.encode() + body)
 
     tls = ClientTls(authority=str(authority.file), certificate=str(own.certificate), key=str(own.key))
-    async with await asyncio.start_server(refuse, "127.0.0.1", 0, ssl=context) as listener:
-        url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with listening(refuse, context) as listener:
+        url = f"https://127.0.0.1:{port_of(listener)}"
         async with ControlPlaneClient(url, tls=tls) as client:
             with pytest.raises(Unavailable if renewed else ApiError) as refusal:
                 await client.request("GET", "/x")

@@ -24,6 +24,7 @@ from cluster.client.api import (
 )
 from cluster.domain.base import errors
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
+from tests.support.listening import listening, port_of
 from tests.support.odd_proxy import ODDITIES, Odd, OddProxy, as_json, http, own
 
 OUR_OWN = [odd for odd in ODDITIES if odd.name.startswith(("own", "reports"))]
@@ -219,8 +220,7 @@ async def test_an_answer_that_trickles_in_times_out(monkeypatch: pytest.MonkeyPa
                 await writer.drain()
                 await asyncio.sleep(0.05)
 
-    server = await asyncio.start_server(trickle, "127.0.0.1", 0)
-    async with server, ControlPlaneClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+    async with listening(trickle) as server, ControlPlaneClient(f"http://127.0.0.1:{port_of(server)}") as client:
         with pytest.raises(OutcomeUnknown):
             await client.request("GET", "/tasks", timeout_s=0.3)
 

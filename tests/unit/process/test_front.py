@@ -21,6 +21,7 @@ from cluster.process import haproxy
 from cluster.process.front import FrontTls
 from tests.support.authorities import Issued, Issuer
 from tests.support.fronts import PROOF, Front
+from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
 
 HEAD_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
@@ -75,8 +76,8 @@ async def secure() -> AsyncIterator[Secure]:
         issuer = Issuer()
         certificate, key = issuer.issue().write(files, "server")
         front = Front(Path(directory), tls=FrontTls(certificate, key, issuer.file(files)))
-        async with await asyncio.start_server(_tolerant, "127.0.0.1", 0) as replica:
-            front.write(replica.sockets[0].getsockname()[1])
+        async with listening(_tolerant) as replica:
+            front.write(port_of(replica))
             front.start()
             found = Secure(front, issuer, files)
             try:

@@ -22,6 +22,7 @@ import pytest
 
 from cluster.process import haproxy, stopgap
 from tests.support.fronts import Front
+from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
 
 CONNECTION_ENDS = b""
@@ -40,7 +41,7 @@ def front() -> Iterator[Front]:
             found.close()
 
 
-async def replica_that_answers(answer: bytes) -> asyncio.Server:
+def replica_that_answers(answer: bytes) -> contextlib.AbstractAsyncContextManager[asyncio.Server]:
     """A replica whose health checks succeed, and which gives ``answer`` to every other call and closes the connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,11 +50,7 @@ async def replica_that_answers(answer: bytes) -> asyncio.Server:
         await writer.drain()
         writer.close()
 
-    return await asyncio.start_server(serve, "127.0.0.1", 0)
-
-
-def port_of(server: asyncio.Server) -> int:
-    return int(server.sockets[0].getsockname()[1])
+    return listening(serve)
 
 
 async def answered(url: str, **options: Any) -> httpx.Response:
@@ -84,7 +81,7 @@ def is_not_now(answer: httpx.Response, code: str) -> None:
 
 @pytest.mark.parametrize("answer", [CONNECTION_ENDS, PLAIN_500, PLAIN_500.replace(b"500", b"504")])
 async def test_a_replica_that_ends_during_a_call_is_a_503(front: Front, answer: bytes) -> None:
-    async with await replica_that_answers(answer) as server:
+    async with replica_that_answers(answer) as server:
         front.write(port_of(server))
         front.start()
         is_not_now(await answered(front.url + "/x"), "unavailable")
@@ -128,12 +125,12 @@ async def test_a_replica_that_dies_over_a_kept_connection_is_a_503(
 ) -> None:
     """HAProxy says nothing to a client whose call went over a connection that an earlier call had used."""
     replica = MortalReplica()
-    replica.server = await asyncio.start_server(replica.serve, "127.0.0.1", 0)
-    front.write(port_of(replica.server))
-    front.start()
-    await answered(front.url + "/live")
-    before = len(replica.executed)
     async with contextlib.AsyncExitStack() as stack:
+        replica.server = await stack.enter_async_context(listening(replica.serve))
+        front.write(port_of(replica.server))
+        front.start()
+        await answered(front.url + "/live")
+        before = len(replica.executed)
         clients = [await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=10)) for _ in range(2)]
         for _ in range(earlier):
             assert (await clients[0].get(front.url + "/live")).text == "ok"
@@ -144,7 +141,7 @@ async def test_a_replica_that_dies_over_a_kept_connection_is_a_503(
 
 async def test_a_client_keeps_its_connection(front: Front) -> None:
     """Only those to the replicas are new for each call."""
-    async with await replica_that_answers(OK) as server:
+    async with replica_that_answers(OK) as server:
         front.write(port_of(server))
         front.start()
         await answered(front.url + "/x")
@@ -158,7 +155,7 @@ async def test_a_client_keeps_its_connection(front: Front) -> None:
 
 @pytest.mark.parametrize("answer", [OK, OURS_500, OURS_500.replace(b"500", b"502")])
 async def test_an_answer_of_our_own_passes_unchanged(front: Front, answer: bytes) -> None:
-    async with await replica_that_answers(answer) as server:
+    async with replica_that_answers(answer) as server:
         front.write(port_of(server))
         front.start()
         passed = await answered(front.url + "/x")
@@ -204,7 +201,7 @@ async def test_a_replica_learns_that_its_client_has_hung_up(
 ) -> None:
     """Else a claim is answered to nobody, and HAProxy spins until it is."""
     replica = WaitingReplica(begins)
-    async with await asyncio.start_server(replica.serve, "127.0.0.1", 0) as server:
+    async with listening(replica.serve) as server:
         front.write(port_of(server))
         front.start()
         await answered(front.url + "/-/healthz")
@@ -234,7 +231,7 @@ async def test_the_log_of_haproxy_has_no_query(front: Front) -> None:
             lines.append(data)
 
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Log, ("127.0.0.1", 0))
-    async with await replica_that_answers(OK) as server:
+    async with replica_that_answers(OK) as server:
         front.write(port_of(server), log=f"127.0.0.1:{transport.get_extra_info('sockname')[1]}")
         front.start()
         await answered(f"{front.url}/ws/control-plane?token=ara_secret")
@@ -254,7 +251,7 @@ async def test_only_the_given_address_is_listened_on(front: Front) -> None:
 
 
 async def test_a_killed_haproxy_is_stood_in_for_until_rays_next(front: Front) -> None:
-    async with await replica_that_answers(OK) as server:
+    async with replica_that_answers(OK) as server:
         front.write(port_of(server))
         first = front.start()
         await answered(front.url)
@@ -279,7 +276,7 @@ def guards(front: Front, pid: int) -> set[int]:
 
 
 async def test_a_replaced_haproxy_leaves_a_mark_and_no_stopgap(front: Front) -> None:
-    async with await replica_that_answers(OK) as server:
+    async with replica_that_answers(OK) as server:
         front.write(port_of(server))
         first = front.start()
         await answered(front.url)
@@ -292,7 +289,7 @@ async def test_a_replaced_haproxy_leaves_a_mark_and_no_stopgap(front: Front) -> 
 
 
 async def test_an_haproxy_that_was_stopped_is_killed_and_stood_in_for(front: Front) -> None:
-    async with await replica_that_answers(OK) as server:
+    async with replica_that_answers(OK) as server:
         front.write(port_of(server))
         first = front.start()
         await answered(front.url + "/x")
@@ -306,7 +303,7 @@ async def test_an_haproxy_that_was_stopped_is_killed_and_stood_in_for(front: Fro
 
 
 async def test_an_haproxy_that_was_stopped_and_replaced_lets_go_of_the_port(front: Front) -> None:
-    async with await replica_that_answers(OK) as server:
+    async with replica_that_answers(OK) as server:
         front.write(port_of(server))
         first = front.start()
         await answered(front.url)

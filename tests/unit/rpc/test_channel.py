@@ -20,6 +20,7 @@ from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.process.clock import SystemClock
 from cluster.rpc.channel import KEY_BYTES, Address, Channel, ChannelServer
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply, ExchangeServer
+from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
 
 
@@ -217,10 +218,9 @@ async def test_a_server_that_does_not_have_the_key_gets_no_message() -> None:
         read.append(await reader.read())
         writer.close()
 
-    server = await asyncio.start_server(impostor, "127.0.0.1", 0)
-    async with server:
+    async with listening(impostor) as server:
         with pytest.raises(OSError, match="handshake"):
-            await Channel.open(Address("127.0.0.1", server.sockets[0].getsockname()[1], bytes(KEY_BYTES)))
+            await Channel.open(Address("127.0.0.1", port_of(server), bytes(KEY_BYTES)))
         await eventually(lambda: read == [b""])
 
 
