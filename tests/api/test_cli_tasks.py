@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -52,7 +53,10 @@ async def test_dead_tasks_are_listed_replayed_and_purged(tasks: TaskApi) -> None
         await tasks.submit(max_retries=0, payload={"n": 1})
         await tasks.fail(await tasks.claim_one("a1"), error=error)
     assert "2 of 2" in await _run(tasks, "dlq", "list")
-    assert "would be replayed" in await _run(tasks, "dlq", "replay", "--error", "network", "--dry-run")
+    dry = await _run(tasks, "dlq", "replay", "--error", "network", "--dry-run", "--patch", '{"n": "[red]\\nb"}')
+    (line, _) = dry.splitlines()
+    assert re.fullmatch(r"task_[0-9a-z]{26}", line.partition(" ")[0])
+    assert line.endswith(r' would be replayed with {"n": "[red]\nb"}'), line
     assert " -> task_" in await _run(tasks, "dlq", "replay", "--error", "network", "--patch", '{"n": 2}')
     assert (await tasks.claim_one("a1"))["payload"] == {"n": 2}
     await _run(tasks, "dlq", "replay", code=2)

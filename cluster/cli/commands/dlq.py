@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from cluster.cli.calls import Json, call, given, json_option, path_segment, print_json
-from cluster.cli.output import console, listing, total_words
+from cluster.cli.output import console, listing, on_one_line, plain, total_words
 from cluster.domain.base.errors import NotFound
 
 app = typer.Typer(no_args_is_help=True, help="Dead letter: tasks that failed for good.")
@@ -19,7 +20,7 @@ Queue = Annotated[str | None, typer.Option(help="Queue.")]
 Reason = Annotated[str | None, typer.Option(help="dead_lettered or timeout.")]
 Error = Annotated[str | None, typer.Option("--error", help="Part of the error, upper or lower case.")]
 All = Annotated[bool, typer.Option("--all", help="All dead tasks; needed if neither ids nor options are given.")]
-Dry = Annotated[bool, typer.Option("--dry-run", help="Change nothing, only list the tasks.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Change nothing; list the tasks, and what would be submitted.")]
 Limit = Annotated[int, typer.Option(help="Most tasks to take, newest first.")]
 
 
@@ -78,8 +79,8 @@ def replay(
     found = call("POST", "/dead-letter/replay", body)
     tasks = found["would_replay"] if dry_run else found["replayed"]
     for task in tasks:
-        outcome = "would be replayed" if dry_run else f"-> {task['replayed_as']}"
-        console.print(f"{task['task_id']} {outcome}")
+        outcome = _would(task) if dry_run else f"-> {task['replayed_as']}"
+        console.print(plain(f"{task['task_id']} {outcome}"))
     if ids:
         _check_found(ids, {task["task_id"] for task in tasks})
     else:
@@ -116,6 +117,13 @@ def purge(
         _check_found(ids, set(known))
     else:
         _say_rest(found)
+
+
+def _would(task: Mapping[str, Any]) -> str:
+    """What a replay would submit, on one line. The API shows payloads to those who may read them."""
+    if task.get("payload") is None:
+        return "would be replayed"
+    return on_one_line(f"would be replayed with {json.dumps(task['payload'], ensure_ascii=False)}")
 
 
 def _say_rest(found: Mapping[str, Any]) -> None:
