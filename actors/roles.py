@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import asdict, dataclass
 
 from cluster.domain.agents.agent import Dedicated
-from cluster.domain.base.log import canonical_json
+from cluster.domain.base.json_writing import canonical_json
 from cluster.settings import Settings
 from cluster.version import VERSION
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -151,8 +152,9 @@ def standing(*, quick: bool, runs: int) -> Iterator[Stand]:
     base = Path(tempfile.mkdtemp(prefix="aragora-bench-"))
     sockets = base / "s"
     sockets.mkdir(mode=0o700)
-    postgres = EmbeddedPostgres(data=base / "postgres", sockets=sockets, log=base / "postgres.log", password="bench")
-    redis = EmbeddedRedis(data=base / "redis", sockets=sockets, log=base / "redis.log", password="bench")
+    password = secrets.token_hex(16)
+    postgres = EmbeddedPostgres(data=base / "postgres", sockets=sockets, log=base / "postgres.log", password=password)
+    redis = EmbeddedRedis(data=base / "redis", sockets=sockets, log=base / "redis.log", password=password)
     try:
         postgres.start()
         redis.start()

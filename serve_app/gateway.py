@@ -19,7 +19,7 @@ from actors.messages import HeartbeatAnswer, HeartbeatRequest, ReportRequest, un
 from cluster.domain.agents.breaker import Breaker
 from cluster.domain.base.errors import TryLater
 from cluster.domain.base.ids import sortable_id
-from cluster.domain.base.log import canonical_json
+from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.deliberation.stored import Admitted, NewDeliberation
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from

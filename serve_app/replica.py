@@ -29,6 +29,7 @@ from cluster.log.task_tally import TaskTally
 from cluster.ports.clock import Clock
 from cluster.ports.wake_ups import WakeTopic
 from cluster.process.loops import Loops, OnFatal
+from cluster.process.store_passwords import weak_store_passwords
 from cluster.process.waits import AWAY_S, HAPROXY_HARD_STOP_S, HOLD_S, LONGEST_CALL_S, STORE_S
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
@@ -274,6 +275,8 @@ def make_ingress(
             app.state.resolver = known.resolver
             replica.keep(known.uses.run())
             closing.push_async_callback(known.close)
+        for detail, advice in weak_store_passwords(settings):
+            _logger.warning("%s. %s", detail, advice)
         _logger.info("version %s serves", VERSION)
         yield
         _logger.info("it ends, as it was told to")

@@ -34,6 +34,7 @@ from cluster.embedded.run_logs import Run, begin_run, bound_output, keep_ray_log
 from cluster.embedded.safety import checked_tls, sealing_key, with_authentication
 from cluster.embedded.secrets import store_secrets
 from cluster.process.front import FrontTls
+from cluster.process.store_passwords import weak_store_passwords
 from cluster.settings import Settings
 from cluster.telemetry.log_files import ACTORS, API, UP, begin_logging, end_logging
 from cluster.version import VERSION
@@ -117,6 +118,8 @@ class System:
         self.settings = with_authentication(self.settings)
         self.tls = checked_tls(self.settings)
         check_given_stores(self.settings)
+        for detail, advice in weak_store_passwords(self.settings):
+            self.say(f"warning: {detail}. {advice}")
         settle(self.layout, self.settings.log_max_bytes)
         # A process that was killed counts as ended when its first thread has; its sockets close with its last.
         wait_until(lambda: is_free(self.settings.http_host, *self._ports()), CLOSES_S)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import SYSTEM, LogRecord
 from cluster.domain.deliberation.stored import (
     Admitted,
@@ -17,13 +18,14 @@ from cluster.domain.deliberation.stored import (
     TakenDeliberation,
 )
 from cluster.ports.totals import Total
-from cluster.postgres.log import Epoch, log_rows, waves
+from cluster.postgres.columns import array, numbers, texts
+from cluster.postgres.log import Epoch, log_columns, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 from cluster.postgres.totals import total_of
 
 _SQL = queries("deliberations")
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode = json_writer(compact=True, allow_nan=True)
 
 #: How long after its deliberation's end a key is forgotten that was made from the body.
 SOFT_KEY_S = 60.0
@@ -125,20 +127,20 @@ class PostgresDeliberations:
             _SQL["append_deliberations"],
             self._epoch.region,
             self._epoch.value,
-            [item.request_id for item in items],
-            [item.fence for item in items],
-            [item.events[0].n for item in items],
-            [len(item.events) for item in items],
-            [item.state for item in items],
-            [item.terminal for item in items],
-            [None if item.result is None else _encode(item.result) for item in items],
-            [item.completed_at for item in items],
-            [request_id for request_id, _ in events],
-            [event.n for _, event in events],
-            [event.at for _, event in events],
-            [event.kind for _, event in events],
+            texts([item.request_id for item in items]),
+            numbers([item.fence for item in items]),
+            numbers([item.events[0].n for item in items]),
+            numbers([len(item.events) for item in items]),
+            texts([item.state for item in items]),
+            texts([item.terminal for item in items]),
+            array([None if item.result is None else _encode(item.result) for item in items]),
+            numbers([item.completed_at for item in items]),
+            texts([request_id for request_id, _ in events]),
+            numbers([event.n for _, event in events]),
+            numbers([event.at for _, event in events]),
+            texts([event.kind for _, event in events]),
             [_encode(event.data) for _, event in events],
-            log_rows(records, self._epoch),
+            *log_columns(records, self._epoch),
         )
         return values
 

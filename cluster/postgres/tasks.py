@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRow, caused_by_row
 from cluster.domain.deliberation.numbers import exact_float
 from cluster.domain.tasks.order_key import decode, encode
@@ -24,7 +25,7 @@ from cluster.postgres.task_lists import matching_statements, page_statement
 from cluster.postgres.totals import total_of
 
 _SQL = queries("tasks")
-_dump = json.JSONEncoder(ensure_ascii=False).encode
+_dump = json_writer(allow_nan=True)
 PARTITIONS = 64
 OPEN_BATCH = 5000
 KEYS_AT_ONCE = 5000
@@ -216,7 +217,7 @@ def _bounded(part: Sequence[tuple[int, TaskDecision]]) -> Iterator[Sequence[tupl
 
 def rules_json(rules: TaskRules | None) -> str | None:
     """A task's rules as they are stored."""
-    return None if rules is None else json.dumps(rules.to_json(), ensure_ascii=False)
+    return None if rules is None else _dump(rules.to_json())
 
 
 def _rules(text: str | None) -> TaskRules | None:

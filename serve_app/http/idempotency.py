@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request
 
 from cluster.domain.base.errors import Conflict, InvalidRequest
-from cluster.domain.base.log import LOCAL_ADMIN, Origin, canonical_json
+from cluster.domain.base.json_writing import canonical_json
+from cluster.domain.base.log import LOCAL_ADMIN, Origin
 from serve_app.auth.admission import principal_of
 from serve_app.gateway import Gateway, body_digest
 

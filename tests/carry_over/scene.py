@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from cluster.domain.base.log import canonical_json
+from cluster.domain.base.json_writing import canonical_json
 from tests.carry_over import crew
 from tests.support.answering import Agents
 from tests.support.crowd import crowd

@@ -34,6 +34,12 @@ KUBERNETES = "1.30"
 kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 Manifest = dict[str, Any]
 
+_SECRET_KEY = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name", "key"],
+    "properties": {"name": {"type": "string"}, "key": {"type": "string"}},
+}
 #: Of the Prometheus operator's kinds the fields that are used here, so that a misspelt one is found.
 _MONITOR_ENDPOINT = {
     "type": "object",
@@ -43,17 +49,26 @@ _MONITOR_ENDPOINT = {
         "port": {"type": "string"},
         "path": {"type": "string"},
         "interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m)$"},
+        "scheme": {"enum": ["http", "https"]},
+        "tlsConfig": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "ca": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["secret"],
+                    "properties": {"secret": _SECRET_KEY},
+                },
+                "serverName": {"type": "string"},
+            },
+        },
         "authorization": {
             "type": "object",
             "additionalProperties": False,
             "required": ["credentials"],
             "properties": {
-                "credentials": {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "required": ["name", "key"],
-                    "properties": {"name": {"type": "string"}, "key": {"type": "string"}},
-                }
+                "credentials": _SECRET_KEY,
             },
         },
         "relabelings": {
@@ -265,6 +280,46 @@ def test_ray_pod_templates_are_valid_pods(name: str) -> None:
     """KubeRay's schema knows pods, but kubernetes-validate knows them of the Kubernetes version that runs them."""
     wrapped = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": PODS[name]}
     _assert_strict(_core_problem, wrapped)
+
+
+def _patched(manifest: Manifest, patch: str) -> Manifest:
+    """With the operations of a JSON patch (RFC 6902) that adds."""
+    patched = copy.deepcopy(manifest)
+    for operation in yaml.safe_load((ROOT / "kuberay" / "patches" / patch).read_text()):
+        assert operation["op"] == "add"
+        *path, last = operation["path"].removeprefix("/").split("/")
+        holder: Any = patched
+        for key in path:
+            holder = holder[int(key)] if isinstance(holder, list) else holder[key]
+        if last == "-":
+            holder.append(operation["value"])
+        else:
+            assert last not in holder
+            holder[last] = operation["value"]
+    return patched
+
+
+def test_pods_that_serve_https_have_certificates_and_are_probed_so() -> None:
+    service = _patched(ALL["ray-service.yaml:RayService"], "tls.yaml")
+    assert _problem_of(_ray_schema("RayService"))(service) == ""
+    cluster = service["spec"]["rayClusterConfig"]
+    pods = [cluster["headGroupSpec"]["template"], *(group["template"] for group in cluster["workerGroupSpecs"])]
+    for pod in pods:
+        wrapped = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": pod}
+        assert _core_problem(wrapped) == ""
+        (container,) = pod["spec"]["containers"]
+        mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounted["certificates"] == "/etc/aragora/tls"
+        assert "certificates" in {volume["name"] for volume in pod["spec"]["volumes"]}
+        probes = [container[name] for name in container if name.endswith("Probe")]
+        assert all(probe["httpGet"]["scheme"] == "HTTPS" for probe in probes if "httpGet" in probe)
+
+
+def test_prometheus_asks_pods_that_serve_https_over_tls() -> None:
+    monitor = _patched(ALL["monitoring.yaml:ServiceMonitor"], "tls-monitoring.yaml")
+    assert _problem_of(_monitor_schema("ServiceMonitor"))(monitor) == ""
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["relabelings"][0]["replacement"].startswith(endpoint["tlsConfig"]["serverName"])
 
 
 def test_the_cluster_launchers_file_fits_rays_schema() -> None:

@@ -112,19 +112,25 @@ def _query(options: dict[str, str | None]) -> str:
     return "&".join(f"{name}={value}" for name, value in options.items() if value is not None)
 
 
-@contextmanager
-def tls_stores() -> Iterator[TlsStores]:
-    """Both, started. The tests that use them are skipped where they are not installed."""
+def installed() -> tuple[Path, str]:
+    """Debian's (directory of PostgreSQL's programs, redis-server)."""
     found = sorted(ROOT.glob("*/bin/postgres"))
     redis = shutil.which("redis-server")
     if not found or redis is None:
-        pytest.skip("needs Debian's postgresql and redis-server, which have TLS; .ci/run installs them")
+        pytest.skip("needs Debian's postgresql and redis-server; .ci/run installs them")
+    return found[-1].parent, redis
+
+
+@contextmanager
+def tls_stores() -> Iterator[TlsStores]:
+    """Both, started. The tests that use them are skipped where they are not installed."""
+    binaries, redis = installed()
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aragora-tls-")))
         authority, others = Authority(base, "authority"), Authority(base, "others")
         server, client = authority.issue("server", "127.0.0.1", "localhost"), authority.issue(USER)
         stores = TlsStores(*free_ports(2), authority, others, client)
-        stack.enter_context(_postgres(found[-1].parent, base, stores, server))
+        stack.enter_context(_postgres(binaries, base, stores, server))
         stack.enter_context(_redis(redis, base, stores, server))
         yield stores
 
@@ -146,7 +152,7 @@ def _postgres(binaries: Path, base: Path, stores: TlsStores, server: Pem) -> Ite
         "fsync": "off",
     }
     words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-    with _running([*run, str(binaries / "postgres"), "-D", str(data), *words], base / "postgres.log"):
+    with running_server([*run, str(binaries / "postgres"), "-D", str(data), *words], base / "postgres.log"):
         yield
 
 
@@ -164,12 +170,12 @@ def _redis(binary: str, base: Path, stores: TlsStores, server: Pem) -> Iterator[
         "save": "",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", *value.split(" "))]
-    with _running([binary, *words], base / "redis.log"):
+    with running_server([binary, *words], base / "redis.log"):
         yield
 
 
 @contextmanager
-def _running(command: list[str], log: Path) -> Iterator[None]:
+def running_server(command: list[str], log: Path) -> Iterator[None]:
     process = spawn(command, log=log)
     try:
         yield

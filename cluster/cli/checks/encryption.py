@@ -1,13 +1,14 @@
-"""Whether what goes to stores on other machines is encrypted, and the server's certificate checked."""
+"""Whether what goes to stores on other machines is encrypted, the server's certificate checked, and their passwords good."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from cluster.cli.checks.findings import WARNING, Finding, fine, problem
+from cluster.process.store_hosts import is_remote
+from cluster.process.store_passwords import weak_store_passwords
 from cluster.settings import Settings
 
 #: Modes of PostgreSQL in which a connection is encrypted or fails. ``prefer``, which is asyncpg's default, falls back to none.
@@ -21,6 +22,12 @@ async def check_encryption(ours: Settings) -> list[Finding]:
     redis = None if ours.redis_url is None else ours.redis_url.get_secret_value()
     problems = [*_of_database(database), *_of_redis(redis)]
     return problems or [fine("encryption", "no store on another machine is used without TLS")]
+
+
+async def check_passwords(ours: Settings) -> list[Finding]:
+    """A warning for each store whose password can be guessed."""
+    weak = [problem("passwords", detail, advice, WARNING) for detail, advice in weak_store_passwords(ours)]
+    return weak or [fine("passwords", "none in the URLs of the stores is known to be weak")]
 
 
 def _of_database(url: str | None) -> Sequence[Finding]:
@@ -59,21 +66,4 @@ def _remote(url: str | None) -> SplitResult | None:
         parts = urlsplit(url)
     except ValueError:
         return None
-    named = parts.netloc.rpartition("@")[2].split(",") + parse_qs(parts.query).get("host", [])
-    return parts if any(_is_remote(_name(host)) for host in named) else None
-
-
-def _name(host: str) -> str:
-    """A host without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0] if host.count(":") == 1 else host
-
-
-def _is_remote(host: str) -> bool:
-    if not host or host.startswith("/") or host == "localhost":
-        return False
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return True
+    return parts if is_remote(parts) else None

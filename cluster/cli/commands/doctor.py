@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import typer
 
 from cluster.cli.checks.api import check_api, check_api_clock, check_breakers, check_retries, check_waiting
-from cluster.cli.checks.encryption import check_encryption
+from cluster.cli.checks.encryption import check_encryption, check_passwords
 from cluster.cli.checks.findings import GROUP_S, OK, PROBLEM, WARNING, Check, Finding, problem, run_all
 from cluster.cli.checks.ray import check_hard_stop, check_ray
 from cluster.cli.checks.stores import check_database, check_growth, check_redis
@@ -46,6 +46,7 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
                 "database": lambda: check_database(ours),
                 "redis": lambda: check_redis(ours),
                 "encryption": lambda: check_encryption(ours),
+                "passwords": lambda: check_passwords(ours),
                 "tables": lambda: check_growth(ours),
                 "certificates": lambda: check_certificates(ours, api),
                 "Ray": lambda: check_ray(ours),

@@ -14,6 +14,10 @@ MIN_BITS = 96.0
 MIN_PACKED = 24
 #: Bytes that packing adds by itself.
 _FRAME = 8
+#: Least characters of a password, which people choose and a store's server can slow down, unlike a signature's secret.
+MIN_PASSWORD = 12
+#: Least different characters of a password.
+MIN_DIFFERENT = 5
 #: What examples are made of. None of them is in one of a million random secrets.
 _EXAMPLES = (
     "256-bit", "512-bit", "256bit", "at-least-", "changeme", "change-me", "change_me", "example", "placeholder", "password",
@@ -45,4 +49,17 @@ def weakness(secret: str) -> str | None:
     bits = -sum(count * math.log2(count / len(content)) for count in counts)
     if bits < MIN_BITS or len(zlib.compress(content, 9)) - _FRAME < MIN_PACKED:
         return "it repeats itself, so that it can be guessed"
+    return None
+
+
+def password_weakness(password: str, user: str = "") -> str | None:
+    """Why a password of a store is weak, as the end of a sentence; None if nothing is known against it. It quotes nothing of the
+    password."""
+    lower = password.lower()
+    if len(password) < MIN_PASSWORD:
+        return f"it has {len(password)} characters, and {MIN_PASSWORD} are needed"
+    if any(example in lower for example in _EXAMPLES):
+        return "it is an example from some documentation"
+    if len(set(lower.replace(user.lower(), "") if user else lower)) < MIN_DIFFERENT:
+        return "it repeats itself, or the name of its user"
     return None

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.json_writing import json_writer
 
 MAX_DEPTH = 64
 #: Digits of an integer. Python neither reads nor prints more by default, and readers in other languages stop far earlier.
@@ -28,6 +29,7 @@ CODE = "invalid_json"
 #: Stands behind a text that was cut.
 CUT_MARK = " […cut]"
 
+_WRITE = json_writer()
 _CONTAINERS = (dict, list, tuple)
 _SHORT = 2**53
 _TOO_LONG = 10**MAX_DIGITS
@@ -154,7 +156,7 @@ def read_json(content: str | bytes, what: str, parse_float: Callable[[str], floa
 def write_json(value: Any, what: str) -> str:
     """Writes a value as the JSON text to store. Raises: `InvalidRequest` if it could not be stored or read again."""
     check_json(value, what)
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _WRITE(value)
 
 
 def check_size(text: str, what: str) -> None:

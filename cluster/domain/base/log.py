@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
 from cluster.domain.base.compact import compact
+from cluster.domain.base.json_writing import canonical_json
 
 LOCAL_ADMIN = "user:local-admin"
 SYSTEM = "system"
@@ -155,35 +155,6 @@ class LogRow:
 
 def _micros(at: float) -> int:
     return round(at * 1_000_000)
-
-
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _canonical_writer() -> Callable[[Any], str]:
-    """What writes canonical JSON. ``JSONEncoder.encode`` makes a new encoder in C at every call, which takes longer than to
-    write a row's data, so one is kept; like one of ours it has no state. It has no markers either: a value that holds itself
-    ends with a ``RecursionError``."""
-    make: Any = c_make_encoder
-    if make is None:  # the interpreter has no encoder in C
-        return _ENCODER.encode
-    write = make(None, _ENCODER.default, encode_basestring, None, ":", ",", True, False, False)
-
-    def written(value: Any) -> str:
-        return "".join(write(value, 0))
-
-    return written
-
-
-_CANONICAL = _canonical_writer()
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys, without white space, non-ASCII characters kept.
-
-    Raises: `ValueError` for NaN and infinity, `TypeError` for what JSON does not have, `RecursionError` if it is nested too
-    deeply or holds itself."""
-    return _CANONICAL(value)
 
 
 def private_digest(text: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import CODE, check_text
-from cluster.domain.base.log import canonical_json
+from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.tasks.task import TaskDecision
 
 #: Ranges of the columns.

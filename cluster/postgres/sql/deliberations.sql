@@ -5,7 +5,12 @@ select request_id, seq, replayed, conflict from admit_deliberations(
 
 -- name: append_deliberations
 -- One commit of journal events, records and log rows.
-select append_deliberations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+select append_deliberations(
+    $1, $2, $3::text::text[], $4::text::bigint[], $5::text::integer[], $6::text::integer[], $7::text::text[],
+    $8::text::text[], $9, $10::text::double precision[], $11::text::text[], $12::text::integer[],
+    $13::text::double precision[], $14::text::text[], $15, row($16::smallint, $17::text::double precision[],
+    $18::text::text[], $19::text::text[], $20::text::text[], $21::text::integer[], $22::text::text[],
+    $23::text::text[], $24::text[], $25::text[], $26::bytea[], $27::bytea[])::log_rows)
 
 -- name: cancel_deliberation
 -- Asks a deliberation's worker to stop.

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from cluster.domain.base.errors import ControlPlaneError
-from cluster.domain.base.log import LogRecord, LogRow, canonical_json
+from cluster.domain.base.json_writing import canonical_json
+from cluster.domain.base.log import LogRecord, LogRow
 from cluster.domain.deliberation.calls import Call
 from cluster.domain.deliberation.machine import Broken, CancelAsked, Tick
 from cluster.domain.deliberation.sla import SlaLevel

@@ -134,6 +134,8 @@ async def following(data_dir: Path, *words: str) -> AsyncIterator[list[str]]:
         env=clean_environment(ARAGORA_DATA_DIR=str(data_dir)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # A shell that starts the tests in the background lets them ignore it, and what they start would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     output = process.stdout

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from cluster.domain.access.secret_quality import weakness
+from cluster.domain.access.secret_quality import password_weakness, weakness
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,29 @@ def test_random_secrets_are_accepted(form: str) -> None:
         letters = "".join(source.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(32))
         secret = {"hex": content.hex(), "base64": base64.b64encode(content).decode(), "letters": letters}[form]
         assert weakness(secret) is None, secret
+
+
+@pytest.mark.parametrize(
+    ("password", "user"),
+    [
+        ("pass", "user"),
+        ("Postgres12!", "postgres"),
+        ("mypassword2024", ""),
+        ("ChangeMe-2026", "aragora"),
+        ("aaaaaaaaaaaaaaaa", ""),
+        ("schedulerscheduler1", "scheduler"),
+        ("121212121212", ""),
+    ],
+)
+def test_a_password_that_can_be_guessed_is_weak(password: str, user: str) -> None:
+    found = password_weakness(password, user)
+    assert found is not None
+    assert password not in found
+
+
+def test_random_passwords_are_not_weak() -> None:
+    source = random.Random(2)
+    for length in (16, 20, 32):
+        for _ in range(500):
+            password = "".join(source.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(length))
+            assert password_weakness(password, "user") is None, password

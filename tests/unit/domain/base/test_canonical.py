@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.domain.base.canonical import canonical_bytes
-from cluster.domain.base.log import canonical_json
+from cluster.domain.base.json_writing import canonical_json
 from tests.support.odd import plain_texts, plain_values
 
 texts, json_values = plain_texts, plain_values
