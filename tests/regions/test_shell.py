@@ -27,20 +27,17 @@ async def world(store_urls: StoreUrls) -> AsyncIterator[World]:
         yield found
 
 
-@pytest.fixture(params=["memory", pytest.param("etcd", marks=needs_etcd)])
-async def any_world(request: pytest.FixtureRequest, store_urls: StoreUrls, tmp_path: Path) -> AsyncIterator[World]:
-    """In memory; and with all that is real: etcd, and links over TLS."""
-    if request.param == "memory":
-        async with shells(store_urls, SimulatedGroup(MemoryGroup(), SystemClock())) as found:
+@pytest.fixture
+async def real_world(store_urls: StoreUrls, tmp_path: Path) -> AsyncIterator[World]:
+    """With all that is real: etcd, and links over TLS."""
+    with etcd_members() as members:
+        async with etcd_group(members) as group, shells(store_urls, group, RegionIssuer(tmp_path)) as found:
             yield found
-    else:
-        with etcd_members() as members:
-            async with etcd_group(members) as group, shells(store_urls, group, RegionIssuer(tmp_path)) as found:
-                yield found
 
 
-async def test_a_lost_primary_is_replaced_and_comes_back(any_world: World) -> None:
-    world = any_world
+@needs_etcd
+async def test_a_lost_primary_is_replaced_and_comes_back(real_world: World) -> None:
+    world = real_world
     east = await world.primary()
     assert east.name == "east"
     before = await world.record()
