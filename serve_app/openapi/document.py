@@ -33,18 +33,27 @@ _IDS = frozenset({"agent_id", "task_id", "request_id", "deliberation_id"})
 _KEY: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
 
 
+class NameTaken(Exception):
+    """A body and the shape of an answer have the same name in the document."""
+
+
 def completed(
     document: dict[str, Any], prefix: str, permissions: Mapping[tuple[str, str], Permission]
 ) -> dict[str, Any]:
     """The document with what FastAPI cannot know. ``permissions``: of each (method, path).
 
-    Raises: `KeyError` if the shape of a route's answers is not stated in ``answers.py``."""
+    Raises: `KeyError` if the shape of a route's answers is not stated in ``answers.py``, `NameTaken` if an answer's shape has the
+    name of a body."""
     components = document["components"]
     schemas = components["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     for schema in schemas.values():
         _give_patterns(schema.get("properties", {}))
+    if taken := SHAPES.keys() & schemas.keys():
+        raise NameTaken(
+            f"{', '.join(sorted(taken))}: a body and an answer have one name, and one would replace the other."
+        )
     schemas.update({name: documented(schema, name) for name, schema in SHAPES.items()})
     components["responses"] = {f"Error{status}": _error(status) for status in _REASONS}
     for path, operations in document["paths"].items():

@@ -34,7 +34,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
 from serve_app.schemas.access import (
-    Member,
+    NewMember,
     NewWorkspace,
     RolePermissions,
     WorkspaceChange,
@@ -185,7 +185,7 @@ async def list_members(request: Request, workspace_id: str, asker: Asker) -> dic
 @router.put("/workspaces/{workspace_id}/members")
 @requires(Permission.ACCESS_WRITE)
 async def add_member(
-    request: Request, workspace_id: str, body: Member, asker: Asker, key: Idempotency
+    request: Request, workspace_id: str, body: NewMember, asker: Asker, key: Idempotency
 ) -> dict[str, Any]:
     """Gives a subject a role in a workspace, or (``*``) in all of them. A repeat changes nothing. 403 (`Forbidden`,
     ``exceeds_own``) if the role allows more than the caller may do there. 404 (`NotFound`) if there is no such workspace."""

@@ -37,7 +37,7 @@ class WorkspaceChange(ExactBody):
     state: OpenState | None = None
 
 
-class Member(ExactBody):
+class NewMember(ExactBody):
     subject: Subject
     role: Word
 

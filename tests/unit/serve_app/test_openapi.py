@@ -10,11 +10,12 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from serve_app.application import PREFIXES, make_app
 from serve_app.openapi.answers import ANSWERS, OTHER_FORMS, ROOT_ANSWERS
 from serve_app.openapi.shapes import EPOCH, ISO, LEVEL, LEVEL_NAME, SHAPES, nullable
-from serve_app.schemas.fields import MAX_EPOCH_S, iso_time
+from serve_app.schemas.fields import MAX_EPOCH_S, RequestBody, iso_time
 from tests.support.documented import documented
 
 DOCUMENT: dict[str, Any] = make_app().openapi()
@@ -51,6 +52,23 @@ def test_every_route_has_its_answers_and_no_others_are_stated() -> None:
     assert stated == set(OPERATIONS)
     forms = {(method.removeprefix("ROOT "), path) for method, path in OTHER_FORMS}
     assert forms <= {(method, path.removeprefix(CP)) for method, path in OPERATIONS}
+
+
+def test_no_shape_of_an_answer_replaces_a_body() -> None:
+    """The document would then ask callers for what a body does not have."""
+    bodies = {body.__name__: body for body in _subclasses(RequestBody)}
+    assert not SHAPES.keys() & bodies.keys()
+    named = DOCUMENT["components"]["schemas"].keys() & bodies.keys()
+    assert len(named) > 20
+    for name in named:
+        fields = {field.alias or word for word, field in bodies[name].model_fields.items()}
+        assert DOCUMENT["components"]["schemas"][name]["properties"].keys() == fields
+
+
+def _subclasses(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
