@@ -96,6 +96,8 @@ LOOK_UP_RETRY_S = 0.5
 #: that moment on, and must not be granted leases that it cannot take. One that was only slow asks again.
 CALLER_SILENT_S = 2.0
 HOUSEKEEPING_S = 1.0
+#: A shard that has not looked at the clock for longer stood still: it was stopped, or paused with its container or machine.
+STANDSTILL_S = 5.0
 _SHARD_AWAY = "The scheduler is reading its state again; try again in a moment."
 _SYSTEM = "system:api"
 _BUG = "The scheduler failed on this request; its log says why."
@@ -216,6 +218,8 @@ class SchedulerShard:
         # Loops that run as long as the actor, and tasks that end by themselves (commits, look-ups). An error that nobody expected
         # in either ends the process.
         self._loops, self._work = Loops(on_fatal), Loops(on_fatal)
+        # When the clock was last looked at, at least each ``HOUSEKEEPING_S``.
+        self._looked_at = clock.now()
         # When ``_run_timers`` wakes up by itself, and what wakes it before: ``_send`` sets it as soon as the core has a timer
         # that is due earlier. It does not ask whether anything was decided, as a delayed task or a rate brings a timer
         # without a decision.
@@ -357,6 +361,7 @@ class SchedulerShard:
             due = None if state is None or state.failed else state.core.next_timer()
             now = self._clock.now()
             if state is not None and due is not None and due <= now:
+                self._look_for_standstill(now)
                 try:
                     state.core.tick(now)
                 except Exception as error:
@@ -373,6 +378,14 @@ class SchedulerShard:
                 sleeper.cancel()
                 moved.cancel()
 
+    def _look_for_standstill(self, now: float) -> None:
+        """Before timers are applied after a standstill, leases get their time again. Else all of them would end although their
+        holders' heartbeats wait to be read, and work that is nearly done would run twice."""
+        still_s, self._looked_at = now - self._looked_at, now
+        if still_s > STANDSTILL_S and self._state is not None and not self._state.failed:
+            _logger.warning("shard %s stood still for %.0f s; leases get their full time again", self._shard, still_s)
+            self._state.core.restart_leases(now)
+
     async def _sleep_until(self, at: float) -> None:
         await self._clock.sleep(at - self._clock.now())
 
@@ -380,6 +393,7 @@ class SchedulerShard:
         """Withdraws the claims of callers that have expired."""
         while True:
             await self._clock.sleep(HOUSEKEEPING_S)
+            self._look_for_standstill(self._clock.now())
             for caller in self._exchange.expired(CALLER_SILENT_S):
                 state = self._state
                 claims = [*self._behind, *(state.by_caller if state else ())]

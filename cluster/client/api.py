@@ -81,6 +81,8 @@ _FOR_LATER = frozenset(
         "actor_unavailable",
         "misrouted",
         "overloaded",
+        "rate_limited",
+        "too_many_failures",
         "fenced",
         "epoch_replaced",
         "generation_replaced",

@@ -37,6 +37,11 @@ class ManualClock:
         heapq.heappush(self._sleepers, (self._now + seconds, next(self._ties), future))
         await future
 
+    async def stand_still(self, seconds: float) -> None:
+        """As if the process had been stopped: time goes on, and whoever slept wakes up late."""
+        self._now += seconds
+        await self.advance(0.0)
+
     async def advance(self, seconds: float) -> None:
         """Moves time on and lets every sleeper that is due run before it returns."""
         target = self._now + seconds

@@ -146,6 +146,23 @@ async def test_a_silent_agents_task_goes_to_another_and_its_lease_is_fenced(clus
     assert await cluster.kinds(task_id) == ["submitted", "claimed", "requeued", "claimed", "completed"]
 
 
+async def test_leases_outlive_a_standstill_of_the_shard(cluster: Cluster) -> None:
+    """The heartbeats of that time wait to be read. What was due before it, and what nobody renews after it, ends all the same."""
+    await cluster.start()
+    await cluster.submit()
+    lease = await cluster.claim_one()
+    await cluster.clock.stand_still(4 * TTL_S)
+    await cluster.report(lease, result_json='{"y": 2}')
+    assert await cluster.status(lease.head.id) is TaskStatus.COMPLETED
+    await cluster.submit()
+    lost = await cluster.claim_one()
+    await cluster.clock.stand_still(4 * TTL_S)
+    await cluster.clock.advance(TTL_S + 1)
+    with pytest.raises(Conflict) as refused:
+        await cluster.report(lost)
+    assert refused.value.code == "lease_lost"
+
+
 async def test_an_extension_renews_one_lease_and_only_its_holders(cluster: Cluster) -> None:
     await cluster.submit()
     lease = await cluster.claim_one("a1")

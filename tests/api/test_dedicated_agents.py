@@ -286,7 +286,7 @@ async def test_a_turn_of_a_lost_host_is_taken_over_and_asked_once(api: Api) -> N
     await api.kill(AGENT_HOST, 1)
     await api.post(f"/tasks/{task['id']}/complete", {"result": "yes", "agent_id": agent_id})
     assert (await asked).text == "yes"
-    turns = (await api.get("/tasks", params={"type": "deliberation.turn"}))["tasks"]
+    turns = (await api.get("/tasks", params={"task_type": "deliberation.turn"}))["tasks"]
     assert [turn["id"] for turn in turns] == [task["id"]]
 
 

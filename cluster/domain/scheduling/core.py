@@ -368,6 +368,10 @@ class SchedulerCore:
             if head is not None and attempt in (head.attempt, ANY_ATTEMPT):
                 self._due(head, kind, now)
 
+    def restart_leases(self, now: float) -> None:
+        """Gives all leases their full time again: this process stood still, and the heartbeats of that time are not read yet."""
+        self._leases.restart(now)
+
     def next_timer(self) -> float | None:
         """When the next timer is due, in epoch seconds; None if there is no timer."""
         return self._timers.next()

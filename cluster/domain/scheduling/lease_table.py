@@ -59,6 +59,8 @@ class LeaseTable:
         # Agents that get nothing new (paused, draining, unhealthy), as the store had them when it was last asked.
         # ``set_unschedulable`` adds and removes.
         self._unschedulable: set[AgentKey] = set()
+        # From when leases count at the earliest: before that nobody could be heard. ``restart`` sets it.
+        self._restarted_at = 0.0
         # Task id → when its lease was last extended by itself. ``extend`` adds, ``release`` removes. Apart from the agent's
         # time: extending one lease must not keep others that the agent may have lost sight of.
         self._extended: dict[str, float] = {}
@@ -116,13 +118,17 @@ class LeaseTable:
         """Renews one lease and no other of its agent."""
         self._extended[task_id] = now
 
+    def restart(self, now: float) -> None:
+        """Gives all leases their full time again, because nobody could be heard for a while."""
+        self._restarted_at = now
+
     def expires_at(self, head: TaskHead) -> float:
         """When the lease of a running task expires, in epoch seconds, if nothing renews it."""
         holder, process = self._by_agent[key_of(head)], process_of(head.claim_id)
         heard_at = holder.heard_at
         if process is not None:
             heard_at = max(holder.renewed_at, holder.processes[process].renewed_at)
-        return max(heard_at, self._extended.get(head.id, 0.0)) + self._ttl_s
+        return max(heard_at, self._extended.get(head.id, 0.0), self._restarted_at) + self._ttl_s
 
     def shown_expiry(self, head: TaskHead) -> float:
         """The expiry that its holder is told: not later than the end of the run time, which nothing renews."""
