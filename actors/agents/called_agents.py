@@ -42,6 +42,7 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_text, shown_text, write_json
 from cluster.domain.base.log import HOST_PRINCIPAL, LogRow
+from cluster.domain.base.names import is_visible
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Task, TaskDetail, TaskStatus
@@ -68,6 +69,8 @@ Group = tuple[str, frozenset[str], frozenset[str], bool]
 
 #: (request, long_poll=...) → the shard's answer
 AskShard = Callable[..., Awaitable[Any]]
+#: The fields of an answer that tells of an error.
+_OF_ERRORS = frozenset({"error", "requeue"})
 #: Gives a task to an agent and returns the fields of its report (`outcome_of`); raises PeerError, of which AgentNotCalled costs
 #: the task nothing, and InvalidRequest if the answer cannot be stored.
 GiveTask = Callable[[Agent, Task], Awaitable[dict[str, Any]]]
@@ -620,11 +623,15 @@ class PushTasks:
 
 
 def outcome_of(answer: Any) -> dict[str, Any]:
-    """The fields of the report of an answer. Raises: `InvalidRequest` if it cannot be stored."""
-    if isinstance(answer, dict) and isinstance(answer.get("error"), str):
+    """The fields of the report of an answer. An error in which nothing can be read does not count.
+
+    Raises: `InvalidRequest` if it cannot be stored, or holds nothing but an error that does not count."""
+    if isinstance(answer, dict) and isinstance(answer.get("error"), str) and is_visible(answer["error"]):
         error = answer["error"][:MAX_ERROR_CHARS]
         check_text(error, "The error that it answered")
         return {"error": error, "requeue": answer.get("requeue") is not False}
+    if isinstance(answer, dict) and "error" in answer and answer.keys() <= _OF_ERRORS:
+        raise InvalidRequest("The answer has neither a result nor an error that says something.")
     result = answer["result"] if isinstance(answer, dict) and "result" in answer else answer
     return {"result_json": write_json(result, "The answer")}
 

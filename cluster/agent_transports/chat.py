@@ -136,7 +136,7 @@ class HttpTransports:
         """Returns if the endpoint answers with a status below 500; the body need not end.
 
         Raises: `AgentTimeout` if it does not answer in time; `AgentUnavailable` if it cannot be reached or answers 5xx;
-        `EndpointForbidden` if its address is forbidden."""
+        `AgentMalformed` if its answer is not HTTP; `EndpointForbidden` if its address is forbidden."""
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 headers = self._headers(endpoint)

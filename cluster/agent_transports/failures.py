@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.domain.base.errors import AgentFailed, AgentLimited, AgentRefused, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import NotJson, parse_json, shown_text
+from cluster.domain.base.names import is_visible
 
 #: How many characters of a server's words are kept.
 MAX_WORDS = 240
@@ -43,8 +44,8 @@ _MAX_DEPTH = 6
 
 
 def error_in(value: Any) -> str | None:
-    """The words of an error that stands in an answer; None if there is none. ``"error": null`` and objects whose fields are all
-    empty are none: some servers send them with every answer."""
+    """The words of an error that stands in an answer; None if there is none. ``"error": null``, blank texts, and objects
+    and lists with nothing else are none: some servers send them with every answer."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, Mapping):
@@ -72,6 +73,11 @@ def _holds(error: Any) -> bool:
         item = left.pop()
         if isinstance(item, Mapping):
             left += item.values()
+        elif isinstance(item, str):
+            if is_visible(item):
+                return True
+        elif isinstance(item, list):
+            left += item
         elif item:
             return True
     return False
@@ -80,7 +86,7 @@ def _holds(error: Any) -> bool:
 def words_of(value: Any, depth: int = 0) -> str:
     """The words of an error of any shape; empty if it has none."""
     if isinstance(value, str):
-        return " ".join(value.split())
+        return " ".join(value.split()) if is_visible(value) else ""
     if depth >= _MAX_DEPTH:
         return ""
     if isinstance(value, Mapping):

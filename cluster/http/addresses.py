@@ -198,22 +198,33 @@ class PinnedTransport(httpx.AsyncHTTPTransport):
         except TimeoutError:
             raise httpx.ReadTimeout(_TOO_SLOW) from None
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _Bounded(response.stream, request.url.host, until)
+        length = response.headers.get("content-length")
+        response.stream = _Bounded(response.stream, request.url.host, until, length)
         return response
 
 
 _TOO_SLOW = "The answer was not there in time."
 
 
+def check_length(length: bytes | str | None, host: str) -> None:
+    """Checks the Content-Length of an answer, which the parser has found to be a number, before any of its body is awaited.
+
+    Raises: `AgentMalformed` if the body would be longer than an answer may be."""
+    if length is not None and int(length) > MAX_ANSWER_BYTES:
+        raise AgentMalformed(f"{host} wants to send more than {MAX_ANSWER_BYTES} bytes.")
+
+
 class _Bounded(httpx.AsyncByteStream):
     """Breaks off a body that is longer than an answer may be or does not end in time, whoever reads it."""
 
-    def __init__(self, inner: httpx.AsyncByteStream, host: str, until: float) -> None:
+    def __init__(self, inner: httpx.AsyncByteStream, host: str, until: float, length: str | None) -> None:
+        self._length = length
         self._inner = inner
         self._host = host
         self._until = until
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        check_length(self._length, self._host)
         size = 0
         chunks = aiter(self._inner)
         while True:

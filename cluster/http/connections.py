@@ -7,18 +7,27 @@ has been closed. This pool looks at the connection that it hands out, and at the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import httpcore
 
+from cluster.domain.base.errors import AgentMalformed
+from cluster.domain.base.json_values import shown_text
+
 KEEP_S = 15.0
 #: How many connections may be open before idle ones are closed for new ones.
 MAX_KEPT = 500
+#: How many characters of what is wrong with an answer are shown.
+MAX_SHOWN = 120
 
+#: How the errors begin by which h11 and httpcore tell that the other side closed the connection before its answer was whole.
+#: They have the type of those about wrong bytes, and nothing else tells the two apart.
+_CLOSED = ("Server disconnected", "peer closed connection", "peer unexpectedly closed connection")
 Server = tuple[bytes, bytes, int]
 """(scheme, host, port)"""
 
@@ -56,7 +65,10 @@ class ConnectionPool:
         self, request: httpcore.Request, begins: Callable[[], None] = lambda: None
     ) -> httpcore.Response:
         """Returns the answer's head. Its connection comes back to the pool when the body is closed. Calls ``begins`` when the
-        call has its slot: the time in which others kept it waiting is not the server's."""
+        call has its slot: the time in which others kept it waiting is not the server's.
+
+        Raises: `AgentMalformed` if what comes back is not HTTP, as reading the body does; httpcore's errors if the server cannot
+        be reached or closes the connection too early."""
         origin = request.url.origin
         server = (origin.scheme, origin.host, origin.port)
         await self._enter(server)
@@ -64,7 +76,8 @@ class ConnectionPool:
         try:
             begins()
             connection = await self._connection(origin, server)
-            response = await connection.handle_async_request(request)
+            with _judged(server):
+                response = await connection.handle_async_request(request)
         except BaseException:
             if connection is None:
                 self._leave(server)
@@ -143,6 +156,19 @@ class ConnectionPool:
             await self._close(connection)
 
 
+@contextlib.contextmanager
+def _judged(server: Server) -> Iterator[None]:
+    """Tells an answer that is not HTTP, which shows that the server is there, from a connection that was lost."""
+    try:
+        yield
+    except httpcore.RemoteProtocolError as error:
+        if str(error).startswith(_CLOSED):
+            raise
+        host = server[1].decode("ascii", "replace")
+        why = shown_text(str(error), MAX_SHOWN).rstrip(".")
+        raise AgentMalformed(f"{host} gave an answer that is not HTTP: {why}.") from error
+
+
 class _Body:
     """The body of an answer; gives the connection back when it is closed."""
 
@@ -156,7 +182,12 @@ class _Body:
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
+        chunks = aiter(self._stream)
+        while True:
+            with _judged(self._server):  # not around the yield: the reader's errors are its own
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
             yield chunk
 
     async def aclose(self) -> None:

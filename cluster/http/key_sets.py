@@ -34,7 +34,8 @@ def fetch_from(url: str, connections: ConnectionPool) -> Fetch:
     """The function that fetches a document from ``url``."""
 
     async def fetch() -> bytes:
-        """Raises: `StoreUnavailable` if there is no answer 200 in time, and `PeerError` if its address is forbidden."""
+        """Raises: `StoreUnavailable` if there is no answer 200 in time, and `PeerError` if its address is forbidden or its
+        answer is too long or not HTTP."""
         try:
             answer = await send(connections, FETCH_S, "GET", url, {}, None)
         except (TIMED_OUT, *BROKEN) as error:

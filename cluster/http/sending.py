@@ -16,7 +16,7 @@ import httpcore
 import httpx
 
 from cluster.domain.base.errors import AgentMalformed, EndpointForbidden
-from cluster.http.addresses import MAX_ANSWER_BYTES, safe_url
+from cluster.http.addresses import MAX_ANSWER_BYTES, check_length, safe_url
 from cluster.http.connections import ConnectionPool
 
 CONNECT_TIMEOUT_S = 10.0
@@ -70,7 +70,8 @@ async def send(
     a server cannot hold it by sending a byte now and then. With ``only_head``, a body is read only if it is known to be short.
 
     Raises: `EndpointForbidden` if the URL is no http or https URL or its address is forbidden; `AgentUnavailable` if its
-    host has no address; `AgentMalformed` if the answer has more than MAX_ANSWER_BYTES; ``TIMED_OUT`` and ``BROKEN``."""
+    host has no address; `AgentMalformed` if the answer has, or promises, more than MAX_ANSWER_BYTES or is not HTTP;
+    ``TIMED_OUT`` and ``BROKEN``."""
     target = _target(url)
     length = () if content is None else ((b"content-length", str(len(content)).encode()),)
     given = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items())
@@ -101,6 +102,7 @@ async def _exchanged(
     whole = bytearray()
     try:
         if not only_head or _is_short(answered):
+            check_length(answered.get(b"content-length"), request.url.host.decode("ascii", "replace"))
             async for chunk in response.aiter_stream():
                 whole += chunk
                 if len(whole) > MAX_ANSWER_BYTES:

@@ -22,6 +22,7 @@ from cluster.domain.base.errors import ActorUnavailable, Conflict, ControlPlaneE
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json, shown_text
 from cluster.domain.base.log import Origin
+from cluster.domain.base.names import is_visible
 from cluster.domain.deliberation.numbers import exact_json
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.chats import check_asked_schema
@@ -348,7 +349,8 @@ def _report_request(asker: Origin, body: Report) -> ReportRequest:
         return _report_of(asker, body.task_id, body, stopped=True)
     if body.released and body.result is not None:
         raise InvalidRequest("Report a result, or give the task back with released; not both.", "invalid_request")
-    if body.released or body.error is not None:
+    unsaid = body.error is not None and not is_visible(body.error)  # some clients send "error": "" with every result
+    if body.released or (body.error is not None and not (unsaid and body.result is not None)):
         return _failure(asker, body.task_id, body)
     return _report_of(asker, body.task_id, body, result=body.result)
 
@@ -367,7 +369,7 @@ def _failure(asker: Origin, task_id: str, body: Report | Fail) -> ReportRequest:
         asker,
         task_id,
         body,
-        error="Unknown error" if body.error is None else body.error,
+        error=body.error if body.error is not None and is_visible(body.error) else "Unknown error",
         requeue=body.requeue,
         error_class=body.error_class,
         retry_after_s=body.retry_after_seconds,

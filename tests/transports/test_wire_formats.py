@@ -266,7 +266,9 @@ def test_a_deeply_nested_error_is_a_failure(depth: int) -> None:
     assert isinstance(refused_by_status("It", 500, {}, body, 0.0), AgentFailed)
 
 
-@pytest.mark.parametrize("error", [None, {}, "", False, [], {"message": None, "code": None}])
+@pytest.mark.parametrize(
+    "error", [None, {}, "", " \n", "\u200b", False, [], [""], [{}], {"message": None, "code": None}, {"message": " "}]
+)
 def test_an_error_that_says_nothing_is_none(error: Any) -> None:
     assert _read(OPENAI, _completion("Paris") | {"error": error}).text == "Paris"
     assert _read(ANTHROPIC, _message("Paris") | {"error": error}).text == "Paris"
