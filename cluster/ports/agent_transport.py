@@ -53,7 +53,8 @@ class Ask:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """An answer. ``tokens`` are input and output together, as the server counted them or ``estimated`` from the texts.
-    ``finish_reason`` is why a model stopped, in its server's words; empty if the server does not say."""
+    ``finish_reason`` is why a model stopped, in its server's words; empty if the server does not say. ``complaint`` is a
+    sentence with the words by which the server refused the question as it was first asked; empty if it did not."""
 
     text: str
     tokens: int = 0
@@ -61,6 +62,7 @@ class Reply:
     output_tokens: int = 0
     estimated: bool = False
     finish_reason: str = ""
+    complaint: str = ""
 
 
 class AgentTransport(Protocol):
