@@ -201,6 +201,31 @@ def test_a_part_that_is_a_refusal_is_one() -> None:
         _read(OPENAI, _completion([{"type": "refusal", "refusal": "I must not."}]))
 
 
+HALVES = [
+    ["\ud83d", "\ude00"],
+    ["a\ud83d", "", "\ude00b"],
+    ["\ud83d\ude00\ud83d", "\ude00"],
+    ["é\ud83d", "\ude00\U0001f600"],
+    ["\ud83d", "\ude00\udbff", "\udfff"],
+]
+
+
+@pytest.mark.parametrize("chunks", HALVES, ids=ascii)
+def test_a_character_in_two_chunks_is_whole_again(chunks: list[str]) -> None:
+    whole = "".join(chunks).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    parts = [{"type": "text", "text": chunk} for chunk in chunks]
+    assert _streamed(_events(*map(_delta, chunks), _delta(None, "stop"))).text == whole
+    assert _streamed(_events(*(_delta([part]) for part in parts), _delta(None, "stop"))).text == whole
+    assert _read(OPENAI, _completion(parts)).text == whole
+    assert _read(ANTHROPIC, _message(parts)).text == whole
+
+
+@pytest.mark.parametrize("chunks", [["a\ud83d", "b"], ["\ude00", "\ud83d"], ["a", "\ude00"]], ids=ascii)
+def test_half_a_character_without_its_other_half_is_refused(chunks: list[str]) -> None:
+    with pytest.raises(AgentMalformed, match="cannot be stored"):
+        _streamed(_events(*map(_delta, chunks), _delta("c", "stop")))
+
+
 # --- errors in a 200 --------------------------------------------------------------------------------------------------
 
 ERRORS: list[Any] = [
