@@ -411,7 +411,7 @@ class AgentHost:
         try:
             return await in_thread_if_large(len(reply.text), _chat_outcome, chat, reply)
         except NotAnAnswer as error:
-            raise AgentMalformed(f"Agent {agent.agent_id}: {error}") from None
+            raise AgentMalformed(f"Agent {agent.agent_id}: {error} {reply.complaint}".rstrip()) from None
 
     # --- bounds --------------------------------------------------------------------------------------------------
 

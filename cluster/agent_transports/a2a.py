@@ -104,9 +104,8 @@ class A2ATransport:
             raise
         except Exception as error:  # the SDK's own errors have no common base
             raise await in_thread_if_large(_size(error), _blamed, error, shown) from error
-        check_whole(ask, text, finish)
         with judged():
-            return await in_thread_if_large(len(text), partial(counted, ask, text, None, None, finish_reason=finish))
+            return await in_thread_if_large(len(text), _reply, ask, text, finish)
 
     async def _by_the_sdk(self, use: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:
         """What the SDK reads over a client with one call. A large answer stays here and is read in a thread, where the SDK makes
@@ -165,6 +164,11 @@ class A2ATransport:
         except Exception:  # the error of the call itself says more
             return None
         return again if again.addresses != known.addresses else None
+
+
+def _reply(ask: Ask, text: str, finish: str) -> Reply:
+    check_whole(ask, text, finish)
+    return counted(ask, text, None, None, finish_reason=finish)
 
 
 def _client(http: httpx.AsyncClient, known: _Known) -> Any:

@@ -8,14 +8,21 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import httpx
 
-from cluster.agent_transports.failures import refused_by_status, refused_parameter, wait_of
+from cluster.agent_transports.failures import (
+    body_words,
+    is_unknown,
+    refused_by_status,
+    refused_parameter,
+    told,
+    wait_of,
+)
 from cluster.agent_transports.wire_formats import FORMATS, WireFormat, is_stream, sse_events
-from cluster.domain.base.errors import AgentFailed, AgentTimeout, AgentUnavailable
+from cluster.domain.base.errors import AgentFailed, AgentTimeout, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import parse_json
 from cluster.domain.deliberation.numbers import exact_float
 from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url
@@ -162,23 +169,32 @@ class HttpTransports:
         raise AssertionError("unreachable")
 
     async def _once(self, ask: Ask, deadline: float) -> Reply:
-        """Asks once. If the server refuses a parameter, asks without it, and does so from then on for an hour."""
+        """Asks once. If the server refuses a parameter, asks without it. It does so from then on for an hour if the server does
+        not know the parameter; otherwise the complaint is about this question, and stands in its error if it fails."""
         wire = FORMATS[ask.transport]
         without = self._refused.of(ask, wire.optional)
-        refused: set[str] = set()
+        unknown: set[str] = set()
+        complaint = ""
         while True:
             url, body, headers = wire.request(ask, max(0.0, deadline - time.monotonic()), without)
-            answer = await self._post(ask.endpoint, url, body, headers)
-            if 200 <= answer.status < 300:
-                self._refused.remember(ask, refused)
-                return await in_thread_if_large(len(answer.content), _read, wire, ask, answer)
             sent = tuple(name for name in wire.optional if name in body)
-            size = len(answer.content)
-            odd = await in_thread_if_large(size, refused_parameter, answer.status, answer.content, sent)
-            if odd is None:
-                told = (safe_url(url), answer.status, answer.texts(), answer.content, time.time())
-                raise await in_thread_if_large(size, refused_by_status, *told)
-            refused.add(odd)
+            try:
+                answer = await self._post(ask.endpoint, url, body, headers)
+                size = len(answer.content)
+                if 200 <= answer.status < 300:
+                    self._refused.remember(ask, unknown)
+                    reply = await in_thread_if_large(size, _read, wire, ask, answer)
+                    return replace(reply, complaint=complaint)
+                odd = await in_thread_if_large(size, refused_parameter, answer.status, answer.content, sent)
+                if odd is None:
+                    told_by = (safe_url(url), answer.status, answer.texts(), answer.content, time.time())
+                    raise await in_thread_if_large(size, refused_by_status, *told_by)
+            except PeerError as error:
+                raise _with(error, complaint) from error.__cause__
+            if await in_thread_if_large(size, is_unknown, answer.content):
+                unknown.add(odd)
+            else:
+                complaint = complaint or await in_thread_if_large(size, _complaint, odd, answer)
             without = without | {odd}
 
     def _headers(self, endpoint: str) -> Mapping[str, str]:
@@ -205,3 +221,17 @@ def _read(wire: WireFormat, ask: Ask, answer: HttpAnswer) -> Reply:
             return wire.reply(ask, parse_json(answer.content, THE_ANSWER, exact_float), received)
     except AgentFailed as failed:  # an error in a 200 may say in the headers when to come back
         raise AgentFailed(failed.message, failed.code, wait_of(answer.texts(), time.time())) from None
+
+
+def _complaint(parameter: str, answer: HttpAnswer) -> str:
+    return told(f"The server had refused its {parameter} with {answer.status}", body_words(answer.content))
+
+
+def _with(error: PeerError, complaint: str) -> PeerError:
+    """The same error; its message ends with the complaint."""
+    if not complaint:
+        return error
+    message = f"{error.message} {complaint}"
+    if isinstance(error, AgentFailed | AgentUnavailable):
+        return type(error)(message, error.code, error.retry_after_s)
+    return type(error)(message, error.code)

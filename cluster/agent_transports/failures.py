@@ -260,6 +260,36 @@ def refused_parameter(status: int, content: bytes, sent: tuple[str, ...]) -> str
     return sent[0] if unnamed and sent[0] in _ALSO else None
 
 
+#: A server that does not know a parameter, or cannot do what it asks for, says so in these words.
+_NOT_KNOWN = re.compile(
+    r"unsupported|not? (be )?support|n't support|only support|unrecogni[sz]ed|unavailable"
+    r"|(unknown|unexpected|no such) (request |keyword |body )?(param|arg|field|name|key|option|property)"
+    r"|extra (input|field|param|arg|key)|not (allowed|permitted|implemented|available|recogni[sz]ed|enabled)",
+    re.IGNORECASE,
+)
+#: The caller's own part of what was sent: a schema, or something within it. Its faults are told in the words above too. The
+#: name of the feature, ``json_schema`` or JSON schema, is none.
+_OF_CALLER = re.compile(
+    r"(?<!json[_ ])\b(input_|response_)?schema\b|(invalid|malformed|unrecogni[sz]ed|bad) json[_ ]schema|in context ?="
+    r"|json[_ ]schema['`\"]? (is (invalid|malformed|not valid|too)|contains|has|uses|must|conversion|could|cannot|can't)"
+    r"|could not understand|\bkeywords?\b(?! arg)|\bfeatures? (that|not|which)|\.parameters\b|too (large|many|deep|long|complex)"
+    r"|additionalProperties|patternProperties|prefixItems|\b(one|any|all)Of\b|\$(ref|defs)\b",
+    re.IGNORECASE,
+)
+_SCHEMA_NAME = re.compile(r"(^|[.\]])(schema|input_schema|parameters)([.\[]|$)")
+
+
+def is_unknown(content: bytes) -> bool:
+    """Whether an error that refuses a parameter would meet any other question too: the server does not know the parameter.
+
+    A complaint about a value concerns the question that has it, and so does one that does not say: to learn that again costs
+    a call, and to believe it would take structured output from everybody who uses the model."""
+    words = body_words(content)
+    if _OF_CALLER.search(words) or any(_SCHEMA_NAME.search(name) for name in _named(content)):
+        return False
+    return _NOT_KNOWN.search(words) is not None
+
+
 def _is_bound(parameter: str) -> bool:
     return parameter.startswith("max_")
 

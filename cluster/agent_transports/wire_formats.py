@@ -14,7 +14,7 @@ from typing import Any
 from cluster.agent_transports.failures import MAX_WORDS, complaint_in, error_in, reported, words_of
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
-from cluster.domain.base.json_values import NotJson, parse_json, shown_text, write_json
+from cluster.domain.base.json_values import NotJson, joined, parse_json, shown_text, write_json
 from cluster.domain.deliberation.numbers import exact_json
 from cluster.http.addresses import safe_url
 from cluster.ports.agent_transport import (
@@ -135,7 +135,7 @@ def content_text(content: Any, otherwise: str) -> str:
         content = content["parts"] if whole else [content]
     if not isinstance(content, list):
         raise AgentMalformed(otherwise)
-    return "".join(_part(part, otherwise) for part in content)
+    return joined(_part(part, otherwise) for part in content)
 
 
 def _part(part: Any, otherwise: str) -> str:
@@ -217,9 +217,9 @@ def openai_stream(ask: Ask, events: Iterator[Any], received: int) -> Reply:
         raise AgentUnavailable("The stream of the answer broke off.")
     if not read.text:  # every choice adds a text, though perhaps an empty one
         raise AgentMalformed(_NO_COMPLETION)
-    if "".join(read.refusal):
-        raise _declined("".join(read.refusal))
-    return _openai_counted(ask, "".join(read.text), read.usage, received, read.finish)
+    if refusal := joined(read.refusal):
+        raise _declined(refusal)
+    return _openai_counted(ask, joined(read.text), read.usage, received, read.finish)
 
 
 def _object(value: Any) -> dict[str, Any]:

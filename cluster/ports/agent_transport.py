@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, InvalidRequest
+from cluster.domain.base.json_in_text import has_answer
 from cluster.domain.base.json_values import check_text, shown_text, write_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
 from cluster.domain.deliberation.numbers import exact_json
@@ -53,7 +54,8 @@ class Ask:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """An answer. ``tokens`` are input and output together, as the server counted them or ``estimated`` from the texts.
-    ``finish_reason`` is why a model stopped, in its server's words; empty if the server does not say."""
+    ``finish_reason`` is why a model stopped, in its server's words; empty if the server does not say. ``complaint`` is a
+    sentence with the words by which the server refused the question as it was first asked; empty if it did not."""
 
     text: str
     tokens: int = 0
@@ -61,6 +63,7 @@ class Reply:
     output_tokens: int = 0
     estimated: bool = False
     finish_reason: str = ""
+    complaint: str = ""
 
 
 class AgentTransport(Protocol):
@@ -136,12 +139,12 @@ def finish_of(value: Any) -> str:
 def check_whole(ask: Ask, text: str, finish_reason: str) -> None:
     """Checks that an answer of a model has a text that is whole, unless the question allows another one.
 
-    Raises: `AgentMalformed` if the text is empty or was cut off; its message names the finish reason."""
+    Raises: `AgentMalformed` if nothing of the text can be read, or it was cut off; its message names the finish reason."""
     if ask.allow_incomplete:
         return
     words = {word.lower() for word in _WORD.findall(finish_reason)}
     why = f"finish_reason: {finish_reason or 'none'}"
-    if not text.strip():
+    if not has_answer(text):
         raise AgentMalformed(f"The answer is empty ({why}).")
     if words & _LENGTH:
         raise AgentMalformed(f"The answer was cut off ({why}); it needs more max_tokens, or has to be shorter.")

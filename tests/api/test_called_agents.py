@@ -315,6 +315,18 @@ async def test_an_answer_that_does_not_fit_its_schema_is_asked_again(api: Api) -
         assert model.asked[0]["messages"] == [{"role": "user", "content": '{"text": "Rate it."}'}]
 
 
+async def test_a_refused_schema_stands_in_the_error_of_its_task(api: Api) -> None:
+    words = "Invalid schema for response_format 'answer'"
+    model = Endpoint(httpx.Response(400, json={"error": {"message": words}}), completion("Sure!"))
+    async with serving(model) as url:
+        await api.post("/agents", {"agent_id": "m", "transport": "openai", "endpoint": url, "model": "m"})
+        payload = {"prompt": "Rate it.", "schema": {"type": "object"}}
+        body = {"task_type": "t", "payload": payload, "target_agent": "m", "max_retries": 0}
+        task = await ended_task(api, (await api.post("/tasks", body))["task_id"])
+    assert task["status"] == "failed"
+    assert words in task["error"]
+
+
 def _cut(text: str, finish: str = "length") -> httpx.Response:
     message = {"role": "assistant", "content": text}
     return httpx.Response(200, json={"choices": [{"message": message, "finish_reason": finish}]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -14,7 +15,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cluster.agent_transports.chat import REFUSED_S
-from cluster.agent_transports.failures import body_words, refused_by_status, refused_parameter, retry_after, wait_of
+from cluster.agent_transports.failures import (
+    body_words,
+    is_unknown,
+    refused_by_status,
+    refused_parameter,
+    retry_after,
+    wait_of,
+)
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
     AgentFailed,
@@ -369,3 +377,120 @@ async def test_a_request_that_is_wrong_otherwise_is_not_asked_again(body: Any) -
 )
 def test_structured_output_is_given_up_for_many_words(status: int, content: bytes, refused: str | None) -> None:
     assert refused_parameter(status, content, ("response_format", "max_tokens")) == refused
+
+
+def _openai_error(message: str, **more: Any) -> bytes:
+    return json.dumps({"error": {"message": message, **more}}).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _openai_error(
+            "Invalid schema for response_format 'answer': In context=(), 'additionalProperties' is required to be supplied",
+            param="response_format",
+            code="invalid_json_schema",
+        ),
+        _openai_error(
+            "Invalid schema for response_format 'answer': In context=('properties', 'a'), 'format' is not permitted."
+        ),
+        _openai_error(
+            "Invalid schema for response_format 'answer': schema must be a JSON Schema of 'type: \"object\"'."
+        ),
+        _openai_error(
+            "Invalid schema for function 'answer': 'uri' is not supported as a format.",
+            param="tools[0].function.parameters",
+        ),
+        _openai_error(
+            "Missing required parameter: 'response_format.json_schema.name'.", param="response_format.json_schema.name"
+        ),
+        _openai_error("Expected object with at most 100 properties.", param="response_format"),
+        _openai_error("The provided JSON schema contains features not supported by xgrammar."),
+        _openai_error('Grammar error: Unimplemented keys: ["not"]'),
+        _openai_error("JSON schema conversion failed: Unrecognized schema: 5"),
+        _openai_error("Invalid JSON Schema: keyword 'minimum' is not supported", param="response_format"),
+        _openai_error(
+            "tools.0.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level"
+        ),
+        _openai_error("tools.0.custom.input_schema.type: Field required"),
+        _openai_error("tools.0.custom.name: String should match pattern"),
+        json.dumps(
+            {
+                "detail": [
+                    {
+                        "loc": ["body", "response_format", "json_schema", "schema", "x"],
+                        "msg": "Extra inputs are not permitted",
+                    }
+                ]
+            }
+        ).encode(),
+        json.dumps(
+            {"detail": [{"loc": ["body", "response_format", "json_schema", "name"], "msg": "Field required"}]}
+        ).encode(),
+        b"",
+        b"bad request",
+    ],
+)
+def test_a_complaint_about_a_schema_is_not_one_about_the_parameter(content: bytes) -> None:
+    assert not is_unknown(content)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Unsupported parameter: 'response_format' is not supported with this model.",
+        "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
+        "This model does not support structured outputs",
+        "No endpoints found that support structured outputs: not supported.",
+        "Unknown parameter: 'response_format'.",
+        "Unrecognized request argument supplied: response_format",
+        "response_format: Extra inputs are not permitted",
+        "got an unexpected keyword argument 'response_format'",
+        "This response_format type is unavailable now",
+        "json_schema is not supported",
+        "JSON schema not supported",
+        "tools: Extra inputs are not permitted",
+        "registry.ollama.ai/library/gemma:2b does not support tools",
+        "tool_choice: not supported",
+        "Function calling is not enabled for this model",
+        "Unsupported value: 'stream' does not support true with this model. Supported values are: false.",
+    ],
+)
+def test_a_server_that_does_not_know_a_parameter_says_so(words: str) -> None:
+    assert is_unknown(_openai_error(words))
+
+
+STRICT = SCHEMA | {"additionalProperties": False}
+
+
+def _schema_of(body: Any) -> Any:
+    if "response_format" in body:
+        return body["response_format"]["json_schema"]["schema"]
+    return body["tools"][0]["input_schema"] if "tools" in body else None
+
+
+@pytest.mark.parametrize("kind", [TransportKind.OPENAI, TransportKind.ANTHROPIC])
+async def test_a_schema_that_a_server_refuses_concerns_its_own_question(kind: TransportKind) -> None:
+    asked: list[Any] = []
+    where = "response_format 'answer'" if kind is TransportKind.OPENAI else "tools.0.custom.input_schema"
+
+    async def answer(request: Any) -> httpx.Response:
+        body = json.loads(await request.body())
+        asked.append(_schema_of(body))
+        if asked[-1] is not None and "additionalProperties" not in asked[-1]:
+            words = f"Invalid schema for {where}: In context=(), 'additionalProperties' is required to be false."
+            return httpx.Response(400, json={"error": {"message": words, "type": "invalid_request_error"}})
+        if body["messages"][-1]["content"] == "Fail.":
+            return httpx.Response(400, json={"error": {"message": "The cat is ill."}})
+        content = {"content": [{"type": "text", "text": "yes"}]}
+        return completion("yes") if kind is TransportKind.OPENAI else httpx.Response(200, json=content)
+
+    async with serving(answer) as url:
+        ours = transports(LOOPBACK)
+        strict, loose = (question(url, transport=kind, schema=schema) for schema in (STRICT, SCHEMA))
+        complaints = [(await ours.ask(ask)).complaint for ask in (strict, loose, strict)]
+        with pytest.raises(AgentFailed, match=r"The cat is ill\..*Invalid schema for"):
+            await ours.ask(replace(loose, messages=[{"role": "user", "content": "Fail."}]))
+        await ours.close()
+    assert asked == [STRICT, SCHEMA, None, STRICT, SCHEMA, None]
+    assert [("Invalid schema" in complaint) for complaint in complaints] == [False, True, False]

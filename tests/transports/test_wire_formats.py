@@ -201,6 +201,68 @@ def test_a_part_that_is_a_refusal_is_one() -> None:
         _read(OPENAI, _completion([{"type": "refusal", "refusal": "I must not."}]))
 
 
+HALVES = [
+    ["\ud83d", "\ude00"],
+    ["a\ud83d", "", "\ude00b"],
+    ["\ud83d\ude00\ud83d", "\ude00"],
+    ["é\ud83d", "\ude00\U0001f600"],
+    ["\ud83d", "\ude00\udbff", "\udfff"],
+]
+
+
+@pytest.mark.parametrize("chunks", HALVES, ids=ascii)
+def test_a_character_in_two_chunks_is_whole_again(chunks: list[str]) -> None:
+    whole = "".join(chunks).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    parts = [{"type": "text", "text": chunk} for chunk in chunks]
+    assert _streamed(_events(*map(_delta, chunks), _delta(None, "stop"))).text == whole
+    assert _streamed(_events(*(_delta([part]) for part in parts), _delta(None, "stop"))).text == whole
+    assert _read(OPENAI, _completion(parts)).text == whole
+    assert _read(ANTHROPIC, _message(parts)).text == whole
+
+
+@pytest.mark.parametrize("chunks", [["a\ud83d", "b"], ["\ude00", "\ud83d"], ["a", "\ude00"]], ids=ascii)
+def test_half_a_character_without_its_other_half_is_refused(chunks: list[str]) -> None:
+    with pytest.raises(AgentMalformed, match="cannot be stored"):
+        _streamed(_events(*map(_delta, chunks), _delta("c", "stop")))
+
+
+NOTHING = [
+    *("", " \n", "\u200b", "\ufeff", "\u2060", "\u2800", "\u00ad\u3164", "\u0301"),
+    *("<think>all thought</think>", "<think>never closed", "never opened</think>\n", "<thinking>{}</thinking>\u200b"),
+    *("[THINK]hm[/THINK]", "<think>a</think> <think>b</think>", '<|channel|>analysis<|message|>{"a": 1}'),
+]
+SOMETHING = [
+    *(
+        ".",
+        "{}",
+        "\U0001f600",
+        "e\u0301",
+        "<think>a</think>b",
+        "a<think>b",
+        "I think.",
+        "<think>a</think>{}",
+        "a</think>[1]",
+    ),
+    *("<analysis>asked for</analysis>", "Write `</think>`.", "[1]", "\ue000"),
+]
+
+
+@pytest.mark.parametrize("text", NOTHING, ids=ascii)
+def test_an_answer_of_which_nothing_can_be_read_is_empty(text: str) -> None:
+    for kind, value in ((OPENAI, _completion(text)), (ANTHROPIC, _message(text))):
+        with pytest.raises(AgentMalformed, match=r"is empty \(finish_reason: (stop|end_turn)\)"):
+            _read(kind, value)
+        assert _read(kind, value, allow_incomplete=True).text == text
+    with pytest.raises(AgentMalformed, match="is empty"):
+        _streamed(_events(_delta(text, "stop")))
+
+
+@pytest.mark.parametrize("text", SOMETHING, ids=ascii)
+def test_an_answer_of_which_something_can_be_read_stays_as_it_is(text: str) -> None:
+    assert _read(OPENAI, _completion(text)).text == text
+    assert _streamed(_events(_delta(text, "stop"))).text == text
+
+
 # --- errors in a 200 --------------------------------------------------------------------------------------------------
 
 ERRORS: list[Any] = [

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import CODE, NotJson, read_json
+from cluster.domain.base.names import is_visible
 
 T = TypeVar("T")
 
@@ -69,6 +70,27 @@ def last_value(text: str, read: Callable[[Any], T], what: str, parse_float: Call
         except (Unfit, InvalidRequest) as why:
             problem = problem or why
     raise problem or NotJson(f"{what} is not JSON.")
+
+
+#: Thoughts that models write of themselves. The other marks are also what prompts ask for: "Give your analysis in <analysis>."
+_THINKING = frozenset({"think", "thinking", "thought", "thoughts", "channel"})
+_MAY_THINK = re.compile(r"think|thought|<\|channel\|>", re.IGNORECASE)
+
+
+def has_answer(text: str) -> bool:
+    """Whether a text has something that can be read outside of what its model thought."""
+    if not is_visible(text):
+        return False
+    if not _MAY_THINK.search(text):
+        return True
+    reply = _Reply(text.replace(_HOLE, "\ufffd"))
+    try:
+        reply.look()
+    except NotJson:  # so many brackets are no thought
+        return True
+    if reply.containers or is_visible("".join(reply.around)):
+        return True
+    return not any(_family(mark) in _THINKING for mark in _MARK.finditer(text) if not mark["begin"])
 
 
 def _candidates(text: str) -> list[str]:

@@ -90,6 +90,15 @@ def check_text(text: str, what: str) -> None:
         raise _refused(what, _BAD_CHARACTER)
 
 
+def joined(chunks: Iterable[str]) -> str:
+    """The chunks of somebody's text as one. A character outside the BMP that was cut into its two halves is whole again: JSON
+    writes it as two escapes, and servers that cut by UTF-16 units send one in each chunk. A lone half stays what it is."""
+    text = "".join(chunks)
+    if text.isascii() or _encodes(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
 def _check_scalar(item: Any, what: str) -> None:
     if isinstance(item, str):
         check_text(item, what)
