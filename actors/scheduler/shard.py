@@ -601,7 +601,7 @@ class SchedulerShard:
             raise ActorUnavailable(_SHARD_AWAY)
         head = task.head()
         if isinstance(request, ExplainRequest):
-            return TaskView(head=head)
+            return TaskView(head=head, replayed_as=task.replayed_as, purged=task.purged_at is not None)
         if isinstance(request, ExtendRequest):
             raise LEASE_LOST.error(head, _EXTENSION)
         return _reported(request, step(head, _event(request), self._clock.now(), self._policy).head)

@@ -33,7 +33,7 @@ import httpx
 
 from cluster.client.tls import ClientTls
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
-from cluster.domain.base.urls import without_userinfo
+from cluster.domain.base.urls import PASSWORD_FORM, without_userinfo
 
 API = "/api/control-plane"
 RECONNECT_S = 0.5
@@ -199,15 +199,17 @@ class ControlPlaneClient:
         try:
             url = httpx.URL(self.base_url)
             url.host.encode("idna")  # as the name is looked up: no label is empty or too long
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise self._no_url(error) from None
+        except (httpx.InvalidURL, UnicodeError):  # its words may quote a password that is not percent-encoded
+            raise self._no_url(f"it cannot be parsed; {PASSWORD_FORM}") from None
         if url.scheme not in ("http", "https") or not url.host:
             raise self._no_url("it needs http:// or https:// and a host")
         if not 0 < (url.port or 80) < 65_536:
             raise self._no_url("its port is none")
 
-    def _no_url(self, error: Exception | str) -> InvalidRequest:
-        return InvalidRequest(f"{self.shown_url} is not the URL of a control plane ({error}); look at ARAGORA_API_URL.")
+    def _no_url(self, problem: str) -> InvalidRequest:
+        return InvalidRequest(
+            f"{self.shown_url} is not the URL of a control plane ({problem}); look at ARAGORA_API_URL."
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -253,8 +255,8 @@ class ControlPlaneClient:
                 headers=headers,
                 timeout=httpx.Timeout(patience_s, connect=CONNECT_S),
             )
-        except httpx.InvalidURL as error:
-            raise self._no_url(error) from error
+        except httpx.InvalidURL:
+            raise self._no_url("it is too long, or its path holds a character that no URL has") from None
         except ValueError:
             raise InvalidRequest(
                 "The call holds what JSON does not have: NaN, an infinity or half a character; leave it out.",

@@ -17,6 +17,7 @@ import httpx
 
 from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, EndpointForbidden, InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES
+from cluster.domain.base.urls import PASSWORD_FORM
 from cluster.http.connections import ConnectionPool
 from cluster.http.sockets import connect
 
@@ -30,6 +31,7 @@ _NOWHERE = tuple(
 )
 MAX_ANSWER_BYTES = MAX_BYTES
 #: Names as the system's resolver takes them. Underscores are in the names of Compose services.
+_FORM = "write it as http://host:port/path"
 _HOST = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
@@ -76,24 +78,20 @@ def check_endpoint(endpoint: str, allowed: Sequence[str]) -> None:
     Raises: `InvalidRequest` if it is no http or https URL with a host; `EndpointForbidden` if its address is forbidden."""
     try:
         url = httpx.URL(endpoint)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise InvalidRequest(f"endpoint is not a URL: {_sentence(error)}", "invalid_endpoint") from None
+    except (httpx.InvalidURL, ValueError):  # its words may quote a password that is not percent-encoded
+        raise InvalidRequest(f"endpoint is not a URL; {_FORM}; {PASSWORD_FORM}.", "invalid_endpoint") from None
     if url.scheme not in ("http", "https"):
         raise InvalidRequest("endpoint must be an http or https URL.", "invalid_endpoint")
     host = url.raw_host.decode("ascii").rstrip(".")
     if not host or (":" not in host and not _HOST.fullmatch(host)):
-        raise InvalidRequest("endpoint names no host; write it as http://host:port/path.", "invalid_endpoint")
+        raise InvalidRequest(f"endpoint names no host; {_FORM}.", "invalid_endpoint")
     if url.port is not None and not 1 <= url.port <= 65_535:
-        raise InvalidRequest(f"endpoint has port {url.port}; use one from 1 to 65535.", "invalid_endpoint")
+        raise InvalidRequest(f"endpoint has no port from 1 to 65535; {PASSWORD_FORM}.", "invalid_endpoint")
     networks = tuple(ipaddress.ip_network(network) for network in allowed)
     written = _written_addresses(host)
     for address in written:
         if forbidden(address, networks):
             raise _refused(host, address)
-
-
-def _sentence(error: Exception) -> str:
-    return str(error).rstrip(".") + "."
 
 
 def _written_addresses(host: str) -> list[Address]:

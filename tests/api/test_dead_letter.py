@@ -35,6 +35,9 @@ async def test_a_replay_is_a_new_task_made_once_with_the_edited_payload(tasks: T
     first = await tasks.post(f"/dead-letter/{task_id}/replay", {"payload_patch": {"n": 5}})
     again = await tasks.post(f"/dead-letter/{task_id}/replay", {"payload_patch": {"n": 6}})
     assert first == again
+    (reason,) = (await tasks.get(f"/tasks/{task_id}/explain"))["reasons"]
+    assert f"It was replayed as {first['replayed_as']}." in reason["message"]
+    assert reason["unblock"] == f"Look at the new task: aragora-cp tasks explain {first['replayed_as']}"
     lease = await tasks.claim_one("a1")
     assert (lease["id"], lease["payload"], lease["priority"]) == (first["replayed_as"], {"n": 5, "m": 2}, 75)
     await tasks.complete(lease)
@@ -68,6 +71,9 @@ async def test_what_is_purged_is_gone_for_good_but_not_from_history(tasks: TaskA
     assert (await tasks.post("/dead-letter/purge", purge))["purged"] == 0
     assert [row["id"] for row in (await tasks.get("/dead-letter"))["tasks"]] == [kept]
     await tasks.call("POST", f"/dead-letter/{task_id}/replay", expect=404)
+    (reason,) = (await tasks.get(f"/tasks/{task_id}/explain"))["reasons"]
+    assert reason["message"].endswith("It was purged, so it cannot be replayed.")
+    assert reason["unblock"] == "Submit a new task."
     task = await tasks.get(f"/tasks/{task_id}")
     assert (task["payload"], task["error"]) == (None, "broken")
     assert (await tasks.kinds(task_id))[-1] == "purged"

@@ -124,7 +124,7 @@ def _notations(address: ipaddress.IPv4Address) -> list[str]:
 def test_no_notation_hides_an_inner_address(
     address: ipaddress.IPv4Address, notation: int, scheme: str, rest: str
 ) -> None:
-    with pytest.raises((EndpointForbidden, InvalidRequest), match=r"ARAGORA_ALLOWED_NETWORKS|Invalid IPv4 address"):
+    with pytest.raises((EndpointForbidden, InvalidRequest), match=r"ARAGORA_ALLOWED_NETWORKS|is not a URL"):
         check_endpoint(f"{scheme}://{_notations(address)[notation]}{rest}", ())
 
 
@@ -149,6 +149,18 @@ def test_what_is_no_endpoint_is_refused_in_a_sentence(endpoint: str) -> None:
         check_endpoint(endpoint, ())
     assert refused.value.message.endswith(".")
     assert refused.value.code == "invalid_endpoint"
+
+
+@pytest.mark.parametrize("character", "@:/#?")
+@pytest.mark.parametrize("password", ["Sup3r{}Secret", "0{}Secret", "99999{}Secret", "[Sup3r{}Secret", "Sup3r\n{}"])
+def test_a_refused_endpoint_quotes_nothing_of_its_password(password: str, character: str) -> None:
+    endpoint = f"http://bob:{password.format(character)}@127.0.0.1:1/x"
+    with pytest.raises((InvalidRequest, EndpointForbidden)) as refused:
+        check_endpoint(endpoint, ())
+    for part in ("Sup3r", "Secret", "99999", "port 0", "'"):
+        assert part not in refused.value.message
+    if refused.value.code == "invalid_endpoint":
+        assert "%40 %3A %2F %23 %3F %25" in refused.value.message
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable
 
 #: How like a known name a wrong one must be to be taken for it (1: equal).
-LIKE = 0.5
+LIKE = 0.65
+#: A word of so many letters is taken for part of a known name: with fewer it is in names by chance.
+_PART = 4
 #: More of a wrong name is neither compared nor shown.
 MAX_SHOWN = 64
 #: More known names than these are no help in a sentence.
@@ -15,14 +17,19 @@ _LISTED = 32
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like ``name``, whatever its case and the order of its words; "" if none is like it."""
+    """The known name that begins with ``name`` or contains it, else the one that is most like it, whatever its case and the order
+    of its words; "" if none is like it."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", "_", name[:MAX_SHOWN]).casefold().split("_")
 
     def likeness(other: str) -> float:
         spellings = (("_".join(words), other), ("_".join(sorted(words)), "_".join(sorted(other.split("_")))))
         return max(difflib.SequenceMatcher(None, given, right).ratio() for given, right in spellings)
 
-    best = max(sorted(known), key=likeness, default="")
+    names, part = sorted(known), "_".join(words)
+    longer = [other for other in names if part in other] if len(part) >= _PART else []
+    if longer:
+        return max(longer, key=lambda other: (other.startswith(part), likeness(other)))
+    best = max(names, key=likeness, default="")
     return best if best and likeness(best) >= LIKE else ""
 
 

@@ -8,6 +8,8 @@ from urllib.parse import unquote
 
 #: What stands for a secret.
 MASK: Final = "***"
+#: What to do about a URL that cannot be parsed: most often a password is in it as it is.
+PASSWORD_FORM: Final = "write @ : / # ? % in a user or password as %40 %3A %2F %23 %3F %25"
 #: The user and password of a URL: all up to the last @ before its path, as httpx reads it.
 _USER: Final = re.compile(r"^(\s*[A-Za-z][A-Za-z0-9+.\-]*://)[^/?#]*@")
 #: The same in a text around a URL that need not be one.

@@ -23,6 +23,7 @@ from cluster.domain.consensus.snapshot import WeightSnapshot
 from cluster.domain.deliberation import ballots, decision
 from cluster.domain.deliberation.answers import Answer, Malformed, parse_reply
 from cluster.domain.deliberation.calls import prompt_estimate, reservation, shape_of
+from cluster.domain.deliberation.contract import Contract
 from cluster.domain.deliberation.ledger import MAX_TOKENS, Amount, estimated_tokens
 from cluster.domain.deliberation.numbers import distance
 from cluster.domain.deliberation.sla import SlaLevel, crossed, next_crossing_s
@@ -248,9 +249,7 @@ def _panel(plan: _Plan, event: PanelChosen) -> None:
         return
     judged = contract.mode is not Mode.JUDGE or event.judge is not None
     if len(event.members) < contract.min_votes or not judged:
-        found = f"{len(event.members)} of {contract.min_votes} agents"
-        judge = "" if judged else "; a judge that is not on the panel"
-        _end(plan, Terminal.QUORUM_LOST, f"panel: {found}; missing: {event.missing or 'agents'}{judge}")
+        _end(plan, Terminal.QUORUM_LOST, f"panel: {_missing(contract, event, judged)}")
         return
     members = [member.to_json() for member in event.members]
     data: dict[str, Any] = {
@@ -267,6 +266,15 @@ def _panel(plan: _Plan, event: PanelChosen) -> None:
     bound = {name: data[name] for name in ("contract_digest", "members", "judge", "snapshot_id")}
     data["binding"] = hashlib.sha256(canonical_bytes(bound)).hexdigest()
     plan.add("panel", data)
+
+
+def _missing(contract: Contract, event: PanelChosen, judged: bool) -> str:
+    """What a panel lacks, and nothing that it has."""
+    judge = f"the judge {contract.judge}" if contract.judge else "a judge that is not on the panel"
+    if len(event.members) >= contract.min_votes:
+        return f"missing: {judge}"
+    found = f"{len(event.members)} of {contract.min_votes} agents; missing: {event.missing or 'agents'}"
+    return found if judged else f"{found}; {judge}"
 
 
 def _answered(plan: _Plan, event: Answered) -> None:

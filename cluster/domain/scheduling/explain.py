@@ -24,7 +24,8 @@ class TaskView:
     """What a shard knows of a task. ``paused_by`` are the controls that pause it, ``rate`` the control that limits its queue,
     ``slot_holders`` the running tasks that take all slots of its concurrency key, ``waits_for`` the tasks that must end
     first, ``other_types`` the agents whose claims name task types and not this one, with these types. ``suspended``: nothing
-    starts in its workspace."""
+    starts in its workspace. ``replayed_as`` is the task that a dead one was submitted again as; ``purged``: it left the dead
+    letter for good."""
 
     head: TaskHead
     position: QueuePosition | None = None
@@ -36,6 +37,8 @@ class TaskView:
     lease_expires_at: float | None = None
     other_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     suspended: bool = False
+    replayed_as: str | None = None
+    purged: bool = False
 
 
 def waiting_view(
@@ -91,7 +94,7 @@ def explain(
     agent id, ``without_actor`` the ids of the dedicated ones whose own actor does not run."""
     head = view.head
     if head.status.terminal:
-        return _ended(head)
+        return _ended(view)
     if head.status is TaskStatus.RUNNING:
         return _running(view)
     reasons = [*_time_and_order(view, now), *_limits(view, now)]
@@ -108,7 +111,8 @@ def explain(
     )
 
 
-def _ended(head: TaskHead) -> Explanation:
+def _ended(view: TaskView) -> Explanation:
+    head = view.head
     summary = f"The task has ended: {head.detail.value}."
     if head.detail not in (TaskDetail.DEAD_LETTERED, TaskDetail.TIMEOUT):
         return Explanation(head=head, summary=summary)
@@ -121,8 +125,22 @@ def _ended(head: TaskHead) -> Explanation:
         message = (
             f"Its last attempt, number {head.attempt}, failed, and all of its {head.max_retries} retries are used."
         )
-    replay = Reason(code=code, message=message, unblock=f"Replay it: aragora-cp dlq replay {head.id}")
-    return Explanation(head=head, summary=summary, reasons=(replay,))
+    done, unblock = _after_the_end(view)
+    return Explanation(
+        head=head, summary=summary, reasons=(Reason(code=code, message=message + done, unblock=unblock),)
+    )
+
+
+def _after_the_end(view: TaskView) -> tuple[str, str]:
+    """What was done with a dead task already, and what can be done: it is replayed once, and never after a purge."""
+    if view.replayed_as is not None:
+        return (
+            f" It was replayed as {view.replayed_as}.",
+            f"Look at the new task: aragora-cp tasks explain {view.replayed_as}",
+        )
+    if view.purged:
+        return " It was purged, so it cannot be replayed.", "Submit a new task."
+    return "", f"Replay it: aragora-cp dlq replay {view.head.id}"
 
 
 def _running(view: TaskView) -> Explanation:

@@ -139,6 +139,14 @@ def test_a_text_that_is_no_url_is_refused(url: str) -> None:
         ControlPlaneClient(url)
 
 
+@pytest.mark.parametrize("character", "/#?")
+def test_a_refused_url_quotes_nothing_of_its_password(character: str) -> None:
+    with pytest.raises(InvalidRequest, match="%40 %3A %2F %23 %3F %25") as refused:
+        ControlPlaneClient(f"http://bob:Sup3r{character}Secret@127.0.0.1:1")
+    assert "Sup3r" not in refused.value.message
+    assert "Secret" not in refused.value.message
+
+
 @pytest.mark.parametrize("url", ["http://é.example", "https://[::1]:8443/below", "http://under_score.:80", "HTTP://A"])
 def test_a_url_is_accepted(url: str) -> None:
     ControlPlaneClient(url)

@@ -234,6 +234,20 @@ def test_a_debate_among_noise_does_not_make_it_worse(because: str) -> None:
     assert after >= before - 3
 
 
+@pytest.mark.parametrize(
+    ("names", "judge", "reason"),
+    [
+        ("abc", "ghost", "panel: missing: the judge ghost"),
+        ("abc", "", "panel: missing: a judge that is not on the panel"),
+        ("a", "ghost", "panel: 1 of 2 agents; missing: agents; the judge ghost"),
+    ],
+)
+def test_a_quorum_is_lost_for_what_is_missing_only(names: str, judge: str, reason: str) -> None:
+    made = World.of(contract(consensus="judge", min_agents=2, **({"judge": judge} if judge else {})), {})
+    made.start(members(*names))
+    assert (made.state.terminal, made.journal[-1].data["reason"]) == (Terminal.QUORUM_LOST, reason)
+
+
 # --- text, judge, budget, levels ----------------------------------------------------------------------------------------
 
 
