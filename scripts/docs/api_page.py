@@ -74,6 +74,9 @@ counts as the integer 5.
 | 503 | a store or an actor does not answer (`store_unavailable`, `actor_unavailable`, `fenced`) | after `Retry-After` |
 | 500 | a bug of the control plane (`internal_error`); its log has the trace id | report it |
 
+A call whose caller hangs up before the answer has status 499 in the log of requests and in the metric
+`aragora_http_requests_total`; no answer has it.
+
 ## Times and priorities
 
 Each field has one form, which OpenAPI states. As the released API has them, the forms differ between kinds of objects:
