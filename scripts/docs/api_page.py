@@ -64,6 +64,7 @@ counts as the integer 5.
 | 400 | a field is missing or has a value that is not accepted (`InvalidRequest`) | no |
 | 401 | the caller proves no identity (`Unauthenticated`, `unauthenticated`) | with a token |
 | 403 | the caller lacks the permission that `error` names (`Forbidden`, `forbidden`) | no |
+| 403 | the workspace is suspended (`workspace_suspended`) | after it is resumed |
 | 404 | the task, agent or other thing does not exist in this workspace (`NotFound`) | no |
 | 405 | the path does not have this method | no |
 | 408 | the body did not arrive within 30 s (`body_too_slow`) | yes |
