@@ -171,7 +171,9 @@ class Telemetry:
         depend on this port."""
         app = Starlette(routes=[Route("/metrics", self._scrape)])
         while True:
-            config = uvicorn.Config(app, host=host, port=port, log_level="error", lifespan="off", access_log=False)
+            config = uvicorn.Config(
+                app, host=host, port=port, log_level="error", lifespan="off", access_log=False, proxy_headers=False
+            )
             try:
                 await uvicorn.Server(config).serve()
                 return

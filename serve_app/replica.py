@@ -43,6 +43,7 @@ from serve_app.auth.making import authentication, call_limits, local_administrat
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
 from serve_app.gateway import Gateway
+from serve_app.http.forwarded import leave_forwarding_to_us
 from serve_app.memory import ReplicaMemory
 from serve_app.signing import ReceiptSigner
 from serve_app.streams.endings import end_when_replaced
@@ -270,6 +271,7 @@ def make_ingress(
     ``front_proof`` what it shows to be believed.
 
     Raises: `AuthenticationOff` if authentication is off where others than this machine can call."""
+    leave_forwarding_to_us()
     observations = HttpObservations()
     clients = Clients(settings.trusted_proxies, front_proof, serves_tls=settings.tls_enabled)
 

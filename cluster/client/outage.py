@@ -13,6 +13,8 @@ from cluster.domain.base.errors import CallerError, ControlPlaneError
 
 _logger = logging.getLogger(__name__)
 
+#: Refusals that end by themselves or by somebody else's doing. Any other 401 or 403 says that the worker can never work.
+PASSING: Final = frozenset({"workspace_suspended"})
 AGAIN_S: Final = 60.0
 #: How many beginnings are said within ``AGAIN_S``: a proxy may refuse every other call for hours.
 MOST_BEGINNINGS: Final = 3
@@ -64,4 +66,6 @@ class Outage:
 
 
 def _state(error: Exception) -> str:
-    return "refuses calls" if isinstance(error, CallerError) else "is away"
+    """``PASSING``: the worker tries again as if the control plane were away, which it is not."""
+    refuses = isinstance(error, CallerError) or (isinstance(error, ControlPlaneError) and error.code in PASSING)
+    return "refuses calls" if refuses else "is away"

@@ -41,7 +41,7 @@ from typing import Any
 
 from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Patience, RetryDelays, Unavailable
 from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
-from cluster.client.outage import Outage
+from cluster.client.outage import PASSING, Outage
 from cluster.client.release import Left, release_later
 from cluster.client.reports import Report, ReportQueue
 from cluster.client.tls import ClientTls, client_tls, default_pin, default_url
@@ -75,8 +75,6 @@ PATIENCE = Patience()
 REGISTRATION, HEARTBEAT, CLAIM = "a registration", "a heartbeat", "a claim"
 #: The member of a worker's metadata and of its heartbeats that tells the processes of one agent id apart.
 PROCESS = "worker_process"
-#: Refusals that end by themselves or by somebody else's doing. Any other 401 or 403 says that the worker can never work.
-_PASSING = frozenset({"workspace_suspended"})
 #: Members that each task in the answer to a claim must have; if one is missing, the answer is not the control plane's.
 _TASK: Mapping[str, type | tuple[type, ...]] = {
     "id": str,
@@ -374,7 +372,7 @@ class Worker:
         try:
             return await self._client.request("POST", path, body, **options)
         except ApiError as error:
-            if error.code in _PASSING:
+            if error.code in PASSING:
                 raise Unavailable(str(error), error.code) from error
             if error.status in (401, 403):
                 self._end_with(error)

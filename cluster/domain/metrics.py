@@ -147,7 +147,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="aragora_http_requests_total",
         kind="counter",
-        help="HTTP requests by route.",
+        help="HTTP requests by route; status 499: the caller hung up.",
         labels=("method", "endpoint", "status"),
     ),
     Family(

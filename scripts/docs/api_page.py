@@ -64,6 +64,7 @@ counts as the integer 5.
 | 400 | a field is missing or has a value that is not accepted (`InvalidRequest`) | no |
 | 401 | the caller proves no identity (`Unauthenticated`, `unauthenticated`) | with a token |
 | 403 | the caller lacks the permission that `error` names (`Forbidden`, `forbidden`) | no |
+| 403 | the workspace is suspended (`workspace_suspended`) | after it is resumed |
 | 404 | the task, agent or other thing does not exist in this workspace (`NotFound`) | no |
 | 405 | the path does not have this method | no |
 | 408 | the body did not arrive within 30 s (`body_too_slow`) | yes |
@@ -73,6 +74,9 @@ counts as the integer 5.
 | 429 | too much is waiting (`overloaded`) | after `Retry-After` |
 | 503 | a store or an actor does not answer (`store_unavailable`, `actor_unavailable`, `fenced`) | after `Retry-After` |
 | 500 | a bug of the control plane (`internal_error`); its log has the trace id | report it |
+
+A call whose caller hangs up before the answer has status 499 in the log of requests and in the metric
+`aragora_http_requests_total`; no answer has it.
 
 ## Times and priorities
 

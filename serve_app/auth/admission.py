@@ -14,13 +14,13 @@ from starlette.requests import HTTPConnection
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal, allows
 from cluster.domain.access.rate_limits import CallKind
-from cluster.domain.base.errors import Forbidden
 from cluster.domain.base.log import Origin
 from serve_app.auth.agent_identity import check_certificate
 from serve_app.auth.call_limits import CallLimits
 from serve_app.auth.login_throttle import LoginThrottle
 from serve_app.auth.named_workspace import check_named
 from serve_app.auth.resolver import PrincipalResolver
+from serve_app.auth.suspension import refusal
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -74,8 +74,9 @@ async def principal_of(connection: HTTPConnection) -> Principal:
 async def admit(connection: HTTPConnection, permission: Permission, kind: CallKind = CallKind.OTHERS) -> None:
     """Returns if the caller may make this call. ``kind``: which of its limits the call counts for.
 
-    Raises: `Forbidden` if it lacks the permission or names another workspace, `Unauthenticated` if it is an agent's without its
-    certificate, `RateLimited` if it calls too often, and the errors of ``principal_of``.
+    Raises: `Forbidden` if it lacks the permission (``workspace_suspended`` if for that alone) or names another workspace,
+    `Unauthenticated` if it is an agent's without its certificate, `RateLimited` if it calls too often, and the
+    errors of ``principal_of``.
     """
     if permission is Permission.PUBLIC:
         return
@@ -84,7 +85,7 @@ async def admit(connection: HTTPConnection, permission: Permission, kind: CallKi
     check_named(connection, principal)
     check_certificate(connection, permission, principal)
     if not allows(principal, permission):
-        raise Forbidden(f"This call needs the permission {permission}; ask an administrator for it.")
+        raise refusal(principal, permission)
 
 
 async def _count(connection: HTTPConnection, principal: Principal, kind: CallKind) -> None:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cluster.process.traces import begin_trace, end_trace
 from serve_app.auth.clients import Clients
 from serve_app.http.errors import error_response
-from serve_app.http.request_log import log_request
+from serve_app.http.request_log import HUNG_UP, log_request
 from serve_app.http.security_headers import securing
 
 _TRACE = re.compile(rb"[A-Za-z0-9._:@-]{1,128}")
@@ -79,19 +79,28 @@ class RequestMiddleware:
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], trace_id: str
     ) -> None:
         started = time.perf_counter()
-        status = 500
+        # None until it is decided. Ray Serve cancels the call of a caller that hangs up; other servers say so to whoever
+        # receives, and what is sent after that reaches nobody.
+        status: int | None = None
+
+        async def receive_or_end() -> Message:
+            nonlocal status
+            message = await receive()
+            if message["type"] == "http.disconnect" and status is None:
+                status = HUNG_UP
+            return message
 
         async def send_with_trace(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = status or message["status"]
                 message.setdefault("headers", []).append((b"x-trace-id", trace_id.encode()))
             await send(message)
 
         try:
             if _declared_length(headers) > self._max_body_bytes:
                 raise BodyTooLarge
-            await self._app(scope, self._bounded(receive), send_with_trace)
+            await self._app(scope, self._bounded(receive_or_end), send_with_trace)
         except BodyTooLarge:
             response = error_response(
                 413, f"The body is larger than {self._max_body_bytes} bytes; send less.", "body_too_large", trace_id
@@ -100,12 +109,17 @@ class RequestMiddleware:
         except BodyTooSlow as error:
             response = error_response(408, str(error.detail), "body_too_slow", trace_id, error.headers)
             await response(scope, receive, send_with_trace)
+        except Exception:
+            status = status or 500
+            raise
         finally:
-            route = scope.get("route")
-            template = getattr(route, "path", None) or "unmatched"
-            seconds = time.perf_counter() - started
-            self._observe(_method(scope["method"]), template, status, seconds)
-            log_request(scope["method"], scope["path"], template, status, seconds, lambda: self._clients.address(scope))
+            self._note(scope, status or HUNG_UP, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Counts and logs a call that is over."""
+        template = getattr(scope.get("route"), "path", None) or "unmatched"
+        self._observe(_method(scope["method"]), template, status, seconds)
+        log_request(scope["method"], scope["path"], template, status, seconds, lambda: self._clients.address(scope))
 
     def _bounded(self, receive: Receive) -> Receive:
         seen = 0

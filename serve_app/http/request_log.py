@@ -14,6 +14,9 @@ from cluster.telemetry.log_files import REQUEST_LOGGER
 #: The last parts of the routes that workers call all the time.
 _FREQUENT: Final = ("/claim", "/complete", "/fail", "/stopped", "/extend", "/heartbeat", "/heartbeats")
 _READS: Final = ("GET", "HEAD", "OPTIONS")
+#: The status, in the log and in metrics alone, of a call whose caller hung up before it was answered. No answer has it: nobody
+#: would get it. HTTP defines none; proxies (nginx) write this one.
+HUNG_UP: Final = 499
 
 _logger = logging.getLogger(REQUEST_LOGGER)
 
@@ -28,7 +31,8 @@ def request_level(method: str, template: str, status: int) -> int:
 
 
 def log_request(method: str, path: str, template: str, status: int, seconds: float, client: Callable[[], str]) -> None:
-    """Logs a request that was answered. Neither its query nor its body, which may hold what must not be in a log."""
+    """Logs a request that is over. Neither its query nor its body, which may hold what must not be in a log."""
     level = request_level(method, template, status)
     if _logger.isEnabledFor(level):
-        _logger.log(level, "%s %s answered %d in %.1f ms for %s", method, path, status, seconds * 1000, client())
+        outcome = "ended with 499 (the caller hung up)" if status == HUNG_UP else f"answered {status}"
+        _logger.log(level, "%s %s %s in %.1f ms for %s", method, path, outcome, seconds * 1000, client())

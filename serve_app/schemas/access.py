@@ -119,11 +119,13 @@ def key_wire(key: ApiKey, now: float, workspaces: list[str], known: Mapping[str,
     """``workspaces``: those of the key that the caller may see; ``known``: all that it acts in. The digests of its secrets are no
     part of any answer."""
     seen = [workspace for name in workspaces if (workspace := known.get(name)) is not None]
+    state = _key_state(key, now, all_deleted(known.values()))
     return {
         "id": key.id,
         "name": key.name,
-        "state": _key_state(key, now, all_deleted(known.values())),
-        "state_detail": _closed_words(seen),
+        "state": state,
+        # A key that has ended reads nowhere, whatever becomes of its workspaces.
+        "state_detail": None if state in ("revoked", "expired") else _closed_words(seen),
         "workspaces": workspaces,
         "grants": list(key.grants),
         "created_at": key.created_at,

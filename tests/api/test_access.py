@@ -134,6 +134,26 @@ async def test_a_suspended_workspace_only_reads_and_a_deleted_one_is_closed(door
     assert [each["id"] for each in listed["workspaces"]] == ["b", "default"]
 
 
+async def test_in_a_suspended_workspace_a_refusal_names_the_suspension(doors: Api) -> None:
+    access = doors.gateway.access
+    for name, role in (("op", "operator"), ("view", "viewer")):
+        member = {"subject": f"user:{name}@x.org", "role": role}
+        assert (await _as(doors, "a", "PUT", "/workspaces/a/members", member))[0] == 200
+    await _as(doors, "root", "PATCH", "/workspaces/a", {"state": "suspended"})
+    resolver: TokenTable = doors.app.state.resolver
+    resolver.table |= {name: principal_for(_user(f"{name}@x.org"), "a", access, POLICY) for name in ("op", "view")}
+    for method, path in (
+        ("POST", "/tasks"),
+        ("POST", "/tasks/t1/cancel"),
+        ("POST", "/deliberations"),
+    ):
+        assert await _as(doors, "op", method, path, {}) == (403, "workspace_suspended"), path
+        assert await _as(doors, "view", method, path, {}) == (403, "forbidden"), path
+    assert await _as(doors, "op", "PUT", "/roles/mine", {"permissions": []}) == (403, "forbidden"), "no operator's"
+    refused = await doors.call("POST", "/tasks", {"task_type": "echo"}, headers=bearer("op"))
+    assert "aragora-cp workspaces resume a" in refused.json()["error"]
+
+
 async def test_open_work_of_a_deleted_workspace_is_cancelled_with_its_cause(doors: Api) -> None:
     await _as(doors, "a", "POST", "/agents", {"agent_id": "a1"})
     ids = [(await _as(doors, "a", "POST", "/tasks", {"task_type": "echo"}))[1]["task_id"] for _ in range(2)]

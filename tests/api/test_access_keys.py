@@ -143,6 +143,9 @@ async def test_a_key_says_that_its_workspace_is_suspended_or_deleted(keys: Api) 
         state, detail = (await listed())[key["id"]]
         assert (state, detail.startswith("The workspace a is suspended")) == ("valid", True)
     assert (await _call(keys, "root", "POST", f"/keys/{of_a['id']}/rotate"))["status"] == 200, "access may change"
+    ended = await _call(keys, "a", "POST", "/keys", KEY)
+    await _call(keys, "root", "DELETE", f"/keys/{ended['id']}")
+    assert (await listed())[ended["id"]] == ("revoked", ""), "it cannot even read"
     await _call(keys, "root", "PATCH", "/workspaces/a", {"state": "active"})
     assert (await listed())[of_a["id"]] == ("valid", "")
 

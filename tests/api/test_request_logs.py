@@ -50,6 +50,17 @@ async def test_each_of_many_requests_has_its_line_and_no_other(api: Api, logs: P
     assert "secret=" not in everything
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-forwarded-for"])
+@pytest.mark.parametrize("said", ["203.0.113.9", "203.0.113.9, 127.0.0.1", "203.0.113.9:80"])
+async def test_nobody_is_believed_about_the_client_without_trusted_proxies(
+    api: Api, logs: Path, name: str, said: str
+) -> None:
+    """Neither by our code nor by the server before it, which believes loopback unless it is told not to."""
+    await api.client.post(f"{CP}/tasks", json={"task_type": "t"}, headers={name: said, "X-Request-Id": "claims"})
+    (line,) = logged(logs, "claims")
+    assert line.text.endswith(" for 127.0.0.1")
+
+
 async def test_an_error_that_nobody_expected_is_logged_with_its_trace(api: Api, logs: Path) -> None:
     """A table that is gone, on the way of plain calls and on FastAPI's."""
     await api.stores.pool.execute("alter table controls rename to elsewhere")

@@ -81,10 +81,15 @@ def principal_for(identity: Identity, asked: str | None, tables: AccessTables, p
     permissions = _permissions(identity, workspace, bound, tables.custom_roles(workspace), policy)
     if known is None or known.state is WorkspaceState.DELETED or not permissions:
         raise Forbidden(f"You have no role in the workspace {workspace}; ask an administrator for one.")
-    if known.state is WorkspaceState.SUSPENDED:
-        permissions &= WHILE_SUSPENDED
+    suspended = permissions - WHILE_SUSPENDED if known.state is WorkspaceState.SUSPENDED else frozenset()
     everywhere = ALL if _is_admin(identity, policy) else _allowed(_unbounded(identity, bound, custom={}), {}, policy)
-    return Principal(id=identity.id, workspace=workspace, permissions=permissions, everywhere=everywhere)
+    return Principal(
+        id=identity.id,
+        workspace=workspace,
+        permissions=permissions - suspended,
+        everywhere=everywhere,
+        suspended=suspended,
+    )
 
 
 def _own_workspace(identity: Identity, bindings: Sequence[tuple[str, str]], policy: AccessPolicy) -> str:

@@ -10,12 +10,14 @@ from cluster.domain.access.permissions import Permission
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """``id`` is the name in log rows, such as ``user:local-admin``. ``everywhere`` are its permissions in every workspace; by
-    them it may manage the access to others than its own."""
+    them it may manage the access to others than its own. ``suspended`` are those that it lacks only because its workspace is
+    suspended."""
 
     id: str
     workspace: str
     permissions: frozenset[Permission]
     everywhere: frozenset[Permission] = frozenset()
+    suspended: frozenset[Permission] = frozenset()
 
 
 def permissions_in(principal: Principal, workspace: str) -> frozenset[Permission]:

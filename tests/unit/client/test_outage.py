@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.client import outage
+from cluster.client.api import Unavailable
 from cluster.client.outage import AGAIN_S, MOST_BEGINNINGS, Outage
 from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
 
@@ -107,3 +108,14 @@ def test_no_minute_has_more_than_a_few_lines(
         assert len(within) <= 2 * MOST_BEGINNINGS + 1
     beginnings = sum("trying again" in line and "since" not in line for line in said.lines)
     assert 0 <= beginnings - sum("is back" in line for line in said.lines) <= 1
+
+
+def test_a_suspended_workspace_is_not_called_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    said = Said(caplog)
+    said.failed(error=Unavailable("The workspace w is suspended.", "workspace_suspended"))
+    said.at += AGAIN_S
+    said.failed(error=Unavailable("The workspace w is suspended.", "workspace_suspended"))
+    assert said.lines == [
+        "the control plane refuses calls, trying again: The workspace w is suspended.",
+        "the control plane refuses calls since 60 s, trying again: The workspace w is suspended.",
+    ]
