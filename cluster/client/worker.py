@@ -12,9 +12,10 @@
 
 A claim keeps its id until it is answered, and a report names its lease, so both can be repeated safely after a lost answer
 or a restart of the control plane. So the worker repeats every call until the control plane itself takes or refuses it, and
-keeps results until then. A worker ends by a signal, or if the control plane refuses its key or its registration: then it
-can never work. A handler may be a plain function: it runs in a thread, and ``job.cancelled`` tells it to stop. A handler
-that is a coroutine function is cancelled. What a handler raises fails the attempt; ``Reject`` fails the task for good.
+keeps results until then.
+A worker ends by a signal, or if the control plane refuses its key, its registration or what its claims say: then it can
+never work. A handler may be a plain function: it runs in a thread, and ``job.cancelled`` tells it to stop. A handler that
+is a coroutine function is cancelled. What a handler raises fails the attempt; ``Reject`` fails the task for good.
 
 Handlers that are coroutine functions run on the loop of ``run`` or ``run_forever``. All calls to the control plane are made
 on another loop, in a thread of its own (the *session*), so that no handler can hold them up.
@@ -39,7 +40,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Patience, RetryDelays, Unavailable
+from cluster.client.api import (
+    INVALID_BODY,
+    ApiError,
+    ControlPlaneClient,
+    OutcomeUnknown,
+    Patience,
+    RetryDelays,
+    Unavailable,
+)
 from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
 from cluster.client.outage import Outage
 from cluster.client.release import Left, release_later
@@ -77,6 +86,8 @@ REGISTRATION, HEARTBEAT, CLAIM = "a registration", "a heartbeat", "a claim"
 PROCESS = "worker_process"
 #: Refusals that end by themselves or by somebody else's doing. Any other 401 or 403 says that the worker can never work.
 _PASSING = frozenset({"workspace_suspended"})
+#: HTTP statuses that say that what was sent is wrong, so that it is refused whenever it is sent.
+_WRONG = frozenset({400, 413, 422})
 #: Members that each task in the answer to a claim must have; if one is missing, the answer is not the control plane's.
 _TASK: Mapping[str, type | tuple[type, ...]] = {
     "id": str,
@@ -527,7 +538,10 @@ class Worker:
                     return ()
                 await asyncio.sleep(delays.next_s(error))
             except CallerError as error:
-                await self._rest(CLAIM, delays, error)
+                if _is_wrong_for_good(error):
+                    self._end_with(error)
+                else:
+                    await self._rest(CLAIM, delays, error)
                 return ()  # another claim may be taken
             except Exception as error:
                 await self._rest(CLAIM, delays, error)
@@ -606,6 +620,12 @@ class Worker:
         for task_id in left:
             _logger.error("task %s: the worker ends, and the control plane has not taken its outcome", task_id)
         return not left
+
+
+def _is_wrong_for_good(error: CallerError) -> bool:
+    """Whether a claim was refused for what is in it: every later one has the same task types and agent, so none can be taken. Not
+    by the class of the error: 409 passes, and so may what the client itself finds wrong with files that are being replaced."""
+    return error.code == INVALID_BODY or (isinstance(error, ApiError) and error.status in _WRONG)
 
 
 def _is_task(value: object) -> bool:
