@@ -50,6 +50,7 @@ from cluster.client.api import (
     Unavailable,
 )
 from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
+from cluster.client.options import check_handler, check_options
 from cluster.client.outage import Outage
 from cluster.client.release import Left, release_later
 from cluster.client.reports import Report, ReportQueue
@@ -103,7 +104,9 @@ class Worker:
     """Runs up to ``concurrency`` jobs at once and claims up to ``batch`` of them at a time. ``description`` has the other members
     of the agent's registration (``model``, ``provider``, ``tags``, ...). ``base_url``, ``api_key`` and ``tls`` default
     to ARAGORA_API_URL, ARAGORA_API_KEY and ARAGORA_CLIENT_CA_FILE, _CERT_FILE and _KEY_FILE.
-    ``patience`` says how long to wait between repeats of a call."""
+    ``patience`` says how long to wait between repeats of a call.
+
+    Raises: `InvalidRequest` if a number is none that a worker can have."""
 
     def __init__(
         self,
@@ -120,6 +123,7 @@ class Worker:
         patience: Patience = PATIENCE,
         **description: Any,
     ) -> None:
+        check_options(concurrency=concurrency, batch=batch, heartbeat_s=heartbeat_s, drain_s=drain_s)
         self.agent_id = agent_id or f"{socket.gethostname()}-{os.getpid()}"
         #: Registered with the agent, so that each process sees whether another one has registered after it. Claims and heartbeats
         #: name it too, so that this process does not renew the leases of one that was killed.
@@ -175,9 +179,12 @@ class Worker:
         self._refusal: CallerError | None = None
 
     def handles(self, *task_types: str) -> Callable[[Handler], Handler]:
-        """Registers the handler of task types. Without a type: the handler of every type that has no other."""
+        """Registers the handler of task types. Without a type: the handler of every type that has no other.
+
+        What it returns raises `InvalidRequest` if the handler cannot be called: it could only fail its tasks."""
 
         def register(handler: Handler) -> Handler:
+            check_handler(handler)
             for task_type in task_types or (None,):
                 self._handlers[task_type] = handler
             return handler
