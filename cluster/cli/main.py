@@ -49,6 +49,7 @@ from cluster.cli.connection import api_tls, ray_variables, running_system
 from cluster.cli.connection import client as _client
 from cluster.cli.connection import settings as _settings
 from cluster.cli.exit_codes import NO_CONSENSUS, UNREACHABLE, guarded
+from cluster.cli.numbers import amount
 from cluster.cli.output import console, listing, plain, staged, working
 from cluster.client.api import ControlPlaneClient
 from cluster.embedded.layout import Layout
@@ -195,14 +196,16 @@ def deliberate(
         str | None, typer.Option("--type", help="choice, number, boolean, set, json or text.")
     ] = None,
     unit: Annotated[str | None, typer.Option(help="Unit of a number.")] = None,
-    tolerance: Annotated[float | None, typer.Option(help="Numbers this close are one answer.")] = None,
-    rounds: Annotated[int | None, typer.Option(help="Most debate rounds; 0 decides by the first answers.")] = None,
+    tolerance: Annotated[float | None, amount("Numbers this close are one answer.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=0, help="Most debate rounds; 0 decides by the first answers.")
+    ] = None,
     consensus: Annotated[str | None, typer.Option(help="agree_k, plurality, majority, unanimous, judge, ...")] = None,
     judge: Annotated[str | None, typer.Option(help="The agent that judges (consensus judge).")] = None,
-    max_agents: Annotated[int | None, typer.Option(help="Most agents on the panel.")] = None,
-    budget_tokens: Annotated[int | None, typer.Option(help="Most tokens that the deliberation may use.")] = None,
-    budget_usd: Annotated[float | None, typer.Option(help="Most US dollars that the deliberation may cost.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds until the deliberation must end.")] = None,
+    max_agents: Annotated[int | None, typer.Option(min=1, help="Most agents on the panel.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=0, help="Most tokens that the deliberation may use.")] = None,
+    budget_usd: Annotated[float | None, amount("Most US dollars that the deliberation may cost.")] = None,
+    timeout: Annotated[float | None, amount("Seconds until the deliberation must end.")] = None,
     as_json: Json = False,
 ) -> None:
     """Put a question to several agents. Exits 0 with a decision, 3 without consensus.

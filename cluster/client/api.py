@@ -38,6 +38,8 @@ from cluster.domain.base.urls import PASSWORD_FORM, without_userinfo
 API = "/api/control-plane"
 RECONNECT_S = 0.5
 CONNECT_S = 5.0
+#: The code of the error about a body that this client cannot write as JSON.
+INVALID_BODY = "invalid_body"
 #: What httpx raises for a redirect to something that is no URL, although it is not told to follow redirects. (ValueError:
 #: for odd names and ports.)
 _ODD_REDIRECT = (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError)
@@ -260,7 +262,7 @@ class ControlPlaneClient:
         except ValueError:
             raise InvalidRequest(
                 "The call holds what JSON does not have: NaN, an infinity or half a character; leave it out.",
-                "invalid_body",
+                INVALID_BODY,
             ) from None
         shown = self._tls_state
         answer = await self._answer(request, patience_s)

@@ -12,9 +12,10 @@
 
 A claim keeps its id until it is answered, and a report names its lease, so both can be repeated safely after a lost answer
 or a restart of the control plane. So the worker repeats every call until the control plane itself takes or refuses it, and
-keeps results until then. A worker ends by a signal, or if the control plane refuses its key or its registration: then it
-can never work. A handler may be a plain function: it runs in a thread, and ``job.cancelled`` tells it to stop. A handler
-that is a coroutine function is cancelled. What a handler raises fails the attempt; ``Reject`` fails the task for good.
+keeps results until then.
+A worker ends by a signal, or if the control plane refuses its key, its registration or what its claims say: then it can
+never work. A handler may be a plain function: it runs in a thread, and ``job.cancelled`` tells it to stop. A handler that
+is a coroutine function is cancelled. What a handler raises fails the attempt; ``Reject`` fails the task for good.
 
 Handlers that are coroutine functions run on the loop of ``run`` or ``run_forever``. All calls to the control plane are made
 on another loop, in a thread of its own (the *session*), so that no handler can hold them up.
@@ -39,8 +40,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Patience, RetryDelays, Unavailable
+from cluster.client.api import (
+    INVALID_BODY,
+    ApiError,
+    ControlPlaneClient,
+    OutcomeUnknown,
+    Patience,
+    RetryDelays,
+    Unavailable,
+)
 from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
+from cluster.client.options import check_handler, check_options
 from cluster.client.outage import PASSING, Outage
 from cluster.client.release import Left, release_later
 from cluster.client.reports import Report, ReportQueue
@@ -75,6 +85,8 @@ PATIENCE = Patience()
 REGISTRATION, HEARTBEAT, CLAIM = "a registration", "a heartbeat", "a claim"
 #: The member of a worker's metadata and of its heartbeats that tells the processes of one agent id apart.
 PROCESS = "worker_process"
+#: HTTP statuses that say that what was sent is wrong, so that it is refused whenever it is sent.
+_WRONG = frozenset({400, 413, 422})
 #: Members that each task in the answer to a claim must have; if one is missing, the answer is not the control plane's.
 _TASK: Mapping[str, type | tuple[type, ...]] = {
     "id": str,
@@ -90,7 +102,9 @@ class Worker:
     """Runs up to ``concurrency`` jobs at once and claims up to ``batch`` of them at a time. ``description`` has the other members
     of the agent's registration (``model``, ``provider``, ``tags``, ...). ``base_url``, ``api_key`` and ``tls`` default
     to ARAGORA_API_URL, ARAGORA_API_KEY and ARAGORA_CLIENT_CA_FILE, _CERT_FILE and _KEY_FILE.
-    ``patience`` says how long to wait between repeats of a call."""
+    ``patience`` says how long to wait between repeats of a call.
+
+    Raises: `InvalidRequest` if a number is none that a worker can have."""
 
     def __init__(
         self,
@@ -107,6 +121,7 @@ class Worker:
         patience: Patience = PATIENCE,
         **description: Any,
     ) -> None:
+        check_options(concurrency=concurrency, batch=batch, heartbeat_s=heartbeat_s, drain_s=drain_s)
         self.agent_id = agent_id or f"{socket.gethostname()}-{os.getpid()}"
         #: Registered with the agent, so that each process sees whether another one has registered after it. Claims and heartbeats
         #: name it too, so that this process does not renew the leases of one that was killed.
@@ -162,9 +177,12 @@ class Worker:
         self._refusal: CallerError | None = None
 
     def handles(self, *task_types: str) -> Callable[[Handler], Handler]:
-        """Registers the handler of task types. Without a type: the handler of every type that has no other."""
+        """Registers the handler of task types. Without a type: the handler of every type that has no other.
+
+        What it returns raises `InvalidRequest` if the handler cannot be called: it could only fail its tasks."""
 
         def register(handler: Handler) -> Handler:
+            check_handler(handler)
             for task_type in task_types or (None,):
                 self._handlers[task_type] = handler
             return handler
@@ -525,7 +543,10 @@ class Worker:
                     return ()
                 await asyncio.sleep(delays.next_s(error))
             except CallerError as error:
-                await self._rest(CLAIM, delays, error)
+                if _is_wrong_for_good(error):
+                    self._end_with(error)
+                else:
+                    await self._rest(CLAIM, delays, error)
                 return ()  # another claim may be taken
             except Exception as error:
                 await self._rest(CLAIM, delays, error)
@@ -604,6 +625,12 @@ class Worker:
         for task_id in left:
             _logger.error("task %s: the worker ends, and the control plane has not taken its outcome", task_id)
         return not left
+
+
+def _is_wrong_for_good(error: CallerError) -> bool:
+    """Whether a claim was refused for what is in it: every later one has the same task types and agent, so none can be taken. Not
+    by the class of the error: 409 passes, and so may what the client itself finds wrong with files that are being replaced."""
+    return error.code == INVALID_BODY or (isinstance(error, ApiError) and error.status in _WRONG)
 
 
 def _is_task(value: object) -> bool:

@@ -73,7 +73,7 @@ def register(
     ] = None,
     transport: Annotated[str | None, typer.Option(help="openai, anthropic, http or a2a.")] = None,
     import_path: Annotated[str | None, typer.Option(help="module:Class, to run the agent in the cluster.")] = None,
-    max_concurrency: int = 1,
+    max_concurrency: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Register an agent, or replace its description."""
     body: dict[str, Any] = {

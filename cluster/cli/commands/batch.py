@@ -25,6 +25,7 @@ import typer
 from cluster.cli.calls import path_segment
 from cluster.cli.connection import client, ray_variables, running_system, settings
 from cluster.cli.exit_codes import REFUSED, USAGE
+from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, plain
 from cluster.client.batches.driver import BatchLimits, Driver, Entry
 from cluster.client.batches.items import BadLine, Item, read_items, schema
@@ -58,7 +59,7 @@ Bad = Annotated[
 Run = Annotated[
     str, typer.Option("--run", help="Name of the run; under another name the same questions are asked again.")
 ]
-Patience = Annotated[float, typer.Option(min=0, help="Seconds for which a call without an answer is repeated.")]
+Patience = Annotated[float, amount("Seconds for which a call without an answer is repeated.")]
 
 
 @app.command("schema")

@@ -29,7 +29,11 @@ def _shortened(text: str, most: int) -> str:
 
 
 @app.command("list")
-def list_(limit: int = 50, offset: int = 0, as_json: Json = False) -> None:
+def list_(
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    offset: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+) -> None:
     """List deliberations, newest first."""
     found = call("GET", "/deliberations", limit=limit, offset=offset)
     if as_json:

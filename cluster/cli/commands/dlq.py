@@ -21,7 +21,7 @@ Reason = Annotated[str | None, typer.Option(help="dead_lettered or timeout.")]
 Error = Annotated[str | None, typer.Option("--error", help="Part of the error, upper or lower case.")]
 All = Annotated[bool, typer.Option("--all", help="All dead tasks; needed if neither ids nor options are given.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Change nothing; list the tasks, and what would be submitted.")]
-Limit = Annotated[int, typer.Option(help="Most tasks to take, newest first.")]
+Limit = Annotated[int, typer.Option(min=1, help="Most tasks to take, newest first.")]
 
 
 @app.command("list")

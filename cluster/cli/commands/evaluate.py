@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.cli.numbers import finite
 from cluster.domain.base.errors import InvalidRequest
 
 if TYPE_CHECKING:  # numpy takes longer to load than most commands take
@@ -48,7 +49,7 @@ def evaluate(
     ] = None,
     colluders: Annotated[int, typer.Option(min=0, help="Also measure so many members of each panel colluding.")] = 0,
     owner_cap: Annotated[
-        float | None, typer.Option(min=0.05, max=1.0, help="Cap each agent's share of the weight.")
+        float | None, typer.Option(callback=finite, min=0.05, max=1.0, help="Cap each agent's share of the weight.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the choice of colluders.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from cluster.cli.calls import Json, call, given, path_segment, print_json, split
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.connection import client, settings
+from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, listing, plain
 from cluster.client.api import ApiError
 from cluster.domain.access.api_key import SECRET_BYTES, ApiKey, digest_of, secret_of, token_of
@@ -43,7 +44,7 @@ def create(
     workspaces: Annotated[
         str | None, typer.Option(help="Where it acts, separated by commas, or * for all; your workspace if left out.")
     ] = None,
-    expires_days: Annotated[float | None, typer.Option(help="Days until it expires; never if left out.")] = None,
+    expires_days: Annotated[float | None, amount("Days until it expires; never if left out.")] = None,
     bootstrap: Annotated[
         bool,
         typer.Option("--bootstrap", help="On the host: make the first administrator's key in the database itself."),
@@ -182,7 +183,7 @@ def _day(at: float | None) -> str:
 @app.command()
 def rotate(
     key_id: str,
-    overlap: Annotated[float | None, typer.Option(help="Seconds for which the old secret counts too; 3600.")] = None,
+    overlap: Annotated[float | None, amount("Seconds for which the old secret counts too; 3600.")] = None,
     as_json: Json = False,
 ) -> None:
     """Give a key a new secret and print the new token, which is shown once."""

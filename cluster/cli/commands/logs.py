@@ -32,7 +32,7 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with new records until Ctrl-C, also those of the next run.")
     ] = False,
-    run: Annotated[int | None, typer.Option(metavar="N", help="Number of a run; default: the newest.")] = None,
+    run: Annotated[int | None, typer.Option(min=0, metavar="N", help="Number of a run; default: the newest.")] = None,
     show_runs: Annotated[bool, typer.Option("--runs", help="List the runs that are kept.")] = False,
     lines: Annotated[
         int | None,

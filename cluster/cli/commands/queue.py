@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cluster.cli.calls import Json, call, given, print_json
+from cluster.cli.numbers import amount, finite
 from cluster.cli.output import console, listing, plain
 
 app = typer.Typer(no_args_is_help=True, help="Queues: pause, resume, limits.")
@@ -57,8 +58,10 @@ def resume(name: str, kind: Kind = "queue") -> None:
 @app.command()
 def limit(
     name: str,
-    rate: Annotated[float | None, typer.Option(help="Tasks that may start per second.")] = None,
-    burst: Annotated[int | None, typer.Option(help="Most tasks that may start at once after a quiet time.")] = None,
+    rate: Annotated[float | None, amount("Tasks that may start per second.")] = None,
+    burst: Annotated[
+        int | None, typer.Option(min=1, help="Most tasks that may start at once after a quiet time.")
+    ] = None,
     unlimited: Annotated[bool, typer.Option("--unlimited", help="Lift the limit.")] = False,
 ) -> None:
     """Limit how fast a queue starts tasks, or lift the limit.
@@ -73,7 +76,7 @@ def limit(
 
 
 @app.command()
-def weight(tenant: str, weight: float) -> None:
+def weight(tenant: str, weight: Annotated[float, typer.Argument(callback=finite, min=0.001, max=1000)]) -> None:
     """Set a tenant's weight, which is its share of the dispatches; tenants without one have weight 1."""
     print_json(call("PUT", "/queue/controls", {"kind": "tenant", "name": tenant, "weight": weight}))
 

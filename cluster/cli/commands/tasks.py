@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster.cli.calls import Json, Words, call, given, json_option, path_segment, print_json, split
+from cluster.cli.numbers import amount
 from cluster.cli.output import console, listing, plain, total_words
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
@@ -25,13 +26,13 @@ def submit(
     tenant: Annotated[str | None, typer.Option(help="The tenant whose share of the dispatches it uses.")] = None,
     after: Annotated[str | None, typer.Option(help="Ids of tasks that must end first, separated by commas.")] = None,
     run_anyway: Annotated[bool, typer.Option("--run-anyway", help="Run also if one of --after fails.")] = False,
-    delay: Annotated[float | None, typer.Option(help="Seconds until it may start.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds that one attempt may run.")] = None,
-    queue_timeout: Annotated[float | None, typer.Option(help="Seconds that it may wait for an agent.")] = None,
-    total_timeout: Annotated[float | None, typer.Option(help="Seconds from submit to end.")] = None,
-    max_retries: int | None = None,
+    delay: Annotated[float | None, amount("Seconds until it may start.")] = None,
+    timeout: Annotated[float | None, amount("Seconds that one attempt may run.")] = None,
+    queue_timeout: Annotated[float | None, amount("Seconds that it may wait for an agent.")] = None,
+    total_timeout: Annotated[float | None, amount("Seconds from submit to end.")] = None,
+    max_retries: Annotated[int | None, typer.Option(min=0)] = None,
     concurrency_key: str | None = None,
-    concurrency_limit: Annotated[int | None, typer.Option(help="Tasks of the key that may run at once.")] = None,
+    concurrency_limit: Annotated[int | None, typer.Option(min=1, help="Tasks of the key that may run at once.")] = None,
     target_agent: str | None = None,
     exclude: Annotated[str | None, typer.Option(help="Agents that must not have it, separated by commas.")] = None,
 ) -> None:
@@ -75,7 +76,7 @@ def list_(
     task_type: Annotated[str | None, typer.Option("--type")] = None,
     agent: str | None = None,
     queue: str | None = None,
-    limit: int = 50,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
     cursor: Annotated[str | None, typer.Option(help="The cursor that the page before printed.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -116,7 +117,12 @@ def explain(task_id: str, as_json: Json = False) -> None:
 
 
 @app.command()
-def events(task_id: str, after: int = 0, limit: int = 100, as_json: Json = False) -> None:
+def events(
+    task_id: str,
+    after: Annotated[int, typer.Option(min=0)] = 0,
+    limit: Annotated[int, typer.Option(min=1)] = 100,
+    as_json: Json = False,
+) -> None:
     """List the events of a task, oldest first."""
     found = call("GET", f"/tasks/{path_segment(task_id)}/events", after=after, limit=limit)
     if as_json:

@@ -13,7 +13,9 @@ import typer
 from cluster.cli.commands.agents import split
 from cluster.cli.connection import api_tls, api_url, settings
 from cluster.cli.exit_codes import guarded
+from cluster.cli.numbers import amount
 from cluster.client.worker import Worker
+from cluster.domain.base.errors import InvalidRequest
 
 app = typer.Typer(no_args_is_help=True, help="Workers.")
 
@@ -26,7 +28,7 @@ def workers() -> None:
 def load(path: str) -> Any:
     """The function (or ``Worker``) at ``module:name``; modules of the current directory are found too.
 
-    Raises: `BadParameter` if ``path`` has another form or cannot be imported.
+    Raises: `BadParameter` if ``path`` has another form, cannot be imported, or is nothing that can be called.
     """
     module, _, name = path.partition(":")
     if not module or not name:
@@ -34,19 +36,22 @@ def load(path: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, InvalidRequest) as error:  # InvalidRequest: a Worker with odd options
         raise typer.BadParameter(f"{path} cannot be loaded: {error}") from None
+    if not isinstance(found, Worker) and not callable(found):
+        raise typer.BadParameter(f"{path} is a {type(found).__name__}; name a function that takes a Job, or a Worker.")
+    return found
 
 
 @app.command()
 def run(
     target: Annotated[str, typer.Argument(help="module:function that takes a Job, or module:name of a Worker.")],
     capabilities: Annotated[str | None, typer.Option(help="Separated by commas.")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Jobs at once [ARAGORA_WORKER_CONCURRENCY].")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Jobs at once [ARAGORA_WORKER_CONCURRENCY].")] = None,
     agent_id: Annotated[str | None, typer.Option(help="Default: host name and process id.")] = None,
     task_types: Annotated[str | None, typer.Option(help="Separated by commas; default: all.")] = None,
-    drain_seconds: Annotated[float, typer.Option(help="Time that jobs get after SIGTERM.")] = 30.0,
+    drain_seconds: Annotated[float, amount("Time that jobs get after SIGTERM.")] = 30.0,
 ) -> None:
     """Register an agent that claims tasks and runs a function for each. SIGTERM and Ctrl-C drain it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from cluster.cli.main import app
 
 #: A value that no number is.
 WORD = "nope"
+
+#: Texts that Python reads as floats.
+NO_NUMBERS = ("nan", "inf", "-inf")
+#: Options whose whole numbers have no bounds.
+UNBOUNDED = {("evaluate", "--seed")}
 
 #: What the parser alone cannot find: options that exclude or need each other, and texts of a form.
 TOGETHER = [
@@ -48,6 +54,14 @@ TOGETHER = [
     ("tasks", "get", ""),
     ("agents", "show", "."),
     ("deliberations", "show", ".."),
+    ("worker", "run", "json:nothing"),
+    ("worker", "run", "no_such_module:f"),
+    ("worker", "run", "logging:os"),
+    ("worker", "run", "math:pi"),
+    ("worker", "run", "json:__all__"),
+    ("worker", "run", "odd_worker:worker"),
+    ("worker", "run", "json:dumps", "--concurrency", "0"),
+    ("queue", "weight", "t", "0"),
 ]
 
 
@@ -77,6 +91,12 @@ def _wrong(path: tuple[str, ...], command: Any) -> Iterator[tuple[str, ...]]:
             yield (*path, *["x"] * len(needed), name, "-1000000")
 
 
+def _numeric(path: tuple[str, ...], command: Any) -> Iterator[tuple[str, Any]]:
+    for parameter in command.params:
+        if parameter.type_descriptor.annotation in (int, float):
+            yield next((name for name in parameter.opts if name.startswith("--")), parameter.name), parameter
+
+
 COMMAND = typer.main.get_command(app)
 LEAVES = dict(_leaves(COMMAND))
 CASES = [case for path, command in LEAVES.items() for case in _wrong(path, command)]
@@ -92,6 +112,10 @@ def _exit_code(words: tuple[str, ...]) -> Any:
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No control plane and no stores: whoever asks them ends with another code."""
     (tmp_path / "FILE").write_text("{}")
+    (tmp_path / "odd_worker.py").write_text(
+        "from cluster.client.worker import Worker\nworker = Worker('w', drain_s=-1)\n"
+    )
+    monkeypatch.setattr("sys.path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     for name, value in {
         "ARAGORA_API_URL": "http://127.0.0.1:9",
@@ -105,6 +129,35 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_wrong_arguments_and_options_of_every_command_exit_2() -> None:
     assert len(LEAVES) > 60
     found = {" ".join(case): code for case in CASES if (code := _exit_code(case)) != USAGE}
+    assert found == {}
+
+
+def test_every_number_has_a_lower_bound() -> None:
+    found = {
+        (" ".join(path), name)
+        for path, command in LEAVES.items()
+        for name, parameter in _numeric(path, command)
+        if parameter.min is None
+    }
+    assert found == UNBOUNDED
+
+
+def test_a_float_that_is_no_finite_number_exits_2() -> None:
+    found, count = {}, 0
+    for path, command in LEAVES.items():
+        needed = [each for each in command.params if each.param_type_name == "argument" and each.required]
+        for name, parameter in _numeric(path, command):
+            if parameter.type_descriptor.annotation is not float:
+                continue
+            count += 1
+            for word in NO_NUMBERS:
+                words = [word if each.name == name else "x" for each in needed]
+                if name.startswith("--"):
+                    words += [name, word]
+                case = (*path, "--", *words) if not name.startswith("--") else (*path, *words)
+                if (code := _exit_code(case)) != USAGE:
+                    found[" ".join(case)] = code
+    assert count > 10
     assert found == {}
 
 
