@@ -164,6 +164,9 @@ async def _events(
 
 
 @root.websocket("/ws/control-plane")
+# What the released client's socket asks for: it ends each URL that it is given with /ws.
+@root.websocket("/ws/control-plane/ws")
+@root.websocket("/ws")
 @router.websocket("/stream")
 @requires(Permission.STREAM_READ)
 async def websocket_stream(socket: WebSocket, caller: Caller) -> None:
