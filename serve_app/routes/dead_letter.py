@@ -23,7 +23,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
 from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor, total_wire
-from serve_app.schemas.queue import Chosen, ReplayDead, dead_wire
+from serve_app.schemas.queue import Chosen, DeadReason, ReplayDead, dead_wire
 
 router = GuardedRouter(prefix="/dead-letter", tags=["dead letter"])
 
@@ -35,7 +35,7 @@ async def dead_letters(
     asker: Asker,
     task_type: Filter = None,
     queue: Filter = None,
-    reason: Annotated[TaskDetail | None, Query()] = None,
+    reason: Annotated[DeadReason | None, Query()] = None,
     error_contains: Filter = None,
     ended_after: Time = None,
     ended_before: Time = None,
@@ -50,7 +50,7 @@ async def dead_letters(
         workspace=asker.workspace,
         task_type=task_type,
         queue=queue,
-        reason=reason,
+        reason=None if reason is None else TaskDetail(reason),
         error_contains=error_contains,
         ended_after=ended_after,
         ended_before=ended_before,

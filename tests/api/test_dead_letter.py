@@ -79,6 +79,18 @@ async def test_what_is_purged_is_gone_for_good_but_not_from_history(tasks: TaskA
     assert (await tasks.kinds(task_id))[-1] == "purged"
 
 
+@pytest.mark.parametrize("reason", ["queued", "nonsense"])
+async def test_a_reason_that_no_dead_task_has_is_refused(tasks: TaskApi, reason: str) -> None:
+    answers = [
+        await tasks.call("GET", "/dead-letter", expect=400, reason=reason),
+        await tasks.call("POST", "/dead-letter/purge", {"filter": {"reason": reason}}, expect=400),
+    ]
+    for answer in answers:
+        assert answer["error"].endswith("reason: Input should be 'dead_lettered' or 'timeout'.")
+    for known in ("dead_lettered", "timeout"):
+        assert (await tasks.get("/dead-letter", reason=known))["tasks"] == []
+
+
 async def test_pages_of_the_dead_letter_neither_skip_nor_repeat(tasks: TaskApi) -> None:
     ids = [await _dead(tasks) for _ in range(5)]
     seen: list[str] = []

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cluster.domain.base.errors import ControlPlaneError
+from cluster.domain.base.errors import ControlPlaneError, Forbidden, Unauthenticated
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 #: How long checks that run at the same time may take. The doctor runs two such groups, one after the other.
@@ -56,4 +56,6 @@ def _findings(name: str, task: asyncio.Future[Sequence[Finding]]) -> Sequence[Fi
     if error is None:
         return task.result()
     words = str(error) if isinstance(error, ControlPlaneError) else f"{type(error).__name__}: {error}"
-    return [problem(name, words, "See the log of the API.")]
+    # What is to be done about a refused key is in the refusal; the log of the API has no more.
+    refused = isinstance(error, Unauthenticated | Forbidden)
+    return [problem(name, words, "" if refused else "See the log of the API.")]
