@@ -69,7 +69,7 @@ async def test_a_chat_completion_is_asked_for_a_structured_answer_and_counted() 
 
 
 async def test_a_server_without_structured_output_is_asked_without_it_from_then_on() -> None:
-    server = Server(httpx.Response(400, json={"error": "response_format?"}), completion("plain"))
+    server = Server(httpx.Response(400, json={"error": "response_format is not supported"}), completion("plain"))
     async with serving(server) as url:
         ours = transports(LOOPBACK)
         ask = question(url, transport=TransportKind.OPENAI, schema=SCHEMA)
