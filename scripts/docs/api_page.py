@@ -71,7 +71,7 @@ counts as the integer 5.
 | 409 | its state does not allow this call (`Conflict`: `lease_lost`, `already_terminal`, `idempotency_conflict`) | no |
 | 413 | the body is too large | no |
 | 415 | the body is not sent as JSON (`unsupported_media_type`) | with `Content-Type: application/json` |
-| 429 | too much is waiting (`overloaded`), too many calls (`rate_limited`), or wrong keys (`too_many_failures`) | after `Retry-After` |
+| 429 | too much waits (`overloaded`), too many calls (`rate_limited`) or wrong keys (`too_many_failures`) | after `Retry-After` |
 | 503 | a store or an actor does not answer (`store_unavailable`, `actor_unavailable`, `fenced`) | after `Retry-After` |
 | 500 | a bug of the control plane (`internal_error`); its log has the trace id | report it |
 
