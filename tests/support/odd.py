@@ -33,6 +33,7 @@ def _deep(depth: int) -> Any:
 _too_deep = st.integers(MAX_DEPTH + 1, 300).map(_deep)
 _too_long = st.tuples(st.sampled_from([1, -1]), st.integers(MAX_DIGITS, 6000)).map(lambda of: of[0] * 10 ** of[1])
 _keys = odd_texts.map(lambda text: {text: 1})
+_no_texts = st.sampled_from([1, 1.5, None, True]).map(lambda key: {key: 1, "k": 2})
 
 
 def _inside(odd: st.SearchStrategy[Any], wrap: Any) -> st.SearchStrategy[Any]:
@@ -48,7 +49,7 @@ def _wrapped(of: tuple[Any, list[bool]]) -> Any:
 
 
 #: Values of Python, as an agent in the cluster returns them.
-odd_values = _inside(odd_texts | _floats | _too_deep | _too_long | _keys, _wrapped)
+odd_values = _inside(odd_texts | _floats | _too_deep | _too_long | _keys | _no_texts, _wrapped)
 
 
 def _wrapped_text(of: tuple[str, list[bool]]) -> str:

@@ -44,10 +44,10 @@ class NotJson(InvalidRequest):
 def check_json(value: Any, what: str) -> None:
     """Checks that every store can hold a value and every reader can read it. ``what`` names the field in the error's text.
 
-    ``value`` is parsed JSON, or anything that ``json`` writes as JSON (tuples, numbers as keys).
+    ``value`` is parsed JSON, or anything that ``json`` writes as JSON (tuples).
 
-    Raises: `InvalidRequest` if the value is nested too deeply, is not JSON, or holds too many values, or a number or a
-    character that cannot be stored.
+    Raises: `InvalidRequest` if the value is nested too deeply, is not JSON, or holds too many values, a key that is no text, or
+    a number or a character that cannot be stored.
     """
     if not isinstance(value, _CONTAINERS):
         _check_scalar(value, what)
@@ -80,7 +80,10 @@ def _children(item: Any, what: str) -> Iterable[Any]:
     if not isinstance(item, dict):
         return cast(Iterable[Any], item)
     for key in item:
-        _check_scalar(key, what)
+        # The writer of JSON would make texts of numbers and None, and of two keys with one text (1 and "1") only one is read.
+        if not isinstance(key, str):
+            raise _refused(what, f"holds a key of the type {type(key).__name__}; JSON has only texts as keys")
+        check_text(key, what)
     return item.values()
 
 

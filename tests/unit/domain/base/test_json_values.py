@@ -76,7 +76,7 @@ def test_a_number_of_too_many_digits_is_named_as_such(digits: int, text: str) ->
 
 
 def test_a_python_value_is_accepted_if_json_can_hold_it() -> None:
-    value = {"a": (1, 2.5), 3: None, None: True, False: [()]}
+    value = {"a": (1, 2.5), "3": None, "null": True, "false": [()]}
     assert write_json(value, "result") == '{"a": [1, 2.5], "3": null, "null": true, "false": [[]]}'
     longest = 10**MAX_DIGITS - 1
     assert read_json(write_json([longest, -longest], "result"), "result") == [longest, -longest]
@@ -85,6 +85,16 @@ def test_a_python_value_is_accepted_if_json_can_hold_it() -> None:
     for wrong in ({1, 2}, b"bytes", object(), {(1, 2): 3}, {math.nan: 1}, 1j, cycle, {10**MAX_DIGITS: 1}):
         with pytest.raises(InvalidRequest, match=r"^result .*\.$"):
             write_json([wrong], "result")
+
+
+@pytest.mark.parametrize("key", [1, 0, -1, 1.5, math.inf, None, True, b"k", (1, 2)], ids=repr)
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [1, ({"k": value},)]], ids=["outermost", "inside"])
+def test_a_key_that_is_no_text_is_refused_and_its_type_named(key: Any, wrap: Any) -> None:
+    for given_value in ({key: 1}, {"a": 1, key: 2}, {key: 1, str(key): 2}):
+        with pytest.raises(InvalidRequest) as refused:
+            write_json(wrap(given_value), "result")
+        words = f"result holds a key of the type {type(key).__name__}; JSON has only texts as keys."
+        assert (refused.value.message, refused.value.code) == (words, "invalid_json")
 
 
 @given(plain_texts | odd_texts, st.none() | st.integers(0, 30))
