@@ -39,6 +39,8 @@ _PROBE_TIMEOUT_S = 10.0
 #: How many refused parameters are remembered, and for how long: servers and the models behind a name change.
 MAX_REFUSED = 1000
 REFUSED_S = 3600.0
+#: Parameters that hold a schema of the caller's, about which a server may complain. The others are ours alone.
+_OF_CALLER = frozenset({"response_format", "tools", "tool_choice"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +193,7 @@ class HttpTransports:
                     raise await in_thread_if_large(size, refused_by_status, *told_by)
             except PeerError as error:
                 raise _with(error, complaint) from error.__cause__
-            if await in_thread_if_large(size, is_unknown, answer.content):
+            if odd not in _OF_CALLER or await in_thread_if_large(size, is_unknown, answer.content):
                 unknown.add(odd)
             else:
                 complaint = complaint or await in_thread_if_large(size, _complaint, odd, answer)

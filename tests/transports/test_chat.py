@@ -79,6 +79,18 @@ async def test_a_server_without_structured_output_is_asked_without_it_from_then_
     assert ["response_format" in body for _, body, _ in server.requests] == [True, False, False]
 
 
+async def test_a_bound_that_a_server_refuses_is_left_out_from_then_on() -> None:
+    """In whatever words: no caller has chosen it, so every other question would meet the same."""
+    words = {"error": {"message": "Invalid request: max_tokens", "param": "max_tokens"}}
+    server = Server(httpx.Response(400, json=words), completion("plain"))
+    async with serving(server) as url:
+        ours = transports(LOOPBACK)
+        ask = question(url, transport=TransportKind.OPENAI)
+        assert [(await ours.ask(ask)).text for _ in range(2)] == ["plain", "plain"]
+        await ours.close()
+    assert ["max_tokens" in body for _, body, _ in server.requests] == [True, False, False]
+
+
 async def test_tokens_that_nobody_counted_are_estimated_and_said_to_be() -> None:
     reply = await _asked(Server(completion("12345678")), TransportKind.OPENAI)
     assert (reply.input_tokens, reply.output_tokens, reply.tokens, reply.estimated) == (2, 2, 4, True)
