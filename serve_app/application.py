@@ -17,7 +17,7 @@ from serve_app.auth.routing import check_routes
 from serve_app.http import errors
 from serve_app.http.fast_path import DirectApp
 from serve_app.http.middleware import RequestMiddleware
-from serve_app.http.redirects import redirect_slashes
+from serve_app.http.redirects import answer_elsewhere
 from serve_app.openapi.document import completed
 from serve_app.routes import (
     access,
@@ -69,7 +69,7 @@ def make_app(public_url: str | None = None) -> DirectApp:
         servers=None if public_url is None else [{"url": public_url}],
     )
     app.state.public_url = public_url
-    redirect_slashes(app)
+    answer_elsewhere(app)
     app.state.limits = app.state.throttle = None
     _declare_pages(app)
     app.share_routes(_routes())

@@ -1,4 +1,4 @@
-"""Redirects of a path with a slash too many or too few.
+"""Answers where there is nothing: a redirect of a path with a slash too many or too few, or that there is nothing.
 
 starlette makes them itself, of the Host header, which is whatever the caller or a cache in between has sent: whoever follows
 such a redirect could be led to another system. These name a path, or the public URL.
@@ -11,15 +11,26 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from cluster.domain.base.errors import NotFound
+from cluster.domain.base.json_values import shown_text
 
-def redirect_slashes(app: FastAPI) -> None:
-    """Makes the application redirect by itself. ``app.state.public_url`` stands before the path if it is not None."""
+#: Characters of a path that an error shows.
+_SHOWN = 128
+
+
+def answer_elsewhere(app: FastAPI) -> None:
+    """Makes the application redirect by itself, and refuse WebSockets of other paths in the shape of errors: starlette closes
+    them with a bare 403. ``app.state.public_url`` stands before the path of a redirect if it is not None."""
     router = app.router
     router.redirect_slashes = False
     not_found = router.not_found
 
     async def redirected(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
+        if scope["type"] == "websocket":
+            raise NotFound(
+                f"There is no WebSocket at {shown_text(path, _SHOWN)}; connect to /ws/control-plane.", "not_found"
+            )
         other = path.rstrip("/") if path.endswith("/") else path + "/"
         if scope["type"] == "http" and other and _is_route(app, {**scope, "path": other}):
             query = scope["query_string"].decode("latin-1")

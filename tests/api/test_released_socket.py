@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from aragora_sdk.websocket import AragoraWebSocket, WebSocketOptions
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from tests.support.api import Api
 from tests.support.principals import TokenTable, principal
@@ -31,3 +34,13 @@ async def test_the_released_socket_passes_the_same_door(api: Api, base: str) -> 
     api.app.state.resolver = TokenTable({"t": principal("ann")})
     with pytest.raises(Exception, match="HTTP 401"):
         await AragoraWebSocket(api.url + base).connect()
+
+
+@pytest.mark.parametrize("path", ["/", "/ws/other", "/ws/control-plane/ws/ws", "/api/control-plane/agents"])
+async def test_a_socket_of_another_path_is_refused_in_the_shape_of_errors(api: Api, path: str) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(api.url.replace("http", "ws") + path)
+    answer = refused.value.response
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
+    body = json.loads(answer.body)
+    assert (set(body), body["code"]) == ({"error", "code", "trace_id"}, "not_found")
