@@ -17,7 +17,7 @@ from serve_app.auth.routing import check_routes
 from serve_app.http import errors
 from serve_app.http.fast_path import DirectApp
 from serve_app.http.middleware import RequestMiddleware
-from serve_app.http.redirects import answer_elsewhere
+from serve_app.http.unmatched import answer_elsewhere
 from serve_app.openapi.document import completed
 from serve_app.routes import (
     access,

@@ -25,21 +25,21 @@ def answer_elsewhere(app: FastAPI) -> None:
     router.redirect_slashes = False
     not_found = router.not_found
 
-    async def redirected(scope: Scope, receive: Receive, send: Send) -> None:
+    async def unmatched(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if scope["type"] == "websocket":
             raise NotFound(
                 f"There is no WebSocket at {shown_text(path, _SHOWN)}; connect to /ws/control-plane.", "not_found"
             )
         other = path.rstrip("/") if path.endswith("/") else path + "/"
-        if scope["type"] == "http" and other and _is_route(app, {**scope, "path": other}):
+        if other and _is_route(app, {**scope, "path": other}):
             query = scope["query_string"].decode("latin-1")
             location = (app.state.public_url or "") + other + (f"?{query}" if query else "")
             await RedirectResponse(location)(scope, receive, send)
             return
         await not_found(scope, receive, send)
 
-    router.default = redirected
+    router.default = unmatched
 
 
 def _is_route(app: FastAPI, scope: Scope) -> bool:
