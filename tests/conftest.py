@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from cluster.postgres.migrate import migrate
@@ -11,6 +12,10 @@ from cluster.postgres.stores import Stores, open_stores
 from tests.support.api import Api, api_settings
 from tests.support.log_texts import words_in
 from tests.support.stores import StoreUrls, fresh_name, running_stores
+
+# Hypothesis fails a slow example, and what draws slowly, unless told otherwise. Timing is never asserted: machines are busy.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 #: These make systems of their own; the other tests of this room share one.
 _ALONE = ("tests/e2e/test_other_ways.py", "tests/e2e/test_whole_path.py::test_the_demo")

@@ -210,7 +210,6 @@ def test_an_agent_gets_work_exactly_if_no_intent_forbids_it(store_urls: StoreUrl
                 settings=settings(
                     max_examples=40,
                     stateful_step_count=20,
-                    deadline=None,
                     suppress_health_check=list(HealthCheck),
                 ),
             )

@@ -136,9 +136,7 @@ async def _task(cluster: Cluster, task_id: str) -> Task:
 
 
 _column = st.sampled_from(sorted(COLUMNS)).flatmap(lambda name: st.tuples(st.just(name), COLUMNS[name][1]))
-_settings = settings(
-    phases=[Phase.generate], deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+_settings = settings(phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @settings(_settings, max_examples=15)

@@ -285,7 +285,7 @@ def ground(store_urls: StoreUrls) -> Iterator[Ground]:
         runner.run(stores.close())
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(step, min_size=4, max_size=25))
 def test_a_received_lease_is_never_taken_back(ground: Ground, steps: list[tuple[Any, ...]]) -> None:
     ground.live(steps)

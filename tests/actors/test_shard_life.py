@@ -214,7 +214,6 @@ def test_a_shard_on_a_real_store_does_what_the_model_does(store_urls: StoreUrls)
                 settings=settings(
                     max_examples=15,
                     stateful_step_count=25,
-                    deadline=None,
                     suppress_health_check=list(HealthCheck),
                 ),
             )

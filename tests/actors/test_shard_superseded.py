@@ -325,7 +325,7 @@ def ground(store_urls: StoreUrls) -> Iterator[Any]:
         runner.run(stores.close())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(step, min_size=3, max_size=20))
 def test_whatever_is_lost_the_newest_call_under_an_id_has_the_leases(ground: Any, steps: list[tuple[Any, ...]]) -> None:
     ground(steps)

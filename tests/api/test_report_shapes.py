@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.schemas.agents import Heartbeats, RefusedHeartbeat
@@ -87,7 +87,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(entries=st.lists(json_values, min_size=1, max_size=5))
 def test_an_entry_of_any_shape_leaves_the_others_of_its_batch_valid(entries: list[Any]) -> None:
     good = {"task_id": "task_x", "agent_id": "a"}

@@ -73,7 +73,7 @@ async def test_redis_counts_the_replicas_that_ask(store_urls: StoreUrls) -> None
     await client.aclose()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     used_up_to=st.floats(-1e4, 2e4),
     interval_s=st.floats(1e-5, 60),

@@ -159,7 +159,6 @@ change = st.one_of(
 
 @settings(
     max_examples=30,
-    deadline=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.base.errors import Unstorable
@@ -53,7 +53,7 @@ async def test_a_column_comes_back_as_it_was(store_urls: StoreUrls, kind: str, c
     statement = await connection.prepare(f"select $1::text::{kind}[]")
     batches: list[Sequence[Any]] = []
 
-    @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=60)
     @given(st.lists(values, min_size=1, max_size=8))
     def drawn(batch: list[Any]) -> None:
         batches.append(batch)

@@ -256,7 +256,6 @@ change = st.one_of(
 
 @settings(
     max_examples=40,
-    deadline=None,
     phases=(Phase.explicit, Phase.generate),  # a history is short enough to read; shrinking it takes minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

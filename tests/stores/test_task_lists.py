@@ -197,7 +197,6 @@ def _matches(row: Row, query: TaskQuery) -> bool:
 
 @settings(
     max_examples=60,
-    deadline=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -84,7 +84,7 @@ def samples(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
     """The same examples in every run, for tests in which one example takes its time."""
     found: list[Any] = []
 
-    @settings(max_examples=count, derandomize=True, database=None, deadline=None)
+    @settings(max_examples=count, derandomize=True, database=None)
     @given(strategy)
     def collect(example: Any) -> None:
         found.append(example)

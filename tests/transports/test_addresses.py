@@ -120,7 +120,7 @@ def _notations(address: ipaddress.IPv4Address) -> list[str]:
     scheme=st.sampled_from(["http", "https", "HTTP"]),
     rest=st.sampled_from(["", "/", ":8080/v1", ":65535/?x=1"]),
 )
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(derandomize=True, max_examples=300)
 def test_no_notation_hides_an_inner_address(
     address: ipaddress.IPv4Address, notation: int, scheme: str, rest: str
 ) -> None:

@@ -166,7 +166,7 @@ def _put(case: Case, text: str) -> bytes:
     return case[1].replace("%s", text).encode()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(TAKEN), odd_json)
 @example(TAKEN[1], "NaN")
 @example(TAKEN[6], '"smile \\ud83d"')
@@ -184,7 +184,7 @@ def _check_sentence(error: PeerError) -> None:
     assert error.message.endswith(".")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.sampled_from(OPTIONAL), odd_json | plain_values.map(json.dumps))
 @example(OPTIONAL[1], '"many"')
 @example(OPTIONAL[0], "1e999")
@@ -200,7 +200,7 @@ def test_an_odd_optional_field_is_ignored_or_makes_the_answer_malformed(talk: Ta
         assert talk.asks(kind, _put(case, text), **changes).text == "yes"
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.sampled_from(PARTS), plain_values.map(json.dumps) | odd_json)
 @example(PARTS[-5], '{"content": ["yes"]}')
 @example(PARTS[-4], "null")
@@ -217,7 +217,7 @@ def test_a_value_of_another_shape_does_not_crash(talk: Talk, case: Case, text: s
     _check_sentence(fault)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.sampled_from([case for case in TAKEN if case[2].get("options") != STREAM]), no_json)
 def test_a_body_that_is_no_json_is_a_malformed_answer(talk: Talk, case: Case, content: bytes) -> None:
     with pytest.raises(AgentMalformed) as malformed:
@@ -232,7 +232,7 @@ other_bodies = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(other_bodies)
 @example("[]")
 @example('{"choices": []}')
@@ -244,7 +244,7 @@ def test_an_answer_of_another_shape_is_malformed_over_a2a_too(talk: Talk, body: 
     assert talk.calls == 1
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(309, MAX_DIGITS), st.sampled_from(["", "-"]))
 def test_a_number_that_the_sdk_cannot_hold_is_malformed(talk: Talk, digits: int, sign: str) -> None:
     with pytest.raises(AgentMalformed) as malformed:
@@ -271,7 +271,7 @@ async def test_a_card_whose_address_is_none_is_malformed(address: str) -> None:
     _check_sentence(malformed.value)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(odd_texts)
 def test_a_refusal_holds_only_text_that_can_be_stored(talk: Talk, text: str) -> None:
     whole = _completion(f'{{"refusal": {json.dumps(text)}}}'), {}
@@ -295,7 +295,7 @@ def test_the_texts_among_the_parts_of_a_message_are_the_answer(talk: Talk) -> No
 _BREAKS = st.text("a\u0085\u2028\u2029é😀\x7f", min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(_BREAKS, st.sampled_from(["\r\n", "\n", "\r"]), st.booleans())
 @example("a\u2028b", "\n", False)
 @example("\u0085", "\n", True)
@@ -312,7 +312,7 @@ def test_a_raw_control_character_in_a_stream_is_malformed(talk: Talk, control: s
             talk.asks(OPENAI, whole.replace("%s", f"a{control}b").encode(), **changes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from([b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\x80"]),
     st.sampled_from([b'{"choices": [{"delta": {"content": "%s"}}]}', b'{"choices": [{"delta": {"refusal": "%s"}}]}']),
@@ -328,7 +328,7 @@ def test_bytes_that_are_no_text_are_malformed_in_a_stream_too(talk: Talk, odd: b
 objects = st.dictionaries(plain_texts.filter(lambda key: key not in ("choices", "error")), plain_values, max_size=3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(objects.map(json.dumps) | st.sampled_from(['{"choices": []}', '{"choices": null}']), max_size=3))
 @example(['{"text": "yes"}'])
 @example(['{"type": "content_block_delta", "delta": {"text": "yes"}}', '{"usage": {"prompt_tokens": 1}}'])
@@ -373,7 +373,7 @@ unbelievable = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(COUNTED), believable)
 def test_possible_token_counts_are_believed(talk: Talk, case: Case, counts: tuple[int, int]) -> None:
     content = case[1].replace("IN", str(counts[0])).replace("OUT", str(counts[1]))
@@ -381,7 +381,7 @@ def test_possible_token_counts_are_believed(talk: Talk, case: Case, counts: tupl
     assert (reply.input_tokens, reply.output_tokens, reply.estimated) == (*counts, False)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.sampled_from(COUNTED), unbelievable, st.booleans())
 def test_impossible_token_counts_are_replaced_by_estimates(talk: Talk, case: Case, count: str, out: bool) -> None:
     content = case[1].replace("IN", "7" if out else count).replace("OUT", count if out else "3")

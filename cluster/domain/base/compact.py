@@ -25,9 +25,6 @@ class _Layout(NamedTuple):
     init: Callable[..., None]
 
 
-#: One layout per class. Made when ``compact`` decorates it, or at the first ``evolve`` or unpickling; never removed.
-_LAYOUTS: dict[type[Any], _Layout] = {}
-
 _SOURCE = """
 def build(values):
     new = Twin()
@@ -50,11 +47,15 @@ def init(self, {parameters}):
 """
 
 
-def _layout(cls: type[Any]) -> _Layout:
-    known = _LAYOUTS.get(cls)
-    if known is None:
-        known = _LAYOUTS[cls] = _look_at(cls)
-    return known
+class _Layouts(dict[type[Any], _Layout]):
+    """One layout per class. Made when ``compact`` decorates it, or at the first ``evolve`` or unpickling; never removed."""
+
+    def __missing__(self, cls: type[Any]) -> _Layout:
+        layout = self[cls] = _look_at(cls)
+        return layout
+
+
+_LAYOUTS = _Layouts()
 
 
 def _twin(cls: type[Any]) -> type[Any]:
@@ -111,12 +112,12 @@ def _argument(field: Field[Any]) -> str:
 
 def rebuild(cls: type[Any], values: tuple[Any, ...]) -> Any:
     """Builds a compact value from the tuple of its fields. Pickles name this function, so it keeps its name."""
-    return _layout(cls).build(values)
+    return _LAYOUTS[cls].build(values)
 
 
 def evolve(value: T, **changes: Any) -> T:
     """A copy with some fields changed: ``dataclasses.replace`` for frozen dataclasses with slots, without ``__post_init__``."""
-    new: T = _layout(value.__class__).evolve(value, changes)
+    new: T = _LAYOUTS[value.__class__].evolve(value, changes)
     return new
 
 
@@ -124,7 +125,7 @@ def compact(cls: type[T]) -> type[T]:
     """Class decorator: makes construction faster, and pickles a value as its class and the tuple of its fields.
 
     The class must be a frozen dataclass with slots, and must have neither ``__post_init__`` nor subclasses."""
-    layout = _layout(cls)
+    layout = _LAYOUTS[cls]
 
     def reduce(self: Any) -> tuple[Any, ...]:
         return rebuild, (cls, layout.get(self))

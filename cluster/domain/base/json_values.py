@@ -181,7 +181,8 @@ def check_size(text: str, what: str) -> None:
 
 def shown_text(text: str, limit: int | None = None) -> str:
     """The beginning of somebody else's text, for an error or a journal. Characters that cannot be stored are replaced."""
-    return text[:limit].encode(errors="replace").decode().replace("\x00", "\ufffd")
+    shown = text[:limit]
+    return (shown if shown.isascii() else shown.encode(errors="replace").decode()).replace("\x00", "\ufffd")
 
 
 def cut_text(text: str, limit: int) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.domain.base.compact import evolve
+from cluster.domain.base.compact import compact, evolve
 from cluster.domain.base.errors import InvalidRequest
 
 NANOS = 1_000_000_000
@@ -22,12 +22,16 @@ _BYTES_PER_TOKEN = 3  # fewer than the tokens of common tokenizers have on avera
 _TOKENS_PER_MESSAGE = 8
 
 
+@compact
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Tokens and money together; ``nanos`` are nano-dollars."""
+    """Tokens and money together; ``nanos`` are nano-dollars. It is true if it is more than nothing."""
 
     tokens: int = 0
     nanos: int = 0
+
+    def __bool__(self) -> bool:
+        return self.tokens != 0 or self.nanos != 0
 
     def __add__(self, other: Amount) -> Amount:
         return Amount(self.tokens + other.tokens, self.nanos + other.nanos)
@@ -36,7 +40,7 @@ class Amount:
         return Amount(self.tokens - other.tokens, self.nanos - other.nanos)
 
     def times(self, count: int) -> Amount:
-        return Amount(self.tokens * count, self.nanos * count)
+        return self if count == 1 else Amount(self.tokens * count, self.nanos * count)
 
     def at_most(self, other: Amount) -> Amount:
         return Amount(min(self.tokens, other.tokens), min(self.nanos, other.nanos))
@@ -46,7 +50,10 @@ class Amount:
 
     @classmethod
     def from_json(cls, value: Mapping[str, int] | None) -> Amount:
-        return cls(value["tokens"], value["nanos"]) if value else cls()
+        return cls(value["tokens"], value["nanos"]) if value else NOTHING
+
+
+NOTHING = Amount()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +114,9 @@ class Ledger:
     """``reserved``: amounts by call. ``estimated``: whether any bill so far was an estimate instead of a report."""
 
     budget: Budget = field(default_factory=Budget)
-    spent: Amount = field(default_factory=Amount)
+    spent: Amount = NOTHING
     reserved: Mapping[Any, Amount] = field(default_factory=dict)
-    overrun: Amount = field(default_factory=Amount)
+    overrun: Amount = NOTHING
     estimated: bool = False
 
     @property
@@ -136,8 +143,8 @@ class Ledger:
         """Splits a bill into (what the budget pays, what it cannot pay). A bill above its reservation is paid from what is
         left of the budget."""
         if self.budget.unlimited:
-            return used, Amount()
-        free = self.held - self.reserved.get(call, Amount())
+            return used, NOTHING
+        free = self.held - self.reserved.get(call, NOTHING)
         far = 1 << 62
         room = Amount(
             far if self.budget.tokens is None else max(0, self.budget.tokens - free.tokens),
@@ -150,7 +157,7 @@ class Ledger:
         return evolve(
             self,
             spent=self.spent + paid,
-            overrun=self.overrun + overrun,
+            overrun=self.overrun + overrun if overrun else self.overrun,
             reserved={key: amount for key, amount in self.reserved.items() if key != call},
             estimated=self.estimated or estimated,
         )

@@ -24,7 +24,7 @@ from cluster.domain.deliberation import ballots, decision
 from cluster.domain.deliberation.answers import Answer, Malformed, parse_reply
 from cluster.domain.deliberation.calls import prompt_estimate, reservation, shape_of
 from cluster.domain.deliberation.contract import Contract
-from cluster.domain.deliberation.ledger import MAX_TOKENS, Amount, estimated_tokens
+from cluster.domain.deliberation.ledger import MAX_TOKENS, NOTHING, Amount, estimated_tokens
 from cluster.domain.deliberation.numbers import distance
 from cluster.domain.deliberation.sla import SlaLevel, crossed, next_crossing_s
 from cluster.domain.deliberation.state import (
@@ -350,7 +350,7 @@ def _bill(state: State, key: TurnKey, event: Answered, turn: Turn | None) -> dic
         "billed": paid.to_json(),
         "estimated": estimated or copies > 1,
     }
-    if overrun != Amount():
+    if overrun:
         bill["overrun"] = overrun.to_json()
     return bill
 
@@ -359,7 +359,7 @@ def _believed(event: Answered) -> tuple[int, int, int]:
     """The reported tokens (input, output, total); all 0 if one of them is impossible. One such number would use up the
     whole budget, and a receipt could not carry sums with it exactly."""
     counts = (event.input_tokens, event.output_tokens, event.tokens)
-    return counts if all(0 <= count <= 2 * MAX_TOKENS for count in counts) else (0, 0, 0)
+    return counts if min(counts) >= 0 and max(counts) <= 2 * MAX_TOKENS else (0, 0, 0)
 
 
 #: Faults that cost nothing, because the agent refused the connection or the request. Any other fault is billed at its
@@ -372,14 +372,14 @@ def _faulted(plan: _Plan, event: Faulted) -> None:
     turn = plan.state.turns.get(key)
     if turn is None or turn.attempt != event.attempt or not turn.running:
         return
-    reserved = plan.state.ledger.reserved.get((key, event.attempt), Amount())
+    reserved = plan.state.ledger.reserved.get((key, event.attempt), NOTHING)
     free = event.fault in _FREE_FAULTS and turn.copies == 1
     detail = shown_text(event.detail.replace("\x00", ""), MAX_DETAIL)
     data = {
         **_where(key, event.attempt),
         "fault": event.fault,
         "detail": detail,
-        "billed": (Amount() if free else reserved).to_json(),
+        "billed": (NOTHING if free else reserved).to_json(),
         "estimated": not free,
     }
     if not turn.open:
@@ -464,6 +464,12 @@ def _callees(state: State) -> list[TurnKey]:
         return [(phase, round_, agent) for agent in state.agents]
     if phase is Phase.JUDGE:
         return [(phase, order, state.judge.agent_id) for order in (0, 1)] if state.judge else []
+    return ballots.remembered(state, ("debaters", 2 * (round_ - 1), phase, round_), lambda: _debaters(state))
+
+
+def _debaters(state: State) -> list[TurnKey]:
+    """Who has an answer to revise, or is shown answers to criticise."""
+    phase, round_ = state.phase, state.round
     named = ballots.answers(state, round_ - 1)
     if phase is Phase.CRITIQUE:
         return [(phase, round_, agent) for agent in named if ballots.peers(state, agent, round_)]
@@ -625,7 +631,7 @@ def _affords_any(state: State) -> bool:
 
 
 def _sum(amounts: Iterable[Amount]) -> Amount:
-    total = Amount()
+    total = NOTHING
     for amount in amounts:
         total += amount
     return total

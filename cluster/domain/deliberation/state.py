@@ -19,7 +19,7 @@ from cluster.domain.base.errors import ImpossibleTransition
 from cluster.domain.consensus.snapshot import WeightSnapshot, snapshot_from_document
 from cluster.domain.deliberation.answers import Answer
 from cluster.domain.deliberation.contract import Contract
-from cluster.domain.deliberation.ledger import Amount, Ledger, Price
+from cluster.domain.deliberation.ledger import NOTHING, Amount, Ledger, Price
 from cluster.domain.deliberation.sla import SlaLevel
 from cluster.domain.deliberation.stored import JournalEvent
 
@@ -360,7 +360,7 @@ def _settled(state: State, data: Mapping[str, Any]) -> _Changes:
         overrun,
         estimated=bool(data.get("estimated")),
     )
-    overran = state.overran | {data["agent"]} if overrun != Amount() else state.overran
+    overran = state.overran | {data["agent"]} if overrun else state.overran
     return {"ledger": ledger, "overran": overran}
 
 
@@ -414,7 +414,7 @@ def _cut(state: State, data: Mapping[str, Any], at: float) -> _Changes:
         turns[key] = evolve(turns[key], open=False, running=data["running"], fault=fault, problem="")
         if not data["running"]:
             paid = Amount.from_json(turn.get("billed"))
-            ledger = ledger.settle((key, turn["attempt"]), paid, Amount(), estimated=True)
+            ledger = ledger.settle((key, turn["attempt"]), paid, NOTHING, estimated=True)
     return {"turns": turns, "ledger": ledger}
 
 
@@ -426,7 +426,7 @@ def _ended(state: State, data: Mapping[str, Any], at: float) -> _Changes:
     """Calls that are still in flight are billed at their reservations."""
     ledger = state.ledger
     for key, reserved in list(ledger.reserved.items()):
-        ledger = ledger.settle(key, reserved, Amount(), estimated=True)
+        ledger = ledger.settle(key, reserved, NOTHING, estimated=True)
     turns = {key: evolve(turn, open=False, running=False) for key, turn in state.turns.items()}
     return {"phase": Phase.ENDED, "terminal": Terminal(data["terminal"]), "ledger": ledger, "turns": turns}
 

@@ -90,7 +90,7 @@ def odd_error(base: type[BaseException], member: str, raised: type[BaseException
     st.integers(0, 2),
     st.booleans(),
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 def test_whatever_a_job_raises_is_one_failure(
     base: type[BaseException], member: str, raised: type[BaseException], depth: int, plain: bool
 ) -> None:

@@ -69,7 +69,7 @@ def a_report(number: int) -> dict[str, Any]:
     return {"task_id": f"t{number}", "agent_id": "a", "lease_token": f"l{number}", "result": number}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     count=st.integers(1, 12),
     unfit=st.sets(st.integers(0, 11)),

@@ -79,7 +79,7 @@ async def test_too_many_waiting_are_refused_and_a_cancelled_caller_still_writes(
     assert flushes.batches == [[1], [2], [3]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(groups=st.lists(st.lists(st.integers(), max_size=5), max_size=20), most=st.integers(1, 6))
 def test_every_item_is_flushed_once_in_order(groups: list[list[int]], most: int) -> None:
     async def run() -> None:

@@ -296,7 +296,7 @@ _SENT = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(_SENT, max_size=2), st.lists(_HEADER_TEXT, max_size=2), st.sampled_from(["http", "websocket"]))
 @example(["Bearer " + "a" * 100_000], [], "http")
 def test_whatever_is_sent_is_refused_as_the_callers_fault(sent: list[str], named: list[str], kind: str) -> None:
@@ -310,7 +310,7 @@ def test_whatever_is_sent_is_refused_as_the_callers_fault(sent: list[str], named
         asyncio.run(resolver.resolve(asked))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(_HEADER_TEXT, min_size=1, max_size=2))
 def test_a_workspace_that_is_sent_is_one_or_is_refused(named: list[str]) -> None:
     tables = Tables()

@@ -282,7 +282,7 @@ def test_what_is_no_token_is_refused(token: str) -> None:
     _refused(token)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_changed_token_never_counts(data: st.DataObject) -> None:
     """One character of a valid token is changed; what a decoder would ignore (the last bits) is left out."""
@@ -297,7 +297,7 @@ def _ends(token: str) -> set[int]:
     return {at - 1 for at in ends}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([*Algorithm]), st.binary(max_size=300))
 def test_no_signature_of_odd_bytes_counts_or_raises(algorithm: Algorithm, signature: bytes) -> None:
     head = encoded(json.dumps({"alg": algorithm.value}).encode()) + "." + encoded(json.dumps(FOREIGN).encode())

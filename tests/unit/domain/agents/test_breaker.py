@@ -72,7 +72,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreaker = BreakerMachine.TestCase
-TestBreaker.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestBreaker.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 def test_three_failures_open_it_two_good_trials_close_it() -> None:

@@ -145,7 +145,7 @@ class LivenessMachine(RuleBasedStateMachine):
 
 
 TestLiveness = LivenessMachine.TestCase
-TestLiveness.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestLiveness.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 def _sweep(agent: Agent, heard: float | None, now: float, since: float = NOW) -> list[Liveness]:

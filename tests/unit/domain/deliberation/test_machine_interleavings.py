@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.consensus.aggregate import aggregate, aggregation_from_document
@@ -111,7 +111,7 @@ class Chaos:
         return Answered(**where, text=any_reply(self.chance, call), seconds=self.chance.random(), **usage)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.sampled_from(CONFIGS), st.sampled_from(BUDGETS))
 def test_every_interleaving_reaches_exactly_one_terminal(
     seed: int, config: dict[str, Any], budget: dict[str, Any]
@@ -145,7 +145,7 @@ def _the_end_can_be_made_again(world: World) -> None:
     )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8)
 @given(st.integers(0, 2**32), st.sampled_from(CONFIGS))
 def test_a_restart_after_any_event_decides_alike_and_repeats_no_journalled_call(
     seed: int, config: dict[str, Any]

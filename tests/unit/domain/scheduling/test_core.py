@@ -308,7 +308,7 @@ class SchedulerLife(RuleBasedStateMachine):
 
 
 TestSchedulerLife = SchedulerLife.TestCase
-TestSchedulerLife.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
+TestSchedulerLife.settings = settings(max_examples=50, stateful_step_count=25)
 
 
 def test_a_slot_that_becomes_free_serves_the_claim_that_waited_for_it() -> None:

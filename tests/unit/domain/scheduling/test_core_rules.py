@@ -313,7 +313,7 @@ class SchedulerLife(RuleBasedStateMachine):
 
 
 TestSchedulerLife = SchedulerLife.TestCase
-TestSchedulerLife.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestSchedulerLife.settings = settings(max_examples=80, stateful_step_count=40)
 
 
 # --- promises one by one ----------------------------------------------------------------------------------------------

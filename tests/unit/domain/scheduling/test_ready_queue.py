@@ -95,7 +95,7 @@ def test_tenants_that_have_gone_are_forgotten_without_a_change_of_turns() -> Non
     st.frozensets(st.sampled_from("abc")),
     st.sets(st.integers(0, 39)),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_index_serves_in_the_order_of_a_plain_sort(
     tasks: list[tuple[int, float, frozenset[str], bool]], capabilities: frozenset[str], removed: set[int]
 ) -> None:

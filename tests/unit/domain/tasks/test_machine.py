@@ -244,4 +244,4 @@ class TaskLife(RuleBasedStateMachine):
 
 
 TestTaskLife = TaskLife.TestCase
-TestTaskLife.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestTaskLife.settings = settings(max_examples=150, stateful_step_count=30)
