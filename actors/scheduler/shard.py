@@ -628,9 +628,9 @@ class SchedulerShard:
 
     async def _ends(self, workspace: str, task_ids: Sequence[str]) -> list[tuple[str, TaskStatus]]:
         """(task id, status) of those of the tasks that have ended. One that is not in the store counts as cancelled."""
-        found = await self._tasks.get_many(workspace, task_ids)
+        found = await self._tasks.statuses(workspace, task_ids)
         expired = [(task_id, TaskStatus.CANCELLED) for task_id in task_ids if task_id not in found]
-        return expired + [(task.id, task.status) for task in found.values() if task.status.terminal]
+        return expired + [(task_id, status) for task_id, status in found.items() if status.terminal]
 
     # --- commits -------------------------------------------------------------------------------------------------
 

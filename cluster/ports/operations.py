@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.domain.base.log import LogRecord
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.task import (
+    ALL_BODIES,
+    Body,
     NewTask,
     Task,
     TaskDetail,
@@ -20,7 +22,7 @@ from cluster.ports.totals import Total
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterQuery:
     """Selects tasks that failed for good, newest first. ``before`` is (completed_at, id) of the last row seen, ``reason`` the
-    status detail. Replayed entries are shown on request, purged ones never."""
+    status detail. Replayed entries are shown on request, purged ones never. ``bodies``: as in `TaskQuery`."""
 
     workspace: str
     ids: tuple[str, ...] = ()
@@ -33,6 +35,7 @@ class DeadLetterQuery:
     with_replayed: bool = False
     limit: int = 100
     before: tuple[float, str] | None = None
+    bodies: Collection[Body] = ALL_BODIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cluster.domain.base.log import LogRow
 from cluster.domain.tasks.task import (
+    ALL_BODIES,
+    Body,
     Decided,
     IdempotencyKey,
     NewTask,
@@ -40,7 +42,8 @@ class SubmitItem:
 class TaskQuery:
     """Selects tasks, newest first. ``before`` is (created_at, id) of the last row seen. ``created_after`` (inclusive) and
     ``created_before`` (exclusive) bound the time of the submit, in epoch seconds. A delayed task counts as queued if its
-    ``run_at`` is not after ``now``."""
+    ``run_at`` is not after ``now``. ``bodies``: what the tasks are wanted with; a page has room for some megabytes of them, and
+    each task names what was left out of it."""
 
     workspace: str
     statuses: tuple[TaskStatus, ...] = ()
@@ -54,6 +57,7 @@ class TaskQuery:
     offset: int = 0
     before: tuple[float, str] | None = None
     now: float = 0.0
+    bodies: Collection[Body] = ALL_BODIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,16 @@ class WorkspaceTasks(Protocol):
 
     async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]: ...
 
+    async def statuses(self, workspace: str, task_ids: Sequence[str]) -> dict[str, TaskStatus]:
+        """The statuses of those of the tasks that exist."""
+
     async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
         """(page, how many match in all)."""
 
-    async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
-        """Pending or running tasks, oldest first."""
+    async def oldest(
+        self, workspace: str, status: TaskStatus, limit: int, bodies: Collection[Body] = ALL_BODIES
+    ) -> builtins.list[Task]:
+        """Pending or running tasks, oldest first. ``bodies``: as in `TaskQuery`."""
 
     async def events(self, workspace: str, task_id: str, after: int, limit: int) -> tuple[builtins.list[LogRow], int]:
         """(log rows of one task after its ``after``-th, how many it has). A task's rows count 1, 2, 3, ..."""

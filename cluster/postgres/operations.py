@@ -15,7 +15,8 @@ from cluster.ports.totals import Total
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
-from cluster.postgres.tasks import rules_json, task_of
+from cluster.postgres.task_rows import page_of, read_page
+from cluster.postgres.tasks import rules_json
 from cluster.postgres.totals import total_of
 
 _SQL = queries("tasks")
@@ -39,9 +40,10 @@ class PostgresDeadLetters:
             query.ended_before,
             query.with_replayed,
         )
-        rows = await self._pool.rows(_SQL["dead_letters"], *filters, before_at, before_id, query.limit)
-        total = await total_of(self._pool, _SQL["matching_dead_letters"], *filters)
-        return [task_of(row) for row in rows], total
+        statement = page_of(_SQL["dead_letters"], "t.completed_at desc, t.id desc", query.bodies)
+        arguments = (*filters, before_at, before_id, query.limit)
+        tasks = await read_page(self._pool, statement, arguments, query.workspace, query.bodies)
+        return tasks, await total_of(self._pool, _SQL["matching_dead_letters"], *filters)
 
     async def replay(self, replays: Sequence[Replay]) -> builtins.list[str | None]:
         if not replays:

@@ -16,6 +16,7 @@ from typing import Any
 
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
 from cluster.ports.tasks import TaskQuery
+from cluster.postgres.task_rows import page_of
 
 #: Detail of an ended task → its status.
 ENDED_DETAILS: Mapping[TaskDetail, TaskStatus] = {
@@ -29,10 +30,6 @@ OPEN = "status in ('pending', 'running')"
 _COMPLETED = "status = 'completed'"
 _UNCOMMON = "status in ('failed', 'cancelled', 'timeout')"
 _ORDER = "order by created_at desc, id desc"
-_WHOLE = """
-    t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
-    t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
-    t.rules::text as rules_text"""
 
 
 class _Arguments:
@@ -76,13 +73,13 @@ def _ended_details(query: TaskQuery) -> list[TaskDetail]:
 
 def _open_branch(query: TaskQuery, arguments: _Arguments) -> list[list[str]]:
     """The condition for open tasks, or none if the details are those of ended ones."""
+    details = [detail.value for detail in query.details if detail not in ENDED_DETAILS]
+    if query.details and not details:
+        return []
     branch = [OPEN]
     if query.statuses:
         branch.append(f"status = any ({arguments.add([status.value for status in query.statuses])}::text[])")
-    if query.details:
-        details = [detail.value for detail in query.details if detail not in ENDED_DETAILS]
-        if not details:
-            return []
+    if details:
         now = arguments.add(query.now)
         branch.append(
             f"case when status_detail = 'delayed' and run_at <= {now}::float8 then 'queued' else status_detail end "
@@ -108,7 +105,7 @@ def page_statement(query: TaskQuery) -> tuple[str, Sequence[Any]] | None:
     if not ranges:
         return None
     page = f"select id from ({' union all '.join(ranges)}) as found {_ORDER} limit {limit} offset {offset}"
-    return f"select {_WHOLE} from ({page}) as page join tasks t using (id) {_ORDER}", arguments.values
+    return page_of(page, "t.created_at desc, t.id desc", query.bodies), arguments.values
 
 
 @dataclass(frozen=True, slots=True)

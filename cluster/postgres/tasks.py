@@ -5,16 +5,14 @@ from __future__ import annotations
 import builtins
 import json
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRow, caused_by_row
-from cluster.domain.deliberation.numbers import exact_float
-from cluster.domain.tasks.order_key import decode, encode
+from cluster.domain.tasks.order_key import encode
 from cluster.domain.tasks.rules import TaskRules
-from cluster.domain.tasks.task import Decided, Submitted, Task, TaskDecision, TaskDetail, TaskHead, TaskStatus
+from cluster.domain.tasks.task import ALL_BODIES, Body, Decided, Submitted, Task, TaskDecision, TaskHead, TaskStatus
 from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
 from cluster.ports.totals import EXACT_TO, Total
 from cluster.postgres.columns import array, flags, numbers, texts
@@ -22,9 +20,11 @@ from cluster.postgres.log import Epoch, log_columns, log_row, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 from cluster.postgres.task_lists import matching_statements, page_statement
+from cluster.postgres.task_rows import WHOLE, open_head, page_of, read_page, task_of
 from cluster.postgres.totals import total_of
 
 _SQL = queries("tasks")
+_WHOLE_TASKS = f"select {WHOLE} from tasks t where workspace || '' = $1 and id = any ($2)"
 _dump = json_writer(allow_nan=True)
 PARTITIONS = 64
 OPEN_BATCH = 5000
@@ -139,7 +139,7 @@ class PostgresTasks:
             yield int(await connection.fetchval("select coalesce(max(seq), 0) from log"))
             rows = await connection.cursor(_SQL["open_tasks"])
             while batch := await rows.fetch(OPEN_BATCH, timeout=60):
-                yield [_open_head(row) for row in batch]
+                yield [open_head(row) for row in batch]
 
     async def get(self, workspace: str, task_id: str) -> Task | None:
         return (await self.get_many(workspace, [task_id])).get(task_id)
@@ -147,8 +147,12 @@ class PostgresTasks:
     async def get_many(self, workspace: str, task_ids: Sequence[str]) -> dict[str, Task]:
         if not task_ids:
             return {}
-        rows = await self._pool.rows(_SQL["get_tasks"], workspace, list(task_ids))
-        return {row["id"]: task_of(row) for row in rows}
+        rows = await self._pool.rows(_WHOLE_TASKS, workspace, list(task_ids))
+        return {row["id"]: task_of(row, row) for row in rows}
+
+    async def statuses(self, workspace: str, task_ids: Sequence[str]) -> dict[str, TaskStatus]:
+        rows = await self._pool.rows(_SQL["task_statuses"], workspace, list(task_ids))
+        return {row["id"]: TaskStatus(row["status"]) for row in rows}
 
     async def held_by(self, principal: str) -> builtins.list[HeldLease]:
         return [HeldLease(*row) for row in await self._pool.rows(_SQL["held_leases"], principal)]
@@ -173,14 +177,14 @@ class PostgresTasks:
         page, matching = page_statement(query), matching_statements(query, EXACT_TO + 1)
         if page is None or matching is None:
             return [], Total(0)
-        rows = await self._pool.rows(page[0], *page[1])
-        return [task_of(row) for row in rows], await total_of(
-            self._pool, matching.every, *matching.arguments, first=matching.first
-        )
+        tasks = await read_page(self._pool, *page, query.workspace, query.bodies)
+        return tasks, await total_of(self._pool, matching.every, *matching.arguments, first=matching.first)
 
-    async def oldest(self, workspace: str, status: TaskStatus, limit: int) -> builtins.list[Task]:
-        rows = await self._pool.rows(_SQL["oldest_tasks"], workspace, status.value, limit)
-        return [task_of(row) for row in rows]
+    async def oldest(
+        self, workspace: str, status: TaskStatus, limit: int, bodies: Collection[Body] = ALL_BODIES
+    ) -> builtins.list[Task]:
+        statement = page_of(_SQL["oldest_tasks"], "t.created_at, t.id", bodies)
+        return await read_page(self._pool, statement, (workspace, status.value, limit), workspace, bodies)
 
     async def waiting(self) -> Mapping[int, int]:
         return {row["priority"]: row["tasks"] for row in await self._pool.rows(_SQL["waiting_tasks"])}
@@ -220,10 +224,6 @@ def rules_json(rules: TaskRules | None) -> str | None:
     return None if rules is None else _dump(rules.to_json())
 
 
-def _rules(text: str | None) -> TaskRules | None:
-    return None if text is None else TaskRules.from_json(json.loads(text))
-
-
 def _decided(row: Any) -> Decided:
     payload, metadata = row["payload"], row["metadata"]
     return Decided(
@@ -231,77 +231,4 @@ def _decided(row: Any) -> Decided:
         seq=row["seq"],
         payload=None if payload is None else json.loads(payload),
         metadata=None if metadata is None else json.loads(metadata),
-    )
-
-
-@lru_cache(10_000)
-def _required(text: str) -> frozenset[str]:
-    return frozenset(json.loads(text))
-
-
-def _open_head(row: Any) -> TaskHead:
-    return TaskHead(
-        id=row["id"],
-        workspace=row["workspace"],
-        task_type=row["task_type"],
-        priority=row["priority"],
-        required=_required(row["required_capabilities"]),
-        target_agent=row["target_agent"],
-        queue=row["queue"],
-        created_at=row["created_at"],
-        run_at=row["run_at"],
-        timeout_s=row["timeout_s"],
-        max_retries=row["max_retries"],
-        status=TaskStatus(row["status"]),
-        detail=TaskDetail(row["status_detail"]),
-        attempt=row["attempt"],
-        retries=row["retries"],
-        assigned_agent=row["assigned_agent"],
-        claim_id=row["claim_id"],
-        holder=row["holder"],
-        started_at=row["started_at"],
-        rules=_rules(row["rules"]),
-        order_key=decode(row["place"]),
-    )
-
-
-def task_of(row: Any) -> Task:
-    """A task, from a row of a statement that reads whole tasks."""
-    result = row["result_text"]
-    return Task(
-        id=row["id"],
-        workspace=row["workspace"],
-        task_type=row["task_type"],
-        payload=json.loads(row["payload_text"]),
-        metadata=json.loads(row["metadata_text"]),
-        required_capabilities=tuple(json.loads(row["required_text"])),
-        priority=row["priority"],
-        status=TaskStatus(row["status"]),
-        status_detail=TaskDetail(row["status_detail"]),
-        created_at=row["created_at"],
-        run_at=row["run_at"],
-        assigned_at=row["started_at"],
-        started_at=row["started_at"],
-        completed_at=row["completed_at"],
-        assigned_agent=row["assigned_agent"],
-        claim_id=row["claim_id"],
-        holder=row["holder"],
-        attempt=row["attempt"],
-        retries=row["retries"],
-        max_retries=row["max_retries"],
-        timeout_s=row["timeout_s"],
-        # Digits are kept: a panel member without an endpoint answers by a result, and what it answers is decided and signed.
-        result=None if result is None else json.loads(result, parse_float=exact_float),
-        error=row["error"],
-        queue=row["queue"],
-        target_agent=row["target_agent"],
-        target_region=row["target_region"],
-        fallback_regions=tuple(json.loads(row["fallback_regions_text"])),
-        region_routing_mode=row["region_routing_mode"],
-        origin_region=row["origin_region"],
-        principal=row["principal"],
-        rules=_rules(row["rules_text"]),
-        replayed_as=row["replayed_as"],
-        purged_at=row["purged_at"],
-        order_key=decode(row["place"]),
     )

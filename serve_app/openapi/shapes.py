@@ -9,7 +9,7 @@ from typing import Any
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import AgentStatus, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.ids import ID_PATTERN
-from cluster.domain.tasks.task import TaskDetail, TaskStatus
+from cluster.domain.tasks.task import Body, TaskDetail, TaskStatus
 
 Schema = dict[str, Any]
 
@@ -107,7 +107,7 @@ SHAPES["Task"] = fields(
     target_agent=nullable(ID), target_region=nullable(TEXT), fallback_regions=listed(TEXT), assigned_region=nullable(TEXT),
     region_routing_mode=TEXT, origin_region=TEXT, replayed_as_opt=ID, tenant_opt=TEXT, queue_timeout_seconds_opt=NUMBER,
     total_timeout_seconds_opt=NUMBER, concurrency_key_opt=TEXT, concurrency_limit_opt=WHOLE,
-    excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)),
+    excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)), left_out_opt=listed(words(Body)),
 )  # fmt: skip
 SHAPES["Workspace"] = fields(
     id=ID, name=TEXT, state=words(WorkspaceState), created_at=EPOCH, changed_at=EPOCH,
@@ -129,6 +129,7 @@ SHAPES["HistoryEntry"] = fields(
     id=ID, type=TEXT, status=words(TaskStatus), status_detail=words(TaskDetail), priority=LEVEL_NAME,
     assigned_agent=nullable(ID), result=ANYTHING, error=nullable(TEXT), retries=COUNT, duration_ms=nullable(NUMBER),
     created_at=ISO, started_at=nullable(ISO), completed_at=nullable(ISO), metadata=MAP,
+    left_out_opt=listed(words(Body)),
 )  # fmt: skip
 SHAPES["TaskEvent"] = fields(
     n=COUNT, seq=COUNT, type=TEXT, timestamp=EPOCH, attempt=nullable(WHOLE), principal=TEXT, data=ref("EventData")

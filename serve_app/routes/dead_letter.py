@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json
 from cluster.domain.base.log import Origin, record_for
 from cluster.domain.tasks.chats import check_asked_schema
-from cluster.domain.tasks.task import NewTask, Priority, Task, TaskDetail
+from cluster.domain.tasks.task import Body, NewTask, Priority, Task, TaskDetail
 from cluster.ports.operations import DeadLetterQuery, Replay
 from cluster.ports.totals import Total
 from cluster.ports.wake_ups import WakeTopic
@@ -77,7 +78,7 @@ async def replay_many(request: Request, body: ReplayDead, asker: Asker, key: Ide
 
 
 async def _replay_many(gate: Gateway, asker: Origin, body: ReplayDead) -> dict[str, Any]:
-    tasks, total = await _chosen(gate, asker, body)
+    tasks, total = await _chosen(gate, asker, body, _read(body))
     if body.dry_run:
         payloads = [{"task_id": task.id, "payload": _payload(task, body)} for task in tasks]
         return {"dry_run": True, "would_replay": payloads, **_left(total, len(tasks))}
@@ -132,7 +133,7 @@ async def replay_one(
     gate = gateway(request)
     body = (body or ReplayDead()).model_copy(update={"ids": [check_id(task_id, "task_id")], "filter": None})
     _check_payload(body)
-    tasks, _ = await _chosen(gate, asker, body, with_replayed=True)
+    tasks, _ = await _chosen(gate, asker, body, _read(body), with_replayed=True)
     if not tasks:
         raise NotFound(f"There is no task {task_id} in the dead letter.", "task_not_found")
     if body.dry_run:
@@ -155,17 +156,24 @@ def _check_payload(body: ReplayDead) -> None:
     check_json(body.payload_patch, "payload_patch")
 
 
+def _read(body: ReplayDead) -> tuple[Body, ...]:
+    """What a replay has to read of dead tasks: a payload that stays as it is goes from one task to the other in the database."""
+    return (Body.PAYLOAD,) if body.payload_patch is not None or (body.dry_run and body.payload is None) else ()
+
+
 async def _chosen(
-    gate: Gateway, asker: Origin, body: Chosen, *, with_replayed: bool = False
+    gate: Gateway, asker: Origin, body: Chosen, bodies: tuple[Body, ...] = (), *, with_replayed: bool = False
 ) -> tuple[list[Task], Total]:
+    """The first of the tasks that were asked for, as many as can be read at once, and how many there are."""
     if (body.ids is None) == (body.filter is None):
         raise InvalidRequest("Give ids or a filter; an empty filter chooses all dead tasks.", "invalid_request")
-    query = DeadLetterQuery(workspace=asker.workspace, limit=body.limit, with_replayed=with_replayed)
+    query = DeadLetterQuery(workspace=asker.workspace, limit=body.limit, with_replayed=with_replayed, bodies=bodies)
     if body.ids is not None:
         query = replace(query, ids=tuple(body.ids), limit=len(body.ids))
     if body.filter is not None:
         query = replace(query, **body.filter.model_dump())
-    return await gate.dead_letters.list(query)
+    tasks, total = await gate.dead_letters.list(query)
+    return list(itertools.takewhile(lambda task: not task.left_out, tasks)), total
 
 
 def _payload(task: Task, body: ReplayDead) -> Any:

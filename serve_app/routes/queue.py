@@ -12,7 +12,7 @@ from cluster.domain.access.permissions import Permission
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.scheduling.limits import Control, check_control
-from cluster.domain.tasks.task import Priority, TaskStatus
+from cluster.domain.tasks.task import Body, Priority, TaskStatus
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
@@ -24,6 +24,8 @@ from serve_app.schemas.queue import ControlName, ControlSettings, control_wire
 from serve_app.schemas.tasks import Prioritize, job_wire, task_wire
 
 router = GuardedRouter(tags=["queue"])
+#: A job shows its name and its progress, which are metadata.
+_SHOWN = (Body.METADATA,)
 
 
 @router.get("/queue")
@@ -33,8 +35,8 @@ async def queue(request: Request, asker: Asker, limit: Limit = 50) -> dict[str, 
     gate = gateway(request)
     store = gate.tasks
     now = gate.clock.now()
-    running = await store.oldest(asker.workspace, TaskStatus.RUNNING, limit)
-    pending = await store.oldest(asker.workspace, TaskStatus.PENDING, limit)
+    running = await store.oldest(asker.workspace, TaskStatus.RUNNING, limit, _SHOWN)
+    pending = await store.oldest(asker.workspace, TaskStatus.PENDING, limit, _SHOWN)
     pending.sort(key=lambda task: (-task.priority, task.order_key or (task.created_at, task.id)))
     numbers = await gate.tally.queue_metrics(asker.workspace, now)
     total = int(numbers["running"] + numbers["pending"])

@@ -14,7 +14,7 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
 from cluster.domain.scheduling.explain import explain
 from cluster.domain.scheduling.ready_queue import LEVELS
-from cluster.domain.tasks.task import Priority, Task, TaskDetail, TaskStatus
+from cluster.domain.tasks.task import Body, Priority, Task, TaskDetail, TaskStatus
 from cluster.ports.tasks import TaskQuery
 from cluster.ports.totals import Total
 from serve_app.auth.admission import Asker, Caller, requires
@@ -103,7 +103,7 @@ async def task_history(request: Request, asker: Asker, query: Listing) -> dict[s
     """Tasks that have ended, newest first. 400 (`InvalidRequest`) if ``status`` is that of an open task."""
     if query.statuses and query.statuses[0] not in ENDED:
         raise InvalidRequest("status must be completed, failed, cancelled or timeout.", "invalid_status")
-    query = replace(query, statuses=query.statuses or ENDED)
+    query = replace(query, statuses=query.statuses or ENDED, bodies=(Body.METADATA, Body.RESULT))
     tasks, total = await gateway(request).tasks.list(query)
     return {"history": [history_wire(task) for task in tasks], **_page(query, tasks, total)}
 

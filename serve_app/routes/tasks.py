@@ -116,7 +116,7 @@ async def _check_dependencies(gate: Gateway, asker: Origin, tasks: Sequence[NewT
     exists when ``tasks`` are committed."""
     predecessors = {edge.after for task in tasks if task.rules is not None for edge in task.rules.after}
     if predecessors:
-        found = await gate.tasks.get_many(asker.workspace, sorted(predecessors))
+        found = await gate.tasks.statuses(asker.workspace, sorted(predecessors))
         unknown = sorted(predecessors - set(found))
         if unknown:
             raise InvalidRequest(f"after names a task that does not exist: {unknown[0]}.", "unknown_dependency")

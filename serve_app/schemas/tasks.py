@@ -252,7 +252,13 @@ def task_wire(task: Task) -> dict[str, Any]:
         "region_routing_mode": task.region_routing_mode,
         "origin_region": task.origin_region,
         **_rules_wire(task),
+        **_left_out_wire(task),
     }
+
+
+def _left_out_wire(task: Task) -> dict[str, Any]:
+    """Which fields are empty because the list had no room for them."""
+    return {"left_out": [body.value for body in task.left_out]} if task.left_out else {}
 
 
 def _rules_wire(task: Task) -> dict[str, Any]:
@@ -317,4 +323,5 @@ def history_wire(task: Task) -> dict[str, Any]:
         "metadata": {
             key: task.metadata[key] for key in ("name", "workspace_id", "user_id", "tags") if key in task.metadata
         },
+        **_left_out_wire(task),
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
@@ -195,11 +195,18 @@ def _matches(row: Row, query: TaskQuery) -> bool:
     return bool(same and (query.created_before is None or NOW + row.at < query.created_before))
 
 
+#: Its statuses are of open and ended tasks, its details of ended ones only.
+OPEN_BY_STATUS_ONLY = TaskQuery(
+    workspace="w", statuses=(TaskStatus.RUNNING, TaskStatus.COMPLETED), details=(TaskDetail.COMPLETED,), now=NOW
+)
+
+
 @settings(
     max_examples=60,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+@example(rows=[], asked=[OPEN_BY_STATUS_ONLY])
 @given(rows=rows, asked=st.lists(_query, min_size=1, max_size=6))
 def test_a_list_shows_what_its_filters_say_page_by_page(
     ground: Ground, rows: list[Row], asked: list[TaskQuery]

@@ -282,6 +282,17 @@ class Submitted:
     conflict: bool = False
 
 
+class Body(StrEnum):
+    """What people and agents wrote into a task: up to megabytes each."""
+
+    PAYLOAD = "payload"
+    METADATA = "metadata"
+    RESULT = "result"
+
+
+ALL_BODIES = frozenset(Body)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A task as readers see it. Times are epoch seconds."""
@@ -322,6 +333,8 @@ class Task:
     order_key: OrderKey | None = None
     #: The region of the assigned agent. Routes fill it in; it is not stored with the task.
     assigned_region: str | None = None
+    #: Bodies that the list with this task has no room for. They are empty here, whatever they are.
+    left_out: tuple[Body, ...] = ()
 
     def as_of(self, now: float) -> Task:
         """The task as a reader sees it at ``now``: queued, if its delay is over. No event is stored for the end of a delay."""

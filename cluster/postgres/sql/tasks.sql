@@ -29,12 +29,9 @@ select id, workspace, queue, task_type, priority, status, status_detail, attempt
        required_capabilities::text as required_capabilities, rules::text as rules, place
 from tasks where status in ('pending', 'running') order by created_at, id
 
--- name: get_tasks
--- Whole tasks by id within a workspace.
-select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
-       t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
-       t.rules::text as rules_text
-from tasks t where workspace || '' = $1 and id = any ($2)
+-- name: task_statuses
+-- The statuses of tasks by id within a workspace.
+select id, status from tasks where workspace || '' = $1 and id = any ($2)
 
 -- name: held_leases
 -- The leases of one principal, found by the index of running tasks.
@@ -57,11 +54,8 @@ select id, payload::text as payload, metadata::text as metadata from tasks where
 select entity, seq, cause from log where entity = any ($1) and kind = 'task.submitted'
 
 -- name: oldest_tasks
--- Open tasks of one status, oldest first. The constant condition on the status makes the index of open tasks usable.
-select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
-       t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
-       t.rules::text as rules_text
-from tasks t
+-- The ids of open tasks of one status, oldest first. The constant condition on the status makes the index of open tasks usable.
+select id from tasks
 where status in ('pending', 'running') and status = $2 and workspace = $1
 order by created_at, id
 limit $3
@@ -89,11 +83,8 @@ with expired as (
 select count(*) from expired
 
 -- name: dead_letters
--- A page of the dead letter, newest first. A filter that is null matches everything.
-select t.*, t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
-       t.payload::text as payload_text, t.metadata::text as metadata_text, t.result::text as result_text,
-       t.rules::text as rules_text
-from tasks t
+-- The ids of a page of the dead letter, newest first. A filter that is null matches everything.
+select id from tasks
 where workspace = $1 and status_detail in ('dead_lettered', 'timeout') and purged_at is null
   and ($2::text[] is null or id = any ($2))
   and ($3::text is null or task_type = $3)

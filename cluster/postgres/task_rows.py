@@ -1,0 +1,187 @@
+"""Rows of tasks: their columns, and the bodies of a page of them up to a bound.
+
+A body is a payload, metadata or a result: what people and agents wrote, up to megabytes each. A list must cost by its rows and
+not by what somebody wrote into some of them, so a page has at most ``PAGE_CHARS`` of large bodies, and says of every other task
+what it leaves out. The statement of a page brings small bodies along, which are nearly all; it only weighs the others, and those
+are read after it, a slice at a time, until the bound is reached.
+
+Rejected: to sum up the lengths within the statement. ``length(payload::text)`` reads and decompresses the whole body, which is
+most of what it costs to send it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from cluster.domain.deliberation.numbers import exact_float
+from cluster.domain.tasks.order_key import decode
+from cluster.domain.tasks.rules import TaskRules
+from cluster.domain.tasks.task import Body, Task, TaskDetail, TaskHead, TaskStatus
+from cluster.postgres.pool import Pool
+
+#: Characters of bodies on one page. The largest answer of an agent fits, so the first task of a page is always whole.
+PAGE_CHARS = 4_000_000
+#: Bytes up to which the bodies of a task come with its row, unless they are compressed: few bytes may be a long text then.
+SMALL = 4_096
+#: Weight up to which bodies are read at once. A compressed byte weighs ``_COMPRESSED``: what people write shrinks to a third or a
+#: quarter, while a text of nothing but spaces shrinks to a ninetieth.
+_SLICE = 2_000_000
+_COMPRESSED = 8
+
+#: Everything of a task but its bodies.
+HEADS = """
+    t.id, t.workspace, t.task_type, t.priority, t.status, t.status_detail, t.created_at, t.run_at, t.started_at, t.completed_at,
+    t.assigned_agent, t.claim_id, t.holder, t.attempt, t.retries, t.max_retries, t.timeout_s, t.error, t.queue, t.target_agent,
+    t.target_region, t.region_routing_mode, t.origin_region, t.principal, t.replayed_as, t.purged_at, t.place,
+    t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
+    t.rules::text as rules_text"""
+WHOLE = HEADS + "".join(f", t.{body}::text as {body}_text" for body in Body)
+
+
+def page_of(rows: str, order: str, bodies: Iterable[Body]) -> str:
+    """A statement for the tasks of ``rows``, a statement that selects their ids, with bodies as far as they are small."""
+    wanted = [body.value for body in Body if body in bodies]
+    stored = " + ".join(f"coalesce(pg_column_size(t.{name}), 0)" for name in wanted) or "0"
+    compressed = " or ".join(f"pg_column_compression(t.{name}) is not null" for name in wanted) or "false"
+    small = f"w.stored <= {SMALL} and not w.compressed"
+    texts = "".join(
+        f", case when {small} then t.{body} end::text as {body}_text"
+        if body.value in wanted
+        else f", null as {body}_text"
+        for body in Body
+    )
+    return (
+        f"select {HEADS}, {small} as small, w.stored * case when w.compressed then {_COMPRESSED} else 1 end as weight{texts} "
+        f"from ({rows}) as page join tasks t using (id) "
+        f"cross join lateral (select {stored} as stored, {compressed} as compressed) as w order by {order}"
+    )
+
+
+async def read_page(
+    pool: Pool, statement: str, arguments: Sequence[Any], workspace: str, bodies: Iterable[Body]
+) -> list[Task]:
+    """The tasks of a page (`page_of`), with the bodies that they were asked with, as far as they fit."""
+    rows = await pool.rows(statement, *arguments)
+    wanted = [body for body in Body if body in bodies]
+    large = await _large_bodies(pool, workspace, [row for row in rows if not row["small"]], wanted)
+    tasks = []
+    for row in rows:
+        texts = row if row["small"] else large.get(row["id"])
+        tasks.append(task_of(row, texts) if texts is not None else replace(task_of(row, {}), left_out=tuple(wanted)))
+    return tasks
+
+
+async def _large_bodies(pool: Pool, workspace: str, rows: Sequence[Any], wanted: Sequence[Body]) -> dict[str, Any]:
+    """Bodies by task, in the order of the page, until the next ones would exceed ``PAGE_CHARS``."""
+    columns = "".join(f", {body}::text as {body}_text" for body in wanted)
+    # ``workspace || ''`` keeps the planner from an index that begins with the workspace; the tasks are found by their ids.
+    statement = f"select id{columns} from tasks where workspace || '' = $1 and id = any ($2)"
+    found: dict[str, Any] = {}
+    chars = 0
+    for ids in _slices(rows):
+        read = {row["id"]: row for row in await pool.rows(statement, workspace, ids)}
+        for task_id in ids:
+            texts = read.get(task_id, {})
+            chars += sum(len(text) for text in texts.values() if text is not None)
+            if found and chars > PAGE_CHARS:
+                return found
+            found[task_id] = texts
+    return found
+
+
+def _slices(rows: Iterable[Any]) -> Iterator[list[str]]:
+    ids: list[str] = []
+    weight = 0
+    for row in rows:
+        if ids and weight + row["weight"] > _SLICE:
+            yield ids
+            ids, weight = [], 0
+        ids.append(row["id"])
+        weight += row["weight"]
+    if ids:
+        yield ids
+
+
+def task_of(row: Any, texts: Any) -> Task:
+    """A task, from a row with ``HEADS`` and a mapping with the texts of its bodies; those that are not there are empty.
+
+    ``texts`` may have been read after the row: a task that had not ended has no result."""
+    payload, metadata = texts.get("payload_text"), texts.get("metadata_text")
+    result = texts.get("result_text") if row["completed_at"] is not None else None
+    return Task(
+        id=row["id"],
+        workspace=row["workspace"],
+        task_type=row["task_type"],
+        payload=None if payload is None else json.loads(payload),
+        metadata={} if metadata is None else json.loads(metadata),
+        required_capabilities=tuple(json.loads(row["required_text"])),
+        priority=row["priority"],
+        status=TaskStatus(row["status"]),
+        status_detail=TaskDetail(row["status_detail"]),
+        created_at=row["created_at"],
+        run_at=row["run_at"],
+        assigned_at=row["started_at"],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+        assigned_agent=row["assigned_agent"],
+        claim_id=row["claim_id"],
+        holder=row["holder"],
+        attempt=row["attempt"],
+        retries=row["retries"],
+        max_retries=row["max_retries"],
+        timeout_s=row["timeout_s"],
+        # Digits are kept: a panel member without an endpoint answers by a result, and what it answers is decided and signed.
+        result=None if result is None else json.loads(result, parse_float=exact_float),
+        error=row["error"],
+        queue=row["queue"],
+        target_agent=row["target_agent"],
+        target_region=row["target_region"],
+        fallback_regions=tuple(json.loads(row["fallback_regions_text"])),
+        region_routing_mode=row["region_routing_mode"],
+        origin_region=row["origin_region"],
+        principal=row["principal"],
+        rules=_rules(row["rules_text"]),
+        replayed_as=row["replayed_as"],
+        purged_at=row["purged_at"],
+        order_key=decode(row["place"]),
+    )
+
+
+def open_head(row: Any) -> TaskHead:
+    """The head of an open task, from a row of the statement that a shard builds its index of."""
+    return TaskHead(
+        id=row["id"],
+        workspace=row["workspace"],
+        task_type=row["task_type"],
+        priority=row["priority"],
+        required=_required(row["required_capabilities"]),
+        target_agent=row["target_agent"],
+        queue=row["queue"],
+        created_at=row["created_at"],
+        run_at=row["run_at"],
+        timeout_s=row["timeout_s"],
+        max_retries=row["max_retries"],
+        status=TaskStatus(row["status"]),
+        detail=TaskDetail(row["status_detail"]),
+        attempt=row["attempt"],
+        retries=row["retries"],
+        assigned_agent=row["assigned_agent"],
+        claim_id=row["claim_id"],
+        holder=row["holder"],
+        started_at=row["started_at"],
+        rules=_rules(row["rules"]),
+        order_key=decode(row["place"]),
+    )
+
+
+def _rules(text: str | None) -> TaskRules | None:
+    return None if text is None else TaskRules.from_json(json.loads(text))
+
+
+@lru_cache(10_000)
+def _required(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
