@@ -38,7 +38,7 @@ from actors.messages import (
     undelivered,
 )
 from actors.scheduler.causes import with_causes
-from actors.scheduler.newest_claims import Asker, NewestClaims, superseded
+from actors.scheduler.newest_claims import ClaimAsker, NewestClaims, superseded
 from actors.scheduler.rereads import Count, Rereads, uncounted
 from actors.scheduler.unstorable import UnstorableReports, commit_up_to_culprit, malformed
 from cluster.domain.base.errors import (
@@ -66,8 +66,8 @@ from cluster.domain.tasks.events import (
     Event,
     Fail,
     Prioritized,
-    Release,
     Reporter,
+    Undelivered,
 )
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.refusals import LEASE_LOST
@@ -444,7 +444,7 @@ class SchedulerShard:
         self._send(answers)
         return missing
 
-    def _replace_older(self, newest: Asker, request: ClaimRequest) -> None:
+    def _replace_older(self, newest: ClaimAsker, request: ClaimRequest) -> None:
         """Tells the asker of an older claim under the same id at once that this one replaces it, wherever that one is on its way.
         Leases in an answer that is being committed for it go over to this one, which gets them again.
 
@@ -808,7 +808,7 @@ def _release(state: _State, request: ReleaseRequest, now: float) -> None:
     another answer carried the lease, and an agent may be working on it. If none is, the lease is answered again or expires."""
     generation, delivery = request.delivery
     if generation == state.fence.generation:
-        state.core.release(
+        state.core.undelivered(
             request.task_id, request.workspace, request.attempt, request.agent_id, delivery, _SYSTEM, now
         )
 
@@ -846,7 +846,7 @@ def _event(request: Any) -> Event:
         return Prioritized(principal=request.principal, cause=request.cause)
     by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
     if request.unsent:
-        return Release(by=by, cause=request.cause)
+        return Undelivered(by=by, cause=request.cause)
     if request.stopped:
         return CancelAcknowledged(by=by, cause=request.cause)
     if request.error is None and not request.released:
@@ -854,7 +854,7 @@ def _event(request: Any) -> Event:
     return Fail(
         by=by,
         error=request.error or "",
-        released=request.released,
+        given_back=request.released,
         error_class=request.error_class,
         requeue=request.requeue,
         retry_after_s=request.retry_after_s,
