@@ -1,4 +1,4 @@
-"""Removes agents that are gone for long, as DELETE does. The health monitor runs it after each sweep."""
+"""Deregisters agents that are gone for long, as DELETE does. The health monitor runs it after each sweep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cluster.ports.wake_ups import Doorbell, WakeTopic
 
 _logger = logging.getLogger(__name__)
 
-#: Removed in one commit. The next sweep takes more.
+#: Deregistered in one commit. The next sweep takes more.
 AT_ONCE = 1000
 
 
@@ -31,7 +31,7 @@ class AgentExpiry:
         self._expiry_s = expiry_s
         self._principal = principal
 
-    async def remove_expired(
+    async def deregister_expired(
         self,
         known: Iterable[Agent],
         heard: Mapping[Key, float],
@@ -40,7 +40,7 @@ class AgentExpiry:
         now: float,
         watching_since: float,
     ) -> list[Key]:
-        """Removes those of the known agents that are gone for long; returns them. ``known`` may be old, since it only says whom
+        """Deregisters those of the known agents that are gone for long; returns them. ``known`` may be old, as it only says whom
         to read. ``heard``: when agents were heard last.
 
         Raises: ``TryLater``."""
@@ -59,7 +59,7 @@ class AgentExpiry:
             return []
         removed = await self._agents.remove([self._record(key, now) for key in leaving])
         done = [key for key, was_there in zip(leaving, removed, strict=True) if was_there]
-        _logger.info("%d agents are removed, as they are gone for %g s: %s", len(done), self._expiry_s, done[:10])
+        _logger.info("%d agents are deregistered, as they are gone for %g s: %s", len(done), self._expiry_s, done[:10])
         await self._heartbeats.forget(done)
         await self._doorbell.notify(WakeTopic.AGENTS)
         return done

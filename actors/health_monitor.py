@@ -22,7 +22,7 @@ from cluster.domain.agents.liveness import (
     ProbeHistory,
     Verdict,
     Watch,
-    look,
+    next_watch,
     probed,
     sweep,
 )
@@ -63,7 +63,7 @@ Push = Callable[[Sequence[Increment]], Awaitable[Any]]
 
 class HealthMonitor:
     """A pull agent without a heartbeat for ``timeout_s`` is offline; a sweep looks for such agents every ``sweep_s``. An
-    agent that is gone for ``expiry_s`` is removed."""
+    agent that is gone for ``expiry_s`` is deregistered."""
 
     def __init__(
         self,
@@ -98,11 +98,11 @@ class HealthMonitor:
         # Since when silence counts, and which life of the heartbeat store was read last.
         self._watch = Watch(since=clock.now())
         # Probes of each agent with an endpoint: read at the start, changed and stored with every probe, dropped when the
-        # agent is unregistered.
+        # agent is deregistered.
         self._history: dict[Key, ProbeHistory] = {}
         # Which of the ``PROBE_STEPS`` parts was probed last.
         self._probe_step = 0
-        self._gate = asyncio.Semaphore(PROBES_AT_ONCE)
+        self._probe_slots = asyncio.Semaphore(PROBES_AT_ONCE)
         # Agents whose regular probe has not ended: they are not probed again before it has.
         self._probing: set[Key] = set()
         # Breakers of agents that were not closed at the last look. An agent that is no longer in it is judged once more.
@@ -147,7 +147,7 @@ class HealthMonitor:
             self._forever(self.sweep_once, self._sweep_s),
             self._probe_forever(),
             self._forever(self.look_at_breakers, BREAKERS_S),
-            self._greet_forever(),
+            self._probe_new_forever(),
         )
 
     async def stop(self) -> None:
@@ -181,42 +181,44 @@ class HealthMonitor:
         activity = await self._read_activity(pulling, now)
         if activity is None:
             return
-        offers = await self._breakers.offers(now - self._timeout_s * DEAF_TIMEOUTS)
+        waiting = await self._breakers.waiting_work(now - self._timeout_s * DEAF_TIMEOUTS)
         verdicts = sweep(
-            pulling, activity, offers, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s
+            pulling, activity, waiting, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s
         )
-        if verdicts and offers:
-            verdicts = await self._confirmed(verdicts, activity, offers, now)
+        if verdicts and waiting:
+            verdicts = await self._confirmed(verdicts, activity, waiting, now)
         await self._change([self._liveness_change(verdict) for verdict in verdicts])
         await self._write_behind(activity)
-        await self._expiry.remove_expired(
+        await self._expiry.deregister_expired(
             self._directory.agents(), activity.last, self._history, now=now, watching_since=self._started_at
         )
 
     async def _confirmed(
-        self, verdicts: Sequence[Verdict], activity: Activity, offers: Any, now: float
+        self, verdicts: Sequence[Verdict], activity: Activity, waiting: Any, now: float
     ) -> list[Verdict]:
         """The verdicts, judged again by the agents as they are stored: whether an agent is deaf depends on the tasks that it
         runs, which the copy does not know."""
         keys = [(verdict.workspace, verdict.agent_id) for verdict in verdicts]
         read_again = (await self._agents.get_many(keys)).values()
-        return sweep(read_again, activity, offers, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s)
+        return sweep(
+            read_again, activity, waiting, now=now, watching_since=self._watch.since, timeout_s=self._timeout_s
+        )
 
     async def _read_activity(self, agents: Iterable[Agent], now: float) -> Activity | None:
         """The heartbeats of agents; None if the heartbeat store does not answer, or its breaker is open."""
         self._heartbeat_store, admitted = admit(self._heartbeat_store, now)
         if not admitted:
-            self._watch = look(self._watch, None, now)
+            self._watch = next_watch(self._watch, None, now)
             return None
         try:
             life = await self._heartbeats.life()
             activity = await self._activity_of(agents)
         except TryLater as error:
             _logger.warning("heartbeats cannot be read, so no agent is judged by its silence: %s", error)
-            self._watch = look(self._watch, None, now)
+            self._watch = next_watch(self._watch, None, now)
             await self._store_was(CallOutcome.FAILURE, now)
             return None
-        self._watch = look(self._watch, life, now)
+        self._watch = next_watch(self._watch, life, now)
         await self._store_was(CallOutcome.SUCCESS, now)
         return activity
 
@@ -313,7 +315,7 @@ class HealthMonitor:
         finally:
             self._probing -= due.keys()
 
-    async def _greet_forever(self) -> None:
+    async def _probe_new_forever(self) -> None:
         """Probes a new endpoint at once, because its agent is starting until the first good probe."""
         while True:
             await self._new_arrived.wait()
@@ -326,7 +328,7 @@ class HealthMonitor:
         async def probe_agent(agent: Agent) -> tuple[Agent, ProbeHistory]:
             key = _key(agent)
             before = self._history.get(key) or ProbeHistory(health=agent.health)
-            async with self._gate:
+            async with self._probe_slots:
                 try:
                     latency_s = await self._probe(agent)
                 except PeerError as error:

@@ -1,6 +1,6 @@
 """Holds each actor to its bound on memory: asks all, tells them what there is to say, and restarts one at a time.
 
-Agents' own actors are not asked: their memory is what they declared to Ray.
+Dedicated agents' actors are not asked: their memory is what they declared to Ray.
 """
 
 from __future__ import annotations

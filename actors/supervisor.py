@@ -27,8 +27,8 @@ _logger = logging.getLogger(__name__)
 
 LEASE = "supervisor"
 LEASE_TTL_S = 15.0
-#: The lease is not renewed again within this time. Much shorter than the lease, so that a long step ends within it.
-LEAD_TTL_S = 1.0
+#: A lease that was renewed within this time is not renewed again. Much less than the lease, so that a long step ends within it.
+RENEW_AFTER_S = 1.0
 PASS_S = 2.0
 
 
@@ -120,10 +120,10 @@ class Supervisor:
         return True
 
     async def _leads(self) -> bool:
-        """Whether this supervisor holds the lease, which it renews if ``LEAD_TTL_S`` has passed. If it has lost it, it stops
+        """Whether this supervisor holds the lease, which it renews if ``RENEW_AFTER_S`` has passed. If it has lost it, it stops
         waiting for dedicated agents' actors, since another supervisor publishes them now."""
         now = self.clock.now()
-        if 0 <= now - self._led_at < LEAD_TTL_S:
+        if 0 <= now - self._led_at < RENEW_AFTER_S:
             return True
         held = await self.leases.acquire(LEASE, self.holder, LEASE_TTL_S) is not None
         self._led_at = now if held else float("-inf")
@@ -153,7 +153,7 @@ class Supervisor:
         if published is None or published.name != desired:
             await self.names.publish(ActorName(role=role.key, name=desired, fingerprint=fingerprint))
 
-    # --- agents' own actors --------------------------------------------------------------------------------------
+    # --- dedicated agents' actors ------------------------------------------------------------------------------
 
     async def _reconcile_dedicated(self, there: set[str]) -> None:
         agents = await self.agents.dedicated()

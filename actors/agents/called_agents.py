@@ -122,7 +122,7 @@ class PushTasks:
         #: Numbers claims and choices: no two claims of this process have the same id, and a later choice has more.
         self._numbers = itertools.count(1)
         #: Agent → the number of its last choice, for strategies that take who was chosen longest ago. `_start` sets it; an
-        #: agent that is unregistered loses it.
+        #: agent that is deregistered loses it.
         self._chosen: dict[Key, int] = {}
         #: Agent → task id → the work on that task. `_start` adds it, `_work_ended` removes it, also if another host owns the
         #: agent by then. An agent without work has no entry.
@@ -132,7 +132,7 @@ class PushTasks:
         #: Task id → what led to its submit, for its reports and for the logs of the calls. `_leased` adds; same life as above.
         self._causes: dict[str, str] = {}
         #: Agent → before when it gets no task, though its breaker may admit calls: one was given back, and another would be
-        #: too. `_return_unsent` sets it; `_wake` removes it when the time is over, `apply` when the agent is unregistered.
+        #: too. `_return_unsent` sets it; `_wake` removes it when the time is over, `apply` when the agent is deregistered.
         self._rests: dict[Key, float] = {}
         #: A heap of (time, agent): when an agent without room may have room again by time alone. `_rank` adds, `_wake` removes.
         #: A time that counts no more only ranks its agent once too often.

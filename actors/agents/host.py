@@ -136,16 +136,16 @@ class AgentHost:
         #: at its end, `_withdraw` before.
         self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}
         #: The slots of each agent that was called, with their number. Another number makes another semaphore; an agent that
-        #: is unregistered loses its own.
+        #: is deregistered loses its own.
         self._gates: dict[Key, tuple[int, asyncio.Semaphore]] = {}
         #: How many calls of deliberations have a slot of an agent or wait for one. `_one` counts; an agent without any has no
         #: entry. Tasks are claimed for the other slots only.
         self._asks: dict[Key, int] = {}
         #: The token bucket of each agent with a rate, and the option that it was made from: another rate makes another
-        #: bucket. Removed when the agent is unregistered.
+        #: bucket. Removed when the agent is deregistered.
         self._buckets: dict[Key, tuple[Any, TokenBucket]] = {}
         #: The breaker of each agent that was called. `start` loads what was stored, calls change it, and what they learn is
-        #: stored. Removed when the agent is unregistered.
+        #: stored. Removed when the agent is deregistered.
         self._breakers: dict[Key, Breaker] = {}
         #: Changes of breakers on their way to the store: one commit stores the latest of each agent.
         self._saving: GroupCommit[tuple[StoredBreaker, LogRecord], None] = GroupCommit(self._save)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from cluster.domain.base.errors import Conflict
 from cluster.domain.scheduling.requests import ClaimRequest
 
-Asker = tuple[str, int]
+ClaimAsker = tuple[str, int]
 """(caller, correlation number)"""
 
 
@@ -24,14 +24,14 @@ class NewestClaims:
     def __init__(self) -> None:
         # (workspace, agent, claim id) → the newest claim under it and its asker. ``arrives`` adds and replaces, ``answered``
         # removes.
-        self._newest: dict[tuple[str, str, str], tuple[Asker, ClaimRequest]] = {}
-        # Asker → the key of its claim in ``_newest``. Added and removed together with it.
-        self._keys: dict[Asker, tuple[str, str, str]] = {}
+        self._newest: dict[tuple[str, str, str], tuple[ClaimAsker, ClaimRequest]] = {}
+        # ClaimAsker → the key of its claim in ``_newest``. Added and removed together with it.
+        self._keys: dict[ClaimAsker, tuple[str, str, str]] = {}
         # Askers that were told that a newer claim replaced theirs, and whose former answer is still being committed.
         # ``overtake`` adds, ``answered`` removes.
-        self._overtaken: set[Asker] = set()
+        self._overtaken: set[ClaimAsker] = set()
 
-    def arrives(self, asker: Asker, request: ClaimRequest) -> Asker | None:
+    def arrives(self, asker: ClaimAsker, request: ClaimRequest) -> ClaimAsker | None:
         """Notes a claim, and returns the asker of the older one that it replaces.
 
         Raises: `Conflict` (``superseded``) if a newer one is unanswered. A claim that is sent again, because a call was lost or
@@ -49,11 +49,11 @@ class NewestClaims:
         self._keys[asker] = key
         return older
 
-    def overtake(self, asker: Asker) -> None:
+    def overtake(self, asker: ClaimAsker) -> None:
         """Notes that the answer which is being committed for this asker must not be given: it has been told another."""
         self._overtaken.add(asker)
 
-    def answered(self, asker: Asker) -> bool:
+    def answered(self, asker: ClaimAsker) -> bool:
         """Forgets an asker's claim, for which there is an answer now. True if the answer must not be given."""
         key = self._keys.pop(asker, None)
         if key is not None:
@@ -64,7 +64,7 @@ class NewestClaims:
         return False
 
 
-def _is_older(asker: Asker, request: ClaimRequest, than: Asker, newest: ClaimRequest) -> bool:
+def _is_older(asker: ClaimAsker, request: ClaimRequest, than: ClaimAsker, newest: ClaimRequest) -> bool:
     """Whether a claim was asked before the newest one, by the clocks of their replicas; of one replica's claims, those with the
     higher number come later."""
     if request.asked_at != newest.asked_at:

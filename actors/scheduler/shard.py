@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import itertools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.messages import (
-    CancelRequest,
     ClaimAnswer,
     Done,
     ExplainRequest,
@@ -30,7 +27,6 @@ from actors.messages import (
     HeartbeatAnswer,
     HeartbeatRequest,
     Lease,
-    PrioritizeRequest,
     Recorded,
     ReleaseRequest,
     ReportRequest,
@@ -38,8 +34,10 @@ from actors.messages import (
     undelivered,
 )
 from actors.scheduler.causes import with_causes
-from actors.scheduler.newest_claims import Asker, NewestClaims, superseded
+from actors.scheduler.newest_claims import ClaimAsker, NewestClaims, superseded
+from actors.scheduler.request_events import EXTENSION, event_of, prepare
 from actors.scheduler.rereads import Count, Rereads, uncounted
+from actors.scheduler.settled_memory import settled_memory
 from actors.scheduler.unstorable import UnstorableReports, commit_up_to_culprit, malformed
 from cluster.domain.base.errors import (
     ActorUnavailable,
@@ -53,26 +51,14 @@ from cluster.domain.base.errors import (
     Unstorable,
     is_bug,
 )
-from cluster.domain.base.json_values import check_json, check_text, read_json
 from cluster.domain.base.log import LogRow
 from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.explain import TaskView
 from cluster.domain.scheduling.requests import ClaimRequest, Grant
-from cluster.domain.tasks.columns import check_claimant
-from cluster.domain.tasks.events import (
-    CancelAcknowledged,
-    CancelRequested,
-    Complete,
-    Event,
-    Fail,
-    Prioritized,
-    Release,
-    Reporter,
-)
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.refusals import LEASE_LOST
 from cluster.domain.tasks.retries import RetryPolicy
-from cluster.domain.tasks.task import PULL_CALL_TYPE, LeaseToken, Priority, Task, TaskDecision, TaskHead, TaskStatus
+from cluster.domain.tasks.task import PULL_CALL_TYPE, LeaseToken, Task, TaskDecision, TaskHead, TaskStatus
 from cluster.log.follower import LogFollower
 from cluster.ports.access import WorkspaceStates
 from cluster.ports.agents import AgentStore
@@ -264,7 +250,7 @@ class SchedulerShard:
         core.load_controls(await self._controls.load(), self._clock.now())
         core.load_states(await self._workspaces.closed())
         self._state = None  # frees the state that is replaced before the new one is loaded
-        with _settled_memory():
+        with settled_memory():
             async for batch in batches:
                 core.load(batch, self._clock.now())
         core.load_agents(await self._agents.unschedulable())
@@ -444,7 +430,7 @@ class SchedulerShard:
         self._send(answers)
         return missing
 
-    def _replace_older(self, newest: Asker, request: ClaimRequest) -> None:
+    def _replace_older(self, newest: ClaimAsker, request: ClaimRequest) -> None:
         """Tells the asker of an older claim under the same id at once that this one replaces it, wherever that one is on its way.
         Leases in an answer that is being committed for it go over to this one, which gets them again.
 
@@ -485,7 +471,7 @@ class SchedulerShard:
             self._check_known(state, request)
         if isinstance(request, ExplainRequest):
             return state.core.view(request.task_id, request.workspace, now)
-        prepared = _prepared(state.core, request, now)
+        prepared = prepare(state.core, request, now)
         try:
             return self._change(state, (caller, number), request, prepared, now)
         except Exception as error:
@@ -603,8 +589,8 @@ class SchedulerShard:
         if isinstance(request, ExplainRequest):
             return TaskView(head=head, replayed_as=task.replayed_as, purged=task.purged_at is not None)
         if isinstance(request, ExtendRequest):
-            raise LEASE_LOST.error(head, _EXTENSION)
-        return _reported(request, step(head, _event(request), self._clock.now(), self._policy).head)
+            raise LEASE_LOST.error(head, EXTENSION)
+        return _reported(request, step(head, event_of(request), self._clock.now(), self._policy).head)
 
     async def _look_up_ends(self, state: _State, unresolved: Mapping[str, Sequence[str]]) -> None:
         """Asks the store how tasks ended that others wait for and that were not open here when those came. A task that is open in
@@ -731,46 +717,6 @@ class SchedulerShard:
         raise ActorUnavailable(_SHARD_AWAY)
 
 
-#: So many objects (some 3,000 tasks) cost a collection a millisecond.
-_FEW_OBJECTS = 10_000
-#: Whether the process's objects are frozen now, that is left out of collections.
-_frozen = False
-
-
-@contextmanager
-def _settled_memory() -> Iterator[None]:
-    """Leaves what is built inside out of later garbage collections, which would else look at a million heads each time.
-
-    What is frozen from before is collected once first: a dropped state that stayed frozen would never be freed.
-
-    A state of a few objects is left to ordinary collections. Freezing it would take two full ones, which look at the whole
-    process, and everybody would wait for a shard that has hardly anything to read.
-    """
-    global _frozen
-    gc.disable()
-    try:
-        if _frozen:
-            gc.unfreeze()
-            gc.collect()
-            _frozen = False
-        before = gc.get_count()[0]
-        yield
-        if gc.get_count()[0] - before > _FEW_OBJECTS:
-            gc.collect()
-            gc.freeze()
-            _frozen = True
-    finally:
-        gc.enable()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Extension(Event):
-    """Stands for an extension in an error's text; the task machine has no such event."""
-
-
-_EXTENSION = _Extension()
-
-
 def _ends_pull_call(decision: TaskDecision) -> bool:
     return decision.head.status.terminal and decision.head.task_type == PULL_CALL_TYPE
 
@@ -808,55 +754,6 @@ def _release(state: _State, request: ReleaseRequest, now: float) -> None:
     another answer carried the lease, and an agent may be working on it. If none is, the lease is answered again or expires."""
     generation, delivery = request.delivery
     if generation == state.fence.generation:
-        state.core.release(
+        state.core.undelivered(
             request.task_id, request.workspace, request.attempt, request.agent_id, delivery, _SYSTEM, now
         )
-
-
-def _prepared(core: SchedulerCore, request: SchedulerRequest, now: float) -> Any:
-    """Checks a request as far as that is possible before memory is changed, and returns what its change needs."""
-    if isinstance(request, ClaimRequest):
-        check_claimant(request.agent_id, request.claim_id, request.principal, request.cause)
-        return request
-    if isinstance(request, ReportRequest):
-        _check_report(request)
-    if isinstance(request, PrioritizeRequest):
-        priority = None if request.priority is None else Priority(request.priority)
-        return core.consider_priority(
-            request.task_id, request.workspace, request.principal, priority, request.position, now, request.cause
-        )
-    if isinstance(request, ReportRequest | CancelRequest):
-        return core.consider(request.task_id, request.workspace, _event(request), now)
-    return None
-
-
-def _check_report(request: ReportRequest) -> None:
-    """Checks of a report what the columns of its decision do not show, and what that decision is made of. Results are long and
-    many, so one that our own code has written (``checked``) is not parsed again."""
-    check_json(request.retry_after_s, "retry_after_seconds")
-    if request.result_json is not None:
-        (check_text if request.checked else read_json)(request.result_json, "result")
-
-
-def _event(request: Any) -> Event:
-    """The machine's event that a request brings."""
-    if isinstance(request, CancelRequest):
-        return CancelRequested(principal=request.principal, cause=request.cause)
-    if isinstance(request, PrioritizeRequest):
-        return Prioritized(principal=request.principal, cause=request.cause)
-    by = Reporter(principal=request.principal, agent_id=request.agent_id, attempt=request.attempt)
-    if request.unsent:
-        return Release(by=by, cause=request.cause)
-    if request.stopped:
-        return CancelAcknowledged(by=by, cause=request.cause)
-    if request.error is None and not request.released:
-        return Complete(by=by, result_json=request.result_json, cause=request.cause)
-    return Fail(
-        by=by,
-        error=request.error or "",
-        released=request.released,
-        error_class=request.error_class,
-        requeue=request.requeue,
-        retry_after_s=request.retry_after_s,
-        cause=request.cause,
-    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.domain.agents.breaker import Breaker
-from cluster.domain.agents.liveness import Offer, ProbeHistory
+from cluster.domain.agents.liveness import ProbeHistory, WaitingWork
 from cluster.domain.base.log import LogRecord
 
 
@@ -52,5 +52,5 @@ class BreakerStore(WorkspaceBreakers, Protocol):
     async def probes(self, workspace: str | None = None) -> dict[tuple[str, str], ProbeHistory]:
         """Last probes by (workspace, agent_id), of one workspace or all."""
 
-    async def offers(self, due_before: float) -> list[Offer]:
+    async def waiting_work(self, due_before: float) -> list[WaitingWork]:
         """Which kinds of work wait among the oldest tasks that were due before a time."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cluster.domain.agents.agent import Health
 from cluster.domain.agents.breaker import Breaker, BreakerState
-from cluster.domain.agents.liveness import Offer, ProbeHistory
+from cluster.domain.agents.liveness import ProbeHistory, WaitingWork
 from cluster.domain.base.log import LogRecord
 from cluster.ports.breakers import StoredBreaker, StoredProbe
 from cluster.postgres.log import Epoch, log_rows
@@ -92,13 +92,13 @@ class PostgresBreakers:
             for row in await self._pool.rows(_SQL["load_probes"], workspace)
         }
 
-    async def offers(self, due_before: float) -> list[Offer]:
+    async def waiting_work(self, due_before: float) -> list[WaitingWork]:
         return [
-            Offer(
+            WaitingWork(
                 workspace=row["workspace"],
                 target=row["target_agent"],
                 required=frozenset(json.loads(row["required"])),
                 since=row["since"],
             )
-            for row in await self._pool.rows(_SQL["offers"], due_before)
+            for row in await self._pool.rows(_SQL["waiting_work"], due_before)
         ]

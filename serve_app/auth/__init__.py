@@ -4,5 +4,5 @@
 that principal lacks the permission that the route declares. ``routing.py`` puts the door in front of every route.
 
 A way to authenticate (API keys, JWT, an OIDC login, client certificates) is a module here with a ``PrincipalResolver``;
-``make_ingress`` in ``serve_app/replica.py`` chooses it. The routes of a login itself go to ``serve_app/routes/``.
+``authentication`` in ``making.py`` puts them together. The routes of a login itself go to ``serve_app/routes/``.
 """

@@ -74,9 +74,9 @@ async def principal_of(connection: HTTPConnection) -> Principal:
 async def admit(connection: HTTPConnection, permission: Permission, kind: CallKind = CallKind.OTHERS) -> None:
     """Returns if the caller may make this call. ``kind``: which of its limits the call counts for.
 
-    Raises: `Forbidden` if it lacks the permission (``workspace_suspended`` if for that alone) or names another workspace,
-    `Unauthenticated` if it is an agent's without its certificate, `RateLimited` if it calls too often, and the
-    errors of ``principal_of``.
+    Raises: `Forbidden` if it lacks the permission (``workspace_suspended`` if only the suspension takes the permission away) or
+    names another workspace, `Unauthenticated` if the permission is one of agents' and the call lacks the certificate that
+    it needs, `RateLimited` if it calls too often, and the errors of ``principal_of``.
     """
     if permission is Permission.PUBLIC:
         return

@@ -28,6 +28,7 @@ from serve_app.auth.clients import Clients
 from serve_app.auth.key_uses import KeyUses
 from serve_app.auth.local_administrator import LocalAdministrator
 from serve_app.auth.login_throttle import LoginThrottle
+from serve_app.auth.resolver import PrincipalResolver
 from serve_app.auth.token_checks import SharedSecrets, TokenChecks, TrustedIssuer
 from serve_app.auth.web_pages import WebPages
 
@@ -42,7 +43,7 @@ class AuthenticationOff(Exception):
 class Authentication:
     """What authenticates the calls of one replica. ``connections`` is None without another issuer."""
 
-    resolver: BearerTokens | AgentCertificates
+    resolver: PrincipalResolver
     uses: KeyUses
     secrets: SharedSecrets | None
     issuer: TrustedIssuer | None
@@ -102,7 +103,7 @@ async def authentication(
 
 def _with_certificates(
     settings: Settings, resources: Resources, view: AccessView, bearer: BearerTokens, proof: str | None
-) -> BearerTokens | AgentCertificates:
+) -> PrincipalResolver:
     if settings.tls_ca_file is None:
         return bearer
     if proof is None:

@@ -1,7 +1,7 @@
 """The door in front of FastAPI's routes and WebSockets.
 
-For an HTTP route the door wraps the whole handler. A dependency was rejected there: FastAPI parses the body before it
-solves dependencies. A WebSocket has no body, so a dependency in front of the others is early enough.
+For an HTTP route the door wraps the whole handler. We decided against a FastAPI dependency there, because FastAPI parses the
+body before it solves dependencies. A WebSocket has no body, so a dependency in front of the others is early enough.
 """
 
 from __future__ import annotations

@@ -31,10 +31,7 @@ PAGE = 500
 READ_RETRY_S = 1.0
 
 #: Log kind → frame type, for kinds whose frame type is not the kind with underscores.
-FRAME_TYPES = {
-    "task.retried": "task_retrying",
-    "deliberation.admitted": "deliberation_admitted",
-}
+FRAME_TYPES = {"task.retried": "task_retrying"}
 
 
 def frame_type(kind: str) -> str:

@@ -45,7 +45,7 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class WaitingWork:
     """Work that has been waiting since ``since`` for any agent of a workspace that has ``required``, or for
     ``target``."""
 
@@ -63,7 +63,7 @@ class Watch:
     store: str | None = None
 
 
-def look(watch: Watch, store: str | None, now: float) -> Watch:
+def next_watch(watch: Watch, store: str | None, now: float) -> Watch:
     """The watch for the next sweep. ``store`` is None if the heartbeats could not be read.
 
     Silence until now then proves nothing. Nor does it if the store is not the one that was read before, since that one's
@@ -76,16 +76,16 @@ def look(watch: Watch, store: str | None, now: float) -> Watch:
 def sweep(
     agents: Iterable[Agent],
     activity: Activity,
-    offers: Iterable[Offer] = (),
+    waiting: Iterable[WaitingWork] = (),
     *,
     now: float,
     watching_since: float,
     timeout_s: float,
 ) -> list[Verdict]:
-    """The changes of liveness among the pull agents. ``offers`` is the work that waits, which tells who is deaf."""
-    by_workspace: dict[str, list[Offer]] = {}
-    for offer in offers:
-        by_workspace.setdefault(offer.workspace, []).append(offer)
+    """The changes of liveness among the pull agents. The work that waits tells who is deaf."""
+    by_workspace: dict[str, list[WaitingWork]] = {}
+    for work in waiting:
+        by_workspace.setdefault(work.workspace, []).append(work)
     verdicts = []
     for agent in agents:
         if agent.transport is not TransportKind.PULL:
@@ -99,7 +99,12 @@ def sweep(
 
 
 def _judge(
-    agent: Agent, activity: Activity, offers: Iterable[Offer], now: float, watching_since: float, timeout_s: float
+    agent: Agent,
+    activity: Activity,
+    waiting: Iterable[WaitingWork],
+    now: float,
+    watching_since: float,
+    timeout_s: float,
 ) -> Liveness:
     key = (agent.workspace, agent.agent_id)
     heard = activity.last.get(key)
@@ -113,18 +118,20 @@ def _judge(
     last_activity, deaf_s = activity.last_activity.get(key, 0.0), timeout_s * DEAF_TIMEOUTS
     if agent.liveness is Liveness.DEAF and now - last_activity > deaf_s:
         return Liveness.DEAF
-    if now - max(last_activity, agent.registered_at, watching_since) > deaf_s and _ignores(agent, offers, now - deaf_s):
+    if now - max(last_activity, agent.registered_at, watching_since) > deaf_s and _ignores(
+        agent, waiting, now - deaf_s
+    ):
         return Liveness.DEAF
     return Liveness.ALIVE
 
 
-def _ignores(agent: Agent, offers: Iterable[Offer], before: float) -> bool:
+def _ignores(agent: Agent, waiting: Iterable[WaitingWork], before: float) -> bool:
     """Whether an agent has a free slot and leaves work alone that has waited for it since ``before``."""
     if agent.intent is not Intent.ACTIVE or len(agent.running_task_ids) >= agent.max_concurrency:
         return False
     has = frozenset(agent.capabilities)
     return any(
-        offer.since <= before and offer.required <= has and offer.target in (None, agent.agent_id) for offer in offers
+        work.since <= before and work.required <= has and work.target in (None, agent.agent_id) for work in waiting
     )
 
 

@@ -36,12 +36,12 @@ from cluster.domain.tasks.events import (
     LeaseExpired,
     Prioritized,
     QueueTimedOut,
-    Release,
     Reporter,
     RunAtReached,
     RunTimedOut,
     TotalTimedOut,
     Unblocked,
+    Undelivered,
 )
 from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
@@ -201,7 +201,7 @@ class SchedulerCore:
         Raises: `NotFound` if the agent was deregistered.
         """
         agent = request.agent
-        if self._leases.is_removed(agent):
+        if self._leases.is_deregistered(agent):
             raise NotFound(f"Agent {request.agent_id} is not registered; register it first.", "agent_not_registered")
         self._leases.renew(agent, now, process_of(request.claim_id))
         self._note_types(request)
@@ -231,7 +231,7 @@ class SchedulerCore:
     def doubts(self, agent: AgentKey, unschedulable: bool) -> bool:
         """Whether memory contradicts the asker, who found the agent registered, and schedulable unless ``unschedulable``. Then
         the rows that say so have not been read yet."""
-        return self._leases.is_removed(agent) or (self._leases.is_unschedulable(agent) and not unschedulable)
+        return self._leases.is_deregistered(agent) or (self._leases.is_unschedulable(agent) and not unschedulable)
 
     def can_satisfy(self, request: ClaimRequest) -> bool:
         """Whether memory certainly has as many tasks as a claim may get, so that newer ones change nothing."""
@@ -321,15 +321,15 @@ class SchedulerCore:
         self._leases.extend(task_id, now)
         return self._leases.shown_expiry(head)
 
-    def release(
+    def undelivered(
         self, task_id: str, workspace: str, attempt: int, agent_id: str, delivery: int, principal: str, now: float
     ) -> None:
-        """Releases a lease whose answer, number ``delivery``, reached nobody. The lease stays if another answer carries it that
+        """Notes that the answer number ``delivery`` reached nobody, and releases its lease, unless another answer carries it that
         may have arrived."""
         head = self._open.get(task_id)
         if head is not None and head.workspace == workspace and self._leases.undelivered(task_id, delivery):
             by = Reporter(principal=principal, agent_id=agent_id, attempt=attempt)
-            self._happens(head, Release(by=by), now)
+            self._happens(head, Undelivered(by=by), now)
 
     def heartbeat(
         self, agents: Sequence[AgentKey], now: float, processes: Sequence[tuple[str, str, str]] = ()
@@ -611,17 +611,18 @@ class SchedulerCore:
 
     def _agent_changed(self, row: LogRow, is_unschedulable: bool, now: float) -> None:
         key = (row.workspace, row.entity)
-        removed = row.kind == "agent.unregistered"
+        # The kind is stored, so it keeps the word of an earlier build for deregistered.
+        deregistered = row.kind == "agent.unregistered"
         offline = row.data.get("new_status") == "offline"
-        if removed or offline:
-            self._lose(key, now, caused_by_row(row.seq), deliberate=removed)
-        if removed:
-            self._leases.remove(key)
+        if deregistered or offline:
+            self._lose(key, now, caused_by_row(row.seq), was_deregistered=deregistered)
+        if deregistered:
+            self._leases.deregister(key)
             self._last_types.pop(key, None)
         elif row.kind == "agent.registered":
             self._leases.register(key)
-        self._leases.set_unschedulable(key, is_unschedulable and not removed)
-        if removed or is_unschedulable:
+        self._leases.set_unschedulable(key, is_unschedulable and not deregistered)
+        if deregistered or is_unschedulable:
             self._ask_again(key, now)
         else:
             self._offer_again(key, now)
@@ -638,9 +639,9 @@ class SchedulerCore:
             self._answer_waiting(waiting, (), now)
         self._slots_freed[key] = None
 
-    def _lose(self, key: AgentKey, now: float, cause: str, *, deliberate: bool) -> None:
+    def _lose(self, key: AgentKey, now: float, cause: str, *, was_deregistered: bool) -> None:
         for task_id in list(self._leases.leases(key)):
-            self._happens(self._open[task_id], AgentLost(deliberate=deliberate, cause=cause), now)
+            self._happens(self._open[task_id], AgentLost(was_deregistered=was_deregistered, cause=cause), now)
 
     # --- workspaces ---------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class _Process:
 
 
 @dataclass(slots=True)
-class _Holder:
+class _AgentLeases:
     # Ids of the tasks that the agent holds (an ordered set), in the order in which this shard acquired or loaded the leases.
     # ``acquire`` adds, ``release`` removes.
     leases: dict[str, None] = field(default_factory=dict)
@@ -50,12 +50,13 @@ class LeaseTable:
     def __init__(self, ttl_s: float) -> None:
         # How long a lease lasts from the last time that its holder was heard, or that the lease itself was extended.
         self._ttl_s = ttl_s
-        # Every agent that was heard, with its leases. ``renew`` adds, ``remove`` removes. Each running task of the core is in
+        # Every agent that was heard, with its leases. ``renew`` adds, ``deregister`` removes. Each running task of the core is in
         # the leases of exactly one agent: the one that its head names.
-        self._by_agent: dict[AgentKey, _Holder] = {}
-        # Agents that were deregistered since this shard read its state. ``remove`` adds, ``register`` removes. A set of those
-        # removed and not of those registered: an agent registers at the API, and may claim before the shard has read its row.
-        self._removed: set[AgentKey] = set()
+        self._by_agent: dict[AgentKey, _AgentLeases] = {}
+        # Agents that were deregistered since this shard read its state. ``deregister`` adds, ``register`` removes. A set of
+        # those deregistered and not of those registered: an agent registers at the API, and may claim before the shard has read
+        # its row.
+        self._deregistered: set[AgentKey] = set()
         # Agents that get nothing new (paused, draining, unhealthy), as the store had them when it was last asked.
         # ``set_unschedulable`` adds and removes.
         self._unschedulable: set[AgentKey] = set()
@@ -75,43 +76,43 @@ class LeaseTable:
     def renew(self, key: AgentKey, now: float, process: str | None = None) -> None:
         """Notes that an agent was heard, which renews all its leases. If it was one process of the agent, the leases that
         another process claimed stay as they are."""
-        holder = self._by_agent.get(key)
-        if holder is None:
-            holder = self._by_agent[key] = _Holder()
-        holder.heard_at = max(holder.heard_at, now)
+        agent = self._by_agent.get(key)
+        if agent is None:
+            agent = self._by_agent[key] = _AgentLeases()
+        agent.heard_at = max(agent.heard_at, now)
         if process is None:
-            holder.renewed_at = max(holder.renewed_at, now)
-        elif process in holder.processes:
-            heard = holder.processes[process]
+            agent.renewed_at = max(agent.renewed_at, now)
+        elif process in agent.processes:
+            heard = agent.processes[process]
             heard.renewed_at = max(heard.renewed_at, now)
 
     def leases(self, key: AgentKey) -> Collection[str]:
         """Ids of the tasks that an agent holds, the oldest lease first. A live view: copy it before you release any of them."""
-        holder = self._by_agent.get(key)
-        return () if holder is None else holder.leases.keys()
+        agent = self._by_agent.get(key)
+        return () if agent is None else agent.leases.keys()
 
     def acquire(self, head: TaskHead, now: float) -> None:
         """Adds the lease of a task that has just begun to run, for the agent that its head names."""
         key, process = key_of(head), process_of(head.claim_id)
         self.renew(key, now, process)
-        holder = self._by_agent[key]
-        if process is not None and head.id not in holder.leases:
-            holder.processes.setdefault(process, _Process(now)).leases += 1
-        holder.leases[head.id] = None
+        agent = self._by_agent[key]
+        if process is not None and head.id not in agent.leases:
+            agent.processes.setdefault(process, _Process(now)).leases += 1
+        agent.leases[head.id] = None
 
     def release(self, head: TaskHead) -> bool:
         """Removes the lease of a task; ``head`` is the one that still names the holder. True if the agent has gained a slot."""
         self._extended.pop(head.id, None)
         self._deliveries.pop(head.id, None)
-        holder = None if head.assigned_agent is None else self._by_agent.get((head.workspace, head.assigned_agent))
-        if holder is None:
+        agent = None if head.assigned_agent is None else self._by_agent.get((head.workspace, head.assigned_agent))
+        if agent is None:
             return False
         process = process_of(head.claim_id)
-        if head.id in holder.leases and process is not None:
-            holder.processes[process].leases -= 1
-            if holder.processes[process].leases == 0:
-                del holder.processes[process]
-        holder.leases.pop(head.id, None)
+        if head.id in agent.leases and process is not None:
+            agent.processes[process].leases -= 1
+            if agent.processes[process].leases == 0:
+                del agent.processes[process]
+        agent.leases.pop(head.id, None)
         return True
 
     def extend(self, task_id: str, now: float) -> None:
@@ -124,10 +125,10 @@ class LeaseTable:
 
     def expires_at(self, head: TaskHead) -> float:
         """When the lease of a running task expires, in epoch seconds, if nothing renews it."""
-        holder, process = self._by_agent[key_of(head)], process_of(head.claim_id)
-        heard_at = holder.heard_at
+        agent, process = self._by_agent[key_of(head)], process_of(head.claim_id)
+        heard_at = agent.heard_at
         if process is not None:
-            heard_at = max(holder.renewed_at, holder.processes[process].renewed_at)
+            heard_at = max(agent.renewed_at, agent.processes[process].renewed_at)
         return max(heard_at, self._extended.get(head.id, 0.0), self._restarted_at) + self._ttl_s
 
     def shown_expiry(self, head: TaskHead) -> float:
@@ -161,17 +162,17 @@ class LeaseTable:
 
     # --- who may get something new --------------------------------------------------------------------------------
 
-    def is_removed(self, key: AgentKey) -> bool:
-        return key in self._removed
+    def is_deregistered(self, key: AgentKey) -> bool:
+        return key in self._deregistered
 
     def is_unschedulable(self, key: AgentKey) -> bool:
         return key in self._unschedulable
 
     def register(self, key: AgentKey) -> None:
-        self._removed.discard(key)
+        self._deregistered.discard(key)
 
-    def remove(self, key: AgentKey) -> None:
-        self._removed.add(key)
+    def deregister(self, key: AgentKey) -> None:
+        self._deregistered.add(key)
         self._by_agent.pop(key, None)
 
     def set_unschedulable(self, key: AgentKey, is_unschedulable: bool) -> None:

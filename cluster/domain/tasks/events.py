@@ -61,8 +61,8 @@ class Complete(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail(Event):
-    """``requeue`` is false if the holder says that another attempt would not help. ``released``: the attempt did not fail, the
-    holder gives it back unfinished (it shuts down), which costs no retry."""
+    """``requeue`` is false if the holder says that another attempt would not help. ``given_back``: the attempt did not
+    fail, the holder gives it back unfinished (it shuts down), which costs no retry."""
 
     brought_by: ClassVar[str] = "the holder reports a failure"
     by: Reporter
@@ -70,7 +70,7 @@ class Fail(Event):
     error_class: ErrorClass = ErrorClass.RETRYABLE
     requeue: bool = True
     retry_after_s: float | None = None
-    released: bool = False
+    given_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +117,14 @@ class TotalTimedOut(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentLost(Event):
-    """``deliberate`` is true if somebody deregistered the agent. The attempt then costs no retry."""
+    """``was_deregistered`` is false if the agent only went offline. The attempt of one that was deregistered costs no retry."""
 
     brought_by: ClassVar[str] = "the holder is gone (offline or deregistered)"
-    deliberate: bool
+    was_deregistered: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release(Event):
+class Undelivered(Event):
     """The claimant had hung up before its lease was answered, so the attempt never reached it."""
 
     brought_by: ClassVar[str] = "a lease that nobody received is released"

@@ -38,11 +38,11 @@ from cluster.domain.tasks.events import (
     LeaseExpired,
     Prioritized,
     QueueTimedOut,
-    Release,
     RunAtReached,
     RunTimedOut,
     TotalTimedOut,
     Unblocked,
+    Undelivered,
 )
 from cluster.domain.tasks.phases import TaskPhase, phase_of
 from cluster.domain.tasks.refusals import ALREADY_TERMINAL, IMPOSSIBLE, LEASE_LOST, NOT_PENDING, Refusal
@@ -107,8 +107,11 @@ _ENDS_ATTEMPT: dict[type[Event], TransitionRule] = {
         note="counts as a failed attempt; `timeout` if no retry is left",
     ),
     TotalTimedOut: TransitionRule(apply=steps.total_timed_out, to=(P.TIMEOUT,), kinds=("task.timeout",)),
-    Release: TransitionRule(
-        apply=steps.release, to=(P.PENDING,), kinds=("task.requeued",), note="costs no retry; ignored from anybody else"
+    Undelivered: TransitionRule(
+        apply=steps.undelivered,
+        to=(P.PENDING,),
+        kinds=("task.requeued",),
+        note="costs no retry; ignored from anybody else",
     ),
     CancelRequested: TransitionRule(
         apply=steps.cancel_running,
@@ -143,7 +146,7 @@ _ENDS_CANCELLING: dict[type[Event], TransitionRule] = {
     TotalTimedOut: TransitionRule(
         apply=steps.cancelled_because("total_timeout"), to=(P.CANCELLED,), kinds=("task.cancelled",)
     ),
-    Release: TransitionRule(apply=steps.release_cancelling, to=(P.CANCELLED,), kinds=("task.cancelled",)),
+    Undelivered: TransitionRule(apply=steps.undelivered_while_cancelling, to=(P.CANCELLED,), kinds=("task.cancelled",)),
 }
 
 _LEAVES_QUEUE: dict[type[Event], TransitionRule | Refusal] = {
@@ -164,7 +167,7 @@ _LEAVES_QUEUE: dict[type[Event], TransitionRule | Refusal] = {
     DependencyFailed: TransitionRule(
         apply=steps.dependency_failed, to=(P.FAILED,), kinds=("task.failed",), note="only if `blocked`"
     ),
-    Release: TransitionRule(apply=steps.unchanged, to=(), note="ignored: the lease has ended already"),
+    Undelivered: TransitionRule(apply=steps.unchanged, to=(), note="ignored: the lease has ended already"),
     Complete: LEASE_LOST,
     Fail: TransitionRule(apply=_repeated, to=(), note=_REPEAT),
     CancelAcknowledged: LEASE_LOST,
@@ -175,7 +178,7 @@ _AFTER_THE_END: dict[type[Event], TransitionRule | Refusal] = {
     Fail: TransitionRule(apply=steps.other_end, to=(), note=_OPPOSITE),
     CancelAcknowledged: LEASE_LOST,
     CancelRequested: ALREADY_TERMINAL,
-    Release: TransitionRule(apply=steps.unchanged, to=(), note="ignored"),
+    Undelivered: TransitionRule(apply=steps.unchanged, to=(), note="ignored"),
     Prioritized: NOT_PENDING,
 }
 _REPEATED = TransitionRule(apply=_repeated, to=(), note=_REPEAT)
@@ -202,7 +205,7 @@ EVENTS: tuple[type[Event], ...] = (
     Claim,
     Complete,
     Fail,
-    Release,
+    Undelivered,
     LeaseExpired,
     AgentLost,
     RunTimedOut,

@@ -50,11 +50,11 @@ FREE_AT_ONCE = 3
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """``rate_limited`` failures wait longer than ``retryable`` ones, and attempts that were given back again and again wait a
-    little (``released``). ``cancel_grace_s`` is how long a holder has to stop."""
+    little (``given_back``). ``cancel_grace_s`` is how long a holder has to stop."""
 
     retryable: Backoff = field(default_factory=Backoff)
     rate_limited: Backoff = field(default_factory=lambda: Backoff(base_s=15.0, cap_s=900.0))
-    released: Backoff = field(default_factory=lambda: Backoff(cap_s=60.0))
+    given_back: Backoff = field(default_factory=lambda: Backoff(cap_s=60.0))
     cancel_grace_s: float = 10.0
 
     def delay_s(self, head: TaskHead, error_class: ErrorClass, retry_after_s: float | None) -> float:
@@ -64,10 +64,12 @@ class RetryPolicy:
         delay = backoff.delay_s(head.retries + 1, f"{head.id}/{head.attempt}")
         return delay if retry_after_s is None else max(delay, min(retry_after_s, MAX_RETRY_AFTER_S))
 
-    def release_delay_s(self, head: TaskHead) -> float:
+    def given_back_delay_s(self, head: TaskHead) -> float:
         """Seconds to wait after ``head``'s present attempt was given back: none at first, but a worker that gives back whatever
         it gets must not keep the scheduler busy for ever.
 
         It counts the attempts that cost no retry, which the head knows without a counter of its own."""
         free = head.attempt - head.retries
-        return 0.0 if free <= FREE_AT_ONCE else self.released.delay_s(free - FREE_AT_ONCE, f"{head.id}/{head.attempt}")
+        return (
+            0.0 if free <= FREE_AT_ONCE else self.given_back.delay_s(free - FREE_AT_ONCE, f"{head.id}/{head.attempt}")
+        )

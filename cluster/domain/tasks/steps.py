@@ -26,12 +26,12 @@ from cluster.domain.tasks.events import (
     LeaseExpired,
     Prioritized,
     QueueTimedOut,
-    Release,
     Reporter,
     RunAtReached,
     RunTimedOut,
     TotalTimedOut,
     Unblocked,
+    Undelivered,
 )
 from cluster.domain.tasks.order_key import encode
 from cluster.domain.tasks.refusals import ALREADY_TERMINAL, LEASE_LOST, Refusal
@@ -40,7 +40,11 @@ from cluster.domain.tasks.task import TaskDecision, TaskDetail, TaskHead, TaskSt
 
 SUMMARY_CHARS = 200
 
-#: Stored in log rows, so a reason keeps its text.
+#: Stored in log rows, so a reason keeps its text. Some are alike:
+#: ``run_time`` and ``total_time`` ended the task as ``timeout``. ``run_timeout`` ended an attempt, which is retried, or a task
+#: that was being cancelled; ``total_timeout`` only the latter.
+#: ``agent_offline`` ended an attempt whose agent went offline, ``agent_unregistered`` (the word of an earlier build) one whose
+#: agent was deregistered; ``agent_lost`` is either, for a task that was being cancelled.
 REASONS = frozenset(
     {
         *("failed", "retries_exhausted", "run_timeout", "run_time", "queue_time", "total_time", "total_timeout"),
@@ -213,8 +217,8 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
 
     Raises: `Conflict` if the reporter does not hold the lease."""
     _must_hold(head, event.by, event)
-    if event.released:
-        return _release_attempt(head, event, now, policy)
+    if event.given_back:
+        return _given_back(head, event, now, policy)
     data = _report_data(head, event.by, now)
     # Who asks for no retry need not say the class too, and the history must not call such a failure retryable.
     refused = not event.requeue and event.error_class is ErrorClass.RETRYABLE
@@ -230,10 +234,10 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
     return _retry(head, event, data, event.error, "failed", now, by, delay_s, holder=head.holder)
 
 
-def _release_attempt(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transition:
+def _given_back(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transition:
     """Queues a task again whose holder gave it back unfinished: at once and in its old order, or after a delay if that has
     happened several times. It keeps the holder, so that a repeated report is recognised."""
-    delay_s = policy.release_delay_s(head)
+    delay_s = policy.given_back_delay_s(head)
     new = replace(
         head,
         status=TaskStatus.PENDING,
@@ -339,15 +343,15 @@ def lease_expired(head: TaskHead, event: LeaseExpired, now: float, policy: Retry
 
 def agent_lost(head: TaskHead, event: AgentLost, now: float, policy: RetryPolicy) -> Transition:
     """Queues the task again. An agent that was deregistered costs no retry, one that went offline does."""
-    if event.deliberate:
+    if event.was_deregistered:
         return _requeue(head, event, "agent_unregistered", now, SYSTEM, charged=False)
     return _lost(
         head, event, f"Agent {head.assigned_agent} went offline during attempt {head.attempt}.", "agent_offline", now
     )
 
 
-def release(head: TaskHead, event: Release, now: float, policy: RetryPolicy) -> Transition:
-    """Queues a task again whose lease reached nobody; ignores a release of any other lease."""
+def undelivered(head: TaskHead, event: Undelivered, now: float, policy: RetryPolicy) -> Transition:
+    """Queues a task again whose lease reached nobody; ignores it if the lease is another one."""
     if not _holds(head, event.by):
         return Transition(head=head)
     return _requeue(head, event, "not_delivered", now, event.by.principal, charged=False)
@@ -426,7 +430,7 @@ def cancelled_because(reason: str) -> Apply:
     return apply
 
 
-def release_cancelling(head: TaskHead, event: Release, now: float, policy: RetryPolicy) -> Transition:
+def undelivered_while_cancelling(head: TaskHead, event: Undelivered, now: float, policy: RetryPolicy) -> Transition:
     if not _holds(head, event.by):
         return Transition(head=head)
     return _cancelled(head, event, "not_delivered", now, event.by.principal, _run_data(head, now))

@@ -28,7 +28,7 @@ select workspace, agent_id, health, failures, successes, latency_s, error, at
 from agent_probes
 where $1::text is null or workspace = $1
 
--- name: offers
+-- name: waiting_work
 -- The kinds of work among the oldest 1,000 tasks that wait. Bounded, so that a long queue costs no more than a short one.
 select o.workspace, o.target_agent, o.required, min(o.since) as since
 from (

@@ -55,9 +55,9 @@ def _events() -> Iterator[e.Event]:
         yield e.CancelAcknowledged(by=by)
         for requeue, kind in product((True, False), ErrorClass):
             yield e.Fail(by=by, error=WORDS, error_class=kind, requeue=requeue)
-    yield e.Release(by=BY)
+    yield e.Undelivered(by=BY)
     yield e.CancelRequested(principal="p1")
-    yield from (e.AgentLost(deliberate=deliberate) for deliberate in (True, False))
+    yield from (e.AgentLost(was_deregistered=known) for known in (True, False))
     yield from (
         e.DependencyFailed(after="task_0", status=status) for status in (TaskStatus.FAILED, TaskStatus.CANCELLED)
     )

@@ -13,10 +13,10 @@ from cluster.domain.agents.liveness import (
     DEAF_TIMEOUTS,
     FAILURES_TO_FAIL,
     Activity,
-    Offer,
     ProbeHistory,
+    WaitingWork,
     Watch,
-    look,
+    next_watch,
     probed,
     sweep,
 )
@@ -40,7 +40,7 @@ class LivenessMachine(RuleBasedStateMachine):
         self.spoke = dict.fromkeys(KEYS, NOW)
         self.did = dict.fromkeys(KEYS, NOW)
         self.agents: dict[tuple[str, str], Agent] = {key: an_agent(key[1]) for key in KEYS}
-        self.offers: list[Offer] = []
+        self.waiting: list[WaitingWork] = []
         self.blind_since = NOW
         self.watch = Watch(since=NOW)
         self.swept = False
@@ -69,11 +69,11 @@ class LivenessMachine(RuleBasedStateMachine):
 
     @rule()
     def work_is_offered(self) -> None:
-        self.offers.append(Offer(workspace="w", target=None, required=frozenset(), since=self.now))
+        self.waiting.append(WaitingWork(workspace="w", target=None, required=frozenset(), since=self.now))
 
     @rule()
     def work_is_taken(self) -> None:
-        self.offers.clear()
+        self.waiting.clear()
 
     @rule()
     def the_store_is_lost(self) -> None:
@@ -96,7 +96,7 @@ class LivenessMachine(RuleBasedStateMachine):
     @rule()
     def sweeps(self) -> None:
         before = dict(self.agents)
-        self.watch = look(self.watch, self.store if self.reachable else None, self.now)
+        self.watch = next_watch(self.watch, self.store if self.reachable else None, self.now)
         self.swept = self.reachable
         if not self.reachable:
             self.blind_since = self.now
@@ -105,7 +105,7 @@ class LivenessMachine(RuleBasedStateMachine):
         verdicts = sweep(
             self.agents.values(),
             activity,
-            self.offers,
+            self.waiting,
             now=self.now,
             watching_since=self.watch.since,
             timeout_s=TIMEOUT_S,
@@ -119,12 +119,12 @@ class LivenessMachine(RuleBasedStateMachine):
                 assert self.now - self.spoke[key] > TIMEOUT_S, "declared dead although it spoke within the timeout"
                 assert self.now - self.blind_since > TIMEOUT_S, "declared dead although nobody could have heard it"
             if verdict.now is Liveness.DEAF:
-                assert any(offer.since <= self.now - TIMEOUT_S * DEAF_TIMEOUTS for offer in self.offers)
+                assert any(work.since <= self.now - TIMEOUT_S * DEAF_TIMEOUTS for work in self.waiting)
                 assert self.now - self.did[key] > TIMEOUT_S * DEAF_TIMEOUTS
         again = sweep(
             self.agents.values(),
             activity,
-            self.offers,
+            self.waiting,
             now=self.now,
             watching_since=self.watch.since,
             timeout_s=TIMEOUT_S,
@@ -167,20 +167,20 @@ def test_an_agent_with_an_endpoint_is_not_judged_by_heartbeats() -> None:
 
 def test_only_an_idle_agent_that_ignores_fitting_tasks_is_deaf() -> None:
     now = NOW + 1000
-    offers = [Offer(workspace="w", target=None, required=frozenset(), since=NOW)]
+    waiting = [WaitingWork(workspace="w", target=None, required=frozenset(), since=NOW)]
     idle = an_agent()
     busy = an_agent(running_task_ids=("t1",))
     other = an_agent(capabilities=("x",), agent_id="a1")
     activity = Activity(last={("w", "a1"): now})
 
-    def verdicts(agent: Agent, offered: list[Offer]) -> list[Liveness]:
-        found = sweep([agent], activity, offered, now=now, watching_since=NOW, timeout_s=TIMEOUT_S)
+    def verdicts(agent: Agent, waiting: list[WaitingWork]) -> list[Liveness]:
+        found = sweep([agent], activity, waiting, now=now, watching_since=NOW, timeout_s=TIMEOUT_S)
         return [verdict.now for verdict in found]
 
-    assert verdicts(idle, offers) == [Liveness.DEAF]
-    assert verdicts(busy, offers) == []
-    assert verdicts(other, [replace(offers[0], required=frozenset({"y"}))]) == []
-    assert verdicts(idle, [replace(offers[0], target="another")]) == []
+    assert verdicts(idle, waiting) == [Liveness.DEAF]
+    assert verdicts(busy, waiting) == []
+    assert verdicts(other, [replace(waiting[0], required=frozenset({"y"}))]) == []
+    assert verdicts(idle, [replace(waiting[0], target="another")]) == []
 
 
 class ProbeMachine(RuleBasedStateMachine):

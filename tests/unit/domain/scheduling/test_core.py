@@ -170,7 +170,7 @@ class SchedulerLife(RuleBasedStateMachine):
 
     @precondition(lambda self: self.tokens)
     @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
+    def undelivered(self, data: st.DataObject) -> None:
         """One answer reached nobody. The lease goes back when that was the last one that could have reached its holder."""
         token = data.draw(st.sampled_from(self.tokens))
         before = self.store[token.task_id]
@@ -178,7 +178,7 @@ class SchedulerLife(RuleBasedStateMachine):
         answers = self.answers[token.task_id, token.attempt]
         last = answers == {token.delivery}
         answers.discard(token.delivery)
-        self.core.release(token.task_id, W, token.attempt, token.agent_id, token.delivery, "p", self.now)
+        self.core.undelivered(token.task_id, W, token.attempt, token.agent_id, token.delivery, "p", self.now)
         self.settle()
         after = self.store[token.task_id]
         if holds and last:

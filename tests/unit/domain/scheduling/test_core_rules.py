@@ -16,7 +16,7 @@ from cluster.domain.base.log import LogRow, Origin
 from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.requests import ClaimRequest, Grant
-from cluster.domain.tasks.events import Complete, Fail, Release, Reporter
+from cluster.domain.tasks.events import Complete, Fail, Reporter, Undelivered
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks.task import NewTask, Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
@@ -539,7 +539,7 @@ def test_a_lease_is_released_if_no_answer_with_it_arrived() -> None:
         return grant
 
     def lost(grant: Grant) -> tuple[TaskStatus, int]:
-        shard.core.release("t", "w", grant.head.attempt, "a1", grant.delivery, "p", NOW)
+        shard.core.undelivered("t", "w", grant.head.attempt, "a1", grant.delivery, "p", NOW)
         shard.flush(NOW)
         return shard.store["t"].status, shard.store["t"].retries
 
@@ -570,7 +570,7 @@ def test_a_position_outlives_restart_lease_and_change_of_priority() -> None:
     assert shard.kinds["t4"] == ["submitted", "prioritized"], "it is there already"
     shard.restart(NOW)
     assert [shard.claimed("a1", NOW), shard.claimed("a1", NOW)] == [["t1"], ["t4"]]
-    shard.core.report("t4", "w", Release(by=Reporter(principal="p", agent_id="a1", attempt=1)), NOW)
+    shard.core.report("t4", "w", Undelivered(by=Reporter(principal="p", agent_id="a1", attempt=1)), NOW)
     shard.flush(NOW)
     assert shard.claimed("a1", NOW, max_tasks=2) == ["t4", "t2"]
     shard.submit(new_task(id="u1", created_at=NOW, priority=Priority.URGENT), NOW)

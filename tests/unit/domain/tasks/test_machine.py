@@ -24,11 +24,11 @@ from cluster.domain.tasks.events import (
     LeaseExpired,
     Prioritized,
     QueueTimedOut,
-    Release,
     Reporter,
     RunTimedOut,
     TotalTimedOut,
     Unblocked,
+    Undelivered,
 )
 from cluster.domain.tasks.machine import EVENTS, TRANSITIONS, step
 from cluster.domain.tasks.phases import TERMINAL, TaskPhase, phase_of
@@ -160,7 +160,7 @@ class TaskLife(RuleBasedStateMachine):
         self.head = new_task(max_retries=max_retries, rules=rules).head()
         self.now = NOW
         self.claims = 0
-        self.released = 0
+        self.free = 0
         self.ended: TaskHead | None = None
 
     def _apply(self, event: Event) -> None:
@@ -181,7 +181,7 @@ class TaskLife(RuleBasedStateMachine):
         assert transition.decision.expect_status is before.status
         assert transition.decision.expect_attempt == before.attempt
         self.claims += isinstance(event, Claim)
-        self.released += isinstance(event, Release) or (isinstance(event, AgentLost) and event.deliberate)
+        self.free += isinstance(event, Undelivered) or (isinstance(event, AgentLost) and event.was_deregistered)
         if self.head.status.terminal:
             self.ended = self.head
 
@@ -208,12 +208,12 @@ class TaskLife(RuleBasedStateMachine):
     def timer(self, kind: type[Event]) -> None:
         self._apply(kind())
 
-    @rule(deliberate=st.booleans())
-    def agent_is_lost(self, deliberate: bool) -> None:
-        self._apply(AgentLost(deliberate=deliberate))
+    @rule(was_deregistered=st.booleans())
+    def agent_is_lost(self, was_deregistered: bool) -> None:
+        self._apply(AgentLost(was_deregistered=was_deregistered))
 
-    @rule(kind=st.sampled_from([Release, CancelAcknowledged]), back=st.integers(0, 1))
-    def release(self, kind: type[Event], back: int) -> None:
+    @rule(kind=st.sampled_from([Undelivered, CancelAcknowledged]), back=st.integers(0, 1))
+    def undelivered_or_stopped(self, kind: type[Event], back: int) -> None:
         by = Reporter(principal="p1", agent_id=self.head.assigned_agent, attempt=self.head.attempt - back)
         self._apply(kind(by=by))  # type: ignore[call-arg]
 
@@ -235,7 +235,7 @@ class TaskLife(RuleBasedStateMachine):
             return
         assert self.head.attempt == self.claims
         assert self.head.retries <= self.head.max_retries
-        assert self.claims <= self.head.max_retries + 1 + self.released
+        assert self.claims <= self.head.max_retries + 1 + self.free
         assert (self.head.assigned_agent is not None and self.head.started_at is not None) or (
             self.head.status is not TaskStatus.RUNNING
         )
