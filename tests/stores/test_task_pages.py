@@ -49,7 +49,8 @@ async def test_small_bodies_are_all_there(stores: Stores) -> None:
     assert [(task.payload, task.metadata, task.result) for task in tasks] == [
         ({"n": n}, {"name": f"n{n}"}, [n]) for n in range(50)
     ]
-    assert total.entries == 50 and len(_kept(tasks)) == 50
+    assert total.entries == 50
+    assert len(_kept(tasks)) == 50
 
 
 @pytest.mark.parametrize("body", list(Body))
