@@ -44,13 +44,13 @@ WHOLE = HEADS + "".join(f", t.{body}::text as {body}_text" for body in Body)
 
 def page_of(rows: str, order: str, bodies: Iterable[Body]) -> str:
     """A statement for the tasks of ``rows``, a statement that selects their ids, with bodies as far as they are small."""
-    wanted = [body.value for body in Body if body in bodies]
-    stored = " + ".join(f"coalesce(pg_column_size(t.{name}), 0)" for name in wanted) or "0"
-    compressed = " or ".join(f"pg_column_compression(t.{name}) is not null" for name in wanted) or "false"
+    asked_for = [body.value for body in Body if body in bodies]
+    stored = " + ".join(f"coalesce(pg_column_size(t.{name}), 0)" for name in asked_for) or "0"
+    compressed = " or ".join(f"pg_column_compression(t.{name}) is not null" for name in asked_for) or "false"
     small = f"w.stored <= {SMALL} and not w.compressed"
     texts = "".join(
         f", case when {small} then t.{body} end::text as {body}_text"
-        if body.value in wanted
+        if body.value in asked_for
         else f", null as {body}_text"
         for body in Body
     )
@@ -66,18 +66,18 @@ async def read_page(
 ) -> list[Task]:
     """The tasks of a page (`page_of`), with the bodies that they were asked with, as far as they fit."""
     rows = await pool.rows(statement, *arguments)
-    wanted = [body for body in Body if body in bodies]
-    large = await _large_bodies(pool, workspace, [row for row in rows if not row["small"]], wanted)
+    asked_for = [body for body in Body if body in bodies]
+    large = await _large_bodies(pool, workspace, [row for row in rows if not row["small"]], asked_for)
     tasks = []
     for row in rows:
         texts = row if row["small"] else large.get(row["id"])
-        tasks.append(task_of(row, texts) if texts is not None else replace(task_of(row, {}), left_out=tuple(wanted)))
+        tasks.append(task_of(row, texts) if texts is not None else replace(task_of(row, {}), left_out=tuple(asked_for)))
     return tasks
 
 
-async def _large_bodies(pool: Pool, workspace: str, rows: Sequence[Any], wanted: Sequence[Body]) -> dict[str, Any]:
+async def _large_bodies(pool: Pool, workspace: str, rows: Sequence[Any], asked_for: Sequence[Body]) -> dict[str, Any]:
     """Bodies by task, in the order of the page, until the next ones would exceed ``PAGE_CHARS``."""
-    columns = "".join(f", {body}::text as {body}_text" for body in wanted)
+    columns = "".join(f", {body}::text as {body}_text" for body in asked_for)
     # ``workspace || ''`` keeps the planner from an index that begins with the workspace; the tasks are found by their ids.
     statement = f"select id{columns} from tasks where workspace || '' = $1 and id = any ($2)"
     found: dict[str, Any] = {}

@@ -7,6 +7,7 @@ and breaks streaming.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
@@ -27,6 +28,9 @@ _TRACE_HEADERS = (b"x-request-id", b"x-correlation-id")
 #: How long a body may take to arrive, like the head of a request in front of us. The whole body, not each part of it: a
 #: client that sends a byte now and then would hold its request for ever.
 BODY_S = 30.0
+
+#: Bytes of a body that is too large which are read and thrown away, so that its sender reads the answer.
+DISCARDED_BYTES = 64 * 1024 * 1024
 
 #: (method, route template, status, seconds)
 Observe = Callable[[str, str, int, float], None]
@@ -102,6 +106,7 @@ class RequestMiddleware:
                 raise BodyTooLarge
             await self._app(scope, self._bounded(receive_or_end), send_with_trace)
         except BodyTooLarge:
+            await _discard(receive_or_end, headers, started + BODY_S - time.perf_counter())
             response = error_response(
                 413, f"The body is larger than {self._max_body_bytes} bytes; send less.", "body_too_large", trace_id
             )
@@ -145,6 +150,24 @@ class RequestMiddleware:
             return message
 
         return bounded
+
+
+async def _discard(receive: Receive, headers: dict[bytes, bytes], seconds: float) -> None:
+    """Reads on to the end of a body, unless that is too far or takes longer than ``seconds``.
+
+    Whoever closes a connection while the other end still sends makes the kernel reset it, and the answer is lost (RFC 9112, 9.6):
+    senders would take the server for away, and repeat the call. One that waits for ``100 Continue`` has sent nothing.
+    """
+    if b"expect" in headers or _declared_length(headers) > DISCARDED_BYTES:
+        return
+    left = DISCARDED_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
 
 
 def _method(method: str) -> str:

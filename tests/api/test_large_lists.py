@@ -48,7 +48,7 @@ async def test_a_list_leaves_out_what_it_has_no_room_for(tasks: TaskApi) -> None
     assert len((await tasks.get("/queue"))["jobs"]) == 0
 
 
-async def test_a_replay_that_has_to_read_payloads_goes_as_far_as_it_can_at_once(tasks: TaskApi) -> None:
+async def test_a_replay_that_reads_payloads_goes_as_far_as_it_can(tasks: TaskApi) -> None:
     await _dead(tasks, FIT + 2)
     patch = {"filter": {}, "payload_patch": {"n": -1}}
     dry = await tasks.post("/dead-letter/replay", patch | {"dry_run": True})
