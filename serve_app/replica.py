@@ -40,7 +40,7 @@ from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app.application import add_middleware, make_app
 from serve_app.auth.clients import Clients
-from serve_app.auth.making import authentication, call_limits, local_administrator, login_throttle
+from serve_app.auth.making import authentication, call_limits, local_administrator, login_throttle, shared_limits
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
 from serve_app.front_certificates import FrontCertificates
@@ -298,15 +298,17 @@ def make_ingress(
             gate.spawn(end_when_replaced(gate.endings, replaced))
         app.state.gateway = gate
         app.state.memory = replica.memory
+        limits = shared_limits(settings, resources)
+        closing.push_async_callback(limits.close)
         if settings.auth_enabled:
             known = await authentication(settings, resources, gate.access, gate.access_store, front_proof)
             app.state.resolver = known.resolver
             replica.keep(known.uses.run())
-            throttle = app.state.throttle = login_throttle(settings, resources, gate.access, clients)
+            throttle = app.state.throttle = login_throttle(settings, resources, limits, gate.access, clients)
             replica.keep(throttle.run())
             closing.push_async_callback(throttle.write)
             closing.push_async_callback(known.close)
-        app.state.limits = call_limits(settings, resources)
+        app.state.limits = call_limits(settings, limits)
         if app.state.limits is not None:
             closing.push_async_callback(app.state.limits.close)
         for detail, advice in weak_store_passwords(settings.database_url, settings.redis_url):
