@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from cluster.domain.access.permissions import Permission
+from cluster.process.front import EXPOSED_HEADERS
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app.auth.admission import permission_of, requires
@@ -128,7 +129,7 @@ def add_middleware(
                 allow_credentials="*" not in cors_origins,
                 allow_methods=["*"],
                 allow_headers=["*"],
-                expose_headers=["X-Trace-Id", "Location", "Retry-After"],
+                expose_headers=EXPOSED_HEADERS,
             )
         )
     app.around(lambda inner: RequestMiddleware(inner, observe=observations.observe, clients=clients))
