@@ -324,6 +324,12 @@ class Settings(BaseSettings):
             ipaddress.ip_network(network)
         return value
 
+    @field_validator("tls_cert_file", "tls_key_file", "tls_ca_file")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        """Ray's processes have another working directory than `up`."""
+        return None if value is None else value.absolute()
+
     @field_validator("trusted_proxies")
     @classmethod
     def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,12 +9,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from cluster.domain.access.permissions import Permission
+from cluster.process.front import EXPOSED_HEADERS
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app.auth.admission import permission_of, requires
 from serve_app.auth.clients import Clients
 from serve_app.auth.routing import check_routes
 from serve_app.http import errors
+from serve_app.http.body_bounds import BodyBounds
 from serve_app.http.fast_path import DirectApp
 from serve_app.http.middleware import RequestMiddleware
 from serve_app.http.unmatched import answer_elsewhere
@@ -116,17 +118,18 @@ def add_middleware(
     observations: HttpObservations,
     clients: Clients,
 ) -> None:
+    """The layers around fast path and FastAPI, the innermost first. That of CORS is outside of what answers errors, since a
+    browser shows a page no answer without its headers."""
+    app.around(lambda inner: BodyBounds(inner, max_bytes=max_body_bytes))
     if cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(cors_origins),
-            allow_credentials="*" not in cors_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["X-Trace-Id", "Location", "Retry-After"],
+        app.around(
+            lambda inner: CORSMiddleware(
+                inner,
+                allow_origins=list(cors_origins),
+                allow_credentials="*" not in cors_origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=EXPOSED_HEADERS,
+            )
         )
-    app.around(
-        lambda inner: RequestMiddleware(
-            inner, max_body_bytes=max_body_bytes, observe=observations.observe, clients=clients
-        )
-    )
+    app.around(lambda inner: RequestMiddleware(inner, observe=observations.observe, clients=clients))

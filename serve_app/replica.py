@@ -29,6 +29,7 @@ from cluster.log.follower import LogFollower
 from cluster.log.task_tally import TaskTally
 from cluster.ports.clock import Clock
 from cluster.ports.wake_ups import WakeTopic
+from cluster.process.front import PROBLEM, front_tls
 from cluster.process.loops import Loops, OnFatal
 from cluster.process.memory import resident_bytes
 from cluster.process.store_passwords import weak_store_passwords
@@ -39,9 +40,10 @@ from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app.application import add_middleware, make_app
 from serve_app.auth.clients import Clients
-from serve_app.auth.making import authentication, call_limits, local_administrator, login_throttle
+from serve_app.auth.making import authentication, call_limits, local_administrator, login_throttle, shared_limits
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
+from serve_app.front_certificates import FrontCertificates
 from serve_app.gateway import Gateway
 from serve_app.http.forwarded import leave_forwarding_to_us
 from serve_app.memory import ReplicaMemory
@@ -72,9 +74,12 @@ class Replica:
         observations: HttpObservations,
         on_fatal: OnFatal,
         hard_stop_s: int | None = None,
+        front_directory: Path | None = None,
     ) -> None:
+        """``front_directory`` is that of this node's HAProxy."""
         self.settings = settings
         self._hard_stop_s = hard_stop_s
+        self._front_directory = front_directory
         self.resources = resources
         self.observations = observations
         #: Observations of HTTP calls that telemetry has not taken yet, at most 50,000; ``_push`` adds and removes.
@@ -208,6 +213,11 @@ class Replica:
             probes[_component(key)] = self._actor_probe(key, call)
         if self._hard_stop_s is not None and self._hard_stop_s < LONGEST_CALL_S:
             probes["HAProxy"] = self._hard_stop
+        ours = self.settings
+        tls = front_tls(ours.tls_enabled, ours.tls_cert_file, ours.tls_key_file, ours.tls_ca_file)
+        if tls is not None:
+            kept_out = None if self._front_directory is None else self._front_directory / PROBLEM
+            probes["Certificates"] = FrontCertificates(tls, kept_out, self.resources.clock).warnings
         return probes
 
     async def _hard_stop(self) -> Sequence[str]:
@@ -281,21 +291,24 @@ def make_ingress(
         await migrated(settings)
         resources = await Resources.open(settings, "aragora-api", connections=CONNECTIONS, answer_s=STORE_S)
         resources.clock = clock or resources.clock
-        replica = Replica(settings, resources, resolve, observations, on_fatal, hard_stop_s)
+        front = None if replaced is None else replaced.parent
+        replica = Replica(settings, resources, resolve, observations, on_fatal, hard_stop_s, front)
         gate = await replica.start()
         if replaced is not None:
             gate.spawn(end_when_replaced(gate.endings, replaced))
         app.state.gateway = gate
         app.state.memory = replica.memory
+        limits = shared_limits(settings, resources)
+        closing.push_async_callback(limits.close)
         if settings.auth_enabled:
             known = await authentication(settings, resources, gate.access, gate.access_store, front_proof)
             app.state.resolver = known.resolver
             replica.keep(known.uses.run())
-            throttle = app.state.throttle = login_throttle(settings, resources, gate.access, clients)
+            throttle = app.state.throttle = login_throttle(settings, resources, limits, gate.access, clients)
             replica.keep(throttle.run())
             closing.push_async_callback(throttle.write)
             closing.push_async_callback(known.close)
-        app.state.limits = call_limits(settings, resources)
+        app.state.limits = call_limits(settings, limits)
         if app.state.limits is not None:
             closing.push_async_callback(app.state.limits.close)
         for detail, advice in weak_store_passwords(settings.database_url, settings.redis_url):

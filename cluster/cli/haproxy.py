@@ -1,6 +1,6 @@
 """``aragora-haproxy``: what Ray Serve starts in the place of HAProxy where `up` does not start Ray.
 
-It runs at every change of replicas, so it loads nothing but the standard library unless there are settings of TLS to read.
+It runs at every change of replicas, so it loads nothing but the standard library unless there are settings to read.
 """
 
 from __future__ import annotations
@@ -13,23 +13,27 @@ from cluster.process import front
 from cluster.process.front import FrontTls
 from cluster.process.haproxy import bundled_haproxy, run
 
+_READ = ("ARAGORA_TLS_", "ARAGORA_CORS_ORIGINS", "ARAGORA_CONFIG_FILE")
+
 
 def main() -> NoReturn:
     """The program, with HAProxy's own arguments."""
     binary = bundled_haproxy()
     if binary is None:
         sys.exit("aragora-haproxy: the HAProxy that ray[serve] brings is missing; reinstall ray[serve].")
-    run(str(binary), sys.argv[1:], tls=_tls(), proof=front.proof_of(os.environ))
+    tls, origins = _settings()
+    run(str(binary), sys.argv[1:], tls=tls, proof=front.proof_of(os.environ), origins=origins)
 
 
-def _tls() -> FrontTls | None:
-    """What the settings say. Ends the program if they are not valid."""
-    if not any(name.startswith("ARAGORA_TLS_") or name == "ARAGORA_CONFIG_FILE" for name in os.environ):
-        return None
+def _settings() -> tuple[FrontTls | None, tuple[str, ...]]:
+    """TLS and origins as the settings say. Ends the program if they are not valid."""
+    if not any(name.startswith(_READ) for name in os.environ):
+        return None, ("*",)
     from cluster.settings import SettingsError, load_settings  # takes half a second
 
     try:
         found = load_settings()
     except SettingsError as error:
         sys.exit(f"aragora-haproxy: {error}")
-    return front.front_tls(found.tls_enabled, found.tls_cert_file, found.tls_key_file, found.tls_ca_file)
+    tls = front.front_tls(found.tls_enabled, found.tls_cert_file, found.tls_key_file, found.tls_ca_file)
+    return tls, found.cors_origins

@@ -29,7 +29,7 @@ def listing(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     widths = [max(len(line[n]) for line in [[*head], *lines]) for n in range(len(head))]
     for number, line in enumerate([[*head], *lines]):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        console.print(f"[bold]{escape(text)}[/]" if number == 0 else escape(text))
+        console.print(f"[bold]{_literal(text)}[/]" if number == 0 else _literal(text))
 
 
 def total_words(found: Mapping[str, Any]) -> str:
@@ -46,7 +46,17 @@ def plain(value: object) -> str:
     """Somebody's words for a line of ours: as they are, but nothing in them is markup or moves a terminal's cursor. Line ends
     stay; where a line end could pass for a row of ours, take `on_one_line`."""
     text = "" if value is None else str(value)
-    return escape("".join(char if char.isprintable() or char == "\n" else " " for char in text))
+    return _literal("".join(char if char.isprintable() or char == "\n" else " " for char in text))
+
+
+def _literal(text: str) -> str:
+    """Markup that shows a text as it is.
+
+    Of backslashes before a tag rich shows half as many, without a tag all of them. ``escape`` minds those within a text; at its
+    end it takes one for two, and two for two. So they are doubled here, and a tag follows them."""
+    body = text.rstrip("\\")
+    backslashes = 2 * (len(text) - len(body))
+    return escape(body) + ("\\" * backslashes + "[none][/none]" if backslashes else "")
 
 
 @contextmanager

@@ -224,6 +224,7 @@ class System:
             http_host=self.settings.http_host,
             http_port=self.settings.http_port,
             tls=self.tls,
+            origins=self.settings.cors_origins,
             started=lambda process: self._note("ray", process),
         )
         self.ray.start(self.layout.config_file, say=self.say, config=config)

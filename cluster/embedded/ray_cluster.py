@@ -45,6 +45,8 @@ class RayCluster:
     http_host: str
     http_port: int
     tls: FrontTls | None = None
+    #: Origins of pages that may read the answers of its HAProxy.
+    origins: tuple[str, ...] = ()
     process: ProcessId | None = None
     dashboard_port: int = 0
     gcs_port: int = 0
@@ -164,7 +166,7 @@ class RayCluster:
             "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(serve_first + 49),
             "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(serve_first + 50),
             "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(serve_first + 99),
-            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(haproxy, self.http_host, self.http_port, self.tls)),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(haproxy, self)),
             "RAY_SERVE_HAPROXY_MAXCONN": str(_connections()),
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
@@ -276,7 +278,7 @@ def _connections() -> int:
     return min(12_000, max(100, (files - 200) // 3))
 
 
-def _wrapper(directory: Path, host: str, port: int, tls: FrontTls | None) -> Path:
+def _wrapper(directory: Path, ours: RayCluster) -> Path:
     """Writes the program that stands in for HAProxy (`cluster.process.haproxy`), with our address in it. ``-S``: it runs at
     every change of replicas, and without site-packages it is there in a quarter of the time."""
     binary = bundled_haproxy()
@@ -289,9 +291,9 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(cluster.__file__).parents[1])!r})
 from cluster.process.front import FrontTls, proof_of
 from cluster.process.haproxy import run
-tls = {None if tls is None else tuple(tls)!r}
+tls = {None if ours.tls is None else tuple(ours.tls)!r}
 proof = proof_of({{}}, Path({str(directory)!r}))
-run({str(binary)!r}, sys.argv[1:], {host!r}, {port}, tls and FrontTls(*tls), proof)
+run({str(binary)!r}, sys.argv[1:], {ours.http_host!r}, {ours.http_port}, tls and FrontTls(*tls), proof, {ours.origins!r})
 """)
     script.chmod(0o700)
     return script

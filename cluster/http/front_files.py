@@ -6,7 +6,7 @@ chain in the wrong order, it would serve.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,6 +45,20 @@ def check_front_files(tls: FrontTls, now: datetime) -> None:
                     "there that issue the agents' certificates."
                 )
             _check_time(AUTHORITY, tls.authority, certificate, now)
+
+
+def soon_ending(tls: FrontTls, now: datetime, within: timedelta) -> list[str]:
+    """A sentence for each certificate of the front that ends soon.
+
+    Raises: `UnusableFile` if a file cannot be read."""
+    files = ((CERTIFICATE, tls.certificate), (AUTHORITY, tls.authority))
+    return [
+        f"{setting} {file}: {_name(each)} ends {each.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it."
+        for setting, file in files
+        if file is not None
+        for each in _certificates(setting, file)
+        if each.not_valid_after_utc - now < within
+    ]
 
 
 def _read(setting: str, file: str) -> bytes:

@@ -128,6 +128,7 @@ class PostgresAccessStore:
         values = (
             *(self._now(), first, key.id, key.name, list(key.workspaces), list(key.grants), _custom(key.grants)),
             *(list(key.digests), key.created_at, key.created_by, key.expires_at),
+            None if key.agents is None else list(key.agents),
         )
         outcome: str = await self._commit("create_key", new_key_record(origin, key), *values)
         if outcome != "exists":
@@ -174,5 +175,7 @@ def _workspace(found: dict[str, Any]) -> Workspace:
 
 def _key(found: dict[str, Any]) -> ApiKey:
     texts = {name: tuple(found[name]) for name in ("workspaces", "grants")}
+    if found["agents"] is not None:
+        texts["agents"] = tuple(found["agents"])
     # JSON has a bytea as \x and hexadecimal digits.
     return ApiKey(**found | texts | {"digests": tuple(bytes.fromhex(text[2:]) for text in found["digests"])})

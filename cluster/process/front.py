@@ -17,7 +17,7 @@ import hashlib
 import hmac
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -42,6 +42,8 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
 }
 #: Only where the client's call is encrypted. Not for subdomains, which may be others'.
 HSTS: Final = ("strict-transport-security", "max-age=31536000")
+#: Headers of answers that a page of another origin may read, beside those that it always may.
+EXPOSED_HEADERS: Final = ("X-Trace-Id", "Location", "Retry-After")
 _LABEL: Final = b"aragora front"
 
 
@@ -72,6 +74,23 @@ def answer_rules(tls: FrontTls | None) -> str:
     return "".join(
         f'    http-after-response set-header {name} "{value}" unless {{ res.hdr({name}) -m found }}\n'
         for name, value in headers
+    )
+
+
+def cors_rules(origins: Sequence[str]) -> str:
+    """The CORS headers of the front's own answers; those of replicas have theirs. ``origins`` are the settings' (``*``: all)."""
+    if not origins:
+        return ""
+    any_page = "*" in origins
+    page = "-m found" if any_page else f"-m str {' '.join(origins)}"
+    condition = f"{{ var(txn.origin) {page} }} !{{ res.hdr(access-control-allow-origin) -m found }}"
+    headers = {"access-control-expose-headers": f'"{", ".join(EXPOSED_HEADERS)}"'}
+    if not any_page:
+        headers |= {"access-control-allow-credentials": "true", "vary": "Origin"}
+    # By this one the condition ends, so it comes last.
+    headers["access-control-allow-origin"] = "*" if any_page else "%[var(txn.origin)]"
+    return "    http-request set-var(txn.origin) req.hdr(origin)\n" + "".join(
+        f"    http-after-response set-header {name} {value} if {condition}\n" for name, value in headers.items()
     )
 
 

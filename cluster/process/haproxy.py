@@ -117,10 +117,12 @@ def corrected(
     host: str | None = None,
     port: int | None = None,
     tls: FrontTls | None = None,
+    origins: Sequence[str] = (),
 ) -> str:
     """The configuration with our answers in it. ``directory`` is where HAProxy's sockets and certificates are.
 
     With ``host`` the API's ``port`` is bound to it, and HAProxy's own metrics to a socket: Ray binds all interfaces.
+    ``origins`` are those of pages that may read answers.
 
     Raises: `OtherTemplate` if what protects the front cannot be put in.
     """
@@ -142,9 +144,10 @@ def corrected(
     text = re.sub(r"(?m)^( *)option httplog\n", lambda found: found[1] + _LOG_FORMAT + "\n", text)
     text = re.sub(r"(?m)^(defaults\n *mode http\n)", lambda found: found[1] + _own_answers(), text)
     ends_tls = front.bind_options(tls, directory) if tls is not None else ""
+    own_rules = front.rules(tls) + _RULES + front.answer_rules(tls)
     text = _put(
         r"(?m)^(frontend http_frontend\n *bind \S+)\n",
-        lambda found: found[1] + ends_tls + "\n" + front.rules(tls) + _RULES + front.answer_rules(tls),
+        lambda found: found[1] + ends_tls + "\n" + front.cors_rules(origins) + own_rules,
         text,
     )
     return re.sub(
@@ -182,6 +185,7 @@ def run(
     port: int | None = None,
     tls: FrontTls | None = None,
     proof: str | None = None,
+    origins: Sequence[str] = (),
 ) -> NoReturn:
     """Corrects the file after ``-f``, leaves a guard, and becomes HAProxy: Ray knows it by this process's id. Without
     ``proof`` no replica believes what the front says of a call."""
@@ -191,7 +195,7 @@ def run(
     config = next((Path(name) for flag, name in pairwise(arguments) if flag == "-f"), None)
     if config is not None and config.is_file():
         try:
-            text = corrected(config.read_text(), config.parent, host, port, tls)
+            text = corrected(config.read_text(), config.parent, host, port, tls, origins)
         except OtherTemplate as problem:
             sys.exit(f"aragora-haproxy: {problem}; this version of Ray is not supported.")
         if tls is not None:

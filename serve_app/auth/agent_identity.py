@@ -5,7 +5,8 @@ The front hands on the certificate of a call, whose key the caller had at the ha
 renewed one keeps it.
 
 A call may have a key or token besides. Then that says which principal calls and in which workspace, and the certificate which
-agent: both have to allow the call, so a stolen key claims nothing, and neither does a stolen lease.
+agent: both have to allow the call, so a stolen key claims nothing, and neither does a stolen lease. For which agents a call acts
+is decided in `cluster.domain.access.acting`, for keys that are bound to agents too.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from typing import Final
 
 from starlette.requests import HTTPConnection
 
+from cluster.domain.access.acting import acting_as, both
 from cluster.domain.access.agent_certificates import DENIED, AgentCertificate, agent_certificate
-from cluster.domain.access.identity import AccessPolicy, Identity, Method, principal_for
+from cluster.domain.access.identity import AccessPolicy, Identity, Method
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal, allows
-from cluster.domain.base.errors import Forbidden, Unauthenticated
+from cluster.domain.base.errors import Unauthenticated
 from cluster.ports.clock import Clock
 from cluster.process import front
 from serve_app.auth.access_view import AccessView
-from serve_app.auth.bearer import BearerTokens, Proof, has_token
+from serve_app.auth.bearer import BearerTokens, Principals, Proof, has_token
 from serve_app.auth.named_workspace import asked_workspace
 
 #: Certificates that were read are kept, because each call has one. More than there are agents at one replica.
@@ -68,6 +70,7 @@ class AgentCertificates:
         self._trust_domain = trust_domain
         self._proof = None if proof is None else proof.encode()
         self._clock = clock
+        self._principals = Principals(view, policy)
         self._kept: dict[bytes, AgentCertificate] = {}
 
     async def resolve(self, connection: HTTPConnection) -> Principal:
@@ -81,15 +84,15 @@ class AgentCertificates:
         shown = ShownCertificate(certificate.agent_id, lambda: self._counts(certificate))
         state["certificate"] = shown
         if has_token(connection):
-            principal = await self._bearer.resolve(connection)
-            state["proof"] = _both(state["proof"], shown, certificate.ends_at)
-            return principal
+            await self._bearer.resolve(connection)
+            proof = state["proof"] = _with_certificate(state["proof"], shown, certificate.ends_at)
+            return proof.principal()
         asked = asked_workspace(connection)
         proof = Proof(
             identity=self._identity(certificate),
             holds=shown.holds,
             ends_at=lambda: certificate.ends_at,
-            principal=lambda: principal_for(self._identity(certificate), asked, self._view, self._policy),
+            principal=lambda: self._principals.of(self._identity(certificate), asked),
             generation=self._view.generation,
         )
         state["proof"] = proof
@@ -132,13 +135,20 @@ class AgentCertificates:
             subjects=(name,),
             workspaces=() if is_bound else (self._policy.home,),
             grants=() if is_bound else ("agent",),
+            agents=frozenset({certificate.agent_id}),
         )
 
 
-def _both(proof: Proof, shown: ShownCertificate, certificate_ends_at: float) -> Proof:
-    """A call with a token and a certificate ends with either."""
+def _with_certificate(proof: Proof, shown: ShownCertificate, certificate_ends_at: float) -> Proof:
+    """A call with a token and a certificate acts for the agents of both, and ends with either."""
+
+    def principal() -> Principal:
+        found = proof.principal()
+        return replace(found, agents=both(found.agents, frozenset({shown.agent_id})))
+
     return replace(
         proof,
+        principal=principal,
         holds=lambda: proof.holds() and shown.holds(),
         ends_at=lambda: min(proof.ends_at(), certificate_ends_at),
     )
@@ -160,31 +170,26 @@ def check_certificate(connection: HTTPConnection, permission: Permission, princi
 
 
 def acting_agent(connection: HTTPConnection, agent_id: str | None) -> str | None:
-    """The agent for which a call acts: the one that it names, which has to be the certificate's where those are asked for; it
-    may leave it out.
+    """The agent for which an admitted call acts (`acting_as`).
 
-    Raises: `Unauthenticated` if there is no certificate, `Forbidden` if it is another agent's."""
-    if not _is_asked_for(connection):
-        return agent_id
-    certificate = _shown(connection)
-    if certificate is None:
-        raise Unauthenticated(_MISSING, "certificate_required")
-    if not certificate.holds():
-        raise Unauthenticated(_ENDED, "certificate_refused")
-    if agent_id not in (None, certificate.agent_id):
-        raise Forbidden(
-            f"The certificate of this call is agent {certificate.agent_id}'s, so it acts for no other; use that id, or another "
-            "certificate.",
-            "agent_mismatch",
-        )
-    return certificate.agent_id
+    Raises: `Unauthenticated` if certificates are asked for and the call has none that counts; else as `acting_as`."""
+    if _is_asked_for(connection):
+        certificate = _shown(connection)
+        if certificate is None:
+            raise Unauthenticated(_MISSING, "certificate_required")
+        if not certificate.holds():
+            raise Unauthenticated(_ENDED, "certificate_refused")
+    return acting_as(connection.scope["state"]["principal"], agent_id)
 
 
 def check_managed(connection: HTTPConnection, principal: Principal, agent_id: str) -> None:
-    """Whether a call may register or remove the agent: an operator's may, and the agent's own.
+    """Whether a call may register or remove the agent, or change what it is told to do: an operator's may without a certificate,
+    and the agent's own.
 
     Raises: as `acting_agent`."""
-    if not allows(principal, Permission.AGENTS_WRITE):
+    if allows(principal, Permission.AGENTS_WRITE):
+        acting_as(principal, agent_id)
+    else:
         acting_agent(connection, agent_id)
 
 

@@ -54,6 +54,29 @@ class Proof:
     generation: int
 
 
+class Principals:
+    """What `principal_for` says, worked out once for each state of access: it took longer than all else of the door."""
+
+    def __init__(self, view: AccessView, policy: AccessPolicy) -> None:
+        self._view = view
+        self._policy = policy
+        #: (identity, named workspace) → principal, as the access of generation ``_kept_of`` has it.
+        self._kept: dict[tuple[Identity, str | None], Principal] = {}
+        self._kept_of = view.generation
+
+    def of(self, identity: Identity, asked: str | None) -> Principal:
+        """The principal of a call that names the workspace ``asked``. Raises: as `principal_for`."""
+        generation = self._view.generation
+        if generation != self._kept_of or len(self._kept) >= MAX_KEPT:
+            self._kept.clear()
+            self._kept_of = generation
+        principal = self._kept.get((identity, asked))
+        if principal is None:
+            principal = principal_for(identity, asked, self._view, self._policy)
+            self._kept[identity, asked] = principal
+        return principal
+
+
 class BearerTokens:
     """The `PrincipalResolver` of a system with authentication."""
 
@@ -61,13 +84,10 @@ class BearerTokens:
         self, *, view: AccessView, policy: AccessPolicy, tokens: TokenChecks, uses: KeyUses, clock: Clock
     ) -> None:
         self._view = view
-        self._policy = policy
+        self._principals = Principals(view, policy)
         self._tokens = tokens
         self._uses = uses
         self._clock = clock
-        #: (identity, named workspace) → principal, as the access of generation ``_kept_of`` has it.
-        self._kept: dict[tuple[Identity, str | None], Principal] = {}
-        self._kept_of = view.generation
 
     async def resolve(self, connection: HTTPConnection) -> Principal:
         """The principal of a bearer token, in the workspace that the call names.
@@ -80,18 +100,6 @@ class BearerTokens:
         )
         connection.scope.setdefault("state", {})["proof"] = proof
         return proof.principal()
-
-    def _principal(self, identity: Identity, asked: str | None) -> Principal:
-        """What `principal_for` says, worked out once for each state of access: it took longer than all else of the door."""
-        generation = self._view.generation
-        if generation != self._kept_of or len(self._kept) >= MAX_KEPT:
-            self._kept.clear()
-            self._kept_of = generation
-        principal = self._kept.get((identity, asked))
-        if principal is None:
-            principal = principal_for(identity, asked, self._view, self._policy)
-            self._kept[identity, asked] = principal
-        return principal
 
     async def _prove_token(self, text: str, connection: HTTPConnection) -> Proof:
         now = self._clock.now()
@@ -124,6 +132,7 @@ class BearerTokens:
             subjects=(key.principal,),
             workspaces=key.workspaces,
             grants=key.grants,
+            agents=None if key.agents is None else frozenset(key.agents),
         )
 
         def ends() -> float:
@@ -136,7 +145,7 @@ class BearerTokens:
         self, identity: Identity, connection: HTTPConnection, holds: Callable[[], bool], ends: Callable[[], float]
     ) -> Proof:
         asked = asked_workspace(connection)  # not before: who proves nothing is told that first
-        return Proof(identity, holds, ends, lambda: self._principal(identity, asked), self._view.generation)
+        return Proof(identity, holds, ends, lambda: self._principals.of(identity, asked), self._view.generation)
 
 
 def has_token(connection: HTTPConnection) -> bool:

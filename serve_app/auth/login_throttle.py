@@ -1,9 +1,9 @@
 """Failed logins are few: whoever tries keys and tokens that do not count is soon told to wait.
 
-Two counts, at each replica. Of an address: once it has failed too often, a key or token that has not counted before is not even
-looked at. One that has counted still does, so that a worker with a key that ended does not shut out its neighbours. Of a key:
-once its secret was wrong too often, from however many addresses, a wrong one is answered 429 instead of 401; the right one counts
-always, or anybody could shut out the key's owner.
+Two counts, over all replicas (`serve_app.auth.shared_limits`). Of an address: once it has failed too often, a key or token that
+has not counted before is not even looked at. One that has counted at this replica still is, so that a worker with a key that
+ended does not shut out its neighbours. Of a key: once its secret was wrong too often, from however many addresses, a wrong one is
+answered 429 instead of 401; the right one counts always, or anybody could shut out the key's owner.
 
 The log gets a row of each client's failures for each window, and not of each try, or whoever tries could fill it.
 """
@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 
 from cluster.domain.access.api_key import MARK, parse_token
 from cluster.domain.access.principal import Principal
-from cluster.domain.access.rate_limits import Rate, RateTable, whole_seconds
+from cluster.domain.access.rate_limits import Rate, whole_seconds
 from cluster.domain.access.rows import failed_logins_record
 from cluster.domain.base.errors import CallerError, RateLimited, TryLater, Unauthenticated
 from cluster.domain.base.log import Origin
@@ -28,6 +28,7 @@ from serve_app.auth.access_view import AccessView
 from serve_app.auth.bearer import has_token, sent_token
 from serve_app.auth.clients import Clients
 from serve_app.auth.resolver import PrincipalResolver
+from serve_app.auth.shared_limits import SharedLimits
 
 #: Failures of an address, and of a key: so many at once, and one more each few seconds.
 RATE: Final = Rate(interval_s=3.0, burst=20)
@@ -36,6 +37,8 @@ WINDOW_S: Final = 30.0
 MAX_ROWS: Final = 100
 #: Keys and tokens that have counted, of which a number is kept and not the text.
 MAX_KEPT: Final = 50_000
+#: Addresses without room that are kept, so that they cost no question.
+MAX_REFUSED: Final = 20_000
 _TOO_MANY: Final = "Too many keys and tokens from here did not count; send one that does after the time in Retry-After."
 _OTHERS: Final = "others"
 
@@ -44,15 +47,25 @@ class LoginThrottle:
     """The failed logins of one replica. ``origin`` is whose the rows are; ``now``: seconds by a clock that nobody sets."""
 
     def __init__(
-        self, *, clients: Clients, view: AccessView, log: Log, origin: Origin, clock: Clock, now: Callable[[], float]
+        self,
+        *,
+        limits: SharedLimits,
+        clients: Clients,
+        view: AccessView,
+        log: Log,
+        origin: Origin,
+        clock: Clock,
+        now: Callable[[], float],
     ) -> None:
+        self._limits = limits
         self._clients = clients
         self._view = view
         self._log = log
         self._origin = origin
         self._clock = clock
         self._now = now
-        self._table = RateTable()
+        #: Address → until when nothing is asked about it, since it had no room. Who tries on costs no call of Redis.
+        self._refused_until: dict[str, float] = {}
         #: A hash of each key or token that has counted. It needs no more bits: what passes here is checked after that.
         self._proven: dict[int, None] = {}
         #: (address, key) → failures and those of them that were not looked at, which are not in the log yet.
@@ -67,12 +80,12 @@ class LoginThrottle:
         text = sent_token(connection)
         login = hash(text)
         if login not in self._proven:
-            self._check_address(connection)
+            await self._check_address(connection)
         try:
             principal = await resolver.resolve(connection)
         except Unauthenticated as error:
             self._proven.pop(login, None)
-            self._count(connection, text)
+            await self._count(connection, text)
             raise error
         except CallerError:  # it counts, but not for this call
             self._prove(login)
@@ -86,20 +99,28 @@ class LoginThrottle:
                 del self._proven[next(iter(self._proven))]
             self._proven[login] = None
 
-    def _check_address(self, connection: HTTPConnection) -> None:
+    async def _check_address(self, connection: HTTPConnection) -> None:
+        """Raises: `RateLimited` if the address has failed too often."""
         address = self._clients.group(connection.scope)
-        room = self._table.room(f"address {address}", RATE, self._now())
-        if not room.granted:
+        wait_s = self._refused_until.get(address, 0.0) - self._now()
+        if wait_s <= 0:
+            wait_s = (await self._limits.take(_of_address(address), RATE, 0)).retry_after_s
+            self._refused_until.pop(address, None)
+            if wait_s > 0:
+                if len(self._refused_until) >= MAX_REFUSED:
+                    del self._refused_until[next(iter(self._refused_until))]
+                self._refused_until[address] = self._now() + wait_s
+        if wait_s > 0:
             self._note(address, None, is_throttled=True)
-            raise RateLimited(_TOO_MANY, "too_many_failures", whole_seconds(room.retry_after_s))
+            raise RateLimited(_TOO_MANY, "too_many_failures", whole_seconds(wait_s))
 
-    def _count(self, connection: HTTPConnection, text: str) -> None:
+    async def _count(self, connection: HTTPConnection, text: str) -> None:
         """Raises: `RateLimited` if the secret of this key was wrong too often."""
-        address, key_id, now = self._clients.group(connection.scope), self._key_of(text), self._now()
-        self._table.take(f"address {address}", RATE, 1, now)
+        address, key_id = self._clients.group(connection.scope), self._key_of(text)
         self._note(address, key_id, is_throttled=False)
+        await self._limits.take(_of_address(address), RATE, 1)
         if key_id is not None:
-            grant = self._table.take(f"key {key_id}", RATE, 1, now)
+            grant = await self._limits.take(f"failed key {key_id}", RATE, 1)
             if not grant.granted:
                 raise RateLimited(_TOO_MANY, "too_many_failures", whole_seconds(grant.retry_after_s)) from None
 
@@ -142,3 +163,7 @@ class LoginThrottle:
                 counts[0] += tried
                 counts[1] += throttled
             raise
+
+
+def _of_address(address: str) -> str:
+    return f"failed address {address}"

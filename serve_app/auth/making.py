@@ -29,6 +29,7 @@ from serve_app.auth.key_uses import KeyUses
 from serve_app.auth.local_administrator import LocalAdministrator
 from serve_app.auth.login_throttle import LoginThrottle
 from serve_app.auth.resolver import PrincipalResolver
+from serve_app.auth.shared_limits import SharedLimits
 from serve_app.auth.token_checks import SharedSecrets, TokenChecks, TrustedIssuer
 from serve_app.auth.web_pages import WebPages
 
@@ -153,15 +154,31 @@ def _issuer(settings: Settings) -> tuple[TrustedIssuer | None, ConnectionPool | 
     return TrustedIssuer(keys=keys, issuer=issuer, audience=audience), connections
 
 
-def login_throttle(settings: Settings, resources: Resources, view: AccessView, clients: Clients) -> LoginThrottle:
-    """What counts the failed logins of a replica."""
-    origin = Origin(workspace=settings.workspace, principal=SYSTEM)
-    return LoginThrottle(
-        clients=clients, view=view, log=resources.stores.log, origin=origin, clock=resources.clock, now=time.monotonic
+def shared_limits(settings: Settings, resources: Resources) -> SharedLimits:
+    """What counts calls and failed logins, together with the other replicas."""
+    return SharedLimits(
+        shared=resources.rate_limits(f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"),
+        own=LocalRateLimits(time.monotonic),
+        sharers=settings.api_replicas,
     )
 
 
-def call_limits(settings: Settings, resources: Resources) -> CallLimits | None:
+def login_throttle(
+    settings: Settings, resources: Resources, limits: SharedLimits, view: AccessView, clients: Clients
+) -> LoginThrottle:
+    """What counts the failed logins of a replica."""
+    return LoginThrottle(
+        limits=limits,
+        clients=clients,
+        view=view,
+        log=resources.stores.log,
+        origin=Origin(workspace=settings.workspace, principal=SYSTEM),
+        clock=resources.clock,
+        now=time.monotonic,
+    )
+
+
+def call_limits(settings: Settings, limits: SharedLimits) -> CallLimits | None:
     """What counts the calls of a replica; None if nothing is limited."""
     given = {
         CallKind.OTHERS: settings.rate_limit,
@@ -169,11 +186,4 @@ def call_limits(settings: Settings, resources: Resources) -> CallLimits | None:
         CallKind.CLAIMS: settings.rate_limit_claims,
     }
     rates = {kind: Rate.per_minute(calls) for kind, calls in given.items() if calls}
-    if not rates:
-        return None
-    return CallLimits(
-        shared=resources.rate_limits(f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"),
-        own=LocalRateLimits(time.monotonic),
-        rates=rates,
-        sharers=settings.api_replicas,
-    )
+    return CallLimits(limits, rates) if rates else None

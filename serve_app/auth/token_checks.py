@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from cluster.domain.access.identity import Identity, Method
@@ -105,7 +105,8 @@ def _own_identity(claims: Claims) -> Identity:
     if kind not in _KINDS or not rest:
         raise Unauthenticated(_REFUSED)
     name = f"{kind}:{rest.lower() if kind == 'user' else rest}"
-    return _identity(name, claims)
+    # A token of an agent acts for that agent, as its certificate does.
+    return replace(_identity(name, claims), agents=frozenset({rest})) if kind == "agent" else _identity(name, claims)
 
 
 def _foreign_identity(claims: Claims) -> Identity:

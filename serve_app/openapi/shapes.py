@@ -116,8 +116,9 @@ SHAPES["Member"] = fields(workspace=TEXT, subject=TEXT, role=TEXT, created_at=EP
 SHAPES["Role"] = fields(name=TEXT, built_in=YES_OR_NO, permissions=listed(TEXT))
 SHAPES["ApiKey"] = fields(
     id=ID, name=TEXT, state={"type": "string", "enum": ["valid", "expired", "revoked", "workspace_deleted"]},
-    state_detail_opt=nullable(TEXT), workspaces=listed(TEXT), grants=listed(TEXT), created_at=EPOCH, created_by=TEXT,
-    expires_at=nullable(EPOCH), revoked_at=nullable(EPOCH), overlap_until=nullable(EPOCH), last_used_at=nullable(EPOCH),
+    state_detail_opt=nullable(TEXT), workspaces=listed(TEXT), grants=listed(TEXT), agents=nullable(listed(ID)),
+    created_at=EPOCH, created_by=TEXT, expires_at=nullable(EPOCH), revoked_at=nullable(EPOCH),
+    overlap_until=nullable(EPOCH), last_used_at=nullable(EPOCH),
 )  # fmt: skip
 SHAPES["LeasedTask"] = more("Task", lease_token=TEXT, lease_expires_at=EPOCH, redelivered=YES_OR_NO)
 SHAPES["DeadTask"] = more("Task", reason=words(TaskDetail), ended_at=EPOCH)

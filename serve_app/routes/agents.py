@@ -362,6 +362,7 @@ def intent_change(
 async def _set_intent(request: Request, agent_id: str, asker: Origin, intent: Intent) -> tuple[Agent, dict[str, Any]]:
     """Sets an operator's intent and returns the agent after it. Setting the intent that an operator has set changes and logs
     nothing. What the agent wants itself stays."""
+    check_managed(request, await principal_of(request), agent_id)
     gate = gateway(request)
     agent = await stored_agent(gate, asker, agent_id)
     if agent.operator_intent is not intent:

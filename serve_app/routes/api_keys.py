@@ -53,7 +53,7 @@ async def create_key(request: Request, body: NewKey, asker: Asker, key: Idempote
     principal = await principal_of(request)
     new, secret = _new_key(gate, principal, body, key)
     custom = await current_roles(gate, new.workspaces, new.grants)
-    check_may_grant(principal, new.workspaces, new.grants, custom)
+    check_may_grant(principal, new.workspaces, new.grants, custom, new.agents)
     token = None
     notice = _NOT_AGAIN
     if await gate.access_store.create_key(origin_in(asker, new.workspaces[0]), new):
@@ -78,12 +78,15 @@ async def _created(
             raise Conflict(KEY_CONFLICT, "idempotency_conflict")
         return _wire(gate, principal, stored)
 
+    # Without agents a body has the digest that earlier builds gave it.
+    sent = body.model_dump(mode="json", exclude={"agents"} if body.agents is None else None)
     # Callers of one workspace may use the same idempotency key; each has keys of its own.
-    return await answered_once(gate, asker, f"keys/of/{principal.id}", key, body.model_dump(mode="json"), read)
+    return await answered_once(gate, asker, f"keys/of/{principal.id}", key, sent, read)
 
 
 def _told(key: ApiKey) -> dict[str, Any]:
-    return {"name": key.name, "workspaces": list(key.workspaces), "grants": list(key.grants)}
+    agents = None if key.agents is None else list(key.agents)
+    return {"name": key.name, "workspaces": list(key.workspaces), "grants": list(key.grants), "agents": agents}
 
 
 def _new_key(gate: Gateway, principal: Principal, body: NewKey, key: str | None) -> tuple[ApiKey, str]:
@@ -102,6 +105,7 @@ def _new_key(gate: Gateway, principal: Principal, body: NewKey, key: str | None)
         created_at=now,
         created_by=principal.id,
         expires_at=None if body.expires_in_seconds is None else now + body.expires_in_seconds,
+        agents=None if body.agents is None else tuple(sorted(set(body.agents))),
     )
     return new, secret
 
@@ -142,7 +146,7 @@ async def rotate_key(
         stored = await _changeable(gate, principal, key_id)
         # Whoever rotates a key gets its secret, and so what it may do.
         custom = await current_roles(gate, stored.workspaces, stored.grants)
-        check_may_grant(principal, stored.workspaces, stored.grants, custom)
+        check_may_grant(principal, stored.workspaces, stored.grants, custom, stored.agents)
         if stored.revoked_at is not None:
             raise Conflict(f"The key {key_id} was revoked; create another one.", "key_revoked")
         now = gate.clock.now()

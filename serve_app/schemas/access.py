@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cluster.domain.access.api_key import ApiKey, has_expired
 from cluster.domain.access.roles import ROLES, CustomRole
 from cluster.domain.access.workspaces import RoleBinding, Workspace, WorkspaceState, all_deleted
-from serve_app.schemas.fields import MAX_SECONDS, ExactBody, Seconds, Text, Word, Words
+from serve_app.schemas.fields import MAX_BATCH, MAX_SECONDS, ExactBody, Seconds, Text, Word, Words, agent_name
 
 Subject = Annotated[Text, Field(min_length=1, max_length=256, description="user:EMAIL, group:NAME, key:ID or agent:ID")]
 
@@ -50,12 +50,14 @@ class RolePermissions(ExactBody):
 
 class NewKey(ExactBody):
     """``workspaces`` are those that the key acts in, the caller's if left out; ``["*"]`` stands for all. ``grants`` are names of
-    roles and permissions. Without ``expires_in_seconds`` the key does not expire."""
+    roles and permissions. Without ``expires_in_seconds`` the key does not expire. With ``agents`` it acts for these agents only:
+    it registers, beats, claims, reports and drains for no other."""
 
     name: Words
     grants: list[Word] = Field(min_length=1, max_length=64)
     workspaces: list[Word] | None = Field(None, min_length=1, max_length=64)
     expires_in_seconds: Seconds | None = None
+    agents: list[Annotated[Word, AfterValidator(agent_name)]] | None = Field(None, min_length=1, max_length=MAX_BATCH)
 
 
 class Rotation(ExactBody):
@@ -128,6 +130,7 @@ def key_wire(key: ApiKey, now: float, workspaces: list[str], known: Mapping[str,
         "state_detail": None if state in ("revoked", "expired") else _closed_words(seen),
         "workspaces": workspaces,
         "grants": list(key.grants),
+        "agents": None if key.agents is None else list(key.agents),
         "created_at": key.created_at,
         "created_by": key.created_by,
         "expires_at": key.expires_at,

@@ -23,6 +23,9 @@ from tests.support.principals import bearer
 ISSUER = Issuer()
 WAYS: tuple[dict[str, str], ...] = ({}, {"Origin": "http://elsewhere"})
 
+#: Name of a key → the agents that it is bound to.
+BOUND = {"several": ("a-1", "a-2"), "other": ("a-2",)}
+
 
 def uri(text: str) -> x509.UniformResourceIdentifier:
     return x509.UniformResourceIdentifier(text)
@@ -140,6 +143,30 @@ async def test_a_certificate_acts_for_its_own_agent_only(api: Api, tables: Table
         reports = {"reports": [{"task_id": "t-1", "agent_id": "a-2"}]}
         results = (await api.call("POST", "/tasks/complete", reports, headers=headers)).json()["results"]
         assert [result["code"] for result in results] == ["agent_mismatch"]
+
+
+async def test_a_bound_key_and_a_certificate_both_have_to_allow_the_agent(api: Api, tables: Tables) -> None:
+    for agent_id in ("a-1", "a-2"):
+        await register(api, agent_id, ISSUER.agent(agent_id))
+    own = fronted(ISSUER.agent("a-1"))
+    several, other = (bearer(tables.add_key(name, "agent", agents=agents)) for name, agents in BOUND.items())
+    statuses = [
+        [
+            (await api.call("POST", f"/agents/{name}/heartbeat", headers={**own, **key})).status_code
+            for name in ("a-1", "a-2")
+        ]
+        for key in (several, other)
+    ]
+    assert statuses == [[200, 403], [403, 403]]
+
+
+async def test_an_operator_that_shows_a_certificate_manages_its_own_agent(api: Api, tables: Tables) -> None:
+    for agent_id in ("a-1", "a-2"):
+        await register(api, agent_id, ISSUER.agent(agent_id))
+    tables.bind("agent:a-1", "operator")
+    own = fronted(ISSUER.agent("a-1"))
+    answers = [await api.call("POST", f"/agents/{name}/pause", headers=own) for name in ("a-1", "a-2")]
+    assert [answer.status_code for answer in answers] == [200, 403], [answer.text for answer in answers]
 
 
 async def test_heartbeats_of_a_socket_end_with_the_certificate(api: Api, tables: Tables) -> None:

@@ -21,7 +21,10 @@ async def test_access_is_managed_from_the_command_line(api: Api) -> None:
     url = api.url
     assert (await _run(url, "workspaces", "create", "w1", "--name", "The first")).out == "Created w1.\n"
     key, added = await asyncio.gather(
-        _run(url, "keys", "create", "Of the build", "--grants", "submitter,agent", "--workspaces", "w1"),
+        _run(
+            *(url, "keys", "create", "Of the build", "--grants", "submitter,agent", "--workspaces", "w1"),
+            *("--agent", "adder", "--agent", "adder-2"),
+        ),
         _run(url, "members", "add", "w1", "user:Ann@x.org", "viewer"),
     )
     parsed = parse_token(key.out.strip())
@@ -33,7 +36,9 @@ async def test_access_is_managed_from_the_command_line(api: Api) -> None:
         _run(url, "keys", "rotate", parsed[0], "--overlap", "0"),
         _run(url, "workspaces", "suspend", "w1"),
     )
-    assert [word in listed.out for word in (parsed[0], "Of the build", "submitter,agent")] == [True] * 3
+    assert [word in listed.out for word in (parsed[0], "Of the build", "submitter,agent", "adder,adder-2")] == [
+        True
+    ] * 4
     assert parsed[1] not in listed.out + listed.err
     assert [member["role"] for member in members.json["members"]] == ["viewer"]
     stored = api.gateway.access.key(parsed[0])

@@ -205,8 +205,9 @@ async def test_certificates_of_agents_are_seen_before_they_expire(api: Api, tmp_
 
 
 async def test_certificates_of_stores_and_of_the_file_are_seen_too(api: Api, tmp_path: Path) -> None:
-    file = tmp_path / "cert.pem"
-    file.write_bytes(self_signed(timedelta(days=-2))[1])
+    key, file = tmp_path / "cert.key", tmp_path / "cert.pem"
+    for each, text in zip((key, file), self_signed(timedelta(days=-2)), strict=True):
+        each.write_bytes(text)
     async with (
         tls_server(timedelta(days=-3), is_postgres=True) as postgres,
         tls_server(timedelta(days=5)) as redis,
@@ -216,13 +217,24 @@ async def test_certificates_of_stores_and_of_the_file_are_seen_too(api: Api, tmp
         settings = _settings(
             api,
             tmp_path,
+            tls_enabled=True,
             tls_cert_file=file,
+            tls_key_file=key,
             database_url=SecretStr(f"postgresql://u:p@127.0.0.1:{postgres}/d"),
             redis_url=SecretStr(f"rediss://127.0.0.1:{redis}/0"),
         )
         found = [(finding.level, finding.detail.split(" at ")[0]) for finding in await _certificates(api, settings)]
+        own = f"ARAGORA_TLS_CERT_FILE {file}"
+        for each, text in zip((key, file), self_signed(timedelta(days=9)), strict=True):
+            each.write_bytes(text)
+        soon = [finding for finding in await _certificates(api, settings) if finding.detail.startswith(own)]
+        file.unlink()
+        gone = [finding for finding in await _certificates(api, settings) if "cannot be read" in finding.detail]
+    assert [(finding.level, finding.advice) for finding in soon] == [(WARNING, "Renew it.")]
+    assert [finding.level for finding in gone] == [PROBLEM]
+    found = [(level, "own" if detail.startswith(f"{own} has expired") else detail) for level, detail in found]
     assert set(found) == {
-        (PROBLEM, "ARAGORA_TLS_CERT_FILE has expired"),
+        (PROBLEM, "own"),
         (PROBLEM, "that of PostgreSQL"),
         (WARNING, "that of Redis"),
     }

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
 from actors.roles import TELEMETRY, desired_roles
+from cluster.process.front import PROBLEM
 from tests.support.api import Api, api_settings, in_thread
+from tests.support.authorities import Issued, Issuer
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 
@@ -115,3 +119,40 @@ async def test_a_scheduler_that_keeps_reading_its_state_is_said(whole: Api) -> N
 
 async def _fail(shard: Any) -> None:
     shard._fail(shard._state)
+
+
+async def test_certificates_that_end_or_are_kept_out_are_told(
+    store_urls: StoreUrls, schema: str, tmp_path: Path
+) -> None:
+    issuer, long = Issuer(), timedelta(days=30)
+
+    def put(name: str, issued: Issued) -> tuple[str, str]:
+        return issued.write(tmp_path, name)
+
+    certificate, key = put("server", issuer.issue(ends_in=timedelta(days=8), lasts=long))
+    authority, _ = put("ca", issuer.own(timedelta(days=8), long))
+    files = {"tls_cert_file": certificate, "tls_key_file": key, "tls_ca_file": authority}
+    settings = api_settings(store_urls, schema, tls_enabled=True, **files)
+    async with Api(settings, replaced=tmp_path / "replaced").running(()) as api:
+
+        async def told() -> dict[str, Any]:
+            ready = (await api.client.get("/health")).json()["degraded"]
+            components = (await api.client.get("/health/detailed")).json()["components"]
+            (found,) = [component for component in components if component["name"] == "Certificates"]
+            assert ("Certificates" in ready) == (found["status"] == "unhealthy")
+            return dict(found)
+
+        good = await told()
+        assert (good["status"], good.get("warnings")) == ("healthy", None)
+        put("ca", issuer.own(timedelta(days=6), long))
+        (soon,) = (await told())["warnings"]
+        assert soon.startswith(f"ARAGORA_TLS_CA_FILE {authority}"), soon
+        put("server", issuer.issue(ends_in=timedelta(days=6), lasts=long))
+        assert len((await told())["warnings"]) == 2
+        (tmp_path / PROBLEM).write_text("The front keeps its certificates.")
+        assert (await told())["error"] == "The front keeps its certificates."
+        put("server", issuer.issue(ends_in=timedelta(hours=-1)))
+        assert "has expired" in (await told())["error"]
+        put("server", issuer.issue(ends_in=timedelta(days=8), lasts=long))
+        (tmp_path / "ca.pem").unlink()
+        assert "ARAGORA_TLS_CA_FILE" in (await told())["error"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
 from cluster.process import front
+from serve_app.auth import shared_limits
 from serve_app.auth.login_throttle import MAX_ROWS, RATE, WINDOW_S, LoginThrottle
 from tests.support.api import Api, api_settings
 from tests.support.authenticated import ADMIN, AheadClock, Authenticated
@@ -18,7 +20,9 @@ from tests.support.tokens import SECRET
 
 
 @pytest.fixture
-async def system(store_urls: StoreUrls, schema: str) -> AsyncIterator[Authenticated]:
+async def system(store_urls: StoreUrls, schema: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Authenticated]:
+    """It does not take a busy machine for a Redis that is away."""
+    monkeypatch.setattr(shared_limits, "WAIT_S", 60.0)
     clock = AheadClock()
     settings = api_settings(
         store_urls, schema, auth_enabled=True, admin_users=(ADMIN,), jwt_secret=SECRET.decode(), embedded=False
@@ -83,6 +87,30 @@ async def test_a_key_that_has_ended_counts_no_more_although_it_was_known(system:
     assert await statuses(system, key, "192.0.2.1", RATE.burst + 1) == [401] * RATE.burst + [429]
 
 
+async def test_failures_are_counted_over_all_replicas(system: Authenticated) -> None:
+    key = await system.key("viewer")
+    async with Api(system.api.settings, system.clock, front_proof=PROOF).running(()) as api:
+        second = Authenticated(api, system.clock)
+        half = RATE.burst // 2
+        for replica in (system, second):
+            assert await statuses(replica, "ara_nonsense", "192.0.2.1", half) == [401] * half
+            for number in range(half):
+                assert await statuses(replica, wrong(key), f"10.0.0.{number}", 1) == [401]
+        for replica in (system, second):
+            assert await statuses(replica, "ara_nonsense", "192.0.2.1", 1) == [429]
+            assert await statuses(replica, wrong(key), "10.0.1.1", 1) == [429]
+            assert await statuses(replica, key, "192.0.2.2", 1) == [200]
+
+
+async def test_each_replica_counts_its_share_while_redis_is_away(
+    system: Authenticated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system.api.app.state.throttle._limits, "_away_until", math.inf)
+    monkeypatch.setattr(system.api.app.state.throttle._limits, "_sharers", 2)
+    half = RATE.burst // 2
+    assert await statuses(system, "ara_nonsense", "192.0.2.1", half + 1) == [401] * half + [429]
+
+
 async def test_a_household_with_ipv6_is_one_client(system: Authenticated) -> None:
     for number in range(RATE.burst):
         await tried(system, "ara_nonsense", f"2001:db8::{number:x}")
@@ -126,7 +154,10 @@ async def test_many_addresses_make_few_rows(system: Authenticated) -> None:
     assert (rows[-1].private["address"], rows[-1].data["failures"]) == ("others", 50)
 
 
-async def test_what_forwards_is_believed_from_trusted_proxies_only(store_urls: StoreUrls, schema: str) -> None:
+async def test_what_forwards_is_believed_from_trusted_proxies_only(
+    store_urls: StoreUrls, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_limits, "WAIT_S", 60.0)
     settings = api_settings(
         store_urls,
         schema,

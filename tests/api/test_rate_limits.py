@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from serve_app.auth import call_limits
+from serve_app.auth import shared_limits
 from tests.support.api import CP, Api, api_settings
 from tests.support.stores import StoreUrls, fresh_name
 
@@ -21,7 +21,7 @@ ONE = {"rate_limit": 1, "rate_limit_heartbeats": 1, "rate_limit_claims": 1}
 @pytest.fixture
 async def replicas(store_urls: StoreUrls, schema: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Api]]:
     """Two replicas of one deployment, which do not take a busy machine for a Redis that is away."""
-    monkeypatch.setattr(call_limits, "WAIT_S", 60.0)
+    monkeypatch.setattr(shared_limits, "WAIT_S", 60.0)
     settings = api_settings(
         store_urls, schema, redis_prefix=fresh_name(), cors_origins=("http://localhost:3000",), **ONE
     )

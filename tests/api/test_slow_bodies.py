@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from serve_app.http import middleware
+from serve_app.http import body_bounds
 from tests.support.api import CP, Api, api_settings
 from tests.support.stores import StoreUrls
 
@@ -20,7 +20,7 @@ BODY = json.dumps({"task_type": "t"}).encode()
 @pytest.fixture
 async def api(store_urls: StoreUrls, schema: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
     async with Api(api_settings(store_urls, schema)).running(()) as running:
-        monkeypatch.setattr(middleware, "BODY_S", 0.5)
+        monkeypatch.setattr(body_bounds, "BODY_S", 0.5)
         yield running
 
 

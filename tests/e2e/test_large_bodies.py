@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serve_app.http.middleware import DISCARDED_BYTES
+from serve_app.http.body_bounds import DISCARDED_BYTES
 from tests.support.system import RunningSystem
 
 PART = b"x" * 1_000_000

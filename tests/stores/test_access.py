@@ -103,6 +103,19 @@ async def test_a_key_is_stored_without_its_secret_and_read_as_it_was(stores: Sto
     assert key.digests[0].hex() not in str(row)
 
 
+async def test_the_agents_of_a_key_are_stored_logged_and_stay(stores: Stores) -> None:
+    await _with_w(stores)
+    bound, free = a_key(agents=("a", "b")), a_key()
+    for key in (bound, free):
+        assert await stores.access.create_key(ASKER, key)
+    assert not await stores.access.create_key(ASKER, replace(bound, agents=("c",)))
+    await stores.access.put_key(ASKER, replace(bound, revoked_at=NOW + 1))
+    assert await _key(stores, bound.id) == replace(bound, revoked_at=NOW + 1)
+    assert await _key(stores, free.id) == free
+    rows = await stores.log.read(0, 10)
+    assert [row.data.get("agents") for row in rows if row.kind == "access.key_created"] == [["a", "b"], None]
+
+
 async def test_a_revoked_key_stays_revoked_and_of_two_rotations_one_counts(stores: Stores) -> None:
     await _with_w(stores)
     key = a_key()

@@ -12,6 +12,7 @@ import contextvars
 import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -153,13 +154,19 @@ class Api:
     """``client`` calls under the root (``CP`` is the API's prefix); ``stores`` are the test's own eyes. ``clock`` is
     everybody's, the machine's unless it is given."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None, front_proof: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        front_proof: str | None = None,
+        replaced: Path | None = None,
+    ) -> None:
         self.settings = settings
         self._clock = clock
         self.processes: dict[str, Process] = {}
         self.superseded: list[Process] = []
         self.deaths: list[BaseException] = []
-        self.app = make_ingress(settings, self._resolve, self.deaths.append, clock, front_proof=front_proof)
+        self.app = make_ingress(settings, self._resolve, self.deaths.append, clock, replaced, front_proof=front_proof)
         self.witness = Witness(self.app)
         self.url = ""
         self.client: httpx.AsyncClient

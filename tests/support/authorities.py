@@ -16,6 +16,8 @@ from cryptography.x509.oid import NameOID
 PEM = serialization.Encoding.PEM
 LOCAL = (x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1")))
 
+LASTS = timedelta(days=3)
+
 
 @dataclass(frozen=True, slots=True)
 class Issued:
@@ -45,9 +47,9 @@ class Issuer:
     common_name: str = "A test's authority"
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
-    def own(self, ends_in: timedelta = timedelta(days=2)) -> Issued:
+    def own(self, ends_in: timedelta = timedelta(days=2), lasts: timedelta = LASTS) -> Issued:
         """The authority's own certificate."""
-        builder = _builder(self.common_name, self.common_name, self.key, ends_in)
+        builder = _builder(self.common_name, self.common_name, self.key, ends_in, lasts)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         return Issued(builder.sign(self.key, hashes.SHA256()), self.key)
 
@@ -61,9 +63,10 @@ class Issuer:
         *,
         common_name: str = "somebody",
         ends_in: timedelta = timedelta(days=1),
+        lasts: timedelta = LASTS,
     ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(common_name, self.common_name, key, ends_in)
+        builder = _builder(common_name, self.common_name, key, ends_in, lasts)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return Issued(builder.sign(self.key, hashes.SHA256()), key)
@@ -72,7 +75,9 @@ class Issuer:
         return self.issue([x509.UniformResourceIdentifier(f"spiffe://{domain}/agent/{agent_id}")])
 
 
-def _builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey, ends_in: timedelta) -> x509.CertificateBuilder:
+def _builder(
+    subject: str, issuer: str, key: ec.EllipticCurvePrivateKey, ends_in: timedelta, lasts: timedelta
+) -> x509.CertificateBuilder:
     ends = datetime.now(UTC) + ends_in
     return (
         x509.CertificateBuilder()
@@ -80,6 +85,6 @@ def _builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey, ends_in
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(ends - timedelta(days=3))
+        .not_valid_before(ends - lasts)
         .not_valid_after(ends)
     )

@@ -33,6 +33,7 @@ class Front:
     directory: Path
     port: int = field(default_factory=free_port)
     tls: FrontTls | None = None
+    origins: tuple[str, ...] = ()
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -65,7 +66,8 @@ class Front:
             "from cluster.process.front import FrontTls\n"
             "from cluster.process.haproxy import run\n"
             f"tls = {None if self.tls is None else tuple(self.tls)!r}\n"
-            f"run({str(haproxy.bundled_haproxy())!r}, sys.argv[1:], '127.0.0.1', {self.port}, tls and FrontTls(*tls), {PROOF!r})"
+            f"run({str(haproxy.bundled_haproxy())!r}, sys.argv[1:], '127.0.0.1', {self.port}, tls and FrontTls(*tls), "
+            f"{PROOF!r}, {self.origins!r})"
         )
         arguments = ["-db", "-f", str(self.directory / "haproxy.cfg"), "-dR", *more]
         command = [sys.executable, "-S", "-c", program, *arguments]

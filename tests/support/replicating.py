@@ -277,7 +277,8 @@ class RandomChanges:
 
     async def key(self) -> None:
         key_id = f"key{self._chance.randrange(4)}"
-        key = a_key(id=key_id, created_at=self._now, workspaces=("*",))
+        agents = ("a", "b") if key_id == "key1" else None
+        key = a_key(id=key_id, created_at=self._now, workspaces=("*",), agents=agents)
         if not await self.stores.access.create_key(self._origin(), key):
             await self.stores.access.put_key(self._origin(), replace(key, revoked_at=self._now))
 

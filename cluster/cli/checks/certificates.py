@@ -21,6 +21,8 @@ from cluster.cli.checks.findings import WARNING, Finding, fine, problem
 from cluster.cli.checks.stores import stores_settings
 from cluster.client.api import ControlPlaneClient
 from cluster.domain.base.errors import ControlPlaneError
+from cluster.http.front_files import UnusableFile, check_front_files, soon_ending
+from cluster.process.front import front_tls
 from cluster.settings import Settings
 
 SOON: Final = timedelta(days=14)
@@ -70,7 +72,7 @@ async def check_certificates(ours: Settings, api: ControlPlaneClient) -> list[Fi
     until = time.monotonic() + ALL_S
     agents = await _agents(api)
     found |= agents or set()
-    judged = [*_of_file(ours), *await _asked(sorted(found)[:SERVERS_MAX], until)]
+    judged = [*_of_files(ours), *await _asked(sorted(found)[:SERVERS_MAX], until)]
     return judged if agents is not None else [*judged, problem("certificates", NO_AGENTS, "", WARNING)]
 
 
@@ -89,14 +91,18 @@ async def _agents(api: ControlPlaneClient) -> set[TlsServer] | None:
     return set(by_address.values())
 
 
-def _of_file(ours: Settings) -> list[Finding]:
-    if ours.tls_cert_file is None:
+def _of_files(ours: Settings) -> list[Finding]:
+    """Those of the settings, where they are set: on the host of the control plane."""
+    tls = front_tls(ours.tls_enabled, ours.tls_cert_file, ours.tls_key_file, ours.tls_ca_file)
+    if tls is None:
         return []
+    now = datetime.now(UTC)
     try:
-        read = x509.load_pem_x509_certificate(ours.tls_cert_file.read_bytes())
-    except (OSError, ValueError) as error:
-        return [problem("certificates", f"ARAGORA_TLS_CERT_FILE cannot be read: {error}", "Correct the path.", WARNING)]
-    return list(_judged("ARAGORA_TLS_CERT_FILE", read.not_valid_before_utc, read.not_valid_after_utc))
+        check_front_files(tls, now)
+        soon = soon_ending(tls, now, SOON)
+    except UnusableFile as error:
+        return [problem("certificates", str(error), "New connections fail, or keep the certificates of before.")]
+    return [problem("certificates", sentence, "Renew it.", WARNING) for sentence in soon]
 
 
 async def _asked(asked: Iterable[TlsServer], until: float) -> list[Finding]:

@@ -45,6 +45,10 @@ def create(
         str | None, typer.Option(help="Where it acts, separated by commas, or * for all; your workspace if left out.")
     ] = None,
     expires_days: Annotated[float | None, amount("Days until it expires; never if left out.")] = None,
+    agents: Annotated[
+        list[str] | None,
+        typer.Option("--agent", help="The id of an agent; the key acts for no other. May be given several times."),
+    ] = None,
     bootstrap: Annotated[
         bool,
         typer.Option("--bootstrap", help="On the host: make the first administrator's key in the database itself."),
@@ -60,7 +64,7 @@ def create(
     Raises: `BadParameter` unless either --grants or --bootstrap is given, and a name with --grants.
     """
     if bootstrap:
-        if grants is not None or workspaces is not None:
+        if grants is not None or workspaces is not None or agents:
             raise typer.BadParameter(
                 "--bootstrap makes an administrator's key of all workspaces; leave out the others."
             )
@@ -73,7 +77,9 @@ def create(
         raise typer.BadParameter('Give the key a name that says what it is for: aragora-cp keys create "The build" …')
     else:
         body = {"name": name, "grants": split(grants)} | given(
-            workspaces=split(workspaces), expires_in_seconds=None if expires_days is None else expires_days * DAY_S
+            workspaces=split(workspaces),
+            expires_in_seconds=None if expires_days is None else expires_days * DAY_S,
+            agents=agents or None,
         )
         created = call("POST", "/keys", body)
     _show(created, as_json)
@@ -167,13 +173,14 @@ def list_(as_json: Json = False) -> None:
             key["state"],
             ",".join(key["workspaces"]),
             ",".join(key["grants"]),
+            ",".join(key["agents"] or ()),
             _day(key["expires_at"]),
             _day(key["last_used_at"]),
             key["name"],
         )
         for key in found["keys"]
     )
-    listing(("id", "state", "workspaces", "grants", "expires", "last used", "name"), rows)
+    listing(("id", "state", "workspaces", "grants", "agents", "expires", "last used", "name"), rows)
 
 
 def _day(at: float | None) -> str:

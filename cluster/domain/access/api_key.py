@@ -26,7 +26,8 @@ class ApiKey:
     """A key as it is stored. Times are epoch seconds; None: never.
 
     ``workspaces`` are those that it may act in, the first if a request names none; ``*`` stands for all. ``grants`` are names
-    of roles and permissions. ``digests`` are the SHA-256 of its secrets: two while a rotation overlaps, until ``overlap_until``.
+    of roles and permissions. ``agents`` are those that it acts for; None: all of its workspaces. ``digests`` are the SHA-256 of
+    its secrets: two while a rotation overlaps, until ``overlap_until``.
     """
 
     id: str
@@ -40,6 +41,7 @@ class ApiKey:
     revoked_at: float | None = None
     overlap_until: float | None = None
     last_used_at: float | None = None
+    agents: tuple[str, ...] | None = None
 
     @property
     def principal(self) -> str:

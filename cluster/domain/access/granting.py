@@ -61,15 +61,24 @@ def check_manages(principal: Principal, workspace: str, permission: Permission) 
         raise Forbidden(f"This call needs the permission {permission} in {where}; ask an administrator for it.")
 
 
-def check_within(principal: Principal, workspace: str, allowed: Iterable[Permission]) -> None:
-    """Returns if a principal may grant these permissions in a workspace.
+def check_within(
+    principal: Principal, workspace: str, allowed: Iterable[Permission], agents: Iterable[str] | None = None
+) -> None:
+    """Returns if a principal may grant these permissions in a workspace, to a key that is bound to ``agents``. None: what is
+    granted is bound to none, as members and roles are, so whoever is bound itself cannot grant it.
 
     What counts in all workspaces alone (``OF_THE_SYSTEM``) gives nothing in one, though its roles name it, so nobody has to
     have it there.
 
-    Raises: `Forbidden` if it may not change access there, or lacks one of the permissions there itself
-    (``exceeds_own``)."""
+    Raises: `Forbidden` if it may not change access there, or lacks one of the permissions there, or acts for fewer agents
+    itself (``exceeds_own``)."""
     check_manages(principal, workspace, Permission.ACCESS_WRITE)
+    if principal.agents is not None and (agents is None or not principal.agents.issuperset(agents)):
+        raise Forbidden(
+            "Your key is bound to agents, so you can grant nothing but keys that are bound to those (agents); ask an "
+            "administrator whose key is not.",
+            "exceeds_own",
+        )
     counting = set(allowed) if workspace == ALL_WORKSPACES else set(allowed) - OF_THE_SYSTEM
     missing = sorted(counting - permissions_in(principal, workspace))
     if missing:
@@ -84,14 +93,16 @@ def check_may_grant(
     workspaces: Iterable[str],
     grants: Sequence[str],
     custom: Mapping[str, Mapping[str, CustomRole]],
+    agents: Sequence[str] | None = None,
 ) -> None:
-    """Returns if a principal may grant these roles and permissions in each of the workspaces. ``custom``: their custom roles.
+    """Returns if a principal may grant these roles and permissions in each of the workspaces. ``custom``: their custom roles;
+    ``agents``: as for `check_within`.
 
     Raises: `InvalidRequest` if a grant is neither a role there nor a permission, `Forbidden` if it is more than the principal
     has."""
     for workspace in workspaces:
         check_manages(principal, workspace, Permission.ACCESS_WRITE)  # before it could learn which roles are there
-        check_within(principal, workspace, permissions_of(grants, custom.get(workspace, {})))
+        check_within(principal, workspace, permissions_of(grants, custom.get(workspace, {})), agents)
 
 
 def is_visible(principal: Principal, key: ApiKey) -> bool:

@@ -32,6 +32,7 @@ class Identity:
     """Who proved to be who. ``subjects`` are the names that role bindings may use for it: its own first, then its groups.
 
     ``workspaces`` and ``grants`` are what the credential itself carries (an API key); empty if bindings alone decide.
+    ``agents`` are those that it is bound to; None: it acts for every agent of its workspace.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Identity:
     subjects: tuple[str, ...]
     workspaces: tuple[str, ...] = ()
     grants: tuple[str, ...] = ()
+    agents: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ def principal_for(identity: Identity, asked: str | None, tables: AccessTables, p
         permissions=permissions - suspended,
         everywhere=everywhere,
         suspended=suspended,
+        agents=identity.agents,
     )
 
 

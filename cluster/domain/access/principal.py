@@ -11,13 +11,14 @@ from cluster.domain.access.permissions import Permission
 class Principal:
     """``id`` is the name in log rows, such as ``user:local-admin``. ``everywhere`` are its permissions in every workspace; by
     them it may manage the access to others than its own. ``suspended`` are those that it lacks only because its workspace is
-    suspended."""
+    suspended. ``agents`` are those that it acts for (`cluster.domain.access.acting`); None: all of its workspace."""
 
     id: str
     workspace: str
     permissions: frozenset[Permission]
     everywhere: frozenset[Permission] = frozenset()
     suspended: frozenset[Permission] = frozenset()
+    agents: frozenset[str] | None = None
 
 
 def permissions_in(principal: Principal, workspace: str) -> frozenset[Permission]:

@@ -98,10 +98,6 @@ class RateTable:
             self._used_up_to[caller] = ends
         return grant
 
-    def room(self, caller: str, rate: Rate, now: float) -> Grant:
-        """Whether the caller may make a call, which is not counted."""
-        return take(self._used_up_to.get(caller, now), now, rate, 1)[1]
-
 
 def _newest(used_up_to: Mapping[str, float], now: float, most: int) -> dict[str, float]:
     """Without the callers that have their whole burst again. If more than ``most`` are left, those go that would be next: to sort

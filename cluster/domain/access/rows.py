@@ -13,7 +13,7 @@ from cluster.domain.base.log import IDENTITY, LogRecord, LogRow, LogTexts, Origi
 PREFIX = "access."
 LOG_TEXTS: LogTexts = {
     "state": frozenset(WorkspaceState),
-    **dict.fromkeys(("workspace", "workspaces", "role", "grants", "permissions", "key_id"), IDENTITY),
+    **dict.fromkeys(("workspace", "workspaces", "role", "grants", "permissions", "key_id", "agents"), IDENTITY),
 }
 
 
@@ -42,6 +42,8 @@ def role_record(origin: Origin, at: float, role: CustomRole, *, is_defined: bool
 def new_key_record(origin: Origin, key: ApiKey) -> LogRecord:
     """The row of a key that was created."""
     data = {"workspaces": list(key.workspaces), "grants": list(key.grants), "expires_at": key.expires_at}
+    if key.agents is not None:
+        data["agents"] = list(key.agents)
     return record_for(origin, key.created_at, "access.key_created", key.id, data, {"name": key.name})
 
 

@@ -117,6 +117,13 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         why="A key opens any region's door. Only digests of keys are stored.",
     ),
     ReplicatedTable(
+        name="api_key_agents",
+        key=("key_id",),
+        naming=Naming(kinds=("access.key_created",), values={"key_id": "entity"}),
+        columns=_columns("key_id text, agents text[]"),
+        why="A key that is bound to agents is bound to them in all regions.",
+    ),
+    ReplicatedTable(
         name="revocations",
         key=("subject",),
         naming=Naming(kinds=("access.revoked",), values={}),

@@ -7,7 +7,8 @@ select (select coalesce(max(seq), 0) from log) as cursor,
        (select json_agg(r) from custom_roles r
         where $3::text[] is null
            or (r.workspace, r.name) in (select * from unnest($3::text[], $4::text[])))::text as roles,
-       (select json_agg(k order by k.created_at, k.id) from api_keys k
+       (select json_agg(k order by k.created_at, k.id)
+        from (select k.*, (select a.agents from api_key_agents a where a.key_id = k.id) from api_keys k) k
         where $5::text[] is null or k.id = any ($5))::text as keys,
        (select json_agg(v) from revocations v where $6::text[] is null or v.subject = any ($6))::text as revocations
 
@@ -37,7 +38,7 @@ select remove_role($1, $2, $3, $4, $5, $6)
 
 -- name: create_key
 -- One commit of a new key.
-select create_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+select create_bound_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 
 -- name: change_key
 -- One commit of a key's rotation or revocation.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 from typer import BadParameter
@@ -25,6 +25,9 @@ def _printed(markup: str) -> str:
     return stream.getvalue()
 
 
+@example("\\")
+@example("[a]\\")
+@example("\\\\")
 @given(_ODD)
 def test_words_drive_no_terminal_and_are_no_markup(words: str) -> None:
     shown = _printed(plain(words))

@@ -227,6 +227,36 @@ async def test_without_any_replica_the_api_is_said_to_start(front: Front) -> Non
     is_not_now(await answered(front.url + "/api/control-plane/agents"), "starting")
 
 
+@pytest.mark.parametrize(
+    ("origins", "page", "told"),
+    [
+        (("*",), "https://a.example", {"access-control-allow-origin": "*"}),
+        (("*",), None, {}),
+        (
+            ("https://a.example", "http://b.example:3000"),
+            "http://b.example:3000",
+            {"access-control-allow-origin": "http://b.example:3000", "access-control-allow-credentials": "true"},
+        ),
+        (("https://a.example",), "https://a.example.evil", {}),
+        ((), "https://a.example", {}),
+    ],
+)
+async def test_a_page_may_read_haproxys_own_answers(
+    front: Front, origins: tuple[str, ...], page: str | None, told: dict[str, str]
+) -> None:
+    front.origins = origins
+    front.write(None)
+    front.start()
+    headers = {} if page is None else {"Origin": page}
+    for path, status in (("/api/control-plane/agents", 503), ("/-/routes", 404)):
+        answer = await answered(front.url + path, headers=headers)
+        assert answer.status_code == status, answer.text
+        found = {name: text for name, text in answer.headers.items() if name.startswith("access-control-")}
+        exposed = {"access-control-expose-headers": "X-Trace-Id, Location, Retry-After"} if told else {}
+        assert found == told | exposed
+        assert answer.headers.get("vary") == ("Origin" if "access-control-allow-credentials" in told else None)
+
+
 async def test_the_log_of_haproxy_has_no_query(front: Front) -> None:
     """It may hold the token of a WebSocket. Ray lets HAProxy send its log to port 514 of the machine."""
     lines: list[bytes] = []

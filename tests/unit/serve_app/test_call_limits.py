@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,8 +17,9 @@ from cluster.embedded.redis import EmbeddedRedis
 from cluster.process.rate_limits import LocalRateLimits
 from cluster.redis.pool import connect
 from cluster.redis.rate_limits import RedisRateLimits
-from serve_app.auth import call_limits
-from serve_app.auth.call_limits import AWAY_S, CallLimits
+from serve_app.auth import shared_limits
+from serve_app.auth.call_limits import CallLimits
+from serve_app.auth.shared_limits import AWAY_S, SharedLimits
 from tests.support.hanging import stopped
 from tests.support.principals import principal
 from tests.support.probes import eventually
@@ -48,14 +48,12 @@ async def replica(redis: EmbeddedRedis) -> AsyncIterator[MakeReplica]:
     prefix = fresh_name()
     async with AsyncExitStack() as opened:
 
-        def make(rate: Rate = SLOW, **options: Any) -> CallLimits:
+        def make(rate: Rate = SLOW, now: Callable[[], float] = time.monotonic, sharers: int = 1) -> CallLimits:
             client = connect(redis.url, max_connections=4, idempotent=False)
-            made = CallLimits(
-                shared=RedisRateLimits(client, prefix, fresh_name(), at_once=4),
-                own=LocalRateLimits(time.monotonic),
-                rates=dict.fromkeys(CallKind, rate),
-                **options,
-            )
+            shared = RedisRateLimits(client, prefix, fresh_name(), at_once=4)
+            limits = SharedLimits(shared=shared, own=LocalRateLimits(time.monotonic), sharers=sharers, now=now)
+            opened.push_async_callback(limits.close)
+            made = CallLimits(limits, dict.fromkeys(CallKind, rate), now)
             opened.push_async_callback(made.close)
             return made
 
@@ -72,7 +70,7 @@ async def admitted(limits: CallLimits, calls: int, kind: CallKind = CallKind.OTH
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is not taken for a Redis that is away."""
-    monkeypatch.setattr(call_limits, "WAIT_S", 60.0)
+    monkeypatch.setattr(shared_limits, "WAIT_S", 60.0)
 
 
 @pytest.mark.usefixtures("patient")
@@ -117,33 +115,35 @@ async def test_limits_are_shared_again_when_redis_is_back(
     assert redis.process is not None
     moment = 1000.0
     other, limits = replica(), replica(now=lambda: moment)
-    monkeypatch.setattr(call_limits, "WAIT_S", 60.0)
+    monkeypatch.setattr(shared_limits, "WAIT_S", 60.0)
     assert await admitted(other, 1) == await admitted(limits, 1) == 1
-    monkeypatch.setattr(call_limits, "WAIT_S", 0.1)
+    monkeypatch.setattr(shared_limits, "WAIT_S", 0.1)
     with stopped(redis.process):
         await limits.check(BOB, CallKind.OTHERS)
         # Both have asked, so it has a half.
         assert await admitted(limits, 25) == SLOW.burst // 2
     moment += AWAY_S
-    monkeypatch.setattr(call_limits, "WAIT_S", 60.0)
+    monkeypatch.setattr(shared_limits, "WAIT_S", 60.0)
 
     async def shared_again() -> bool:
         nonlocal moment
         moment += 3600 * 2
         await admitted(limits, 1, CallKind.CLAIMS)
-        return limits._away_until == 0.0
+        return limits._limits.are_shared
 
     await eventually(shared_again)
     assert await admitted(limits, 50) <= SLOW.burst - 2
+
+
+def local(now: Callable[[], float]) -> SharedLimits:
+    return SharedLimits(shared=LocalRateLimits(now), own=LocalRateLimits(now), now=now)
 
 
 async def test_allowances_of_many_principals_are_bounded() -> None:
     def now() -> float:
         return 1000.0
 
-    limits = CallLimits(
-        shared=LocalRateLimits(now), own=LocalRateLimits(now), rates={CallKind.OTHERS: Rate(1.0, 5)}, now=now
-    )
+    limits = CallLimits(local(now), {CallKind.OTHERS: Rate(1.0, 5)}, now)
     for number in range(MAX_KEPT + 500):
         await limits.check(principal(str(number)), CallKind.OTHERS)
     assert len(limits._allowances) == MAX_KEPT
@@ -151,7 +151,7 @@ async def test_allowances_of_many_principals_are_bounded() -> None:
 
 
 async def test_what_has_no_rate_is_not_counted() -> None:
-    limits = CallLimits(shared=LocalRateLimits(time.monotonic), own=LocalRateLimits(time.monotonic), rates={})
+    limits = CallLimits(local(time.monotonic), {})
     for _ in range(1000):
         await limits.check(ANN, CallKind.OTHERS)
     assert limits._allowances == {}

@@ -79,9 +79,7 @@ async def test_a_call_whose_caller_hangs_up_is_no_failure_of_ours(
 ) -> None:
     observed: list[Any] = []
     arrives = iter([sent])
-    middleware = RequestMiddleware(
-        app, max_body_bytes=100, observe=lambda *call: observed.append(call[:3]), clients=Clients()
-    )
+    middleware = RequestMiddleware(app, observe=lambda *call: observed.append(call[:3]), clients=Clients())
 
     async def receive() -> Message:
         return next(arrives, {"type": "http.disconnect"})
