@@ -23,6 +23,7 @@ from cluster.domain.replication.batch import (
     Refusal,
     ReplicationRefused,
 )
+from cluster.domain.replication.timers import RegionTimers
 from cluster.ports.clock import Clock
 from cluster.ports.consensus_group import ConsensusGroup, KeyCompare, KeyPut
 from cluster.ports.replication import LinkLost, LinkRefused, RegionDatabase, Replica, ReplicationLink
@@ -64,7 +65,6 @@ from regions.domain.leadership import (
     WritesOpened,
 )
 from regions.domain.machine import step
-from regions.domain.timers import RegionTimers
 from regions.replication.receiver import ReplicationReceiver
 from regions.replication.source import ReplicationSource
 
