@@ -21,6 +21,12 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _PORT = r"[1-9][0-9]{0,4}"
 _ADDRESS = re.compile(rf"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>{_PORT})")
 _MOST_PORT = 65_535
+#: Why the API and the actors do not start with peers. What they answer would not wait for the in-sync set, and what they write as a
+#: secondary would fork the log.
+NOT_YET_WITH_PEERS = (
+    "ARAGORA_REGION_PEERS is set, but the API and the actors of this version do not wait for other regions, so writes that were "
+    "answered could be lost; unset it (docs/regions.md says what several regions do so far)."
+)
 #: How much two clocks may differ over one election timeout, as a part of it.
 _MARGIN = 0.1
 

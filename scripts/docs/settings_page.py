@@ -13,7 +13,8 @@ from cluster.settings import CLIENT_NAMES, Settings, role_of, variable_name
 
 HEAD = """# Configuration
 
-`make docs` writes this page from `cluster/settings.py` and `cluster/region_settings.py`, the only readers of the `ARAGORA_*` variables.
+`make docs` writes this page from `cluster/settings.py`, the only reader of the `ARAGORA_*` variables, and from
+`cluster/region_settings.py`.
 
 - The environment wins over the file that `ARAGORA_CONFIG_FILE` names (a JSON object of variable names and strings, mode
   0600), which wins over the defaults. `aragora-cp up` writes such a file for the processes that it starts, so that no
