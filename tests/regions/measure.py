@@ -1,7 +1,8 @@
 """Kills the primary's process again and again while clients write, and prints what was lost and how long nobody answered.
 
-``python -m tests.regions.measure --kills 10 --seed 1``: in the fast profile (a lease of 2 s), with one etcd of three members that
-nobody kills. RTO: from kill -9 to the next answer to a write, by a client that tries the regions in turn.
+``python -m tests.regions.measure --kills 10 --seed 1``: in the fast profile (a lease of 2 s), with one etcd of three members, of
+which ``--with-etcd`` kills the primary's as well. RTO: from kill -9 to the next answer to a write, by a client that tries the
+regions in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tests.support.region_processes import NAMES, RegionBench, region_bench
 WRITERS = 3
 
 
-async def measure(kills: int, seed: int) -> int:
+async def measure(kills: int, seed: int, *, with_etcd: bool) -> int:
     """Returns the number of acknowledged writes that were lost."""
     chance = random.Random(seed)
     times: list[float] = []
@@ -28,7 +29,7 @@ async def measure(kills: int, seed: int) -> int:
             primary = await bench.primary()
             before = len(bench.acknowledged)
             await asyncio.sleep(chance.uniform(0.0, 2.0))
-            times.append(await bench.killed(primary))
+            times.append(await bench.killed(primary, with_etcd=with_etcd))
             second = await bench.primary([name for name in NAMES if name != primary])
             missing = await bench.lost(second) - lost
             lost |= missing
@@ -37,6 +38,8 @@ async def measure(kills: int, seed: int) -> int:
                 f"kill {number}: {primary} -> {second}, RTO {times[-1]:.2f} s, {written} written, {len(missing)} lost",
                 flush=True,
             )
+            if with_etcd:
+                bench.etcd_of(primary).start()
             bench.regions[primary].start()
         await bench.primary()
         await ended(*writers)
@@ -61,5 +64,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--with-etcd", action="store_true")
     arguments = parser.parse_args()
-    raise SystemExit(1 if asyncio.run(measure(arguments.kills, arguments.seed)) else 0)
+    missing = asyncio.run(measure(arguments.kills, arguments.seed, with_etcd=arguments.with_etcd))
+    raise SystemExit(1 if missing else 0)

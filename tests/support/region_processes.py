@@ -120,10 +120,16 @@ class RegionBench:
         """The acknowledged tasks that a region has not got."""
         return set(self.acknowledged) - set(await self.regions[at].work("tasks"))
 
-    async def killed(self, name: str) -> float:
+    def etcd_of(self, name: str) -> EtcdMember:
+        """The member of etcd in a region."""
+        return self.etcd[NAMES.index(name)]
+
+    async def killed(self, name: str, *, with_etcd: bool = False) -> float:
         """Kills the process of the primary; returns the seconds from then to the first answer to a write."""
         began = time.monotonic()
         self.regions[name].kill()
+        if with_etcd:
+            self.etcd_of(name).kill()
         await self.write([other for other in NAMES if other != name])
         return time.monotonic() - began
 
