@@ -18,21 +18,17 @@ import stat
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import AwareDatetime, Field, JsonValue, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AwareDatetime, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cluster.domain.access.roles import ROLES
 from cluster.domain.access.secret_quality import weakness
 from cluster.domain.base.urls import without_userinfo
-
-#: Roles of settings. No role: a change of the setting replaces running actors.
-LATER = "later"  # accepted, but without effect in this version
-CLIENT = "client"  # read by the command line and by workers only
-STARTUP = "startup"  # read by ``aragora-cp`` only
-PROCESS = "process"  # read by each process when it starts; a change replaces nothing
+from cluster.region_settings import RegionSettings, regions_do_not_fit
+from cluster.setting_fields import CLIENT, LATER, PROCESS, STARTUP, Words, split_words, variable
 
 #: Variables of the released client that a process of ours may find in its environment.
 CLIENT_NAMES = ("ARAGORA_TIMEOUT", "ARAGORA_MAX_RETRIES", "ARAGORA_RETRY_DELAY", "ARAGORA_DEMO")
@@ -44,26 +40,6 @@ SCHEMES = {"database_url": ("postgresql", "postgres"), "redis_url": ("redis", "r
 
 class SettingsError(Exception):
     """A setting is not valid. The message says in one sentence which variable, its value and what is accepted."""
-
-
-def _var(
-    default: Any,
-    description: str,
-    *,
-    group: str,
-    unit: str = "",
-    role: str = "",
-    env: str | None = None,
-    **constraints: Any,
-) -> Any:
-    """A field of the model, with what the generated page says about it. ``role``: LATER, CLIENT, STARTUP, PROCESS or
-    none."""
-    extra: dict[str, JsonValue] = {"group": group, "unit": unit, "role": role}
-    return Field(default, description=description, json_schema_extra=extra, validation_alias=env, **constraints)
-
-
-def _split(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def _url_problem(value: str, schemes: tuple[str, ...]) -> str | None:
@@ -90,82 +66,79 @@ def _is_origin(value: str) -> bool:
     return re.fullmatch(r"[a-z][a-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?", value) is not None
 
 
-Words = Annotated[tuple[str, ...], NoDecode]
-
-
-class Settings(BaseSettings):
+class Settings(RegionSettings):
     model_config = SettingsConfigDict(
         env_prefix="ARAGORA_", frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
     )
 
     # fmt: off
     # --- stores ------------------------------------------------------------------------------------------------
-    database_url: SecretStr | None = _var(
+    database_url: SecretStr | None = variable(
         None, "PostgreSQL connection URL. Unset: an embedded PostgreSQL is started.", group="Stores"
     )
-    redis_url: SecretStr | None = _var(
+    redis_url: SecretStr | None = variable(
         None, "Redis connection URL. Unset: an embedded Valkey is started.", group="Stores"
     )
-    database_schema: str = _var(
+    database_schema: str = variable(
         "aragora",
         "Postgres schema that holds this deployment's tables.",
         group="Stores",
         pattern=r"^[a-z_][a-z0-9_]{0,62}$",
     )
-    redis_prefix: str = _var("aragora", "Prefix of every Redis key and channel.", group="Stores")
-    redis_sentinel_master: str | None = _var(None, "Sentinel master name.", group="Stores", role=LATER)
-    redis_sentinel_hosts: Words = _var((), "Sentinel hosts, host:port separated by commas.", group="Stores", role=LATER)
-    pool_min_connections: int = _var(
+    redis_prefix: str = variable("aragora", "Prefix of every Redis key and channel.", group="Stores")
+    redis_sentinel_master: str | None = variable(None, "Sentinel master name.", group="Stores", role=LATER)
+    redis_sentinel_hosts: Words = variable((), "Sentinel hosts, host:port separated by commas.", group="Stores", role=LATER)
+    pool_min_connections: int = variable(
         5, "Redis connections kept open.", group="Stores", unit="connections", role=LATER, ge=0
     )
-    pool_max_connections: int = _var(50, "Redis connections per process.", group="Stores", unit="connections", ge=1)
-    pool_idle_timeout: float = _var(
+    pool_max_connections: int = variable(50, "Redis connections per process.", group="Stores", unit="connections", ge=1)
+    pool_idle_timeout: float = variable(
         300, "Idle Redis connections are closed after this.", group="Stores", unit="seconds", role=LATER, gt=0
     )
-    data_dir: Path = _var(
+    data_dir: Path = variable(
         Path(".aragora"), "Where the embedded stores and run.json live.", group="Stores", role=STARTUP
     )
 
     # --- tasks and agents --------------------------------------------------------------------------------------
-    heartbeat_timeout: float = _var(
+    heartbeat_timeout: float = variable(
         30, "An agent without a heartbeat or other activity for this long is offline.", group="Tasks and agents", unit="seconds", gt=0
     )
-    agent_expiry: float = _var(
+    agent_expiry: float = variable(
         86_400, "An agent that is gone for this long (silent, or its endpoint cannot be reached) is removed.", group="Tasks and agents", unit="seconds", gt=0
     )
-    task_timeout: float = _var(
+    task_timeout: float = variable(
         300, "How long an attempt may run, if its task names no timeout.", group="Tasks and agents", unit="seconds", gt=0
     )
-    max_task_retries: int = _var(
+    max_task_retries: int = variable(
         3, "Retries after the first attempt, if the task names no number.", group="Tasks and agents", ge=0, le=100
     )
-    cleanup_interval: float = _var(
+    cleanup_interval: float = variable(
         60, "Longest time between two sweeps of the fleet.", group="Tasks and agents", unit="seconds", gt=0
     )
-    idempotency_window: float = _var(
+    idempotency_window: float = variable(
         86_400, "How long an Idempotency-Key is remembered.", group="Tasks and agents", unit="seconds", gt=0
     )
-    worker_concurrency: int = _var(
+    worker_concurrency: int = variable(
         10, "Tasks that one worker process runs at once.", group="Tasks and agents", role=CLIENT, ge=1
     )
-    batch_size: int = _var(50, "Tasks that a worker claims at once.", group="Tasks and agents", role=CLIENT, ge=1)
-    agent_hosts: int = _var(
+    batch_size: int = variable(50, "Tasks that a worker claims at once.", group="Tasks and agents", role=CLIENT, ge=1)
+    agent_hosts: int = variable(
         1, "Actors that call agents with an endpoint.", group="Tasks and agents", unit="actors", ge=1, le=1000
     )
-    deliberation_workers: int = _var(
+    deliberation_workers: int = variable(
         1, "Actors that run deliberations.", group="Tasks and agents", unit="actors", ge=1, le=1000
     )
-    api_replicas: int = _var(
+    api_replicas: int = variable(
         1, "API replicas that `aragora-cp up` starts.", group="Tasks and agents", unit="replicas", role=STARTUP, ge=1, le=16
     )
-    actor_memory_mb: int = _var(
+    actor_memory_mb: int = variable(
         4096, "An actor's process that uses more memory is restarted; agents' own actors are not.", group="Tasks and agents", unit="MiB", ge=128
     )
-    api_memory_mb: int = _var(
+    api_memory_mb: int = variable(
         4096, "An API replica whose process uses more memory finishes its calls and is replaced.", group="Tasks and agents", unit="MiB", ge=128
     )
-    agents_per_replica: int = _var(10_000, "Claims that may wait at one API replica.", group="Tasks and agents", ge=1)
-    workspace: str = _var(
+    agents_per_replica: int = variable(10_000, "Claims that may wait at one API replica.", group="Tasks and agents", ge=1)
+    workspace: str = variable(
         "default",
         "Workspace of requests while authentication is off.",
         group="Tasks and agents",
@@ -173,118 +146,104 @@ class Settings(BaseSettings):
     )
 
     # --- calling agents ----------------------------------------------------------------------------------------
-    http_pool_size: int = _var(
+    http_pool_size: int = variable(
         20, "HTTP connections to one agent's server.", group="Calling agents", unit="connections", ge=1
     )
-    http_timeout: float = _var(
+    http_timeout: float = variable(
         60, "Longest single call to an agent's endpoint, from its request to the last byte of its answer.", group="Calling agents", unit="seconds", gt=0
     )
-    allowed_networks: Words = _var(
+    allowed_networks: Words = variable(
         (), "Private networks (CIDR, separated by commas) in which agents' endpoints may be.", group="Calling agents"
     )
-    agent_selection: Literal["least_loaded", "round_robin", "random", "lowest_latency", "scored"] = _var(
+    agent_selection: Literal["least_loaded", "round_robin", "random", "lowest_latency", "scored"] = variable(
         "least_loaded", "Which of several called agents gets the next task.", group="Calling agents"
     )
-    agent_modules: Words = _var(
+    agent_modules: Words = variable(
         (), "Python modules (with their submodules) whose classes may run as agents.", group="Calling agents"
     )
-    openai_api_key: SecretStr | None = _var(
+    openai_api_key: SecretStr | None = variable(
         None, "Key sent to OPENAI_BASE_URL, and nowhere else.", group="Calling agents", env="OPENAI_API_KEY"
     )
-    openai_base_url: str = _var(
+    openai_base_url: str = variable(
         "https://api.openai.com/v1",
         "Base URL of the OpenAI-compatible provider.",
         group="Calling agents",
         env="OPENAI_BASE_URL",
     )
-    anthropic_api_key: SecretStr | None = _var(
+    anthropic_api_key: SecretStr | None = variable(
         None, "Key sent to ANTHROPIC_BASE_URL, and nowhere else.", group="Calling agents", env="ANTHROPIC_API_KEY"
     )
-    anthropic_base_url: str = _var(
+    anthropic_base_url: str = variable(
         "https://api.anthropic.com", "Base URL of the Anthropic API.", group="Calling agents", env="ANTHROPIC_BASE_URL"
     )
 
     # --- API ---------------------------------------------------------------------------------------------------
-    http_host: str = _var("127.0.0.1", "Address that the API and the metrics listen on.", group="API")
-    http_port: int = _var(8080, "Port of the API.", group="API", ge=1, le=65_535)
-    max_body_bytes: int = _var(1_048_576, "Largest request body.", group="API", unit="bytes", ge=1024)
-    cors_origins: Words = _var(
+    http_host: str = variable("127.0.0.1", "Address that the API and the metrics listen on.", group="API")
+    http_port: int = variable(8080, "Port of the API.", group="API", ge=1, le=65_535)
+    max_body_bytes: int = variable(1_048_576, "Largest request body.", group="API", unit="bytes", ge=1024)
+    cors_origins: Words = variable(
         ("*",),
         "Allowed CORS origins. * never comes with credentials, and while authentication is off it admits no page.",
         group="API",
     )
-    rate_limit: int = _var(600_000, "Calls of one principal, all replicas together, without heartbeats and claims; the calls of ten seconds may come at once. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
-    rate_limit_heartbeats: int = _var(600_000, "Heartbeats of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
-    rate_limit_claims: int = _var(600_000, "Claims of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
-    api_url: str | None = _var(None, "The API that the command line and workers talk to.", group="API", role=CLIENT)
-    client_ca_file: Path | None = _var(None, "Authorities of the API's certificate for the command line and workers. Unset: those that httpx trusts.", group="API", role=CLIENT)
-    client_cert_file: Path | None = _var(None, "Certificate that the command line and workers show.", group="API", role=CLIENT)
-    client_key_file: Path | None = _var(None, "Private key of that certificate.", group="API", role=CLIENT)
-    api_key: SecretStr | None = _var(None, "Key that the command line and workers send.", group="API", role=CLIENT)
+    rate_limit: int = variable(600_000, "Calls of one principal, all replicas together, without heartbeats and claims; the calls of ten seconds may come at once. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
+    rate_limit_heartbeats: int = variable(600_000, "Heartbeats of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
+    rate_limit_claims: int = variable(600_000, "Claims of one principal. 0: no limit.", group="API", unit="calls per minute", ge=0, le=6_000_000)
+    api_url: str | None = variable(None, "The API that the command line and workers talk to.", group="API", role=CLIENT)
+    client_ca_file: Path | None = variable(None, "Authorities of the API's certificate for the command line and workers. Unset: those that httpx trusts.", group="API", role=CLIENT)
+    client_cert_file: Path | None = variable(None, "Certificate that the command line and workers show.", group="API", role=CLIENT)
+    client_key_file: Path | None = variable(None, "Private key of that certificate.", group="API", role=CLIENT)
+    api_key: SecretStr | None = variable(None, "Key that the command line and workers send.", group="API", role=CLIENT)
 
     # --- metrics and logs --------------------------------------------------------------------------------------
-    enable_metrics: bool = _var(True, "Serve Prometheus metrics.", group="Metrics and logs")
-    prometheus_port: int = _var(9090, "Port of the metrics.", group="Metrics and logs", ge=1, le=65_535)
-    log_level: Literal["debug", "info", "warn", "error"] = _var("info", "Log level.", group="Metrics and logs")
-    log_dir: Path | None = _var(
+    enable_metrics: bool = variable(True, "Serve Prometheus metrics.", group="Metrics and logs")
+    prometheus_port: int = variable(9090, "Port of the metrics.", group="Metrics and logs", ge=1, le=65_535)
+    log_level: Literal["debug", "info", "warn", "error"] = variable("info", "Log level.", group="Metrics and logs")
+    log_dir: Path | None = variable(
         None, "Directory of the log files of API and actors; `aragora-cp up` sets it. Unset: they log to stderr.", group="Metrics and logs", role=PROCESS
     )
-    log_max_bytes: int = _var(
+    log_max_bytes: int = variable(
         10_485_760, "Most bytes of one log of a run, its older half included.", group="Metrics and logs", unit="bytes", role=PROCESS, ge=65_536
     )
-    debug_sql: bool = _var(False, "Log SQL statements at debug level.", group="Metrics and logs", role=LATER)
-    debug_redis: bool = _var(False, "Log Redis commands at debug level.", group="Metrics and logs", role=LATER)
+    debug_sql: bool = variable(False, "Log SQL statements at debug level.", group="Metrics and logs", role=LATER)
+    debug_redis: bool = variable(False, "Log Redis commands at debug level.", group="Metrics and logs", role=LATER)
 
     # --- deployment --------------------------------------------------------------------------------------------
-    deployment_id: str = _var(
+    deployment_id: str = variable(
         "aragora", "Prefix of the Ray actors' names.", group="Deployment", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"
     )
-    embedded: bool = _var(
+    embedded: bool = variable(
         False, "Set by `aragora-cp up` for the processes that it starts: agents on loopback are allowed.", group="Deployment"
     )
 
-    # --- regions -----------------------------------------------------------------------------------------------
-    region: str = _var("default", "This region's name.", group="Regions", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    region_primary: bool = _var(True, "Whether this region starts as the primary.", group="Regions", role=LATER)
-    primary_region: str | None = _var(None, "The region that starts as the primary.", group="Regions", role=LATER)
-    replication_targets: Words = _var((), "Regions to replicate to, separated by commas.", group="Regions", role=LATER)
-    data_residency: str | None = _var(None, "Zone that payloads stay in.", group="Regions", role=LATER)
-    leader_election_timeout: float = _var(10.0, "Election timeout.", group="Regions", unit="seconds", role=LATER, gt=0)
-    stale_leader_threshold: float = _var(
-        60.0, "How long a leader's lease lasts after its holder has died.", group="Regions", unit="seconds", gt=0
-    )
-    sync_interval: float = _var(
-        5.0, "Longest time between two syncs.", group="Regions", unit="seconds", role=LATER, gt=0
-    )
-
     # --- security ----------------------------------------------------------------------------------------------
-    auth_enabled: bool = _var(True, "Require authentication. `aragora-cp up` turns it off if it runs its embedded stores on loopback and this is not set; while it is off, only loopback is listened on.", group="Security")
-    jwt_secret: SecretStr | None = _var(None, "HS256 secret of tokens, at least 32 bytes. Unset, without ARAGORA_JWT_JWKS_URL: one is made and kept sealed in the database.", group="Security")
-    jwt_secret_previous: SecretStr | None = _var(None, "The secret before a rotation; its tokens count until ARAGORA_JWT_SECRET_PREVIOUS_UNTIL.", group="Security")
-    jwt_secret_previous_until: AwareDatetime | None = _var(None, "When the previous secret stops counting, such as 2026-03-01T12:00:00Z.", group="Security")
-    jwt_expiry: float = _var(3600, "Longest life of a token, whoever issued it.", group="Security", unit="seconds", gt=0, le=2_592_000)
-    jwt_jwks_url: str | None = _var(None, "Key set of another issuer, whose tokens (EdDSA, ES256, RS256) count too.", group="Security")
-    jwt_issuer: str | None = _var(None, "What its tokens must have as `iss`.", group="Security", min_length=1, max_length=256)
-    jwt_audience: str | None = _var(None, "What its tokens must have in `aud`.", group="Security", min_length=1, max_length=256)
-    secrets_key: SecretStr | None = _var(None, "Key that seals secrets in the database: 32 bytes in base64. `aragora-cp up` makes one in the data directory.", group="Security")
-    secrets_key_previous: SecretStr | None = _var(None, "The key before a rotation; `aragora-cp secrets rotate` seals anew what it has sealed.", group="Security")
-    oauth_enabled: bool = _var(False, "Allow OAuth logins.", group="Security", role=LATER)
-    oauth_provider: str = _var("google", "OAuth provider.", group="Security", role=LATER)
-    oauth_client_id: str | None = _var(None, "OAuth client id.", group="Security", role=LATER)
-    oauth_client_secret: SecretStr | None = _var(None, "OAuth client secret.", group="Security", role=LATER)
-    rbac_enabled: bool = _var(True, "Check roles. If false, whoever is authenticated may do everything in its workspaces.", group="Security")
-    admin_users: Words = _var(
+    auth_enabled: bool = variable(True, "Require authentication. `aragora-cp up` turns it off if it runs its embedded stores on loopback and this is not set; while it is off, only loopback is listened on.", group="Security")
+    jwt_secret: SecretStr | None = variable(None, "HS256 secret of tokens, at least 32 bytes. Unset, without ARAGORA_JWT_JWKS_URL: one is made and kept sealed in the database.", group="Security")
+    jwt_secret_previous: SecretStr | None = variable(None, "The secret before a rotation; its tokens count until ARAGORA_JWT_SECRET_PREVIOUS_UNTIL.", group="Security")
+    jwt_secret_previous_until: AwareDatetime | None = variable(None, "When the previous secret stops counting, such as 2026-03-01T12:00:00Z.", group="Security")
+    jwt_expiry: float = variable(3600, "Longest life of a token, whoever issued it.", group="Security", unit="seconds", gt=0, le=2_592_000)
+    jwt_jwks_url: str | None = variable(None, "Key set of another issuer, whose tokens (EdDSA, ES256, RS256) count too.", group="Security")
+    jwt_issuer: str | None = variable(None, "What its tokens must have as `iss`.", group="Security", min_length=1, max_length=256)
+    jwt_audience: str | None = variable(None, "What its tokens must have in `aud`.", group="Security", min_length=1, max_length=256)
+    secrets_key: SecretStr | None = variable(None, "Key that seals secrets in the database: 32 bytes in base64. `aragora-cp up` makes one in the data directory.", group="Security")
+    secrets_key_previous: SecretStr | None = variable(None, "The key before a rotation; `aragora-cp secrets rotate` seals anew what it has sealed.", group="Security")
+    oauth_enabled: bool = variable(False, "Allow OAuth logins.", group="Security", role=LATER)
+    oauth_provider: str = variable("google", "OAuth provider.", group="Security", role=LATER)
+    oauth_client_id: str | None = variable(None, "OAuth client id.", group="Security", role=LATER)
+    oauth_client_secret: SecretStr | None = variable(None, "OAuth client secret.", group="Security", role=LATER)
+    rbac_enabled: bool = variable(True, "Check roles. If false, whoever is authenticated may do everything in its workspaces.", group="Security")
+    admin_users: Words = variable(
         (), "E-mail addresses of administrators of all workspaces, separated by commas. An issuer must have verified them.", group="Security"
     )
-    rbac_default_role: str = _var("viewer", "Role, in ARAGORA_WORKSPACE, of users that have none.", group="Security")
-    trusted_proxies: Words = _var((), "Networks (CIDR, separated by commas) of the proxies in front, such as an Ingress, whose X-Forwarded-For and X-Forwarded-Proto count. Unset: nobody's do.", group="Security")
-    public_url: str | None = _var(None, "URL by which clients reach the API, such as https://control.example.com. Redirects and the API's description name it. Unset: they name paths only.", group="Security")
-    tls_enabled: bool = _var(False, "Serve HTTPS and WSS, TLS 1.2 or newer, on ARAGORA_HTTP_PORT.", group="Security")
-    tls_cert_file: Path | None = _var(None, "Certificate of the API as PEM, its own first, then those that issued it. A changed file is served within a second.", group="Security", role=PROCESS)
-    tls_key_file: Path | None = _var(None, "Private key of that certificate.", group="Security", role=PROCESS)
-    tls_ca_file: Path | None = _var(None, "Authorities of agents' certificates. With it, agents need one.", group="Security")
-    tls_trust_domain: str = _var("aragora", "An agent's certificate names spiffe://TRUST_DOMAIN/agent/ID.", group="Security", pattern=r"^[a-z0-9._-]{1,255}$")
-    receipt_signing_key: SecretStr | None = _var(
+    rbac_default_role: str = variable("viewer", "Role, in ARAGORA_WORKSPACE, of users that have none.", group="Security")
+    trusted_proxies: Words = variable((), "Networks (CIDR, separated by commas) of the proxies in front, such as an Ingress, whose X-Forwarded-For and X-Forwarded-Proto count. Unset: nobody's do.", group="Security")
+    public_url: str | None = variable(None, "URL by which clients reach the API, such as https://control.example.com. Redirects and the API's description name it. Unset: they name paths only.", group="Security")
+    tls_enabled: bool = variable(False, "Serve HTTPS and WSS, TLS 1.2 or newer, on ARAGORA_HTTP_PORT.", group="Security")
+    tls_cert_file: Path | None = variable(None, "Certificate of the API as PEM, its own first, then those that issued it. A changed file is served within a second.", group="Security", role=PROCESS)
+    tls_key_file: Path | None = variable(None, "Private key of that certificate.", group="Security", role=PROCESS)
+    tls_ca_file: Path | None = variable(None, "Authorities of agents' certificates. With it, agents need one.", group="Security")
+    tls_trust_domain: str = variable("aragora", "An agent's certificate names spiffe://TRUST_DOMAIN/agent/ID.", group="Security", pattern=r"^[a-z0-9._-]{1,255}$")
+    receipt_signing_key: SecretStr | None = variable(
         None,
         "Ed25519 seed that signs receipts: 32 bytes in base64. Unset: one is made and kept in the database.",
         group="Security",
@@ -297,11 +256,10 @@ class Settings(BaseSettings):
         "allowed_networks",
         "agent_modules",
         "cors_origins",
-        "replication_targets",
         "admin_users",
         "trusted_proxies",
         mode="before",
-    )(_split)
+    )(split_words)
 
     @field_validator("database_url", "redis_url", "api_url", "openai_base_url", "anthropic_base_url")
     @classmethod
@@ -574,7 +532,7 @@ def _do_not_fit(found: Settings) -> str | None:
             "ARAGORA_JWT_JWKS_URL, ARAGORA_JWT_ISSUER and ARAGORA_JWT_AUDIENCE go together; a key set alone would let in "
             "tokens that its issuer made for others."
         )
-    return _tls_does_not_fit(found)
+    return _tls_does_not_fit(found) or regions_do_not_fit(found)
 
 
 def _tls_does_not_fit(found: Settings) -> str | None:

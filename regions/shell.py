@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cluster.domain.base.errors import Fenced, StoreUnavailable, TryLater
+from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable, TryLater
 from cluster.domain.replication.batch import (
     Batch,
     CopyBeginning,
@@ -23,6 +23,7 @@ from cluster.domain.replication.batch import (
     Refusal,
     ReplicationRefused,
 )
+from cluster.domain.replication.timers import RegionTimers
 from cluster.ports.clock import Clock
 from cluster.ports.consensus_group import ConsensusGroup, KeyCompare, KeyPut
 from cluster.ports.replication import LinkLost, LinkRefused, RegionDatabase, Replica, ReplicationLink
@@ -60,13 +61,14 @@ from regions.domain.leadership import (
     RenewLease,
     ReportReceived,
     Tick,
+    TransferAsked,
     WritesClosed,
     WritesOpened,
 )
 from regions.domain.machine import step
-from regions.domain.timers import RegionTimers
 from regions.replication.receiver import ReplicationReceiver
 from regions.replication.source import ReplicationSource
+from regions.replication.surplus import SurplusFiles
 
 _logger = logging.getLogger(__name__)
 _FOLLOWING = (RegionPhase.FOLLOWING, RegionPhase.CAMPAIGNING)
@@ -76,7 +78,8 @@ _FOR_OPERATORS = (Refusal.FORK, Refusal.LOST, Refusal.SCHEMA)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShellParts:
-    """What a shell acts through. ``links``: to each peer that holds data."""
+    """What a shell acts through. ``links``: to each peer that holds data. Without ``surplus`` a log that has forked is left as it
+    is."""
 
     group: ConsensusGroup
     database: RegionDatabase
@@ -85,6 +88,7 @@ class ShellParts:
     links: Mapping[str, ReplicationLink]
     doorbell: Doorbell
     clock: Clock
+    surplus: SurplusFiles | None = None
 
 
 class RegionShell:
@@ -110,6 +114,7 @@ class RegionShell:
         self._must_close = False
         self._problem: Refusal | None = None
         self._logged = ""
+        self._follows = True
         self._effects: dict[type[Effect], Callable[[Any], Awaitable[None]]] = {
             ReadGroup: self._read_group,
             AskReports: self._ask_reports,
@@ -171,6 +176,30 @@ class RegionShell:
             "The write is not replicated yet, so its outcome is not known; repeat it with the same key.",
             "not_replicated",
         )
+
+    # --- what an operator asks ----------------------------------------------------------------------------------------
+
+    def transfer(self, heir: str) -> None:
+        """Begins a planned transfer: writes close, and ``heir`` takes the zone when it holds every row.
+
+        Raises: `Conflict` if this region is not primary, or the heir cannot take over; `TryLater` if it cannot yet."""
+        if self._state.phase is not RegionPhase.PRIMARY:
+            raise Conflict("This region is not the zone's primary; give the command at the primary.", "not_primary")
+        self._take(TransferAsked(heir=heir))
+
+    def follow(self, follows: bool) -> None:
+        """Whether this region takes what the primary sends. One that does not is late, and so leaves the in-sync set."""
+        self._follows = follows
+
+    async def until(self, condition: Callable[[Leadership], bool], timeout_s: float) -> bool:
+        """Waits until the condition holds; False after the time-out."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not condition(self._state):
+                    await self._change()
+        except TimeoutError:
+            return False
+        return True
 
     # --- the machine --------------------------------------------------------------------------------------------------
 
@@ -349,7 +378,8 @@ class RegionShell:
 
     async def _read_batch(self, peer: str, follower: Follower) -> Batch:
         try:
-            batch = await self._parts.source.batch(follower.position)
+            is_draining = self._state.phase is RegionPhase.DRAINING
+            batch = await self._parts.source.batch(follower.position, is_draining=is_draining)
         except ReplicationRefused as refused:
             if refused.refusal in (Refusal.FORK, Refusal.LOST):
                 self._check_outside(peer)
@@ -406,7 +436,8 @@ class RegionShell:
 
     def _leader(self) -> str | None:
         record = self._state.record
-        if record is None or self._state.phase not in _FOLLOWING or record.primary == self._state.region:
+        follows = self._follows and self._state.phase in _FOLLOWING
+        if record is None or not follows or record.primary == self._state.region:
             return None
         return record.primary if record.primary in self._parts.links else None
 
@@ -433,10 +464,37 @@ class RegionShell:
         try:
             await receiver.advance()
         except ReplicationRefused as refused:
-            if refused.refusal is not Refusal.IMAGES:
+            if refused.refusal is Refusal.IMAGES:
+                await receiver.copy()
+            elif refused.refusal is not Refusal.FORK or not await self._keep_surplus(leader):
                 raise
-            await receiver.copy()
+            else:
+                await receiver.copy()
         self._problem, self._logged = None, ""
+        return True
+
+    async def _keep_surplus(self, leader: str) -> bool:
+        """Keeps the rows that the primary never had, so that this region may be copied anew. False if that is not all that
+        differs: a log that shares no row with the primary's is another deployment's, and an operator decides.
+
+        Raises: `ReplicationRefused` while the primary counts this region in the in-sync set, which it leaves first."""
+        surplus, link = self._parts.surplus, self._parts.links[leader]
+        if surplus is None:
+            return False
+        fork, shared = await surplus.fork((await link.tail()).history)
+        if shared is None or fork.surplus == 0:
+            return False
+        try:
+            await link.batch(Follower(position=shared, is_whole=False))
+        except ReplicationRefused as refused:
+            if refused.refusal is Refusal.FORK:
+                return False
+            raise
+        try:
+            kept = await surplus.save(fork)
+        except OSError as error:
+            raise StoreUnavailable(f"The surplus of a fork cannot be kept, so nothing is copied: {error}.") from error
+        _logger.warning("%d rows past a fork are kept in %s; this region is copied anew", kept.rows, kept.name)
         return True
 
     def _hear(self, batch: Batch) -> None:

@@ -15,6 +15,6 @@ def make(it: Context) -> Any:
         region_store=it.resources.stores.region,
         leases=it.resources.stores.leases,
         clock=it.resources.clock,
-        ttl_s=it.resources.settings.stale_leader_threshold,
+        ttl_s=it.resources.settings.leader_election_timeout,
         on_fatal=it.on_fatal,
     )

@@ -22,6 +22,7 @@ from cluster.redis.pool import connect, ping
 from cluster.redis.presence import RedisHeartbeats
 from cluster.redis.rate_limits import RedisRateLimits
 from cluster.redis.wake_ups import RedisDoorbell
+from cluster.region_settings import NOT_YET_WITH_PEERS
 from cluster.rpc.exchange import ExchangeCall
 from cluster.settings import Settings, load_settings
 from cluster.telemetry.log_files import ACTORS, begin_logging
@@ -54,8 +55,10 @@ def allowed_networks(settings: Settings) -> tuple[str, ...]:
 def load_process_settings(process: str | None = None, log: str = ACTORS) -> Settings:
     """Settings of this process. With its name, it logs from now on, to ``log`` if there are files of logs.
 
-    Raises: ``RuntimeError`` if a store is not named."""
+    Raises: ``RuntimeError`` if a store is not named, or the region has peers."""
     settings = load_settings()
+    if settings.has_peers:
+        raise RuntimeError(NOT_YET_WITH_PEERS)
     missing = [
         name
         for name, value in (("ARAGORA_DATABASE_URL", settings.database_url), ("ARAGORA_REDIS_URL", settings.redis_url))

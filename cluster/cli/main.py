@@ -36,6 +36,7 @@ from cluster.cli.commands import (
     outcomes,
     queue,
     receipts,
+    region,
     secrets,
     story,
     tasks,
@@ -74,6 +75,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(batch.app, name="batch")
 app.add_typer(deliberations.app, name="deliberations")
 app.add_typer(receipts.app, name="receipts")
+app.add_typer(region.app, name="region")
 app.add_typer(workspaces.app, name="workspaces")
 app.add_typer(workspaces.members_app, name="members")
 app.add_typer(keys.app, name="keys")

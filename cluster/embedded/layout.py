@@ -56,6 +56,11 @@ class Layout:
         return self.data_dir / "logs"
 
     @property
+    def region_socket(self) -> Path:
+        """Where operators reach the region's leader, if the region has peers."""
+        return self.sockets / "region.sock"
+
+    @property
     def postgres(self) -> Path:
         return self.data_dir / "postgres"
 

@@ -53,6 +53,9 @@ class SourceSnapshot(Protocol):
     async def state(self, zone: str, seq: int) -> SourceState:
         """What the database is for the zone, and the ends of its log."""
 
+    async def history(self) -> tuple[tuple[int, int], ...]:
+        """The log's epochs, each with its last row, in order."""
+
     async def log_rows(self, after: int, limit: int, withheld: Collection[str]) -> Sequence[TextRow]:
         """Rows of the log after a number, in order."""
 
@@ -132,6 +135,16 @@ class Replica(Protocol):
         trusted from now on for so long (None: for ever). False if it knows a later epoch."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneRole:
+    """``trusted_until``: by the database's clock, in seconds of the epoch; None if it ends never, or the role is none that
+    writes."""
+
+    role: str
+    epoch: int
+    trusted_until: float | None
+
+
 class RegionDatabase(Protocol):
     """What the leader of a region does to its own database. All methods raise `StoreUnavailable` if it does not answer."""
 
@@ -140,6 +153,9 @@ class RegionDatabase(Protocol):
 
     async def clock(self) -> float:
         """Its clock, by which trust ends."""
+
+    async def zone_role(self) -> ZoneRole:
+        """What it may do now."""
 
     async def open_writes(self, epoch: int, trusted_until: float) -> int | None:
         """Makes it primary under a later epoch than its own, and returns the row that says so; None if it must not be.

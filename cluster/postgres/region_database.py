@@ -9,6 +9,7 @@ import time
 
 from cluster.domain.base.log import LogRecord
 from cluster.domain.replication.batch import PeerReport
+from cluster.ports.replication import ZoneRole
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
@@ -36,6 +37,11 @@ class PostgresRegionDatabase:
     async def clock(self) -> float:
         """Raises: `StoreUnavailable`."""
         return float(await self._pool.value(_SQL["database_clock"]))
+
+    async def zone_role(self) -> ZoneRole:
+        """Raises: `StoreUnavailable`."""
+        rows = await self._pool.rows(_SQL["zone_role"], self._zone)
+        return ZoneRole(**dict(rows[0])) if rows else ZoneRole(role="fenced", epoch=0, trusted_until=None)
 
     async def open_writes(self, epoch: int, trusted_until: float) -> int | None:
         """The number of the row that says so. None, and nothing is changed, if the database knows this epoch or a later one, is

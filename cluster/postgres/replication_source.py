@@ -43,6 +43,9 @@ class _Snapshot:
             at=positions.get(seq),
         )
 
+    async def history(self) -> tuple[tuple[int, int], ...]:
+        return tuple((row["epoch"], row["seq"]) for row in await self._connection.fetch(_SQL["log_history"]))
+
     async def log_rows(self, after: int, limit: int, withheld: Collection[str]) -> Sequence[TextRow]:
         statement = f"select {_texts(LOG, '$3')} from log where log.seq > $1 order by log.seq limit $2"
         return _rows(await self._connection.fetch(statement, after, limit, list(withheld)))

@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from cluster.domain.base.errors import InternalError
+from cluster.domain.replication.quorum import LEAST_VOTERS, TWO_ALONE, ReplicationMode
 
 #: The zone of the regions that name no residency.
 DEFAULT_ZONE = "default"
@@ -22,13 +22,6 @@ DEFAULT_ZONE = "default"
 MEMBERS_KEY = "members"
 ZONE_PREFIX = "zone/"
 LEADER_PREFIX = "leader/"
-#: With fewer voters, the loss of one leaves no majority that could elect.
-LEAST_VOTERS = 3
-
-
-class ReplicationMode(StrEnum):
-    SYNC = "sync"
-    ASYNC = "async"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +60,7 @@ class RegionGroup:
         if not self.automatic_failover:
             return "Automatic failover is switched off; run `aragora-cp region failover`, or switch it on."
         if 1 < len(self.members) < LEAST_VOTERS:
-            return (
-                "Two regions cannot fail over by themselves, because neither can tell the loss of the other from the loss of the "
-                "link between them; add a third region or a witness."
-            )
+            return TWO_ALONE
         return None
 
     def encode(self) -> str:

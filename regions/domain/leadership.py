@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cluster.domain.replication.timers import RegionTimers
 from regions.domain.group import RegionGroup, ZoneRecord
-from regions.domain.timers import RegionTimers
 from regions.domain.transactions import ZoneChange
 
 

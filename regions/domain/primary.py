@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cluster.domain.base.errors import Conflict, TryLater
-from regions.domain.group import ReplicationMode, ZoneRecord
+from cluster.domain.replication.quorum import ReplicationMode
+from regions.domain.group import ZoneRecord
 from regions.domain.leadership import (
     AnswerUpTo,
     Appended,

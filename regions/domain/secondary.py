@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cluster.domain.base.errors import Conflict, TryLater
-from regions.domain.group import ReplicationMode
+from cluster.domain.replication.quorum import ReplicationMode
 from regions.domain.leadership import (
     AskReports,
     CampaignAnswered,

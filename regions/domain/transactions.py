@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.domain.base.errors import Conflict
-from regions.domain.group import RegionGroup, ReplicationMode, ZoneRecord
+from cluster.domain.replication.quorum import ReplicationMode
+from regions.domain.group import RegionGroup, ZoneRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,14 +54,15 @@ class ReplicationSource:
         self._withheld = withheld
         self._bounds = bounds or SourceBounds()
 
-    async def batch(self, after: LogPosition) -> Batch:
-        """The rows after a position, and images. Without rows if there are none.
+    async def batch(self, after: LogPosition, *, is_draining: bool = False) -> Batch:
+        """The rows after a position, and images. Without rows if there are none. ``is_draining``: this was the primary until it
+        closed its writes to hand the zone over, and its heir needs the last rows.
 
         Raises: `ReplicationRefused` if this is not the primary, or its log has not got that position (any more)."""
         withheld = self._withheld()
         async with self._reads.snapshot() as snapshot:
             state = await snapshot.state(self._zone, after.seq)
-            _check(state, after)
+            _check(state, after, is_draining)
             rows = await snapshot.log_rows(after.seq, self._bounds.rows, withheld)
             images = await self._images(snapshot, rows, withheld)
             while len(rows) > 1 and _size(rows) + sum(_size(found.rows) for found in images) > self._bounds.size:
@@ -95,8 +96,11 @@ class ReplicationSource:
         Raises: `ReplicationRefused` if this is not the primary."""
         async with self._reads.snapshot() as snapshot:
             state = await snapshot.state(self._zone, 0)
-        _check_role(state)
-        return CopyBeginning(zone=self._zone, schema_version=state.schema_version, epoch=state.epoch, tail=state.head)
+            _check_role(state)
+            history = await snapshot.history()
+        return CopyBeginning(
+            zone=self._zone, schema_version=state.schema_version, epoch=state.epoch, tail=state.head, history=history
+        )
 
     async def piece(self, progress: CopyProgress) -> CopyPiece:
         """The next rows of a copy. Writes go on meanwhile: a piece may have what was changed after the copy began, and all
@@ -115,13 +119,13 @@ class ReplicationSource:
         return CopyPiece(**self._common(state), progress=progress, rows=tuple(rows), is_last=is_last)
 
 
-def _check_role(state: SourceState) -> None:
-    if state.role != "primary":
+def _check_role(state: SourceState, is_draining: bool = False) -> None:
+    if state.role != "primary" and not (is_draining and state.role == "fenced"):
         raise ReplicationRefused(Refusal.NOT_PRIMARY)
 
 
-def _check(state: SourceState, after: LogPosition) -> None:
-    _check_role(state)
+def _check(state: SourceState, after: LogPosition, is_draining: bool = False) -> None:
+    _check_role(state, is_draining)
     if after.seq < state.first - 1:
         raise ReplicationRefused(Refusal.LOST)
     if after.seq > 0 and state.at != after:

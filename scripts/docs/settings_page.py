@@ -8,11 +8,13 @@ from typing import Any, get_args
 
 from pydantic import SecretStr
 
-from cluster.settings import CLIENT, CLIENT_NAMES, LATER, PROCESS, STARTUP, Settings, role_of, variable_name
+from cluster.setting_fields import CLIENT, LATER, PROCESS, STARTUP
+from cluster.settings import CLIENT_NAMES, Settings, role_of, variable_name
 
 HEAD = """# Configuration
 
-`make docs` writes this page from `cluster/settings.py`, the only reader of the `ARAGORA_*` variables.
+`make docs` writes this page from `cluster/settings.py`, the only reader of the `ARAGORA_*` variables, and from
+`cluster/region_settings.py`.
 
 - The environment wins over the file that `ARAGORA_CONFIG_FILE` names (a JSON object of variable names and strings, mode
   0600), which wins over the defaults. `aragora-cp up` writes such a file for the processes that it starts, so that no
@@ -48,6 +50,7 @@ def page() -> str:
     groups: dict[str, list[str]] = {}
     for name, info in Settings.model_fields.items():
         groups.setdefault(str(_extra(info)["group"]), []).append(_row(name, info))
+    groups["Regions"] = groups.pop("Regions")  # its fields are those of a base, which come first
     header = "| Variable | Default | Meaning |\n|---|---|---|\n"
     sections = [f"\n## {group}\n\n{header}{''.join(rows)}" for group, rows in groups.items()]
     return HEAD + "".join(sections) + TAIL

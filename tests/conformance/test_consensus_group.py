@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import pytest
 
+from cluster.domain.replication.quorum import ReplicationMode
 from cluster.ports.consensus_group import ConsensusGroup, GroupView, KeyCompare, KeyPut
 from cluster.postgres.migrate import migrate
 from cluster.postgres.pool import connect
 from cluster.process.clock import SystemClock
 from regions.consensus.group_of_one import GroupOfOne
-from regions.domain.group import RegionGroup, RegionMember, ReplicationMode, founded
+from regions.domain.group import RegionGroup, RegionMember, founded
 from regions.domain.transactions import Elect, Leave, changed
 from tests.regions.simulation.store import MemoryGroup, SimulatedGroup
 from tests.support.etcd import EtcdMember, etcd_group, etcd_members, needs_etcd

@@ -12,7 +12,8 @@ from cluster.cli import exit_codes
 from cluster.domain.consensus.rule import Mode
 from cluster.domain.deliberation.contract import CONFIG_NAMES
 from cluster.domain.deliberation.state import Terminal
-from cluster.settings import LATER, Settings, role_of, variable_name
+from cluster.setting_fields import LATER
+from cluster.settings import Settings, role_of, variable_name
 from scripts.docs import alerts_manifest, api_page, cli_page, deliberations_page, settings_page
 from scripts.docs.deliberation_words import MODES, TERMINALS
 from scripts.docs.released_client import methods

@@ -22,7 +22,8 @@ from pydantic import SecretStr
 from ray import autoscaler
 
 from cluster.process import waits
-from cluster.settings import CLIENT, LATER, Settings, role_of, variable_name
+from cluster.setting_fields import CLIENT, LATER
+from cluster.settings import Settings, role_of, variable_name
 from cluster.version import VERSION
 from serve_app.routes.deliberations import SYNC_WAIT_S
 from serve_app.schemas.tasks import MAX_BLOCK_MS

@@ -26,7 +26,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "outcome": learning.LOG_TEXTS,
     "weights": learning.LOG_TEXTS,
     "access": access_rows.LOG_TEXTS,
-    "region": {"leader": IDENTITY},
+    "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY},
 }
 
 

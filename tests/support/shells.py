@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.domain.base.errors import StoreUnavailable
+from cluster.domain.replication.quorum import ReplicationMode
+from cluster.domain.replication.timers import RegionTimers
 from cluster.ports.consensus_group import ConsensusGroup, GroupLease, GroupView, KeyCompare, KeyPut
 from cluster.ports.replication import LinkLost, ReplicationLink
 from cluster.ports.tasks import SubmitItem
@@ -19,9 +21,8 @@ from cluster.postgres.replica import PostgresReplica
 from cluster.postgres.replication_source import PostgresReplicationReads
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
-from regions.domain.group import RegionGroup, RegionMember, ReplicationMode, ZoneRecord, founded
+from regions.domain.group import RegionGroup, RegionMember, ZoneRecord, founded
 from regions.domain.leadership import RegionPhase
-from regions.domain.timers import RegionTimers
 from regions.replication.source import ReplicationSource
 from regions.shell import RegionShell, ShellParts, found_zone
 from tests.support.links import PATIENT, ZONE, MemoryLink, RegionIssuer, greeting, linked, serving

@@ -16,6 +16,7 @@ import typer
 
 from cluster.cli.checks.api import check_api, check_api_clock, check_breakers, check_retries, check_waiting
 from cluster.cli.checks.encryption import check_encryption, check_passwords
+from cluster.cli.checks.etcd import check_etcd
 from cluster.cli.checks.findings import GROUP_S, NOT_TRIED, OK, PROBLEM, WARNING, Check, Finding, problem, run_all
 from cluster.cli.checks.ray import check_hard_stop, check_ray
 from cluster.cli.checks.stores import check_database, check_growth, check_redis
@@ -51,6 +52,7 @@ async def examine(ours: Settings, within_s: float = GROUP_S) -> list[Finding]:
                 "passwords": lambda: check_passwords(ours),
                 "tables": lambda: check_growth(ours),
                 "certificates": lambda: check_certificates(ours, api),
+                "etcd": lambda: check_etcd(ours),
                 "Ray": lambda: check_ray(ours),
                 "hard stop": lambda: check_hard_stop(ours, os.environ),
             },
@@ -136,7 +138,7 @@ def _sentences(finding: Finding) -> str:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Test stores, tables, actors, breakers, certificates, Ray, clocks and retries; say what to do. Exits 4 on a problem.
+    """Test stores, tables, actors, breakers, certificates, etcd, Ray, clocks and retries; say what to do. Exits 4 on a problem.
 
     \f
     Raises: `Exit` if there is a problem.

@@ -130,12 +130,14 @@ class CopyPiece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyBeginning:
-    """Whether a full copy may begin is decided by this, before the target empties its tables."""
+    """Whether a full copy may begin is decided by this, before the target empties its tables. ``history``: the last row of each
+    epoch of the source's log, by which a target finds where its own log has left it; empty from a release that does not say."""
 
     zone: str
     schema_version: int
     epoch: int
     tail: LogPosition
+    history: tuple[tuple[int, int], ...] = ()
 
 
 def first_progress(tail: LogPosition) -> CopyProgress:

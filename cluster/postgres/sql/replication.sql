@@ -8,6 +8,10 @@ from (values ($1::text)) as z (zone) left join region_state s on s.region = z.zo
 -- The rows of the log with these numbers, and its last one.
 select epoch, seq, digest::text as digest from log where seq = any ($1::bigint[]) or seq = (select max(seq) from log)
 
+-- name: log_history
+-- The log's epochs, each with its last row. It reads the whole log, as the copy does that follows.
+select epoch, max(seq) as seq from log group by epoch order by epoch
+
 -- name: replica_state
 -- What the receiving database is for a zone, and how far it is.
 select (select max(version) from schema_migrations) as schema_version, s.role, s.epoch,
@@ -46,6 +50,12 @@ select setval(pg_get_serial_sequence($1, $2)::regclass,
 -- name: set_region_role
 -- Sets what this database is for a zone; null if it knows a later epoch.
 select set_region_role($1, $2, $3, $4)
+
+-- name: zone_role
+-- What this database may do for a zone, and until when.
+select role, epoch, case when role = 'primary' and isfinite(trusted_until)
+                         then extract(epoch from trusted_until)::double precision end as trusted_until
+from region_state where region = $1
 
 -- name: known_version
 -- The last version of the group's record that this database was told.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from regions.domain.group import ReplicationMode, ZoneRecord
+from cluster.domain.replication.quorum import ReplicationMode
+from regions.domain.group import ZoneRecord
 from tests.regions.simulation.database import Database
 
 

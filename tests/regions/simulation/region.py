@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from cluster.domain.base.errors import Conflict, TryLater
+from cluster.domain.replication.timers import RegionTimers
 from cluster.ports.consensus_group import KeyCompare, KeyPut
 from regions.domain import primary, rejoin, secondary
 from regions.domain.group import DEFAULT_ZONE, MEMBERS_KEY, RegionGroup, ZoneRecord
@@ -45,7 +46,6 @@ from regions.domain.leadership import (
     WritesOpened,
 )
 from regions.domain.machine import TRANSITIONS, step
-from regions.domain.timers import RegionTimers
 from tests.regions.simulation.checker import Checker
 from tests.regions.simulation.database import CommitRefused, Database, StoredRow
 from tests.regions.simulation.network import GROUP, Network, Schedule

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from cluster.domain.replication.quorum import ReplicationMode
+from cluster.domain.replication.timers import RegionTimers
 from cluster.ports.consensus_group import KeyPut
-from regions.domain.group import MEMBERS_KEY, RegionGroup, RegionMember, ReplicationMode, ZoneRecord, founded
+from regions.domain.group import MEMBERS_KEY, RegionGroup, RegionMember, ZoneRecord, founded
 from regions.domain.leadership import LogPosition, RegionReport, TransferAsked
-from regions.domain.timers import RegionTimers
 from regions.domain.transactions import AcceptLoss, MarkRestored, SetMode, ZoneChange, changed
 from tests.regions.simulation.checker import Breach, Checker
 from tests.regions.simulation.database import Database

@@ -6,7 +6,9 @@ from typing import get_args
 import pytest
 
 from cluster.domain.base.errors import Conflict, TryLater
-from regions.domain.group import RegionGroup, RegionMember, ReplicationMode, founded
+from cluster.domain.replication.quorum import ReplicationMode
+from cluster.domain.replication.timers import RegionTimers
+from regions.domain.group import RegionGroup, RegionMember, founded
 from regions.domain.leadership import (
     AnswerUpTo,
     Appended,
@@ -40,7 +42,6 @@ from regions.domain.leadership import (
 from regions.domain.machine import TRANSITIONS, step
 from regions.domain.primary import MOST_PENDING, why_not_write
 from regions.domain.secondary import why_not_read
-from regions.domain.timers import RegionTimers
 
 GROUP = RegionGroup(members=tuple(RegionMember(region=name) for name in ("a", "b", "c")))
 RECORD = replace(founded("default", "a", ("b", "c"), ReplicationMode.SYNC), epoch=4, version=9)

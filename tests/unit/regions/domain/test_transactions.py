@@ -6,7 +6,8 @@ from typing import get_args
 import pytest
 
 from cluster.domain.base.errors import Conflict, InternalError
-from regions.domain.group import RegionGroup, RegionMember, ReplicationMode, ZoneRecord, founded, one_region
+from cluster.domain.replication.quorum import ReplicationMode
+from regions.domain.group import RegionGroup, RegionMember, ZoneRecord, founded, one_region
 from regions.domain.transactions import (
     CHANGES,
     AcceptLoss,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from regions.domain.timers import RegionTimers
+from cluster.domain.replication.timers import RegionTimers
 
 
 def test_the_timers_of_the_guide_fit() -> None:

@@ -1,0 +1,49 @@
+"""Composes a region's process of several on the adapters of PostgreSQL. Only a region that has peers imports this."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.domain.base.log import LogRecord
+from cluster.embedded.layout import Layout
+from cluster.ports.clock import Clock
+from cluster.ports.wake_ups import Doorbell
+from cluster.postgres.region_database import PostgresRegionDatabase
+from cluster.postgres.replica import PostgresReplica
+from cluster.postgres.replication_source import PostgresReplicationReads
+from cluster.postgres.stores import Stores
+from cluster.process.loops import OnFatal, unwatched
+from cluster.settings import Settings
+from regions.process import ZONE, RegionProcess, RegionStores
+
+
+def region_process(
+    settings: Settings, stores: Stores, doorbell: Doorbell, clock: Clock, on_fatal: OnFatal = unwatched
+) -> RegionProcess:
+    """The process of a region, which has not started. ``stores`` are open for the zone."""
+
+    async def audit(kind: str, data: Mapping[str, Any]) -> None:
+        await stores.region.epoch()
+        record = LogRecord(at=time.time(), workspace="system", kind=kind, entity=ZONE, principal="operator", data=data)
+        await stores.log.append([record])
+
+    own = RegionStores(
+        database=PostgresRegionDatabase(stores.pool, ZONE, settings.region),
+        replica=PostgresReplica(stores.pool, ZONE),
+        reads=PostgresReplicationReads(stores.pool),
+        doorbell=doorbell,
+        audit=audit,
+    )
+    layout = Layout.of(settings.data_dir)
+    return RegionProcess(
+        settings,
+        own,
+        clock,
+        key=f"{settings.region}/{secrets.token_hex(8)}",
+        socket=settings.region_socket or layout.region_socket,
+        surplus=layout.data_dir / "surplus",
+        on_fatal=on_fatal,
+    )

@@ -1,0 +1,56 @@
+"""The etcd in which several regions elect their primary: whether its members answer, and whether their release is a sound one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import httpx
+
+from cluster.cli.checks.findings import WARNING, Finding, fine, problem
+from cluster.http.etcd_tls import etcd_context
+from cluster.settings import Settings
+
+#: For one member.
+MEMBER_S: Final = 2.5
+#: Before these, by (major, minor): a leader of etcd that slept and goes on revokes leases that were renewed all along at the
+#: others (etcd issue 15247), so that a primary loses the zone for no reason. 3.5.0 to 3.5.2 lose consistency as well.
+_FIRST_SOUND: Final = {(3, 4): 31, (3, 5): 13}
+_OLDEST: Final = (3, 4)
+
+
+async def check_etcd(settings: Settings) -> Sequence[Finding]:
+    """Nothing is found where the region is alone.
+
+    Raises: `InvalidRequest` if a file of the settings cannot be used."""
+    if not settings.etcd_endpoints:
+        return []
+    tls = etcd_context(settings.etcd_ca_file, settings.etcd_cert_file, settings.etcd_key_file)
+    async with httpx.AsyncClient(verify=tls, timeout=MEMBER_S, trust_env=False) as http:
+        return await asyncio.gather(*(_member(http, endpoint.rstrip("/")) for endpoint in settings.etcd_endpoints))
+
+
+async def _member(http: httpx.AsyncClient, endpoint: str) -> Finding:
+    try:
+        answer = await http.get(f"{endpoint}/version")
+        release = str(answer.raise_for_status().json()["etcdserver"])
+    except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
+        return problem(
+            "etcd",
+            f"{endpoint} does not answer ({type(error).__name__})",
+            "Start the member; without most of them no primary can be elected, and the present one stops.",
+        )
+    if is_sound(release):
+        return fine("etcd", f"{endpoint} has release {release}")
+    advice = "Upgrade it to 3.4.31, 3.5.13 or a later release."
+    return problem("etcd", f"{endpoint} has release {release}, which revokes leases that are renewed", advice, WARNING)
+
+
+def is_sound(release: str) -> bool:
+    """Whether a release, such as 3.5.21, has none of the defects that cost regions their primary."""
+    try:
+        major, minor, patch = (int(part) for part in release.partition("-")[0].split("."))
+    except ValueError:
+        return False
+    return (major, minor) >= _OLDEST and patch >= _FIRST_SOUND.get((major, minor), 0)

@@ -1,0 +1,117 @@
+"""``aragora-cp region``: asks the leader of this region, over its socket on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from cluster.cli.calls import Json, print_json
+from cluster.cli.connection import settings
+from cluster.cli.output import console, listing, plain
+from cluster.embedded.layout import Layout
+from cluster.rpc.control import ask_leader
+
+app = typer.Typer(no_args_is_help=True, help="Several regions: who is primary, and how to change it.")
+
+#: How long a change may take: an election of the longest sensible timeout.
+CHANGE_S = 120.0
+STATUS_S = 5.0
+
+
+def _ask(command: str, timeout_s: float = CHANGE_S, **arguments: Any) -> Any:
+    ours = settings()
+    path = ours.region_socket or Layout.of(ours.data_dir).region_socket
+    return asyncio.run(ask_leader(path, command, timeout_s=timeout_s, **arguments))
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show zone, role, epoch, trust, in-sync set, lag, and the files of surplus rows."""
+    found = _ask("status", STATUS_S)
+    if as_json:
+        print_json(found)
+        return
+    listing(("", ""), _rows(found))
+    for sentence in (*found["contradictions"], found.get("no_automatic_failover")):
+        if sentence:
+            console.print(plain(sentence))
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, object]]:
+    trust = found["trusted_until"]
+    if trust is not None:
+        trust = datetime.fromtimestamp(trust, UTC).isoformat(timespec="milliseconds")
+    rows: list[tuple[str, object]] = [
+        ("region", found["region"]),
+        ("zone", found["zone"]),
+        ("role", f"{found['role']} ({found['phase']})"),
+        ("primary", found.get("primary")),
+        ("epoch", found["epoch"]),
+        ("trusted until", trust),
+        ("in-sync set", ", ".join(found.get("in_sync", ()))),
+        ("mode", found.get("mode")),
+        ("last row", found["head"]),
+        ("refuses writes", found["no_writes"]),
+        ("problem", found["problem"]),
+    ]
+    rows += [
+        (f"lag of {region}", ", ".join(f"{name} {value}" for name, value in lag.items()))
+        for region, lag in found["lag"].items()
+    ]
+    return rows + [("surplus", f"{file['name']} ({file['rows']} rows)") for file in found["surplus"]]
+
+
+def _changed(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        in_sync = ", ".join(found["in_sync"])
+        console.print(f"Primary is {plain(found['primary'])}, epoch {found['epoch']}, in-sync set: {plain(in_sync)}.")
+
+
+@app.command()
+def failover(
+    to: Annotated[str | None, typer.Option(help="The region that takes the zone; given at the primary.")] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Make this region primary although it may lack acknowledged rows.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Hand the zone to another region, which catches up first: nothing is lost. Or take it with --accept-loss.
+
+    \f
+    Raises: `BadParameter` unless one of both is given.
+    """
+    if (to is None) != accept_loss:
+        raise typer.BadParameter(
+            "Name the region that takes the zone with --to, or give --accept-loss at the one that shall."
+        )
+    _changed(_ask("accept_loss") if to is None else _ask("failover", to=to), as_json)
+
+
+@app.command()
+def failback(as_json: Json = False) -> None:
+    """Hand the zone back to the region that ARAGORA_PRIMARY_REGION names; given at the primary. Nothing is lost."""
+    _changed(_ask("failback"), as_json)
+
+
+@app.command()
+def join(as_json: Json = False) -> None:
+    """Make this region a member of the group. The primary takes it into the in-sync set when it has caught up."""
+    _is_member(_ask("join"), as_json)
+
+
+@app.command()
+def leave(as_json: Json = False) -> None:
+    """Take this region out of the group, after it has left the in-sync set."""
+    _is_member(_ask("leave"), as_json)
+
+
+def _is_member(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        console.print(f"{plain(found['region'])} is {'a' if found['member'] else 'no'} member.")

@@ -1,0 +1,178 @@
+"""All that one region's process of several has: the group, the links, the shell that drives the region, and what operators ask.
+
+It knows neither Ray nor a driver of a database: who composes it hands the adapters over. A region alone never imports this.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
+from cluster.domain.replication.quorum import ReplicationMode
+from cluster.http.etcd_tls import etcd_context
+from cluster.ports.clock import Clock
+from cluster.ports.replication import RegionDatabase, Replica, ReplicationReads
+from cluster.ports.wake_ups import Doorbell
+from cluster.process.loops import Loops, OnFatal, unwatched
+from cluster.settings import Settings
+from cluster.version import VERSION
+from regions.consensus.etcd import EtcdGroup
+from regions.control import Command, ControlSocket
+from regions.domain.group import DEFAULT_ZONE, RegionGroup, RegionMember
+from regions.links.identity import PeerFiles
+from regions.links.link import TlsLink
+from regions.links.messages import NEWEST_PROTOCOL, OLDEST_PROTOCOL, Greeting
+from regions.links.server import LinkServer
+from regions.operator import Audit, RegionOperator
+from regions.replication.source import ReplicationSource
+from regions.replication.surplus import SurplusFiles
+from regions.shell import RegionShell, ShellParts
+
+_logger = logging.getLogger(__name__)
+#: The zone that all regions keep. Zones of residency come with a later version.
+ZONE = DEFAULT_ZONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionStores:
+    """The region's own database, and its bell."""
+
+    database: RegionDatabase
+    replica: Replica
+    reads: ReplicationReads
+    doorbell: Doorbell
+    audit: Audit
+
+
+class RegionProcess:
+    """``key`` is different for each life of the process. ``socket``: where operators reach it; ``surplus``: the directory of the
+    files of surplus rows."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stores: RegionStores,
+        clock: Clock,
+        *,
+        key: str,
+        socket: Path,
+        surplus: Path,
+        on_fatal: OnFatal = unwatched,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._on_fatal = on_fatal
+        self._loops = Loops(on_fatal)
+        self._open = AsyncExitStack()
+        region, timers = settings.region, settings.region_timers()
+        greeting = Greeting(region=region, zone=ZONE, release=VERSION, oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
+        files, peers = peer_files(settings), settings.peer_addresses()
+        self._group = etcd_group(settings, clock)
+        self._links = {peer: TlsLink(peer, address, greeting, files) for peer, address in peers.items()}
+        parts = ShellParts(
+            group=self._group,
+            database=stores.database,
+            replica=stores.replica,
+            source=ReplicationSource(stores.reads, ZONE, frozenset),
+            links=self._links,
+            doorbell=stores.doorbell,
+            clock=clock,
+            surplus=SurplusFiles(surplus, region, ZONE, stores.reads),
+        )
+        self.shell = RegionShell(region, ZONE, key, timers, parts, on_fatal)
+        self._server = LinkServer(self.shell, greeting, peers, files, clock, on_fatal=on_fatal)
+        self.operator = RegionOperator(
+            region,
+            ZONE,
+            self.shell,
+            parts,
+            members_of(settings),
+            settings.first_primary,
+            settings.replication_mode or ReplicationMode.SYNC,
+            stores.audit,
+        )
+        self._control = ControlSocket(socket, self.commands())
+
+    def commands(self) -> dict[str, Command]:
+        """What operators may ask, by name."""
+        return {
+            name: getattr(self.operator, name)
+            for name in ("status", "failover", "failback", "accept_loss", "join", "leave")
+        }
+
+    async def start(self) -> None:
+        """Raises: `StoreUnavailable` if the region's database does not answer; `OSError` if an address is taken, or a file of
+        certificates cannot be used."""
+        self._open.push_async_callback(self._group.close)
+        for link in self._links.values():
+            self._open.push_async_callback(link.close)
+        try:
+            await self._server.start(*self._settings.listen_address())
+            self._open.push_async_callback(self._server.stop)
+            await self._control.start()
+            self._open.push_async_callback(self._control.stop)
+            await self.shell.start()
+            self._open.push_async_callback(self.shell.stop)
+        except BaseException:
+            await self._open.aclose()
+            raise
+        self._loops.start(self._found())
+        self._open.push_async_callback(self._loops.stop)
+
+    async def stop(self) -> None:
+        """Ends all work where it is; the lease ends by itself."""
+        await self._open.aclose()
+
+    async def status(self) -> dict[str, object]:
+        """What operators see."""
+        return await self.operator.status()
+
+    async def _found(self) -> None:
+        """Until the zone is founded: etcd may come later than this process, and a peer has to."""
+        logged = ""
+        while self.shell.state.record is None:
+            try:
+                why = await self.operator.found() or ""
+            except StoreUnavailable as error:
+                why = error.message
+            if why != logged and why:
+                _logger.warning("the zone is not founded yet: %s", why)
+            logged = why
+            await self._clock.sleep(self._settings.region_heartbeat)
+
+
+def members_of(settings: Settings) -> RegionGroup:
+    """The group that the settings name."""
+    data = (settings.region, *settings.peer_addresses())
+    residency = {settings.region: settings.data_residency}
+    members = [RegionMember(region=name, residency=residency.get(name)) for name in sorted(data)]
+    members += [RegionMember(region=name, data=False) for name in sorted(settings.region_witnesses)]
+    return RegionGroup(members=tuple(members), automatic_failover=settings.automatic_failover)
+
+
+def peer_files(settings: Settings) -> PeerFiles:
+    """The certificates of the links."""
+    return PeerFiles(
+        certificate=str(settings.region_cert_file),
+        key=str(settings.region_key_file),
+        authority=str(settings.region_ca_file),
+        trust_domain=settings.tls_trust_domain,
+    )
+
+
+def etcd_group(settings: Settings, clock: Clock) -> EtcdGroup:
+    """The client of the regions' etcd.
+
+    Raises: `InvalidRequest` if a file that the settings name cannot be used."""
+    tls = None
+    if any(endpoint.startswith("https://") for endpoint in settings.etcd_endpoints):
+        tls = etcd_context(settings.etcd_ca_file, settings.etcd_cert_file, settings.etcd_key_file)
+    file = settings.etcd_password_file
+    try:
+        password = None if file is None else file.read_text().strip()
+    except OSError as error:
+        raise InvalidRequest(f"ARAGORA_ETCD_PASSWORD_FILE cannot be read; mend it: {error}.") from error
+    return EtcdGroup(settings.etcd_endpoints, clock, tls=tls, user=settings.etcd_user, password=password)

@@ -1,0 +1,47 @@
+"""What the doctor says of the regions' etcd: releases with known defects, members that are away, nothing where there is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.cli.checks.etcd import check_etcd, is_sound
+from cluster.cli.checks.findings import OK, PROBLEM, WARNING
+from cluster.embedded.ports import free_ports
+from cluster.settings import Settings
+from tests.support.etcd import etcd_group, etcd_members, needs_etcd
+
+
+@pytest.mark.parametrize(
+    ("release", "sound"),
+    [
+        ("3.4.23", False),
+        ("3.4.30", False),
+        ("3.4.31", True),
+        ("3.5.2", False),
+        ("3.5.12", False),
+        ("3.5.13", True),
+        ("3.6.0", True),
+        ("3.6.0-rc.1", True),
+        ("3.3.99", False),
+        ("4.0.0", True),
+        ("current", False),
+    ],
+)
+def test_releases_that_revoke_renewed_leases_are_known(release: str, sound: bool) -> None:
+    assert is_sound(release) is sound
+
+
+async def test_a_region_alone_has_no_etcd_to_look_at() -> None:
+    assert await check_etcd(Settings()) == []
+
+
+@needs_etcd
+async def test_the_doctor_asks_each_member() -> None:
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+    with etcd_members() as members:
+        async with etcd_group(members):
+            settings = Settings(etcd_endpoints=(members[0].url, nobody))
+            first, second = await check_etcd(settings)
+    release = first.detail.split("release ")[1].split(",")[0]
+    assert first.level == (OK if is_sound(release) else WARNING)
+    assert (second.level, nobody in second.detail) == (PROBLEM, True)

@@ -1,0 +1,177 @@
+"""Three regions on one machine, each a process and a PostgreSQL server of its own, with one etcd of three members."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.domain.base.errors import ControlPlaneError, TryLater
+from cluster.embedded.ports import free_ports
+from cluster.embedded.postgres import EmbeddedPostgres
+from cluster.embedded.processes import ProcessId, end, spawn
+from cluster.rpc.control import ask_leader
+from tests.support.etcd import EtcdMember, etcd_members
+from tests.support.links import RegionIssuer
+from tests.support.probes import eventually
+from tests.support.reaper import after_us_end
+from tests.support.region_process import work_socket
+from tests.support.stores import own_postgres
+
+NAMES = ("east", "north", "west")
+ROOT = Path(__file__).parents[2]
+#: The fast profile: etcd grants no shorter lease.
+FAST = {
+    "ARAGORA_LEADER_ELECTION_TIMEOUT": "2",
+    "ARAGORA_STALE_LEADER_THRESHOLD": "6",
+    "ARAGORA_SYNC_INTERVAL": "1",
+    "ARAGORA_REGION_HEARTBEAT": "0.2",
+}
+
+
+@dataclass
+class RegionOnMachine:
+    name: str
+    environment: dict[str, str]
+    folder: Path
+    postgres: EmbeddedPostgres
+    process: ProcessId | None = None
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "c"
+
+    def start(self) -> None:
+        """A new life of its process."""
+        command = [sys.executable, "-m", "tests.support.region_process"]
+        self.process = spawn(command, log=self.folder / "log", env={**os.environ, **self.environment}, cwd=ROOT)
+        after_us_end("session", self.process.to_json())
+
+    def kill(self) -> None:
+        assert self.process is not None
+        end([self.process], first=signal.SIGKILL)
+
+    def freeze(self, *, go_on: bool = False) -> None:
+        assert self.process is not None
+        self.process.signal(signal.SIGCONT if go_on else signal.SIGSTOP)
+
+    async def ask(self, command: str, timeout_s: float = 60.0, **arguments: Any) -> Any:
+        return await ask_leader(self.socket, command, timeout_s=timeout_s, **arguments)
+
+    async def work(self, command: str, timeout_s: float = 30.0, **arguments: Any) -> Any:
+        return await ask_leader(work_socket(self.socket), command, timeout_s=timeout_s, **arguments)
+
+
+@dataclass
+class RegionBench:
+    regions: dict[str, RegionOnMachine]
+    etcd: Sequence[EtcdMember]
+    acknowledged: list[str] = field(default_factory=list)
+    asked: int = 0
+
+    async def write(self, among: Iterable[str] = NAMES) -> str:
+        """One task, at whichever region takes it, and its answer. What nobody answered has an unknown outcome, so each try is
+        another task."""
+
+        async def acked() -> str | None:
+            for name in among:
+                self.asked += 1
+                task = f"t{self.asked}"
+                try:
+                    await self.regions[name].work("submit", ids=[task])
+                except ControlPlaneError:
+                    continue
+                self.acknowledged.append(task)
+                return name
+            return None
+
+        region: str = await eventually(acked, 60.0, "a write is answered")
+        return region
+
+    async def status(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = await self.regions[name].ask("status", 5.0)
+        return found
+
+    async def primary(self, among: Sequence[str] = NAMES, in_sync: Sequence[str] | None = None) -> str:
+        """The primary, as soon as it writes with all of ``in_sync`` (those of ``among``) in its set."""
+        wanted = set(among if in_sync is None else in_sync)
+
+        async def found() -> str | None:
+            for name in among:
+                try:
+                    status = await self.status(name)
+                except TryLater:
+                    continue
+                if status["phase"] == "primary" and wanted <= set(status.get("in_sync", ())):
+                    return name
+            return None
+
+        name: str = await eventually(found, 60.0, f"a primary with {wanted}")
+        return name
+
+    async def lost(self, at: str) -> set[str]:
+        """The acknowledged tasks that a region has not got."""
+        return set(self.acknowledged) - set(await self.regions[at].work("tasks"))
+
+    def etcd_of(self, name: str) -> EtcdMember:
+        """The member of etcd in a region."""
+        return self.etcd[NAMES.index(name)]
+
+    async def killed(self, name: str, *, with_etcd: bool = False) -> float:
+        """Kills the process of the primary; returns the seconds from then to the first answer to a write."""
+        began = time.monotonic()
+        self.regions[name].kill()
+        if with_etcd:
+            self.etcd_of(name).kill()
+        await self.write([other for other in NAMES if other != name])
+        return time.monotonic() - began
+
+
+@asynccontextmanager
+async def region_bench(**changes: str) -> AsyncIterator[RegionBench]:
+    """Regions that have started; ``east`` founds the zone. ``changes``: variables of all of them."""
+    with ExitStack() as stack:
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aragora-regions-")))
+        members = stack.enter_context(etcd_members(3))
+        issuer = RegionIssuer(base)
+        ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
+        regions = {}
+        for name in NAMES:
+            folder = base / name
+            folder.mkdir()
+            files = issuer.files(name)
+            postgres = stack.enter_context(own_postgres())
+            others = ",".join(f"{other}=127.0.0.1:{ports[other]}" for other in NAMES if other != name)
+            environment = {
+                "ARAGORA_REGION": name,
+                "ARAGORA_PRIMARY_REGION": "east",
+                "ARAGORA_REGION_PEERS": others,
+                "ARAGORA_REGION_LISTEN": f"127.0.0.1:{ports[name]}",
+                "ARAGORA_REGION_CERT_FILE": files.certificate,
+                "ARAGORA_REGION_KEY_FILE": files.key,
+                "ARAGORA_REGION_CA_FILE": files.authority,
+                "ARAGORA_REGION_SOCKET": str(folder / "c"),
+                "ARAGORA_ETCD_ENDPOINTS": ",".join(member.url for member in members),
+                "ARAGORA_DATABASE_URL": postgres.url,
+                "ARAGORA_DATA_DIR": str(folder),
+            }
+            regions[name] = RegionOnMachine(name, environment | FAST | changes, folder, postgres)
+        stack.enter_context(_ended(regions.values()))
+        for region in regions.values():
+            region.start()
+        yield RegionBench(regions, members)
+
+
+@contextmanager
+def _ended(regions: Iterable[RegionOnMachine]) -> Any:
+    try:
+        yield
+    finally:
+        end([region.process for region in regions if region.process is not None], first=signal.SIGKILL)
