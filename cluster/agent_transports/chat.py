@@ -24,8 +24,9 @@ from cluster.agent_transports.failures import (
 from cluster.agent_transports.wire_formats import FORMATS, WireFormat, is_stream, sse_events
 from cluster.domain.base.errors import AgentFailed, AgentTimeout, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import parse_json
+from cluster.domain.base.urls import safe_url
 from cluster.domain.deliberation.numbers import exact_float
-from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url
+from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve
 from cluster.http.connections import ConnectionPool
 from cluster.http.sending import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from cluster.domain.access.token_keys import Algorithm, KeySet, TokenKey, read_keys
 from cluster.domain.base.errors import ControlPlaneError, StoreUnavailable
-from cluster.http.addresses import safe_url
+from cluster.domain.base.urls import safe_url
 from cluster.http.connections import ConnectionPool
 from cluster.http.sending import BROKEN, TIMED_OUT, send
 
