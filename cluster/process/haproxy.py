@@ -56,7 +56,10 @@ _NOT_NOW = (
     "key or id."
 )
 _LATER: Final = (500, 502, 503, 504)
-_NO_REQUEST = "The request is not HTTP/1.1 as the API takes it, or no WebSocket handshake; send it with a client of HTTP or WebSockets."
+_NO_REQUEST = (
+    "The request is not HTTP/1.1 as the API takes it, or no WebSocket handshake; send it with a client that speaks HTTP or "
+    "WebSockets."
+)
 _STARTING = "The API is starting; repeat the call in a moment."
 _NOT_HERE = "There is nothing at this path; see /docs for the paths that exist."
 #: On an answer of HAProxy whose status is to be 503; clients never see it.

@@ -77,9 +77,10 @@ counts as the integer 5.
 
 One error of a control plane whose front is its HAProxy has another shape: HAProxy's fixed 400, an HTML page, to what it does not
 take for HTTP or for a WebSocket handshake. That call has not reached the API, and no repeat of it will. What uvicorn refuses
-behind it (an unknown method, a handshake of another version) is a 400 `invalid_request` in the shape of errors. A replica that is called directly, past HAProxy, answers that as plain text: `Invalid HTTP request received.`
-or `Failed to open a WebSocket connection: …`. Any other answer without the shape comes from a proxy in front
-([troubleshooting](troubleshooting.md)): whether the call was carried out is unknown, so repeat it under its key.
+behind it (an unknown method, a handshake of another version) is a 400 `invalid_request` in the shape of errors. A replica that
+is called directly, past HAProxy, answers that as plain text: `Invalid HTTP request received.` or `Failed to open a WebSocket
+connection: …`. Any other answer without the shape comes from a proxy in front ([troubleshooting](troubleshooting.md)): whether
+the call was carried out is unknown, so repeat it under its key.
 
 A call whose caller hangs up before the answer has status 499 in the log of requests and in the metric
 `aragora_http_requests_total`; no answer has it.
