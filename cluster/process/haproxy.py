@@ -96,7 +96,7 @@ _RULES = f"""\
     http-request set-var(txn.trace) uuid(),regsub(-,,g),bytes(0,16) unless {{ var(txn.trace) -m reg {_TRACE} }}
     http-request set-header x-request-id %[var(txn.trace)]
     http-request return status 404 {_body(_NOT_HERE, "not_found")} hdr X-Trace-Id %[var(txn.trace)] \
-if {{ path,url_dec -m beg /-/ }}
+if {{ path,url_dec -m beg /-/ }} || {{ url -m str * }}
     http-response {_retry_later(_NOT_NOW, "unavailable")} \
 if {{ status 500 502 503 504 }} !{{ res.hdr(content-type) -m beg application/json }}
     http-response return status 400 {_body(_NO_REQUEST, "invalid_request")} hdr X-Trace-Id %[var(txn.trace)] \

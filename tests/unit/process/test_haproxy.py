@@ -290,6 +290,17 @@ async def test_without_any_replica_the_api_is_said_to_start(front: Front) -> Non
     is_not_now(await answered(front.url + "/api/control-plane/agents"), "starting")
 
 
+async def test_a_call_of_the_server_itself_is_not_found(front: Front) -> None:
+    """Load balancers send OPTIONS of no path. It belongs to no application, and the API was said to start, for good."""
+    async with replica_that_answers(OK) as server:
+        front.write(port_of(server))
+        front.start()
+        assert (await answered(front.url + "/x")).text == "ok"
+        answer = await _exchange(front.port, b"OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "not_found"
+
+
 async def test_the_log_of_haproxy_has_no_query(front: Front) -> None:
     """It may hold the token of a WebSocket. Ray lets HAProxy send its log to port 514 of the machine."""
     lines: list[bytes] = []
