@@ -133,7 +133,8 @@ are refused.
 
 A query parameter that a read, a deletion or a call of the dead letter does not have is a 400 `unknown_parameter`, and one that is
 given twice a 400 `repeated_parameter`; an empty filter is not accepted. Names that begin with `_` (against caches), `token` and
-the names of the workspace are ignored, and health, metrics, breakers and statistics take any.
+the names of the workspace are ignored, and `/health` with what is below it, `/metrics`, `/breakers` and `/stats` take any;
+`/queue/metrics` does not.
 
 ## Permissions
 
