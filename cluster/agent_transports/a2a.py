@@ -30,6 +30,7 @@ from cluster.domain.base.errors import (
 )
 from cluster.domain.base.json_values import write_json
 from cluster.domain.base.urls import safe_url
+from cluster.http.reasons import reason
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, check_whole, counted, judged
 from cluster.process.large import MAX_INLINE_BYTES, in_thread_if_large
 
@@ -241,7 +242,7 @@ def _blamed(error: Exception, shown: str) -> PeerError:
     if not broken and any(_unreadable(cause) for cause in causes):
         return AgentMalformed(f"{shown} gave an answer over A2A that cannot be read.")
     if broken or not type(error).__module__.startswith("a2a."):
-        return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
+        return AgentUnavailable(f"{shown} cannot be asked over A2A: {reason(error)}.")
     return reported(shown, words_of(_REPORTED.sub("", str(error))) or type(error).__name__)
 
 

@@ -19,6 +19,7 @@ from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, Endpoin
 from cluster.domain.base.json_values import MAX_BYTES
 from cluster.domain.base.urls import PASSWORD_FORM, may_have_cut_password
 from cluster.http.connections import ConnectionPool
+from cluster.http.reasons import reason
 from cluster.http.sockets import connect
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -173,7 +174,8 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         try:
             found = await self._resolver(host, port)
         except (OSError, UnicodeError) as error:
-            raise AgentUnavailable(f"{host} has no address: {type(error).__name__}.") from error
+            why = f"has no address: {reason(error)}" if isinstance(error, OSError) else "is no name"
+            raise AgentUnavailable(f"{host} {why}.") from error
         if not found:
             raise AgentUnavailable(f"{host} has no address.")
         return list(dict.fromkeys(found))

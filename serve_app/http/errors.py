@@ -105,8 +105,8 @@ def _problem(item: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _length(item: Mapping[str, Any]) -> str | None:
-    """The end of a sentence about a text of a wrong length. Pydantic has two kinds of errors about it: it counts the items of a text
-    whose characters were checked before its length."""
+    """The end of a sentence about a text of a wrong length. Pydantic has two kinds of errors about it: it counts the items of a
+    text whose characters were checked before its length."""
     if not isinstance(item.get("input"), str):
         return None
     kind = str(item["type"]).removeprefix("string_")
