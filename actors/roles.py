@@ -18,6 +18,17 @@ REGION_LEADER = "region-leader"
 DELIBERATION = "deliberation"
 TELEMETRY = "telemetry"
 
+#: How an error names an actor of each kind to people, who know the words of the glossary and no actor's name.
+_TITLES = {
+    SCHEDULER: "The scheduler",
+    AGENT_HOST: "An agent host",
+    DEDICATED_AGENT: "The process of the dedicated agent",
+    HEALTH_MONITOR: "The health monitor",
+    REGION_LEADER: "The region leader",
+    DELIBERATION: "A deliberation worker",
+    TELEMETRY: "Telemetry",
+}
+
 NAMESPACE = "aragora"
 
 
@@ -37,6 +48,11 @@ class Role:
     def key(self) -> str:
         """What the role is published under: its kind, and the index or the agent's digest."""
         return f"{self.kind}-{self.index if self.agent is None else agent_digest(*self.agent)}"
+
+    @property
+    def title(self) -> str:
+        """What a sentence for people calls it, at its beginning."""
+        return _TITLES[self.kind]
 
 
 def agent_digest(workspace: str, agent_id: str) -> str:

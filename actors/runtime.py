@@ -195,7 +195,7 @@ async def _await(reference: Any, timeout_s: float | None) -> Any:
         async with asyncio.timeout(timeout_s):
             return await reference
     except (RayActorError, GetTimeoutError, TimeoutError) as error:
-        raise ActorUnavailable("An actor of the control plane is restarting; try again in a moment.") from error
+        raise ActorUnavailable("A part of the control plane is restarting; try again in a moment.") from error
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, ControlPlaneError):
@@ -253,7 +253,7 @@ class RoleHandle:
                     self._forget(way)
                     raise
         except TimeoutError as error:
-            raise ActorUnavailable(f"The {self._role.key} actor does not answer; try again in a moment.") from error
+            raise ActorUnavailable(f"{self._role.title} does not answer; try again in a moment.") from error
 
     def _forget(self, way: Channel | _OverRay) -> None:
         if self._way is way:
@@ -272,11 +272,11 @@ class RoleHandle:
     async def _find(self) -> ActorHandle:
         published = await self._names.current(self._role.key)
         if published is None:
-            raise ActorUnavailable(f"The {self._role.key} actor has not been started yet; try again in a moment.")
+            raise ActorUnavailable(f"{self._role.title} has not been started yet; try again in a moment.")
         try:
             return await asyncio.to_thread(ray.get_actor, published.name, namespace=NAMESPACE)
         except (ValueError, RayError) as error:
-            raise ActorUnavailable(f"The {self._role.key} actor is restarting; try again in a moment.") from error
+            raise ActorUnavailable(f"{self._role.title} is restarting; try again in a moment.") from error
 
     async def _open(self, handle: ActorHandle) -> Channel | _OverRay:
         if not self._direct:

@@ -5,6 +5,7 @@ It serves ``/metrics`` on a port of its own, so that Prometheus reads the same n
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from actors.failing_commits import FailingCommits
 from cluster.domain.agents.agent import Liveness
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
-from cluster.domain.metrics import Increment, Labels, Metrics
+from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE, Increment, Labels, Metrics
 from cluster.domain.tasks.task import Priority
 from cluster.log.agent_directory import AgentDirectory
 from cluster.log.follower import LogFollower
@@ -37,6 +38,9 @@ _logger = logging.getLogger(__name__)
 NAME = "metrics"
 #: Between two saves. After a restart the log is counted again from the last save; increments pushed since then are lost.
 SAVE_S = 2.0
+#: How long an answer waits for the store before it gives the numbers that are known. To give up takes up to a second more, and
+#: whoever scrapes gets an answer within 5 s.
+READ_S = 2.0
 #: Between two tries to bind the port.
 BIND_RETRY_S = 0.5
 
@@ -107,16 +111,26 @@ class Telemetry:
         }
 
     async def render(self) -> str:
-        """The metrics as text: gauges are computed now, counters as far as the log has been read."""
-        await self._follower.catch_up()
-        await self._gauges()
+        """The metrics as text: gauges are computed now, counters as far as the log has been read. Without the store both are as
+        they were last known, and a gauge says so: an operator needs them exactly then."""
+        readable = True
+        try:
+            async with asyncio.timeout(READ_S):
+                await self._follower.catch_up()
+                await self._gauges()
+        except (StoreUnavailable, TimeoutError) as error:
+            _logger.warning("the metrics are shown as they were last known: %s", error or "the store hangs")
+            readable = False
+        self._metrics.set_gauge(STORE_READABLE, {(): float(readable)})
+        self._metrics.set_gauge(METRICS_COMPLETE, {(): 1.0})
         return exposition(self._metrics)
 
     async def _apply(self, rows: Sequence[LogRow]) -> None:
+        # First what may fail or be cut: the rows are applied again then, and each may be counted only once.
+        await self._directory.apply(rows)
         for row in rows:
             self._metrics.apply(row)
             self._count_agent(row)
-        await self._directory.apply(rows)
 
     def _count_agent(self, row: LogRow) -> None:
         completed = row.kind == "task.completed"
@@ -182,7 +196,4 @@ class Telemetry:
                 await self._clock.sleep(BIND_RETRY_S)
 
     async def _scrape(self, request: Request) -> Response:
-        try:
-            return PlainTextResponse(await self.render())
-        except StoreUnavailable as error:
-            return PlainTextResponse(error.message, status_code=503)
+        return PlainTextResponse(await self.render())

@@ -21,8 +21,9 @@ from actors.failing_commits import increments
 from actors.memory_bound import MIB
 from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.access.workspaces import Workspace, WorkspaceState
-from cluster.domain.base.errors import ActorUnavailable, Conflict, TryLater
+from cluster.domain.base.errors import Conflict, TryLater
 from cluster.domain.base.log import SYSTEM, Origin
+from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE, Metrics
 from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.follower import LogFollower
@@ -36,6 +37,7 @@ from cluster.process.store_passwords import weak_store_passwords
 from cluster.process.waits import AWAY_S, HAPROXY_HARD_STOP_S, HOLD_S, LONGEST_CALL_S, STORE_S
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
+from cluster.telemetry.exposition import process_exposition
 from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app.application import add_middleware, make_app
@@ -57,7 +59,15 @@ _logger = logging.getLogger(__name__)
 APART_S = 0.02
 PUSH_S = 2.0
 PROBE_TIMEOUT_S = 2.0
+#: How long ``/metrics`` waits for telemetry, of that for its taking what this replica has counted, and then for the database.
+#: Together they stay below ``AWAY_S``.
+TELEMETRY_S = 4.0
+TAKEN_S = 0.8
+DATABASE_S = 0.7
 CONNECTIONS = 16
+
+#: The database's name among the components of ``/health``.
+DATABASE = "Database"
 
 #: Calls a method of a role's actor: (method, arguments, timeout_s=).
 CallRole = Callable[..., Awaitable[Any]]
@@ -89,6 +99,7 @@ class Replica:
             role.key: resolve(role, resources.stores.names) for role in desired_roles(settings)
         }
         self._loops = Loops(on_fatal)
+        self._components: Components
         self.memory = ReplicaMemory(
             bound=settings.api_memory_mb * MIB,
             resident=resident_bytes,
@@ -115,6 +126,7 @@ class Replica:
 
         tally = TaskTally(resources.stores.tally, resources.clock, wait_s=AWAY_S)
         await tally.load()
+        self._components = Components(self._probes())
         hub = StreamHub(resources.stores.log, resources.doorbell, resources.clock)
 
         async def catch_up() -> None:
@@ -150,7 +162,7 @@ class Replica:
             scheduler=scheduler,
             hub=hub,
             log=resources.stores.log,
-            components=Components(self._probes()),
+            components=self._components,
             metrics_text=self._metrics_text,
             started_at=resources.clock.now(),
             breakers=resources.stores.breakers,
@@ -196,16 +208,21 @@ class Replica:
         return await self._roles[Role(kind=SCHEDULER).key]("exchange", message)
 
     async def _metrics_text(self) -> str:
+        """The region's metrics; while telemetry is away, what this replica knows of itself and of the database."""
         try:
-            async with asyncio.timeout(AWAY_S):
-                await self._push()
-                return str(await self._roles[Role(kind=TELEMETRY).key]("render"))
-        except TimeoutError as error:
-            raise ActorUnavailable("The telemetry actor does not answer; try again in a moment.") from error
+            await self._push(TAKEN_S)
+            return str(await self._roles[Role(kind=TELEMETRY).key]("render", timeout_s=TELEMETRY_S - TAKEN_S))
+        except TryLater:
+            found = await self._components.check(DATABASE_S)
+        readable = next(component.healthy for component in found if component.name == DATABASE)
+        own = Metrics()
+        own.set_gauge(STORE_READABLE, {(): float(readable)})
+        own.set_gauge(METRICS_COMPLETE, {(): 0.0})
+        return process_exposition(own)
 
     def _probes(self) -> dict[str, Probe]:
         probes: dict[str, Probe] = {
-            "Database": self.resources.stores.pool.ping,
+            DATABASE: self.resources.stores.pool.ping,
             "Redis": self.resources.ping_redis,
             "API": self.memory.warnings,
         }
@@ -240,15 +257,16 @@ class Replica:
             with contextlib.suppress(TryLater):
                 await self._push()
 
-    async def _push(self) -> None:
-        """Sends observations to telemetry. If that fails they are kept for the next call, the newest 50,000 of them."""
+    async def _push(self, timeout_s: float = 5.0) -> None:
+        """Sends observations to telemetry, which has ``timeout_s`` to take them. If that fails they are kept for the next call,
+        the newest 50,000 of them."""
         failed = increments(self.resources.stores.pool.failed_commits.take())
         self._unsent = (self._unsent + self.observations.take() + failed + self.memory.increments())[-50_000:]
         if self._unsent:
             sending, self._unsent = self._unsent, []
             try:
-                await self._roles[Role(kind=TELEMETRY).key]("push", sending, timeout_s=5.0)
-            except ActorUnavailable:
+                await self._roles[Role(kind=TELEMETRY).key]("push", sending, timeout_s=timeout_s)
+            except TryLater:
                 self._unsent = sending + self._unsent
                 raise
 

@@ -18,7 +18,10 @@ from cluster.rpc.exchange import ExchangeClient
 def make(it: Context) -> Any:
     def exchange(role: Role) -> ExchangeClient:
         return ExchangeClient(
-            it.owner, exchange_with(it.resolve(role, it.resources.stores.names)), clock=it.resources.clock
+            it.owner,
+            exchange_with(it.resolve(role, it.resources.stores.names)),
+            clock=it.resources.clock,
+            callee=role.title,
         )
 
     return DeliberationWorker(

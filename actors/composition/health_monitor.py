@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from actors.composition.resources import Context
@@ -12,14 +11,8 @@ from actors.roles import (
     TELEMETRY,
     Role,
 )
-from cluster.domain.agents.agent import Agent, TransportKind
-
-#: Below an agent's endpoint; others are probed at the endpoint itself.
-_PROBE_PATHS: Mapping[TransportKind, str] = {
-    TransportKind.OPENAI: "/models",
-    TransportKind.ANTHROPIC: "/v1/models",
-    TransportKind.A2A: "/.well-known/agent-card.json",
-}
+from cluster.agent_transports.wire_formats import probe_url
+from cluster.domain.agents.agent import Agent
 
 
 def make(it: Context) -> Any:
@@ -29,9 +22,7 @@ def make(it: Context) -> Any:
     async def probe(agent: Agent) -> float:
         assert agent.endpoint is not None
         started = time.perf_counter()
-        path = _PROBE_PATHS.get(agent.transport, "")
-        url = agent.endpoint.rstrip("/") + path if path else agent.endpoint
-        await transports.probe(url)
+        await transports.probe(probe_url(agent.transport, agent.endpoint))
         return time.perf_counter() - started
 
     async def push(increments: Any) -> None:

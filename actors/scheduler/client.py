@@ -25,7 +25,7 @@ from cluster.domain.base.json_values import (
     check_text,
     read_json,
     shown_error,
-    write_json,
+    write_any_json,
 )
 from cluster.domain.base.log import Origin
 from cluster.domain.scheduling.requests import ClaimRequest
@@ -382,7 +382,7 @@ class ClusterWorker:
         if result is None:
             return {}
         try:
-            text = write_json(result, "The result")
+            text = write_any_json(result, "The result")
             check_size(text, "The result")
         except InvalidRequest as odd:
             return {"error": f"Agent {self._agent_id}: {odd.message}", "error_class": ErrorClass.MALFORMED}

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import httpx
 
 from cluster.agent_transports.failures import refused_by_status, reported, told, words_of
-from cluster.agent_transports.wire_formats import url_of
+from cluster.agent_transports.wire_formats import CARD_PATH, url_of
 from cluster.domain.base.errors import (
     AgentFailed,
     AgentMalformed,
@@ -29,7 +29,8 @@ from cluster.domain.base.errors import (
     PeerError,
 )
 from cluster.domain.base.json_values import write_json
-from cluster.http.addresses import safe_url
+from cluster.domain.base.urls import safe_url
+from cluster.http.reasons import reason
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, check_whole, counted, judged
 from cluster.process.large import MAX_INLINE_BYTES, in_thread_if_large
 
@@ -39,7 +40,6 @@ _POLL_S = 0.5
 MAX_CLIENTS = 1000
 #: How long an agent's card is believed: an agent that is deployed anew may have other addresses.
 CARD_S = 3600.0
-_CARD = "/.well-known/agent-card.json"
 
 
 class _Large(Exception):
@@ -130,8 +130,8 @@ class A2ATransport:
             sdk = await asyncio.to_thread(importlib.import_module, "a2a.client")  # most of a second
         except ImportError:
             raise AgentUnavailable("A2A agents need: pip install 'aragora-control-plane[a2a]'.") from None
-        base, _, query = url_of(ask.endpoint, _CARD).partition(_CARD)
-        card = await self._by_the_sdk(lambda http: sdk.A2ACardResolver(http, base, _CARD + query).get_agent_card())
+        base, _, query = url_of(ask.endpoint, CARD_PATH).partition(CARD_PATH)
+        card = await self._by_the_sdk(lambda http: sdk.A2ACardResolver(http, base, CARD_PATH + query).get_agent_card())
         return _Known(card, str(card.supported_interfaces), ask.revision, self._clock())
 
     async def _ask(self, ask: Ask) -> tuple[str, str]:
@@ -242,7 +242,7 @@ def _blamed(error: Exception, shown: str) -> PeerError:
     if not broken and any(_unreadable(cause) for cause in causes):
         return AgentMalformed(f"{shown} gave an answer over A2A that cannot be read.")
     if broken or not type(error).__module__.startswith("a2a."):
-        return AgentUnavailable(f"{shown} cannot be asked over A2A: {type(error).__name__}.")
+        return AgentUnavailable(f"{shown} cannot be asked over A2A: {reason(error)}.")
     return reported(shown, words_of(_REPORTED.sub("", str(error))) or type(error).__name__)
 
 

@@ -24,9 +24,11 @@ from cluster.agent_transports.failures import (
 from cluster.agent_transports.wire_formats import FORMATS, WireFormat, is_stream, sse_events
 from cluster.domain.base.errors import AgentFailed, AgentTimeout, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import parse_json
+from cluster.domain.base.urls import safe_url
 from cluster.domain.deliberation.numbers import exact_float
-from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve, safe_url
+from cluster.http.addresses import PinnedBackend, PinnedTransport, Resolve, resolve
 from cluster.http.connections import ConnectionPool
+from cluster.http.reasons import reason
 from cluster.http.sending import BROKEN, CONNECT_TIMEOUT_S, MAX_URLS, TIMED_OUT, HttpAnswer, send
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, judged
 from cluster.process.large import in_thread_if_large
@@ -151,7 +153,7 @@ class HttpTransports:
         except (TIMED_OUT, TimeoutError):
             raise AgentTimeout(f"{safe_url(endpoint)} did not answer the probe.") from None
         except BROKEN as error:
-            raise AgentUnavailable(f"{safe_url(endpoint)} cannot be reached: {type(error).__name__}.") from error
+            raise AgentUnavailable(f"{safe_url(endpoint)} cannot be reached: {reason(error)}.") from error
         if answer.status >= 500:
             raise AgentUnavailable(f"{safe_url(endpoint)} answers {answer.status}.")
 
@@ -208,7 +210,7 @@ class HttpTransports:
         except TIMED_OUT:
             raise AgentTimeout(f"{safe_url(endpoint)} did not answer within {self._timeout_s:g} s.") from None
         except BROKEN as error:
-            message = f"{safe_url(endpoint)} cannot be reached: {type(error).__name__}."
+            message = f"{safe_url(endpoint)} cannot be reached: {reason(error)}."
             raise AgentUnavailable(message) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster.agent_transports.python_agent import InClusterAgent, Question, TaskWorker
 from cluster.domain.base.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
-from cluster.domain.base.json_values import check_size, shown_error, write_json
+from cluster.domain.base.json_values import check_size, shown_error, write_any_json
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judged, number
 from cluster.process.large import in_thread_if_large, rough_size
 
@@ -105,6 +105,6 @@ async def _work(agent: Any, ask: Ask) -> Reply:
 
 
 def _reply_with(result: Any) -> Reply:
-    text = write_json({"result": result}, THE_ANSWER)
+    text = write_any_json({"result": result}, THE_ANSWER)
     check_size(text, THE_ANSWER)
     return Reply(text=text)

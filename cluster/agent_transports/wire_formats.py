@@ -15,8 +15,8 @@ from cluster.agent_transports.failures import MAX_WORDS, complaint_in, error_in,
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import NotJson, joined, parse_json, shown_text, write_json
+from cluster.domain.base.urls import safe_url
 from cluster.domain.deliberation.numbers import exact_json
-from cluster.http.addresses import safe_url
 from cluster.ports.agent_transport import (
     THE_ANSWER,
     Ask,
@@ -33,6 +33,9 @@ ANSWER_TOOL = "answer"
 DONE = "[DONE]"
 #: Events, and choices of events, that a stream may have. So many tokens have some 4 MB of events around them, and take a second.
 MAX_EVENTS = 100_000
+CHAT_PATH = "/chat/completions"
+MESSAGES_PATH = "/v1/messages"
+CARD_PATH = "/.well-known/agent-card.json"
 _THE_STREAM = "The stream of the answer"
 
 
@@ -60,7 +63,7 @@ def openai_request(ask: Ask, remaining_s: float, without: Collection[str]) -> Re
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     body["max_completion_tokens" if "max_tokens" in without else "max_tokens"] = ask.max_tokens
     kept = {name: value for name, value in body.items() if name not in without}
-    return url_of(ask.endpoint, "/chat/completions"), kept, {"Idempotency-Key": ask.key}
+    return url_of(ask.endpoint, CHAT_PATH), kept, {"Idempotency-Key": ask.key}
 
 
 def url_of(endpoint: str, path: str) -> str:
@@ -75,6 +78,24 @@ def url_of(endpoint: str, path: str) -> str:
     else:
         whole = address + path
     return f"{whole}?{query}" if query else whole
+
+
+#: What is called and what is probed instead, below an agent's base URL. Agents of other transports are probed at the endpoint.
+_PROBED: Mapping[TransportKind, tuple[str, str]] = {
+    TransportKind.OPENAI: (CHAT_PATH, "/models"),
+    TransportKind.ANTHROPIC: (MESSAGES_PATH, "/v1/models"),
+}
+
+
+def probe_url(transport: TransportKind, endpoint: str) -> str:
+    """The URL to probe for an agent's endpoint: beside the one that is called, with the same query."""
+    if transport is TransportKind.A2A:
+        return url_of(endpoint, CARD_PATH)
+    if transport not in _PROBED:
+        return endpoint
+    called, probed = _PROBED[transport]
+    address, asks, query = url_of(endpoint, called).partition("?")
+    return address.removesuffix(called) + probed + asks + query
 
 
 def openai_reply(ask: Ask, value: Any, received: int) -> Reply:
@@ -246,7 +267,7 @@ def anthropic_request(ask: Ask, remaining_s: float, without: Collection[str]) ->
         body["tools"] = [{"name": ANSWER_TOOL, "description": "Gives the answer.", "input_schema": dict(ask.schema)}]
         if "tool_choice" not in without:
             body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL}
-    return url_of(ask.endpoint, "/v1/messages"), body, {"anthropic-version": "2023-06-01"}
+    return url_of(ask.endpoint, MESSAGES_PATH), body, {"anthropic-version": "2023-06-01"}
 
 
 def anthropic_reply(ask: Ask, value: Any, received: int) -> Reply:

@@ -34,6 +34,7 @@ import httpx
 from cluster.client.tls import ClientTls
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
 from cluster.domain.base.urls import PASSWORD_FORM, without_userinfo
+from cluster.http.reasons import reason
 
 API = "/api/control-plane"
 RECONNECT_S = 0.5
@@ -284,7 +285,7 @@ class ControlPlaneClient:
             ) from error
         except (httpx.RequestError, TimeoutError) as error:
             raise OutcomeUnknown(
-                f"The control plane at {self.shown_url} does not answer ({type(error).__name__}); "
+                f"The control plane at {self.shown_url} does not answer ({reason(error)}); "
                 "start it with `aragora-cp up` or set ARAGORA_API_URL."
             ) from error
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from cluster.client.reports import EncodedReport, Report, encoded
 from cluster.domain.base.errors import InvalidRequest
-from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, shown_error, shown_words
+from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, plain_json, shown_error, shown_words
 from cluster.domain.tasks.retries import ErrorClass
 
 _logger = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ class RunningJob:
         except InvalidRequest as odd:
             error = f"Agent {self._agent_id}: {odd.message}"
             return self._encoded({"error": error, "requeue": True, "error_class": ErrorClass.MALFORMED.value})
-        return self._encoded({"result": result})
+        return self._encoded({"result": plain_json(result)})
 
     def _failed(self, error: BaseException) -> EncodedReport:
         # issubclass: isinstance would ask the error itself for its class, which is somebody else's code.

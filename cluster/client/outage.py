@@ -1,5 +1,5 @@
-"""What a worker says while its control plane is away: a line when it goes away, one when it is back, and at most one a minute
-in between. Each of its loops tries again every few seconds, and a line per try would be thousands in a night."""
+"""What a worker says while its control plane is away or refuses calls: a line when that begins and when it is over, and at most
+one a minute in between. Each of its loops tries again every few seconds, and a line per try would be thousands in a night."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _logger = logging.getLogger(__name__)
 
 #: Refusals that end by themselves or by somebody else's doing. Any other 401 or 403 says that the worker can never work.
 PASSING: Final = frozenset({"workspace_suspended"})
+AWAY: Final = "is away"
+REFUSES: Final = "refuses calls"
 AGAIN_S: Final = 60.0
 #: How many beginnings are said within ``AGAIN_S``: a proxy may refuse every other call for hours.
 MOST_BEGINNINGS: Final = 3
@@ -29,6 +31,8 @@ class Outage:
         #: Kinds of calls that failed when they were made last. The outage lasts while there are some.
         self._failing: set[str] = set()
         self._since = 0.0
+        #: What this outage has been (`_state`) → when that was seen first; the state that was seen last is at the end.
+        self._states: dict[str, float] = {}
         #: When something was said about this outage last; None if nothing was.
         self._logged_at: float | None = None
         #: When beginnings were said, the last ``MOST_BEGINNINGS``.
@@ -41,17 +45,23 @@ class Outage:
         now = self._now()
         if not self._failing:
             self._since, self._logged_at = now, None
+            self._states.clear()
             self._traced.clear()
         self._failing.add(kind)
         if not isinstance(error, ControlPlaneError) and type(error) not in self._traced:
             self._traced.add(type(error))
             _logger.error("a call failed unexpectedly: %s", kind, exc_info=error)
+        state = _state(error)
+        changes = state not in self._states
+        self._states[state] = self._states.pop(state, now)
         if self._logged_at is None:
             if len(self._beginnings) < MOST_BEGINNINGS or now - self._beginnings[0] >= AGAIN_S:
                 self._beginnings.append(now)
-                self._say(now, _state(error), error)
+                self._say(now, state, error)
+        elif changes:
+            self._say(now, f"now {state}", error)
         elif now - self._logged_at >= AGAIN_S:
-            self._say(now, f"{_state(error)} since {now - self._since:.0f} s", error)
+            self._say(now, f"{state} since {now - self._states[state]:.0f} s", error)
 
     def _say(self, now: float, what: str, error: Exception) -> None:
         self._logged_at = now
@@ -62,10 +72,11 @@ class Outage:
         if kind in self._failing:
             self._failing.discard(kind)
             if not self._failing and self._logged_at is not None:
-                _logger.warning("the control plane is back, after %.0f s", self._now() - self._since)
+                over = "is back" if next(reversed(self._states)) == AWAY else "takes calls again"
+                _logger.warning("the control plane %s, after %.0f s", over, self._now() - self._since)
 
 
 def _state(error: Exception) -> str:
     """``PASSING``: the worker tries again as if the control plane were away, which it is not."""
     refuses = isinstance(error, CallerError) or (isinstance(error, ControlPlaneError) and error.code in PASSING)
-    return "refuses calls" if refuses else "is away"
+    return REFUSES if refuses else AWAY

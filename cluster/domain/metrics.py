@@ -37,7 +37,21 @@ class Family:
     buckets: tuple[float, ...] = ()
 
 
+#: 1 or 0: how far the numbers of an answer can be trusted.
+STORE_READABLE = "aragora_cp_store_readable"
+METRICS_COMPLETE = "aragora_cp_metrics_complete"
+
 FAMILIES: tuple[Family, ...] = (
+    Family(
+        name=STORE_READABLE,
+        kind="gauge",
+        help="1 if PostgreSQL could be read for this answer; 0: all other numbers are as they were last known.",
+    ),
+    Family(
+        name=METRICS_COMPLETE,
+        kind="gauge",
+        help="1 if these are the region's numbers; 0: only those of the API replica that answers (process_*).",
+    ),
     Family(name="aragora_cp_agents_registered_total", kind="counter", help="Registrations.", labels=("status",)),
     Family(name="aragora_cp_agents_active", kind="gauge", help="Active agents by capability.", labels=("capability",)),
     Family(

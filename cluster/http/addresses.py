@@ -17,8 +17,9 @@ import httpx
 
 from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, EndpointForbidden, InvalidRequest
 from cluster.domain.base.json_values import MAX_BYTES
-from cluster.domain.base.urls import PASSWORD_FORM
+from cluster.domain.base.urls import PASSWORD_FORM, may_have_cut_password
 from cluster.http.connections import ConnectionPool
+from cluster.http.reasons import reason
 from cluster.http.sockets import connect
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -75,7 +76,13 @@ def check_endpoint(endpoint: str, allowed: Sequence[str]) -> None:
 
     Other names than localhost are not resolved: they may lead elsewhere tomorrow, so only a call can check them.
 
-    Raises: `InvalidRequest` if it is no http or https URL with a host; `EndpointForbidden` if its address is forbidden."""
+    Raises: `InvalidRequest` if it is no http or https URL with a host, or a password may be cut in it; `EndpointForbidden` if
+    its address is forbidden."""
+    if may_have_cut_password(endpoint):
+        raise InvalidRequest(
+            f"endpoint has an @ behind its host: {PASSWORD_FORM}, and an @ in a path or query as %40.",
+            "invalid_endpoint",
+        )
     try:
         url = httpx.URL(endpoint)
     except (httpx.InvalidURL, ValueError):  # its words may quote a password that is not percent-encoded
@@ -167,7 +174,8 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         try:
             found = await self._resolver(host, port)
         except (OSError, UnicodeError) as error:
-            raise AgentUnavailable(f"{host} has no address: {type(error).__name__}.") from error
+            why = f"has no address: {reason(error)}" if isinstance(error, OSError) else "is no name"
+            raise AgentUnavailable(f"{host} {why}.") from error
         if not found:
             raise AgentUnavailable(f"{host} has no address.")
         return list(dict.fromkeys(found))
@@ -240,14 +248,3 @@ class _Bounded(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
-
-
-def safe_url(url: str) -> str:
-    """A URL as it may be shown and logged: without user, password, query and fragment."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        return "the endpoint"
-    port = f":{parsed.port}" if parsed.port is not None else ""
-    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
-    return f"{parsed.scheme}://{host}{port}{parsed.path}"

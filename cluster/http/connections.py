@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,12 +19,18 @@ import httpcore
 
 from cluster.domain.base.errors import AgentMalformed
 from cluster.domain.base.json_values import shown_text
+from cluster.http.sockets import AsyncioStream
 
 KEEP_S = 15.0
 #: How many connections may be open before idle ones are closed for new ones.
 MAX_KEPT = 500
 #: How many characters of what is wrong with an answer are shown.
 MAX_SHOWN = 120
+
+#: Parts in which a body may come, and after how many others run: a part costs the same whether it has a byte or many, and none is
+#: waited for while the next has arrived.
+MAX_PARTS = 120_000
+PARTS_AT_ONCE = 50
 
 #: How the errors begin by which h11 and httpcore tell that the other side closed the connection before its answer was whole.
 #: They have the type of those about wrong bytes, and nothing else tells the two apart.
@@ -78,6 +85,9 @@ class ConnectionPool:
             connection = await self._connection(origin, server)
             with _judged(server):
                 response = await connection.handle_async_request(request)
+            stream = response.extensions.get("network_stream")
+            if isinstance(stream, AsyncioStream):
+                stream.body_begins()
         except BaseException:
             if connection is None:
                 self._leave(server)
@@ -183,7 +193,12 @@ class _Body:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         chunks = aiter(self._stream)
-        while True:
+        for part in itertools.count(1):
+            if part % PARTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if part > MAX_PARTS:
+                host = self._server[1].decode("ascii", "replace")
+                raise AgentMalformed(f"{host} sent its answer in more than {MAX_PARTS} parts.")
             with _judged(self._server):  # not around the yield: the reader's errors are its own
                 chunk = await anext(chunks, None)
             if chunk is None:

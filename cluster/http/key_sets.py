@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 
 from cluster.domain.access.token_keys import Algorithm, KeySet, TokenKey, read_keys
 from cluster.domain.base.errors import ControlPlaneError, StoreUnavailable
-from cluster.http.addresses import safe_url
+from cluster.domain.base.urls import safe_url
 from cluster.http.connections import ConnectionPool
+from cluster.http.reasons import reason
 from cluster.http.sending import BROKEN, TIMED_OUT, send
 
 _logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def fetch_from(url: str, connections: ConnectionPool) -> Fetch:
         try:
             answer = await send(connections, FETCH_S, "GET", url, {}, None)
         except (TIMED_OUT, *BROKEN) as error:
-            raise StoreUnavailable(f"{safe_url(url)} does not answer: {type(error).__name__}.") from error
+            raise StoreUnavailable(f"{safe_url(url)} does not answer: {reason(error)}.") from error
         if answer.status != 200:
             raise StoreUnavailable(f"{safe_url(url)} answers {answer.status}.")
         return answer.content

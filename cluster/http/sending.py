@@ -16,7 +16,8 @@ import httpcore
 import httpx
 
 from cluster.domain.base.errors import AgentMalformed, EndpointForbidden
-from cluster.http.addresses import MAX_ANSWER_BYTES, check_length, safe_url
+from cluster.domain.base.urls import safe_url
+from cluster.http.addresses import MAX_ANSWER_BYTES, check_length
 from cluster.http.connections import ConnectionPool
 
 CONNECT_TIMEOUT_S = 10.0

@@ -9,6 +9,16 @@ from typing import Any
 
 import httpcore
 
+from cluster.domain.base.json_values import MAX_BYTES
+
+#: Bytes of an answer's head, with all interim answers (1xx) before it; and of a whole answer, with what frames its chunks. The
+#: parser bounds each event, and not how many there are.
+MAX_HEAD_BYTES = 200_000
+MAX_WIRE_BYTES = 2 * MAX_BYTES + MAX_HEAD_BYTES
+#: How much of a head is parsed at a time. The parser takes everything that was read without letting others run, and a head may
+#: be thousands of tiny answers.
+HEAD_PART_BYTES = 4096
+
 
 class _Reader(asyncio.StreamReader):
     """Counts the bytes that have arrived and were not read yet, since the socket no longer shows them."""
@@ -26,26 +36,43 @@ class _Reader(asyncio.StreamReader):
 
 
 class AsyncioStream(httpcore.AsyncNetworkStream):
-    """One connection."""
+    """One connection. An answer begins after whatever was written last."""
 
     def __init__(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        #: Of the answer that is read: its bytes so far, and whether they are its head's.
+        self._answer_bytes = 0
+        self._in_head = True
+
+    def body_begins(self) -> None:
+        """Says that the head of the answer has been read."""
+        self._in_head = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Reads what has arrived. Raises: httpcore's `ReadTimeout` or `ReadError`."""
+        """Reads what has arrived, and lets others run before. Raises: httpcore's `ReadTimeout` or `ReadError`, or its
+        `RemoteProtocolError` if the answer has more bytes than one may have."""
+        if self._answer_bytes:
+            await asyncio.sleep(0)  # what has arrived already is read without a wait
         try:
             async with asyncio.timeout(timeout):
-                return await self._reader.read(max_bytes)
+                data = await self._reader.read(min(max_bytes, HEAD_PART_BYTES) if self._in_head else max_bytes)
         except TimeoutError as error:
             raise httpcore.ReadTimeout from error
         except OSError as error:
             raise httpcore.ReadError(str(error)) from error
+        self._answer_bytes += len(data)
+        if self._in_head and self._answer_bytes > MAX_HEAD_BYTES:
+            raise httpcore.RemoteProtocolError(f"its head has more than {MAX_HEAD_BYTES} bytes")
+        if self._answer_bytes > MAX_WIRE_BYTES:
+            raise httpcore.RemoteProtocolError(f"it has more than {MAX_WIRE_BYTES} bytes with its framing")
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Writes, and waits only if the peer does not read fast enough. Raises: httpcore's `WriteTimeout` or `WriteError`."""
         if not buffer:
             return
+        self._answer_bytes, self._in_head = 0, True
         if self._writer.is_closing():
             raise httpcore.WriteError("the connection is closed")
         try:

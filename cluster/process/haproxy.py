@@ -5,7 +5,8 @@ Ray writes HAProxy's configuration and starts the program that RAY_SERVE_HAPROXY
 runs at every change of replicas, while the clients wait.
 
 Ray turns 502, 503 and 504 into a 500 as plain text, and while it knows no replica it answers 404 to everything. Here each
-answer that HAProxy gives by itself gets the API's shape, and each that says "not now" is a 503 with Retry-After.
+answer that HAProxy gives by itself gets the API's shape, and each that says "not now" is a 503 with Retry-After. So does the 400
+that uvicorn gives by itself, as plain text, to what HAProxy takes for HTTP and it does not, and to a wrong WebSocket handshake.
 
 Ray lets HAProxy splice bodies in the kernel. If a body comes in a packet of its own, as most clients send it, HAProxy 2.8 then
 does not see that the client hangs up: the replica never learns it, a claim takes a task for nobody, and HAProxy takes a whole
@@ -55,6 +56,10 @@ _NOT_NOW = (
     "key or id."
 )
 _LATER: Final = (500, 502, 503, 504)
+_NO_REQUEST = (
+    "The request is not HTTP/1.1 as the API takes it, or no WebSocket handshake; send it with a client that speaks HTTP or "
+    "WebSockets."
+)
 _STARTING = "The API is starting; repeat the call in a moment."
 _NOT_HERE = "There is nothing at this path; see /docs for the paths that exist."
 #: On an answer of HAProxy whose status is to be 503; clients never see it.
@@ -72,7 +77,7 @@ def _retry_later(message: str, code: str) -> str:
 
 
 def _own_answers() -> str:
-    """Those of HAProxy itself. What is not HTTP at all gets its fixed 400, which no configuration changes."""
+    """Those of HAProxy itself. What it does not take for HTTP gets its fixed 400, which no configuration changes."""
     later = f"hdr X-Trace-Id %[var(txn.trace)] hdr Retry-After {RETRY_AFTER_S} hdr {_MARK} 1"
     body = _body(_NOT_NOW, "unavailable")
     return "".join(f"    http-error status {status} {body} {later}\n" for status in _LATER)
@@ -91,9 +96,11 @@ _RULES = f"""\
     http-request set-var(txn.trace) uuid(),regsub(-,,g),bytes(0,16) unless {{ var(txn.trace) -m reg {_TRACE} }}
     http-request set-header x-request-id %[var(txn.trace)]
     http-request return status 404 {_body(_NOT_HERE, "not_found")} hdr X-Trace-Id %[var(txn.trace)] \
-if {{ path,url_dec -m beg /-/ }}
+if {{ path,url_dec -m beg /-/ }} || {{ url -m str * }}
     http-response {_retry_later(_NOT_NOW, "unavailable")} \
 if {{ status 500 502 503 504 }} !{{ res.hdr(content-type) -m beg application/json }}
+    http-response return status 400 {_body(_NO_REQUEST, "invalid_request")} hdr X-Trace-Id %[var(txn.trace)] \
+if {{ status 400 }} !{{ res.hdr(content-type) -m beg application/json }}
     http-after-response set-status 503 if {{ res.hdr({_MARK}) -m found }}
     http-after-response del-header {_MARK} if {{ res.hdr({_MARK}) -m found }}
 """

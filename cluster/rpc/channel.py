@@ -47,7 +47,7 @@ KEEPALIVE = {
 }
 _LENGTH = struct.Struct("!I")
 _ROOMS = frozenset({"actors", "cluster", "regions", "serve_app"})
-_RESTARTING = "An actor of the control plane is restarting; try again in a moment."
+_RESTARTING = "A part of the control plane is restarting; try again in a moment."
 
 #: (method, arguments)
 Call = Callable[..., Awaitable[Any]]

@@ -178,13 +178,13 @@ def _release(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _unavailable(error: Exception) -> TryLater:
+def _unavailable(error: Exception, callee: str) -> TryLater:
     """What kept a call from the actor: its own words if trying later helps (the actor's name is looked up in the database, which
     may be away too). Anything else is a bug, is logged, and loses no request either."""
     if isinstance(error, TryLater):
         return error
     _logger.error("a call to an actor failed", exc_info=error)
-    return ActorUnavailable("The actor behind this call cannot be called; try again in a moment.")
+    return ActorUnavailable(f"{callee} cannot be called; try again in a moment.")
 
 
 class ExchangeClient:
@@ -192,6 +192,7 @@ class ExchangeClient:
 
     ``hold_s`` bounds how long requests are held. While the actor is away, a new request is refused if ``max_held`` others
     without a long poll wait already. ``late_reply(answer)`` receives an answer whose asker gave up or was answered before.
+    ``callee`` is what errors call the actor.
     """
 
     def __init__(
@@ -206,6 +207,7 @@ class ExchangeClient:
         max_held: int = 1000,
         max_batch: int = 1000,
         late_reply: Callable[[Any], None] = lambda answer: None,
+        callee: str = "The scheduler",
     ) -> None:
         self._caller = caller
         self._call = call
@@ -216,6 +218,7 @@ class ExchangeClient:
         self._max_held = max_held
         self._max_batch = max_batch
         self._late_reply = late_reply
+        self._callee = callee
         #: How many requests without a long poll have an asker that waits now. Only `request` counts them up and down.
         self._bounded = 0
         #: The session of the last reply; None before the first one and after a call that failed. Another value in a reply
@@ -256,7 +259,7 @@ class ExchangeClient:
             raise Overloaded("Too many requests are waiting; try again in a moment.")
         if not long_poll and self._holds_no_more():
             self._pump()
-            raise ActorUnavailable("The actor behind this call is restarting; try again in a moment.")
+            raise ActorUnavailable(f"{self._callee} is restarting; try again in a moment.")
         number = next(self._numbers)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (request, future, long_poll)
@@ -269,7 +272,7 @@ class ExchangeClient:
                 answer = await future
         except TimeoutError:
             self._give_up(number, future)
-            raise ActorUnavailable("The actor behind this call did not answer in time; try again.") from None
+            raise ActorUnavailable(f"{self._callee} did not answer in time; try again.") from None
         except asyncio.CancelledError:
             self._give_up(number, future)
             raise
@@ -342,7 +345,7 @@ class ExchangeClient:
             self._withdrawn += withdrawn
             self._given_up.clear()
             self._session = None
-            await self._actor_away(_unavailable(error), list(self._waiting))
+            await self._actor_away(_unavailable(error, self._callee), list(self._waiting))
             return
         away = {number: answer for number, answer in reply.answers if isinstance(answer, ActorUnavailable)}
         for number, answer in reply.answers:

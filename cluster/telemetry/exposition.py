@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -13,11 +13,12 @@ from cluster.domain.metrics import FAMILIES, Family, Metrics
 
 
 class _Exposition(Collector):
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, families: Iterable[Family] = FAMILIES) -> None:
         self._metrics = metrics
+        self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        for family in FAMILIES:
+        for family in self._families:
             yield self._family(family)
 
     def _family(self, family: Family) -> Metric:
@@ -48,4 +49,13 @@ def exposition(metrics: Metrics) -> str:
     """Returns all metrics in Prometheus text format 0.0.4."""
     registry = CollectorRegistry()
     registry.register(_Exposition(metrics))
+    return generate_latest(registry).decode()
+
+
+def process_exposition(metrics: Metrics) -> str:
+    """Returns the metrics that have a value, and the figures of this process (``process_*``), in the same format. A metric of the
+    region without a value is left out: as a 0 it would look like a counter that began anew."""
+    registry = CollectorRegistry()
+    registry.register(_Exposition(metrics, [family for family in FAMILIES if family.name in metrics.values]))
+    ProcessCollector(registry=registry)
     return generate_latest(registry).decode()

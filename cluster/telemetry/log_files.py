@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from cluster.domain.base.urls import without_userinfos
 from cluster.process.traces import trace
 from cluster.telemetry.log_lines import written
 
@@ -115,17 +116,16 @@ class LogFile:
 #: Credentials of callers, by their forms: an API key, a token (JWT), and whatever a query has as its token; and the user and
 #: password of a URL, such as an agent's endpoint. uvicorn logs the query of every WebSocket at level info, HTTP clients log the
 #: URLs that they call, and errors may quote a header.
-_CREDENTIALS = re.compile(
-    r"(ara_[0-9a-z]{10,40}_)[0-9a-z]+|()eyJ[\w-]+\.[\w-]+\.[\w-]+|([?&]token=)[^&\s\"']+|(://)[^/?#\s\"'<>]*(?=@)"
-)
-_MARKS = ("ara_", "eyJ", "token=", "@")
+_CREDENTIALS = re.compile(r"(ara_[0-9a-z]{10,40}_)[0-9a-z]+|()eyJ[\w-]+\.[\w-]+\.[\w-]+|([?&]token=)[^&\s\"']+")
+_MARKS = ("ara_", "eyJ", "token=")
 
 
 def without_credentials(text: str) -> str:
     """The text with the credentials of callers and URLs masked. The id of a key stays."""
+    text = without_userinfos(text)
     if not any(mark in text for mark in _MARKS):
         return text
-    return _CREDENTIALS.sub(lambda found: f"{found[1] or found[2] or found[3] or found[4] or ''}***", text)
+    return _CREDENTIALS.sub(lambda found: f"{found[1] or found[2] or found[3] or ''}***", text)
 
 
 class RecordFormatter(logging.Formatter):

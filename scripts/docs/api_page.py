@@ -75,6 +75,15 @@ counts as the integer 5.
 | 503 | a store or an actor does not answer (`store_unavailable`, `actor_unavailable`, `fenced`) | after `Retry-After` |
 | 500 | a bug of the control plane (`internal_error`); its log has the trace id | report it |
 
+One error of a control plane whose front is its HAProxy has another shape: HAProxy's fixed 400, an HTML page, which no
+configuration changes. It answers so what it does not take for HTTP or for a WebSocket handshake: a line and headers of more than
+some 15 kB, NUL in a header, a chunk without its size, another host in the URL than in `Host`, a handshake without its key. That
+call has not reached the API, and no repeat of it will. What uvicorn refuses behind it (an unknown method, a handshake of another
+version) is a 400 `invalid_request` in the shape of errors. A replica that
+is called directly, past HAProxy, answers that as plain text: `Invalid HTTP request received.` or `Failed to open a WebSocket
+connection: …`. Any other answer without the shape comes from a proxy in front ([troubleshooting](troubleshooting.md)): whether
+the call was carried out is unknown, so repeat it under its key.
+
 A call whose caller hangs up before the answer has status 499 in the log of requests and in the metric
 `aragora_http_requests_total`; no answer has it.
 
@@ -124,7 +133,8 @@ are refused.
 
 A query parameter that a read, a deletion or a call of the dead letter does not have is a 400 `unknown_parameter`, and one that is
 given twice a 400 `repeated_parameter`; an empty filter is not accepted. Names that begin with `_` (against caches), `token` and
-the names of the workspace are ignored, and health, metrics, breakers and statistics take any.
+the names of the workspace are ignored, and `/health` with what is below it, `/metrics`, `/breakers` and `/stats` take any;
+`/queue/metrics` does not.
 
 ## Permissions
 

@@ -135,7 +135,7 @@ CONFIG = (
     ("denominator", "`eligible` (the panel) or `cast` (without abstentions)", "`eligible`"),
     ("tie_break", "`no_consensus`, `seeded` or `alpha`, after weights and accepted rationales", "`no_consensus`"),
     ("tau", "the calibrated confidence at which no further agents are asked", "0.9"),
-    ("rounds", "most debate rounds, 0 to 9", "2"),
+    ("rounds", "most debate rounds, 0 to 9; not with `decision_type: quick`, which has none", "2"),
     ("debate_on", "see below", "`auto`"),
     ("peers", "how many differing answers each agent is shown", "2"),
     ("judge", "the agent that judges", "one with capability `judge`, else a spare one"),

@@ -36,9 +36,14 @@ _ALERTS = """
 
 #: What to do about each alert. A rule without an entry here ends `make docs`.
 _ADVICE = {
-    "ControlPlaneDown": (
-        "`aragora-cp doctor` says what does not answer: the API, or the telemetry actor, without which `/metrics` is a 503. "
-        "Counts are not lost."
+    "ControlPlaneDown": ("`aragora-cp doctor` says what of the API does not answer. Counts are not lost."),
+    "StoreUnreadable": (
+        "PostgreSQL hangs or is away, and so are most calls; the other metrics are as they were last known. Nothing "
+        "acknowledged is lost."
+    ),
+    "MetricsIncomplete": (
+        "the telemetry actor is away, which restarts by itself: `aragora-cp doctor` and its log say why it does not. Counts are "
+        "not lost."
     ),
     "HighTaskLatency": (
         "see which types are slow on the dashboard, then `aragora-cp tasks explain ID` of one of them: a slow agent, or an "

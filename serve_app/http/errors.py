@@ -97,20 +97,24 @@ def _problem(item: Mapping[str, Any]) -> tuple[str, str]:
         return "", "The body is not valid JSON; send a JSON object."
     if item["type"] == "missing":
         return field, f"{field or 'A JSON body'} is required."
-    message = _length(item) or str(item["msg"]).removeprefix("Value error, ").rstrip(".")
+    length = _length(item)
+    if length is not None:
+        return field, f"{field or 'The text'} must have {length}."
+    message = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
     return field, f"{field}: {message}." if field and not message.startswith(field) else f"{message}."
 
 
 def _length(item: Mapping[str, Any]) -> str | None:
-    """A sentence about a text of a wrong length. In pydantic's words for other texts: it counts the items of one
-    whose characters were checked before its length."""
+    """The end of a sentence about a text of a wrong length. Pydantic has two kinds of errors about it: it counts the items of a
+    text whose characters were checked before its length."""
     if not isinstance(item.get("input"), str):
         return None
-    bound = {"too_short": ("at least", "min_length"), "too_long": ("at most", "max_length")}.get(item["type"])
+    kind = str(item["type"]).removeprefix("string_")
+    bound = {"too_short": ("at least", "min_length"), "too_long": ("at most", "max_length")}.get(kind)
     if bound is None:
         return None
     length = item["ctx"][bound[1]]
-    return f"String should have {bound[0]} {length} character{'' if length == 1 else 's'}"
+    return f"{bound[0]} {length} character{'' if length == 1 else 's'}"
 
 
 def _unread_body(cause: BaseException | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -29,6 +30,8 @@ def decode_cursor(cursor: str | None) -> tuple[float, str] | None:
     try:
         at, task_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split("|")
         position = (float(at), task_id)
+        if encode_cursor(*position) != cursor or not math.isfinite(position[0]):
+            raise ValueError("another text than the one that was given out")
     except ValueError:
         raise InvalidRequest(
             "cursor must be the next_cursor of an earlier answer, unchanged.", "invalid_cursor"

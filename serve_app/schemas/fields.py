@@ -33,8 +33,18 @@ MAX_BATCH = 1000
 MAX_EPOCH_S = 253_402_300_799
 
 
+class _UnstorableParameter(InvalidRequest, ValueError):
+    """A query parameter holds what cannot be stored. A validator of one does not know its name; who words the errors does, and
+    gets only what is a `ValueError`."""
+
+
 def _storable(value: str, info: ValidationInfo) -> str:
-    check_json(value, info.field_name or "text")
+    try:
+        check_json(value, info.field_name or "its value")
+    except InvalidRequest as refused:
+        if info.field_name is None:
+            raise _UnstorableParameter(refused.message, refused.code) from None
+        raise
     return value
 
 

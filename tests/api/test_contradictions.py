@@ -29,6 +29,10 @@ _DELIBERATIONS: list[tuple[dict[str, Any], str]] = [
     ({"config": {"min_agents": 3, "max_agents": 2}}, "config.min_agents 3 is more than config.max_agents 2"),
     ({"config": {"min_agents": 8}}, "config.min_agents 8 is more than config.max_agents 7"),
     ({"config": {"options": ["a", "\u200b"]}}, "config.options must be a list"),
+    *(
+        ({"decision_type": "quick", "config": {"rounds": rounds}}, "decision_type quick and config.rounds contradict")
+        for rounds in (1, 9, "2", 1.5)
+    ),
     ({"content": "\u200b \n"}, "content must be"),
     ({"required_capabilities": ["\u200b"]}, "must have a character that can be seen"),
     ({"required_capabilities": ["a\nb"]}, "must be one line"),
@@ -43,6 +47,8 @@ async def test_a_deliberation_that_contradicts_itself_is_refused(api: Api) -> No
     assert (await api.get("/deliberations"))["total"] == 0
     for more in (
         {"mode": "async"},
+        {"decision_type": "quick", "config": {"rounds": 0}},
+        {"decision_type": "quick", "config": {"rounds": None}},
         {"mode": None},
         {
             "config": {
@@ -115,12 +121,12 @@ async def test_a_task_whose_target_is_excluded_is_refused(api: Api) -> None:
 
 async def test_a_text_of_a_wrong_length_is_said_in_characters(api: Api) -> None:
     for path, body, says in (
-        ("/keys", {"name": "k", "grants": [""]}, "grants.0: String should have at least 1 character."),
-        ("/tasks", {"task_type": "x" * 257}, "task_type: String should have at most 256 characters."),
-        ("/agents", {"agent_id": "a", "model": "x" * 257}, "model: String should have at most 256 characters."),
+        ("/keys", {"name": "k", "grants": [""]}, "grants.0 must have at least 1 character."),
+        ("/tasks", {"task_type": "x" * 257}, "task_type must have at most 256 characters."),
+        ("/agents", {"agent_id": "a", "model": "x" * 257}, "model must have at most 256 characters."),
     ):
         answer = await api.call("POST", path, body)
         assert (answer.status_code, answer.json()["error"]) == (400, says)
-    assert (await api.call("GET", "/tasks?queue=")).json()["error"] == "queue: String should have at least 1 character."
+    assert (await api.call("GET", "/tasks?queue=")).json()["error"] == "queue must have at least 1 character."
     listed = await api.call("POST", "/keys", {"name": "k", "grants": []})
     assert "at least 1 item" in listed.json()["error"], "a list has items"

@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from actors.roles import desired_roles
+from actors.roles import TELEMETRY, desired_roles
 from cluster.domain.agents.breaker import BreakerState
+from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE
 from cluster.embedded.processes import ProcessId
 from cluster.postgres.migrate import migrate
 from tests.support.api import CP, Api, api_settings
@@ -73,6 +75,36 @@ async def _refusal(api: Api, method: str, path: str, body: Any = None) -> str | 
     if answer.status_code == 503 and "retry-after" in answer.headers:
         return None
     return f"{method} {path}: {answer.status_code} {answer.text[:200]}"
+
+
+async def _metrics(api: Api) -> dict[str, float]:
+    """The gauges of an answer to a scrape that say how far it can be trusted, and the tasks that it counts."""
+    answer = await api.client.get("/metrics", timeout=REFUSED_S)
+    assert answer.status_code == 200, answer.text
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if sample.name in (STORE_READABLE, METRICS_COMPLETE, "aragora_cp_tasks_submitted_total")
+    }
+
+
+async def test_a_scrape_is_answered_while_the_database_hangs(whole: tuple[Api, ProcessId, ProcessId]) -> None:
+    api, postgres, _ = whole
+    await api.post("/tasks", {"task_type": "t"})
+    known = {METRICS_COMPLETE: 1, "aragora_cp_tasks_submitted_total": 1}
+    assert await _metrics(api) == {STORE_READABLE: 1, **known}
+    with stopped(postgres):
+        for _ in range(3):
+            assert await _metrics(api) == {STORE_READABLE: 0, **known}
+        await api.kill(TELEMETRY)
+        assert await _metrics(api) == {STORE_READABLE: 0, METRICS_COMPLETE: 0}
+    await api.start(TELEMETRY)
+
+    async def whole_again() -> bool:
+        return await _metrics(api) == {STORE_READABLE: 1, **known}
+
+    await eventually(whole_again)
 
 
 async def _health(api: Api) -> dict[str, Any]:

@@ -61,6 +61,26 @@ async def test_an_empty_filter_and_one_given_twice_are_refused(api: Api) -> None
     assert (twice.status_code, twice.json()["code"]) == (400, "repeated_parameter")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/tasks?{name}" for name in ("task_type", "agent_id", "queue")),
+        *(f"/agents?{name}" for name in ("provider", "region", "tag", "capability")),
+        *(f"/dead-letter?{name}" for name in ("task_type", "queue", "error_contains")),
+    ],
+)
+async def test_a_parameter_that_cannot_be_taken_is_named(api: Api, path: str) -> None:
+    name = path.partition("?")[2]
+    for value, says, code in (
+        ("%00", f"{name}: its value holds a character that cannot be stored (NUL or half a pair).", "invalid_json"),
+        ("", f"{name} must have at least 1 character.", "invalid_request"),
+        ("x" * 300, f"{name} must have at most ", "invalid_request"),
+    ):
+        answer = await api.call("GET", f"{path}={value}")
+        assert (answer.status_code, answer.json()["code"]) == (400, code), answer.text
+        assert answer.json()["error"].startswith(says), answer.text
+
+
 async def test_an_empty_after_is_refused_but_an_empty_header_is_none(api: Api) -> None:
     described = await api.call("GET", "/stream", headers={"Last-Event-ID": ""})
     assert described.status_code == 200, "browsers mean none"

@@ -94,6 +94,8 @@ _GUIDE = (
 def test_the_guides_four_alerts_and_ours_are_there() -> None:
     assert [rule["alert"] for rule in _rules()] == [
         "ControlPlaneDown",
+        "StoreUnreadable",
+        "MetricsIncomplete",
         "HighTaskLatency",
         "AgentUnhealthy",
         "SLAViolation",

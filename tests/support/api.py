@@ -72,7 +72,7 @@ class Process:
         try:
             await asyncio.wait({answer, died}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done() or answer.cancelled():
-                raise ActorUnavailable("An actor of the control plane is restarting; try again in a moment.")
+                raise ActorUnavailable("A part of the control plane is restarting; try again in a moment.")
             return answer.result()
         finally:
             answer.cancel()
@@ -204,7 +204,7 @@ class Api:
         async def call(method: str, *args: Any, timeout_s: float | None = None) -> Any:
             process = self.processes.get(role.key)
             if process is None:
-                raise ActorUnavailable(f"The {role.key} actor is restarting; try again in a moment.")
+                raise ActorUnavailable(f"{role.title} is restarting; try again in a moment.")
             return await process.call(method, *args, timeout_s=timeout_s)
 
         return call

@@ -91,10 +91,10 @@ async def test_a_large_answer_in_the_cluster_is_read_off_the_loop(size: int) -> 
 @pytest.mark.parametrize("size", [10, 200_000])
 async def test_a_large_result_in_the_cluster_is_written_off_the_loop(size: int) -> None:
     ask = question("", transport=TransportKind.IMPORT, agent_id="says", task=TASK)
-    with running_in("write_json") as ran:
+    with running_in("write_any_json") as ran:
         reply = await PythonTransport({"says": Says(size)}).ask(ask)
     assert json.loads(reply.text) == {"result": {"numbers": list(range(size))}}
-    assert (threading.get_ident() in ran["write_json"]) == (size == 10)
+    assert (threading.get_ident() in ran["write_any_json"]) == (size == 10)
 
 
 async def test_an_agent_that_takes_too_long_times_out() -> None:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from cluster.agent_transports.a2a import A2ATransport
 from cluster.agent_transports.failures import refused_by_status
-from cluster.agent_transports.wire_formats import FORMATS, MAX_EVENTS, is_stream, openai_stream, sse_events, url_of
+from cluster.agent_transports.wire_formats import (
+    CARD_PATH,
+    FORMATS,
+    MAX_EVENTS,
+    is_stream,
+    openai_stream,
+    probe_url,
+    sse_events,
+    url_of,
+)
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentFailed, AgentMalformed, AgentRefused, AgentUnavailable, PeerError
 from cluster.ports.agent_transport import Ask, Reply, judged
@@ -411,6 +420,27 @@ def test_a_chat_is_asked_at_its_path_whatever_the_endpoint_has(base: str, query:
 def test_a_message_is_asked_at_its_path_whatever_the_endpoint_has(base: str, query: str, path: str) -> None:
     url, _, _ = FORMATS[ANTHROPIC].request(_ask(ANTHROPIC, endpoint=base + path + query), 1.0, ())
     assert url == base + "/v1/messages" + query
+
+
+@pytest.mark.parametrize("query", [*QUERIES, "?back=/chat/completions/v1/messages"])
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize(
+    ("transport", "called", "probed"),
+    [
+        (OPENAI, ["", "/", "/chat/completions", "/chat/completions/"], "/models"),
+        (ANTHROPIC, ["", "/", "/v1/messages"], "/v1/models"),
+        (TransportKind.A2A, ["", "/", CARD_PATH], CARD_PATH),
+    ],
+)
+def test_a_probe_goes_beside_the_call_with_the_same_query(
+    transport: TransportKind, called: list[str], probed: str, base: str, query: str
+) -> None:
+    base = base.rstrip("/").removesuffix("/v1") if transport is ANTHROPIC else base.rstrip("/")
+    assert {probe_url(transport, base + path + query) for path in called} == {base + probed + query}
+
+
+def test_an_agent_of_our_contract_is_probed_where_it_is_called() -> None:
+    assert probe_url(TransportKind.HTTP, "http://h/work?a=1") == "http://h/work?a=1"
 
 
 @given(st.text(max_size=40), st.sampled_from(["/chat/completions", "/v1/messages"]))

@@ -12,6 +12,8 @@ from cluster.agent_transports.a2a import A2ATransport
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import AgentMalformed, AgentUnavailable
 from cluster.domain.base.json_values import check_text
+from cluster.http.connections import MAX_PARTS, PARTS_AT_ONCE
+from cluster.http.sockets import HEAD_PART_BYTES, MAX_HEAD_BYTES, MAX_WIRE_BYTES
 from tests.support.asking import LOOPBACK, question, transports
 from tests.support.listening import listening, port_of
 
@@ -108,3 +110,47 @@ async def test_a_probe_tells_them_apart_too(name: str) -> None:
         with pytest.raises(AgentUnavailable if name in LOST else AgentMalformed):
             await http.probe(url)
         await http.close()
+
+
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+HEAD_TURNS = MAX_HEAD_BYTES // HEAD_PART_BYTES
+#: What begins an answer, what is repeated without an end, as fast as it is read, and how often others run at least.
+FLOODS = {
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n", HEAD_TURNS),
+    "interim answers with headers": (b"", b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", HEAD_TURNS),
+    "chunks of a byte": (CHUNKED, b"1\r\n \r\n", MAX_PARTS // PARTS_AT_ONCE),
+    "chunks with long extensions": (CHUNKED, b"1;" + b"x" * 10_000 + b"\r\n \r\n", MAX_WIRE_BYTES // 65_536),
+}
+
+
+@pytest.mark.parametrize("kind", [TransportKind.HTTP, TransportKind.A2A], ids=str)
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_flood_is_malformed_and_lets_others_run(kind: TransportKind, name: str) -> None:
+    """The parser does not bound how many events it makes, and what has arrived is read without a wait."""
+    begin, repeated, turns_at_least = FLOODS[name]
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(begin)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(repeated * (65_536 // len(repeated)))
+                await writer.drain()
+
+    turns = 0
+
+    async def neighbour() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    ours = transports(LOOPBACK, timeout_s=60.0)
+    running = asyncio.create_task(neighbour())
+    async with listening(talk) as server:
+        asked = question(f"http://127.0.0.1:{port_of(server)}/", transport=kind, timeout_s=60.0)
+        with pytest.raises(AgentMalformed):
+            await (A2ATransport(ours.client).ask(asked) if kind is TransportKind.A2A else ours.ask(asked))
+    running.cancel()
+    await ours.close()
+    assert turns >= turns_at_least, "others did not run while it was read"

@@ -44,8 +44,21 @@ def load(path: str) -> Any:
     return found
 
 
+def _refuse_options(context: typer.Context, target: str) -> None:
+    """Raises: `BadParameter` if options were given for a ``Worker`` that is made already: they would change nothing."""
+    # By the source, not the value: whoever writes a default value wants it. By its name, since typer has a click of its own.
+    sources = {name: context.get_parameter_source(name) for name in context.params if name != "target"}
+    given = [f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name != "DEFAULT"]
+    if given:
+        raise typer.BadParameter(
+            f"{target} is a Worker, which was made without {' and '.join(given)}: leave that out and set it where the Worker is "
+            "made, or name a function."
+        )
+
+
 @app.command()
 def run(
+    context: typer.Context,
     target: Annotated[str, typer.Argument(help="module:function that takes a Job, or module:name of a Worker.")],
     capabilities: Annotated[str | None, typer.Option(help="Separated by commas.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Jobs at once [ARAGORA_WORKER_CONCURRENCY].")] = None,
@@ -53,11 +66,13 @@ def run(
     task_types: Annotated[str | None, typer.Option(help="Separated by commas; default: all.")] = None,
     drain_seconds: Annotated[float, amount("Time that jobs get after SIGTERM.")] = 30.0,
 ) -> None:
-    """Register an agent that claims tasks and runs a function for each. SIGTERM and Ctrl-C drain it."""
+    """Register an agent that claims tasks and runs a function for each. SIGTERM and Ctrl-C drain it. A Worker has its own
+    options, so none may be given with it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     found = load(target)
     if isinstance(found, Worker):
+        _refuse_options(context, target)
         guarded(found.run_forever)
         return
     ours = settings()

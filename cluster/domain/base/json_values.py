@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_writing import json_writer
@@ -44,7 +44,8 @@ class NotJson(InvalidRequest):
 def check_json(value: Any, what: str) -> None:
     """Checks that every store can hold a value and every reader can read it. ``what`` names the field in the error's text.
 
-    ``value`` is parsed JSON, or anything that ``json`` writes as JSON (tuples).
+    ``value`` is parsed JSON, or anything that ``json`` writes as JSON (tuples). Lists and objects of other types than Python's
+    own are read as what they hold, not by methods of theirs, which may be endless.
 
     Raises: `InvalidRequest` if the value is nested too deeply, is not JSON, or holds too many values, a key that is no text, or
     a number or a character that cannot be stored.
@@ -52,15 +53,16 @@ def check_json(value: Any, what: str) -> None:
     if not isinstance(value, _CONTAINERS):
         _check_scalar(value, what)
         return
-    if not value:
-        return
     stack: list[tuple[Any, int]] = [(value, 1)]
     count = 0
     while stack:
         item, depth = stack.pop()
-        if item and depth >= MAX_DEPTH:
+        length = _length(item)
+        if not length:
+            continue
+        if depth >= MAX_DEPTH:
             raise _refused(what, f"is nested deeper than {MAX_DEPTH} levels")
-        count += len(item)
+        count += length
         if count > MAX_VALUES:
             raise _refused(what, f"holds more than {MAX_VALUES} values")
         for inner in _children(item, what):
@@ -76,15 +78,34 @@ def check_json(value: Any, what: str) -> None:
                 _check_scalar(inner, what)
 
 
+def plain_json(value: Any) -> Any:
+    """A value that `check_json` has passed, with Python's own lists and objects in place of others: a writer of JSON asks an
+    object of another type for its items, which may be endless or others."""
+    if isinstance(value, dict):
+        return {key: plain_json(inner) for key, inner in dict.items(value)}
+    if isinstance(value, list | tuple):
+        return [plain_json(inner) for inner in _members(value)]
+    return value
+
+
+def _length(item: Any) -> int:
+    kind = dict if isinstance(item, dict) else list if isinstance(item, list) else tuple
+    return kind.__len__(item)
+
+
+def _members(item: Any) -> Iterable[Any]:
+    return list.__iter__(item) if isinstance(item, list) else tuple.__iter__(item)
+
+
 def _children(item: Any, what: str) -> Iterable[Any]:
     if not isinstance(item, dict):
-        return cast(Iterable[Any], item)
-    for key in item:
+        return _members(item)
+    for key in dict.__iter__(item):
         # The writer of JSON would make texts of numbers and None, and of two keys with one text (1 and "1") only one is read.
         if not isinstance(key, str):
             raise _refused(what, f"holds a key of the type {type(key).__name__}; JSON has only texts as keys")
         check_text(key, what)
-    return item.values()
+    return dict.values(item)
 
 
 def check_text(text: str, what: str) -> None:
@@ -169,6 +190,12 @@ def write_json(value: Any, what: str) -> str:
     """Writes a value as the JSON text to store. Raises: `InvalidRequest` if it could not be stored or read again."""
     check_json(value, what)
     return _WRITE(value)
+
+
+def write_any_json(value: Any, what: str) -> str:
+    """`write_json` of what somebody's Python code made, whatever the types of its lists and objects do. Raises: as it."""
+    check_json(value, what)
+    return _WRITE(plain_json(value))
 
 
 def check_size(text: str, what: str) -> None:

@@ -188,7 +188,13 @@ def make_contract(
         raise InvalidRequest(f"content must be 1 to {MAX_QUESTION_CHARS} characters, and not blank.", "invalid_content")
     _check_names(config)
     budget = _budget(config)
-    rounds = 0 if decision_type == "quick" else _whole(config, "rounds", DEFAULT_ROUNDS, 0, MAX_ROUNDS)
+    quick = decision_type == "quick"
+    if quick and config.get("rounds") not in (None, 0):
+        raise InvalidRequest(
+            "decision_type quick and config.rounds contradict each other, since quick has no rounds; send one of them.",
+            "contradictory_rounds",
+        )
+    rounds = 0 if quick else _whole(config, "rounds", DEFAULT_ROUNDS, 0, MAX_ROUNDS)
     contract = Contract(
         question=question,
         context=_context(context or {}),

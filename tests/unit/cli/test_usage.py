@@ -61,6 +61,8 @@ TOGETHER = [
     ("worker", "run", "json:__all__"),
     ("worker", "run", "odd_worker:worker"),
     ("worker", "run", "json:dumps", "--concurrency", "0"),
+    ("worker", "run", "made_worker:worker", "--agent-id", "b"),
+    ("worker", "run", "made_worker:worker", "--drain-seconds", "30"),
     ("queue", "weight", "t", "0"),
 ]
 
@@ -115,6 +117,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "odd_worker.py").write_text(
         "from cluster.client.worker import Worker\nworker = Worker('w', drain_s=-1)\n"
     )
+    (tmp_path / "made_worker.py").write_text("from cluster.client.worker import Worker\nworker = Worker('w')\n")
     monkeypatch.setattr("sys.path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     for name, value in {
@@ -130,6 +133,17 @@ def test_wrong_arguments_and_options_of_every_command_exit_2() -> None:
     assert len(LEAVES) > 60
     found = {" ".join(case): code for case in CASES if (code := _exit_code(case)) != USAGE}
     assert found == {}
+
+
+def test_options_that_a_made_worker_would_not_have_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also those that were given their default value; the others are not named."""
+    words = ("worker", "run", "made_worker:worker", "--task-types", "a", "--drain-seconds", "30", "--concurrency=2")
+    assert _exit_code(words) == USAGE
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    for name in ("--task-types", "--drain-seconds", "--concurrency", "made_worker:worker is a Worker"):
+        assert name in said
+    assert "--agent-id" not in said
+    assert "--capabilities" not in said
 
 
 def test_every_number_has_a_lower_bound() -> None:

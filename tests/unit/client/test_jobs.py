@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -120,7 +121,7 @@ def _shared() -> Loop:
 
 
 @pytest.mark.parametrize("raised", BASES, ids=lambda kind: kind.__name__)
-def test_a_result_whose_members_raise_is_one_failure(jobs: Loop, raised: type[BaseException]) -> None:
+def test_a_result_is_what_it_holds_whatever_its_methods_raise(jobs: Loop, raised: type[BaseException]) -> None:
     class Odd(dict[str, Any]):
         def items(self) -> Any:
             raise raised("odd")
@@ -131,7 +132,20 @@ def test_a_result_whose_members_raise_is_one_failure(jobs: Loop, raised: type[Ba
         return Odd(a=1)
 
     for handler in (coroutine, lambda job: Odd(a=1)):
-        assert report_of(jobs.start(handler))["error"]
+        assert report_of(jobs.start(handler))["result"] == {"a": 1}
+
+
+def test_a_result_whose_methods_never_end_is_what_it_holds(jobs: Loop) -> None:
+    class Endless(dict[str, Any]):
+        def items(self) -> Any:
+            return itertools.repeat(("a", 1))
+
+        __iter__ = values = items
+
+    async def coroutine(job: Job) -> Any:
+        return Endless(a=[1])
+
+    assert report_of(jobs.start(coroutine))["result"] == {"a": [1]}
 
 
 def test_a_rejection_without_words_ends_the_task(jobs: Loop) -> None:

@@ -119,3 +119,26 @@ def test_a_suspended_workspace_is_not_called_an_outage(caplog: pytest.LogCapture
         "the control plane refuses calls, trying again: The workspace w is suspended.",
         "the control plane refuses calls since 60 s, trying again: The workspace w is suspended.",
     ]
+    said.answered()
+    assert said.lines[2:] == ["the control plane takes calls again, after 60 s"]
+
+
+def test_what_changes_within_an_outage_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """The control plane comes back to a workspace that was suspended meanwhile; or goes away while it is."""
+    suspended = Unavailable("The workspace w is suspended.", "workspace_suspended")
+    for first, second, last in ((AWAY, suspended, "takes calls again"), (suspended, AWAY, "is back")):
+        said = Said(caplog)
+        for error in (first, second):
+            for _ in range(2):
+                said.failed(error=error)
+                said.at += 5.0
+        said.at += AGAIN_S
+        said.failed(error=second)
+        said.answered()
+        words = ["is away", "refuses calls"] if first is AWAY else ["refuses calls", "is away"]
+        assert [line.removeprefix("the control plane ").split(",")[0] for line in said.lines] == [
+            words[0],
+            f"now {words[1]}",
+            f"{words[1]} since 70 s",
+            last,
+        ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -12,13 +13,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
 from cluster.process import haproxy, stopgap
 from cluster.process.front import SECURITY_HEADERS
@@ -168,6 +170,67 @@ async def test_an_answer_of_our_own_passes_unchanged(front: Front, answer: bytes
     assert answer.endswith(passed.content)
 
 
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    """An application that no refused request reaches."""
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+_WEBSOCKET = "upgrade: websocket\r\nconnection: upgrade\r\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "headers"),
+    [
+        ("BREW /x", ""),  # httptools knows no such method
+        ("GET http://", ""),
+        ("GET /x", _WEBSOCKET + "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 7\r\n"),
+    ],
+)
+async def test_what_uvicorn_refuses_has_the_shape_of_our_errors(front: Front, line: str, headers: str) -> None:
+    config = uvicorn.Config(_nothing, log_config=None, lifespan="off")
+    request = f"{line} HTTP/1.1\r\nhost: a\r\nx-request-id: mine-1\r\nsec-test: 1\r\n{headers}\r\n".encode()
+    async with uvicorn_at(config) as port:
+        front.write(port)
+        front.start()
+        assert (await answered(front.url + "/x")).status_code == 200
+        refused, itself = [(await _exchange(at, request)) for at in (front.port, port)]
+    assert b"text/plain" in itself, "uvicorn itself answers"
+    head, _, body = refused.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nx-trace-id: mine-1" in head.lower()
+    found = json.loads(body)
+    assert (found["code"], found["trace_id"], set(found)) == (
+        "invalid_request",
+        "mine-1",
+        {"error", "code", "trace_id"},
+    )
+
+
+async def _exchange(port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    found = re.search(rb"(?i)content-length: (\d+)", head)
+    assert found is not None, head
+    body = await asyncio.wait_for(reader.readexactly(int(found[1])), 10)
+    writer.close()
+    return head + body
+
+
+@contextlib.asynccontextmanager
+async def uvicorn_at(config: uvicorn.Config) -> AsyncIterator[int]:
+    """A server of the kind that serves replicas, on a free port."""
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve([listener]))
+        yield int(listener.getsockname()[1])
+        server.should_exit = True
+        await serving
+
+
 @dataclass
 class WaitingReplica:
     """Answers nothing, or the beginning of a stream, and notes when its caller has hung up."""
@@ -255,6 +318,17 @@ async def test_a_page_may_read_haproxys_own_answers(
         exposed = {"access-control-expose-headers": "X-Trace-Id, Location, Retry-After"} if told else {}
         assert found == told | exposed
         assert answer.headers.get("vary") == ("Origin" if "access-control-allow-credentials" in told else None)
+
+
+async def test_a_call_of_the_server_itself_is_not_found(front: Front) -> None:
+    """Load balancers send OPTIONS of no path. It belongs to no application, and the API was said to start, for good."""
+    async with replica_that_answers(OK) as server:
+        front.write(port_of(server))
+        front.start()
+        assert (await answered(front.url + "/x")).text == "ok"
+        answer = await _exchange(front.port, b"OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "not_found"
 
 
 async def test_the_log_of_haproxy_has_no_query(front: Front) -> None:

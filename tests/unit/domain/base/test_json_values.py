@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from asyncio import CancelledError
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,8 +28,10 @@ from cluster.domain.base.json_values import (
     shown_error,
     shown_text,
     shown_words,
+    write_any_json,
     write_json,
 )
+from cluster.process.large import rough_size
 from tests.support.odd import no_json, odd_json, odd_texts, odd_values, plain_texts, plain_values
 
 texts, json_values = plain_texts, plain_values
@@ -165,3 +170,40 @@ def test_a_value_of_shared_parts_is_refused_after_bounded_work() -> None:
     for check in (check_json, write_json):
         with pytest.raises(InvalidRequest, match=r"^The result holds more than 2000000 values\.$"):
             check(value, "The result")
+
+
+class _EndlessList(list[Any]):
+    def __len__(self) -> int:
+        return 5
+
+    def __bool__(self) -> bool:
+        raise SystemExit
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.repeat(1)
+
+
+class _EndlessTuple(tuple[Any, ...]):
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.repeat(1)
+
+
+class _EndlessDict(dict[str, Any]):
+    def __iter__(self) -> Iterator[str]:
+        return itertools.repeat("a")
+
+    def items(self) -> Any:
+        return itertools.repeat(("a", 1))
+
+    def values(self) -> Any:
+        return itertools.repeat(1)
+
+
+def test_containers_of_other_types_are_read_as_what_they_hold() -> None:
+    """Their own methods may never end, in the loop of all jobs of a worker."""
+    odd = _EndlessDict(a=_EndlessList([1, _EndlessTuple(("x",))]), b=Counter("aa"), c=OrderedDict(z=1))
+    check_json(odd, "The result")
+    assert rough_size(odd) < 100
+    assert json.loads(write_any_json(odd, "The result")) == {"a": [1, ["x"]], "b": {"a": 2}, "c": {"z": 1}}
+    with pytest.raises(InvalidRequest, match="NaN"):
+        check_json(_EndlessDict(a=_EndlessList([math.nan])), "The result")
