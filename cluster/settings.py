@@ -289,6 +289,11 @@ class Settings(BaseSettings):
         "Ed25519 seed that signs receipts: 32 bytes in base64. Unset: one is made and kept in the database.",
         group="Security",
     )
+    audit_signing_key: SecretStr | None = _var(
+        None,
+        "Ed25519 seed that signs checkpoints of the audit: 32 bytes in base64. Unset: the one that signs receipts.",
+        group="Security",
+    )
 
     # fmt: on
 
@@ -353,7 +358,7 @@ class Settings(BaseSettings):
             )
         return origins
 
-    @field_validator("receipt_signing_key", "secrets_key", "secrets_key_previous")
+    @field_validator("receipt_signing_key", "audit_signing_key", "secrets_key", "secrets_key_previous")
     @classmethod
     def _seed(cls, value: SecretStr | None) -> SecretStr | None:
         try:

@@ -77,7 +77,7 @@ def _trusted(words: list[str] | None) -> Collection[bytes] | None:
 
 def _keys(word: str) -> list[bytes]:
     """The public keys in ``word``: hex digits, or a file with hex digits, PEM or the output of ``receipts keys``."""
-    from cluster.domain.receipts.keys import public_key_of
+    from cluster.domain.base.signing import public_key_of
 
     file = Path(word)
     text = file.read_text() if file.is_file() else word
