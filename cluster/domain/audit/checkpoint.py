@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.domain.audit.chain import HASH_BYTES, entry_hash
+from cluster.domain.audit.chain import GENESIS, HASH_BYTES, entry_hash
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.merkle import tree_root
@@ -102,6 +103,30 @@ class Checkpoint:
             "entries": base64.b64encode(self.entries).decode(),
         }
         return canonical_bytes(document).decode()
+
+
+class Coverage:
+    """Which of several checkpoints, in order, covers a row."""
+
+    def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
+        self._checkpoints = checkpoints
+        self._ends = [checkpoint.last_seq for checkpoint in checkpoints]
+
+    def of(self, seq: int) -> Checkpoint | None:
+        place = bisect_left(self._ends, seq)
+        if place == len(self._ends) or self._checkpoints[place].first_seq > seq:
+            return None
+        return self._checkpoints[place]
+
+    def entry(self, seq: int) -> bytes | None:
+        """The entry hash of a row, ``GENESIS`` for 0; None if the checkpoints do not say it."""
+        if seq == 0:
+            return GENESIS
+        covering = self.of(seq)
+        if covering is not None:
+            return covering.entry(seq)
+        following = self.of(seq + 1)
+        return None if following is None else following.previous
 
 
 def make_checkpoint(

@@ -5,12 +5,12 @@ Rows are given one by one in the order of their numbers, so that a log of any si
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.domain.audit.chain import GENESIS, entry_hash, row_leaf
-from cluster.domain.audit.checkpoint import NO_PREDECESSOR, Checkpoint
+from cluster.domain.audit.checkpoint import NO_PREDECESSOR, Checkpoint, Coverage
+from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import LogRow
 from cluster.domain.base.merkle import tree_root
 
@@ -25,12 +25,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """``checked_through``: the last row that was given in order. ``uncovered_from``: from which row on no checkpoint covers the
-    rows. ``erased``: rows whose words were deleted. ``self_signed``: whether a checkpoint's key is in the database of the rows;
-    ``key_ids``: whose keys signed."""
+    """``checked_through``: the last row that was given in order. ``covered_from``: the first row that a checkpoint covers.
+    ``uncovered_from``: from which row on none does. ``erased``: rows whose words were deleted. ``self_signed``: whether a
+    checkpoint's key is in the database of the rows; ``key_ids``: whose keys signed."""
 
     fault: Fault | None
     checked_through: int
+    covered_from: int
     uncovered_from: int
     erased: int
     self_signed: bool
@@ -88,7 +89,8 @@ class AuditVerifier:
         previous: bytes = GENESIS,
     ) -> None:
         self._checkpoints = checkpoints
-        self._ends = [checkpoint.last_seq for checkpoint in checkpoints]
+        self._coverage = Coverage(checkpoints)
+        self._covered = checkpoints[-1].last_seq if checkpoints else 0
         self._fault = checkpoints_fault(checkpoints, trusted)
         self._after = after
         #: The last row that was in order, and its entry hash. ``add`` moves both.
@@ -112,15 +114,9 @@ class AuditVerifier:
         leaf = row_leaf(row.seq, row.at, row.v, row.digest)
         self._chain, self._seq = entry_hash(self._chain, leaf), row.seq
         self._erased += row.private_digest is not None and row.private_json is None
-        checkpoint = self._covering(row.seq)
+        checkpoint = self._coverage.of(row.seq)
         if checkpoint is not None:
             self._compare(checkpoint, row.seq, leaf)
-
-    def _covering(self, seq: int) -> Checkpoint | None:
-        place = bisect_left(self._ends, seq)
-        if place == len(self._ends) or self._checkpoints[place].first_seq > seq:
-            return None
-        return self._checkpoints[place]
 
     def _compare(self, checkpoint: Checkpoint, seq: int, leaf: bytes) -> None:
         if seq == checkpoint.first_seq:
@@ -136,16 +132,38 @@ class AuditVerifier:
         if self._fault is None or seq < self._fault.seq:
             self._fault = Fault(seq=seq, reason=reason)
 
-    def report(self, through: int | None = None) -> AuditReport:
-        """What was found. ``through``: the last row that was to be given; by default all that the checkpoints cover."""
-        last = (self._ends[-1] if self._ends else self._seq) if through is None else through
-        if self._fault is None and self._seq < last:
-            self._fail(self._seq + 1, "the row is missing")
+    def report(self) -> AuditReport:
+        """What was found, when all rows have been given."""
+        if self._seq < self._covered:
+            self._fail(self._seq + 1, "the row is missing: what was given ends before it")
         return AuditReport(
             fault=self._fault,
             checked_through=self._seq,
-            uncovered_from=(self._ends[-1] if self._ends else 0) + 1,
+            covered_from=self._checkpoints[0].first_seq if self._checkpoints else 1,
+            uncovered_from=self._covered + 1,
             erased=self._erased,
             self_signed=any(checkpoint.head["self_signed"] for checkpoint in self._checkpoints),
             key_ids=tuple(sorted({str(checkpoint.head["key_id"]) for checkpoint in self._checkpoints})),
         )
+
+
+def verifiers(
+    kept: Sequence[Checkpoint] | None,
+    own: Sequence[Checkpoint],
+    trusted: frozenset[bytes] | None,
+    after: int,
+) -> list[AuditVerifier]:
+    """What to give the rows after ``after`` to: a verifier against the checkpoints that were ``kept`` outside, if there are any,
+    and one against the database's ``own``. Those of the first are the ones whose keys must be ``trusted``.
+
+    Raises: `InvalidRequest` if no checkpoint says the entry hash of the row ``after``."""
+    found: list[AuditVerifier] = []
+    for checkpoints in (own,) if kept is None else (kept, own):
+        known = (Coverage(one).entry(after) for one in (checkpoints, kept or (), own))
+        previous = next((entry for entry in known if entry is not None), None)
+        if previous is None:
+            raise InvalidRequest(
+                f"No checkpoint says what row {after} is; give rows from the first one on.", "unknown_beginning"
+            )
+        found.append(AuditVerifier(checkpoints, trusted=None if found else trusted, after=after, previous=previous))
+    return found
