@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from cluster.domain.base.errors import ActorUnavailable, Conflict, TryLater
 from cluster.domain.base.log import SYSTEM, Origin
 from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
+from cluster.log.audit import verify_part
 from cluster.log.follower import LogFollower
 from cluster.log.task_tally import TaskTally
 from cluster.ports.clock import Clock
@@ -145,6 +147,9 @@ class Replica:
             scheduler=scheduler,
             hub=hub,
             log=resources.stores.log,
+            audit=resources.stores.audit,
+            verify_audit=partial(verify_part, resources.stores.log, resources.stores.seals),
+            sealed=resources.stores.seals.sealed,
             components=Components(self._probes()),
             metrics_text=self._metrics_text,
             started_at=resources.clock.now(),

@@ -25,7 +25,7 @@ def make(it: Context) -> Any:
 
     return Sealer(
         zone=resources.settings.region,
-        seals=resources.stores.audit,
+        seals=resources.stores.seals,
         log=resources.stores.log,
         region=resources.stores.region,
         key=key,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.domain.audit.checkpoint import Checkpoint
+from cluster.domain.base.log import LogRow
+from cluster.ports.totals import Total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,23 +21,48 @@ class RowToSeal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EntryHashes:
-    """``previous`` is None for the log's first row."""
+class AuditEntry:
+    """A row and its place in the chain. ``entry_hash`` is None until the row is sealed, ``previous_hash`` also for the log's
+    first row."""
 
-    entry: bytes
-    previous: bytes | None
+    row: LogRow
+    previous_hash: bytes | None
+    entry_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Selects the rows of a workspace that match all that is given; of several values, one has to match. Times are epoch seconds.
+    ``principal_types`` are what stands before a principal's colon, ``nouns`` what stands before a kind's dot. Rows whose kinds
+    begin as one of ``hidden`` are left out."""
+
+    workspace: str
+    since: float | None = None
+    until: float | None = None
+    kinds: tuple[str, ...] = ()
+    principals: tuple[str, ...] = ()
+    principal_types: tuple[str, ...] = ()
+    nouns: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+
+class WorkspaceAudit(Protocol):
+    """What request handlers get."""
+
+    async def entries(self, of: AuditFilter, limit: int, offset: int) -> tuple[list[AuditEntry], Total]:
+        """The newest entries first, and how many there are. Raises: `StoreUnavailable`."""
+
+    async def entry(self, workspace: str, seq: int) -> AuditEntry | None:
+        """An entry of the workspace; None if it has none of this number. Raises: `StoreUnavailable`."""
 
 
 class AuditTrail(Protocol):
-    """What readers get."""
+    """What verifies the whole log."""
 
     async def checkpoints(self, after: int, limit: int) -> list[Checkpoint]:
         """At most ``limit`` checkpoints that cover a row after ``after``, in order.
 
         Raises: `InvalidRequest` if a stored one has lost its form, `StoreUnavailable`."""
-
-    async def entry_hashes(self, seqs: Sequence[int]) -> Mapping[int, EntryHashes]:
-        """Of those rows that are sealed. Raises: `StoreUnavailable`."""
 
     async def sealed(self) -> tuple[int, str | None]:
         """The last sealed row and its entry hash in hex; (0, None) if none is. Raises: `StoreUnavailable`."""

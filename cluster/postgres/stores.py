@@ -25,7 +25,7 @@ from cluster.postgres.tasks import PostgresTasks
 from cluster.postgres.telemetry import PostgresTelemetry
 
 if TYPE_CHECKING:
-    from cluster.postgres.audit import PostgresSeals
+    from cluster.postgres.audit import PostgresAudit, PostgresSeals
     from cluster.postgres.deliberations import PostgresDeliberations
     from cluster.postgres.keys import PostgresSigningKeys
     from cluster.postgres.outcomes import PostgresOutcomes
@@ -71,7 +71,13 @@ class Stores:
         return PostgresOutcomes(self.pool, self.epoch)
 
     @cached_property
-    def audit(self) -> PostgresSeals:
+    def audit(self) -> PostgresAudit:
+        from cluster.postgres.audit import PostgresAudit
+
+        return PostgresAudit(self.pool)
+
+    @cached_property
+    def seals(self) -> PostgresSeals:
         from cluster.postgres.audit import PostgresSeals
 
         return PostgresSeals(self.pool)

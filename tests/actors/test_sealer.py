@@ -52,7 +52,7 @@ def sealer(stores: Stores, seals: Seals | None = None, *, batch: int = 1000, **o
     values = {"clock": SystemClock(), "show": Shown().show, "key": key, **options}
     return Sealer(
         zone=stores.epoch.region,
-        seals=seals or stores.audit,
+        seals=seals or stores.seals,
         log=stores.log,
         region=stores.region,
         batch=batch,
@@ -72,7 +72,7 @@ async def seal_all(*sealers: Sealer) -> None:
 
 async def verified(stores: Stores, against: list[Checkpoint] | None = None) -> AuditReport:
     """The report on the stored log, against its own checkpoints or those that have left."""
-    checkpoints = await stores.audit.checkpoints(0, 100_000) if against is None else against
+    checkpoints = await stores.seals.checkpoints(0, 100_000) if against is None else against
     verifier = AuditVerifier(checkpoints)
     for row in await stores.log.read(0, 100_000):
         verifier.add(row)
@@ -80,7 +80,7 @@ async def verified(stores: Stores, against: list[Checkpoint] | None = None) -> A
 
 
 async def pushed(stores: Stores) -> list[Checkpoint]:
-    return await stores.audit.checkpoints(0, 100_000)
+    return await stores.seals.checkpoints(0, 100_000)
 
 
 async def test_rows_are_sealed_in_batches_and_verify(stores: Stores) -> None:
@@ -316,7 +316,7 @@ async def test_the_running_sealer_survives_stores_and_telemetry_that_are_away(st
 
         async def sealed() -> bool:
             await clock.advance(1.0)
-            return (await stores.audit.sealed())[0] == 3
+            return (await stores.seals.sealed())[0] == 3
 
         await eventually(sealed)
         assert (await one.status())["serving"]

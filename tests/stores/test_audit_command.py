@@ -24,8 +24,22 @@ from tests.support.samples import system_event
 from tests.support.stores import StoreUrls
 
 
-#: Where the checkpoints are pushed to, and the name of the file; each test has a directory of its own.
-KEPT = Path("kept")
+class Kept:
+    """The file that the tests push the checkpoints to, in the directory that the command runs in."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def text(self) -> str:
+        return self._path.read_text()
+
+    def put(self, text: str) -> None:
+        self._path.write_text(text)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path / "kept")
 
 
 class Command:
@@ -115,13 +129,13 @@ async def test_damage_is_named_against_what_has_left(stores: Stores, command: Co
     assert f"row {bad}" in (await command.run("verify", "--checkpoint", "kept")).output
 
 
-async def test_a_file_that_was_changed_proves_nothing(stores: Stores, command: Command) -> None:
+async def test_a_file_that_was_changed_proves_nothing(stores: Stores, command: Command, kept: Kept) -> None:
     await _sealed(stores, 3)
     await command.done("checkpoint", "push", "kept")
-    line = KEPT.read_text()
-    KEPT.write_text(line.replace('"epoch":1', '"epoch":2'))
+    line = kept.text()
+    kept.put(line.replace('"epoch":1', '"epoch":2'))
     assert (await command.verified("--checkpoint", "kept"))["first_bad_seq"] == 1
-    KEPT.write_text(line[:-20])
+    kept.put(line[:-20])
     result = await command.run("verify", "--checkpoint", "kept")
     assert result.exit_code != 0
     assert "Line 1 of kept" in str(result.exception)
@@ -134,12 +148,12 @@ async def test_a_key_is_trusted_or_not(stores: Stores, command: Command) -> None
     assert (await command.run("verify", "--key", "zz")).exit_code == 2
 
 
-async def test_a_push_appends_what_is_new_and_refuses_a_fork(stores: Stores, command: Command) -> None:
+async def test_a_push_appends_what_is_new_and_refuses_a_fork(stores: Stores, command: Command, kept: Kept) -> None:
     await _sealed(stores, 3)
     assert "1 checkpoint pushed" in await command.done("checkpoint", "push", "kept")
     await _sealed(stores, 2)
     assert "up to 5" in " ".join((await command.done("checkpoint", "push", "kept")).split())
-    before = KEPT.read_text()
+    before = kept.text()
     assert len(before.splitlines()) == 2
     assert "0 checkpoints pushed" in await command.done("checkpoint", "push", "kept")
     await stores.pool.execute("delete from audit_checkpoints where last_seq = 5")
@@ -151,10 +165,12 @@ async def test_a_push_appends_what_is_new_and_refuses_a_fork(stores: Stores, com
     result = await command.run("checkpoint", "push", "kept")
     assert result.exit_code != 0
     assert "do not follow" in str(result.exception)
-    assert KEPT.read_text() == before
+    assert kept.text() == before
 
 
-async def test_a_push_to_a_url_sends_lines_and_says_when_they_are_refused(stores: Stores, command: Command) -> None:
+async def test_a_push_to_a_url_sends_lines_and_says_when_they_are_refused(
+    stores: Stores, command: Command, kept: Kept
+) -> None:
     await _sealed(stores, 3, 2)
     bodies: list[bytes] = []
     statuses = iter((204, 204, 507))
@@ -165,7 +181,7 @@ async def test_a_push_to_a_url_sends_lines_and_says_when_they_are_refused(stores
 
     async with serving(take) as url:
         await command.done("checkpoint", "push", f"{url}/kept")
-        KEPT.write_bytes(bodies[0])
+        kept.put(bodies[0].decode())
         assert (await command.verified("--checkpoint", "kept"))["uncovered_from"] == 6
         await command.done("checkpoint", "push", f"{url}/kept", "--after", "3")
         assert bodies[1].count(b"\n") == 1

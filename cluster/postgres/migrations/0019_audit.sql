@@ -32,3 +32,12 @@ begin
     on conflict do nothing;
     return found;
 end $$;
+
+-- The entry hash of a row and the one before it: no row while it is not sealed, and null before the log's first row.
+create function entry_hashes(p_seq bigint) returns table (entry bytea, previous bytea) language sql stable as $$
+    select substr(c.entries, 32 * (p_seq - c.first_seq)::integer + 1, 32),
+           case when p_seq > c.first_seq then substr(c.entries, 32 * (p_seq - c.first_seq - 1)::integer + 1, 32)
+                when p_seq > 1 then decode(c.head::json ->> 'previous', 'hex') end
+    from (select * from audit_checkpoints where last_seq >= p_seq order by last_seq limit 1) c
+    where c.first_seq <= p_seq
+$$;
