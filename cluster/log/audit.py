@@ -35,11 +35,11 @@ async def verify_part(log: Log, trail: AuditTrail, start_seq: int, end_seq: int 
     Raises: `InvalidRequest` if a stored checkpoint has lost its form, `StoreUnavailable`."""
     after, head = max(0, start_seq - 1), await log.head()
     checkpoints = await trail.checkpoints(after, CHECKPOINTS_MAX)
-    wanted = min(head if end_seq is None else end_seq, after + ROWS_MAX)
-    needed = [checkpoint for checkpoint in checkpoints if checkpoint.first_seq <= wanted]
+    last = min(head if end_seq is None else end_seq, after + ROWS_MAX)
+    needed = [checkpoint for checkpoint in checkpoints if checkpoint.first_seq <= last]
     covered = needed[-1].last_seq if needed else after
     # Rows after the last checkpoint are checked too, unless there are more checkpoints than were read.
-    through = covered if covered >= wanted or len(needed) == CHECKPOINTS_MAX else wanted
+    through = covered if covered >= last or len(needed) == CHECKPOINTS_MAX else last
     verifier = await asyncio.to_thread(_verifier, needed, after)
     while after < through and (rows := await log.read(after, min(PAGE, through - after))):
         await asyncio.to_thread(_add, verifier, rows)

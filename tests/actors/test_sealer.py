@@ -65,8 +65,8 @@ async def write(stores: Stores, count: int, entity: str = "e") -> None:
 
 
 async def seal_all(*sealers: Sealer) -> None:
-    for one in sealers:
-        while await one.seal_once():
+    for actor in sealers:
+        while await actor.seal_once():
             pass
 
 
@@ -147,9 +147,9 @@ async def test_of_two_sealers_each_row_is_sealed_by_one(stores: Stores) -> None:
     await write(stores, 200)
     two = [sealer(stores, batch=7), sealer(stores, batch=5)]
 
-    async def work(one: Sealer) -> None:
-        while (await one.status())["sealed"] < 200:
-            await one.seal_once()
+    async def work(actor: Sealer) -> None:
+        while (await actor.status())["sealed"] < 200:
+            await actor.seal_once()
 
     await asyncio.gather(*map(work, two))
     assert (await verified(stores)).valid
@@ -213,7 +213,7 @@ async def _bad_seq(stores: Stores, against: list[Checkpoint]) -> int | None:
     return None if fault is None else fault.seq
 
 
-async def test_against_what_has_left_a_changed_byte_is_named(stores: Stores) -> None:
+async def test_a_changed_byte_is_named(stores: Stores) -> None:
     await write(stores, 20)
     await seal_all(sealer(stores, batch=8))
     kept = await pushed(stores)
@@ -230,7 +230,7 @@ async def test_against_what_has_left_a_changed_byte_is_named(stores: Stores) -> 
     assert await _bad_seq(stores, kept) == 12
 
 
-async def test_against_what_has_left_a_deleted_last_row_is_named(stores: Stores) -> None:
+async def test_a_deleted_last_row_is_named(stores: Stores) -> None:
     await write(stores, 20)
     await seal_all(sealer(stores))
     kept = await pushed(stores)
@@ -240,7 +240,7 @@ async def test_against_what_has_left_a_deleted_last_row_is_named(stores: Stores)
     assert await _bad_seq(stores, kept) == 20, "also if another row has taken its number"
 
 
-async def test_against_what_has_left_an_older_tail_with_its_own_checkpoints_is_named(stores: Stores) -> None:
+async def test_an_older_tail_restored_with_its_checkpoints_is_named(stores: Stores) -> None:
     await write(stores, 15)
     await seal_all(sealer(stores))
     await write(stores, 10)

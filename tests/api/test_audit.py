@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from actors.roles import SEALER
 from actors.sealer import Sealer
+from cluster.cli.main import app as cli
 from cluster.domain.audit.chain import entry_hash, row_leaf
 from cluster.domain.base.log import LogRecord
 from tests.actors.test_sealer import seal_all
 from tests.support.api import Api, in_thread
 from tests.support.samples import system_event
+from tests.support.system import clean_environment
 
 #: The workspace of `api_settings`.
 HOME = "default"
@@ -36,7 +40,7 @@ def _event(kind: str, entity: str = "e", **changes: Any) -> LogRecord:
     return LogRecord(kind=kind, entity=entity, **(values | changes))
 
 
-async def test_an_entry_is_a_row_of_the_log_with_its_place_in_the_chain(api: Api, sealer: Sealer) -> None:
+async def test_an_entry_is_a_row_with_its_place_in_the_chain(api: Api, sealer: Sealer) -> None:
     await api.stores.log.append([system_event("before")])
     task_id = (await api.post("/tasks", {"task_type": "echo"}))["task_id"]
     page = await api.get("/audit?actions=task.submitted")
@@ -173,3 +177,20 @@ async def test_the_released_client_reads_the_audit(api: Api, sealer: Sealer) -> 
     assert await in_thread(audit.get_audit_log, entry["entry_id"]) == entry
     assert (await in_thread(audit.get_audit_stats))["last_hash"] == (await api.stores.seals.sealed())[1]
     assert (await in_thread(audit.verify_audit))["valid"]
+
+
+async def test_the_command_lists_entries(api: Api, sealer: Sealer) -> None:
+    await api.stores.log.append([_event("test.done", "one"), _event("system.done", "two")])
+    await seal_all(sealer)
+    environment = clean_environment(ARAGORA_API_URL=api.url)
+
+    async def run(*words: str) -> str:
+        result = await in_thread(CliRunner().invoke, cli, ["audit", "list", *words], env=environment)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    entries = json.loads(await run("--json", "--limit", "2"))["entries"]
+    assert [entry["resource_id"] for entry in entries] == ["two", "one"]
+    shown = await run("--actions", "test.done", "--actors", "user:ada", "--since", "2026-01-01T00:00:00Z")
+    assert entries[1]["entry_hash"][:8] in shown
+    assert "system.done" not in shown

@@ -168,9 +168,7 @@ async def test_a_push_appends_what_is_new_and_refuses_a_fork(stores: Stores, com
     assert kept.text() == before
 
 
-async def test_a_push_to_a_url_sends_lines_and_says_when_they_are_refused(
-    stores: Stores, command: Command, kept: Kept
-) -> None:
+async def test_a_push_to_a_url_sends_lines_and_tells_a_refusal(stores: Stores, command: Command, kept: Kept) -> None:
     await _sealed(stores, 3, 2)
     bodies: list[bytes] = []
     statuses = iter((204, 204, 507))

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from cluster.cli.calls import Json, call, print_json
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.commands.receipts import trusted_keys
 from cluster.cli.connection import settings
 from cluster.cli.exit_codes import REFUSED
-from cluster.cli.output import console, errors, plain
+from cluster.cli.output import console, errors, listing, plain
 from cluster.domain.base.errors import InvalidRequest, PeerError
 from cluster.settings import SettingsError
 
@@ -90,6 +91,38 @@ async def _database() -> AsyncIterator[_Database]:
         await pool.close()
 
 
+# --- list -------------------------------------------------------------------------------------------------------------
+
+
+@app.command("list")
+def list_entries(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most entries.")] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="Newer entries to pass over.")] = 0,
+    actions: Annotated[str | None, typer.Option(help="Only these, separated by commas, such as task.failed.")] = None,
+    actors: Annotated[str | None, typer.Option(help="Only of these principals, separated by commas.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only from this time on, as ISO 8601.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the entries of the workspace's audit, newest first."""
+    asked = {"limit": limit, "offset": offset, "actions": actions, "actor_ids": actors, "start_time": since}
+    page = call("GET", "/audit", **{name: value for name, value in asked.items() if value is not None})
+    if as_json:
+        print_json(page)
+        return
+    rows = (
+        (
+            entry["sequence_number"],
+            entry["timestamp"],
+            entry["action"],
+            entry["resource_id"],
+            entry["actor"]["id"],
+            (entry["entry_hash"] or "not sealed")[:12],
+        )
+        for entry in page["entries"]
+    )
+    listing(("seq", "time", "action", "of", "by", "entry hash"), rows)
+
+
 # --- verify -----------------------------------------------------------------------------------------------------------
 
 
@@ -105,7 +138,7 @@ def verify(
     key: Annotated[
         list[str] | None, typer.Option(help="A key to trust: hex digits, or a file (hex, PEM, `receipts keys`).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Verify the log. Exits 0 if it is what its checkpoints say, 1 if not; names the first bad row.
 
@@ -305,7 +338,7 @@ async def _export(out: TextIO, format: Format, after: int, words: bool) -> int:
     count = 0
     async with _database() as database:
         through = await database.log.head()
-        checkpoints = [one for one in await database.checkpoints(after) if one.last_seq <= through]
+        checkpoints = [found for found in await database.checkpoints(after) if found.last_seq <= through]
         sealed = Coverage(checkpoints)
 
         def lines_of(row: LogRow) -> str:

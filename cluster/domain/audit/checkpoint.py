@@ -113,10 +113,10 @@ class Coverage:
         self._ends = [checkpoint.last_seq for checkpoint in checkpoints]
 
     def of(self, seq: int) -> Checkpoint | None:
-        place = bisect_left(self._ends, seq)
-        if place == len(self._ends) or self._checkpoints[place].first_seq > seq:
+        index = bisect_left(self._ends, seq)
+        if index == len(self._ends) or self._checkpoints[index].first_seq > seq:
             return None
-        return self._checkpoints[place]
+        return self._checkpoints[index]
 
     def entry(self, seq: int) -> bytes | None:
         """The entry hash of a row, ``GENESIS`` for 0; None if the checkpoints do not say it."""

@@ -159,7 +159,7 @@ def verifiers(
     Raises: `InvalidRequest` if no checkpoint says the entry hash of the row ``after``."""
     found: list[AuditVerifier] = []
     for checkpoints in (own,) if kept is None else (kept, own):
-        known = (Coverage(one).entry(after) for one in (checkpoints, kept or (), own))
+        known = (Coverage(covering).entry(after) for covering in (checkpoints, kept or (), own))
         previous = next((entry for entry in known if entry is not None), None)
         if previous is None:
             raise InvalidRequest(
