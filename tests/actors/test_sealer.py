@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -94,6 +95,18 @@ async def test_rows_are_sealed_in_batches_and_verify(stores: Stores) -> None:
     assert {checkpoint.head["zone"] for checkpoint in await pushed(stores)} == {"test-region"}
 
 
+async def test_a_sealer_begins_anew_after_a_full_copy_has_emptied_the_checkpoints(stores: Stores) -> None:
+    await write(stores, 5)
+    one = sealer(stores)
+    await seal_all(one)
+    await stores.pool.execute("truncate audit_checkpoints")
+    await write(stores, 2)
+    await one.seal_once()
+    assert await pushed(stores) == [], "a checkpoint without those before it proves nothing"
+    await one.seal_once()
+    assert [(found.first_seq, found.last_seq) for found in await pushed(stores)] == [(1, 7)]
+
+
 async def test_an_empty_log_and_no_new_rows_seal_nothing(stores: Stores) -> None:
     one = sealer(stores)
     await one.seal_once()
@@ -141,6 +154,32 @@ async def test_a_successor_goes_on_where_the_killed_one_stopped(stores: Stores) 
     await seal_all(sealer(stores, batch=5))
     assert [checkpoint.last_seq for checkpoint in await pushed(stores)] == [5, 7, 12]
     assert (await verified(stores)).valid
+
+
+async def test_a_sealer_that_is_killed_again_and_again_repeats_and_skips_nothing(
+    stores: Stores, store_urls: StoreUrls, schema: str
+) -> None:
+    """Real processes and SIGKILL, in the midst of sealing."""
+    await write(stores, 600)
+    command = [sys.executable, "-m", "tests.support.sealer_process", store_urls.database, schema, "test-region"]
+    for _ in range(2):
+        before, _ = await stores.seals.sealed()
+        process = await asyncio.create_subprocess_exec(*command)
+
+        async def goes_on(before: int = before) -> bool:
+            return (await stores.seals.sealed())[0] > before + 100
+
+        try:
+            await eventually(goes_on)
+        finally:
+            process.kill()
+            await process.wait()
+    await seal_all(sealer(stores))
+    report = await verified(stores)
+    assert report.valid
+    assert report.uncovered_from == 601
+    covered = [seq for found in await pushed(stores) for seq in range(found.first_seq, found.last_seq + 1)]
+    assert covered == list(range(1, 601))
 
 
 async def test_of_two_sealers_each_row_is_sealed_by_one(stores: Stores) -> None:
