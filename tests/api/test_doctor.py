@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from actors.roles import SEALER
 from cluster.cli.checks.api import check_breakers
 from cluster.cli.checks.certificates import check_certificates, servers
 from cluster.cli.checks.findings import OK, PROBLEM, WARNING, Finding
@@ -333,6 +334,7 @@ async def test_a_doctor_whose_stores_and_api_hang_ends_and_says_so(tmp_path: Pat
 
 async def test_a_sound_system_has_exit_code_0_in_both_forms(api: Api, tmp_path: Path) -> None:
     await api.start_health_monitor()
+    await api.start(SEALER)
     assert api.settings.database_url is not None
     assert api.settings.redis_url is not None
     environment = {
