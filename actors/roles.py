@@ -17,6 +17,7 @@ HEALTH_MONITOR = "health-monitor"
 REGION_LEADER = "region-leader"
 DELIBERATION = "deliberation"
 TELEMETRY = "telemetry"
+SEALER = "sealer"
 
 #: How an error names an actor of each kind to people, who know the words of the glossary and no actor's name.
 _TITLES = {
@@ -74,6 +75,7 @@ def desired_roles(settings: Settings) -> tuple[Role, ...]:
         *(Role(kind=AGENT_HOST, index=i) for i in range(settings.agent_hosts)),
         *(Role(kind=DELIBERATION, index=i) for i in range(settings.deliberation_workers)),
         Role(kind=HEALTH_MONITOR),
+        Role(kind=SEALER),
     )
 
 

@@ -248,6 +248,11 @@ class Settings(RegionSettings):
         "Ed25519 seed that signs receipts: 32 bytes in base64. Unset: one is made and kept in the database.",
         group="Security",
     )
+    audit_signing_key: SecretStr | None = variable(
+        None,
+        "Ed25519 seed that signs checkpoints of the audit: 32 bytes in base64. Unset: the one that signs receipts.",
+        group="Security",
+    )
 
     # fmt: on
 
@@ -317,7 +322,7 @@ class Settings(RegionSettings):
             )
         return origins
 
-    @field_validator("receipt_signing_key", "secrets_key", "secrets_key_previous")
+    @field_validator("receipt_signing_key", "audit_signing_key", "secrets_key", "secrets_key_previous")
     @classmethod
     def _seed(cls, value: SecretStr | None) -> SecretStr | None:
         try:

@@ -24,9 +24,11 @@ from cluster.domain.deliberation.stored import Admitted, NewDeliberation
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from
 from cluster.log.access_directory import AccessDirectory
+from cluster.log.audit import AuditPart
 from cluster.log.task_tally import TaskTally
 from cluster.ports.access import AccessStore
 from cluster.ports.agents import KnownAgents, Registered, RegisterItem, WorkspaceAgents
+from cluster.ports.audit import WorkspaceAudit
 from cluster.ports.breakers import WorkspaceBreakers
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import WorkspaceDeliberations
@@ -81,6 +83,11 @@ class Gateway:
     hub: StreamHub
     log: WorkspaceLog
     components: Components
+    audit: WorkspaceAudit
+    verify_audit: Callable[[int, int | None], Awaitable[AuditPart]]
+    """Verifies rows of the log, of all workspaces, and shows none of them."""
+    sealed: Callable[[], Awaitable[tuple[int, str | None]]]
+    """The last sealed row of the log, and its entry hash in hex."""
     metrics_text: Callable[[], Awaitable[str]]
     started_at: float
     breakers: WorkspaceBreakers

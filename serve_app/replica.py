@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from cluster.domain.base.log import SYSTEM, Origin
 from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE, Metrics
 from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
+from cluster.log.audit import verify_part
 from cluster.log.follower import LogFollower
 from cluster.log.task_tally import TaskTally
 from cluster.ports.clock import Clock
@@ -162,6 +164,9 @@ class Replica:
             scheduler=scheduler,
             hub=hub,
             log=resources.stores.log,
+            audit=resources.stores.audit,
+            verify_audit=partial(verify_part, resources.stores.log, resources.stores.seals),
+            sealed=resources.stores.seals.sealed,
             components=self._components,
             metrics_text=self._metrics_text,
             started_at=resources.clock.now(),

@@ -6,7 +6,7 @@ import os
 
 from pydantic import SecretStr
 
-from cluster.domain.receipts.keys import SEED_BYTES, Signer, seed_of
+from cluster.domain.base.signing import SEED_BYTES, Signer, seed_of
 from cluster.ports.keys import SigningKeys
 
 

@@ -20,6 +20,7 @@ from actors.roles import (
     HEALTH_MONITOR,
     REGION_LEADER,
     SCHEDULER,
+    SEALER,
     TELEMETRY,
     Role,
 )
@@ -79,5 +80,6 @@ _MAKERS: dict[str, str] = {
     DELIBERATION: "deliberation",
     HEALTH_MONITOR: "health_monitor",
     REGION_LEADER: "region_leader",
+    SEALER: "sealer",
     TELEMETRY: "telemetry",
 }

@@ -25,6 +25,7 @@ from cluster.cli.calls import print_json as _print_json
 from cluster.cli.calls import split as _split
 from cluster.cli.commands import (
     agents,
+    audit,
     batch,
     ca,
     deliberations,
@@ -81,6 +82,7 @@ app.add_typer(workspaces.members_app, name="members")
 app.add_typer(keys.app, name="keys")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
+app.add_typer(audit.app, name="audit")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(ca.app, name="ca")

@@ -100,6 +100,12 @@ FAMILIES: tuple[Family, ...] = (
         labels=("sqlstate_class",),
     ),
     Family(
+        name="aragora_audit_lag_seconds",
+        kind="gauge",
+        help="How long ago the log was last sealed to its end.",
+    ),
+    Family(name="aragora_audit_lag_rows", kind="gauge", help="Rows of the log that are not sealed yet."),
+    Family(
         name="aragora_cp_actor_memory_bytes",
         kind="gauge",
         help="Resident memory of each actor's process.",

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from cluster.domain.base.log import SYSTEM, LogRecord
-from cluster.domain.receipts.keys import Signer, key_id
+from cluster.domain.base.signing import Signer, key_id
 from cluster.ports.keys import PublishedKey
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool

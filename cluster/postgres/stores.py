@@ -25,6 +25,7 @@ from cluster.postgres.tasks import PostgresTasks
 from cluster.postgres.telemetry import PostgresTelemetry
 
 if TYPE_CHECKING:
+    from cluster.postgres.audit import PostgresAudit, PostgresSeals
     from cluster.postgres.deliberations import PostgresDeliberations
     from cluster.postgres.keys import PostgresSigningKeys
     from cluster.postgres.outcomes import PostgresOutcomes
@@ -68,6 +69,18 @@ class Stores:
         from cluster.postgres.outcomes import PostgresOutcomes
 
         return PostgresOutcomes(self.pool, self.epoch)
+
+    @cached_property
+    def audit(self) -> PostgresAudit:
+        from cluster.postgres.audit import PostgresAudit
+
+        return PostgresAudit(self.pool)
+
+    @cached_property
+    def seals(self) -> PostgresSeals:
+        from cluster.postgres.audit import PostgresSeals
+
+        return PostgresSeals(self.pool)
 
     def secrets(self, keys: Sequence[bytes]) -> PostgresSecrets:
         """Sealed secrets, and the keys that open them."""

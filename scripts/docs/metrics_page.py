@@ -64,6 +64,10 @@ _ADVICE = {
         "raise `ARAGORA_API_MEMORY_MB` or start more replicas, if they have many calls and streams; else report a leak with the "
         "API's log ([deployment](deploy.md#a-replica-that-uses-too-much-memory))."
     ),
+    "AuditLag": (
+        "`/health/detailed` says of the sealer why: a row that was changed, which `aragora-cp audit verify` names "
+        "([audit](audit.md)), or a database that is slow or away."
+    ),
 }
 
 

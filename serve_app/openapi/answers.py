@@ -6,10 +6,12 @@ from serve_app.openapi.shapes import (
     ANYTHING,
     COUNT,
     CURSOR,
+    DIGEST,
     EPOCH,
     ID,
     ISO,
     MAP,
+    NOTHING,
     NUMBER,
     TEXT,
     YES_OR_NO,
@@ -38,6 +40,14 @@ _REPORTS = fields(
 _CHOSEN = {"dry_run": YES_OR_NO, "total": COUNT, "total_exact_opt": YES_OR_NO, "remaining": COUNT}
 _TASK, _AGENT, _CONTROL = ref("Task"), ref("Agent"), ref("Control")
 _NEW_TOKEN = {"token": nullable(TEXT), "notice": TEXT}
+_AUDIT_PAGE = {
+    200: fields(
+        entries=listed(ref("AuditEntry")),
+        total=COUNT,
+        total_exact=YES_OR_NO,
+        query=fields(limit=COUNT, offset=COUNT),
+    )
+}
 _DETAILED = {200: ref("DetailedHealth")}
 _HEALTH = fields(status={"type": "string", "enum": ["ok", "degraded"]}, degraded=listed(TEXT))
 
@@ -223,6 +233,29 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             has_more=YES_OR_NO,
         )
     },
+    ("GET", "/audit"): _AUDIT_PAGE,
+    ("GET", "/audit/stats"): {
+        200: fields(
+            total_entries=COUNT,
+            total_exact=YES_OR_NO,
+            last_hash=nullable(DIGEST),
+            sealed_through=COUNT,
+            storage_backend={"type": "string", "enum": ["postgresql"]},
+            retention_days=NOTHING,
+        )
+    },
+    ("GET", "/audit/verify"): {
+        200: fields(
+            valid=YES_OR_NO,
+            start_seq=COUNT,
+            end_seq=COUNT,
+            message=TEXT,
+            first_bad_seq=nullable(COUNT),
+            self_signed=YES_OR_NO,
+        )
+    },
+    ("GET", "/audit-logs"): _AUDIT_PAGE,
+    ("GET", "/audit-logs/{log_id}"): {200: ref("AuditEntry")},
     ("GET", "/stream"): {200: fields(sse=MAP, websocket=MAP, filters=listed(TEXT), frame=MAP, last_event_id=COUNT)},
 }
 

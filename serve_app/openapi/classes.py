@@ -33,6 +33,11 @@ SHOWN: Mapping[str, str] = {
     "TaskEvent": "type principal data",
     "GET /story/{subject_id}": "id",
     "GET /story/{subject_id}.events": "type entity principal cause data",
+    # As with events, routes leave the words out of details and errors.
+    "AuditEntry": "entry_id action resource_type resource_id workspace_id details error_message",
+    "AuditEntry.actor": "type id name ip_address user_agent",
+    "GET /audit/stats": "retention_days",
+    "GET /audit/verify": "message",
     "GET /stream": "sse websocket filters frame",
     "Explanation": "summary queue tenant",
     "Explanation.reasons": "code message unblock",

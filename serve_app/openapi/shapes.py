@@ -17,6 +17,7 @@ TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number"}
+NOTHING: Schema = {"type": "null"}
 YES_OR_NO: Schema = {"type": "boolean"}
 ANYTHING: Schema = {}
 MAP: Schema = {"type": "object"}
@@ -122,6 +123,12 @@ SHAPES["ApiKey"] = fields(
 )  # fmt: skip
 SHAPES["LeasedTask"] = more("Task", lease_token=TEXT, lease_expires_at=EPOCH, redelivered=YES_OR_NO)
 SHAPES["DeadTask"] = more("Task", reason=words(TaskDetail), ended_at=EPOCH)
+SHAPES["AuditEntry"] = fields(
+    entry_id=TEXT, action=TEXT, actor=fields(type=TEXT, id=TEXT, name=NOTHING, ip_address=NOTHING, user_agent=NOTHING),
+    resource_type=TEXT, resource_id=TEXT, timestamp=ISO, workspace_id=TEXT, details=ref("EventData"),
+    outcome={"type": "string", "enum": ["success", "failure"]}, error_message=nullable(TEXT), sequence_number=COUNT,
+    previous_hash=nullable(DIGEST), entry_hash=nullable(DIGEST),
+)  # fmt: skip
 SHAPES["Job"] = fields(
     id=ID, type=TEXT, name=TEXT, status=words(TaskStatus), status_detail=words(TaskDetail), progress=NUMBER,
     started_at=nullable(ISO), created_at=ISO, document_count=ANYTHING, agents_assigned=listed(ID), priority=LEVEL_NAME,

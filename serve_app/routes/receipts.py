@@ -11,8 +11,8 @@ from starlette.responses import Response
 from cluster.domain.access.permissions import Permission
 from cluster.domain.base.canonical import canonical_bytes
 from cluster.domain.base.errors import Conflict
+from cluster.domain.base.signing import ALGORITHM
 from cluster.domain.receipts.document import make_receipt
-from cluster.domain.receipts.keys import ALGORITHM
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import gateway

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actors.roles import SEALER
 from cluster.cli.checks.certificates import NO_AGENTS
 from cluster.cli.checks.findings import NOT_TRIED, PROBLEM
 from cluster.cli.commands.doctor import examine
@@ -22,6 +23,7 @@ async def test_a_database_that_hangs_is_one_cause(tmp_path: Path) -> None:
         assert postgres.process is not None
         async with Api(api_settings(StoreUrls(postgres.url, redis.url), schema)).running() as api:
             await api.start_health_monitor()
+            await api.start(SEALER)
             changes = {
                 "api_url": api.url,
                 "data_dir": tmp_path,

@@ -143,7 +143,8 @@ async def _objects(api: Api) -> dict[str, str]:
     ):
         path, _ = await CHANGES["POST", template](api)
         made[name] = path.split("/")[2]
-    return {**made, "subject_id": made["task_id"], "workspace_id": OWN}
+    entry = (await api.rows(made["task_id"]))[0]
+    return {**made, "subject_id": made["task_id"], "workspace_id": OWN, "log_id": str(entry.seq)}
 
 
 async def test_each_role_reads_what_the_table_says(api: Api, tokens: TokenTable) -> None:

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli.main import app
+from cluster.domain.base.signing import Signer
 from cluster.domain.receipts.document import redact
-from cluster.domain.receipts.keys import Signer
 from cluster.domain.receipts.recompute import Recomputed, recompute
 from cluster.domain.receipts.verify import parse, verify
 from tests.support.answering import Agents, always, labels_of, phase_of, registrations, reply

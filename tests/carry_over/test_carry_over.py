@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from actors.roles import REGION_LEADER, SCHEDULER, TELEMETRY
+from actors.roles import REGION_LEADER, SCHEDULER, SEALER, TELEMETRY
 from cluster.domain.receipts.recompute import Recomputed, recompute
 from cluster.domain.receipts.verify import parse, verify
 from cluster.domain.tasks.rules import PREFERENCE_S
@@ -94,6 +94,20 @@ async def test_everything_is_shown_as_it_was_and_repeats_are_answered_alike(star
         (known,) = [call for call in it.facts["repeats"] if call["key"] == "submit-of-ended"]
         other = await it.repeat({**known, "body": {**known["body"], "payload": "another"}})
         assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
+
+
+async def test_the_log_is_sealed_from_its_first_row_on(start: Start) -> None:
+    async with start(*STILL, SEALER) as it:
+
+        async def sealed() -> bool:
+            return (await it.api.stores.seals.sealed())[0] >= it.facts["log"]["rows"]
+
+        await eventually(sealed)
+        (first, *_) = await it.api.stores.seals.checkpoints(0, 1)
+        assert first.first_seq == 1
+        report = await it.api.get("/audit/verify")
+        assert report["valid"], report
+        assert report["end_seq"] >= it.facts["log"]["rows"]
 
 
 async def test_receipts_verify_and_the_log_continues_without_a_gap(start: Start) -> None:

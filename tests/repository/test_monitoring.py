@@ -103,6 +103,7 @@ def test_the_guides_four_alerts_and_ours_are_there() -> None:
         "CommitsFail",
         "ActorMemoryBound",
         "ApiMemoryBound",
+        "AuditLag",
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cluster.domain.receipts.keys import Signer, key_id
+from cluster.domain.base.signing import Signer, key_id
 from cluster.postgres.stores import Stores
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from cluster.domain.base.signing import Signer
 from cluster.domain.consensus.ballots import choice
 from cluster.domain.deliberation.stored import JournalEvent
 from cluster.domain.receipts.document import make_receipt
-from cluster.domain.receipts.keys import Signer
 from tests.support.deliberations import Journal, Vote, decided
 
 SIGNER = Signer(bytes(range(32)))

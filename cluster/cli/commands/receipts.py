@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,13 +71,17 @@ def _valid(file: Path) -> Any:
     return receipt
 
 
-def _trusted(words: list[str] | None) -> Collection[bytes] | None:
-    return None if not words else {key for word in words for key in _keys(word)}
+def trusted_keys(words: list[str] | None) -> frozenset[bytes] | None:
+    """The public keys of ``--key``; None if it was not given. Raises: `BadParameter` if it holds no key."""
+    try:
+        return None if not words else frozenset(key for word in words for key in _keys(word))
+    except CallerError as error:
+        raise typer.BadParameter(str(error), param_hint="--key") from None
 
 
 def _keys(word: str) -> list[bytes]:
     """The public keys in ``word``: hex digits, or a file with hex digits, PEM or the output of ``receipts keys``."""
-    from cluster.domain.receipts.keys import public_key_of
+    from cluster.domain.base.signing import public_key_of
 
     file = Path(word)
     text = file.read_text() if file.is_file() else word
@@ -120,11 +124,7 @@ def verify(
     from cluster.domain.receipts import recompute as again
     from cluster.domain.receipts import verify as checks
 
-    try:
-        trusted = _trusted(key)
-    except CallerError as error:
-        raise typer.BadParameter(str(error), param_hint="--key") from None
-    document, report = checks.verify_file(file.read_bytes(), trusted)
+    document, report = checks.verify_file(file.read_bytes(), trusted_keys(key))
     computed = None
     if recompute:
         whole = report.valid and not checks.is_proof(document)

@@ -42,6 +42,10 @@ class Permission(StrEnum):
     #: Workspaces, members, role bindings, custom roles and API keys.
     ACCESS_READ = "controlplane:access.read"
     ACCESS_WRITE = "controlplane:access.write"
+    #: The log as an audit trail: every row of the workspace, with its place in the chain.
+    AUDIT_READ = "controlplane:audit.read"
+    #: Whether the log is what was sealed: of all workspaces, since they share one chain. It shows no row.
+    AUDIT_VERIFY = "controlplane:audit.verify"
 
 
 #: Every permission that can be granted.
@@ -55,12 +59,15 @@ WHILE_SUSPENDED = frozenset(
     permission
     for permission in ALL
     if permission.endswith(".read")
-    or permission in (Permission.ACCESS_WRITE, Permission.AGENTS_CONNECT, Permission.TASKS_CLAIM)
+    or permission
+    in (Permission.ACCESS_WRITE, Permission.AUDIT_VERIFY, Permission.AGENTS_CONNECT, Permission.TASKS_CLAIM)
 )
 
 #: The released server has no workspaces and no calls about access, so none of its names allows these.
 _OURS = {Permission.ACCESS_READ, Permission.ACCESS_WRITE, Permission.SYSTEM_READ}
-_READ = frozenset(permission for permission in ALL - _OURS if permission.endswith(".read"))
+#: The released server has names of their own for the audit, so its names for reading do not allow it.
+_AUDIT = frozenset({Permission.AUDIT_READ, Permission.AUDIT_VERIFY})
+_READ = frozenset(permission for permission in ALL - _OURS - _AUDIT if permission.endswith(".read"))
 _AGENTS = frozenset({Permission.AGENTS_WRITE, Permission.AGENTS_CONNECT})
 _WRITE = _AGENTS | {permission for permission in ALL - _OURS if permission.endswith(".write")}
 _TASKS = frozenset(
@@ -78,6 +85,7 @@ def _with_colons(permission: Permission) -> str:
 #: more than cancelling, and an alias must not grant more than its name says.
 ALIASES: Mapping[str, frozenset[Permission]] = {
     "controlplane:agents": _AGENTS,
+    "controlplane:audit": _AUDIT,
     "controlplane:tasks": _TASKS,
     "controlplane:read": _READ,
     "control_plane:read": _READ,

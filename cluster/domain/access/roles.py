@@ -12,6 +12,7 @@ _P = Permission
 _VIEWER = frozenset(permission for permission in ALL if permission.endswith(".read")) - {
     _P.PAYLOADS_READ,
     _P.ACCESS_READ,
+    _P.AUDIT_READ,
 }
 _SUBMITTER = _VIEWER | {_P.TASKS_WRITE, _P.DELIBERATIONS_WRITE, _P.PAYLOADS_READ}
 
@@ -25,7 +26,7 @@ ROLES: Mapping[str, frozenset[Permission]] = {
     "submitter": _SUBMITTER,
     "operator": _SUBMITTER | {_P.AGENTS_WRITE, _P.AGENTS_CONNECT, _P.TASKS_CLAIM, _P.QUEUE_WRITE},
     "agent": _AGENT,
-    "auditor": _VIEWER | {_P.ACCESS_READ},
+    "auditor": _VIEWER | {_P.ACCESS_READ, _P.AUDIT_READ, _P.AUDIT_VERIFY},
     "admin": ALL,
 }
 

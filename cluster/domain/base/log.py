@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,7 +143,12 @@ class LogRow:
     def verifies(self) -> bool:
         """Whether the digest fits the row's content. A row whose words were deleted still verifies; one whose words were
         changed does not."""
+        if not math.isfinite(self.at):
+            return False
         if self.v == FIRST_FORM:
+            # What the form does not cover must be what the form has there; else it could be changed unseen.
+            if (self.epoch, self.cause, self.zone, self.private_json, self.private_digest) != (0, "", "", None, None):
+                return False
             texts = (self.workspace, self.kind, self.entity)
             return self.digest == first_digest(_micros(self.at), *texts, self.attempt, self.principal, self.data_json)
         if self.v != SECOND_FORM:

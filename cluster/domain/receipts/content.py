@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cluster.domain.base.canonical import canonical_bytes
-from cluster.domain.receipts.merkle import leaf_hash
+from cluster.domain.base.merkle import leaf_hash
 
 #: Names of what agents wrote, and of what quotes it. The value under such a name is text, whatever its type.
 TEXT_NAMES = frozenset(

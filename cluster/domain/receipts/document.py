@@ -6,16 +6,17 @@ A receipt is a function of journal and key: the same one comes out every time, a
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from cluster.domain.base.canonical import canonical_bytes, canonical_sha256
 from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
+from cluster.domain.base.merkle import inclusion_path, tree_root
+from cluster.domain.base.signing import ALGORITHM, Signer
 from cluster.domain.deliberation.stored import JournalEvent
 from cluster.domain.receipts.content import answers_are_free, commitment, event_leaf, merge, split
-from cluster.domain.receipts.keys import ALGORITHM, Signer
-from cluster.domain.receipts.merkle import inclusion_path, tree_root
 
 #: The receipts of the released server were 1.1 and 1.2, and did not bind answer, votes and dissent.
 SCHEMA_VERSION = "2.0"
@@ -23,6 +24,7 @@ PROOF_VERSION = "2.0-proof"
 ENDED = "ended"
 SUMMARY_CHARS = 200
 REDACTED = "[redacted]"
+_SALTS = b"aragora receipt salts, version 1"
 #: Stands for the contract, where a number names an event: events are counted from 1.
 CONTRACT = 0
 
@@ -76,8 +78,15 @@ def _make(signer: Signer, request_id: str, contract: Mapping[str, Any], events: 
 
 def _entry(signer: Signer, request_id: str, event: JournalEvent, free_answers: bool) -> Document:
     rest, texts = split(event.data, free_answers)
-    salt = signer.salt(request_id, event.n).hex()
+    salt = _salt(signer, request_id, event.n).hex()
     return {"n": event.n, "at": event.at, "kind": event.kind, "data": rest, "text": texts, "salt": salt}
+
+
+def _salt(signer: Signer, request_id: str, n: int) -> bytes:
+    """Derived from the key's seed under a label of its own, so that the same receipt comes out if it is made again, and no salt
+    has to be stored."""
+    secret = hmac.digest(signer.seed, _SALTS, "sha256")
+    return hmac.digest(secret, f"{request_id}\n{n}".encode(), "sha256")
 
 
 def chain_hash(contract_hash: str, leaves: Sequence[bytes]) -> str:

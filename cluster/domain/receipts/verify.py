@@ -16,10 +16,10 @@ from typing import Any
 
 from cluster.domain.base.canonical import canonical_bytes, canonical_sha256
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.merkle import root_of_path, tree_root
+from cluster.domain.base.signing import ALGORITHM, is_signature, key_id
 from cluster.domain.receipts import document
 from cluster.domain.receipts.content import event_leaf
-from cluster.domain.receipts.keys import ALGORITHM, is_signature, key_id
-from cluster.domain.receipts.merkle import root_of_path, tree_root
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 

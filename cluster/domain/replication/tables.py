@@ -260,6 +260,10 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
     LocalTable(name="agent_probes", why="What this region's probes have met; another path may do."),
     LocalTable(name="leases", why="Leases of the region's own processes, which heartbeats renew."),
     LocalTable(name="telemetry", why="Folds of the log with a cursor; each region makes its own."),
+    LocalTable(
+        name="audit_checkpoints",
+        why="A fold of the log, signed by the region that is primary; the chain itself is the same in each.",
+    ),
     LocalTable(name="actor_names", why="Processes of the region."),
     LocalTable(name="secrets", why="Sealed by a key of the deployment, and never sent."),
     LocalTable(name="group_revision", why="The store of a group of one region."),

@@ -25,6 +25,7 @@ CARRIES = {
     "WorkspaceAgents.remove": "removals",
     "WorkspaceAgents.get_many": "keys",
     "WorkspaceDeliberations.admit": "items",  # the origin of each deliberation
+    "WorkspaceAudit.entries": "of",
     "OutcomeStore.record": "items",  # the origin of each outcome
     "OutcomeStore.save": "items",
     "WorkspaceHeartbeats.record_activity": "heartbeats",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.domain.receipts import merkle
+from cluster.domain.base import merkle
 
 
 def test_the_tree_has_the_published_roots() -> None:

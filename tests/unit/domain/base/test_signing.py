@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.domain.base.errors import CallerError
-from cluster.domain.receipts.keys import public_key_of, seed_of
+from cluster.domain.base.signing import public_key_of, seed_of
 from tests.support.receipts import SIGNER
 
 

@@ -1,11 +1,11 @@
-"""Ed25519 keys of receipts. A key's id is the first half of the SHA-256 of its 32 public bytes, in hex."""
+"""Ed25519 keys that sign receipts and audit checkpoints. A key's id is the first half of the SHA-256 of its 32 public bytes, in
+hex."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
-import hmac
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
@@ -16,7 +16,6 @@ from cluster.domain.base.errors import InvalidRequest
 
 SEED_BYTES = 32
 ALGORITHM = "Ed25519"
-_SALTS = b"aragora receipt salts, version 1"
 
 
 def key_id(public_key: bytes) -> str:
@@ -25,8 +24,7 @@ def key_id(public_key: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A private key. Salts are derived from the same secret under a label of their own, so that the same receipt comes out
-    if it is made again, and none has to be stored. Raises: ``InvalidRequest`` if the seed has the wrong length."""
+    """A private key. Raises: ``InvalidRequest`` if the seed has the wrong length."""
 
     seed: bytes = field(repr=False)
 
@@ -45,10 +43,6 @@ class Signer:
     def sign(self, content: bytes) -> bytes:
         return Ed25519PrivateKey.from_private_bytes(self.seed).sign(content)
 
-    def salt(self, request_id: str, n: int) -> bytes:
-        secret = hmac.digest(self.seed, _SALTS, "sha256")
-        return hmac.digest(secret, f"{request_id}\n{n}".encode(), "sha256")
-
 
 def is_signature(public_key: bytes, signature: bytes, content: bytes) -> bool:
     try:
@@ -66,7 +60,7 @@ def seed_of(text: str) -> bytes:
         seed = b""
     if len(seed) != SEED_BYTES:
         raise InvalidRequest(
-            f"A receipt signing key must be {SEED_BYTES} bytes in base64 (make one with `openssl rand -base64 32`).",
+            f"A signing key must be {SEED_BYTES} bytes in base64 (make one with `openssl rand -base64 32`).",
             "invalid_signing_key",
         )
     return seed

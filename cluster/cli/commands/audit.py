@@ -1,0 +1,371 @@
+"""``aragora-cp audit``: verifies the log, lets checkpoints leave the database, and exports.
+
+`verify --export FILE --checkpoint FILE` reads two files and nothing else. Without ``--export``, and for the other commands but
+``list``, run them where the control plane's database can be reached. Exit codes of ``verify``: 0 valid, 1 not valid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from cluster.cli.calls import Json, call, print_json
+from cluster.cli.checks.stores import stores_settings
+from cluster.cli.commands.receipts import trusted_keys
+from cluster.cli.connection import settings
+from cluster.cli.exit_codes import REFUSED
+from cluster.cli.output import console, errors, listing, plain
+from cluster.domain.base.errors import InvalidRequest, PeerError
+from cluster.settings import SettingsError
+
+if TYPE_CHECKING:  # the libraries of signatures and of the database are loaded by the commands that need them
+    from cluster.domain.audit.checkpoint import Checkpoint
+    from cluster.domain.audit.verify import AuditReport, Fault
+    from cluster.domain.base.log import LogRow
+    from cluster.postgres.audit import PostgresSeals
+    from cluster.postgres.log import PostgresLog
+
+app = typer.Typer(no_args_is_help=True, help="The audit: a sealed log, verified without trusting its database.")
+checkpoint_app = typer.Typer(
+    no_args_is_help=True, help="Checkpoints, which only protect once they have left the database."
+)
+app.add_typer(checkpoint_app, name="checkpoint")
+
+#: Of one read of the database.
+PAGE = 1000
+PUSH_TIMEOUT_S = 60.0
+
+
+class Format(StrEnum):
+    JSON = "json"
+    CSV = "csv"
+    SYSLOG = "syslog"
+
+
+@dataclass(frozen=True, slots=True)
+class _Database:
+    zone: str
+    log: PostgresLog
+    seals: PostgresSeals
+
+    async def rows(self, after: int, through: int) -> AsyncIterator[LogRow]:
+        while after < through and (page := await self.log.read(after, min(PAGE, through - after))):
+            for row in page:
+                if row.seq <= through:
+                    yield row
+            after = page[-1].seq
+
+    async def checkpoints(self, after: int) -> list[Checkpoint]:
+        found: list[Checkpoint] = []
+        while page := await self.seals.checkpoints(found[-1].last_seq if found else after, PAGE):
+            found += page
+        return found
+
+
+@asynccontextmanager
+async def _database() -> AsyncIterator[_Database]:
+    from cluster.postgres.audit import PostgresSeals
+    from cluster.postgres.log import Epoch, PostgresLog
+    from cluster.postgres.pool import connect
+
+    ours = stores_settings(settings())
+    if ours.database_url is None:
+        raise SettingsError("ARAGORA_DATABASE_URL must be set; run this where the control plane's settings are.")
+    pool = await connect(
+        ours.database_url.get_secret_value(), ours.database_schema, max_size=1, application="aragora-cp"
+    )
+    try:
+        yield _Database(ours.region, PostgresLog(pool, Epoch(region=ours.region)), PostgresSeals(pool))
+    finally:
+        await pool.close()
+
+
+# --- list -------------------------------------------------------------------------------------------------------------
+
+
+@app.command("list")
+def list_entries(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most entries.")] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="Newer entries to pass over.")] = 0,
+    actions: Annotated[str | None, typer.Option(help="Only these, separated by commas, such as task.failed.")] = None,
+    actors: Annotated[str | None, typer.Option(help="Only of these principals, separated by commas.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only from this time on, as ISO 8601.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the entries of the workspace's audit, newest first."""
+    asked = {"limit": limit, "offset": offset, "actions": actions, "actor_ids": actors, "start_time": since}
+    page = call("GET", "/audit", **{name: value for name, value in asked.items() if value is not None})
+    if as_json:
+        print_json(page)
+        return
+    rows = (
+        (
+            entry["sequence_number"],
+            entry["timestamp"],
+            entry["action"],
+            entry["resource_id"],
+            entry["actor"]["id"],
+            (entry["entry_hash"] or "not sealed")[:12],
+        )
+        for entry in page["entries"]
+    )
+    listing(("seq", "time", "action", "of", "by", "entry hash"), rows)
+
+
+# --- verify -----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def verify(
+    checkpoint: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Checkpoints that were pushed to a file.")
+    ] = None,
+    export_file: Annotated[
+        Path | None,
+        typer.Option("--export", exists=True, dir_okay=False, help="Read the rows from an export in JSON, offline."),
+    ] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="A key to trust: hex digits, or a file (hex, PEM, `receipts keys`).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify the log. Exits 0 if it is what its checkpoints say, 1 if not; names the first bad row.
+
+    \f
+    Raises: `BadParameter` if --key holds no key, `InvalidRequest` if a file is not what it should be, `Exit` always.
+    """
+    trusted = trusted_keys(key)
+    kept = None if checkpoint is None else _read_checkpoints(checkpoint)
+    reports = (
+        asyncio.run(_verify_database(kept, trusted))
+        if export_file is None
+        else _verify_export(export_file, kept, trusted)
+    )
+    fault = _first([report.fault for report in reports])
+    report = reports[0]
+    shown = {
+        "valid": fault is None,
+        "first_bad_seq": None if fault is None else fault.seq,
+        "reason": None if fault is None else fault.reason,
+        "checked_through": reports[-1].checked_through,
+        "covered_from": report.covered_from,
+        "uncovered_from": report.uncovered_from,
+        "against": "the database's own checkpoints" if kept is None else str(checkpoint),
+        "self_signed": report.self_signed,
+        "key_ids": list(report.key_ids),
+        "erased": report.erased,
+    }
+    if as_json:
+        typer.echo(json.dumps(shown, indent=2))
+    else:
+        _print(shown, external=kept is not None)
+    raise typer.Exit(0 if fault is None else REFUSED)
+
+
+def _first(faults: Sequence[Fault | None]) -> Fault | None:
+    return min((fault for fault in faults if fault is not None), key=lambda fault: fault.seq, default=None)
+
+
+def _print(shown: dict[str, Any], *, external: bool) -> None:
+    if not shown["valid"]:
+        console.print(f"[red]Not valid: row {shown['first_bad_seq']}: {plain(shown['reason'])}.[/]")
+        return
+    console.print(
+        f"Valid: {shown['checked_through']} is the last row that was checked, against {plain(shown['against'])}."
+    )
+    console.print(f"Rows from {shown['uncovered_from']} on are not covered by these checkpoints.")
+    if shown["covered_from"] > 1:
+        console.print(f"Rows before {shown['covered_from']} are not covered either.")
+    if shown["self_signed"]:
+        console.print("[yellow]self-signed:[/] the key that signs is kept in the database that it guards.")
+    if not external:
+        console.print(
+            "[yellow]note:[/] whoever could write to the database could have rewritten these checkpoints too; verify against "
+            "a file of `audit checkpoint push` with --checkpoint."
+        )
+    if shown["erased"]:
+        console.print(f"{shown['erased']} rows have no words any more: they were deleted, and the rows still fit.")
+
+
+def _read_checkpoints(file: Path) -> list[Checkpoint]:
+    from cluster.domain.audit.checkpoint import parse_checkpoint
+
+    found = []
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        try:
+            found.append(parse_checkpoint(line))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"Line {number} of {file}: {error.message}", error.code) from error
+    if not found:
+        raise InvalidRequest(f"{file} holds no checkpoint; make it with `aragora-cp audit checkpoint push`.")
+    return found
+
+
+def _verify_export(file: Path, kept: list[Checkpoint] | None, trusted: frozenset[bytes] | None) -> list[AuditReport]:
+    from cluster.domain.audit.export import read_export
+    from cluster.domain.audit.verify import verifiers
+
+    with file.open() as lines:
+        export = read_export(lines)
+        checking = verifiers(kept, export.checkpoints, trusted, export.after)
+        for row in export.rows:
+            for verifier in checking:
+                verifier.add(row)
+        return [verifier.report() for verifier in checking]
+
+
+async def _verify_database(kept: list[Checkpoint] | None, trusted: frozenset[bytes] | None) -> list[AuditReport]:
+    from cluster.domain.audit.verify import verifiers
+
+    async with _database() as database:
+        own = await database.checkpoints(0)
+        checking = verifiers(kept, own, trusted, 0)
+        async for row in database.rows(0, await database.log.head()):
+            for verifier in checking:
+                verifier.add(row)
+        return [verifier.report() for verifier in checking]
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+@checkpoint_app.command()
+def push(
+    target: Annotated[str, typer.Argument(help="A file, to which new checkpoints are appended, or an http(s) URL.")],
+    after: Annotated[int, typer.Option(min=0, help="To a URL: only checkpoints of later rows.")] = 0,
+) -> None:
+    """Let checkpoints leave the database. Keep the file where nobody who can write to the database can change it.
+
+    \f
+    Raises: `InvalidRequest` if the file holds something else, or the checkpoints do not follow those in it; `PeerError` if the
+    URL does not take them.
+    """
+    if target.startswith(("http://", "https://")):
+        new = asyncio.run(_new_checkpoints(after))
+        if new:
+            asyncio.run(_post(target, _lines(new)))
+    else:
+        new, after = _append(Path(target))
+    pushed = "1 checkpoint" if len(new) == 1 else f"{len(new)} checkpoints"
+    last = new[-1].last_seq if new else after
+    console.print(f"{pushed} pushed to {plain(target)}, which covers the rows up to {last}.")
+
+
+def _append(file: Path) -> tuple[list[Checkpoint], int]:
+    """Appends the checkpoints that the file lacks. Returns them, and the last row that the file covered before."""
+    before = _read_checkpoints(file)[-1] if file.exists() and file.stat().st_size else None
+    covered = 0 if before is None else before.last_seq
+    new = asyncio.run(_new_checkpoints(covered))
+    if before is not None and new and _does_not_follow(before, new[0]):
+        raise InvalidRequest(
+            f"The database's checkpoints do not follow those in {file}: the log was changed or restored. Keep the file, and see "
+            f"`aragora-cp audit verify --checkpoint {file}`.",
+            "forked",
+        )
+    with file.open("a") as lines:
+        lines.write(_lines(new))
+    return new, covered
+
+
+async def _new_checkpoints(after: int) -> list[Checkpoint]:
+    async with _database() as database:
+        return await database.checkpoints(after)
+
+
+def _does_not_follow(before: Checkpoint, after: Checkpoint) -> bool:
+    from cluster.domain.audit.verify import checkpoints_fault
+
+    return checkpoints_fault([before, after]) is not None
+
+
+def _lines(checkpoints: Iterable[Checkpoint]) -> str:
+    return "".join(f"{checkpoint.text()}\n" for checkpoint in checkpoints)
+
+
+async def _post(url: str, lines: str) -> None:
+    import httpx
+
+    try:
+        async with httpx.AsyncClient(timeout=PUSH_TIMEOUT_S) as client:
+            answer = await client.post(url, content=lines, headers={"Content-Type": "application/x-ndjson"})
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise PeerError(f"The checkpoints could not be pushed: {error}.") from error
+    if not answer.is_success:
+        raise PeerError(f"The checkpoints were refused with status {answer.status_code}.")
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def export(
+    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+    format: Annotated[
+        Format, typer.Option(help="json can be verified; csv and syslog are for other tools.")
+    ] = Format.JSON,
+    after: Annotated[int, typer.Option(min=0, help="Only rows after this one.")] = 0,
+    without_words: Annotated[
+        bool, typer.Option("--without-words", help="Leave out what somebody wrote; the rows still verify.")
+    ] = False,
+) -> None:
+    """Export the log: every row of every workspace, with the checkpoints in JSON.
+
+    \f
+    Raises: `StoreUnavailable` if the database does not answer.
+    """
+    with ExitStack() as stack:
+        lines = stack.enter_context(out.open("w", newline="")) if out is not None else typer.get_text_stream("stdout")
+        count = asyncio.run(_export(lines, format, after, not without_words))
+    if out is not None:
+        errors.print(f"{count} rows written to {plain(str(out))}.")
+
+
+async def _export(out: TextIO, format: Format, after: int, words: bool) -> int:
+    from cluster.domain.audit import export as exports
+    from cluster.domain.audit.checkpoint import Coverage
+
+    count = 0
+    async with _database() as database:
+        through = await database.log.head()
+        checkpoints = [found for found in await database.checkpoints(after) if found.last_seq <= through]
+        sealed = Coverage(checkpoints)
+
+        def lines_of(row: LogRow) -> str:
+            entry = _hex(sealed.entry(row.seq))
+            if format is Format.JSON:
+                return exports.row_line(row, words)
+            if format is Format.SYSLOG:
+                return exports.syslog_line(row, words, entry)
+            previous = _hex(sealed.entry(row.seq - 1)) if row.seq > 1 else None
+            return _csv(exports.csv_cells(row, words, previous, entry))
+
+        if format is Format.JSON:
+            out.write(exports.head_line(database.zone, after, time.time()) + "\n")
+            out.writelines(exports.checkpoint_line(checkpoint) + "\n" for checkpoint in checkpoints)
+        elif format is Format.CSV:
+            out.write(_csv(exports.CSV_COLUMNS) + "\n")
+        async for row in database.rows(after, through):
+            out.write(lines_of(row) + "\n")
+            count += 1
+    return count
+
+
+def _csv(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def _hex(entry: bytes | None) -> str | None:
+    return None if entry is None else entry.hex()

@@ -1,0 +1,56 @@
+"""Verifies the stored log against its own checkpoints, a part at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cluster.domain.audit.chain import GENESIS
+from cluster.domain.audit.checkpoint import Checkpoint, Coverage
+from cluster.domain.audit.verify import AuditReport, AuditVerifier
+from cluster.domain.base.log import LogRow
+from cluster.ports.audit import AuditTrail
+from cluster.ports.log import Log
+
+#: Of one call: what a replica can verify within a second.
+ROWS_MAX: Final = 20_000
+CHECKPOINTS_MAX: Final = 1_000
+PAGE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPart:
+    """``head``: the last row of the log, which may come after the part."""
+
+    report: AuditReport
+    head: int
+
+
+async def verify_part(log: Log, trail: AuditTrail, start_seq: int, end_seq: int | None) -> AuditPart:
+    """Verifies rows from ``start_seq`` up to ``end_seq``, or to the end of the checkpoint that covers that, or as many as one
+    call may take. The report says which row was the last.
+
+    Raises: `InvalidRequest` if a stored checkpoint has lost its form, `StoreUnavailable`."""
+    after, head = max(0, start_seq - 1), await log.head()
+    checkpoints = await trail.checkpoints(after, CHECKPOINTS_MAX)
+    last = min(head if end_seq is None else end_seq, after + ROWS_MAX)
+    needed = [checkpoint for checkpoint in checkpoints if checkpoint.first_seq <= last]
+    covered = needed[-1].last_seq if needed else after
+    # Rows after the last checkpoint are checked too, unless there are more checkpoints than were read.
+    through = covered if covered >= last or len(needed) == CHECKPOINTS_MAX else last
+    verifier = await asyncio.to_thread(_verifier, needed, after)
+    while after < through and (rows := await log.read(after, min(PAGE, through - after))):
+        await asyncio.to_thread(_add, verifier, rows)
+        after = rows[-1].seq
+    return AuditPart(verifier.report(), head)
+
+
+def _verifier(checkpoints: Sequence[Checkpoint], after: int) -> AuditVerifier:
+    return AuditVerifier(checkpoints, after=after, previous=Coverage(checkpoints).entry(after) or GENESIS)
+
+
+def _add(verifier: AuditVerifier, rows: Sequence[LogRow]) -> None:
+    for row in rows:
+        verifier.add(row)

@@ -1,0 +1,90 @@
+"""Checkpoints of the log's audit."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from cluster.domain.audit.checkpoint import Checkpoint, checked
+from cluster.domain.base.canonical import canonical_bytes
+from cluster.ports.audit import AuditEntry, AuditFilter, RowToSeal
+from cluster.ports.totals import Total
+from cluster.postgres.log import log_row
+from cluster.postgres.pool import Pool
+from cluster.postgres.queries import queries
+
+_SQL = queries("audit")
+
+
+#: More entries than this are not counted.
+COUNT_MAX = 100_000
+_LIKE = re.compile(r"[\\%_]")
+
+
+class PostgresAudit:
+    """The log as entries of the audit, one workspace at a time."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def entries(self, of: AuditFilter, limit: int, offset: int) -> tuple[list[AuditEntry], Total]:
+        matching = (
+            *(of.workspace, of.since, of.until, of.kinds, of.principals, of.principal_types, of.nouns),
+            [_LIKE.sub(r"\\\g<0>", kind) + "%" for kind in of.hidden],
+        )
+        rows = await self._pool.rows(_SQL["audit_entries"], *matching, limit, offset)
+        count = await self._pool.value(_SQL["audit_count"], *matching, COUNT_MAX)
+        return [_entry(row) for row in rows], Total(entries=count, exact=count < COUNT_MAX)
+
+    async def entry(self, workspace: str, seq: int) -> AuditEntry | None:
+        rows = await self._pool.rows(_SQL["audit_entry"], workspace, seq)
+        return _entry(rows[0]) if rows else None
+
+
+def _entry(row: Any) -> AuditEntry:
+    return AuditEntry(row=log_row(row), previous_hash=row["previous"], entry_hash=row["entry"])
+
+
+class PostgresSeals:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def last(self) -> Checkpoint | None:
+        rows = await self._pool.rows(_SQL["last_checkpoint"])
+        return _checkpoint(rows[0]) if rows else None
+
+    async def checkpoints(self, after: int, limit: int) -> list[Checkpoint]:
+        return [_checkpoint(row) for row in await self._pool.rows(_SQL["checkpoints_after"], after, limit)]
+
+    async def sealed(self) -> tuple[int, str | None]:
+        (row,) = await self._pool.rows(_SQL["audit_totals"])
+        return row["sealed"], row["chain"]
+
+    async def rows_to_seal(self, first: int, limit: int) -> list[RowToSeal]:
+        rows = await self._pool.rows(_SQL["rows_to_seal"], first, limit)
+        return [RowToSeal(seq=row["seq"], at=row["at"], v=row["v"], digest=row["digest"]) for row in rows]
+
+    async def seal(self, checkpoint: Checkpoint) -> bool:
+        head = checkpoint.head
+        return bool(
+            await self._pool.value(
+                _SQL["seal_rows"],
+                head["zone"],
+                head["epoch"],
+                checkpoint.first_seq,
+                checkpoint.last_seq,
+                canonical_bytes(head).decode(),
+                checkpoint.public_key,
+                checkpoint.signature,
+                checkpoint.entries,
+            )
+        )
+
+
+def _checkpoint(row: Any) -> Checkpoint:
+    try:
+        head = json.loads(row["head"])
+    except ValueError:
+        head = None
+    return checked(head, row["public_key"], row["signature"], row["entries"])

@@ -1,0 +1,77 @@
+"""Checkpoints: their exported form, and what their signature covers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cluster.domain.audit.checkpoint import parse_checkpoint
+from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.merkle import leaf_hash, tree_root
+from tests.support.audit import a_row, checkpoints_over, forged
+from tests.support.receipts import OTHER
+
+ROWS = [a_row(seq) for seq in range(1, 8)]
+FIRST, SECOND = checkpoints_over(ROWS, 3, 4)
+
+
+def test_a_checkpoint_is_read_back_as_it_was_written() -> None:
+    assert parse_checkpoint(SECOND.text()) == SECOND
+    assert "\n" not in SECOND.text()
+    assert (SECOND.first_seq, SECOND.last_seq, SECOND.previous) == (4, 7, FIRST.chain)
+    assert SECOND.entry(7) == SECOND.chain
+    assert SECOND.before(4) == FIRST.entry(3)
+    assert SECOND.before(5) == SECOND.entry(4)
+    assert SECOND.head["predecessor"] == FIRST.digest
+    assert SECOND.is_signed()
+
+
+def test_the_signature_covers_the_whole_head_the_key_and_the_entry_hashes() -> None:
+    for name, value in SECOND.head.items():
+        other: Any = (
+            not value if isinstance(value, bool) else value + 1 if isinstance(value, int | float) else value + "0"
+        )
+        assert not forged(SECOND, **{name: other}).is_signed(), name
+    assert not replace(SECOND, public_key=OTHER.public_key).is_signed()
+    assert not replace(SECOND, entries=SECOND.entries[32:64] + SECOND.entries[32:]).is_signed()
+    assert not replace(SECOND, signature=bytes(64)).is_signed()
+
+
+def test_the_root_is_that_of_the_rows_leaves() -> None:
+    assert SECOND.head["root"] != tree_root([leaf_hash(SECOND.entry(seq)) for seq in range(4, 8)]).hex()
+    assert SECOND.head["root"] == checkpoints_over(ROWS, 3, 4, signer=OTHER)[1].head["root"]
+    assert SECOND.head["root"] != checkpoints_over([*ROWS[:6], a_row(7, "other")], 3, 4)[1].head["root"]
+
+
+def _changed(**changes: Any) -> str:
+    return json.dumps({**json.loads(SECOND.text()), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        '{"head": 1}',
+        "[" * 100_000,
+        _changed(entries=""),
+        _changed(entries="%"),
+        _changed(more=1),
+        _changed(head={}),
+        _changed(head={**SECOND.head, "first_seq": True}),
+        _changed(head={**SECOND.head, "first_seq": 0}),
+        _changed(head={**SECOND.head, "last_seq": 2}),
+        _changed(head={**SECOND.head, "chain": FIRST.chain.hex()}),
+        _changed(head={**SECOND.head, "root": "zz"}),
+        _changed(head={**SECOND.head, "schema_version": "aragora-audit-checkpoint/2"}),
+        _changed(signature={"algorithm": "Ed25519", "public_key": "zz", "value": ""}),
+        _changed(signature={"algorithm": "none", "public_key": "", "value": ""}),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_checkpoint(text)
