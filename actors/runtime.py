@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import math
 import os
@@ -27,6 +26,7 @@ from cluster.domain.agents.agent import Dedicated
 from cluster.domain.base.errors import ActorUnavailable, ControlPlaneError
 from cluster.ports.actor_names import ActorNames
 from cluster.process.loops import Loops, end_process
+from cluster.process.memory import settle_memory
 from cluster.rpc.channel import Address, Channel, ChannelServer
 from cluster.settings import Settings
 
@@ -35,8 +35,6 @@ CONTROL_PLANE_RESOURCE = "control_plane"
 MAX_CONCURRENCY = 1000
 #: If a channel cannot be opened (a firewall between the nodes), calls go through Ray for so long before it is tried again.
 CHANNEL_RETRY_S = 30.0
-#: New objects after which the garbage collector looks at the youngest ones. Python's default is 700.
-GC_THRESHOLD = 10_000
 
 _logger = logging.getLogger(__name__)
 
@@ -79,7 +77,7 @@ class _Process:
 
         actor, self._report = await build(self._role, self._name, on_fatal=end_process, resolve=resolve)
         self._loops.start(self._report.run())
-        _settle_memory()
+        settle_memory()
         if not _ray_encrypts():
             self.address = await ChannelServer(self.call).start(ray.util.get_node_ip_address())
         self._actor = actor
@@ -110,14 +108,6 @@ class ActorHost:
     async def call(self, method: str, *args: Any) -> Any:
         """Calls a method of the plain actor, which is started first if need be."""
         return await self._process.call(method, *args)
-
-
-def _settle_memory() -> None:
-    """Leaves what an actor starts with out of later garbage collections, since it stays, and makes collections rarer, so that a
-    burst of thousands of tasks does not set off hundreds of them."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 def _ray_encrypts() -> bool:

@@ -25,6 +25,7 @@ from cluster.process.clock import SystemClock
 from cluster.process.front import proof_of
 from cluster.process.haproxy import REPLACED
 from cluster.process.loops import end_process
+from cluster.process.memory import settle_memory
 from cluster.process.waits import REPLICA_GRACE_S
 from cluster.settings import Settings
 from cluster.telemetry.log_files import API
@@ -55,7 +56,7 @@ def _ingress() -> FastAPI:
     """The application of one replica. Serve calls this in the replica's process and event loop."""
     settings = load_process_settings("api", log=API)
     _stay_on_loopback(settings)
-    return make_ingress(
+    app = make_ingress(
         settings,
         resolve,
         end_process,
@@ -63,6 +64,8 @@ def _ingress() -> FastAPI:
         hard_stop_s=_hard_stop_s(),
         front_proof=_front_proof(),
     )
+    settle_memory()
+    return app
 
 
 def _front_proof() -> str | None:

@@ -31,6 +31,7 @@ from cluster.ports.agents import RegisterItem
 from cluster.ports.wake_ups import WakeTopic
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
+from cluster.process.memory import settle_memory
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
 
@@ -187,6 +188,7 @@ async def make() -> Handlers:
     stores = await open_stores(os.environ["BENCH_DATABASE_URL"], schema, "bench", max_connections=4)
     engine = Engine(stores, RedisDoorbell(connect(os.environ["BENCH_REDIS_URL"]), schema), index, workers)
     await engine.start()
+    settle_memory()
     return {"expect": engine.expect, "deliberate": engine.deliberate, "spent": engine.spent, "kept_to": engine.kept_to}
 
 

@@ -16,6 +16,7 @@ from actors.scheduler.shard import SchedulerShard
 from bench.parts.loop import Handlers, run
 from cluster.postgres.stores import open_stores
 from cluster.process.clock import SystemClock
+from cluster.process.memory import settle_memory
 from cluster.redis.pool import connect
 from cluster.redis.wake_ups import RedisDoorbell
 from cluster.rpc.channel import ChannelServer
@@ -40,6 +41,7 @@ async def make() -> Handlers:
         lease_ttl_s=30.0,
     )
     await shard.start()
+    settle_memory()
 
     async def call(method: str, *arguments: Any) -> Any:
         return await getattr(shard, method)(*arguments)
