@@ -28,6 +28,7 @@ _TITLES = {
     REGION_LEADER: "The region leader",
     DELIBERATION: "A deliberation worker",
     TELEMETRY: "Telemetry",
+    SEALER: "The sealer",
 }
 
 NAMESPACE = "aragora"

@@ -193,6 +193,8 @@ class Worker:
         """Runs until SIGTERM or SIGINT drains the worker. Ends the process if the code of a job still runs then: the job's task
         is not given back before nothing can work on it. Raises: as `run`."""
         _log_somewhere()
+        # A job may close the stream of the log. A line that cannot be written would raise wherever it is logged.
+        logging.raiseExceptions = False
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         helpers = HelperThreads()

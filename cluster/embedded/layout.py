@@ -58,7 +58,7 @@ class Layout:
     @property
     def region_socket(self) -> Path:
         """Where operators reach the region's leader, if the region has peers."""
-        return self.sockets / "region.sock"
+        return self.sockets / "region-leader.sock"
 
     @property
     def postgres(self) -> Path:

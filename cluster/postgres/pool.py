@@ -78,6 +78,12 @@ def _unavailable() -> StoreUnavailable:
     return StoreUnavailable("The database does not answer; try again in a moment.")
 
 
+def _too_slow() -> StoreUnavailable:
+    return StoreUnavailable(
+        "The database answers, but took too long over this call; ask for less at once, or try again in a moment."
+    )
+
+
 def _away(error: Exception) -> bool:
     """Whether an error shows that the server is away. An error that the server itself reports is an answer."""
     if isinstance(error, asyncpg.PostgresError):
@@ -114,28 +120,27 @@ class Pool:
             connect_s = min(CONNECT_TIMEOUT_S, self._answer_s)
             async with asyncio.timeout(connect_s):  # asyncpg's own bound makes a task for each
                 connection = await self._pool.acquire()
-            cut = False
+            cut = alive = False
             try:
                 yield connection, max(self._answer_s - (time.monotonic() - started), RELEASE_S)
             except (asyncio.CancelledError, TimeoutError):
                 cut = True
                 raise
             finally:
-                await self._release(connection, cut=cut)
+                alive = await self._release(connection, cut=cut)
         except _FAILURES as error:
             self.failed_commits.count(sql, error)
-            self._learned(CallOutcome.FAILURE if _away(error) else CallOutcome.SUCCESS)
-            raise translated(error) from error
+            self._learned(CallOutcome.FAILURE if _away(error) and not alive else CallOutcome.SUCCESS)
+            raise _too_slow() if alive and isinstance(error, TimeoutError) else translated(error) from error
         except asyncio.CancelledError:
             self._learned(CallOutcome.WITHDRAWN)
             raise
         self._learned(CallOutcome.SUCCESS)
 
-    async def _release(self, connection: Any, *, cut: bool) -> None:
-        """``cut``: the statement ended before its answer was read."""
+    async def _release(self, connection: Any, *, cut: bool) -> bool:
+        """``cut``: the statement ended before its answer was read. Returns whether the server has answered since."""
         try:
-            if cut:
-                await _end_implicit_transaction(connection)
+            return cut and await _end_implicit_transaction(connection)
         finally:
             # After the time-out asyncpg has closed the connection. Raising it would hide a cancellation of the caller.
             with suppress(TimeoutError):
@@ -207,14 +212,16 @@ class Pool:
             self._pool.terminate()
 
 
-async def _end_implicit_transaction(connection: Any) -> None:
+async def _end_implicit_transaction(connection: Any) -> bool:
     """Ends the transaction of a statement that was cancelled when its preparation was answered and its execution not yet sent.
 
     asyncpg (0.32) ends the preparation with Flush, not Sync, so the server has begun a transaction. A cancellation that comes
     while it waits for the answer makes it send the Sync; one that comes between the answer and the next step does not, and
     asyncpg takes the connection for idle. Locks and snapshot would last until the connection's next statement, which would
     see the old ``now()``, or fail if it begins a transaction with an isolation level. Any statement ends it; an empty one
-    breaks asyncpg, and ROLLBACK would log a warning where there is nothing to end."""
+    breaks asyncpg, and ROLLBACK would log a warning where there is nothing to end.
+
+    Returns whether the server answered it: a statement that took too long then says nothing about the server."""
     ended = False
     try:
         await connection.execute("select", timeout=RELEASE_S)
@@ -225,6 +232,7 @@ async def _end_implicit_transaction(connection: Any) -> None:
         if not ended:
             with suppress(asyncpg.InterfaceError):  # it is closed, and so no longer the pool's
                 connection.terminate()
+    return ended
 
 
 async def _as_it_is(connection: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -11,11 +13,17 @@ T = TypeVar("T")
 
 #: More bytes than these, or characters, are read in a thread. Handing over fewer takes longer than to read them.
 MAX_INLINE_BYTES = 65_536
+#: One thread, so that large answers wait for each other: each more would take a share of the interpreter from the event loop, and
+#: with ten of them the loop would wait ten times as long for its turn.
+_READER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-answers")
 
 
 async def in_thread_if_large(size: int, read: Callable[..., T], *arguments: Any) -> T:
     """Reads ``size`` bytes of an answer, in a thread if they are many. Raises what ``read`` raises."""
-    return read(*arguments) if size <= MAX_INLINE_BYTES else await asyncio.to_thread(read, *arguments)
+    if size <= MAX_INLINE_BYTES:
+        return read(*arguments)
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(_READER, lambda: context.run(read, *arguments))
 
 
 def rough_size(value: Any) -> int:

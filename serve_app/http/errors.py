@@ -90,6 +90,10 @@ def problem_of(errors: Sequence[Any]) -> str:
     return _problem(errors[0])[1]
 
 
+#: Pydantic names our class in its words about these.
+_NO_OBJECT = ("model_type", "model_attributes_type", "dict_type")
+
+
 def _problem(item: Mapping[str, Any]) -> tuple[str, str]:
     where = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "header")]
     field = ".".join(where)
@@ -97,6 +101,8 @@ def _problem(item: Mapping[str, Any]) -> tuple[str, str]:
         return "", "The body is not valid JSON; send a JSON object."
     if item["type"] == "missing":
         return field, f"{field or 'A JSON body'} is required."
+    if item["type"] in _NO_OBJECT:
+        return field, f"{field or 'Each entry'} must be a JSON object."
     length = _length(item)
     if length is not None:
         return field, f"{field or 'The text'} must have {length}."

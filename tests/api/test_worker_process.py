@@ -105,8 +105,14 @@ async def raises_without_words(job):
     raise Silent
 
 
+async def closes_stderr(job):
+    sys.stderr.close()
+    raise ValueError("nobody can read this")
+
+
 for handler in (
-    plain, coroutine, patient, blocks, swallows, threads, stops_the_loop, cancels_all, leaves_an_exit, raises_without_words
+    plain, coroutine, patient, blocks, swallows, threads, stops_the_loop, cancels_all, leaves_an_exit, raises_without_words,
+    closes_stderr,
 ):
     worker.handles(handler.__name__)(handler)
 worker.run_forever()
@@ -156,12 +162,14 @@ async def test_a_coroutine_that_blocks_stops_no_heartbeat_and_no_other_report(ap
         assert (tmp_path / "log").read_text().count("is blocked since") == 1
 
 
-@pytest.mark.parametrize("deed", ["stops_the_loop", "cancels_all", "leaves_an_exit", "raises_without_words"])
+@pytest.mark.parametrize(
+    "deed", ["stops_the_loop", "cancels_all", "leaves_an_exit", "raises_without_words", "closes_stderr"]
+)
 async def test_whatever_a_job_does_the_process_goes_on_and_reports_others(api: Api, tmp_path: Path, deed: str) -> None:
     async with started(api, tmp_path) as process:
         other = await begun(api, tmp_path, "patient")
         bad = await ended(api, await submit(api, str(tmp_path), task_type=deed))
-        assert bad["status"] == ("failed" if deed == "raises_without_words" else "completed")
+        assert bad["status"] == ("failed" if deed in ("raises_without_words", "closes_stderr") else "completed")
         (tmp_path / "go").touch()
         assert (await ended(api, other))["result"] == "patient"
         assert (await ended(api, await submit(api, str(tmp_path), task_type="patient")))["result"] == "patient"

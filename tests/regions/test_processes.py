@@ -84,6 +84,7 @@ async def test_operators_hand_the_zone_over_and_back_while_clients_write(bench: 
     assert (code, "secondary (following)" in out, "in-sync set" in out) == (0, True, True)
 
 
+@pytest.mark.longer
 async def test_a_forked_region_keeps_its_surplus_and_is_copied_anew() -> None:
     """East commits what nobody else takes, since both others sleep, and is killed before they go on."""
     async with region_bench(ARAGORA_SYNC_INTERVAL="15") as bench:  # so that nobody leaves the set meanwhile
@@ -112,6 +113,7 @@ async def test_a_forked_region_keeps_its_surplus_and_is_copied_anew() -> None:
         assert await bench.lost("east") == set()
 
 
+@pytest.mark.longer
 async def test_a_primary_that_slept_writes_nothing_when_it_wakes(bench: RegionBench) -> None:
     await bench.primary()
     await bench.write(["east"])
@@ -127,6 +129,7 @@ async def test_a_primary_that_slept_writes_nothing_when_it_wakes(bench: RegionBe
         assert await bench.lost(name) == set()
 
 
+@pytest.mark.longer
 async def test_a_region_leaves_and_joins_again(bench: RegionBench) -> None:
     await bench.primary()
     code, out = await _command(bench, "east", "leave")

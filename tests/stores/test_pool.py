@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from cluster.domain.base.errors import StoreUnavailable
-from cluster.postgres.pool import Pool, connect, translated
+from cluster.postgres.pool import BREAKER_THRESHOLD, Pool, connect, translated
 from tests.support.cancelling import CancelledAt
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
@@ -87,3 +87,16 @@ async def test_a_call_cancelled_when_its_connection_is_closed_is_cancelled(store
     with pytest.raises(asyncio.CancelledError):
         await call
     await watcher.close()
+
+
+async def test_a_statement_that_takes_too_long_says_nothing_about_the_database(
+    store_urls: StoreUrls, schema: str
+) -> None:
+    """Else a few calls for too much keep everybody else out."""
+    pool = await connect(store_urls.database, schema, application=schema, answer_s=0.2)
+    for _ in range(BREAKER_THRESHOLD):
+        with pytest.raises(StoreUnavailable, match="too long"):
+            await pool.value("select pg_sleep(30)")
+    assert pool.breaker.failures == 0
+    assert await pool.value("select 1") == 1
+    await pool.close()

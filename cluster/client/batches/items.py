@@ -129,4 +129,6 @@ def _sentence(error: Exception) -> str:
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(where, ItemModel.model_fields, n=1)
         return f"{where} is not a field of an item; {f'did you mean {near[0]}?' if near else 'leave it out'}"
+    if first["type"] == "model_type":  # pydantic names our class in its words
+        return f"{where or 'it'} is no JSON object"
     return f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")

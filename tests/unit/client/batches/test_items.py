@@ -37,7 +37,7 @@ def test_the_key_of_an_item_follows_only_what_is_asked() -> None:
 
 BAD = [
     (b"{", "not JSON"),
-    (b'"text"', "valid dictionary"),
+    (b'"text"', "it is no JSON object"),
     (b"{}", "give the question"),
     (b'{"content": "a", "question": "b"}', "give the question"),
     (b'{"content": ""}', "at least 1"),
