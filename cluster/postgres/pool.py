@@ -115,12 +115,13 @@ class Pool:
         self.breaker, admitted = admit(self.breaker, self._now())
         if not admitted:
             raise _unavailable()
+        alive = False
         try:
             started = time.monotonic()
             connect_s = min(CONNECT_TIMEOUT_S, self._answer_s)
             async with asyncio.timeout(connect_s):  # asyncpg's own bound makes a task for each
                 connection = await self._pool.acquire()
-            cut = alive = False
+            cut = False
             try:
                 yield connection, max(self._answer_s - (time.monotonic() - started), RELEASE_S)
             except (asyncio.CancelledError, TimeoutError):

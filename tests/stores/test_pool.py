@@ -100,3 +100,12 @@ async def test_a_statement_that_takes_too_long_says_nothing_about_the_database(
     assert pool.breaker.failures == 0
     assert await pool.value("select 1") == 1
     await pool.close()
+
+
+async def test_a_call_that_gets_no_connection_is_a_failure_of_the_database(store_urls: StoreUrls, schema: str) -> None:
+    pool = await connect(store_urls.database, schema, max_size=1, application=schema, answer_s=0.2)
+    async with pool._connection():
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            await pool.value("select 1")
+    assert pool.breaker.failures == 1
+    await pool.close()
