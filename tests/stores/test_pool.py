@@ -107,5 +107,5 @@ async def test_a_call_that_gets_no_connection_is_a_failure_of_the_database(store
     async with pool._connection():
         with pytest.raises(StoreUnavailable, match="does not answer"):
             await pool.value("select 1")
-    assert pool.breaker.failures == 1
+        assert pool.breaker.failures == 1
     await pool.close()
