@@ -26,13 +26,14 @@ from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import is_free, require_free
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, tail, wait_until
-from cluster.embedded.ray_cluster import RayCluster, deploy, end_session
+from cluster.embedded.ray_cluster import RayCluster, deploy, end_session, require_dashboard
 from cluster.embedded.redis import EmbeddedRedis
 from cluster.embedded.restarts import StoreWatch
 from cluster.embedded.run_file import RunFile, is_held, only_one, read_run_file
 from cluster.embedded.run_logs import Run, begin_run, bound_output, keep_ray_logs, runs, share_log
 from cluster.embedded.safety import check_alone, checked_tls, sealing_key, with_authentication
 from cluster.embedded.secrets import store_secrets
+from cluster.http import reasons
 from cluster.process.front import FrontTls
 from cluster.process.store_passwords import weak_store_passwords
 from cluster.settings import Settings
@@ -110,8 +111,8 @@ class System:
     def start(self) -> None:
         """Starts stores, Ray and the application; returns when the API is ready.
 
-        Raises: `EmbeddedError` if a given store cannot be used, a port is taken, a part does not start or the API does not
-        become ready in time.
+        Raises: `EmbeddedError` if a given store or Ray cluster cannot be used, a port is taken, a part does not start or the
+        API does not become ready in time.
         """
         own = ProcessId.of(os.getpid())
         assert own is not None
@@ -119,6 +120,8 @@ class System:
         self.settings = with_authentication(self.settings)
         self.tls = checked_tls(self.settings)
         check_given_stores(self.settings)
+        if address := os.environ.get("RAY_ADDRESS"):
+            require_dashboard(address)
         for detail, advice in weak_store_passwords(self.settings.database_url, self.settings.redis_url):
             self.say(f"warning: {detail}. {advice}")
         settle(self.layout, self.settings.log_max_bytes)
@@ -211,11 +214,6 @@ class System:
         existing = os.environ.get("RAY_ADDRESS")
         config = serve_config(self.settings)
         if existing:
-            if not existing.startswith(("http://", "https://")):
-                raise EmbeddedError(
-                    f"RAY_ADDRESS={existing} must be the URL of the cluster's dashboard, like http://127.0.0.1:8265; "
-                    "applications are deployed through it."
-                )
             token = os.environ.get("RAY_AUTH_TOKEN_PATH")
             deploy(existing, Path(token).read_text().strip() if token else "", config)
             return
@@ -241,7 +239,7 @@ class System:
                         return
                     reason = _reason(response)
                 except httpx.HTTPError as error:
-                    reason = type(error).__name__
+                    reason = reasons.reason(error)
                 if self.ray is not None:
                     self._look_at_start(self.ray, http)
                 if time.monotonic() > slow_at:

@@ -15,11 +15,13 @@ from typing import Any
 import httpx
 
 import cluster
+from cluster.domain.base.urls import safe_url
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.local_http import local_client
 from cluster.embedded.ports import free_window
 from cluster.embedded.processes import ProcessId, end, session_members, spawn, tail, wait_until
 from cluster.embedded.secrets import write_private
+from cluster.http.reasons import reason
 from cluster.process.front import PROOF_FILE, FrontTls
 from cluster.process.haproxy import FILES, bundled_haproxy
 from cluster.process.waits import DRAINING_EMBEDDED_S, HAPROXY_HARD_STOP_S, PROXY_CHECK_S, PROXY_READY_S
@@ -252,10 +254,28 @@ def deploy(
                 return
             problem = response.text[:300]
         except httpx.HTTPError as error:
-            problem = type(error).__name__
+            problem = reason(error)
         if time.monotonic() > deadline or not alive():
             raise EmbeddedError(f"The Ray cluster at {dashboard_url} does not take the application: {problem}.")
         time.sleep(0.2)
+
+
+def require_dashboard(url: str, timeout_s: float = 5.0) -> None:
+    """Finds a wrong address of a running cluster at once: `deploy` repeats its call for as long as a cluster may need to start.
+
+    Raises: `EmbeddedError` if the address is no URL, or nobody answers there within ``timeout_s``."""
+    if not url.startswith(("http://", "https://")):
+        raise EmbeddedError(
+            f"RAY_ADDRESS={safe_url(url)} must be the URL of the cluster's dashboard, like http://127.0.0.1:8265; "
+            "applications are deployed through it."
+        )
+    try:
+        httpx.get(f"{url.rstrip('/')}/api/version", timeout=timeout_s)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise EmbeddedError(
+            f"RAY_ADDRESS={safe_url(url)}: the dashboard of a Ray cluster does not answer there ({reason(error)}). "
+            "Start the cluster, or correct the address."
+        ) from error
 
 
 def end_session(leader: ProcessId) -> None:

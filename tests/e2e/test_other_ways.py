@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,11 +119,19 @@ def _reason(url: str) -> str:
         return repr(error)
 
 
-def test_a_ray_address_that_nobody_answers_is_a_clear_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("http://127.0.0.1:{port}", "connection refused"),
+        ("127.0.0.1:{port}", "must be the URL of the cluster's dashboard"),
+    ],
+)
+def test_a_ray_address_that_nobody_answers_is_a_clear_error(tmp_path: Path, address: str, problem: str) -> None:
+    """Before anything is started: a mistyped address costs seconds."""
     (port,) = free_ports(1)
     http, prometheus = system_ports()
     environment = clean_environment(
-        RAY_ADDRESS=f"http://127.0.0.1:{port}",
+        RAY_ADDRESS=address.format(port=port),
         ARAGORA_DATA_DIR=str(tmp_path / "data"),
         ARAGORA_HTTP_PORT=str(http),
         ARAGORA_PROMETHEUS_PORT=str(prometheus),
@@ -133,4 +140,6 @@ def test_a_ray_address_that_nobody_answers_is_a_clear_error(tmp_path: Path) -> N
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150, check=False)
     assert refused.returncode == 5, refused.stdout + refused.stderr
     assert f"127.0.0.1:{port}" in refused.stderr
-    assert os.listdir(tmp_path / "data")
+    assert problem in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "data" / "postgres").exists()
