@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import field_validator
 from pydantic_settings import BaseSettings
 
-from cluster.domain.replication.quorum import LEAST_VOTERS, TWO_ALONE, ReplicationMode
+from cluster.domain.replication.quorum import DEFAULT_ZONE, LEAST_VOTERS, TWO_ALONE, ReplicationMode
 from cluster.domain.replication.timers import RegionTimers
 from cluster.setting_fields import LATER, PROCESS, Words, split_words, variable
 
@@ -21,12 +21,7 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _PORT = r"[1-9][0-9]{0,4}"
 _ADDRESS = re.compile(rf"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>{_PORT})")
 _MOST_PORT = 65_535
-#: Why the API and the actors do not start with peers. What they answer would not wait for the in-sync set, and what they write as a
-#: secondary would fork the log.
-NOT_YET_WITH_PEERS = (
-    "ARAGORA_REGION_PEERS is set, but the API and the actors of this version do not wait for other regions, so writes that were "
-    "answered could be lost; unset it (docs/regions.md says what several regions do so far)."
-)
+_URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(?:/[A-Za-z0-9._~/-]*)?")
 #: How much two clocks may differ over one election timeout, as a part of it.
 _MARGIN = 0.1
 
@@ -49,6 +44,7 @@ class RegionSettings(BaseSettings):
     region_witnesses: Words = variable((), "Regions that hold a vote in etcd and no data, separated by commas.", group="Regions")
     automatic_failover: bool = variable(True, "Elect a new primary without an operator. It takes three regions, or two and a witness.", group="Regions")
     region_listen: str = variable("127.0.0.1:7443", "HOST:PORT where this region answers its peers.", group="Regions")
+    region_urls: Words = variable((), "Where clients reach the API of each region: NAME=URL, separated by commas. A region that does not write for the zone names its primary's.", group="Regions")
     region_cert_file: Path | None = variable(None, "Certificate that this region shows its peers, as PEM. Its only URI is spiffe://TRUST_DOMAIN/region/NAME, with ARAGORA_TLS_TRUST_DOMAIN.", group="Regions", role=PROCESS)
     region_key_file: Path | None = variable(None, "Private key of that certificate.", group="Regions", role=PROCESS)
     region_ca_file: Path | None = variable(None, "Authorities of the peers' certificates.", group="Regions", role=PROCESS)
@@ -62,7 +58,7 @@ class RegionSettings(BaseSettings):
     # fmt: on
 
     _region_words = field_validator(
-        "replication_targets", "region_peers", "region_witnesses", "etcd_endpoints", mode="before"
+        "replication_targets", "region_peers", "region_witnesses", "region_urls", "etcd_endpoints", mode="before"
     )(split_words)
 
     @field_validator("region_peers")
@@ -83,6 +79,15 @@ class RegionSettings(BaseSettings):
             raise ValueError("it must be HOST:PORT, such as 0.0.0.0:7443")
         return value
 
+    @field_validator("region_urls")
+    @classmethod
+    def _urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            name, _, url = entry.partition("=")
+            if re.fullmatch(_NAME, name) is None or _URL.fullmatch(url) is None:
+                raise ValueError("each must be NAME=URL, such as us-west-2=https://west.example.com")
+        return value
+
     @field_validator("etcd_endpoints")
     @classmethod
     def _endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -98,6 +103,15 @@ class RegionSettings(BaseSettings):
     def has_peers(self) -> bool:
         """Whether the region is one of several."""
         return bool(self.region_peers)
+
+    @property
+    def zone(self) -> str:
+        """What the log's rows and the epoch are of: the zone that regions share, or a region alone."""
+        return DEFAULT_ZONE if self.has_peers else self.region
+
+    def urls_of_regions(self) -> dict[str, str]:
+        """Where clients reach the API of each region."""
+        return dict(entry.split("=", 1) for entry in self.region_urls)
 
     @property
     def first_primary(self) -> str:
@@ -146,7 +160,7 @@ def regions_do_not_fit(found: RegionSettings) -> str | None:
 def _alone(found: RegionSettings) -> Iterator[str]:
     """The guide's variables may be set without peers, and mean nothing then. What exists for peers only may not: whoever sets it
     believes that the region has some."""
-    for name in ("replication_mode", "region_witnesses", "etcd_endpoints", "region_cert_file"):
+    for name in ("replication_mode", "region_witnesses", "etcd_endpoints", "region_cert_file", "region_urls"):
         if getattr(found, name):
             yield (
                 f"ARAGORA_{name.upper()} is set, but ARAGORA_REGION_PEERS is not, so nothing would be replicated; name the other "
@@ -157,6 +171,8 @@ def _alone(found: RegionSettings) -> Iterator[str]:
 def _problems(found: RegionSettings) -> Iterator[str]:
     peers = set(found.peer_addresses())
     yield from _of_names(found, peers)
+    for name in sorted(found.urls_of_regions().keys() - peers - {found.region}):
+        yield f"ARAGORA_REGION_URLS names {name}, which is no region of ARAGORA_REGION_PEERS; mend one of them."
     voters = 1 + len(peers) + len(found.region_witnesses)
     if found.automatic_failover and voters < LEAST_VOTERS:
         yield f"{TWO_ALONE} Or set ARAGORA_AUTOMATIC_FAILOVER=false, and fail over by command."

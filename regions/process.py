@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
-from cluster.domain.replication.quorum import ReplicationMode
+from cluster.domain.replication.quorum import DEFAULT_ZONE, ReplicationMode
 from cluster.http.etcd_tls import etcd_context
 from cluster.ports.clock import Clock
-from cluster.ports.replication import RegionDatabase, Replica, ReplicationReads
+from cluster.ports.replication import RegionDatabase, Replica, ReplicationReads, ReplicationStatuses
 from cluster.ports.wake_ups import Doorbell
 from cluster.process.loops import Loops, OnFatal, unwatched
 from cluster.settings import Settings
 from cluster.version import VERSION
 from regions.consensus.etcd import EtcdGroup
 from regions.control import Command, ControlSocket
-from regions.domain.group import DEFAULT_ZONE, RegionGroup, RegionMember
+from regions.domain.group import RegionGroup, RegionMember
 from regions.links.identity import PeerFiles
 from regions.links.link import TlsLink
 from regions.links.messages import NEWEST_PROTOCOL, OLDEST_PROTOCOL, Greeting
@@ -45,6 +45,7 @@ class RegionStores:
     reads: ReplicationReads
     doorbell: Doorbell
     audit: Audit
+    statuses: ReplicationStatuses
 
 
 class RegionProcess:
@@ -81,6 +82,7 @@ class RegionProcess:
             doorbell=stores.doorbell,
             clock=clock,
             surplus=SurplusFiles(surplus, region, ZONE, stores.reads),
+            statuses=stores.statuses,
         )
         self.shell = RegionShell(region, ZONE, key, timers, parts, on_fatal)
         self._server = LinkServer(self.shell, greeting, peers, files, clock, on_fatal=on_fatal)

@@ -26,8 +26,16 @@ from cluster.domain.replication.batch import (
 from cluster.domain.replication.timers import RegionTimers
 from cluster.ports.clock import Clock
 from cluster.ports.consensus_group import ConsensusGroup, KeyCompare, KeyPut
-from cluster.ports.replication import LinkLost, LinkRefused, RegionDatabase, Replica, ReplicationLink
-from cluster.ports.wake_ups import Doorbell
+from cluster.ports.replication import (
+    LeaderStatus,
+    LinkLost,
+    LinkRefused,
+    RegionDatabase,
+    Replica,
+    ReplicationLink,
+    ReplicationStatuses,
+)
+from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.loops import Loops, OnFatal, unwatched
 from regions.domain import primary
 from regions.domain.group import MEMBERS_KEY, RegionGroup, ZoneRecord
@@ -72,6 +80,8 @@ from regions.replication.surplus import SurplusFiles
 
 _logger = logging.getLogger(__name__)
 _FOLLOWING = (RegionPhase.FOLLOWING, RegionPhase.CAMPAIGNING)
+#: What tells of a commit. Its own word to the region's processes tells of none.
+_COMMITS = tuple(topic for topic in WakeTopic if topic is not WakeTopic.REPLICATED)
 #: The logs differ, or the rows are not kept: this region's rows might be lost by a copy, so an operator decides.
 _FOR_OPERATORS = (Refusal.FORK, Refusal.LOST, Refusal.SCHEMA)
 
@@ -79,7 +89,7 @@ _FOR_OPERATORS = (Refusal.FORK, Refusal.LOST, Refusal.SCHEMA)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShellParts:
     """What a shell acts through. ``links``: to each peer that holds data. Without ``surplus`` a log that has forked is left as it
-    is."""
+    is. ``statuses``: where the region's other processes look what they may do; None if there are none."""
 
     group: ConsensusGroup
     database: RegionDatabase
@@ -89,6 +99,7 @@ class ShellParts:
     doorbell: Doorbell
     clock: Clock
     surplus: SurplusFiles | None = None
+    statuses: ReplicationStatuses | None = None
 
 
 class RegionShell:
@@ -145,6 +156,8 @@ class RegionShell:
         await self._parts.database.remember_version(0)
         await self._parts.database.close_writes()
         self._loops.start(self._tick_forever(), self._follow_forever(), self._watch_commits())
+        if self._parts.statuses is not None:
+            self._loops.start(self._tell_forever(self._parts.statuses))
 
     async def stop(self) -> None:
         """Ends all work where it is, as a killed process does; the lease ends by itself."""
@@ -216,6 +229,13 @@ class RegionShell:
     async def _change(self) -> None:
         await self._changed.wait()
 
+    async def _change_within(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._change()
+        except TimeoutError:
+            return
+
     async def _carry_out(self, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
             await self._effects[type(effect)](effect)
@@ -234,12 +254,49 @@ class RegionShell:
 
     async def _watch_commits(self) -> None:
         while True:
-            await self._parts.doorbell.wait(self._state.timers.heartbeat_s)
+            await self._parts.doorbell.wait(self._state.timers.heartbeat_s, _COMMITS)
             if self._state.phase is RegionPhase.PRIMARY:
                 try:
                     self.committed((await self._parts.database.report()).position.seq)
                 except StoreUnavailable:
                     await self._parts.clock.sleep(self._state.timers.heartbeat_s)
+
+    # --- what the region's processes are told ---------------------------------------------------------------------------
+
+    async def _tell_forever(self, statuses: ReplicationStatuses) -> None:
+        """Tells what is new at once, and all of it at each heartbeat: what was told may be lost."""
+        told, told_at = None, float("-inf")
+        heartbeat_s = self._state.timers.heartbeat_s
+        while True:
+            news = self._told()
+            if news == told and self._now() < told_at + heartbeat_s:
+                await self._change_within(told_at + heartbeat_s - self._now())
+                continue
+            try:
+                await statuses.tell(news, self._silent_s())
+            except StoreUnavailable:
+                await self._parts.clock.sleep(heartbeat_s)
+                continue
+            if news != told:
+                await self._parts.doorbell.notify(WakeTopic.REPLICATED)
+            told, told_at = news, self._now()
+
+    def _told(self) -> LeaderStatus:
+        state, refused = self._state, self.why_not_write()
+        term, record = state.term, state.record
+        return LeaderStatus(
+            epoch=state.heard_epoch if term is None else term.epoch,
+            watermark=state.watermark if term is None else term.answered,
+            primary=None if record is None else record.primary,
+            refusal=None if refused is None else refused.code,
+        )
+
+    def _silent_s(self) -> float | None:
+        """For how long nothing was heard of the primary; None if nothing ever was."""
+        if self._state.phase is RegionPhase.PRIMARY:
+            return 0.0
+        heard_at = self._state.heard_at
+        return None if heard_at == float("-inf") else self._now() - heard_at
 
     # --- effects at the group -----------------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ _logger = logging.getLogger(__name__)
 #: Least time between two reads of the log, so that rows of a busy moment are read together.
 APART_S = 0.02
 PUSH_S = 2.0
+HOME_RETRY_S = 0.5
 PROBE_TIMEOUT_S = 2.0
 #: How long ``/metrics`` waits for telemetry, of that for its taking what this replica has counted, and then for the database.
 #: Together they stay below ``AWAY_S``.
@@ -189,13 +190,13 @@ class Replica:
 
     async def _access(self) -> tuple[AccessDirectory, LogFollower]:
         """The copy of access and what keeps it. The workspace of the settings exists from the first start on."""
-        stores, now, home = self.resources.stores, self.resources.clock.now(), self.settings.workspace
+        stores, home = self.resources.stores, self.settings.workspace
         access = AccessDirectory(stores.access)
         cursor = await access.load()
-        if access.workspace(home) is None:
-            workspace = Workspace(id=home, name=home, state=WorkspaceState.ACTIVE, created_at=now, changed_at=now)
-            with contextlib.suppress(Conflict):  # another replica starts too
-                await stores.access.create_workspace(Origin(workspace=home, principal=SYSTEM), workspace)
+        if self.resources.gate is not None:
+            self._loops.start(self._make_home(access))
+        elif access.workspace(home) is None:
+            await self._create_home()
             cursor = await access.load()
         follower = LogFollower(
             stores.log,
@@ -208,6 +209,21 @@ class Replica:
             apart_s=APART_S,
         )
         return access, follower
+
+    async def _create_home(self) -> None:
+        home, now = self.settings.workspace, self.resources.clock.now()
+        workspace = Workspace(id=home, name=home, state=WorkspaceState.ACTIVE, created_at=now, changed_at=now)
+        with contextlib.suppress(Conflict):  # another replica starts too
+            await self.resources.stores.access.create_workspace(Origin(workspace=home, principal=SYSTEM), workspace)
+
+    async def _make_home(self, access: AccessDirectory) -> None:
+        """With peers, the workspace of the settings is the primary's to create, as soon as there is one."""
+        assert self.resources.gate is not None
+        while access.workspace(self.settings.workspace) is None:
+            await self.resources.gate.becomes_primary()
+            with contextlib.suppress(TryLater):
+                await self._create_home()
+            await self.resources.clock.sleep(HOME_RETRY_S)
 
     async def _exchange(self, message: ExchangeCall) -> Any:
         return await self._roles[Role(kind=SCHEDULER).key]("exchange", message)
@@ -281,6 +297,8 @@ class Replica:
 
     async def stop(self) -> None:
         await self._loops.stop()
+        if self.resources.gate is not None:
+            await self.resources.gate.stop()
         await self.resources.doorbell.close()
         await self.resources.stores.close()
         await self.resources.redis.aclose()
@@ -314,6 +332,8 @@ def make_ingress(
         await migrated(settings)
         resources = await Resources.open(settings, "aragora-api", connections=CONNECTIONS, answer_s=STORE_S)
         resources.clock = clock or resources.clock
+        await resources.open_gate(on_fatal, on_epoch=resources.state_epoch)
+        app.state.replication_gate = resources.gate
         front = None if replaced is None else replaced.parent
         replica = Replica(settings, resources, resolve, observations, on_fatal, hard_stop_s, front)
         gate = await replica.start()
@@ -349,6 +369,10 @@ def make_ingress(
     if not settings.auth_enabled:
         app.state.resolver = local_administrator(settings)
     app.router.lifespan_context = lifespan
+    if settings.has_peers:
+        from serve_app.http.replicated import ReplicatedAnswers  # only a region of several loads it
+
+        app.around(lambda inner: ReplicatedAnswers(inner, lambda: app.state.replication_gate))
     add_middleware(
         app,
         max_body_bytes=settings.max_body_bytes,

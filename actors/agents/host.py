@@ -82,6 +82,8 @@ QUESTION_TRIES = 3
 
 #: Asks the agent over its transport; raises PeerError.
 AskAgent = Callable[[Ask], Awaitable[Reply]]
+#: Returns when a call may leave the region; raises AgentNotCalled.
+MayLeave = Callable[[], Awaitable[None]]
 
 
 class AgentHost:
@@ -109,6 +111,7 @@ class AgentHost:
         draw: Callable[[], float],
         lease_ttl_s: float,
         on_fatal: OnFatal = unwatched,
+        may_leave: MayLeave | None = None,
     ) -> None:
         self._role = role
         #: The copy of the registry. `_load` fills it (a dedicated agent's actor reads that agent alone), `_apply` follows.
@@ -118,6 +121,8 @@ class AgentHost:
         self._doorbell = doorbell
         self._clock = clock
         self._ask = ask
+        #: None in a region alone, whose calls wait for no other.
+        self._may_leave = may_leave
         #: The exchange with the scheduler shard, which pull calls and called agents' tasks share.
         self._shard = shard
         #: The lease of this process. `start` takes it, `_stay` renews it, `stop` releases it.
@@ -431,6 +436,8 @@ class AgentHost:
             await self._wait_for_rate(agent, left_s())
             if may_wait:
                 await self._wait_for_its_time(agent, left_s())
+            if self._may_leave is not None:
+                await self._may_leave()
             return await self._guarded(agent, replace(ask, timeout_s=left_s()))
 
     @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.agents.host import AgentHost
 from actors.agents.membership import LiveHosts
@@ -18,8 +18,12 @@ from cluster.agent_transports.a2a import A2ATransport
 from cluster.agent_transports.python import PythonTransport
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.agents.selection import Strategy
+from cluster.domain.base.errors import AgentNotCalled, TryLater
 from cluster.ports.agent_transport import AgentTransport, Ask, Reply
 from cluster.rpc.exchange import ExchangeClient
+
+if TYPE_CHECKING:
+    from cluster.log.replication_gate import ReplicationGate
 
 
 def make(it: Context) -> Any:
@@ -65,8 +69,19 @@ def make(it: Context) -> Any:
         draw=random.SystemRandom().random,
         lease_ttl_s=it.resources.settings.heartbeat_timeout,
         on_fatal=it.on_fatal,
+        may_leave=None if it.resources.gate is None else functools.partial(_passed, it.resources.gate),
     )
     return host
+
+
+async def _passed(gate: ReplicationGate) -> None:
+    """What an agent is asked rests on rows, and so does that it is asked.
+
+    Raises: `AgentNotCalled` if they are not replicated in time."""
+    try:
+        await gate.passed()
+    except TryLater as error:
+        raise AgentNotCalled(error.message, error.code) from None
 
 
 def live_hosts(it: Context) -> LiveHosts:

@@ -40,6 +40,8 @@ async def build(role: Role, name: str, *, on_fatal: OnFatal, resolve: ActorResol
         published = await resources.stores.names.current(role.key)
         return published is None or published.name == name
 
+    if role.kind != REGION_LEADER:  # it is who replaces the log, and who tells the others
+        await resources.open_gate(on_fatal)
     actor = make(
         resources, role, f"{name}:{os.getpid()}", is_published=is_published, on_fatal=on_fatal, resolve=resolve
     )
@@ -67,9 +69,24 @@ def make(
     on_fatal: OnFatal,
     resolve: ActorResolver,
 ) -> Any:
-    """Makes the plain actor of a role, without starting it."""
+    """Makes the plain actor of a role, without starting it. With peers, one that writes rows of the log runs only while this
+    region is the primary."""
     context = Context(resources, role, owner, is_published, on_fatal, resolve)
-    return importlib.import_module(f"actors.composition.{_MAKERS[role.kind]}").make(context)
+
+    def plain() -> Any:
+        return importlib.import_module(f"actors.composition.{_MAKERS[role.kind]}").make(context)
+
+    if resources.gate is None or role.kind in _EVERYWHERE:
+        return plain()
+    from actors.primary_only import PrimaryOnly
+
+    return PrimaryOnly(
+        role.title, plain, resources.gate, resources.stores.region.epoch, resources.clock, on_fatal=on_fatal
+    )
+
+
+#: Kinds of actors that write no row of the log as long as the region is not the primary.
+_EVERYWHERE = (TELEMETRY, REGION_LEADER)
 
 
 #: The module that makes each kind of actor: its ``make(context)``.

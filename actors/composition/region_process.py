@@ -14,6 +14,7 @@ from cluster.ports.wake_ups import Doorbell
 from cluster.postgres.region_database import PostgresRegionDatabase
 from cluster.postgres.replica import PostgresReplica
 from cluster.postgres.replication_source import PostgresReplicationReads
+from cluster.postgres.replication_statuses import PostgresReplicationStatuses
 from cluster.postgres.stores import Stores
 from cluster.process.loops import OnFatal, unwatched
 from cluster.settings import Settings
@@ -36,6 +37,7 @@ def region_process(
         reads=PostgresReplicationReads(stores.pool),
         doorbell=doorbell,
         audit=audit,
+        statuses=PostgresReplicationStatuses(stores.pool, ZONE),
     )
     layout = Layout.of(settings.data_dir)
     return RegionProcess(

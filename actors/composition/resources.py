@@ -22,13 +22,13 @@ from cluster.redis.pool import connect, ping
 from cluster.redis.presence import RedisHeartbeats
 from cluster.redis.rate_limits import RedisRateLimits
 from cluster.redis.wake_ups import RedisDoorbell
-from cluster.region_settings import NOT_YET_WITH_PEERS
 from cluster.rpc.exchange import ExchangeCall
 from cluster.settings import Settings, load_settings
 from cluster.telemetry.log_files import ACTORS, begin_logging
 
 if TYPE_CHECKING:
     from cluster.agent_transports.chat import HttpTransports
+    from cluster.log.replication_gate import ReplicationGate
 
 _logger = logging.getLogger(__name__)
 
@@ -55,10 +55,8 @@ def allowed_networks(settings: Settings) -> tuple[str, ...]:
 def load_process_settings(process: str | None = None, log: str = ACTORS) -> Settings:
     """Settings of this process. With its name, it logs from now on, to ``log`` if there are files of logs.
 
-    Raises: ``RuntimeError`` if a store is not named, or the region has peers."""
+    Raises: ``RuntimeError`` if a store is not named."""
     settings = load_settings()
-    if settings.has_peers:
-        raise RuntimeError(NOT_YET_WITH_PEERS)
     missing = [
         name
         for name, value in (("ARAGORA_DATABASE_URL", settings.database_url), ("ARAGORA_REDIS_URL", settings.redis_url))
@@ -100,6 +98,8 @@ class Resources:
         self.redis = connect(urls(settings)[1], max_connections=settings.pool_max_connections)
         self.doorbell = RedisDoorbell(self.redis, settings.redis_prefix)
         self.heartbeats = RedisHeartbeats(self.redis, settings.redis_prefix)
+        #: What holds back whatever leaves this process until it is replicated; None in a region alone.
+        self.gate: ReplicationGate | None = None
 
     @classmethod
     async def open(
@@ -111,12 +111,41 @@ class Resources:
         stores = await open_stores(
             urls(settings)[0],
             settings.database_schema,
-            settings.region,
+            settings.zone,
             max_connections=connections,
             application=application[:60],
             answer_s=answer_s,
+            alone=not settings.has_peers,
         )
         return cls(settings, stores)
+
+    async def open_gate(self, on_fatal: OnFatal, on_epoch: Callable[[int], None] | None = None) -> None:
+        """With peers: what leaves this process waits from now on until it is replicated. To be called before anything is read
+        that the process remembers.
+
+        Raises: `StoreUnavailable`."""
+        if not self.settings.has_peers:
+            return
+        from cluster.log.replication_gate import ReplicationGate
+        from cluster.postgres.replication_statuses import PostgresReplicationStatuses
+
+        settings = self.settings
+        self.gate = ReplicationGate(
+            PostgresReplicationStatuses(self.stores.pool, settings.zone),
+            self.doorbell,
+            self.clock,
+            heartbeat_s=settings.region_heartbeat,
+            stale_s=settings.stale_leader_threshold,
+            urls=settings.urls_of_regions(),
+            on_epoch=on_epoch,
+            on_fatal=on_fatal,
+        )
+        await self.gate.start()
+
+    def state_epoch(self, epoch: int) -> None:
+        """From now on writes of this process state this epoch. For a process that remembers nothing but what the log tells it:
+        one that decides from memory reads that anew first."""
+        self.stores.epoch.value = epoch
 
     def rate_limits(self, replica: str) -> RedisRateLimits:
         """Limits that all replicas share, over connections of their own, which ``close`` closes."""

@@ -24,7 +24,7 @@ def make(it: Context) -> Any:
         return await _key(resources)
 
     return Sealer(
-        zone=resources.settings.region,
+        zone=resources.settings.zone,
         seals=resources.stores.seals,
         log=resources.stores.log,
         region=resources.stores.region,

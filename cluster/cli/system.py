@@ -31,7 +31,7 @@ from cluster.embedded.redis import EmbeddedRedis
 from cluster.embedded.restarts import StoreWatch
 from cluster.embedded.run_file import RunFile, is_held, only_one, read_run_file
 from cluster.embedded.run_logs import Run, begin_run, bound_output, keep_ray_logs, runs, share_log
-from cluster.embedded.safety import check_alone, checked_tls, sealing_key, with_authentication
+from cluster.embedded.safety import checked_tls, sealing_key, with_authentication
 from cluster.embedded.secrets import store_secrets
 from cluster.http import reasons
 from cluster.process.front import FrontTls
@@ -116,7 +116,6 @@ class System:
         """
         own = ProcessId.of(os.getpid())
         assert own is not None
-        check_alone(self.settings)
         self.settings = with_authentication(self.settings)
         self.tls = checked_tls(self.settings)
         check_given_stores(self.settings)

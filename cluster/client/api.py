@@ -90,6 +90,9 @@ _FOR_LATER = frozenset(
         "epoch_replaced",
         "generation_replaced",
         "not_primary",
+        "not_replicated",
+        "stale_region",
+        "copy_incomplete",
         "internal_error",
     }
 )

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from cluster.embedded.layout import EmbeddedError
 from cluster.embedded.secrets import write_private
 from cluster.process.front import FrontTls, front_tls
-from cluster.region_settings import NOT_YET_WITH_PEERS
 from cluster.settings import Settings
 
 OFF: Final = (
@@ -37,12 +36,6 @@ def with_authentication(settings: Settings) -> Settings:
             "of them."
         )
     return settings
-
-
-def check_alone(settings: Settings) -> None:
-    """Raises: `EmbeddedError` if the region has peers."""
-    if settings.has_peers:
-        raise EmbeddedError(NOT_YET_WITH_PEERS)
 
 
 def checked_tls(settings: Settings) -> FrontTls | None:

@@ -170,3 +170,47 @@ class RegionDatabase(Protocol):
 
     async def remember_version(self, version: int) -> None:
         """The version of the group's record that the region acts on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderStatus:
+    """What the leader of a region tells its other processes. ``watermark``: under ``epoch``, the row up to which every region of
+    the in-sync set holds the log. ``refusal``: the code with which writes are refused before they are committed."""
+
+    epoch: int
+    watermark: int
+    primary: str | None
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicationStatus:
+    """What a region's database is for the zone at one moment, and what its leader told last.
+
+    ``head``: the last row that anybody can have seen. ``whole``: no full copy is under way, during which tables are nearly empty.
+    ``copies``: how many have begun; what was read before one may be of rows that no region has. ``silent_s``: for how long the
+    leader has not heard of the primary, None if it never has; 0 or a little more at the primary."""
+
+    role: str = "fenced"
+    epoch: int = 0
+    head: int = 0
+    whole: bool = False
+    copies: int = 0
+    told: LeaderStatus | None = None
+    silent_s: float | None = None
+
+    def is_replicated(self, seq: int) -> bool:
+        """Whether every region that may become primary without a loss has the rows up to ``seq``. What was told under another
+        epoch than the database's own may be of another log."""
+        told = self.told
+        return self.whole and told is not None and told.epoch == self.epoch and told.watermark >= seq
+
+
+class ReplicationStatuses(Protocol):
+    """Where a region's leader tells its other processes how far replication is. Both methods raise `StoreUnavailable`."""
+
+    async def read(self) -> ReplicationStatus:
+        """What is so now; it may be told only after a database was migrated and a leader has started."""
+
+    async def tell(self, told: LeaderStatus, silent_s: float | None) -> None:
+        """Replaces what was told."""

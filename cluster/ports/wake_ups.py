@@ -21,6 +21,9 @@ class WakeTopic(StrEnum):
     CONTROLS = "controls"
     DELIBERATIONS = "deliberations"
     ACCESS = "access"
+    #: Of one region of several. Somebody waits until what was committed is replicated; and its leader has told something new.
+    COMMITTED = "committed"
+    REPLICATED = "replicated"
 
 
 def topics_for(items: Sequence[SubmitItem]) -> tuple[WakeTopic, ...]:

@@ -222,12 +222,16 @@ def log_row(row: Any) -> LogRow:
 
 
 class PostgresRegion:
-    def __init__(self, pool: Pool, epoch: Epoch) -> None:
+    """``alone``: the region makes itself primary when it first asks. One of several waits for its leader to do so, and has epoch
+    0 until then, under which every commit is refused."""
+
+    def __init__(self, pool: Pool, epoch: Epoch, *, alone: bool = True) -> None:
         self._pool = pool
         self._epoch = epoch
+        self._sql = _SQL["region_epoch" if alone else "primary_epoch"]
 
     async def epoch(self) -> int:
-        self._epoch.value = int(await self._pool.value(_SQL["region_epoch"], self._epoch.region))
+        self._epoch.value = int(await self._pool.value(self._sql, self._epoch.region) or 0)
         return self._epoch.value
 
     async def raise_epoch(self, leader: str) -> int:

@@ -102,12 +102,14 @@ async def open_stores(
     max_connections: int = 8,
     application: str = "aragora",
     answer_s: float = LONGEST_ANSWER_S,
+    alone: bool = True,
 ) -> Stores:
-    """Connects and reads the region's epoch, which every write then states. Raises: `StoreUnavailable` if the database cannot
-    be reached."""
+    """Connects and reads the region's epoch, which every write then states. ``region``: the zone, if it is not ``alone``.
+
+    Raises: `StoreUnavailable` if the database cannot be reached."""
     pool = await connect(url, schema, max_size=max_connections, application=application, answer_s=answer_s)
     epoch = Epoch(region=region)
-    region_store = PostgresRegion(pool, epoch)
+    region_store = PostgresRegion(pool, epoch, alone=alone)
     await region_store.epoch()
     return Stores(
         pool=pool,

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.domain.base.errors import InternalError
-from cluster.domain.replication.quorum import LEAST_VOTERS, TWO_ALONE, ReplicationMode
+from cluster.domain.replication.quorum import DEFAULT_ZONE, LEAST_VOTERS, TWO_ALONE, ReplicationMode
 
-#: The zone of the regions that name no residency.
-DEFAULT_ZONE = "default"
 #: The keys of the group's store.
 MEMBERS_KEY = "members"
 ZONE_PREFIX = "zone/"

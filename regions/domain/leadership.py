@@ -105,7 +105,8 @@ class PrimaryTerm:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leadership:
     """``key``: the value by which this process holds the campaign key; no two processes, nor two lives of one, have the same.
-    ``heard_at`` and ``watermark`` are what the primary last told: every member of the set holds the rows up to the watermark."""
+    ``heard_at``, ``heard_epoch`` and ``watermark`` are what the primary last told: every member of the set holds the rows up to
+    the watermark."""
 
     region: str
     key: str
@@ -117,6 +118,7 @@ class Leadership:
     free_since: float | None = None
     own: RegionReport = RegionReport(epoch=0, version=0, position=LogPosition(), is_whole=False)
     heard_at: float = float("-inf")
+    heard_epoch: int = 0
     watermark: int = 0
     candidacy: Candidacy | None = None
     term: PrimaryTerm | None = None

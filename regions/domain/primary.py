@@ -83,7 +83,8 @@ def _advanced(state: Leadership, term: PrimaryTerm, *effects: Effect) -> Step:
     if mark <= term.answered:
         return replace(state, term=term), effects
     after = replace(term, answered=mark)
-    return replace(state, term=after, watermark=max(state.watermark, mark)), (*effects, AnswerUpTo(seq=mark))
+    told = replace(state, term=after, heard_epoch=term.epoch, watermark=mark)
+    return told, (*effects, AnswerUpTo(seq=mark))
 
 
 def appended(state: Leadership, event: Appended, now: float) -> Step:

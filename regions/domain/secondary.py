@@ -77,7 +77,9 @@ def heard(state: Leadership, event: PrimaryHeard, now: float) -> Step:
     """An older primary is not heard."""
     if event.epoch < state.own.epoch or (state.record is not None and event.epoch < state.record.epoch):
         return state, ()
-    return replace(state, heard_at=now, watermark=max(state.watermark, event.watermark)), ()
+    # A watermark of an earlier epoch says nothing here: after a loss that was accepted, this log may be shorter.
+    before = state.watermark if event.epoch == state.heard_epoch else 0
+    return replace(state, heard_at=now, heard_epoch=event.epoch, watermark=max(before, event.watermark)), ()
 
 
 def _may_campaign(state: Leadership, now: float) -> bool:

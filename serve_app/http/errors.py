@@ -177,12 +177,13 @@ def unexpected_response(request: Request, error: Exception) -> Response:
 async def _control_plane_error(connection: HTTPConnection, error: Exception) -> Response | None:
     assert isinstance(error, ControlPlaneError)
     if isinstance(connection, WebSocket):
-        await _refuse_socket(connection, error)
+        await refuse_socket(connection, error)
         return None
     return control_plane_response(connection, error)
 
 
-async def _refuse_socket(socket: WebSocket, error: ControlPlaneError) -> None:
+async def refuse_socket(socket: WebSocket, error: ControlPlaneError) -> None:
+    """Ends a socket with an error, by an HTTP answer to its handshake if the server can send one."""
     if socket.application_state is WebSocketState.CONNECTING and _DENIAL in socket.scope.get("extensions", {}):
         await socket.send_denial_response(control_plane_response(socket, error))
     else:

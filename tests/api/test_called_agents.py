@@ -13,7 +13,7 @@ import pytest
 from actors.agents.host import HOUSEKEEPING_S
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, SCHEDULER
-from cluster.domain.base.errors import AgentTimeout, AgentUnavailable
+from cluster.domain.base.errors import AgentNotCalled, AgentTimeout, AgentUnavailable
 from cluster.process.clock import ManualClock, SystemClock
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
 from tests.support.agents import a_call
@@ -60,6 +60,33 @@ async def test_failed_calls_open_a_breaker_that_holds_over_restarts(api: Api) ->
         monitor = await api.start_health_monitor()
         await monitor.look_at_breakers()
         assert (await api.get("/agents/a1"))["status"] == "failed"
+
+
+async def test_a_call_leaves_when_its_region_lets_it_leave(api: Api) -> None:
+    """One that may not is none: its task is given back, and it says nothing about the agent."""
+    endpoint = Endpoint({"text": "yes"})
+    waits, may = asyncio.Event(), asyncio.Event()
+    refused = 4  # more than a breaker takes
+
+    async def may_leave() -> None:
+        nonlocal refused
+        waits.set()
+        await may.wait()
+        if refused:
+            refused -= 1
+            raise AgentNotCalled("What it rests on is not replicated yet.", "not_replicated")
+
+    async with serving(endpoint) as url:
+        await api.post("/agents", {"agent_id": "a1", "endpoint": url})
+        api.actor(AGENT_HOST)._may_leave = may_leave
+        task_id = (await api.post("/tasks", {"task_type": "echo", "target_agent": "a1"}))["task_id"]
+        await waits.wait()
+        assert endpoint.asked == []
+        may.set()
+        assert (await ended_task(api, task_id))["status"] == "completed"
+        assert (refused, len(endpoint.asked)) == (0, 1)
+        listed = (await api.get("/breakers"))["breakers"]
+        assert [breaker for breaker in listed if breaker["failure_count"]] == []
 
 
 async def test_hanging_calls_count_against_their_agent_and_withdrawn_ones_do_not(api: Api) -> None:

@@ -35,6 +35,36 @@ async def real_world(store_urls: StoreUrls, tmp_path: Path) -> AsyncIterator[Wor
             yield found
 
 
+async def test_the_processes_of_each_region_are_told_what_is_replicated(world: World) -> None:
+    east = await world.primary()
+    head = await east.write("t1")
+    north = world.regions["north"]
+
+    async def told() -> bool:
+        here, there = await east.statuses.read(), await north.statuses.read()
+        return here.is_replicated(head) and there.is_replicated(head)
+
+    await eventually(told)
+    here, there = await east.statuses.read(), await north.statuses.read()
+    assert here.told is not None
+    assert there.told is not None
+    assert (here.role, here.told.primary, here.told.refusal, here.epoch) == ("primary", "east", None, here.told.epoch)
+    assert (there.role, there.told.primary, there.told.refusal) == ("secondary", "east", "not_primary")
+    assert there.silent_s is not None
+
+    for name in ("north", "west"):
+        world.cut("east", name)
+    unseen = await east.write("t2")
+    world.regions["north"].group.up = False
+
+    async def silent() -> bool:
+        status = await north.statuses.read()
+        return status.silent_s is not None and status.silent_s > 0.6
+
+    await eventually(silent)
+    assert not (await north.statuses.read()).is_replicated(unseen)
+
+
 @needs_etcd
 async def test_a_lost_primary_is_replaced_and_comes_back(real_world: World) -> None:
     world = real_world

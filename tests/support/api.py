@@ -36,6 +36,7 @@ from cluster.domain.base.log import LogRow
 from cluster.ports.actor_names import ActorNames
 from cluster.ports.clock import Clock
 from cluster.postgres.stores import Stores
+from cluster.process.loops import OnFatal
 from cluster.settings import Settings
 from serve_app.gateway import Gateway
 from serve_app.replica import make_ingress
@@ -160,13 +161,15 @@ class Api:
         clock: Clock | None = None,
         front_proof: str | None = None,
         replaced: Path | None = None,
+        on_fatal: OnFatal | None = None,
     ) -> None:
         self.settings = settings
         self._clock = clock
         self.processes: dict[str, Process] = {}
         self.superseded: list[Process] = []
         self.deaths: list[BaseException] = []
-        self.app = make_ingress(settings, self._resolve, self.deaths.append, clock, replaced, front_proof=front_proof)
+        self._on_fatal: OnFatal = on_fatal or self.deaths.append
+        self.app = make_ingress(settings, self._resolve, self._on_fatal, clock, replaced, front_proof=front_proof)
         self.witness = Witness(self.app)
         self.url = ""
         self.client: httpx.AsyncClient
@@ -221,12 +224,14 @@ class Api:
         async def is_published() -> bool:
             return self.processes.get(role.key, process) is process
 
+        if role.kind != REGION_LEADER:
+            await process.run(process.resources.open_gate(self._on_fatal))
         process.actor = make(
             process.resources,
             role,
             owner,
             is_published=is_published,
-            on_fatal=self.deaths.append,
+            on_fatal=self._on_fatal,
             resolve=self._resolve,
         )
         process.report = report_of(process.resources, self._resolve)
@@ -283,12 +288,12 @@ class Api:
     # --- life ----------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def running(self, kinds: tuple[str, ...] = STARTED) -> AsyncIterator[Api]:
+    async def running(self, kinds: tuple[str, ...] = STARTED, port: int = 0) -> AsyncIterator[Api]:
         with _owned_tasks():
             self.resources = await Resources.open(self.settings, "test", connections=4)
             for kind in kinds:
                 await self.start(kind)
-            async with self._served(), self._open_clients:
+            async with self._served(port), self._open_clients:
                 # Plain HTTP: reading the certificates that the machine trusts would take a tenth of a test.
                 self.client = httpx.AsyncClient(base_url=self.url, timeout=60, verify=False)
                 await self._open_clients.enter_async_context(self.client)
@@ -303,8 +308,8 @@ class Api:
         assert not unsaid, f"the OpenAPI document does not say what was sent:\n{unsaid}"
 
     @contextlib.asynccontextmanager
-    async def _served(self) -> AsyncIterator[None]:
-        listener = socket.create_server(("127.0.0.1", 0))
+    async def _served(self, port: int) -> AsyncIterator[None]:
+        listener = socket.create_server(("127.0.0.1", port))
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(self.witness, log_config=None, access_log=False, timeout_graceful_shutdown=1)

@@ -57,7 +57,7 @@ async def main() -> None:
     assert settings.region_socket is not None
     url = settings.database_url.get_secret_value()
     await migrate(url, settings.database_schema)
-    stores = await open_stores(url, settings.database_schema, ZONE, max_connections=6)
+    stores = await open_stores(url, settings.database_schema, ZONE, max_connections=6, alone=False)
     process = region_process(settings, stores, Bell(), SystemClock(), end_process)
     work = Work(stores, process)
     await process.start()

@@ -23,10 +23,13 @@ from tests.support.links import RegionIssuer
 from tests.support.probes import eventually
 from tests.support.reaper import after_us_end
 from tests.support.region_process import work_socket
-from tests.support.stores import own_postgres
+from tests.support.stores import own_stores
 
 NAMES = ("east", "north", "west")
 ROOT = Path(__file__).parents[2]
+#: What a region's process is: its leader alone, which commits by the commit function, or with the real actors and API.
+LEADERS = "tests.support.region_process"
+WHOLE = "tests.support.region_api"
 #: The fast profile: etcd grants no shorter lease.
 FAST = {
     "ARAGORA_LEADER_ELECTION_TIMEOUT": "2",
@@ -42,7 +45,13 @@ class RegionOnMachine:
     environment: dict[str, str]
     folder: Path
     postgres: EmbeddedPostgres
+    module: str
     process: ProcessId | None = None
+
+    @property
+    def url(self) -> str:
+        """Of its API, if its process has one."""
+        return f"http://127.0.0.1:{self.environment['ARAGORA_HTTP_PORT']}/api/control-plane"
 
     @property
     def socket(self) -> Path:
@@ -50,7 +59,7 @@ class RegionOnMachine:
 
     def start(self) -> None:
         """A new life of its process."""
-        command = [sys.executable, "-m", "tests.support.region_process"]
+        command = [sys.executable, "-m", self.module]
         self.process = spawn(command, log=self.folder / "log", env={**os.environ, **self.environment}, cwd=ROOT)
         after_us_end("session", self.process.to_json())
 
@@ -135,19 +144,21 @@ class RegionBench:
 
 
 @asynccontextmanager
-async def region_bench(**changes: str) -> AsyncIterator[RegionBench]:
-    """Regions that have started; ``east`` founds the zone. ``changes``: variables of all of them."""
+async def region_bench(module: str = LEADERS, **changes: str) -> AsyncIterator[RegionBench]:
+    """Regions that have started; ``east`` founds the zone. ``module``: what the process of each is. ``changes``: variables of all
+    of them."""
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aragora-regions-")))
         members = stack.enter_context(etcd_members(3))
         issuer = RegionIssuer(base)
-        ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
+        numbers = free_ports(2 * len(NAMES))
+        ports, apis = (dict(zip(NAMES, some, strict=True)) for some in (numbers[:3], numbers[3:]))
         regions = {}
         for name in NAMES:
             folder = base / name
             folder.mkdir()
             files = issuer.files(name)
-            postgres = stack.enter_context(own_postgres())
+            postgres, redis = stack.enter_context(own_stores())
             others = ",".join(f"{other}=127.0.0.1:{ports[other]}" for other in NAMES if other != name)
             environment = {
                 "ARAGORA_REGION": name,
@@ -160,9 +171,13 @@ async def region_bench(**changes: str) -> AsyncIterator[RegionBench]:
                 "ARAGORA_REGION_SOCKET": str(folder / "c"),
                 "ARAGORA_ETCD_ENDPOINTS": ",".join(member.url for member in members),
                 "ARAGORA_DATABASE_URL": postgres.url,
+                "ARAGORA_REDIS_URL": redis.url,
+                "ARAGORA_HTTP_PORT": str(apis[name]),
+                "ARAGORA_REGION_URLS": ",".join(f"{other}=http://127.0.0.1:{port}" for other, port in apis.items()),
+                "ARAGORA_ENABLE_METRICS": "false",
                 "ARAGORA_DATA_DIR": str(folder),
             }
-            regions[name] = RegionOnMachine(name, environment | FAST | changes, folder, postgres)
+            regions[name] = RegionOnMachine(name, environment | FAST | changes, folder, postgres, module)
         stack.enter_context(_ended(regions.values()))
         for region in regions.values():
             region.start()

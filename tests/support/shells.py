@@ -19,6 +19,7 @@ from cluster.postgres.migrate import migrate
 from cluster.postgres.region_database import PostgresRegionDatabase
 from cluster.postgres.replica import PostgresReplica
 from cluster.postgres.replication_source import PostgresReplicationReads
+from cluster.postgres.replication_statuses import PostgresReplicationStatuses
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
 from regions.domain.group import RegionGroup, RegionMember, ZoneRecord, founded
@@ -117,6 +118,11 @@ class ShellRegion:
     lives: bool = False
     shell: RegionShell = field(init=False)
 
+    @property
+    def statuses(self) -> PostgresReplicationStatuses:
+        """What its shell tells."""
+        return PostgresReplicationStatuses(self.stores.pool, ZONE)
+
     def make(self) -> RegionShell:
         """A shell that has not started: a new life of the region's process."""
         self.life += 1
@@ -129,6 +135,7 @@ class ShellRegion:
             links=self.links,  # type: ignore[arg-type]
             doorbell=Bell(),
             clock=SystemClock(),
+            statuses=self.statuses,
         )
         self.shell = RegionShell(self.name, ZONE, f"{self.name}/{self.life}", TIMERS, parts)
         return self.shell

@@ -48,21 +48,6 @@ def own_stores() -> Iterator[tuple[EmbeddedPostgres, EmbeddedRedis]]:
             _abandon(postgres)
 
 
-@contextmanager
-def own_postgres() -> Iterator[EmbeddedPostgres]:
-    """A database server alone, which a test may take away."""
-    with tempfile.TemporaryDirectory(prefix="aragora-test-") as name:
-        base = Path(name)
-        (base / "s").mkdir(mode=0o700)
-        after_us_end("stores", name)
-        postgres, _ = stores_in(base)
-        try:
-            postgres.start()
-            yield postgres
-        finally:
-            _abandon(postgres)
-
-
 def _abandon(postgres: EmbeddedPostgres) -> None:
     """Ends the server at once: its files go with it, and a checkpoint would write those of a thousand schemas first."""
     if postgres.process is not None:

@@ -34,6 +34,11 @@ def test_three_regions_fit_together() -> None:
     settings = load_settings(THREE)
     assert settings.peer_addresses() == {"us-west-2": ("10.0.8.4", 7443), "eu-west-1": ("fe80::1", 7443)}
     assert (settings.has_peers, settings.first_primary) == (True, "us-east-1")
+    urls = "us-east-1=https://east.example.com, us-west-2=http://[fe80::1]:8000/cp"
+    assert load_settings(THREE | {"ARAGORA_REGION_URLS": urls}).urls_of_regions() == {
+        "us-east-1": "https://east.example.com",
+        "us-west-2": "http://[fe80::1]:8000/cp",
+    }
     timers = settings.region_timers()
     assert (timers.election_s, timers.stale_s, timers.sync_s, timers.problems()) == (10.0, 60.0, 5.0, [])
 
@@ -58,9 +63,11 @@ def test_without_peers_the_guides_variables_stop_no_start(guides: dict[str, str]
     assert not load_settings(guides).has_peers
 
 
-@pytest.mark.parametrize("name", ["REPLICATION_MODE", "REGION_WITNESSES", "ETCD_ENDPOINTS", "REGION_CERT_FILE"])
+@pytest.mark.parametrize(
+    "name", ["REPLICATION_MODE", "REGION_WITNESSES", "ETCD_ENDPOINTS", "REGION_CERT_FILE", "REGION_URLS"]
+)
 def test_without_peers_what_is_for_peers_is_refused(name: str) -> None:
-    value = {"REPLICATION_MODE": "sync", "ETCD_ENDPOINTS": "http://e:1"}.get(name, "w")
+    value = {"REPLICATION_MODE": "sync", "ETCD_ENDPOINTS": "http://e:1", "REGION_URLS": "e=http://e:1"}.get(name, "w")
     assert "ARAGORA_REGION_PEERS is not" in refused(**{"REGION_PEERS": "", name: value, **_without(name)})
 
 
@@ -93,6 +100,9 @@ def _without(kept: str) -> dict[str, str]:
         ({"REGION_PEERS": "us-west-2=h:99999"}, "each must be NAME=HOST:PORT"),
         ({"REGION_PEERS": "a=h:1,a=h:2"}, "it names a region twice"),
         ({"REGION_LISTEN": "h"}, "ARAGORA_REGION_LISTEN="),
+        ({"REGION_URLS": "us-west-2=west.example.com"}, "each must be NAME=URL"),
+        ({"REGION_URLS": "https://west.example.com"}, "each must be NAME=URL"),
+        ({"REGION_URLS": "ap-1=https://ap.example.com"}, "ARAGORA_REGION_URLS names ap-1, which is no region"),
         ({"ETCD_ENDPOINTS": "e:2379"}, "ARAGORA_ETCD_ENDPOINTS="),
         ({"REPLICATION_MODE": "some"}, "ARAGORA_REPLICATION_MODE="),
     ],

@@ -102,7 +102,11 @@ async def _bootstrap(ours: Settings, name: str, expires_days: float | None) -> d
         )
     await migrate(url.get_secret_value(), with_stores.database_schema)
     stores = await open_stores(
-        url.get_secret_value(), with_stores.database_schema, with_stores.region, max_connections=1
+        url.get_secret_value(),
+        with_stores.database_schema,
+        with_stores.zone,
+        max_connections=1,
+        alone=not with_stores.has_peers,
     )
     try:
         now, secret = time.time(), secret_of(os.urandom(SECRET_BYTES))

@@ -123,7 +123,14 @@ async def store_revocation(ours: Settings, revocation: Revocation) -> None:
     if ours.database_url is None:
         raise SettingsError("ARAGORA_DATABASE_URL must be set; run this where the control plane's settings are.")
     url = ours.database_url.get_secret_value()
-    stores = await open_stores(url, ours.database_schema, ours.region, max_connections=1, application="aragora-cp")
+    stores = await open_stores(
+        url,
+        ours.database_schema,
+        ours.zone,
+        max_connections=1,
+        application="aragora-cp",
+        alone=not ours.has_peers,
+    )
     try:
         origin = Origin(workspace=ours.workspace, principal=LOCAL_ADMIN, cause=secrets.token_hex(8))
         await stores.access.revoke(origin, revocation)

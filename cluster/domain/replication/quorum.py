@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+#: The zone of the regions that name no residency.
+DEFAULT_ZONE: Final = "default"
 #: With fewer voters, the loss of one leaves no majority that could elect.
 LEAST_VOTERS: Final = 3
 TWO_ALONE: Final = (

@@ -47,6 +47,11 @@ with made as (
 )
 select epoch from made union all select epoch from region_state where region = $1 limit 1
 
+-- name: primary_epoch
+-- The epoch under which one region of several may write; none elsewhere, and none if the trust has no end: that is a region's that
+-- was alone. The leader stores the row.
+select epoch from region_state where region = $1 and role = 'primary' and isfinite(trusted_until)
+
 -- name: raise_epoch
 -- Raises the epoch by one; null if it is not the given one any more. Writes that state an older epoch fail from now on.
 select raise_epoch($1, $2, $3, $4)

@@ -39,8 +39,8 @@ on conflict (zone) do update set
 
 -- name: replica_begins
 -- A full copy begins: what was received before counts no more.
-insert into replicas as r (zone, images_at, copying) values ($1, $2, $3::text::json)
-on conflict (zone) do update set images_at = excluded.images_at, copying = excluded.copying
+insert into replicas as r (zone, images_at, copying, copies) values ($1, $2, $3::text::json, 1)
+on conflict (zone) do update set images_at = excluded.images_at, copying = excluded.copying, copies = r.copies + 1
 
 -- name: identity_moves
 -- The next number of an identity column comes after one that was received.
@@ -87,3 +87,24 @@ where region = $1 and epoch = $2 and role = 'primary'
 -- A later version of the group's record.
 insert into region_state as s (region, epoch, role, version) values ($1, 0, 'fenced', $2)
 on conflict (region) do update set version = excluded.version where s.version < excluded.version
+
+-- name: tell_status
+-- What the leader of this region knows; $6: for how many seconds it has not heard of the primary, null if it never has.
+insert into replication_status as t (zone, epoch, watermark, primary_region, refusal, heard_at)
+values ($1, $2, $3, $4, $5, clock_timestamp() - make_interval(secs => $6))
+on conflict (zone) do update set epoch = excluded.epoch, watermark = excluded.watermark,
+    primary_region = excluded.primary_region, refusal = excluded.refusal, heard_at = excluded.heard_at
+
+-- name: replication_status
+-- What this database may do for a zone, how far it is, and what the leader told last, of one snapshot. Trust for ever is that of a
+-- region alone, from before it had peers.
+select case when s.role = 'primary' and (s.trusted_until <= clock_timestamp() or not isfinite(s.trusted_until))
+            then 'fenced' else s.role end as role,
+       s.epoch, greatest(l.head, r.images_at) as head, r.copying is null as whole, coalesce(r.copies, 0) as copies,
+       t.epoch as told_epoch, t.watermark, t.primary_region, t.refusal,
+       extract(epoch from clock_timestamp() - t.heard_at)::double precision as silent_s
+from region_state s
+cross join (select coalesce(max(seq), 0) as head from log) l
+left join replicas r on r.zone = s.region
+left join replication_status t on t.zone = s.region
+where s.region = $1

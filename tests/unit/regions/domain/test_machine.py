@@ -242,6 +242,10 @@ def test_a_secondary_reads_what_is_replicated_and_not_stale() -> None:
         codes.append(refused.code)
     assert codes == ["not_replicated", "stale_region"]
     assert after(state, PrimaryHeard(epoch=3, watermark=30), now=101.0) == state
+    # Of the same epoch a later answer may be overtaken by an earlier one; another epoch's log may be shorter.
+    assert after(state, PrimaryHeard(epoch=4, watermark=17), now=101.0).watermark == 18
+    anew = after(state, PrimaryHeard(epoch=5, watermark=10), now=101.0)
+    assert (anew.heard_epoch, anew.watermark) == (5, 10)
 
 
 def test_asynchronous_answers_wait_for_nobody() -> None:

@@ -1,0 +1,105 @@
+"""What the API of one region of several answers: no write where the region is not the primary, no read that is too old, and
+nothing before it is replicated (`cluster.log.replication_gate`).
+
+It is one layer of plain ASGI around all routes, so that no route can forget it. A region alone has no such layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from cluster.domain.base.errors import TryLater
+from cluster.log.replication_gate import ReplicationGate
+from serve_app.http.errors import control_plane_response, refuse_socket
+
+_READS = ("GET", "HEAD", "OPTIONS")
+#: Paths that say how this replica is, or what it serves, and rest on no row: they answer also when nothing is replicated.
+_OF_THE_REPLICA = ("/health", "/health/live", "/health/detailed", "/metrics", "/docs", "/openapi.json")
+STALENESS = b"x-aragora-staleness"
+PRIMARY = b"x-aragora-primary"
+
+
+class ReplicatedAnswers:
+    """``gate_of`` returns the gate, which is opened after the application was made."""
+
+    def __init__(self, app: ASGIApp, gate_of: Callable[[], ReplicationGate]) -> None:
+        self._app = app
+        self._gate_of = gate_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or scope["path"] in _OF_THE_REPLICA:
+            await self._app(scope, receive, send)
+            return
+        gate = self._gate_of()
+        if scope["type"] == "websocket":
+            stale = gate.why_not_read()
+            if stale is None:
+                await self._app(scope, receive, _held_frames(send, gate))
+            else:
+                await refuse_socket(WebSocket(scope, receive, send), stale)
+            return
+        refused = gate.why_not_read() if scope["method"] in _READS else gate.why_not_write()
+        answer = _HeldAnswer(scope, receive, send, gate)
+        if refused is None:
+            await self._app(scope, receive, answer.send)
+        else:
+            await answer.refuse(refused)
+
+
+class _HeldAnswer:
+    """One answer. One of a known length is complete when it begins, so it is held once; the parts of a stream are held one by
+    one, for as long as it takes, since whoever reads one waits for whatever comes next."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, gate: ReplicationGate) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._gate = gate
+        self._streams = False
+        #: An error was sent in the place of the answer.
+        self._refused = False
+
+    async def send(self, message: Message) -> None:
+        if self._refused:
+            return
+        if message["type"] == "http.response.start":
+            if message["status"] < 500:  # what says that the server failed rests on no row
+                try:
+                    await self._gate.passed()
+                except TryLater as error:
+                    self._refused = True
+                    await self.refuse(error)
+                    return
+            headers = list(message.get("headers", ()))
+            self._streams = all(name != b"content-length" for name, _ in headers)
+            message = {**message, "headers": headers + self._headers()}
+        elif self._streams:
+            await self._gate.passed(None)
+        await self._send(message)
+
+    async def refuse(self, error: TryLater) -> None:
+        """Answers the error, with what the client has to know to ask elsewhere."""
+        response = control_plane_response(HTTPConnection(self._scope), error)
+        response.raw_headers.extend(self._headers())
+        await response(self._scope, self._receive, self._send)
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        """Where this region is not the primary: how many seconds old its answers are at most, and where the primary's API is."""
+        if self._gate.is_primary:
+            return []
+        staleness_s, (_, url) = self._gate.staleness_s(), self._gate.primary
+        headers = [] if staleness_s is None else [(STALENESS, f"{staleness_s:.3f}".encode())]
+        return headers if url is None else [*headers, (PRIMARY, url.encode())]
+
+
+def _held_frames(send: Send, gate: ReplicationGate) -> Send:
+    async def held(message: Message) -> None:
+        if message["type"] == "websocket.send":
+            await gate.passed(None)
+        await send(message)
+
+    return held
