@@ -13,7 +13,7 @@ from pydantic import (
     field_validator,
 )
 
-from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
+from cluster.domain.agents.agent import MAX_CONCURRENCY, Agent, AgentStatus, TransportKind
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.urls import shown_url
 from serve_app.schemas.entries import entry_or_refusal
@@ -71,7 +71,7 @@ class RegisterAgent(RequestBody):
     available_regions: Names = []
     transport: TransportKind | None = None
     endpoint: Text | None = Field(None, max_length=2048)
-    max_concurrency: int = Field(1, ge=1, le=10_000)
+    max_concurrency: int = Field(1, ge=1, le=MAX_CONCURRENCY)
     price: Price | None = None
     owner: Named | None = Field(None, min_length=1, max_length=128)
     rate: Rate | None = None

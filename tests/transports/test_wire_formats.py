@@ -237,7 +237,7 @@ def test_half_a_character_without_its_other_half_is_refused(chunks: list[str]) -
         _streamed(_events(*map(_delta, chunks), _delta("c", "stop")))
 
 
-@pytest.mark.parametrize("half", ["\ud83d", "\ude00", "\ud83d\ud83d", " \ude00\n", "\x00"], ids=ascii)
+@pytest.mark.parametrize("half", ["\ud83d", "\ud83d\ud83d", " \ude00\n", "\x00"], ids=ascii)
 @pytest.mark.parametrize("allowed", [False, True])
 def test_what_cannot_be_stored_is_not_called_empty(half: str, allowed: bool) -> None:
     for read in _answers(half, "stop"):
@@ -248,7 +248,13 @@ def test_what_cannot_be_stored_is_not_called_empty(half: str, allowed: bool) -> 
 NOTHING = [
     *("", " \n", "\u200b", "\ufeff", "\u2060", "\u2800", "\u00ad\u3164", "\u0301"),
     *("<think>all thought</think>", "<think>never closed", "never opened</think>\n", "<thinking>{}</thinking>\u200b"),
-    *("<reasoning>{}</reasoning>", "<scratchpad>hm", "hm</reflection>", "<antThinking>hm</antThinking>", "◁think▷hm◁/think▷"),
+    *(
+        "<reasoning>{}</reasoning>",
+        "<scratchpad>hm",
+        "hm</reflection>",
+        "<antThinking>hm</antThinking>",
+        "◁think▷hm◁/think▷",
+    ),
     *("<longcat_think>hm</longcat_think>", "<|START_THINKING|>[hm<|END_THINKING|>"),
     *("[THINK]hm[/THINK]", "<think>a</think> <think>b</think>", '<|channel|>analysis<|message|>{"a": 1}'),
 ]
