@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.domain.audit.checkpoint import Checkpoint, checked
 from cluster.domain.base.canonical import canonical_bytes
-from cluster.ports.audit import AuditEntry, AuditFilter, RowToSeal
+from cluster.ports.audit import AuditEntry, AuditFilter, RowToSeal, Unsealed
 from cluster.ports.totals import Total
 from cluster.postgres.log import log_row
 from cluster.postgres.pool import Pool
@@ -60,6 +60,10 @@ class PostgresSeals:
     async def sealed(self) -> tuple[int, str | None]:
         (row,) = await self._pool.rows(_SQL["audit_totals"])
         return row["sealed"], row["chain"]
+
+    async def unsealed(self, zone: str) -> Unsealed:
+        rows = await self._pool.rows(_SQL["audit_unsealed"], zone)
+        return Unsealed(rows=rows[0]["count"], since=rows[0]["at"]) if rows else Unsealed(rows=0, since=None)
 
     async def rows_to_seal(self, first: int, limit: int) -> list[RowToSeal]:
         rows = await self._pool.rows(_SQL["rows_to_seal"], first, limit)

@@ -58,3 +58,10 @@ where l.workspace = $1 and l.seq = $2
 select coalesce(max(last_seq), 0) as sealed,
        (select head::json ->> 'chain' from audit_checkpoints order by last_seq desc limit 1) as chain
 from audit_checkpoints
+
+-- name: audit_unsealed
+-- How many rows the primary of a zone has still to seal, and when the first of them was written. No row if there are none.
+select (select max(seq) from log) - s.seq as count, l.at
+from (select coalesce(max(last_seq), 0) as seq from audit_checkpoints) s
+join lateral (select at from log where seq > s.seq order by seq limit 1) l on true
+where exists (select from region_state where region = $1 and role = 'primary')
