@@ -29,13 +29,22 @@ class PostgresAudit:
         self._pool = pool
 
     async def entries(self, of: AuditFilter, limit: int, offset: int) -> tuple[list[AuditEntry], Total]:
-        matching = (
-            *(of.workspace, of.since, of.until, of.kinds, of.principals, of.principal_types, of.nouns),
-            [_LIKE.sub(r"\\\g<0>", kind) + "%" for kind in of.hidden],
+        hidden = [_LIKE.sub(r"\\\g<0>", kind) + "%" for kind in of.hidden]
+        rows = await self._pool.rows(
+            *(
+                _SQL["audit_entries"],
+                of.workspace,
+                of.since,
+                of.until,
+                of.kinds,
+                of.principals,
+                of.principal_types,
+                of.nouns,
+            ),
+            *(hidden, COUNT_MAX, limit, offset),
         )
-        rows = await self._pool.rows(_SQL["audit_entries"], *matching, limit, offset)
-        count = await self._pool.value(_SQL["audit_count"], *matching, COUNT_MAX)
-        return [_entry(row) for row in rows], Total(entries=count, exact=count < COUNT_MAX)
+        count = rows[0]["total"]
+        return [_entry(row) for row in rows if row["seq"] is not None], Total(entries=count, exact=count < COUNT_MAX)
 
     async def entry(self, workspace: str, seq: int) -> AuditEntry | None:
         rows = await self._pool.rows(_SQL["audit_entry"], workspace, seq)
