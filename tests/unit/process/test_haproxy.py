@@ -208,7 +208,7 @@ async def test_what_uvicorn_refuses_has_the_shape_of_our_errors(front: Front, li
     )
 
 
-async def test_a_body_that_haproxy_refuses_is_refused_in_the_shape_of_our_errors(front: Front) -> None:
+async def test_a_body_that_haproxy_refuses_has_the_shape_of_our_errors(front: Front) -> None:
     replica = WaitingReplica(b"")
     async with listening(replica.serve) as server:
         front.write(port_of(server))
