@@ -19,6 +19,9 @@ DELIBERATION = "deliberation"
 TELEMETRY = "telemetry"
 SEALER = "sealer"
 
+#: The kinds that every deployment has, in the order in which they are started and replaced: what others wait for comes first.
+KINDS = (TELEMETRY, REGION_LEADER, SCHEDULER, AGENT_HOST, DELIBERATION, HEALTH_MONITOR, SEALER)
+
 #: How an error names an actor of each kind to people, who know the words of the glossary and no actor's name.
 _TITLES = {
     SCHEDULER: "The scheduler",
@@ -68,16 +71,9 @@ def dedicated_role(workspace: str, agent_id: str, needs: Dedicated | None = None
 
 
 def desired_roles(settings: Settings) -> tuple[Role, ...]:
-    """The fixed roles, in the order in which they are started and replaced: what others wait for comes first."""
-    return (
-        Role(kind=TELEMETRY),
-        Role(kind=REGION_LEADER),
-        Role(kind=SCHEDULER),
-        *(Role(kind=AGENT_HOST, index=i) for i in range(settings.agent_hosts)),
-        *(Role(kind=DELIBERATION, index=i) for i in range(settings.deliberation_workers)),
-        Role(kind=HEALTH_MONITOR),
-        Role(kind=SEALER),
-    )
+    """The fixed roles, in the order of ``KINDS``."""
+    counts = {AGENT_HOST: settings.agent_hosts, DELIBERATION: settings.deliberation_workers}
+    return tuple(Role(kind=kind, index=i) for kind in KINDS for i in range(counts.get(kind, 1)))
 
 
 def fingerprint(settings: Settings) -> str:

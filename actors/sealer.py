@@ -7,18 +7,17 @@ checkpoint, so a sealer that was killed anywhere repeats and skips nothing, and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cluster.domain.audit.chain import GENESIS, entry_hash, row_leaf
 from cluster.domain.audit.checkpoint import NO_PREDECESSOR, Checkpoint, make_checkpoint
-from cluster.domain.base.errors import ControlPlaneError, Fenced, InvalidRequest, TryLater
+from cluster.domain.base.errors import Fenced, InvalidRequest, TryLater
 from cluster.domain.base.signing import Signer
-from cluster.domain.metrics import Labels
 from cluster.ports.audit import RowToSeal, Seals
 from cluster.ports.clock import Clock
-from cluster.ports.log import Log, Region
+from cluster.ports.log import Region
 from cluster.process.loops import Loops, OnFatal, unwatched
 
 _logger = logging.getLogger(__name__)
@@ -26,10 +25,6 @@ _logger = logging.getLogger(__name__)
 BATCH: Final = 1000
 #: Between two reads of a log that was read to its end.
 SEAL_S: Final = 1.0
-#: Between two measurements of the lag.
-SHOW_S: Final = 5.0
-LAG_SECONDS: Final = "aragora_audit_lag_seconds"
-LAG_ROWS: Final = "aragora_audit_lag_rows"
 #: A lag above this is told in the status.
 LATE_S: Final = 30.0
 
@@ -43,28 +38,24 @@ class SealingKey:
 
 
 class Sealer:
-    """``key`` is asked for before the first checkpoint; it may raise `TryLater`. ``show`` takes the values of a gauge, and may
-    raise `ControlPlaneError`."""
+    """``key`` is asked for before the first checkpoint; it may raise `TryLater`. The lag is measured by telemetry as well, for
+    a sealer that is dead measures nothing."""
 
     def __init__(
         self,
         *,
         zone: str,
         seals: Seals,
-        log: Log,
         region: Region,
         key: Callable[[], Awaitable[SealingKey]],
-        show: Callable[[str, Mapping[Labels, float]], Awaitable[None]],
         clock: Clock,
         batch: int = BATCH,
         on_fatal: OnFatal = unwatched,
     ) -> None:
         self._zone = zone
         self._seals = seals
-        self._log = log
         self._region = region
         self._make_key = key
-        self._show = show
         self._clock = clock
         self._batch = batch
         self._key: SealingKey | None = None
@@ -78,7 +69,7 @@ class Sealer:
         self._loops = Loops(on_fatal)
 
     async def start(self) -> None:
-        self._loops.start(self._seal_forever(), self._show_forever())
+        self._loops.start(self._seal_forever())
 
     async def stop(self) -> None:
         await self._loops.stop()
@@ -163,20 +154,6 @@ class Sealer:
                 full = False
             if not full:
                 await self._clock.sleep(SEAL_S)
-
-    async def _show_forever(self) -> None:
-        while True:
-            await self.show_lag()
-            await self._clock.sleep(SHOW_S)
-
-    async def show_lag(self) -> None:
-        """Gives the lag to telemetry. That may be away, and so may the store, without which only the time is known."""
-        try:
-            await self._show(LAG_SECONDS, {(): self._lag_s()})
-            sealed = 0 if self._last is None else self._last.last_seq
-            await self._show(LAG_ROWS, {(): float(max(0, await self._log.head() - sealed))})
-        except ControlPlaneError as error:
-            _logger.debug("the audit's lag cannot be shown: %s", error)
 
 
 def _leaf(row: RowToSeal) -> bytes:

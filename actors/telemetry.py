@@ -26,6 +26,7 @@ from cluster.domain.tasks.task import Priority
 from cluster.log.agent_directory import AgentDirectory
 from cluster.log.follower import LogFollower
 from cluster.ports.agents import AgentStore
+from cluster.ports.audit import AuditTrail
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log
 from cluster.ports.tasks import TaskStore
@@ -55,6 +56,8 @@ class Telemetry:
         clock: Clock,
         agents: AgentStore,
         tasks: TaskStore,
+        audit: AuditTrail,
+        zone: str,
         store: TelemetryStore,
         listen: tuple[str, int] | None,
         on_fatal: OnFatal = unwatched,
@@ -63,6 +66,8 @@ class Telemetry:
         self._clock = clock
         self._agents = agents
         self._tasks = tasks
+        self._audit = audit
+        self._zone = zone
         self._store = store
         self._listen = listen
         self._directory = AgentDirectory(agents)
@@ -157,6 +162,10 @@ class Telemetry:
         waiting = await self._tasks.waiting()
         depth: dict[Labels, float] = {(p.wire_name,): float(waiting.get(p, 0)) for p in Priority}
         self._metrics.set_gauge("aragora_cp_task_queue_depth", depth)
+        unsealed = await self._audit.unsealed(self._zone)
+        lag_s = 0.0 if unsealed.since is None else max(0.0, self._clock.now() - unsealed.since)
+        self._metrics.set_gauge("aragora_audit_lag_seconds", {(): lag_s})
+        self._metrics.set_gauge("aragora_audit_lag_rows", {(): float(unsealed.rows)})
 
     async def save(self) -> None:
         """Saves the metrics, their cursor and the agents' counters in one transaction, so that nothing is counted twice.

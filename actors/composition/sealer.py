@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from actors.composition.resources import Context, Resources
-from actors.roles import TELEMETRY, Role
 from actors.sealer import Sealer, SealingKey
 from cluster.domain.base.signing import SEED_BYTES, Signer, seed_of
-from cluster.domain.metrics import Labels
 
 
 def make(it: Context) -> Any:
     resources = it.resources
-    telemetry = it.resolve(Role(kind=TELEMETRY), resources.stores.names)
-
-    async def show(gauge: str, series: Mapping[Labels, float]) -> None:
-        await telemetry("show", gauge, series, timeout_s=5.0)
 
     async def key() -> SealingKey:
         return await _key(resources)
@@ -26,10 +19,8 @@ def make(it: Context) -> Any:
     return Sealer(
         zone=resources.settings.zone,
         seals=resources.stores.seals,
-        log=resources.stores.log,
         region=resources.stores.region,
         key=key,
-        show=show,
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )

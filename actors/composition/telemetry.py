@@ -15,6 +15,8 @@ def make(it: Context) -> Any:
         clock=it.resources.clock,
         agents=it.resources.stores.agents,
         tasks=it.resources.stores.tasks,
+        audit=it.resources.stores.seals,
+        zone=settings.region,
         store=it.resources.stores.telemetry,
         listen=(settings.http_host, settings.prometheus_port) if settings.enable_metrics else None,
         on_fatal=it.on_fatal,

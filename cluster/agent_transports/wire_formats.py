@@ -7,13 +7,14 @@ JSON or, for a stream, from its events.
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from cluster.agent_transports.failures import MAX_WORDS, complaint_in, error_in, reported, words_of
 from cluster.domain.agents.agent import TransportKind
-from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, PeerError
+from cluster.domain.base.errors import AgentMalformed, AgentRefused, AgentUnavailable, InvalidRequest, PeerError
 from cluster.domain.base.json_values import NotJson, joined, parse_json, shown_text, write_json
 from cluster.domain.base.urls import safe_url
 from cluster.domain.deliberation.numbers import exact_json
@@ -25,6 +26,7 @@ from cluster.ports.agent_transport import (
     contract_reply,
     counted,
     finish_of,
+    is_cut,
     number,
 )
 
@@ -198,12 +200,10 @@ def _openai_counted(ask: Ask, text: str, usage: Any, received: int, finish_reaso
 class _Streamed:
     """What was read of a stream so far."""
 
-    text: list[str] = field(default_factory=list)
-    refusal: list[str] = field(default_factory=list)
+    #: By index: a stream of several choices sends their parts in any order, and the first of them is the answer.
+    choices: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     usage: Any = None
-    #: Why it finished. A stream that has neither said why nor ended by ``[DONE]`` has broken off.
-    finish: str = ""
-    choices: int = 0
+    count: int = 0
 
     def take(self, ask: Ask, event: dict[str, Any]) -> None:
         """Adds one event of the stream. Raises: `AgentMalformed` if it has another shape; what `_no_error` raises."""
@@ -211,20 +211,17 @@ class _Streamed:
         choices = event.get("choices") or []
         if not isinstance(choices, list):
             raise AgentMalformed(_NO_COMPLETION)
-        self.choices += len(choices)
-        if self.choices > MAX_EVENTS:
+        self.count += len(choices)
+        if self.count > MAX_EVENTS:
             raise AgentMalformed(f"{_THE_STREAM} has more than {MAX_EVENTS} choices.")
         for choice in map(_object, choices):
-            _no_error(ask, _error_of_choice(choice))
-            delta = _object(choice.get("delta"))
-            self.text.append(content_text(delta.get("content"), _NO_COMPLETION))
-            self.refusal.append(content_text(delta.get("refusal"), _NO_COMPLETION))
-            self.finish = finish_of(choice.get("finish_reason")) or self.finish
+            index = choice.get("index")
+            self.choices.setdefault(index if type(index) is int else 0, []).append(choice)
         self.usage = event.get("usage") or self.usage
 
 
 def openai_stream(ask: Ask, events: Iterator[Any], received: int) -> Reply:
-    """Joins the deltas of a stream, which ends by ``[DONE]`` or has said why it finished.
+    """Joins the deltas of a stream's first choice. The stream ends by ``[DONE]`` or has said why it finished.
 
     Raises: `AgentUnavailable` if the stream breaks off before that; `AgentFailed` if it carries an error; `AgentMalformed` if
     it has no choice or another form, or its text is empty or cut off; `AgentRefused` if the model declined."""
@@ -234,13 +231,32 @@ def openai_stream(ask: Ask, events: Iterator[Any], received: int) -> Reply:
             done = True
             break
         read.take(ask, _object(event))
-    if not done and not read.finish:
+    answer = read.choices[min(read.choices)] if read.choices else []
+    finish = ""
+    for choice in answer:
+        _no_error(ask, _error_of_choice(choice))
+        # Some servers say why they cut, and then that they stopped.
+        finish = finish if is_cut(finish) else finish_of(choice.get("finish_reason")) or finish
+    if not done and not finish:
         raise AgentUnavailable("The stream of the answer broke off.")
-    if not read.text:  # every choice adds a text, though perhaps an empty one
+    if not answer:
         raise AgentMalformed(_NO_COMPLETION)
-    if refusal := joined(read.refusal):
+    if refusal := _text_of(answer, "refusal"):
         raise _declined(refusal)
-    return _openai_counted(ask, joined(read.text), read.usage, received, read.finish)
+    return _openai_counted(ask, _text_of(answer, "content"), read.usage, received, finish)
+
+
+def _text_of(choices: Sequence[dict[str, Any]], name: str) -> str:
+    """The text that the parts of one choice have under a name: that of their deltas, or, if these have none, of their messages.
+
+    Some servers send the whole text so far in the message of every part, others only what is new."""
+    deltas = joined(content_text(_object(choice.get("delta")).get(name), _NO_COMPLETION) for choice in choices)
+    if deltas:
+        return deltas
+    texts = [content_text(_object(choice.get("message")).get(name), _NO_COMPLETION) for choice in choices]
+    texts = [text for text in texts if text]
+    grows = all(later.startswith(earlier) for earlier, later in pairwise(texts))
+    return joined(texts[-1:] if grows else texts)
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -351,8 +367,8 @@ def sse_events(content: bytes) -> Iterator[Any]:
     Splits bytes and not a text. The standard ends lines by CR, LF or both, as bytes do; ``str.splitlines`` would also split
     at U+2028 and U+0085, which may stand in an answer. And bytes that are no UTF-8 are refused instead of replaced.
 
-    Raises: `NotJson` if an event is no JSON; `InvalidRequest` if it holds a number that is too long; `AgentMalformed` if there
-    are more than ``MAX_EVENTS``."""
+    Raises: `NotJson` if an event is no JSON and no error; `InvalidRequest` if it holds a number that is too long;
+    `AgentMalformed` if there are more than ``MAX_EVENTS``."""
     name, data, count = b"", list[bytes](), 0
     for line in (*content.removeprefix(BOM_UTF8).splitlines(), b""):
         if line.startswith(b"data:"):
@@ -363,9 +379,22 @@ def sse_events(content: bytes) -> Iterator[Any]:
         elif line.startswith(b"event:"):
             name = line[6:].strip().lower()
         elif not line:
-            for value in _event(data):
-                yield {"error": value} if name == b"error" and error_in(value) is None else value
+            yield from _errors(data) if name == b"error" else _event(data)
             name, data = b"", []
+
+
+def _errors(lines: list[bytes]) -> list[Any]:
+    """The data of an event that is named ``error``, as errors. It may be any text, and there may be none."""
+    try:
+        values = _event(lines)
+    except InvalidRequest:
+        values = [b"\n".join(lines).decode(errors="replace")]
+    return [_as_error(value) for value in values or [True]]
+
+
+def _as_error(value: Any) -> Any:
+    shapes = (value, {"error": value})
+    return next((shape for shape in shapes if error_in(shape) is not None), {"error": True})
 
 
 def _event(lines: list[bytes]) -> list[Any]:

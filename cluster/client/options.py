@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
+from cluster.domain.agents.agent import MAX_CONCURRENCY
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.base.ids import check_id
 
 
-def check_options(*, concurrency: object, batch: object, heartbeat_s: object, drain_s: object) -> None:
+def check_options(
+    *, agent_id: object, concurrency: object, batch: object, heartbeat_s: object, drain_s: object
+) -> None:
     """Raises: `InvalidRequest` with a sentence about the first option that a worker cannot have."""
-    for name, count in (("concurrency", concurrency), ("batch", batch)):
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise _refused(name, "a whole number from 1 on", count)
+    check_id(agent_id, "agent_id")
+    if not _is_count(concurrency) or concurrency > MAX_CONCURRENCY:
+        raise _refused("concurrency", f"a whole number from 1 to {MAX_CONCURRENCY}", concurrency)
+    if not _is_count(batch):
+        raise _refused("batch", "a whole number from 1 on", batch)
     if not _is_time(heartbeat_s) or heartbeat_s == 0:
         raise _refused("heartbeat_s", "a finite number of seconds above 0", heartbeat_s)
     if not _is_time(drain_s):
@@ -25,6 +32,10 @@ def check_handler(handler: object) -> None:
             f"A handler must be a function that takes a Job, not a {type(handler).__name__}; give one.",
             "invalid_handler",
         )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _is_time(value: object) -> bool:

@@ -104,7 +104,7 @@ class Worker:
     to ARAGORA_API_URL, ARAGORA_API_KEY and ARAGORA_CLIENT_CA_FILE, _CERT_FILE and _KEY_FILE.
     ``patience`` says how long to wait between repeats of a call.
 
-    Raises: `InvalidRequest` if a number is none that a worker can have."""
+    Raises: `InvalidRequest` if the id or a number is none that a worker can have."""
 
     def __init__(
         self,
@@ -121,8 +121,10 @@ class Worker:
         patience: Patience = PATIENCE,
         **description: Any,
     ) -> None:
-        check_options(concurrency=concurrency, batch=batch, heartbeat_s=heartbeat_s, drain_s=drain_s)
         self.agent_id = agent_id or f"{socket.gethostname()}-{os.getpid()}"
+        check_options(
+            agent_id=self.agent_id, concurrency=concurrency, batch=batch, heartbeat_s=heartbeat_s, drain_s=drain_s
+        )
         #: Registered with the agent, so that each process sees whether another one has registered after it. Claims and heartbeats
         #: name it too, so that this process does not renew the leases of one that was killed.
         self._process = uuid.uuid4().hex

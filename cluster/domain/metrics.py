@@ -102,7 +102,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="aragora_audit_lag_seconds",
         kind="gauge",
-        help="How long ago the log was last sealed to its end.",
+        help="How long ago the first row of the log was written that is not sealed yet; 0 if all are.",
     ),
     Family(name="aragora_audit_lag_rows", kind="gauge", help="Rows of the log that are not sealed yet."),
     Family(

@@ -136,13 +136,24 @@ def finish_of(value: Any) -> str:
     return shown_text(value, 100).strip() if isinstance(value, str) else ""
 
 
+def is_cut(finish_reason: str) -> bool:
+    """Whether a finish reason says that the answer is not whole."""
+    return not _CUT.isdisjoint(_words(finish_reason))
+
+
+def _words(finish_reason: str) -> set[str]:
+    return {word.lower() for word in _WORD.findall(finish_reason)}
+
+
 def check_whole(ask: Ask, text: str, finish_reason: str) -> None:
     """Checks that an answer of a model has a text that is whole, unless the question allows another one.
 
-    Raises: `AgentMalformed` if nothing of the text can be read, or it was cut off; its message names the finish reason."""
+    Raises: `AgentMalformed` if nothing of the text can be read, or it was cut off; its message names the finish reason.
+    `InvalidRequest` if the text cannot be stored: half a surrogate pair cannot be read either, but is not nothing."""
+    check_text(text, THE_ANSWER)
     if ask.allow_incomplete:
         return
-    words = {word.lower() for word in _WORD.findall(finish_reason)}
+    words = _words(finish_reason)
     why = f"finish_reason: {finish_reason or 'none'}"
     if not has_answer(text):
         raise AgentMalformed(f"The answer is empty ({why}).")

@@ -21,6 +21,15 @@ class RowToSeal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unsealed:
+    """How many rows this region has still to seal, and when the first of them was written, in epoch seconds; None if there are
+    none."""
+
+    rows: int
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
     """A row and its place in the chain. ``entry_hash`` is None until the row is sealed, ``previous_hash`` also for the log's
     first row."""
@@ -66,6 +75,11 @@ class AuditTrail(Protocol):
 
     async def sealed(self) -> tuple[int, str | None]:
         """The last sealed row and its entry hash in hex; (0, None) if none is. Raises: `StoreUnavailable`."""
+
+    async def unsealed(self, zone: str) -> Unsealed:
+        """What is not sealed. A region that is not the zone's primary seals nothing, and has nothing to seal.
+
+        Raises: `StoreUnavailable`."""
 
 
 class Seals(AuditTrail, Protocol):

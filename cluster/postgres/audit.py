@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.domain.audit.checkpoint import Checkpoint, checked
 from cluster.domain.base.canonical import canonical_bytes
-from cluster.ports.audit import AuditEntry, AuditFilter, RowToSeal
+from cluster.ports.audit import AuditEntry, AuditFilter, RowToSeal, Unsealed
 from cluster.ports.totals import Total
 from cluster.postgres.log import log_row
 from cluster.postgres.pool import Pool
@@ -29,13 +29,22 @@ class PostgresAudit:
         self._pool = pool
 
     async def entries(self, of: AuditFilter, limit: int, offset: int) -> tuple[list[AuditEntry], Total]:
-        matching = (
-            *(of.workspace, of.since, of.until, of.kinds, of.principals, of.principal_types, of.nouns),
-            [_LIKE.sub(r"\\\g<0>", kind) + "%" for kind in of.hidden],
+        hidden = [_LIKE.sub(r"\\\g<0>", kind) + "%" for kind in of.hidden]
+        rows = await self._pool.rows(
+            *(
+                _SQL["audit_entries"],
+                of.workspace,
+                of.since,
+                of.until,
+                of.kinds,
+                of.principals,
+                of.principal_types,
+                of.nouns,
+            ),
+            *(hidden, COUNT_MAX, limit, offset),
         )
-        rows = await self._pool.rows(_SQL["audit_entries"], *matching, limit, offset)
-        count = await self._pool.value(_SQL["audit_count"], *matching, COUNT_MAX)
-        return [_entry(row) for row in rows], Total(entries=count, exact=count < COUNT_MAX)
+        count = rows[0]["total"]
+        return [_entry(row) for row in rows if row["seq"] is not None], Total(entries=count, exact=count < COUNT_MAX)
 
     async def entry(self, workspace: str, seq: int) -> AuditEntry | None:
         rows = await self._pool.rows(_SQL["audit_entry"], workspace, seq)
@@ -60,6 +69,10 @@ class PostgresSeals:
     async def sealed(self) -> tuple[int, str | None]:
         (row,) = await self._pool.rows(_SQL["audit_totals"])
         return row["sealed"], row["chain"]
+
+    async def unsealed(self, zone: str) -> Unsealed:
+        rows = await self._pool.rows(_SQL["audit_unsealed"], zone)
+        return Unsealed(rows=rows[0]["count"], since=rows[0]["at"]) if rows else Unsealed(rows=0, since=None)
 
     async def rows_to_seal(self, first: int, limit: int) -> list[RowToSeal]:
         rows = await self._pool.rows(_SQL["rows_to_seal"], first, limit)

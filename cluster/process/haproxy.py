@@ -77,10 +77,15 @@ def _retry_later(message: str, code: str) -> str:
 
 
 def _own_answers() -> str:
-    """Those of HAProxy itself. What it does not take for HTTP gets its fixed 400, which no configuration changes."""
-    later = f"hdr X-Trace-Id %[var(txn.trace)] hdr Retry-After {RETRY_AFTER_S} hdr {_MARK} 1"
+    """Those of HAProxy itself. What it does not take for HTTP before it knows for which frontend the call is gets its fixed 400,
+    which no ``errorfile``, ``http-error`` or ``http-errors`` changes (HAProxy 2.8); what it does not take in the body that
+    follows gets this one."""
+    trace = "hdr X-Trace-Id %[var(txn.trace)]"
+    later = f"{trace} hdr Retry-After {RETRY_AFTER_S} hdr {_MARK} 1"
     body = _body(_NOT_NOW, "unavailable")
-    return "".join(f"    http-error status {status} {body} {later}\n" for status in _LATER)
+    return f"    http-error status 400 {_body(_NO_REQUEST, 'invalid_request')} {trace}\n" + "".join(
+        f"    http-error status {status} {body} {later}\n" for status in _LATER
+    )
 
 
 #: HAProxy's own format of a line but for the query, which may hold the token of a WebSocket.

@@ -77,9 +77,9 @@ counts as the integer 5.
 
 One error of a control plane whose front is its HAProxy has another shape: HAProxy's fixed 400, an HTML page, which no
 configuration changes. It answers so what it does not take for HTTP or for a WebSocket handshake: a line and headers of more than
-some 15 kB, NUL in a header, a chunk without its size, another host in the URL than in `Host`, a handshake without its key. That
-call has not reached the API, and no repeat of it will. What uvicorn refuses behind it (an unknown method, a handshake of another
-version) is a 400 `invalid_request` in the shape of errors. A replica that
+some 15 kB, NUL in a header, another host in the URL than in `Host`, a handshake without its key, a chunk without its size that
+comes with the head. That call has not reached the API, and no repeat of it will. What uvicorn refuses
+behind it (an unknown method, a handshake of another version) is a 400 `invalid_request` in the shape of errors. A replica that
 is called directly, past HAProxy, answers that as plain text: `Invalid HTTP request received.` or `Failed to open a WebSocket
 connection: …`. Any other answer without the shape comes from a proxy in front ([troubleshooting](troubleshooting.md)): whether
 the call was carried out is unknown, so repeat it under its key.

@@ -66,7 +66,7 @@ _ADVICE = {
     ),
     "AuditLag": (
         "`/health/detailed` says of the sealer why: a row that was changed, which `aragora-cp audit verify` names "
-        "([audit](audit.md)), or a database that is slow or away."
+        "([audit](audit.md)), a sealer that does not run, or a database that is slow or away."
     ),
 }
 

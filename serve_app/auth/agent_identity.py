@@ -30,6 +30,7 @@ from cluster.process import front
 from serve_app.auth.access_view import AccessView
 from serve_app.auth.bearer import BearerTokens, Principals, Proof, has_token
 from serve_app.auth.named_workspace import asked_workspace
+from serve_app.auth.suspension import refusal
 
 #: Certificates that were read are kept, because each call has one. More than there are agents at one replica.
 MAX_KEPT: Final = 20_000
@@ -162,10 +163,13 @@ def check_certificate(connection: HTTPConnection, permission: Permission, princi
     """The door of the routes of agents. An operator registers and removes agents without one; the routes themselves see to
     the rest (`acting_agent`).
 
-    Raises: `Unauthenticated` if the call needs a certificate and has none."""
+    Raises: `Unauthenticated` if the call needs a certificate and has none; `Forbidden` (``workspace_suspended``) if it would
+    need none but for the suspension of its workspace."""
     if permission not in _OF_AGENTS or not _is_asked_for(connection) or _shown(connection) is not None:
         return
     if permission is Permission.TASKS_CLAIM or not allows(principal, Permission.AGENTS_WRITE):
+        if permission is not Permission.TASKS_CLAIM and Permission.AGENTS_WRITE in principal.suspended:
+            raise refusal(principal, Permission.AGENTS_WRITE)
         raise Unauthenticated(_MISSING, "certificate_required")
 
 

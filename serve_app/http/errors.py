@@ -95,14 +95,15 @@ _NO_OBJECT = ("model_type", "model_attributes_type", "dict_type")
 
 
 def _problem(item: Mapping[str, Any]) -> tuple[str, str]:
-    where = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "header")]
+    where = [str(part) for part in item["loc"]]
+    source = where.pop(0) if where and where[0] in ("body", "query", "path", "header") else ""
     field = ".".join(where)
     if item["type"] == "json_invalid":
         return "", "The body is not valid JSON; send a JSON object."
     if item["type"] == "missing":
         return field, f"{field or 'A JSON body'} is required."
     if item["type"] in _NO_OBJECT:
-        return field, f"{field or 'Each entry'} must be a JSON object."
+        return field, f"{field or ('The body' if source else 'Each entry')} must be a JSON object."
     length = _length(item)
     if length is not None:
         return field, f"{field or 'The text'} must have {length}."

@@ -13,7 +13,7 @@ from pydantic import Field
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import check_json
 from cluster.ports.totals import Total
-from serve_app.schemas.fields import MAX_EPOCH_S, Text
+from serve_app.schemas.fields import MAX_EPOCH_S, Text, Words
 
 
 def encode_cursor(at: float, task_id: str) -> str:
@@ -50,7 +50,9 @@ def total_wire(total: Total) -> dict[str, Any]:
     return {"total": total.entries, "total_exact": total.exact}
 
 
-Filter = Annotated[Annotated[Text, Field(min_length=1, max_length=256)] | None, Query()]
+Filter = Annotated[Words | None, Query()]
+#: A part of somebody's words.
+Contained = Annotated[Annotated[Text, Field(min_length=1, max_length=256)] | None, Query()]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=512)]
 #: Epoch seconds.

@@ -29,8 +29,8 @@ from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.idempotency import Idempotency
 from serve_app.in_cluster_classes import check_class, installed
 from serve_app.routes.whole_endpoints import with_whole_endpoints
-from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity, shown_status
-from serve_app.schemas.fields import Offset, Text
+from serve_app.schemas.agents import RegisterAgent, RegisterAgents, agent_wire, last_activity, leave_out, shown_status
+from serve_app.schemas.fields import Offset, Word
 
 router = GuardedRouter(tags=["agents"])
 
@@ -225,7 +225,7 @@ async def _matching(gate: Gateway, workspace: str, capability: str | None) -> li
     return [agent for agent in agents if capability is None or capability in agent.capabilities]
 
 
-_Word = Annotated[Text | None, Query(min_length=1, max_length=128)]
+_Word = Annotated[Word | None, Query()]
 
 
 @router.get("/agents", response_model=dict[str, Any])
@@ -258,7 +258,9 @@ async def list_agents(
     ]
     page = agents[offset:] if limit is None else agents[offset : offset + limit]
     # A response object, not a dict: FastAPI would validate every field of every row, which takes longer than reading them.
-    return JSONResponse({"agents": await _wires(gate, asker.workspace, page), "total": len(agents)})
+    wires = await _wires(gate, asker.workspace, page)
+    leave_out(wires)
+    return JSONResponse({"agents": wires, "total": len(agents)})
 
 
 async def _wires(gate: Gateway, workspace: str, agents: Sequence[Agent]) -> list[dict[str, Any]]:

@@ -32,6 +32,8 @@ _FAILURES: Final = frozenset({"failed", "timeout", "dead_lettered", "agent_error
 
 def _split(words: str | None, name: str) -> tuple[str, ...]:
     found = tuple(word.strip() for word in (words or "").split(",") if word.strip())
+    if words is not None and not found:
+        raise InvalidRequest(f"{name} must name at least one.", f"invalid_{name}")
     if len(found) > MOST_WORDS:
         raise InvalidRequest(f"{name} must name at most {MOST_WORDS}.", f"invalid_{name}")
     for word in found:

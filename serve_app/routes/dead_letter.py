@@ -23,7 +23,7 @@ from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency, answered_once
-from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor, total_wire
+from serve_app.http.paging import Contained, Cursor, Filter, Limit, Time, decode_cursor, next_cursor, total_wire
 from serve_app.schemas.queue import Chosen, DeadReason, ReplayDead, dead_wire
 
 router = GuardedRouter(prefix="/dead-letter", tags=["dead letter"])
@@ -37,7 +37,7 @@ async def dead_letters(
     task_type: Filter = None,
     queue: Filter = None,
     reason: Annotated[DeadReason | None, Query()] = None,
-    error_contains: Filter = None,
+    error_contains: Contained = None,
     ended_after: Time = None,
     ended_before: Time = None,
     replayed: bool = False,

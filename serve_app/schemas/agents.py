@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -13,7 +13,7 @@ from pydantic import (
     field_validator,
 )
 
-from cluster.domain.agents.agent import Agent, AgentStatus, TransportKind
+from cluster.domain.agents.agent import MAX_CONCURRENCY, Agent, AgentStatus, TransportKind
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.urls import shown_url
 from serve_app.schemas.entries import entry_or_refusal
@@ -71,7 +71,7 @@ class RegisterAgent(RequestBody):
     available_regions: Names = []
     transport: TransportKind | None = None
     endpoint: Text | None = Field(None, max_length=2048)
-    max_concurrency: int = Field(1, ge=1, le=10_000)
+    max_concurrency: int = Field(1, ge=1, le=MAX_CONCURRENCY)
     price: Price | None = None
     owner: Named | None = Field(None, min_length=1, max_length=128)
     rate: Rate | None = None
@@ -167,6 +167,37 @@ def shown_status(agent: Agent, *, has_actor: bool) -> AgentStatus:
     if agent.dedicated is not None and not has_actor and agent.status is AgentStatus.READY:
         return AgentStatus.STARTING
     return agent.status
+
+
+#: Characters of metadata and options that a list of agents has room for, and up to which those of one agent are small.
+LIST_CHARS: Final = 4_000_000
+SMALL_CHARS: Final = 4_096
+_LARGE: Final = ("metadata", "options")
+
+
+def leave_out(wires: Sequence[dict[str, Any]]) -> None:
+    """Empties what is not small in agents for which a list has no room, and names it in ``left_out``. A list costs by its agents,
+    and not by what somebody wrote into some of them."""
+    room = LIST_CHARS
+    for wire in wires:
+        chars = _chars([wire[name] for name in _LARGE], max(room, SMALL_CHARS))
+        if chars > SMALL_CHARS:
+            room -= chars
+            if room < 0:
+                wire.update({name: {} for name in _LARGE} | {"left_out": list(_LARGE)})
+
+
+def _chars(value: Any, most: int) -> int:
+    """About how many characters a value has as JSON; once there are more than ``most``, as many as were counted."""
+    left, chars = [value], 0
+    while left and chars <= most:
+        item = left.pop()
+        if isinstance(item, dict):
+            left += (*item, *item.values())
+        elif isinstance(item, list):
+            left += item
+        chars += len(item) + 2 if isinstance(item, str) else 2
+    return chars
 
 
 def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = False) -> dict[str, Any]:

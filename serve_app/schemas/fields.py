@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -33,24 +33,28 @@ MAX_BATCH = 1000
 MAX_EPOCH_S = 253_402_300_799
 
 
-class _UnstorableParameter(InvalidRequest, ValueError):
-    """A query parameter holds what cannot be stored. A validator of one does not know its name; who words the errors does, and
-    gets only what is a `ValueError`."""
+class _RefusedParameter(InvalidRequest, ValueError):
+    """A query parameter holds what it must not. A validator of one does not know its name; who words the errors does, and gets
+    only what is a `ValueError`."""
 
 
-def _storable(value: str, info: ValidationInfo) -> str:
+def _checked(check: Callable[[str, str], object], value: str, info: ValidationInfo) -> str:
     try:
-        check_json(value, info.field_name or "its value")
+        check(value, info.field_name or "its value")
     except InvalidRequest as refused:
         if info.field_name is None:
-            raise _UnstorableParameter(refused.message, refused.code) from None
+            raise _RefusedParameter(refused.message, refused.code) from None
         raise
     return value
 
 
+def _storable(value: str, info: ValidationInfo) -> str:
+    return _checked(check_json, value, info)
+
+
 def _readable(value: str, info: ValidationInfo) -> str:
     """An empty name is for the field's bounds to refuse: some mean none by it."""
-    return check_name(value, info.field_name or "a name") if value else value
+    return _checked(check_name, value, info) if value else value
 
 
 #: Query parameter: how many rows to leave out. Below the largest number of the database, which adds the limit to it.

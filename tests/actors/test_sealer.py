@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
-from actors.sealer import LAG_ROWS, LAG_SECONDS, Sealer, SealingKey
+from actors.sealer import Sealer, SealingKey
 from cluster.domain.audit.checkpoint import Checkpoint
 from cluster.domain.audit.verify import AuditReport, AuditVerifier
-from cluster.domain.base.errors import ActorUnavailable, StoreUnavailable
+from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRecord
-from cluster.domain.metrics import Labels
 from cluster.ports.audit import Seals
 from cluster.postgres.audit import PostgresSeals
 from cluster.postgres.stores import Stores, open_stores
@@ -41,20 +39,14 @@ class Faulty(PostgresSeals):
         return sealed
 
 
-class Shown(dict[str, float]):
-    async def show(self, gauge: str, series: Mapping[Labels, float]) -> None:
-        self[gauge] = series[()]
-
-
 def sealer(stores: Stores, seals: Seals | None = None, *, batch: int = 1000, **options: object) -> Sealer:
     async def key() -> SealingKey:
         return SealingKey(SIGNER, self_signed=False)
 
-    values = {"clock": SystemClock(), "show": Shown().show, "key": key, **options}
+    values = {"clock": SystemClock(), "key": key, **options}
     return Sealer(
         zone=stores.epoch.region,
         seals=seals or stores.seals,
-        log=stores.log,
         region=stores.region,
         batch=batch,
         **values,  # type: ignore[arg-type]
@@ -327,29 +319,22 @@ async def test_erased_words_do_not_stop_the_sealer(stores: Stores) -> None:
     assert report.erased == 1
 
 
-async def test_the_lag_is_shown_and_told(stores: Stores) -> None:
-    clock, shown = ManualClock(NOW), Shown()
-    one = sealer(stores, Faulty(stores.pool), clock=clock, show=shown.show)
+async def test_the_lag_is_told(stores: Stores) -> None:
+    clock = ManualClock(NOW)
+    one = sealer(stores, Faulty(stores.pool), clock=clock)
     await one.seal_once()
     await write(stores, 3)
     await clock.advance(31.0)
-    await one.show_lag()
-    assert shown == {LAG_SECONDS: 31.0, LAG_ROWS: 3.0}
     assert (await one.status())["warnings"] == ["The audit is 31 s behind the log."]
     await one.seal_once()
-    await one.show_lag()
-    assert shown == {LAG_SECONDS: 0.0, LAG_ROWS: 0.0}
     assert (await one.status())["warnings"] == []
 
 
-async def test_the_running_sealer_survives_stores_and_telemetry_that_are_away(stores: Stores) -> None:
-    async def away(gauge: str, series: Mapping[Labels, float]) -> None:
-        raise ActorUnavailable("telemetry restarts")
-
+async def test_the_running_sealer_survives_stores_that_are_away(stores: Stores) -> None:
     clock, seals = ManualClock(NOW), Faulty(stores.pool)
     seals.fault = "before"
     await write(stores, 3)
-    one = sealer(stores, seals, clock=clock, show=away)
+    one = sealer(stores, seals, clock=clock)
     await one.start()
     try:
 

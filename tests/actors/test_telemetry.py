@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,12 +21,14 @@ from cluster.domain.tasks.machine import step
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import Priority
 from cluster.ports.agents import AgentStore
+from cluster.ports.clock import Clock
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.telemetry import AgentCounters, TelemetryStore
 from cluster.postgres.stores import Stores
-from cluster.process.clock import SystemClock
+from cluster.process.clock import ManualClock, SystemClock
+from tests.actors.test_sealer import seal_all, sealer
 from tests.support.api import Api
-from tests.support.samples import NOW, new_task, registration
+from tests.support.samples import NOW, new_task, registration, system_event
 
 
 class Faulty:
@@ -52,12 +55,14 @@ class Bench:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
         self.store = Faulty(stores.telemetry)
+        self.clock: Clock = SystemClock()
         self.actor: Telemetry | None = None
 
     async def start(self) -> Telemetry:
         self.actor = Telemetry(
-            log=self.stores.log, clock=SystemClock(), agents=self.stores.agents,
-            tasks=self.stores.tasks, store=self.store, listen=None,
+            log=self.stores.log, clock=self.clock, agents=self.stores.agents,
+            tasks=self.stores.tasks, audit=self.stores.seals, zone=self.stores.epoch.region, store=self.store,
+            listen=None,
         )  # fmt: skip
         await self.actor.start()
         return self.actor
@@ -233,3 +238,23 @@ async def test_the_api_serves_its_own_figures_while_telemetry_is_away(api: Api) 
     again = numbers((await api.client.get("/metrics")).text)
     assert total(again, "aragora_cp_metrics_complete") == 1
     assert total(again, "aragora_cp_tasks_submitted_total") == 3
+
+
+async def test_the_lag_of_a_sealer_that_is_dead_is_known(bench: Bench) -> None:
+    await bench.kill()
+    bench.clock = ManualClock(NOW)
+    telemetry = await bench.start()
+
+    async def lag() -> tuple[float, float]:
+        values = numbers(await telemetry.render())
+        return total(values, "aragora_audit_lag_seconds"), total(values, "aragora_audit_lag_rows")
+
+    await seal_all(sealer(bench.stores))
+    assert await lag() == (0.0, 0.0)
+    await bench.stores.log.append([replace(system_event(f"e{age}"), at=NOW - age) for age in (90.0, 30.0, 5.0)])
+    assert await lag() == (90.0, 3.0)
+    await bench.stores.pool.execute("update region_state set role = 'secondary'")
+    assert await lag() == (0.0, 0.0), "another region seals"
+    await bench.stores.pool.execute("update region_state set role = 'primary'")
+    await seal_all(sealer(bench.stores))
+    assert await lag() == (0.0, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from cluster.domain.access.agent_certificates import DENIED
 from cluster.domain.access.permissions import Permission
+from cluster.domain.access.workspaces import WorkspaceState
 from serve_app.auth.admission import permission_of
 from tests.support.api import CP, Api
 from tests.support.authorities import Issued, Issuer
@@ -116,6 +118,18 @@ async def test_an_operator_registers_and_removes_agents_without_one(api: Api, ta
     operator = bearer(tables.add_key("o", "operator"))
     assert (await api.call("POST", "/agents", {"agent_id": "a-3"}, headers=operator)).status_code == 201
     assert (await api.call("DELETE", "/agents/a-3", headers=operator)).status_code == 200
+
+
+async def test_an_operator_of_a_suspended_workspace_reads_that_it_is_suspended(api: Api, tables: Tables) -> None:
+    worker, operator = bearer(tables.add_key("k", "agent")), bearer(tables.add_key("o", "operator"))
+    tables.workspaces["w"] = replace(tables.workspaces["w"], state=WorkspaceState.SUSPENDED)
+    for method, path, body in (("POST", "/agents", {"agent_id": "a-3"}), ("DELETE", "/agents/a-3", None)):
+        answer = await api.call(method, path, body, headers=operator)
+        assert (answer.status_code, answer.json()["code"]) == (403, "workspace_suspended"), path
+        answer = await api.call(method, path, body, headers=worker)
+        assert (answer.status_code, answer.json()["code"]) == (401, "certificate_required"), path
+    answer = await api.call("POST", "/tasks/claim", {"agent_id": "a-1"}, headers=operator)
+    assert answer.json()["code"] == "certificate_required", "nobody claims without one"
 
 
 async def test_a_certificate_acts_for_its_own_agent_only(api: Api, tables: Tables) -> None:

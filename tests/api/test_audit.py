@@ -105,6 +105,8 @@ async def test_entries_are_chosen_and_counted(api: Api) -> None:
         ("/audit?limit=1001", 400),
         ("/audit?actions=" + "a," * 101, 400),
         ("/audit?actions=%00", 400),
+        ("/audit?actions=%20", 400),
+        ("/audit?actor_ids=,%20,", 400),
         ("/audit?action=task.failed", 400),
         ("/audit?workspace_ids=elsewhere", 403),
         ("/audit/verify?start_seq=-1", 400),

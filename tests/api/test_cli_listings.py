@@ -11,11 +11,15 @@ import struct
 import sys
 import termios
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster.domain.agents.agent import Health, Intent, Liveness
+from cluster.ports.agents import AgentChange
+from tests.support.samples import system_event
 from tests.support.system import clean_environment
 from tests.support.task_api import TaskApi
 
@@ -52,6 +56,31 @@ async def _on_a_terminal(url: str, *words: str) -> str:
     os.close(ours)
     await process.wait()
     return re.sub(r"\x1b\[[0-9;]*m", "", b"".join(pieces).decode())
+
+
+async def test_a_lost_agent_is_seen_as_lost_whatever_its_status_hides(tasks: TaskApi) -> None:
+    facts: dict[str, dict[str, Any]] = {
+        "well": {"liveness": Liveness.ALIVE},
+        "late": {"liveness": Liveness.SUSPECT},
+        "gone": {"liveness": Liveness.OFFLINE, "intent": Intent.PAUSED},
+        "deaf": {"liveness": Liveness.DEAF, "health": Health.DEGRADED},
+        "odd": {"liveness": Liveness.ALIVE, "health": Health.FAILED},
+    }
+    gate = tasks.api.gateway
+    for agent_id, changed in facts.items():
+        await tasks.agent(agent_id)
+        record = replace(system_event(agent_id), workspace="default", kind="agent.status_changed")
+        await gate.agents.change([AgentChange(workspace="default", agent_id=agent_id, record=record, **changed)])
+    for agent in (await gate.agents.get_many([("default", agent_id) for agent_id in facts])).values():
+        gate.directory.note(agent)
+    lines = (await _in_a_pipe(tasks.api.url, "agents", "list")).splitlines()[1:]
+    assert {line.split()[0]: re.split(r" {2,}", line)[1] for line in lines} == {
+        "well": "ready",
+        "late": "ready (suspect)",
+        "gone": "paused (offline)",
+        "deaf": "failed (deaf, degraded)",
+        "odd": "failed",
+    }
 
 
 @pytest.mark.parametrize("shown", [_in_a_pipe, _on_a_terminal])

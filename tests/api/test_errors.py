@@ -300,6 +300,13 @@ async def test_a_wrong_call_is_refused_in_one_shape_without_a_stack_trace(
     assert await api.stores.log.head() == before
 
 
+@pytest.mark.parametrize("path", ["/tasks", "/agents", "/agents/heartbeats", "/tasks/batch", "/deliberations"])
+@pytest.mark.parametrize("body", [5, "text", [], [{}], True])
+async def test_a_body_that_is_no_object_is_called_the_body(api: Api, path: str, body: Any) -> None:
+    answer = await api.call("POST", path, body)
+    assert (answer.status_code, answer.json()["error"]) == (400, "The body must be a JSON object.")
+
+
 async def test_a_body_without_a_length_is_bounded_as_it_arrives(api: Api) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b'{"task_type": "'

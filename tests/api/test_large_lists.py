@@ -67,3 +67,21 @@ async def test_a_replay_that_changes_nothing_takes_all_at_once(tasks: TaskApi) -
     replayed = await tasks.post("/dead-letter/replay", {"filter": {}})
     assert (len(replayed["replayed"]), replayed["remaining"]) == (FIT + 2, 0)
     assert sorted(payload["n"] for payload in await _payloads(tasks, FIT + 2)) == list(range(FIT + 2))
+
+
+async def test_a_list_of_agents_leaves_out_what_it_has_no_room_for(tasks: TaskApi) -> None:
+    text = "x" * (LARGE - 1000)
+    for n in range(FIT + 2):
+        await tasks.agent(f"a{n}", metadata={"n": n, "text": text})
+        await tasks.agent(f"b{n}", metadata={"n": n}, options={"text": "x" * 1000})
+    found = (await tasks.get("/agents"))["agents"]
+    assert len(found) == 2 * (FIT + 2)
+    large, small = found[: FIT + 2], found[FIT + 2 :]
+    assert [agent["metadata"]["n"] for agent in large[:FIT]] == list(range(FIT))
+    assert [(agent["metadata"], agent["options"]) for agent in large[FIT:]] == [({}, {})] * 2
+    assert [agent["left_out"] for agent in large[FIT:]] == [["metadata", "options"]] * 2
+    assert not any("left_out" in agent for agent in (*large[:FIT], *small)), "what is small takes no room"
+    assert [agent["metadata"]["n"] for agent in small] == list(range(FIT + 2))
+    alone = await tasks.get("/agents/a5")
+    assert alone["metadata"]["n"] == 5
+    assert "left_out" not in alone

@@ -81,6 +81,27 @@ async def test_a_parameter_that_cannot_be_taken_is_named(api: Api, path: str) ->
         assert answer.json()["error"].startswith(says), answer.text
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/tasks?{name}" for name in ("task_type", "agent_id", "queue")),
+        *(f"/agents?{name}" for name in ("provider", "region", "tag", "capability")),
+        *(f"/dead-letter?{name}" for name in ("task_type", "queue")),
+    ],
+)
+async def test_a_filter_that_nobody_can_see_is_refused_by_name(api: Api, path: str) -> None:
+    name = path.partition("?")[2]
+    for value, says in (
+        ("%20", f"{name}: its value must have a character that can be seen."),
+        ("%E2%80%8B", f"{name}: its value must have a character that can be seen."),
+        ("a%0Ab", f"{name}: its value must be one line without control characters."),
+    ):
+        answer = await api.call("GET", f"{path}={value}")
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_name"), answer.text
+        assert answer.json()["error"] == says
+    assert (await api.call("GET", "/dead-letter?error_contains=%20")).status_code == 200, "errors have blanks"
+
+
 async def test_an_empty_after_is_refused_but_an_empty_header_is_none(api: Api) -> None:
     described = await api.call("GET", "/stream", headers={"Last-Event-ID": ""})
     assert described.status_code == 200, "browsers mean none"

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from actors.composition.making import make
 from actors.composition.resources import Resources
-from actors.roles import SCHEDULER, Role
+from actors.roles import KINDS, SCHEDULER, Role
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, session_members
 from cluster.embedded.redis import EmbeddedRedis
@@ -43,7 +43,7 @@ DECK = (
     *("two-generations",) * 2,
     *("redis-flush", "redis-kill", "kill-api", "kill-supervisor"),
     *("change-replicas", "new-version"),
-    *("kill-telemetry", "kill-agent-host", "kill-deliberation", "kill-health-monitor", "kill-region-leader"),
+    *(f"kill-{kind}" for kind in KINDS if kind != SCHEDULER),
 )
 
 #: What a kill's victim is called among Ray's named actors.

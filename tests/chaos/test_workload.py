@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from actors.roles import SCHEDULER
+from actors.roles import KINDS, SCHEDULER
 from cluster.domain.base.errors import ActorUnavailable
 from cluster.postgres.migrate import migrate
 from tests.chaos.checker import check
@@ -42,6 +42,7 @@ def _target(api: Api) -> ChaosTarget:
 def test_a_seed_fixes_every_decision() -> None:
     assert plan(7, 60) == plan(7, 60) != plan(8, 60)
     assert {planned.name for planned in plan(7, len(set(DECK)))} == set(DECK)
+    assert {f"kill-{kind}" for kind in KINDS} < set(DECK)
     load = Load(seed=7, duration_s=1.0)
     first, second = load.random("worker-1"), load.random("worker-1")
     assert [Turn.draw(first, 4) for _ in range(50)] == [Turn.draw(second, 4) for _ in range(50)]

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from actors.roles import KINDS
 from cluster.embedded.processes import wait_until
 from tests.support.agents import answering_agent
 from tests.support.probes import eventually
@@ -36,9 +37,7 @@ def _register(system: RunningSystem, agent: str, capability: str, slots: int = 1
     assert system.call("POST", "/api/control-plane/agents", body).status_code == 201
 
 
-@pytest.mark.parametrize(
-    "role", ["scheduler", "agent-host", "deliberation", "health-monitor", "region-leader", "telemetry"]
-)
+@pytest.mark.parametrize("role", KINDS)
 def test_an_actor_that_is_killed_comes_back_and_nothing_is_lost(system: RunningSystem, role: str) -> None:
     _register(system, f"holder-{role}", role)
     submitted = _submit(system, 40, role)

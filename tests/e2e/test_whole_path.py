@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from actors.roles import KINDS
 from cluster.embedded.processes import session_members
 from tests.support.agents import answering_agent
 from tests.support.system import COMMAND, RunningSystem, clean_environment, new_text, system_ports
@@ -61,7 +62,7 @@ def test_actors_are_called_past_ray_and_through_ray_alike(system: RunningSystem)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     ways = json.loads(done.stdout.splitlines()[-1])
-    assert {kind.rsplit("-", 1)[0] for kind in ways} >= {"scheduler", "agent-host", "telemetry", "health-monitor"}
+    assert {kind.rsplit("-", 1)[0] for kind in ways} == set(KINDS)
     for role, way in ways.items():
         assert way["channel"], (role, way)
         assert way["direct"] == way["over_ray"], (role, way)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,25 @@ async def _sealed(stores: Stores, *counts: int) -> None:
     for count in counts:
         await write(stores, count)
         await seal_all(sealer(stores))
+
+
+async def test_what_was_pushed_is_on_the_disk(
+    stores: Stores, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[Path, int]] = []
+
+    def fsync(descriptor: int, to_disk: Callable[[int], None] = os.fsync) -> None:
+        to_disk(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        written.append((path, path.stat().st_size if path.is_file() else 0))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for _ in range(2):
+        await _sealed(stores, 3)
+        await command.done("checkpoint", "push", "kept")
+        kept = tmp_path / "kept"
+        assert written == [(kept, kept.stat().st_size), (kept.parent, 0)]
+        written.clear()
 
 
 async def test_an_export_verifies_offline_and_says_what_is_not_covered(stores: Stores, command: Command) -> None:

@@ -173,7 +173,7 @@ class History:
             waiting = [Priority(row["priority"]).wire_name for row in rows if row["status"] == "pending"]
             assert counts["by_priority"] == {name: waiting.count(name) for name in set(waiting)}
             assert await self.tallies[which].queue_metrics(workspace, self.now) == pytest.approx(
-                self.metrics(workspace, rows)
+                self.metrics(workspace, rows), abs=1e-6
             )
 
     def by_type(self, workspace: str, rows: Any) -> dict[str, int]:

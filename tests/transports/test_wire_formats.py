@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import zip_longest
 from typing import Any
 
 import httpx
@@ -235,9 +237,25 @@ def test_half_a_character_without_its_other_half_is_refused(chunks: list[str]) -
         _streamed(_events(*map(_delta, chunks), _delta("c", "stop")))
 
 
+@pytest.mark.parametrize("half", ["\ud83d", "\ud83d\ud83d", " \ude00\n", "\x00"], ids=ascii)
+@pytest.mark.parametrize("allowed", [False, True])
+def test_what_cannot_be_stored_is_not_called_empty(half: str, allowed: bool) -> None:
+    for read in _answers(half, "stop"):
+        with pytest.raises(AgentMalformed, match="cannot be stored"):
+            read(allow_incomplete=allowed)
+
+
 NOTHING = [
     *("", " \n", "\u200b", "\ufeff", "\u2060", "\u2800", "\u00ad\u3164", "\u0301"),
     *("<think>all thought</think>", "<think>never closed", "never opened</think>\n", "<thinking>{}</thinking>\u200b"),
+    *(
+        "<reasoning>{}</reasoning>",
+        "<scratchpad>hm",
+        "hm</reflection>",
+        "<antThinking>hm</antThinking>",
+        "◁think▷hm◁/think▷",
+    ),
+    *("<longcat_think>hm</longcat_think>", "<|START_THINKING|>[hm<|END_THINKING|>"),
     *("[THINK]hm[/THINK]", "<think>a</think> <think>b</think>", '<|channel|>analysis<|message|>{"a": 1}'),
 ]
 SOMETHING = [
@@ -252,6 +270,7 @@ SOMETHING = [
         "<think>a</think>{}",
         "a</think>[1]",
     ),
+    *("<reasoning>a</reasoning>b", "It takes reasoning.", "<|START_THINKING|>a<|END_THINKING|>b"),
     *("<analysis>asked for</analysis>", "Write `</think>`.", "[1]", "\ue000"),
 ]
 
@@ -357,6 +376,81 @@ def test_a_stream_cut_before_its_end_has_broken_off(finish: Any) -> None:
         _streamed(_events(_delta("Par", finish), end=""))
     assert _streamed(_events(_delta("Paris", finish))).text == "Paris"
     assert _streamed(_events(_delta("Paris", finish), _delta(finish="stop"), end="")).text == "Paris"
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (b"data: quota exceeded", "quota exceeded"),
+        (b"data: quota\ndata: exceeded", "quota exceeded"),
+        (b'data: {"quota": \ndata: exceeded', '{"quota": exceeded'),
+        (b'data: "quota exceeded"', "quota exceeded"),
+        (b"data: quota \xff", "quota \ufffd"),
+        (b"data: " + b"9" * 5000, "999"),
+        (b"data:", "it does not say which"),
+        (b"id: 1", "it does not say which"),
+        (b"data: null", "it does not say which"),
+    ],
+)
+def test_an_error_event_may_have_any_text_or_none(event: bytes, words: str) -> None:
+    for content in (b"event: error\n" + event + b"\n\n", _events(_delta("Par"), end="") + b"event: error\n" + event):
+        with pytest.raises(AgentFailed, match=re.escape(f"reports an error: {words}")):
+            _streamed(content)
+
+
+@pytest.mark.parametrize("finish", CUT)
+def test_a_cut_stream_stays_cut_whatever_its_last_part_says(finish: str) -> None:
+    with pytest.raises(AgentMalformed, match=rf"cut off \(finish_reason: {finish}\)"):
+        _streamed(_events(_delta("Par", finish), _delta(finish="stop")))
+    with pytest.raises(AgentMalformed, match="cut off"):
+        _streamed(_events(_delta("Par", "stop"), _delta(finish=finish)))
+
+
+def _choice(index: Any, **values: Any) -> dict[str, Any]:
+    return {"choices": [{"index": index, **values}]}
+
+
+@given(st.permutations([0, 1, 2, 0, 1, 2]), st.integers(0, 2))
+def test_of_several_choices_the_first_is_the_answer(order: list[int], least: int) -> None:
+    """Whatever the others say: an error, a refusal, another shape, another reason to finish."""
+    parts = [_choice(index + least, delta={"content": "ABC"[index]}) for index in order]
+    others = [
+        _choice(least + 1, error="no quota"),
+        _choice(least + 2, delta={"refusal": "I must not."}, finish_reason="length"),
+        _choice(least + 3, delta=5),
+    ]
+    assert _streamed(_events(*others, *parts, _choice(least, finish_reason="stop"), *others)).text == "AA"
+
+
+@pytest.mark.parametrize("index", [None, 0, "0", True, 0.0, [1]])
+def test_a_choice_without_a_number_is_the_first(index: Any) -> None:
+    assert _streamed(_events(_choice(index, delta={"content": "Par"}), _delta("is", "stop"))).text == "Paris"
+
+
+@pytest.mark.parametrize(
+    ("deltas", "messages"),
+    [
+        ([None], ["Paris"]),
+        ([None, {}], [None, "Paris"]),
+        ([{"role": "assistant"}, {"content": ""}], ["Par", "is"]),
+        ([None, None, None], ["P", "Par", "Paris"]),
+        ([None, None], ["Paris", "Paris"]),
+        ([None], [[{"type": "thinking", "text": "hm"}, {"type": "text", "text": "Paris"}]]),
+        ([{"content": "Par"}, {"content": "is"}], ["Par", "Paris"]),
+        ([{"content": "Paris"}, None], [None, "Paris"]),
+    ],
+)
+def test_a_stream_of_messages_has_their_text(deltas: list[Any], messages: list[Any]) -> None:
+    parts = [
+        _choice(0, delta=delta, message=message and {"content": message}, finish_reason="stop")
+        for delta, message in zip_longest(deltas, messages)
+    ]
+    assert _streamed(_events(*parts)).text == "Paris"
+
+
+def test_a_refusal_in_the_message_of_a_stream_is_one() -> None:
+    with pytest.raises(AgentRefused, match="I must not"):
+        _streamed(_events(_choice(0, message={"refusal": "I must not."})))
 
 
 @given(st.lists(st.integers(0, 200), max_size=4), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from cluster.cli.calls import path_segment
 from cluster.cli.connection import client, settings
 from cluster.cli.output import console, listing
+from cluster.domain.agents.agent import Health, Liveness
 
 app = typer.Typer(no_args_is_help=True, help="Agents.")
 
@@ -34,6 +36,16 @@ def split(value: str | None) -> list[str]:
     return [part.strip() for part in (value or "").split(",") if part.strip()]
 
 
+#: What is wrong with an agent. A status of another name hides it: one that is paused and lost is ``paused``.
+_MARKS = frozenset({Liveness.SUSPECT, Liveness.OFFLINE, Liveness.DEAF, Health.DEGRADED, Health.FAILED})
+
+
+def _marked_status(agent: Mapping[str, Any]) -> str:
+    status = agent["status"]
+    marks = [fact for fact in (agent["liveness"], agent["health"]) if fact in _MARKS and fact != status]
+    return f"{status} ({', '.join(marks)})" if marks else str(status)
+
+
 @app.command("list")
 def list_agents(
     capability: Annotated[str | None, typer.Option(help="Only agents that have this capability.")] = None,
@@ -48,7 +60,7 @@ def list_agents(
     rows = (
         (
             agent["agent_id"],
-            agent["status"],
+            _marked_status(agent),
             agent["running_tasks"],
             agent["tasks_completed"],
             agent["tasks_failed"],

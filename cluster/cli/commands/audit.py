@@ -10,6 +10,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -263,7 +264,8 @@ def push(
 
 
 def _append(file: Path) -> tuple[list[Checkpoint], int]:
-    """Appends the checkpoints that the file lacks. Returns them, and the last row that the file covered before."""
+    """Appends the checkpoints that the file lacks, and waits until the disk has them. Returns them, and the last row that the
+    file covered before."""
     before = _read_checkpoints(file)[-1] if file.exists() and file.stat().st_size else None
     covered = 0 if before is None else before.last_seq
     new = asyncio.run(_new_checkpoints(covered))
@@ -275,6 +277,14 @@ def _append(file: Path) -> tuple[list[Checkpoint], int]:
         )
     with file.open("a") as lines:
         lines.write(_lines(new))
+        lines.flush()
+        os.fsync(lines.fileno())
+    # A new file is only found after a crash of the machine if its directory is written too.
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
     return new, covered
 
 

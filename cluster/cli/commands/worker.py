@@ -76,14 +76,17 @@ def run(
         guarded(found.run_forever)
         return
     ours = settings()
-    worker = Worker(
-        agent_id,
-        capabilities=split(capabilities),
-        concurrency=concurrency or ours.worker_concurrency,
-        batch=ours.batch_size,
-        base_url=api_url(ours),
-        tls=api_tls(ours),
-        drain_s=drain_seconds,
-    )
+    try:
+        worker = Worker(
+            agent_id,
+            capabilities=split(capabilities),
+            concurrency=concurrency or ours.worker_concurrency,
+            batch=ours.batch_size,
+            base_url=api_url(ours),
+            tls=api_tls(ours),
+            drain_s=drain_seconds,
+        )
+    except InvalidRequest as error:
+        raise typer.BadParameter(error.message) from None
     worker.handles(*split(task_types))(found)
     guarded(worker.run_forever)

@@ -12,9 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from cluster.domain.base.log import IDENTITY, LogTexts, Origin
+
+#: The most tasks that an agent may have at a time.
+MAX_CONCURRENCY: Final = 10_000
 
 
 class Intent(StrEnum):

@@ -30,9 +30,9 @@ _MAX_OPEN = 200
 _NAMES = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis"
 #: Marks of thoughts as reasoning models write them, and where a container may begin.
 _MARK = re.compile(
-    rf"[<◁](?P<close>/?)(?:\w{{1,20}}:)?(?P<tag>{_NAMES})(?:\s[^<>]{{0,100}})?[>▷]"
+    rf"[<◁](?P<close>/?)(?:\w{{1,20}}:|ant|longcat_)?(?P<tag>{_NAMES})(?:\s[^<>]{{0,100}})?[>▷]"
     r"|\[(?P<close_box>/?)(?P<box>THINK)\]"
-    r"|<\|(?P<edge>begin|end)_of_(?P<turn>thought)\|>"
+    r"|<\|(?P<edge>begin|end|start)(?:_of)?_(?P<turn>thought|thinking)\|>"
     r"|<\|channel\|>(?P<channel>analysis|commentary|final)"
     r"|(?P<begin>\{(?=[ \t\n\r]*+[\"}])|\[(?=[ \t\n\r]*+[\[\]{\"0-9tfnNI-]))",
     re.IGNORECASE,
@@ -72,9 +72,9 @@ def last_value(text: str, read: Callable[[Any], T], what: str, parse_float: Call
     raise problem or NotJson(f"{what} is not JSON.")
 
 
-#: Thoughts that models write of themselves. The other marks are also what prompts ask for: "Give your analysis in <analysis>."
-_THINKING = frozenset({"think", "thinking", "thought", "thoughts", "channel"})
-_MAY_THINK = re.compile(r"think|thought|<\|channel\|>", re.IGNORECASE)
+#: The mark that is also what prompts ask for: "Give your analysis in <analysis>." The others are of thoughts alone.
+_ASKED_FOR = "analysis"
+_MAY_THINK = re.compile(rf"{_NAMES}|<\|channel\|>", re.IGNORECASE)
 
 
 def has_answer(text: str) -> bool:
@@ -90,7 +90,7 @@ def has_answer(text: str) -> bool:
         return True
     if reply.containers or is_visible("".join(reply.around)):
         return True
-    return not any(_family(mark) in _THINKING for mark in _MARK.finditer(text) if not mark["begin"])
+    return all(_family(mark) == _ASKED_FOR for mark in _MARK.finditer(text) if not mark["begin"])
 
 
 def _candidates(text: str) -> list[str]:

@@ -15,36 +15,28 @@ select head, public_key, signature, entries from audit_checkpoints where last_se
 select seq, at, v, digest from log where seq >= $1 order by seq limit $2
 
 -- name: audit_entries
--- The newest rows of a workspace that match, with the checkpoint that covers each. An empty array matches everything.
-select l.seq, l.at, l.workspace, l.kind, l.entity, l.attempt, l.principal, l.data, l.digest, l.epoch, l.cause, l.zone,
-       l.private, l.private_digest, l.v, e.entry, e.previous
-from log l
+-- The newest rows of a workspace that match, each with its place in the chain, and how many there are, at most $9. An empty array
+-- matches everything. Of a page without rows, one row without a number tells how many there are.
+with matching as materialized (
+    select seq from log
+    where workspace = $1
+      and ($2::double precision is null or at >= $2)
+      and ($3::double precision is null or at <= $3)
+      and ($4::text[] = '{}' or kind = any ($4))
+      and ($5::text[] = '{}' or principal = any ($5))
+      and ($6::text[] = '{}' or split_part(principal, ':', 1) = any ($6))
+      and ($7::text[] = '{}' or split_part(kind, '.', 1) = any ($7))
+      and kind not like all ($8::text[])
+    order by seq desc
+    limit greatest($9::bigint, $10::bigint + $11::bigint)
+)
+select found.total, l.seq, l.at, l.workspace, l.kind, l.entity, l.attempt, l.principal, l.data, l.digest, l.epoch, l.cause,
+       l.zone, l.private, l.private_digest, l.v, e.entry, e.previous
+from (select least(count(*), $9::bigint) as total from matching) found
+left join (select seq from matching order by seq desc limit $10::bigint offset $11::bigint) page on true
+left join log l on l.seq = page.seq
 left join lateral entry_hashes(l.seq) e on true
-where l.workspace = $1
-  and ($2::double precision is null or l.at >= $2)
-  and ($3::double precision is null or l.at <= $3)
-  and ($4::text[] = '{}' or l.kind = any ($4))
-  and ($5::text[] = '{}' or l.principal = any ($5))
-  and ($6::text[] = '{}' or split_part(l.principal, ':', 1) = any ($6))
-  and ($7::text[] = '{}' or split_part(l.kind, '.', 1) = any ($7))
-  and l.kind not like all ($8::text[])
 order by l.seq desc
-limit $9 offset $10
-
--- name: audit_count
--- How many rows match, at most $9.
-select count(*) from (
-    select from log l
-    where l.workspace = $1
-      and ($2::double precision is null or l.at >= $2)
-      and ($3::double precision is null or l.at <= $3)
-      and ($4::text[] = '{}' or l.kind = any ($4))
-      and ($5::text[] = '{}' or l.principal = any ($5))
-      and ($6::text[] = '{}' or split_part(l.principal, ':', 1) = any ($6))
-      and ($7::text[] = '{}' or split_part(l.kind, '.', 1) = any ($7))
-      and l.kind not like all ($8::text[])
-    limit $9
-) found
 
 -- name: audit_entry
 -- A row of a workspace, with its place in the chain.
@@ -58,3 +50,10 @@ where l.workspace = $1 and l.seq = $2
 select coalesce(max(last_seq), 0) as sealed,
        (select head::json ->> 'chain' from audit_checkpoints order by last_seq desc limit 1) as chain
 from audit_checkpoints
+
+-- name: audit_unsealed
+-- How many rows the primary of a zone has still to seal, and when the first of them was written. No row if there are none.
+select (select max(seq) from log) - s.seq as count, l.at
+from (select coalesce(max(last_seq), 0) as seq from audit_checkpoints) s
+join lateral (select at from log where seq > s.seq order by seq limit 1) l on true
+where exists (select from region_state where region = $1 and role = 'primary')

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from actors.roles import actor_name, dedicated_role, desired_roles, fingerprint
+from actors.composition.making import _MAKERS
+from actors.roles import DEDICATED_AGENT, KINDS, actor_name, dedicated_role, desired_roles, fingerprint
 from cluster.domain.agents.agent import Dedicated
 from cluster.settings import load_settings
 
@@ -22,6 +23,7 @@ def test_names_of_agents_own_actors_follow_what_they_declare() -> None:
 def test_desired_roles_follow_the_settings_and_names_follow_what_matters() -> None:
     settings = load_settings({"ARAGORA_AGENT_HOSTS": "2", "ARAGORA_DELIBERATION_WORKERS": "3"})
     keys = [role.key for role in desired_roles(settings)]
+    assert {role.kind for role in desired_roles(load_settings({}))} == set(KINDS) == set(_MAKERS) - {DEDICATED_AGENT}
     assert len(keys) == len(set(keys)) >= 9
     assert keys.index("scheduler-0") < keys.index("agent-host-0") < keys.index("health-monitor-0")
     assert fingerprint(settings) != fingerprint(load_settings({"ARAGORA_AGENT_HOSTS": "2"}))

@@ -61,6 +61,8 @@ TOGETHER = [
     ("worker", "run", "json:__all__"),
     ("worker", "run", "odd_worker:worker"),
     ("worker", "run", "json:dumps", "--concurrency", "0"),
+    ("worker", "run", "json:dumps", "--concurrency", "100000"),
+    ("worker", "run", "json:dumps", "--agent-id", "a b"),
     ("worker", "run", "made_worker:worker", "--agent-id", "b"),
     ("worker", "run", "made_worker:worker", "--drain-seconds", "30"),
     ("queue", "weight", "t", "0"),

@@ -208,6 +208,24 @@ async def test_what_uvicorn_refuses_has_the_shape_of_our_errors(front: Front, li
     )
 
 
+async def test_a_body_that_haproxy_refuses_has_the_shape_of_our_errors(front: Front) -> None:
+    replica = WaitingReplica(b"")
+    async with listening(replica.serve) as server:
+        front.write(port_of(server))
+        front.start()
+        await answered(front.url + "/-/healthz")
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        writer.write(b"POST /x HTTP/1.1\r\nhost: a\r\nx-request-id: mine-1\r\ntransfer-encoding: chunked\r\n\r\n")
+        await asyncio.wait_for(replica.called.wait(), 20)
+        writer.write(b"ZZ\r\n")
+        refused = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+    head, _, body = refused.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 "), refused
+    assert b"\r\nx-trace-id: mine-1" in head.lower()
+    assert (json.loads(body)["code"], json.loads(body)["trace_id"]) == ("invalid_request", "mine-1")
+
+
 async def _exchange(port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
