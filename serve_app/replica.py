@@ -165,6 +165,7 @@ class Replica:
             hub=hub,
             log=resources.stores.log,
             audit=resources.stores.audit,
+            erasures=resources.stores.erasures,
             verify_audit=partial(verify_part, resources.stores.log, resources.stores.seals),
             sealed=resources.stores.seals.sealed,
             components=self._components,

@@ -27,6 +27,7 @@ from cluster.postgres.telemetry import PostgresTelemetry
 if TYPE_CHECKING:
     from cluster.postgres.audit import PostgresAudit, PostgresSeals
     from cluster.postgres.deliberations import PostgresDeliberations
+    from cluster.postgres.erasure import PostgresErasures
     from cluster.postgres.keys import PostgresSigningKeys
     from cluster.postgres.outcomes import PostgresOutcomes
     from cluster.postgres.secrets import PostgresSecrets
@@ -69,6 +70,12 @@ class Stores:
         from cluster.postgres.outcomes import PostgresOutcomes
 
         return PostgresOutcomes(self.pool, self.epoch)
+
+    @cached_property
+    def erasures(self) -> PostgresErasures:
+        from cluster.postgres.erasure import PostgresErasures
+
+        return PostgresErasures(self.pool, self.epoch)
 
     @cached_property
     def audit(self) -> PostgresAudit:
