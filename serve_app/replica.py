@@ -155,7 +155,7 @@ class Replica:
             agents=resources.stores.agents,
             deliberations=resources.stores.deliberations,
             outcomes=resources.stores.outcomes,
-            signing=ReceiptSigner(resources.stores.signing_keys, settings.receipt_signing_key),
+            signing=ReceiptSigner(resources.stores.signing_keys(settings.sealing_keys()), settings.receipt_signing_key),
             heartbeats=BestEffortHeartbeats(resources.heartbeats),
             doorbell=resources.doorbell,
             directory=directory,

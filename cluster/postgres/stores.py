@@ -59,11 +59,11 @@ class Stores:
 
         return PostgresDeliberations(self.pool, self.epoch)
 
-    @cached_property
-    def signing_keys(self) -> PostgresSigningKeys:
+    def signing_keys(self, keys: Sequence[bytes]) -> PostgresSigningKeys:
+        """The keys of receipts. ``keys`` seal the deployment's own one, if there are any."""
         from cluster.postgres.keys import PostgresSigningKeys
 
-        return PostgresSigningKeys(self.pool, self.epoch)
+        return PostgresSigningKeys(self.pool, self.epoch, self.secrets(keys) if keys else None)
 
     @cached_property
     def outcomes(self) -> PostgresOutcomes:

@@ -288,5 +288,5 @@ class RandomChanges:
         await self.stores.access.revoke(self._origin(), revocation)
 
     async def publish(self) -> None:
-        call = self.stores.signing_keys
+        call = self.stores.signing_keys(())
         await (call.own(bytes(32)) if self._chance.random() < 0.3 else call.publish(bytes([self._n % 3] * 32)))
