@@ -237,6 +237,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
         )
     },
     ("GET", "/audit"): _AUDIT_PAGE,
+    ("GET", "/audit/export"): {},
     ("GET", "/audit/stats"): {
         200: fields(
             total_entries=COUNT,
@@ -281,10 +282,15 @@ ROOT_ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/metrics"): {},
 }
 
-#: (method, path) → other forms of a 200: the content type and what it is.
-OTHER_FORMS: dict[tuple[str, str], tuple[str, str]] = {
-    ("GET", "/stream"): ("text/event-stream", "Events as they are committed, each a Frame; with this Accept header."),
-    ("ROOT GET", "/metrics"): ("text/plain", "Metrics in Prometheus' text form."),
+#: (method, path) → other forms of a 200: content type → what it is.
+OTHER_FORMS: dict[tuple[str, str], dict[str, str]] = {
+    ("GET", "/stream"): {"text/event-stream": "Events as they are committed, each a Frame; with this Accept header."},
+    ("GET", "/audit/export"): {
+        "application/x-ndjson": "With format json: an AuditEntry a line.",
+        "text/csv": "With format csv.",
+        "text/plain": "With format syslog: RFC 5424.",
+    },
+    ("ROOT GET", "/metrics"): {"text/plain": "Metrics in Prometheus' text form."},
 }
 
 #: Routes that can answer 404 although no id is in their path.
