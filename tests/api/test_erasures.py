@@ -157,7 +157,7 @@ async def test_a_dump_holds_nothing_and_all_still_verifies(api: Api, store_urls:
     assert again == {"tasks": 0, "deliberations": 0, "outcomes": 0, "log_rows": 0}
 
 
-async def test_the_trail_says_what_was_erased_by_whom_and_no_word_of_it(api: Api) -> None:
+async def test_the_trail_says_who_erased_and_no_word(api: Api) -> None:
     tasks = TaskApi(api)
     await tasks.agent("worker")
     task_id = await _ended(tasks, metadata={"subject": PLANTED})

@@ -70,17 +70,7 @@ class RandomChanges:
         self._fence: ShardFence | None = None
         self._appended: dict[str, int] = {}
         self.calls: tuple[Callable[[], Awaitable[None]], ...] = (
-            *(
-                self.submit,
-                self.submit,
-                self.decide,
-                self.decide,
-                self.decide,
-                self.replay,
-                self.purge,
-                self.erase,
-                self.control,
-            ),
+            *(self.submit, self.submit, self.decide, self.decide, self.decide, self.replay, self.purge, self.control),
             *(self.register, self.change, self.remove, self.admit, self.append, self.append, self.cancel),
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
         )
