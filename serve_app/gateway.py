@@ -32,6 +32,7 @@ from cluster.ports.audit import WorkspaceAudit
 from cluster.ports.breakers import WorkspaceBreakers
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import WorkspaceDeliberations
+from cluster.ports.erasure import Erasures
 from cluster.ports.idempotency import Answers
 from cluster.ports.leases import HeldLeases
 from cluster.ports.log import WorkspaceLog
@@ -84,6 +85,7 @@ class Gateway:
     log: WorkspaceLog
     components: Components
     audit: WorkspaceAudit
+    erasures: Erasures
     verify_audit: Callable[[int, int | None], Awaitable[AuditPart]]
     """Verifies rows of the log, of all workspaces, and shows none of them."""
     sealed: Callable[[], Awaitable[tuple[int, str | None]]]

@@ -32,5 +32,5 @@ async def _key(resources: Resources) -> SealingKey:
     configured = settings.audit_signing_key or settings.receipt_signing_key
     if configured is not None:
         return SealingKey(Signer(seed_of(configured.get_secret_value())), self_signed=False)
-    own = await resources.stores.signing_keys.own(os.urandom(SEED_BYTES))
+    own = await resources.stores.signing_keys(settings.sealing_keys()).own(os.urandom(SEED_BYTES))
     return SealingKey(Signer(own), self_signed=True)

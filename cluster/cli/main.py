@@ -31,6 +31,7 @@ from cluster.cli.commands import (
     deliberations,
     dlq,
     doctor,
+    erase,
     evaluate,
     keys,
     logs,
@@ -83,6 +84,7 @@ app.add_typer(keys.app, name="keys")
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(audit.app, name="audit")
+app.command("erase")(erase.erase)
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(ca.app, name="ca")

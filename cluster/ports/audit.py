@@ -61,6 +61,11 @@ class WorkspaceAudit(Protocol):
     async def entries(self, of: AuditFilter, limit: int, offset: int) -> tuple[list[AuditEntry], Total]:
         """The newest entries first, and how many there are. Raises: `StoreUnavailable`."""
 
+    async def range(self, of: AuditFilter, after: int, through: int) -> list[AuditEntry]:
+        """The entries with numbers after ``after`` and up to ``through``, in order, by workspace, times and ``hidden``.
+
+        Raises: `StoreUnavailable`."""
+
     async def entry(self, workspace: str, seq: int) -> AuditEntry | None:
         """An entry of the workspace; None if it has none of this number. Raises: `StoreUnavailable`."""
 

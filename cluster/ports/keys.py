@@ -19,7 +19,9 @@ class SigningKeys(Protocol):
     """Keys of receipts: the one that this deployment made for itself, and the public halves of all that have signed."""
 
     async def own(self, candidate: bytes) -> bytes:
-        """Returns the deployment's own 32-byte seed, the same to all callers. If there is none yet, ``candidate`` becomes it."""
+        """Returns the deployment's own 32-byte seed, the same to all callers. If there is none yet, ``candidate`` becomes it.
+
+        Raises: `Unsealable` if it was sealed with a key that is not given."""
 
     async def publish(self, public_key: bytes) -> None:
         """Stores the public half of a key whose private half is kept elsewhere."""

@@ -7,6 +7,8 @@ from typing import Final, Protocol
 #: Name of the stored secret of tokens, and its size.
 JWT_SECRET: Final = "jwt"
 JWT_SECRET_BYTES: Final = 48
+#: Name of the stored seed of the key that signs receipts.
+RECEIPT_SEED: Final = "receipt-seed"
 
 
 class SecretStore(Protocol):

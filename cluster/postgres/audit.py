@@ -29,26 +29,22 @@ class PostgresAudit:
         self._pool = pool
 
     async def entries(self, of: AuditFilter, limit: int, offset: int) -> tuple[list[AuditEntry], Total]:
-        hidden = [_LIKE.sub(r"\\\g<0>", kind) + "%" for kind in of.hidden]
-        rows = await self._pool.rows(
-            *(
-                _SQL["audit_entries"],
-                of.workspace,
-                of.since,
-                of.until,
-                of.kinds,
-                of.principals,
-                of.principal_types,
-                of.nouns,
-            ),
-            *(hidden, COUNT_MAX, limit, offset),
-        )
+        filters = (of.workspace, of.since, of.until, of.kinds, of.principals, of.principal_types, of.nouns, _hidden(of))
+        rows = await self._pool.rows(_SQL["audit_entries"], *filters, COUNT_MAX, limit, offset)
         count = rows[0]["total"]
         return [_entry(row) for row in rows if row["seq"] is not None], Total(entries=count, exact=count < COUNT_MAX)
+
+    async def range(self, of: AuditFilter, after: int, through: int) -> list[AuditEntry]:
+        times = (of.workspace, of.since, of.until, _hidden(of))
+        return [_entry(row) for row in await self._pool.rows(_SQL["audit_range"], *times, after, through)]
 
     async def entry(self, workspace: str, seq: int) -> AuditEntry | None:
         rows = await self._pool.rows(_SQL["audit_entry"], workspace, seq)
         return _entry(rows[0]) if rows else None
+
+
+def _hidden(of: AuditFilter) -> list[str]:
+    return [_LIKE.sub(r"\\\g<0>", kind) + "%" for kind in of.hidden]
 
 
 def _entry(row: Any) -> AuditEntry:

@@ -216,4 +216,5 @@ def _deliberation(row: Any) -> Deliberation:
         events=row["events"],
         cancel_requested=row["cancel_requested"],
         cause=row["cause"],
+        erased_at=row["erased_at"],
     )

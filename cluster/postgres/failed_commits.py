@@ -13,6 +13,7 @@ COMMITS: Final = (
     *("register_agents", "change_agents", "remove_agents", "save_breakers"),
     *("admit_deliberations", "append_deliberations", "cancel_deliberation", "record_outcomes", "save_snapshots"),
     *("put_workspace", "put_binding", "remove_binding", "put_role", "remove_role", "create_key", "change_key"),
+    *("erase_tasks", "erase_deliberation", "erase_outcomes", "erase_log_words"),
     *("revoke_access", "log_append", "raise_epoch", "publish_signing_key"),
 )
 _COMMIT: Final = re.compile(rf"\b(?:{'|'.join(COMMITS)})\(")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from cluster.domain.access.sealing import Unsealable
 from cluster.domain.base.log import SYSTEM, LogRecord
 from cluster.domain.base.signing import Signer, key_id
 from cluster.ports.keys import PublishedKey
+from cluster.ports.secrets import RECEIPT_SEED, SecretStore
 from cluster.postgres.log import Epoch, log_rows
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
@@ -17,12 +19,27 @@ KIND = "receipts.key_published"
 
 
 class PostgresSigningKeys:
-    def __init__(self, pool: Pool, epoch: Epoch) -> None:
+    """``secrets`` keeps the deployment's own seed. Without it (no key seals), the table of keys keeps it as it is."""
+
+    def __init__(self, pool: Pool, epoch: Epoch, secrets: SecretStore | None) -> None:
         self._pool = pool
         self._epoch = epoch
+        self._secrets = secrets
 
     async def own(self, candidate: bytes) -> bytes:
-        return bytes(await self._publish(Signer(candidate).public_key, candidate))
+        if self._secrets is None:
+            if await self._pool.value(_SQL["is_sealed"], RECEIPT_SEED):
+                raise Unsealable(
+                    "The key that signs receipts is sealed; set the ARAGORA_SECRETS_KEY that has sealed it."
+                )
+            return bytes(await self._publish(Signer(candidate).public_key, candidate))
+        unsealed = await self._pool.value(_SQL["unsealed_seed"])
+        seed = await self._secrets.own(RECEIPT_SEED, candidate if unsealed is None else bytes(unsealed))
+        await self._publish(Signer(seed).public_key, None)
+        if unsealed is not None:
+            # Only now: a process that is killed before leaves the seed where the next one finds it.
+            await self._pool.execute(_SQL["remove_unsealed_seed"])
+        return seed
 
     async def publish(self, public_key: bytes) -> None:
         await self._publish(public_key, None)

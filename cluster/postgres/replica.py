@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from cluster.domain.audit.erasure import is_erasure
 from cluster.domain.replication.batch import (
     START,
     Batch,
@@ -24,6 +25,7 @@ from cluster.domain.replication.batch import (
     batch_refusal,
     copy_refusal,
     first_progress,
+    named_row,
     piece_refusal,
     position_of,
 )
@@ -77,6 +79,8 @@ class PostgresReplica:
             for images in batch.images:
                 await _replace(connection, images)
             await _upsert(connection, LOG, rows)
+            if any(is_erasure(named_row(row).kind) for row in rows):
+                await connection.execute(_SQL["follow_erasures"], state.head.seq)
             await connection.execute(_SQL["replica_images"], self._zone, batch.images_at)
             return batch.last
 

@@ -27,6 +27,7 @@ from cluster.postgres.telemetry import PostgresTelemetry
 if TYPE_CHECKING:
     from cluster.postgres.audit import PostgresAudit, PostgresSeals
     from cluster.postgres.deliberations import PostgresDeliberations
+    from cluster.postgres.erasure import PostgresErasures
     from cluster.postgres.keys import PostgresSigningKeys
     from cluster.postgres.outcomes import PostgresOutcomes
     from cluster.postgres.secrets import PostgresSecrets
@@ -58,17 +59,23 @@ class Stores:
 
         return PostgresDeliberations(self.pool, self.epoch)
 
-    @cached_property
-    def signing_keys(self) -> PostgresSigningKeys:
+    def signing_keys(self, keys: Sequence[bytes]) -> PostgresSigningKeys:
+        """The keys of receipts. ``keys`` seal the deployment's own one, if there are any."""
         from cluster.postgres.keys import PostgresSigningKeys
 
-        return PostgresSigningKeys(self.pool, self.epoch)
+        return PostgresSigningKeys(self.pool, self.epoch, self.secrets(keys) if keys else None)
 
     @cached_property
     def outcomes(self) -> PostgresOutcomes:
         from cluster.postgres.outcomes import PostgresOutcomes
 
         return PostgresOutcomes(self.pool, self.epoch)
+
+    @cached_property
+    def erasures(self) -> PostgresErasures:
+        from cluster.postgres.erasure import PostgresErasures
+
+        return PostgresErasures(self.pool, self.epoch)
 
     @cached_property
     def audit(self) -> PostgresAudit:

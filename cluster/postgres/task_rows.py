@@ -36,7 +36,7 @@ _COMPRESSED = 8
 HEADS = """
     t.id, t.workspace, t.task_type, t.priority, t.status, t.status_detail, t.created_at, t.run_at, t.started_at, t.completed_at,
     t.assigned_agent, t.claim_id, t.holder, t.attempt, t.retries, t.max_retries, t.timeout_s, t.error, t.queue, t.target_agent,
-    t.target_region, t.region_routing_mode, t.origin_region, t.principal, t.replayed_as, t.purged_at, t.place,
+    t.target_region, t.region_routing_mode, t.origin_region, t.principal, t.replayed_as, t.purged_at, t.erased_at, t.place,
     t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
     t.rules::text as rules_text"""
 WHOLE = HEADS + "".join(f", t.{body}::text as {body}_text" for body in Body)
@@ -147,6 +147,7 @@ def task_of(row: Any, texts: Any) -> Task:
         rules=_rules(row["rules_text"]),
         replayed_as=row["replayed_as"],
         purged_at=row["purged_at"],
+        erased_at=row["erased_at"],
         order_key=decode(row["place"]),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cluster.domain.audit.erasure import Scope
 from serve_app.openapi.shapes import (
     ANYTHING,
     COUNT,
@@ -21,6 +22,7 @@ from serve_app.openapi.shapes import (
     more,
     nullable,
     ref,
+    words,
 )
 
 JSON = "application/json"
@@ -144,6 +146,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             contract=MAP,
             events=listed(fields(n=COUNT, at=ISO, kind=TEXT, data=MAP)),
             total=COUNT,
+            redacted_opt=YES_OR_NO,
         )
     },
     ("POST", "/deliberations/{request_id}/cancel"): {200: fields(cancelled=YES_OR_NO)},
@@ -234,6 +237,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
         )
     },
     ("GET", "/audit"): _AUDIT_PAGE,
+    ("GET", "/audit/export"): {},
     ("GET", "/audit/stats"): {
         200: fields(
             total_entries=COUNT,
@@ -256,6 +260,17 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     },
     ("GET", "/audit-logs"): _AUDIT_PAGE,
     ("GET", "/audit-logs/{log_id}"): {200: ref("AuditEntry")},
+    ("POST", "/erasures"): {
+        200: fields(
+            erasure_id=ID,
+            scope=words(Scope),
+            dry_run=YES_OR_NO,
+            complete=YES_OR_NO,
+            next_cursor=nullable(CURSOR),
+            erased=fields(tasks=COUNT, deliberations=COUNT, outcomes=COUNT, log_rows=COUNT),
+            not_reached=listed(TEXT),
+        )
+    },
     ("GET", "/stream"): {200: fields(sse=MAP, websocket=MAP, filters=listed(TEXT), frame=MAP, last_event_id=COUNT)},
 }
 
@@ -267,16 +282,22 @@ ROOT_ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/metrics"): {},
 }
 
-#: (method, path) → other forms of a 200: the content type and what it is.
-OTHER_FORMS: dict[tuple[str, str], tuple[str, str]] = {
-    ("GET", "/stream"): ("text/event-stream", "Events as they are committed, each a Frame; with this Accept header."),
-    ("ROOT GET", "/metrics"): ("text/plain", "Metrics in Prometheus' text form."),
+#: (method, path) → other forms of a 200: content type → what it is.
+OTHER_FORMS: dict[tuple[str, str], dict[str, str]] = {
+    ("GET", "/stream"): {"text/event-stream": "Events as they are committed, each a Frame; with this Accept header."},
+    ("GET", "/audit/export"): {
+        "application/x-ndjson": "With format json: an AuditEntry a line.",
+        "text/csv": "With format csv.",
+        "text/plain": "With format syslog: RFC 5424.",
+    },
+    ("ROOT GET", "/metrics"): {"text/plain": "Metrics in Prometheus' text form."},
 }
 
 #: Routes that can answer 404 although no id is in their path.
 MAY_MISS = frozenset(
     {
         ("POST", "/keys"),
+        ("POST", "/erasures"),
         ("POST", "/tasks/claim"),
         ("POST", "/queue/prioritize"),
         ("POST", "/tasks"),

@@ -38,6 +38,7 @@ SHOWN: Mapping[str, str] = {
     "AuditEntry.actor": "type id name ip_address user_agent",
     "GET /audit/stats": "retention_days",
     "GET /audit/verify": "message",
+    "POST /erasures": "not_reached",
     "GET /stream": "sse websocket filters frame",
     "Explanation": "summary queue tenant",
     "Explanation.reasons": "code message unblock",

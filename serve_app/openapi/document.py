@@ -71,9 +71,8 @@ def _complete(operation: dict[str, Any], method: str, path: str, prefix: str, pe
         str(status): {"description": _DONE[status], "content": {JSON: {"schema": documented(schema, call)}}}
         for status, schema in answers.items()
     }
-    other = OTHER_FORMS.get((f"ROOT {method}" if is_root else method, short))
-    if other is not None:
-        kind, description = other
+    other = OTHER_FORMS.get((f"ROOT {method}" if is_root else method, short), {})
+    for kind, description in other.items():
         ok = responses.setdefault("200", {"description": description, "content": {}})
         ok["content"][kind] = {"schema": {"type": "string", "description": description}}
     for status in sorted(_errors(operation, method, short, permission)):

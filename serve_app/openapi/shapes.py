@@ -109,6 +109,7 @@ SHAPES["Task"] = fields(
     region_routing_mode=TEXT, origin_region=TEXT, replayed_as_opt=ID, tenant_opt=TEXT, queue_timeout_seconds_opt=NUMBER,
     total_timeout_seconds_opt=NUMBER, concurrency_key_opt=TEXT, concurrency_limit_opt=WHOLE,
     excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)), left_out_opt=listed(words(Body)),
+    redacted_opt=YES_OR_NO,
 )  # fmt: skip
 SHAPES["Workspace"] = fields(
     id=ID, name=TEXT, state=words(WorkspaceState), created_at=EPOCH, changed_at=EPOCH,
@@ -137,7 +138,7 @@ SHAPES["HistoryEntry"] = fields(
     id=ID, type=TEXT, status=words(TaskStatus), status_detail=words(TaskDetail), priority=LEVEL_NAME,
     assigned_agent=nullable(ID), result=ANYTHING, error=nullable(TEXT), retries=COUNT, duration_ms=nullable(NUMBER),
     created_at=ISO, started_at=nullable(ISO), completed_at=nullable(ISO), metadata=MAP,
-    left_out_opt=listed(words(Body)),
+    left_out_opt=listed(words(Body)), redacted_opt=YES_OR_NO,
 )  # fmt: skip
 SHAPES["TaskEvent"] = fields(
     n=COUNT, seq=COUNT, type=TEXT, timestamp=EPOCH, attempt=nullable(WHOLE), principal=TEXT, data=ref("EventData")
@@ -182,11 +183,12 @@ SHAPES["Decision"] = fields(
     pairwise=nullable(MAP), stop=nullable(TEXT), applied_mode=nullable(TEXT), snapshot_id=nullable(TEXT), panel=listed(ID),
     lost=listed(ID), debate_delta=nullable(MAP), mode=nullable(TEXT), rounds_completed=COUNT, total_tokens=COUNT,
     total_cost_usd=NUMBER, cost=nullable(MAP), agent_calls=COUNT, duration_seconds=nullable(NUMBER), error=nullable(TEXT),
+    redacted_opt=YES_OR_NO,
 )  # fmt: skip
 SHAPES["Deliberation"] = fields(
     request_id=ID, task_id=ID, status=TEXT, deliberation_status=TEXT, state=TEXT, terminal=nullable(TEXT),
     question=nullable(TEXT), created_at=ISO, completed_at=nullable(ISO), result=nullable(ref("Decision")),
-    error=nullable(TEXT), contract_digest=DIGEST,
+    error=nullable(TEXT), contract_digest=DIGEST, redacted_opt=YES_OR_NO,
     metrics_opt=fields(duration_seconds=NUMBER, rounds_completed=COUNT, total_agent_responses=COUNT,
                        consensus_confidence=nullable(NUMBER), sla_compliance=TEXT),
 )  # fmt: skip

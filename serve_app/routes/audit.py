@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Request
+from starlette.responses import Response, StreamingResponse
 
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal
+from cluster.domain.audit.export import CSV_COLUMNS, csv_cells, csv_line, syslog_line
 from cluster.domain.base.errors import InvalidRequest, NotFound
 from cluster.domain.base.json_values import check_text
+from cluster.domain.base.json_writing import canonical_json
+from cluster.domain.base.log import FIRST_FORM
 from cluster.ports.audit import AuditEntry, AuditFilter
 from serve_app.auth.admission import Asker, Caller, requires
 from serve_app.auth.routing import GuardedRouter
@@ -21,11 +29,28 @@ from serve_app.schemas.fields import MAX_EPOCH_S, Offset, iso_time
 
 router = GuardedRouter(tags=["audit"])
 
+
+class ExportFormat(StrEnum):
+    """Forms of an export."""
+
+    JSON = "json"
+    CSV = "csv"
+    SYSLOG = "syslog"
+
+
+_MEDIA_TYPES: Final = {
+    ExportFormat.JSON: "application/x-ndjson",
+    ExportFormat.CSV: "text/csv",
+    ExportFormat.SYSLOG: "text/plain",
+}
+
 Words = Annotated[str | None, Query(min_length=1, max_length=4096, description="Separated by commas.")]
 When = Annotated[str | None, Query(max_length=64, description="ISO 8601.")]
 Seq = Annotated[int, Query(ge=0, le=2**63 - 1)]
 LastSeq = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 MOST_WORDS: Final = 100
+#: Rows of the log that an export reads at once.
+EXPORT_RANGE: Final = 1_000
 #: What a kind of a failure ends with.
 _FAILURES: Final = frozenset({"failed", "timeout", "dead_lettered", "agent_error"})
 
@@ -124,6 +149,60 @@ async def audit(
         hidden=hidden_kinds(caller),
     )
     return await _page(request, caller, of, limit, offset)
+
+
+@router.get("/audit/export", response_model=None)
+@requires(Permission.AUDIT_READ)
+async def export(
+    request: Request,
+    caller: Caller,
+    format: ExportFormat = ExportFormat.JSON,
+    start_time: When = None,
+    end_time: When = None,
+    after: Seq = 0,
+) -> Response:
+    """The entries of the workspace's audit, the oldest first, in one answer of any length: as lines of JSON (each as `GET
+    /audit` has them), CSV or syslog. ``after`` leaves out entries up to a number, so that a collector goes on where it was. An
+    answer that ends without its end was broken off. The log of all workspaces, which can be verified, is exported by `aragora-cp
+    audit export`. 400 (`InvalidRequest`) if a time is none."""
+    of = AuditFilter(
+        workspace=caller.workspace,
+        since=_epoch(start_time, "start_time"),
+        until=_epoch(end_time, "end_time"),
+        hidden=hidden_kinds(caller),
+    )
+    head = await gateway(request).hub.now()
+    lines = _exported(request, of, format, after, head, may_read_words(caller))
+    return StreamingResponse(lines, media_type=_MEDIA_TYPES[format])
+
+
+async def _exported(
+    request: Request, of: AuditFilter, format: ExportFormat, after: int, head: int, words: bool
+) -> AsyncIterator[str]:
+    """Reads a range of the log at a time, and ends with the caller's access. Raises: as ``OpenCalls.check`` does."""
+    gate = gateway(request)
+    if format is ExportFormat.CSV:
+        yield csv_line(CSV_COLUMNS) + "\n"
+    with gate.open_calls.of(request, Permission.AUDIT_READ) as call:
+        while after < head:
+            gate.open_calls.check(call)
+            through = min(after + EXPORT_RANGE, head)
+            entries = await gate.audit.range(of, after, through)
+            yield "".join(_line(entry, format, words) for entry in entries)
+            after = through
+
+
+def _line(entry: AuditEntry, format: ExportFormat, words: bool) -> str:
+    if format is ExportFormat.JSON:
+        return json.dumps(_wire(entry, words), ensure_ascii=False) + "\n"
+    row = entry.row
+    if not words and row.v == FIRST_FORM:  # it has its words among its data
+        row = replace(row, data_json=canonical_json(row.open_data()))
+    own = None if entry.entry_hash is None else entry.entry_hash.hex()
+    if format is ExportFormat.SYSLOG:
+        return syslog_line(row, words, own) + "\n"
+    previous = None if entry.previous_hash is None else entry.previous_hash.hex()
+    return csv_line(csv_cells(row, words, previous, own)) + "\n"
 
 
 @router.get("/audit/stats")

@@ -253,12 +253,18 @@ def task_wire(task: Task) -> dict[str, Any]:
         "origin_region": task.origin_region,
         **_rules_wire(task),
         **_left_out_wire(task),
+        **_redacted_wire(task),
     }
 
 
 def _left_out_wire(task: Task) -> dict[str, Any]:
     """Which fields are empty because the list had no room for them."""
     return {"left_out": [body.value for body in task.left_out]} if task.left_out else {}
+
+
+def _redacted_wire(task: Task) -> dict[str, Any]:
+    """Says that payload, result, error and metadata were erased, so that nobody takes them for empty ones."""
+    return {} if task.erased_at is None else {"redacted": True}
 
 
 def _rules_wire(task: Task) -> dict[str, Any]:
@@ -324,4 +330,5 @@ def history_wire(task: Task) -> dict[str, Any]:
             key: task.metadata[key] for key in ("name", "workspace_id", "user_id", "tags") if key in task.metadata
         },
         **_left_out_wire(task),
+        **_redacted_wire(task),
     }

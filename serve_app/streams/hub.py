@@ -12,9 +12,10 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from cluster.domain.audit.erasure import erases, is_erasure
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
 from cluster.log.follower import LogFollower
@@ -163,7 +164,15 @@ class StreamHub:
 
     async def _apply(self, rows: Sequence[LogRow]) -> None:
         self._rows.extend(rows)
+        for row in rows:
+            if is_erasure(row.kind):
+                self._forget(row)
         self._move(rows[-1].seq)
+
+    def _forget(self, erasure: LogRow) -> None:
+        """Deletes the words that were erased from the rows that are kept here."""
+        kept = [replace(row, private_json=None) if erases(erasure, row) else row for row in self._rows]
+        self._rows = deque(kept, maxlen=KEEP_ROWS)
 
     def _move(self, cursor: int) -> None:
         self._cursor = cursor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from actors.sealer import Sealer
 from cluster.cli.main import app as cli
 from cluster.domain.audit.chain import entry_hash, row_leaf
 from cluster.domain.base.log import LogRecord
+from serve_app.routes import audit as audit_routes
 from tests.actors.test_sealer import seal_all
 from tests.support.api import Api, in_thread
 from tests.support.samples import system_event
@@ -196,3 +198,29 @@ async def test_the_command_lists_entries(api: Api, sealer: Sealer) -> None:
     shown = await run("--actions", "test.done", "--actors", "user:ada", "--since", "2026-01-01T00:00:00Z")
     assert entries[1]["entry_hash"][:8] in shown
     assert "system.done" not in shown
+
+
+async def test_an_export_has_every_entry_in_each_form(
+    api: Api, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_routes, "EXPORT_RANGE", 3)
+    events = [_event("system.done", f"e{n}", private={"note": f"words {n}"}) for n in range(10)]
+    await api.stores.log.append([*events, _event("system.done", "theirs", workspace="elsewhere")])
+    await seal_all(sealer)
+    listed = (await api.get("/audit?limit=1000"))["entries"][::-1]
+
+    async def lines(query: str) -> list[str]:
+        answer = await api.call("GET", f"/audit/export?{query}")
+        assert answer.status_code == 200, answer.text
+        assert "theirs" not in answer.text
+        return answer.text.splitlines()
+
+    assert [json.loads(line) for line in await lines("format=json")] == listed
+    rows = list(csv.DictReader(await lines("format=csv")))
+    assert [row["seq"] for row in rows] == [entry["entry_id"] for entry in listed]
+    assert [row["entry_hash"] for row in rows] == [entry["entry_hash"] for entry in listed]
+    syslog = await lines("format=syslog")
+    assert all(f'seq="{entry["entry_id"]}"' in line for entry, line in zip(listed, syslog, strict=True))
+    assert [json.loads(line) for line in await lines(f"after={listed[-2]['entry_id']}")] == listed[-1:]
+    wrong = await api.call("GET", "/audit/export?start_time=never")
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid_start_time")

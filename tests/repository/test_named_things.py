@@ -17,6 +17,7 @@ SOURCES = (".py", ".sql", ".sh", ".yaml", ".toml")
 #: What belongs to other software, or is made at run time.
 OTHERS = {
     "pg_snapshot": "PostgreSQL",
+    "pg_statistic": "PostgreSQL",
     "wrk": "the load generator of a decision's figures",
     "max_pending_calls": "Ray",
     "ActorUnavailableError": "Ray",

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.domain.access import rows as access_rows
 from cluster.domain.agents import agent, breaker
+from cluster.domain.audit import erasure
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus import learning
 from cluster.domain.deliberation import wire
@@ -18,14 +19,15 @@ from cluster.domain.tasks import steps, task
 
 #: By the first part of a row's kind.
 LOG_TEXTS: Mapping[str, LogTexts] = {
-    "task": {**task.LOG_TEXTS, **steps.LOG_TEXTS},
+    "task": {**task.LOG_TEXTS, **steps.LOG_TEXTS, "erasure": IDENTITY},
     "agent": agent.LOG_TEXTS,
     "breaker": breaker.LOG_TEXTS,
     "control": limits.LOG_TEXTS,
-    "deliberation": wire.LOG_TEXTS,
-    "outcome": learning.LOG_TEXTS,
+    "deliberation": {**wire.LOG_TEXTS, "erasure": IDENTITY},
+    "outcome": {**learning.LOG_TEXTS, "erasure": IDENTITY},
     "weights": learning.LOG_TEXTS,
     "access": access_rows.LOG_TEXTS,
+    "erasure": erasure.LOG_TEXTS,
     "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY},
 }
 

@@ -153,8 +153,22 @@ class RandomChanges:
     async def purge(self) -> None:
         if self._dead:
             old = await self._task(self._chance.choice(self._dead))
-            record = record_for(Origin(workspace=old.workspace), self._now, "task.purged", old.id)
-            await self.stores.dead_letters.purge(old.workspace, [old.id], [record])
+            if self._n % 2:
+                record = record_for(Origin(workspace=old.workspace), self._now, "task.purged", old.id)
+                await self.stores.dead_letters.purge(old.workspace, [old.id], [record])
+            else:
+                await self._erase(old.workspace, old.id)
+
+    async def _erase(self, workspace: str, task_id: str) -> None:
+        """A task that has ended, and now and then the words of the newest rows of its workspace."""
+        erasures, origin, erasure = self.stores.erasures, Origin(workspace=workspace), {"erasure": "erasure_1"}
+        record = record_for(origin, self._now, "task.erased", task_id, erasure)
+        await erasures.erase_tasks(workspace, [record])
+        if self._n % 4 == 0:
+            through, _ = await erasures.log_end(workspace)
+            reach = {"after": max(through - 50, 0), "through": through}
+            record = record_for(origin, self._now, "erasure.words", workspace, erasure | reach)
+            await erasures.erase_log_words(workspace, reach["after"], through, record)
 
     async def _task(self, task_id: str) -> TaskHead:
         for workspace in WORKSPACES:
@@ -288,5 +302,5 @@ class RandomChanges:
         await self.stores.access.revoke(self._origin(), revocation)
 
     async def publish(self) -> None:
-        call = self.stores.signing_keys
+        call = self.stores.signing_keys(())
         await (call.own(bytes(32)) if self._chance.random() < 0.3 else call.publish(bytes([self._n % 3] * 32)))

@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import json
 import os
 import time
@@ -358,23 +356,17 @@ async def _export(out: TextIO, format: Format, after: int, words: bool) -> int:
             if format is Format.SYSLOG:
                 return exports.syslog_line(row, words, entry)
             previous = _hex(sealed.entry(row.seq - 1)) if row.seq > 1 else None
-            return _csv(exports.csv_cells(row, words, previous, entry))
+            return exports.csv_line(exports.csv_cells(row, words, previous, entry))
 
         if format is Format.JSON:
             out.write(exports.head_line(database.zone, after, time.time()) + "\n")
             out.writelines(exports.checkpoint_line(checkpoint) + "\n" for checkpoint in checkpoints)
         elif format is Format.CSV:
-            out.write(_csv(exports.CSV_COLUMNS) + "\n")
+            out.write(exports.csv_line(exports.CSV_COLUMNS) + "\n")
         async for row in database.rows(after, through):
             out.write(lines_of(row) + "\n")
             count += 1
     return count
-
-
-def _csv(cells: Sequence[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
 
 
 def _hex(entry: bytes | None) -> str | None:

@@ -227,7 +227,6 @@ def show(file: File) -> None:
     \f
     Raises: `InvalidRequest` if the file is not a valid receipt, or proves one event only.
     """
-    from cluster.domain.receipts import document
     from cluster.domain.receipts.verify import is_proof
 
     receipt = _read(file)
@@ -248,13 +247,14 @@ def show(file: File) -> None:
         ("Key", head["key_id"]),
     ):
         console.print(f"[bold]{name}:[/] {plain(str(value))}")
-    rows = (
-        (
-            event["n"],
-            event["kind"],
-            event["data"].get("agent"),
-            "withheld" if "redacted" in event else " | ".join(document.strings(event["text"]))[:100],
-        )
-        for event in receipt["events"]
-    )
-    listing(("event", "kind", "agent", "words"), rows)
+    listing(("event", "kind", "agent", "words"), map(_event_row, receipt["events"]))
+
+
+def _event_row(event: dict[str, Any]) -> tuple[Any, ...]:
+    from cluster.domain.receipts.content import ERASED
+    from cluster.domain.receipts.document import strings
+
+    if ERASED in event:
+        return event["n"], "", None, "erased"
+    words = "withheld" if "redacted" in event else " | ".join(strings(event["text"]))[:100]
+    return event["n"], event["kind"], event["data"].get("agent"), words

@@ -46,6 +46,8 @@ class Permission(StrEnum):
     AUDIT_READ = "controlplane:audit.read"
     #: Whether the log is what was sealed: of all workspaces, since they share one chain. It shows no row.
     AUDIT_VERIFY = "controlplane:audit.verify"
+    #: Deletes for good what people and agents wrote: of a task, of a subject, of the whole workspace.
+    PAYLOADS_ERASE = "controlplane:payloads.erase"
 
 
 #: Every permission that can be granted.
@@ -60,7 +62,13 @@ WHILE_SUSPENDED = frozenset(
     for permission in ALL
     if permission.endswith(".read")
     or permission
-    in (Permission.ACCESS_WRITE, Permission.AUDIT_VERIFY, Permission.AGENTS_CONNECT, Permission.TASKS_CLAIM)
+    in (
+        Permission.ACCESS_WRITE,
+        Permission.AUDIT_VERIFY,
+        Permission.AGENTS_CONNECT,
+        Permission.TASKS_CLAIM,
+        Permission.PAYLOADS_ERASE,
+    )
 )
 
 #: The released server has no workspaces and no calls about access, so none of its names allows these.

@@ -6,8 +6,10 @@ texts, because digests are made of those.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -154,6 +156,13 @@ def csv_cells(row: LogRow, words: bool, previous_hash: str | None, entry_hash: s
         "entry_hash": entry_hash,
     }
     return [_cell(values[name] if name in values else getattr(row, name)) for name in CSV_COLUMNS]
+
+
+def csv_line(cells: Sequence[str]) -> str:
+    """Cells as a line, without its end."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
 
 
 def _cell(value: Any) -> str:

@@ -93,6 +93,8 @@ class Deliberation:
     cancel_requested: bool = False
     #: The cause of the admission, and so of every row that follows from it.
     cause: str = ""
+    #: When its words were erased, in epoch seconds; None if they were not.
+    erased_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

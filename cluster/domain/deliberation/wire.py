@@ -83,11 +83,17 @@ def result_wire(deliberation: Deliberation) -> dict[str, Any]:
         "error": None
         if deliberation.terminal in (None, "DECIDED")
         else (outcome.get("reason") or deliberation.terminal),
+        **_redacted(deliberation),
     }
 
 
+def _redacted(deliberation: Deliberation) -> dict[str, Any]:
+    """Says that words were erased, so that nobody takes what is empty for what was said."""
+    return {} if deliberation.erased_at is None else {"redacted": True}
+
+
 def _reasoning(deliberation: Deliberation, outcome: Mapping[str, Any]) -> str:
-    if deliberation.terminal is None:
+    if deliberation.terminal is None or deliberation.erased_at is not None:
         return ""
     supporters = outcome.get("supporters", [])
     panel = outcome.get("panel", [])
@@ -111,6 +117,7 @@ def record_wire(deliberation: Deliberation) -> dict[str, Any]:
         "result": result_wire(deliberation) if deliberation.terminal is not None else None,
         "error": None,
         "contract_digest": deliberation.contract_digest.hex(),
+        **_redacted(deliberation),
     }
     if duration is not None:
         outcome = deliberation.result or {}
@@ -138,12 +145,16 @@ def status_wire(deliberation: Deliberation) -> dict[str, Any]:
 
 def transcript_wire(deliberation: Deliberation, events: Sequence[JournalEvent]) -> dict[str, Any]:
     """Every journalled event, with the agents' own words."""
+    is_erased = deliberation.erased_at is not None
     return {
         "request_id": deliberation.request_id,
         "status": status(deliberation.state, deliberation.terminal),
         "contract": dict(deliberation.contract),
-        "events": [{"n": e.n, "at": _iso(e.at), "kind": e.kind, "data": dict(e.data)} for e in events],
+        "events": [
+            {"n": e.n, "at": _iso(e.at), "kind": e.kind, "data": {} if is_erased else dict(e.data)} for e in events
+        ],
         "total": len(events),
+        **_redacted(deliberation),
     }
 
 

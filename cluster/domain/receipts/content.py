@@ -36,6 +36,8 @@ ANSWER_NAMES = frozenset({"answer", "choice", "value", "round_0", "final", "refu
 ANSWER_MAPS = frozenset({"candidates"})
 #: Names of what the decision is computed from. It stays whole, or nobody could compute the decision again.
 WHOLE_NAMES = frozenset({"aggregation", "snapshot", "weights"})
+#: An erased event is its number and, under this name, its leaf. Else its structure would stay, in which choices are words too.
+ERASED = "erased"
 #: A string this long is text under any name.
 LONG_CHARS = 200
 
@@ -134,7 +136,9 @@ def commitment(salt: bytes, texts: Mapping[str, Any]) -> bytes:
 
 
 def event_leaf(event: Mapping[str, Any]) -> bytes:
-    """Leaf of an event of a receipt, redacted or not. Raises: ``ValueError`` or ``KeyError`` if it is no event."""
+    """Leaf of an event of a receipt, redacted, erased or not. Raises: ``ValueError`` or ``KeyError`` if it is no event."""
+    if ERASED in event:
+        return bytes.fromhex(event[ERASED])
     withheld = event.get("redacted")
     committed = withheld if withheld is not None else commitment(bytes.fromhex(event["salt"]), event["text"]).hex()
     covered = {name: event[name] for name in ("n", "at", "kind", "data")}

@@ -16,7 +16,7 @@ from cluster.domain.base.errors import Conflict, InvalidRequest, NotFound
 from cluster.domain.base.merkle import inclusion_path, tree_root
 from cluster.domain.base.signing import ALGORITHM, Signer
 from cluster.domain.deliberation.stored import JournalEvent
-from cluster.domain.receipts.content import answers_are_free, commitment, event_leaf, merge, split
+from cluster.domain.receipts.content import ERASED, answers_are_free, commitment, event_leaf, merge, split
 
 #: The receipts of the released server were 1.1 and 1.2, and did not bind answer, votes and dissent.
 SCHEMA_VERSION = "2.0"
@@ -35,7 +35,7 @@ def make_receipt(
     signer: Signer, *, request_id: str, contract: Mapping[str, Any], events: Sequence[JournalEvent]
 ) -> Document:
     """The receipt of a deliberation that has ended. Raises: ``Conflict`` if it has not ended, or its journal cannot be
-    written as canonical JSON."""
+    written as canonical JSON (if it was erased: could not, ``erased``)."""
     covered = _until_the_end(events)
     try:
         return _make(signer, request_id, contract, covered)
@@ -52,19 +52,37 @@ def _until_the_end(events: Sequence[JournalEvent]) -> list[JournalEvent]:
 
 
 def _make(signer: Signer, request_id: str, contract: Mapping[str, Any], events: Sequence[JournalEvent]) -> Document:
+    if ERASED in contract:
+        return _make_erased(signer, request_id, contract[ERASED], events)
     free_answers = answers_are_free(contract)
     entries = [_entry(signer, request_id, event, free_answers) for event in events]
+    facts = (canonical_sha256(contract), events[-1].data["terminal"], events[-1].at)
+    return _signed(signer, request_id, facts, dict(contract), entries)
+
+
+def _make_erased(signer: Signer, request_id: str, kept: Mapping[str, Any], events: Sequence[JournalEvent]) -> Document:
+    entries = [{"n": event.n, ERASED: event.data[ERASED]} for event in events]
+    if not all(entry[ERASED] for entry in entries):
+        raise Conflict(f"Deliberation {request_id} was erased, and had no receipt before.", "erased")
+    return _signed(signer, request_id, (kept["contract_hash"], kept["outcome"], events[-1].at), None, entries)
+
+
+def _signed(
+    signer: Signer, request_id: str, facts: tuple[str, str, float], contract: Document | None, entries: list[Document]
+) -> Document:
+    """``facts``: hash of the contract, outcome and time of the end."""
+    contract_hash, outcome, ended_at = facts
     leaves = [event_leaf(entry) for entry in entries]
     head = {
         "schema_version": SCHEMA_VERSION,
         "request_id": request_id,
-        "contract_hash": canonical_sha256(contract),
+        "contract_hash": contract_hash,
         "tree_size": len(leaves),
         "root": tree_root(leaves).hex(),
-        "chain": chain_hash(canonical_sha256(contract), leaves),
-        "outcome": events[-1].data["terminal"],
+        "chain": chain_hash(contract_hash, leaves),
+        "outcome": outcome,
         "outcome_hash": leaves[-1].hex(),
-        "ended_at": events[-1].at,
+        "ended_at": ended_at,
         "key_id": signer.key_id,
     }
     signature = {
@@ -72,7 +90,7 @@ def _make(signer: Signer, request_id: str, contract: Mapping[str, Any], events: 
         "public_key": signer.public_key.hex(),
         "value": signer.sign(canonical_bytes(head)).hex(),
     }
-    body: Document = {"head": head, "signature": signature, "contract": dict(contract), "events": entries}
+    body: Document = {"head": head, "signature": signature, "contract": contract, "events": entries}
     return {**summary(body), **body}
 
 
@@ -137,8 +155,8 @@ def _verdict(terminal: str, outcome: Mapping[str, Any]) -> str:
 
 
 def event_data(event: Mapping[str, Any]) -> Document:
-    """An event's data with its words, unless they are withheld."""
-    return merge(event["data"], event.get("text") or {})
+    """An event's data with its words, unless they are withheld; empty if it was erased."""
+    return {} if ERASED in event else merge(event["data"], event.get("text") or {})
 
 
 # --- withholding ------------------------------------------------------------------------------------------------------
@@ -158,7 +176,7 @@ def redact(receipt: Mapping[str, Any], n: int) -> Document:
 
 
 def _withheld(event: Mapping[str, Any]) -> Document:
-    if "redacted" in event:
+    if "redacted" in event or ERASED in event:
         return dict(event)
     if not event["text"]:
         raise InvalidRequest(f"Event {event['n']} ({event['kind']}) holds no text to withhold.", "nothing_to_redact")
@@ -168,7 +186,7 @@ def _withheld(event: Mapping[str, Any]) -> Document:
 
 def redacted_events(receipt: Mapping[str, Any]) -> tuple[int, ...]:
     """Numbers of the events whose words are withheld; 0 stands for the contract."""
-    withheld = tuple(event["n"] for event in receipt["events"] if "redacted" in event)
+    withheld = tuple(event["n"] for event in receipt["events"] if "redacted" in event or ERASED in event)
     return (CONTRACT, *withheld) if receipt["contract"] is None else withheld
 
 

@@ -17,6 +17,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.consensus.aggregate import aggregate, aggregation_from_document
 from cluster.domain.consensus.result import Result
 from cluster.domain.consensus.snapshot import WeightSnapshot, snapshot_from_document
+from cluster.domain.receipts.content import ERASED
 from cluster.domain.receipts.document import event_data
 
 
@@ -51,6 +52,8 @@ def recompute(receipt: Mapping[str, Any]) -> Recomputation:
     """Compares what the signed votes lead to with what the receipt states. It raises nothing: what it cannot read is
     ``NOT_RECOMPUTABLE``, with the reason."""
     try:
+        if ERASED in receipt["events"][-1]:
+            return _not("its votes were erased")
         ended = event_data(receipt["events"][-1])
         if ended.get("aggregation") is None:
             return _not("its journal records no aggregation: it is from an older version, or no panel was chosen")

@@ -19,7 +19,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.merkle import root_of_path, tree_root
 from cluster.domain.base.signing import ALGORITHM, is_signature, key_id
 from cluster.domain.receipts import document
-from cluster.domain.receipts.content import event_leaf
+from cluster.domain.receipts.content import ERASED, event_leaf
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
@@ -117,6 +117,7 @@ _SIGNATURE: Mapping[str, type | tuple[type, ...]] = {"algorithm": str, "public_k
 _EVENT: Mapping[str, type | tuple[type, ...]] = {"n": int, "at": (int, float), "kind": str, "data": dict}
 _WHOLE: Mapping[str, type | tuple[type, ...]] = {**_EVENT, "text": dict, "salt": str}
 _WITHHELD: Mapping[str, type | tuple[type, ...]] = {**_EVENT, "redacted": str}
+_ERASED: Mapping[str, type | tuple[type, ...]] = {"n": int, ERASED: str}
 _SUMMARY = (
     "schema_version", "receipt_id", "request_id", "timestamp", "input_summary", "input_hash", "verdict", "confidence",
     "dissenting_views", "consensus_proof", "artifact_hash",
@@ -144,6 +145,10 @@ def _hex(text: str, what: str, size: int) -> None:
 
 
 def _event(event: Any, what: str) -> None:
+    if isinstance(event, dict) and ERASED in event:
+        _fields(event, what, _ERASED)
+        _hex(event[ERASED], f"{what}.{ERASED}", 32)
+        return
     withheld = isinstance(event, dict) and "redacted" in event
     _fields(event, what, _WITHHELD if withheld else _WHOLE)
     _hex(event["redacted"] if withheld else event["salt"], f"{what}.{'redacted' if withheld else 'salt'}", 32)
@@ -222,7 +227,7 @@ def verify_proof(proof: Any, trusted_keys: Collection[bytes] | None = None) -> V
     included = root is not None and root.hex() == head["root"]
     inclusion = Check(INCLUSION, Status.PASSED) if included else _failed(INCLUSION, f"event {n} is not under the root")
     checks = (Check(FORMAT, Status.PASSED), inclusion, _named(SIGNATURE, partial(_signature, proof, [])))
-    withheld = (n,) if "redacted" in proof["event"] else ()
+    withheld = (n,) if "redacted" in proof["event"] or ERASED in proof["event"] else ()
     return VerificationReport(checks=(*checks, _key(proof, trusted_keys)), key_id=head["key_id"], redacted=withheld)
 
 
@@ -280,7 +285,11 @@ def _chain(receipt: Mapping[str, Any], leaves: list[bytes]) -> str:
 
 def _outcome(receipt: Mapping[str, Any], leaves: list[bytes]) -> str:
     head, last = receipt["head"], receipt["events"][-1]
-    if last["kind"] != document.ENDED or leaves[-1].hex() != head["outcome_hash"]:
+    if leaves[-1].hex() != head["outcome_hash"]:
+        return "the last event is not the outcome that was signed"
+    if ERASED in last:
+        return ""  # what it said is signed in the head
+    if last["kind"] != document.ENDED:
         return "the last event is not the outcome that was signed"
     if last["at"] != head["ended_at"]:
         return "the time of the end is not the one that was signed"

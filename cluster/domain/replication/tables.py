@@ -179,7 +179,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
             "precision, assigned_agent text, claim_id text, holder text, principal text, target_agent text, target_region"
             " text, region_routing_mode text, origin_region text, fallback_regions json, required_capabilities json, "
             "payload json, metadata json, rules json, result json, error text, replayed_as text, purged_at double "
-            "precision, place text"
+            "precision, place text, erased_at double precision"
         ),
         owner="workspace",
         withheld={"payload": "'null'", "metadata": "'{}'", "result": "null", "error": "null"},
@@ -192,7 +192,7 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         columns=_columns(
             "request_id text, task_id text, workspace text, principal text, admitted_at double precision, deadline_at "
             "double precision, contract json, contract_digest bytea, mode text, state text, terminal text, result json, "
-            "completed_at double precision, events integer, cancel_requested boolean, cause text"
+            "completed_at double precision, events integer, cancel_requested boolean, cause text, erased_at double precision"
         ),
         own={
             "owner": "The worker that holds it, a process of one region.",

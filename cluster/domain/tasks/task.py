@@ -330,6 +330,8 @@ class Task:
     rules: TaskRules | None = None
     replayed_as: str | None = None
     purged_at: float | None = None
+    #: When its payload, result, error and metadata were erased; None if they were not.
+    erased_at: float | None = None
     order_key: OrderKey | None = None
     #: The region of the assigned agent. Routes fill it in; it is not stored with the task.
     assigned_region: str | None = None

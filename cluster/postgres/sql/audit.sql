@@ -38,6 +38,17 @@ left join log l on l.seq = page.seq
 left join lateral entry_hashes(l.seq) e on true
 order by l.seq desc
 
+-- name: audit_range
+-- The rows of a workspace in a range of numbers, in order, with the checkpoint that covers each.
+select l.*, e.entry, e.previous
+from log l
+left join lateral entry_hashes(l.seq) e on true
+where l.seq > $5 and l.seq <= $6 and l.workspace = $1
+  and ($2::double precision is null or l.at >= $2)
+  and ($3::double precision is null or l.at <= $3)
+  and l.kind not like all ($4::text[])
+order by l.seq
+
 -- name: audit_entry
 -- A row of a workspace, with its place in the chain.
 select l.*, e.entry, e.previous

@@ -42,6 +42,10 @@ on conflict (zone) do update set
 insert into replicas as r (zone, images_at, copying, copies) values ($1, $2, $3::text::json, 1)
 on conflict (zone) do update set images_at = excluded.images_at, copying = excluded.copying, copies = r.copies + 1
 
+-- name: follow_erasures
+-- Deletes the words that received rows after a number say are erased.
+select follow_erasures($1)
+
 -- name: identity_moves
 -- The next number of an identity column comes after one that was received.
 select setval(pg_get_serial_sequence($1, $2)::regclass,

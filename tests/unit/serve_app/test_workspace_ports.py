@@ -26,6 +26,7 @@ CARRIES = {
     "WorkspaceAgents.get_many": "keys",
     "WorkspaceDeliberations.admit": "items",  # the origin of each deliberation
     "WorkspaceAudit.entries": "of",
+    "WorkspaceAudit.range": "of",
     "OutcomeStore.record": "items",  # the origin of each outcome
     "OutcomeStore.save": "items",
     "WorkspaceHeartbeats.record_activity": "heartbeats",

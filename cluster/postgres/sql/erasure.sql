@@ -1,0 +1,78 @@
+-- name: task_family
+-- A task, those that it replays and those that replay it, to any depth.
+with recursive family (id) as (
+    select id from tasks where workspace = $1 and id = $2
+    union
+    select o.id from family f cross join lateral (
+        select t.replayed_as as id from tasks t where t.id = f.id and t.replayed_as is not null
+        union all
+        select l.data ->> 'replay_of' from log l
+        where l.entity = f.id and l.kind = 'task.submitted' and l.data ->> 'replay_of' is not null
+    ) o
+)
+select t.id, t.status in ('pending', 'running') as open, t.erased_at is not null as erased
+from family join tasks t using (id) where t.workspace = $1 order by t.id
+
+-- name: tasks_to_erase
+-- A window of a workspace's tasks, oldest first, by the index of its list: which of them are chosen. A null subject chooses all.
+select id, created_at, status not in ('pending', 'running') and erased_at is null
+       and ($2::text is null or metadata ->> 'subject' = $2) as chosen
+from tasks
+where workspace = $1 and (created_at, id) > ($3::float8, $4::text) and created_at <= $5::float8
+order by created_at, id limit $6
+
+-- name: deliberations_to_erase
+-- The same of its deliberations.
+select request_id as id, admitted_at as created_at, terminal is not null and erased_at is null
+       and ($2::text is null or contract -> 'context' ->> 'subject' = $2) as chosen
+from deliberations
+where workspace = $1 and (admitted_at, request_id) > ($3::float8, $4::text) and admitted_at <= $5::float8
+order by admitted_at, request_id limit $6
+
+-- name: pull_calls
+-- The tasks that asked agents for a deliberation, by the key of each call, which begins with its id.
+select id, status in ('pending', 'running') as open
+from tasks
+where workspace = $1 and task_type = $2 and created_at >= $3::float8 and created_at <= $4::float8
+  and starts_with(payload ->> 'idempotency_key', $5)
+order by id
+
+-- name: open_work
+-- Some tasks and deliberations of a workspace that have not ended. A null subject chooses all.
+(select id from tasks
+ where workspace = $1 and status in ('pending', 'running') and ($2::text is null or metadata ->> 'subject' = $2) limit $3)
+union all
+(select request_id from deliberations
+ where workspace = $1 and terminal is null and ($2::text is null or contract -> 'context' ->> 'subject' = $2) limit $3)
+
+-- name: outcomes_to_erase
+-- Some outcomes of a workspace after an id.
+select id from outcomes where workspace = $1 and id > $2 order by id limit $3
+
+-- name: log_words
+-- How many rows of a workspace in a range of the log have words.
+select count(*) from log where seq > $2 and seq <= $3 and workspace = $1 and private is not null
+
+-- name: last_row
+-- The number of the log's last row, and whether its first one is of the first form, whose words are part of its data.
+select coalesce(max(seq), 0) as seq, coalesce((select v = 1 from log order by seq limit 1), false) as first_form from log
+
+-- name: erase_tasks
+-- One commit that erases tasks.
+select erase_tasks($1, $2, $3)
+
+-- name: erase_deliberation
+-- One commit that erases a deliberation.
+select erase_deliberation($1, $2, $3, $4, $5, $6)
+
+-- name: erase_outcomes
+-- One commit that erases outcomes.
+select erase_outcomes($1, $2, $3)
+
+-- name: erase_log_words
+-- One commit that deletes the words of a range of the log.
+select erase_log_words($1, $2, $3, $4, $5)
+
+-- name: forget_rest
+-- Deletes the remembered answers of a workspace, but for ids, and the error texts of its probes.
+select forget_answers($1, null), forget_probes($1)
