@@ -1,8 +1,8 @@
 """What is stored about access: workspaces, role bindings, custom roles, API keys, revocations and sessions.
 
-Every change writes a log row ``access.*`` (of a session ``auth.login`` or ``auth.logout``) in the same commit, and every process follows those rows (``AccessDirectory`` in
-``cluster/log``), so that a revocation counts everywhere within a second, without a read of the database per request.
-"""
+Every change writes a log row ``access.*`` (of a session ``auth.login`` or ``auth.logout``) in the same commit, and every
+process follows those rows (``AccessDirectory`` in ``cluster/log``), so that a revocation counts everywhere within a second,
+without a read of the database per request."""
 
 from __future__ import annotations
 

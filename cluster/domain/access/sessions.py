@@ -1,7 +1,7 @@
-"""Sessions: what a login with an OIDC provider ends in. ``ars_ID_SECRET`` is a browser's cookie or a command line's bearer token.
+"""Sessions: what a login with an OIDC provider ends in. ``ars_ID_SECRET`` is a browser's cookie, or a command line's token.
 
-Like an API key's, the secret is random and only its SHA-256 is stored. A signed cookie without a row was rejected: it could not be
-ended, and its groups could be read.
+Like an API key's, the secret is random and only its SHA-256 is stored. A signed cookie without a row was rejected: it could not
+be ended, and its groups could be read.
 """
 
 from __future__ import annotations
@@ -63,5 +63,5 @@ def has_secret(session: Session, secret: str) -> bool:
 
 
 def csrf_token(secret: str) -> str:
-    """What a page sends beside the cookie. Pages of other origins cannot read it, and the cookie's secret does not follow from it."""
+    """What a page sends beside the cookie. Pages of other origins cannot read it, and the secret does not follow from it."""
     return hmac.new(secret.encode(), b"csrf", hashlib.sha256).hexdigest()
