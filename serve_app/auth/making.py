@@ -141,7 +141,7 @@ def logins(settings: Settings, resources: Resources, view: AccessView) -> tuple[
         domains=frozenset(settings.oauth_allowed_domains),
         is_google=settings.oauth_provider == GOOGLE,
     )
-    made = Logins(
+    people = Logins(
         provider=provider,
         store=resources.stores.access,
         view=view,
@@ -153,7 +153,7 @@ def logins(settings: Settings, resources: Resources, view: AccessView) -> tuple[
         life_s=settings.oauth_session_life,
         clock=resources.clock,
     )
-    return made, provider
+    return people, provider
 
 
 async def authentication(

@@ -13,10 +13,12 @@ import pytest
 import websockets
 
 from cluster.domain.access.sessions import csrf_token, parse_session
-from tests.support.api import CP
+from cluster.ports.access import Revocation
+from tests.support.api import CP, Api
 from tests.support.openid import CLIENT, CLIENT_SECRET, LOGIN, ORIGIN, SESSION, Browser, Ground, login_ground
 from tests.support.principals import bearer
 from tests.support.probes import eventually
+from tests.support.samples import ASKER
 from tests.support.stores import StoreUrls
 from tests.support.tokens import encoded, jwk, private_key
 
@@ -385,6 +387,25 @@ async def test_origins_that_the_operator_names_may_call_with_the_session(store_u
         assert made.status_code == 201
 
 
+async def test_a_session_counts_at_every_replica_until_it_is_ended_at_one(ground: Ground) -> None:
+    async with Api(ground.api.settings, ground.door.clock).running(()) as other:
+        here = ground.browser()
+        await here.log_in(ground.provider)
+        there = Browser(other, dict(here.cookies))
+        assert (await there.call("GET", "/tasks")).status_code == 200
+        csrf = await here.csrf()
+        assert (await here.call("POST", "/auth/logout", X_CSRF_Token=csrf)).json() == {"ended": True}
+
+        async def is_refused() -> bool:
+            return (await there.call("GET", "/tasks")).status_code == 401
+
+        await eventually(is_refused)
+        asked = await there.begin()  # a login that begins at one replica ends at the other
+        ground.provider.nonce = asked["nonce"]
+        here.cookies = there.cookies
+        assert (await here.finish(ground.provider.url, state=asked["state"])).status_code == 303
+
+
 async def test_a_cookie_is_no_bearer_token(ground: Ground) -> None:
     browser = ground.browser()
     await browser.log_in(ground.provider)
@@ -515,9 +536,6 @@ async def test_nobody_logs_in_where_logins_are_off(api: Any) -> None:
 
 
 async def test_a_revoked_principal_has_no_session(ground: Ground) -> None:
-    from cluster.ports.access import Revocation
-    from tests.support.samples import ASKER
-
     browser = ground.browser()
     await browser.log_in(ground.provider)
     now = ground.door.clock.now()

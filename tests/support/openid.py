@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,8 +94,6 @@ class OddProvider:
             if path in self.hangs:
                 await reader.read()
                 return
-            import time
-
             status, body = self.answers.get(path) or self._body(path, time.time())
             writer.write(
                 f"HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
