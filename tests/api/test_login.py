@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -185,6 +186,20 @@ async def test_only_addresses_of_allowed_domains_log_in(store_urls: StoreUrls) -
             assert (answer.status_code, answer.json()["code"]) == (403, "login_refused")
             assert SESSION not in browser.cookies
         assert await ground.failures() == 3
+
+
+async def test_where_anybody_has_an_account_only_those_with_a_role_log_in(ground: Ground) -> None:
+    """As from Google, without named domains: the default role is for those whom an organisation knows."""
+    logins = ground.api.app.state.logins
+    logins._policy = dataclasses.replace(logins._policy, open_provider=True)
+    stranger = ground.browser()
+    answer = await stranger.log_in(ground.provider)
+    assert answer.status_code == 403
+    assert SESSION not in stranger.cookies
+    await ground.door.call("PUT", "/workspaces/default/members", {"subject": "user:ann@example.com", "role": "viewer"})
+    member = ground.browser()
+    assert (await member.log_in(ground.provider)).status_code == 303
+    assert await ground.failures() == 1
 
 
 # --- whom nothing lets in ------------------------------------------------------------------------------------------------
