@@ -25,8 +25,8 @@ from pydantic import AwareDatetime, SecretStr, ValidationError, ValidationInfo, 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cluster.domain.access.roles import ROLES
-from cluster.domain.access.secret_quality import weakness
-from cluster.domain.base.urls import without_userinfo
+from cluster.domain.access.secret_quality import is_example, weakness
+from cluster.domain.base.urls import LOOPBACK_HOSTS, without_userinfo
 from cluster.region_settings import RegionSettings, regions_do_not_fit
 from cluster.setting_fields import CLIENT, LATER, PROCESS, STARTUP, Words, split_words, variable
 
@@ -59,6 +59,11 @@ def _url_problem(value: str, schemes: tuple[str, ...]) -> str | None:
     if not all(port.isdecimal() and port.isascii() and 0 < int(port[:6]) <= 65_535 for port in ports):
         return f"its port is not a number from 1 to 65535; {hint}"
     return None if any(hosts) or "/" in rest else f"it names no host; {hint}"
+
+
+def _is_private(url: str) -> bool:
+    """Whether what is sent to a URL is encrypted or leaves no machine."""
+    return not url.startswith("http://") or urlsplit(url).hostname in LOOPBACK_HOSTS
 
 
 def _is_origin(value: str) -> bool:
@@ -227,10 +232,16 @@ class Settings(RegionSettings):
     jwt_audience: str | None = variable(None, "What its tokens must have in `aud`.", group="Security", min_length=1, max_length=256)
     secrets_key: SecretStr | None = variable(None, "Key that seals secrets in the database: 32 bytes in base64. `aragora-cp up` makes one in the data directory.", group="Security")
     secrets_key_previous: SecretStr | None = variable(None, "The key before a rotation; `aragora-cp secrets rotate` seals anew what it has sealed.", group="Security")
-    oauth_enabled: bool = variable(False, "Allow OAuth logins.", group="Security", role=LATER)
-    oauth_provider: str = variable("google", "OAuth provider.", group="Security", role=LATER)
-    oauth_client_id: str | None = variable(None, "OAuth client id.", group="Security", role=LATER)
-    oauth_client_secret: SecretStr | None = variable(None, "OAuth client secret.", group="Security", role=LATER)
+    oauth_enabled: bool = variable(False, "Let people log in with an OIDC provider.", group="Security")
+    oauth_provider: str = variable("google", "`google`, or the URL of an issuer, whose discovery document says the rest.", group="Security", max_length=256)
+    oauth_client_id: str | None = variable(None, "Client id, as the provider shows it.", group="Security", max_length=256)
+    oauth_client_secret: SecretStr | None = variable(None, "Client secret. Unset: the provider has none for this client.", group="Security")
+    oauth_scopes: Words = variable(("openid", "email"), "Scopes that a login asks for, separated by commas. openid is always among them.", group="Security")
+    oauth_groups_claim: str = variable("groups", "Claim of the ID token or userinfo with a person's groups. Each is a subject of role bindings, group:NAME.", group="Security", min_length=1, max_length=64)
+    oauth_group_roles: Words = variable((), "Roles of groups in ARAGORA_WORKSPACE, GROUP=ROLE separated by commas.", group="Security")
+    oauth_allowed_domains: Words = variable((), "Domains of the e-mail addresses that may log in, separated by commas. Unset: whoever the provider knows; from google only those that have a role.", group="Security")
+    oauth_session_life: float = variable(28_800, "How long a login lasts.", group="Security", unit="seconds", ge=300, le=604_800)
+    credentials_file: Path | None = variable(None, "Where `aragora-cp login` keeps its sessions. Unset: .config/aragora/credentials.json in the home directory.", group="API", role=CLIENT)
     rbac_enabled: bool = variable(True, "Check roles. If false, whoever is authenticated may do everything in its workspaces.", group="Security")
     admin_users: Words = variable(
         (), "E-mail addresses of administrators of all workspaces, separated by commas. An issuer must have verified them.", group="Security"
@@ -263,6 +274,9 @@ class Settings(RegionSettings):
         "cors_origins",
         "admin_users",
         "trusted_proxies",
+        "oauth_scopes",
+        "oauth_group_roles",
+        "oauth_allowed_domains",
         mode="before",
     )(split_words)
 
@@ -360,23 +374,55 @@ class Settings(RegionSettings):
     def _issuers_keys(cls, value: str | None) -> str | None:
         problem = None if value is None else _url_problem(value, ("https", "http"))
         host = "" if value is None or problem else urlsplit(value).hostname or ""
-        if (
-            problem is None
-            and value is not None
-            and value.startswith("http://")
-            and host not in ("127.0.0.1", "localhost")
-        ):
+        if problem is None and value is not None and value.startswith("http://") and host not in LOOPBACK_HOSTS:
             problem = "keys that came unencrypted could be anybody's; it must begin with https://"
         if problem is not None:
             raise ValueError(problem)
         return value
 
-    @field_validator("oauth_enabled")
+    @field_validator("oauth_provider")
     @classmethod
-    def _refuse_false_safety(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("this version does not enforce it yet, and starting open would be worse than not starting")
+    def _provider(cls, value: str) -> str:
+        problem = None if value == "google" else _url_problem(value, ("https", "http"))
+        if problem is not None:
+            problem = f"{problem}; it is google or the URL of an issuer"
+        elif not _is_private(value):
+            problem = "whoever is on the way could log in as anybody; it must begin with https://"
+        elif not {"?", "#", "@"}.isdisjoint(value):
+            problem = "an issuer has neither user, query nor fragment"
+        if problem is not None:
+            raise ValueError(problem)
         return value
+
+    @field_validator("oauth_client_secret")
+    @classmethod
+    def _clients_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and is_example(value.get_secret_value()):
+            raise ValueError("it is an example from some documentation; take the one that the provider shows")
+        return value
+
+    @field_validator("oauth_scopes")
+    @classmethod
+    def _scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"[!#-\[\]-~]+", scope) for scope in value):
+            raise ValueError("each must be a scope, without spaces and quotes")
+        return tuple(dict.fromkeys(("openid", *value)))
+
+    @field_validator("oauth_group_roles")
+    @classmethod
+    def _roles_of_groups(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            group, _, role = entry.rpartition("=")
+            if not group or role not in ROLES:
+                raise ValueError(f"each must be GROUP=ROLE, with a role of {', '.join(ROLES)}")
+        return value
+
+    @field_validator("oauth_allowed_domains")
+    @classmethod
+    def _domains(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"[A-Za-z0-9.-]+", domain) for domain in value):
+            raise ValueError("each must be a domain, such as example.com")
+        return tuple(domain.lower() for domain in value)
 
     @classmethod
     def settings_customise_sources(
@@ -409,6 +455,11 @@ class Settings(RegionSettings):
             return self.http_host == "localhost" or ipaddress.ip_address(self.http_host).is_loopback
         except ValueError:
             return False
+
+    def public_origin(self) -> str:
+        """The URL by which browsers reach the API: scheme, host and port."""
+        scheme = "https" if self.tls_enabled else "http"
+        return self.public_url or f"{scheme}://{self.http_host}:{self.http_port}"
 
     def sealing_keys(self) -> list[bytes]:
         """The keys of sealed secrets, the current one first."""
@@ -537,7 +588,26 @@ def _do_not_fit(found: Settings) -> str | None:
             "ARAGORA_JWT_JWKS_URL, ARAGORA_JWT_ISSUER and ARAGORA_JWT_AUDIENCE go together; a key set alone would let in "
             "tokens that its issuer made for others."
         )
-    return _tls_does_not_fit(found) or regions_do_not_fit(found)
+    return _tls_does_not_fit(found) or _oauth_does_not_fit(found) or regions_do_not_fit(found)
+
+
+def _oauth_does_not_fit(found: Settings) -> str | None:
+    if not found.oauth_enabled:
+        return None
+    if found.oauth_client_id is None:
+        return (
+            "ARAGORA_OAUTH_ENABLED is true, but ARAGORA_OAUTH_CLIENT_ID is not set; set the id that the provider shows."
+        )
+    if not found.auth_enabled and "auth_enabled" in found.model_fields_set:
+        return "ARAGORA_OAUTH_ENABLED is true, but ARAGORA_AUTH_ENABLED is false, so nobody would log in; unset one."
+    if found.public_url is None and not found.listens_on_loopback():
+        return (
+            "ARAGORA_OAUTH_ENABLED is true, but ARAGORA_PUBLIC_URL is not set; set the URL to which the provider leads browsers "
+            "back, such as https://control.example.com."
+        )
+    if not _is_private(found.public_origin()):
+        return "ARAGORA_OAUTH_ENABLED is true, but ARAGORA_PUBLIC_URL is not https, so sessions could be read on the way; use https."
+    return None
 
 
 def _tls_does_not_fit(found: Settings) -> str | None:

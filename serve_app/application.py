@@ -31,6 +31,7 @@ from serve_app.routes import (
     erasures,
     health,
     heartbeats,
+    login,
     outcomes,
     queue,
     receipts,
@@ -59,12 +60,13 @@ _ROUTERS = (
     stream.router,
     access.router,
     api_keys.router,
+    login.router,
 )
 
 
 def make_app(public_url: str | None = None) -> DirectApp:
     """The routes, without anything to serve them: the composition root sets ``app.state.gateway`` and ``resolver``, and
-    ``limits`` and ``throttle`` if calls and logins are limited.
+    ``limits`` and ``throttle`` if calls and logins are limited, and ``sessions`` and ``logins`` if people can log in.
 
     Raises: `UndeclaredPermission` if a route declares no permission.
     """
@@ -76,7 +78,7 @@ def make_app(public_url: str | None = None) -> DirectApp:
     )
     app.state.public_url = public_url
     answer_elsewhere(app)
-    app.state.limits = app.state.throttle = None
+    app.state.limits = app.state.throttle = app.state.sessions = app.state.logins = None
     _declare_pages(app)
     app.share_routes(_routes())
     errors.install(app)

@@ -44,7 +44,14 @@ from cluster.telemetry.observations import HttpObservations
 from cluster.version import VERSION
 from serve_app.application import add_middleware, make_app
 from serve_app.auth.clients import Clients
-from serve_app.auth.making import authentication, call_limits, local_administrator, login_throttle, shared_limits
+from serve_app.auth.making import (
+    authentication,
+    call_limits,
+    local_administrator,
+    login_throttle,
+    logins,
+    shared_limits,
+)
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
 from serve_app.front_certificates import FrontCertificates
@@ -348,7 +355,12 @@ def make_ingress(
             known = await authentication(settings, resources, gate.access, gate.access_store, front_proof)
             app.state.resolver = known.resolver
             replica.keep(known.uses.run())
-            throttle = app.state.throttle = login_throttle(settings, resources, limits, gate.access, clients)
+            app.state.sessions = known.sessions
+            cookies = None if known.sessions is None else known.sessions.cookies
+            throttle = app.state.throttle = login_throttle(settings, resources, limits, gate.access, clients, cookies)
+            if settings.oauth_enabled:
+                app.state.logins, provider = logins(settings, resources, gate.access)
+                closing.push_async_callback(provider.close)
             replica.keep(throttle.run())
             closing.push_async_callback(throttle.write)
             closing.push_async_callback(known.close)

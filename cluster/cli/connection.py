@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cluster.cli.credentials import kept_session
 from cluster.cli.output import errors, plain
 from cluster.client.api import ControlPlaneClient
 from cluster.client.tls import ClientTls, client_tls, default_pin, default_url
@@ -39,8 +40,12 @@ def api_tls(settings: Settings) -> ClientTls:
 
 
 def client(settings: Settings) -> ControlPlaneClient:
-    key = settings.api_key.get_secret_value() if settings.api_key is not None else None
-    return ControlPlaneClient(api_url(settings), key, tls=api_tls(settings))
+    """A client with ARAGORA_API_KEY, else with the session of `aragora-cp login`.
+
+    Raises: `SettingsError` if the file of sessions cannot be used."""
+    url = api_url(settings)
+    key = settings.api_key.get_secret_value() if settings.api_key is not None else kept_session(settings, url)
+    return ControlPlaneClient(url, key, tls=api_tls(settings))
 
 
 def running_system(settings: Settings) -> RunFile:

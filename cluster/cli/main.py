@@ -34,6 +34,7 @@ from cluster.cli.commands import (
     erase,
     evaluate,
     keys,
+    login,
     logs,
     outcomes,
     queue,
@@ -69,6 +70,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_e
 app.add_typer(agents.app, name="agents")
 app.add_typer(worker.app, name="worker")
 app.command()(doctor.doctor)
+app.command()(login.login)
+app.command()(login.logout)
 app.command()(logs.logs)
 app.add_typer(tasks.app, name="tasks")
 app.command()(story.story)

@@ -23,11 +23,13 @@ OFF: Final = (
 
 def with_authentication(settings: Settings) -> Settings:
     """The settings, with authentication off if nobody has set it, and the stores are embedded and the API on loopback: one
-    person tries it out on one machine. Whoever names an authority of agents' certificates does more than that.
+    person tries it out on one machine. Whoever names an authority of agents' certificates or lets people log in does more than
+    that.
 
     Raises: `EmbeddedError` if authentication is off and the API is not on loopback."""
     embeds = settings.database_url is None or settings.redis_url is None
-    tries_out = embeds and settings.listens_on_loopback() and settings.tls_ca_file is None
+    more = settings.tls_ca_file is not None or settings.oauth_enabled
+    tries_out = embeds and settings.listens_on_loopback() and not more
     if "auth_enabled" not in settings.model_fields_set and tries_out:
         settings = settings.model_copy(update={"auth_enabled": False})
     if not settings.auth_enabled and not settings.listens_on_loopback():

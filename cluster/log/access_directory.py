@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from cluster.domain.access import rows as access_rows
 from cluster.domain.access.api_key import ApiKey
 from cluster.domain.access.roles import CustomRole
+from cluster.domain.access.sessions import Session
 from cluster.domain.access.workspaces import RoleBinding, Workspace
 from cluster.domain.base.log import LogRow
 from cluster.ports.access import AccessNames, AccessSnapshot, AccessStore, Revocation
 from cluster.ports.log import LogFilter
 
 #: The rows that a follower has to read to keep a directory.
-ACCESS_ROWS = LogFilter(kinds=(access_rows.PREFIX,))
+ACCESS_ROWS = LogFilter(kinds=(access_rows.PREFIX, access_rows.LOGIN, access_rows.LOGOUT))
 _TOKEN = "jti:"
 
 
@@ -34,6 +35,7 @@ class AccessDirectory:
         self._roles: dict[str, dict[str, CustomRole]] = {}
         self._keys: dict[str, ApiKey] = {}
         self._revocations: dict[str, Revocation] = {}
+        self._sessions: dict[str, Session] = {}
         #: How often this copy has changed. Whatever was derived from it is derived again when this number differs.
         self.generation = 0
         #: Set, and replaced by a new event, whenever ``generation`` rises.
@@ -68,6 +70,10 @@ class AccessDirectory:
         found = self._revocations.get(principal)
         return 0.0 if found is None else found.not_before
 
+    def session(self, session_id: str) -> Session | None:
+        """A session that this copy knows, also one whose time is over."""
+        return self._sessions.get(session_id)
+
     def snapshot(self) -> AccessSnapshot:
         """The whole copy. Its cursor is 0, since the follower keeps that."""
         return AccessSnapshot(
@@ -77,6 +83,7 @@ class AccessDirectory:
             roles=[role for roles in self._roles.values() for role in roles.values()],
             keys=list(self._keys.values()),
             revocations=list(self._revocations.values()),
+            sessions=list(self._sessions.values()),
         )
 
     async def changed_since(self, generation: int) -> None:
@@ -90,7 +97,14 @@ class AccessDirectory:
         """Reads everything and returns the cursor from which to follow the log."""
         async with self._reading:
             found = await self._store.load()
-            for table in (self._workspaces, self._bindings, self._roles, self._keys, self._revocations):
+            for table in (
+                self._workspaces,
+                self._bindings,
+                self._roles,
+                self._keys,
+                self._revocations,
+                self._sessions,
+            ):
                 table.clear()
             self._put(found)
         return found.cursor
@@ -103,7 +117,11 @@ class AccessDirectory:
             roles=access_rows.roles_named(rows),
             keys=access_rows.keys_named(rows),
             revocations=access_rows.revocations_named(rows),
+            sessions=access_rows.sessions_named(rows),
         )
+        if names.sessions:  # as the store does with every login
+            now = max(row.at for row in rows if row.entity in names.sessions)
+            self._sessions = {id: found for id, found in self._sessions.items() if found.expires_at > now}
         if names.revocations:
             # As the store does with every revocation. Those that the rows name are read, so that none is lost.
             expired_at = max(row.at for row in rows if row.entity in names.revocations)
@@ -125,15 +143,28 @@ class AccessDirectory:
                 (self._bindings, names.subjects),
                 (self._keys, names.keys),
                 (self._revocations, names.revocations),
+                (self._sessions, names.sessions),
             ):
                 for name in removed:
                     table.pop(name, None)
             self._put(found)
 
+    async def find_session(self, session_id: str) -> Session | None:
+        """A session, also one that began at another replica whose row this copy has not read yet. ``generation`` stays: what was
+        derived from the copy does not change, and whoever makes ids up must not make every replica derive it again.
+
+        Raises: `StoreUnavailable`."""
+        async with self._reading:
+            if session_id not in self._sessions:
+                found = await self._store.read(AccessNames(sessions=frozenset({session_id})))
+                self._sessions.update({session.id: session for session in found.sessions})
+            return self._sessions.get(session_id)
+
     def _put(self, found: AccessSnapshot) -> None:
         self._workspaces.update({workspace.id: workspace for workspace in found.workspaces})
         self._keys.update({key.id: key for key in found.keys})
         self._revocations.update({revocation.subject: revocation for revocation in found.revocations})
+        self._sessions.update({session.id: session for session in found.sessions})
         for role in found.roles:
             self._roles.setdefault(role.workspace, {})[role.name] = role
         by_subject: dict[str, list[RoleBinding]] = {}

@@ -1,8 +1,8 @@
-"""What is stored about access: workspaces, role bindings, custom roles, API keys and revocations.
+"""What is stored about access: workspaces, role bindings, custom roles, API keys, revocations and sessions.
 
-Every change writes a log row ``access.*`` in the same commit, and every process follows those rows (``AccessDirectory`` in
-``cluster/log``), so that a revocation counts everywhere within a second, without a read of the database per request.
-"""
+Every change writes a log row ``access.*`` (of a session ``auth.login`` or ``auth.logout``) in the same commit, and every
+process follows those rows (``AccessDirectory`` in ``cluster/log``), so that a revocation counts everywhere within a second,
+without a read of the database per request."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Protocol
 
 from cluster.domain.access.api_key import ApiKey
 from cluster.domain.access.roles import CustomRole
+from cluster.domain.access.sessions import Session
 from cluster.domain.access.workspaces import RoleBinding, Workspace, WorkspaceState
-from cluster.domain.base.log import Origin
+from cluster.domain.base.log import LogRecord, Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +37,20 @@ class AccessSnapshot:
     roles: Sequence[CustomRole]
     keys: Sequence[ApiKey]
     revocations: Sequence[Revocation]
+    sessions: Sequence[Session] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessNames:
-    """Names what is to be read: workspaces, subjects (all their bindings), roles (workspace, name), keys, and subjects of
-    revocations."""
+    """Names what is to be read: workspaces, subjects (all their bindings), roles (workspace, name), keys, subjects of
+    revocations, and sessions."""
 
     workspaces: frozenset[str] = frozenset()
     subjects: frozenset[str] = frozenset()
     roles: frozenset[tuple[str, str]] = frozenset()
     keys: frozenset[str] = frozenset()
     revocations: frozenset[str] = frozenset()
+    sessions: frozenset[str] = frozenset()
 
 
 class WorkspaceStates(Protocol):
@@ -121,4 +124,24 @@ class AccessStore(WorkspaceStates, Protocol):
 
     async def revoke(self, origin: Origin, revocation: Revocation) -> None:
         """Stores a revocation."""
+        ...
+
+    async def begin_session(self, session: Session, record: LogRecord) -> None:
+        """Stores a session with the row of its login, and deletes those whose time is over."""
+        ...
+
+    async def end_session(self, session_id: str, record: LogRecord) -> bool:
+        """Deletes a session, with the row of its logout. False if there is none of that id."""
+        ...
+
+
+class LoginStore(Protocol):
+    """Logins that have begun and not ended yet. They are of one region and of no interest to the log."""
+
+    async def begin_login(self, digest: bytes, target: str, now: float, expires_at: float) -> None:
+        """Stores a login under the SHA-256 of its state, with the path to which it leads; deletes those whose time is over."""
+        ...
+
+    async def take_login(self, digest: bytes, now: float) -> str | None:
+        """Deletes a login and returns its path; None if there is none: it never began, its time is over, or it was taken."""
         ...

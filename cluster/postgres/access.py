@@ -17,6 +17,7 @@ from cluster.domain.access.rows import (
     role_record,
     workspace_record,
 )
+from cluster.domain.access.sessions import Session, SessionKind
 from cluster.domain.access.workspaces import RoleBinding, Workspace, WorkspaceState
 from cluster.domain.base.errors import Conflict, ControlPlaneError, NotFound
 from cluster.domain.base.log import LogRecord, Origin
@@ -59,7 +60,7 @@ class PostgresAccessStore:
     # --- reads -----------------------------------------------------------------------------------------------------
 
     async def load(self) -> AccessSnapshot:
-        return await self._read(*[None] * 6)
+        return await self._read(*[None] * 7)
 
     async def read(self, names: AccessNames) -> AccessSnapshot:
         roles = sorted(names.roles)
@@ -70,13 +71,13 @@ class PostgresAccessStore:
             [name for _, name in roles],
             sorted(names.keys),
             sorted(names.revocations),
+            sorted(names.sessions),
         )
 
     async def _read(self, *names: Sequence[str] | None) -> AccessSnapshot:
         (row,) = await self._pool.rows(_SQL["read_access"], *names)
-        tables = {
-            name: json.loads(row[name] or "[]") for name in ("workspaces", "bindings", "roles", "keys", "revocations")
-        }
+        names_of = ("workspaces", "bindings", "roles", "keys", "revocations", "sessions")
+        tables = {name: json.loads(row[name] or "[]") for name in names_of}
         return AccessSnapshot(
             cursor=row["cursor"],
             workspaces=[_workspace(found) for found in tables["workspaces"]],
@@ -84,6 +85,7 @@ class PostgresAccessStore:
             roles=[CustomRole(**found | {"permissions": tuple(found["permissions"])}) for found in tables["roles"]],
             keys=[_key(found) for found in tables["keys"]],
             revocations=[Revocation(**found) for found in tables["revocations"]],
+            sessions=[_session(found) for found in tables["sessions"]],
         )
 
     async def closed(self) -> Mapping[str, WorkspaceState]:
@@ -150,6 +152,21 @@ class PostgresAccessStore:
         values = (revocation.subject, revocation.not_before, revocation.until)
         await self._commit("revoke_access", revocation_record(origin, now, *values), now, *values)
 
+    async def begin_session(self, session: Session, record: LogRecord) -> None:
+        values = (session.id, session.digest, session.kind.value, session.issuer, session.principal)
+        times = (session.began_at, session.expires_at)
+        await self._commit("begin_session", record, *values, list(session.groups), *times)
+
+    async def end_session(self, session_id: str, record: LogRecord) -> bool:
+        return bool(await self._commit("end_session", record, session_id))
+
+    async def begin_login(self, digest: bytes, target: str, now: float, expires_at: float) -> None:
+        await self._pool.execute(_SQL["begin_login"], digest, target, now, expires_at)
+
+    async def take_login(self, digest: bytes, now: float) -> str | None:
+        target: str | None = await self._pool.value(_SQL["take_login"], digest, now)
+        return target
+
     async def _done(self, statement: str, record: LogRecord, *values: Any) -> None:
         _check(await self._commit(statement, record, *values))
 
@@ -177,5 +194,14 @@ def _key(found: dict[str, Any]) -> ApiKey:
     texts = {name: tuple(found[name]) for name in ("workspaces", "grants")}
     if found["agents"] is not None:
         texts["agents"] = tuple(found["agents"])
-    # JSON has a bytea as \x and hexadecimal digits.
-    return ApiKey(**found | texts | {"digests": tuple(bytes.fromhex(text[2:]) for text in found["digests"])})
+    return ApiKey(**found | texts | {"digests": tuple(_bytes(text) for text in found["digests"])})
+
+
+def _session(found: dict[str, Any]) -> Session:
+    read = {"digest": _bytes(found["digest"]), "kind": SessionKind(found["kind"]), "groups": tuple(found["groups"])}
+    return Session(**found | read)
+
+
+def _bytes(text: str) -> bytes:
+    """A bytea as JSON has it: ``\\x`` and hexadecimal digits."""
+    return bytes.fromhex(text[2:])

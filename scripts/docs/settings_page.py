@@ -27,7 +27,7 @@ HEAD = """# Configuration
 - Lists are separated by commas, booleans are `true` or `false`, secrets are never printed.
 
 **No effect yet** marks a variable that this version accepts and does not use, so that one environment serves this and
-later versions. One of them would pretend safety: `ARAGORA_OAUTH_ENABLED`. If it is true, the control plane does not start.
+later versions.
 """
 
 TAIL = f"""

@@ -1,4 +1,5 @@
-"""Bearer tokens: whoever holds one is whom it names. API keys begin with ``ara_``, everything else is a token (JWT).
+"""Bearer tokens: whoever holds one is whom it names. API keys begin with ``ara_``, sessions with ``ars_``, everything else
+is a token (JWT). A browser has its session in a cookie, which counts where a call brings no bearer token.
 
 One resolver for the fast path, FastAPI, streams and WebSockets. It reads this replica's copy of what is stored about access, so
 that a call costs no read of the database and a revocation counts as soon as the copy has it.
@@ -15,11 +16,14 @@ from starlette.requests import HTTPConnection
 from cluster.domain.access.api_key import MARK, ApiKey, ends_at, is_valid, parse_token
 from cluster.domain.access.identity import AccessPolicy, Identity, Method, principal_for
 from cluster.domain.access.principal import Principal
+from cluster.domain.access.sessions import MARK as SESSION_MARK
+from cluster.domain.access.sessions import SessionKind
 from cluster.domain.base.errors import Unauthenticated
 from cluster.ports.clock import Clock
 from serve_app.auth.access_view import AccessView
 from serve_app.auth.key_uses import KeyUses
 from serve_app.auth.named_workspace import asked_workspace
+from serve_app.auth.sessions import Sessions, identity_of
 from serve_app.auth.token_checks import TokenChecks, check_counts
 
 #: Longer headers are not looked at. A token may have fewer characters.
@@ -78,28 +82,57 @@ class Principals:
 
 
 class BearerTokens:
-    """The `PrincipalResolver` of a system with authentication."""
+    """The `PrincipalResolver` of a system with authentication. ``sessions`` None: nobody can log in."""
 
     def __init__(
-        self, *, view: AccessView, policy: AccessPolicy, tokens: TokenChecks, uses: KeyUses, clock: Clock
+        self,
+        *,
+        view: AccessView,
+        policy: AccessPolicy,
+        tokens: TokenChecks,
+        uses: KeyUses,
+        clock: Clock,
+        sessions: Sessions | None = None,
     ) -> None:
         self._view = view
         self._principals = Principals(view, policy)
         self._tokens = tokens
         self._uses = uses
         self._clock = clock
+        self._sessions = sessions
 
     async def resolve(self, connection: HTTPConnection) -> Principal:
-        """The principal of a bearer token, in the workspace that the call names.
+        """The principal of a bearer token or of a session's cookie, in the workspace that the call names.
 
         Raises: `Unauthenticated` if there is no token that counts; `InvalidRequest` if it names no workspace and has several;
-        `Forbidden` if it has nothing there; `StoreUnavailable` if the issuer's keys are not known now."""
-        text = sent_token(connection)
-        proof = (
-            self._prove_key(text, connection) if text.startswith(MARK) else await self._prove_token(text, connection)
-        )
+        `Forbidden` if it has nothing there, or another's page calls with the cookie; `StoreUnavailable` if the issuer's keys are
+        not known now."""
+        proof = await self._prove(connection)
         connection.scope.setdefault("state", {})["proof"] = proof
         return proof.principal()
+
+    async def _prove(self, connection: HTTPConnection) -> Proof:
+        sessions = self._sessions
+        if sessions is not None and not has_token(connection):
+            cookie = sessions.cookies.session(connection)
+            if cookie is not None:
+                return await self._prove_session(sessions, cookie, SessionKind.BROWSER, connection)
+        text = sent_token(connection)
+        if text.startswith(MARK):
+            return self._prove_key(text, connection)
+        if sessions is not None and text.startswith(SESSION_MARK):
+            return await self._prove_session(sessions, text, SessionKind.COMMAND_LINE, connection)
+        return await self._prove_token(text, connection)
+
+    async def _prove_session(
+        self, sessions: Sessions, token: str, kind: SessionKind, connection: HTTPConnection
+    ) -> Proof:
+        session, secret = await sessions.find(token, kind)
+        if kind is SessionKind.BROWSER:
+            sessions.check_page(connection, secret)
+        return self._proof(
+            identity_of(session), connection, lambda: sessions.counts(session.id, secret), lambda: session.expires_at
+        )
 
     async def _prove_token(self, text: str, connection: HTTPConnection) -> Proof:
         now = self._clock.now()

@@ -11,8 +11,8 @@ The log gets a row of each client's failures for each window, and not of each tr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from starlette.requests import HTTPConnection
 
@@ -28,11 +28,16 @@ from serve_app.auth.access_view import AccessView
 from serve_app.auth.bearer import has_token, sent_token
 from serve_app.auth.clients import Clients
 from serve_app.auth.resolver import PrincipalResolver
+from serve_app.auth.session_cookie import Cookies
 from serve_app.auth.shared_limits import SharedLimits
+
+T = TypeVar("T")
 
 #: Failures of an address, and of a key: so many at once, and one more each few seconds.
 RATE: Final = Rate(interval_s=3.0, burst=20)
 WINDOW_S: Final = 30.0
+#: Logins with the OIDC provider that an address may begin or ask about, since each is a call of the provider.
+LOGINS: Final = Rate(interval_s=1.0, burst=60)
 #: Rows of a window. What is beyond is counted in a last one.
 MAX_ROWS: Final = 100
 #: Keys and tokens that have counted, of which a number is kept and not the text.
@@ -40,11 +45,13 @@ MAX_KEPT: Final = 50_000
 #: Addresses without room that are kept, so that they cost no question.
 MAX_REFUSED: Final = 20_000
 _TOO_MANY: Final = "Too many keys and tokens from here did not count; send one that does after the time in Retry-After."
+_TOO_MANY_LOGINS: Final = "Too many logins were begun from here; try again after the time in Retry-After."
 _OTHERS: Final = "others"
 
 
 class LoginThrottle:
-    """The failed logins of one replica. ``origin`` is whose the rows are; ``now``: seconds by a clock that nobody sets."""
+    """The failed logins of one replica. ``origin`` is whose the rows are; ``now``: seconds by a clock that nobody sets.
+    ``cookies`` are those of sessions, if people can log in."""
 
     def __init__(
         self,
@@ -56,6 +63,7 @@ class LoginThrottle:
         origin: Origin,
         clock: Clock,
         now: Callable[[], float],
+        cookies: Cookies | None = None,
     ) -> None:
         self._limits = limits
         self._clients = clients
@@ -64,6 +72,7 @@ class LoginThrottle:
         self._origin = origin
         self._clock = clock
         self._now = now
+        self._cookies = cookies
         #: Address → until when nothing is asked about it, since it had no room. Who tries on costs no call of Redis.
         self._refused_until: dict[str, float] = {}
         #: A hash of each key or token that has counted. It needs no more bits: what passes here is checked after that.
@@ -72,17 +81,23 @@ class LoginThrottle:
         self._failures: dict[tuple[str, str | None], list[int]] = {}
 
     async def resolve(self, resolver: PrincipalResolver, connection: HTTPConnection) -> Principal:
-        """Who calls, as ``resolver`` says. A call without a key or token is no login.
+        """Who calls, as ``resolver`` says. A call without a key, token or session is no login.
 
         Raises: `RateLimited` if too many logins have failed; else as the resolver."""
-        if not has_token(connection):
+        text = self._sent(connection)
+        if text is None:
             return await resolver.resolve(connection)
-        text = sent_token(connection)
+        return await self.guarded(connection, text, lambda: resolver.resolve(connection))
+
+    async def guarded(self, connection: HTTPConnection, text: str, prove: Callable[[], Awaitable[T]]) -> T:
+        """What ``prove`` finds out about the key, token or session ``text``.
+
+        Raises: `RateLimited` if too many logins have failed; else as ``prove``."""
         login = hash(text)
         if login not in self._proven:
             await self._check_address(connection)
         try:
-            principal = await resolver.resolve(connection)
+            found = await prove()
         except Unauthenticated as error:
             self._proven.pop(login, None)
             await self._count(connection, text)
@@ -91,7 +106,32 @@ class LoginThrottle:
             self._prove(login)
             raise
         self._prove(login)
-        return principal
+        return found
+
+    def _sent(self, connection: HTTPConnection) -> str | None:
+        if has_token(connection):
+            return sent_token(connection)
+        return None if self._cookies is None else self._cookies.session(connection)
+
+    async def begin(self, connection: HTTPConnection) -> None:
+        """Returns if a login with the OIDC provider may begin or go on.
+
+        Raises: `RateLimited` if too many have failed or were begun from this address."""
+        await self._check_address(connection)
+        address = self._clients.group(connection.scope)
+        grant = await self._limits.take(f"logins of address {address}", LOGINS, 1)
+        if not grant.granted:
+            raise RateLimited(_TOO_MANY_LOGINS, "too_many_logins", whole_seconds(grant.retry_after_s))
+
+    async def fail(self, connection: HTTPConnection) -> None:
+        """Counts a login with the OIDC provider that has failed."""
+        address = self._clients.group(connection.scope)
+        self._note(address, None, is_throttled=False)
+        await self._limits.take(_of_address(address), RATE, 1)
+
+    def address(self, connection: HTTPConnection) -> str:
+        """From where a call comes, as the log has it."""
+        return self._clients.address(connection.scope)
 
     def _prove(self, login: int) -> None:
         if login not in self._proven:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from actors.composition.resources import Resources, allowed_networks
 from cluster.domain.access.identity import AccessPolicy
@@ -16,6 +17,8 @@ from cluster.domain.base.log import SYSTEM, Origin
 from cluster.http.addresses import PinnedBackend, resolve
 from cluster.http.connections import ConnectionPool
 from cluster.http.key_sets import IssuerKeys, fetch_from
+from cluster.http.openid_provider import OpenIdProvider
+from cluster.log.access_directory import AccessDirectory
 from cluster.ports.access import AccessStore
 from cluster.ports.secrets import JWT_SECRET, JWT_SECRET_BYTES
 from cluster.process.rate_limits import LocalRateLimits
@@ -29,11 +32,24 @@ from serve_app.auth.key_uses import KeyUses
 from serve_app.auth.local_administrator import LocalAdministrator
 from serve_app.auth.login_throttle import LoginThrottle
 from serve_app.auth.resolver import PrincipalResolver
+from serve_app.auth.session_cookie import Cookies
+from serve_app.auth.sessions import Sessions, SessionView
 from serve_app.auth.shared_limits import SharedLimits
 from serve_app.auth.token_checks import SharedSecrets, TokenChecks, TrustedIssuer
 from serve_app.auth.web_pages import WebPages
 
+if TYPE_CHECKING:
+    from serve_app.auth.logins import Logins
+
 _logger = logging.getLogger(__name__)
+
+
+#: The preset of ARAGORA_OAUTH_PROVIDER, and its issuer. Anybody can have an account there.
+GOOGLE = "google"
+GOOGLE_ISSUER = "https://accounts.google.com"
+#: Where the provider leads browsers back, and where they go then unless they wanted to go elsewhere.
+CALLBACK = "/api/control-plane/auth/callback"
+HOME = "/api/control-plane/auth/session"
 
 
 class AuthenticationOff(Exception):
@@ -49,6 +65,7 @@ class Authentication:
     secrets: SharedSecrets | None
     issuer: TrustedIssuer | None
     connections: ConnectionPool | None
+    sessions: Sessions | None
 
     async def close(self) -> None:
         """Writes the last uses of keys, and closes connections. Raises: `TryLater` if the store does not answer."""
@@ -77,12 +94,70 @@ def policy_of(settings: Settings) -> AccessPolicy:
         home=settings.workspace,
         admins=frozenset(f"user:{address}" for address in settings.admin_users),
         default_role=settings.rbac_default_role,
+        group_roles=frozenset(_group_role(entry) for entry in settings.oauth_group_roles),
+        open_provider=settings.oauth_provider == GOOGLE and not settings.oauth_allowed_domains,
         enforced=settings.rbac_enabled,
     )
 
 
+def _group_role(entry: str) -> tuple[str, str]:
+    group, _, role = entry.rpartition("=")
+    return f"group:{group}", role
+
+
+def _issuer_of(settings: Settings) -> str:
+    return GOOGLE_ISSUER if settings.oauth_provider == GOOGLE else settings.oauth_provider
+
+
+def _sessions(settings: Settings, resources: Resources, view: SessionView) -> Sessions | None:
+    if not settings.oauth_enabled:
+        return None
+    return Sessions(
+        view=view,
+        issuer=_issuer_of(settings),
+        origin=settings.public_origin(),
+        cors_origins=settings.cors_origins,
+        clock=resources.clock,
+    )
+
+
+def logins(settings: Settings, resources: Resources, view: AccessView) -> tuple[Logins, OpenIdProvider]:
+    """What logs people in, and the provider that it asks; whoever starts it closes that. Needs ``oauth_enabled``."""
+    # Authlib is loaded where people log in, and nowhere else.
+    from cluster.domain.access.openid import PersonRules
+    from serve_app.auth.logins import Logins
+
+    assert settings.oauth_client_id is not None, "the settings were checked"
+    secret = settings.oauth_client_secret
+    provider = OpenIdProvider(
+        issuer=_issuer_of(settings),
+        client_id=settings.oauth_client_id,
+        client_secret=None if secret is None else secret.get_secret_value(),
+        connections=_connections(settings),
+        monotonic=time.monotonic,
+    )
+    rules = PersonRules(
+        groups_claim=settings.oauth_groups_claim,
+        domains=frozenset(settings.oauth_allowed_domains),
+        is_google=settings.oauth_provider == GOOGLE,
+    )
+    people = Logins(
+        provider=provider,
+        store=resources.stores.access,
+        view=view,
+        policy=policy_of(settings),
+        rules=rules,
+        scopes=settings.oauth_scopes,
+        redirect_uri=settings.public_origin() + CALLBACK,
+        home=HOME,
+        life_s=settings.oauth_session_life,
+        clock=resources.clock,
+    )
+    return people, provider
+
+
 async def authentication(
-    settings: Settings, resources: Resources, view: AccessView, store: AccessStore, front_proof: str | None = None
+    settings: Settings, resources: Resources, view: AccessDirectory, store: AccessStore, front_proof: str | None = None
 ) -> Authentication:
     """``front_proof``: by it what the front says of a call counts.
 
@@ -90,15 +165,22 @@ async def authentication(
     secrets = await _secrets(settings, resources)
     issuer, connections = _issuer(settings)
     uses = KeyUses(store, resources.clock)
+    sessions = _sessions(settings, resources, view)
     resolver = BearerTokens(
         view=view,
         policy=policy_of(settings),
         tokens=TokenChecks(secrets=secrets, issuer=issuer, life_s=settings.jwt_expiry),
         uses=uses,
         clock=resources.clock,
+        sessions=sessions,
     )
     return Authentication(
-        _with_certificates(settings, resources, view, resolver, front_proof), uses, secrets, issuer, connections
+        _with_certificates(settings, resources, view, resolver, front_proof),
+        uses,
+        secrets,
+        issuer,
+        connections,
+        sessions,
     )
 
 
@@ -148,10 +230,14 @@ def _issuer(settings: Settings) -> tuple[TrustedIssuer | None, ConnectionPool | 
     url, issuer, audience = settings.jwt_jwks_url, settings.jwt_issuer, settings.jwt_audience
     if url is None or issuer is None or audience is None:
         return None, None
-    backend = PinnedBackend(allowed_networks(settings), resolve)
-    connections = ConnectionPool(size=2, tls=ssl.create_default_context(), backend=backend)
+    connections = _connections(settings)
     keys = IssuerKeys(fetch_from(url, connections), time.monotonic)
     return TrustedIssuer(keys=keys, issuer=issuer, audience=audience), connections
+
+
+def _connections(settings: Settings) -> ConnectionPool:
+    backend = PinnedBackend(allowed_networks(settings), resolve)
+    return ConnectionPool(size=2, tls=ssl.create_default_context(), backend=backend)
 
 
 def shared_limits(settings: Settings, resources: Resources) -> SharedLimits:
@@ -164,7 +250,12 @@ def shared_limits(settings: Settings, resources: Resources) -> SharedLimits:
 
 
 def login_throttle(
-    settings: Settings, resources: Resources, limits: SharedLimits, view: AccessView, clients: Clients
+    settings: Settings,
+    resources: Resources,
+    limits: SharedLimits,
+    view: AccessView,
+    clients: Clients,
+    cookies: Cookies | None,
 ) -> LoginThrottle:
     """What counts the failed logins of a replica."""
     return LoginThrottle(
@@ -175,6 +266,7 @@ def login_throttle(
         origin=Origin(workspace=settings.workspace, principal=SYSTEM),
         clock=resources.clock,
         now=time.monotonic,
+        cookies=cookies,
     )
 
 

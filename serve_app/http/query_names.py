@@ -15,8 +15,9 @@ from cluster.domain.base.json_values import shown_text
 from cluster.domain.base.nearest import MAX_SHOWN, hint
 from serve_app.auth.named_workspace import FIELDS
 
-#: Tags of routes that take any query parameter: load balancers and monitors add their own against caches.
-_ASKED_BY_MONITORS = frozenset({"health"})
+#: Tags of routes that take any query parameter: load balancers and monitors add their own against caches, and OIDC providers to
+#: the answers that browsers bring.
+_ASKED_BY_OTHERS = frozenset({"health", "login"})
 #: Tags of routes that choose rows by their body.
 _CHOOSE_BY_BODY = frozenset({"dead letter"})
 #: Names that any call may have: the workspace that it acts in, and a token, which only streams read.
@@ -27,7 +28,7 @@ def chooses_by_query(methods: Collection[str], tags: Iterable[object]) -> bool:
     """Whether a route could be taken for one that chooses by its query: a read, a deletion, a replay or purge. Other changes do
     what their body says, and a query beside it is ignored, as it always was."""
     of = frozenset(tags)
-    if _ASKED_BY_MONITORS & of:
+    if _ASKED_BY_OTHERS & of:
         return False
     return not {"GET", "DELETE"}.isdisjoint(methods) or bool(_CHOOSE_BY_BODY & of)
 

@@ -152,6 +152,29 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("POST", "/deliberations/{request_id}/cancel"): {200: fields(cancelled=YES_OR_NO)},
     ("GET", "/deliberations/{request_id}/receipt"): {200: ref("Receipt")},
     ("POST", "/deliberations/{request_id}/outcome"): {200: fields(request_id=ID, correct=ANYTHING, agents=MAP)},
+    # logins
+    ("GET", "/auth/login"): {303: NOTHING},
+    ("GET", "/auth/callback"): {303: NOTHING},
+    ("GET", "/auth/session"): {
+        200: fields(
+            enabled=YES_OR_NO,
+            principal=nullable(TEXT),
+            groups=nullable(listed(TEXT)),
+            expires_at=nullable(EPOCH),
+            csrf_token=nullable(TEXT),
+        )
+    },
+    ("POST", "/auth/logout"): {200: fields(ended=YES_OR_NO)},
+    ("POST", "/auth/device"): {
+        200: fields(
+            **dict.fromkeys(("device_code", "user_code", "verification_uri"), TEXT),
+            verification_uri_complete=nullable(TEXT),
+            expires_in=COUNT,
+            interval=COUNT,
+        )
+    },
+    ("POST", "/auth/device/token"): {200: fields(token=TEXT, principal=TEXT, expires_at=EPOCH)},
+    # receipts
     ("GET", "/receipts/keys"): {
         200: fields(
             keys=listed(
@@ -298,9 +321,25 @@ MAY_MISS = frozenset(
     {
         ("POST", "/keys"),
         ("POST", "/erasures"),
+        ("GET", "/auth/login"),
+        ("GET", "/auth/callback"),
+        ("POST", "/auth/device"),
+        ("POST", "/auth/device/token"),
         ("POST", "/tasks/claim"),
         ("POST", "/queue/prioritize"),
         ("POST", "/tasks"),
         ("POST", "/tasks/batch"),
+    }
+)
+
+#: Routes without a permission that tell some callers who they are, and refuse others.
+KNOW_CALLERS = frozenset(
+    {
+        ("GET", "/auth/login"),
+        ("GET", "/auth/callback"),
+        ("GET", "/auth/session"),
+        ("POST", "/auth/logout"),
+        ("POST", "/auth/device"),
+        ("POST", "/auth/device/token"),
     }
 )

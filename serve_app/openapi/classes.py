@@ -78,6 +78,10 @@ SHOWN: Mapping[str, str] = {
     "ApiKey": "name state_detail workspaces grants created_by",
     "POST /keys": "name state_detail workspaces grants created_by token notice",
     "POST /keys/{key_id}/rotate": "name state_detail workspaces grants created_by token notice",
+    # To whoever has the session, or has just logged in.
+    "GET /auth/session": "principal groups csrf_token",
+    "POST /auth/device": "device_code user_code verification_uri verification_uri_complete",
+    "POST /auth/device/token": "token principal",
     "ROOT GET /health/live": "status",
     "ROOT GET /health": "degraded status",
 }

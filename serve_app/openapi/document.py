@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.domain.access.permissions import Permission
 from serve_app.http.query_names import chooses_by_query
-from serve_app.openapi.answers import ANSWERS, JSON, MAY_MISS, OTHER_FORMS, ROOT_ANSWERS
+from serve_app.openapi.answers import ANSWERS, JSON, KNOW_CALLERS, MAY_MISS, OTHER_FORMS, ROOT_ANSWERS
 from serve_app.openapi.classes import documented
 from serve_app.openapi.shapes import CURSOR, ID, SHAPES, Schema, ref
 
@@ -69,6 +69,8 @@ def _complete(operation: dict[str, Any], method: str, path: str, prefix: str, pe
     call = f"{'ROOT ' if is_root else ''}{method} {short}"
     responses: dict[str, Any] = {
         str(status): {"description": _DONE[status], "content": {JSON: {"schema": documented(schema, call)}}}
+        if status != _REDIRECT
+        else {"description": _DONE[status], "headers": {"Location": {"schema": {"type": "string"}}}}
         for status, schema in answers.items()
     }
     other = OTHER_FORMS.get((f"ROOT {method}" if is_root else method, short), {})
@@ -82,21 +84,28 @@ def _complete(operation: dict[str, Any], method: str, path: str, prefix: str, pe
         _complete_parameter(parameter)
 
 
+#: An answer without a body.
+_REDIRECT = 303
 _DONE = {
     200: "Done.",
     201: "Made.",
     202: "Accepted: it goes on by itself, and the header Location says where to look.",
+    303: "Go to the header Location.",
     503: "Not ready.",
 }
 
 
 def _errors(operation: Mapping[str, Any], method: str, path: str, permission: Permission) -> Iterator[int]:
     yield from (500, 503)
-    if permission is not Permission.PUBLIC:
+    if permission is not Permission.PUBLIC or (method, path) in KNOW_CALLERS:
         yield from (401, 403, 429)
     if method in _CHANGES:
         yield from (400, 408, 409, 413, 429)
-    elif operation.get("parameters") or chooses_by_query({method}, operation.get("tags", ())):
+    elif (
+        operation.get("parameters")
+        or chooses_by_query({method}, operation.get("tags", ()))
+        or (method, path) in KNOW_CALLERS
+    ):
         yield 400
     if "requestBody" in operation:
         yield 415

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,8 @@ from cluster.domain.access.api_key import is_valid, parse_token
 from cluster.domain.access.roles import ROLES
 from tests.api.test_cli import _one_sentence, _run
 from tests.support.api import Api, api_settings
-from tests.support.principals import TokenTable
+from tests.support.openid import login_ground
+from tests.support.principals import TokenTable, bearer
 from tests.support.stores import StoreUrls
 
 #: A process of its own for every command.
@@ -95,3 +98,38 @@ async def test_a_first_key_of_another_database_than_the_apis_is_told(api: Api) -
     first = await _run(api.url, "keys", "create", "Mine", "--bootstrap", **host)
     assert (first.code, parse_token(first.out.strip()) is not None) == (0, True)
     assert "does not take the key yet" in first.err
+
+
+async def test_a_person_logs_in_and_out_from_the_command_line(store_urls: StoreUrls, tmp_path: Path) -> None:
+    kept = tmp_path / "config" / "credentials.json"
+    file = {"ARAGORA_CREDENTIALS_FILE": str(kept)}
+    async with login_ground(store_urls) as ground:
+        url = ground.api.url
+        assert (await _run(url, "tasks", "list", **file)).code == 1
+        done = await _run(url, "login", **file)
+        assert (done.code, "Logged in as user:ann@example.com." in done.out) == (0, True), done
+        assert f"Open {ground.provider.url}/confirm in a browser and type ABCD." in done.out
+        assert kept.stat().st_mode & 0o777 == 0o600
+        token = json.loads(kept.read_text())[url]
+        assert token not in done.out + done.err
+        listed, elsewhere, keyed = await asyncio.gather(
+            _run(url, "tasks", "list", **file),
+            _run(url.replace("127.0.0.1", "localhost"), "tasks", "list", **file),
+            _run(url, "tasks", "list", ARAGORA_API_KEY="ara_aaaaaaaaaa_x", **file),
+        )
+        assert (listed.code, elsewhere.code, keyed.code) == (0, 1, 1), (listed, elsewhere, keyed)
+        out, again = await _run(url, "logout", **file), await _run(url, "logout", **file)
+        assert (out.out, again.out) == ("Logged out.\n", "Nobody is logged in.\n")
+        assert (await ground.api.call("GET", "/tasks", headers=bearer(token))).status_code == 401
+        for error, words in (("access_denied", "denied"), ("expired_token", "in time")):
+            ground.provider.answers["/token"] = 400, json.dumps({"error": error}).encode()
+            refused = await _run(url, "login", **file)
+            assert (refused.code, refused.err.count("\n"), words in refused.err) == (1, 1, True), refused
+        assert json.loads(kept.read_text()) == {}
+        kept.chmod(0o644)
+        _one_sentence(await _run(url, "tasks", "list", **file), 5, "chmod 600")
+
+
+async def test_logging_in_where_nobody_can_is_a_sentence(api: Api, tmp_path: Path) -> None:
+    done = await _run(api.url, "login", ARAGORA_CREDENTIALS_FILE=str(tmp_path / "c"))
+    _one_sentence(done, 1, "ARAGORA_OAUTH_ENABLED")

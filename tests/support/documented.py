@@ -48,7 +48,10 @@ class Documented:
 
     def _answers(self, operation: dict[str, Any]) -> Any:
         for status, response in operation["responses"].items():
-            content = self._followed(response)["content"]
+            content = self._followed(response).get("content")
+            if content is None:  # a redirect
+                yield (int(status), ""), None
+                continue
             for kind, media in content.items():
                 compiled = self._compiled(media["schema"]) if kind == "application/json" else None
                 yield (int(status), kind), compiled

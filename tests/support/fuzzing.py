@@ -239,7 +239,14 @@ async def faults_of(ground: Ground, call: DrawnCall) -> list[str]:
 
 def _is_public(path: str) -> bool:
     return path.startswith(
-        ("/health", "/api/control-plane/health", "/api/control-plane/receipts/keys", "/ready", "/live")
+        (
+            "/health",
+            "/api/control-plane/health",
+            "/api/control-plane/receipts/keys",
+            "/api/control-plane/auth/",
+            "/ready",
+            "/live",
+        )
     )
 
 

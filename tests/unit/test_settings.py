@@ -235,6 +235,7 @@ def test_every_variable_of_the_guide_is_a_setting() -> None:
 GOOD = "Zx81kqPw0mVbN7tYc3RsLd9fGh2jQe5u"
 LATER_ON = "2030-01-01T00:00:00Z"
 TLS = {"ARAGORA_TLS_ENABLED": "true", "ARAGORA_TLS_CERT_FILE": "/c", "ARAGORA_TLS_KEY_FILE": "/k"}
+OAUTH = {"ARAGORA_OAUTH_ENABLED": "true", "ARAGORA_OAUTH_CLIENT_ID": "c1"}
 
 
 @pytest.mark.parametrize("name", ["ARAGORA_JWT_SECRET", "ARAGORA_JWT_SECRET_PREVIOUS"])
@@ -263,6 +264,19 @@ def test_a_weak_secret_stops_the_start_and_is_not_quoted(name: str, secret: str)
         {"ARAGORA_ADMIN_USERS": "ann"},
         {"ARAGORA_RBAC_DEFAULT_ROLE": "king"},
         {"ARAGORA_OAUTH_ENABLED": "true"},
+        {**OAUTH, "ARAGORA_AUTH_ENABLED": "false"},
+        {**OAUTH, "ARAGORA_HTTP_HOST": "0.0.0.0"},
+        {**OAUTH, "ARAGORA_PUBLIC_URL": "http://control.example.com"},
+        {**OAUTH, "ARAGORA_OAUTH_PROVIDER": "http://id.example.com"},
+        {**OAUTH, "ARAGORA_OAUTH_PROVIDER": "https://user@id.example.com"},
+        {**OAUTH, "ARAGORA_OAUTH_PROVIDER": "https://id.example.com?x=1"},
+        {**OAUTH, "ARAGORA_OAUTH_PROVIDER": "okta"},
+        {**OAUTH, "ARAGORA_OAUTH_CLIENT_SECRET": "your-client-secret"},
+        {**OAUTH, "ARAGORA_OAUTH_GROUP_ROLES": "builders=king"},
+        {**OAUTH, "ARAGORA_OAUTH_GROUP_ROLES": "builders"},
+        {**OAUTH, "ARAGORA_OAUTH_ALLOWED_DOMAINS": "@example.com"},
+        {**OAUTH, "ARAGORA_OAUTH_SCOPES": "open id"},
+        {**OAUTH, "ARAGORA_OAUTH_SESSION_LIFE": "31536000"},
         {"ARAGORA_TLS_ENABLED": "true"},
         {"ARAGORA_TLS_ENABLED": "true", "ARAGORA_TLS_CERT_FILE": "/c"},
         {"ARAGORA_TLS_ENABLED": "true", "ARAGORA_TLS_KEY_FILE": "/k"},
@@ -279,6 +293,28 @@ def test_security_that_would_only_pretend_stops_the_start(environment: dict[str,
         load_settings(environment)
     assert str(refused.value).startswith("ARAGORA_")
     assert GOOD not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        OAUTH,
+        {**OAUTH, "ARAGORA_OAUTH_PROVIDER": "http://127.0.0.1:3000/realm"},
+        {**OAUTH, "ARAGORA_HTTP_HOST": "0.0.0.0", "ARAGORA_PUBLIC_URL": "https://control.example.com/"},
+        {**OAUTH, "ARAGORA_PUBLIC_URL": "http://localhost:9000", "ARAGORA_OAUTH_SCOPES": "email,groups"},
+        {
+            **OAUTH,
+            "ARAGORA_OAUTH_GROUP_ROLES": "cn=ops=auditor,b=operator",
+            "ARAGORA_OAUTH_ALLOWED_DOMAINS": "Example.com",
+        },
+    ],
+    ids=str,
+)
+def test_logins_that_are_safe_start(environment: dict[str, str]) -> None:
+    found = load_settings(environment)
+    assert found.oauth_scopes[0] == "openid"
+    assert not found.public_origin().endswith("/")
+    assert all(domain == "example.com" for domain in found.oauth_allowed_domains)
 
 
 def test_settings_of_security_survive_the_file(tmp_path: Path) -> None:

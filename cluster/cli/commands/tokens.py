@@ -65,7 +65,8 @@ def revoke(
     jti: Annotated[str | None, typer.Argument(help="The jti of one token.")] = None,
     subject: Annotated[str | None, typer.Option(help="A principal, whose tokens of before now end.")] = None,
 ) -> None:
-    """Revoke one token, or all tokens of a principal that were issued until now. It counts in every replica within seconds.
+    """Revoke one token, or all tokens and sessions of a principal that were issued until now. It counts in every replica
+    within seconds.
 
     \f
     Raises: `BadParameter` unless one of both is named.
@@ -75,7 +76,8 @@ def revoke(
     ours = stores_settings(settings())
     now = time.time()
     name = f"jti:{jti}" if subject is None else _checked(subject)
-    asyncio.run(store_revocation(ours, Revocation(subject=name, not_before=now, until=now + ours.jwt_expiry + 60)))
+    longest_s = max(ours.jwt_expiry, ours.oauth_session_life)  # a principal's sessions end with its tokens
+    asyncio.run(store_revocation(ours, Revocation(subject=name, not_before=now, until=now + longest_s + 60)))
     console.print("Revoked.")
 
 

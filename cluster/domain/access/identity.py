@@ -51,6 +51,10 @@ class AccessPolicy:
     home: str
     admins: frozenset[str] = frozenset()
     default_role: str = ""
+    #: (group's subject, role): what whoever logged in with the OIDC provider has in ``home`` by its groups.
+    group_roles: frozenset[tuple[str, str]] = frozenset()
+    #: Anybody can have an account at the OIDC provider, so ``default_role`` is not for those who logged in with it.
+    open_provider: bool = False
     #: False (``ARAGORA_RBAC_ENABLED``): whoever is authenticated may do everything in its workspaces.
     enforced: bool = True
 
@@ -77,7 +81,7 @@ def principal_for(identity: Identity, asked: str | None, tables: AccessTables, p
 
     Raises: `InvalidRequest` (``workspace_required``) if it has several and names none; `Forbidden` if it has nothing in that
     workspace, or the workspace does not exist or was deleted: the two read alike, so that nobody learns which exist."""
-    bound = _bindings(identity, tables)
+    bound = _bindings(identity, tables, policy)
     workspace = asked or _own_workspace(identity, bound, policy)
     known = tables.workspace(workspace)
     permissions = _permissions(identity, workspace, bound, tables.custom_roles(workspace), policy)
@@ -125,14 +129,23 @@ def _permissions(
     here = [role for role, bound in bindings if bound == workspace]
     if ALL_WORKSPACES not in identity.workspaces:
         here += identity.grants
-    if not everywhere and not here and not identity.workspaces and workspace == policy.home and policy.default_role:
-        here = [policy.default_role]
+    if not everywhere and not here and not identity.workspaces and workspace == policy.home:
+        here = _default(identity, policy)
     return _allowed(everywhere, custom, policy) | (_allowed(here, custom, policy) - OF_THE_SYSTEM)
 
 
-def _bindings(identity: Identity, tables: AccessTables) -> list[tuple[str, str]]:
-    """(role, workspace) of each binding."""
-    return [(each.role, each.workspace) for subject in identity.subjects for each in tables.bindings(subject)]
+def _default(identity: Identity, policy: AccessPolicy) -> list[str]:
+    """What an identity without any role has in the default workspace."""
+    is_anybody = policy.open_provider and identity.method is Method.SESSION
+    return [policy.default_role] if policy.default_role and not is_anybody else []
+
+
+def _bindings(identity: Identity, tables: AccessTables, policy: AccessPolicy) -> list[tuple[str, str]]:
+    """(role, workspace) of each binding, those of the settings included."""
+    stored = [(each.role, each.workspace) for subject in identity.subjects for each in tables.bindings(subject)]
+    if identity.method is not Method.SESSION:
+        return stored
+    return stored + [(role, policy.home) for subject, role in policy.group_roles if subject in identity.subjects]
 
 
 def _unbounded(identity: Identity, bindings: Sequence[tuple[str, str]], custom: Mapping[str, CustomRole]) -> list[str]:

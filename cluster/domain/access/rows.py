@@ -7,12 +7,15 @@ from collections.abc import Iterable
 
 from cluster.domain.access.api_key import ApiKey
 from cluster.domain.access.roles import CustomRole
+from cluster.domain.access.sessions import Session, SessionKind
 from cluster.domain.access.workspaces import Workspace, WorkspaceState
 from cluster.domain.base.log import IDENTITY, LogRecord, LogRow, LogTexts, Origin, record_for
 
 PREFIX = "access."
+LOGIN, LOGOUT = "auth.login", "auth.logout"
 LOG_TEXTS: LogTexts = {
     "state": frozenset(WorkspaceState),
+    "method": frozenset(SessionKind),
     **dict.fromkeys(("workspace", "workspaces", "role", "grants", "permissions", "key_id", "agents"), IDENTITY),
 }
 
@@ -66,6 +69,22 @@ def failed_logins_record(
     secret they did not know. An address is of a person, so it can be deleted."""
     data = {"failures": failures, "throttled": throttled, "key_id": key_id}
     return record_for(origin, at, "auth.failed", "login" if key_id is None else key_id, data, {"address": address})
+
+
+def login_record(origin: Origin, session: Session, address: str) -> LogRecord:
+    """The row of a session that began. Its entity is the session. An address is of a person, so it can be deleted."""
+    data = {"method": session.kind.value, "expires_at": session.expires_at}
+    return record_for(origin, session.began_at, LOGIN, session.id, data, {"address": address})
+
+
+def logout_record(origin: Origin, at: float, session_id: str) -> LogRecord:
+    """The row of a session that was ended before its time."""
+    return record_for(origin, at, LOGOUT, session_id)
+
+
+def sessions_named(rows: Iterable[LogRow]) -> frozenset[str]:
+    """The sessions that the rows began or ended."""
+    return _entities(rows, LOGIN, LOGOUT)
 
 
 def bindings_named(rows: Iterable[LogRow]) -> frozenset[str]:

@@ -52,6 +52,11 @@ def weakness(secret: str) -> str | None:
     return None
 
 
+def is_example(secret: str) -> bool:
+    """Whether a secret is from some documentation, where its length is another's choice."""
+    return any(example in secret.lower() for example in _EXAMPLES)
+
+
 def password_weakness(password: str, user: str = "") -> str | None:
     """Why a password of a store is weak, as the end of a sentence; None if nothing is known against it. It quotes nothing of the
     password."""

@@ -95,16 +95,23 @@ def claims_of(token: SignedToken, keys: Iterable[TokenKey], rules: TokenRules, n
     """What a token says, if one of the keys has signed it and it counts now.
 
     Raises: `Unauthenticated` if none has, or a claim is missing, is not of its kind, or does not hold now."""
-    fitting = [key for key in keys if key.algorithm is token.algorithm]
-    if not any(key.signed(token.content, token.signature) for key in fitting):
-        raise Unauthenticated(_REFUSED)
-    found = _object(token.payload)
+    found = signed_payload(token, keys)
     issued_at, expires_at = _times(found, rules, now)
     _check_origin(found, rules)
     try:
         return _claims(found, rules, issued_at, expires_at)
     except InvalidRequest:  # a text that cannot be stored
         raise Unauthenticated(_REFUSED) from None
+
+
+def signed_payload(token: SignedToken, keys: Iterable[TokenKey]) -> Mapping[str, Any]:
+    """All that a token says, if one of the keys has signed it. Whether it counts is not checked yet.
+
+    Raises: `Unauthenticated` if none has, or it says no JSON object."""
+    fitting = [key for key in keys if key.algorithm is token.algorithm]
+    if not any(key.signed(token.content, token.signature) for key in fitting):
+        raise Unauthenticated(_REFUSED)
+    return _object(token.payload)
 
 
 def _times(found: Mapping[str, Any], rules: TokenRules, now: float) -> tuple[float, float]:

@@ -25,6 +25,8 @@ _SECRET: Final = re.compile(
     r"(key|token|secret|password|passwd|passphrase|pwd|pass|sig|signature|auth|authorization|credentials?|code|jwt|sas)$",
     re.IGNORECASE,
 )
+#: Hosts to which what is not encrypted leaves no machine.
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 def _cut_password(rest: str) -> bool:

@@ -266,6 +266,8 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
         why="A fold of the log, signed by the region that is primary; the chain itself is the same in each.",
     ),
     LocalTable(name="actor_names", why="Processes of the region."),
+    LocalTable(name="sessions", why="Whoever logged in at one region logs in at another one anew."),
+    LocalTable(name="logins", why="Logins that have begun at this region and not ended yet, for ten minutes."),
     LocalTable(name="secrets", why="Sealed by a key of the deployment, and never sent."),
     LocalTable(name="group_revision", why="The store of a group of one region."),
     LocalTable(name="group_leases", why="The store of a group of one region."),

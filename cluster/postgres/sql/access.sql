@@ -10,7 +10,8 @@ select (select coalesce(max(seq), 0) from log) as cursor,
        (select json_agg(k order by k.created_at, k.id)
         from (select k.*, (select a.agents from api_key_agents a where a.key_id = k.id) from api_keys k) k
         where $5::text[] is null or k.id = any ($5))::text as keys,
-       (select json_agg(v) from revocations v where $6::text[] is null or v.subject = any ($6))::text as revocations
+       (select json_agg(v) from revocations v where $6::text[] is null or v.subject = any ($6))::text as revocations,
+       (select json_agg(s) from sessions s where $7::text[] is null or s.id = any ($7))::text as sessions
 
 -- name: closed_workspaces
 -- Workspaces in which nothing starts.
@@ -54,3 +55,22 @@ update api_keys k set last_used_at = u.at from u where k.id = u.id and coalesce(
 -- name: revoke_access
 -- One commit of a revocation.
 select revoke_access($1, $2, $3, $4, $5, $6, $7)
+
+-- name: begin_session
+-- One commit of a login.
+select begin_session($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+
+-- name: end_session
+-- One commit of a logout.
+select end_session($1, $2, $3, $4)
+
+-- name: begin_login
+-- A login that has begun. Those whose time is over go; of two calls at once, each takes what the other has not locked.
+with gone as (
+    delete from logins where digest in (select digest from logins where expires_at <= $3 limit 100 for update skip locked)
+)
+insert into logins (digest, target, expires_at) values ($1, $2, $4) on conflict do nothing
+
+-- name: take_login
+-- Ends a login, once.
+delete from logins where digest = $1 and expires_at > $2 returning target
