@@ -22,6 +22,7 @@ OTHERS = {
     "max_pending_calls": "Ray",
     "ActorUnavailableError": "Ray",
     "run.json": "written by `aragora-cp up`",
+    "application/jwt": "a media type",
 }
 
 _PATH = re.compile(r"\.?\w[\w.-]*(/[\w.-]*)+")

@@ -164,8 +164,11 @@ class Fuzzer:
         return value
 
     def _id(self, name: str) -> str:
-        known = self._ground.ids.get(name, [])
-        if known and self._random.random() < 0.8:
+        known, whose = self._ground.ids.get(name, []), self._random.random()
+        foreign = [id for id in known if id in self._ground.foreign]
+        if foreign and whose < 0.4:
+            return self._random.choice(foreign)
+        if known and whose < 0.8:
             return self._random.choice(known)
         return _text(self._random.choice(ODD)) or "x"
 
