@@ -27,7 +27,7 @@ from cluster.domain.deliberation.numbers import exact_json
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.chats import check_asked_schema
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
-from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority
+from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority, Task, TaskStatus
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import topics_for
 from cluster.process.large import in_thread_if_large, rough_size
@@ -300,10 +300,12 @@ async def _hung_up(request: Request) -> None:
 
 
 async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> list[dict[str, Any]]:
+    """The tasks of those leases that are still held. One may be lost while the answer is on its way, and its task may be with
+    another agent or ended by then: the caller would work for nothing, and read the other's attempt and result."""
     tasks = await gate.task_reads.put_many([(workspace, lease.head.id) for lease in leases])
     wire = []
     for lease, task in zip(leases, tasks, strict=True):
-        if task is not None:
+        if task is not None and _is_held(lease, task):
             wire.append(
                 {
                     **task_wire(shown(gate, task)),
@@ -313,6 +315,11 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
                 }
             )
     return wire
+
+
+def _is_held(lease: Lease, task: Task) -> bool:
+    token = LeaseToken(task_id=task.id, attempt=task.attempt, agent_id=task.assigned_agent or "")
+    return task.status is TaskStatus.RUNNING and token.encode() == lease.token
 
 
 @router.post("/tasks/fail")

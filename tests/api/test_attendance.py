@@ -11,7 +11,7 @@ import pytest
 
 from actors.roles import SCHEDULER
 from cluster.domain.scheduling.requests import ClaimRequest
-from serve_app.routes.tasks import _granted
+from serve_app.routes.tasks import _granted, _leased
 from tests.support.api import Api, api_settings
 from tests.support.principals import principal
 from tests.support.probes import eventually
@@ -80,23 +80,48 @@ class _Connected:
         return await asyncio.get_running_loop().create_future()
 
 
-async def test_a_lease_that_comes_after_its_claim_was_answered_empty_goes_back(brief: TaskApi) -> None:
-    """The time to wait is over, and the lease arrives while the empty answer is being made."""
-    await brief.agent("a1", max_concurrency=2)
-    await brief.agent("a2")
-    claim = ClaimRequest(
+def _a_claim(after_seq: int = 0) -> ClaimRequest:
+    return ClaimRequest(
         workspace=WORKSPACE,
         agent_id="a1",
         principal="p",
         capabilities=frozenset(),
         max_concurrency=2,
-        max_tasks=None,
+        max_tasks=2,
         claim_id="late",
         client_claim_id=False,
         wait=True,
+        after_seq=after_seq,
     )
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_a_lease_that_was_lost_on_the_way_is_not_handed_out(brief: TaskApi, ends: bool) -> None:
+    """The lease is granted, its agent is removed, and another works on the task before the first answer is made."""
+    await brief.agent("a1", max_concurrency=2)
+    await brief.agent("a2")
+    kept, lost = await brief.submit(target_agent="a1"), await brief.submit()
+    gate = brief.api.gateway
+    async with _granted(gate, _Connected(), _a_claim(gate.newest_submit), 5.0) as answer:  # type: ignore[arg-type]
+        assert {lease.head.id for lease in answer.leases} == {kept, lost}
+        assert [task["id"] for task in await _leased(gate, WORKSPACE, answer.leases)] == [
+            lease.head.id for lease in answer.leases
+        ]
+        token = next(lease.token for lease in answer.leases if lease.head.id == lost)
+        await brief.post(f"/tasks/{lost}/fail", {"lease_token": token, "released": True})
+        task = await brief.claim_one("a2")
+        assert task["id"] == lost
+        if ends:
+            await brief.complete(task)
+        assert [task["id"] for task in await _leased(gate, WORKSPACE, answer.leases)] == [kept]
+
+
+async def test_a_lease_that_comes_after_its_claim_was_answered_empty_goes_back(brief: TaskApi) -> None:
+    """The time to wait is over, and the lease arrives while the empty answer is being made."""
+    await brief.agent("a1", max_concurrency=2)
+    await brief.agent("a2")
     async with contextlib.AsyncExitStack() as block:
-        answer = await block.enter_async_context(_granted(brief.api.gateway, _Connected(), claim, 0.01))  # type: ignore[arg-type]
+        answer = await block.enter_async_context(_granted(brief.api.gateway, _Connected(), _a_claim(), 0.01))  # type: ignore[arg-type]
         assert answer.leases == ()
         task_id = await brief.submit()
         await eventually(lambda: brief.is_detail(task_id, "running"))

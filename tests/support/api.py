@@ -312,7 +312,10 @@ class Api:
         listener = socket.create_server(("127.0.0.1", port))
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(self.witness, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        # Longer than clients keep an idle connection: else both let go of it at once, and a call is cut for no fault of ours.
+        config = uvicorn.Config(
+            self.witness, log_config=None, access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=60
+        )
         server = self._server = _Server(config)
         serving = asyncio.ensure_future(server.serve([listener]))
         try:
