@@ -14,7 +14,7 @@ COMMITS: Final = (
     *("admit_deliberations", "append_deliberations", "cancel_deliberation", "record_outcomes", "save_snapshots"),
     *("put_workspace", "put_binding", "remove_binding", "put_role", "remove_role", "create_key", "change_key"),
     *("erase_tasks", "erase_deliberation", "erase_outcomes", "erase_log_words"),
-    *("revoke_access", "log_append", "raise_epoch", "publish_signing_key"),
+    *("begin_session", "end_session", "revoke_access", "log_append", "raise_epoch", "publish_signing_key"),
 )
 _COMMIT: Final = re.compile(rf"\b(?:{'|'.join(COMMITS)})\(")
 #: The class of an error without a SQLSTATE: the server did not answer, or the data did not even reach it.

@@ -70,6 +70,13 @@ async def _outcomes(api: Api) -> None:
     await api.post("/outcomes/batch", {"outcomes": [wordy, *imports(25)]})
 
 
+async def _erasure(api: Api) -> None:
+    for task in (await api.get("/tasks"))["tasks"]:
+        if task["status"] in ("pending", "running"):
+            await api.post(f"/tasks/{task['id']}/cancel")
+    await api.post("/erasures", {"workspace": "default"})
+
+
 async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
     with socket.socket() as nobody_listens:
         nobody_listens.bind(("127.0.0.1", 0))
@@ -87,12 +94,14 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await eventually(judged, what="the monitor finds that nobody listens")
     assert (await api.call("DELETE", "/agents/a1")).is_success
     await eventually(lambda: _has(api, "weights.fitted"), what="weights are learned")
+    assert WORDS in str([row.private_json for row in await api.rows()])
+    await _erasure(api)
     await api.stores.region.raise_epoch("leader-1")
     rows = await api.rows()
     assert all(row.verifies() for row in rows)
     assert [(row.kind, words) for row in rows if (words := words_in(row.kind, row.data))] == []
     assert [row.kind for row in rows if WORDS in row.data_json] == []
-    assert WORDS in str([row.private_json for row in rows])
+    assert WORDS not in str([row.private_json for row in rows if row.workspace == "default"])
     made = {row.kind for row in rows}
     missed = set().union(*(kinds_in_code(subject) for subject in LOG_TEXTS)) - made
     machines = {kind for kind in missed if kind.startswith(("task.", "deliberation."))}

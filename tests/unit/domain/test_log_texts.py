@@ -175,7 +175,7 @@ def test_no_step_of_a_deliberation_puts_words_into_data() -> None:
 
 
 #: By the API; checked in tests/api/test_log_texts.py.
-_WRITTEN_ELSEWHERE = {"deliberation.admitted", "deliberation.cancel_requested"}
+_WRITTEN_ELSEWHERE = {"deliberation.admitted", "deliberation.cancel_requested", "deliberation.erased"}
 _NO_ROWS = {"deliberation.turn"}  # a type of tasks
 
 
@@ -209,4 +209,4 @@ def test_a_text_that_nobody_declared_is_found(kind: str, data: dict[str, Any]) -
 
 def test_every_subject_has_its_texts_declared() -> None:
     subjects = {"task", "agent", "breaker", "control", "deliberation", "outcome", "weights", "access", "region"}
-    assert LOG_TEXTS.keys() == subjects
+    assert LOG_TEXTS.keys() == {*subjects, "erasure"}

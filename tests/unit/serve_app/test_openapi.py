@@ -76,7 +76,7 @@ def test_a_route_documents_its_errors_in_one_shape(method: str, path: str) -> No
     responses = OPERATIONS[method, path]["responses"]
     assert "422" not in responses, "FastAPI's own, which is never sent"
     assert {"500", "503"} < set(responses)
-    assert any(status.startswith("2") for status in responses)
+    assert any(status < "400" for status in responses)
     for status, response in responses.items():
         if status >= "400" and path != "/health":
             assert response == {"$ref": f"#/components/responses/Error{status}"}

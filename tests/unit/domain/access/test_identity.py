@@ -109,6 +109,7 @@ def test_in_a_suspended_workspace_what_runs_may_end_and_nothing_else_changes() -
     assert left == {found for found in ALL - OF_THE_SYSTEM if found.endswith(".read")} | {
         Permission.ACCESS_WRITE,
         Permission.AUDIT_VERIFY,
+        Permission.PAYLOADS_ERASE,
         *ends,
     }
     worker = replace(KEY, workspaces=("slow",), grants=("agent",))
