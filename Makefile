@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
-# Three workers for two cores: one of them has the tests that share a system, which mostly wait for Ray.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+# Two workers: one of them has the tests that share a system, which mostly wait for Ray.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 # A system is some thirty processes; without caches each of them compiles whatever it imports.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from cluster.domain.access.workspaces import WorkspaceState
-from cluster.domain.agents.agent import AgentStatus, Health, Intent, IntentBy, Liveness, TransportKind
+from cluster.domain.agents.agent import AgentBody, AgentStatus, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.ids import ID_PATTERN
 from cluster.domain.tasks.task import Body, TaskDetail, TaskStatus
 
@@ -156,7 +156,7 @@ SHAPES["Agent"] = fields(
     avg_latency_ms=NUMBER, tags=listed(TEXT), region_id=TEXT, available_regions=listed(TEXT), region_latency_ms=MAP,
     last_heartbeat_by_region={"type": "object", "additionalProperties": EPOCH}, transport=words(TransportKind),
     endpoint=nullable(TEXT), max_concurrency=COUNT, running_tasks=COUNT, intent=words(Intent),
-    left_out_opt=listed(TEXT), intent_by=nullable(words(IntentBy)), liveness=words(Liveness), health=words(Health),
+    left_out_opt=listed(words(AgentBody)), intent_by=nullable(words(IntentBy)), liveness=words(Liveness), health=words(Health),
     price=nullable(MAP), owner=nullable(TEXT), rate=nullable(MAP), options=MAP, dedicated=YES_OR_NO, num_cpus_opt=NUMBER,
     num_gpus_opt=NUMBER, memory_opt=COUNT, resources_opt=MAP, status_detail_opt=TEXT, notice_opt=TEXT,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from pydantic import (
     field_validator,
 )
 
-from cluster.domain.agents.agent import MAX_CONCURRENCY, Agent, AgentStatus, TransportKind
+from cluster.domain.agents.agent import MAX_CONCURRENCY, Agent, AgentBody, AgentStatus, TransportKind
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.urls import shown_url
 from serve_app.schemas.entries import entry_or_refusal
@@ -172,7 +172,6 @@ def shown_status(agent: Agent, *, has_actor: bool) -> AgentStatus:
 #: Characters of metadata and options that a list of agents has room for, and up to which those of one agent are small.
 LIST_CHARS: Final = 4_000_000
 SMALL_CHARS: Final = 4_096
-_LARGE: Final = ("metadata", "options")
 
 
 def leave_out(wires: Sequence[dict[str, Any]]) -> None:
@@ -180,11 +179,11 @@ def leave_out(wires: Sequence[dict[str, Any]]) -> None:
     and not by what somebody wrote into some of them."""
     room = LIST_CHARS
     for wire in wires:
-        chars = _chars([wire[name] for name in _LARGE], max(room, SMALL_CHARS))
+        chars = _chars([wire[body] for body in AgentBody], max(room, SMALL_CHARS))
         if chars > SMALL_CHARS:
             room -= chars
             if room < 0:
-                wire.update({name: {} for name in _LARGE} | {"left_out": list(_LARGE)})
+                wire.update({body.value: {} for body in AgentBody} | {"left_out": [body.value for body in AgentBody]})
 
 
 def _chars(value: Any, most: int) -> int:

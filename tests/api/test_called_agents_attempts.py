@@ -132,6 +132,7 @@ async def test_a_half_open_breaker_is_given_the_trials_and_no_more(api: Api) -> 
     agent.gate.set()
     await eventually(lambda: host._breakers[KEY].state is BreakerState.OPEN)
     agent.error = None
+    await clock.advance(RESET_S)
     await _advance_until(clock, lambda: len(agent.asked) == TASKS)
 
 

@@ -308,7 +308,7 @@ class Api:
         assert not unsaid, f"the OpenAPI document does not say what was sent:\n{unsaid}"
 
     @contextlib.asynccontextmanager
-    async def _served(self, port: int) -> AsyncIterator[None]:
+    async def _served(self, port: int = 0) -> AsyncIterator[None]:
         listener = socket.create_server(("127.0.0.1", port))
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -41,6 +41,13 @@ class Health(StrEnum):
     FAILED = "failed"
 
 
+class AgentBody(StrEnum):
+    """What people wrote into an agent's registration: up to a megabyte each."""
+
+    METADATA = "metadata"
+    OPTIONS = "options"
+
+
 class AgentStatus(StrEnum):
     """The wire's ``status``."""
 
