@@ -228,10 +228,17 @@ class PostgresRegion:
     def __init__(self, pool: Pool, epoch: Epoch, *, alone: bool = True) -> None:
         self._pool = pool
         self._epoch = epoch
-        self._sql = _SQL["region_epoch" if alone else "primary_epoch"]
+        self._alone = alone
 
     async def epoch(self) -> int:
-        self._epoch.value = int(await self._pool.value(self._sql, self._epoch.region) or 0)
+        if not self._alone:
+            self._epoch.value = int(await self._pool.value(_SQL["primary_epoch"], self._epoch.region) or 0)
+            return self._epoch.value
+        found = await self._pool.value(_SQL["region_epoch"], self._epoch.region)
+        if found is None:
+            # Another process made the row while this statement waited for it, and its snapshot is from before.
+            found = await self._pool.value(_SQL["region_epoch"], self._epoch.region)
+        self._epoch.value = int(found)
         return self._epoch.value
 
     async def raise_epoch(self, leader: str) -> int:

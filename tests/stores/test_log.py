@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from cluster.domain.base.errors import Fenced
@@ -18,6 +19,7 @@ from cluster.log.follower import LogFollower
 from cluster.ports.log import LogFilter, LogPage
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import WakeTopic
+from cluster.postgres.log import Epoch, PostgresRegion
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
 from tests.support.probes import eventually
@@ -139,3 +141,23 @@ async def test_a_filter_does_not_hold_a_followers_cursor_back(stores: Stores) ->
     assert [row.seq for row in rest.rows] == [7, 9, 11]
     assert (await stores.log.page(12, 100, only)) == LogPage(rows=[], cursor=12)
     assert (await stores.log.page(0, 2)).cursor == 2
+
+
+async def test_processes_that_first_ask_at_once_have_the_same_epoch(
+    stores: Stores, store_urls: StoreUrls, schema: str
+) -> None:
+    """One of them makes the region's row, and the other, which waits for it, must not go on without an epoch."""
+    region = PostgresRegion(stores.pool, Epoch(region="new"))
+    first = await asyncpg.connect(store_urls.database)
+    try:
+        await first.execute(f'set search_path to "{schema}"')
+        made = first.transaction()
+        await made.start()
+        await first.execute("insert into region_state (region, epoch) values ('new', 1)")
+        asked = asyncio.ensure_future(region.epoch())
+        waits = "select count(*) from pg_stat_activity where $1 = any (pg_blocking_pids(pid))"
+        await eventually(lambda: first.fetchval(waits, first.get_server_pid()))
+        await made.commit()
+        assert await asked == 1
+    finally:
+        await first.close()
