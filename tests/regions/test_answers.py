@@ -10,7 +10,8 @@ from tests.support.region_api import EARLY
 from tests.support.region_clients import Clients, History
 from tests.support.region_processes import NAMES, WHOLE, region_bench
 
-pytestmark = [needs_etcd, pytest.mark.slow]
+#: In make verify only: on a busy machine clients have waited for more than 60 s after the takeover, for a reason yet unknown.
+pytestmark = [needs_etcd, pytest.mark.slow, pytest.mark.longer]
 #: No member leaves the in-sync set while it is frozen, and no primary is replaced because the machine is busy.
 CALM = {
     "ARAGORA_LEADER_ELECTION_TIMEOUT": "4",
@@ -48,7 +49,6 @@ async def test_what_was_answered_is_at_the_next_primary() -> None:
     assert history.refused["not_primary"] > 0
 
 
-@pytest.mark.longer
 async def test_the_check_finds_answers_that_leave_early() -> None:
     _, problems = await _killed_while_nobody_follows(**{EARLY: "1"})
     assert any(problem.startswith("acknowledged and lost") for problem in problems)
