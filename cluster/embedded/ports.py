@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 import socket
+from typing import Final
 
 from cluster.embedded.layout import EmbeddedError
 
+#: Below the range from which the kernel takes ports for outgoing connections (32,768 and more on Linux). A port of that range may
+#: be the local end of any connection between the moment in which it is found free and the one in which its server listens; and
+#: whoever tries to connect to it until then can be connected with itself.
+_RANGE: Final = range(11_000, 30_000)
+_BETWEEN: Final = f"between {_RANGE.start} and {_RANGE.stop}"
+
 
 def free_ports(count: int) -> list[int]:
-    """Different ports of the loopback interface on which nobody listens now."""
-    probes: list[socket.socket] = []
-    try:
-        for _ in range(count):
-            probe = socket.socket()
-            probe.bind(("127.0.0.1", 0))
-            probes.append(probe)
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Different ports of the loopback interface on which nobody listens now.
+
+    Raises: `EmbeddedError` if there are not so many."""
+    found = (port for port in random.sample(_RANGE, len(_RANGE)) if is_free("127.0.0.1", port))
+    ports = list(itertools.islice(found, count))
+    if len(ports) < count:
+        raise EmbeddedError(f"No {count} free ports {_BETWEEN}; stop the programs that listen there.")
+    return ports
 
 
 def free_window(size: int) -> int:
-    """The first of ``size`` ports in a row that are free now, below the range from which the kernel takes ports.
+    """The first of ``size`` ports in a row that are free now.
 
     Raises: `EmbeddedError` if none is found."""
     for _ in range(50):
-        first = random.randrange(11_000, 30_000 - size)
-        if all(_refusal("127.0.0.1", port) is None for port in range(first, first + size)):
+        first = random.randrange(_RANGE.start, _RANGE.stop - size)
+        if is_free("127.0.0.1", *range(first, first + size)):
             return first
-    raise EmbeddedError(f"No {size} free ports in a row between 11000 and 30000; stop the programs that listen there.")
+    raise EmbeddedError(f"No {size} free ports in a row {_BETWEEN}; stop the programs that listen there.")
 
 
 def is_free(host: str, *ports: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from ray.serve._private import haproxy as rays
 from ray.serve.config import HTTPOptions
 
+from cluster.embedded.ports import free_ports
 from cluster.process import haproxy, stopgap
 from cluster.process.front import FrontTls
 
@@ -20,18 +20,12 @@ from cluster.process.front import FrontTls
 PROOF = "5e" * 32
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @dataclass
 class Front:
     """One HAProxy as Ray starts it: the configuration is Ray's, the program is ours."""
 
     directory: Path
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lambda: free_ports(1)[0])
     tls: FrontTls | None = None
     origins: tuple[str, ...] = ()
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -41,6 +35,7 @@ class Front:
         return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def write(self, replica: int | None, log: str = "127.0.0.1:514") -> None:
+        metrics, stats = free_ports(2)
         api = rays.HAProxyApi(
             cfg=rays.HAProxyConfig(
                 log_target=log,
@@ -50,8 +45,8 @@ class Front:
                 server_state_base=str(self.directory),
                 server_state_file=str(self.directory / "server-state"),
                 metrics_socket_path=str(self.directory / "m.sock"),
-                metrics_port=free_port(),
-                stats_port=free_port(),
+                metrics_port=metrics,
+                stats_port=stats,
             ),
             config_file_path=str(self.directory / "haproxy.cfg"),
         )

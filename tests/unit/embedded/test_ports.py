@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,19 @@ def test_a_taken_port_is_named_with_the_variable_to_change() -> None:
             require_free("127.0.0.1", port, "ARAGORA_HTTP_PORT")
         assert port not in free_ports(5)
     require_free("127.0.0.1", port, "ARAGORA_HTTP_PORT")
-    assert len(set(free_ports(10))) == 10
-    assert 11_000 <= free_window(50) <= 29_950
+
+
+def test_free_ports_differ_and_are_no_local_ends_of_connections() -> None:
+    first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    found = free_ports(1_000)
+    assert len(set(found)) == 1_000
+    assert max(found) < first
+    assert free_window(50) + 50 <= first
+
+
+def test_more_ports_than_are_free_is_a_sentence() -> None:
+    with pytest.raises(EmbeddedError, match="No 20000 free ports between 11000 and 30000; stop"):
+        free_ports(20_000)
 
 
 @pytest.mark.parametrize(
