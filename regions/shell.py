@@ -79,7 +79,6 @@ from regions.replication.source import ReplicationSource
 from regions.replication.surplus import SurplusFiles
 
 _logger = logging.getLogger(__name__)
-_FOLLOWING = (RegionPhase.FOLLOWING, RegionPhase.CAMPAIGNING)
 #: What tells of a commit. Its own word to the region's processes tells of none.
 _COMMITS = tuple(topic for topic in WakeTopic if topic is not WakeTopic.REPLICATED)
 #: The logs differ, or the rows are not kept: this region's rows might be lost by a copy, so an operator decides.
@@ -492,8 +491,9 @@ class RegionShell:
                 await self._parts.clock.sleep(self._state.timers.heartbeat_s / 4)
 
     def _leader(self) -> str | None:
+        """Whom this region follows; None while it campaigns: by then it has told the others how far it is."""
         record = self._state.record
-        follows = self._follows and self._state.phase in _FOLLOWING
+        follows = self._follows and self._state.phase is RegionPhase.FOLLOWING
         if record is None or not follows or record.primary == self._state.region:
             return None
         return record.primary if record.primary in self._parts.links else None
@@ -555,6 +555,9 @@ class RegionShell:
         return True
 
     def _hear(self, batch: Batch) -> None:
+        """Raises: `LinkLost` if this region does not follow any more, so that the batch is not applied."""
+        if self._leader() is None:
+            raise LinkLost("This region follows nobody now: the zone's primary has lost the campaign key.")
         self._take(PrimaryHeard(epoch=batch.epoch, watermark=batch.watermark))
 
 

@@ -91,16 +91,22 @@ def _may_campaign(state: Leadership, now: float) -> bool:
     return why_not_elected(record, group, state.region) is None
 
 
+def _rivals(state: Leadership) -> set[str]:
+    """The other regions that may be elected too."""
+    record, group = state.record, state.group
+    assert record is not None
+    assert group is not None
+    others = set(group.data_regions()) - {state.region}
+    return {region for region in others if why_not_elected(record, group, region) is None}
+
+
 def _rank(state: Leadership, candidacy: Candidacy) -> int:
     """How many regions that answered may be elected too and come before this one: those that are further, then by name. Who is
     not whole does not campaign."""
-    assert state.record is not None
-    assert state.group is not None
     before = 0
-    for region, report in candidacy.reports.items():
-        if region == state.region or not report.is_whole:
-            continue
-        if why_not_elected(state.record, state.group, region) is not None:
+    for region in _rivals(state) & candidacy.reports.keys():
+        report = candidacy.reports[region]
+        if not report.is_whole:
             continue
         further = state.own.position.is_behind(report.position)
         before += further or (report.position == state.own.position and region < state.region)
@@ -121,7 +127,12 @@ def campaign_report(state: Leadership, event: ReportReceived, now: float) -> Ste
 
 
 def campaign_tick(state: Leadership, event: Tick, now: float) -> Step:
-    """Asks for the key when the others have had a heartbeat's time to answer, later by one for each that comes before."""
+    """Asks for the key when the others have had a heartbeat's time to answer, later by one for each that comes before.
+
+    Rows that nobody was answered for may be at one of them only. If another is elected, those rows are a surplus, its region is
+    copied anew, and a set that is then the new primary alone refuses writes until the copy has ended. So a candidate waits for
+    the reports of its rivals, a third of the election timeout at most. The old primary is not waited for: as a rule it is dead.
+    """
     candidacy = state.candidacy
     assert candidacy is not None
     state = replace(state, own=replace(event.own, version=max(event.own.version, state.own.version)))
@@ -129,9 +140,13 @@ def campaign_tick(state: Leadership, event: Tick, now: float) -> Step:
         return forgotten(state, ReleaseKey())
     if now > candidacy.since + state.timers.election_s + len(candidacy.reports) * state.timers.heartbeat_s:
         return forgotten(state, ReleaseKey())
-    asks_at = candidacy.since + (1 + _rank(state, candidacy)) * state.timers.heartbeat_s
-    if candidacy.asked or now < asks_at:
+    if candidacy.asked:
         return state, (ReadGroup(),)
+    assert state.record is not None
+    is_told = _rivals(state) - {state.record.primary} <= candidacy.reports.keys()
+    asks_at = candidacy.since + (1 + _rank(state, candidacy)) * state.timers.heartbeat_s
+    if now < asks_at or (not is_told and now < candidacy.since + state.timers.renewal_s):
+        return state, (ReadGroup(), AskReports())
     return replace(state, candidacy=replace(candidacy, asked=True)), (CreateKey(),)
 
 

@@ -10,7 +10,6 @@ from tests.support.region_api import EARLY
 from tests.support.region_clients import Clients, History
 from tests.support.region_processes import NAMES, WHOLE, region_bench
 
-#: In make verify only: on a busy machine clients have waited for more than 60 s after the takeover, for a reason yet unknown.
 pytestmark = [needs_etcd, pytest.mark.slow, pytest.mark.longer]
 #: No member leaves the in-sync set while it is frozen, and no primary is replaced because the machine is busy.
 CALM = {

@@ -96,6 +96,24 @@ async def test_a_lost_primary_is_replaced_and_comes_back(real_world: World) -> N
         await east.write("not here")
 
 
+async def test_rows_that_come_while_a_region_campaigns_are_not_applied(world: World) -> None:
+    """It has told its rivals how far it is, and another may be elected."""
+    east = await world.primary()
+    west = world.regions["west"]
+    world.cut("east", "north")
+    west.links["east"].goes_on.clear()
+    await east.write("surplus")
+    await eventually(lambda: west.links["east"].on_the_way)
+    await east.kill()
+    east.group.up = False
+    await eventually(lambda: west.shell.state.phase is RegionPhase.CAMPAIGNING)
+    west.links["east"].goes_on.set()
+    second = await world.primary(("north", "west"))
+    await second.acknowledged("t1")
+    for name in ("north", "west"):
+        assert await world.regions[name].tasks() == {"t1"}
+
+
 async def test_a_member_leaves_the_set_before_an_answer_that_it_lacks(world: World) -> None:
     east = await world.primary()
     world.cut("east", "west")

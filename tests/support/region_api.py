@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,7 +18,6 @@ from actors.roles import AGENT_HOST, REGION_LEADER, SCHEDULER, TELEMETRY, Role
 from cluster.log.replication_gate import ReplicationGate
 from cluster.ports.actor_names import ActorNames
 from cluster.postgres.replication_statuses import PostgresReplicationStatuses
-from cluster.process.loops import end_process
 from tests.support.api import Api
 from tests.support.probes import eventually
 
@@ -36,13 +36,19 @@ async def main() -> None:
     leads = Role(kind=REGION_LEADER)
     resources = await Resources.open(settings, leads.key, connections=4)
     leader = make(
-        resources, leads, f"{leads.key}:{os.getpid()}", is_published=_yes, on_fatal=end_process, resolve=_nobody
+        resources, leads, f"{leads.key}:{os.getpid()}", is_published=_yes, on_fatal=_begin_anew, resolve=_nobody
     )
     await leader.start()
     await eventually(lambda: _has_a_log(resources), 120.0)
-    api = Api(settings, on_fatal=end_process)
+    api = Api(settings, on_fatal=_begin_anew)
     async with api.running(kinds=(TELEMETRY, SCHEDULER, AGENT_HOST), port=settings.http_port):
         await asyncio.Event().wait()
+
+
+def _begin_anew(error: BaseException) -> None:
+    """A process whose region is copied anew ends, and Ray or the supervisor starts the next: here it becomes that by itself."""
+    logging.getLogger(__name__).warning("this process begins anew: %s", error)
+    os.execv(sys.executable, [sys.executable, "-m", "tests.support.region_api"])
 
 
 async def _yes() -> bool:
@@ -54,8 +60,7 @@ def _nobody(role: Role, names: ActorNames) -> Callable[..., Awaitable[Any]]:
 
 
 async def _has_a_log(resources: Resources) -> bool:
-    """The other processes of a region would end at its first copy, to read everything anew, and here they are one with its
-    leader."""
+    """The other processes of a region end at its first copy, to read everything anew, and here they are one with its leader."""
     status = await PostgresReplicationStatuses(resources.stores.pool, resources.settings.zone).read()
     return status.whole and status.head > 0
 

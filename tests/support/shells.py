@@ -88,11 +88,14 @@ class CutGroup:
 
 
 class CutLink:
-    """A link that a test may cut."""
+    """A link that a test may cut. While ``goes_on`` is not set, answers that bring rows are on the way."""
 
     def __init__(self, link: ReplicationLink) -> None:
         self._link = link
         self.up = True
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+        self.on_the_way = 0
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._link, name)
@@ -101,6 +104,10 @@ class CutLink:
             if not self.up:
                 raise LinkLost("The link is cut.")
             found = await call(*args)
+            if getattr(found, "rows", ()):
+                self.on_the_way += 1
+                await self.goes_on.wait()
+                self.on_the_way -= 1
             if not self.up:
                 raise LinkLost("The link was cut.")
             return found

@@ -317,6 +317,8 @@ class SimulatedRegion:
 
     def _receive(self, batch: Batch) -> None:
         sender = self.world.regions[batch.sender]
+        if self.state.phase is RegionPhase.CAMPAIGNING:
+            return
         if not self.db.follows(batch.epoch):
             self._tell(sender, DatabaseRefused(), only_epoch=batch.epoch)
             return

@@ -28,6 +28,7 @@ from regions.domain.leadership import (
     PrimaryHeard,
     ProposalAnswered,
     Propose,
+    ReadGroup,
     RegionPhase,
     RegionReport,
     ReleaseKey,
@@ -67,7 +68,7 @@ def follower(region: str = "b") -> Leadership:
 
 
 def elected() -> Leadership:
-    state = after(follower(), FREE)
+    state = after(follower(), FREE, ReportReceived(region="c", report=report(20)))
     state, effects = step(state, Tick(own=OWN), 5.0)
     assert CreateKey() in effects
     state, (proposed,) = step(state, CampaignAnswered(started=100.0, ttl_s=10.0), 5.0)
@@ -100,6 +101,17 @@ def test_whoever_is_further_asks_for_the_key_first() -> None:
     assert CreateKey() in step(state, Tick(own=OWN), 2.0)[1]
     ahead = after(follower(), FREE, ReportReceived(region="c", report=report(90, epoch=3)))
     assert CreateKey() in step(ahead, Tick(own=OWN), 1.0)[1]  # an older epoch's log is not ahead
+
+
+def test_a_candidate_waits_for_its_rivals_reports_and_not_for_the_old_primarys() -> None:
+    state = after(follower(), FREE)
+    assert step(state, Tick(own=OWN), 3.0)[1] == (ReadGroup(), AskReports())
+    assert CreateKey() in step(state, Tick(own=OWN), TIMERS.renewal_s)[1]
+    told = after(state, ReportReceived(region="c", report=report(19)))
+    assert CreateKey() in step(told, Tick(own=OWN), 1.0)[1]
+    alone = replace(RECORD, in_sync=frozenset({"a", "b"}))
+    state = after(follower(), GroupSeen(group=GROUP, record=alone, holder=None))
+    assert CreateKey() in step(state, Tick(own=OWN), 1.0)[1]
 
 
 def test_the_election_opens_the_database_under_its_epoch_and_trust() -> None:
