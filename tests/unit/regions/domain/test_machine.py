@@ -103,7 +103,7 @@ def test_whoever_is_further_asks_for_the_key_first() -> None:
     assert CreateKey() in step(ahead, Tick(own=OWN), 1.0)[1]  # an older epoch's log is not ahead
 
 
-def test_a_candidate_waits_for_its_rivals_reports_and_not_for_the_old_primarys() -> None:
+def test_a_candidate_waits_for_reports_of_rivals_and_not_of_the_primary() -> None:
     state = after(follower(), FREE)
     assert step(state, Tick(own=OWN), 3.0)[1] == (ReadGroup(), AskReports())
     assert CreateKey() in step(state, Tick(own=OWN), TIMERS.renewal_s)[1]
