@@ -247,8 +247,12 @@ def drained(state: Leadership, event: WritesClosed, now: float) -> Step:
 
 
 def _offer(state: Leadership) -> OfferTransfer | None:
-    term, _ = _parts(state)
-    if state.phase is not RegionPhase.DRAINING or not term.closed or term.proposal is not None or term.heir is None:
+    """The offer that is due. None if the heir is not in the set any more, as when an operator has changed the mode meanwhile: the
+    time of a transfer is bounded."""
+    term, record = _parts(state)
+    if state.phase is not RegionPhase.DRAINING or not term.closed or term.proposal is not None:
+        return None
+    if term.heir is None or term.heir not in record.in_sync:
         return None
     persisted = term.persisted.get(term.heir, 0)
     return OfferTransfer(heir=term.heir, persisted=persisted, head=term.head) if persisted >= term.head else None

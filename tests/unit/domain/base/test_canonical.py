@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cluster.domain.base.canonical import canonical_bytes
@@ -17,7 +17,7 @@ from tests.support.odd import plain_texts, plain_values
 texts, json_values = plain_texts, plain_values
 
 
-#: A float of 2^53 or more is written as digits that read back as an integer, which JCS does not carry.
+#: The digits of a float of 2^53 or more may be those of another integer: its test is of its own.
 floats = st.floats(-(2**53) + 1, 2**53 - 1)
 
 small = st.recursive(
@@ -40,6 +40,23 @@ def test_canonical_json_means_the_same_value_and_does_not_depend_on_order(value:
 
     assert canonical_bytes(turned(value)) == canonical
     assert canonical_json(turned(value)) == canonical_json(value)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+@example(1e20)
+@example(-123456789012345680000.0)
+@example(1e21)
+@example(2.0**53)
+def test_what_is_read_from_a_canonical_form_has_it_again(number: float) -> None:
+    canonical = canonical_bytes({"a": [number, True]})
+    assert canonical_bytes(json.loads(canonical)) == canonical
+    assert float(json.loads(canonical)["a"][0]) == number
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 10**20 + 1, 123456789012345683968, 10**21, 10**400, -(10**30)])
+def test_integers_that_are_no_doubles_canonical_form_are_refused(number: int) -> None:
+    with pytest.raises(ValueError, match="exceeds safe integer domain"):
+        canonical_bytes([number])
 
 
 def test_canonical_json_matches_the_examples_of_the_standard() -> None:
@@ -65,7 +82,7 @@ def test_canonical_json_matches_the_examples_of_the_standard() -> None:
     ]
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 2**53, -(2**53), "\ud800", {1: 2}, object(), {"a": {1, 2}}])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 2**53 + 1, -(2**53) - 1, "\ud800", {1: 2}, object(), {"a": {1, 2}}])
 def test_a_value_that_canonical_json_cannot_hold_is_refused(value: Any) -> None:
     with pytest.raises(ValueError):
         canonical_bytes(value)

@@ -40,6 +40,17 @@ def test_every_changed_byte_is_caught(receipt: dict[str, Any]) -> None:
     assert missed == []
 
 
+def test_numbers_that_are_written_as_digits_of_large_integers_verify() -> None:
+    """RFC 8785 writes the double 1e20 as an integer that no double rounds."""
+    journal = played()
+    journal.contract["context"] = {"limit": 1e20, "least": -123456789012345680000.0, "most": 1e21}
+    content = canonical_bytes(receipt_of(journal))
+    assert b'"limit":100000000000000000000' in content
+    report = verify(parse(content), [SIGNER.public_key])
+    assert report.valid, report
+    assert _caught(content.replace(b'"limit":100000000000000000000', b'"limit":100000000000000000001'))
+
+
 def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     empty = True

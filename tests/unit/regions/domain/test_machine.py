@@ -236,6 +236,17 @@ def test_a_transfer_waits_until_the_heir_holds_every_row() -> None:
     assert after(state, ProposalAnswered(after=proposed.after, succeeded=True)).phase is RegionPhase.FOLLOWING
 
 
+def test_an_heir_that_is_taken_out_of_the_set_is_offered_nothing() -> None:
+    """An operator has changed the mode while the transfer drains."""
+    state = after(new_primary(), TransferAsked(heir="c"), now=6.0)
+    assert state.record is not None
+    alone = replace(state.record, in_sync=frozenset({"b"}), version=state.record.version + 1)
+    state = after(state, GroupSeen(group=GROUP, record=alone, holder=state.key), WritesClosed(head=21), now=6.1)
+    state, effects = step(state, Persisted(region="c", epoch=5, seq=21), 6.2)
+    assert (state.phase, [effect for effect in effects if isinstance(effect, Propose)]) == (RegionPhase.DRAINING, [])
+    assert after(state, Tick(own=OWN), now=6.0 + TIMERS.election_s + 0.1).phase is RegionPhase.FOLLOWING
+
+
 def test_the_heir_comes_before_the_others() -> None:
     offered = GroupSeen(group=GROUP, record=replace(RECORD, heir="c"), holder=None)
     state = after(follower(), offered)
