@@ -37,7 +37,7 @@ from cluster.ports.replication import (
 )
 from cluster.ports.wake_ups import Doorbell, WakeTopic
 from cluster.process.loops import Loops, OnFatal, unwatched
-from regions.domain import primary
+from regions.domain import primary, secondary
 from regions.domain.group import MEMBERS_KEY, RegionGroup, ZoneRecord
 from regions.domain.leadership import (
     AnswerUpTo,
@@ -491,12 +491,8 @@ class RegionShell:
                 await self._parts.clock.sleep(self._state.timers.heartbeat_s / 4)
 
     def _leader(self) -> str | None:
-        """Whom this region follows; None while it campaigns: by then it has told the others how far it is."""
-        record = self._state.record
-        follows = self._follows and self._state.phase is RegionPhase.FOLLOWING
-        if record is None or not follows or record.primary == self._state.region:
-            return None
-        return record.primary if record.primary in self._parts.links else None
+        leader = secondary.leader_of(self._state) if self._follows else None
+        return leader if leader in self._parts.links else None
 
     def _refused(self, refused: ReplicationRefused) -> None:
         self._problem = refused.refusal if refused.refusal in _FOR_OPERATORS else None

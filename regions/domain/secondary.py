@@ -82,6 +82,19 @@ def heard(state: Leadership, event: PrimaryHeard, now: float) -> Step:
     return replace(state, heard_at=now, heard_epoch=event.epoch, watermark=max(before, event.watermark)), ()
 
 
+def leader_of(state: Leadership) -> str | None:
+    """The region whose rows this one takes; None for none.
+
+    A candidate takes none: it has told its rivals how far it is. Nor does who may have been elected without having heard of it:
+    the rows of the primary before, which may write on until its trust ends, would be cut off by the election, and images that are
+    later than the last of them would make a primary that is not whole.
+    """
+    record = state.record
+    if state.phase is not RegionPhase.FOLLOWING or record is None or state.holder == state.key:
+        return None
+    return None if record.primary == state.region else record.primary
+
+
 def _may_campaign(state: Leadership, now: float) -> bool:
     record, group = state.record, state.group
     if record is None or group is None or state.free_since is None or not state.own.is_whole:
@@ -179,14 +192,14 @@ def late_key(state: Leadership, event: CampaignAnswered, now: float) -> Step:
 
 def election_answered(state: Leadership, event: ProposalAnswered, now: float) -> Step:
     """An outcome that is not known may mean that it is elected. Nothing was written under that epoch, so the next election, with
-    an epoch of its own, costs nothing."""
+    an epoch of its own, costs nothing. Until the group is read again, nobody is followed."""
     candidacy = state.candidacy
     assert candidacy is not None
     assert candidacy.after is not None
     if event.after != candidacy.after:
         return state, ()
     if not event.succeeded:
-        return forgotten(state, ReleaseKey())
+        return forgotten(replace(state, record=None, holder=state.key), ReleaseKey())
     until = state.timers.trusted_until(candidacy.won_at, candidacy.ttl_s)
     return replace(state, phase=RegionPhase.OPENING, record=event.after), (
         RememberVersion(version=event.after.version),
@@ -198,7 +211,7 @@ def election_tick(state: Leadership, event: Tick, now: float) -> Step:
     assert state.candidacy is not None
     if now <= state.candidacy.since + 2 * state.timers.election_s:
         return state, ()
-    return forgotten(state, CloseWrites(), ReleaseKey())
+    return forgotten(replace(state, record=None, holder=state.key), CloseWrites(), ReleaseKey())
 
 
 def opened(state: Leadership, event: WritesOpened, now: float) -> Step:

@@ -318,8 +318,9 @@ async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> lis
 
 
 def _is_held(lease: Lease, task: Task) -> bool:
-    token = LeaseToken(task_id=task.id, attempt=task.attempt, agent_id=task.assigned_agent or "")
-    return task.status is TaskStatus.RUNNING and token.encode() == lease.token
+    """Whether the task, as it is stored now, runs under this lease."""
+    granted = lease.head.attempt, lease.head.assigned_agent
+    return task.status is TaskStatus.RUNNING and (task.attempt, task.assigned_agent) == granted
 
 
 @router.post("/tasks/fail")

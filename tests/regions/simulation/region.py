@@ -55,8 +55,6 @@ ZONE = ZoneRecord(zone=DEFAULT_ZONE)
 #: Few, so that images are often later than the rows of a batch.
 MOST_ROWS = 6
 GROUP_TIMEOUT_S = 0.6
-#: In these a region takes no rows: the others were told how far it is.
-_CANDIDATES = (RegionPhase.CAMPAIGNING, RegionPhase.ELECTING, RegionPhase.OPENING)
 
 
 @dataclass(slots=True)
@@ -319,7 +317,7 @@ class SimulatedRegion:
 
     def _receive(self, batch: Batch) -> None:
         sender = self.world.regions[batch.sender]
-        if self.state.phase in _CANDIDATES:
+        if secondary.leader_of(self.state) != batch.sender:
             return
         if not self.db.follows(batch.epoch):
             self._tell(sender, DatabaseRefused(), only_epoch=batch.epoch)

@@ -82,7 +82,9 @@ def test_canonical_json_matches_the_examples_of_the_standard() -> None:
     ]
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 2**53 + 1, -(2**53) - 1, "\ud800", {1: 2}, object(), {"a": {1, 2}}])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, 2**53 + 1, -(2**53) - 1, "\ud800", {1: 2}, object(), {"a": {1, 2}}]
+)
 def test_a_value_that_canonical_json_cannot_hold_is_refused(value: Any) -> None:
     with pytest.raises(ValueError):
         canonical_bytes(value)

@@ -42,7 +42,7 @@ from regions.domain.leadership import (
 )
 from regions.domain.machine import TRANSITIONS, step
 from regions.domain.primary import MOST_PENDING, why_not_write
-from regions.domain.secondary import why_not_read
+from regions.domain.secondary import leader_of, why_not_read
 
 GROUP = RegionGroup(members=tuple(RegionMember(region=name) for name in ("a", "b", "c")))
 RECORD = replace(founded("default", "a", ("b", "c"), ReplicationMode.SYNC), epoch=4, version=9)
@@ -135,6 +135,11 @@ def test_an_election_of_unknown_outcome_counts_as_lost() -> None:
     state, effects = step(state, ProposalAnswered(after=proposed.after, succeeded=None), 5.0)
     assert state.phase is RegionPhase.FOLLOWING
     assert ReleaseKey() in effects
+    # It may have been elected, or be so as long as its key is there: the rows of the primary before would cut it off from itself.
+    assert leader_of(state) is None
+    assert leader_of(after(state, GroupSeen(group=GROUP, record=RECORD, holder=state.key))) is None
+    assert leader_of(after(state, GroupSeen(group=GROUP, record=proposed.after, holder=None))) is None
+    assert leader_of(after(state, GroupSeen(group=GROUP, record=RECORD, holder="a/2"))) == "a"
 
 
 def test_a_candidate_whose_database_refuses_the_epoch_follows() -> None:
