@@ -106,7 +106,7 @@ async def test_a_connection_with_unrequested_bytes_is_not_used_again() -> None:
         await theirs.aclose()
 
 
-async def test_a_second_answer_behind_the_first_is_no_answer_to_the_next_call() -> None:
+async def test_an_answer_behind_another_is_not_that_of_the_next_call() -> None:
     """It comes in one piece with the first, so the parser has it before the connection is idle."""
     answered = 0
 
