@@ -16,12 +16,19 @@ from cluster.settings import Settings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientTls:
     """Files: the authority of the API's certificate (None: those that httpx trusts), and the caller's own certificate and key.
-    ``pinned`` is the certificate of an API on this machine, which is called by its address."""
+    ``pinned`` is the certificate of an API on this machine, which is called by its address. Relative paths are those of the
+    directory at hand."""
 
     authority: str | None = None
     certificate: str | None = None
     key: str | None = None
     pinned: str | None = None
+
+    def __post_init__(self) -> None:
+        # They are read again when they have changed, and a worker's job may have changed the directory by then.
+        for name in ("authority", "certificate", "key", "pinned"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, os.path.abspath(path))
 
     def context(self) -> ssl.SSLContext | bool:
         """What httpx takes as ``verify``. Raises: `InvalidRequest` if a file cannot be used."""

@@ -29,13 +29,12 @@ import functools
 import inspect
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -54,6 +53,7 @@ from cluster.client.options import check_handler, check_options
 from cluster.client.outage import PASSING, Outage
 from cluster.client.release import Left, release_later
 from cluster.client.reports import Report, ReportQueue
+from cluster.client.signals import signals_call
 from cluster.client.tls import ClientTls, client_tls, default_pin, default_url
 from cluster.domain.base.errors import CallerError, ControlPlaneError, NotFound
 from cluster.domain.base.ids import claim_id_of, path_segment
@@ -79,7 +79,6 @@ WATCH_S = 1.0
 BLOCKED_S = 5.0
 #: How long an ending process waits for its loop, and for its logs and streams, which a job may hold up.
 EXIT_S = 2.0
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PATIENCE = Patience()
 #: Kinds of calls (`cluster.client.outage`).
 REGISTRATION, HEARTBEAT, CLAIM = "a registration", "a heartbeat", "a claim"
@@ -213,7 +212,7 @@ class Worker:
                 _end_process(1 if session.exception() else 0)
 
         try:
-            with self._signals_drain():
+            with signals_call(self._drain_by_signal, f"signals-{self.agent_id}"):
                 session = self._begin(loop, stop)
                 run_again_until(over, loop)
                 returned.set()
@@ -302,35 +301,9 @@ class Worker:
         if self._refusal is not None:
             raise self._refusal
 
-    @contextlib.contextmanager
-    def _signals_drain(self) -> Iterator[None]:
-        """Signals drain the worker. The interpreter runs a handler of signals in the main thread, which a job may hold up, so
-        the numbers are also read from its wakeup descriptor, in a thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def drain(number: int, _: Any) -> None:
-            self._signalled = True
-            self.drain()
-
-        def read() -> None:
-            while numbers := reader.recv(64):
-                if set(numbers) & set(SIGNALS):
-                    drain(0, None)
-
-        reader, writer = socket.socketpair()
-        writer.setblocking(False)
-        before = {number: signal.signal(number, drain) for number in SIGNALS}
-        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=read, name=f"signals-{self.agent_id}", daemon=True).start()
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            writer.close()
+    def _drain_by_signal(self) -> None:
+        self._signalled = True
+        self.drain()
 
     async def _watch(self) -> None:
         """Says once that the loop of the handlers is blocked, and that it answers again."""

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import httpcore
 import httpx
@@ -19,6 +19,7 @@ from cluster.domain.base.errors import AgentMalformed, AgentUnavailable, Endpoin
 from cluster.domain.base.json_values import MAX_BYTES
 from cluster.domain.base.urls import PASSWORD_FORM, may_have_cut_password
 from cluster.http.connections import ConnectionPool
+from cluster.http.encodings import as_meant
 from cluster.http.reasons import reason
 from cluster.http.sockets import connect
 
@@ -205,7 +206,11 @@ class PinnedTransport(httpx.AsyncHTTPTransport):
             raise httpx.ReadTimeout(_TOO_SLOW) from None
         assert isinstance(response.stream, httpx.AsyncByteStream)
         length = response.headers.get("content-length")
-        response.stream = _Bounded(response.stream, request.url.host, until, length)
+        body = as_meant(response.stream, response.headers.get("content-encoding"), request.url.host)
+        response.stream = _Bounded(response.stream, body, request.url.host, until, length)
+        # httpx would decompress without a bound, and parse where a redirect leads although it does not follow it.
+        for name in ("content-encoding", "location"):
+            response.headers.pop(name, None)
         return response
 
 
@@ -221,18 +226,27 @@ def check_length(length: bytes | str | None, host: str) -> None:
 
 
 class _Bounded(httpx.AsyncByteStream):
-    """Breaks off a body that is longer than an answer may be or does not end in time, whoever reads it."""
+    """Breaks off a body that is longer than an answer may be or does not end in time, whoever reads it. ``body`` is what
+    ``inner`` becomes."""
 
-    def __init__(self, inner: httpx.AsyncByteStream, host: str, until: float, length: str | None) -> None:
+    def __init__(
+        self,
+        inner: httpx.AsyncByteStream,
+        body: AsyncIterable[bytes],
+        host: str,
+        until: float,
+        length: str | None,
+    ) -> None:
         self._length = length
         self._inner = inner
+        self._body = body
         self._host = host
         self._until = until
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         check_length(self._length, self._host)
         size = 0
-        chunks = aiter(self._inner)
+        chunks = aiter(self._body)
         while True:
             try:
                 async with asyncio.timeout_at(self._until):  # not around the yield: the reader's time is its own

@@ -145,8 +145,9 @@ class ConnectionPool:
             del self._idle[server]
 
     async def done(self, connection: httpcore.AsyncHTTPConnection, server: Server) -> None:
-        """Takes a connection back. If its answer was read to the end, it is idle from now on; if not, it is closed."""
-        kept = connection.is_idle() and not connection.is_closed() and not self._closed
+        """Takes a connection back. If its answer was read to the end, and nothing came behind it, it is idle from now on; if
+        not, it is closed."""
+        kept = connection.is_idle() and not connection.is_closed() and not self._closed and not _holds_more(connection)
         if kept:
             self._oldest[connection] = server
             self._idle.setdefault(server, OrderedDict())[connection] = None
@@ -177,6 +178,13 @@ def _judged(server: Server) -> Iterator[None]:
         host = server[1].decode("ascii", "replace")
         why = shown_text(str(error), MAX_SHOWN).rstrip(".")
         raise AgentMalformed(f"{host} gave an answer that is not HTTP: {why}.") from error
+
+
+def _holds_more(connection: httpcore.AsyncHTTPConnection) -> bool:
+    """Whether bytes that came in one piece with the end of an answer wait in the parser: they would be the next call's answer.
+    httpcore shows this nowhere."""
+    parser = connection._connection._h11_state  # type: ignore[union-attr]
+    return bool(parser.trailing_data[0])
 
 
 class _Body:

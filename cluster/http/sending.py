@@ -19,6 +19,7 @@ from cluster.domain.base.errors import AgentMalformed, EndpointForbidden
 from cluster.domain.base.urls import safe_url
 from cluster.http.addresses import MAX_ANSWER_BYTES, check_length
 from cluster.http.connections import ConnectionPool
+from cluster.http.encodings import as_meant
 
 CONNECT_TIMEOUT_S = 10.0
 #: How many parsed URLs are remembered.
@@ -103,11 +104,12 @@ async def _exchanged(
     whole = bytearray()
     try:
         if not only_head or _is_short(answered):
-            check_length(answered.get(b"content-length"), request.url.host.decode("ascii", "replace"))
-            async for chunk in response.aiter_stream():
+            host = request.url.host.decode("ascii", "replace")
+            check_length(answered.get(b"content-length"), host)
+            encoding = None if only_head else answered.get(b"content-encoding", b"").decode("latin-1")
+            async for chunk in as_meant(response.aiter_stream(), encoding, host):
                 whole += chunk
                 if len(whole) > MAX_ANSWER_BYTES:
-                    host = request.url.host.decode("ascii", "replace")
                     raise AgentMalformed(f"{host} sent more than {MAX_ANSWER_BYTES} bytes.")
     finally:
         await response.aclose()

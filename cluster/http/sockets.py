@@ -34,6 +34,14 @@ class _Reader(asyncio.StreamReader):
         self.unread -= len(data)
         return data
 
+    def set_exception(self, exc: Exception) -> None:
+        """Called when the connection breaks. An answer that has arrived can still be read: a server may answer before it has read
+        the whole request, and what it does not read makes its end of the connection a reset."""
+        if self.unread:
+            self.feed_eof()
+        else:
+            super().set_exception(exc)
+
 
 class AsyncioStream(httpcore.AsyncNetworkStream):
     """One connection. An answer begins after whatever was written last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -108,6 +109,8 @@ class Pool:
         self._answer_s = answer_s
         self.breaker = Breaker(name=DATABASE, threshold=BREAKER_THRESHOLD, reset_s=BREAKER_RESET_S)
         self.failed_commits = FailedCommits()
+        #: When the server last answered a call of this process, by the monotonic clock.
+        self._answered_at = -math.inf
 
     @asynccontextmanager
     async def _connection(self, sql: str = "") -> AsyncIterator[tuple[Any, float]]:
@@ -116,11 +119,15 @@ class Pool:
         if not admitted:
             raise _unavailable()
         alive = False
+        started = time.monotonic()
         try:
-            started = time.monotonic()
             connect_s = min(CONNECT_TIMEOUT_S, self._answer_s)
-            async with asyncio.timeout(connect_s):  # asyncpg's own bound makes a task for each
-                connection = await self._pool.acquire()
+            try:
+                async with asyncio.timeout(connect_s):  # asyncpg's own bound makes a task for each
+                    connection = await self._pool.acquire()
+            except TimeoutError:
+                alive = self._answered_at > started  # other calls had the connections, and were answered
+                raise
             cut = False
             try:
                 yield connection, max(self._answer_s - (time.monotonic() - started), RELEASE_S)
@@ -149,6 +156,8 @@ class Pool:
 
     def _learned(self, outcome: CallOutcome) -> None:
         before = self.breaker
+        if outcome is CallOutcome.SUCCESS:
+            self._answered_at = time.monotonic()
         if outcome is CallOutcome.SUCCESS and before.state is BreakerState.CLOSED and before.failures == 0:
             return  # as nearly always
         self.breaker = step(before, outcome, self._now())

@@ -24,7 +24,7 @@ from tests.support.stores import StoreUrls
 
 #: Handlers by task type. The payload names a folder in which files tell what has happened and what may happen.
 _PROGRAM = """
-import asyncio, logging, pathlib, sys, threading, time
+import asyncio, logging, multiprocessing, os, pathlib, signal, sys, threading, time
 import cluster.client.worker as kit
 
 logging.basicConfig(level=logging.INFO)
@@ -110,9 +110,34 @@ async def closes_stderr(job):
     raise ValueError("nobody can read this")
 
 
+FORK = multiprocessing.get_context("fork")
+
+
+def ends_a_child(job):
+    child = FORK.Process(target=time.sleep, args=(600,))
+    child.start()
+    child.terminate()
+    child.join()
+    return child.exitcode
+
+
+def uses_a_pool(job):
+    with FORK.Pool(2) as pool:
+        return pool.map(abs, [-1, 2])
+
+
+def says_how_it_handles(number):
+    return signal.getsignal(number) is signal.SIG_DFL, signal.set_wakeup_fd(-1)
+
+
+async def looks_into_a_child(job):
+    with FORK.Pool(1) as pool:
+        return await asyncio.to_thread(pool.apply, says_how_it_handles, (signal.SIGTERM,))
+
+
 for handler in (
     plain, coroutine, patient, blocks, swallows, threads, stops_the_loop, cancels_all, leaves_an_exit, raises_without_words,
-    closes_stderr,
+    closes_stderr, ends_a_child, uses_a_pool, looks_into_a_child,
 ):
     worker.handles(handler.__name__)(handler)
 worker.run_forever()
@@ -174,6 +199,23 @@ async def test_whatever_a_job_does_the_process_goes_on_and_reports_others(api: A
         assert (await ended(api, other))["result"] == "patient"
         assert (await ended(api, await submit(api, str(tmp_path), task_type="patient")))["result"] == "patient"
         assert process.returncode is None
+
+
+@pytest.mark.parametrize(
+    ("deed", "result"),
+    [("ends_a_child", -signal.SIGTERM), ("uses_a_pool", [1, 2]), ("looks_into_a_child", [True, -1])],
+)
+async def test_what_ends_a_forked_child_is_not_for_the_worker(api: Api, tmp_path: Path, deed: str, result: Any) -> None:
+    """A child shares the descriptor by which its parent hears of signals, and ``multiprocessing`` ends children by SIGTERM."""
+    async with started(api, tmp_path) as process:
+        other = await begun(api, tmp_path, "patient")
+        for _ in range(3):
+            assert (await ended(api, await submit(api, str(tmp_path), task_type=deed)))["result"] == result
+        (tmp_path / "go").touch()
+        assert (await ended(api, other))["result"] == "patient"
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+        assert (tmp_path / "log").read_text().count("is deregistered") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

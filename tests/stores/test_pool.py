@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from cluster.domain.base.errors import StoreUnavailable
-from cluster.postgres.pool import BREAKER_THRESHOLD, Pool, connect, translated
+from cluster.postgres.pool import BREAKER_THRESHOLD, Pool, _too_slow, connect, translated
 from tests.support.cancelling import CancelledAt
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
@@ -108,4 +108,18 @@ async def test_a_call_that_gets_no_connection_is_a_failure_of_the_database(store
         with pytest.raises(StoreUnavailable, match="does not answer"):
             await pool.value("select 1")
         assert pool.breaker.failures == 1
+    await pool.close()
+
+
+async def test_a_call_that_waits_for_answered_ones_says_nothing_about_the_database(
+    store_urls: StoreUrls, schema: str
+) -> None:
+    """Else many calls at once, each of them short, keep everybody out of a database that answers."""
+    pool = await connect(store_urls.database, schema, max_size=1, application=schema, answer_s=0.5)
+    calls = [pool.value("select pg_sleep(0.1)") for _ in range(BREAKER_THRESHOLD * 4)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    late = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert len(late) > BREAKER_THRESHOLD
+    assert {str(error) for error in late} == {str(_too_slow())}
+    assert pool.breaker.failures == 0
     await pool.close()

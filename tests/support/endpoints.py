@@ -27,8 +27,8 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serving(answer: Callable[[Request], Any]) -> AsyncIterator[str]:
-    """The base URL of a server on loopback. ``answer`` gives an httpx.Response, an iterator of chunks (a stream of
-    server-sent events), or a coroutine of either; the request's body has been read."""
+    """The base URL of a server on loopback. ``answer`` gives an httpx.Response, one of Starlette's (whose bytes go out as they
+    are), an iterator of chunks (a stream of server-sent events), or a coroutine of any; the request's body has been read."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -40,6 +40,8 @@ async def serving(answer: Callable[[Request], Any]) -> AsyncIterator[str]:
             headers = {k: v for k, v in value.headers.items() if k not in ("content-length", "content-type")}
             media = value.headers.get("content-type")
             response = Response(value.content, value.status_code, headers, media)
+        elif isinstance(value, Response):
+            response = value
         else:
             response = StreamingResponse(value, media_type="text/event-stream")
         await response(scope, receive, send)

@@ -106,6 +106,42 @@ async def test_a_connection_with_unrequested_bytes_is_not_used_again() -> None:
         await theirs.aclose()
 
 
+async def test_an_answer_behind_another_is_not_that_of_the_next_call() -> None:
+    """It comes in one piece with the first, so the parser has it before the connection is idle."""
+    answered = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                answered += 1
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n%d" % answered + ANSWER)
+        writer.close()
+
+    ours = pool()
+    async with listening(talk) as server:
+        url = f"http://127.0.0.1:{port_of(server)}/"
+        assert [(await get(ours, url)).content for _ in range(3)] == [b"1", b"2", b"3"]
+        await ours.aclose()
+
+
+@pytest.mark.parametrize("status", [200, 413])
+async def test_an_answer_that_comes_before_the_request_was_read_is_read(status: int) -> None:
+    """What the server leaves unread makes its end of the connection a reset, and the rest of the request fails."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d So\r\ncontent-length: 2\r\n\r\n{}" % status)
+        writer.close()
+
+    ours = pool()
+    async with listening(talk) as server:
+        url = f"http://127.0.0.1:{port_of(server)}/"
+        answer = await send(ours, 5.0, "POST", url, {}, b"x" * 16_000_000)
+        assert (answer.status, answer.content) == (status, b"{}")
+        await ours.aclose()
+
+
 async def test_a_pool_that_was_closed_keeps_no_connection_that_comes_back() -> None:
     server, ours = Server(), pool()
     async with url_of(server) as url:

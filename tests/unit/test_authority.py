@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,6 +132,22 @@ async def test_a_refused_call_is_repeated_if_its_certificate_was_replaced(
             with pytest.raises(Unavailable if renewed else ApiError) as refusal:
                 await client.request("GET", "/x")
     assert refusal.value.code == ("certificate_replaced" if renewed else "certificate_refused")
+
+
+def test_relative_files_stay_those_of_the_directory_at_the_start(
+    authority: DevelopmentAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker looks at them before each call, and its job may have changed the directory."""
+    own = authority.issue_agent("a", "aragora", NOW, DAY)
+    monkeypatch.chdir(authority.file.parent)
+    found = [os.path.relpath(path) for path in (authority.file, own.certificate, own.key)]
+    tls = ClientTls(authority=found[0], certificate=found[1], key=found[2])
+    before = tls.state()
+    monkeypatch.chdir(tmp_path.parent)
+    assert tls.state() == before
+    assert isinstance(tls.context(), ssl.SSLContext)
+    authority.renew("a", NOW + DAY)
+    assert tls.state() != before
 
 
 async def _serial(client: ControlPlaneClient) -> str:
