@@ -1,4 +1,4 @@
-"""Three regions on one machine, for `aragora-cp regions demo`: each an `aragora-cp up --without-ray` with a data directory, stores
+"""Three regions on one machine, for `aragora-cp regions demo`. Each is an `up --without-ray` with a data directory, stores
 and a member of etcd of its own."""
 
 from __future__ import annotations
@@ -96,17 +96,21 @@ class RegionGroup:
     """The regions of a folder; the first founds the zone."""
 
     folder: Path
+    #: Bound on the logs that are kept of each region.
+    most_log_bytes: int
     regions: list[Region] = field(default_factory=list)
 
     def begin(self, etcd_binary: str) -> None:
         """Starts all processes, and does not wait until they answer.
 
-        Raises: `EmbeddedError` if the folder is in use, or a process ends at once."""
-        if (self.folder / GROUP_FILE).exists():
+        Raises: `EmbeddedError` if the folder is not empty, or a process ends at once."""
+        # Those of an earlier demo may run still. If not, their etcd knows its members under ports that others may have now.
+        if self.folder.exists() and any(self.folder.iterdir()):
             raise EmbeddedError(
-                f"{self.folder} has regions of an earlier demo; end them with `aragora-cp down --data-dir {self.folder}`."
+                f"{self.folder} is not empty; choose another folder. If it has regions of an earlier demo, "
+                f"`aragora-cp down --data-dir {self.folder} --delete-data` ends and deletes them."
             )
-        self.regions = _regions(self.folder, etcd_binary)
+        self.regions = regions_in(self.folder, etcd_binary)
         for region in self.regions:
             self.start(region)
 
@@ -135,8 +139,9 @@ class RegionGroup:
         write_private(self.folder / GROUP_FILE, json.dumps(found, indent=2))
 
     def stop(self) -> None:
-        """Ends all regions, and etcd. Raises: `EmbeddedError` if a process does not end."""
-        _stop(self.folder)
+        """Ends what ``begin`` has started. Raises: `EmbeddedError` if a process does not end."""
+        if self.regions:
+            _stop(self.folder, self.most_log_bytes)
 
 
 def stop_regions(folder: Path, most_log_bytes: int) -> bool:
@@ -153,21 +158,24 @@ def stop_regions(folder: Path, most_log_bytes: int) -> bool:
     return True
 
 
-def _stop(folder: Path, most_log_bytes: int = 10_485_760) -> None:
+def _stop(folder: Path, most_log_bytes: int) -> None:
     file = folder / GROUP_FILE
     if not file.exists():
-        return
+        return  # nothing was started
     found = json.loads(file.read_text())
     processes = [ProcessId.from_json(each) for each in found["processes"]]
     layouts = [Layout.of(folder / name) for name in found["regions"]]
-    # At the same time: each takes seconds, and a region that ends last would wait for the others to confirm nothing.
+    # At the same time, since each takes seconds.
     with ThreadPoolExecutor(len(layouts)) as pool:
         list(pool.map(lambda layout: stop_other(layout, most_log_bytes), layouts))
     end(processes)
     file.unlink(missing_ok=True)
 
 
-def _regions(folder: Path, etcd_binary: str) -> list[Region]:
+def regions_in(folder: Path, etcd_binary: str) -> list[Region]:
+    """The regions of a folder, with certificates and ports of their own, not started.
+
+    Raises: `EmbeddedError` if there are no free ports."""
     from cluster.embedded.authority import DevelopmentAuthority  # loads cryptography
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -16,18 +16,21 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from cluster.cli.connection import settings
 from cluster.cli.exit_codes import REFUSED, USAGE
 from cluster.cli.output import console, errors, plain
-from cluster.cli.region_group import Region, RegionGroup
 from cluster.client.acknowledged import Judgement, judge
 from cluster.client.region_calls import RegionCalls
 from cluster.domain.base.errors import TryLater
 from cluster.embedded.etcd import etcd_binary
 from cluster.embedded.layout import EmbeddedError
+
+if TYPE_CHECKING:  # the other commands load no driver of a store
+    from cluster.cli.region_group import Region, RegionGroup
 
 app = typer.Typer(no_args_is_help=True, help="Several regions on one machine, to try them out.")
 
@@ -47,7 +50,8 @@ def regions() -> None:
 @app.command()
 def demo(
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="The regions' folder, which is kept. Default: a temporary one.")
+        Path | None,
+        typer.Option("--data-dir", help="An empty folder for the regions, which is kept. Default: a temporary one."),
     ] = None,
     tasks: Annotated[int, typer.Option(min=1, max=10_000, help="Tasks that are acknowledged before the kill.")] = 100,
     hold: Annotated[
@@ -68,11 +72,14 @@ def demo(
     if binary is None:
         errors.print(f"[red]error:[/] {NO_ETCD}")
         raise typer.Exit(USAGE)
+    from cluster.cli.region_group import RegionGroup
+
+    most_log_bytes = settings().log_max_bytes
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _folder(data_dir) as folder:
         console.print(f"Folder: {plain(str(folder))}  (if this command is killed: aragora-cp down --data-dir {folder})")
         sys.stdout.flush()
-        group = RegionGroup(folder)
+        group = RegionGroup(folder, most_log_bytes)
         try:
             group.begin(binary)
             found = asyncio.run(_run(group, tasks, again=hold))
