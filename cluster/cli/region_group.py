@@ -7,13 +7,12 @@ import json
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.cli.system import stop_other
+from cluster.cli.system import STOP_S, stop_other
 from cluster.embedded.etcd import EtcdMember, etcd_members_in
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.ports import free_window
@@ -164,11 +163,9 @@ def _stop(folder: Path, most_log_bytes: int) -> None:
         return  # nothing was started
     found = json.loads(file.read_text())
     processes = [ProcessId.from_json(each) for each in found["processes"]]
-    layouts = [Layout.of(folder / name) for name in found["regions"]]
-    # At the same time, since each takes seconds.
-    with ThreadPoolExecutor(len(layouts)) as pool:
-        list(pool.map(lambda layout: stop_other(layout, most_log_bytes), layouts))
-    end(processes)
+    end(processes, grace_s=STOP_S)  # each command ends its region, all at the same time
+    for name in found["regions"]:
+        stop_other(Layout.of(folder / name), most_log_bytes)  # what a command that was killed has left
     file.unlink(missing_ok=True)
 
 

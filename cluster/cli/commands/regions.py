@@ -37,6 +37,8 @@ app = typer.Typer(no_args_is_help=True, help="Several regions on one machine, to
 T = TypeVar("T")
 #: How long one step may take.
 STEP_S = 120.0
+#: How much longer for each task.
+TASK_S = 1.0
 LOOK_S = 0.1
 WRITERS = 3
 NO_ETCD = "etcd is not on this machine, and regions elect their primary in it; install it (Debian: apt-get install etcd-server)."
@@ -187,7 +189,8 @@ async def _run(group: RegionGroup, count: int, *, again: bool) -> Judgement:
 
 async def _lose(group: RegionGroup, first: Region, submits: Submits, count: int, steps: Steps) -> Judgement:
     """Submits, kills the primary while clients write on, and compares what they were told with what the next primary has."""
-    await _write(submits, lambda: len(submits.acknowledged) >= count)
+    enough = _write(submits, lambda: len(submits.acknowledged) >= count)
+    await _within(group, f"{count} tasks", enough, STEP_S + count * TASK_S)
     steps.done(f"{len(submits.acknowledged)} tasks acknowledged")
     stop = asyncio.Event()
     writing = asyncio.create_task(_write(submits, stop.is_set))
@@ -201,14 +204,16 @@ async def _lose(group: RegionGroup, first: Region, submits: Submits, count: int,
         left = [region for region in group.regions if region is not first]
         second = await _until(group, "the election", lambda: _primary(left), first)
         steps.done(f"new primary elected: {second.name}")
-        first_at = await _until(group, "a write", lambda: _when(submits.first_at), first)
+        first_at = await _until(group, "a write", lambda: _first_answer(submits, writing), first)
         steps.done("first acknowledged write")
-    finally:
         stop.set()
-        await writing
-    await submits.repeat_all()
+        await _within(group, "open submits", writing)
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+    await _within(group, "repeats", submits.repeat_all(), STEP_S + count * TASK_S)
     steps.done(f"{len(submits.acknowledged)} submits repeated under their keys")
-    rows = await submits.calls.tasks(second.url)
+    rows = await _within(group, "the list of tasks", submits.calls.tasks(second.url))
     found = judge(submits.acknowledged, [(row["id"], row["payload"]["key"]) for row in rows])
     steps.done(f"all tasks read at {second.name}")
     _report(found, first_at - began)
@@ -246,8 +251,28 @@ async def _until(
         if found is not None:
             return found
         await asyncio.sleep(LOOK_S)
+    raise _too_late(group, what, STEP_S)
+
+
+async def _within(group: RegionGroup, what: str, work: Awaitable[T], most_s: float = STEP_S) -> T:
+    """The result of work. Raises: `EmbeddedError` if it takes too long."""
+    try:
+        async with asyncio.timeout(most_s):
+            return await work
+    except TimeoutError:
+        raise _too_late(group, what, most_s) from None
+
+
+def _too_late(group: RegionGroup, what: str, most_s: float) -> EmbeddedError:
     logs = ", ".join(str(region.layout.logs) for region in group.regions)
-    raise EmbeddedError(f"The regions waited {STEP_S:g} s for {what}; see their logs: {logs}.")
+    return EmbeddedError(f"Clients of the regions waited {most_s:g} s for {what}; see their logs: {logs}.")
+
+
+async def _first_answer(submits: Submits, writing: asyncio.Task[None]) -> float | None:
+    """When the next primary has answered its first write. Raises: `ApiError` if it refused one."""
+    if writing.done():
+        writing.result()
+    return submits.first_at
 
 
 async def _when(value: T | None) -> T | None:
@@ -256,25 +281,25 @@ async def _when(value: T | None) -> T | None:
 
 
 async def _all_answer(regions: Sequence[Region]) -> bool | None:
-    found = [await _said(region) for region in regions]
+    found = [await _status(region) for region in regions]
     return None if None in found else True
 
 
 async def _primary(regions: Sequence[Region]) -> Region | None:
     for region in regions:
-        said = await _said(region)
-        if said is not None and said["phase"] == "primary":
+        found = await _status(region)
+        if found is not None and found["phase"] == "primary":
             return region
     return None
 
 
 async def _in_sync(primary: Region, regions: Sequence[Region]) -> bool | None:
-    said = await _said(primary)
+    found = await _status(primary)
     names = {region.name for region in regions}
-    return True if said is not None and names <= set(said.get("in_sync", ())) else None
+    return True if found is not None and names <= set(found.get("in_sync", ())) else None
 
 
-async def _said(region: Region) -> dict[str, Any] | None:
+async def _status(region: Region) -> dict[str, Any] | None:
     """What the leader says; None if it does not answer."""
     try:
         return await region.status()
