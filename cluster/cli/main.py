@@ -130,7 +130,8 @@ def up(
         bool,
         typer.Option(
             "--without-ray",
-            help="Run API and actors in one process instead: for several regions on one machine. Dedicated agents do not start.",
+            help="Run API and actors in one process instead: for several regions on one machine. It has no dedicated agents, no "
+            "`batch submit` and no HTTPS.",
         ),
     ] = False,
 ) -> None:

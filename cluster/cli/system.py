@@ -115,11 +115,15 @@ class System:
     def start(self) -> None:
         """Starts stores, Ray and the application; returns when the API is ready.
 
-        Raises: `EmbeddedError` if a given store or Ray cluster cannot be used, a port is taken, a part does not start or the
-        API does not become ready in time.
+        Raises: `EmbeddedError` if HTTPS is set without Ray, a given store or Ray cluster cannot be used, a port is taken, a part
+        does not start or the API does not become ready in time.
         """
         own = ProcessId.of(os.getpid())
         assert own is not None
+        if self.without_ray and self.settings.tls_enabled:
+            raise EmbeddedError(
+                "ARAGORA_TLS_ENABLED is true, and HTTPS is served by the front that Ray starts; unset it, or start with Ray."
+            )
         self.settings = with_authentication(self.settings)
         self.tls = checked_tls(self.settings)
         check_given_stores(self.settings)
@@ -173,12 +177,13 @@ class System:
     def _note(self, name: str, process: ProcessId) -> None:
         self.processes[name] = process
         ray = self.ray
+        given = "" if self.without_ray else os.environ.get("RAY_ADDRESS", "")
         RunFile(
             api_url=self.api_url,
             docs_url=f"{self.api_url}/docs",
             metrics_url=f"http://{self.settings.http_host}:{self.settings.prometheus_port}/metrics",
-            dashboard_url=ray.dashboard_url if ray is not None else os.environ.get("RAY_ADDRESS", ""),
-            ray_address=ray.address if ray is not None else os.environ.get("RAY_ADDRESS", ""),
+            dashboard_url=ray.dashboard_url if ray is not None else given,
+            ray_address=ray.address if ray is not None else given,
             ray_token_path=str(self.layout.ray_token),
             processes={key: noted.to_json() for key, noted in self.processes.items()},
             ports={"http": self.settings.http_port, "prometheus": self.settings.prometheus_port},
