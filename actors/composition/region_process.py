@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from actors.composition.resources import Resources
 from cluster.domain.base.log import LogRecord
 from cluster.embedded.layout import Layout
 from cluster.ports.clock import Clock
@@ -19,6 +20,21 @@ from cluster.postgres.stores import Stores
 from cluster.process.loops import OnFatal, unwatched
 from cluster.settings import Settings
 from regions.process import ZONE, RegionProcess, RegionStores
+
+#: Between two looks whether the region has a log.
+LOOK_S = 0.2
+
+
+async def has_a_log(resources: Resources) -> None:
+    """Returns when this region's database is no part of a first copy any more.
+
+    Raises: `StoreUnavailable` if the database does not answer."""
+    statuses = PostgresReplicationStatuses(resources.stores.pool, ZONE)
+    while True:
+        status = await statuses.read()
+        if status.whole and status.head > 0:
+            return
+        await resources.clock.sleep(LOOK_S)
 
 
 def region_process(

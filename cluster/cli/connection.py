@@ -65,6 +65,8 @@ def ray_variables(running: RunFile) -> dict[str, str]:
 
     `ray status` and `ray.init` read the first, `ray job` the second (and only then the first), `serve` the third.
     """
+    if not running.ray_address:
+        return {}  # started without Ray
     # Ray's commands would put this machine's outer address in the place of 127.0.0.1, where this Ray does not listen.
     on_loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if running.ray_address.startswith("127.") else {}
     return on_loopback | {

@@ -40,6 +40,7 @@ from cluster.cli.commands import (
     queue,
     receipts,
     region,
+    regions,
     secrets,
     story,
     tasks,
@@ -81,6 +82,7 @@ app.add_typer(batch.app, name="batch")
 app.add_typer(deliberations.app, name="deliberations")
 app.add_typer(receipts.app, name="receipts")
 app.add_typer(region.app, name="region")
+app.add_typer(regions.app, name="regions")
 app.add_typer(workspaces.app, name="workspaces")
 app.add_typer(workspaces.members_app, name="members")
 app.add_typer(keys.app, name="keys")
@@ -116,13 +118,23 @@ def _announce(layout: Layout) -> None:
     console.print(f"API:            {running.api_url}")
     console.print(f"API docs:       {running.docs_url}")
     console.print(f"Metrics:        {running.metrics_url}")
-    console.print(f"Ray dashboard:  {running.dashboard_url}  (asks for a token: cat {running.ray_token_path})")
+    if running.dashboard_url:
+        console.print(f"Ray dashboard:  {running.dashboard_url}  (asks for a token: cat {running.ray_token_path})")
     console.print(f"Logs:           {running.logs}  (aragora-cp logs)")
     sys.stdout.flush()
 
 
 @app.command()
-def up() -> None:
+def up(
+    without_ray: Annotated[
+        bool,
+        typer.Option(
+            "--without-ray",
+            help="Run API and actors in one process instead: for several regions on one machine. It has no dedicated agents, no "
+            "`batch submit` and no HTTPS.",
+        ),
+    ] = False,
+) -> None:
     """Start the control plane and keep it in the foreground until Ctrl-C. Embedded stores that die are started again.
 
     \f
@@ -134,7 +146,7 @@ def up() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _interrupt(stop))
-    with working("Starting the control plane"), running(settings, staged) as system:
+    with working("Starting the control plane"), running(settings, staged, without_ray=without_ray) as system:
         _announce(system.layout)
         if not system.settings.auth_enabled:
             console.print(f"[bold yellow]{OFF}[/]")
@@ -162,13 +174,17 @@ _ready = threading.Event()
 @app.command()
 def down(
     delete_data: Annotated[bool, typer.Option("--delete-data", help="Also delete the data directory.")] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Another data directory, or the folder of `regions demo`.")
+    ] = None,
 ) -> None:
     """Stop the control plane that runs on the data directory, also one that was left behind."""
+    from cluster.cli.region_group import stop_regions
     from cluster.cli.system import stop_other
 
     settings = _settings()
-    layout = Layout.of(settings.data_dir)
-    found = stop_other(layout, settings.log_max_bytes)
+    layout = Layout.of(settings.data_dir if data_dir is None else data_dir)
+    found = stop_regions(layout.data_dir, settings.log_max_bytes) or stop_other(layout, settings.log_max_bytes)
     console.print("Stopped." if found else f"Nothing runs on {layout.data_dir}.")
     if delete_data and layout.data_dir.exists():
         shutil.rmtree(layout.data_dir)

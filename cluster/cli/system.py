@@ -23,12 +23,13 @@ from cluster.embedded import model_server
 from cluster.embedded.given_stores import check_given_stores
 from cluster.embedded.layout import EmbeddedError, Layout
 from cluster.embedded.local_http import local_client
+from cluster.embedded.one_process import OneProcess
 from cluster.embedded.ports import is_free, require_free
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, tail, wait_until
 from cluster.embedded.ray_cluster import RayCluster, deploy, end_session, require_dashboard
 from cluster.embedded.redis import EmbeddedRedis
-from cluster.embedded.restarts import StoreWatch
+from cluster.embedded.restarts import Restartable, StoreWatch
 from cluster.embedded.run_file import RunFile, is_held, only_one, read_run_file
 from cluster.embedded.run_logs import Run, begin_run, bound_output, keep_ray_logs, runs, share_log
 from cluster.embedded.safety import checked_tls, sealing_key, with_authentication
@@ -56,6 +57,7 @@ TITLES: Final = {
     "redis": "Valkey",
     "ray": "Ray",
     "model": "The language model",
+    "api": "The process of API and actors",
 }
 
 #: (what is being done, how long it took in seconds)
@@ -82,14 +84,16 @@ class System:
     settings: Settings
     layout: Layout
     report: Report
+    #: API and actors are one process in the place of Ray.
+    without_ray: bool = False
     processes: dict[str, ProcessId] = field(default_factory=dict)
     ray: RayCluster | None = None
     tls: FrontTls | None = None
     #: The logs of this run; None until something is started.
     run: Run | None = None
-    #: Embedded stores in the order of their start; ``stop`` ends them in reverse.
-    _stores: list[EmbeddedPostgres | EmbeddedRedis] = field(default_factory=list)
-    #: One for each embedded store that runs; ``look`` asks them.
+    #: What is started again when it dies, in the order of its start; ``stop`` ends it in reverse.
+    _restarted: list[EmbeddedPostgres | EmbeddedRedis | OneProcess] = field(default_factory=list)
+    #: One for each of these; ``look`` asks them.
     _watches: list[StoreWatch] = field(default_factory=list)
 
     @property
@@ -111,15 +115,19 @@ class System:
     def start(self) -> None:
         """Starts stores, Ray and the application; returns when the API is ready.
 
-        Raises: `EmbeddedError` if a given store or Ray cluster cannot be used, a port is taken, a part does not start or the
-        API does not become ready in time.
+        Raises: `EmbeddedError` if HTTPS is set without Ray, a given store or Ray cluster cannot be used, a port is taken, a part
+        does not start or the API does not become ready in time.
         """
         own = ProcessId.of(os.getpid())
         assert own is not None
+        if self.without_ray and self.settings.tls_enabled:
+            raise EmbeddedError(
+                "ARAGORA_TLS_ENABLED is true, and HTTPS is served by the front that Ray starts; unset it, or start with Ray."
+            )
         self.settings = with_authentication(self.settings)
         self.tls = checked_tls(self.settings)
         check_given_stores(self.settings)
-        if address := os.environ.get("RAY_ADDRESS"):
+        if not self.without_ray and (address := os.environ.get("RAY_ADDRESS")):
             require_dashboard(address)
         for detail, advice in weak_store_passwords(self.settings.database_url, self.settings.redis_url):
             self.say(f"warning: {detail}. {advice}")
@@ -134,8 +142,11 @@ class System:
         with self._stage("stores"):
             settings = self._start_stores()
             settings.to_config_file(self.layout.config_file)
-        with self._stage("Ray"):
-            self._start_ray()
+        if self.without_ray:
+            self._start_one_process()
+        else:
+            with self._stage("Ray"):
+                self._start_ray()
         with self._stage("API and actors"):
             self._wait_until_ready()
 
@@ -166,12 +177,13 @@ class System:
     def _note(self, name: str, process: ProcessId) -> None:
         self.processes[name] = process
         ray = self.ray
+        given = "" if self.without_ray else os.environ.get("RAY_ADDRESS", "")
         RunFile(
             api_url=self.api_url,
             docs_url=f"{self.api_url}/docs",
             metrics_url=f"http://{self.settings.http_host}:{self.settings.prometheus_port}/metrics",
-            dashboard_url=ray.dashboard_url if ray is not None else os.environ.get("RAY_ADDRESS", ""),
-            ray_address=ray.address if ray is not None else os.environ.get("RAY_ADDRESS", ""),
+            dashboard_url=ray.dashboard_url if ray is not None else given,
+            ray_address=ray.address if ray is not None else given,
             ray_token_path=str(self.layout.ray_token),
             processes={key: noted.to_json() for key, noted in self.processes.items()},
             ports={"http": self.settings.http_port, "prometheus": self.settings.prometheus_port},
@@ -201,12 +213,20 @@ class System:
         return self.settings.model_copy(update=changes)
 
     def _start_store(self, name: str, store: EmbeddedPostgres | EmbeddedRedis) -> None:
-        self._stores.append(store)
+        self._restarted.append(store)
         if not store.start():
             assert self.run is not None
             share_log(self.run, name)
         assert store.process is not None
-        self._note(name, store.process)
+        self._watch(name, store, store.process)
+
+    def _start_one_process(self) -> None:
+        whole = OneProcess(url=self.api_url, config_file=self.layout.config_file, log=self.log("process"))
+        self._restarted.append(whole)
+        self._watch("api", whole, whole.begin())
+
+    def _watch(self, name: str, store: Restartable, process: ProcessId) -> None:
+        self._note(name, process)
         self._watches.append(StoreWatch(name=name, title=TITLES[name], store=store, note=self._note))
 
     def _start_ray(self) -> None:
@@ -241,6 +261,9 @@ class System:
                     reason = reasons.reason(error)
                 if self.ray is not None:
                     self._look_at_start(self.ray, http)
+                if self.without_ray and not self.processes["api"].alive():
+                    log = self.log("process")
+                    raise EmbeddedError(f"{TITLES['api']} has ended while it started: {tail(log)} (log: {log}).")
                 if time.monotonic() > slow_at:
                     slow_at = math.inf
                     self.say(
@@ -298,7 +321,7 @@ class System:
                 keep_ray_logs(self.layout.ray, self.run, self.settings.log_max_bytes)
         if "model" in self.processes:
             end([self.processes["model"]])
-        for store in reversed(self._stores):
+        for store in reversed(self._restarted):
             store.stop()
         self.layout.run_file.unlink(missing_ok=True)
         shutil.rmtree(self.layout.sockets, ignore_errors=True)
@@ -313,10 +336,10 @@ def _reason(response: httpx.Response) -> str:
 
 
 def settle(layout: Layout, most_log_bytes: int, *, stores: bool = False) -> None:
-    """Ends what an earlier run left, by process id: Ray and the model, and with ``stores`` also the stores, which the next
-    start would adopt otherwise."""
+    """Ends what an earlier run left, by process id: Ray or the process in its place, the model, and with ``stores`` also the
+    stores, which the next start would adopt otherwise."""
     left = read_run_file(layout)
-    for name in ("ray", "model"):
+    for name in ("ray", "model", "api"):
         process = left.process(name) if left is not None else None
         if process is not None:
             end_session(process)
@@ -347,12 +370,12 @@ def stop_other(layout: Layout, most_log_bytes: int) -> bool:
 
 
 @contextmanager
-def running(settings: Settings, report: Report) -> Iterator[System]:
+def running(settings: Settings, report: Report, *, without_ray: bool = False) -> Iterator[System]:
     """A started system, which is stopped at the end, also after an error."""
     layout = Layout.of(settings.data_dir)
     layout.create()
     with only_one(layout):
-        system = System(settings, layout, report)
+        system = System(settings, layout, report, without_ray)
         try:
             system.start()
             yield system

@@ -1,4 +1,5 @@
-"""An authority for development: it issues certificates of the API and of agents, on one machine, from files of its directory.
+"""An authority for development: it issues certificates of the API, of agents and of regions, on one machine, from files of its
+directory.
 
 In production that is cert-manager's or SPIRE's work (docs/tls.md). A key never leaves the directory in which it was made.
 """
@@ -67,13 +68,20 @@ class DevelopmentAuthority:
         if agent_id == _SERVER:
             raise EmbeddedError(f"{agent_id} is the name of the API's files; choose another id.")
         names = [x509.UniformResourceIdentifier(f"spiffe://{trust_domain}/agent/{agent_id}")]
-        return self._issue(agent_id, names, ExtendedKeyUsageOID.CLIENT_AUTH, now, life)
+        return self._issue(agent_id, names, [ExtendedKeyUsageOID.CLIENT_AUTH], now, life)
+
+    def issue_region(self, region: str, trust_domain: str, now: datetime, life: timedelta) -> CertificateFiles:
+        """The files of the certificate that a region shows its peers. Raises: `EmbeddedError` as `issue_server`."""
+        names = [x509.UniformResourceIdentifier(f"spiffe://{trust_domain}/region/{region}")]
+        # On a link between two regions each may be the one that asks.
+        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        return self._issue(region, names, purposes, now, life)
 
     def issue_server(self, hosts: Sequence[str], now: datetime, life: timedelta) -> CertificateFiles:
         """The files of a certificate for the API at these addresses and names.
 
         Raises: `EmbeddedError` if a name is none, or there is no authority."""
-        return self._issue(_SERVER, [_host(host) for host in hosts], ExtendedKeyUsageOID.SERVER_AUTH, now, life)
+        return self._issue(_SERVER, [_host(host) for host in hosts], [ExtendedKeyUsageOID.SERVER_AUTH], now, life)
 
     def renew(self, name: str, now: datetime) -> CertificateFiles:
         """A certificate with the names and the life of the one that has this name, and a new key.
@@ -82,15 +90,15 @@ class DevelopmentAuthority:
         _check_name(name)
         before = self._certificate(name)
         names = before.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        (purpose,) = before.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        purposes = before.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         life = before.not_valid_after_utc - before.not_valid_before_utc - SKEW
-        return self._issue(name, list(names), purpose, now, life)
+        return self._issue(name, list(names), list(purposes), now, life)
 
     def _issue(
         self,
         name: str,
         names: Sequence[x509.GeneralName],
-        purpose: x509.ObjectIdentifier,
+        purposes: Sequence[x509.ObjectIdentifier],
         now: datetime,
         life: timedelta,
     ) -> CertificateFiles:
@@ -102,7 +110,7 @@ class DevelopmentAuthority:
             _builder(subject, authority.subject, key, now, life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(of_authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False

@@ -31,9 +31,9 @@ Ray that `up` started, because that one has no autoscaler; `ray list nodes` and 
 
 | Code | Meaning |
 |---|---|
-| 0 | done; for `deliberate` and `demo`: a decision was reached |
+| 0 | done; for `deliberate` and `demo`: a decision was reached; for `regions demo`: nothing acknowledged is lost |
 | 1 | the control plane refused the request, or failed; for `receipts verify`: a check failed |
-| 2 | wrong usage |
+| 2 | wrong usage; for `regions demo`: etcd is not installed |
 | 3 | the deliberation ended without consensus |
 | 4 | the control plane cannot be reached or is not ready; for `status`, `doctor`: something is not healthy |
 | 5 | this machine or its settings do not allow it (a port in use, a bad variable, a store that does not start) |

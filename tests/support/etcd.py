@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.domain.base.errors import StoreUnavailable
+from cluster.embedded.etcd import EtcdMember, etcd_binary, etcd_members_in
 from cluster.embedded.ports import free_ports
-from cluster.embedded.processes import ProcessId, end, spawn
+from cluster.embedded.processes import end
 from cluster.process.clock import SystemClock
 from regions.consensus.etcd import EtcdGroup
 from tests.support.probes import eventually
 from tests.support.reaper import after_us_end
 
-ETCD = shutil.which("etcd")
+ETCD = etcd_binary()
 #: For each test that needs etcd.
 needs_etcd = pytest.mark.skipif(ETCD is None, reason="etcd is not on this machine (apt-get install etcd-server)")
-
-
-@dataclass(slots=True)
-class EtcdMember:
-    name: str
-    url: str
-    command: list[str]
-    log: Path
-    process: ProcessId
-
-    def kill(self) -> None:
-        end([self.process], first=signal.SIGKILL)
-
-    def start(self) -> None:
-        self.process = spawn(self.command, log=self.log)
-        after_us_end("session", self.process.to_json())
 
 
 @contextmanager
@@ -48,28 +31,15 @@ def etcd_members(
 ) -> Iterator[list[EtcdMember]]:
     """A cluster whose members have started; ``client_options`` are etcd's for the clients' side."""
     assert ETCD is not None
-    ports = free_ports(2 * count)
-    clients, peers = ports[:count], ports[count:]
-    cluster = ",".join(f"m{number}=http://127.0.0.1:{port}" for number, port in enumerate(peers))
-    members: list[EtcdMember] = []
+    names = [f"m{number}" for number in range(count)]
     with tempfile.TemporaryDirectory(prefix="aragora-etcd-") as folder:
+        members = etcd_members_in(Path(folder), ETCD, names, free_ports(2 * count), client_options, scheme)
         try:
-            for number in range(count):
-                url, peer = f"{scheme}://127.0.0.1:{clients[number]}", f"http://127.0.0.1:{peers[number]}"
-                command = [
-                    *(ETCD, "--name", f"m{number}", "--data-dir", f"{folder}/m{number}", "--log-level", "error"),
-                    *("--listen-client-urls", url, "--advertise-client-urls", url),
-                    *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
-                    *("--initial-cluster", cluster, "--heartbeat-interval", "100", "--election-timeout", "1000"),
-                    *client_options,
-                ]
-                log = Path(folder) / f"m{number}.log"
-                process = spawn(command, log=log)
-                after_us_end("session", process.to_json())
-                members.append(EtcdMember(f"m{number}", url, command, log, process))
+            for member in members:
+                after_us_end("session", member.start().to_json())
             yield members
         finally:
-            end([member.process for member in members], first=signal.SIGKILL)
+            end([member.process for member in members if member.process is not None], first=signal.SIGKILL)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cluster.client.api import ApiError, ControlPlaneClient, OutcomeUnknown, Unavailable
 from cluster.client.tls import ClientTls
@@ -20,6 +21,7 @@ from cluster.embedded.authority import CertificateFiles, DevelopmentAuthority
 from cluster.embedded.layout import EmbeddedError
 from cluster.http.front_files import check_front_files
 from cluster.process.front import FrontTls
+from regions.links.identity import region_of
 from tests.support.listening import listening, port_of
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -48,6 +50,14 @@ def test_what_is_issued_is_good_and_private(authority: DevelopmentAuthority) -> 
     assert first.serial != renewed.serial
     assert {file.stat().st_mode & 0o777 for file in authority.directory.iterdir()} == {0o600}
     assert authority.directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_region_shows_its_certificate_in_both_directions(authority: DevelopmentAuthority) -> None:
+    for files in (authority.issue_region("east", "aragora", NOW, DAY), authority.renew("east", NOW)):
+        certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        assert set(purposes) == {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH}
+        assert region_of(certificate.public_bytes(Encoding.DER), "aragora") == "east"
 
 
 def test_refusals_say_what_to_do(authority: DevelopmentAuthority, tmp_path: Path) -> None:

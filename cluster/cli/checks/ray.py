@@ -30,6 +30,8 @@ async def check_ray(ours: Settings) -> list[Finding]:
         return [
             problem("Ray", "not started from this data directory", "Run doctor where `aragora-cp up` runs.", WARNING)
         ]
+    if not running.dashboard_url:
+        return [fine("Ray", "API and actors run without it (up --without-ray)")]
     path = "/api/v0/actors"
     async with httpx.AsyncClient(
         base_url=running.dashboard_url, timeout=3.0, trust_env=False, verify=False

@@ -18,6 +18,8 @@ from cluster.embedded.run_file import RunFile
 from cluster.embedded.run_logs import begin_run
 from cluster.settings import SettingsError, load_settings
 
+TLS = {"ARAGORA_TLS_ENABLED": "true", "ARAGORA_TLS_CERT_FILE": "/c.pem", "ARAGORA_TLS_KEY_FILE": "/k.pem"}
+
 
 def _replicas(**environ: str) -> int:
     config = serve_config(load_settings(environ))
@@ -53,6 +55,19 @@ def test_ray_status_and_ray_job_each_get_their_address() -> None:
     assert variables["RAY_ADDRESS"] == "127.0.0.1:3"
     assert variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
     assert variables["RAY_API_SERVER_ADDRESS"] == variables["RAY_DASHBOARD_ADDRESS"] == "http://127.0.0.1:2"
+
+
+def test_a_system_without_ray_leaves_the_variables_of_ray_alone() -> None:
+    running = RunFile(
+        api_url="http://127.0.0.1:1", docs_url="", metrics_url="", dashboard_url="", ray_address="", ray_token_path=""
+    )
+    assert ray_variables(running) == {}
+
+
+def test_https_without_the_front_of_ray_is_refused(tmp_path: Path) -> None:
+    settings = load_settings({"ARAGORA_DATA_DIR": str(tmp_path), **TLS})
+    with pytest.raises(EmbeddedError, match="ARAGORA_TLS_ENABLED"):
+        System(settings, Layout.of(tmp_path), lambda *_: None, without_ray=True).start()
 
 
 @contextmanager

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from cluster.cli.checks.api import skew
+from cluster.cli.checks.findings import OK
+from cluster.cli.checks.ray import check_ray
 from cluster.cli.commands.doctor import examine
+from cluster.embedded.layout import Layout
+from cluster.embedded.run_file import RunFile
 from cluster.settings import load_settings
 
 
@@ -31,3 +35,12 @@ async def test_where_nothing_runs_the_doctor_says_just_how_to_start(tmp_path: Pa
     settings = load_settings({"ARAGORA_DATA_DIR": str(tmp_path), "ARAGORA_HTTP_PORT": "1"})
     (found,) = await examine(settings)
     assert (found.detail, found.advice) == (f"nothing runs on {tmp_path}", "Start it with `aragora-cp up`.")
+
+
+async def test_a_system_without_ray_is_not_asked_for_a_dashboard(tmp_path: Path) -> None:
+    running = RunFile(
+        api_url="http://127.0.0.1:1", docs_url="", metrics_url="", dashboard_url="", ray_address="", ray_token_path=""
+    )
+    running.write(Layout.of(tmp_path))
+    (found,) = await check_ray(load_settings({"ARAGORA_DATA_DIR": str(tmp_path)}))
+    assert (found.level, found.detail) == (OK, "API and actors run without it (up --without-ray)")
