@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _begin_anew(error: BaseException) -> None:
-    """``up`` starts a process again that has ended, as one does whose region is copied anew: here it becomes the next by itself."""
+    """``up`` starts a process again that has ended, as one does whose region is copied anew: here it becomes the next."""
     logging.getLogger(__name__).warning("this process begins anew: %s", error)
     os.execv(sys.executable, [sys.executable, "-m", "tests.support.region_api"])
 
