@@ -52,6 +52,7 @@ from serve_app.auth.making import (
     logins,
     shared_limits,
 )
+from serve_app.auth.socket_tickets import SocketTickets
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
 from serve_app.front_certificates import FrontCertificates
@@ -361,6 +362,7 @@ def make_ingress(
             if settings.oauth_enabled:
                 app.state.logins, provider = logins(settings, resources, gate.access)
                 closing.push_async_callback(provider.close)
+            app.state.tickets = SocketTickets(tickets=resources.tickets, cookies=cookies, clock=resources.clock)
             replica.keep(throttle.run())
             closing.push_async_callback(throttle.write)
             closing.push_async_callback(known.close)
