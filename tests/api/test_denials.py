@@ -136,7 +136,7 @@ async def test_what_routes_refuse_is_a_row_of_the_callers_workspace(door: Authen
     )
 
 
-async def test_a_workspace_in_which_a_principal_has_nothing_is_denied_by_its_name(door: Authenticated) -> None:
+async def test_who_has_nothing_in_a_workspace_is_named(door: Authenticated) -> None:
     key = await door.key("viewer")
     headers = bearer(key) | {"X-Aragora-Workspace": "elsewhere"}
     assert (await door.api.call("GET", "/tasks", headers=headers)).status_code == 403
@@ -144,7 +144,7 @@ async def test_a_workspace_in_which_a_principal_has_nothing_is_denied_by_its_nam
     assert (row["principal"], row["workspace"]) == (f"key:{key.split('_')[1]}", "default")
 
 
-async def test_a_call_of_another_page_with_a_session_is_a_row_of_its_person(store_urls: StoreUrls) -> None:
+async def test_another_page_with_a_session_is_a_row_of_its_person(store_urls: StoreUrls) -> None:
     async with login_ground(store_urls) as ground:
         browser = ground.browser()
         await browser.log_in(ground.provider)

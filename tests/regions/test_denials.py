@@ -40,7 +40,7 @@ def note(noted: Denials, times: int) -> None:
 
 
 @pytest.mark.parametrize("knows", [True, False])
-async def test_a_region_that_is_not_the_primary_writes_no_row_and_loses_none(region: GatedRegion, knows: bool) -> None:
+async def test_only_the_primary_writes_rows_and_no_denial_is_lost(region: GatedRegion, knows: bool) -> None:
     noted = denials(region, region.gate if knows else None)
     note(noted, 2)
     await noted.write()
