@@ -243,10 +243,10 @@ async def test_no_ticket_is_made_with_a_certificate(store_urls: StoreUrls, schem
 
 
 async def test_there_are_no_tickets_while_redis_is_away_or_hangs(door: Authenticated) -> None:
+    key = bearer(await door.key("viewer"))  # before the others start: no bell of theirs rings
     with own_stores() as (_, redis):
         settings = door.api.settings.model_copy(update={"redis_url": SecretStr(redis.url)})
         async with Api(settings, door.clock).running(()) as api:
-            key = bearer(await door.key("viewer"))
             ticket = await made(api, key)
             assert redis.process is not None
             with stopped(redis.process):
@@ -254,10 +254,9 @@ async def test_there_are_no_tickets_while_redis_is_away_or_hangs(door: Authentic
                 assert await opened(api, f"ticket={ticket}") == (503, "store_unavailable")
                 # Whatever brings its credential itself is served.
                 assert await opened(api, f"token={key['Authorization'].removeprefix('Bearer ')}") == 101
-    late = bearer(await door.key("viewer"))
     nowhere = door.api.settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
     async with Api(nowhere, door.clock).running(()) as api:
-        assert _is_later(await api.call("POST", "/auth/ticket", headers=late))
+        assert _is_later(await api.call("POST", "/auth/ticket", headers=key))
 
 
 def _is_later(answer: httpx.Response) -> bool:
