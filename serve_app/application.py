@@ -39,6 +39,7 @@ from serve_app.routes import (
     stream,
     task_reads,
     tasks,
+    tickets,
 )
 
 PREFIXES = ("/api/control-plane", "/api/v1/control-plane")
@@ -58,6 +59,7 @@ _ROUTERS = (
     audit.router,
     erasures.router,
     stream.router,
+    tickets.router,
     access.router,
     api_keys.router,
     login.router,
@@ -66,7 +68,8 @@ _ROUTERS = (
 
 def make_app(public_url: str | None = None) -> DirectApp:
     """The routes, without anything to serve them: the composition root sets ``app.state.gateway`` and ``resolver``, and
-    ``limits`` and ``throttle`` if calls and logins are limited, and ``sessions`` and ``logins`` if people can log in.
+    ``limits`` and ``throttle`` if calls and logins are limited, ``denials`` and ``tickets`` if authentication is on, and
+    ``sessions`` and ``logins`` if people can log in.
 
     Raises: `UndeclaredPermission` if a route declares no permission.
     """
@@ -79,6 +82,7 @@ def make_app(public_url: str | None = None) -> DirectApp:
     app.state.public_url = public_url
     answer_elsewhere(app)
     app.state.limits = app.state.throttle = app.state.sessions = app.state.logins = None
+    app.state.denials = app.state.tickets = None
     _declare_pages(app)
     app.share_routes(_routes())
     errors.install(app)

@@ -24,7 +24,7 @@ from actors.roles import SCHEDULER, TELEMETRY, Role, desired_roles
 from cluster.domain.access.workspaces import Workspace, WorkspaceState
 from cluster.domain.base.errors import Conflict, TryLater
 from cluster.domain.base.log import SYSTEM, Origin
-from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE, Metrics
+from cluster.domain.metrics import METRICS_COMPLETE, STORE_READABLE, Increment, Metrics
 from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
 from cluster.log.agent_directory import AGENT_ROWS, AgentDirectory
 from cluster.log.audit import verify_part
@@ -47,11 +47,13 @@ from serve_app.auth.clients import Clients
 from serve_app.auth.making import (
     authentication,
     call_limits,
+    denials,
     local_administrator,
     login_throttle,
     logins,
     shared_limits,
 )
+from serve_app.auth.socket_tickets import SocketTickets
 from serve_app.best_effort_heartbeats import BestEffortHeartbeats
 from serve_app.components import Components, Probe
 from serve_app.front_certificates import FrontCertificates
@@ -117,6 +119,7 @@ class Replica:
             holder=f"{socket.gethostname()}:{os.getpid()}",
             clock=resources.clock,
         )
+        self._counters = [self.memory.increments]
 
     async def start(self) -> Gateway:
         resources, settings = self.resources, self.settings
@@ -290,7 +293,8 @@ class Replica:
         """Sends observations to telemetry, which has ``timeout_s`` to take them. If that fails they are kept for the next call,
         the newest 50,000 of them."""
         failed = increments(self.resources.stores.pool.failed_commits.take())
-        self._unsent = (self._unsent + self.observations.take() + failed + self.memory.increments())[-50_000:]
+        counted = [increment for increments_of in self._counters for increment in increments_of()]
+        self._unsent = (self._unsent + self.observations.take() + failed + counted)[-50_000:]
         if self._unsent:
             sending, self._unsent = self._unsent, []
             try:
@@ -298,6 +302,10 @@ class Replica:
             except TryLater:
                 self._unsent = sending + self._unsent
                 raise
+
+    def count(self, increments_of: Callable[[], list[Increment]]) -> None:
+        """Sends what this returns to telemetry, too."""
+        self._counters.append(increments_of)
 
     def keep(self, loop: Coroutine[Any, Any, None]) -> None:
         """Runs one more loop until the replica ends."""
@@ -361,8 +369,13 @@ def make_ingress(
             if settings.oauth_enabled:
                 app.state.logins, provider = logins(settings, resources, gate.access)
                 closing.push_async_callback(provider.close)
+            app.state.tickets = SocketTickets(tickets=resources.tickets, cookies=cookies, clock=resources.clock)
             replica.keep(throttle.run())
             closing.push_async_callback(throttle.write)
+            denied = app.state.denials = denials(settings, resources, clients)
+            replica.keep(denied.run())
+            replica.count(denied.increments)
+            closing.push_async_callback(denied.write)
             closing.push_async_callback(known.close)
         app.state.limits = call_limits(settings, limits)
         if app.state.limits is not None:

@@ -21,6 +21,7 @@ from cluster.process.loops import OnFatal
 from cluster.redis.pool import connect, ping
 from cluster.redis.presence import RedisHeartbeats
 from cluster.redis.rate_limits import RedisRateLimits
+from cluster.redis.tickets import RedisTickets
 from cluster.redis.wake_ups import RedisDoorbell
 from cluster.rpc.exchange import ExchangeCall
 from cluster.settings import Settings, load_settings
@@ -98,6 +99,7 @@ class Resources:
         self.redis = connect(urls(settings)[1], max_connections=settings.pool_max_connections)
         self.doorbell = RedisDoorbell(self.redis, settings.redis_prefix)
         self.heartbeats = RedisHeartbeats(self.redis, settings.redis_prefix)
+        self.tickets = RedisTickets(self.redis, settings.redis_prefix)
         #: What holds back whatever leaves this process until it is replicated; None in a region alone.
         self.gate: ReplicationGate | None = None
 

@@ -100,6 +100,11 @@ FAMILIES: tuple[Family, ...] = (
         labels=("sqlstate_class",),
     ),
     Family(
+        name="aragora_cp_denials_summed_total",
+        kind="counter",
+        help="Denied calls of which the log has only how many they were, because an API replica had too many kinds of them.",
+    ),
+    Family(
         name="aragora_audit_lag_seconds",
         kind="gauge",
         help="How long ago the first row of the log was written that is not sealed yet; 0 if all are.",

@@ -113,11 +113,13 @@ class LogFile:
             os.close(descriptor)
 
 
-#: Credentials of callers, by their forms: an API key, a session, a token (JWT), and whatever a query has as its token; and
-#: the user and password of a URL, such as an agent's endpoint. uvicorn logs the query of every WebSocket at level info, HTTP
-#: clients log the URLs that they call, and errors may quote a header.
-_CREDENTIALS = re.compile(r"(ar[as]_[0-9a-z]{10,40}_)[0-9a-z]+|()eyJ[\w-]+\.[\w-]+\.[\w-]+|([?&]token=)[^&\s\"']+")
-_MARKS = ("ara_", "ars_", "eyJ", "token=")
+#: Credentials of callers, by their forms: an API key, a session, a token (JWT), and whatever a query has as its token or
+#: ticket; and the user and password of a URL, such as an agent's endpoint. uvicorn logs the query of every WebSocket at level
+#: info, HTTP clients log the URLs that they call, and errors may quote a header.
+_CREDENTIALS = re.compile(
+    r"(ar[as]_[0-9a-z]{10,40}_)[0-9a-z]+|()eyJ[\w-]+\.[\w-]+\.[\w-]+|([?&](?:token|ticket)=)[^&\s\"']+"
+)
+_MARKS = ("ara_", "ars_", "eyJ", "token=", "ticket=")
 
 
 def without_credentials(text: str) -> str:

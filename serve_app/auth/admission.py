@@ -14,12 +14,14 @@ from starlette.requests import HTTPConnection
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal, allows
 from cluster.domain.access.rate_limits import CallKind
+from cluster.domain.base.errors import Unauthenticated
 from cluster.domain.base.log import Origin
 from serve_app.auth.agent_identity import check_certificate
 from serve_app.auth.call_limits import CallLimits
 from serve_app.auth.login_throttle import LoginThrottle
 from serve_app.auth.named_workspace import check_named
 from serve_app.auth.resolver import PrincipalResolver
+from serve_app.auth.socket_tickets import SocketTickets
 from serve_app.auth.suspension import refusal
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -63,12 +65,27 @@ async def principal_of(connection: HTTPConnection) -> Principal:
     if known is None:
         resolver: PrincipalResolver = connection.app.state.resolver
         throttle: LoginThrottle | None = connection.app.state.throttle
+        await _redeem(connection, throttle)
         if throttle is None:
             known = await resolver.resolve(connection)
         else:
             known = await throttle.resolve(resolver, connection)
         state["principal"] = known
     return known
+
+
+async def _redeem(connection: HTTPConnection, throttle: LoginThrottle | None) -> None:
+    """Redeems the ticket of a WebSocket; one that does not count is a failed login. Addresses that have failed too often are not
+    refused before that: a good ticket's credential has counted, maybe at another replica."""
+    tickets: SocketTickets | None = connection.app.state.tickets
+    if tickets is None:
+        return
+    try:
+        await tickets.redeem(connection)
+    except Unauthenticated:
+        if throttle is not None:
+            await throttle.fail(connection)
+        raise
 
 
 async def admit(connection: HTTPConnection, permission: Permission, kind: CallKind = CallKind.OTHERS) -> None:

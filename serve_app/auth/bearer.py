@@ -18,6 +18,7 @@ from cluster.domain.access.identity import AccessPolicy, Identity, Method, princ
 from cluster.domain.access.principal import Principal
 from cluster.domain.access.sessions import MARK as SESSION_MARK
 from cluster.domain.access.sessions import SessionKind
+from cluster.domain.access.tickets import Ticketed
 from cluster.domain.base.errors import Unauthenticated
 from cluster.ports.clock import Clock
 from serve_app.auth.access_view import AccessView
@@ -26,6 +27,8 @@ from serve_app.auth.named_workspace import asked_workspace
 from serve_app.auth.sessions import Sessions, identity_of
 from serve_app.auth.token_checks import TokenChecks, check_counts
 
+#: Where the state of a call has what its ticket stands for (`serve_app.auth.socket_tickets`).
+TICKETED = "ticketed"
 #: Longer headers are not looked at. A token may have fewer characters.
 MAX_HEADER_CHARS = 10_000
 _MISSING = (
@@ -107,14 +110,12 @@ class BearerTokens:
         Raises: `Unauthenticated` if there is no token that counts; `InvalidRequest` if it names no workspace and has several;
         `Forbidden` if it has nothing there, or another's page calls with the cookie; `StoreUnavailable` if the issuer's keys are
         not known now."""
-        proof = await self._prove(connection)
-        connection.scope.setdefault("state", {})["proof"] = proof
-        return proof.principal()
+        return (await self._prove(connection)).principal()
 
     async def _prove(self, connection: HTTPConnection) -> Proof:
         sessions = self._sessions
-        if sessions is not None and not has_token(connection):
-            cookie = sessions.cookies.session(connection)
+        if sessions is not None:
+            cookie = _sent_cookie(sessions, connection)
             if cookie is not None:
                 return await self._prove_session(sessions, cookie, SessionKind.BROWSER, connection)
         text = sent_token(connection)
@@ -128,11 +129,12 @@ class BearerTokens:
         self, sessions: Sessions, token: str, kind: SessionKind, connection: HTTPConnection
     ) -> Proof:
         session, secret = await sessions.find(token, kind)
-        if kind is SessionKind.BROWSER:
-            sessions.check_page(connection, secret)
-        return self._proof(
+        proof = self._proof(
             identity_of(session), connection, lambda: sessions.counts(session.id, secret), lambda: session.expires_at
         )
+        if kind is SessionKind.BROWSER:
+            sessions.check_page(connection, secret)
+        return proof
 
     async def _prove_token(self, text: str, connection: HTTPConnection) -> Proof:
         now = self._clock.now()
@@ -177,22 +179,45 @@ class BearerTokens:
     def _proof(
         self, identity: Identity, connection: HTTPConnection, holds: Callable[[], bool], ends: Callable[[], float]
     ) -> Proof:
-        asked = asked_workspace(connection)  # not before: who proves nothing is told that first
-        return Proof(identity, holds, ends, lambda: self._principals.of(identity, asked), self._view.generation)
+        """It is kept for the call from now on, so that whatever refuses the call later knows whose it is."""
+        ticketed = _ticketed(connection)
+        # Not before: who proves nothing is told that first.
+        asked = asked_workspace(connection) if ticketed is None else ticketed.workspace
+        proof = Proof(identity, holds, ends, lambda: self._principals.of(identity, asked), self._view.generation)
+        connection.scope.setdefault("state", {})["proof"] = proof
+        return proof
+
+
+def _ticketed(connection: HTTPConnection) -> Ticketed | None:
+    found: Ticketed | None = connection.scope.get("state", {}).get(TICKETED)
+    return found
+
+
+def _sent_cookie(sessions: Sessions, connection: HTTPConnection) -> str | None:
+    """The session's token that a browser has brought as a cookie, with this call or with the one that made its ticket."""
+    ticketed = _ticketed(connection)
+    if ticketed is not None:
+        return ticketed.token if ticketed.is_cookie else None
+    return None if has_token(connection) else sessions.cookies.session(connection)
 
 
 def has_token(connection: HTTPConnection) -> bool:
     """Whether a call brings a key or token, be it good or not."""
     if any(name == b"authorization" for name, _ in connection.scope["headers"]):
         return True
+    if _ticketed(connection) is not None:
+        return True
     return _takes_query(connection) and "token" in connection.query_params
 
 
 def sent_token(connection: HTTPConnection) -> str:
-    """The token of a call. Browsers cannot send headers with WebSockets and event streams, and the released WebSocket client
-    does not, so these may have it in their query.
+    """The token of a call, or that of its ticket. Browsers cannot send headers with WebSockets and event streams, and the
+    released WebSocket client does not, so these may have it in their query.
 
     Raises: `Unauthenticated` if there is none, or there are several."""
+    ticketed = _ticketed(connection)
+    if ticketed is not None:
+        return ticketed.token
     # From the raw headers, as every call is asked: starlette would decode all of them.
     sent = [value.decode("latin-1") for name, value in connection.scope["headers"] if name == b"authorization"]
     if not sent and _takes_query(connection):

@@ -28,6 +28,7 @@ from serve_app.auth.agent_identity import AgentCertificates
 from serve_app.auth.bearer import BearerTokens
 from serve_app.auth.call_limits import CallLimits
 from serve_app.auth.clients import Clients
+from serve_app.auth.denials import Denials
 from serve_app.auth.key_uses import KeyUses
 from serve_app.auth.local_administrator import LocalAdministrator
 from serve_app.auth.login_throttle import LoginThrottle
@@ -267,6 +268,18 @@ def login_throttle(
         clock=resources.clock,
         now=time.monotonic,
         cookies=cookies,
+    )
+
+
+def denials(settings: Settings, resources: Resources, clients: Clients) -> Denials:
+    """What counts the denied calls of a replica. A region that is not the primary writes no row."""
+    gate = resources.gate
+    return Denials(
+        log=resources.stores.log,
+        clients=clients,
+        home=settings.workspace,
+        clock=resources.clock,
+        may_write=lambda: gate is None or gate.is_primary,
     )
 
 

@@ -21,6 +21,7 @@ from starlette.websockets import WebSocketState
 
 from cluster.domain.base.errors import ControlPlaneError, TryLater, Unauthenticated
 from cluster.domain.base.json_values import CODE, MAX_DEPTH, MAX_DIGITS
+from serve_app.auth.denials import note_denial
 from serve_app.http.methods import answers_head
 
 _logger = logging.getLogger("serve_app")
@@ -43,6 +44,7 @@ def _trace(request: HTTPConnection) -> str:
 
 
 def control_plane_response(request: HTTPConnection, error: ControlPlaneError) -> Response:
+    note_denial(request, error)
     headers: dict[str, str] = {}
     if isinstance(error, TryLater):
         headers["Retry-After"] = str(error.retry_after_s)
@@ -188,6 +190,7 @@ async def refuse_socket(socket: WebSocket, error: ControlPlaneError) -> None:
     if socket.application_state is WebSocketState.CONNECTING and _DENIAL in socket.scope.get("extensions", {}):
         await socket.send_denial_response(control_plane_response(socket, error))
     else:
+        note_denial(socket, error)
         # If the server lacks the extension, it answers the handshake of a socket that is closed here with a bare 403.
         code = 1013 if isinstance(error, TryLater) else 1008
         await socket.close(code=code, reason=close_reason(error.message))

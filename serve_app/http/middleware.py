@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.process.traces import begin_trace, end_trace
 from serve_app.auth.clients import Clients
+from serve_app.http.methods import route_of, shown_method
 from serve_app.http.request_log import HUNG_UP, log_request
 from serve_app.http.security_headers import securing
 
@@ -78,13 +79,9 @@ class RequestMiddleware:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         """Counts and logs a call that is over."""
-        template = getattr(scope.get("route"), "path", None) or "unmatched"
-        self._observe(_method(scope["method"]), template, status, seconds)
+        template = route_of(scope)
+        self._observe(shown_method(scope["method"]), template, status, seconds)
         log_request(scope["method"], scope["path"], template, status, seconds, lambda: self._clients.address(scope))
-
-
-def _method(method: str) -> str:
-    return method if method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS") else "other"
 
 
 def _trace_id(headers: dict[bytes, bytes]) -> str:

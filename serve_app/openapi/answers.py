@@ -174,6 +174,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
         )
     },
     ("POST", "/auth/device/token"): {200: fields(token=TEXT, principal=TEXT, expires_at=EPOCH)},
+    ("POST", "/auth/ticket"): {200: fields(ticket=TEXT, expires_at=EPOCH)},
     # receipts
     ("GET", "/receipts/keys"): {
         200: fields(

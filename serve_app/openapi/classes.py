@@ -82,6 +82,7 @@ SHOWN: Mapping[str, str] = {
     "GET /auth/session": "principal groups csrf_token",
     "POST /auth/device": "device_code user_code verification_uri verification_uri_complete",
     "POST /auth/device/token": "token principal",
+    "POST /auth/ticket": "ticket",
     "ROOT GET /health/live": "status",
     "ROOT GET /health": "degraded status",
 }

@@ -52,7 +52,7 @@ MOST_WORDS: Final = 100
 #: Rows of the log that an export reads at once.
 EXPORT_RANGE: Final = 1_000
 #: What a kind of a failure ends with.
-_FAILURES: Final = frozenset({"failed", "timeout", "dead_lettered", "agent_error"})
+_FAILURES: Final = frozenset({"failed", "denied", "timeout", "dead_lettered", "agent_error"})
 
 
 def _split(words: str | None, name: str) -> tuple[str, ...]:

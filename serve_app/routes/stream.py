@@ -38,7 +38,7 @@ MAX_FRAME_CHARS = 4096
 #: A ``seq`` of the log. 18 digits always fit into a 64-bit integer, 19 may not.
 _CURSOR = re.compile("[0-9]{1,18}")
 #: ``debate_id`` is what the released client's socket sends; it is ignored.
-_SOCKET_NAMES = frozenset({"task_id", "agent_id", "deliberation_id", "after", "debate_id"})
+_SOCKET_NAMES = frozenset({"task_id", "agent_id", "deliberation_id", "after", "debate_id", "ticket"})
 
 _ID = Annotated[str | None, Query(max_length=128)]
 

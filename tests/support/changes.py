@@ -183,6 +183,7 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
     ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,
     ("POST", "/deliberations/{request_id}/outcome"): _ended_deliberation,
+    ("POST", "/auth/ticket"): _fixed("/auth/ticket", None),
     ("POST", "/outcomes/batch"): _fixed(
         "/outcomes/batch", {"outcomes": [{"id": "q1", "votes": {"x": "a", "y": "b"}, "correct": "a"}]}
     ),

@@ -27,6 +27,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "outcome": {**learning.LOG_TEXTS, "erasure": IDENTITY},
     "weights": learning.LOG_TEXTS,
     "access": access_rows.LOG_TEXTS,
+    "auth": access_rows.LOG_TEXTS,
     "erasure": erasure.LOG_TEXTS,
     "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY},
 }

@@ -3,7 +3,8 @@ for workspaces and keys are in their private part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from cluster.domain.access.api_key import ApiKey
 from cluster.domain.access.roles import CustomRole
@@ -13,11 +14,28 @@ from cluster.domain.base.log import IDENTITY, LogRecord, LogRow, LogTexts, Origi
 
 PREFIX = "access."
 LOGIN, LOGOUT = "auth.login", "auth.logout"
+#: The principal of a denial whose caller has proven no identity.
+ANONYMOUS = "anonymous"
 LOG_TEXTS: LogTexts = {
     "state": frozenset(WorkspaceState),
     "method": frozenset(SessionKind),
     **dict.fromkeys(("workspace", "workspaces", "role", "grants", "permissions", "key_id", "agents"), IDENTITY),
+    # Of a call that was denied: names of ours, none of which its caller can choose.
+    **dict.fromkeys(("code", "call", "route"), IDENTITY),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """What denials have in common that are counted in one row. ``status`` and ``code`` are those of the answers, ``call`` is the
+    method (``WS``: a WebSocket), ``route`` the template of the path."""
+
+    workspace: str
+    principal: str
+    status: int | None
+    code: str
+    call: str
+    route: str
 
 
 def workspace_record(origin: Origin, workspace: Workspace, *, is_new: bool) -> LogRecord:
@@ -69,6 +87,23 @@ def failed_logins_record(
     secret they did not know. An address is of a person, so it can be deleted."""
     data = {"failures": failures, "throttled": throttled, "key_id": key_id}
     return record_for(origin, at, "auth.failed", "login" if key_id is None else key_id, data, {"address": address})
+
+
+def denied_record(
+    at: float, denied: Denied, count: int, *, since: float, cause: str, addresses: Sequence[str]
+) -> LogRecord:
+    """The row of ``count`` calls that were denied from ``since`` on. ``cause`` is the trace id of the first. Addresses are of
+    people, so they can be deleted."""
+    data = {
+        "status": denied.status,
+        "code": denied.code,
+        "call": denied.call,
+        "route": denied.route,
+        "count": count,
+        "since": since,
+    }
+    origin = Origin(workspace=denied.workspace, principal=denied.principal, cause=cause)
+    return record_for(origin, at, "auth.denied", denied.route, data, {"addresses": list(addresses)})
 
 
 def login_record(origin: Origin, session: Session, address: str) -> LogRecord:
