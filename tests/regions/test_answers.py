@@ -26,18 +26,21 @@ async def _killed_while_nobody_follows(**changes: str) -> tuple[History, list[st
         others = [name for name in NAMES if name != first]
         async with Clients(list(bench.regions.values())) as clients:
             history = clients.history
-            await eventually(lambda: clients.answered > 5 and len(history.completed) > 1, 60.0)
+            await eventually(lambda: clients.answered > 5 and len(history.completed) > 1, 60.0, "clients are served")
             for name in others:
                 bench.regions[name].freeze()
             before = clients.answered
-            await eventually(lambda: history.refused["not_replicated"] > 2 or clients.answered > before + 10, 60.0)
+            await eventually(
+                lambda: history.refused["not_replicated"] > 2 or clients.answered > before + 10, 60.0, "nobody follows"
+            )
             bench.regions[first].kill()
             for name in others:
                 bench.regions[name].freeze(go_on=True)
             second = await bench.primary(others)
             after, done = clients.answered, len(history.completed)
-            await eventually(lambda: clients.answered > after + 5 and len(history.completed) > done + 2, 60.0)
-            if not changes:
+            await eventually(lambda: clients.answered > after + 5, 60.0, "submits are answered")
+            if not changes:  # an agent whose answered completion was lost has the task still, and gets no other
+                await eventually(lambda: len(history.completed) > done + 2, 60.0, "tasks are completed")
                 await clients.repeat_all()
         return history, await history.problems(bench.regions[second])
 
