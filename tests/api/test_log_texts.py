@@ -32,8 +32,8 @@ async def _agents(api: Api, dead: str) -> None:
 
 
 async def _deliberations(api: Api) -> None:
-    question = {"content": WORDS, "config": {"agents": ["dead"], "options": [WORDS, "Another one."], "min_agents": 1}}
-    await api.post("/deliberations", question)
+    config = {"agents": ["dead"], "options": [WORDS, "Another one."], "min_agents": 1, "timeout_seconds": 5}
+    await api.post("/deliberations", {"content": WORDS, "config": config})
     waits = {"content": WORDS, "async": True, "config": {"agents": ["nobody", "nobody-else"]}}
     request_id = (await api.post("/deliberations", waits))["request_id"]
     await api.post(f"/deliberations/{request_id}/cancel")

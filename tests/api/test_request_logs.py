@@ -76,7 +76,7 @@ async def test_an_error_that_nobody_expected_is_logged_with_its_trace(api: Api, 
 
 async def test_a_deliberations_actor_logs_the_trace_of_its_request(api: Api, logs: Path) -> None:
     headers = {"X-Request-Id": "asked-here"}
-    await api.client.post(f"{CP}/deliberations", json={"content": "Why?", "timeout": 5}, headers=headers)
+    await api.client.post(f"{CP}/deliberations", json={"content": "Why?", "async": True}, headers=headers)
 
     def actors() -> list[str]:
         return [record.text for record in logged(logs, "asked-here") if " actors.deliberation.worker: " in record.text]

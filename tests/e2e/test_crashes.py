@@ -151,7 +151,9 @@ def test_an_embedded_store_that_is_killed_is_started_again(system: RunningSystem
         assert system.call("GET", f"{TASKS}/{task_id}").json()["status"] == "pending"
 
 
-@pytest.mark.parametrize(("parts", "code"), [(("ray",), 5), (("up",), -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("parts", "code"), [pytest.param(("ray",), 5, marks=pytest.mark.longer), (("up",), -signal.SIGKILL)]
+)
 def test_after_a_killed_process_up_ends_and_a_restart_loses_nothing(
     system: RunningSystem, parts: tuple[str, ...], code: int
 ) -> None:

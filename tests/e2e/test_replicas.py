@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 
 from serve_app.schemas.tasks import MAX_BLOCK_MS
 from tests.support.probes import eventually
@@ -70,6 +71,7 @@ async def answers_while_scaled(system: RunningSystem, client: httpx.AsyncClient,
     return claimers.answers
 
 
+@pytest.mark.longer
 async def test_other_numbers_of_replicas_cut_no_claim_and_lose_no_event(system: RunningSystem) -> None:
     fresh = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=system.api_url, timeout=60, limits=fresh) as client:
