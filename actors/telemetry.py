@@ -195,7 +195,14 @@ class Telemetry:
         app = Starlette(routes=[Route("/metrics", self._scrape)])
         while True:
             config = uvicorn.Config(
-                app, host=host, port=port, log_level="error", lifespan="off", access_log=False, proxy_headers=False
+                app,
+                host=host,
+                port=port,
+                log_config=None,  # uvicorn's own would take its records, and all others' of it, out of this process's log
+                log_level="error",
+                lifespan="off",
+                access_log=False,
+                proxy_headers=False,
             )
             try:
                 await uvicorn.Server(config).serve()

@@ -84,7 +84,9 @@ class Agents:
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = Starlette(routes=[Route("/{agent}", self._handle, methods=["POST"])])
-        config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=0, lifespan="off")
+        config = uvicorn.Config(
+            app, log_config=None, log_level="error", access_log=False, timeout_graceful_shutdown=0, lifespan="off"
+        )
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         serving = asyncio.ensure_future(server._serve([listener]))
