@@ -199,7 +199,7 @@ def election_answered(state: Leadership, event: ProposalAnswered, now: float) ->
     if event.after != candidacy.after:
         return state, ()
     if not event.succeeded:
-        return forgotten(replace(state, record=None, holder=state.key), ReleaseKey())
+        return forgotten(replace(state, holder=state.key), ReleaseKey())
     until = state.timers.trusted_until(candidacy.won_at, candidacy.ttl_s)
     return replace(state, phase=RegionPhase.OPENING, record=event.after), (
         RememberVersion(version=event.after.version),
@@ -211,7 +211,7 @@ def election_tick(state: Leadership, event: Tick, now: float) -> Step:
     assert state.candidacy is not None
     if now <= state.candidacy.since + 2 * state.timers.election_s:
         return state, ()
-    return forgotten(replace(state, record=None, holder=state.key), CloseWrites(), ReleaseKey())
+    return forgotten(replace(state, holder=state.key), CloseWrites(), ReleaseKey())
 
 
 def opened(state: Leadership, event: WritesOpened, now: float) -> Step:
