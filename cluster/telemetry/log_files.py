@@ -6,8 +6,9 @@ nothing unwritten. A file per process was rejected: actors restart, and each sta
 for all was rejected too, since what was logged last before a crash is what people look for.
 
 A file that is half of its bound is renamed (``api.log`` → ``api.1.log``, whose predecessor is deleted) by the process that fills
-it. The others see at their next record that the name has another file. A record that one of them writes meanwhile is in the
-renamed file, where the readers look too.
+it. The others see at their next record that the name has another file, or none yet. A record that one of them writes meanwhile is
+in the renamed file, where the readers look too. If that is deleted before the record is in it, because the writer was off the CPU
+for as long as the others took to fill another half, the record is written again.
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ class LogFile:
     def append(self, text: str) -> None:
         """Appends a record. Raises: `OSError` if it cannot be written."""
         data = text.encode("utf-8", "backslashreplace")
+        self._write(data)
+        if os.fstat(self._open[0]).st_nlink == 0:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
         size = self._current()
         if size and size + len(data) > self._half:
             self._rotate()
@@ -94,15 +100,17 @@ class LogFile:
         return found.st_size
 
     def _rotate(self) -> None:
-        """Renames the file, unless another process does or has done so. It never waits: it may be in an event loop."""
+        """Renames the file, unless another process does or has done so. It never waits: it may be in an event loop. So the
+        others write on while the one that renames is off the CPU, and the bound is exceeded by as much."""
         descriptor, inode = self._open
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
         try:
-            if os.stat(self._path).st_ino == inode:
-                self._path.replace(older(self._path))
+            with suppress(FileNotFoundError):  # renamed by another process, and nobody has made the next file yet
+                if os.stat(self._path).st_ino == inode:
+                    self._path.replace(older(self._path))
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
