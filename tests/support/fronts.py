@@ -47,6 +47,8 @@ class Front:
                 metrics_socket_path=str(self.directory / "m.sock"),
                 metrics_port=metrics,
                 stats_port=stats,
+                # One shows what is repeated. HAProxy waits for a second before each, and Ray's default is three.
+                retries=1,
             ),
             config_file_path=str(self.directory / "haproxy.cfg"),
         )
