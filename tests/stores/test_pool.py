@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -11,8 +12,9 @@ import asyncpg
 import pytest
 
 from cluster.domain.base.errors import StoreUnavailable
-from cluster.postgres.pool import BREAKER_THRESHOLD, Pool, _too_slow, connect, translated
+from cluster.postgres.pool import BREAKER_THRESHOLD, CONNECT_TIMEOUT_S, Pool, _too_slow, connect, translated
 from tests.support.cancelling import CancelledAt
+from tests.support.loop_clock import pass_time
 from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 
@@ -115,11 +117,26 @@ async def test_a_call_that_waits_for_answered_ones_says_nothing_about_the_databa
     store_urls: StoreUrls, schema: str
 ) -> None:
     """Else many calls at once, each of them short, keep everybody out of a database that answers."""
-    pool = await connect(store_urls.database, schema, max_size=1, application=schema, answer_s=0.5)
-    calls = [pool.value("select pg_sleep(0.1)") for _ in range(BREAKER_THRESHOLD * 4)]
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    late = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-    assert len(late) > BREAKER_THRESHOLD
+    watcher = await asyncpg.connect(store_urls.database)
+    pool = await connect(store_urls.database, schema, max_size=1, application=schema)
+    held = [zlib.crc32(f"{schema}-{number}".encode()) for number in range(2)]
+    for lock in held:
+        await watcher.execute("select pg_advisory_lock($1)", lock)
+    answered, busy = [asyncio.create_task(pool.value("select pg_advisory_lock_shared($1)", lock)) for lock in held]
+
+    async def is_asked() -> bool:
+        return await _in_transaction(watcher, schema) == 1
+
+    await eventually(is_asked)
+    calls = [asyncio.create_task(pool.value("select 1")) for _ in range(BREAKER_THRESHOLD * 4)]
+    await asyncio.sleep(0)  # each has begun to wait for the connection
+    await watcher.execute("select pg_advisory_unlock($1)", held[0])
+    await answered
+    await eventually(is_asked)
+    pass_time(CONNECT_TIMEOUT_S)
+    late = await asyncio.gather(*calls, return_exceptions=True)
     assert {str(error) for error in late} == {str(_too_slow())}
     assert pool.breaker.failures == 0
+    await watcher.close()
+    await busy
     await pool.close()

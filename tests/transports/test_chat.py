@@ -262,7 +262,6 @@ async def test_a_key_goes_only_to_its_provider_and_into_no_log(caplog: pytest.Lo
         await _asked(
             other,
             TransportKind.OPENAI,
-            timeout_s=0.3,
             providers=lambda url: [Provider(base_url="http://127.0.0.1:1", headers=secret)],
         )
     assert "authorization" not in other.requests[0][2]
