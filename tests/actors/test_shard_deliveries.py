@@ -155,7 +155,7 @@ class System:
         async def quiet() -> bool:
             if self.store.tripped.is_set():
                 await self.kill()
-            await self.cluster.clock.advance(0.5)  # what is held is sent again; nothing expires by it
+            await self.cluster.move_on()  # what is held is sent again; nothing expires by it
             waiting = any(
                 replica.client._waiting or replica.client._withdrawn or replica.returns for replica in self.replicas
             )
@@ -182,10 +182,11 @@ class System:
         could see it: in a kill, or with a connection. Such a lease is answered again, or ends with its run time."""
         for lease in self.received:
             # A Conflict: it was taken away from a client that did nothing wrong.
-            await asyncio.wait_for(self.cluster.report(lease, result_json="1"), 30)
+            await self.cluster.driven(self.cluster.report(lease, result_json="1"))
         ours = {lease.head.id for lease in self.received}
 
         async def nothing_lies_idle() -> bool:
+            await self.cluster.move_on(0.05)
             allowed = {TaskStatus.PENDING, *([TaskStatus.RUNNING] if self.in_doubt else [])}
             return {await self.cluster.status(task_id) for task_id in self.submitted - ours} <= allowed
 

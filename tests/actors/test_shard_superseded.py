@@ -217,7 +217,7 @@ async def test_an_older_claim_that_is_sent_again_does_not_replace_the_newest(cla
     claimant.claim(0).cancel()  # takes the loss along
 
     async def refused() -> bool:
-        await claimant.cluster.clock.advance(0.5)
+        await claimant.cluster.move_on()
         return first.done()
 
     await eventually(refused)
@@ -291,7 +291,7 @@ async def _check(claimant: Claimant) -> None:
     await claimant.cluster.submit()
 
     async def all_answered() -> bool:
-        await claimant.cluster.clock.advance(0.5)  # what is held is sent again; nothing expires by it
+        await claimant.cluster.move_on()  # what is held is sent again; nothing expires by it
         return all(call.done() for call in claimant.calls)
 
     await eventually(all_answered)
@@ -301,7 +301,7 @@ async def _check(claimant: Claimant) -> None:
     held = newest.result().leases
     assert held, "the newest call has the leases"
     for lease in held:
-        await asyncio.wait_for(claimant.cluster.report(lease, result_json="1"), 30)
+        await claimant.cluster.driven(claimant.cluster.report(lease, result_json="1"))
 
 
 @pytest.fixture(scope="module")
