@@ -10,6 +10,7 @@ import pytest
 
 from cluster.domain.base.errors import ActorUnavailable, Conflict, Overloaded, StoreUnavailable
 from cluster.process.clock import ManualClock, SystemClock
+from cluster.rpc import exchange
 from cluster.rpc.exchange import (
     CALLS_IN_FLIGHT,
     ExchangeCall,
@@ -19,6 +20,12 @@ from cluster.rpc.exchange import (
     _release,
 )
 from tests.support.probes import eventually
+
+
+@pytest.fixture
+def shortly_parked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next call, which brings what was lost, comes when a parked one ends."""
+    monkeypatch.setattr(exchange, "PARK_S", 0.05)
 
 
 class Actor:
@@ -250,6 +257,7 @@ async def test_a_silent_caller_is_forgotten_and_a_waiting_one_is_not() -> None:
     await asyncio.gather(parked, return_exceptions=True)
 
 
+@pytest.mark.usefixtures("shortly_parked")
 async def test_a_caller_that_was_forgotten_while_it_lived_asks_again() -> None:
     actor = Actor()
     client = ExchangeClient("c", actor.call, clock=actor.clock)
@@ -385,6 +393,7 @@ async def test_held_calls_are_bounded_while_the_actor_is_away() -> None:
     await client.close()
 
 
+@pytest.mark.usefixtures("shortly_parked")
 async def test_a_withdrawal_that_was_lost_with_its_call_is_made_again() -> None:
     """The connection broke and the actor did not: it still waits for whoever has gone."""
     actor = Actor()
