@@ -23,6 +23,8 @@ from cluster.embedded.layout import EmbeddedError
 from cluster.settings import Settings
 
 ANSWER_S = 1.5
+#: How much longer the thread may take that asks them, whose wait for a name cannot be interrupted.
+RESOLVE_S = 0.3
 
 #: Returns what is wrong with the store at a URL, without the variable's name; None if it can be used.
 Check = Callable[[str], Coroutine[Any, Any, str | None]]
@@ -61,7 +63,7 @@ def _problems(checks: dict[str, tuple[Check, str]], answer_s: float) -> list[str
 
     threading.Thread(target=lambda: found.put(asyncio.run(every())), daemon=True).start()
     try:
-        return [problem for problem in found.get(timeout=answer_s + 0.3) if problem]
+        return [problem for problem in found.get(timeout=answer_s + RESOLVE_S) if problem]
     except queue.Empty:
         servers = ", ".join(f"{name} ({_where(url)})" for name, (_, url) in checks.items())
         return [f"The stores that are set did not answer within {answer_s:g} s: {servers}; check their host names."]
