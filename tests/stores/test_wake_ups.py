@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import redis.asyncio as redis
+from redis.asyncio.client import PubSub
 
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.ports.wake_ups import WakeTopic
@@ -48,7 +49,14 @@ async def test_a_notification_wakes_waiters_of_its_topic_only(client: redis.Redi
     """Rings under way are merged."""
     bell = RedisDoorbell(client, fresh_name())
     woken: list[str] = []
-    ready: set[str] = set()
+    told: list[WakeTopic] = []
+    tell = bell._notified
+
+    async def noted(subscription: PubSub, topic: WakeTopic) -> None:
+        await tell(subscription, topic)
+        told.append(topic)
+
+    bell._notified = noted  # type: ignore[method-assign]
     topics = {
         "shard": (WakeTopic.TASKS, WakeTopic.AGENTS),
         "worker": (WakeTopic.DELIBERATIONS,),
@@ -56,14 +64,17 @@ async def test_a_notification_wakes_waiters_of_its_topic_only(client: redis.Redi
     }
 
     async def waits(name: str) -> None:
-        while await bell.wait(0.3, topics[name]):  # the first wait ends at once, and subscriptions ring
-            pass
-        ready.add(name)
-        while await bell.wait(10.0, topics[name]):
+        while await bell.wait(3600.0, topics[name]):
             woken.append(name)
 
+    def all_wait() -> bool:
+        """The first waits ended at once, and each subscription has rung."""
+        return sorted(told) == sorted(WakeTopic) and not any(
+            waiter.notified.is_set() for waiter in bell._waiters.values()
+        )
+
     waiters = [asyncio.create_task(waits(name)) for name in topics]
-    await eventually(lambda: len(ready) == 3)
+    await eventually(all_wait)
     for rung, heard in (
         ((WakeTopic.PULL_CALLS,), {"stream"}),
         ((WakeTopic.TASKS,), {"shard", "stream"}),
