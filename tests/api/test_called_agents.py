@@ -13,6 +13,7 @@ import pytest
 from actors.agents.host import HOUSEKEEPING_S
 from actors.messages import AgentCall, AgentReply
 from actors.roles import AGENT_HOST, SCHEDULER
+from cluster.agent_transports import chat
 from cluster.domain.base.errors import AgentNotCalled, AgentTimeout, AgentUnavailable
 from cluster.process.clock import ManualClock, SystemClock
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient, ExchangeReply
@@ -30,13 +31,14 @@ async def test_usage_of_a_called_agent_is_reported(api: Api) -> None:
         assert await ask_agent(api, a_call("a1")) == AgentReply(text="yes", tokens=7, input_tokens=3, output_tokens=4)
 
 
-async def test_failed_calls_open_a_breaker_that_holds_over_restarts(api: Api) -> None:
+async def test_failed_calls_open_a_breaker_that_holds_over_restarts(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "_BACKOFF_S", 3600.0)  # each is one call: its second would come too late
     endpoint = Endpoint(httpx.Response(503))
     async with serving(endpoint) as url:
         await api.post("/agents", {"agent_id": "a1", "endpoint": url})
         for number in range(3):
             with pytest.raises(AgentUnavailable):
-                await ask_agent(api, a_call("a1", key=f"k{number}", timeout_s=0.4))
+                await ask_agent(api, a_call("a1", key=f"k{number}"))
 
         async def opened() -> Any:
             return [breaker for breaker in (await api.get("/breakers"))["breakers"] if breaker["state"] == "open"]

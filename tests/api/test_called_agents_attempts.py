@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -66,7 +68,8 @@ async def _submitted(api: Api, number: int = TASKS, **fields: Any) -> list[str]:
 async def _advance_until(clock: ManualClock, condition: Callable[[], Any], step_s: float = 0.05) -> None:
     async def advanced() -> Any:
         await clock.advance(step_s)
-        return condition()
+        reached = condition()
+        return await reached if inspect.isawaitable(reached) else reached
 
     await eventually(advanced, what="after advancing the clock")
 
@@ -176,11 +179,15 @@ async def test_a_group_goes_on_while_some_of_it_are_behind_breakers(api: Api) ->
     host._ask = ask
     for name in ("a1", "a2", "b1"):
         await _register(api, agent_id=name)
-    created = await _submitted(api, max_retries=5)
-    await _advance_until(clock, lambda: len(set(well.asked)) + len(set(away.asked)) >= TASKS)
-    for task_id in created:
-        assert (await ended_task(api, task_id))["status"] in ("completed", "pending")
-    assert len(away.asked) <= 2 * (5 + THRESHOLD)
+    created, began = await _submitted(api, max_retries=5), clock.now()
+
+    async def all_ended() -> bool:
+        ended = [row.entity for row in await api.rows() if row.kind == "task.completed"]
+        return sorted(ended) == sorted(created)
+
+    await _advance_until(clock, all_ended)  # also what the host tries again after a moment
+    trials = TRIALS * math.floor((clock.now() - began) / RESET_S)  # a busy machine may let a breaker become half open
+    assert len(away.asked) <= 2 * (5 + THRESHOLD + trials)
 
 
 @pytest.mark.parametrize(
