@@ -309,7 +309,11 @@ async def test_a_turn_that_nobody_can_cancel_ends_at_its_deadline(api: Api) -> N
     assert agent is not None
     with pytest.raises(AgentTimeout):
         await turns.ask(agent, _turn("a1", timeout_s=0.3))
-    (turn,) = (await api.get("/tasks"))["tasks"]
+
+    async def submitted() -> Any:
+        return (await api.get("/tasks"))["tasks"]
+
+    (turn,) = await eventually(submitted)
     assert (await ended_task(api, turn["id"]))["status"] == "timeout"
 
 

@@ -12,7 +12,15 @@ import asyncpg
 import pytest
 
 from cluster.domain.base.errors import StoreUnavailable
-from cluster.postgres.pool import BREAKER_THRESHOLD, CONNECT_TIMEOUT_S, Pool, _too_slow, connect, translated
+from cluster.postgres.pool import (
+    BREAKER_THRESHOLD,
+    CONNECT_TIMEOUT_S,
+    LONGEST_ANSWER_S,
+    Pool,
+    _too_slow,
+    connect,
+    translated,
+)
 from tests.support.cancelling import CancelledAt
 from tests.support.loop_clock import pass_time
 from tests.support.probes import eventually
@@ -92,15 +100,25 @@ async def test_a_call_cancelled_when_its_connection_is_closed_is_cancelled(store
 
 
 async def test_a_statement_that_takes_too_long_says_nothing_about_the_database(
-    store_urls: StoreUrls, schema: str
+    store_urls: StoreUrls, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a few calls for too much keep everybody else out."""
-    pool = await connect(store_urls.database, schema, application=schema, answer_s=0.2)
+    monkeypatch.setattr("cluster.postgres.pool.RELEASE_S", 30.0)
+    watcher = await asyncpg.connect(store_urls.database)
+    pool = await connect(store_urls.database, schema, application=schema)
+
+    async def runs() -> bool:
+        return await _in_transaction(watcher, schema) == 1
+
     for _ in range(BREAKER_THRESHOLD):
+        call = asyncio.create_task(pool.value("select pg_sleep(600)"))
+        await eventually(runs)
+        pass_time(LONGEST_ANSWER_S)
         with pytest.raises(StoreUnavailable, match="too long"):
-            await pool.value("select pg_sleep(30)")
+            await call
     assert pool.breaker.failures == 0
     assert await pool.value("select 1") == 1
+    await watcher.close()
     await pool.close()
 
 
