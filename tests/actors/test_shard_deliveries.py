@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from actors.messages import Lease, undelivered
@@ -286,8 +286,19 @@ def ground(store_urls: StoreUrls) -> Iterator[Ground]:
         runner.run(stores.close())
 
 
+#: The report went under the name of a replica, whose waiting call got its answer.
+_A_REPORT_WHILE_A_REPLICA_WAITS: list[tuple[Any, ...]] = [
+    *[("submit",)] * 4,
+    ("claim", "a1", 1, "mine"),
+    ("read",),
+    *[("submit",)] * 2,
+    *[("claim", "a1", 1, None)] * 2,
+]
+
+
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(step, min_size=4, max_size=25))
+@example(steps=_A_REPORT_WHILE_A_REPLICA_WAITS)
 def test_a_received_lease_is_never_taken_back(ground: Ground, steps: list[tuple[Any, ...]]) -> None:
     ground.live(steps)
 

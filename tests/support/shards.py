@@ -42,7 +42,8 @@ class Cluster:
         self.deaths: list[BaseException] = []
         self.died = asyncio.Event()
         self.shard: SchedulerShard | None = None
-        self.client = ExchangeClient("replica-1", self._call, clock=self.clock, hold_s=1000.0)
+        #: Its name is nobody else's: an exchange gives the answers for one name to whichever call of that name is there.
+        self.client = ExchangeClient("the-test", self._call, clock=self.clock, hold_s=1000.0)
 
     async def _call(self, call: ExchangeCall) -> ExchangeReply:
         """As Ray does it: a call in flight fails when the actor's process dies."""
