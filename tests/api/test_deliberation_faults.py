@@ -19,7 +19,8 @@ from tests.support.probes import eventually
 PANEL = [f"u{index}" for index in range(7)]
 NUMBER = 20
 TIMEOUT_S = 6.0
-OVERRUN_S = 0.25
+#: What stores may take over the last commits on a busy machine. A call or a round that ignored the deadline would take longer.
+OVERRUN_S = 3.0
 BUDGET = 8_000
 
 
