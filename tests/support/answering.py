@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import json
 import re
-import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.support.probes import eventually
+from tests.support.servers import serving_app
 
 #: (agent, the request's body) → text, (status, text), or None to hang until the caller goes away.
 Answering = Callable[[str, dict[str, Any]], "str | tuple[int, str] | None"]
@@ -81,23 +80,10 @@ class Agents:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Agents]:
-        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = Starlette(routes=[Route("/{agent}", self._handle, methods=["POST"])])
-        config = uvicorn.Config(
-            app, log_config=None, log_level="error", access_log=False, timeout_graceful_shutdown=0, lifespan="off"
-        )
-        server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        serving = asyncio.ensure_future(server._serve([listener]))
-        try:
-            await eventually(lambda: server.started)
+        async with serving_app(app, lifespan="off", timeout_graceful_shutdown=0) as server:
+            self.url = f"http://127.0.0.1:{server.port}"
             yield self
-        finally:
-            server.should_exit = True
-            server.force_exit = True
-            await serving
-            listener.close()
 
 
 def registrations(agents: Agents, *names: str, **changes: Any) -> dict[str, Any]:

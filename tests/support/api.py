@@ -10,13 +10,11 @@ import asyncio
 import contextlib
 import contextvars
 import itertools
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import uvicorn
 from aragora_sdk import AragoraAsyncClient, AragoraClient
 
 from actors.composition.making import make, report_of
@@ -41,6 +39,7 @@ from cluster.settings import Settings
 from serve_app.gateway import Gateway
 from serve_app.replica import make_ingress
 from tests.support.documented import Witness
+from tests.support.servers import PromptServer, serving_app
 from tests.support.stores import StoreUrls, fresh_name
 
 T = TypeVar("T")
@@ -128,29 +127,6 @@ def _owned_tasks() -> Iterator[None]:
         loop.set_task_factory(before)
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to the test runner, and ends when it is told, not at its next tick."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._told = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def end(self) -> None:
-        self.should_exit = True
-        self._told.set()
-
-    async def main_loop(self) -> None:
-        counter = 0
-        while not await self.on_tick(counter):
-            counter += 1
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), 0.1)
-
-
 class Api:
     """``client`` calls under the root (``CP`` is the API's prefix); ``stores`` are the test's own eyes. ``clock`` is
     everybody's, the machine's unless it is given."""
@@ -174,7 +150,7 @@ class Api:
         self.url = ""
         self.client: httpx.AsyncClient
         self.resources: Resources
-        self._server: _Server
+        self._server: PromptServer
         self._open_clients = contextlib.AsyncExitStack()
 
     @property
@@ -309,24 +285,10 @@ class Api:
 
     @contextlib.asynccontextmanager
     async def _served(self, port: int = 0) -> AsyncIterator[None]:
-        listener = socket.create_server(("127.0.0.1", port))
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         # Longer than clients keep an idle connection: else both let go of it at once, and a call is cut for no fault of ours.
-        config = uvicorn.Config(
-            self.witness, log_config=None, access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=60
-        )
-        server = self._server = _Server(config)
-        serving = asyncio.ensure_future(server.serve([listener]))
-        try:
-            while not server.started:
-                assert not serving.done(), "the application did not start"
-                await asyncio.sleep(0.005)
+        async with serving_app(self.witness, port, timeout_keep_alive=60) as self._server:
+            self.url = f"http://127.0.0.1:{self._server.port}"
             yield
-        finally:
-            server.end()
-            await serving
-            listener.close()
 
 
 async def in_thread(function: Callable[..., T], *args: Any, **options: Any) -> T:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import json
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
-import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the test runner."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+from tests.support.servers import serving_app
 
 
 @contextlib.asynccontextmanager
@@ -46,19 +37,8 @@ async def serving(answer: Callable[[Request], Any]) -> AsyncIterator[str]:
             response = StreamingResponse(value, media_type="text/event-stream")
         await response(scope, receive, send)
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket
-    server = _Server(uvicorn.Config(application, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
-    task = asyncio.ensure_future(server.serve([listener]))
-    try:
-        while not server.started:
-            assert not task.done(), "the server did not start"
-            await asyncio.sleep(0.005)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
+    async with serving_app(application, lifespan="off") as server:
+        yield f"http://127.0.0.1:{server.port}"
 
 
 def completion(text: str, **changes: Any) -> httpx.Response:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from tests.support.api import Api, _Server
+from tests.support.api import Api
+from tests.support.servers import serving_app
 
 #: (model, last message) → text, now or later.
 Says = Callable[[str, str], str | Awaitable[str]]
@@ -39,15 +37,8 @@ async def models(says: Says) -> AsyncIterator[str]:
         return JSONResponse({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
 
     app = Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
-    serving = asyncio.ensure_future(server.serve([listener]))
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    finally:
-        server.should_exit = True
-        await serving
-        listener.close()
+    async with serving_app(app) as server:
+        yield f"http://127.0.0.1:{server.port}/v1"
 
 
 async def register(api: Api, endpoint: str, *agents: str) -> None:

@@ -13,20 +13,20 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from cluster.process import haproxy, stopgap
 from cluster.process.front import SECURITY_HEADERS
 from tests.support.fronts import Front
 from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
+from tests.support.servers import serving_app
 
 CONNECTION_ENDS = b""
 PLAIN_500 = b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\nlost"
@@ -189,13 +189,12 @@ _WEBSOCKET = "upgrade: websocket\r\nconnection: upgrade\r\n"
     ],
 )
 async def test_what_uvicorn_refuses_has_the_shape_of_our_errors(front: Front, line: str, headers: str) -> None:
-    config = uvicorn.Config(_nothing, log_config=None, lifespan="off")
     request = f"{line} HTTP/1.1\r\nhost: a\r\nx-request-id: mine-1\r\nsec-test: 1\r\n{headers}\r\n".encode()
-    async with uvicorn_at(config) as port:
-        front.write(port)
+    async with serving_app(_nothing, lifespan="off") as server:
+        front.write(server.port)
         front.start()
         assert (await answered(front.url + "/x")).status_code == 200
-        refused, itself = [(await _exchange(at, request)) for at in (front.port, port)]
+        refused, itself = [(await _exchange(at, request)) for at in (front.port, server.port)]
     assert b"text/plain" in itself, "uvicorn itself answers"
     head, _, body = refused.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
@@ -235,20 +234,6 @@ async def _exchange(port: int, request: bytes) -> bytes:
     body = await asyncio.wait_for(reader.readexactly(int(found[1])), 10)
     writer.close()
     return head + body
-
-
-@contextlib.asynccontextmanager
-async def uvicorn_at(config: uvicorn.Config) -> AsyncIterator[int]:
-    """A server of the kind that serves replicas, on a free port."""
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve([listener]))
-        try:
-            yield int(listener.getsockname()[1])
-        finally:
-            server.should_exit = True
-            await serving
 
 
 @dataclass
