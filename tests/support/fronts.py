@@ -47,7 +47,7 @@ class Front:
                 metrics_socket_path=str(self.directory / "m.sock"),
                 metrics_port=metrics,
                 stats_port=stats,
-                # One shows what is repeated. HAProxy waits for a second before each, and Ray's default is three.
+                # HAProxy waits for a second before each, and its default is three. What we say afterwards is the same.
                 retries=1,
             ),
             config_file_path=str(self.directory / "haproxy.cfg"),
