@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import Request
+from starlette.types import Receive
 
 
-async def hung_up(request: Request) -> None:
-    """Returns when the client has broken the connection."""
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            return
+async def hung_up(receive: Receive) -> None:
+    """Returns when the client has broken the connection. Its body has to be read before."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -58,7 +58,7 @@ async def task_at_its_end(request: Request, asker: Origin, task_id: str, wait_s:
     task = await known_task(gate, asker, task_id)
     if wait_s == 0 or task.status in ENDED:
         return task
-    hang_up = asyncio.ensure_future(hung_up(request))
+    hang_up = asyncio.ensure_future(hung_up(request.receive))
     left = asyncio.Event()
     hang_up.add_done_callback(lambda _: left.set())
     try:

@@ -256,7 +256,7 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
     request that Serve cancels or a store that fails would leave them with an agent that never heard of them, and whose
     heartbeats keep renewing them."""
     asked = asyncio.ensure_future(gate.scheduler.request(claim, long_poll=claim.wait))
-    hang_up = asyncio.ensure_future(hung_up(request))
+    hang_up = asyncio.ensure_future(hung_up(request.receive))
     answer, taken = ClaimAnswer(), False
     try:
         timeout = block_s if claim.wait else None
