@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import psutil
@@ -99,8 +99,20 @@ def longpoll(stand: Stand) -> Iterator[Row]:
 
 @bench("scheduler.waiting", "5,000 agents wait over HTTP on one replica", ray=True)
 def waiting(stand: Stand) -> Iterator[Row]:
+    agents = stand.size(5_000, 20)
+    yield from _beside(stand, f"{agents:,} agents wait", agents, {"op": "wait", "agents": agents})
+
+
+@bench("scheduler.results", "1,000 calls wait for results on one replica", ray=True)
+def results(stand: Stand) -> Iterator[Row]:
+    calls = stand.size(1_000, 20)
+    yield from _beside(stand, f"{calls:,} calls wait for results", calls, {"op": "expect_results", "calls": calls})
+
+
+def _beside(stand: Stand, crowd_words: str, connections: int, crowd_asks: Mapping[str, object]) -> Iterator[Row]:
+    """How long submits take without a crowd that waits, and beside it."""
     running = shared(stand)
-    rate, seconds, agents = 100, stand.size(5, 1), stand.size(5_000, 20)
+    rate, seconds = 100, stand.size(5, 1)
     alone, beside = [], []
     with (
         stand.part("bench.parts.http", running.api_url, stand.name()) as submitter,
@@ -114,34 +126,32 @@ def waiting(stand: Stand) -> Iterator[Row]:
         p99()
         alone = [p99() for _ in range(stand.runs)]
         before = _replica_mib(running)
-        crowd.ask(op="wait", agents=agents, capability="crowd")
-        _until_waiting(running, agents)
+        crowd.ask(**crowd_asks, capability="crowd")
+        _until_waiting(running, connections)
         beside = [p99() for _ in range(stand.runs)]
         memory = _replica_mib(running)
         crowd.ask(op="leave")
-    without = Row(name="submit over HTTP, nobody waits, p99", unit="ms", runs=tuple(alone))
-    with_them = Row(name=f"submit over HTTP, {agents:,} agents wait, p99", unit="ms", runs=tuple(beside))
+    without = Row(name=f"submit over HTTP, before {crowd_words}, p99", unit="ms", runs=tuple(alone))
+    with_them = Row(name=f"submit over HTTP, {crowd_words}, p99", unit="ms", runs=tuple(beside))
     yield against(with_them, without, Goal(bound=2, at_most=True))
     yield without
-    yield Row(
-        name=f"memory of the replica, {agents:,} agents wait", unit="MiB", runs=(memory,), note=f"{before:.0f} without"
-    )
+    yield Row(name=f"memory of the replica, {crowd_words}", unit="MiB", runs=(memory,), note=f"{before:.0f} without")
 
 
 def _replica_mib(running: Running) -> float:
     return float(sum(process.memory_info().rss for process in running.roles()["replica"])) / 2**20
 
 
-def _until_waiting(running: Running, agents: int) -> None:
-    """Waits until the connections of all agents are open at the replica."""
+def _until_waiting(running: Running, connections: int) -> None:
+    """Waits until the connections of the crowd are open at the replica."""
     (replica,) = running.roles()["replica"]
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         open_now = sum(socket.status == psutil.CONN_ESTABLISHED for socket in replica.net_connections(kind="tcp"))
-        if open_now >= agents:
+        if open_now >= connections:
             return
         time.sleep(0.5)
-    raise RuntimeError(f"fewer than {agents} agents wait after a minute")
+    raise RuntimeError(f"fewer than {connections} connections are open after a minute")
 
 
 @bench("scheduler.http", "the released SDK in 8 processes, one call per step, beside no-op routes", ray=True)

@@ -55,7 +55,7 @@ class Line:
 
 
 class Agents:
-    """Agents that wait for work, each on a connection of its own."""
+    """Agents that wait for work, and calls that wait for results, each on a connection of its own."""
 
     def __init__(self) -> None:
         self.waiting: list[asyncio.Task[None]] = []
@@ -82,6 +82,24 @@ class Agents:
                     self.latencies.append((time.time() - task["payload"]["sent"]) * 1000)
                     done = {"lease_token": task["lease_token"]}
                     await line.expect("POST", f"/tasks/{task['id']}/complete", done)
+        finally:
+            line.close()
+
+    async def expect_results(self, calls: int, capability: str) -> dict[str, Any]:
+        """Submits tasks, each of which a call waits for, again and again."""
+        line = Line()
+        for first in range(0, calls, 500):
+            tasks = [{"task_type": "noop", "required_capabilities": [capability]}] * min(500, calls - first)
+            submitted = (await line.expect("POST", "/tasks/batch", {"tasks": tasks}))["task_ids"]
+            self.waiting += [asyncio.create_task(self._expect(task_id)) for task_id in submitted]
+        line.close()
+        return {}
+
+    async def _expect(self, task_id: str) -> None:
+        line = Line()
+        try:
+            while True:
+                await line.expect("GET", f"/tasks/{task_id}?wait=25")
         finally:
             line.close()
 
@@ -260,6 +278,7 @@ async def make() -> Handlers:
 
     return {
         "wait": agents.wait,
+        "expect_results": agents.expect_results,
         "leave": agents.leave,
         "submit": submit,
         "batches": batches,

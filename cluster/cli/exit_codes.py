@@ -10,6 +10,8 @@ from cluster.embedded.layout import EmbeddedError
 from cluster.settings import SettingsError
 
 REFUSED, USAGE, NO_CONSENSUS, UNREACHABLE, MACHINE, NOT_RECOMPUTABLE, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+#: How a task ended that was waited for.
+TASK_FAILED, TASK_CANCELLED, TASK_TIMED_OUT = 7, 8, 9
 
 
 def guarded(command: Callable[[], object]) -> None:

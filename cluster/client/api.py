@@ -22,7 +22,7 @@ import contextlib
 import email.utils
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -33,12 +33,15 @@ import httpx
 
 from cluster.client.tls import ClientTls
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
+from cluster.domain.base.ids import path_segment
 from cluster.domain.base.urls import PASSWORD_FORM, without_userinfo
 from cluster.http.reasons import reason
 
 API = "/api/control-plane"
 RECONNECT_S = 0.5
 CONNECT_S = 5.0
+#: How long a call waits for the end of a task: the most that the API waits.
+LONG_POLL_S = 25.0
 #: The code of the error about a body that this client cannot write as JSON.
 INVALID_BODY = "invalid_body"
 #: What httpx raises for a redirect to something that is no URL, although it is not told to follow redirects. (ValueError:
@@ -98,6 +101,25 @@ _FOR_LATER = frozenset(
 )
 
 
+class TaskNotCompleted(ControlPlaneError):
+    """The task has ended without a result: it failed, was cancelled or took too long. ``task`` is what the API says of it."""
+
+    def __init__(self, task: Mapping[str, Any]) -> None:
+        error = f": {task['error']}" if task.get("error") else ""
+        super().__init__(f"Task {task['id']} {_ENDED_HOW[task['status']]}{error}", f"task_{task['status']}")
+        self.args = (task,)
+        self.task = task
+
+
+#: The statuses of tasks that have ended, with the words of errors.
+_ENDED_HOW: Mapping[str, str] = {
+    "completed": "has completed",
+    "failed": "has failed",
+    "cancelled": "was cancelled",
+    "timeout": "took too long",
+}
+
+
 def is_for_later(code: object) -> bool:
     """Whether a code says that the same may succeed later."""
     return code in _FOR_LATER
@@ -112,6 +134,9 @@ class Patience:
     first_s: float = 0.2
     most_s: float = 5.0
     asked_most_s: float = 30.0
+
+
+DEFAULT_PATIENCE = Patience()
 
 
 @dataclass(slots=True)
@@ -299,6 +324,57 @@ class ControlPlaneClient:
     async def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
         """`request` with POST."""
         return await self.request("POST", path, body, idempotency_key=idempotency_key)
+
+    async def task_states(
+        self, task_id: str, *, look_s: float = LONG_POLL_S, patience: Patience = DEFAULT_PATIENCE
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yields the task, and again whenever its state, attempt or agent is another one; last when it has ended. An end is seen
+        at once, anything else within ``look_s`` (at most 25). Goes on over outages. Close it (``contextlib.aclosing``).
+
+        Raises: `CallerError` if the API refuses, as for a task that does not exist."""
+        path, delays = f"/tasks/{path_segment(task_id)}", RetryDelays(patience)
+        seen, wait_s = None, 0.0
+        while True:
+            try:
+                task = await self.request(
+                    "GET",
+                    path,
+                    params={"wait": wait_s},
+                    timeout_s=self._timeout_s + wait_s,
+                    has={"id": str, "status": str},
+                )
+            except CallerError:
+                raise
+            except ControlPlaneError as error:
+                await asyncio.sleep(delays.next_s(error))
+                continue
+            delays.reset()
+            wait_s = look_s
+            state = task.get("status_detail"), task.get("attempt"), task.get("assigned_agent")
+            if state != seen:
+                seen = state
+                yield task
+            if task["status"] in _ENDED_HOW:
+                return
+
+    async def result(self, task_id: str, *, timeout_s: float | None = None) -> Any:
+        """Waits until the task has ended, over outages too, and returns its result.
+
+        Raises: `TaskNotCompleted` if it ended without one; `CallerError` if the API refuses, or shows no results to this caller;
+        `TimeoutError` after ``timeout_s`` seconds, while the task goes on."""
+        task: Mapping[str, Any] = {}
+        async with asyncio.timeout(timeout_s), contextlib.aclosing(self.task_states(task_id)) as states:
+            async for state in states:
+                task = state
+        if task["status"] != "completed":
+            raise TaskNotCompleted(task)
+        if "result" not in task:
+            raise ApiError(
+                "Results are not shown to this caller; ask an administrator for the permission controlplane:payloads.read.",
+                "result_withheld",
+                403,
+            )
+        return task["result"]
 
     async def events(self, *, after: int | None = None, **filters: str | None) -> AsyncIterator[StreamEvent]:
         """Yields server-sent events for ever. If the connection breaks, goes on after the last event. Raises: `CallerError` if

@@ -38,6 +38,9 @@ Ray that `up` started, because that one has no autoscaler; `ray list nodes` and 
 | 4 | the control plane cannot be reached or is not ready; for `status`, `doctor`: something is not healthy |
 | 5 | this machine or its settings do not allow it (a port in use, a bad variable, a store that does not start) |
 | 6 | the receipt is valid, but its decision cannot be recomputed |
+| 7 | the task that was waited for (`tasks wait`, `tasks submit --wait`) failed |
+| 8 | the task that was waited for was cancelled |
+| 9 | the task that was waited for took too long |
 | 130 | interrupted; 143 when `demo` was terminated |
 
 ## A session
@@ -49,7 +52,7 @@ aragora-cp agents register reviewer-1 --capabilities debate,code
 aragora-cp deliberate "Tea or coffee?" --options tea,coffee    # prints the deliberation's id
 aragora-cp deliberations list                    # and show, cancel, transcript, outcome, receipt
 id=$(aragora-cp tasks submit review --payload '{"pr": 17}' --key review-17)
-aragora-cp tasks get "$id"
+aragora-cp tasks wait "$id"                      # prints its result; or `tasks submit --wait`
 eval "$(aragora-cp env)"                         # addresses and token, for `ray job submit`, `ray status`, `serve`
 aragora-cp down                                  # --delete-data also deletes the state
 ```

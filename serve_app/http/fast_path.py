@@ -2,9 +2,10 @@
 
 FastAPI's work for a request (half a dozen layers, trying routes one after the other, solving dependencies) took a third
 of the replica's CPU, with the same outcome for every request of a route. So a route is called from a table if its only
-parameters are the request, the asker, an idempotency key, one segment of the path and a JSON body.
+parameters are the request, the asker, an idempotency key, one segment of the path and a JSON body, and parameters of the query
+that may be left out.
 
-A request goes through FastAPI if it has another content type, a body that does not validate, or an ``Origin`` header.
+A request goes through FastAPI if it has a query, another content type, a body that does not validate, or an ``Origin`` header.
 FastAPI also words every refusal of a body, so that the API has one wording and one description.
 """
 
@@ -93,6 +94,8 @@ class DirectRoute:
                 values[name] = request
             elif kind == "asker":
                 values[name] = await origin(request)
+            elif kind == "query":
+                continue  # there is none: its default
             elif kind == "key":
                 values[name] = await idempotency_key(request, _header(request.scope, b"idempotency-key"))
             else:
@@ -107,7 +110,7 @@ def _refusal(request: Request, error: Exception) -> Response:
 
 
 def direct_route(route: APIRoute) -> DirectRoute | None:
-    """The table's entry for a route; None if the route takes a query, a header of its own or a dependency."""
+    """The table's entry for a route; None if the route needs a query, a header of its own or a dependency."""
     if route.dependencies or route.response_model not in (None, dict[str, Any]) or "POST" not in (route.methods or ()):
         return None
     hints = get_type_hints(route.endpoint, include_extras=True)
@@ -132,6 +135,8 @@ def _kind(hint: Any, name: str, route: APIRoute) -> str | None:
         return "key"
     if hint is str and f"{{{name}}}" in route.path:
         return "part"
+    if any(field.name == name and not field.field_info.is_required() for field in route.dependant.query_params):
+        return "query"
     models = [option for option in (getattr(hint, "__args__", None) or (hint,)) if option is not type(None)]
     return "body" if len(models) == 1 and isinstance(models[0], type) and issubclass(models[0], BaseModel) else None
 
@@ -210,7 +215,7 @@ class DirectApp(FastAPI):
 
 
 def _has_no_prefix_or_query(scope: Scope) -> bool:
-    """No call of the table has a parameter in its query. What is sent takes FastAPI's way, which refuses it where it matters."""
+    """A call of the table has no query. One that is sent takes FastAPI's way, which reads it, or refuses it where it matters."""
     return not scope.get("root_path") and not scope["query_string"]
 
 

@@ -56,7 +56,7 @@ _HEALTH = fields(status={"type": "string", "enum": ["ok", "degraded"]}, degraded
 #: (method, path under the prefix or from the root) → status → the shape of the JSON answer.
 ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     # tasks
-    ("POST", "/tasks"): {201: fields(task_id=ID)},
+    ("POST", "/tasks"): {201: fields(task_id=ID, task_opt=_TASK)},
     ("GET", "/tasks"): {200: fields(tasks=listed(_TASK), **_PAGED)},
     ("POST", "/tasks/batch"): {201: fields(task_ids=listed(ID), total=COUNT)},
     ("POST", "/tasks/claim"): {

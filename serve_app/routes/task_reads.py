@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -17,17 +19,22 @@ from cluster.domain.scheduling.ready_queue import LEVELS
 from cluster.domain.tasks.task import Body, Priority, Task, TaskDetail, TaskStatus
 from cluster.ports.tasks import TaskQuery
 from cluster.ports.totals import Total
+from cluster.process.waits import LONGEST_WAIT_S
 from serve_app.auth.admission import Asker, Caller, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.words import data_of, may_read_words
 from serve_app.gateway import Gateway, gateway
+from serve_app.http.hang_ups import hung_up
 from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor, total_wire
 from serve_app.routes.agents import without_actor
-from serve_app.schemas.fields import Offset
+from serve_app.schemas.fields import MAX_SECONDS, Offset
 from serve_app.schemas.tasks import history_wire, task_wire
+from serve_app.streams.endings import until_ended
 
 router = GuardedRouter(tags=["tasks"])
 
+#: How many seconds a call waits for the end of a task; more than `LONGEST_WAIT_S` is cut to that.
+Wait = Annotated[float, Query(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 ENDED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 
 
@@ -40,6 +47,40 @@ async def known_task(gate: Gateway, asker: Origin, task_id: str) -> Task:
     if task is None:
         raise NotFound(f"There is no task {task_id}.", "task_not_found")
     return shown(gate, task)
+
+
+async def task_at_its_end(request: Request, asker: Origin, task_id: str, wait_s: float) -> Task:
+    """The task when it has ended, ``wait_s`` have passed (at most `LONGEST_WAIT_S`), or the client has hung up. The log tells of
+    the end, so no query is made meanwhile.
+
+    Raises: what `known_task` raises; `Unauthenticated`, `Forbidden` if the caller loses its access meanwhile."""
+    gate = gateway(request)
+    task = await known_task(gate, asker, task_id)
+    if wait_s == 0 or task.status in ENDED:
+        return task
+    hang_up = asyncio.ensure_future(hung_up(request.receive))
+    left = asyncio.Event()
+    hang_up.add_done_callback(lambda _: left.set())
+    try:
+        with (
+            gate.hub.end_of(asker.workspace, task_id) as may_have_ended,
+            gate.open_calls.of(request, Permission.TASKS_READ) as call,
+        ):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(wait_s, LONGEST_WAIT_S)):
+                    await until_ended(_end(gate, asker, task_id, may_have_ended), call.ended, left)
+            gate.open_calls.check(call)
+    finally:
+        hang_up.cancel()
+    return await known_task(gate, asker, task_id)
+
+
+async def _end(gate: Gateway, asker: Origin, task_id: str, may_have_ended: asyncio.Event) -> None:
+    while True:
+        may_have_ended.clear()
+        if (await known_task(gate, asker, task_id)).status in ENDED:
+            return
+        await may_have_ended.wait()
 
 
 def shown(gate: Gateway, task: Task) -> Task:
@@ -119,9 +160,10 @@ async def list_tasks(request: Request, asker: Asker, query: Listing) -> dict[str
 
 @router.get("/tasks/{task_id}")
 @requires(Permission.TASKS_READ)
-async def get_task(request: Request, task_id: str, asker: Asker) -> dict[str, Any]:
-    """One task. 404 (`NotFound`) if there is no such task."""
-    return task_wire(await known_task(gateway(request), asker, task_id))
+async def get_task(request: Request, task_id: str, asker: Asker, wait: Wait = 0.0) -> dict[str, Any]:
+    """One task. With ``wait``, when it has ended or so many seconds have passed (at most 25), as it is then. 404 (`NotFound`) if
+    there is no such task."""
+    return task_wire(await task_at_its_end(request, asker, task_id, wait))
 
 
 @router.get("/tasks/{task_id}/events")

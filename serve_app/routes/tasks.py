@@ -31,14 +31,15 @@ from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Prior
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import topics_for
 from cluster.process.large import in_thread_if_large, rough_size
-from serve_app.auth.admission import Asker, requires
+from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.agent_identity import acting_agent
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.suspension import check_starts
 from serve_app.gateway import Gateway, body_digest, gateway
 from serve_app.http.exact_numbers import exact_numbers
+from serve_app.http.hang_ups import hung_up
 from serve_app.http.idempotency import Idempotency, given_key, key_of
-from serve_app.routes.task_reads import shown
+from serve_app.routes.task_reads import Wait, shown, task_at_its_end
 from serve_app.schemas.tasks import (
     MAX_BLOCK_MS,
     After,
@@ -122,18 +123,23 @@ async def _check_dependencies(gate: Gateway, asker: Origin, tasks: Sequence[NewT
             raise InvalidRequest(f"after names a task that does not exist: {unknown[0]}.", "unknown_dependency")
 
 
-#: Passes of the event loop between the server learning of a lost connection and ``_hung_up`` returning.
+#: Passes of the event loop between the server learning of a lost connection and ``hung_up`` returning.
 LOOP_PASSES_TO_NOTICE = 2
 _CONFLICT = "This idempotency key was used with another body; use a new key."
 
 
 @router.post("/tasks", status_code=201)
 @requires(Permission.TASKS_WRITE)
-async def create_task(request: Request, body: CreateTask, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Submits a task; it is durable before this is answered. Send an ``Idempotency-Key`` to make repeats safe. 400
-    (`InvalidRequest`) if the fields do not fit together or ``after`` names an unknown task, 409 (`Conflict`) if the key was
-    used with another body."""
+async def create_task(
+    request: Request, body: CreateTask, asker: Asker, key: Idempotency, wait: Wait = 0.0
+) -> dict[str, Any]:
+    """Submits a task; it is durable before this is answered. Send an ``Idempotency-Key`` to make repeats safe. With ``wait`` the
+    answer has the ``task`` too, when it has ended or so many seconds have passed (at most 25), unless it cannot be read; this
+    takes the permission to read tasks. 400 (`InvalidRequest`) if the fields do not fit together or ``after`` names an unknown
+    task, 409 (`Conflict`) if the key was used with another body."""
     gate = gateway(request)
+    if wait:
+        await admit(request, Permission.TASKS_READ)
     task = _new_task(gate, gate.new_id("task"), body, asker, gate.clock.now())
     key = key or key_of(asker.principal, body.idempotency_key)
     idem = None
@@ -146,7 +152,11 @@ async def create_task(request: Request, body: CreateTask, asker: Asker, key: Ide
     if outcome.conflict:
         raise Conflict(_CONFLICT, "idempotency_conflict")
     gate.acknowledged([outcome])
-    return {"task_id": outcome.task_id}
+    answer: dict[str, Any] = {"task_id": outcome.task_id}
+    if wait:
+        with contextlib.suppress(ControlPlaneError):  # the task is submitted, and whoever asked has to learn its id
+            answer["task"] = task_wire(await task_at_its_end(request, asker, outcome.task_id, wait))
+    return answer
 
 
 @router.post("/tasks/batch", status_code=201)
@@ -246,7 +256,7 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
     request that Serve cancels or a store that fails would leave them with an agent that never heard of them, and whose
     heartbeats keep renewing them."""
     asked = asyncio.ensure_future(gate.scheduler.request(claim, long_poll=claim.wait))
-    hung_up = asyncio.ensure_future(_hung_up(request))
+    hang_up = asyncio.ensure_future(hung_up(request.receive))
     answer, taken = ClaimAnswer(), False
     try:
         timeout = block_s if claim.wait else None
@@ -254,20 +264,20 @@ async def _granted(gate: Gateway, request: Request, claim: ClaimRequest, block_s
         with waiting, gate.open_calls.of(request, Permission.TASKS_CLAIM, starts_work=True) as call:
             refused = asyncio.ensure_future(call.ended.wait())
             try:
-                await asyncio.wait({asked, hung_up, refused}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({asked, hang_up, refused}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 refused.cancel()
             if asked.done():
                 answer = asked.result()
             gate.open_calls.check(call)
-            if not asked.done() and gate.scheduler.away and not hung_up.done():
+            if not asked.done() and gate.scheduler.away and not hang_up.done():
                 answer = await _asked_again(gate, claim)
         yield answer
         for _ in range(LOOP_PASSES_TO_NOTICE if answer.leases else 0):
             await asyncio.sleep(0)
-        taken = not hung_up.done()
+        taken = not hang_up.done()
     finally:
-        hung_up.cancel()
+        hang_up.cancel()
         if not taken:
             gate.release(answer)
         # Leases that came after the answer had been made are not in it, so they are released too.
@@ -290,13 +300,6 @@ async def _asked_again(gate: Gateway, claim: ClaimRequest) -> ClaimAnswer:
             raise
         return ClaimAnswer()
     return answer
-
-
-async def _hung_up(request: Request) -> None:
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            return
 
 
 async def _leased(gate: Gateway, workspace: str, leases: Sequence[Lease]) -> list[dict[str, Any]]:

@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.domain.audit.erasure import erases, is_erasure
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.base.log import LogRow
+from cluster.domain.tasks.tally import ENDS
 from cluster.log.follower import LogFollower
 from cluster.ports.clock import Clock
 from cluster.ports.log import Log, LogFilter
@@ -112,6 +113,8 @@ class StreamHub:
         self._left = asyncio.Event()
         #: The ``seq`` up to which the log has been followed; 0 while it is not followed.
         self._cursor = 0
+        #: Whoever waits for the end of a task, by workspace and task.
+        self._ends: dict[tuple[str, str], set[asyncio.Event]] = {}
 
     async def now(self) -> int:
         """The ``seq`` of the newest row; every later row is new to a subscriber that starts now.
@@ -149,6 +152,20 @@ class StreamHub:
                 self._is_needed.clear()
                 self._left.set()
 
+    @contextlib.contextmanager
+    def end_of(self, workspace: str, task_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the task may have ended: when the log says so, and when the hub begins to follow the log,
+        since it may have ended before that. Clear it, look at the task, then wait: nobody asks the store meanwhile."""
+        event, key = asyncio.Event(), (workspace, task_id)
+        with self._listening():
+            self._ends.setdefault(key, set()).add(event)
+            try:
+                yield event
+            finally:
+                self._ends[key].discard(event)
+                if not self._ends[key]:
+                    del self._ends[key]
+
     async def _follow(self) -> None:
         while True:
             try:
@@ -157,6 +174,8 @@ class StreamHub:
             except StoreUnavailable:
                 await asyncio.sleep(READ_RETRY_S)
         self._move(head)
+        for waiting in self._ends.values():
+            _set_all(waiting)
         follower = LogFollower(
             self._log, self._doorbell, self._clock, after=head, apply=self._apply, poll_s=LATE_S, apart_s=APART_S
         )
@@ -167,6 +186,8 @@ class StreamHub:
         for row in rows:
             if is_erasure(row.kind):
                 self._forget(row)
+            elif row.kind in ENDS:
+                _set_all(self._ends.get((row.workspace, row.entity), ()))
         self._move(rows[-1].seq)
 
     def _forget(self, erasure: LogRow) -> None:
@@ -210,6 +231,11 @@ class StreamHub:
         rows = await self._log.read(cursor, PAGE, stream_filter.log_filter())
         end = rows[-1].seq if len(rows) == PAGE else max(upper, rows[-1].seq if rows else 0)
         return [row for row in rows if stream_filter.matches(row)], end
+
+
+def _set_all(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        event.set()
 
 
 def sse(row: LogRow, *, words: bool) -> bytes:

@@ -47,6 +47,25 @@ async def test_a_task_is_submitted_explained_and_followed(tasks: TaskApi) -> Non
     assert "There is no task" in await _run(tasks, "tasks", "explain", "task_nobody", code=1)
 
 
+async def test_the_exit_code_of_a_wait_says_how_the_task_ended(tasks: TaskApi) -> None:
+    await tasks.agent("a1")
+    waiting = asyncio.create_task(_run(tasks, "tasks", "submit", "build", "--wait"))
+    lease = await tasks.claim_one("a1")
+    report = {"lease_token": lease["lease_token"], "result": {"ok": "[red]"}}
+    await tasks.post(f"/tasks/{lease['id']}/complete", report)
+    lines = (await waiting).splitlines()
+    assert (lines[0], lines[1].partition(",")[0] in ("queued", "running at a1")) == (lease["id"], True), lines
+    assert json.loads("\n".join(lines[lines.index("{") :])) == {"ok": "[red]"}
+    failed, cancelled = await tasks.submit(max_retries=0), await tasks.submit(required_capabilities=["none"])
+    await tasks.fail(await tasks.claim_one("a1"), error="bug")
+    await tasks.post(f"/tasks/{cancelled}/cancel")
+    said, whole = await asyncio.gather(
+        _run(tasks, "tasks", "wait", failed, code=7), _run(tasks, "tasks", "wait", cancelled, "--json", code=8)
+    )
+    assert said == "dead_lettered at a1, attempt 1: bug\n"
+    assert json.loads(whole[whole.index("{") :])["status"] == "cancelled"
+
+
 async def test_dead_tasks_are_listed_replayed_and_purged(tasks: TaskApi) -> None:
     await tasks.agent("a1")
     for error in ("flaky network", "bug"):

@@ -77,11 +77,19 @@ def _deliberation(door: Authenticated, token: str) -> Awaitable[str]:
     return _answer(door, token, "/deliberations", {"content": "Which?", "agents": ["a1", "a2"], "timeout_seconds": 60})
 
 
+async def _result(door: Authenticated, token: str) -> str:
+    task = {"task_type": "t", "required_capabilities": ["nobody"]}
+    task_id = (await door.call("POST", "/tasks", task, bearer(token)))["task_id"]
+    answer = await door.api.call("GET", f"/tasks/{task_id}?wait=25", headers=bearer(token))
+    return str(answer.json()["code"])
+
+
 CALLS: dict[str, Callable[[Authenticated, str], Awaitable[str]]] = {
     "sse": _sse,
     "websocket": lambda door, token: _socket(door, token, "/ws/control-plane"),
     "heartbeats": lambda door, token: _socket(door, token, f"{CP}/agents/heartbeats"),
     "claim": _claim,
+    "result": _result,
     "deliberation": _deliberation,
 }
 

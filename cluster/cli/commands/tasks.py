@@ -1,15 +1,20 @@
-"""``aragora-cp tasks``: submit, show, list, explain and cancel tasks."""
+"""``aragora-cp tasks``: submit, wait for, show, list, explain and cancel tasks."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from cluster.cli.calls import Json, Words, call, given, json_option, path_segment, print_json, split
+from cluster.cli.connection import client, settings
+from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED, TASK_TIMED_OUT
 from cluster.cli.numbers import amount
-from cluster.cli.output import console, listing, plain, total_words
+from cluster.cli.output import console, errors, listing, on_one_line, plain, total_words
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -35,8 +40,10 @@ def submit(
     concurrency_limit: Annotated[int | None, typer.Option(min=1, help="Tasks of the key that may run at once.")] = None,
     target_agent: str | None = None,
     exclude: Annotated[str | None, typer.Option(help="Agents that must not have it, separated by commas.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, and print its result.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --wait: print the whole task as JSON.")] = False,
 ) -> None:
-    """Submit a task and print its id."""
+    """Submit a task and print its id; with --wait its result."""
     edges = [{"id": task_id, "when_failed": "run_anyway" if run_anyway else "fail"} for task_id in split(after)]
     body = {
         "task_type": task_type,
@@ -58,7 +65,50 @@ def submit(
         target_agent=target_agent,
         excluded_agents=split(exclude),
     )
-    typer.echo(call("POST", "/tasks", body)["task_id"])
+    task_id = str(call("POST", "/tasks", body)["task_id"])
+    if not wait:
+        typer.echo(task_id)
+        return
+    errors.print(plain(task_id))
+    _print_end(task_id, as_json)
+
+
+@app.command("wait")
+def wait_(task_id: str, as_json: Json = False) -> None:
+    """Wait for the end of a task, and print its result as JSON."""
+    _print_end(task_id, as_json)
+
+
+def _print_end(task_id: str, as_json: bool) -> None:
+    """Prints the task's states on stderr until it has ended, then its result on stdout. The exit code says how it ended."""
+    task = asyncio.run(_end_of(path_segment(task_id)))
+    if as_json:
+        print_json(task)
+    elif task["status"] == TaskStatus.COMPLETED:
+        print_json(task.get("result"))
+    raise typer.Exit(_ENDS[task["status"]])
+
+
+_ENDS = {
+    TaskStatus.COMPLETED: 0,
+    TaskStatus.FAILED: TASK_FAILED,
+    TaskStatus.CANCELLED: TASK_CANCELLED,
+    TaskStatus.TIMEOUT: TASK_TIMED_OUT,
+}
+#: How late a change of a task that is waited for is shown; its end is shown at once.
+LOOK_S = 2.0
+
+
+async def _end_of(task_id: str) -> Mapping[str, Any]:
+    task: Mapping[str, Any] = {}
+    async with client(settings()) as api, aclosing(api.task_states(task_id, look_s=LOOK_S)) as states:
+        async for task in states:
+            agent = f" at {task['assigned_agent']}" if task.get("assigned_agent") else ""
+            error = f": {task['error']}" if task.get("error") else ""
+            errors.print(
+                plain(on_one_line(f"{task.get('status_detail')}{agent}, attempt {task.get('attempt')}{error}"))
+            )
+    return task
 
 
 @app.command()

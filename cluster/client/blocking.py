@@ -1,0 +1,45 @@
+"""The HTTP client for code without an event loop: scripts, notebooks, threads."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+from cluster.client.api import ControlPlaneClient
+from cluster.client.tls import ClientTls
+
+
+class BlockingClient:
+    """`ControlPlaneClient`, whose calls return when they are done. For one thread, which runs no event loop.
+
+    Raises: `InvalidRequest` if the URL or the key cannot be used."""
+
+    def __init__(
+        self, base_url: str, api_key: str | None = None, timeout_s: float = 30.0, tls: ClientTls | None = None
+    ) -> None:
+        self._client = ControlPlaneClient(base_url, api_key, timeout_s, tls)
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._runner.run(self._client.__aexit__(kind, error, trace))
+        finally:
+            self._runner.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        """`ControlPlaneClient.get`. Raises: the same."""
+        return self._runner.run(self._client.get(path, **params))
+
+    def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
+        """`ControlPlaneClient.post`. Raises: the same."""
+        return self._runner.run(self._client.post(path, body, idempotency_key=idempotency_key))
+
+    def result(self, task_id: str, *, timeout_s: float | None = None) -> Any:
+        """`ControlPlaneClient.result`. Raises: the same."""
+        return self._runner.run(self._client.result(task_id, timeout_s=timeout_s))
