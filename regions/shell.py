@@ -312,14 +312,15 @@ class RegionShell:
 
     async def _ask_reports(self, effect: AskReports) -> None:
         for region, link in self._parts.links.items():
-            self._loops.start(self._ask_report(region, link))
+            self._loops.start(self._ask_report(region, link.report))
+        self._loops.start(self._ask_report(self._state.region, self._parts.database.report))
 
-    async def _ask_report(self, region: str, link: ReplicationLink) -> None:
+    async def _ask_report(self, region: str, ask: Callable[[], Awaitable[PeerReport]]) -> None:
         try:
-            report = await link.report()
-        except (LinkLost, LinkRefused):
-            return
-        self._take(ReportReceived(region=region, report=_region_report(report)))
+            report = _region_report(await ask())
+        except (LinkLost, LinkRefused, StoreUnavailable):
+            report = None
+        self._take(ReportReceived(region=region, report=report))
 
     async def _create_key(self, effect: CreateKey) -> None:
         ttl_s = None
