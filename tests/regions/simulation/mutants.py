@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from regions.domain import primary, rejoin, secondary, transactions
 from regions.domain.group import ZoneRecord
-from regions.domain.leadership import Leadership, Persisted, RegionRole, Tick, WritesOpened
+from regions.domain.leadership import Leadership, Persisted, RegionRole, ReportReceived, Tick, WritesOpened
 from regions.domain.machine import TRANSITIONS
 from tests.regions.simulation import database
 
@@ -143,7 +143,14 @@ def _ticks_as_whole(state: Leadership, event: Tick, now: float) -> Any:
     return _campaign_tick(state, replace(event, own=replace(event.own, is_whole=True)), now)
 
 
-_campaign_tick = secondary.campaign_tick
+def _told_as_whole(state: Leadership, event: ReportReceived, now: float) -> Any:
+    report = event.report
+    return _campaign_report(
+        state, replace(event, report=None if report is None else replace(report, is_whole=True)), now
+    )
+
+
+_campaign_tick, _campaign_report = secondary.campaign_tick, secondary.campaign_report
 
 
 def _counts_anybody(state: Leadership, event: Persisted, now: float) -> Any:
@@ -156,6 +163,7 @@ MUTANTS = (
         (
             (secondary, "_may_campaign", _campaigns_as_whole),
             (secondary, "campaign_tick", _ticks_as_whole),
+            (secondary, "campaign_report", _told_as_whole),
         ),
         frozenset({WHOLE_LEADS}),
     ),
