@@ -139,7 +139,7 @@ class EtcdGroup:
         try:
             await self._authenticated(asked.endpoint, "maintenance/transfer-leadership", {"targetID": heir.member})
         except (*_FAILED, _EtcdError) as error:
-            raise StoreUnavailable(f"etcd's leader {name} does not hand over: {_said(error)}.") from error
+            raise StoreUnavailable(f"etcd's leader {name} does not hand over: {_reason(error)}.") from error
 
     async def _names(self) -> dict[str, str]:
         found = await self._call("cluster/member/list", {})
@@ -157,7 +157,7 @@ class EtcdGroup:
         found = await asyncio.gather(*map(asked, self._endpoints))
         statuses = [status for status in found if isinstance(status, _MemberStatus)]
         if not statuses:
-            raise StoreUnavailable(f"No member of etcd says who leads it: {_said(found[0])}.")
+            raise StoreUnavailable(f"No member of etcd says who leads it: {_reason(found[0])}.")
         return statuses
 
     async def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
@@ -261,7 +261,7 @@ def _leader(statuses: Sequence[_MemberStatus]) -> str:
     return max(statuses, key=lambda status: status.term).leader
 
 
-def _said(error: object) -> str:
+def _reason(error: object) -> str:
     """An error that may have no words."""
     return str(error) or type(error).__name__
 

@@ -136,7 +136,7 @@ async def test_a_change_of_the_group_is_seen_by_its_watch_and_by_reads(world: Wo
     await switch(True)
 
 
-async def test_a_read_that_was_overtaken_is_not_taken_and_a_restored_store_is(store_urls: StoreUrls) -> None:
+async def test_an_overtaken_read_is_not_taken_and_a_restored_store_is(store_urls: StoreUrls) -> None:
     store = MemoryGroup()
     async with shells(store_urls, SimulatedGroup(store, SystemClock())) as world:
         await world.primary()

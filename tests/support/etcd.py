@@ -65,13 +65,13 @@ async def lead_by(members: Sequence[EtcdMember], name: str) -> None:
         async def leads() -> bool:
             try:
                 statuses = {member.name: await asked(member, "status", {}) for member in members}
+                ids = {each: status["header"]["member_id"] for each, status in statuses.items()}
+                if statuses[name].get("leader") == ids[name]:
+                    return True
+                for member in members:
+                    await asked(member, "transfer-leadership", {"targetID": ids[name]})
             except (httpx.HTTPError, ValueError):
-                return False
-            ids = {each: status["header"]["member_id"] for each, status in statuses.items()}
-            if statuses[name].get("leader") == ids[name]:
-                return True
-            for member in members:
-                await asked(member, "transfer-leadership", {"targetID": ids[name]})
+                pass  # it has just started
             return False
 
         await eventually(leads, what=f"{name} leads etcd")

@@ -166,6 +166,7 @@ MUTANTS = (
             (secondary, "campaign_report", _told_as_whole),
         ),
         frozenset({WHOLE_LEADS}),
+        only=("drop_lease", "one_way"),
     ),
     _mutant("confirmations of who is not whole count", primary, "confirmed", _counts_anybody, WHOLE_COPIES),
     _mutant("acknowledge early", primary, "watermark", lambda term, record: term.head, LOST, SEEN, WHOLE_COPIES),
@@ -174,7 +175,10 @@ MUTANTS = (
         ((transactions, "why_not_elected", _nobody_refused), (secondary, "why_not_elected", _nobody_refused)),
         frozenset({MEMBERS}),
     ),
-    _mutant("commit unchecked", database.Database, "commit", _commit_unchecked, LOST, SEEN, ONE_PRIMARY, FENCED),
+    _mutant(
+        *("commit unchecked", database.Database, "commit", _commit_unchecked, LOST, SEEN, ONE_PRIMARY, FENCED),
+        only=("pause", "isolate"),
+    ),
     _mutant("trust unchecked", database.Database, "commit", _commit_without_trust, FENCED, only=("pause", "isolate")),
     _mutant("epoch not raised", transactions, "_next_epoch", lambda record, epochs: max(1, record.epoch), EPOCHS, LIVE),
     _mutant(
@@ -187,7 +191,7 @@ MUTANTS = (
             SEEN,
             WHOLE_COPIES,
         ),
-        only=("drop_lease",),
+        only=("drop_lease", "crash"),
     ),
     _mutant("stops waiting before the swap", primary, "counted", _stops_waiting_first, LOST, SEEN, WHOLE_COPIES),
     _mutant("secondaries show what they have", secondary, "why_not_read", _never_refused, SEEN),

@@ -119,7 +119,7 @@ def test_a_candidate_waits_for_reports_of_rivals_and_not_of_the_primary() -> Non
     assert CreateKey() in step(state, Tick(own=OWN), 1.0)[1]
 
 
-def test_a_candidate_asks_at_once_when_all_have_told_and_the_primary_is_away() -> None:
+def test_a_candidate_asks_at_once_when_all_have_told() -> None:
     rival, own = ReportReceived(region="c", report=report(20)), ReportReceived(region="b", report=OWN)
     away, lives = ReportReceived(region="a", report=None), ReportReceived(region="a", report=report(22))
     for told in ((rival, own, away), (own, away, rival), (away, rival, own)):
@@ -137,7 +137,7 @@ def test_a_candidate_asks_at_once_when_all_have_told_and_the_primary_is_away() -
     assert step(former, ReportReceived(region="a", report=report(22)), 0.0)[1] == (CreateKey(),)
 
 
-def test_what_a_candidate_has_now_decides_and_not_what_it_had_at_its_last_tick() -> None:
+def test_what_a_candidate_has_now_decides() -> None:
     state = after(follower(), Tick(own=report(10)), FREE, ReportReceived(region="a", report=None))
     state = after(state, ReportReceived(region="c", report=report(20)))
     assert step(state, ReportReceived(region="b", report=OWN), 0.0)[1] == (CreateKey(),)
