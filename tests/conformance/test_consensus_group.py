@@ -152,7 +152,7 @@ async def test_a_watch_shows_the_entries_now_and_after_changes(group: ConsensusG
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_group_says_who_keeps_it_and_moves_only_the_leader(group: ConsensusGroup) -> None:
+async def test_the_group_says_who_keeps_it(group: ConsensusGroup) -> None:
     members = await group.members()
     assert ({members.leader} - {None}) <= members.names
     await group.move_leader("nobody")

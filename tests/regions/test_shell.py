@@ -100,7 +100,7 @@ async def test_a_lost_primary_is_replaced_and_comes_back(real_world: World) -> N
 
 
 @needs_etcd
-async def test_the_member_of_the_primarys_region_does_not_lead_etcd(store_urls: StoreUrls) -> None:
+async def test_the_primarys_member_does_not_lead_etcd(store_urls: StoreUrls) -> None:
     with etcd_members(NAMES) as members:
         async with etcd_group(members) as group:
             await lead_by(members, "east")
@@ -118,7 +118,7 @@ async def test_the_member_of_the_primarys_region_does_not_lead_etcd(store_urls: 
                 await eventually(lambda: found.group_members and found.group_members.leader in ("north", "west"))
 
 
-async def test_a_change_of_the_group_is_seen_by_its_watch_and_by_reads(world: World) -> None:
+async def test_a_change_is_seen_by_the_watch_and_by_reads(world: World) -> None:
     await world.primary()
     west = world.regions["west"]
 
