@@ -218,7 +218,8 @@ class RegionOperator:
             "problem": None if self._shell.problem is None else self._shell.problem.value,
             "surplus": surplus,
             "lag": self._lag(state),
-            "contradictions": self._contradictions(state),
+            "etcd_leader": None if self._shell.group_members is None else self._shell.group_members.leader,
+            "contradictions": [*self._contradictions(state), *self._unnamed()],
         }
         if state.record is not None and state.group is not None:
             found |= {
@@ -230,6 +231,16 @@ class RegionOperator:
             }
         refused = self._shell.why_not_write()
         return {**found, "no_writes": None if refused is None else refused.code}
+
+    def _unnamed(self) -> list[str]:
+        """Whether a member of etcd can be told to be this region's: it has the region's name."""
+        found = self._shell.group_members
+        if found is None or not found.names or self._region in found.names:
+            return []
+        return [
+            f"No member of etcd has the name {self._region}, so etcd's leader is not moved out of this region while it is "
+            "primary; start the region's member with that --name."
+        ]
 
     def _lag(self, state: Leadership) -> dict[str, Any]:
         """At the primary, for each other data region: how many rows it has not confirmed. Elsewhere: since when nothing was

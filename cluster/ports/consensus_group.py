@@ -57,6 +57,15 @@ class GroupLease:
     ttl_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupMembers:
+    """Who keeps the store. ``leader``: the member without which the others have to elect anew before the store goes on; None if
+    there is none."""
+
+    names: frozenset[str] = frozenset()
+    leader: str | None = None
+
+
 class ConsensusGroup(Protocol):
     """Every call raises `StoreUnavailable` if the group does not answer in time. The outcome of a swap is then not known: it may
     still happen."""
@@ -82,3 +91,10 @@ class ConsensusGroup(Protocol):
     def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
         """The entries of a prefix now, and again after changes. Changes that come together may be one view; the last one always
         comes. While the group does not answer, nothing comes. Whoever leaves it closes it (``contextlib.aclosing``)."""
+
+    async def members(self) -> GroupMembers:
+        """The members of the store by name; nobody if it has none."""
+
+    async def move_leader(self, name: str) -> None:
+        """If the member of this name leads the store, makes another one its leader. Each lease may last for its whole time to
+        live from then on."""

@@ -6,19 +6,21 @@ lease that has ended is a success without ``TTL``.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import math
 import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from cluster.domain.base.errors import InternalError, StoreUnavailable
 from cluster.ports.clock import Clock
-from cluster.ports.consensus_group import GroupEntry, GroupLease, GroupView, KeyCompare, KeyPut
+from cluster.ports.consensus_group import GroupEntry, GroupLease, GroupMembers, GroupView, KeyCompare, KeyPut
 
 #: How long one endpoint may take. A member that lost its quorum does not answer, and does not refuse either.
 CALL_S = 1.0
@@ -43,6 +45,24 @@ class _EtcdError(Exception):
 
 class _LeaseNotFound(Exception):
     """The lease has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _MemberStatus:
+    """What a member says of itself, and of who leads; ``leader`` is "0" if nobody does."""
+
+    endpoint: str
+    member: str
+    leader: str
+    term: int
+    index: int
+    learns: bool
+
+    @classmethod
+    def of(cls, endpoint: str, found: Mapping[str, Any]) -> _MemberStatus:
+        leader, learns = str(found.get("leader", "0")), bool(found.get("isLearner"))
+        term, index = int(found.get("raftTerm", 0)), int(found.get("raftIndex", 0))
+        return cls(endpoint, str(found["header"]["member_id"]), leader, term, index, learns)
 
 
 class EtcdGroup:
@@ -100,6 +120,46 @@ class EtcdGroup:
         with suppress(_LeaseNotFound):
             await self._call("lease/revoke", {"ID": lease})
 
+    async def members(self) -> GroupMembers:
+        names, statuses = await self._names(), await self._statuses()
+        return GroupMembers(names=frozenset(names.values()), leader=names.get(_leader(statuses)))
+
+    async def move_leader(self, name: str) -> None:
+        """Only the leader itself takes the request. Its heir is a member that answers: who asks for one that is away stops the
+        group for an election's time."""
+        names, statuses = await self._names(), await self._statuses()
+        leader = _leader(statuses)
+        if names.get(leader) != name:
+            return
+        asked = next((status for status in statuses if status.member == leader), None)
+        heirs = [status for status in statuses if status.leader == leader != status.member and not status.learns]
+        if asked is None or not heirs:
+            raise StoreUnavailable(f"etcd's leader {name}, or each other member, does not answer at the endpoints.")
+        heir = max(heirs, key=lambda status: (status.index, names.get(status.member, "")))
+        try:
+            await self._authenticated(asked.endpoint, "maintenance/transfer-leadership", {"targetID": heir.member})
+        except (*_FAILED, _EtcdError) as error:
+            raise StoreUnavailable(f"etcd's leader {name} does not hand over: {_reason(error)}.") from error
+
+    async def _names(self) -> dict[str, str]:
+        found = await self._call("cluster/member/list", {})
+        return {member["ID"]: member.get("name", "") for member in found["members"]}
+
+    async def _statuses(self) -> list[_MemberStatus]:
+        """Of the members that answer at the endpoints: a status is of the member that is asked."""
+
+        async def asked(endpoint: str) -> _MemberStatus | httpx.HTTPError | ssl.SSLError | _EtcdError:
+            try:
+                return _MemberStatus.of(endpoint, await self._authenticated(endpoint, "maintenance/status", {}))
+            except (*_FAILED, _EtcdError) as error:
+                return error
+
+        found = await asyncio.gather(*map(asked, self._endpoints))
+        statuses = [status for status in found if isinstance(status, _MemberStatus)]
+        if not statuses:
+            raise StoreUnavailable(f"No member of etcd says who leads it: {_reason(found[0])}.")
+        return statuses
+
     async def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
         """An event of etcd's watch is only a reason to read: watches end with errors and are not resumed, and what happened
         meanwhile is in the entries."""
@@ -113,36 +173,41 @@ class EtcdGroup:
                             last = view.entries
                             yield view
             except (StoreUnavailable, *_FAILED, _EtcdError):
-                self._next_endpoint()
                 await self._clock.sleep(PAUSE_S)
 
     async def _reasons(self, prefix: str) -> AsyncGenerator[None, None]:
         """Once when the watch stands, and after each event, until nothing came for ``RECHECK_S``."""
-        body = {"create_request": _range(prefix)}
+        body, endpoint = {"create_request": _range(prefix)}, self._endpoints[0]
         timeout = httpx.Timeout(CALL_S, read=RECHECK_S)
         try:
+            headers = await self._headers(endpoint)
             async with self._http.stream(
-                "POST", f"{self._endpoints[0]}/v3/watch", json=body, headers=await self._headers(), timeout=timeout
+                "POST", f"{endpoint}/v3/watch", json=body, headers=headers, timeout=timeout
             ) as response:
                 if response.status_code != httpx.codes.OK:
-                    self._token = None
-                    raise StoreUnavailable("The watch of etcd was refused; it is tried again.")
+                    raise _EtcdError(0, "the watch was refused", response.status_code)
                 async for line in response.aiter_lines():
                     if "error" in json.loads(line):
-                        return
+                        raise _EtcdError(0, "the watch ended", httpx.codes.BAD_GATEWAY)
                     yield None
         except httpx.ReadTimeout:
             return
+        except (*_FAILED, _EtcdError):
+            self._token = None  # it may have expired
+            self._turn_from(endpoint)
+            raise
 
-    def _next_endpoint(self) -> None:
-        self._endpoints.append(self._endpoints.pop(0))
+    def _turn_from(self, endpoint: str) -> None:
+        """Of the calls that fail at an endpoint at the same time, one turns to the next: else they would come back to it."""
+        if self._endpoints[0] == endpoint:
+            self._endpoints.append(self._endpoints.pop(0))
 
-    async def _headers(self) -> dict[str, str]:
+    async def _headers(self, endpoint: str) -> dict[str, str]:
         if self._user is None:
             return {}
         if self._token is None:
             found = await self._post(
-                self._endpoints[0], "auth/authenticate", {"name": self._user, "password": self._password}, {}
+                endpoint, "auth/authenticate", {"name": self._user, "password": self._password}, {}
             )
             self._token = str(found["token"])
         return {"Authorization": self._token}
@@ -150,12 +215,13 @@ class EtcdGroup:
     async def _call(self, path: str, body: Mapping[str, Any], *, once: bool = False) -> dict[str, Any]:
         """``once``: the call changes something, so it goes to another endpoint only if it did not leave."""
         for _ in range(len(self._endpoints)):
+            endpoint = self._endpoints[0]
             try:
-                return await self._authenticated(path, body)
+                return await self._authenticated(endpoint, path, body)
             except _NOT_SENT:
-                self._next_endpoint()
+                self._turn_from(endpoint)
             except _FAILED as error:
-                self._next_endpoint()
+                self._turn_from(endpoint)
                 if once:
                     raise _unavailable() from error
             except _EtcdError as error:
@@ -163,19 +229,19 @@ class EtcdGroup:
                     raise _LeaseNotFound from error
                 if error.status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise InternalError(f"etcd refuses a call: {error}") from error
-                self._next_endpoint()
+                self._turn_from(endpoint)
                 if once:
                     raise _unavailable() from error
         raise _unavailable()
 
-    async def _authenticated(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _authenticated(self, endpoint: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return await self._post(self._endpoints[0], path, body, await self._headers())
+            return await self._post(endpoint, path, body, await self._headers(endpoint))
         except _EtcdError as error:
             if error.code != _UNAUTHENTICATED or self._token is None:
                 raise
             self._token = None  # it has expired, or the member started anew
-            return await self._post(self._endpoints[0], path, body, await self._headers())
+            return await self._post(endpoint, path, body, await self._headers(endpoint))
 
     async def _post(
         self, endpoint: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
@@ -188,6 +254,16 @@ class EtcdGroup:
         if response.status_code != httpx.codes.OK or "error" in found:
             raise _EtcdError(int(found.get("code", 0)), str(found.get("message", "")), response.status_code)
         return dict(found)
+
+
+def _leader(statuses: Sequence[_MemberStatus]) -> str:
+    """Whom the members call their leader. One that is cut off from the others calls an older one so, of an earlier term."""
+    return max(statuses, key=lambda status: status.term).leader
+
+
+def _reason(error: object) -> str:
+    """An error that may have no words."""
+    return str(error) or type(error).__name__
 
 
 def _unavailable() -> StoreUnavailable:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.ports.clock import Clock
-from cluster.ports.consensus_group import GroupEntry, GroupLease, GroupView, KeyCompare, KeyPut
+from cluster.ports.consensus_group import GroupEntry, GroupLease, GroupMembers, GroupView, KeyCompare, KeyPut
 
 #: How often a watch reads. One region has nobody to be told by, so nothing waits for this.
 POLL_S = 0.5
@@ -67,6 +67,12 @@ class GroupOfOne:
 
     async def revoke(self, lease: str) -> None:
         await self._sql.value("select group_revoke($1)", int(lease))
+
+    async def members(self) -> GroupMembers:
+        return GroupMembers()
+
+    async def move_leader(self, name: str) -> None:
+        """Nobody leads the store."""
 
     async def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
         last = None

@@ -73,10 +73,12 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidacy:
-    """``won_at``: the reading of the database's clock before the campaign key was created, and ``ttl_s`` its lease's."""
+    """``reports``: what each region has told since the campaign began, its own among them; ``away``: who could not be asked.
+    ``won_at``: the reading of the database's clock before the campaign key was created, and ``ttl_s`` its lease's."""
 
     since: float
     reports: Mapping[str, RegionReport] = field(default_factory=dict)
+    away: frozenset[str] = frozenset()
     asked: bool = False
     won_at: float = 0.0
     ttl_s: float = 0.0
@@ -145,8 +147,10 @@ class GroupSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportReceived:
+    """What a region's database says, this region's own too; None if the region cannot be reached."""
+
     region: str
-    report: RegionReport
+    report: RegionReport | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +256,7 @@ class ReadGroup:
 
 @dataclass(frozen=True, slots=True)
 class AskReports:
-    """Ask the database of every region."""
+    """Ask the database of every region, and this one's own."""
 
 
 @dataclass(frozen=True, slots=True)

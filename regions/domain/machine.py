@@ -69,7 +69,11 @@ _RULES: dict[tuple[RegionPhase, type[Event]], PhaseRule] = {
     (P.CAMPAIGNING, GroupSeen): PhaseRule(
         apply=secondary.campaign_group, to=(P.CAMPAIGNING, P.FOLLOWING), note="another has the key"
     ),
-    (P.CAMPAIGNING, ReportReceived): PhaseRule(apply=secondary.campaign_report, to=(P.CAMPAIGNING,)),
+    (P.CAMPAIGNING, ReportReceived): PhaseRule(
+        apply=secondary.campaign_report,
+        to=(P.CAMPAIGNING, P.FOLLOWING),
+        note="asks for the key at once when all have told",
+    ),
     (P.CAMPAIGNING, CampaignAnswered): PhaseRule(
         apply=secondary.campaign_answered, to=(P.ELECTING, P.FOLLOWING), note="proposes its election"
     ),

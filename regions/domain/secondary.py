@@ -25,6 +25,7 @@ from regions.domain.leadership import (
     Propose,
     ReadGroup,
     RegionPhase,
+    RegionReport,
     ReleaseKey,
     RememberVersion,
     RenewLease,
@@ -115,7 +116,10 @@ def _rivals(state: Leadership) -> set[str]:
 
 def _rank(state: Leadership, candidacy: Candidacy) -> int:
     """How many regions that answered may be elected too and come before this one: those that are further, then by name. Who is
-    not whole does not campaign."""
+    not whole does not campaign. An heir holds every row, and the others wait for it."""
+    assert state.record is not None
+    if state.record.heir == state.region:
+        return 0
     before = 0
     for region in _rivals(state) & candidacy.reports.keys():
         report = candidacy.reports[region]
@@ -133,34 +137,62 @@ def campaign_group(state: Leadership, event: GroupSeen, now: float) -> Step:
     return forgotten(after, *effects)
 
 
+def _told(state: Leadership, region: str, report: RegionReport | None) -> Leadership:
+    """With what a region has told, or that it cannot be reached. What it told before counts still."""
+    candidacy = state.candidacy
+    assert candidacy is not None
+    if report is None:
+        return replace(state, candidacy=replace(candidacy, away=candidacy.away | {region}))
+    if region == state.region:
+        report = replace(report, version=max(report.version, state.own.version))
+        state = replace(state, own=report)
+    after = replace(candidacy, reports={**candidacy.reports, region: report}, away=candidacy.away - {region})
+    return replace(state, candidacy=after)
+
+
+def _asks(state: Leadership, now: float) -> bool:
+    """Whether a candidate asks for the key now: a heartbeat later for each that comes before it.
+
+    Rows that nobody was answered for may be at one region only. If another is elected, those rows are a surplus, its region is
+    copied anew, and a set that is then the new primary alone refuses writes until the copy has ended. So a candidate waits for
+    the reports of its rivals, a third of the election timeout at most. The old primary is not waited for if it cannot be
+    reached, as when it is dead. If it answers, it has lost its key for no reason: it gets a heartbeat to close and to come first,
+    since it may write on until then. What has no answer yet gets that heartbeat too.
+    """
+    candidacy, record = state.candidacy, state.record
+    assert candidacy is not None
+    assert record is not None
+    waited_s = now - candidacy.since
+    is_told = {state.region} | _rivals(state) - {record.primary} <= candidacy.reports.keys()
+    if not is_told and waited_s < state.timers.renewal_s:
+        return False
+    is_over = state.region in (record.primary, record.heir) or record.primary in candidacy.away
+    turns = _rank(state, candidacy) + (0 if is_told and is_over else 1)
+    return waited_s >= turns * state.timers.heartbeat_s
+
+
+def _campaigned(state: Leadership, now: float, *meanwhile: Effect) -> Step:
+    """Asks for the key if it is time to, else does something meanwhile."""
+    candidacy = state.candidacy
+    assert candidacy is not None
+    if not state.own.is_whole:
+        return forgotten(state, ReleaseKey())
+    if candidacy.asked or not _asks(state, now):
+        return state, meanwhile
+    return replace(state, candidacy=replace(candidacy, asked=True)), (CreateKey(),)
+
+
 def campaign_report(state: Leadership, event: ReportReceived, now: float) -> Step:
-    assert state.candidacy is not None
-    reports = {**state.candidacy.reports, event.region: event.report}
-    return replace(state, candidacy=replace(state.candidacy, reports=reports)), ()
+    return _campaigned(_told(state, event.region, event.report), now)
 
 
 def campaign_tick(state: Leadership, event: Tick, now: float) -> Step:
-    """Asks for the key when the others have had a heartbeat's time to answer, later by one for each that comes before.
-
-    Rows that nobody was answered for may be at one of them only. If another is elected, those rows are a surplus, its region is
-    copied anew, and a set that is then the new primary alone refuses writes until the copy has ended. So a candidate waits for
-    the reports of its rivals, a third of the election timeout at most. The old primary is not waited for: as a rule it is dead.
-    """
     candidacy = state.candidacy
     assert candidacy is not None
-    state = replace(state, own=replace(event.own, version=max(event.own.version, state.own.version)))
-    if not state.own.is_whole:
-        return forgotten(state, ReleaseKey())
+    state = _told(state, state.region, event.own)
     if now > candidacy.since + state.timers.election_s + len(candidacy.reports) * state.timers.heartbeat_s:
         return forgotten(state, ReleaseKey())
-    if candidacy.asked:
-        return state, (ReadGroup(),)
-    assert state.record is not None
-    is_told = _rivals(state) - {state.record.primary} <= candidacy.reports.keys()
-    asks_at = candidacy.since + (1 + _rank(state, candidacy)) * state.timers.heartbeat_s
-    if now < asks_at or (not is_told and now < candidacy.since + state.timers.renewal_s):
-        return state, (ReadGroup(), AskReports())
-    return replace(state, candidacy=replace(candidacy, asked=True)), (CreateKey(),)
+    return _campaigned(state, now, *((ReadGroup(),) if candidacy.asked else (ReadGroup(), AskReports())))
 
 
 def campaign_answered(state: Leadership, event: CampaignAnswered, now: float) -> Step:

@@ -40,8 +40,10 @@ async def test_the_doctor_asks_each_member() -> None:
     nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
     with etcd_members() as members:
         async with etcd_group(members):
-            settings = Settings(etcd_endpoints=(members[0].url, nobody))
+            settings = Settings(region="m0", etcd_endpoints=(members[0].url, nobody))
             first, second = await check_etcd(settings)
+            *_, unnamed = await check_etcd(settings.model_copy(update={"region": "east"}))
     release = first.detail.split("release ")[1].split(",")[0]
     assert first.level == (OK if is_sound(release) else WARNING)
     assert (second.level, nobody in second.detail) == (PROBLEM, True)
+    assert (unnamed.level, "no member has the name east" in unnamed.detail) == (WARNING, True)

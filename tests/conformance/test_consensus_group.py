@@ -152,6 +152,13 @@ async def test_a_watch_shows_the_entries_now_and_after_changes(group: ConsensusG
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_the_group_says_who_keeps_it(group: ConsensusGroup) -> None:
+    members = await group.members()
+    assert ({members.leader} - {None}) <= members.names
+    await group.move_leader("nobody")
+    assert await group.members() == members
+
+
 async def test_of_two_changes_of_a_zone_one_wins(group: ConsensusGroup) -> None:
     """An election and the primary's change of the set, both made from the same record."""
     members = RegionGroup(members=tuple(RegionMember(region=name) for name in ("a", "b", "c")))

@@ -19,10 +19,10 @@ from cryptography.x509.oid import NameOID
 
 from cluster.domain.base.errors import InternalError, StoreUnavailable
 from cluster.embedded.ports import free_ports
-from cluster.ports.consensus_group import GroupView, KeyPut
+from cluster.ports.consensus_group import GroupMembers, GroupView, KeyPut
 from cluster.process.clock import SystemClock
 from regions.consensus.etcd import EtcdGroup
-from tests.support.etcd import EtcdMember, etcd_group, etcd_members, needs_etcd
+from tests.support.etcd import EtcdMember, etcd_group, etcd_members, lead_by, needs_etcd
 from tests.support.listening import listening, port_of
 from tests.support.probes import eventually
 
@@ -61,6 +61,42 @@ async def test_a_dead_member_costs_one_answer_and_a_lost_quorum_all() -> None:
             await eventually(written)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_leader_hands_over_to_a_member_that_answers() -> None:
+    """Who is asked to hand over to one that is away stops the group for an election's time."""
+    with etcd_members(["east", "north", "west"]) as members:
+        async with etcd_group(members) as group:
+            await lead_by(members, "east")
+            assert await group.members() == GroupMembers(names=frozenset({"east", "north", "west"}), leader="east")
+            await group.move_leader("north")
+            assert (await group.members()).leader == "east"
+            for away, heir in (("west", "north"), ("north", "west")):
+                lost = members[[member.name for member in members].index(away)]
+                lost.kill()
+                await group.move_leader("east")
+                assert (await group.members()).leader == heir
+                lost.start()
+                await lead_by(members, "east")
+            only_north = EtcdGroup([members[1].url], SystemClock())
+            with pytest.raises(StoreUnavailable) as raised:
+                await only_north.move_leader("east")
+            assert "east" in raised.value.message
+            await only_north.close()
+            for member in members:
+                member.kill()
+            with pytest.raises(StoreUnavailable):
+                await group.members()
+
+
+async def test_calls_that_fail_at_the_same_endpoint_turn_to_the_next() -> None:
+    """As many at once as would come round to it again."""
+    with etcd_members() as members:
+        async with etcd_group(members):
+            nobody = [f"http://127.0.0.1:{port}" for port in free_ports(2)]
+            group = EtcdGroup([*nobody, members[0].url], SystemClock())
+            assert len(await asyncio.gather(*(group.read("") for _ in range(9)))) == 9
+            await group.close()
 
 
 @asynccontextmanager
@@ -155,6 +191,7 @@ async def test_the_client_proves_who_it_is_and_again_when_it_is_forgotten() -> N
         async with etcd_group(members, user="root", password="secret") as group:
             assert await group.swap([], [KeyPut(key="k", value="1")])
             await _forget_tokens(members[0])
+            assert (await group.members()).leader == "m0"
             assert (await group.read("k")).value("k") == "1"
         stranger = EtcdGroup([members[0].url], SystemClock(), user="root", password="wrong")
         with pytest.raises(InternalError) as raised:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.domain.base.errors import Fenced, TryLater
 from cluster.domain.replication.batch import Follower, Refusal
+from cluster.ports.consensus_group import KeyPut
 from cluster.postgres.replica import PostgresReplica
 from cluster.process.clock import SystemClock
+from regions.domain.group import MEMBERS_KEY, RegionGroup
 from regions.domain.leadership import RegionPhase
 from tests.regions.simulation.store import MemoryGroup, SimulatedGroup
-from tests.support.etcd import etcd_group, etcd_members, needs_etcd
+from tests.support.etcd import etcd_group, etcd_members, lead_by, needs_etcd
 from tests.support.links import ZONE, RegionIssuer
 from tests.support.probes import eventually
 from tests.support.replicating import tables_of
-from tests.support.shells import World, shells
+from tests.support.shells import NAMES, World, shells
 from tests.support.stores import StoreUrls
 
 
@@ -94,6 +97,63 @@ async def test_a_lost_primary_is_replaced_and_comes_back(real_world: World) -> N
     assert (await east.stores.region.epoch(), east.shell.problem) == (after.epoch, None)
     with pytest.raises(Fenced):
         await east.write("not here")
+
+
+@needs_etcd
+async def test_the_primarys_member_does_not_lead_etcd(store_urls: StoreUrls) -> None:
+    with etcd_members(NAMES) as members:
+        async with etcd_group(members) as group:
+            await lead_by(members, "east")
+            async with shells(store_urls, group) as world:
+                assert (await world.primary()).name == "east"
+
+                async def moved() -> bool:
+                    return (await group.members()).leader != "east"
+
+                await eventually(moved, what="it is moved after the election")
+                await lead_by(members, "east")
+                await eventually(moved, what="it is moved when it has come back")
+                await (await world.primary()).acknowledged("t1")
+                found = world.regions["west"].shell
+                await eventually(lambda: found.group_members and found.group_members.leader in ("north", "west"))
+
+
+async def test_a_change_is_seen_by_the_watch_and_by_reads(world: World) -> None:
+    await world.primary()
+    west = world.regions["west"]
+
+    async def switch(automatic: bool) -> None:
+        """Changes the group, and waits until west has seen it."""
+        text = (await world.group.read("")).value(MEMBERS_KEY)
+        assert text is not None
+        after = replace(RegionGroup.decode(text), automatic_failover=automatic)
+        assert await world.group.swap([], [KeyPut(key=MEMBERS_KEY, value=after.encode())])
+        await eventually(lambda: west.shell.state.group == after)
+
+    west.group.reads = False
+    await switch(False)
+    west.group.reads, west.group.watches = True, False
+    await switch(True)
+
+
+async def test_an_overtaken_read_is_not_taken_and_a_restored_store_is(store_urls: StoreUrls) -> None:
+    store = MemoryGroup()
+    async with shells(store_urls, SimulatedGroup(store, SystemClock())) as world:
+        await world.primary()
+        west = world.regions["west"]
+        before = store.snapshot()
+        west.group.holds = True
+        await eventually(lambda: west.group.on_the_way)
+        assert west.shell.state.group is not None
+        after = replace(west.shell.state.group, automatic_failover=False)
+        assert await world.group.swap([], [KeyPut(key=MEMBERS_KEY, value=after.encode())])
+        await eventually(lambda: west.shell.state.group == after)
+        west.group.goes_on.set()
+        await eventually(lambda: not west.group.on_the_way)
+        assert west.shell.state.group == after
+        store.restore(before, SystemClock().now())
+        west.group.reads = True
+        await eventually(lambda: west.shell.state.group != after, what="revisions of a restored store are older")
 
 
 async def test_rows_that_come_while_a_region_campaigns_are_not_applied(world: World) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cluster.domain.base.errors import StoreUnavailable
@@ -27,19 +28,20 @@ needs_etcd = pytest.mark.skipif(ETCD is None, reason="etcd is not on this machin
 
 @contextmanager
 def etcd_members(
-    count: int = 1, client_options: Sequence[str] = (), scheme: str = "http"
+    members: int | Sequence[str] = 1, client_options: Sequence[str] = (), scheme: str = "http"
 ) -> Iterator[list[EtcdMember]]:
-    """A cluster whose members have started; ``client_options`` are etcd's for the clients' side."""
+    """A cluster whose members have started: so many, or those of these names. ``client_options`` are etcd's for the clients'
+    side."""
     assert ETCD is not None
-    names = [f"m{number}" for number in range(count)]
+    names = [f"m{number}" for number in range(members)] if isinstance(members, int) else members
     with tempfile.TemporaryDirectory(prefix="aragora-etcd-") as folder:
-        members = etcd_members_in(Path(folder), ETCD, names, free_ports(2 * count), client_options, scheme)
+        cluster = etcd_members_in(Path(folder), ETCD, names, free_ports(2 * len(names)), client_options, scheme)
         try:
-            for member in members:
+            for member in cluster:
                 after_us_end("session", member.start().to_json())
-            yield members
+            yield cluster
         finally:
-            end([member.process for member in members if member.process is not None], first=signal.SIGKILL)
+            end([member.process for member in cluster if member.process is not None], first=signal.SIGKILL)
 
 
 @asynccontextmanager
@@ -51,6 +53,28 @@ async def etcd_group(members: Sequence[EtcdMember], **options: Any) -> AsyncIter
         yield group
     finally:
         await group.close()
+
+
+async def lead_by(members: Sequence[EtcdMember], name: str) -> None:
+    """Makes a member lead etcd, as soon as it can."""
+    async with httpx.AsyncClient() as client:
+
+        async def asked(member: EtcdMember, path: str, body: Mapping[str, str]) -> Any:
+            return (await client.post(f"{member.url}/v3/maintenance/{path}", json=body)).json()
+
+        async def leads() -> bool:
+            try:
+                statuses = {member.name: await asked(member, "status", {}) for member in members}
+                ids = {each: status["header"]["member_id"] for each, status in statuses.items()}
+                if statuses[name].get("leader") == ids[name]:
+                    return True
+                for member in members:
+                    await asked(member, "transfer-leadership", {"targetID": ids[name]})
+            except (httpx.HTTPError, ValueError):
+                pass  # it has just started
+            return False
+
+        await eventually(leads, what=f"{name} leads etcd")
 
 
 async def answering(group: EtcdGroup) -> None:

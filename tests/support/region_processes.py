@@ -1,4 +1,5 @@
-"""Three regions on one machine, each a process and a PostgreSQL server of its own, with one etcd of three members."""
+"""Three regions on one machine, each a process and a PostgreSQL server of its own, with one etcd that has a member in
+each."""
 
 from __future__ import annotations
 
@@ -149,7 +150,7 @@ async def region_bench(module: str = LEADERS, **changes: str) -> AsyncIterator[R
     of them."""
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aragora-regions-")))
-        members = stack.enter_context(etcd_members(3))
+        members = stack.enter_context(etcd_members(NAMES))
         issuer = RegionIssuer(base)
         numbers = free_ports(2 * len(NAMES))
         ports, apis = (dict(zip(NAMES, some, strict=True)) for some in (numbers[:3], numbers[3:]))

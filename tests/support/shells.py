@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.domain.base.errors import StoreUnavailable
 from cluster.domain.replication.quorum import ReplicationMode
 from cluster.domain.replication.timers import RegionTimers
-from cluster.ports.consensus_group import ConsensusGroup, GroupLease, GroupView, KeyCompare, KeyPut
+from cluster.ports.consensus_group import ConsensusGroup, GroupLease, GroupMembers, GroupView, KeyCompare, KeyPut
 from cluster.ports.replication import LinkLost, ReplicationLink
 from cluster.ports.tasks import SubmitItem
 from cluster.ports.wake_ups import WakeTopic
@@ -56,10 +56,16 @@ class Bell:
 
 @dataclass
 class CutGroup:
-    """The group, which a test may take away from one region."""
+    """The group, which a test may take away from one region, or its reads, or its watch. With ``holds`` the next read is on the
+    way until ``goes_on`` is set, and no other is answered meanwhile."""
 
     group: ConsensusGroup
     up: bool = True
+    reads: bool = True
+    watches: bool = True
+    holds: bool = False
+    on_the_way: int = 0
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     def _reached(self) -> ConsensusGroup:
         if not self.up:
@@ -67,7 +73,15 @@ class CutGroup:
         return self.group
 
     async def read(self, prefix: str) -> GroupView:
-        return await self._reached().read(prefix)
+        if not self.reads:
+            raise StoreUnavailable("Reads of the group are out of reach.")
+        view = await self._reached().read(prefix)
+        if self.holds:
+            self.holds, self.reads = False, False
+            self.on_the_way += 1
+            await self.goes_on.wait()
+            self.on_the_way -= 1
+        return view
 
     async def swap(
         self, compares: Sequence[KeyCompare], puts: Sequence[KeyPut] = (), deletes: Sequence[str] = ()
@@ -83,8 +97,18 @@ class CutGroup:
     async def revoke(self, lease: str) -> None:
         await self._reached().revoke(lease)
 
-    def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
-        return self._reached().watch(prefix)
+    async def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
+        """It hangs while the group is away."""
+        async with aclosing(self.group.watch(prefix)) as views:
+            async for view in views:
+                if self.up and self.watches:
+                    yield view
+
+    async def members(self) -> GroupMembers:
+        return await self._reached().members()
+
+    async def move_leader(self, name: str) -> None:
+        await self._reached().move_leader(name)
 
 
 class CutLink:

@@ -12,8 +12,8 @@ from cluster.cli.checks.findings import WARNING, Finding, fine, problem
 from cluster.http.etcd_tls import etcd_context
 from cluster.settings import Settings
 
-#: For one member.
-MEMBER_S: Final = 2.5
+#: For one question to a member.
+MEMBER_S: Final = 2.0
 #: Before these, by (major, minor): a leader of etcd that slept and goes on revokes leases that were renewed all along at the
 #: others (etcd issue 15247), so that a primary loses the zone for no reason. 3.5.0 to 3.5.2 lose consistency as well.
 _FIRST_SOUND: Final = {(3, 4): 31, (3, 5): 13}
@@ -27,8 +27,24 @@ async def check_etcd(settings: Settings) -> Sequence[Finding]:
     if not settings.etcd_endpoints:
         return []
     tls = etcd_context(settings.etcd_ca_file, settings.etcd_cert_file, settings.etcd_key_file)
+    endpoints = [endpoint.rstrip("/") for endpoint in settings.etcd_endpoints]
     async with httpx.AsyncClient(verify=tls, timeout=MEMBER_S, trust_env=False) as http:
-        return await asyncio.gather(*(_member(http, endpoint.rstrip("/")) for endpoint in settings.etcd_endpoints))
+        found = await asyncio.gather(*(_member(http, endpoint) for endpoint in endpoints))
+        lists = await asyncio.gather(*(_names(http, endpoint) for endpoint in endpoints))
+    names = set().union(*lists)
+    if not names or settings.region in names:
+        return found
+    detail = f"no member has the name {settings.region}, so etcd's leader is not moved out of this region while it is primary"
+    return [*found, problem("etcd", detail, f"Start this region's member with --name {settings.region}.", WARNING)]
+
+
+async def _names(http: httpx.AsyncClient, endpoint: str) -> set[str]:
+    """The names of all members, as one tells them; none if it does not."""
+    try:
+        answer = await http.post(f"{endpoint}/v3/cluster/member/list", json={})
+        return {str(member.get("name", "")) for member in answer.raise_for_status().json()["members"]}
+    except (httpx.HTTPError, OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 async def _member(http: httpx.AsyncClient, endpoint: str) -> Finding:

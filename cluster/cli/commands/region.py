@@ -54,6 +54,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, object]]:
         ("in-sync set", ", ".join(found.get("in_sync", ()))),
         ("mode", found.get("mode")),
         ("last row", found["head"]),
+        ("leader of etcd", found["etcd_leader"]),
         ("refuses writes", found["no_writes"]),
         ("problem", found["problem"]),
     ]

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from regions.domain import primary, rejoin, secondary, transactions
 from regions.domain.group import ZoneRecord
-from regions.domain.leadership import Leadership, Persisted, RegionRole, Tick, WritesOpened
+from regions.domain.leadership import Leadership, Persisted, RegionRole, ReportReceived, Tick, WritesOpened
 from regions.domain.machine import TRANSITIONS
 from tests.regions.simulation import database
 
@@ -143,7 +143,14 @@ def _ticks_as_whole(state: Leadership, event: Tick, now: float) -> Any:
     return _campaign_tick(state, replace(event, own=replace(event.own, is_whole=True)), now)
 
 
-_campaign_tick = secondary.campaign_tick
+def _told_as_whole(state: Leadership, event: ReportReceived, now: float) -> Any:
+    report = event.report
+    return _campaign_report(
+        state, replace(event, report=None if report is None else replace(report, is_whole=True)), now
+    )
+
+
+_campaign_tick, _campaign_report = secondary.campaign_tick, secondary.campaign_report
 
 
 def _counts_anybody(state: Leadership, event: Persisted, now: float) -> Any:
@@ -156,8 +163,10 @@ MUTANTS = (
         (
             (secondary, "_may_campaign", _campaigns_as_whole),
             (secondary, "campaign_tick", _ticks_as_whole),
+            (secondary, "campaign_report", _told_as_whole),
         ),
         frozenset({WHOLE_LEADS}),
+        only=("drop_lease", "one_way"),
     ),
     _mutant("confirmations of who is not whole count", primary, "confirmed", _counts_anybody, WHOLE_COPIES),
     _mutant("acknowledge early", primary, "watermark", lambda term, record: term.head, LOST, SEEN, WHOLE_COPIES),
@@ -166,7 +175,10 @@ MUTANTS = (
         ((transactions, "why_not_elected", _nobody_refused), (secondary, "why_not_elected", _nobody_refused)),
         frozenset({MEMBERS}),
     ),
-    _mutant("commit unchecked", database.Database, "commit", _commit_unchecked, LOST, SEEN, ONE_PRIMARY, FENCED),
+    _mutant(
+        *("commit unchecked", database.Database, "commit", _commit_unchecked, LOST, SEEN, ONE_PRIMARY, FENCED),
+        only=("pause", "isolate"),
+    ),
     _mutant("trust unchecked", database.Database, "commit", _commit_without_trust, FENCED, only=("pause", "isolate")),
     _mutant("epoch not raised", transactions, "_next_epoch", lambda record, epochs: max(1, record.epoch), EPOCHS, LIVE),
     _mutant(
@@ -179,7 +191,7 @@ MUTANTS = (
             SEEN,
             WHOLE_COPIES,
         ),
-        only=("drop_lease",),
+        only=("drop_lease", "crash"),
     ),
     _mutant("stops waiting before the swap", primary, "counted", _stops_waiting_first, LOST, SEEN, WHOLE_COPIES),
     _mutant("secondaries show what they have", secondary, "why_not_read", _never_refused, SEEN),

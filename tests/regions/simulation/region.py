@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.domain.base.errors import Conflict, TryLater
 from cluster.domain.replication.timers import RegionTimers
-from cluster.ports.consensus_group import KeyCompare, KeyPut
+from cluster.ports.consensus_group import GroupView, KeyCompare, KeyPut
 from regions.domain import primary, rejoin, secondary
 from regions.domain.group import DEFAULT_ZONE, MEMBERS_KEY, RegionGroup, ZoneRecord
 from regions.domain.leadership import (
@@ -73,6 +73,12 @@ class World:
     on_proposal: Callable[[SimulatedRegion], None] = lambda region: None
     on_rebuild: Callable[[SimulatedRegion], None] = lambda region: None
 
+    def tell_watches(self) -> None:
+        view = GroupView(entries=dict(self.store.entries), revision=self.store.revision)
+        for region in self.regions.values():
+            if not self.group_down and region.watches:
+                region.watch_brings(view)
+
 
 @dataclass(slots=True)
 class Batch:
@@ -95,6 +101,8 @@ class SimulatedRegion:
         self.db = database
         self.life = 0
         self.up = False
+        #: Whether its watch of the group brings anything: one that hangs says nothing.
+        self.watches = world.random.random() < 0.8
         self.paused_until = {"leader": 0.0, "writer": 0.0, "receiver": 0.0}
         self.start()
 
@@ -176,12 +184,23 @@ class SimulatedRegion:
         self.due("leader", lambda: once(None), GROUP_TIMEOUT_S)
 
     def read_group(self, effect: ReadGroup) -> None:
-        def answer(view: Any) -> None:
+        def answer(view: GroupView | None) -> None:
             if view is not None:
-                group, record = RegionGroup.decode(view.value(MEMBERS_KEY)), ZoneRecord.decode(view.value(ZONE.key))
-                self.take(GroupSeen(group=group, record=record, holder=view.value(ZONE.leader_key)))
+                self.sees(view)
 
         self.call_group(lambda store, now: store.read("", now), answer)
+
+    def watch_brings(self, view: GroupView) -> None:
+        """What the group's watch says after a change, if it gets there."""
+        if self.up:
+            self.world.network.send(GROUP, self.name, lambda: self.due("leader", lambda: self.sees(view)))
+
+    def sees(self, view: GroupView) -> None:
+        members, record = view.value(MEMBERS_KEY), view.value(ZONE.key)
+        assert members is not None
+        assert record is not None
+        group = RegionGroup.decode(members)
+        self.take(GroupSeen(group=group, record=ZoneRecord.decode(record), holder=view.value(ZONE.leader_key)))
 
     def ask_reports(self, effect: AskReports) -> None:
         for peer in self.world.regions.values():
@@ -190,13 +209,17 @@ class SimulatedRegion:
 
             def report(peer: SimulatedRegion = peer) -> None:
                 def send() -> None:
-                    event = ReportReceived(region=peer.name, report=peer.db.report())
+                    found = peer.db.report() if peer.up else None  # the host of a process that has died refuses
+                    event = ReportReceived(region=peer.name, report=found)
                     self.world.network.send(peer.name, self.name, lambda: self.due("leader", lambda: self.take(event)))
 
                 if peer.up:
                     peer.due("receiver", send)
+                else:
+                    send()
 
             self.world.network.send(self.name, peer.name, report)
+        self.take(ReportReceived(region=self.name, report=self.db.report()))
 
     def create_key(self, effect: CreateKey) -> None:
         started = self.db.clock(self.world.schedule.now)

@@ -59,6 +59,7 @@ def build(random: Random) -> World:
         # Over an election's time two clocks differ by less than the margin.
         database = Database(region=name, rate=1 + 0.02 * (random.random() - 0.5), offset_s=100 * random.random())
         world.regions[name] = SimulatedRegion(world, database)
+    store.on_change = world.tell_watches
     return world
 
 

@@ -5,11 +5,11 @@ although it is renewed, and a restored store revives leases and repeats revision
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from cluster.ports.clock import Clock
-from cluster.ports.consensus_group import GroupEntry, GroupLease, GroupView, KeyCompare, KeyPut
+from cluster.ports.consensus_group import GroupEntry, GroupLease, GroupMembers, GroupView, KeyCompare, KeyPut
 
 LEAST_TTL_S = 2.0
 
@@ -30,6 +30,8 @@ class MemoryGroup:
     entries: dict[str, GroupEntry] = field(default_factory=dict)
     leases: dict[str, _StoredLease] = field(default_factory=dict)
     granted: int = 0
+    #: Called after each change of an entry.
+    on_change: Callable[[], None] = lambda: None
 
     def expire(self, now: float) -> None:
         for lease in [name for name, held in self.leases.items() if now > held.ends_at + self.late_s]:
@@ -51,6 +53,7 @@ class MemoryGroup:
             self.entries[put.key] = GroupEntry(value=put.value, revision=self.revision, lease=put.lease)
         for key in deletes:
             self.entries.pop(key, None)
+        self.on_change()
         return True
 
     def _holds(self, compare: KeyCompare) -> bool:
@@ -81,13 +84,15 @@ class MemoryGroup:
         self.revision += 1
         for key in keys:
             del self.entries[key]
+        if keys:
+            self.on_change()
 
     def change_leader(self, now: float) -> None:
         for held in self.leases.values():
             held.ends_at = now + held.ttl_s
 
     def snapshot(self) -> MemoryGroup:
-        return copy.deepcopy(self)
+        return replace(self, entries=dict(self.entries), leases=copy.deepcopy(self.leases), on_change=lambda: None)
 
     def restore(self, snapshot: MemoryGroup, now: float) -> None:
         """Every lease of the snapshot lives again, with its whole time."""
@@ -119,6 +124,12 @@ class SimulatedGroup:
 
     async def revoke(self, lease: str) -> None:
         self._store.revoke(lease)
+
+    async def members(self) -> GroupMembers:
+        return GroupMembers()
+
+    async def move_leader(self, name: str) -> None:
+        """Nobody leads the store."""
 
     async def watch(self, prefix: str) -> AsyncGenerator[GroupView, None]:
         last = None

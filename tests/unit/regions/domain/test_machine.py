@@ -67,6 +67,11 @@ def follower(region: str = "b") -> Leadership:
     return Leadership(region=region, key=f"{region}/1", timers=TIMERS, own=OWN)
 
 
+def asks(state: Leadership) -> bool:
+    assert state.candidacy is not None
+    return state.candidacy.asked
+
+
 def elected() -> Leadership:
     state = after(follower(), FREE, ReportReceived(region="c", report=report(20)))
     state, effects = step(state, Tick(own=OWN), 5.0)
@@ -112,6 +117,39 @@ def test_a_candidate_waits_for_reports_of_rivals_and_not_of_the_primary() -> Non
     alone = replace(RECORD, in_sync=frozenset({"a", "b"}))
     state = after(follower(), GroupSeen(group=GROUP, record=alone, holder=None))
     assert CreateKey() in step(state, Tick(own=OWN), 1.0)[1]
+
+
+def test_a_candidate_asks_at_once_when_all_have_told() -> None:
+    rival, own = ReportReceived(region="c", report=report(20)), ReportReceived(region="b", report=OWN)
+    away, lives = ReportReceived(region="a", report=None), ReportReceived(region="a", report=report(22))
+    for told in ((rival, own, away), (own, away, rival), (away, rival, own)):
+        state = after(follower(), FREE, *told[:2])
+        assert not asks(state)
+        assert step(state, told[2], 0.0)[1] == (CreateKey(),)
+        assert step(after(state, told[2]), rival, 0.1)[1] == ()  # once
+    # A primary that lives has lost its key for no reason, and may have rows that nobody else has.
+    state = after(follower(), FREE, rival, own, away, lives)
+    assert not asks(after(follower(), FREE, rival, own, lives))
+    assert CreateKey() not in step(after(follower(), FREE, rival, own, lives), Tick(own=OWN), 1.0)[1]
+    held = GroupSeen(group=GROUP, record=RECORD, holder="a/2")
+    assert after(state, held).phase is RegionPhase.FOLLOWING
+    former = after(follower("a"), FREE, rival, ReportReceived(region="b", report=OWN))
+    assert step(former, ReportReceived(region="a", report=report(22)), 0.0)[1] == (CreateKey(),)
+
+
+def test_what_a_candidate_has_now_decides() -> None:
+    state = after(follower(), Tick(own=report(10)), FREE, ReportReceived(region="a", report=None))
+    state = after(state, ReportReceived(region="c", report=report(20)))
+    assert step(state, ReportReceived(region="b", report=OWN), 0.0)[1] == (CreateKey(),)
+    part = replace(OWN, is_whole=False)
+    assert after(state, ReportReceived(region="b", report=part)).phase is RegionPhase.FOLLOWING
+
+
+def test_the_heir_asks_at_once_when_all_have_told() -> None:
+    """The primary lives, and others are as far as the heir: it comes before them."""
+    offered = GroupSeen(group=GROUP, record=replace(RECORD, heir="c"), holder=None)
+    state = after(follower("c"), offered, ReportReceived(region="b", report=OWN))
+    assert step(state, ReportReceived(region="c", report=OWN), 0.0)[1] == (CreateKey(),)
 
 
 def test_the_election_opens_the_database_under_its_epoch_and_trust() -> None:
