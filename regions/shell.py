@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable, TryLater
@@ -36,7 +37,7 @@ from cluster.ports.replication import (
     ReplicationStatuses,
 )
 from cluster.ports.wake_ups import Doorbell, WakeTopic
-from cluster.process.loops import Loops, OnFatal, unwatched
+from cluster.process.loops import Loops, OnFatal, ended, unwatched
 from regions.domain import primary, secondary
 from regions.domain.group import MEMBERS_KEY, RegionGroup, ZoneRecord
 from regions.domain.leadership import (
@@ -513,25 +514,44 @@ class RegionShell:
                 # With its own epoch: a later one is the primary's to tell, and an election that was won meanwhile is not undone.
                 if self._leader() != leader or not await replica.set_role("secondary", found.epoch or 0, None):
                     return False
-        receiver = ReplicationReceiver(replica, _HeardLink(self._parts.links[leader], self._hear), self._parts.doorbell)
+        link = _LedLink(self._parts.links[leader], partial(self._while_led, leader))
+        receiver = ReplicationReceiver(replica, _HeardLink(link, self._hear), self._parts.doorbell)
         try:
             await receiver.advance()
         except ReplicationRefused as refused:
             if refused.refusal is Refusal.IMAGES:
                 await receiver.copy()
-            elif refused.refusal is not Refusal.FORK or not await self._keep_surplus(leader):
+            elif refused.refusal is not Refusal.FORK or not await self._keep_surplus(link):
                 raise
             else:
                 await receiver.copy()
         self._problem, self._logged = None, ""
         return True
 
-    async def _keep_surplus(self, leader: str) -> bool:
+    async def _while_led(self, leader: str, question: Awaitable[Any]) -> Any:
+        """The answer of a primary, while it is that. One that sleeps, or that no packet reaches, may answer never, and its
+        successor counts on this region's confirmations meanwhile.
+
+        Raises: `LinkLost` as soon as this region follows it no more."""
+        asking, left = asyncio.ensure_future(question), asyncio.ensure_future(self._left(leader))
+        try:
+            await asyncio.wait((asking, left), return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise LinkLost(f"Region {leader} has not answered while it was the zone's primary.")
+            return asking.result()
+        finally:
+            await ended(asking, left)
+
+    async def _left(self, leader: str) -> None:
+        while self._leader() == leader:
+            await self._change()
+
+    async def _keep_surplus(self, link: ReplicationLink) -> bool:
         """Keeps the rows that the primary never had, so that this region may be copied anew. False if that is not all that
         differs: a log that shares no row with the primary's is another deployment's, and an operator decides.
 
         Raises: `ReplicationRefused` while the primary counts this region in the in-sync set, which it leaves first."""
-        surplus, link = self._parts.surplus, self._parts.links[leader]
+        surplus = self._parts.surplus
         if surplus is None:
             return False
         fork, shared = await surplus.fork((await link.tail()).history)
@@ -555,6 +575,29 @@ class RegionShell:
         if self._leader() is None:
             raise LinkLost("This region follows nobody now: the zone's primary has lost the campaign key.")
         self._take(PrimaryHeard(epoch=batch.epoch, watermark=batch.watermark))
+
+
+class _LedLink:
+    """A link whose questions are given up when ``while_led`` says so."""
+
+    def __init__(self, link: ReplicationLink, while_led: Callable[[Awaitable[Any]], Awaitable[Any]]) -> None:
+        self._link = link
+        self._while_led = while_led
+
+    async def batch(self, follower: Follower) -> Batch:
+        batch: Batch = await self._while_led(self._link.batch(follower))
+        return batch
+
+    async def tail(self) -> CopyBeginning:
+        beginning: CopyBeginning = await self._while_led(self._link.tail())
+        return beginning
+
+    async def piece(self, progress: CopyProgress) -> CopyPiece:
+        piece: CopyPiece = await self._while_led(self._link.piece(progress))
+        return piece
+
+    async def report(self) -> PeerReport:
+        return await self._link.report()
 
 
 class _HeardLink:

@@ -114,6 +114,20 @@ async def test_rows_that_come_while_a_region_campaigns_are_not_applied(world: Wo
         assert await world.regions[name].tasks() == {"t1"}
 
 
+async def test_a_primary_that_answers_never_is_not_waited_for_after_its_successor_is_elected(world: World) -> None:
+    east = await world.primary()
+    west = world.regions["west"]
+    west.links["east"].goes_on.clear()
+    await east.write("t1")
+    await eventually(lambda: west.links["east"].on_the_way)
+    await east.kill()
+    east.group.up = False
+    second = await world.primary(("north", "west"))
+    await second.acknowledged("t2")
+    assert await west.tasks() == {"t1", "t2"}
+    assert (await world.record()).in_sync == {"north", "west"}
+
+
 async def test_a_member_leaves_the_set_before_an_answer_that_it_lacks(world: World) -> None:
     east = await world.primary()
     world.cut("east", "west")
