@@ -126,6 +126,7 @@ class RegionShell:
         self._problem: Refusal | None = None
         self._logged = ""
         self._follows = True
+        self._patience_s = timers.election_s
         self._effects: dict[type[Effect], Callable[[Any], Awaitable[None]]] = {
             ReadGroup: self._read_group,
             AskReports: self._ask_reports,
@@ -514,7 +515,7 @@ class RegionShell:
                 # With its own epoch: a later one is the primary's to tell, and an election that was won meanwhile is not undone.
                 if self._leader() != leader or not await replica.set_role("secondary", found.epoch or 0, None):
                     return False
-        link = _LedLink(self._parts.links[leader], partial(self._while_led, leader))
+        link = _LedLink(self._parts.links[leader], partial(self._batch_of, leader), partial(self._while_led, leader))
         receiver = ReplicationReceiver(replica, _HeardLink(link, self._hear), self._parts.doorbell)
         try:
             await receiver.advance()
@@ -528,19 +529,32 @@ class RegionShell:
         self._problem, self._logged = None, ""
         return True
 
-    async def _while_led(self, leader: str, question: Awaitable[Any]) -> Any:
+    async def _while_led(self, leader: str, question: Awaitable[Any], timeout_s: float | None = None) -> Any:
         """The answer of a primary, while it is that. One that sleeps, or that no packet reaches, may answer never, and its
         successor counts on this region's confirmations meanwhile.
 
-        Raises: `LinkLost` as soon as this region follows it no more."""
+        Raises: `LinkLost` as soon as this region follows it no more, and after the time-out."""
         asking, left = asyncio.ensure_future(question), asyncio.ensure_future(self._left(leader))
         try:
-            await asyncio.wait((asking, left), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((asking, left), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
-                raise LinkLost(f"Region {leader} has not answered while it was the zone's primary.")
+                raise LinkLost(f"Region {leader} has not answered in time, or is the zone's primary no more.")
             return asking.result()
         finally:
             await ended(asking, left)
+
+    async def _batch_of(self, leader: str, follower: Follower) -> Batch:
+        """A primary answers at each heartbeat, so a connection on which nothing comes for an election timeout may be half open.
+        It may also have much to read: each time it is given twice the time, so that a slow one is not asked for ever."""
+        began, patience_s = self._now(), self._patience_s
+        try:
+            batch: Batch = await self._while_led(leader, self._parts.links[leader].batch(follower), patience_s)
+        except LinkLost:
+            if self._now() >= began + patience_s:
+                self._patience_s = 2 * patience_s
+            raise
+        self._patience_s = self._state.timers.election_s
+        return batch
 
     async def _left(self, leader: str) -> None:
         while self._leader() == leader:
@@ -578,15 +592,20 @@ class RegionShell:
 
 
 class _LedLink:
-    """A link whose questions are given up when ``while_led`` says so."""
+    """A link whose questions are given up when ``batch`` and ``while_led`` say so."""
 
-    def __init__(self, link: ReplicationLink, while_led: Callable[[Awaitable[Any]], Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        link: ReplicationLink,
+        batch: Callable[[Follower], Awaitable[Batch]],
+        while_led: Callable[[Awaitable[Any]], Awaitable[Any]],
+    ) -> None:
         self._link = link
+        self._batch = batch
         self._while_led = while_led
 
     async def batch(self, follower: Follower) -> Batch:
-        batch: Batch = await self._while_led(self._link.batch(follower))
-        return batch
+        return await self._batch(follower)
 
     async def tail(self) -> CopyBeginning:
         beginning: CopyBeginning = await self._while_led(self._link.tail())

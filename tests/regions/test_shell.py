@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -126,6 +127,20 @@ async def test_a_primary_that_answers_never_is_not_waited_for_after_its_successo
     await second.acknowledged("t2")
     assert await west.tasks() == {"t1", "t2"}
     assert (await world.record()).in_sync == {"north", "west"}
+
+
+async def test_a_question_whose_answer_never_comes_is_asked_again(world: World) -> None:
+    """As on a connection that is half open."""
+    east = await world.primary()
+    link = world.regions["west"].links["east"]
+    link.goes_on.clear()
+    await east.write("t1")
+    await eventually(lambda: link.on_the_way)
+    link.goes_on = asyncio.Event()
+    link.goes_on.set()
+    await east.acknowledged("t2")
+    assert await world.primary() is east
+    assert await world.regions["west"].tasks() == {"t1", "t2"}
 
 
 async def test_a_member_leaves_the_set_before_an_answer_that_it_lacks(world: World) -> None:
