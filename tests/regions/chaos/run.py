@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,7 @@ from tests.support.region_mutants import MUTANT
 from tests.support.region_processes import NAMES, RegionBench, region_bench
 from tests.support.replicating import tables_of
 
-_LOG = """select seq, epoch, extract(epoch from at)::double precision as at, kind, entity, encode(digest, 'hex') as digest
-          from log order by seq"""
+_LOG = "select seq, epoch, at, kind, entity, encode(digest, 'hex') as digest from log order by seq"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,12 +174,11 @@ def _surplus(file: Path) -> list[LogRow]:
     for line in lines:
         if line["table"] == LOG.name:
             row = dict(zip(columns, line["row"], strict=True))
-            at = datetime.fromisoformat(row["at"]).timestamp()
             found.append(
                 LogRow(
                     seq=int(row["seq"]),
                     epoch=int(row["epoch"]),
-                    at=at,
+                    at=float(row["at"]),
                     kind=row["kind"],
                     entity=row["entity"],
                     digest=row["digest"].removeprefix("\\x"),
