@@ -115,7 +115,7 @@ async def test_rows_that_come_while_a_region_campaigns_are_not_applied(world: Wo
         assert await world.regions[name].tasks() == {"t1"}
 
 
-async def test_a_primary_that_answers_never_is_not_waited_for_after_its_successor_is_elected(world: World) -> None:
+async def test_who_was_primary_and_answers_never_is_not_waited_for(world: World) -> None:
     east = await world.primary()
     west = world.regions["west"]
     west.links["east"].goes_on.clear()

@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import psutil
@@ -25,6 +25,7 @@ TAKEN_OVER_S, WHOLE_S = 30.0, 60.0
 PRIMARY, SECONDARY, ANY = "primary", "secondary", "any"
 #: Longer than a lease and the campaign after it: whoever could be elected by mistake has the time for it.
 NOBODY_S = 8.0
+UNFOLLOWED_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,21 @@ async def _only_a_stale_heir(struck: Struck) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def _killed_unfollowed(struck: Struck) -> AsyncIterator[None]:
+    """The primary dies with rows that nobody else has: both others sleep, for less than the sync interval."""
+    async with AsyncExitStack() as stack:
+        with ExitStack() as asleep:
+            for name in struck.others:
+                process = struck.bench.regions[name].process
+                assert process is not None
+                asleep.enter_context(stopped(process))
+            await asyncio.sleep(UNFOLLOWED_S)
+            await stack.enter_async_context(_killed("process")(struck))
+        await asyncio.sleep(NOBODY_S)
+        yield
+
+
 KINDS = {
     "kill the primary's process": FaultKind(victim=PRIMARY, act=_killed("process"), replaces=True),
     "kill the primary's process and etcd member": FaultKind(
@@ -220,6 +236,7 @@ KINDS = {
     "reset": FaultKind(victim=ANY, act=_cut(links="reset", etcd="reset")),
     "a slow standby": FaultKind(victim=SECONDARY, act=_slow),
     "all regions far from each other": FaultKind(victim=ANY, act=_far),
+    "kill the primary while both others sleep": FaultKind(victim=PRIMARY, act=_killed_unfollowed),
     "only a stale heir": FaultKind(victim=PRIMARY, act=_only_a_stale_heir),
 }
 
@@ -245,6 +262,8 @@ class Nemesis:
         Raises: `NotWhole`, with the fault in the history."""
         kind = KINDS[name]
         primary = await self._bench.primary()
+        whole_at = time.time()
+        await eventually(lambda: self._clients.acknowledged_since(whole_at), WHOLE_S, "a write is answered")
         victims = {PRIMARY: [primary], ANY: list(NAMES)}
         victim = self._chance.choice(victims.get(kind.victim, [other for other in NAMES if other != primary]))
         hold_s = self._chance.uniform(0.5, 4.0)

@@ -150,7 +150,7 @@ async def _region(bench: RegionBench, name: str) -> FinalRegion:
         log = [LogRow(**row) for row in await stores.pool.rows(_LOG)]
         rows = await stores.pool.rows("select id, payload::json ->> 'key' as key from tasks")
         tables = {table: _digest(found) for table, found in (await tables_of(stores)).items()}
-        chain = await verify_part(stores.log, stores.audit, 1, None)
+        chain = await verify_part(stores.log, stores.seals, 1, None)
     finally:
         await stores.close()
     return FinalRegion(
