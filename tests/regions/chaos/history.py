@@ -67,7 +67,8 @@ class FinalRegion:
 
 @dataclass(slots=True)
 class History:
-    """``regions`` is empty if the run could not be finished. ``refused``: how often clients got no answer, by code."""
+    """``regions``: the primary alone if the others did not become whole; empty if there is none. ``refused``: how often clients
+    got no answer, by code."""
 
     acknowledged: list[Acknowledged] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)

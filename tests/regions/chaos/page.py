@@ -42,7 +42,7 @@ def with_runs(page: str, runs: Sequence[Mapping[str, Any]]) -> str:
     violations = sum(len(run["violations"]) for run in runs)
     lines = [
         BEGIN,
-        f"Seeds {', '.join(str(run['seed']) for run in runs)}, {runs[0]['machine']}: {counts['faults']} faults, "
+        f"Seed {', '.join(str(run['seed']) for run in runs)}, {runs[0]['machine']}: {counts['faults']} faults, "
         f"{counts['acknowledged']:,} acknowledged writes, {counts['lost']} lost, {counts['rows_read']:,} rows read, "
         f"{counts['surplus']} surplus rows kept, {violations} violations.",
         "",

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,9 @@ async def chaos(
             history.regions = await _final(bench)
         except NotWhole:
             print("the regions did not become whole again", flush=True)
+            with suppress(AssertionError):  # nobody may be primary
+                history.primary = await bench.primary(in_sync=())
+                history.regions = [await _region(bench, history.primary)]
         finally:
             if logs is not None:
                 _keep_logs(bench, logs)
