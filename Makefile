@@ -44,6 +44,9 @@ chaos: setup ## 100 faults and an outage of 5 min under load, 100 kills amid del
 regions: setup ## The regions' machines in a simulation for MINUTES (10) from SEED (1), then each of its mutants
 	@$(BIN)/python -m tests.regions.simulation.run --mutants --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
+chaos-regions: setup ## Faults against three regions for MINUTES (10), drawn from SEED, then what clients saw is checked
+	@$(BIN)/python -m tests.regions.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) --json .bench/chaos-regions.json
+
 fuzz: setup ## CALLS (20,000) calls drawn from the OpenAPI document with every role; SEED (1) draws others
 	@$(BIN)/python -m tests.support.fuzzing $(or $(CALLS),20000) $(or $(SEED),1)
 
@@ -77,4 +80,4 @@ lock: setup ## Write requirements.lock anew
 clean: ## Remove the environment and caches
 	@rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo up down reset test verify bench chaos regions fuzz soak lint types check docs lock clean
+.PHONY: help setup demo up down reset test verify bench chaos chaos-regions regions fuzz soak lint types check docs lock clean

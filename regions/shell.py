@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from cluster.domain.base.errors import Conflict, Fenced, StoreUnavailable, TryLater
@@ -37,7 +38,7 @@ from cluster.ports.replication import (
     ReplicationStatuses,
 )
 from cluster.ports.wake_ups import Doorbell, WakeTopic
-from cluster.process.loops import Loops, OnFatal, unwatched
+from cluster.process.loops import Loops, OnFatal, ended, unwatched
 from regions.domain import primary, secondary
 from regions.domain.group import MEMBERS_KEY, RegionGroup, ZoneRecord
 from regions.domain.leadership import (
@@ -128,6 +129,7 @@ class RegionShell:
         self._group_seen = (float("-inf"), 0)
         self._group_members: GroupMembers | None = None
         self._follows = True
+        self._patience_s = timers.election_s
         self._effects: dict[type[Effect], Callable[[Any], Awaitable[None]]] = {
             ReadGroup: self._read_group,
             AskReports: self._ask_reports,
@@ -575,25 +577,57 @@ class RegionShell:
                 # With its own epoch: a later one is the primary's to tell, and an election that was won meanwhile is not undone.
                 if self._leader() != leader or not await replica.set_role("secondary", found.epoch or 0, None):
                     return False
-        receiver = ReplicationReceiver(replica, _HeardLink(self._parts.links[leader], self._hear), self._parts.doorbell)
+        link = _LedLink(self._parts.links[leader], partial(self._batch_of, leader), partial(self._while_led, leader))
+        receiver = ReplicationReceiver(replica, _HeardLink(link, self._hear), self._parts.doorbell)
         try:
             await receiver.advance()
         except ReplicationRefused as refused:
             if refused.refusal is Refusal.IMAGES:
                 await receiver.copy()
-            elif refused.refusal is not Refusal.FORK or not await self._keep_surplus(leader):
+            elif refused.refusal is not Refusal.FORK or not await self._keep_surplus(link):
                 raise
             else:
                 await receiver.copy()
         self._problem, self._logged = None, ""
         return True
 
-    async def _keep_surplus(self, leader: str) -> bool:
+    async def _while_led(self, leader: str, question: Awaitable[Any], timeout_s: float | None = None) -> Any:
+        """The answer of a primary, while it is that. One that sleeps, or that no packet reaches, may answer never, and its
+        successor counts on this region's confirmations meanwhile.
+
+        Raises: `LinkLost` as soon as this region follows it no more, and after the time-out."""
+        asking, left = asyncio.ensure_future(question), asyncio.ensure_future(self._left(leader))
+        try:
+            await asyncio.wait((asking, left), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise LinkLost(f"Region {leader} has not answered in time, or is the zone's primary no more.")
+            return asking.result()
+        finally:
+            await ended(asking, left)
+
+    async def _batch_of(self, leader: str, follower: Follower) -> Batch:
+        """A primary answers at each heartbeat, so a connection on which nothing comes for an election timeout may be half open.
+        It may also have much to read: each time it is given twice the time, so that a slow one is not asked for ever."""
+        began, patience_s = self._now(), self._patience_s
+        try:
+            batch: Batch = await self._while_led(leader, self._parts.links[leader].batch(follower), patience_s)
+        except LinkLost:
+            if self._now() >= began + patience_s:
+                self._patience_s = 2 * patience_s
+            raise
+        self._patience_s = self._state.timers.election_s
+        return batch
+
+    async def _left(self, leader: str) -> None:
+        while self._leader() == leader:
+            await self._change()
+
+    async def _keep_surplus(self, link: ReplicationLink) -> bool:
         """Keeps the rows that the primary never had, so that this region may be copied anew. False if that is not all that
         differs: a log that shares no row with the primary's is another deployment's, and an operator decides.
 
         Raises: `ReplicationRefused` while the primary counts this region in the in-sync set, which it leaves first."""
-        surplus, link = self._parts.surplus, self._parts.links[leader]
+        surplus = self._parts.surplus
         if surplus is None:
             return False
         fork, shared = await surplus.fork((await link.tail()).history)
@@ -617,6 +651,34 @@ class RegionShell:
         if self._leader() is None:
             raise LinkLost("This region follows nobody now: the zone's primary has lost the campaign key.")
         self._take(PrimaryHeard(epoch=batch.epoch, watermark=batch.watermark))
+
+
+class _LedLink:
+    """A link whose questions are given up when ``batch`` and ``while_led`` say so."""
+
+    def __init__(
+        self,
+        link: ReplicationLink,
+        batch: Callable[[Follower], Awaitable[Batch]],
+        while_led: Callable[[Awaitable[Any]], Awaitable[Any]],
+    ) -> None:
+        self._link = link
+        self._batch = batch
+        self._while_led = while_led
+
+    async def batch(self, follower: Follower) -> Batch:
+        return await self._batch(follower)
+
+    async def tail(self) -> CopyBeginning:
+        beginning: CopyBeginning = await self._while_led(self._link.tail())
+        return beginning
+
+    async def piece(self, progress: CopyProgress) -> CopyPiece:
+        piece: CopyPiece = await self._while_led(self._link.piece(progress))
+        return piece
+
+    async def report(self) -> PeerReport:
+        return await self._link.report()
 
 
 class _HeardLink:

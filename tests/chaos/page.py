@@ -5,6 +5,7 @@ The runs print the same tables.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -36,6 +37,12 @@ def spread(values: list[float]) -> dict[str, float]:
     ranked = sorted(values)
     p95 = ranked[min(len(ranked) - 1, round(0.95 * (len(ranked) - 1)))]
     return {"p50": round(statistics.median(ranked), 2), "p95": round(p95, 2), "max": round(ranked[-1], 2)}
+
+
+def longest_gap(times: Sequence[float], start: float, end: float) -> float:
+    """The longest time between two of these moments, or the start and one of them; all of it if none is between."""
+    marks = [start, *sorted(at for at in times if start <= at <= end)]
+    return max((b - a for a, b in itertools.pairwise(marks)), default=end - start)
 
 
 def faults_table(rows: Sequence[Row]) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import random
 import sys
@@ -23,7 +22,7 @@ from tests.chaos.checker import Violation, check, share_error
 from tests.chaos.history import FAILED, Answer, Fault, History, Outcome
 from tests.chaos.nemesis import DECK, Nemesis, Planned, plan
 from tests.chaos.odd_agents import odd_agents
-from tests.chaos.page import faults_table, machine, spread, totals_line
+from tests.chaos.page import faults_table, longest_gap, machine, spread, totals_line
 from tests.chaos.shipped_workers import shipped_workers
 from tests.chaos.target import running_target
 from tests.chaos.workload import Load, Workload
@@ -102,12 +101,7 @@ def gaps(history: History, fault: Fault, until: float) -> dict[str, float]:
     submits = [call.ended for call in history.calls if call.name == "submit" and call.answer is Answer.OK]
     leases = [claim.answered for claim in history.claims]
     leases += [call.ended for call in history.calls if call.name == "report" and call.answer is Answer.OK]
-    return {"submit": _longest(submits, fault.began, until), "lease": _longest(leases, fault.began, until)}
-
-
-def _longest(times: list[float], start: float, end: float) -> float:
-    marks = [start, *sorted(at for at in times if start <= at <= end)]
-    return max((b - a for a, b in itertools.pairwise(marks)), default=end - start)
+    return {"submit": longest_gap(submits, fault.began, until), "lease": longest_gap(leases, fault.began, until)}
 
 
 def rows_of(history: History, violations: Sequence[Violation]) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.etcd import needs_etcd
 from tests.support.probes import eventually
-from tests.support.region_api import EARLY
 from tests.support.region_clients import Clients, History
+from tests.support.region_mutants import ACKNOWLEDGE_EARLY, MUTANT
 from tests.support.region_processes import NAMES, WHOLE, region_bench
 
 pytestmark = [needs_etcd, pytest.mark.slow, pytest.mark.longer]
@@ -52,5 +52,5 @@ async def test_what_was_answered_is_at_the_next_primary() -> None:
 
 
 async def test_the_check_finds_answers_that_leave_early() -> None:
-    _, problems = await _killed_while_nobody_follows(**{EARLY: "1"})
+    _, problems = await _killed_while_nobody_follows(**{MUTANT: ACKNOWLEDGE_EARLY})
     assert any(problem.startswith("acknowledged and lost") for problem in problems)

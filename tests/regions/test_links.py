@@ -26,6 +26,7 @@ from regions.links.server import LOOK_S, LinkServer
 from tests.support.authorities import LOCAL
 from tests.support.links import (
     FAULTS,
+    HOLDS,
     PATIENT,
     SHORT,
     FaultProxy,
@@ -92,7 +93,7 @@ async def test_latency_alone_loses_nothing(issuer: RegionIssuer) -> None:
     end.add(30)
     async with (
         serving(end, issuer.files("east")) as server,
-        FaultProxy(server.port, "latency").running() as proxy,
+        FaultProxy(server.port, delay_s=0.02, jitter_s=0.01, bytes_per_s=2e6).running() as proxy,
         linked(proxy.port, issuer.files("west")) as link,
     ):
         while await follower.advance(link):
@@ -110,7 +111,8 @@ async def test_faults_one_after_the_other_lose_and_double_nothing(issuer: Region
         linked(proxy.port, issuer.files("west"), bounds=SHORT) as link,
     ):
         for _ in range(12):
-            proxy.begin(chance.choice((*FAULTS, "latency", None)), chance.randint(0, 6_000))
+            proxy.begin(chance.choice((*FAULTS, *HOLDS, None)), chance.randint(0, 6_000))
+            proxy.slow(chance.choice((0.0, 0.02)))
             end.add(chance.randint(1, 20))
             try:
                 await follower.advance(link)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,34 @@ async def test_rows_that_come_while_a_region_campaigns_are_not_applied(world: Wo
     await second.acknowledged("t1")
     for name in ("north", "west"):
         assert await world.regions[name].tasks() == {"t1"}
+
+
+async def test_who_was_primary_and_answers_never_is_not_waited_for(world: World) -> None:
+    east = await world.primary()
+    west = world.regions["west"]
+    west.links["east"].goes_on.clear()
+    await east.write("t1")
+    await eventually(lambda: west.links["east"].on_the_way)
+    await east.kill()
+    east.group.up = False
+    second = await world.primary(("north", "west"))
+    await second.acknowledged("t2")
+    assert await west.tasks() == {"t1", "t2"}
+    assert (await world.record()).in_sync == {"north", "west"}
+
+
+async def test_a_question_whose_answer_never_comes_is_asked_again(world: World) -> None:
+    """As on a connection that is half open."""
+    east = await world.primary()
+    link = world.regions["west"].links["east"]
+    link.goes_on.clear()
+    await east.write("t1")
+    await eventually(lambda: link.on_the_way)
+    link.goes_on = asyncio.Event()
+    link.goes_on.set()
+    await east.acknowledged("t2")
+    assert await world.primary() is east
+    assert await world.regions["west"].tasks() == {"t1", "t2"}
 
 
 async def test_a_member_leaves_the_set_before_an_answer_that_it_lacks(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 from collections.abc import AsyncIterator, Collection
@@ -206,10 +207,11 @@ async def linked(
 _RESET = struct.pack("ii", 1, 0)
 
 
-@dataclass
+@dataclass(eq=False)
 class FaultProxy:
-    """``fault`` is what it does from now on, also to connections that are open: None, or one of `FAULTS`. ``after``: it begins
-    when so many bytes of the answering end have passed."""
+    """``fault`` is what it does from now on, also to connections that are open: None, or one of `FAULTS` and `HOLDS`. ``after``:
+    it begins when so many bytes of the answering end have passed. Both ways, what passes comes ``delay_s`` later, and up to
+    ``jitter_s`` more, and no faster than ``bytes_per_s``, if that is set."""
 
     target: int
     fault: str | None = None
@@ -217,6 +219,11 @@ class FaultProxy:
     passed: int = 0
     port: int = 0
     connections: int = 0
+    delay_s: float = 0.0
+    jitter_s: float = 0.0
+    bytes_per_s: float | None = None
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[FaultProxy]:
@@ -226,6 +233,16 @@ class FaultProxy:
 
     def begin(self, fault: str | None, after: int = 0) -> None:
         self.fault, self.after, self.passed = fault, after, 0
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def slow(self, delay_s: float = 0.0, jitter_s: float = 0.0, bytes_per_s: float | None = None) -> None:
+        self.delay_s, self.jitter_s, self.bytes_per_s = delay_s, jitter_s, bytes_per_s
+
+    def heal(self) -> None:
+        """What was held goes on its way; connections that a fault has broken stay so."""
+        self.slow()
+        self.begin(None)
 
     @property
     def active(self) -> str | None:
@@ -236,7 +253,11 @@ class FaultProxy:
         if self.active == "reset":
             _reset(writer)
             return
-        there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            _reset(writer)  # as the target's machine does where nobody listens
+            return
         try:
             await asyncio.gather(self._pump(reader, back, "asks"), self._pump(there, writer, "answers"))
         finally:
@@ -249,12 +270,19 @@ class FaultProxy:
                 left, self.passed = max(0, self.after - self.passed), self.passed + len(data)
                 await self._pass(data[:left], sink, None, way)
                 data = data[left:]
+            await self._held(way)
             if data and not await self._pass(data, sink, self.active, way):
                 break
+        await self._held(way)  # nor is an end handed on
         with contextlib.suppress(OSError):
             if self.fault in ("half open", "blackhole"):
                 await asyncio.Event().wait()  # the end is not handed on
             sink.transport.abort()
+
+    async def _held(self, way: str) -> None:
+        """Returns when the network lets through what goes this way."""
+        while self.active in ("hold", f"hold {way}"):
+            await self._changed.wait()
 
     async def _pass(self, data: bytes, sink: asyncio.StreamWriter, fault: str | None, way: str) -> bool:
         """False ends the connection."""
@@ -274,15 +302,21 @@ class FaultProxy:
             data = bytes(255 - byte for byte in data)
         if fault == "replay" and way == "answers":
             data = data + data
-        if fault == "latency":
-            await asyncio.sleep(0.02)
+        wait_s = self.delay_s + self.jitter_s * self.chance.random()
+        if self.bytes_per_s is not None:
+            wait_s += len(data) / self.bytes_per_s
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
         sink.write(data)
         with contextlib.suppress(OSError):
             await sink.drain()
         return True
 
 
+#: What breaks a connection for good.
 FAULTS = ("cut", "blackhole", "one way", "half open", "reset", "garbage", "replay")
+#: What arrives when it is over, as after a partition in which both ends repeat what is lost: late, and whole.
+HOLDS = ("hold", "hold asks", "hold answers")
 
 
 async def _read(source: asyncio.StreamReader) -> bytes:

@@ -1,7 +1,6 @@
 """One region as a process of its own, without Ray: ``python -m tests.support.region_api``, with settings in its environment.
 
-It is the product's own (`serve_app.one_process`), unless ``EARLY`` in the environment breaks it: whatever rests on a commit
-leaves at once.
+It is the product's own (`serve_app.one_process`), but for the mistake that ``ARAGORA_TEST_MUTANT`` may name.
 """
 
 from __future__ import annotations
@@ -12,19 +11,12 @@ import os
 import sys
 
 from actors.composition.resources import load_process_settings
-from cluster.log.replication_gate import ReplicationGate
 from serve_app.one_process import serve
-
-EARLY = "ARAGORA_TEST_ANSWERS_EARLY"
-
-
-async def _at_once(self: ReplicationGate, within_s: float | None = None) -> None:
-    """The mutant of `ReplicationGate.passed`."""
+from tests.support.region_mutants import make_mistake
 
 
 def main() -> None:
-    if EARLY in os.environ:
-        ReplicationGate.passed = _at_once  # type: ignore[method-assign]
+    make_mistake()
     settings = load_process_settings().model_copy(update={"embedded": True, "auth_enabled": False})
     asyncio.run(serve(settings, on_fatal=_begin_anew))
 

@@ -3,13 +3,14 @@ each."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import ProcessId, end, spawn
 from cluster.rpc.control import ask_leader
 from tests.support.etcd import EtcdMember, etcd_members
-from tests.support.links import RegionIssuer
+from tests.support.links import FaultProxy, RegionIssuer
 from tests.support.probes import eventually
 from tests.support.reaper import after_us_end
 from tests.support.region_process import work_socket
@@ -81,8 +82,13 @@ class RegionOnMachine:
 
 @dataclass
 class RegionBench:
+    """``links``: by who asks and who answers; ``etcd_links``: by the region, and the one whose member of etcd it asks. They are
+    empty if nothing stands between."""
+
     regions: dict[str, RegionOnMachine]
     etcd: Sequence[EtcdMember]
+    links: dict[tuple[str, str], FaultProxy] = field(default_factory=dict)
+    etcd_links: dict[tuple[str, str], FaultProxy] = field(default_factory=dict)
     acknowledged: list[str] = field(default_factory=list)
     asked: int = 0
 
@@ -145,32 +151,42 @@ class RegionBench:
 
 
 @asynccontextmanager
-async def region_bench(module: str = LEADERS, **changes: str) -> AsyncIterator[RegionBench]:
-    """Regions that have started; ``east`` founds the zone. ``module``: what the process of each is. ``changes``: variables of all
-    of them."""
-    with ExitStack() as stack:
+async def region_bench(module: str = LEADERS, *, proxied: bool = False, **changes: str) -> AsyncIterator[RegionBench]:
+    """Regions that have started; ``east`` founds the zone. ``module``: what the process of each is. ``proxied``: a proxy stands
+    in each link, and between each region and each member of etcd. ``changes``: variables of all of them."""
+    async with AsyncExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aragora-regions-")))
         members = stack.enter_context(etcd_members(NAMES))
         issuer = RegionIssuer(base)
         numbers = free_ports(2 * len(NAMES))
         ports, apis = (dict(zip(NAMES, some, strict=True)) for some in (numbers[:3], numbers[3:]))
+        links, etcd_links = {}, {}
+        if proxied:
+            for pair in itertools.permutations(NAMES, 2):
+                links[pair] = await stack.enter_async_context(FaultProxy(ports[pair[1]]).running())
+            for pair in itertools.product(NAMES, NAMES):
+                target = int(members[NAMES.index(pair[1])].url.rpartition(":")[2])
+                etcd_links[pair] = await stack.enter_async_context(FaultProxy(target).running())
         regions = {}
         for name in NAMES:
             folder = base / name
             folder.mkdir()
             files = issuer.files(name)
             postgres, redis = stack.enter_context(own_stores())
-            others = ",".join(f"{other}=127.0.0.1:{ports[other]}" for other in NAMES if other != name)
+            peers = {other: links[name, other].port if proxied else ports[other] for other in NAMES if other != name}
+            endpoints = [member.url for member in members]
+            if proxied:
+                endpoints = [f"http://127.0.0.1:{etcd_links[name, other].port}" for other in NAMES]
             environment = {
                 "ARAGORA_REGION": name,
                 "ARAGORA_PRIMARY_REGION": "east",
-                "ARAGORA_REGION_PEERS": others,
+                "ARAGORA_REGION_PEERS": ",".join(f"{other}=127.0.0.1:{port}" for other, port in peers.items()),
                 "ARAGORA_REGION_LISTEN": f"127.0.0.1:{ports[name]}",
                 "ARAGORA_REGION_CERT_FILE": files.certificate,
                 "ARAGORA_REGION_KEY_FILE": files.key,
                 "ARAGORA_REGION_CA_FILE": files.authority,
                 "ARAGORA_REGION_SOCKET": str(folder / "c"),
-                "ARAGORA_ETCD_ENDPOINTS": ",".join(member.url for member in members),
+                "ARAGORA_ETCD_ENDPOINTS": ",".join(endpoints),
                 "ARAGORA_DATABASE_URL": postgres.url,
                 "ARAGORA_REDIS_URL": redis.url,
                 "ARAGORA_HTTP_PORT": str(apis[name]),
@@ -182,7 +198,7 @@ async def region_bench(module: str = LEADERS, **changes: str) -> AsyncIterator[R
         stack.enter_context(_ended(regions.values()))
         for region in regions.values():
             region.start()
-        yield RegionBench(regions, members)
+        yield RegionBench(regions, members, links, etcd_links)
 
 
 @contextmanager
