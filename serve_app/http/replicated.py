@@ -1,5 +1,5 @@
-"""What the API of one region of several answers: no write where the region is not the primary, no read that is too old, and
-nothing before it is replicated (`cluster.log.replication_gate`).
+"""What the API of one region of several answers: a write where the region is not the primary is the primary's to answer
+(`serve_app.http.to_primary`), no read is too old, and nothing leaves before it is replicated (`cluster.log.replication_gate`).
 
 It is one layer of plain ASGI around all routes, so that no route can forget it. A region alone has no such layer.
 """
@@ -12,23 +12,29 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from cluster.domain.base.errors import TryLater
-from cluster.log.replication_gate import ReplicationGate
+from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, TryLater
+from cluster.log.replication_gate import NOT_PRIMARY, ReplicationGate
 from serve_app.http.errors import control_plane_response, refuse_socket
+from serve_app.http.to_primary import ToPrimary
 
 _READS = ("GET", "HEAD", "OPTIONS")
 #: Paths that say how this replica is, or what it serves, and rest on no row: they answer also when nothing is replicated.
 _OF_THE_REPLICA = ("/health", "/health/live", "/health/detailed", "/metrics", "/docs", "/openapi.json")
+#: Written to the region's own Redis, for a WebSocket of the region itself.
+_TICKETS = "-plane/auth/ticket"
 STALENESS = b"x-aragora-staleness"
 PRIMARY = b"x-aragora-primary"
 
 
 class ReplicatedAnswers:
-    """``gate_of`` returns the gate, which is opened after the application was made."""
+    """``gate_of`` and ``to_primary_of`` return what is opened after the application was made."""
 
-    def __init__(self, app: ASGIApp, gate_of: Callable[[], ReplicationGate]) -> None:
+    def __init__(
+        self, app: ASGIApp, gate_of: Callable[[], ReplicationGate], to_primary_of: Callable[[], ToPrimary]
+    ) -> None:
         self._app = app
         self._gate_of = gate_of
+        self._to_primary_of = to_primary_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or scope["path"] in _OF_THE_REPLICA:
@@ -42,12 +48,29 @@ class ReplicatedAnswers:
             else:
                 await refuse_socket(WebSocket(scope, receive, send), stale)
             return
-        refused = gate.why_not_read() if scope["method"] in _READS else gate.why_not_write()
+        reads = scope["method"] in _READS or scope["path"].endswith(_TICKETS)
+        refused = gate.why_not_read() if reads else gate.why_not_write()
         answer = _HeldAnswer(scope, receive, send, gate)
         if refused is None:
             await self._app(scope, receive, answer.send)
+        elif refused.code == NOT_PRIMARY:
+            await self._elsewhere(scope, receive, send, answer, refused)
         else:
             await answer.refuse(refused)
+
+    async def _elsewhere(
+        self, scope: Scope, receive: Receive, send: Send, answer: _HeldAnswer, refused: TryLater
+    ) -> None:
+        """Has the primary answer, which lets out nothing before it is replicated; refuses the call if that is not possible."""
+        gate, to_primary = self._gate_of(), self._to_primary_of()
+        to = to_primary.address(scope, gate)
+        if to is None:
+            await answer.refuse(refused)
+            return
+        try:
+            await to_primary.answer(to, scope, receive, send, gate, [(PRIMARY, to[1].encode())])
+        except (TryLater, InvalidRequest) as error:
+            await answer.refuse(error)
 
 
 class _HeldAnswer:
@@ -81,7 +104,7 @@ class _HeldAnswer:
             await self._gate.passed(None)
         await self._send(message)
 
-    async def refuse(self, error: TryLater) -> None:
+    async def refuse(self, error: ControlPlaneError) -> None:
         """Answers the error, with what the client has to know to ask elsewhere."""
         response = control_plane_response(HTTPConnection(self._scope), error)
         response.raw_headers.extend(self._headers())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 
 from cluster.domain.base.errors import Fenced, TryLater
 from cluster.domain.replication.batch import CopyBeginning, LogPosition
+from cluster.http.forwarding import RegionForwarding
 from cluster.log.replication_gate import LogReplaced
 from cluster.postgres.replica import PostgresReplica
 from cluster.postgres.stores import Stores, open_stores
+from serve_app.auth.clients import Clients
 from serve_app.http.replicated import ReplicatedAnswers
+from serve_app.http.to_primary import FORWARDED_BY, ToPrimary
 from tests.support.gates import ZONE, GatedRegion, gated
 from tests.support.probes import eventually
 from tests.support.samples import system_event
@@ -126,8 +130,11 @@ class Call:
         self, region: GatedRegion, app: Any, kind: str = "http", method: str = "GET", path: str = "/x"
     ) -> None:
         self.sent: list[Any] = []
-        scope = {"type": kind, "method": method, "path": path, "headers": [], "state": {}, "extensions": {}}
-        self.task = asyncio.create_task(ReplicatedAnswers(app, lambda: region.gate)(scope, self._receive, self._send))
+        headers = [(FORWARDED_BY, b"north")]  # so this region answers itself
+        scope = {"type": kind, "method": method, "path": path, "headers": headers, "state": {}, "extensions": {}}
+        to_primary = ToPrimary("east", RegionForwarding(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), 1.0), Clients())
+        layer = ReplicatedAnswers(app, lambda: region.gate, lambda: to_primary)
+        self.task = asyncio.create_task(layer(scope, self._receive, self._send))
 
     async def _receive(self) -> Any:
         return {"type": "websocket.connect"}

@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class _Server(uvicorn.Server):
@@ -46,6 +46,13 @@ async def serving(answer: Callable[[Request], Any]) -> AsyncIterator[str]:
             response = StreamingResponse(value, media_type="text/event-stream")
         await response(scope, receive, send)
 
+    async with serving_app(application) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def serving_app(application: ASGIApp) -> AsyncIterator[str]:
+    """The base URL of a server on loopback."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where it made the socket
     server = _Server(uvicorn.Config(application, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
