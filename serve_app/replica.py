@@ -403,7 +403,12 @@ def make_ingress(
         from serve_app.http.to_primary import to_primary
 
         app.around(
-            lambda inner: ReplicatedAnswers(inner, lambda: app.state.replication_gate, lambda: app.state.to_primary)
+            lambda inner: ReplicatedAnswers(
+                inner,
+                lambda: app.state.replication_gate,
+                lambda: app.state.to_primary,
+                lambda: app.state.gateway.catch_up(),
+            )
         )
     add_middleware(
         app,

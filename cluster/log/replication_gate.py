@@ -117,7 +117,7 @@ class ReplicationGate:
         """Why a write is refused before it is committed; None if it is not. The commit itself is checked by the database."""
         told = self._status.told
         if not self.is_primary or told is None or told.refusal == NOT_PRIMARY:
-            return TryLater(f"This region does not write for the zone now; {self._where()}.", NOT_PRIMARY)
+            return self.not_primary()
         if told.refusal is not None:
             return TryLater(
                 "No other region holds the acknowledged rows now, so a write could be lost; try again when a region is back, or "
@@ -140,6 +140,10 @@ class ReplicationGate:
             )
         return None
 
+    def not_primary(self) -> TryLater:
+        """The error of what the primary alone can do."""
+        return TryLater(f"This region does not write for the zone now; {self._where()}.", NOT_PRIMARY)
+
     def _where(self) -> str:
         primary, url = self.primary
         if primary is None:
@@ -150,6 +154,11 @@ class ReplicationGate:
     def is_primary(self) -> bool:
         """Whether this region writes for the zone, as the database said last."""
         return self._status.role == PRIMARY
+
+    @property
+    def writes_under(self) -> int | None:
+        """The epoch under which this region writes, as the database said last; None if it does not."""
+        return self._status.epoch if self.is_primary else None
 
     @property
     def primary(self) -> tuple[str | None, str | None]:

@@ -203,6 +203,22 @@ async def test_reads_and_tickets_stay(secondary: Secondary, primary: Primary, ht
     assert primary.requests == []
 
 
+async def test_linearizable_reads_are_the_primarys(
+    secondary: Secondary, primary: Primary, http: httpx.AsyncClient
+) -> None:
+    asks = {"X-Aragora-Consistency": "linearizable"}
+    await secondary.region.tell(1, 0, primary=WEST, silent_s=None)  # its own copy is too old for any read
+    assert (await http.get(secondary.url)).status_code == 503
+    for method in ("GET", "HEAD"):
+        answer = await http.request(method, secondary.url + "/tasks?limit=1", headers=asks)
+        assert (answer.status_code, "x-aragora-staleness" in answer.headers) == (200, False)
+    assert [came.method for came in primary.requests] == ["GET", "HEAD"]
+    assert {came.headers["x-aragora-consistency"] for came in primary.requests} == {"linearizable"}
+    assert not any("content-length" in came.headers for came in primary.requests)
+    twice = await http.get(secondary.url, headers=asks | {"X-Aragora-Forwarded-By": "north"})
+    assert refusal(twice) == ELSEWHERE
+
+
 async def test_the_released_client_needs_one_address(api: Api, store_urls: StoreUrls) -> None:
     schema = fresh_name()
     await migrate(store_urls.database, schema)
@@ -224,12 +240,12 @@ async def test_the_released_client_needs_one_address(api: Api, store_urls: Store
 
 async def test_nothing_is_forwarded_twice(stores: Stores, primary: Primary, http: httpx.AsyncClient) -> None:
     """Nor by a region whose own URL is given as the primary's, nor by two that take each other for it."""
-    urls = {EAST: "http://127.0.0.1:9"}
+    urls: dict[str, str] = {}
     async with serving_app(primary) as url, a_secondary(stores, urls) as secondary:
         urls[WEST] = secondary.url
         circle = await http.post(secondary.url)
         assert refusal(circle) == ELSEWHERE
-        urls[WEST] = url
+        urls |= {WEST: url, EAST: url}
         for headers in (
             {"X-Aragora-Forwarded-By": "north"},
             {front.CERTIFICATE: "AAAA", front.PROOF: PROOF},  # an agent's, whose key the primary cannot ask for

@@ -26,7 +26,7 @@ EAST, WEST = "east", "west"
 #: More than the body of any test that is to be taken.
 MAX_BODY_BYTES = 3_000_000
 #: How long the primary may take to answer.
-ANSWER_S = 20.0
+ANSWER_S = 120.0
 
 
 @dataclass
@@ -60,7 +60,7 @@ async def a_secondary(
     forwarding = RegionForwarding(tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), answer_s)
     async with gated(stores, urls) as region:
         to_primary = ToPrimary(EAST, forwarding, clients)
-        layer: Any = ReplicatedAnswers(_own_routes, lambda: region.gate, lambda: to_primary)
+        layer: Any = ReplicatedAnswers(_own_routes, lambda: region.gate, lambda: to_primary, region.stores.pool.ping)
         layer = BodyBounds(layer, max_bytes=MAX_BODY_BYTES)
         layer = RequestMiddleware(layer, observe=lambda *_: None, clients=clients)
         secondary = Secondary(region)
