@@ -14,6 +14,7 @@ import typer
 from cluster.cli.calls import Json, print_json
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import REFUSED
+from cluster.cli.numbers import amount
 from cluster.cli.output import console, listing, plain
 from cluster.embedded.layout import Layout
 from cluster.rpc.control import ask_leader
@@ -110,10 +111,7 @@ def drill(
     to: Annotated[
         str | None, typer.Option(help="The region that takes the zone meanwhile. Default: one of the in-sync set.")
     ] = None,
-    most_closed: Annotated[
-        float,
-        typer.Option("--most-closed", min=0.1, help="Seconds for which the zone may be closed for writes each time."),
-    ] = 15.0,
+    most_closed: Annotated[float, amount("Seconds for which the zone may be closed for writes each time.")] = 15.0,
     report: Annotated[
         Path, typer.Option(help="The folder that gets the report, in Markdown and JSON.", file_okay=False)
     ] = Path(),
