@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cluster.domain.base.errors import Conflict, TryLater
-from cluster.domain.replication.batch import PeerReport
+from cluster.domain.replication.batch import LogRange, PeerReport
 from cluster.domain.replication.quorum import ReplicationMode
 from cluster.ports.consensus_group import KeyCompare, KeyPut
 from cluster.ports.replication import LinkLost, LinkRefused
@@ -156,6 +156,36 @@ class RegionOperator:
 
         Raises: as `failover`."""
         return await self.failover(self._first_primary)
+
+    async def take(self) -> dict[str, Any]:
+        """A planned transfer to this region, for which it asks the primary.
+
+        Raises: `Conflict` if this region has no link to it; else as `failover`."""
+        record = self._shell.state.record
+        if record is None or record.primary is None or record.primary == self._region:
+            raise Conflict("No other region is the zone's primary, so none can hand the zone over.", "is_primary")
+        await self._parts.links[record.primary].hand_over()
+        found = await self._ended(lambda state: state.phase is RegionPhase.PRIMARY)
+        await self._audited("region.transfer_asked", heir=self._region)
+        return found
+
+    async def sums(self, after: int, upto: int) -> dict[str, Any]:
+        """By region, a range of its log as `LogSums`, or the code of what kept it from answering.
+
+        Raises: `StoreUnavailable` if this region's own database does not answer."""
+        of = LogRange(after=after, upto=upto)
+
+        async def asked(region: str) -> dict[str, Any]:
+            try:
+                return asdict(await self._parts.links[region].sums(of))
+            except (LinkLost, LinkRefused) as error:
+                return {"problem": error.code}
+
+        others = await asyncio.gather(*map(asked, self._parts.links))
+        return {
+            self._region: asdict(await self._shell.sums(self._region, of)),
+            **dict(zip(self._parts.links, others, strict=True)),
+        }
 
     async def accept_loss(self) -> dict[str, Any]:
         """Makes this region primary although it may lack rows that were answered.

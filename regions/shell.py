@@ -21,6 +21,8 @@ from cluster.domain.replication.batch import (
     CopyPiece,
     CopyProgress,
     Follower,
+    LogRange,
+    LogSums,
     PeerReport,
     Refusal,
     ReplicationRefused,
@@ -33,6 +35,7 @@ from cluster.ports.replication import (
     LinkLost,
     LinkRefused,
     RegionDatabase,
+    RegionLink,
     Replica,
     ReplicationLink,
     ReplicationStatuses,
@@ -96,7 +99,7 @@ class ShellParts:
     database: RegionDatabase
     replica: Replica
     source: ReplicationSource
-    links: Mapping[str, ReplicationLink]
+    links: Mapping[str, RegionLink]
     doorbell: Doorbell
     clock: Clock
     surplus: SurplusFiles | None = None
@@ -533,6 +536,17 @@ class RegionShell:
     async def report(self, peer: str) -> PeerReport:
         """Raises: `StoreUnavailable`."""
         return await self._parts.database.report()
+
+    async def sums(self, peer: str, of: LogRange) -> LogSums:
+        """Raises: `StoreUnavailable`."""
+        count, digest = await self._parts.source.sums(of)
+        surplus = 0 if self._parts.surplus is None else len(self._parts.surplus.files())
+        return LogSums(count=count, digest=digest, surplus=surplus)
+
+    async def hand_over(self, peer: str) -> None:
+        """Raises: as `transfer`."""
+        _logger.warning("region %s asks for the zone", peer)
+        self.transfer(peer)
 
     # --- following ----------------------------------------------------------------------------------------------------
 

@@ -350,6 +350,9 @@ def make_ingress(
         resources.clock = clock or resources.clock
         await resources.open_gate(on_fatal, on_epoch=resources.state_epoch)
         app.state.replication_gate = resources.gate
+        if settings.has_peers:
+            app.state.to_primary = to_primary(settings, clients)
+            closing.push_async_callback(app.state.to_primary.close)
         front = None if replaced is None else replaced.parent
         replica = Replica(settings, resources, resolve, observations, on_fatal, hard_stop_s, front)
         gate = await replica.start()
@@ -396,9 +399,17 @@ def make_ingress(
         app.state.resolver = local_administrator(settings)
     app.router.lifespan_context = lifespan
     if settings.has_peers:
-        from serve_app.http.replicated import ReplicatedAnswers  # only a region of several loads it
+        from serve_app.http.replicated import ReplicatedAnswers  # only a region of several loads these
+        from serve_app.http.to_primary import to_primary
 
-        app.around(lambda inner: ReplicatedAnswers(inner, lambda: app.state.replication_gate))
+        app.around(
+            lambda inner: ReplicatedAnswers(
+                inner,
+                lambda: app.state.replication_gate,
+                lambda: app.state.to_primary,
+                lambda: app.state.gateway.catch_up(),
+            )
+        )
     add_middleware(
         app,
         max_body_bytes=settings.max_body_bytes,

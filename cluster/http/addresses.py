@@ -21,7 +21,7 @@ from cluster.domain.base.urls import PASSWORD_FORM, may_have_cut_password
 from cluster.http.connections import ConnectionPool
 from cluster.http.encodings import as_meant
 from cluster.http.reasons import reason
-from cluster.http.sockets import connect
+from cluster.http.sockets import MAX_WIRE_BYTES, connect
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -131,10 +131,13 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
     """Opens connections: resolves a name once, checks all of its addresses, and connects to one of them.
 
     It is below the connection pool, so that a pooled connection stays bound to the name for which it was checked, opened
-    and, over TLS, verified.
+    and, over TLS, verified. ``most_answer_bytes``: of an answer with its framing; None: any number.
     """
 
-    def __init__(self, allowed: Sequence[str], resolver: Resolve) -> None:
+    def __init__(
+        self, allowed: Sequence[str], resolver: Resolve, most_answer_bytes: int | None = MAX_WIRE_BYTES
+    ) -> None:
+        self._most_answer_bytes = most_answer_bytes
         self._allowed = tuple(ipaddress.ip_network(network) for network in allowed)
         self._resolver = resolver
 
@@ -153,7 +156,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         addresses = await self._checked(host, port)
         for index, address in enumerate(addresses):
             try:
-                return await connect(str(address), port, timeout)
+                return await connect(str(address), port, timeout, self._most_answer_bytes)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if index == len(addresses) - 1:
                     raise

@@ -44,9 +44,11 @@ class _Reader(asyncio.StreamReader):
 
 
 class AsyncioStream(httpcore.AsyncNetworkStream):
-    """One connection. An answer begins after whatever was written last."""
+    """One connection. An answer begins after whatever was written last. ``most_bytes``: of an answer with its framing; None: any
+    number."""
 
-    def __init__(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: _Reader, writer: asyncio.StreamWriter, most_bytes: int | None = MAX_WIRE_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._reader = reader
         self._writer = writer
         #: Of the answer that is read: its bytes so far, and whether they are its head's.
@@ -72,8 +74,8 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         self._answer_bytes += len(data)
         if self._in_head and self._answer_bytes > MAX_HEAD_BYTES:
             raise httpcore.RemoteProtocolError(f"its head has more than {MAX_HEAD_BYTES} bytes")
-        if self._answer_bytes > MAX_WIRE_BYTES:
-            raise httpcore.RemoteProtocolError(f"it has more than {MAX_WIRE_BYTES} bytes with its framing")
+        if self._most_bytes is not None and self._answer_bytes > self._most_bytes:
+            raise httpcore.RemoteProtocolError(f"it has more than {self._most_bytes} bytes with its framing")
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -128,8 +130,10 @@ class AsyncioStream(httpcore.AsyncNetworkStream):
         return bool(poll.poll(0))
 
 
-async def connect(address: str, port: int, timeout: float | None) -> httpcore.AsyncNetworkStream:
-    """Opens a TCP connection. Raises: httpcore's `ConnectError` or `ConnectTimeout`."""
+async def connect(
+    address: str, port: int, timeout: float | None, most_bytes: int | None = MAX_WIRE_BYTES
+) -> httpcore.AsyncNetworkStream:
+    """Opens a TCP connection. ``most_bytes``: of an answer. Raises: httpcore's `ConnectError` or `ConnectTimeout`."""
     loop = asyncio.get_running_loop()
     reader = _Reader(loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -140,4 +144,4 @@ async def connect(address: str, port: int, timeout: float | None) -> httpcore.As
         raise httpcore.ConnectTimeout from error
     except (OSError, OverflowError) as error:
         raise httpcore.ConnectError(str(error)) from error
-    return AsyncioStream(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+    return AsyncioStream(reader, asyncio.StreamWriter(transport, protocol, reader, loop), most_bytes)

@@ -26,6 +26,8 @@ _logger = logging.getLogger(__name__)
 #: While somebody waits, the database is asked so often, in case the doorbell is lost.
 POLL_S = 0.1
 PRIMARY = "primary"
+#: The code of what the zone's primary alone can do.
+NOT_PRIMARY = "not_primary"
 
 
 class LogReplaced(Exception):
@@ -75,7 +77,7 @@ class ReplicationGate:
         self._waiting: list[_Barrier] = []
         #: Set by who asks and by the doorbell: the status is read at once.
         self._wake = asyncio.Event()
-        #: Set and replaced whenever the status has changed.
+        #: Set and replaced whenever role, epoch or primary have changed.
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
@@ -114,8 +116,8 @@ class ReplicationGate:
     def why_not_write(self) -> TryLater | None:
         """Why a write is refused before it is committed; None if it is not. The commit itself is checked by the database."""
         told = self._status.told
-        if not self.is_primary or told is None or told.refusal == "not_primary":
-            return TryLater(f"This region does not write for the zone now; {self._where()}.", "not_primary")
+        if not self.is_primary or told is None or told.refusal == NOT_PRIMARY:
+            return self.not_primary()
         if told.refusal is not None:
             return TryLater(
                 "No other region holds the acknowledged rows now, so a write could be lost; try again when a region is back, or "
@@ -138,6 +140,10 @@ class ReplicationGate:
             )
         return None
 
+    def not_primary(self) -> TryLater:
+        """The error of what the primary alone can do."""
+        return TryLater(f"This region does not write for the zone now; {self._where()}.", NOT_PRIMARY)
+
     def _where(self) -> str:
         primary, url = self.primary
         if primary is None:
@@ -150,11 +156,20 @@ class ReplicationGate:
         return self._status.role == PRIMARY
 
     @property
+    def writes_under(self) -> int | None:
+        """The epoch under which this region writes, as the database said last; None if it does not."""
+        return self._status.epoch if self.is_primary else None
+
+    @property
     def primary(self) -> tuple[str | None, str | None]:
         """The zone's primary, and where its API is; None for what is not known."""
-        told = self._status.told
-        name = None if told is None else told.primary
+        name = _named(self._status)
         return name, None if name is None else self._urls.get(name)
+
+    async def names_another(self, primary: str) -> None:
+        """Returns when the zone's primary is another region, or is not known."""
+        while self.primary[0] == primary:
+            await self._changed.wait()
 
     def staleness_s(self) -> float | None:
         """How long ago this region last heard of its primary; None if it never has."""
@@ -211,9 +226,10 @@ class ReplicationGate:
         self._remembers = self._remembers or state
         if state != self._remembers:
             raise LogReplaced("This region is copied anew; the process ends and reads its state again.")
-        if (before.role, before.epoch) != (status.role, status.epoch):
-            if self.is_primary and self._on_epoch is not None:
-                self._on_epoch(status.epoch)
+        is_epoch_new = (before.role, before.epoch) != (status.role, status.epoch)
+        if is_epoch_new and self.is_primary and self._on_epoch is not None:
+            self._on_epoch(status.epoch)
+        if is_epoch_new or _named(before) != _named(status):
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
         for barrier in self._waiting:
@@ -222,3 +238,7 @@ class ReplicationGate:
             if status.is_replicated(barrier.seq):
                 barrier.passed.set()
         self._waiting = [barrier for barrier in self._waiting if barrier.asking and not barrier.passed.is_set()]
+
+
+def _named(status: ReplicationStatus) -> str | None:
+    return None if status.told is None else status.told.primary

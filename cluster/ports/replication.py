@@ -15,6 +15,8 @@ from cluster.domain.replication.batch import (
     CopyProgress,
     Follower,
     LogPosition,
+    LogRange,
+    LogSums,
     PeerReport,
     ReplicaState,
     TextRow,
@@ -56,6 +58,9 @@ class SourceSnapshot(Protocol):
     async def history(self) -> tuple[tuple[int, int], ...]:
         """The log's epochs, each with its last row, in order."""
 
+    async def sums(self, of: LogRange) -> tuple[int, str]:
+        """How many rows a range of the log has, and a digest of them."""
+
     async def log_rows(self, after: int, limit: int, withheld: Collection[str]) -> Sequence[TextRow]:
         """Rows of the log after a number, in order."""
 
@@ -91,9 +96,19 @@ class ReplicationLink(Protocol):
         """What its database says of the zone, whether it is primary or not."""
 
 
+class RegionLink(ReplicationLink, Protocol):
+    """What operators ask of another region, besides. The methods raise what those of `ReplicationLink` do."""
+
+    async def sums(self, of: LogRange) -> LogSums:
+        """By which two regions compare a range of their logs."""
+
+    async def hand_over(self) -> None:
+        """Begins a planned transfer of the zone from that region to the one that asks. Refused if it is not the primary."""
+
+
 class ReplicationEnd(Protocol):
     """What a region answers to its peers. ``peer`` is the region that asks, as the link knows it. The methods are those of
-    `ReplicationLink`, and raise what those raise."""
+    `RegionLink`, and raise what those raise."""
 
     async def batch(self, peer: str, follower: Follower) -> Batch:
         """The rows after a position, and images."""
@@ -106,6 +121,12 @@ class ReplicationEnd(Protocol):
 
     async def report(self, peer: str) -> PeerReport:
         """What the database says of the zone."""
+
+    async def sums(self, peer: str, of: LogRange) -> LogSums:
+        """By which two regions compare a range of their logs."""
+
+    async def hand_over(self, peer: str) -> None:
+        """Begins a planned transfer of the zone to the peer."""
 
 
 class Replica(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from cluster.domain.replication.batch import START, CopyProgress, LogPosition, TextRow
+from cluster.domain.replication.batch import START, CopyProgress, LogPosition, LogRange, TextRow
 from cluster.domain.replication.tables import LOG, TABLES, ReplicatedTable
 from cluster.domain.replication.touched import Names
 from cluster.ports.replication import SourceSnapshot, SourceState
@@ -45,6 +45,10 @@ class _Snapshot:
 
     async def history(self) -> tuple[tuple[int, int], ...]:
         return tuple((row["epoch"], row["seq"]) for row in await self._connection.fetch(_SQL["log_history"]))
+
+    async def sums(self, of: LogRange) -> tuple[int, str]:
+        row = await self._connection.fetchrow(_SQL["log_sums"], of.after, of.upto)
+        return row["count"], row["digest"]
 
     async def log_rows(self, after: int, limit: int, withheld: Collection[str]) -> Sequence[TextRow]:
         statement = f"select {_texts(LOG, '$3')} from log where log.seq > $1 order by log.seq limit $2"

@@ -12,6 +12,8 @@ from cluster.domain.replication.batch import (
     CopyPiece,
     CopyProgress,
     Follower,
+    LogRange,
+    LogSums,
     PeerReport,
     Refusal,
     ReplicationRefused,
@@ -57,6 +59,15 @@ class AskingLink:
         found: PeerReport = await self._ask(MessageKind.ASK_REPORT, Nothing(), MessageKind.REPORT)
         return found
 
+    async def sums(self, of: LogRange) -> LogSums:
+        """Raises: `LinkLost`, `LinkRefused`."""
+        found: LogSums = await self._ask(MessageKind.ASK_SUMS, of, MessageKind.SUMS)
+        return found
+
+    async def hand_over(self) -> None:
+        """Raises: `LinkLost`, `LinkRefused`, `ReplicationRefused`."""
+        await self._ask(MessageKind.ASK_ZONE, Nothing(), MessageKind.ZONE)
+
 
 async def answer(end: ReplicationEnd, peer: str, kind: MessageKind, question: Any) -> tuple[MessageKind, Message]:
     """What ``end`` answers to a question of ``peer``; an error of it is an answer too."""
@@ -69,6 +80,11 @@ async def answer(end: ReplicationEnd, peer: str, kind: MessageKind, question: An
             return MessageKind.PIECE, await end.piece(peer, question)
         if kind is MessageKind.ASK_REPORT:
             return MessageKind.REPORT, await end.report(peer)
+        if kind is MessageKind.ASK_SUMS:
+            return MessageKind.SUMS, await end.sums(peer, question)
+        if kind is MessageKind.ASK_ZONE:
+            await end.hand_over(peer)
+            return MessageKind.ZONE, Nothing()
     except ControlPlaneError as error:
         return MessageKind.REFUSED, RefusedAnswer(code=error.code, message=error.message)
     except Exception:

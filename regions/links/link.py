@@ -12,6 +12,9 @@ from regions.links.frames import BrokenLink, FramedConnection, LinkBounds, withi
 from regions.links.identity import PeerFiles, region_of
 from regions.links.messages import Greeting, Message, MessageKind, spoken, why_not_spoken
 
+#: Questions with a connection of their own: one that waits for rows would keep them waiting.
+_APART = (MessageKind.ASK_REPORT, MessageKind.ASK_SUMS, MessageKind.ASK_ZONE)
+
 
 class TlsLink(AskingLink):
     """``address`` is where region ``peer`` answers. ``greeting`` is what this region says of itself. Close it with ``close``."""
@@ -48,7 +51,7 @@ class TlsLink(AskingLink):
 
     async def _asked(self, kind: MessageKind, question: Message, expected: MessageKind) -> Any:
         try:
-            if kind is MessageKind.ASK_REPORT:
+            if kind in _APART:
                 found, message = await self._once(kind, question)
             else:
                 async with self._lock:

@@ -13,7 +13,16 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster.domain.replication.batch import Batch, CopyBeginning, CopyPiece, CopyProgress, Follower, PeerReport
+from cluster.domain.replication.batch import (
+    Batch,
+    CopyBeginning,
+    CopyPiece,
+    CopyProgress,
+    Follower,
+    LogRange,
+    LogSums,
+    PeerReport,
+)
 
 #: The versions of these messages that this release speaks. Two ends speak the greatest that both do.
 OLDEST_PROTOCOL: Final = 1
@@ -35,6 +44,10 @@ class MessageKind(IntEnum):
     PIECE = 8
     ASK_REPORT = 9
     REPORT = 10
+    ASK_SUMS = 11
+    SUMS = 12
+    ASK_ZONE = 13
+    ZONE = 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +72,22 @@ class RefusedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """A question without arguments."""
+    """A question without arguments, or an answer that says yes."""
 
 
-Message = Greeting | RefusedAnswer | Batch | CopyBeginning | CopyPiece | CopyProgress | Follower | PeerReport | Nothing
+Message = (
+    Greeting
+    | RefusedAnswer
+    | Batch
+    | CopyBeginning
+    | CopyPiece
+    | CopyProgress
+    | Follower
+    | PeerReport
+    | LogRange
+    | LogSums
+    | Nothing
+)
 
 _FORMS: Final[dict[MessageKind, TypeAdapter[Any]]] = {
     MessageKind.GREETING: TypeAdapter(Greeting),
@@ -75,6 +100,10 @@ _FORMS: Final[dict[MessageKind, TypeAdapter[Any]]] = {
     MessageKind.PIECE: TypeAdapter(CopyPiece),
     MessageKind.ASK_REPORT: TypeAdapter(Nothing),
     MessageKind.REPORT: TypeAdapter(PeerReport),
+    MessageKind.ASK_SUMS: TypeAdapter(LogRange),
+    MessageKind.SUMS: TypeAdapter(LogSums),
+    MessageKind.ASK_ZONE: TypeAdapter(Nothing),
+    MessageKind.ZONE: TypeAdapter(Nothing),
 }
 
 

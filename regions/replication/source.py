@@ -16,6 +16,7 @@ from cluster.domain.replication.batch import (
     CopyPiece,
     CopyProgress,
     LogPosition,
+    LogRange,
     Refusal,
     ReplicationRefused,
     TableImages,
@@ -53,6 +54,13 @@ class ReplicationSource:
         self._zone = zone
         self._withheld = withheld
         self._bounds = bounds or SourceBounds()
+
+    async def sums(self, of: LogRange) -> tuple[int, str]:
+        """How many rows a range of the log has, and a digest of them.
+
+        Raises: `StoreUnavailable`."""
+        async with self._reads.snapshot() as snapshot:
+            return await snapshot.sums(of)
 
     async def batch(self, after: LogPosition, *, is_draining: bool = False) -> Batch:
         """The rows after a position, and images. Without rows if there are none. ``is_draining``: this was the primary until it

@@ -21,11 +21,13 @@ DISCARDED_BYTES = 64 * 1024 * 1024
 class BodyTooLarge(HTTPException):
     """The body is longer than allowed; raised inside ``receive`` if its length was not declared.
 
-    It is an HTTPException because FastAPI lets those pass and turns any other error of ``receive`` into a 400.
+    It is an HTTPException because FastAPI lets those pass and turns any other error of ``receive`` into a 400. ``has_ended``: the
+    whole body has come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, has_ended: bool = False) -> None:
         super().__init__(413, "The body is too large; send less.")
+        self.has_ended = has_ended
 
 
 class BodyTooSlow(HTTPException):
@@ -54,8 +56,9 @@ class BodyBounds:
             if _declared_length(scope) > self._max_bytes:
                 raise BodyTooLarge
             await self._app(scope, self._bounded(receive, deadline), send)
-        except BodyTooLarge:
-            await _discard(scope, receive, deadline)
+        except BodyTooLarge as error:
+            if not error.has_ended:  # else nothing comes any more but the end of the connection
+                await _discard(scope, receive, deadline)
             message = f"The body is larger than {self._max_bytes} bytes; send less."
             await error_response(413, message, "body_too_large", trace_id)(scope, receive, send)
         except BodyTooSlow as error:
@@ -81,7 +84,7 @@ class BodyBounds:
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > self._max_bytes:
-                    raise BodyTooLarge
+                    raise BodyTooLarge(has_ended=complete)
             return message
 
         return bounded

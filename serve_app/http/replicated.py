@@ -1,34 +1,49 @@
-"""What the API of one region of several answers: no write where the region is not the primary, no read that is too old, and
-nothing before it is replicated (`cluster.log.replication_gate`).
+"""What the API of one region of several answers: a write where the region is not the primary is the primary's to answer
+(`serve_app.http.to_primary`), no read is too old, and nothing leaves before it is replicated (`cluster.log.replication_gate`).
 
 It is one layer of plain ASGI around all routes, so that no route can forget it. A region alone has no such layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from cluster.domain.base.errors import TryLater
-from cluster.log.replication_gate import ReplicationGate
+from cluster.domain.base.errors import ControlPlaneError, InvalidRequest, StoreUnavailable, TryLater
+from cluster.log.replication_gate import NOT_PRIMARY, ReplicationGate
 from serve_app.http.errors import control_plane_response, refuse_socket
+from serve_app.http.to_primary import ToPrimary
 
 _READS = ("GET", "HEAD", "OPTIONS")
 #: Paths that say how this replica is, or what it serves, and rest on no row: they answer also when nothing is replicated.
 _OF_THE_REPLICA = ("/health", "/health/live", "/health/detailed", "/metrics", "/docs", "/openapi.json")
+#: Written to the region's own Redis, for a WebSocket of the region itself.
+_TICKETS = "-plane/auth/ticket"
+#: By it a read asks for all that was acknowledged anywhere before it came.
+CONSISTENCY = b"x-aragora-consistency"
+_LINEARIZABLE = b"linearizable"
 STALENESS = b"x-aragora-staleness"
 PRIMARY = b"x-aragora-primary"
 
 
 class ReplicatedAnswers:
-    """``gate_of`` returns the gate, which is opened after the application was made."""
+    """``gate_of`` and ``to_primary_of`` return what is opened after the application was made. ``catch_up``: brings what this
+    process remembers of the log up to its end."""
 
-    def __init__(self, app: ASGIApp, gate_of: Callable[[], ReplicationGate]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        gate_of: Callable[[], ReplicationGate],
+        to_primary_of: Callable[[], ToPrimary],
+        catch_up: Callable[[], Awaitable[None]],
+    ) -> None:
         self._app = app
+        self._catch_up = catch_up
         self._gate_of = gate_of
+        self._to_primary_of = to_primary_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or scope["path"] in _OF_THE_REPLICA:
@@ -42,12 +57,47 @@ class ReplicatedAnswers:
             else:
                 await refuse_socket(WebSocket(scope, receive, send), stale)
             return
-        refused = gate.why_not_read() if scope["method"] in _READS else gate.why_not_write()
         answer = _HeldAnswer(scope, receive, send, gate)
+        refused = await self._why_not_here(scope, gate, answer)
         if refused is None:
             await self._app(scope, receive, answer.send)
+        elif refused.code == NOT_PRIMARY:
+            await self._elsewhere(scope, receive, send, answer, refused)
         else:
             await answer.refuse(refused)
+
+    async def _why_not_here(self, scope: Scope, gate: ReplicationGate, answer: _HeldAnswer) -> ControlPlaneError | None:
+        """Why this region does not answer a call; None if it does. A linearizable read is for the region that is the primary when
+        it comes, and still when its answer leaves."""
+        if scope["method"] not in _READS:
+            return gate.why_not_read() if scope["path"].endswith(_TICKETS) else gate.why_not_write()
+        asked = [value for name, value in scope["headers"] if name == CONSISTENCY]
+        if not asked:
+            return gate.why_not_read()
+        if asked != [_LINEARIZABLE]:
+            return InvalidRequest("X-Aragora-Consistency is linearizable, or is left out.", "invalid_consistency")
+        answer.epoch = gate.writes_under
+        if answer.epoch is None:
+            return gate.not_primary()
+        try:
+            await self._catch_up()
+        except StoreUnavailable as error:
+            return error
+        return gate.why_not_read()
+
+    async def _elsewhere(
+        self, scope: Scope, receive: Receive, send: Send, answer: _HeldAnswer, refused: ControlPlaneError
+    ) -> None:
+        """Has the primary answer, which lets out nothing before it is replicated; refuses the call if that is not possible."""
+        gate, to_primary = self._gate_of(), self._to_primary_of()
+        to = to_primary.address(scope, gate)
+        if to is None:
+            await answer.refuse(refused)
+            return
+        try:
+            await to_primary.answer(to, scope, receive, send, gate, [(PRIMARY, to[1].encode())])
+        except (TryLater, InvalidRequest) as error:
+            await answer.refuse(error)
 
 
 class _HeldAnswer:
@@ -59,6 +109,8 @@ class _HeldAnswer:
         self._receive = receive
         self._send = send
         self._gate = gate
+        #: Under which this region has to be the primary still when the answer leaves; None: under any, or as a secondary.
+        self.epoch: int | None = None
         self._streams = False
         #: An error was sent in the place of the answer.
         self._refused = False
@@ -70,6 +122,9 @@ class _HeldAnswer:
             if message["status"] < 500:  # what says that the server failed rests on no row
                 try:
                     await self._gate.passed()
+                    # The gate has read since then whether the database is trusted to be the primary's.
+                    if self.epoch is not None and self.epoch != self._gate.writes_under:
+                        raise self._gate.not_primary()
                 except TryLater as error:
                     self._refused = True
                     await self.refuse(error)
@@ -81,7 +136,7 @@ class _HeldAnswer:
             await self._gate.passed(None)
         await self._send(message)
 
-    async def refuse(self, error: TryLater) -> None:
+    async def refuse(self, error: ControlPlaneError) -> None:
         """Answers the error, with what the client has to know to ask elsewhere."""
         response = control_plane_response(HTTPConnection(self._scope), error)
         response.raw_headers.extend(self._headers())

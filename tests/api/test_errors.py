@@ -307,10 +307,13 @@ async def test_a_body_that_is_no_object_is_called_the_body(api: Api, path: str, 
     assert (answer.status_code, answer.json()["error"]) == (400, "The body must be a JSON object.")
 
 
-async def test_a_body_without_a_length_is_bounded_as_it_arrives(api: Api) -> None:
+@pytest.mark.parametrize("count", [100, 21], ids=["far", "with its last part"])
+async def test_a_body_without_a_length_is_bounded_as_it_arrives(api: Api, count: int) -> None:
+    """Also when nothing follows that could be read and thrown away."""
+
     async def chunks() -> AsyncIterator[bytes]:
         yield b'{"task_type": "'
-        for _ in range(100):
+        for _ in range(count):
             yield b"x" * 50_000
         yield b'"}'
 

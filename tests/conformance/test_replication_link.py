@@ -11,8 +11,17 @@ from pathlib import Path
 import pytest
 
 from cluster.domain.base.errors import StoreUnavailable
-from cluster.domain.replication.batch import START, CopyProgress, Follower, LogPosition, PeerReport, ReplicationRefused
-from cluster.ports.replication import LinkLost, ReplicationEnd, ReplicationLink
+from cluster.domain.replication.batch import (
+    START,
+    CopyProgress,
+    Follower,
+    LogPosition,
+    LogRange,
+    LogSums,
+    PeerReport,
+    ReplicationRefused,
+)
+from cluster.ports.replication import LinkLost, RegionLink, ReplicationEnd
 from cluster.ports.wake_ups import WakeTopic
 from cluster.postgres.migrate import migrate
 from cluster.postgres.replica import PostgresReplica
@@ -36,7 +45,7 @@ class Links:
     issuer: RegionIssuer
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
-    async def to(self, end: ReplicationEnd) -> ReplicationLink:
+    async def to(self, end: ReplicationEnd) -> RegionLink:
         if self.kind == "memory":
             return MemoryLink(end, "west")
         bounds = LinkBounds(connect_s=5.0, stall_s=5.0, answer_s=10.0)
@@ -103,6 +112,17 @@ async def test_a_batch_without_rows_is_a_heartbeat_with_the_watermark(links: Lin
     batch = await link.batch(follower)
     assert (batch.rows, batch.watermark, batch.epoch, batch.images_at) == ((), 2, 1, 3)
     assert end.asked == [follower]
+
+
+async def test_logs_are_compared_and_the_zone_is_asked_for(links: Links) -> None:
+    end = ListEnd()
+    link = await links.to(end)
+    with pytest.raises(ReplicationRefused):
+        await link.hand_over()
+    end.add(9)
+    await link.hand_over()
+    assert end.heirs == ["west"]
+    assert await link.sums(LogRange(after=2, upto=6)) == LogSums(count=4, digest="of west", surplus=2)
 
 
 async def test_refusals_arrive_by_name(links: Links) -> None:

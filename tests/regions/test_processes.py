@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -33,16 +31,7 @@ async def _write_forever(bench: RegionBench) -> None:
 
 
 async def _command(bench: RegionBench, region: str, *words: str) -> tuple[int, str]:
-    """The exit code of ``aragora-cp region`` on the region's machine, and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cluster.cli.main", "region", *words),
-        env={**os.environ, **bench.regions[region].environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode()
+    return await bench.regions[region].command(*words)
 
 
 async def test_operators_hand_the_zone_over_and_back_while_clients_write(bench: RegionBench) -> None:
@@ -55,18 +44,30 @@ async def test_operators_hand_the_zone_over_and_back_while_clients_write(bench: 
     assert (code, json.loads(out)["primary"], json.loads(out)["in_sync"]) == (0, "west", sorted(NAMES))
     before = len(bench.acknowledged)
     await eventually(lambda: len(bench.acknowledged) > before + 5)
-    code, out = await _command(bench, "west", "failback")
+    taken = await bench.regions["north"].ask("take")
+    assert (taken["primary"], taken["in_sync"]) == ("north", sorted(NAMES))
+    with pytest.raises(Conflict):
+        await bench.regions["north"].ask("take")
+    code, out = await _command(bench, "north", "failback")
     assert (code, "Primary is east" in out) == (0, True)
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)
     assert await bench.primary() == "east"
     for name in NAMES:
         assert await bench.lost(name) == set()
+    sums = await bench.regions["east"].ask("sums", after=0, upto=await _head_of_all(bench))
+    assert sums["east"]["count"] > 0
+    assert sums == dict.fromkeys(NAMES, sums["east"])
     status = await bench.status("east")
     assert (status["role"], status["in_sync"], status["surplus"]) == ("primary", sorted(NAMES), [])
     assert status["trusted_until"] > time.time() - 60
     code, out = await _command(bench, "west", "status")
     assert (code, "secondary (following)" in out, "in-sync set" in out) == (0, True, True)
+
+
+async def _head_of_all(bench: RegionBench) -> int:
+    """The last row that every region has."""
+    return min([(await bench.status(name))["head"] for name in NAMES])
 
 
 @pytest.mark.longer

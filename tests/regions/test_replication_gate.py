@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 
 from cluster.domain.base.errors import Fenced, TryLater
 from cluster.domain.replication.batch import CopyBeginning, LogPosition
+from cluster.http.forwarding import RegionForwarding
 from cluster.log.replication_gate import LogReplaced
 from cluster.postgres.replica import PostgresReplica
 from cluster.postgres.stores import Stores, open_stores
+from serve_app.auth.clients import Clients
 from serve_app.http.replicated import ReplicatedAnswers
+from serve_app.http.to_primary import FORWARDED_BY, ToPrimary
 from tests.support.gates import ZONE, GatedRegion, gated
 from tests.support.probes import eventually
 from tests.support.samples import system_event
@@ -123,11 +127,25 @@ class Call:
     """One call of an application behind the layer. ``sent``: what has left."""
 
     def __init__(
-        self, region: GatedRegion, app: Any, kind: str = "http", method: str = "GET", path: str = "/x"
+        self,
+        region: GatedRegion,
+        app: Any,
+        kind: str = "http",
+        method: str = "GET",
+        path: str = "/x",
+        consistency: tuple[bytes, ...] = (),
     ) -> None:
         self.sent: list[Any] = []
-        scope = {"type": kind, "method": method, "path": path, "headers": [], "state": {}, "extensions": {}}
-        self.task = asyncio.create_task(ReplicatedAnswers(app, lambda: region.gate)(scope, self._receive, self._send))
+        #: How often what the process remembers was brought up to date.
+        self.caught_up = 0
+        headers = [(FORWARDED_BY, b"north"), *((b"x-aragora-consistency", value) for value in consistency)]
+        scope = {"type": kind, "method": method, "path": path, "headers": headers, "state": {}, "extensions": {}}
+        to_primary = ToPrimary("east", RegionForwarding(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), 1.0), Clients())
+        layer = ReplicatedAnswers(app, lambda: region.gate, lambda: to_primary, self._catch_up)
+        self.task = asyncio.create_task(layer(scope, self._receive, self._send))
+
+    async def _catch_up(self) -> None:
+        self.caught_up += 1
 
     async def _receive(self) -> Any:
         return {"type": "websocket.connect"}
@@ -177,6 +195,45 @@ async def test_answers_parts_of_streams_and_frames_wait(region: GatedRegion) -> 
     assert [message.get("body") for message in waiting[3].sent] == [None, b"a", b"b"]
     await frames.task
     assert frames.sent[1]["text"] == "a"
+
+
+LINEARIZABLE = (b"linearizable",)
+
+
+async def test_a_linearizable_read_is_of_a_primary_that_is_trusted_after_it(region: GatedRegion) -> None:
+    head = await region.becomes_primary(2)
+    await region.tell(2, head)
+    read, plain = Call(region, answering(), consistency=LINEARIZABLE), Call(region, answering())
+    assert (await read.status(), read.caught_up) == (200, 1)
+    assert (await plain.status(), plain.caught_up) == (200, 0)
+    for wrong in ((b"eventual",), (b"linearizable", b"linearizable"), (b"",)):
+        refused = Call(region, answering(), consistency=wrong)
+        assert (await refused.status(), b"invalid_consistency" in refused.sent[1]["body"]) == (400, True)
+
+    async def outlived(scope: Any, receive: Any, send: Any) -> None:
+        """Reads, and then the database is trusted no more, of which this process has not heard."""
+        await region.stores.pool.execute(
+            "update region_state set trusted_until = clock_timestamp() where region = $1", ZONE
+        )
+        await answering()(scope, receive, send)
+
+    assert await Call(region, outlived).status() == 200, "of a plain read this is allowed"
+    await region.stores.pool.execute("update region_state set trusted_until = 'infinity' where region = $1", ZONE)
+    await region.seen()
+    late = Call(region, outlived, consistency=LINEARIZABLE)
+    assert (await late.status(), b"not_primary" in late.sent[1]["body"]) == (503, True)
+
+
+async def test_a_linearizable_read_does_not_outlive_an_epoch(region: GatedRegion) -> None:
+    """Between the two another region may have written."""
+    await region.tell(2, await region.becomes_primary(2))
+
+    async def outlived(scope: Any, receive: Any, send: Any) -> None:
+        await region.database.close_writes()
+        await region.tell(3, await region.becomes_primary(3))
+        await answering()(scope, receive, send)
+
+    assert await Call(region, outlived, consistency=LINEARIZABLE).status() == 503
 
 
 async def test_each_part_of_a_stream_waits_for_itself(region: GatedRegion) -> None:

@@ -38,7 +38,7 @@ async def serving(answer: Callable[[Request], Any]) -> AsyncIterator[str]:
         await response(scope, receive, send)
 
     async with serving_app(application, lifespan="off") as server:
-        yield f"http://127.0.0.1:{server.port}"
+        yield server.url
 
 
 def completion(text: str, **changes: Any) -> httpx.Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from tests.support.shells import Bell
 
 ZONE = "test-region"
 LONG_S = 60.0
+URLS = {"west": "https://west.example.com"}
 
 
 class SeenStatuses(PostgresReplicationStatuses):
@@ -72,8 +73,8 @@ class GatedRegion:
 
 
 @asynccontextmanager
-async def gated(stores: Stores) -> AsyncIterator[GatedRegion]:
-    """A region that was never primary."""
+async def gated(stores: Stores, urls: Mapping[str, str] = URLS) -> AsyncIterator[GatedRegion]:
+    """A region that was never primary. ``urls``: where the APIs of regions are."""
     database = PostgresRegionDatabase(stores.pool, ZONE, "east")
     await database.close_writes()
     statuses, bell = SeenStatuses(stores.pool, ZONE), Bell()
@@ -85,7 +86,7 @@ async def gated(stores: Stores) -> AsyncIterator[GatedRegion]:
         SystemClock(),
         heartbeat_s=0.05,
         stale_s=30.0,
-        urls={"west": "https://west.example.com"},
+        urls=urls,
         on_epoch=epochs.append,
         on_fatal=deaths.append,
     )

@@ -23,6 +23,8 @@ from cluster.domain.replication.batch import (
     CopyProgress,
     Follower,
     LogPosition,
+    LogRange,
+    LogSums,
     PeerReport,
     Refusal,
     ReplicationRefused,
@@ -108,6 +110,7 @@ class ListEnd:
     waits_s: float = 0.0
     watermark: int = 0
     asked: list[Follower] = field(default_factory=list)
+    heirs: list[str] = field(default_factory=list)
 
     def add(self, count: int) -> None:
         self.rows += [log_row(len(self.rows) + n) for n in range(1, count + 1)]
@@ -128,6 +131,14 @@ class ListEnd:
 
     async def piece(self, peer: str, progress: CopyProgress) -> CopyPiece:
         raise ReplicationRefused(Refusal.NOT_COPYING)
+
+    async def sums(self, peer: str, of: LogRange) -> LogSums:
+        return LogSums(count=len(self.rows[of.after : of.upto]), digest=f"of {peer}", surplus=2)
+
+    async def hand_over(self, peer: str) -> None:
+        if not self.rows:
+            raise ReplicationRefused(Refusal.NOT_PRIMARY)
+        self.heirs.append(peer)
 
     async def report(self, peer: str) -> PeerReport:
         return PeerReport(epoch=1, version=1, position=position_of(self.rows[-1]), is_whole=True)

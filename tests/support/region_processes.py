@@ -3,6 +3,7 @@ each."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import signal
@@ -75,6 +76,18 @@ class RegionOnMachine:
 
     async def ask(self, command: str, timeout_s: float = 60.0, **arguments: Any) -> Any:
         return await ask_leader(self.socket, command, timeout_s=timeout_s, **arguments)
+
+    async def command(self, *words: str, **variables: str) -> tuple[int, str]:
+        """The exit code of ``aragora-cp region`` on this machine, and what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cluster.cli.main", "region", *words),
+            env={**os.environ, **self.environment, **variables},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode()
 
     async def work(self, command: str, timeout_s: float = 30.0, **arguments: Any) -> Any:
         return await ask_leader(work_socket(self.socket), command, timeout_s=timeout_s, **arguments)

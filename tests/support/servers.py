@@ -34,6 +34,10 @@ class PromptServer(uvicorn.Server):
     def port(self) -> int:
         return int(self.servers[0].sockets[0].getsockname()[1])
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     async def main_loop(self) -> None:
         counter = 0
         while not await self.on_tick(counter):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cluster.cli.calls import Json, print_json
-from cluster.cli.connection import settings
+from cluster.cli.connection import client, settings
+from cluster.cli.exit_codes import REFUSED
+from cluster.cli.numbers import amount
 from cluster.cli.output import console, listing, plain
 from cluster.embedded.layout import Layout
 from cluster.rpc.control import ask_leader
+from cluster.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Several regions: who is primary, and how to change it.")
 
@@ -21,10 +27,12 @@ CHANGE_S = 120.0
 STATUS_S = 5.0
 
 
+def _socket(ours: Settings) -> Path:
+    return ours.region_socket or Layout.of(ours.data_dir).region_socket
+
+
 def _ask(command: str, timeout_s: float = CHANGE_S, **arguments: Any) -> Any:
-    ours = settings()
-    path = ours.region_socket or Layout.of(ours.data_dir).region_socket
-    return asyncio.run(ask_leader(path, command, timeout_s=timeout_s, **arguments))
+    return asyncio.run(ask_leader(_socket(settings()), command, timeout_s=timeout_s, **arguments))
 
 
 @app.command()
@@ -97,6 +105,50 @@ def failover(
 def failback(as_json: Json = False) -> None:
     """Hand the zone back to the region that ARAGORA_PRIMARY_REGION names; given at the primary. Nothing is lost."""
     _changed(_ask("failback"), as_json)
+
+
+@app.command()
+def drill(
+    to: Annotated[
+        str | None, typer.Option(help="The region that takes the zone meanwhile. Default: one of the in-sync set.")
+    ] = None,
+    most_closed: Annotated[float, amount("Seconds for which the zone may be closed for writes each time.")] = 15.0,
+    report: Annotated[
+        Path, typer.Option(help="The folder that gets the report, in Markdown and JSON.", file_okay=False)
+    ] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Hand the zone over, planned, and take it back, while a client writes; given at the primary. Exits 1 if anything is lost.
+
+    \f
+    Raises: `Exit` if something is lost or differs, or takes longer than it may; `Conflict` if this region is not the primary.
+    """
+    from cluster.cli import region_drill
+
+    ours, at = settings(), datetime.now(UTC)
+    path = _socket(ours)
+
+    async def ask(command: str, **arguments: Any) -> Any:
+        return await ask_leader(path, command, timeout_s=CHANGE_S, **arguments)
+
+    async def work() -> region_drill.Drill:
+        async with client(ours) as api:
+            return await region_drill.drill(ask, api, to, f"{at:%Y%m%dT%H%M%S%f}")
+
+    found = asyncio.run(work())
+    problems = found.problems(most_closed)
+    text = found.markdown(at.isoformat(timespec="seconds"), most_closed)
+    values = {"at": at.isoformat(), "most_closed_s": most_closed, "problems": problems, **asdict(found)}
+    report.mkdir(parents=True, exist_ok=True)
+    file = report / f"region-drill-{at:%Y%m%dT%H%M%SZ}.md"
+    file.write_text(text)
+    file.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n")
+    if as_json:
+        print_json(values)
+    else:
+        console.print(plain(text) + f"Report: {plain(str(file))}")
+    if problems:
+        raise typer.Exit(REFUSED)
 
 
 @app.command()

@@ -52,6 +52,24 @@ class PeerReport:
     is_whole: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRange:
+    """Rows of the log after one number and up to another."""
+
+    after: int
+    upto: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSums:
+    """Of a range of a region's log: how many rows it has, and one digest of their numbers and digests. ``surplus``: files of
+    surplus rows that the region keeps."""
+
+    count: int
+    digest: str
+    surplus: int
+
+
 def position_of(row: TextRow) -> LogPosition:
     """Where a row of the log is."""
     return LogPosition(epoch=int(row[_EPOCH] or 0), seq=int(row[_SEQ] or 0), digest=row[_DIGEST] or "")

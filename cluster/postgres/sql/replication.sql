@@ -12,6 +12,11 @@ select epoch, seq, digest::text as digest from log where seq = any ($1::bigint[]
 -- The log's epochs, each with its last row. It reads the whole log, as the copy does that follows.
 select epoch, max(seq) as seq from log group by epoch order by epoch
 
+-- name: log_sums
+-- How many rows a range of the log has, and a sum over their numbers and digests, which needs no order.
+select count(*) as count, coalesce(sum(hashtextextended(seq || ' ' || digest::text, 0)::numeric), 0)::text as digest
+from log where seq > $1 and seq <= $2
+
 -- name: replica_state
 -- What the receiving database is for a zone, and how far it is.
 select (select max(version) from schema_migrations) as schema_version, s.role, s.epoch,
