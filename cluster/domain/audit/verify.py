@@ -82,7 +82,7 @@ class _Joined:
         fork, before = checkpoint.fork, self._before
         if self.fault is not None or fork is None or before is None or checkpoint.epoch <= before.epoch:
             return
-        if self.coverage.is_left_by(checkpoint) and self.coverage.entry(fork.seq) == checkpoint.previous:
+        if self.coverage.is_left_by(checkpoint):
             self.fault = self._problem(checkpoint)
             if self.fault is None:
                 self._note_fork(checkpoint)
