@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cluster.domain.audit.chain import GENESIS, entry_hash, row_leaf
+from cluster.domain.audit.chain import GENESIS, entry_hash, row_leaf, rows_of_one_epoch
 from cluster.domain.audit.checkpoint import NO_PREDECESSOR, Checkpoint, make_checkpoint
 from cluster.domain.base.errors import Fenced, InvalidRequest, TryLater
 from cluster.domain.base.signing import Signer
@@ -116,26 +116,28 @@ class Sealer:
         after = 0 if last is None else last.last_seq
         # The last sealed row is read once more, so that a tail that was cut or replaced is noticed by the next checkpoint.
         rows = await self._seals.rows_to_seal(max(after, 1), self._batch + (after > 0))
-        new = rows if last is None else rows[1:]
         self._say(_problem(last, rows))
-        if self._broken or not new:
+        found = rows if last is None else rows[1:]
+        if self._broken or not found:
             return False
+        count, begins = rows_of_one_epoch(0 if last is None else rows[0].epoch, [row.epoch for row in found])
         checkpoint = make_checkpoint(
             self._key.signer,
             zone=self._zone,
             epoch=self._epoch,
             first_seq=after + 1,
-            leaves=[_leaf(row) for row in new],
+            leaves=[_leaf(row) for row in found[:count]],
             previous=GENESIS if last is None else last.chain,
             predecessor=NO_PREDECESSOR if last is None else last.digest,
             at=self._clock.now(),
             self_signed=self._key.self_signed,
+            begins_epoch=begins,
         )
         if await self._seals.seal(checkpoint):
             self._last = checkpoint
         else:
             self._epoch = None  # another sealer was first: goes on after what that has sealed
-        return len(new) == self._batch
+        return count < len(found) or count == self._batch
 
     def _say(self, problem: str) -> None:
         if problem and problem != self._broken:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import age, agents, cluster, deliberation, harness, scheduler
+from bench import age, agents, cluster, deliberation, harness, scheduler, security
 from bench.stand import install_peers, standing
 
-PARTS = (scheduler, cluster, agents, deliberation, age)
+PARTS = (scheduler, cluster, agents, deliberation, age, security)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
 import sys
 import time
@@ -18,6 +19,8 @@ from bench.parts.loop import Handlers, in_parallel, run
 
 SERVER = urlsplit(sys.argv[1])
 PREFIX = sys.argv[2]
+KEY = os.environ.get("BENCH_API_KEY")
+CREDENTIAL = f"authorization: Bearer {KEY}\r\n" if KEY else ""
 API = "/api/control-plane"
 
 
@@ -32,7 +35,7 @@ class Line:
             self._streams = await asyncio.open_connection(SERVER.hostname, SERVER.port)
         reader, writer = self._streams
         data = b"" if body is None else json.dumps(body).encode()
-        head = f"{method} {path} HTTP/1.1\r\nhost: {SERVER.netloc}\r\ncontent-type: application/json\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nhost: {SERVER.netloc}\r\ncontent-type: application/json\r\n{CREDENTIAL}"
         writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
         status = int((await reader.readline()).split()[1])
         length = 0

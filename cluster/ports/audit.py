@@ -12,9 +12,10 @@ from cluster.ports.totals import Total
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowToSeal:
-    """The columns of a row that its leaf is made of."""
+    """The columns of a row that its leaf is made of, and the epoch under which it was written."""
 
     seq: int
+    epoch: int
     at: float
     v: int
     digest: bytes

@@ -72,7 +72,7 @@ class PostgresSeals:
 
     async def rows_to_seal(self, first: int, limit: int) -> list[RowToSeal]:
         rows = await self._pool.rows(_SQL["rows_to_seal"], first, limit)
-        return [RowToSeal(seq=row["seq"], at=row["at"], v=row["v"], digest=row["digest"]) for row in rows]
+        return [RowToSeal(**dict(row)) for row in rows]
 
     async def seal(self, checkpoint: Checkpoint) -> bool:
         head = checkpoint.head

@@ -25,6 +25,7 @@ from cluster.ports.presence import HeartbeatRecord
 from cluster.ports.wake_ups import WakeTopic
 from serve_app.auth.admission import Asker, requires
 from serve_app.auth.agent_identity import acting_agent
+from serve_app.auth.denials import note_denial
 from serve_app.auth.routing import GuardedRouter
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.idempotency import Idempotency
@@ -88,10 +89,11 @@ async def _heartbeat_many(connection: HTTPConnection, asker: Origin, items: Sequ
 
 
 def _not_its_own(connection: HTTPConnection, agent_id: str) -> CallerError | None:
-    """Why a call may not send heartbeats of an agent; None if it may."""
+    """Why a call may not send heartbeats of an agent, which is noted as a denial; None if it may."""
     try:
         acting_agent(connection, agent_id)
     except CallerError as refusal:
+        note_denial(connection, refusal)
         return refusal
     return None
 

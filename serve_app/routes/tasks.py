@@ -33,6 +33,7 @@ from cluster.ports.wake_ups import topics_for
 from cluster.process.large import in_thread_if_large, rough_size
 from serve_app.auth.admission import Asker, admit, requires
 from serve_app.auth.agent_identity import acting_agent
+from serve_app.auth.denials import note_denial
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.suspension import check_starts
 from serve_app.gateway import Gateway, body_digest, gateway
@@ -339,6 +340,7 @@ async def complete_tasks(request: Request, body: Reports, asker: Asker, key: Ide
     results = []
     for report, outcome in zip(body.reports, outcomes, strict=True):
         if isinstance(outcome, ControlPlaneError):
+            note_denial(request, outcome)
             # The client may have sent anything.
             task_id = report.named if isinstance(report, RefusedReport) else shown_text(report.task_id, 128)
             results.append({"task_id": task_id, "ok": False, "error": outcome.message, "code": outcome.code})

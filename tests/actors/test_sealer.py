@@ -99,6 +99,19 @@ async def test_a_sealer_begins_anew_after_a_full_copy_has_emptied_the_checkpoint
     assert [(found.first_seq, found.last_seq) for found in await pushed(stores)] == [(1, 7)]
 
 
+async def test_a_checkpoint_begins_with_each_epoch_and_says_so(stores: Stores) -> None:
+    await write(stores, 3)
+    await stores.region.raise_epoch("another")
+    await write(stores, 2)
+    await seal_all(sealer(stores, batch=4))
+    await stores.region.raise_epoch("a third")
+    await seal_all(sealer(stores))
+    found = await pushed(stores)
+    declared = [(each.first_seq, each.last_seq, each.fork and (each.fork.seq, each.fork.epoch)) for each in found]
+    assert declared == [(1, 3, (0, 1)), (4, 6, (3, 2)), (7, 7, (6, 3))]
+    assert (await verified(stores)).valid
+
+
 async def test_an_empty_log_and_no_new_rows_seal_nothing(stores: Stores) -> None:
     one = sealer(stores)
     await one.seal_once()

@@ -136,6 +136,28 @@ async def test_what_routes_refuse_is_a_row_of_the_callers_workspace(door: Authen
     )
 
 
+@pytest.mark.parametrize("headers", [{}, {"Origin": "http://elsewhere"}])
+async def test_what_is_refused_inside_an_answer_200_is_a_row(door: Authenticated, headers: dict[str, str]) -> None:
+    sent = headers | bearer(await door.key("agent", agents=["a1"]))
+    reports = {
+        "reports": [{"task_id": "t", "agent_id": "a2"}, {"task_id": "t", "agent_id": "a3"}, {"task_id": "not one"}]
+    }
+    beats = {"heartbeats": [{"agent_id": "a2"}, {"agent_id": "a1"}]}
+    for path, body in (("/tasks/complete", reports), ("/tasks/fail", reports), ("/agents/heartbeats", beats)):
+        assert (await door.api.call("POST", path, body, headers=sent)).status_code == 200
+    url = door.api.url.replace("http", "ws") + f"{CP}/agents/heartbeats"
+    async with websockets.connect(url, additional_headers={"Authorization": sent["Authorization"]}) as socket:
+        await socket.send(json.dumps(beats))
+        assert json.loads(await socket.recv())["data"]["refused"]
+    rows = [(row.data["call"], row.data["route"], row.data["count"]) for row in await denied(door.api)]
+    assert sorted(rows) == [
+        ("POST", "/agents/heartbeats", 1),
+        ("POST", "/tasks/complete", 2),
+        ("POST", "/tasks/fail", 2),
+        ("WS", f"{CP}/agents/heartbeats", 1),
+    ]
+
+
 async def test_who_has_nothing_in_a_workspace_is_named(door: Authenticated) -> None:
     key = await door.key("viewer")
     headers = bearer(key) | {"X-Aragora-Workspace": "elsewhere"}

@@ -1,12 +1,17 @@
 """Calls drawn from the OpenAPI document, with every role: no 5xx, no undocumented answer, nothing of another workspace.
 
-The fixture of each test fails if an answer is not as the document says. `make fuzz` makes more calls.
+The ground of each test fails if an answer is not as the document says. Our own draws are odd values that no schema suggests;
+Schemathesis draws what fits the schema, and what just misses it. `make fuzz` makes more calls.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+import pytest
+
+from tests.support.drawn_by_schema import drawn_by_schema, read_by_peers
 from tests.support.fuzzing import FOREIGN_WORDS, DrawnCall, Fuzzer, faults_of, fuzz, fuzzing_ground
 from tests.support.stores import StoreUrls
 
@@ -28,3 +33,42 @@ async def test_the_search_for_foreign_words_finds_them(store_urls: StoreUrls) ->
         ground.keys["operator"] = await ground.door.key("operator", workspace="foreign")
         call = DrawnCall("operator", "GET", "/api/control-plane/tasks", [], None, False)
         assert any(FOREIGN_WORDS in fault for fault in await faults_of(ground, call))
+
+
+async def test_calls_that_schemathesis_draws_find_no_fault_with_any_role(store_urls: StoreUrls, tmp_path: Path) -> None:
+    async with fuzzing_ground(store_urls) as ground:
+        options = ("--seed", str(SEED), "--max-examples", "1", "--phases", "fuzzing")
+        assert await drawn_by_schema(ground, tmp_path, *options) == ""
+
+
+async def test_schemathesis_names_the_role_that_sees_or_may_too_much(store_urls: StoreUrls, tmp_path: Path) -> None:
+    async with fuzzing_ground(store_urls) as ground:
+        ground.keys["auditor"] = await ground.door.key("auditor", workspace="foreign")
+        ground.keys["viewer"] = await ground.door.key("operator", workspace="own")
+        paths = ("--include-path", "/api/control-plane/audit-logs", "--include-path", "/api/control-plane/agents")
+        found = await drawn_by_schema(ground, tmp_path, "--phases", "fuzzing", "--max-examples", "3", *paths)
+        assert f"it shows {ground.foreign[0]}" in found
+        assert "viewer POST /agents" in found
+        assert "it may not make this call" in found
+
+
+@pytest.mark.longer
+async def test_all_phases_of_schemathesis_find_no_fault_with_any_role(store_urls: StoreUrls, tmp_path: Path) -> None:
+    async with fuzzing_ground(store_urls) as ground:
+        options = (
+            "--seed",
+            str(SEED),
+            "--max-examples",
+            "10",
+            "--phases",
+            "coverage,fuzzing,stateful",
+            "--max-time",
+            "240",
+        )
+        assert await drawn_by_schema(ground, tmp_path, *options) == ""
+
+
+@pytest.mark.longer
+async def test_no_peer_reads_what_the_other_has_made(store_urls: StoreUrls, tmp_path: Path) -> None:
+    async with fuzzing_ground(store_urls) as ground:
+        assert await read_by_peers(ground, tmp_path, "--seed", str(SEED), "--max-time", "60") == ""

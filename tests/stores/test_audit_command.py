@@ -118,6 +118,7 @@ async def test_an_export_verifies_offline_and_says_what_is_not_covered(stores: S
         "checked_through": 21,
         "covered_from": 1,
         "uncovered_from": 16,
+        "forks": [],
         "against": "kept",
         "self_signed": False,
         "key_ids": [SIGNER.key_id],
@@ -230,3 +231,32 @@ async def test_an_export_of_later_rows_verifies_too(stores: Stores, command: Com
     await stores.pool.execute("update log set entity = 'E3' where seq = 14")
     await command.done("export", "--out", "rows", "--after", "10")
     assert (await command.verified("--export", "rows", "--checkpoint", "kept"))["first_bad_seq"] == 14
+
+
+async def _lost_to_another_region(stores: Stores, seq: int) -> None:
+    """The database of a region that had the rows up to this one when it became primary."""
+    await stores.pool.execute(f"delete from log where seq > {seq}; truncate audit_checkpoints")
+    await stores.region.raise_epoch("another-region")
+
+
+async def test_a_failover_that_lost_rows_is_told_from_a_rewritten_tail(stores: Stores, command: Command) -> None:
+    await _sealed(stores, 4, 6)
+    await command.done("checkpoint", "push", "kept")
+    await _lost_to_another_region(stores, 7)
+    assert (await command.verified("--checkpoint", "kept"))["first_bad_seq"] == 8, "nothing has declared it yet"
+    assert (
+        await command.done("checkpoint", "push", "kept")
+        == "0 checkpoints pushed to kept, which covers the rows up to 10.\n"
+    )
+    await _sealed(stores, 1)
+    report = await command.verified("--checkpoint", "kept")
+    assert report["valid"]
+    assert report["forks"] == [{"seq": 7, "epoch": 2, "dropped_through": 10}]
+    assert report["uncovered_from"] == 8
+    assert "fork declared at seq 7 by epoch 2" in (await command.run("verify", "--checkpoint", "kept")).output
+    await command.done("checkpoint", "push", "kept")
+    await command.done("export", "--out", "rows")
+    report = await command.verified("--export", "rows", "--checkpoint", "kept", offline=True)
+    assert (report["valid"], report["uncovered_from"], len(report["forks"])) == (True, 10, 1)
+    await stores.pool.execute("update log set at = at + 1 where seq = 5")
+    assert (await command.verified("--checkpoint", "kept"))["first_bad_seq"] == 5

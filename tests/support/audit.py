@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from cluster.domain.audit.chain import GENESIS, row_leaf
+from cluster.domain.audit.chain import GENESIS, row_leaf, rows_of_one_epoch
 from cluster.domain.audit.checkpoint import NO_PREDECESSOR, Checkpoint, make_checkpoint
 from cluster.domain.base.log import SECOND_FORM, LogRecord, LogRow, private_digest
 from cluster.domain.base.signing import Signer
@@ -60,6 +60,7 @@ def checkpoints_over(rows: Sequence[LogRow], *sizes: int, signer: Signer = SIGNE
             "predecessor": NO_PREDECESSOR if before is None else before.digest,
             "at": NOW,
             "self_signed": False,
+            "begins_epoch": rows[0].epoch if before is None else None,
         }
         found.append(make_checkpoint(signer, **(options | changes)))
     return found
@@ -68,3 +69,28 @@ def checkpoints_over(rows: Sequence[LogRow], *sizes: int, signer: Signer = SIGNE
 def forged(checkpoint: Checkpoint, **head: Any) -> Checkpoint:
     """The checkpoint with another head, and the old signature."""
     return replace(checkpoint, head={**checkpoint.head, **head})
+
+
+def sealed_on(
+    rows: Sequence[LogRow], checkpoints: Sequence[Checkpoint], *, epoch: int, most: int = 1000, signer: Signer = SIGNER
+) -> list[Checkpoint]:
+    """The checkpoints of a region's log with those that its sealer makes of the rows after them."""
+    found = list(checkpoints)
+    while (after := found[-1].last_seq if found else 0) < len(rows):
+        new = rows[after : after + most]
+        count, begins = rows_of_one_epoch(rows[after - 1].epoch if after else 0, [row.epoch for row in new])
+        found.append(
+            make_checkpoint(
+                signer,
+                zone="z",
+                epoch=epoch,
+                first_seq=after + 1,
+                leaves=[row_leaf(row.seq, row.at, row.v, row.digest) for row in new[:count]],
+                previous=found[-1].chain if found else GENESIS,
+                predecessor=found[-1].digest if found else NO_PREDECESSOR,
+                at=NOW,
+                self_signed=False,
+                begins_epoch=begins,
+            )
+        )
+    return found

@@ -20,6 +20,7 @@ from serve_app.application import make_app
 from tests.support.api import Api
 from tests.support.authenticated import Authenticated, authenticated
 from tests.support.principals import bearer
+from tests.support.probes import eventually
 from tests.support.stores import StoreUrls, running_stores
 
 OWN, FOREIGN = "own", "foreign"
@@ -49,9 +50,10 @@ ODD: tuple[Any, ...] = (
     ),
     *("../..", "%2e", "' or 1=1 --", "{}", [], {}, [[]], {"": None}, [None] * 3, {"a": {"b": {"c": [1]}}}, "2" * 400),
 )
-#: What would only wait, or take the ground away from the calls after it.
-_FIXED = {"block_ms": 0, "async": True, "overlap_seconds": 60}
-_LEFT_OUT = {("get", "/api/control-plane/stream"), ("delete", "/api/control-plane/workspaces/{workspace_id}")}
+#: Calls that would only wait, by the ends of their paths, and the fields that keep them from it.
+WITHOUT_WAITING: Mapping[str, Mapping[str, Any]] = {"/tasks/claim": {"block_ms": 0}, "/deliberations": {"async": True}}
+#: Calls that never end, or take the ground away from the calls after them.
+LEFT_OUT = {("get", "/api/control-plane/stream"), ("delete", "/api/control-plane/workspaces/{workspace_id}")}
 _SAFE = set(string.ascii_letters + string.digits + "-_.~")
 
 
@@ -79,7 +81,7 @@ class Ground:
 
 @asynccontextmanager
 async def fuzzing_ground(urls: StoreUrls) -> AsyncIterator[Ground]:
-    """Two workspaces with an agent, a task, an ended task, a deliberation, a key and a member each."""
+    """Two workspaces with an object of every kind each."""
     async with authenticated(urls) as door:
         ground = Ground(door)
         for workspace in (OWN, FOREIGN):
@@ -100,13 +102,24 @@ async def _furnished(ground: Ground, workspace: str) -> None:
     report = {"lease_token": leased["task"]["lease_token"], "error": words, "requeue": False}
     await door.call("POST", f"/tasks/{leased['task']['id']}/fail", report, headers)
     question = {"content": words, "async": True, "config": {"min_agents": 2}}
-    asked = (await door.call("POST", "/deliberations", question, headers))["request_id"]
+    asked = [
+        (await door.call("POST", "/deliberations", question | {"context": {"n": number}}, headers))["request_id"]
+        for number in range(2)
+    ]
+    await _told(door, asked[0], words, headers)
+    await door.call("PUT", "/queue/controls", {"kind": "queue", "name": words, "rate_per_second": 5}, headers)
+    in_workspace = door.admin | {"X-Aragora-Workspace": workspace}
+    await door.call("PUT", f"/roles/{workspace}-role", {"permissions": ["controlplane:tasks.read"]}, in_workspace)
     key = (await door.key("viewer", workspace=workspace, name=words)).split("_")[1]
     await door.call("PUT", f"/workspaces/{workspace}/members", {"subject": f"group:{words}", "role": "viewer"})
     found = {
         "task_id": ids,
         "agent_id": [f"{workspace}-agent"],
-        "request_id": [asked],
+        "request_id": asked,
+        "log_id": [
+            entry["entry_id"] for entry in (await door.call("GET", "/audit-logs", headers=in_workspace))["entries"]
+        ],
+        "snapshot_id": ["absent"],
         "key_id": [key],
         "workspace_id": [workspace],
         "role_name": ["viewer", f"{workspace}-role"],
@@ -114,7 +127,19 @@ async def _furnished(ground: Ground, workspace: str) -> None:
     for name, values in found.items():
         ground.ids.setdefault(name, []).extend(values)
     if workspace == FOREIGN:
-        ground.foreign += [*ids, asked, key, FOREIGN_WORDS]
+        ground.foreign += [*ids, *asked, key, FOREIGN_WORDS]
+
+
+async def _told(door: Authenticated, request_id: str, words: str, headers: dict[str, str]) -> None:
+    """Cancels a deliberation, and says what would have been right."""
+    await door.call("POST", f"/deliberations/{request_id}/cancel", headers=headers)
+
+    async def ended() -> bool:
+        return (await door.call("GET", f"/deliberations/{request_id}", headers=headers))["terminal"] is not None
+
+    await eventually(ended)
+    outcome = {"correct": words, "votes": {"x": words, "y": "b"}}
+    await door.call("POST", f"/deliberations/{request_id}/outcome", outcome, headers)
 
 
 class Fuzzer:
@@ -128,7 +153,7 @@ class Fuzzer:
             (method, path, operation)
             for path, operations in sorted(self._document["paths"].items())
             for method, operation in sorted(operations.items())
-            if (method, path) not in _LEFT_OUT
+            if (method, path) not in LEFT_OUT
         ]
 
     def draw(self, number: int) -> DrawnCall:
@@ -145,7 +170,7 @@ class Fuzzer:
         schema = content.get("application/json", {}).get("schema")
         body = None if schema is None else self._value(schema)
         if isinstance(body, dict):
-            body |= {name: value for name, value in _FIXED.items() if name in body or name != "overlap_seconds"}
+            body |= next((fields for end, fields in WITHOUT_WAITING.items() if path.endswith(end)), {})
         return DrawnCall(
             role=self._random.choice([*ROLES, "nobody"]),
             method=method.upper(),

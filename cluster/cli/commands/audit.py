@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -160,6 +160,7 @@ def verify(
         "checked_through": reports[-1].checked_through,
         "covered_from": report.covered_from,
         "uncovered_from": report.uncovered_from,
+        "forks": [asdict(fork) for fork in report.forks],
         "against": "the database's own checkpoints" if kept is None else str(checkpoint),
         "self_signed": report.self_signed,
         "key_ids": list(report.key_ids),
@@ -183,6 +184,12 @@ def _print(shown: dict[str, Any], *, external: bool) -> None:
     console.print(
         f"Valid: {shown['checked_through']} is the last row that was checked, against {plain(shown['against'])}."
     )
+    for fork in shown["forks"]:
+        console.print(
+            f"[yellow]fork declared at seq {fork['seq']} by epoch {fork['epoch']}:[/] the rows after it up to "
+            f"{fork['dropped_through']}, which checkpoints cover, are no part of the log any more. Compare that with the "
+            "failovers that you know of."
+        )
     console.print(f"Rows from {shown['uncovered_from']} on are not covered by these checkpoints.")
     if shown["covered_from"] > 1:
         console.print(f"Rows before {shown['covered_from']} are not covered either.")
@@ -264,10 +271,13 @@ def push(
 def _append(file: Path) -> tuple[list[Checkpoint], int]:
     """Appends the checkpoints that the file lacks, and waits until the disk has them. Returns them, and the last row that the
     file covered before."""
-    before = _read_checkpoints(file)[-1] if file.exists() and file.stat().st_size else None
-    covered = 0 if before is None else before.last_seq
-    new = asyncio.run(_new_checkpoints(covered))
-    if before is not None and new and _does_not_follow(before, new[0]):
+    from cluster.domain.audit.checkpoint import Coverage
+    from cluster.domain.audit.verify import checkpoints_fault
+
+    before = _read_checkpoints(file) if file.exists() and file.stat().st_size else []
+    covered = Coverage(before).through
+    new = asyncio.run(_continuation(before))
+    if before and new and checkpoints_fault([*before, *new]) is not None:
         raise InvalidRequest(
             f"The database's checkpoints do not follow those in {file}: the log was changed or restored. Keep the file, and see "
             f"`aragora-cp audit verify --checkpoint {file}`.",
@@ -291,10 +301,15 @@ async def _new_checkpoints(after: int) -> list[Checkpoint]:
         return await database.checkpoints(after)
 
 
-def _does_not_follow(before: Checkpoint, after: Checkpoint) -> bool:
-    from cluster.domain.audit.verify import checkpoints_fault
+async def _continuation(before: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The database's checkpoints that follow those of the file, whichever region they are of."""
+    from cluster.domain.audit.verify import continuation
 
-    return checkpoints_fault([before, after]) is not None
+    async with _database() as database:
+        last = await database.seals.checkpoints(before[-1].last_seq - 1, 1) if before else []
+        if last and last[0].digest == before[-1].digest:
+            return await database.checkpoints(before[-1].last_seq)
+        return continuation(before, await database.checkpoints(0))
 
 
 def _lines(checkpoints: Iterable[Checkpoint]) -> str:

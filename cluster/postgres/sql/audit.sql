@@ -12,7 +12,7 @@ select head, public_key, signature, entries from audit_checkpoints where last_se
 
 -- name: rows_to_seal
 -- What is sealed of the rows from a number on, in order. Their content is not read: their digests cover it.
-select seq, at, v, digest from log where seq >= $1 order by seq limit $2
+select seq, epoch, at, v, digest from log where seq >= $1 order by seq limit $2
 
 -- name: audit_entries
 -- The newest rows of a workspace that match, each with its place in the chain, and how many there are, at most $9. An empty array

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.audit.checkpoint import parse_checkpoint
+from cluster.domain.audit.checkpoint import FIRST_SCHEMA_VERSION, parse_checkpoint
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.merkle import leaf_hash, tree_root
 from tests.support.audit import a_row, checkpoints_over, forged
@@ -31,9 +31,11 @@ def test_a_checkpoint_is_read_back_as_it_was_written() -> None:
 
 def test_the_signature_covers_the_whole_head_the_key_and_the_entry_hashes() -> None:
     for name, value in SECOND.head.items():
-        other: Any = (
-            not value if isinstance(value, bool) else value + 1 if isinstance(value, int | float) else value + "0"
-        )
+        other: Any = {
+            bool: not value,
+            str: f"{value}0",
+            type(None): {"seq": 3, "epoch": 1},
+        }.get(type(value)) or value + 1
         assert not forged(SECOND, **{name: other}).is_signed(), name
     assert not replace(SECOND, public_key=OTHER.public_key).is_signed()
     assert not replace(SECOND, entries=SECOND.entries[32:64] + SECOND.entries[32:]).is_signed()
@@ -44,6 +46,14 @@ def test_the_root_is_that_of_the_rows_leaves() -> None:
     assert SECOND.head["root"] != tree_root([leaf_hash(SECOND.entry(seq)) for seq in range(4, 8)]).hex()
     assert SECOND.head["root"] == checkpoints_over(ROWS, 3, 4, signer=OTHER)[1].head["root"]
     assert SECOND.head["root"] != checkpoints_over([*ROWS[:6], a_row(7, "other")], 3, 4)[1].head["root"]
+
+
+def test_checkpoints_of_earlier_builds_are_read() -> None:
+    head = {name: value for name, value in SECOND.head.items() if name != "fork"}
+    before = json.loads(_changed(head={**head, "schema_version": FIRST_SCHEMA_VERSION}))
+    read = parse_checkpoint(json.dumps(before))
+    assert (read.fork, read.declares_epochs) == (None, False)
+    assert SECOND.declares_epochs
 
 
 def _changed(**changes: Any) -> str:
@@ -67,7 +77,14 @@ def _changed(**changes: Any) -> str:
         _changed(head={**SECOND.head, "last_seq": 2}),
         _changed(head={**SECOND.head, "chain": FIRST.chain.hex()}),
         _changed(head={**SECOND.head, "root": "zz"}),
-        _changed(head={**SECOND.head, "schema_version": "aragora-audit-checkpoint/2"}),
+        _changed(head={**SECOND.head, "schema_version": "aragora-audit-checkpoint/3"}),
+        _changed(head={**SECOND.head, "schema_version": FIRST_SCHEMA_VERSION}),
+        _changed(head={**SECOND.head, "fork": {"seq": 3}}),
+        _changed(head={**SECOND.head, "fork": {"seq": 3, "epoch": "1"}}),
+        _changed(head={**SECOND.head, "fork": {"seq": 3, "epoch": True}}),
+        _changed(head={**SECOND.head, "fork": {"seq": 3, "epoch": 2}}),
+        _changed(head={**SECOND.head, "fork": {"seq": 4, "epoch": 1}}),
+        _changed(head={name: value for name, value in SECOND.head.items() if name != "fork"}),
         _changed(signature={"algorithm": "Ed25519", "public_key": "zz", "value": ""}),
         _changed(signature={"algorithm": "none", "public_key": "", "value": ""}),
     ],
