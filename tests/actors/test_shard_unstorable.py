@@ -19,10 +19,11 @@ POISON = '{"x": NaN}'
 
 
 async def _held(cluster: Cluster, count: int) -> list[LeaseToken]:
-    """Tokens of so many new tasks, each held by an agent."""
+    """Tokens of so many new tasks, each held by an agent. A shard whose commit was too slow pauses, so time goes on."""
     for _ in range(count):
         await cluster.submit(max_retries=3)
-    return [LeaseToken.decode((await cluster.claim_one(f"a{number}")).token) for number in range(count)]
+    held = [await cluster.driven(cluster.claim_one(f"a{number}")) for number in range(count)]
+    return [LeaseToken.decode(lease.token) for lease in held]
 
 
 def _report(token: LeaseToken, result_json: str) -> ReportRequest:
