@@ -118,6 +118,7 @@ class Worker:
         heartbeat_s: float = HEARTBEAT_S,
         drain_s: float = DRAIN_S,
         patience: Patience = PATIENCE,
+        queues: Sequence[str] = (),
         **description: Any,
     ) -> None:
         self.agent_id = agent_id or f"{socket.gethostname()}-{os.getpid()}"
@@ -147,6 +148,7 @@ class Worker:
             "max_concurrency": concurrency,
             **description,
         }
+        self._queues = sorted(set(queues))
         #: Task type → its handler; None for every other type.
         self._handlers: dict[str | None, Handler] = {}
         #: Jobs at hand by lease token, with the session's task that waits until the job is over and its report has an outcome.
@@ -489,9 +491,11 @@ class Worker:
             self._start_all(await self._claimed(self._unanswered, delays))
 
     def _filter(self) -> Mapping[str, Any]:
-        """Nothing if there is a handler for every type (or none yet). A server that does not know the field ignores it."""
+        """The task types that have handlers, unless one is for every type (or there is none yet), and the queues that were given.
+        A server that does not know a field ignores it."""
         types = [task_type for task_type in self._handlers if task_type is not None]
-        return {"task_types": sorted(types)} if types and None not in self._handlers else {}
+        named: dict[str, Any] = {"task_types": sorted(types)} if types and None not in self._handlers else {}
+        return named | {"queues": self._queues} if self._queues else named
 
     def _start_all(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Starts the tasks of a claim. Only then does the claim count as answered: draining may cancel this worker's loop

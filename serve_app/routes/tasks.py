@@ -193,10 +193,11 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
     """Claims work for a registered agent. The call waits up to ``block_ms`` (at most 25 s) for a task; ``task`` is null if
     there is none.
 
-    With ``max_tasks`` the answer also has the list ``tasks``. With ``task_types`` only tasks of these types are claimed. The same
-    ``claim_id`` gives the same leases, and the newest call under it is the one that is answered: an older one that still waits
-    ends with 409 (`Conflict`, ``superseded``). ``cancelling`` names tasks that the agent should stop. 404 (`NotFound`) if the
-    agent is not registered. 403 (`Forbidden`, ``workspace_suspended``) while the workspace is suspended.
+    With ``max_tasks`` the answer also has the list ``tasks``. With ``task_types`` only tasks of these types are claimed, with
+    ``queues`` only those of these queues. The same ``claim_id`` gives the same leases, and the newest call under it is the one
+    that is answered: an older one that still waits ends with 409 (`Conflict`, ``superseded``). ``cancelling`` names tasks that
+    the agent should stop. 404 (`NotFound`) if the agent is not registered. 403 (`Forbidden`, ``workspace_suspended``) while the
+    workspace is suspended.
     """
     gate = gateway(request)
     asked_at = gate.clock.now()
@@ -225,6 +226,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         asked_at=asked_at,
         after_seq=gate.newest_submit,
         task_types=None if body.task_types is None else frozenset(body.task_types),
+        queues=None if body.queues is None else frozenset(body.queues),
     )
     async with _granted(gate, request, claim, block_s) as answer:
         gate.record_activity(asker.workspace, body.agent_id)

@@ -36,8 +36,8 @@ from serve_app.schemas.fields import (
 )
 
 MAX_CLAIM = 100
-#: Most task types that one claim may name.
-MAX_TYPES = 256
+#: Most task types, and most queues, that one claim may name.
+MAX_NAMED = 256
 
 
 MAX_BLOCK_MS = LONGEST_WAIT_S * 1000
@@ -136,9 +136,15 @@ class Claim(RequestBody):
     block_ms: int = Field(5000, ge=0)
     max_tasks: int | None = Field(None, ge=1, le=MAX_CLAIM)
     claim_id: str | None = None
-    task_types: list[Words] | None = Field(None, min_length=1, max_length=MAX_TYPES)
+    task_types: list[Words] | None = Field(None, min_length=1, max_length=MAX_NAMED)
+    queues: list[str] | None = Field(None, min_length=1, max_length=MAX_NAMED)
 
     _check = field_validator("agent_id")(agent_name)
+
+    @field_validator("queues")
+    @classmethod
+    def _queues(cls, value: list[str] | None) -> list[str] | None:
+        return None if value is None else [check_id(queue, "queues") for queue in value]
 
     @field_validator("claim_id")
     @classmethod

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from cluster.domain.tasks.retries import FREE_AT_ONCE
+from tests.support.probes import eventually
 from tests.support.task_api import TaskApi
 
 
@@ -85,6 +87,27 @@ async def test_a_claim_with_task_types_gets_these_and_explain_names_the_others(t
     assert reason["code"] == "task_type"
     assert "w claims only more, own" in reason["message"]
     assert (await tasks.claim_one("w"))["id"] == other
+
+
+async def test_a_claim_with_queues_gets_their_tasks_and_explain_names_the_others(tasks: TaskApi) -> None:
+    await tasks.agent("w", max_concurrency=5)
+    other, own = await tasks.submit(queue="other"), await tasks.submit(queue="own")
+    assert (await tasks.claim_one("w", queues=["own", "more"]))["id"] == own
+    waiting = asyncio.create_task(tasks.claim_one("w", queues=["more"], task_types=["echo"]))
+    await eventually(lambda: tasks.waits(1))
+    await tasks.submit(queue="more", task_type="not-echo")
+    (reason,) = (await tasks.get(f"/tasks/{other}/explain"))["reasons"]
+    assert (reason["code"], "w claims only more" in reason["message"]) == ("queue_not_claimed", True)
+    last = await tasks.submit(queue="more")
+    assert (await waiting)["id"] == last
+    assert (await tasks.claim_one("w"))["id"] == other
+
+
+@pytest.mark.parametrize("queues", [[], [""], [5], "own", ["x" * 257], ["a b"], ["x"] * 257, {"own": 1}])
+async def test_queues_that_could_be_none_are_refused(tasks: TaskApi, queues: Any) -> None:
+    await tasks.agent("w")
+    refused = await tasks.post("/tasks/claim", {"agent_id": "w", "block_ms": 0, "queues": queues}, expect=400)
+    assert "queues" in refused["error"]
 
 
 @pytest.mark.parametrize("types", [[], [""], [5], "own", ["x" * 257], ["a\x00b"], ["x"] * 257, {"own": 1}])

@@ -302,24 +302,25 @@ async def test_an_operators_pause_outlives_the_process(api: Api, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("types", "claimed"), [(("b", "a"), ["a", "b"]), ((), None), (("a", None), None)])
-async def test_claims_name_the_types_that_have_handlers(
+async def test_claims_name_the_types_that_have_handlers_and_the_queues(
     api: Api, types: tuple[str | None, ...], claimed: list[str] | None
 ) -> None:
     bodies: list[Any] = []
 
     def seen(request: bytes) -> bytes:
-        bodies.append(json.loads(request).get("task_types"))
+        body = json.loads(request)
+        bodies.append((body.get("task_types"), body.get("queues")))
         return own(503, "unavailable")
 
     async with OddProxy(
         api.url, lambda call, number: Odd("seen", seen) if call == CLAIM and number == 1 else None
     ).running() as proxy:
-        worker = a_worker(api, base_url=proxy.url)
+        worker = a_worker(api, base_url=proxy.url, queues=["q2", "q1"] if claimed else ())
         for task_type in types:
             worker.handles(*([task_type] if task_type else []))(lambda job: job.payload)
         async with running(worker):
             await eventually(lambda: bodies)
-    assert bodies == [claimed]
+    assert bodies == [(claimed, ["q1", "q2"] if claimed else None)]
 
 
 async def test_a_task_of_a_killed_process_runs_again_though_its_successor_beats(

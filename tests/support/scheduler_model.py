@@ -57,10 +57,16 @@ class Model:
                 self._stand_in_line(task)
 
     def claim(
-        self, agent: str, capabilities: frozenset[str], now: float, task_types: frozenset[str] | None = None
+        self,
+        agent: str,
+        capabilities: frozenset[str],
+        now: float,
+        task_types: frozenset[str] | None = None,
+        queues: frozenset[str] | None = None,
     ) -> str | None:
         able = [t for t in self.tasks.values() if t.ready and self._may(t, agent, capabilities)]
         able = [t for t in able if task_types is None or t.head.task_type in task_types]
+        able = [t for t in able if queues is None or t.head.queue in queues]
         if not able:
             return None
         chosen = min(able, key=lambda t: (-self._level(t, now), self.tags[t.head.tenant], t.head.created_at, t.head.id))

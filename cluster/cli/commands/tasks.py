@@ -81,7 +81,8 @@ def wait_(task_id: str, as_json: Json = False) -> None:
 
 def _print_end(task_id: str, as_json: bool) -> None:
     """Prints the task's states on stderr until it has ended, then its result on stdout. The exit code says how it ended."""
-    task = asyncio.run(_end_of(path_segment(task_id)))
+    path_segment(task_id)  # what is no id is an error of usage
+    task = asyncio.run(_end_of(task_id))
     if as_json:
         print_json(task)
     elif task["status"] == TaskStatus.COMPLETED:

@@ -64,6 +64,7 @@ def run(
     concurrency: Annotated[int | None, typer.Option(min=1, help="Jobs at once [ARAGORA_WORKER_CONCURRENCY].")] = None,
     agent_id: Annotated[str | None, typer.Option(help="Default: host name and process id.")] = None,
     task_types: Annotated[str | None, typer.Option(help="Separated by commas; default: all.")] = None,
+    queues: Annotated[str | None, typer.Option(help="Separated by commas; default: all.")] = None,
     drain_seconds: Annotated[float, amount("Time that jobs get after SIGTERM.")] = 30.0,
 ) -> None:
     """Register an agent that claims tasks and runs a function for each. SIGTERM and Ctrl-C drain it. A Worker has its own
@@ -85,6 +86,7 @@ def run(
             base_url=api_url(ours),
             tls=api_tls(ours),
             drain_s=drain_seconds,
+            queues=split(queues),
         )
     except InvalidRequest as error:
         raise typer.BadParameter(error.message) from None

@@ -70,6 +70,11 @@ class _QueuesOpen(Event):
     the time in which some regions come first is over)."""
 
 
+def _takes(named: frozenset[str] | None, name: str) -> bool:
+    """Whether a claim that names these, or with None none, takes a task of that name."""
+    return named is None or name in named
+
+
 def _never(waiting: Waiting) -> bool:
     return False
 
@@ -121,9 +126,9 @@ class SchedulerCore:
         # something became ready since the last ``_serve_waiting``, which empties it. True: not every capable agent may have it,
         # so all waiting claims are asked.
         self._newly_ready: dict[tuple[str, str | None, frozenset[str], str | None], bool] = {}
-        # Agent → the task types that its last claim named, for explanations. ``claim`` sets it, or removes it if the claim takes
-        # any type; ``_agent_changed`` removes it with the agent.
-        self._last_types: dict[AgentKey, frozenset[str]] = {}
+        # Agent → the task types and the queues that its last claim named, for explanations. ``claim`` sets it, or removes it if
+        # the claim takes any; ``_agent_changed`` removes it with the agent.
+        self._last_named: dict[AgentKey, tuple[frozenset[str] | None, frozenset[str] | None]] = {}
         # Agents (an ordered set) whose waiting claims are to be offered work: they have a slot again, or may work again.
         # ``_release`` and ``_offer_again`` add, ``_serve_waiting`` empties.
         self._slots_freed: dict[AgentKey, None] = {}
@@ -212,11 +217,13 @@ class SchedulerCore:
         return None
 
     def _note_types(self, request: ClaimRequest) -> None:
-        """Notes which task types a claim takes, and gives them sub-queues of their own if they have none."""
-        if request.task_types is None:
-            self._last_types.pop(request.agent, None)
+        """Notes which task types and queues a claim takes, and gives the types sub-queues of their own if they have none."""
+        if request.task_types is None and request.queues is None:
+            self._last_named.pop(request.agent, None)
             return
-        self._last_types[request.agent] = request.task_types
+        self._last_named[request.agent] = request.task_types, request.queues
+        if request.task_types is None:
+            return
         workspace = request.workspace
         moved = self._queue.give_own(workspace, request.task_types, lambda: self._waiting.task_types(workspace))
         if moved:
@@ -242,6 +249,7 @@ class SchedulerCore:
             min(self._slots(request), request.max_tasks or 1),
             explicit_only=request.explicit_only,
             task_types=request.task_types,
+            queues=request.queues,
         )
 
     def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
@@ -406,18 +414,21 @@ class SchedulerCore:
         head = self._known(task_id, workspace)
         if head.status is TaskStatus.RUNNING:
             return TaskView(head=head, lease_expires_at=self._leases.shown_expiry(head))
-        return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), self._other_types(head), now)
+        return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), *self._others(head), now)
 
-    def _other_types(self, head: TaskHead) -> Mapping[str, tuple[str, ...]]:
-        """Agent → task types of its claims, of the workspace's agents whose claims name types and not that of the task. An agent
-        counts by its last claim and those that wait."""
-        others = {}
-        for (workspace, agent_id), types in self._last_types.items():
-            if workspace == head.workspace and head.task_type not in types:
-                waiting = [claim.request.task_types for claim in self._waiting.of_agent((workspace, agent_id))]
-                if not any(named is None or head.task_type in named for named in waiting):
-                    others[agent_id] = tuple(sorted(types))
-        return others
+    def _others(self, head: TaskHead) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
+        """Agent → task types of its claims, of the workspace's agents whose claims name types and not that of the task; and the
+        same for queues. An agent counts by its last claim and those that wait."""
+        types, queues = {}, {}
+        for (workspace, agent_id), (last_types, last_queues) in self._last_named.items():
+            if workspace != head.workspace:
+                continue
+            waiting = [claim.request for claim in self._waiting.of_agent((workspace, agent_id))]
+            if not any(_takes(named, head.task_type) for named in (last_types, *(one.task_types for one in waiting))):
+                types[agent_id] = tuple(sorted(last_types or ()))
+            if not any(_takes(named, head.queue) for named in (last_queues, *(one.queues for one in waiting))):
+                queues[agent_id] = tuple(sorted(last_queues or ()))
+        return types, queues
 
     @property
     def waiting_claims(self) -> int:
@@ -618,7 +629,7 @@ class SchedulerCore:
             self._lose(key, now, caused_by_row(row.seq), was_deregistered=deregistered)
         if deregistered:
             self._leases.deregister(key)
-            self._last_types.pop(key, None)
+            self._last_named.pop(key, None)
         elif row.kind == "agent.registered":
             self._leases.register(key)
         self._leases.set_unschedulable(key, is_unschedulable and not deregistered)
@@ -687,7 +698,9 @@ class SchedulerCore:
         its oldest lease again: it would not ask for more if it knew of all of them."""
         held = [self._open[task_id] for task_id in self._leases.leases(request.agent)]
         again = [head for head in held if head.claim_id == request.claim_id]
-        matching = [head for head in held if request.task_types is None or head.task_type in request.task_types]
+        matching = [
+            head for head in held if _takes(request.task_types, head.task_type) and _takes(request.queues, head.queue)
+        ]
         released_client = request.max_tasks is None and not request.client_claim_id
         if not again and released_client and len(held) >= request.max_concurrency:
             again = matching[:1]
@@ -714,6 +727,7 @@ class SchedulerCore:
                 request.regions,
                 explicit_only=request.explicit_only,
                 task_types=request.task_types,
+                queues=request.queues,
             )
             if task_id is None:
                 self._wait_for_tokens(request.workspace, now)

@@ -23,7 +23,8 @@ _SHOWN = 5
 class TaskView:
     """What a shard knows of a task. ``paused_by`` are the controls that pause it, ``rate`` the control that limits its queue,
     ``slot_holders`` the running tasks that take all slots of its concurrency key, ``waits_for`` the tasks that must end
-    first, ``other_types`` the agents whose claims name task types and not this one, with these types. ``suspended``: nothing
+    first, ``other_types`` the agents whose claims name task types and not this one, with these types, ``other_queues`` the same
+    of queues. ``suspended``: nothing
     starts in its workspace. ``replayed_as`` is the task that a dead one was submitted again as; ``purged``: it left the dead
     letter for good."""
 
@@ -36,6 +37,7 @@ class TaskView:
     waits_for: tuple[str, ...] = ()
     lease_expires_at: float | None = None
     other_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    other_queues: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     suspended: bool = False
     replayed_as: str | None = None
     purged: bool = False
@@ -46,6 +48,7 @@ def waiting_view(
     queue: ReadyQueue,
     waits_for: tuple[str, ...],
     other_types: Mapping[str, tuple[str, ...]],
+    other_queues: Mapping[str, tuple[str, ...]],
     now: float,
 ) -> TaskView:
     """The view of a task that waits, with the controls and slots that concern it."""
@@ -68,6 +71,7 @@ def waiting_view(
         slot_holders=limits.slot_holders(workspace, key) if full and key is not None else (),
         waits_for=waits_for,
         other_types=other_types,
+        other_queues=other_queues,
         suspended=limits.is_closed(workspace),
     )
 
@@ -102,7 +106,7 @@ def explain(
     if able and not agent_reasons and all(agent_id in without_actor for agent_id in able):
         agent_reasons = [_no_node([agent for agent in agents if agent.agent_id in able])]
     if head.detail is not TaskDetail.BLOCKED:
-        reasons += agent_reasons + _types(view, able)
+        reasons += agent_reasons + _not_named(view, able)
         if not reasons and view.position is not None:
             reasons.append(_fairness(view.position, head.tenant))
     summary = reasons[0].message if reasons else "The task may start; the scheduler has not offered it yet."
@@ -238,19 +242,27 @@ def _no_node(agents: Sequence[Agent]) -> Reason:
     )
 
 
-def _types(view: TaskView, able: Sequence[str]) -> list[Reason]:
-    """That no claim takes the task's type, if that is so of every agent that may have the task."""
-    if not able or not all(agent_id in view.other_types for agent_id in able):
-        return []
-    shown = "; ".join(f"{agent_id} claims only {_listed(view.other_types[agent_id])}" for agent_id in able[:_SHOWN])
-    more = f"; and {len(able) - _SHOWN} more" if len(able) > _SHOWN else ""
+def _not_named(view: TaskView, able: Sequence[str]) -> list[Reason]:
+    """That no claim takes the task's type, or its queue, if that is so of every agent that may have the task."""
+    head = view.head
+    found = (
+        ("task_type", f"of type {head.task_type}", head.task_type, "task_types", view.other_types),
+        ("queue_not_claimed", f"of queue {head.queue}", head.queue, "queues", view.other_queues),
+    )
     return [
         Reason(
-            code="task_type",
-            message=f"No claim takes tasks of type {view.head.task_type}: {shown}{more}.",
-            unblock=f"An agent claims with {view.head.task_type} in task_types, or without task_types.",
+            code=code,
+            message=f"No claim takes tasks {words}: {_claimed(others, able)}.",
+            unblock=f"An agent claims with {name} in {field_name}, or without {field_name}.",
         )
+        for code, words, name, field_name, others in found
+        if able and all(agent_id in others for agent_id in able)
     ]
+
+
+def _claimed(others: Mapping[str, Sequence[str]], able: Sequence[str]) -> str:
+    shown = "; ".join(f"{agent_id} claims only {_listed(others[agent_id])}" for agent_id in able[:_SHOWN])
+    return shown + (f"; and {len(able) - _SHOWN} more" if len(able) > _SHOWN else "")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -275,13 +275,14 @@ class ReadyQueue:
         *,
         explicit_only: bool = False,
         task_types: frozenset[str] | None = None,
+        queues: frozenset[str] | None = None,
     ) -> str | None:
         """Removes the task that this agent should do first and returns its id; None if there is none for it.
 
         ``explicit_only``: tasks that require nothing are not for this agent, unless they name it. ``task_types``: only tasks of
-        these types, which must have sub-queues of their own (``give_own``)."""
+        these types, which must have sub-queues of their own (``give_own``). ``queues``: only those of these queues."""
         best: tuple[tuple[int, float, HeapItem], _SubQueue, int] | None = None
-        for sub_queue in self._candidates(workspace, agent_id, capabilities, explicit_only, task_types):
+        for sub_queue in self._candidates(workspace, agent_id, capabilities, explicit_only, task_types, queues):
             if sub_queue.gated and not self._is_open(sub_queue, now):
                 continue
             for level, fifo in enumerate(sub_queue.levels):
@@ -314,10 +315,11 @@ class ReadyQueue:
         *,
         explicit_only: bool = False,
         task_types: frozenset[str] | None = None,
+        queues: frozenset[str] | None = None,
     ) -> bool:
         """Whether so many tasks wait that this agent would certainly be given. It looks at numbers only, so those are left out
         that a control, a rule about agents or a concurrency key may keep back."""
-        for sub_queue in self._candidates(workspace, agent_id, capabilities, explicit_only, task_types):
+        for sub_queue in self._candidates(workspace, agent_id, capabilities, explicit_only, task_types, queues):
             if count <= 0:
                 break
             if not sub_queue.gated and sub_queue.selection is None:
@@ -519,14 +521,17 @@ class ReadyQueue:
         capabilities: frozenset[str],
         explicit_only: bool,
         task_types: frozenset[str] | None,
+        queues: frozenset[str] | None,
     ) -> Iterator[_SubQueue]:
         """The sub-queues that an agent may take from and in which something waits."""
         for task_type in (None,) if task_types is None else task_types:
             for sub_queue in self._matching(workspace, capabilities, explicit_only, task_type):
-                if sub_queue.waiting:
+                if sub_queue.waiting and (queues is None or sub_queue.queue in queues):
                     yield sub_queue
         for sub_queue in self._targeted(workspace, agent_id):
-            named = task_types is None or sub_queue.task_type in task_types
+            named = (task_types is None or sub_queue.task_type in task_types) and (
+                queues is None or sub_queue.queue in queues
+            )
             if sub_queue.waiting and named and sub_queue.required <= capabilities:
                 yield sub_queue
 

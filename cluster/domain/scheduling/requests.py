@@ -23,8 +23,9 @@ class ClaimRequest:
     ``client_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``wait``: keep the claim until
     there is something for it. ``unschedulable``: the agent gets nothing new (paused, draining, unhealthy), and its claim
     waits until that changes. ``explicit_only``: the agent gets no task that requires nothing, unless the task names it.
-    ``task_types``: only tasks of these types; None takes any. ``cause``: the trace of the request. ``asked_at``: when the client
-    asked, by its replica's clock (epoch seconds); of several claims under one id that a client chose, the newest is answered.
+    ``task_types``: only tasks of these types; None takes any. ``queues``: only those of these queues, likewise. ``cause``: the
+    trace of the request. ``asked_at``: when the client asked, by its replica's clock (epoch seconds); of several claims under
+    one id that a client chose, the newest is answered.
     ``after_seq``: the newest log row of a submit that its replica has acknowledged, whose task the claim must not miss.
     """
 
@@ -44,6 +45,7 @@ class ClaimRequest:
     asked_at: float = 0.0
     task_types: frozenset[str] | None = None
     after_seq: int = 0
+    queues: frozenset[str] | None = None
 
     @property
     def agent(self) -> AgentKey:
@@ -82,8 +84,8 @@ class Waiting:
     withdrawn: bool = False
 
 
-Alike = tuple[str, frozenset[str], bool, frozenset[str] | None]
-"""(workspace, capabilities, explicit_only, task types): what claims have in common that the same tasks could satisfy."""
+Alike = tuple[str, frozenset[str], bool, frozenset[str] | None, frozenset[str] | None]
+"""(workspace, capabilities, explicit_only, task types, queues): what claims have in common that the same tasks could satisfy."""
 
 
 class WaitingClaims:
@@ -194,7 +196,7 @@ class WaitingClaims:
 
 
 def _alike_key(request: ClaimRequest) -> Alike:
-    return request.workspace, request.capabilities, request.explicit_only, request.task_types
+    return request.workspace, request.capabilities, request.explicit_only, request.task_types, request.queues
 
 
 def _names(key: Alike) -> list[tuple[str, str | None]]:

@@ -202,12 +202,13 @@ class SchedulerLife(RuleBasedStateMachine):
         agent=st.sampled_from(AGENTS),
         tasks=st.integers(1, 3),
         types=st.sampled_from([None, None, frozenset({"k1"}), frozenset({"k2", "k3"})]),
+        queues=st.sampled_from([None, None, frozenset({"default"}), frozenset({"q", "none"})]),
     )
-    def claim(self, agent: str, tasks: int, types: frozenset[str] | None) -> None:
-        got = self.shard.claimed(agent, self.now, max_tasks=tasks, task_types=types)
+    def claim(self, agent: str, tasks: int, types: frozenset[str] | None, queues: frozenset[str] | None) -> None:
+        got = self.shard.claimed(agent, self.now, max_tasks=tasks, task_types=types, queues=queues)
         expected = []
         while len(expected) < tasks:
-            head = self.model.claim(agent, CAPABILITIES[agent], self.now, types)
+            head = self.model.claim(agent, CAPABILITIES[agent], self.now, types, queues)
             if head is None:
                 break
             expected.append(head)
