@@ -141,7 +141,15 @@ class RealShard:
         await self._settle()
         return answer
 
-    def claimed(self, agent: str, now: float, *, max_tasks: int, task_types: frozenset[str] | None = None) -> list[str]:
+    def claimed(
+        self,
+        agent: str,
+        now: float,
+        *,
+        max_tasks: int,
+        task_types: frozenset[str] | None = None,
+        queues: frozenset[str] | None = None,
+    ) -> list[str]:
         claim = ClaimRequest(
             workspace="w",
             agent_id=agent,
@@ -153,6 +161,7 @@ class RealShard:
             client_claim_id=True,
             wait=False,
             task_types=task_types,
+            queues=queues,
         )
         return [lease.head.id for lease in self.run(self._ask(claim, now)).leases]
 

@@ -424,9 +424,11 @@ class SchedulerCore:
             if workspace != head.workspace:
                 continue
             waiting = [claim.request for claim in self._waiting.of_agent((workspace, agent_id))]
-            if not any(_takes(named, head.task_type) for named in (last_types, *(one.task_types for one in waiting))):
+            if not any(
+                _takes(named, head.task_type) for named in (last_types, *(claim.task_types for claim in waiting))
+            ):
                 types[agent_id] = tuple(sorted(last_types or ()))
-            if not any(_takes(named, head.queue) for named in (last_queues, *(one.queues for one in waiting))):
+            if not any(_takes(named, head.queue) for named in (last_queues, *(claim.queues for claim in waiting))):
                 queues[agent_id] = tuple(sorted(last_queues or ()))
         return types, queues
 
