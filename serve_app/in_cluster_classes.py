@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import importlib.util
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -62,7 +63,15 @@ def _spec(module: str) -> ModuleSpec | None:
 
 @functools.lru_cache(maxsize=64)
 def _parsed(source: Path, changed_ns: int) -> ast.Module:
-    return ast.parse(source.read_bytes())
+    """Without the collector: Python 3.11 fails a parse (`SystemError`) during which a finaliser parses something itself. That of
+    asyncio's tasks does, when it logs the stack trace of an error that nobody has asked for."""
+    text, collects = source.read_bytes(), gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(text)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _check_defined(tree: ast.Module, module: str, name: str) -> None:

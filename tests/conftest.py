@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from xdist.scheduler import LoadScopeScheduling
 
 from cluster.postgres.migrate import migrate
@@ -16,6 +17,9 @@ from tests.support.stores import StoreUrls, fresh_name, running_stores
 # Hypothesis fails a slow example, and what draws slowly, unless told otherwise. Timing is never asserted: machines are busy.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+# Hypothesis imports this part of itself at its first use, and pytest parses it then: in a test, amid finalisers of other tests,
+# which fail the parse in Python 3.11 if they log a stack trace.
+st.from_regex("a").validate()
 
 #: These make systems of their own; the other tests of this room share one.
 _ALONE = ("tests/e2e/test_other_ways.py", "tests/e2e/test_whole_path.py::test_the_demo")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import sys
 from pathlib import Path
 
@@ -50,6 +52,29 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_class_that_may_exist_is_accepted(module: Path, source: str) -> None:
     module.write_text(source)
     check_class("pack.inner.agents:A")
+
+
+class _ParsesAtItsEnd:
+    """In a cycle, so that the collector ends it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        ast.parse("f(a)")
+
+
+def test_a_finaliser_that_parses_meanwhile_fails_no_look(module: Path) -> None:
+    module.write_text(_AGENT + "".join(f"x{n} = [a + b for a in y if (b := a)]\n" for n in range(2000)))
+    thresholds = gc.get_threshold()
+    for _ in range(3000):
+        _ParsesAtItsEnd()
+    gc.set_threshold(50)
+    try:
+        check_class("pack.inner.agents:A")
+    finally:
+        gc.set_threshold(*thresholds)
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(
