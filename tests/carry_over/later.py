@@ -126,6 +126,7 @@ async def later(
             SCHEMA,
             region="default",
             heartbeat_timeout=LEASE_S,
+            secrets_key=picture.sealing_key.read_text() if picture.sealing_key.exists() else None,
         )
         await migrated(settings)  # as the supervisor does before there is any actor
         async with Api(settings, clock).running(kinds) as api:

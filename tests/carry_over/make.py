@@ -168,6 +168,7 @@ def _store(picture: Picture, layout: Layout, facts: dict[str, Any]) -> None:
     _check_anonymous(dump, layout)
     picture.database.write_bytes(gzip.compress(dump.encode(), mtime=0))
     shutil.copy(layout.secrets, picture.secrets)
+    shutil.copy(layout.sealing_key, picture.sealing_key)
     picture.facts_file.write_text(_by_lines(facts))
 
 

@@ -31,6 +31,11 @@ class Picture:
         return self.path / "secrets.json"
 
     @property
+    def sealing_key(self) -> Path:
+        """What seals secrets in its database; builds before 0.8.0 sealed none."""
+        return self.path / "secrets-key"
+
+    @property
     def batch_in(self) -> Path:
         return self.path / "batch-in.jsonl"
 

@@ -19,6 +19,7 @@ from cluster.domain.receipts.recompute import Recomputed, recompute
 from cluster.domain.receipts.verify import parse, verify
 from cluster.domain.tasks.rules import PREFERENCE_S
 from cluster.domain.tasks.task import LeaseToken
+from cluster.embedded.safety import sealing_key
 from cluster.embedded.secrets import store_secrets
 from tests.api.test_batch import Batch
 from tests.carry_over import crew
@@ -73,6 +74,14 @@ def test_the_passwords_of_the_stores_are_read_as_they_were_written(picture: Pict
     written = json.loads(picture.secrets.read_text())
     found = store_secrets(Path(shutil.copy(picture.secrets, tmp_path)))
     assert (found.postgres, found.redis) == (written["postgres"], written["redis"])
+
+
+def test_the_key_that_sealed_secrets_is_read_and_not_made_anew(picture: Picture, tmp_path: Path) -> None:
+    if not picture.sealing_key.exists():
+        assert picture.path.name in ("0.1.0", "0.1.1", *(f"0.{n}.0" for n in range(2, 8))), "later builds seal secrets"
+        return
+    kept = Path(shutil.copy(picture.sealing_key, tmp_path))
+    assert sealing_key(kept).get_secret_value() == picture.sealing_key.read_text()
 
 
 async def test_everything_is_shown_as_it_was_and_repeats_are_answered_alike(start: Start) -> None:
