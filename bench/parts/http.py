@@ -1,4 +1,5 @@
-"""Many agents over plain HTTP/1.1 in one process: ``python -m bench.parts.http URL PREFIX``.
+"""Many agents over HTTP/1.1 in one process: ``python -m bench.parts.http URL PREFIX``. BENCH_CA_FILE is the authority of an
+``https`` URL.
 
 The client is a few lines over asyncio's streams. A full HTTP client was rejected: with thousands of connections its own
 CPU would be in the figures.
@@ -7,8 +8,10 @@ CPU would be in the figures.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import ssl
 import statistics
 import sys
 import time
@@ -20,6 +23,7 @@ from bench.parts.loop import Handlers, in_parallel, run
 SERVER = urlsplit(sys.argv[1])
 PREFIX = sys.argv[2]
 KEY = os.environ.get("BENCH_API_KEY")
+TLS = ssl.create_default_context(cafile=os.environ["BENCH_CA_FILE"]) if SERVER.scheme == "https" else None
 CREDENTIAL = f"authorization: Bearer {KEY}\r\n" if KEY else ""
 API = "/api/control-plane"
 
@@ -32,7 +36,7 @@ class Line:
 
     async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         if self._streams is None:
-            self._streams = await asyncio.open_connection(SERVER.hostname, SERVER.port)
+            self._streams = await asyncio.open_connection(SERVER.hostname, SERVER.port, ssl=TLS)
         reader, writer = self._streams
         data = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nhost: {SERVER.netloc}\r\ncontent-type: application/json\r\n{CREDENTIAL}"
@@ -216,6 +220,51 @@ async def reads(paths: list[str], times: int) -> dict[str, Any]:
     return {path: statistics.quantiles(found, n=100)[98] for path, found in took.items()}
 
 
+async def gets(path: str, total: int, callers: int) -> dict[str, Any]:
+    """Asks for a path, one request after the other on each connection."""
+    idle: list[Line] = []
+
+    async def get(_: int) -> None:
+        line = idle.pop() if idle else Line()
+        status, _answer = await line.call("GET", path)
+        if status != 200:
+            raise RuntimeError(f"GET {path}: {status}")
+        idle.append(line)
+
+    started = time.perf_counter()
+    await in_parallel(callers, total, 1, get)
+    seconds = time.perf_counter() - started
+    for line in idle:
+        line.close()
+    return {"seconds": seconds}
+
+
+async def until_serving(path: str, within_s: float = 30) -> dict[str, Any]:
+    """Raises: `TimeoutError` if nothing answers 200 in time."""
+    async with asyncio.timeout(within_s):
+        while True:
+            line = Line()
+            with contextlib.suppress(OSError, IndexError, asyncio.IncompleteReadError):
+                if (await line.call("GET", path))[0] == 200:
+                    line.close()
+                    return {}
+            line.close()
+            await asyncio.sleep(0.1)
+
+
+async def connections(total: int, callers: int) -> dict[str, Any]:
+    """Opens connections and closes each at once; no TLS session is resumed."""
+
+    async def connect(_: int) -> None:
+        _reader, writer = await asyncio.open_connection(SERVER.hostname, SERVER.port, ssl=TLS)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    await in_parallel(callers, total, 1, connect)
+    return {}
+
+
 async def heartbeats(agents: int, each: int, rate: float, seconds: float, prefix: str) -> dict[str, Any]:
     """Sends heartbeats in batches at a steady rate."""
     line = Line()
@@ -288,6 +337,9 @@ async def make() -> Handlers:
         "register": register,
         "lists": lists,
         "reads": reads,
+        "gets": gets,
+        "connections": connections,
+        "until_serving": until_serving,
         "heartbeats": heartbeats,
         "hold": hold,
         "until_offline": until_offline,

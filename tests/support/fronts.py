@@ -34,7 +34,8 @@ class Front:
     def url(self) -> str:
         return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
-    def write(self, replica: int | None, log: str = "127.0.0.1:514") -> None:
+    def write(self, replica: int | None, log: str = "127.0.0.1:514", health: str = "/-/healthz") -> None:
+        """``health`` is the path at which HAProxy looks for the replica; a replica of Ray has that of the default."""
         metrics, stats = free_ports(2)
         api = rays.HAProxyApi(
             cfg=rays.HAProxyConfig(
@@ -54,7 +55,9 @@ class Front:
         )
         if replica is not None:
             servers = [rays.ServerConfig(name="one", host="127.0.0.1", port=replica)]
-            api.set_backend_configs({"app": rays.BackendConfig(name="app", path_prefix="/", servers=servers)})
+            api.set_backend_configs(
+                {"app": rays.BackendConfig(name="app", path_prefix="/", servers=servers, http_health_check_path=health)}
+            )
         api._generate_config_file_internal()
 
     def start(self, *more: str) -> subprocess.Popen[bytes]:
