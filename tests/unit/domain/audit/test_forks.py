@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.audit.checkpoint import Checkpoint, Coverage
-from cluster.domain.audit.verify import AuditReport, AuditVerifier, checkpoints_fault, continuation, verifiers
+from cluster.domain.audit.verify import AuditReport, AuditVerifier, Fault, checkpoints_fault, continuation, verifiers
 from cluster.domain.base.log import LogRow
 from tests.support.audit import a_row, checkpoints_over, sealed_on
 from tests.support.receipts import OTHER, SIGNER
@@ -227,3 +227,23 @@ def test_checkpoints_of_two_primaries_that_differ_without_a_fork_are_named() -> 
     assert fault.seq == 8
     gap = sealed_on(zone.regions[0].rows, (), epoch=3, most=12)
     assert checkpoints_fault([*zone.kept, *gap]) is None, "the same rows, sealed again"
+
+
+def test_a_later_primary_goes_on_only_from_rows_that_were_covered() -> None:
+    """By checkpoints alone, without a row."""
+    zone = _lossy()
+    zone.primary.seal(zone.epoch)
+    own = next(each for each in zone.primary.checkpoints if each.first_seq == 8)
+    assert checkpoints_fault([*zone.kept, own]) is None
+    others = [*(a_row(seq, f"other {seq}") for seq in range(1, 8)), *zone.primary.rows[7:]]
+    foreign = next(each for each in sealed_on(others, (), epoch=3) if each.first_seq == 8)
+    beyond = sealed_on([*zone.primary.rows, a_row(10, epoch=4), a_row(11, epoch=5)], (), epoch=5)[-1]
+    by_twos, by_threes = (sealed_on(zone.regions[0].rows, (), epoch=1, most=most) for most in (2, 3))
+    for checkpoints, seq, reason in (
+        ([*zone.kept, foreign], 8, "its checkpoint does not follow the one before: the chain was forked"),
+        ([*zone.kept[:1], beyond], 11, "its checkpoint does not begin where the one before ends"),
+        ([zone.kept[0], zone.kept[2]], 9, "its checkpoint does not begin where the one before ends"),
+        ([zone.kept[0], by_threes[1]], 4, "its checkpoint does not begin where the one before ends"),
+        ([zone.kept[0], by_twos[2]], 5, "its checkpoint does not follow the one before: the chain was forked"),
+    ):
+        assert checkpoints_fault(checkpoints) == Fault(seq=seq, reason=reason)
