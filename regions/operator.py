@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -19,7 +20,8 @@ from cluster.ports.replication import LinkLost, LinkRefused
 from regions.domain.group import MEMBERS_KEY, RegionGroup, RegionMember, ZoneRecord, founded
 from regions.domain.leadership import Leadership, RegionPhase
 from regions.domain.transactions import AcceptLoss, changed
-from regions.shell import RegionShell, ShellParts, found_zone
+from regions.shell.group_access import found_zone
+from regions.shell.region_shell import RegionShell, ShellParts
 
 _logger = logging.getLogger(__name__)
 #: How many election timeouts a change of the primary may take before the operator is told that it has not ended.
@@ -109,7 +111,7 @@ class RegionOperator:
             own = self._members.member(self._region)
             assert own is not None, "settings name the region itself"
             await self._swap_members(text, replace(group, members=(*group.members, own)))
-            await self._audited("region.joined", region=self._region)
+            await self._done("region.joined", region=self._region)
         self._shell.follow(True)
         return {"region": self._region, "member": True}
 
@@ -138,7 +140,7 @@ class RegionOperator:
             raise TryLater("The primary counts this region in the in-sync set still; write something, or try again.")
         left = tuple(member for member in group.members if member.region != self._region)
         await self._swap_members(text, replace(group, members=left))
-        await self._audited("region.left", region=self._region)
+        await self._done("region.left", region=self._region)
         return {"region": self._region, "member": False}
 
     # --- who is primary -----------------------------------------------------------------------------------------------
@@ -147,7 +149,7 @@ class RegionOperator:
         """A planned transfer to ``to``, which catches up first: nothing is lost.
 
         Raises: `Conflict` if it cannot be made; `TryLater` if it cannot be made yet, or has not ended in time."""
-        await self._audited("region.transfer_asked", heir=to)
+        await self._asked("region.transfer_asked", heir=to)
         self._shell.transfer(to)
         return await self._ended(lambda state: state.record is not None and state.record.primary == to)
 
@@ -166,8 +168,7 @@ class RegionOperator:
             raise Conflict("No other region is the zone's primary, so none can hand the zone over.", "is_primary")
         await self._parts.links[record.primary].hand_over()
         found = await self._ended(lambda state: state.phase is RegionPhase.PRIMARY)
-        await self._audited("region.transfer_asked", heir=self._region)
-        return found
+        return {**found, "audited": await self._done("region.transfer_asked", heir=self._region)}
 
     async def sums(self, after: int, upto: int) -> dict[str, Any]:
         """By region, a range of its log as `LogSums`, or the code of what kept it from answering.
@@ -183,7 +184,7 @@ class RegionOperator:
 
         others = await asyncio.gather(*map(asked, self._parts.links))
         return {
-            self._region: asdict(await self._shell.sums(self._region, of)),
+            self._region: asdict(await self._shell.peers.sums(self._region, of)),
             **dict(zip(self._parts.links, others, strict=True)),
         }
 
@@ -209,8 +210,7 @@ class RegionOperator:
                 "The zone's record has changed meanwhile; look at `aragora-cp region status`, and try again."
             )
         found = await self._ended(lambda state: state.phase is RegionPhase.PRIMARY)
-        await self._audited("region.loss_accepted", heir=self._region)
-        return found
+        return {**found, "audited": await self._done("region.loss_accepted", heir=self._region)}
 
     async def _ended(self, condition: Callable[[Leadership], bool]) -> dict[str, Any]:
         if not await self._shell.until(condition, _ELECTIONS * self._shell.state.timers.election_s):
@@ -221,11 +221,30 @@ class RegionOperator:
         assert record is not None
         return {"primary": record.primary, "epoch": record.epoch, "in_sync": sorted(record.in_sync)}
 
-    async def _audited(self, kind: str, **data: str) -> None:
-        """Who is no primary cannot write rows; its own log says it then."""
-        _logger.warning("an operator asked: %s %s", kind, data)
+    async def _asked(self, kind: str, **data: str) -> None:
+        """Who is no primary cannot write rows; its own log says it then.
+
+        Raises: `TryLater` if the row cannot be stored; then nothing is to be done."""
+        _logger.warning("an operator asks: %s %s", kind, data)
         if self._shell.state.phase is RegionPhase.PRIMARY:
             await self._audit(kind, data)
+
+    async def _done(self, kind: str, **data: str) -> bool:
+        """As `_asked`, for a change that has been made: it is no failure if its row cannot be stored at once, as when the
+        database is trusted again only after the next renewal. Returns whether there is a row."""
+        _logger.warning("an operator has changed the group: %s %s", kind, data)
+        timers = self._shell.state.timers
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ELECTIONS * timers.election_s):
+                while self._shell.state.phase is RegionPhase.PRIMARY:
+                    try:
+                        await self._audit(kind, data)
+                    except TryLater as error:
+                        _logger.warning("the row %s is not stored yet: %s", kind, error.message)
+                    else:
+                        return True
+                    await self._parts.clock.sleep(timers.heartbeat_s)
+        return False
 
     # --- status -------------------------------------------------------------------------------------------------------
 

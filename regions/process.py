@@ -29,7 +29,7 @@ from regions.links.server import LinkServer
 from regions.operator import Audit, RegionOperator
 from regions.replication.source import ReplicationSource
 from regions.replication.surplus import SurplusFiles
-from regions.shell import RegionShell, ShellParts
+from regions.shell.region_shell import RegionShell, ShellParts
 
 _logger = logging.getLogger(__name__)
 #: The zone that all regions keep. Zones of residency come with a later version.
@@ -85,7 +85,7 @@ class RegionProcess:
             statuses=stores.statuses,
         )
         self.shell = RegionShell(region, ZONE, key, timers, parts, on_fatal)
-        self._server = LinkServer(self.shell, greeting, peers, files, clock, on_fatal=on_fatal)
+        self._server = LinkServer(self.shell.peers, greeting, peers, files, clock, on_fatal=on_fatal)
         self.operator = RegionOperator(
             region,
             ZONE,

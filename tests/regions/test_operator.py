@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cluster.domain.base.errors import Conflict, ControlPlaneError, InvalidRequest, TryLater
+from cluster.domain.base.errors import Conflict, ControlPlaneError, Fenced, InvalidRequest, StoreUnavailable, TryLater
 from cluster.domain.replication.quorum import ReplicationMode
 from cluster.process.clock import SystemClock
 from cluster.rpc.control import ask_leader
@@ -80,6 +80,26 @@ async def test_a_file_is_not_replaced_and_nobody_is_named(tmp_path: Path) -> Non
     with pytest.raises(TryLater) as away:
         await ask_leader(path, "status", timeout_s=5.0)
     assert away.value.code == "leader_unreachable"
+
+
+async def test_a_change_that_is_made_does_not_fail_for_its_row(store_urls: StoreUrls) -> None:
+    """As when the database is trusted again only after the next renewal."""
+    stored: list[str] = []
+    refusals = [StoreUnavailable("It restarts."), Fenced("It is not trusted.", "not_primary")]
+
+    async def audit(kind: str, data: object) -> None:
+        if refusals:
+            raise refusals.pop()
+        stored.append(kind)
+
+    async with shells(store_urls, SimulatedGroup(MemoryGroup(), SystemClock())) as world:
+        east = await world.primary()
+        await east.write("before")
+        members = RegionGroup(members=tuple(RegionMember(region=name) for name in NAMES))
+        west = world.regions["west"].shell
+        operator = RegionOperator("west", ZONE, west, west._parts, members, "east", ReplicationMode.SYNC, audit)
+        found = await operator.take()
+    assert (found["primary"], found["audited"], stored) == ("west", True, ["region.transfer_asked"])
 
 
 async def test_a_group_that_lost_its_data_is_not_founded_anew(store_urls: StoreUrls) -> None:

@@ -279,10 +279,10 @@ async def test_only_whole_followers_of_this_epoch_confirm(world: World) -> None:
     position = (await PostgresReplica(east.stores.pool, ZONE).state()).head
     before = term.persisted["north"]
     for epoch, is_whole in ((term.epoch - 1, True), (0, True), (term.epoch + 1, True), (term.epoch, False)):
-        await east.shell.batch("north", Follower(position=position, is_whole=is_whole, epoch=epoch))
+        await east.shell.peers.batch("north", Follower(position=position, is_whole=is_whole, epoch=epoch))
         assert east.shell.state.term is not None
         assert east.shell.state.term.persisted.get("north", 0) == before < head
-    await east.shell.batch("north", Follower(position=position, is_whole=True, epoch=term.epoch))
+    await east.shell.peers.batch("north", Follower(position=position, is_whole=True, epoch=term.epoch))
     assert east.shell.state.term is not None
     assert east.shell.state.term.persisted["north"] == head
 

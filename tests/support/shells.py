@@ -25,7 +25,8 @@ from cluster.process.clock import SystemClock
 from regions.domain.group import RegionGroup, RegionMember, ZoneRecord, founded
 from regions.domain.leadership import RegionPhase
 from regions.replication.source import ReplicationSource
-from regions.shell import RegionShell, ShellParts, found_zone
+from regions.shell.group_access import found_zone
+from regions.shell.region_shell import RegionShell, ShellParts
 from tests.support.links import PATIENT, ZONE, MemoryLink, RegionIssuer, greeting, linked, serving
 from tests.support.probes import eventually
 from tests.support.samples import new_task
@@ -277,7 +278,7 @@ class _Living:
         self._region = region
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._region.shell, name)
+        return getattr(self._region.shell.peers, name)
 
 
 async def _link(stack: AsyncExitStack, here: str, there: ShellRegion, issuer: RegionIssuer | None) -> ReplicationLink:

@@ -15,7 +15,7 @@ from cluster.cli.calls import Json, print_json
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import REFUSED
 from cluster.cli.numbers import amount
-from cluster.cli.output import console, listing, plain
+from cluster.cli.output import console, errors, listing, plain
 from cluster.embedded.layout import Layout
 from cluster.rpc.control import ask_leader
 from cluster.settings import Settings
@@ -79,6 +79,8 @@ def _changed(found: dict[str, Any], as_json: bool) -> None:
     else:
         in_sync = ", ".join(found["in_sync"])
         console.print(f"Primary is {plain(found['primary'])}, epoch {found['epoch']}, in-sync set: {plain(in_sync)}.")
+    if not found.get("audited", True):
+        errors.print("No row of the log says so, because it could not be stored; the region's process log does.")
 
 
 @app.command()
