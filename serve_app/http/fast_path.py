@@ -32,6 +32,7 @@ from serve_app.auth.named_workspace import check_named_in
 from serve_app.auth.routing import GuardedRoute
 from serve_app.auth.words import shown, shown_response
 from serve_app.http import errors
+from serve_app.http.body_bounds import whole_body
 from serve_app.http.exact_numbers import float_reader
 from serve_app.http.idempotency import Idempotency, idempotency_key
 from serve_app.http.methods import answers_head
@@ -62,7 +63,7 @@ class DirectRoute:
         raw = b""
         body: Any = None
         if self._body is not None:
-            read = await _read(receive)
+            read = await whole_body(receive)
             if read is None:
                 return  # the client has disconnected
             raw = read
@@ -244,17 +245,6 @@ def _header(scope: Scope, sought: bytes) -> str | None:
         if name == sought:
             return str(value.decode("latin-1"))
     return None
-
-
-async def _read(receive: Receive) -> bytes | None:
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -24,6 +24,7 @@ from cluster.process import front
 from cluster.process.waits import LONGEST_CALL_S
 from cluster.settings import Settings
 from serve_app.auth.clients import UNKNOWN, Clients
+from serve_app.http.body_bounds import whole_body
 from serve_app.http.hang_ups import hung_up
 
 _logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class ToPrimary:
 
         Raises: `TryLater` or `InvalidRequest` before anything was sent, as `RegionForwarding.send`, or if the zone has another
         primary meanwhile: the former one may never answer."""
-        body = await _whole(receive)
+        body = await whole_body(receive)
         if body is None:
             return
         begun = asyncio.Event()
@@ -138,18 +139,6 @@ def _target(scope: Scope) -> bytes:
     path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     query: bytes = scope["query_string"]
     return path + b"?" + query if query else path
-
-
-async def _whole(receive: Receive) -> bytes | None:
-    """The body, of which the layers around have bounded length and time. None if the client hangs up before its end."""
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
 
 
 def _kept(headers: Iterable[tuple[bytes, bytes]], left_out: Set[bytes]) -> list[tuple[bytes, bytes]]:
