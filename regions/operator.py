@@ -12,14 +12,14 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from cluster.domain.base.errors import Conflict, TryLater
+from cluster.domain.base.errors import Conflict, InvalidRequest, TryLater
 from cluster.domain.replication.batch import LogRange, PeerReport
 from cluster.domain.replication.quorum import ReplicationMode
 from cluster.ports.consensus_group import KeyCompare, KeyPut
 from cluster.ports.replication import LinkLost, LinkRefused
 from regions.domain.group import MEMBERS_KEY, RegionGroup, RegionMember, ZoneRecord, founded
 from regions.domain.leadership import Leadership, RegionPhase
-from regions.domain.transactions import AcceptLoss, changed
+from regions.domain.transactions import AcceptLoss, SetMode, changed
 from regions.shell.group_access import found_zone
 from regions.shell.region_shell import RegionShell, ShellParts
 
@@ -204,13 +204,39 @@ class RegionOperator:
         )
         after = changed(record, group, change)
         _logger.warning("an operator makes this region primary, and accepts that acknowledged rows may be lost")
-        compares = [KeyCompare(key=self._record_key, value=text)]
+        await self._swap_record(text, after)
+        found = await self._ended(lambda state: state.phase is RegionPhase.PRIMARY)
+        return {**found, "audited": await self._done("region.loss_accepted", heir=self._region)}
+
+    async def set_mode(self, mode: str) -> dict[str, Any]:
+        """Whether answers wait for the in-sync set (``sync``) or for nobody (``async``). In either direction the set is the
+        primary alone at first; under ``sync`` the others return when they have caught up, and until then writes are refused.
+
+        Only at the primary: without one, ``async`` would let a region be elected that lacks acknowledged rows.
+
+        Raises: `InvalidRequest` if there is no such mode; `Conflict` if this region is not the primary; `TryLater` if the group
+        does not answer, or the record was changed meanwhile."""
+        if mode not in tuple(ReplicationMode):
+            raise InvalidRequest(f"There is no replication mode {mode}; give sync or async.")
+        replication_mode = ReplicationMode(mode)
+        _, group, text, record = await self._read()
+        if self._shell.state.phase is not RegionPhase.PRIMARY or record.primary != self._region:
+            raise Conflict("This region is not the zone's primary; give the command at the primary.", "not_primary")
+        audited = True
+        if record.mode is not replication_mode:
+            await self._swap_record(text, changed(record, group, SetMode(mode=replication_mode)))
+            found = await self._ended(lambda state: state.record is not None and state.record.mode is replication_mode)
+            audited = await self._done("region.mode_set", mode=mode)
+        else:
+            found = {"primary": record.primary, "epoch": record.epoch, "in_sync": sorted(record.in_sync)}
+        return {**found, "mode": mode, "audited": audited}
+
+    async def _swap_record(self, before: str, after: ZoneRecord) -> None:
+        compares = [KeyCompare(key=self._record_key, value=before)]
         if not await self._parts.group.swap(compares, [KeyPut(key=self._record_key, value=after.encode())]):
             raise TryLater(
                 "The zone's record has changed meanwhile; look at `aragora-cp region status`, and try again."
             )
-        found = await self._ended(lambda state: state.phase is RegionPhase.PRIMARY)
-        return {**found, "audited": await self._done("region.loss_accepted", heir=self._region)}
 
     async def _ended(self, condition: Callable[[Leadership], bool]) -> dict[str, Any]:
         if not await self._shell.until(condition, _ELECTIONS * self._shell.state.timers.election_s):

@@ -102,7 +102,7 @@ class RegionProcess:
         """What operators may ask, by name."""
         return {
             name: getattr(self.operator, name)
-            for name in ("status", "failover", "failback", "take", "accept_loss", "join", "leave", "sums")
+            for name in ("status", "failover", "failback", "take", "accept_loss", "set_mode", "join", "leave", "sums")
         }
 
     async def start(self) -> None:

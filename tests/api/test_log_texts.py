@@ -16,7 +16,7 @@ from tests.support.task_api import TaskApi
 from tests.unit.domain.test_log_texts import WORDS, kinds_in_code
 
 #: What operators of several regions do. No region alone makes such a row, and the data are names of regions.
-OF_OPERATORS = {"region.joined", "region.left", "region.transfer_asked", "region.loss_accepted"}
+OF_OPERATORS = {"region.joined", "region.left", "region.transfer_asked", "region.loss_accepted", "region.mode_set"}
 #: Made while authentication is on; test_login.py, test_login_throttle.py and test_denials.py look at their data.
 OF_LOGINS = {"auth.login", "auth.logout", "auth.failed", "auth.denied"}
 

@@ -102,6 +102,45 @@ async def test_a_change_that_is_made_does_not_fail_for_its_row(store_urls: Store
     assert (found["primary"], found["audited"], stored) == ("west", True, ["region.transfer_asked"])
 
 
+async def test_an_operator_lets_the_primary_write_alone_and_ends_that(store_urls: StoreUrls) -> None:
+    stored: list[tuple[str, object]] = []
+
+    async def audit(kind: str, data: object) -> None:
+        stored.append((kind, data))
+
+    async with shells(store_urls, SimulatedGroup(MemoryGroup(), SystemClock())) as world:
+        east = await world.primary()
+
+        def operator(name: str) -> RegionOperator:
+            members = RegionGroup(members=tuple(RegionMember(region=each) for each in NAMES))
+            shell = world.regions[name].shell
+            return RegionOperator(name, ZONE, shell, shell._parts, members, "east", ReplicationMode.SYNC, audit)
+
+        with pytest.raises(InvalidRequest):
+            await operator("east").set_mode("quorum")
+        with pytest.raises(Conflict) as elsewhere:
+            await operator("west").set_mode("async")
+        assert elsewhere.value.code == "not_primary"
+        assert (await operator("east").set_mode("sync"))["in_sync"] == sorted(NAMES)
+        assert stored == []
+        for other in ("north", "west"):
+            world.cut("east", other)
+        found = await operator("east").set_mode("async")
+        assert found == {"primary": "east", "epoch": 2, "in_sync": ["east"], "mode": "async", "audited": True}
+        await east.acknowledged("alone")
+        await operator("east").set_mode("sync")
+        refused = east.shell.why_not_write()
+        assert refused is not None
+        assert refused.code == "not_replicated"
+        for other in ("north", "west"):
+            world.cut("east", other, up=True)
+        await world.primary()
+        await east.acknowledged("with all")
+        assert stored == [("region.mode_set", {"mode": mode}) for mode in ("async", "sync")]
+        for region in world.regions.values():
+            assert await region.tasks() == {"alone", "with all"}
+
+
 async def test_a_group_that_lost_its_data_is_not_founded_anew(store_urls: StoreUrls) -> None:
     """Whoever founded it might lack rows that were answered."""
     async with shells(store_urls, SimulatedGroup(MemoryGroup(), SystemClock())) as world:

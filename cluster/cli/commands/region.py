@@ -16,6 +16,7 @@ from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import REFUSED
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, listing, plain
+from cluster.domain.replication.quorum import ReplicationMode
 from cluster.embedded.layout import Layout
 from cluster.rpc.control import ask_leader
 from cluster.settings import Settings
@@ -107,6 +108,15 @@ def failover(
 def failback(as_json: Json = False) -> None:
     """Hand the zone back to the region that ARAGORA_PRIMARY_REGION names; given at the primary. Nothing is lost."""
     _changed(_ask("failback"), as_json)
+
+
+@app.command()
+def mode(replication_mode: Annotated[ReplicationMode, typer.Argument(metavar="MODE")], as_json: Json = False) -> None:
+    """Set whether answers wait for the in-sync set (sync) or for no other region (async); given at the primary.
+
+    In async mode the loss of the primary loses what was acknowledged last. Back in sync mode, writes are refused until another
+    region has caught up."""
+    _changed(_ask("set_mode", mode=replication_mode.value), as_json)
 
 
 @app.command()
