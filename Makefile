@@ -1,8 +1,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
-# Two workers: one of them has the tests that share a system, which mostly wait for Ray.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+# Three workers for two cores: a test waits for about half of its time, for Ray's processes, the stores' disk, clients and timers.
+# One of the workers has the tests that share a system.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 # A system is some thirty processes; without caches each of them compiles whatever it imports.
 unexport PYTHONDONTWRITEBYTECODE
 

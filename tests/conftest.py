@@ -22,13 +22,19 @@ settings.load_profile("patient")
 st.from_regex("a").validate()
 
 #: These make systems of their own; the other tests of this room share one.
-_ALONE = ("tests/e2e/test_other_ways.py", "tests/e2e/test_whole_path.py::test_the_demo")
+_ALONE = (
+    "tests/e2e/test_guide_stack.py",
+    "tests/e2e/test_other_ways.py",
+    "tests/e2e/test_whole_path.py::test_the_demo",
+)
 #: What takes longest begins first, so that no worker is left with a long test when the others have ended.
 _ORDER = (
     "tests/actors",
     "tests/stores",
     "tests/regions",
     "tests/bench",
+    "tests/conformance",
+    "tests/carry_over",
     "tests/api",
     "tests/chaos",
     "tests/transports",
@@ -42,11 +48,14 @@ def _shares_the_system(nodeid: str) -> bool:
 
 
 class Workers(LoadScopeScheduling):
-    """Who shares the system runs in one worker and in the order of the files, since some tests end it. Every other test
-    goes to whoever is free. (xdist's own groups, ``--dist loadgroup``, have no effect with pytest 9.)"""
+    """Who shares the system runs in one worker and in the order of the files, since some tests end it. Who makes systems of
+    its own runs in one worker too: a third Ray that starts on two cores may take longer than Ray gives itself. Every other
+    test goes to whoever is free. (xdist's own groups, ``--dist loadgroup``, have no effect with pytest 9.)"""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "system" if _shares_the_system(nodeid) else nodeid
+        if nodeid.startswith("tests/e2e/"):
+            return "system" if _shares_the_system(nodeid) else "systems of their own"
+        return nodeid
 
 
 @pytest.hookimpl(optionalhook=True)

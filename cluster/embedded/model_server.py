@@ -19,6 +19,10 @@ MODEL = "SmolLM2-135M-Instruct"
 READY_S = 60.0
 CONTEXT_TOKENS = 8192
 SLOTS = 4
+#: llama.cpp's threads wait for each other by spinning, many times per token. Where other processes have the cores, each waits
+#: for one that does not run: on a busy machine of 2 cores, two threads answered nothing in 200 s, and one thread three times
+#: in 55 s. A machine with nothing else to do loses seconds by it, since the model is small.
+THREADS = 1
 
 
 def weights() -> Path:
@@ -64,7 +68,7 @@ def serve(port: int) -> None:
     parameters.model.path = str(weights())
     parameters.n_ctx, parameters.n_parallel, parameters.port = CONTEXT_TOKENS, SLOTS, port
     parameters.hostnames = ["127.0.0.1"]
-    parameters.cpuparams.n_threads = 2
+    parameters.cpuparams.n_threads = THREADS
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -303,15 +303,18 @@ def _differences(api: Api) -> Sequence[str]:
     return found
 
 
-async def _main(calls: int, seed: int) -> int:
+async def _faults(urls: StoreUrls, calls: int, seed: int) -> list[str]:
+    async with fuzzing_ground(urls) as ground:
+        return [*await fuzz(ground, seed, calls), *_differences(ground.door.api)]
+
+
+def _main(calls: int, seed: int) -> int:
     with running_stores() as urls:
-        async with fuzzing_ground(urls) as ground:
-            faults = await fuzz(ground, seed, calls)
-            faults += _differences(ground.door.api)
+        faults = asyncio.run(_faults(urls, calls, seed))
     print("\n".join(faults[:100]))
     print(f"{calls} calls of seed {seed}: {len(faults)} faults")
     return 1 if faults else 0
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(_main(int(sys.argv[1]), int(sys.argv[2]))))
+    sys.exit(_main(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,6 +1,7 @@
 """Ends what a run left that was killed: servers in sessions of their own, which outlive whoever started them.
 
-One process per run hears of its end by a pipe that closes, however the run ended. After a clean end there is nothing to do.
+One process per run hears of its end by a pipe that closes, however the run ended. After a clean end it only deletes the files
+of the stores that the tests shared.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,8 +36,8 @@ def _pipe() -> IO[str]:
 
 
 def after_us_end(kind: str, value: Any) -> None:
-    """``stores``: the directory of ``own_stores``. ``system``: the environment of an ``aragora-cp up``. ``session``: its
-    leader, as ``ProcessId.to_json`` has it."""
+    """``stores``: their directory. ``files``: the same, when they have ended. ``system``: the environment of an
+    ``aragora-cp up``. ``session``: its leader, as ``ProcessId.to_json`` has it."""
     _pipe().write(json.dumps([kind, value]) + "\n")
     _pipe().flush()
 
@@ -62,20 +63,30 @@ def _end_session(leader: Mapping[str, Any]) -> None:
 
 def _main() -> None:
     sessions: list[Any] = []
-    folders: list[tuple[Path, Any]] = []
+    #: What has to be ended before a folder is deleted: the stores in it, or the system with this environment.
+    folders: dict[Path, Callable[[], None] | None] = {}
     for line in sys.stdin:
         kind, value = json.loads(line)
         if kind == "session":
             sessions.append(value)
+        elif kind == "system":
+            folders[Path(value["ARAGORA_DATA_DIR"])] = functools.partial(_end_system, value)
         else:
-            folders.append((Path(value if kind == "stores" else value["ARAGORA_DATA_DIR"]), value))
+            folders[Path(value)] = functools.partial(_end_stores, Path(value)) if kind == "stores" else None
     for leader in sessions:
         if os.path.exists(f"/proc/{leader['pid']}"):
             _end_session(leader)
-    for folder, value in reversed(folders):
-        if folder.exists():
-            _end_system(value) if isinstance(value, dict) else _end_stores(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+    left = [folder for folder in reversed(folders) if folder.exists()]
+    for folder in left:
+        end = folders[folder]
+        if end is not None:
+            end()
+    # Whoever reads the output of the run does not wait for the deletion.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    for folder in left:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

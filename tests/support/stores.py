@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import signal
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import asyncpg
 
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.processes import end
@@ -27,25 +30,44 @@ class StoreUrls:
 
 @contextmanager
 def running_stores() -> Iterator[StoreUrls]:
-    with own_stores() as (postgres, redis):
+    """Those that the tests of a run share. Deleting their files, some hundred for each schema, is left to the reaper: it takes
+    many seconds, for which the run would not end."""
+    base = Path(tempfile.mkdtemp(prefix="aragora-test-"))
+    with _running_in(base) as (postgres, redis):
+        asyncio.run(_take_functions_unchecked(postgres.url))
         yield StoreUrls(postgres.url, redis.url)
+    after_us_end("files", str(base))
+
+
+async def _take_functions_unchecked(url: str) -> None:
+    """Half of the work of a migration is to check the bodies of functions, and the schema of each test would have the same
+    ones checked again. `own_stores` checks them, as every system does."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("alter role current_user set check_function_bodies = off")
+    finally:
+        await connection.close()
 
 
 @contextmanager
 def own_stores() -> Iterator[tuple[EmbeddedPostgres, EmbeddedRedis]]:
     """Stores that a test may take away."""
-    with tempfile.TemporaryDirectory(prefix="aragora-test-") as name:
-        base = Path(name)
-        (base / "s").mkdir(mode=0o700)
-        after_us_end("stores", name)
-        postgres, redis = stores_in(base)
-        try:
-            postgres.start()
-            redis.start()
-            yield postgres, redis
-        finally:
-            redis.stop()
-            _abandon(postgres)
+    with tempfile.TemporaryDirectory(prefix="aragora-test-") as name, _running_in(Path(name)) as stores:
+        yield stores
+
+
+@contextmanager
+def _running_in(base: Path) -> Iterator[tuple[EmbeddedPostgres, EmbeddedRedis]]:
+    (base / "s").mkdir(mode=0o700)
+    after_us_end("stores", str(base))
+    postgres, redis = stores_in(base)
+    try:
+        postgres.start()
+        redis.start()
+        yield postgres, redis
+    finally:
+        redis.stop()
+        _abandon(postgres)
 
 
 def _abandon(postgres: EmbeddedPostgres) -> None:
