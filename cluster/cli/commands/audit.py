@@ -351,7 +351,11 @@ def export(
     Raises: `StoreUnavailable` if the database does not answer.
     """
     with ExitStack() as stack:
-        lines = stack.enter_context(out.open("w", encoding="utf-8", newline="")) if out is not None else typer.get_text_stream("stdout")
+        lines = (
+            stack.enter_context(out.open("w", encoding="utf-8", newline=""))
+            if out is not None
+            else typer.get_text_stream("stdout")
+        )
         count = asyncio.run(_export(lines, format, after, not without_words))
     if out is not None:
         errors.print(f"{count} rows written to {plain(str(out))}.")

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from cluster.domain.access.identity import AccessPolicy
 from cluster.domain.access.principal import Principal
-from cluster.domain.access.tokens import LEEWAY_S
+from cluster.domain.access.tokens import LEEWAY_S, Claims, make_token
 from cluster.domain.base.errors import CallerError, Forbidden, InvalidRequest, StoreUnavailable, Unauthenticated
 from cluster.http.key_sets import IssuerKeys, fetch_from
 from cluster.process.clock import ManualClock
@@ -138,6 +138,19 @@ async def test_revoked_tokens_are_refused() -> None:
         await resolve(resolver, token)
     assert await resolve(resolver, own_token(CLOCK, iat=CLOCK.now()))
     assert await resolve(resolver, own_token(CLOCK, "user:bob@example.com"))
+
+
+async def test_a_token_that_is_made_after_a_revocation_counts_at_once() -> None:
+    tables, now, name = Tables(), CLOCK.now(), "user:ann@example.com"
+    tables.since[name] = now + 0.25
+    resolver = bearer_tokens(tables, policy=_all(), clock=CLOCK)
+
+    def made(issued_at: float) -> str:
+        return make_token(Claims(subject=name, issued_at=issued_at, expires_at=now + 600, jti="t2"), SECRET)
+
+    assert (await resolve(resolver, made(now + 0.5))).id == name
+    with pytest.raises(Unauthenticated, match="revoked"):
+        await resolve(resolver, made(now + 0.125))
 
 
 async def test_the_previous_secret_counts_until_its_end() -> None:
