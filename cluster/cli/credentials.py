@@ -39,7 +39,7 @@ def _name(url: str) -> str:
 
 def _read(path: Path) -> Mapping[str, str]:
     try:
-        mode, text = path.stat().st_mode, path.read_text()
+        mode, text = path.stat().st_mode, path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return {}
     if S_IMODE(mode) & 0o077:

@@ -126,7 +126,7 @@ class DevelopmentAuthority:
         file = self._files(name).certificate
         try:
             return x509.load_pem_x509_certificate(file.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, x509.InvalidVersion):
             advice = (
                 "make one with `aragora-cp ca init`" if name == _AUTHORITY else "make it with `aragora-cp ca issue`"
             )

@@ -71,7 +71,7 @@ def _read(setting: str, file: str) -> bytes:
 def _certificates(setting: str, file: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(_read(setting, file))
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise UnusableFile(
             f"{setting} names {file}, which has no certificates as PEM; they begin with -----BEGIN CERTIFICATE-----."
         ) from None

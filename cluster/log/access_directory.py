@@ -154,6 +154,11 @@ class AccessDirectory:
         derived from the copy does not change, and whoever makes ids up must not make every replica derive it again.
 
         Raises: `StoreUnavailable`."""
+        known = self._sessions.get(session_id)
+        if (
+            known is not None
+        ):  # a read that hangs, such as that of an id that was made up, must not hold up who has logged in
+            return known
         async with self._reading:
             if session_id not in self._sessions:
                 found = await self._store.read(AccessNames(sessions=frozenset({session_id})))

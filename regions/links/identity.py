@@ -10,9 +10,7 @@ import os
 import ssl
 from dataclasses import dataclass
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-
+from cluster.domain.access.uri_names import read_uris
 from cluster.ports.replication import LinkRefused
 
 
@@ -53,12 +51,8 @@ def region_of(der: bytes, trust_domain: str) -> str:
 
     Raises: `LinkRefused` if it names none."""
     beginning = f"spiffe://{trust_domain}/region/"
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm):
-        uris = []
+    read = read_uris(der)
+    uris = [] if read is None else read[1]
     if len(uris) != 1 or not uris[0].startswith(beginning):
         raise LinkRefused(
             f"The certificate of the other end is no region's: its only URI must be {beginning}NAME; issue one that has it.",

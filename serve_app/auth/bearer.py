@@ -138,16 +138,16 @@ class BearerTokens:
 
     async def _prove_token(self, text: str, connection: HTTPConnection) -> Proof:
         now = self._clock.now()
-        identity, claims = await self._tokens.identity(text, self._view, now)
+        identity, claims, ends_at = await self._tokens.identity(text, self._view, now)
 
         def holds() -> bool:
             try:
                 check_counts(identity, claims, self._view)
             except Unauthenticated:
                 return False
-            return self._clock.now() < claims.expires_at
+            return self._clock.now() < ends_at
 
-        return self._proof(identity, connection, holds, lambda: claims.expires_at)
+        return self._proof(identity, connection, holds, lambda: ends_at)
 
     def _prove_key(self, text: str, connection: HTTPConnection) -> Proof:
         now = self._clock.now()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,7 +23,8 @@ HEADER = b"x-aragora-workspace"
 FIELD = "workspace_id"
 #: The fields of queries and bodies that name workspaces.
 FIELDS = (FIELD, "workspace_ids")
-_MARK = b'"workspace_id'
+#: Where a body may have one of them: a name may have its characters as escapes.
+_NAMED = re.compile(rb'"workspace_id|\\u00')
 
 
 def asked_workspace(connection: HTTPConnection) -> str | None:
@@ -42,7 +44,7 @@ def check_named(connection: HTTPConnection, principal: Principal) -> None:
     Raises: `Forbidden` if they name another workspace than the principal's, `InvalidRequest` as `asked_workspace`."""
     asked = asked_workspace(connection)
     _check([asked] if asked is not None else [], principal)
-    if b"workspace_id" in connection.scope["query_string"]:
+    if connection.scope["query_string"]:
         for name in FIELDS:
             for value in connection.query_params.getlist(name):
                 _check(value.split(","), principal)
@@ -66,7 +68,7 @@ async def check_named_in_body_of(request: Request, principal: Principal) -> None
     Raises: `Forbidden` as `check_named_in`."""
     with contextlib.suppress(ClientDisconnect, ValueError, RecursionError):
         text = await request.body()
-        if _MARK in text:
+        if _NAMED.search(text):
             check_named_in(json.loads(text), principal)
 
 

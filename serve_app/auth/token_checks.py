@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from urllib.parse import quote
 
 from cluster.domain.access.identity import Identity, Method
 from cluster.domain.access.token_keys import Algorithm, TokenKey, secret_key
-from cluster.domain.access.tokens import OWN, Claims, SignedToken, TokenRules, claims_of, read_token
+from cluster.domain.access.tokens import LEEWAY_S, OWN, Claims, SignedToken, TokenRules, claims_of, read_token
 from cluster.domain.base.errors import Unauthenticated
 from cluster.http.key_sets import IssuerKeys
 from serve_app.auth.access_view import AccessView
@@ -39,6 +40,11 @@ class SharedSecrets:
         return [
             secret_key(secret) for secret in (self.current, self.previous if counts else None) if secret is not None
         ]
+
+    def ends_at(self, token: SignedToken) -> float:
+        """Until when the secret that has signed a token counts; infinity: as long as this process has it."""
+        is_current = self.previous is None or secret_key(self.current).signed(token.content, token.signature)
+        return math.inf if is_current else self.previous_until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +77,9 @@ class TokenChecks:
                 strict=True,
             )
 
-    async def identity(self, text: str, view: AccessView, now: float) -> tuple[Identity, Claims]:
-        """Whom a token names.
+    async def identity(self, text: str, view: AccessView, now: float) -> tuple[Identity, Claims, float]:
+        """Whom a token names, and until when it counts unless it is revoked (epoch seconds). A call that stays open ends then,
+        and not at the token's own time: as many seconds later as clocks may differ, a new one is let in.
 
         Raises: `Unauthenticated` if it does not count, or was revoked; `StoreUnavailable` if the issuer's keys are not known
         now."""
@@ -80,7 +87,10 @@ class TokenChecks:
         claims = await self._claims(token, now)
         identity = _own_identity(claims) if token.algorithm is Algorithm.HS256 else _foreign_identity(claims)
         check_counts(identity, claims, view)
-        return identity, claims
+        ends_at = claims.expires_at + LEEWAY_S
+        if token.algorithm is Algorithm.HS256 and self.secrets is not None:
+            ends_at = min(ends_at, self.secrets.ends_at(token))
+        return identity, claims, ends_at
 
     async def _claims(self, token: SignedToken, now: float) -> Claims:
         if token.algorithm is Algorithm.HS256:

@@ -230,6 +230,7 @@ NAMED: list[tuple[str, str, dict[str, str], Any]] = [
     ("POST", "/tasks", {"X-Aragora-Workspace": "NAMED"}, {"task_type": "t"}),
     ("GET", "/tasks?workspace_id=NAMED", {}, None),
     ("GET", "/tasks?workspace_ids=NAMED,w", {}, None),
+    ("GET", "/tasks?workspac%65_id=NAMED", {}, None),
     ("POST", "/tasks", {}, {"task_type": "t", "workspace_id": "NAMED"}),
     ("POST", "/tasks", {"Origin": "http://elsewhere"}, {"task_type": "t", "workspace_id": "NAMED"}),
     ("POST", "/tasks/batch", {}, {"tasks": [{"task_type": "t"}, {"task_type": "t", "workspace_id": "NAMED"}]}),
@@ -255,6 +256,15 @@ async def test_a_call_that_names_another_workspace_is_refused(
         if refused:
             assert answer.json()["code"] == "forbidden"
             assert await api.rows() == []
+
+
+@pytest.mark.parametrize("more", [{}, {"Origin": "http://elsewhere"}], ids=["fast path", "FastAPI"])
+async def test_a_name_with_escapes_names_a_workspace_too(api: Api, tokens: TokenTable, more: dict[str, str]) -> None:
+    for workspace, status in (("v", 403), ("w", 201)):
+        content = '{"task_type": "t", "workspace\\u005fid": "NAMED"}'.replace("NAMED", workspace)
+        headers = {**OURS, **more, "Content-Type": "application/json"}
+        answer = await api.client.post(f"{CP}/tasks", content=content, headers=headers)
+        assert answer.status_code == status, answer.text
 
 
 async def test_a_stream_that_names_another_workspace_is_refused(api: Api, tokens: TokenTable) -> None:

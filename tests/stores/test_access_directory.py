@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.access.api_key import digest_of
 from cluster.domain.access.roles import CustomRole
+from cluster.domain.access.rows import login_record
+from cluster.domain.access.sessions import Session, SessionKind
 from cluster.domain.access.workspaces import RoleBinding, WorkspaceState
 from cluster.domain.base.errors import Conflict, NotFound
 from cluster.log.access_directory import ACCESS_ROWS, AccessDirectory
@@ -23,6 +26,7 @@ from cluster.postgres.migrate import migrate
 from cluster.postgres.stores import Stores, open_stores
 from cluster.process.clock import SystemClock
 from tests.support.access import NEVER, a_binding, a_key, a_workspace
+from tests.support.probes import eventually
 from tests.support.samples import ASKER, NOW, registration
 from tests.support.stores import StoreUrls, fresh_name
 
@@ -204,6 +208,31 @@ async def test_a_copy_answers_what_its_tables_hold(stores: Stores) -> None:
     assert found.state is WorkspaceState.SUSPENDED
     assert (directory.key(key.id), directory.is_revoked("t1"), directory.is_revoked("t2")) == (key, True, False)
     assert (directory.not_before("user:ann@example.org"), directory.not_before("user:none")) == (NOW, 0.0)
+
+
+async def test_a_known_session_waits_for_no_read(stores: Stores, store_urls: StoreUrls, schema: str) -> None:
+    known = Session(
+        id="s1",
+        digest=digest_of("secret"),
+        kind=SessionKind.BROWSER,
+        issuer="https://id.example.org",
+        principal="user:ann@example.org",
+        groups=(),
+        began_at=NOW,
+        expires_at=NEVER,
+    )
+    await stores.access.begin_session(known, login_record(ASKER, known, "192.0.2.1"))
+    directory = AccessDirectory(stores.access)
+    await directory.load()
+    database = await asyncpg.connect(store_urls.database)
+    async with database.transaction():
+        await database.execute(f'lock table "{schema}".sessions')
+        unknown = asyncio.ensure_future(directory.find_session("s2"))
+        await eventually(lambda: directory._reading.locked())
+        assert await directory.find_session("s1") == known
+        assert not unknown.done()
+    await database.close()
+    assert await unknown is None
 
 
 async def test_a_copy_that_cannot_be_read_anew_stays_and_tries_again(stores: Stores) -> None:

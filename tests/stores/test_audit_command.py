@@ -17,7 +17,7 @@ from starlette.requests import Request
 from typer.testing import CliRunner
 
 from cluster.cli.main import app
-from cluster.domain.base.errors import PeerError
+from cluster.domain.base.errors import InvalidRequest, PeerError
 from cluster.postgres.stores import Stores
 from tests.actors.test_sealer import seal_all, sealer, write
 from tests.support.endpoints import serving
@@ -161,6 +161,21 @@ async def test_a_file_that_was_changed_proves_nothing(stores: Stores, command: C
     result = await command.run("verify", "--checkpoint", "kept")
     assert result.exit_code != 0
     assert "Line 1 of kept" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["rows", "kept"])
+async def test_a_byte_that_is_no_text_is_named_with_its_line(
+    stores: Stores, command: Command, tmp_path: Path, name: str
+) -> None:
+    await _sealed(stores, 3)
+    await command.done("checkpoint", "push", "kept")
+    await command.done("export", "--out", "rows")
+    whole = (tmp_path / name).read_bytes()
+    at = whole.index(b'"zone":"') + len(b'"zone":"')
+    (tmp_path / name).write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+    result = await command.run("verify", "--export", "rows", "--checkpoint", "kept", offline=True)
+    assert isinstance(result.exception, InvalidRequest), result.exception
+    assert ("Line 1 of kept" if name == "kept" else "audit checkpoint") in str(result.exception)
 
 
 async def test_a_key_is_trusted_or_not(stores: Stores, command: Command) -> None:

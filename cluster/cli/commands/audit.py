@@ -15,7 +15,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import typer
 
@@ -44,6 +44,9 @@ app.add_typer(checkpoint_app, name="checkpoint")
 #: Of one read of the database.
 PAGE = 1000
 PUSH_TIMEOUT_S = 60.0
+#: How files are read that somebody may have changed: a byte that is no text becomes a character that nothing of ours can have, so
+#: that its line is named.
+_CHANGED_BYTES: Final = "surrogateescape"
 
 
 class Format(StrEnum):
@@ -208,7 +211,7 @@ def _read_checkpoints(file: Path) -> list[Checkpoint]:
     from cluster.domain.audit.checkpoint import parse_checkpoint
 
     found = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors=_CHANGED_BYTES).splitlines(), 1):
         try:
             found.append(parse_checkpoint(line))
         except InvalidRequest as error:
@@ -222,7 +225,7 @@ def _verify_export(file: Path, kept: list[Checkpoint] | None, trusted: frozenset
     from cluster.domain.audit.export import read_export
     from cluster.domain.audit.verify import verifiers
 
-    with file.open() as lines:
+    with file.open(encoding="utf-8", errors=_CHANGED_BYTES) as lines:
         export = read_export(lines)
         checking = verifiers(kept, export.checkpoints, trusted, export.after)
         for row in export.rows:
@@ -348,7 +351,11 @@ def export(
     Raises: `StoreUnavailable` if the database does not answer.
     """
     with ExitStack() as stack:
-        lines = stack.enter_context(out.open("w", newline="")) if out is not None else typer.get_text_stream("stdout")
+        lines = (
+            stack.enter_context(out.open("w", encoding="utf-8", newline=""))
+            if out is not None
+            else typer.get_text_stream("stdout")
+        )
         count = asyncio.run(_export(lines, format, after, not without_words))
     if out is not None:
         errors.print(f"{count} rows written to {plain(str(out))}.")

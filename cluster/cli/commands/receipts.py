@@ -84,7 +84,7 @@ def _keys(word: str) -> list[bytes]:
     from cluster.domain.base.signing import public_key_of
 
     file = Path(word)
-    text = file.read_text() if file.is_file() else word
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else word
     if text.lstrip().startswith("{"):
         try:
             return [public_key_of(key["public_key"]) for key in json.loads(text)["keys"]]

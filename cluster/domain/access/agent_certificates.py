@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-
+from cluster.domain.access.uri_names import read_uris
 from cluster.domain.base.errors import InvalidRequest, Unauthenticated
 from cluster.domain.base.ids import check_id
 
@@ -35,16 +33,10 @@ def agent_certificate(der: bytes, trust_domain: str) -> AgentCertificate:
     """What a certificate says that was verified against the authority of agents.
 
     Raises: `Unauthenticated` if it names no agent of this trust domain."""
-    if len(der) > MAX_BYTES:
+    read = read_uris(der) if len(der) <= MAX_BYTES else None
+    if read is None or len(read[1]) != 1:
         raise _not_an_agents(trust_domain)
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm):
-        uris = []
-    if len(uris) != 1:
-        raise _not_an_agents(trust_domain)
+    certificate, uris = read
     return AgentCertificate(
         agent_id=_agent_id(uris[0], trust_domain),
         serial=f"{certificate.serial_number:x}",

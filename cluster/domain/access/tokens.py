@@ -205,7 +205,8 @@ def make_token(claims: Claims, secret: bytes) -> str:
         "iss": OWN,
         "aud": OWN,
         "sub": claims.subject,
-        "iat": int(claims.issued_at),
+        # With its fractions: a token that is made in the second of a revocation, but after it, counts.
+        "iat": claims.issued_at,
         "exp": int(claims.expires_at),
         "jti": claims.jti,
     }

@@ -259,6 +259,7 @@ def checked(head: Any, public_key: bytes, signature: bytes, entries: bytes) -> C
     """A checkpoint of these parts. Raises: `InvalidRequest` if they are none."""
     try:
         _check_head(head)
+        canonical_bytes(head)  # as which it was signed, and which not every JSON has
         found = Checkpoint(head=head, public_key=public_key, signature=signature, entries=entries)
         rows = found.last_seq - found.first_seq + 1
         if found.first_seq < 1 or rows < 1 or len(entries) != rows * HASH_BYTES:

@@ -52,8 +52,11 @@ _HOST_CHARS, _MESSAGE_ID_CHARS = 255, 32
 
 
 def timestamp(at: float) -> str:
-    """Epoch seconds as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    """Epoch seconds as ISO 8601 in UTC; the number itself if it is no time, as somebody may have changed a row so."""
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return str(at)
 
 
 def head_line(zone: str, after: int, at: float) -> str:
@@ -131,6 +134,9 @@ def _row(line: tuple[int, str]) -> LogRow:
         for name, kind in _COLUMNS.items():
             if not isinstance(found[name], kind) or isinstance(found[name], bool):
                 raise ValueError(f"{name} has the wrong type")
+            if isinstance(found[name], str):
+                found[name].encode()
+        float(found["at"])
         hashed = found["private_digest"]
         return LogRow(
             **{name: found[name] for name in _COLUMNS if name not in ("data", "private", "private_digest", "digest")},
@@ -140,7 +146,7 @@ def _row(line: tuple[int, str]) -> LogRow:
             private_digest=None if hashed is None else bytes.fromhex(hashed),
             digest=bytes.fromhex(found["digest"]),
         )
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise InvalidRequest(f"Line {line[0]} of the export is not a row: {error}.", "invalid_export") from error
 
 

@@ -29,6 +29,7 @@ HOST_PRINCIPAL = "system:agent-host"
 #: The digest's forms. Rows of the first form have neither cause, epoch, zone nor a private part.
 FIRST_FORM = 1
 SECOND_FORM = 2
+_DIGEST_BYTES = 32
 
 
 #: Says that a text in ``data`` may be any name: an id, or a name that a client or an operator chose.
@@ -153,6 +154,8 @@ class LogRow:
             return self.digest == first_digest(_micros(self.at), *texts, self.attempt, self.principal, self.data_json)
         if self.v != SECOND_FORM:
             return False
+        if self.private_digest is not None and len(self.private_digest) != _DIGEST_BYTES:
+            return False  # the digest would take an empty one for none
         if self.private_json is not None and private_digest(self.private_json) != self.private_digest:
             return False
         columns = (self.workspace, self.kind, self.entity, self.principal, self.cause, self.zone, self.data_json)

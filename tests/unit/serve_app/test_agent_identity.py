@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.requests import HTTPConnection
 
 from cluster.domain.access.agent_certificates import DENIED, canonical_serial
 from cluster.domain.base.errors import InvalidRequest, Unauthenticated
+from cluster.ports.replication import LinkRefused
+from regions.links.identity import region_of
 from serve_app.auth.agent_identity import AgentCertificates
 from tests.support.authorities import Issuer
 from tests.support.bearer_tables import Tables
@@ -26,6 +29,13 @@ def uri(text: str) -> x509.UniformResourceIdentifier:
 def connection(headers: dict[str, str]) -> HTTPConnection:
     sent = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     return HTTPConnection({"type": "http", "method": "GET", "path": "/", "headers": sent, "query_string": b""})
+
+
+#: What is changed in a good certificate that libraries read differently.
+UNREADABLE: dict[str, tuple[bytes, bytes]] = {
+    "a version that there is not": (bytes.fromhex("a003020102"), bytes.fromhex("a003020109")),
+    "a kind of name that nobody reads": (b"\x82\x01x", b"\xa3\x01x"),
+}
 
 
 async def refused(resolver: AgentCertificates, headers: dict[str, str]) -> str | None:
@@ -81,6 +91,16 @@ async def test_an_odd_certificate_is_nobodys(names: Any) -> None:
 @pytest.mark.parametrize("der", [b"", b"nonsense", b"0" * 9000], ids=["empty", "nonsense", "long"])
 async def test_what_is_no_certificate_is_refused(der: bytes) -> None:
     assert await refused(agent_certificates(Tables()), fronted(der)) == "certificate_refused"
+
+
+@pytest.mark.parametrize("change", UNREADABLE.values(), ids=UNREADABLE.keys())
+async def test_a_certificate_that_cannot_be_read_names_nobody(change: tuple[bytes, bytes]) -> None:
+    names = [x509.DNSName("x"), uri("spiffe://aragora/agent/a-1"), uri("spiffe://aragora/region/east")]
+    der = ISSUER.issue(names).certificate.public_bytes(Encoding.DER).replace(*change)
+    assert change[1] in der
+    assert await refused(agent_certificates(Tables()), fronted(der)) == "certificate_refused"
+    with pytest.raises(LinkRefused, match="no region's"):
+        region_of(der, "aragora")
 
 
 @pytest.mark.parametrize("proof", ["", "a5" * 31, "b5" * 32, PROOF + "00"], ids=["none", "short", "another", "long"])

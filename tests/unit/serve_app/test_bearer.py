@@ -15,10 +15,11 @@ from starlette.requests import HTTPConnection
 
 from cluster.domain.access.identity import AccessPolicy
 from cluster.domain.access.principal import Principal
+from cluster.domain.access.tokens import LEEWAY_S, Claims, make_token
 from cluster.domain.base.errors import CallerError, Forbidden, InvalidRequest, StoreUnavailable, Unauthenticated
 from cluster.http.key_sets import IssuerKeys, fetch_from
 from cluster.process.clock import ManualClock
-from serve_app.auth.bearer import BearerTokens
+from serve_app.auth.bearer import BearerTokens, Proof
 from serve_app.auth.key_uses import WRITE_S, KeyUses
 from serve_app.auth.token_checks import SharedSecrets, TrustedIssuer
 from tests.support.bearer_tables import Tables, bearer_tokens, claims, own_token
@@ -50,6 +51,13 @@ async def test_a_key_acts_in_its_own_workspaces_only() -> None:
     assert (await resolve(resolver, token, "w")).workspace == "w"
     with pytest.raises(Forbidden):
         await resolve(resolver, token, "elsewhere")
+
+
+async def proven(resolver: BearerTokens, token: str) -> Proof:
+    asked = connection(("Authorization", f"Bearer {token}"))
+    await resolver.resolve(asked)
+    proof: Proof = asked.scope["state"]["proof"]
+    return proof
 
 
 async def test_an_unknown_key_reads_and_costs_like_a_wrong_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,33 +140,51 @@ async def test_revoked_tokens_are_refused() -> None:
     assert await resolve(resolver, own_token(CLOCK, "user:bob@example.com"))
 
 
+async def test_a_token_that_is_made_after_a_revocation_counts_at_once() -> None:
+    tables, now, name = Tables(), CLOCK.now(), "user:ann@example.com"
+    tables.since[name] = now + 0.25
+    resolver = bearer_tokens(tables, policy=_all(), clock=CLOCK)
+
+    def made(issued_at: float) -> str:
+        return make_token(Claims(subject=name, issued_at=issued_at, expires_at=now + 600, jti="t2"), SECRET)
+
+    assert (await resolve(resolver, made(now + 0.5))).id == name
+    with pytest.raises(Unauthenticated, match="revoked"):
+        await resolve(resolver, made(now + 0.125))
+
+
 async def test_the_previous_secret_counts_until_its_end() -> None:
     clock = ManualClock()
     secrets = SharedSecrets(current=SECRET, previous=OTHER_SECRET, previous_until=clock.now() + 60)
     resolver = bearer_tokens(Tables(), policy=_all(), clock=clock, secrets=secrets)
     token = signed(claims(clock), OTHER_SECRET)
-    assert await resolve(resolver, token)
+    proof, newer = await proven(resolver, token), await proven(resolver, own_token(clock))
+    assert (proof.holds(), proof.ends_at()) == (True, secrets.previous_until)
     await clock.advance(60)
     with pytest.raises(Unauthenticated):
         await resolve(resolver, token)
+    assert (proof.holds(), newer.holds()) == (False, True), "what was opened with it ends then too"
 
 
 async def test_a_proof_holds_until_key_or_token_ends() -> None:
     clock, tables = ManualClock(), Tables()
     key = tables.add_key("k")
     resolver = bearer_tokens(tables, policy=_all(), clock=clock)
-    proofs = []
-    for token in (key, own_token(clock)):
-        asked = connection(("Authorization", f"Bearer {token}"))
-        await resolver.resolve(asked)
-        proofs.append(asked.scope["state"]["proof"])
+    token = own_token(clock)
+    proofs = [await proven(resolver, text) for text in (key, token)]
     assert [proof.holds() for proof in proofs] == [True, True]
     tables.change_key(key, revoked_at=1.0)
     tables.revoked.add("t1")
     assert [proof.holds() for proof in proofs] == [False, False]
     tables.revoked.clear()
-    await clock.advance(600)
+    await clock.advance(600 + LEEWAY_S - 1)
+    late = await proven(resolver, token)
+    assert proofs[1].holds(), "a new call is let in, so an open one stays"
+    assert late.ends_at() > clock.now()
+    await clock.advance(1)
     assert not proofs[1].holds()
+    with pytest.raises(Unauthenticated, match="expired"):
+        await resolve(resolver, token)
 
 
 # --- another issuer ---------------------------------------------------------------------------------------------------

@@ -76,6 +76,9 @@ def _changed(**columns: Any) -> str:
         _changed(data="{"),
         _changed(digest="zz"),
         _changed(more=1),
+        _changed(entity="\ud800"),
+        _changed(data='"\udcff"'),
+        _changed(at=10**400),
     ],
 )
 def test_a_line_that_is_no_row_is_named(line: str) -> None:
@@ -96,6 +99,13 @@ def test_csv_has_every_column_and_no_formula() -> None:
     assert (cells["previous_hash"], cells["entry_hash"]) == ("", "ab")
     assert "Some" in cells["private"]
     assert csv_cells(a_row(1, words="Some"), False, None, None)[CSV_COLUMNS.index("private")] == ""
+
+
+@pytest.mark.parametrize("at", [float("nan"), float("inf"), -1e300])
+def test_a_row_whose_time_was_changed_leaves_as_it_is(at: float) -> None:
+    changed = replace(ROWS[0], at=at)
+    assert csv_cells(changed, True, None, None)[CSV_COLUMNS.index("timestamp")].lstrip("'") == str(at)
+    assert f" {at} " in syslog_line(changed, True, None)
 
 
 def test_syslog_has_a_header_by_its_standard() -> None:

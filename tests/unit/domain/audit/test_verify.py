@@ -60,8 +60,9 @@ def test_a_changed_content_is_named_also_where_no_checkpoint_covers_it(seq: int)
     rows = [*ROWS]
     rows[seq - 1] = replace(rows[seq - 1], principal="user:another")
     assert bad_seq(rows) == seq
-    rows[seq - 1] = replace(ROWS[seq - 1], at=float("nan"))
-    assert bad_seq(rows) == seq
+    for change in ({"at": float("nan")}, {"private_digest": b"", "private_json": None}):
+        rows[seq - 1] = replace(ROWS[seq - 1], **change)
+        assert bad_seq(rows) == seq
 
 
 @given(seq=st.integers(1, 8))
