@@ -199,6 +199,7 @@ class Settings(RegionSettings):
     client_cert_file: Path | None = variable(None, "Certificate that the command line and workers show.", group="API", role=CLIENT)
     client_key_file: Path | None = variable(None, "Private key of that certificate.", group="API", role=CLIENT)
     api_key: SecretStr | None = variable(None, "Key that the command line and workers send.", group="API", role=CLIENT)
+    client_workspace: str | None = variable(None, "Workspace that calls of the command line and workers act in. Unset: the API chooses.", group="API", role=CLIENT)
 
     # --- metrics and logs --------------------------------------------------------------------------------------
     enable_metrics: bool = variable(True, "Serve Prometheus metrics.", group="Metrics and logs")

@@ -42,10 +42,10 @@ def api_tls(settings: Settings) -> ClientTls:
 def client(settings: Settings) -> ControlPlaneClient:
     """A client with ARAGORA_API_KEY, else with the session of `aragora-cp login`.
 
-    Raises: `SettingsError` if the file of sessions cannot be used."""
+    Raises: `SettingsError` if the file of sessions cannot be used, `InvalidRequest` if ARAGORA_CLIENT_WORKSPACE is no id."""
     url = api_url(settings)
     key = settings.api_key.get_secret_value() if settings.api_key is not None else kept_session(settings, url)
-    return ControlPlaneClient(url, key, tls=api_tls(settings))
+    return ControlPlaneClient(url, key, tls=api_tls(settings), workspace=settings.client_workspace)
 
 
 def running_system(settings: Settings) -> RunFile:

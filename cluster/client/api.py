@@ -33,7 +33,7 @@ import httpx
 
 from cluster.client.tls import ClientTls
 from cluster.domain.base.errors import CallerError, ControlPlaneError, InvalidRequest, NotFound, TryLater
-from cluster.domain.base.ids import path_segment
+from cluster.domain.base.ids import check_id, path_segment
 from cluster.domain.base.urls import PASSWORD_FORM, without_userinfo
 from cluster.http.reasons import reason
 
@@ -178,12 +178,21 @@ class StreamEvent:
 class ControlPlaneClient:
     """A client of one base URL, with one pool. Methods return the API's JSON objects and raise what the module's docstring lists.
 
-    Raises: `InvalidRequest` if the URL or the key cannot be used."""
+    ``workspace`` is the one that its calls act in; None: the API chooses among the caller's.
+
+    Raises: `InvalidRequest` if the URL or the key cannot be used, or ``workspace`` is no id."""
 
     def __init__(
-        self, base_url: str, api_key: str | None = None, timeout_s: float = 30.0, tls: ClientTls | None = None
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        tls: ClientTls | None = None,
+        workspace: str | None = None,
     ) -> None:
         headers = {"Accept": "application/json"}
+        if workspace is not None:
+            headers["X-Aragora-Workspace"] = check_id(workspace, "ARAGORA_CLIENT_WORKSPACE")
         if api_key:
             if not (api_key.isascii() and api_key.isprintable()):
                 raise InvalidRequest("The API key has characters that no header may have; look at ARAGORA_API_KEY.")

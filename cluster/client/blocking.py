@@ -13,12 +13,17 @@ from cluster.client.tls import ClientTls
 class BlockingClient:
     """`ControlPlaneClient`, whose calls return when they are done. For one thread, which runs no event loop.
 
-    Raises: `InvalidRequest` if the URL or the key cannot be used."""
+    Raises: `InvalidRequest` if the URL or the key cannot be used, or ``workspace`` is no id."""
 
     def __init__(
-        self, base_url: str, api_key: str | None = None, timeout_s: float = 30.0, tls: ClientTls | None = None
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        tls: ClientTls | None = None,
+        workspace: str | None = None,
     ) -> None:
-        self._client = ControlPlaneClient(base_url, api_key, timeout_s, tls)
+        self._client = ControlPlaneClient(base_url, api_key, timeout_s, tls, workspace)
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:

@@ -37,6 +37,7 @@ class Left:
     api_key: str | None
     reports: Sequence[Report]
     tls: Mapping[str, str | None] = field(default_factory=dict)
+    workspace: str | None = None
 
 
 def release_later(left: Left) -> None:
@@ -66,7 +67,8 @@ _HEIRS: list[subprocess.Popen[bytes]] = []
 
 
 async def _send(left: Left) -> None:
-    async with ControlPlaneClient(left.base_url, left.api_key, tls=ClientTls(**left.tls)) as client:
+    tls = ClientTls(**left.tls)
+    async with ControlPlaneClient(left.base_url, left.api_key, tls=tls, workspace=left.workspace) as client:
 
         async def send(reports: Sequence[bytes]) -> Sequence[Report]:
             body = b'{"reports":[' + b",".join(reports) + b"]}"

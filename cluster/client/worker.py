@@ -99,8 +99,8 @@ _TASK: Mapping[str, type | tuple[type, ...]] = {
 
 class Worker:
     """Runs up to ``concurrency`` jobs at once and claims up to ``batch`` of them at a time. ``description`` has the other members
-    of the agent's registration (``model``, ``provider``, ``tags``, ...). ``base_url``, ``api_key`` and ``tls`` default
-    to ARAGORA_API_URL, ARAGORA_API_KEY and ARAGORA_CLIENT_CA_FILE, _CERT_FILE and _KEY_FILE.
+    of the agent's registration (``model``, ``provider``, ``tags``, ...). ``base_url``, ``api_key``, ``tls`` and
+    ``workspace`` default to ARAGORA_API_URL, ARAGORA_API_KEY, ARAGORA_CLIENT_CA_FILE, _CERT_FILE and _KEY_FILE, and _WORKSPACE.
     ``patience`` says how long to wait between repeats of a call.
 
     Raises: `InvalidRequest` if the id or a number is none that a worker can have."""
@@ -115,6 +115,7 @@ class Worker:
         base_url: str | None = None,
         api_key: str | None = None,
         tls: ClientTls | None = None,
+        workspace: str | None = None,
         heartbeat_s: float = HEARTBEAT_S,
         drain_s: float = DRAIN_S,
         patience: Patience = PATIENCE,
@@ -138,6 +139,7 @@ class Worker:
             settings, default_pin(settings) if self._base_url == default_url(settings) else None
         )
         self._api_key = api_key or own_key
+        self._workspace = workspace or settings.client_workspace
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"job-{self.agent_id}")
         self._heartbeat_s = heartbeat_s
         self._drain_s = drain_s
@@ -210,7 +212,9 @@ class Worker:
                 loop.call_soon_threadsafe(loop.stop)
             if self._left_running or not returned.wait(EXIT_S):
                 if self._left_running:
-                    release_later(Left(self._base_url, self._api_key, self._left_running, asdict(self._tls)))
+                    release_later(
+                        Left(self._base_url, self._api_key, self._left_running, asdict(self._tls), self._workspace)
+                    )
                 _end_process(1 if session.exception() else 0)
 
         try:
@@ -282,7 +286,9 @@ class Worker:
         self._session = (asyncio.get_running_loop(), main)
         if self._asked_to_drain:
             self._drain()
-        async with ControlPlaneClient(self._base_url, self._api_key, tls=self._tls) as self._client:
+        async with ControlPlaneClient(
+            self._base_url, self._api_key, tls=self._tls, workspace=self._workspace
+        ) as self._client:
             loops = [asyncio.create_task(work) for work in (self._heartbeats(), self._watch())]
             all_reported = False
             try:

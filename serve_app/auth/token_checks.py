@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from cluster.domain.access.identity import Identity, Method
+from cluster.domain.access.principal import ISSUERS_SUBJECT, user_name
 from cluster.domain.access.token_keys import Algorithm, TokenKey, secret_key
 from cluster.domain.access.tokens import LEEWAY_S, OWN, Claims, SignedToken, TokenRules, claims_of, read_token
 from cluster.domain.base.errors import Unauthenticated
@@ -18,9 +19,6 @@ from serve_app.auth.access_view import AccessView
 #: Kinds of principals that a token of ours can name. A key's calls are its own, and groups have a claim of their own.
 _KINDS = ("user", "agent")
 _EMAIL = re.compile(r"[^@\s/]+@[^@\s/]+")
-#: Stands before another issuer's subject where it has not verified an e-mail address, so that no subject passes for an address
-#: or for a user of ours. The ``/`` is in neither.
-_SUBJECT = "user:subject/"
 _SAFE = "-._~"
 MAX_PRINCIPAL_CHARS = 512
 _REFUSED = "This token does not count here; get a new one."
@@ -114,7 +112,7 @@ def _own_identity(claims: Claims) -> Identity:
     kind = kind or "user"
     if kind not in _KINDS or not rest:
         raise Unauthenticated(_REFUSED)
-    name = f"{kind}:{rest.lower() if kind == 'user' else rest}"
+    name = f"{kind}:{user_name(rest) if kind == 'user' else rest}"
     # A token of an agent acts for that agent, as its certificate does.
     return replace(_identity(name, claims), agents=frozenset({rest})) if kind == "agent" else _identity(name, claims)
 
@@ -122,7 +120,7 @@ def _own_identity(claims: Claims) -> Identity:
 def _foreign_identity(claims: Claims) -> Identity:
     if claims.email is not None and _EMAIL.fullmatch(claims.email):
         return _identity(f"user:{claims.email.lower()}", claims)
-    return _identity(_SUBJECT + quote(claims.subject, safe=_SAFE), claims)
+    return _identity(f"user:{ISSUERS_SUBJECT}{quote(claims.subject, safe=_SAFE)}", claims)
 
 
 def _identity(name: str, claims: Claims) -> Identity:

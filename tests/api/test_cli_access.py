@@ -14,6 +14,7 @@ from tests.api.test_cli import _one_sentence, _run
 from tests.support.api import Api, api_settings
 from tests.support.openid import login_ground
 from tests.support.principals import TokenTable, bearer
+from tests.support.probes import eventually
 from tests.support.stores import StoreUrls
 
 #: A process of its own for every command.
@@ -75,6 +76,17 @@ async def test_the_first_key_is_made_on_the_host_and_counts_at_once(store_urls: 
         assert stored is not None
         assert is_valid(stored, secret, api.gateway.clock.now())
         assert (stored.workspaces, [ROLES[grant] for grant in stored.grants]) == (("*",), [ROLES["admin"]])
+        admin = {"ARAGORA_API_KEY": first.out.strip()}
+        await _run(api.url, "workspaces", "create", "w1", **admin)
+        submitted = await _run(api.url, "tasks", "submit", "in-w1", ARAGORA_CLIENT_WORKSPACE="w1", **admin)
+        there, here, odd = await asyncio.gather(
+            _run(api.url, "tasks", "list", ARAGORA_CLIENT_WORKSPACE="w1", **admin),
+            _run(api.url, "tasks", "list", **admin),
+            _run(api.url, "tasks", "list", ARAGORA_CLIENT_WORKSPACE="w 1", **admin),
+        )
+        task_id = submitted.out.strip()
+        assert (submitted.code, task_id in there.out, task_id in here.out) == (0, True, False), (submitted, there, here)
+        _one_sentence(odd, 1, "ARAGORA_CLIENT_WORKSPACE")
         second, both, nothing, nameless, nowhere = await asyncio.gather(
             _run(api.url, *command, **host),
             _run(api.url, *command, "--grants", "viewer", **host),
@@ -106,7 +118,11 @@ async def test_a_person_logs_in_and_out_from_the_command_line(store_urls: StoreU
     async with login_ground(store_urls) as ground:
         url = ground.api.url
         assert (await _run(url, "tasks", "list", **file)).code == 1
-        done = await _run(url, "login", **file)
+        ground.provider.answers["/token"] = 400, json.dumps({"error": "authorization_pending"}).encode()
+        confirmed = asyncio.create_task(_run(url, "login", **file))
+        await eventually(lambda: len(ground.provider.asked) >= 2, what="it has asked before anybody confirmed")
+        ground.provider.answers.clear()
+        done = await confirmed
         assert (done.code, "Logged in as user:ann@example.com." in done.out) == (0, True), done
         assert f"Open {ground.provider.url}/confirm in a browser and type ABCD." in done.out
         assert kept.stat().st_mode & 0o777 == 0o600
@@ -121,6 +137,9 @@ async def test_a_person_logs_in_and_out_from_the_command_line(store_urls: StoreU
         out, again = await _run(url, "logout", **file), await _run(url, "logout", **file)
         assert (out.out, again.out) == ("Logged out.\n", "Nobody is logged in.\n")
         assert (await ground.api.call("GET", "/tasks", headers=bearer(token))).status_code == 401
+        assert (await _run(url, "login", **file)).code == 0
+        await ground.api.call("POST", "/auth/logout", headers=bearer(json.loads(kept.read_text())[url]))
+        assert (await _run(url, "logout", **file)).out == "The session had ended already.\n"
         for error, words in (("access_denied", "denied"), ("expired_token", "in time")):
             ground.provider.answers["/token"] = 400, json.dumps({"error": error}).encode()
             refused = await _run(url, "login", **file)

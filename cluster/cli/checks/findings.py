@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cluster.client.api import ApiError
 from cluster.domain.base.errors import ControlPlaneError, Forbidden, Unauthenticated
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -57,5 +58,5 @@ def _findings(name: str, task: asyncio.Future[Sequence[Finding]]) -> Sequence[Fi
         return task.result()
     words = str(error) if isinstance(error, ControlPlaneError) else f"{type(error).__name__}: {error}"
     # What is to be done about a refused key is in the refusal; the log of the API has no more.
-    refused = isinstance(error, Unauthenticated | Forbidden)
+    refused = isinstance(error, ApiError) and error.status in (Unauthenticated.status, Forbidden.status)
     return [problem(name, words, "" if refused else "See the log of the API.")]

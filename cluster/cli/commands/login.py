@@ -6,13 +6,12 @@ The control plane asks the provider, so that the command needs no setting but th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 from cluster.cli.connection import api_tls, api_url, settings
 from cluster.cli.credentials import keep_session, kept_session
 from cluster.cli.output import console, plain
-from cluster.client.api import ControlPlaneClient
+from cluster.client.api import ApiError, ControlPlaneClient
 from cluster.domain.base.errors import InvalidRequest, TryLater, Unauthenticated
 from cluster.process.clock import SystemClock
 from cluster.settings import Settings
@@ -32,7 +31,7 @@ def login() -> None:
 
 
 async def _login(ours: Settings) -> Any:
-    """Raises: `InvalidRequest` if the login is denied or takes too long."""
+    """Raises: `ApiError` if the login is denied, `InvalidRequest` if it takes too long."""
     async with ControlPlaneClient(api_url(ours), tls=api_tls(ours)) as api:
         begun = await api.request("POST", "/auth/device", has=_SAYS)
         complete = begun.get("verification_uri_complete")
@@ -45,7 +44,7 @@ async def _login(ours: Settings) -> Any:
 async def _confirmed(api: ControlPlaneClient, begun: dict[str, Any]) -> Any:
     """The session, once the login was confirmed.
 
-    Raises: `InvalidRequest` if it was denied (``access_denied``) or was not in time (``expired_token``)."""
+    Raises: `ApiError` if it was denied (``access_denied``), `InvalidRequest` if it was not in time (``expired_token``)."""
     clock = SystemClock()
     interval_s = min(max(1, begun["interval"]), LONGEST_S)
     until = clock.now() + begun["expires_in"]
@@ -58,7 +57,7 @@ async def _confirmed(api: ControlPlaneClient, begun: dict[str, Any]) -> Any:
                 {"device_code": begun["device_code"]},
                 has={"token": str, "principal": str},
             )
-        except InvalidRequest as error:
+        except ApiError as error:
             if error.code not in ("authorization_pending", "slow_down"):
                 raise
             slower_s = SLOWER_S if error.code == "slow_down" else 0
@@ -82,7 +81,10 @@ def logout() -> None:
 
 
 async def _logout(ours: Settings, url: str, token: str) -> bool:
-    with contextlib.suppress(Unauthenticated):
-        async with ControlPlaneClient(url, token, tls=api_tls(ours)) as api:
+    async with ControlPlaneClient(url, token, tls=api_tls(ours)) as api:
+        try:
             return bool((await api.request("POST", "/auth/logout", has={"ended": bool}))["ended"])
-    return False
+        except ApiError as error:
+            if error.status != Unauthenticated.status:
+                raise
+            return False

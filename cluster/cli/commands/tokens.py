@@ -16,6 +16,7 @@ import typer
 from cluster.cli.checks.stores import stores_settings
 from cluster.cli.connection import settings
 from cluster.cli.output import console
+from cluster.domain.access.principal import ISSUERS_SUBJECT, user_name
 from cluster.domain.base.log import LOCAL_ADMIN, Origin
 from cluster.ports.access import Revocation
 from cluster.ports.secrets import JWT_SECRET, JWT_SECRET_BYTES
@@ -24,6 +25,8 @@ from cluster.settings import Settings, SettingsError
 app = typer.Typer(no_args_is_help=True, help="Tokens (JWT), made and revoked where the control plane's settings are.")
 
 _SUBJECT = re.compile(r"(user|agent):[^\s:/]{1,250}")
+#: Whom only another issuer's tokens and logins name. Ours are made for nobody else's subjects.
+_ISSUERS = re.compile(rf"user:{ISSUERS_SUBJECT}\S{{1,500}}")
 _TIME = re.compile(r"([0-9]{1,9})([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -75,16 +78,18 @@ def revoke(
         raise typer.BadParameter("Name either the jti of a token or a principal with --subject.")
     ours = stores_settings(settings())
     now = time.time()
-    name = f"jti:{jti}" if subject is None else _checked(subject)
+    name = f"jti:{jti}" if subject is None else _checked(subject, or_of_issuer=True)
     longest_s = max(ours.jwt_expiry, ours.oauth_session_life)  # a principal's sessions end with its tokens
     asyncio.run(store_revocation(ours, Revocation(subject=name, not_before=now, until=now + longest_s + 60)))
     console.print("Revoked.")
 
 
-def _checked(subject: str) -> str:
-    if _SUBJECT.fullmatch(subject) is None:
-        raise typer.BadParameter("--subject must be user:E-MAIL or agent:ID.")
-    return subject.lower() if subject.startswith("user:") else subject
+def _checked(subject: str, *, or_of_issuer: bool = False) -> str:
+    if _SUBJECT.fullmatch(subject) is None and not (or_of_issuer and _ISSUERS.fullmatch(subject)):
+        issuers = f", user:{ISSUERS_SUBJECT}HOST/SUB" if or_of_issuer else ""
+        raise typer.BadParameter(f"--subject must be user:E-MAIL{issuers} or agent:ID.")
+    kind, _, name = subject.partition(":")
+    return f"user:{user_name(name)}" if kind == "user" else subject
 
 
 def _seconds(text: str, most: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cluster.domain.access.api_key import ApiKey
 from cluster.domain.access.permissions import OF_THE_SYSTEM, Permission
-from cluster.domain.access.principal import Principal, permissions_in
+from cluster.domain.access.principal import Principal, permissions_in, user_name
 from cluster.domain.access.roles import ROLES, CustomRole, permissions_of
 from cluster.domain.access.workspaces import ALL_WORKSPACES
 from cluster.domain.base.errors import Forbidden, InvalidRequest
@@ -29,14 +29,14 @@ def checked_workspace(workspace: str, *, or_all: bool = False) -> str:
 
 
 def checked_subject(subject: str) -> str:
-    """A subject of role bindings as it is stored: e-mail addresses in lower case. Raises: `InvalidRequest` if it is none."""
+    """A subject of role bindings as it is stored: as its principal is named. Raises: `InvalidRequest` if it is none."""
     match = _SUBJECT.fullmatch(subject)
     if match is None or not subject.isprintable():
         raise InvalidRequest(
             "subject must be user:EMAIL, group:NAME, key:ID or agent:ID, without spaces.", "invalid_subject"
         )
     kind, name = match.groups()
-    return f"{kind}:{name.lower()}" if kind == "user" else subject
+    return f"{kind}:{user_name(name)}" if kind == "user" else subject
 
 
 def checked_role(name: str) -> str:

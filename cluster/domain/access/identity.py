@@ -77,12 +77,13 @@ class AccessTables(Protocol):
 
 def principal_for(identity: Identity, asked: str | None, tables: AccessTables, policy: AccessPolicy) -> Principal:
     """The principal of a call that names the workspace ``asked``; None: the first of the credential, else the only one of
-    its bindings, else the default workspace.
+    its bindings that was not deleted, else the default workspace. Whoever had bindings in deleted ones only has nothing: that
+    a workspace is deleted gives nobody the rights of those who were never bound.
 
     Raises: `InvalidRequest` (``workspace_required``) if it has several and names none; `Forbidden` if it has nothing in that
     workspace, or the workspace does not exist or was deleted: the two read alike, so that nobody learns which exist."""
     bound = _bindings(identity, tables, policy)
-    workspace = asked or _own_workspace(identity, bound, policy)
+    workspace = asked or _own_workspace(identity, _not_deleted(bound, tables) or bound, policy)
     known = tables.workspace(workspace)
     permissions = _permissions(identity, workspace, bound, tables.custom_roles(workspace), policy)
     if known is None or known.state is WorkspaceState.DELETED or not permissions:
@@ -99,6 +100,15 @@ def principal_for(identity: Identity, asked: str | None, tables: AccessTables, p
     )
 
 
+def _not_deleted(bindings: Sequence[tuple[str, str]], tables: AccessTables) -> Sequence[tuple[str, str]]:
+    """The bindings that can still give something. A deleted workspace keeps its own, which nobody can remove any more."""
+    return [
+        (role, workspace)
+        for role, workspace in bindings
+        if (known := tables.workspace(workspace)) is None or known.state is not WorkspaceState.DELETED
+    ]
+
+
 def _own_workspace(identity: Identity, bindings: Sequence[tuple[str, str]], policy: AccessPolicy) -> str:
     if identity.workspaces:
         first = identity.workspaces[0]
@@ -108,7 +118,8 @@ def _own_workspace(identity: Identity, bindings: Sequence[tuple[str, str]], poli
         return policy.home
     if len(bound) > 1:
         raise InvalidRequest(
-            f"Name a workspace in the header X-Aragora-Workspace: you have a role in {', '.join(sorted(bound))}.",
+            f"Name a workspace in the header X-Aragora-Workspace: you have a role in {', '.join(sorted(bound))}. Commands and "
+            "workers take it from ARAGORA_CLIENT_WORKSPACE.",
             "workspace_required",
         )
     return bound.pop()

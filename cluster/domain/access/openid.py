@@ -16,6 +16,7 @@ from authlib.common.errors import AuthlibBaseError
 from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
+from cluster.domain.access.principal import ISSUERS_SUBJECT
 from cluster.domain.access.token_keys import Algorithm, TokenKey
 from cluster.domain.access.tokens import LEEWAY_S, MAX_GROUPS, MAX_SUBJECT_CHARS, SignedToken, signed_payload
 from cluster.domain.base.errors import Forbidden, InvalidRequest, Unauthenticated
@@ -109,7 +110,7 @@ def person_of(claims: Mapping[str, Any], rules: PersonRules, issuer: str) -> Per
             "login_refused",
         )
     subject = quote(_text(claims.get("sub")), safe=_SAFE)
-    principal = f"user:subject/{urlsplit(issuer).hostname}/{subject}" if email is None else f"user:{email}"
+    principal = f"user:{ISSUERS_SUBJECT}{urlsplit(issuer).hostname}/{subject}" if email is None else f"user:{email}"
     return Person(principal=principal, groups=_groups(claims.get(rules.groups_claim)))
 
 

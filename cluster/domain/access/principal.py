@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from cluster.domain.access.permissions import Permission
 
+#: Stands before another issuer's subject where it has not verified an e-mail address, so that no subject passes for an address
+#: or for a user of ours. The ``/`` is in neither.
+ISSUERS_SUBJECT = "subject/"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
@@ -19,6 +23,12 @@ class Principal:
     everywhere: frozenset[Permission] = frozenset()
     suspended: frozenset[Permission] = frozenset()
     agents: frozenset[str] | None = None
+
+
+def user_name(name: str) -> str:
+    """What follows ``user:`` in the name of a principal: an address in lower case, or another issuer's subject as it is, since
+    subjects that differ by case are different people (OpenID Connect Core 1.0, section 2, ``sub``)."""
+    return name if name.startswith(ISSUERS_SUBJECT) else name.lower()
 
 
 def permissions_in(principal: Principal, workspace: str) -> frozenset[Permission]:

@@ -7,11 +7,14 @@ import hashlib
 import math
 import zlib
 from collections import Counter
+from itertools import pairwise
 
 MIN_BYTES = 32
 #: Least bits by the frequency of its characters, and least bytes to which it packs: a text that repeats itself packs well.
 MIN_BITS = 96.0
 MIN_PACKED = 24
+#: Least different steps from one character to the next: the alphabet has few, 32 random hexadecimal digits some 20.
+MIN_STEPS = 8
 #: Bytes that packing adds by itself.
 _FRAME = 8
 #: Least characters of a password, which people choose and a store's server can slow down, unlike a signature's secret.
@@ -25,14 +28,17 @@ _EXAMPLES = (
     "your-super",
     "my-secret", "my_secret", "mysecret", "supersecret", "super-secret", "super_secret", "secret-key", "secret_key",
     "secretkey", "jwt-secret", "jwt_secret", "jwtsecret", "client-secret", "insert-", "generate-", "openssl", "aragora",
+    "django-insecure", "replace-this", "correct horse", "correct-horse", "qwerty",
 )  # fmt: skip
-#: SHA-256 of random secrets that are printed in documents: RFC 7515 A.1 (and 7519), RFC 7520 3.5.
+#: SHA-256 of random secrets that are printed in documents: RFC 7515 A.1 (and 7519), RFC 7520 3.5, FastAPI's tutorial
+#: ("OAuth2 with Password (and hashing), Bearer with JWT tokens").
 _PRINTED = frozenset(
     {
         hashlib.sha256(secret.encode()).hexdigest()
         for secret in (
             "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
             "hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg",
+            "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
         )
     }
 )
@@ -49,6 +55,8 @@ def weakness(secret: str) -> str | None:
     bits = -sum(count * math.log2(count / len(content)) for count in counts)
     if bits < MIN_BITS or len(zlib.compress(content, 9)) - _FRAME < MIN_PACKED:
         return "it repeats itself, so that it can be guessed"
+    if len({after - before for before, after in pairwise(content)}) < MIN_STEPS:
+        return "it counts up or down, so that it can be guessed"
     return None
 
 

@@ -37,6 +37,16 @@ def test_a_token_that_would_not_count_is_not_made(options: dict[str, Any], said:
         create(**given)
 
 
+def test_tokens_of_a_subject_of_another_issuer_are_revoked_but_not_made() -> None:
+    subject = "user:subject/id.example/AbC%7C9"
+    with pytest.raises(BadParameter, match="--subject"):
+        create(subject=subject, expires=None, workspace=None, role=None)
+    with pytest.raises(SettingsError, match="ARAGORA_DATABASE_URL"):  # the name was taken
+        revoke(jti=None, subject=subject)
+    with pytest.raises(BadParameter, match="HOST/SUB"):
+        revoke(jti=None, subject="user:a/b")
+
+
 def test_without_the_settings_nothing_is_made_or_revoked() -> None:
     with pytest.raises(SettingsError, match="ARAGORA_JWT_SECRET"):
         create(subject="user:a@b", expires=None, workspace=None, role=None)

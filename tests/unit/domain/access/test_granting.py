@@ -15,6 +15,7 @@ from cluster.domain.access.granting import (
     checked_workspace,
     is_visible,
 )
+from cluster.domain.access.openid import PersonRules, person_of
 from cluster.domain.access.permissions import ALL, OF_THE_SYSTEM, Permission
 from cluster.domain.access.principal import Principal, permissions_in
 from cluster.domain.access.roles import ROLES, permissions_of
@@ -80,6 +81,12 @@ def test_names_are_checked_and_addresses_lose_their_capitals() -> None:
         for name in names:
             with pytest.raises(InvalidRequest):
                 check(name)
+
+
+@pytest.mark.parametrize("sub", ["AbC-9", "auth0|Ann", "00uÄb"])
+def test_whoever_logs_in_without_an_address_can_be_a_member(sub: str) -> None:
+    name = person_of({"sub": sub}, PersonRules(groups_claim="groups"), "https://id.example/realm").principal
+    assert checked_subject(name) == name
 
 
 @given(entropy=st.binary(min_size=SECRET_BYTES, max_size=SECRET_BYTES))

@@ -51,6 +51,13 @@ def test_who_has_several_workspaces_names_one() -> None:
     assert _ann(("v", "viewer"), ("w", "operator"), asked="w").workspace == "w"
 
 
+def test_a_role_in_a_deleted_workspace_keeps_nobody_out_elsewhere() -> None:
+    assert _ann(("past", "operator"), ("v", "viewer")).workspace == "v"
+    for default in ("", "viewer"):
+        with pytest.raises(Forbidden, match="past"):
+            _ann(("past", "operator"), policy=replace(POLICY, default_role=default))
+
+
 def test_a_key_acts_in_its_first_workspace_unless_it_names_one() -> None:
     assert principal_for(KEY, None, _tables(), POLICY).workspace == "w"
     assert principal_for(KEY, "v", _tables(), POLICY).workspace == "v"

@@ -27,6 +27,12 @@ from cluster.domain.access.secret_quality import password_weakness, weakness
         "0123456789abcdef" * 4,
         "00000000000000000000000000000001",
         "qwertyuiopqwertyuiopqwertyuiopqwertyuiop",
+        "qwertyuiopasdfghjklzxcvbnm1234567890",
+        "abcdefghijklmnopqrstuvwxyz012345",
+        "zyxwvutsrqponmlkjihgfedcba987654",
+        "acegikmoqsuwy02468bdfhjlnprtvxz1",
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+        "django-insecure-k2#v9!xq8w7e6r5t4y3u1i0o",
     ],
 )
 def test_what_can_be_guessed_is_refused_without_a_quote(secret: str) -> None:
