@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from actors.agents.pull_calls import ENDED_KINDS
-from actors.messages import ClaimAnswer, HeartbeatRequest, ReleaseRequest, ReportRequest, undelivered
+from actors.messages import ClaimAnswer, ExtendRequest, HeartbeatRequest, ReleaseRequest, ReportRequest, undelivered
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.breaker import Room
 from cluster.domain.agents.selection import Candidate, Ranking, Strategy
@@ -44,6 +44,7 @@ from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_text, shown_t
 from cluster.domain.base.log import HOST_PRINCIPAL, LogRow
 from cluster.domain.base.names import is_visible
 from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.tasks.progress import Progress
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Task, TaskDetail, TaskStatus
 from cluster.log.agent_directory import AgentDirectory, Key
@@ -598,6 +599,25 @@ class PushTasks:
             except CallerError as refused:
                 _logger.info("the report of task %s was refused: %s", task.id, refused)
                 return
+            except ControlPlaneError:
+                await self._clock.sleep(RETRY_S)
+
+    async def report_progress(self, agent: Agent, task: Task, progress: Progress) -> None:
+        """Stores what an agent of this process reports of an attempt, and renews its lease. Repeats that until the shard takes
+        or refuses it. Raises: `Conflict` if the attempt is over."""
+        extension = ExtendRequest(
+            workspace=agent.workspace,
+            task_id=task.id,
+            attempt=task.attempt,
+            agent_id=agent.agent_id,
+            progress=progress,
+        )
+        while True:
+            try:
+                await self._shard(extension)
+                return
+            except CallerError:
+                raise
             except ControlPlaneError:
                 await self._clock.sleep(RETRY_S)
 

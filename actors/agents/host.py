@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from dataclasses import replace
@@ -395,7 +396,10 @@ class AgentHost:
             "metadata": dict(task.metadata),
             "attempt": task.attempt,
         }
-        reply = await self._call(agent, replace(ask, task=described))
+        if task.progress is not None and task.progress.checkpoint is not None:
+            described["checkpoint"] = task.progress.checkpoint
+        report = functools.partial(self._push.report_progress, agent, task)
+        reply = await self._call(agent, replace(ask, task=described, report=report))
         return await in_thread_if_large(len(reply.text), _work_outcome, agent.agent_id, reply.text)
 
     async def _chat(self, agent: Agent, ask: Ask, task: Task) -> dict[str, Any]:

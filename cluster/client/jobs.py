@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from cluster.client.job_progress import Acknowledgement, acknowledged
 from cluster.client.reports import EncodedReport, Report, encoded
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, plain_json, shown_error, shown_words
+from cluster.domain.tasks.progress import Progress, checked_progress
 from cluster.domain.tasks.retries import ErrorClass
 
 _logger = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ class Reject(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A claimed task. If ``cancelled`` is set, the job should stop, because nobody waits for its result any more."""
+    """A claimed task. If ``cancelled`` is set, the job should stop, because nobody waits for its result any more. ``checkpoint``
+    is what an earlier attempt left to go on from; None if none did."""
 
     id: str
     task_type: str
@@ -54,6 +57,19 @@ class Job:
     timeout_s: float
     lease_token: str
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
+    checkpoint: Any = None
+    #: Takes the job's reports of progress.
+    reports: Callable[[Progress], Acknowledgement] = field(default=acknowledged, compare=False, repr=False)
+
+    def progress(
+        self, *, percent: float | None = None, message: str | None = None, checkpoint: Any = None
+    ) -> Acknowledgement:
+        """Reports how far the job is (``percent``, 0 to 100; ``message``), and a ``checkpoint`` (JSON, 16 KiB at most), which
+        the next attempt gets if this one is lost, fails or is given back. What is left out stays as it was. Returns at once, in
+        any thread; wait for what it returns, or await it, where the report has to be durable before the job goes on.
+
+        Raises: `InvalidRequest` if a value cannot be stored."""
+        return self.reports(checked_progress(percent, message, checkpoint) or Progress())
 
 
 Handler = Callable[[Job], Any]

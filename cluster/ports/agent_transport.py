@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from cluster.domain.base.json_in_text import has_answer
 from cluster.domain.base.json_values import check_text, shown_text, write_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
 from cluster.domain.deliberation.numbers import exact_json
+from cluster.domain.tasks.progress import Progress
 
 CHARS_PER_TOKEN = 4
 #: How sentences that refuse an answer call it.
@@ -49,6 +50,8 @@ class Ask:
     tries: int = 1
     allow_incomplete: bool = False
     revision: float = 0.0
+    #: Takes the reports of progress of who works on the task in this process; None if nobody keeps them.
+    report: Callable[[Progress], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

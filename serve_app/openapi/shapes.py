@@ -100,6 +100,9 @@ SHAPES["Frame"] = {
     **fields(type=TEXT, timestamp=EPOCH, seq_opt=WHOLE, data=ref("EventData")),
     "description": "An event of a stream, by SSE or WebSocket.",
 }
+SHAPES["Progress"] = fields(
+    attempt=COUNT, reported_at=EPOCH, percent=nullable(NUMBER), message=nullable(TEXT),
+)  # fmt: skip
 SHAPES["Task"] = fields(
     id=ID, task_type=TEXT, payload=ANYTHING, required_capabilities=listed(TEXT), status=words(TaskStatus),
     status_detail=words(TaskDetail), priority=LEVEL, created_at=EPOCH, run_at=EPOCH, assigned_at=nullable(EPOCH),
@@ -109,7 +112,7 @@ SHAPES["Task"] = fields(
     region_routing_mode=TEXT, origin_region=TEXT, replayed_as_opt=ID, tenant_opt=TEXT, queue_timeout_seconds_opt=NUMBER,
     total_timeout_seconds_opt=NUMBER, concurrency_key_opt=TEXT, concurrency_limit_opt=WHOLE,
     excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)), left_out_opt=listed(words(Body)),
-    redacted_opt=YES_OR_NO,
+    redacted_opt=YES_OR_NO, progress_opt=ref("Progress"), checkpoint_opt=ANYTHING,
 )  # fmt: skip
 SHAPES["Workspace"] = fields(
     id=ID, name=TEXT, state=words(WorkspaceState), created_at=EPOCH, changed_at=EPOCH,

@@ -26,6 +26,7 @@ from cluster.domain.base.names import is_visible
 from cluster.domain.deliberation.numbers import exact_json
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.chats import check_asked_schema
+from cluster.domain.tasks.progress import checked_progress
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority, Task, TaskStatus
 from cluster.ports.tasks import SubmitItem
@@ -486,15 +487,21 @@ async def cancel_task(request: Request, task_id: str, asker: Asker, key: Idempot
 @router.post("/tasks/{task_id}/extend")
 @requires(Permission.TASKS_CLAIM)
 async def extend_lease(request: Request, task_id: str, body: Extend, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Renews one lease; a heartbeat renews all leases of an agent. 409 (`Conflict`) if ``lease_token`` belongs to another
-    task or the lease is lost."""
+    """Renews one lease; a heartbeat renews all leases of an agent. With ``percent``, ``message`` or ``checkpoint`` it reports
+    progress too, and is answered when that, or a newer report of the same attempt, is durable: a task's is stored once a second
+    at most, and before its attempt ends. 400 (`InvalidRequest`, ``invalid_progress``) if the checkpoint is too large, 409
+    (`Conflict`) if ``lease_token`` belongs to another task or the lease is lost."""
     token = LeaseToken.decode(body.lease_token)
     if token.task_id != check_id(task_id, "task_id"):
         raise Conflict("lease_token belongs to another task.", "lease_lost")
     acting_agent(request, token.agent_id)
     gate = gateway(request)
     extension = ExtendRequest(
-        workspace=asker.workspace, task_id=task_id, attempt=token.attempt, agent_id=token.agent_id
+        workspace=asker.workspace,
+        task_id=task_id,
+        attempt=token.attempt,
+        agent_id=token.agent_id,
+        progress=checked_progress(body.percent, body.message, body.checkpoint),
     )
     with gate.attended.of([(asker.workspace, token.agent_id)]):
         done = await gate.scheduler.request(extension)

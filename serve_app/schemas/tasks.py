@@ -15,6 +15,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import MAX_ERROR_CHARS
 from cluster.domain.base.names import check_key
+from cluster.domain.tasks.progress import MAX_MESSAGE_CHARS, TaskProgress
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import WhenFailed
 from cluster.domain.tasks.task import OTHER_TYPES, Priority, Task, TaskStatus
@@ -182,7 +183,13 @@ class CancelAcknowledgement(RequestBody):
 
 
 class Extend(RequestBody):
+    """A renewal of a lease, with what its holder reports of its progress: ``percent`` done, a ``message`` for people, and a
+    ``checkpoint`` (any JSON up to a bound) from which the next attempt can go on. What is left out, or null, stays as it was."""
+
     lease_token: Text = Field(max_length=1024)
+    percent: float | None = Field(None, ge=0, le=100)
+    message: Text | None = Field(None, max_length=MAX_MESSAGE_CHARS)
+    checkpoint: Any = None
 
 
 class Prioritize(RequestBody):
@@ -258,8 +265,27 @@ def task_wire(task: Task) -> dict[str, Any]:
         "region_routing_mode": task.region_routing_mode,
         "origin_region": task.origin_region,
         **_rules_wire(task),
+        **_progress_wire(task.progress),
         **_left_out_wire(task),
         **_redacted_wire(task),
+    }
+
+
+def _progress_wire(progress: TaskProgress | None) -> dict[str, Any]:
+    """What holders have reported, and what the next attempt goes on from; nothing if there is none."""
+    if progress is None:
+        return {}
+    wire: dict[str, Any] = {"progress": progress_wire(progress)}
+    return wire if progress.checkpoint is None else wire | {"checkpoint": progress.checkpoint}
+
+
+def progress_wire(progress: TaskProgress) -> dict[str, Any]:
+    """How far an attempt is, or was when it last said so."""
+    return {
+        "attempt": progress.attempt,
+        "reported_at": progress.at,
+        "percent": progress.percent,
+        "message": progress.message,
     }
 
 

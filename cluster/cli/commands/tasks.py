@@ -14,7 +14,7 @@ from cluster.cli.calls import Json, Words, call, given, json_option, path_segmen
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED, TASK_TIMED_OUT
 from cluster.cli.numbers import amount
-from cluster.cli.output import console, errors, listing, on_one_line, plain, total_words
+from cluster.cli.output import console, errors, listing, on_one_line, plain, progress_words, total_words
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -106,9 +106,10 @@ async def _end_of(task_id: str) -> Mapping[str, Any]:
         async for task in states:
             agent = f" at {task['assigned_agent']}" if task.get("assigned_agent") else ""
             error = f": {task['error']}" if task.get("error") else ""
-            errors.print(
-                plain(on_one_line(f"{task.get('status_detail')}{agent}, attempt {task.get('attempt')}{error}"))
-            )
+            progress = task.get("progress") or {}
+            done = progress_words(progress) if progress.get("attempt") == task.get("attempt") else ""
+            line = f"{task.get('status_detail')}{agent}, attempt {task.get('attempt')}{done and f', {done}'}{error}"
+            errors.print(plain(on_one_line(line)))
     return task
 
 
