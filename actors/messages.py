@@ -67,6 +67,7 @@ class ReportRequest:
     brief: bool = False
     checked: bool = False
     unstorable: bool = False
+    error_code: str | None = None
     cause: str = ""
 
 

@@ -571,6 +571,7 @@ class PushTasks:
         requeue: bool = True,
         error_class: ErrorClass = ErrorClass.RETRYABLE,
         retry_after_s: float | None = None,
+        error_code: str | None = None,
         unsent: bool = False,
     ) -> None:
         """Reports until the shard takes or refuses the report. Repeating it is safe, because it names the attempt."""
@@ -585,6 +586,7 @@ class PushTasks:
             requeue=requeue,
             error_class=error_class,
             retry_after_s=retry_after_s,
+            error_code=error_code,
             unsent=unsent,
             brief=True,
             checked=True,
@@ -658,7 +660,7 @@ def outcome_of(answer: Any) -> dict[str, Any]:
 
 def _failed(error: PeerError) -> dict[str, Any]:
     """What to report of a call without an answer: the agent's words, and when it wants to be asked again."""
-    outcome: dict[str, Any] = {"error": shown_text(error.message, MAX_ERROR_CHARS)}
+    outcome: dict[str, Any] = {"error": shown_text(error.message, MAX_ERROR_CHARS), "error_code": error.code}
     if isinstance(error, AgentUnavailable | AgentFailed):
         outcome["retry_after_s"] = error.retry_after_s
     if isinstance(error, AgentLimited):

@@ -387,6 +387,8 @@ class AgentHost:
         # It may have registered again while its claim waited: with another endpoint, model or options.
         agent = self._directory.known(agent.workspace, agent.agent_id) or agent
         ask = _ask_of(agent, f"{task.id}:{task.attempt}", max(0.001, left_s))
+        if task.rules is not None and task.rules.retries is not None:
+            ask = replace(ask, tries=task.rules.retries.calls)
         if agent.chats:
             return await self._chat(agent, ask, task)
         described = {

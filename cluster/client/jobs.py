@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -36,6 +37,10 @@ GIVEN_BACK: Mapping[str, Any] = {
 }
 #: What is reported of a job that ended because nobody waits for it any more.
 CANCELLED: Mapping[str, Any] = {"error": "cancelled", "requeue": False}
+#: What the API takes as the code of a failure.
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+#: A class's own name, whatever its metaclass answers.
+_NAME: Callable[[type], str] = type.__dict__["__name__"].__get__
 #: How many threads all coroutines together have for what they run by `asyncio.to_thread`.
 MOST_HELPERS = 32
 
@@ -221,7 +226,8 @@ class RunningJob:
         if self._stop is Stop.DRAINED or (self._stop is not None and issubclass(kind, asyncio.CancelledError)):
             return self._encoded(self._why_stopped())
         _log_failure(self.job.id, error)
-        return self._encoded({"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True})
+        outcome = {"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True}
+        return self._encoded(outcome | _code_of(kind))
 
     def _encoded(self, outcome: Mapping[str, Any]) -> EncodedReport:
         ours = {"task_id": self.job.id, "agent_id": self._agent_id, "lease_token": self.job.lease_token}
@@ -253,6 +259,13 @@ class RunningJob:
     def _tell(self, report: EncodedReport) -> None:
         if not self.report.done():
             self.report.set_result(report)
+
+
+def _code_of(kind: type[BaseException]) -> dict[str, Any]:
+    """The class of an error as the code of the failure, by which the task may say that no other attempt helps. A class may call
+    itself anything, and what is no code must not keep the report from being taken."""
+    name = _NAME(kind)
+    return {"error_code": name} if _CODE.fullmatch(name) else {}
 
 
 def _log_failure(task_id: str, error: BaseException) -> None:

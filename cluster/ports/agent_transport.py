@@ -32,8 +32,9 @@ class Ask:
 
     An ordinary task of an agent that does not chat is in ``task``, and ``messages`` is empty. ``options`` are those with
     which the agent registered (``stream``, ``import_path``). ``tries``: how often an agent that is unavailable may be asked;
-    an attempt of a task is one, since the task has retries of its own. ``allow_incomplete``: an empty answer, or one that was
-    cut off, is an answer. ``revision`` changes with the agent's record, so at the latest when it registers again.
+    an attempt of a task is one unless the task asks for more, since it has retries of its own. ``allow_incomplete``: an empty
+    answer, or one that was cut off, is an answer. ``revision`` changes with the agent's record, so at the latest when it
+    registers again.
     """
 
     transport: TransportKind

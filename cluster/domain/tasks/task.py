@@ -84,6 +84,7 @@ class Priority(IntEnum):
 LOG_TEXTS: LogTexts = {
     **dict.fromkeys(("task_type", "required_capabilities", "target_agent", "queue", "replay_of"), IDENTITY),
     **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after"), IDENTITY),
+    "non_retryable": IDENTITY,
     "affinity": frozenset(Affinity),
 }
 
