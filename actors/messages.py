@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.domain.base.compact import compact
 from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.tasks.progress import Progress
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import TaskHead
 
@@ -66,6 +67,7 @@ class ReportRequest:
     brief: bool = False
     checked: bool = False
     unstorable: bool = False
+    error_code: str | None = None
     cause: str = ""
 
 
@@ -83,12 +85,13 @@ class CancelRequest:
 @compact
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendRequest:
-    """Renews one lease."""
+    """Renews one lease. With ``progress`` it is answered when that, or a newer report of the same attempt, is durable."""
 
     workspace: str
     task_id: str
     attempt: int
     agent_id: str
+    progress: Progress | None = None
 
 
 @compact

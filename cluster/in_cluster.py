@@ -3,6 +3,6 @@
 Users' code contains this name (docs/agent-contract.md), so it stays, wherever the contract itself lives.
 """
 
-from cluster.agent_transports.python_agent import Answer, InClusterAgent, Question, TaskWorker
+from cluster.agent_transports.python_agent import Answer, InClusterAgent, Question, TaskWorker, WorkTask
 
-__all__ = ["Answer", "InClusterAgent", "Question", "TaskWorker"]
+__all__ = ["Answer", "InClusterAgent", "Question", "TaskWorker", "WorkTask"]

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from actors.agents.pull_calls import ENDED_KINDS
-from actors.messages import ClaimAnswer, HeartbeatRequest, ReleaseRequest, ReportRequest, undelivered
+from actors.messages import ClaimAnswer, ExtendRequest, HeartbeatRequest, ReleaseRequest, ReportRequest, undelivered
 from cluster.domain.agents.agent import Agent, TransportKind
 from cluster.domain.agents.breaker import Room
 from cluster.domain.agents.selection import Candidate, Ranking, Strategy
@@ -44,6 +44,7 @@ from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_text, shown_t
 from cluster.domain.base.log import HOST_PRINCIPAL, LogRow
 from cluster.domain.base.names import is_visible
 from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.tasks.progress import Progress
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.task import Task, TaskDetail, TaskStatus
 from cluster.log.agent_directory import AgentDirectory, Key
@@ -570,6 +571,7 @@ class PushTasks:
         requeue: bool = True,
         error_class: ErrorClass = ErrorClass.RETRYABLE,
         retry_after_s: float | None = None,
+        error_code: str | None = None,
         unsent: bool = False,
     ) -> None:
         """Reports until the shard takes or refuses the report. Repeating it is safe, because it names the attempt."""
@@ -584,6 +586,7 @@ class PushTasks:
             requeue=requeue,
             error_class=error_class,
             retry_after_s=retry_after_s,
+            error_code=error_code,
             unsent=unsent,
             brief=True,
             checked=True,
@@ -598,6 +601,25 @@ class PushTasks:
             except CallerError as refused:
                 _logger.info("the report of task %s was refused: %s", task.id, refused)
                 return
+            except ControlPlaneError:
+                await self._clock.sleep(RETRY_S)
+
+    async def report_progress(self, agent: Agent, task: Task, progress: Progress) -> None:
+        """Stores what an agent of this process reports of an attempt, and renews its lease. Repeats that until the shard takes
+        or refuses it. Raises: `Conflict` if the attempt is over."""
+        extension = ExtendRequest(
+            workspace=agent.workspace,
+            task_id=task.id,
+            attempt=task.attempt,
+            agent_id=agent.agent_id,
+            progress=progress,
+        )
+        while True:
+            try:
+                await self._shard(extension)
+                return
+            except CallerError:
+                raise
             except ControlPlaneError:
                 await self._clock.sleep(RETRY_S)
 
@@ -638,7 +660,7 @@ def outcome_of(answer: Any) -> dict[str, Any]:
 
 def _failed(error: PeerError) -> dict[str, Any]:
     """What to report of a call without an answer: the agent's words, and when it wants to be asked again."""
-    outcome: dict[str, Any] = {"error": shown_text(error.message, MAX_ERROR_CHARS)}
+    outcome: dict[str, Any] = {"error": shown_text(error.message, MAX_ERROR_CHARS), "error_code": error.code}
     if isinstance(error, AgentUnavailable | AgentFailed):
         outcome["retry_after_s"] = error.retry_after_s
     if isinstance(error, AgentLimited):

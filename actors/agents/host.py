@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from dataclasses import replace
@@ -386,6 +387,8 @@ class AgentHost:
         # It may have registered again while its claim waited: with another endpoint, model or options.
         agent = self._directory.known(agent.workspace, agent.agent_id) or agent
         ask = _ask_of(agent, f"{task.id}:{task.attempt}", max(0.001, left_s))
+        if task.rules is not None and task.rules.retries is not None:
+            ask = replace(ask, tries=task.rules.retries.calls)
         if agent.chats:
             return await self._chat(agent, ask, task)
         described = {
@@ -395,7 +398,10 @@ class AgentHost:
             "metadata": dict(task.metadata),
             "attempt": task.attempt,
         }
-        reply = await self._call(agent, replace(ask, task=described))
+        if task.progress is not None and task.progress.checkpoint is not None:
+            described["checkpoint"] = task.progress.checkpoint
+        report = functools.partial(self._push.report_progress, agent, task)
+        reply = await self._call(agent, replace(ask, task=described, report=report))
         return await in_thread_if_large(len(reply.text), _work_outcome, agent.agent_id, reply.text)
 
     async def _chat(self, agent: Agent, ask: Ask, task: Task) -> dict[str, Any]:

@@ -76,5 +76,6 @@ def event_of(request: Any) -> Event:
         error_class=request.error_class,
         requeue=request.requeue,
         retry_after_s=request.retry_after_s,
+        error_code=request.error_code,
         cause=request.cause,
     )

@@ -54,8 +54,10 @@ from cluster.domain.base.errors import (
 from cluster.domain.base.log import LogRow
 from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.explain import TaskView
+from cluster.domain.scheduling.progress_buffer import ProgressBuffer
 from cluster.domain.scheduling.requests import ClaimRequest, Grant
 from cluster.domain.tasks.machine import step
+from cluster.domain.tasks.progress import ProgressReport
 from cluster.domain.tasks.refusals import LEASE_LOST
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import PULL_CALL_TYPE, LeaseToken, Task, TaskDecision, TaskHead, TaskStatus
@@ -94,10 +96,12 @@ Asked = tuple[str, int, SchedulerRequest]
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """Decisions to commit in order, and what may be answered once they are durable."""
+    """Decisions to commit in order, reports of progress to store before them, and what may be answered once all of it is
+    durable."""
 
     decisions: Sequence[TaskDecision]
     answers: Sequence[tuple[str, int, Any]]
+    progress: Sequence[ProgressReport] = ()
 
 
 @dataclass(slots=True)
@@ -120,6 +124,9 @@ class _State:
     # Task id → the report that was decided last and is not known to be durable. ``_change`` adds, ``_commit`` removes. If the
     # store refuses a decision, this says whose report it was.
     reports: dict[str, ReportRequest] = field(default_factory=dict)
+    # What holders have reported of their progress and is not on its way to the store, with (caller, correlation number, answer)
+    # of each report. ``_extend`` adds, ``_output`` takes.
+    progress: ProgressBuffer[tuple[str, int, Any]] = field(default_factory=ProgressBuffer)
     # Set once, by ``forget``: whoever has waited must look at it before it uses the state again.
     failed: bool = False
     # Reads the log on from the row up to which this state was read, and gives the rows to ``_apply``.
@@ -132,6 +139,12 @@ class _State:
         self.failed = True
         self.core = SchedulerCore(lease_ttl_s=1.0)
         self.tickets, self.by_caller, self.reports = {}, {}, {}
+        self.progress = ProgressBuffer()
+
+    def next_timer(self) -> float | None:
+        """When there is something to do that nobody asks for, in epoch seconds; None if there is nothing."""
+        timers = [at for at in (self.core.next_timer(), self.progress.next_due()) if at is not None]
+        return min(timers, default=None)
 
 
 async def _always() -> bool:
@@ -274,10 +287,10 @@ class SchedulerShard:
         return self._state
 
     def _fail(self, state: _State, pause_s: float = 0.0) -> None:
-        """Drops a state that is ahead of the store: tells all waiting claims to ask again, and starts to read a new state."""
+        """Drops a state that is ahead of the store: tells all who wait to ask again, and starts to read a new state."""
         if state.failed:
             return
-        askers = list(state.tickets.values())
+        askers = [*state.tickets.values(), *(asker[:2] for asker in state.progress.askers())]
         state.forget()
         for caller, number in askers:
             self._tell(caller, number, ActorUnavailable(_SHARD_AWAY))
@@ -344,7 +357,7 @@ class SchedulerShard:
         """Applies the core's timers when they are due."""
         while True:
             state = self._state
-            due = None if state is None or state.failed else state.core.next_timer()
+            due = None if state is None or state.failed else state.next_timer()
             now = self._clock.now()
             if state is not None and due is not None and due <= now:
                 self._look_for_standstill(now)
@@ -498,7 +511,7 @@ class SchedulerShard:
         if isinstance(request, HeartbeatRequest):
             return HeartbeatAnswer(cancelling=tuple(core.heartbeat(request.agents, now, request.processes)))
         if isinstance(request, ExtendRequest):
-            return self._extend(core, request, now)
+            return self._extend(state, asker, request, now)
         if isinstance(request, ReleaseRequest):
             _release(state, request, now)
             return HeartbeatAnswer()
@@ -520,13 +533,26 @@ class SchedulerShard:
         state.by_caller[asker] = ticket
         return None
 
-    def _extend(self, core: SchedulerCore, request: ExtendRequest, now: float) -> Done:
+    def _extend(self, state: _State, asker: tuple[str, int], request: ExtendRequest, now: float) -> Done | None:
+        """The answer to an extension; None if it has to wait until what it reports is durable."""
+        core = state.core
         expires_at = core.extend(request.task_id, request.workspace, request.attempt, request.agent_id, now)
         if expires_at is None:
             raise Conflict(
                 f"You do not hold the lease on task {request.task_id}; drop this attempt and claim again.", "lease_lost"
             )
-        return Done(head=core.head(request.task_id), lease_expires_at=expires_at)
+        done = Done(head=core.head(request.task_id), lease_expires_at=expires_at)
+        if request.progress is None:
+            return done
+        report = ProgressReport(
+            workspace=request.workspace,
+            task_id=request.task_id,
+            attempt=request.attempt,
+            at=now,
+            progress=request.progress,
+        )
+        state.progress.add(report, (*asker, done))
+        return None
 
     def _withdraw(self, caller: str, number: int) -> None:
         """Answers a withdrawn claim, with no leases. If it is being answered already, that answer stands, and the asker releases
@@ -637,9 +663,9 @@ class SchedulerShard:
         write, unresolved = written
         if unresolved:
             self._work.start(self._look_up_ends(state, unresolved))
-        if write.decisions or write.answers:
+        if write.decisions or write.answers or write.progress:
             self._work.start(self._write(state, write))
-        due = state.core.next_timer()
+        due = state.next_timer()
         if due is not None and due < self._wakes_at:
             self._timer_moved.set()
 
@@ -654,7 +680,9 @@ class SchedulerShard:
             if asker is not None:
                 state.by_caller.pop(asker, None)
                 told.append((*asker, _claim_answer(claim.grants, claim.stopping, state.fence)))
-        return _Write(decisions, told), state.core.take_unresolved()
+        return _Write(
+            decisions, told, _due_progress(state, decisions, told, self._clock.now())
+        ), state.core.take_unresolved()
 
     async def _write(self, state: _State, write: _Write) -> None:
         """Waits for the commit and gives the answers. If the commit fails, the state is dropped and all are told to ask again."""
@@ -675,9 +703,13 @@ class SchedulerShard:
             self._tell(caller, number, answer if error is None else error)
 
     async def _flush(self, state: _State, writes: Sequence[_Write]) -> Sequence[None]:
-        """One commit of the group: all decisions of all writes, in order."""
+        """One commit of the group: all decisions of all writes, in order. Progress is stored before: the last of an attempt
+        comes before its end."""
         if state.failed:
             raise ActorUnavailable(_SHARD_AWAY)
+        progress = [report for write in writes for report in write.progress]
+        if progress:
+            await self._tasks.store_progress(state.fence, progress)
         decisions = [decision for write in writes for decision in write.decisions]
         if decisions:
             try:
@@ -715,6 +747,21 @@ class SchedulerShard:
         # so the pause bounds what that costs.
         self._fail(state, 0.0 if report is not None else REBUILD_RETRY_S)
         raise ActorUnavailable(_SHARD_AWAY)
+
+
+def _due_progress(
+    state: _State, decisions: Sequence[TaskDecision], told: list[tuple[str, int, Any]], now: float
+) -> Sequence[ProgressReport]:
+    """The reports to store now: those that are due, and the last ones of attempts that ``decisions`` end. Adds to ``told`` who
+    waits for them. Costs nothing while no running task has reported."""
+    if not state.progress:
+        return ()
+    for decision in decisions:
+        if decision.expect_status is TaskStatus.RUNNING and decision.head.status is not TaskStatus.RUNNING:
+            state.progress.end(decision.head.id)
+    reports, askers = state.progress.take(now)
+    told += askers
+    return reports
 
 
 def _ends_pull_call(decision: TaskDecision) -> bool:

@@ -83,6 +83,7 @@ def _digest(report: ReportRequest) -> bytes:
         report.agent_id,
         report.result_json,
         report.error,
+        report.error_code,
         report.retry_after_s,
         report.stopped,
         report.released,

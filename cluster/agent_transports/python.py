@@ -8,9 +8,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cluster.agent_transports.python_agent import InClusterAgent, Question, TaskWorker
+from cluster.agent_transports.python_agent import InClusterAgent, Question, TaskWorker, WorkTask
 from cluster.domain.base.errors import AgentMalformed, AgentTimeout, AgentUnavailable, EndpointForbidden
 from cluster.domain.base.json_values import check_size, shown_error, write_any_json
+from cluster.domain.tasks.progress import Progress
 from cluster.ports.agent_transport import THE_ANSWER, Ask, Reply, counted, judged, number
 from cluster.process.large import in_thread_if_large, rough_size
 
@@ -99,9 +100,13 @@ def _reply(ask: Ask, text: str, tokens_in: int | None, tokens_out: int | None) -
 async def _work(agent: Any, ask: Ask) -> Reply:
     if not isinstance(agent, TaskWorker) or ask.task is None:
         raise AgentUnavailable(f"Agent {ask.agent_id} has no work method, so it takes no tasks.")
-    result = await agent.work(ask.task)
+    result = await agent.work(WorkTask(ask.task, ask.report or _nobody_stores))
     with judged():
         return await in_thread_if_large(rough_size(result), _reply_with, result)
+
+
+async def _nobody_stores(progress: Progress) -> None:
+    """For an asker that keeps no progress."""
 
 
 def _reply_with(result: Any) -> Reply:

@@ -8,15 +8,17 @@ Register it with ``{"agent_id": "echo", "import_path": "my_agents:Echo", "max_co
 above it) must be named in ARAGORA_AGENT_MODULES and be installed where the control plane runs. The class is
 instantiated once per process with ``options["arguments"]`` as keyword arguments. ``answer`` is cancelled when the
 question's time is over; whatever it raises makes the agent abstain. A class that also has ``work`` takes ordinary
-tasks: it gets the task and answers its result. Instances live in the agent hosts' processes, so ``answer`` and ``work``
-must not block.
+tasks: it gets the task and answers its result, and may ``await task.progress(...)`` meanwhile. Instances live in the agent
+hosts' processes, so ``answer`` and ``work`` must not block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
+
+from cluster.domain.tasks.progress import Progress, checked_progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,37 @@ class InClusterAgent(Protocol):
     async def answer(self, question: Question) -> Answer: ...
 
 
+#: Makes a report durable, for an attempt of a task. Raises what the control plane answers.
+Report = Callable[[Progress], Awaitable[None]]
+
+
+class WorkTask(dict[str, Any]):
+    """A task in the hands of ``work``: its fields by name, and reports of progress."""
+
+    def __init__(self, fields: Mapping[str, Any], report: Report) -> None:
+        super().__init__(fields)
+        self._report = report
+
+    @property
+    def checkpoint(self) -> Any:
+        """What an earlier attempt left to go on from; None if none did."""
+        return self.get("checkpoint")
+
+    async def progress(
+        self, *, percent: float | None = None, message: str | None = None, checkpoint: Any = None
+    ) -> None:
+        """Reports how far the work is (``percent``, 0 to 100; ``message``), and a ``checkpoint`` (JSON, 16 KiB at most) for the
+        next attempt. What is left out stays as it was. Returns when this, or a newer report of the attempt, is durable: a
+        task's is stored once a second at most.
+
+        Raises: `InvalidRequest` if a value cannot be stored; `Conflict` if the attempt is over, so that the work should stop."""
+        report = checked_progress(percent, message, checkpoint)
+        if report is not None:
+            await self._report(report)
+
+
 @runtime_checkable
 class TaskWorker(Protocol):
-    async def work(self, task: Mapping[str, Any]) -> Any:
-        """``task`` has ``id``, ``task_type``, ``payload``, ``attempt``, ``metadata``; answers its result (JSON)."""
+    async def work(self, task: WorkTask) -> Any:
+        """``task`` has ``id``, ``task_type``, ``payload``, ``attempt``, ``metadata``, and ``checkpoint`` if an earlier attempt
+        left one; answers its result (JSON)."""

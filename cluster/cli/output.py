@@ -68,3 +68,9 @@ def working(what: str) -> Iterator[None]:
         console.print(what)
         sys.stdout.flush()
         yield
+
+
+def progress_words(progress: Mapping[str, Any]) -> str:
+    """How far a task is, as its holder reported it; empty if the report says neither a number nor a word."""
+    percent, message = progress.get("percent"), progress.get("message")
+    return ": ".join(part for part in ("" if percent is None else f"{percent:g} %", message) if part)

@@ -337,8 +337,9 @@ class ControlPlaneClient:
     async def task_states(
         self, task_id: str, *, look_s: float = LONG_POLL_S, patience: Patience = DEFAULT_PATIENCE
     ) -> AsyncGenerator[Mapping[str, Any], None]:
-        """Yields the task, and again whenever its state, attempt or agent is another one; last when it has ended. An end is seen
-        at once, anything else within ``look_s`` (at most 25). Goes on over outages. Close it (``contextlib.aclosing``).
+        """Yields the task, and again whenever its state, attempt, agent or progress is another one; last when it has ended. An
+        end is seen at once, anything else within ``look_s`` (at most 25). Goes on over outages. Close it
+        (``contextlib.aclosing``).
 
         Raises: `CallerError` if the API refuses, as for a task that does not exist."""
         path, delays = f"/tasks/{path_segment(task_id)}", RetryDelays(patience)
@@ -359,7 +360,7 @@ class ControlPlaneClient:
                 continue
             delays.reset()
             wait_s = look_s
-            state = task.get("status_detail"), task.get("attempt"), task.get("assigned_agent")
+            state = tuple(task.get(name) for name in ("status_detail", "attempt", "assigned_agent", "progress"))
             if state != seen:
                 seen = state
                 yield task

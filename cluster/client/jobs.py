@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,9 +20,11 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from cluster.client.job_progress import Acknowledgement, acknowledged
 from cluster.client.reports import EncodedReport, Report, encoded
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, plain_json, shown_error, shown_words
+from cluster.domain.tasks.progress import Progress, checked_progress
 from cluster.domain.tasks.retries import ErrorClass
 
 _logger = logging.getLogger(__name__)
@@ -34,6 +37,10 @@ GIVEN_BACK: Mapping[str, Any] = {
 }
 #: What is reported of a job that ended because nobody waits for it any more.
 CANCELLED: Mapping[str, Any] = {"error": "cancelled", "requeue": False}
+#: What the API takes as the code of a failure.
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+#: A class's own name, whatever its metaclass answers.
+_NAME: Callable[[type], str] = type.__dict__["__name__"].__get__
 #: How many threads all coroutines together have for what they run by `asyncio.to_thread`.
 MOST_HELPERS = 32
 
@@ -44,7 +51,8 @@ class Reject(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A claimed task. If ``cancelled`` is set, the job should stop, because nobody waits for its result any more."""
+    """A claimed task. If ``cancelled`` is set, the job should stop, because nobody waits for its result any more. ``checkpoint``
+    is what an earlier attempt left to go on from; None if none did."""
 
     id: str
     task_type: str
@@ -54,6 +62,19 @@ class Job:
     timeout_s: float
     lease_token: str
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
+    checkpoint: Any = None
+    #: Takes the job's reports of progress.
+    reports: Callable[[Progress], Acknowledgement] = field(default=acknowledged, compare=False, repr=False)
+
+    def progress(
+        self, *, percent: float | None = None, message: str | None = None, checkpoint: Any = None
+    ) -> Acknowledgement:
+        """Reports how far the job is (``percent``, 0 to 100; ``message``), and a ``checkpoint`` (JSON, 16 KiB at most), which
+        the next attempt gets if this one is lost, fails or is given back. What is left out stays as it was. Returns at once, in
+        any thread; wait for what it returns, or await it, where the report has to be durable before the job goes on.
+
+        Raises: `InvalidRequest` if a value cannot be stored."""
+        return self.reports(checked_progress(percent, message, checkpoint) or Progress())
 
 
 Handler = Callable[[Job], Any]
@@ -205,7 +226,8 @@ class RunningJob:
         if self._stop is Stop.DRAINED or (self._stop is not None and issubclass(kind, asyncio.CancelledError)):
             return self._encoded(self._why_stopped())
         _log_failure(self.job.id, error)
-        return self._encoded({"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True})
+        outcome = {"error": shown_error(error, MAX_ERROR_CHARS), "requeue": True}
+        return self._encoded(outcome | _code_of(kind))
 
     def _encoded(self, outcome: Mapping[str, Any]) -> EncodedReport:
         ours = {"task_id": self.job.id, "agent_id": self._agent_id, "lease_token": self.job.lease_token}
@@ -237,6 +259,13 @@ class RunningJob:
     def _tell(self, report: EncodedReport) -> None:
         if not self.report.done():
             self.report.set_result(report)
+
+
+def _code_of(kind: type[BaseException]) -> dict[str, Any]:
+    """The class of an error as the code of the failure, by which the task may say that no other attempt helps. A class may call
+    itself anything, and what is no code must not keep the report from being taken."""
+    name = _NAME(kind)
+    return {"error_code": name} if _CODE.fullmatch(name) else {}
 
 
 def _log_failure(task_id: str, error: BaseException) -> None:

@@ -38,7 +38,7 @@ MOST_BYTES = 500_000
 #: Statuses by which the server refuses a whole batch. 404 and the like say nothing about a report: the API is not there.
 _REFUSALS = frozenset({400, 409, 413, 422})
 #: Codes by which the server refuses one report for good: it would refuse any other report of that attempt too.
-_LOST = frozenset({"lease_lost", "already_terminal", "task_not_found"})
+LOST = frozenset({"lease_lost", "already_terminal", "task_not_found"})
 #: How long a proxy has to call a report too large before this is believed: one that restarts may answer anything for a while.
 TOO_LARGE_S = 60.0
 #: How long before the end of its attempt a report is tried again, whatever wait the server asked for.
@@ -168,7 +168,7 @@ class ReportQueue:
         for pending, outcome in zip(batch, outcomes, strict=True):
             self._waiting.popleft()
             later = not outcome["ok"] and is_for_later(outcome.get("code"))
-            unfit = not outcome["ok"] and not later and outcome.get("code") not in _LOST
+            unfit = not outcome["ok"] and not later and outcome.get("code") not in LOST
             if later or (unfit and pending.fail_instead(str(outcome.get("error")))):
                 self._waiting.append(pending)
                 again += later

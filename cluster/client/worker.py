@@ -27,6 +27,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import json
 import logging
 import os
 import socket
@@ -48,16 +49,18 @@ from cluster.client.api import (
     RetryDelays,
     Unavailable,
 )
+from cluster.client.job_progress import JobProgress
 from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
 from cluster.client.options import check_handler, check_options
 from cluster.client.outage import PASSING, Outage
 from cluster.client.release import Left, release_later
-from cluster.client.reports import Report, ReportQueue
+from cluster.client.reports import LOST, Report, ReportQueue
 from cluster.client.signals import signals_call
 from cluster.client.tls import ClientTls, client_tls, default_pin, default_url
 from cluster.domain.base.errors import CallerError, ControlPlaneError, NotFound
 from cluster.domain.base.ids import claim_id_of, path_segment
 from cluster.domain.base.urls import without_userinfo
+from cluster.domain.tasks.progress import Progress
 from cluster.process.loops import ended
 from cluster.settings import load_settings
 
@@ -72,6 +75,8 @@ DRAIN_S = 30.0
 ANNOUNCE_S = 5.0
 #: How long a draining worker still repeats reports after the time that its jobs had.
 LAST_REPORTS_S = 10.0
+#: How long the report of a failure waits for the job's progress to be acknowledged, which the API may hold for a second each.
+LAST_PROGRESS_S = 5.0
 #: A heartbeat that hangs must leave time for others before the leases are over (30 s).
 HEARTBEAT_TIMEOUT_S = 10.0
 #: How often the loop of the handlers is asked whether it answers, and after how long without an answer it counts as blocked.
@@ -552,6 +557,7 @@ class Worker:
         if task["lease_token"] in self._jobs:
             return
         self._cancel_job(task["id"])  # an earlier attempt of the task has lost its lease
+        progress = JobProgress(functools.partial(self._send_progress, task["id"], task["lease_token"]), self._patience)
         job = Job(
             id=task["id"],
             task_type=task["task_type"],
@@ -560,9 +566,12 @@ class Worker:
             attempt=task["attempt"],
             timeout_s=task["timeout_seconds"],
             lease_token=task["lease_token"],
+            checkpoint=task.get("checkpoint"),
+            reports=progress.put,
         )
         running = RunningJob(job, self.agent_id)
-        reported = asyncio.create_task(self._until_reported(running, time.monotonic() + job.timeout_s))
+        due = time.monotonic() + job.timeout_s
+        reported = asyncio.create_task(self._until_reported(running, progress, due))
         self._jobs[job.lease_token] = (running, reported)
         reported.add_done_callback(functools.partial(self._done, job.lease_token))
         handler = self._handlers.get(job.task_type) or self._handlers.get(None)
@@ -577,12 +586,32 @@ class Worker:
         self._jobs.pop(lease_token, None)
         self._slot.set()
 
-    async def _until_reported(self, running: RunningJob, due: float) -> None:
+    async def _until_reported(self, running: RunningJob, progress: JobProgress, due: float) -> None:
         """Ends when the job's report has an outcome and its code has ended. (Shielded: the futures are not ours to cancel.)"""
-        taken = await self._reports.put(await asyncio.shield(asyncio.wrap_future(running.report)), due)
+        report = await asyncio.shield(asyncio.wrap_future(running.report))
+        if "error" in report[0]:  # the next attempt goes on from the last checkpoint
+            await progress.settle(LAST_PROGRESS_S)
+        await progress.close()
+        taken = await self._reports.put(report, due)
         if not taken["ok"]:
             _logger.warning("the report of task %s was refused: %s", running.job.id, taken.get("error"))
         await asyncio.shield(asyncio.wrap_future(running.over))
+
+    async def _send_progress(self, task_id: str, lease_token: str, progress: Progress) -> None:
+        """Renews a job's lease with its progress. A job that holds the lease no more is told to stop."""
+        checkpoint = None if progress.checkpoint_json is None else json.loads(progress.checkpoint_json)
+        body = {
+            "lease_token": lease_token,
+            "percent": progress.percent,
+            "message": progress.message,
+            "checkpoint": checkpoint,
+        }
+        try:
+            await self._call(f"/tasks/{path_segment(task_id)}/extend", body, has={"extended": bool})
+        except CallerError as refused:
+            if refused.code in LOST and lease_token in self._jobs:
+                self._jobs[lease_token][0].stop(Stop.CANCELLED)
+            raise
 
     async def _send_reports(self, reports: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
         body = b'{"reports":[' + b",".join(reports) + b"]}"

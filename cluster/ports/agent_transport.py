@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from cluster.domain.base.json_in_text import has_answer
 from cluster.domain.base.json_values import check_text, shown_text, write_json
 from cluster.domain.deliberation.ledger import MAX_TOKENS
 from cluster.domain.deliberation.numbers import exact_json
+from cluster.domain.tasks.progress import Progress
 
 CHARS_PER_TOKEN = 4
 #: How sentences that refuse an answer call it.
@@ -31,8 +32,9 @@ class Ask:
 
     An ordinary task of an agent that does not chat is in ``task``, and ``messages`` is empty. ``options`` are those with
     which the agent registered (``stream``, ``import_path``). ``tries``: how often an agent that is unavailable may be asked;
-    an attempt of a task is one, since the task has retries of its own. ``allow_incomplete``: an empty answer, or one that was
-    cut off, is an answer. ``revision`` changes with the agent's record, so at the latest when it registers again.
+    an attempt of a task is one unless the task asks for more, since it has retries of its own. ``allow_incomplete``: an empty
+    answer, or one that was cut off, is an answer. ``revision`` changes with the agent's record, so at the latest when it
+    registers again.
     """
 
     transport: TransportKind
@@ -49,6 +51,8 @@ class Ask:
     tries: int = 1
     allow_incomplete: bool = False
     revision: float = 0.0
+    #: Takes the reports of progress of who works on the task in this process; None if nobody keeps them.
+    report: Callable[[Progress], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cluster.domain.base.log import LogRow
+from cluster.domain.tasks.progress import ProgressReport
 from cluster.domain.tasks.task import (
     ALL_BODIES,
     Body,
@@ -102,6 +103,11 @@ class TaskStore(WorkspaceTasks, Protocol):
 
     async def decide(self, fence: ShardFence, decisions: Sequence[TaskDecision]) -> list[Decided]:
         """Stores decisions; one whose task is not in the expected state any more is not applied.
+
+        Raises: `Fenced` if the shard's generation was replaced."""
+
+    async def store_progress(self, fence: ShardFence, reports: Sequence[ProgressReport]) -> None:
+        """Stores what holders have reported of their progress, in order; what a report leaves out stays as it was.
 
         Raises: `Fenced` if the shard's generation was replaced."""
 

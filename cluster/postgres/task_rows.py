@@ -19,6 +19,7 @@ from typing import Any
 
 from cluster.domain.deliberation.numbers import exact_float
 from cluster.domain.tasks.order_key import decode
+from cluster.domain.tasks.progress import TaskProgress
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Body, Task, TaskDetail, TaskHead, TaskStatus
 from cluster.postgres.pool import Pool
@@ -39,7 +40,11 @@ HEADS = """
     t.target_region, t.region_routing_mode, t.origin_region, t.principal, t.replayed_as, t.purged_at, t.erased_at, t.place,
     t.fallback_regions::text as fallback_regions_text, t.required_capabilities::text as required_text,
     t.rules::text as rules_text"""
-WHOLE = HEADS + "".join(f", t.{body}::text as {body}_text" for body in Body)
+#: Of a task alone, with what its holders have reported: a list has no room for checkpoints.
+_PROGRESS = """,
+    p.attempt as progress_attempt, p.at as progress_at, p.percent, p.message, p.checkpoint::text as checkpoint_text"""
+WHOLE = HEADS + "".join(f", t.{body}::text as {body}_text" for body in Body) + _PROGRESS
+WHOLE_TASKS = "tasks t left join task_progress p on p.task_id = t.id"
 
 
 def page_of(rows: str, order: str, bodies: Iterable[Body]) -> str:
@@ -149,6 +154,21 @@ def task_of(row: Any, texts: Any) -> Task:
         purged_at=row["purged_at"],
         erased_at=row["erased_at"],
         order_key=decode(row["place"]),
+        progress=_progress(texts),
+    )
+
+
+def _progress(row: Any) -> TaskProgress | None:
+    """What a row of ``WHOLE`` has of the reports of holders."""
+    if row.get("progress_attempt") is None:
+        return None
+    checkpoint = row["checkpoint_text"]
+    return TaskProgress(
+        attempt=row["progress_attempt"],
+        at=row["progress_at"],
+        percent=row["percent"],
+        message=row["message"],
+        checkpoint=None if checkpoint is None else json.loads(checkpoint),
     )
 
 

@@ -11,20 +11,21 @@ from typing import Any
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRow, caused_by_row
 from cluster.domain.tasks.order_key import encode
+from cluster.domain.tasks.progress import ProgressReport, stored_records
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import ALL_BODIES, Body, Decided, Submitted, Task, TaskDecision, TaskHead, TaskStatus
 from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
 from cluster.ports.totals import EXACT_TO, Total
 from cluster.postgres.columns import array, flags, numbers, texts
-from cluster.postgres.log import Epoch, log_columns, log_row, waves
+from cluster.postgres.log import Epoch, log_columns, log_row, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 from cluster.postgres.task_lists import matching_statements, page_statement
-from cluster.postgres.task_rows import WHOLE, open_head, page_of, read_page, task_of
+from cluster.postgres.task_rows import WHOLE, WHOLE_TASKS, open_head, page_of, read_page, task_of
 from cluster.postgres.totals import total_of
 
 _SQL = queries("tasks")
-_WHOLE_TASKS = f"select {WHOLE} from tasks t where workspace || '' = $1 and id = any ($2)"
+_WHOLE_TASKS = f"select {WHOLE} from {WHOLE_TASKS} where t.workspace || '' = $1 and t.id = any ($2)"
 _dump = json_writer(allow_nan=True)
 PARTITIONS = 64
 OPEN_BATCH = 5000
@@ -122,6 +123,26 @@ class PostgresTasks:
             *log_columns([decision.record for decision in decisions], self._epoch),
         )
         return [_decided(row) for row in rows]
+
+    async def store_progress(self, fence: ShardFence, reports: Sequence[ProgressReport]) -> None:
+        for part in waves(reports, lambda report: report.task_id):
+            some = [report for _, report in part]
+            progress = [report.progress for report in some]
+            await self._pool.rows(
+                _SQL["store_progress"],
+                self._epoch.region,
+                self._epoch.value,
+                fence.shard,
+                fence.generation,
+                [report.task_id for report in some],
+                [report.workspace for report in some],
+                [report.attempt for report in some],
+                [report.at for report in some],
+                [report.percent for report in progress],
+                [report.message for report in progress],
+                [report.checkpoint_json for report in progress],
+                log_rows(stored_records(some), self._epoch),
+            )
 
     async def take_generation(self, shard: str, owner: str) -> ShardFence:
         generation = await self._pool.value(_SQL["take_generation"], self._epoch.region, shard, owner)

@@ -257,6 +257,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
                     data=ref("EventData"),
                 )
             ),
+            progress_opt=ref("Progress"),
             has_more=YES_OR_NO,
         )
     },

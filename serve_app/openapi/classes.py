@@ -25,7 +25,7 @@ SHOWN: Mapping[str, str] = {
     ),
     "Task.after": "when_failed",
     # An agent sees what it is leased, whatever else it may see.
-    "LeasedTask": "payload result error metadata lease_token",
+    "LeasedTask": "payload result error metadata lease_token checkpoint",
     "POST /tasks/complete.results": "task_id error code",
     "POST /tasks/fail.results": "task_id error code",
     "HistoryEntry": "type",
@@ -89,7 +89,8 @@ SHOWN: Mapping[str, str] = {
 
 #: Words and values that somebody wrote for somebody else.
 PAYLOADS: Mapping[str, str] = {
-    "Task": "payload result error metadata",
+    "Task": "payload result error metadata checkpoint",
+    "Progress": "message",
     "HistoryEntry": "result error metadata",
     "Job": "name document_count",  # of the metadata
     "Agent": "options",  # which hold prompts

@@ -100,6 +100,13 @@ SHAPES["Frame"] = {
     **fields(type=TEXT, timestamp=EPOCH, seq_opt=WHOLE, data=ref("EventData")),
     "description": "An event of a stream, by SSE or WebSocket.",
 }
+SHAPES["Progress"] = fields(
+    attempt=COUNT, reported_at=EPOCH, percent=nullable(NUMBER), message=nullable(TEXT),
+)  # fmt: skip
+SHAPES["RetryPolicy"] = fields(
+    attempts=COUNT, initial_seconds_opt=NUMBER, factor_opt=NUMBER, cap_seconds_opt=NUMBER,
+    non_retryable_opt=listed({"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"}), calls_opt=COUNT,
+)  # fmt: skip
 SHAPES["Task"] = fields(
     id=ID, task_type=TEXT, payload=ANYTHING, required_capabilities=listed(TEXT), status=words(TaskStatus),
     status_detail=words(TaskDetail), priority=LEVEL, created_at=EPOCH, run_at=EPOCH, assigned_at=nullable(EPOCH),
@@ -109,7 +116,8 @@ SHAPES["Task"] = fields(
     region_routing_mode=TEXT, origin_region=TEXT, replayed_as_opt=ID, tenant_opt=TEXT, queue_timeout_seconds_opt=NUMBER,
     total_timeout_seconds_opt=NUMBER, concurrency_key_opt=TEXT, concurrency_limit_opt=WHOLE,
     excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)), left_out_opt=listed(words(Body)),
-    redacted_opt=YES_OR_NO,
+    redacted_opt=YES_OR_NO, progress_opt=ref("Progress"), checkpoint_opt=ANYTHING,
+    retry_opt=ref("RetryPolicy"),
 )  # fmt: skip
 SHAPES["Workspace"] = fields(
     id=ID, name=TEXT, state=words(WorkspaceState), created_at=EPOCH, changed_at=EPOCH,
@@ -146,7 +154,7 @@ SHAPES["TaskEvent"] = fields(
 SHAPES["Explanation"] = fields(
     task_id=ID, status=words(TaskStatus), status_detail=words(TaskDetail), summary=TEXT,
     reasons=listed(fields(code=TEXT, message=TEXT, unblock=nullable(TEXT), at=nullable(EPOCH))),
-    able_agents=listed(ID), queue=TEXT, tenant=TEXT, position_opt=WHOLE,
+    able_agents=listed(ID), queue=TEXT, tenant=TEXT, position_opt=WHOLE, retry_opt=ref("RetryPolicy"),
     effective_priority_opt=LEVEL_NAME, fairness_share_opt=NUMBER,
     dispatches_until_turn_opt=nullable(NUMBER),
 )  # fmt: skip

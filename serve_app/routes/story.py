@@ -15,6 +15,7 @@ from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.words import data_of, hidden_kinds, may_read_words
 from serve_app.gateway import gateway
 from serve_app.http.paging import Limit
+from serve_app.schemas.tasks import progress_wire
 
 router = GuardedRouter(tags=["story"])
 
@@ -45,7 +46,8 @@ async def story(
 ) -> dict[str, Any]:
     """The rows of the log about a task, a deliberation, an agent or a request (by its trace id), oldest first, with the rows
     that led to them and those that they led to. ``cause`` is a trace id, ``#`` and the ``seq`` of a row, or empty if only the
-    passing of time caused it. While ``has_more`` is true, read on with ``after`` set to the last ``seq``. 404 (`NotFound`) if
+    passing of time caused it. ``progress`` is the last that a task's holder reported. While ``has_more`` is true, read on with
+    ``after`` set to the last ``seq``. 404 (`NotFound`) if
     the log has no such rows, 400 (`InvalidRequest`) if the id is too long."""
     check_text(subject_id, "id")
     if len(subject_id) > MAX_ID_CHARS:
@@ -58,4 +60,10 @@ async def story(
         )
     words, hidden = may_read_words(caller), hidden_kinds(caller)
     events = [_event(row, words) for row in rows[:limit] if not row.kind.startswith(hidden)]
-    return {"id": subject_id, "events": events, "has_more": len(rows) > limit}
+    answer: dict[str, Any] = {"id": subject_id, "events": events, "has_more": len(rows) > limit}
+    if not answer["has_more"]:
+        # Reports of progress have no rows of their own, which would outnumber all others.
+        task = await gateway(request).task_reads.put((caller.workspace, subject_id))
+        if task is not None and task.progress is not None:
+            answer["progress"] = progress_wire(task.progress)
+    return answer

@@ -28,7 +28,7 @@ from serve_app.http.hang_ups import hung_up
 from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor, total_wire
 from serve_app.routes.agents import without_actor
 from serve_app.schemas.fields import MAX_SECONDS, Offset
-from serve_app.schemas.tasks import history_wire, task_wire
+from serve_app.schemas.tasks import history_wire, retry_wire, task_wire
 from serve_app.streams.endings import until_ended
 
 router = GuardedRouter(tags=["tasks"])
@@ -220,6 +220,8 @@ async def explain_task(request: Request, task_id: str, asker: Asker) -> dict[str
         "queue": head.queue,
         "tenant": head.tenant,
     }
+    if head.rules is not None and head.rules.retries is not None:
+        wire["retry"] = retry_wire(head.rules.retries, head.max_retries)
     if position is not None:
         wire["position"] = position.ahead + 1
         wire["effective_priority"] = Priority(LEVELS[position.effective_level]).wire_name

@@ -26,6 +26,7 @@ from cluster.domain.base.names import is_visible
 from cluster.domain.deliberation.numbers import exact_json
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.chats import check_asked_schema
+from cluster.domain.tasks.progress import checked_progress
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, checked
 from cluster.domain.tasks.task import IdempotencyKey, LeaseToken, NewTask, Priority, Task, TaskStatus
 from cluster.ports.tasks import SubmitItem
@@ -63,6 +64,8 @@ router = GuardedRouter(tags=["tasks"])
 def _new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now: float) -> NewTask:
     if body.run_at is not None and body.delay_seconds is not None:
         raise InvalidRequest("Give run_at or delay_seconds, not both.", "invalid_request")
+    if body.retry is not None and body.retry.attempts is not None and body.max_retries is not None:
+        raise InvalidRequest("Give max_retries or retry.attempts, not both: attempts are one more.", "invalid_retry")
     check_json(body.payload, "payload")
     check_json(body.metadata, "metadata")
     check_asked_schema(body.payload)
@@ -78,7 +81,7 @@ def _new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now:
         required_capabilities=tuple(sorted(set(body.required_capabilities))),
         priority=Priority.parse(body.priority),
         timeout_s=body.timeout_seconds or settings.task_timeout,
-        max_retries=settings.max_task_retries if body.max_retries is None else body.max_retries,
+        max_retries=_max_retries(gate, body),
         run_at=run_at,
         queue=body.queue,
         target_agent=body.target_agent,
@@ -88,6 +91,18 @@ def _new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now:
         origin_region=settings.region,
         rules=_rules(body),
     )
+
+
+def _max_retries(gate: Gateway, body: CreateTask) -> int:
+    if body.retry is not None and body.retry.attempts is not None:
+        return body.retry.attempts - 1
+    return gate.settings.max_task_retries if body.max_retries is None else body.max_retries
+
+
+def _content(body: CreateTask) -> dict[str, Any]:
+    """What a repeat under the same key has to have: a field that is younger than stored keys counts only if it is given."""
+    without = {"idempotency_key", *(() if body.retry is not None else ("retry",))}
+    return body.model_dump(mode="json", exclude=without)
 
 
 def _rules(body: CreateTask) -> TaskRules | None:
@@ -108,6 +123,7 @@ def _rules(body: CreateTask) -> TaskRules | None:
             excluded_agents=tuple(sorted(set(body.excluded_agents))),
             regions=() if affinity is Affinity.ANY else (*target, *body.fallback_regions),
             affinity=affinity,
+            retries=None if body.retry is None else body.retry.to_domain(),
             after=tuple(Edge(after=edge.id, when_failed=edge.when_failed) for edge in edges),
         )
     )
@@ -145,7 +161,7 @@ async def create_task(
     key = key or key_of(asker.principal, body.idempotency_key)
     idem = None
     if key is not None:
-        digest = body_digest(body.model_dump(mode="json", exclude={"idempotency_key"}))
+        digest = body_digest(_content(body))
         idem = IdempotencyKey(route="tasks", key=key, body_digest=digest)
     if body.after:
         await _check_dependencies(gate, asker, [task])
@@ -170,7 +186,8 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
     # Tasks with one creation time are ordered by their ids, so the ids are sorted.
     ids = sorted(gate.new_id("task") for _ in body.tasks)
     tasks = [_new_task(gate, task_id, item, asker, now) for task_id, item in zip(ids, body.tasks, strict=True)]
-    digest = body_digest(body.model_dump(mode="json")) if key else b""
+    same = {"tasks": [{**_content(item), "idempotency_key": item.idempotency_key} for item in body.tasks]}
+    digest = body_digest(same) if key else b""
     items = []
     for index, task in enumerate(tasks):
         idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{index}", body_digest=digest) if key else None
@@ -388,6 +405,7 @@ def _failure(asker: Origin, task_id: str, body: Report | Fail) -> ReportRequest:
         requeue=body.requeue,
         error_class=body.error_class,
         retry_after_s=body.retry_after_seconds,
+        error_code=body.error_code,
     )
 
 
@@ -486,15 +504,21 @@ async def cancel_task(request: Request, task_id: str, asker: Asker, key: Idempot
 @router.post("/tasks/{task_id}/extend")
 @requires(Permission.TASKS_CLAIM)
 async def extend_lease(request: Request, task_id: str, body: Extend, asker: Asker, key: Idempotency) -> dict[str, Any]:
-    """Renews one lease; a heartbeat renews all leases of an agent. 409 (`Conflict`) if ``lease_token`` belongs to another
-    task or the lease is lost."""
+    """Renews one lease; a heartbeat renews all leases of an agent. With ``percent``, ``message`` or ``checkpoint`` it reports
+    progress too, and is answered when that, or a newer report of the same attempt, is durable: a task's is stored once a second
+    at most, and before its attempt ends. 400 (`InvalidRequest`, ``invalid_progress``) if the checkpoint is too large, 409
+    (`Conflict`) if ``lease_token`` belongs to another task or the lease is lost."""
     token = LeaseToken.decode(body.lease_token)
     if token.task_id != check_id(task_id, "task_id"):
         raise Conflict("lease_token belongs to another task.", "lease_lost")
     acting_agent(request, token.agent_id)
     gate = gateway(request)
     extension = ExtendRequest(
-        workspace=asker.workspace, task_id=task_id, attempt=token.attempt, agent_id=token.agent_id
+        workspace=asker.workspace,
+        task_id=task_id,
+        attempt=token.attempt,
+        agent_id=token.agent_id,
+        progress=checked_progress(body.percent, body.message, body.checkpoint),
     )
     with gate.attended.of([(asker.workspace, token.agent_id)]):
         done = await gate.scheduler.request(extension)

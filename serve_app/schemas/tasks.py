@@ -15,7 +15,8 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import MAX_ERROR_CHARS
 from cluster.domain.base.names import check_key
-from cluster.domain.tasks.retries import ErrorClass
+from cluster.domain.tasks.progress import MAX_MESSAGE_CHARS, TaskProgress
+from cluster.domain.tasks.retries import ErrorClass, TaskRetries, checked_retries
 from cluster.domain.tasks.rules import WhenFailed
 from cluster.domain.tasks.task import OTHER_TYPES, Priority, Task, TaskStatus
 from cluster.process.waits import LONGEST_WAIT_S
@@ -55,6 +56,48 @@ class After(ExactBody):
         return check_id(value, "after")
 
 
+#: Names what failed, for programs.
+ErrorCode = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+
+
+class Retry(ExactBody):
+    """How a task is tried again, instead of as usual: how many ``attempts`` may end badly in all; the wait after the first of
+    them, by what each later one is longer, and the longest; the codes of failures (`error_code`, an error class, or
+    `run_timeout`) that end the task; how many ``calls`` one attempt may make of an agent that is unavailable."""
+
+    attempts: int | None = Field(None, ge=1, le=101)
+    initial_seconds: float | None = Field(None, ge=0, le=86_400)
+    factor: float | None = Field(None, ge=1, le=100)
+    cap_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
+    non_retryable: list[ErrorCode] = Field([], max_length=64)
+    calls: int = Field(1, ge=1, le=10)
+
+    def to_domain(self) -> TaskRetries | None:
+        """The part of it that is among the task's rules. Raises: `InvalidRequest` if it contradicts itself."""
+        return checked_retries(
+            TaskRetries(
+                initial_s=self.initial_seconds,
+                factor=self.factor,
+                cap_s=self.cap_seconds,
+                non_retryable=tuple(sorted(set(self.non_retryable))),
+                calls=self.calls,
+            )
+        )
+
+
+def retry_wire(retries: TaskRetries, max_retries: int) -> dict[str, Any]:
+    """What a task asks for; what is as usual is left out."""
+    fields = {
+        "attempts": max_retries + 1,
+        "initial_seconds": retries.initial_s,
+        "factor": retries.factor,
+        "cap_seconds": retries.cap_s,
+        "non_retryable": list(retries.non_retryable) or None,
+        "calls": None if retries.calls == 1 else retries.calls,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 class CreateTask(RequestBody):
     """``run_at`` is epoch seconds, ``delay_seconds`` counts from now; give at most one of them.
 
@@ -69,6 +112,7 @@ class CreateTask(RequestBody):
     priority: str = "normal"
     timeout_seconds: float | None = Field(None, gt=0, le=30 * 86_400)
     max_retries: int | None = Field(None, ge=0, le=100)
+    retry: Retry | None = None
     metadata: dict[str, Any] = {}
     run_at: float | None = Field(None, ge=0, le=MAX_EPOCH_S)
     delay_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
@@ -161,8 +205,9 @@ class Complete(RequestBody):
 
 class Fail(RequestBody):
     """A failed attempt. ``error_class`` retryable, malformed and rate_limited let the task be tried again; not_retryable
-    ends it, as ``requeue`` false does. The next attempt waits for ``retry_after_seconds`` at least (up to a bound), and longer
-    after ``rate_limited``. ``released``: it has not failed, the holder gives it back unfinished; it costs no retry."""
+    ends it, as ``requeue`` false does, and as an ``error_code`` does that the task's ``retry`` calls non-retryable. The next
+    attempt waits for ``retry_after_seconds`` at least (up to a bound), and longer after ``rate_limited``. ``released``: it has
+    not failed, the holder gives it back unfinished; it costs no retry."""
 
     error: Text | None = Field(None, max_length=MAX_ERROR_CHARS)
     released: bool = False
@@ -171,6 +216,7 @@ class Fail(RequestBody):
     requeue: bool = True
     error_class: ErrorClass = ErrorClass.RETRYABLE
     retry_after_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
+    error_code: ErrorCode | None = None
     lease_token: Text | None = Field(None, max_length=1024)
 
 
@@ -182,7 +228,13 @@ class CancelAcknowledgement(RequestBody):
 
 
 class Extend(RequestBody):
+    """A renewal of a lease, with what its holder reports of its progress: ``percent`` done, a ``message`` for people, and a
+    ``checkpoint`` (any JSON up to a bound) from which the next attempt can go on. What is left out, or null, stays as it was."""
+
     lease_token: Text = Field(max_length=1024)
+    percent: float | None = Field(None, ge=0, le=100)
+    message: Text | None = Field(None, max_length=MAX_MESSAGE_CHARS)
+    checkpoint: Any = None
 
 
 class Prioritize(RequestBody):
@@ -204,6 +256,7 @@ class Report(RequestBody):
     requeue: bool = True
     error_class: ErrorClass = ErrorClass.RETRYABLE
     retry_after_seconds: float | None = Field(None, ge=0, le=MAX_SECONDS)
+    error_code: ErrorCode | None = None
     stopped: bool = False
     released: bool = False
     agent_id: Text | None = Field(None, max_length=128)
@@ -258,8 +311,27 @@ def task_wire(task: Task) -> dict[str, Any]:
         "region_routing_mode": task.region_routing_mode,
         "origin_region": task.origin_region,
         **_rules_wire(task),
+        **_progress_wire(task.progress),
         **_left_out_wire(task),
         **_redacted_wire(task),
+    }
+
+
+def _progress_wire(progress: TaskProgress | None) -> dict[str, Any]:
+    """What holders have reported, and what the next attempt goes on from; nothing if there is none."""
+    if progress is None:
+        return {}
+    wire: dict[str, Any] = {"progress": progress_wire(progress)}
+    return wire if progress.checkpoint is None else wire | {"checkpoint": progress.checkpoint}
+
+
+def progress_wire(progress: TaskProgress) -> dict[str, Any]:
+    """How far an attempt is, or was when it last said so."""
+    return {
+        "attempt": progress.attempt,
+        "reported_at": progress.at,
+        "percent": progress.percent,
+        "message": progress.message,
     }
 
 
@@ -286,6 +358,7 @@ def _rules_wire(task: Task) -> dict[str, Any]:
         "concurrency_key": rules.concurrency_key,
         "concurrency_limit": rules.concurrency_limit if rules.concurrency_key is not None else None,
         "excluded_agents": list(rules.excluded_agents) or None,
+        "retry": None if rules.retries is None else retry_wire(rules.retries, task.max_retries),
         "after": [{"id": edge.after, "when_failed": edge.when_failed.value} for edge in rules.after] or None,
     }
     return wire | {name: value for name, value in fields.items() if value is not None}

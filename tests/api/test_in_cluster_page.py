@@ -48,7 +48,9 @@ async def test_the_pages_agent_takes_tasks_and_answers_questions(cluster: Api) -
     await cluster.post("/agents", _registration())
     task = {"task_type": "add", "payload": {"terms": [1, 2]}, "required_capabilities": ["add"]}
     created = await cluster.post("/tasks", task)
-    assert (await ended_task(cluster, created["task_id"]))["result"] == {"sum": 3}
+    done = await ended_task(cluster, created["task_id"])
+    assert (done["result"], done["checkpoint"]) == ({"sum": 3}, {"terms": 2, "sum": 3})
+    assert (done["progress"]["percent"], done["progress"]["message"]) == (100.0, "2 terms")
     question = {"content": "a or b?", "config": {"options": ["a", "b"], "agents": ["reviewer"], "min_agents": 1}}
     decision = await cluster.post("/deliberations", question)
     assert (decision["panel"], decision["answer"]) == (["reviewer"], "b")

@@ -45,10 +45,12 @@ async def _scene(api: Api) -> AsyncIterator[Scene]:
     private = {"payload": {"text": SECRET}, "metadata": {"name": SECRET, "document_count": SECRET, "tags": [SECRET]}}
     await api.post("/agents", {"agent_id": "worker", "capabilities": ["x"], "options": {"prompt": SECRET}})
     ids = []
-    for verb, report in (("complete", {"result": {"text": SECRET}}), ("fail", {"error": SECRET})):
+    for verb, end in (("complete", {"result": {"text": SECRET}}), ("fail", {"error": SECRET})):
         await api.post("/tasks", {"task_type": "t", "required_capabilities": ["x"], "max_retries": 0, **private})
         task = (await api.post("/tasks/claim", {"agent_id": "worker"}))["task"]
-        await api.post(f"/tasks/{task['id']}/{verb}", {**report, "lease_token": task["lease_token"]})
+        report = {"lease_token": task["lease_token"], "percent": 5, "message": SECRET, "checkpoint": {"text": SECRET}}
+        await api.post(f"/tasks/{task['id']}/extend", report)
+        await api.post(f"/tasks/{task['id']}/{verb}", {**end, "lease_token": task["lease_token"]})
         ids.append(task["id"])
     waiting = (await api.post("/tasks", {"task_type": "t", "required_capabilities": ["y"], **private}))["task_id"]
     async with models(_says) as endpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import threading
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 
 from cluster.client.worker import Job, Reject, Worker
+from cluster.domain.base.errors import ControlPlaneError
 from tests.support.answering import always
 from tests.support.api import Api
+from tests.support.docs import ROOT
 from tests.support.probes import eventually
 
 COMMAND = str(Path(sys.executable).with_name("aragora-cp"))
@@ -297,3 +300,83 @@ async def test_workers_form_a_panel_that_decides(api: Api) -> None:
         body = {"content": "Which?", "config": {"options": ["A", "B"]}, "timeout_seconds": 60}
         result = await api.post("/deliberations", body)
         assert (result["terminal"], result["answer"], result["consensus_reached"]) == ("DECIDED", "A", True)
+
+
+async def test_a_job_reports_progress_and_the_next_attempt_goes_on(api: Api) -> None:
+    """From a thread and from a coroutine; each attempt fails after the page that it has reported."""
+    worker = a_worker(api)
+    seen: list[tuple[str, int, Any]] = []
+
+    @worker.handles("thread")
+    def in_a_thread(job: Job) -> str:
+        seen.append((job.task_type, job.attempt, job.checkpoint))
+        if job.attempt == 3:
+            return "done"
+        job.progress(percent=10 * job.attempt, message=f"page {job.attempt}").wait(60)
+        job.progress(checkpoint={"page": job.attempt})  # nobody waits for this one
+        raise ValueError("not yet")
+
+    @worker.handles("coroutine")
+    async def in_a_coroutine(job: Job) -> str:
+        seen.append((job.task_type, job.attempt, job.checkpoint))
+        if job.attempt == 3:
+            return "done"
+        await job.progress(percent=10 * job.attempt, checkpoint={"page": job.attempt})
+        raise ValueError("not yet")
+
+    tasks = {kind: await submit(api, task_type=kind, max_retries=5) for kind in ("thread", "coroutine")}
+    async with running(worker):
+        ends = {kind: await ended(api, task_id) for kind, task_id in tasks.items()}
+    for kind, end in ends.items():
+        assert (end["result"], end["attempt"], end["progress"]["percent"]) == ("done", 3, 20.0)
+        assert [told[1:] for told in seen if told[0] == kind] == [(1, None), (2, {"page": 1}), (3, {"page": 2})]
+
+
+async def test_a_job_that_lost_its_lease_is_told_to_stop(api: Api) -> None:
+    worker = a_worker(api)
+    reported, lost = threading.Event(), threading.Event()
+    tokens: list[str] = []
+    codes: list[str | None] = []
+
+    @worker.handles()
+    def goes_on(job: Job) -> None:
+        tokens.append(job.lease_token)
+        job.progress(percent=1).wait(60)
+        reported.set()
+        lost.wait(60)
+        try:
+            job.progress(percent=2).wait(60)
+        except ControlPlaneError as error:
+            codes.append(error.code)
+        assert job.cancelled.wait(60)
+
+    task_id = await submit(api)
+    async with running(worker):
+        await eventually(reported.is_set)
+        await api.post(f"/tasks/{task_id}/fail", {"lease_token": tokens[0], "requeue": False})
+        lost.set()
+        await eventually(lambda: not worker._jobs)
+    assert codes == ["lease_lost"]
+
+
+async def test_the_pages_example_goes_on_from_its_checkpoint(api: Api) -> None:
+    (code,) = re.findall(r"```python\n# my_pages\.py\n(.*?)```", (ROOT / "docs" / "workers.md").read_text(), re.S)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    worker = a_worker(api)
+    checkpoints: list[Any] = []
+
+    @worker.handles()
+    async def fails_at_first(job: Job) -> Any:
+        checkpoints.append(job.checkpoint)
+        counted = await names["count_words"](job)
+        if job.attempt == 1:
+            raise ValueError("after all pages")
+        return counted
+
+    task_id = await submit(api, {"pages": ["one", "two words", "now three words"]}, max_retries=1)
+    async with running(worker):
+        task = await ended(api, task_id)
+    all_pages = {"pages": 3, "words": 6}
+    assert (task["result"], checkpoints) == (all_pages, [None, all_pages])
+    assert (task["progress"]["percent"], task["progress"]["message"]) == (100.0, "page 3")

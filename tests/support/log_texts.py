@@ -15,11 +15,12 @@ from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus import learning
 from cluster.domain.deliberation import wire
 from cluster.domain.scheduling import limits
-from cluster.domain.tasks import steps, task
+from cluster.domain.tasks import progress, steps, task
 
 #: By the first part of a row's kind.
 LOG_TEXTS: Mapping[str, LogTexts] = {
     "task": {**task.LOG_TEXTS, **steps.LOG_TEXTS, "erasure": IDENTITY},
+    "progress": progress.LOG_TEXTS,
     "agent": agent.LOG_TEXTS,
     "breaker": breaker.LOG_TEXTS,
     "control": limits.LOG_TEXTS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -19,6 +19,7 @@ from cluster.domain.replication.tables import TABLES
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
+from cluster.domain.tasks.progress import Progress, ProgressReport
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import IdempotencyKey, TaskHead, TaskStatus
 from cluster.ports.access import Revocation
@@ -120,12 +121,15 @@ class RandomChanges:
         if self._fence is None:
             self._fence = await self.stores.tasks.take_generation("main", "test")
         decisions, after = [], {}
-        for task_id in self._chance.sample(sorted(self._heads), min(len(self._heads), 3)):
-            head = self._heads[task_id]
+        chosen = [
+            self._heads[task_id] for task_id in self._chance.sample(sorted(self._heads), min(len(self._heads), 3))
+        ]
+        await self._report_progress(self._fence, chosen)
+        for head in chosen:
             transition = step(head, self._event(head), self._now, POLICY)
             if transition.decision is not None:
                 decisions.append(transition.decision)
-                after[task_id] = transition.head
+                after[head.id] = transition.head
         await self.stores.tasks.decide(self._fence, decisions)
         for task_id, head in after.items():
             self._heads[task_id] = head
@@ -141,6 +145,26 @@ class RandomChanges:
         if self._chance.random() < 0.5:
             return Complete(by=reporter, result_json=f'{{"b": 1,  "a": "{secret_of(head.workspace)}"}}')
         return Fail(by=reporter, error=secret_of(head.workspace), requeue=self._chance.random() < 0.3)
+
+    async def _report_progress(self, fence: ShardFence, heads: Sequence[TaskHead]) -> None:
+        """What those of the tasks that run are reported to have done."""
+        reports = [
+            ProgressReport(
+                workspace=head.workspace,
+                task_id=head.id,
+                attempt=head.attempt,
+                at=self._now,
+                progress=Progress(
+                    percent=None if self._n % 2 else 0.1,
+                    message=secret_of(head.workspace),
+                    checkpoint_json=f'{{"b": 1.0,  "a": "{secret_of(head.workspace)}"}}',
+                ),
+            )
+            for head in heads
+            if head.status is TaskStatus.RUNNING
+        ]
+        if reports:
+            await self.stores.tasks.store_progress(fence, reports)
 
     async def replay(self) -> None:
         if self._dead:

@@ -7,18 +7,21 @@ import json
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cluster.agent_transports.python import PythonTransport
-from cluster.agent_transports.python_agent import Answer, Question
+from cluster.agent_transports.python_agent import Answer, Question, WorkTask
 from cluster.domain.agents.agent import TransportKind
 from cluster.domain.base.errors import (
     AgentTimeout,
     AgentUnavailable,
     EndpointForbidden,
+    InvalidRequest,
 )
+from cluster.domain.tasks.progress import Progress
 from cluster.ports.agent_transport import Ask, Reply
 from tests.support.asking import question
 from tests.support.threads import running_in
@@ -162,3 +165,31 @@ async def test_a_python_agent_works_only_where_its_module_is_allowed() -> None:
 async def test_an_object_of_this_process_can_be_an_agent() -> None:
     reply = await PythonTransport({"a1": Echo()}).ask(question("", transport=TransportKind.IMPORT, agent_id="a1"))
     assert reply.text == "Which?"
+
+
+class Pages:
+    async def answer(self, question: Question) -> Answer:
+        return Answer(text="")
+
+    async def work(self, task: WorkTask) -> Any:
+        before = task.checkpoint
+        await task.progress(percent=50, message="half", checkpoint={"page": task["payload"]})
+        with pytest.raises(InvalidRequest, match="0 to 100"):
+            await task.progress(percent=101)
+        return {"went on from": before}
+
+
+async def test_an_agent_that_works_reports_to_whoever_asked() -> None:
+    reported: list[Progress] = []
+
+    async def report(progress: Progress) -> None:
+        reported.append(progress)
+
+    task = {**TASK, "payload": 2, "checkpoint": [1]}
+    ask = question("", transport=TransportKind.IMPORT, agent_id="p", task=task)
+    transport = PythonTransport({"p": Pages()})
+    reply = await transport.ask(replace(ask, report=report))
+    assert json.loads(reply.text) == {"result": {"went on from": [1]}}
+    assert reported == [Progress(percent=50.0, message="half", checkpoint_json='{"page":2}')]
+    again = await transport.ask(ask)
+    assert again == reply, "whoever keeps no progress gets the result all the same"

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from cluster.cli.calls import Json, call, path_segment, print_json
-from cluster.cli.output import console, on_one_line, plain
+from cluster.cli.output import console, on_one_line, plain, progress_words
 
 #: Fields of ``data`` that a line shows already.
 _REPEATED = {"task_id", "agent_id", "request_id", "attempt"}
@@ -22,12 +22,17 @@ def story(
     as_json: Json = False,
 ) -> None:
     """Show what happened to a task, a deliberation, an agent or a request, in order, and what caused it."""
-    events = list(_events(subject_id))
+    pages = list(_pages(subject_id))
+    events = [event for page in pages for event in page["events"]]
+    progress = pages[-1].get("progress")
     if as_json:
-        print_json({"id": subject_id, "events": events})
+        print_json({"id": subject_id, "events": events} | ({"progress": progress} if progress else {}))
         return
     for event in events:
         console.print(plain(on_one_line(_line(event))))
+    if progress:
+        at = f"attempt {progress['attempt']}, {_time(progress['reported_at'])}"
+        console.print(plain(on_one_line(f"last report of progress ({at}): {progress_words(progress)}")))
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -45,11 +50,11 @@ def _line(event: dict[str, Any]) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def _events(subject_id: str) -> Iterator[dict[str, Any]]:
+def _pages(subject_id: str) -> Iterator[dict[str, Any]]:
     after, more = 0, True
     while more:
         page = call("GET", f"/story/{path_segment(subject_id)}", after=after)
-        yield from page["events"]
+        yield page
         more = page["has_more"]
         after = page["events"][-1]["seq"] if page["events"] else after
 

@@ -14,7 +14,7 @@ from cluster.cli.calls import Json, Words, call, given, json_option, path_segmen
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED, TASK_TIMED_OUT
 from cluster.cli.numbers import amount
-from cluster.cli.output import console, errors, listing, on_one_line, plain, total_words
+from cluster.cli.output import console, errors, listing, on_one_line, plain, progress_words, total_words
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -36,6 +36,14 @@ def submit(
     queue_timeout: Annotated[float | None, amount("Seconds that it may wait for an agent.")] = None,
     total_timeout: Annotated[float | None, amount("Seconds from submit to end.")] = None,
     max_retries: Annotated[int | None, typer.Option(min=0)] = None,
+    attempts: Annotated[int | None, typer.Option(min=1, help="Attempts that may end badly in all.")] = None,
+    retry_initial: Annotated[float | None, amount("Seconds before the second attempt.")] = None,
+    retry_factor: Annotated[float | None, amount("By what each later wait is longer.")] = None,
+    retry_cap: Annotated[float | None, amount("Seconds of the longest wait.")] = None,
+    non_retryable: Annotated[
+        str | None, typer.Option(help="Codes of failures that end it, separated by commas.")
+    ] = None,
+    calls: Annotated[int | None, typer.Option(min=1, help="Calls that one attempt may make of its agent.")] = None,
     concurrency_key: str | None = None,
     concurrency_limit: Annotated[int | None, typer.Option(min=1, help="Tasks of the key that may run at once.")] = None,
     target_agent: str | None = None,
@@ -44,6 +52,14 @@ def submit(
     as_json: Annotated[bool, typer.Option("--json", help="With --wait: print the whole task as JSON.")] = False,
 ) -> None:
     """Submit a task and print its id; with --wait its result."""
+    retry = given(
+        attempts=attempts,
+        initial_seconds=retry_initial,
+        factor=retry_factor,
+        cap_seconds=retry_cap,
+        non_retryable=split(non_retryable),
+        calls=calls,
+    )
     edges = [{"id": task_id, "when_failed": "run_anyway" if run_anyway else "fail"} for task_id in split(after)]
     body = {
         "task_type": task_type,
@@ -60,6 +76,7 @@ def submit(
         queue_timeout_seconds=queue_timeout,
         total_timeout_seconds=total_timeout,
         max_retries=max_retries,
+        retry=retry or None,
         concurrency_key=concurrency_key,
         concurrency_limit=concurrency_limit,
         target_agent=target_agent,
@@ -106,9 +123,10 @@ async def _end_of(task_id: str) -> Mapping[str, Any]:
         async for task in states:
             agent = f" at {task['assigned_agent']}" if task.get("assigned_agent") else ""
             error = f": {task['error']}" if task.get("error") else ""
-            errors.print(
-                plain(on_one_line(f"{task.get('status_detail')}{agent}, attempt {task.get('attempt')}{error}"))
-            )
+            progress = task.get("progress") or {}
+            done = progress_words(progress) if progress.get("attempt") == task.get("attempt") else ""
+            line = f"{task.get('status_detail')}{agent}, attempt {task.get('attempt')}{done and f', {done}'}{error}"
+            errors.print(plain(on_one_line(line)))
     return task
 
 
@@ -190,7 +208,7 @@ def _what(event: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in event["data"].items() if name in _SHOWN)
 
 
-_SHOWN = ("agent_id", "reason", "error", "error_class", "delay_seconds", "replayed_as", "after", "fenced")
+_SHOWN = ("agent_id", "reason", "error", "error_class", "error_code", "delay_seconds", "replayed_as", "after", "fenced")
 
 
 @app.command()

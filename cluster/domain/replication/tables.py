@@ -13,12 +13,15 @@ from typing import Final
 
 #: Before a field of a log row's ``data``.
 DATA: Final = "data."
+#: Before a field of ``data`` that is a list: the row names one row of the table for each entry. A row of the log without the list
+#: names its entity's.
+EACH: Final = "each."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
-    """``values``: column of the table → where its value is in the log row: ``entity``, ``workspace``, ``at`` or
-    ``data.FIELD``. Without values the row names the whole table."""
+    """``values``: column of the table → where its value is in the log row: ``entity``, ``workspace``, ``at``,
+    ``data.FIELD`` or ``each.FIELD``. Without values the row names the whole table."""
 
     kinds: tuple[str, ...]
     values: Mapping[str, str]
@@ -184,6 +187,20 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         owner="workspace",
         withheld={"payload": "'null'", "metadata": "'{}'", "result": "null", "error": "null"},
         why="An acknowledged task is never lost.",
+    ),
+    ReplicatedTable(
+        name="task_progress",
+        key=("task_id",),
+        # An erasure deletes it, and names the task alone.
+        naming=Naming(kinds=("progress.", "task.erased"), values={"task_id": "each.task_ids"}),
+        columns=_columns(
+            "task_id text, workspace text, attempt integer, at double precision, percent double precision, message text, "
+            "checkpoint json"
+        ),
+        owner="workspace",
+        withheld={"message": "null", "checkpoint": "null"},
+        why="The next attempt goes on from the last checkpoint in any region. Apart from its task, whose payload would travel "
+        "with every report.",
     ),
     ReplicatedTable(
         name="deliberations",

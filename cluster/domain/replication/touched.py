@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.domain.replication.tables import DATA, REPLICATED, Naming
+from cluster.domain.replication.tables import DATA, EACH, REPLICATED, Naming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +42,20 @@ def touched(rows: Iterable[NamedRow]) -> Touched:
     for row in rows:
         for table in REPLICATED:
             if table.naming.names(row.kind):
-                names.setdefault(table.name, set()).add(_names(table.naming, row))
+                names.setdefault(table.name, set()).update(_names(table.naming, row))
     return Touched({table: frozenset(found) for table, found in names.items()})
 
 
-def _names(naming: Naming, row: NamedRow) -> Names:
-    return tuple(_value(source, row) for source in naming.values.values())
+def _names(naming: Naming, row: NamedRow) -> Iterable[Names]:
+    """One name, or one for each entry of a list."""
+    return itertools.product(*(_values(source, row) for source in naming.values.values()))
 
 
-def _value(source: str, row: NamedRow) -> str:
-    if not source.startswith(DATA):
-        return str(getattr(row, source))
-    data: Any = json.loads(row.data)
-    return str(data.get(source.removeprefix(DATA), ""))
+def _values(source: str, row: NamedRow) -> Sequence[str]:
+    if source.startswith(EACH):
+        listed = json.loads(row.data).get(source.removeprefix(EACH))
+        return [row.entity] if listed is None else [str(entry) for entry in listed]
+    if source.startswith(DATA):
+        data: Any = json.loads(row.data)
+        return [str(data.get(source.removeprefix(DATA), ""))]
+    return [str(getattr(row, source))]

@@ -62,7 +62,8 @@ class Complete(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail(Event):
     """``requeue`` is false if the holder says that another attempt would not help. ``given_back``: the attempt did not
-    fail, the holder gives it back unfinished (it shuts down), which costs no retry."""
+    fail, the holder gives it back unfinished (it shuts down), which costs no retry. ``error_code`` is the reporter's own name for
+    what failed."""
 
     brought_by: ClassVar[str] = "the holder reports a failure"
     by: Reporter
@@ -71,6 +72,7 @@ class Fail(Event):
     requeue: bool = True
     retry_after_s: float | None = None
     given_back: bool = False
+    error_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

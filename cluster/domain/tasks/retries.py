@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
 
-from cluster.domain.tasks.task import TaskHead
+from cluster.domain.base.errors import InvalidRequest
+
+if TYPE_CHECKING:  # a task's head holds its rules, and these its own retries
+    from cluster.domain.tasks.task import TaskHead
 
 
 class ErrorClass(StrEnum):
@@ -43,6 +48,59 @@ class Backoff:
         return full * (1.0 - self.jitter * int.from_bytes(digest, "big") / 2**64)
 
 
+#: What an attempt that ran too long counts as among the codes of failures.
+RUN_TIMEOUT: Final = "run_timeout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRetries:
+    """How one task wants to be tried again; None is as usual. ``initial_s``, ``factor`` and ``cap_s`` are of the waits after
+    failures; those after ``rate_limited`` stay longer, up to the cap. A failure with one of the codes ``non_retryable`` ends the
+    task. ``calls``: how often one attempt may call an agent that is unavailable."""
+
+    initial_s: float | None = None
+    factor: float | None = None
+    cap_s: float | None = None
+    non_retryable: tuple[str, ...] = ()
+    calls: int = 1
+
+    def backoff(self, usual: Backoff, error_class: ErrorClass) -> Backoff:
+        """The waits after failures of a class."""
+        cap_s = usual.cap_s if self.cap_s is None else self.cap_s
+        if error_class is ErrorClass.RATE_LIMITED:
+            return replace(usual, cap_s=cap_s)
+        base_s = usual.base_s if self.initial_s is None else self.initial_s
+        factor = usual.factor if self.factor is None else self.factor
+        return replace(usual, base_s=base_s, factor=factor, cap_s=cap_s)
+
+    def to_json(self) -> dict[str, Any]:
+        """Only the fields that differ from their defaults."""
+        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {
+            name: value for name, value in data.items() if value not in (None, ()) and (name, value) != ("calls", 1)
+        }
+        return kept | ({"non_retryable": list(self.non_retryable)} if self.non_retryable else {})
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TaskRetries:
+        return cls(**{**data, "non_retryable": tuple(data.get("non_retryable", ()))})
+
+
+def checked_retries(retries: TaskRetries) -> TaskRetries | None:
+    """The retries, or None if they are as usual.
+
+    Raises: `InvalidRequest` if the first wait is longer than the longest."""
+    if retries.initial_s is not None and retries.cap_s is not None and retries.initial_s > retries.cap_s:
+        raise InvalidRequest("retry.initial_seconds must not be more than retry.cap_seconds.", "invalid_retry")
+    return None if retries == TaskRetries() else retries
+
+
+def ends_the_task(head: TaskHead, *codes: str | None) -> bool:
+    """Whether a failure with one of the codes is one after which the task is not tried again."""
+    own = None if head.rules is None else head.rules.retries
+    return own is not None and not set(codes).isdisjoint(own.non_retryable)
+
+
 #: So many attempts of a task that cost no retry are followed by the next one at once.
 FREE_AT_ONCE = 3
 
@@ -61,6 +119,8 @@ class RetryPolicy:
         """Seconds to wait after the present attempt of ``head``: at least as long as the agent asks for by ``retry_after_s``,
         which counts up to ``MAX_RETRY_AFTER_S``."""
         backoff = self.rate_limited if error_class is ErrorClass.RATE_LIMITED else self.retryable
+        if head.rules is not None and head.rules.retries is not None:
+            backoff = head.rules.retries.backoff(backoff, error_class)
         delay = backoff.delay_s(head.retries + 1, f"{head.id}/{head.attempt}")
         return delay if retry_after_s is None else max(delay, min(retry_after_s, MAX_RETRY_AFTER_S))
 

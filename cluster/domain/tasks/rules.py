@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from cluster.domain.base.errors import InvalidRequest
+from cluster.domain.tasks.retries import TaskRetries
 
 
 class WhenFailed(StrEnum):
@@ -80,6 +81,7 @@ class TaskRules:
     regions: tuple[str, ...] = ()
     affinity: Affinity = Affinity.ANY
     after: tuple[Edge, ...] = ()
+    retries: TaskRetries | None = None
 
     def or_none(self) -> TaskRules | None:
         return None if self == _NO_RULES else self
@@ -99,6 +101,8 @@ class TaskRules:
                 continue
             if field.name == "after":
                 value = [[edge.after, edge.when_failed.value] for edge in self.after]
+            elif field.name == "retries":
+                value = value.to_json()
             data[field.name] = list(value) if isinstance(value, tuple) else value
         return data
 
@@ -110,6 +114,8 @@ class TaskRules:
         for name in ("excluded_agents", "regions"):
             values[name] = tuple(values.get(name, ()))
         values["after"] = tuple(Edge(after=i, when_failed=WhenFailed(w)) for i, w in values.get("after", ()))
+        if "retries" in values:
+            values["retries"] = TaskRetries.from_json(values["retries"])
         values["affinity"] = Affinity(values.get("affinity", Affinity.ANY))
         return cls(**values)
 

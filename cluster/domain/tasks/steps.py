@@ -35,7 +35,7 @@ from cluster.domain.tasks.events import (
 )
 from cluster.domain.tasks.order_key import encode
 from cluster.domain.tasks.refusals import ALREADY_TERMINAL, LEASE_LOST, Refusal
-from cluster.domain.tasks.retries import ErrorClass, RetryPolicy
+from cluster.domain.tasks.retries import RUN_TIMEOUT, ErrorClass, RetryPolicy, ends_the_task
 from cluster.domain.tasks.task import TaskDecision, TaskDetail, TaskHead, TaskStatus
 
 SUMMARY_CHARS = 200
@@ -54,6 +54,7 @@ REASONS = frozenset(
 )
 LOG_TEXTS: LogTexts = {
     **dict.fromkeys(("task_id", "agent_id", "claim_id", "task_type", "after", "place", "replayed_as"), IDENTITY),
+    "error_code": IDENTITY,
     "reason": REASONS,
     "error_class": frozenset(ErrorClass),
     "result_summary": frozenset({""}),
@@ -223,8 +224,11 @@ def fail(head: TaskHead, event: Fail, now: float, policy: RetryPolicy) -> Transi
     # Who asks for no retry need not say the class too, and the history must not call such a failure retryable.
     refused = not event.requeue and event.error_class is ErrorClass.RETRYABLE
     data["error_class"] = (ErrorClass.NOT_RETRYABLE if refused else event.error_class).value
+    if event.error_code is not None:
+        data["error_code"] = event.error_code
     by = event.by.principal
-    if not event.requeue or event.error_class is ErrorClass.NOT_RETRYABLE:
+    is_final = ends_the_task(head, event.error_code, event.error_class.value)
+    if not event.requeue or event.error_class is ErrorClass.NOT_RETRYABLE or is_final:
         data["retries_left"] = 0
         new = replace(head, status=TaskStatus.FAILED, detail=TaskDetail.FAILED)
         return _decided(head, event, new, (END_LEASE,), "task.failed", now, by, data, error=event.error)
@@ -360,7 +364,7 @@ def undelivered(head: TaskHead, event: Undelivered, now: float, policy: RetryPol
 def run_timed_out(head: TaskHead, event: RunTimedOut, now: float, policy: RetryPolicy) -> Transition:
     """Counts as a failed attempt: the task is retried, and ends as ``timeout`` if no retry is left."""
     error = f"Attempt {head.attempt} did not finish within {head.timeout_s:g} s."
-    if head.retries >= head.max_retries:
+    if head.retries >= head.max_retries or ends_the_task(head, RUN_TIMEOUT):
         return _time_out(head, event, error, "run_time", now)
     delay_s = policy.delay_s(head, ErrorClass.RETRYABLE, None)
     return _retry(head, event, _run_data(head, now), error, "run_timeout", now, SYSTEM, delay_s)

@@ -17,6 +17,7 @@ from cluster.domain.base.compact import compact
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.log import IDENTITY, LogRecord, LogTexts, Origin
 from cluster.domain.tasks.order_key import OrderKey
+from cluster.domain.tasks.progress import TaskProgress
 from cluster.domain.tasks.rules import Affinity, TaskRules
 
 
@@ -83,6 +84,7 @@ class Priority(IntEnum):
 LOG_TEXTS: LogTexts = {
     **dict.fromkeys(("task_type", "required_capabilities", "target_agent", "queue", "replay_of"), IDENTITY),
     **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after"), IDENTITY),
+    "non_retryable": IDENTITY,
     "affinity": frozenset(Affinity),
 }
 
@@ -333,6 +335,8 @@ class Task:
     #: When its payload, result, error and metadata were erased; None if they were not.
     erased_at: float | None = None
     order_key: OrderKey | None = None
+    #: What its holders have reported while they worked; None if nothing, and in lists.
+    progress: TaskProgress | None = None
     #: The region of the assigned agent. Routes fill it in; it is not stored with the task.
     assigned_region: str | None = None
     #: Bodies that the list with this task has no room for. They are empty here, whatever they are.

@@ -18,6 +18,10 @@ select applied, seq, payload, metadata from decide_tasks(
     $26::text::integer[], $27::text::text[], $28::text::text[], $29::text[], $30::text[], $31::bytea[],
     $32::bytea[])::log_rows)
 
+-- name: store_progress
+-- One commit of what holders have reported of their progress.
+select store_progress($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+
 -- name: take_generation
 -- Takes a new generation for a shard. Decisions under older ones fail from now on.
 select take_generation($1, $2, $3)
