@@ -159,6 +159,7 @@ class Replica:
             settings=settings,
             clock=resources.clock,
             tasks=resources.stores.tasks,
+            chunks=resources.stores.chunks,
             tally=tally,
             dead_letters=resources.stores.dead_letters,
             controls=resources.stores.controls,

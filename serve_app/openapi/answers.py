@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.domain.audit.erasure import Scope
+from cluster.domain.tasks.task import TaskStatus
 from serve_app.openapi.shapes import (
     ANYTHING,
     COUNT,
@@ -73,6 +74,18 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/tasks/{task_id}"): {200: _TASK},
     ("GET", "/tasks/{task_id}/events"): {
         200: fields(task_id=ID, events=listed(ref("TaskEvent")), total=COUNT, has_more=YES_OR_NO)
+    },
+    ("POST", "/tasks/{task_id}/chunks"): {200: fields(next=COUNT)},
+    ("GET", "/tasks/{task_id}/chunks"): {
+        200: fields(
+            task_id=ID,
+            status=words(TaskStatus),
+            attempt=COUNT,
+            chunks=listed(fields(attempt=COUNT, n=COUNT, timestamp=EPOCH, content=ANYTHING)),
+            after=TEXT,
+            has_more=YES_OR_NO,
+            elsewhere=YES_OR_NO,
+        )
     },
     ("GET", "/tasks/{task_id}/explain"): {200: ref("Explanation")},
     # agents

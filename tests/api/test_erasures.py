@@ -29,7 +29,7 @@ from tests.support.system import clean_environment
 from tests.support.task_api import TaskApi
 
 PLANTED = "Zyxwvut-planted"
-ERASED_TABLES = "tasks, deliberations, deliberation_events, outcomes, idempotency, agent_probes, log"
+ERASED_TABLES = "tasks, task_chunks, deliberations, deliberation_events, outcomes, idempotency, agent_probes, log"
 _OPTIONS = [f"{PLANTED} Postgres", f"{PLANTED} Redis"]
 
 
@@ -42,6 +42,8 @@ async def _ended(tasks: TaskApi, **fields: Any) -> str:
     task_id = await tasks.submit(payload={"text": PLANTED}, target_agent="worker", **fields)
     lease = await tasks.claim_one("worker")
     assert lease["id"] == task_id
+    chunks = {"lease_token": lease["lease_token"], "first": 1, "chunks": [f"{PLANTED} chunk"]}
+    await tasks.post(f"/tasks/{task_id}/chunks", chunks)
     report = {"lease_token": lease["lease_token"], "result": {"text": f"{PLANTED} result"}}
     await tasks.post(f"/tasks/{task_id}/complete", report)
     return task_id
