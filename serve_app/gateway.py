@@ -51,6 +51,7 @@ from serve_app.attendance import Attendance
 from serve_app.auth.open_calls import OpenCalls
 from serve_app.components import Components
 from serve_app.signing import ReceiptSigner
+from serve_app.streams.chunks import ChunkHub
 from serve_app.streams.endings import StreamEndings
 from serve_app.streams.hub import StreamHub
 
@@ -85,6 +86,7 @@ class Gateway:
     access_store: AccessStore
     scheduler: ExchangeClient
     hub: StreamHub
+    chunk_hub: ChunkHub
     log: WorkspaceLog
     components: Components
     audit: WorkspaceAudit
