@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from cluster.client.emitting import Emitter
 from cluster.client.reports import EncodedReport, Report, encoded
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import MAX_ERROR_CHARS, check_json, plain_json, shown_error, shown_words
@@ -54,6 +55,20 @@ class Job:
     timeout_s: float
     lease_token: str
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
+    emitter: Emitter | None = field(default=None, compare=False, repr=False)
+
+    async def emit(self, value: Any) -> None:
+        """Adds a text or another JSON value to the task's output, which its followers see at once; waits while too much of it
+        waits to be sent. A job that no worker runs drops it.
+
+        Raises: `InvalidRequest` if it is no JSON, `TooLarge` if it is longer than a chunk may be."""
+        if self.emitter is not None:
+            await self.emitter.emit(value)
+
+    def emit_blocking(self, value: Any) -> None:
+        """`emit` for a handler that is a plain function. Raises: the same."""
+        if self.emitter is not None:
+            self.emitter.emit_blocking(value)
 
 
 Handler = Callable[[Job], Any]

@@ -48,6 +48,7 @@ from cluster.client.api import (
     RetryDelays,
     Unavailable,
 )
+from cluster.client.emitting import Emitter
 from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
 from cluster.client.options import check_handler, check_options
 from cluster.client.outage import PASSING, Outage
@@ -554,6 +555,7 @@ class Worker:
             attempt=task["attempt"],
             timeout_s=task["timeout_seconds"],
             lease_token=task["lease_token"],
+            emitter=Emitter(task["id"], functools.partial(self._send_chunks, task), self._patience),
         )
         running = RunningJob(job, self.agent_id)
         reported = asyncio.create_task(self._until_reported(running, time.monotonic() + job.timeout_s))
@@ -573,10 +575,17 @@ class Worker:
 
     async def _until_reported(self, running: RunningJob, due: float) -> None:
         """Ends when the job's report has an outcome and its code has ended. (Shielded: the futures are not ours to cancel.)"""
-        taken = await self._reports.put(await asyncio.shield(asyncio.wrap_future(running.report)), due)
+        report = await asyncio.shield(asyncio.wrap_future(running.report))
+        if running.job.emitter is not None:
+            await running.job.emitter.flush()  # after the report the lease is over
+        taken = await self._reports.put(report, due)
         if not taken["ok"]:
             _logger.warning("the report of task %s was refused: %s", running.job.id, taken.get("error"))
         await asyncio.shield(asyncio.wrap_future(running.over))
+
+    async def _send_chunks(self, task: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+        path = f"/tasks/{path_segment(task['id'])}/chunks"
+        await self._call(path, {**body, "lease_token": task["lease_token"]}, has={"next": int})
 
     async def _send_reports(self, reports: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
         body = b'{"reports":[' + b",".join(reports) + b"]}"
