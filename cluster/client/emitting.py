@@ -27,6 +27,8 @@ EVERY_S = 0.25
 MOST_BYTES = 262_144
 #: Texts are joined up to this many bytes.
 JOINED_BYTES = 16_384
+#: A text that is offered is cut into pieces of so many characters, each of at most six bytes.
+OFFERED_CHARS = 10_000
 #: How long the report of a job waits for its last chunks.
 FLUSH_S = 5.0
 
@@ -66,6 +68,13 @@ class Emitter:
         checked = _checked(value)
         while (room := self._put(checked)) is not None:
             room.result()
+
+    def offer(self, text: str) -> None:
+        """Puts in a text without waiting. If there is no room, this and what comes later are dropped."""
+        for start in range(0, len(text), OFFERED_CHARS):
+            if self._put(_checked(text[start : start + OFFERED_CHARS])) is not None:
+                _logger.warning("task %s: its chunks come faster than they can be stored", self._task_id)
+                self._end()
 
     async def flush(self) -> None:
         """Sends what was put in, for ``FLUSH_S`` at most. The last call: what comes later is dropped."""
