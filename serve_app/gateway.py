@@ -21,6 +21,7 @@ from cluster.domain.base.errors import TryLater
 from cluster.domain.base.ids import sortable_id
 from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.deliberation.stored import Admitted, NewDeliberation
+from cluster.domain.tasks.chunks import NewChunks, Written
 from cluster.domain.tasks.task import Submitted, Task
 from cluster.learning.weight_learner import Learner, owners_from
 from cluster.log.access_directory import AccessDirectory
@@ -30,6 +31,7 @@ from cluster.ports.access import AccessStore
 from cluster.ports.agents import KnownAgents, Registered, RegisterItem, WorkspaceAgents
 from cluster.ports.audit import WorkspaceAudit
 from cluster.ports.breakers import WorkspaceBreakers
+from cluster.ports.chunks import Chunks
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import WorkspaceDeliberations
 from cluster.ports.erasure import Erasures
@@ -49,6 +51,7 @@ from serve_app.attendance import Attendance
 from serve_app.auth.open_calls import OpenCalls
 from serve_app.components import Components
 from serve_app.signing import ReceiptSigner
+from serve_app.streams.chunks import ChunkHub
 from serve_app.streams.endings import StreamEndings
 from serve_app.streams.hub import StreamHub
 
@@ -67,6 +70,7 @@ class Gateway:
     settings: Settings
     clock: Clock
     tasks: WorkspaceTasks
+    chunks: Chunks
     tally: TaskTally
     dead_letters: DeadLetterStore
     controls: WorkspaceControls
@@ -82,6 +86,7 @@ class Gateway:
     access_store: AccessStore
     scheduler: ExchangeClient
     hub: StreamHub
+    chunk_hub: ChunkHub
     log: WorkspaceLog
     components: Components
     audit: WorkspaceAudit
@@ -99,6 +104,7 @@ class Gateway:
     catch_up: Callable[[], Awaitable[None]]
     """Returns when this replica's copies hold everything that was committed when it was called."""
     submits: GroupCommit[SubmitItem, Submitted] = field(init=False)
+    chunk_writes: GroupCommit[NewChunks, Written] = field(init=False)
     registrations: GroupCommit[RegisterItem, Registered] = field(init=False)
     admissions: GroupCommit[NewDeliberation, Admitted] = field(init=False)
     activity: GroupCommit[HeartbeatRecord, None] = field(init=False)
@@ -121,6 +127,12 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.submits = GroupCommit(self._notifying(self.tasks.submit, topics_for), wait_s=AWAY_S)
+        self.chunk_writes = GroupCommit(
+            self._notifying(self.chunks.write, lambda _: (WakeTopic.CHUNKS,)),
+            max_batch=100,
+            max_waiting=2_000,
+            wait_s=AWAY_S,
+        )
         self.registrations = GroupCommit(
             self._notifying(self.agents.register, lambda _: (WakeTopic.AGENTS,)), wait_s=AWAY_S
         )

@@ -61,6 +61,7 @@ from serve_app.gateway import Gateway
 from serve_app.http.forwarded import leave_forwarding_to_us
 from serve_app.memory import ReplicaMemory
 from serve_app.signing import ReceiptSigner
+from serve_app.streams.chunks import ChunkHub
 from serve_app.streams.endings import end_when_replaced
 from serve_app.streams.hub import StreamHub
 
@@ -141,6 +142,9 @@ class Replica:
         await tally.load()
         self._components = Components(self._probes())
         hub = StreamHub(resources.stores.log, resources.doorbell, resources.clock)
+        chunk_hub = ChunkHub(
+            resources.stores.chunks, resources.doorbell, hub, resources.clock, has_peers=settings.has_peers
+        )
 
         async def catch_up() -> None:
             head = await resources.stores.log.head()
@@ -159,6 +163,7 @@ class Replica:
             settings=settings,
             clock=resources.clock,
             tasks=resources.stores.tasks,
+            chunks=resources.stores.chunks,
             tally=tally,
             dead_letters=resources.stores.dead_letters,
             controls=resources.stores.controls,
@@ -174,6 +179,7 @@ class Replica:
             access_store=resources.stores.access,
             scheduler=scheduler,
             hub=hub,
+            chunk_hub=chunk_hub,
             log=resources.stores.log,
             audit=resources.stores.audit,
             erasures=resources.stores.erasures,
@@ -192,6 +198,7 @@ class Replica:
             access_follower.run(),
             tally.run(),
             hub.run(),
+            chunk_hub.run(),
             gateway.attend_forever(),
             gateway.open_calls.run(),
             self.memory.run(),

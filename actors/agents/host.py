@@ -17,6 +17,7 @@ from typing import Any
 
 from actors.agents.called_agents import PushTasks, outcome_of
 from actors.agents.membership import RENEW_S, STAND_S, LiveHosts, Membership, NeighbourWatch
+from actors.agents.outputs import TaskOutputs
 from actors.agents.pull_calls import ENDED_KINDS, PullCalls
 from actors.messages import AgentCall, AgentReply
 from actors.roles import Role
@@ -55,6 +56,7 @@ from cluster.log.follower import LogFollower
 from cluster.ports.agent_transport import Ask, Reply, judged
 from cluster.ports.agents import AgentStore
 from cluster.ports.breakers import BreakerStore, StoredBreaker
+from cluster.ports.chunks import Chunks
 from cluster.ports.clock import Clock
 from cluster.ports.leases import Leases
 from cluster.ports.log import Log, LogFilter
@@ -100,6 +102,7 @@ class AgentHost:
         region: str,
         agents: AgentStore,
         tasks: TaskStore,
+        chunks: Chunks,
         breakers: BreakerStore,
         leases: Leases,
         log: Log,
@@ -158,6 +161,7 @@ class AgentHost:
         self._loops = Loops(on_fatal)
         #: The tasks that wait for these commits. No call waits for them; `stop` cancels what is left.
         self._saves: set[asyncio.Task[None]] = set()
+        self._outputs = TaskOutputs(chunks, doorbell, clock)
         self._pull_calls = PullCalls(tasks=tasks, doorbell=doorbell, clock=clock, shard=shard.request, region=region)
         self._push = PushTasks(
             directory=self._directory,
@@ -409,16 +413,18 @@ class AgentHost:
             chat = chat_of(task.payload)
         except NotAChat as error:
             return outcome_of({"error": str(error), "requeue": False})
-        reply = await self._call(
-            agent,
-            replace(
-                ask,
-                messages=chat.messages,
-                schema=chat.schema,
-                max_tokens=chat.max_tokens,
-                allow_incomplete=chat.allow_incomplete,
-            ),
-        )
+        async with self._outputs.of(agent, task) as told:
+            reply = await self._call(
+                agent,
+                replace(
+                    ask,
+                    messages=chat.messages,
+                    schema=chat.schema,
+                    max_tokens=chat.max_tokens,
+                    allow_incomplete=chat.allow_incomplete,
+                    told=told,
+                ),
+            )
         try:
             return await in_thread_if_large(len(reply.text), _chat_outcome, chat, reply)
         except NotAnAnswer as error:

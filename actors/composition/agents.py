@@ -57,6 +57,7 @@ def make(it: Context) -> Any:
         region=it.resources.settings.region,
         agents=it.resources.stores.agents,
         tasks=it.resources.stores.tasks,
+        chunks=it.resources.stores.chunks,
         breakers=it.resources.stores.breakers,
         leases=it.resources.stores.leases,
         log=it.resources.stores.log,

@@ -21,6 +21,7 @@ from cluster.agent_transports.failures import (
     told,
     wait_of,
 )
+from cluster.agent_transports.pieces import Pieces
 from cluster.agent_transports.wire_formats import FORMATS, WireFormat, is_stream, sse_events
 from cluster.domain.base.errors import AgentFailed, AgentTimeout, AgentUnavailable, PeerError
 from cluster.domain.base.json_values import parse_json
@@ -180,8 +181,9 @@ class HttpTransports:
         while True:
             url, body, headers = wire.request(ask, max(0.0, deadline - time.monotonic()), without)
             sent = tuple(name for name in wire.optional if name in body)
+            received = Pieces(ask.told).feed if ask.told is not None and "stream" in sent else None
             try:
-                answer = await self._post(ask.endpoint, url, body, headers)
+                answer = await self._post(ask.endpoint, url, body, headers, received)
                 size = len(answer.content)
                 if 200 <= answer.status < 300:
                     self._refused.remember(ask, unknown)
@@ -202,11 +204,18 @@ class HttpTransports:
     def _headers(self, endpoint: str) -> Mapping[str, str]:
         return next((provider.headers for provider in self._providers if provider.owns(endpoint)), {})
 
-    async def _post(self, endpoint: str, url: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> HttpAnswer:
+    async def _post(
+        self,
+        endpoint: str,
+        url: str,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str],
+        received: Callable[[bytes], None] | None,
+    ) -> HttpAnswer:
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         given = {"content-type": "application/json", **headers, **self._headers(endpoint)}
         try:
-            return await send(self._calls, self._timeout_s, "POST", url, given, content)
+            return await send(self._calls, self._timeout_s, "POST", url, given, content, received=received)
         except TIMED_OUT:
             raise AgentTimeout(f"{safe_url(endpoint)} did not answer within {self._timeout_s:g} s.") from None
         except BROKEN as error:

@@ -45,8 +45,12 @@ def on_one_line(value: object) -> str:
 def plain(value: object) -> str:
     """Somebody's words for a line of ours: as they are, but nothing in them is markup or moves a terminal's cursor. Line ends
     stay; where a line end could pass for a row of ours, take `on_one_line`."""
-    text = "" if value is None else str(value)
-    return _literal("".join(char if char.isprintable() or char == "\n" else " " for char in text))
+    return _literal(printable("" if value is None else str(value)))
+
+
+def printable(text: str) -> str:
+    """Somebody's words as they are, but nothing in them moves a terminal's cursor: only line ends stay."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
 
 
 def _literal(text: str) -> str:

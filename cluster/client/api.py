@@ -22,6 +22,7 @@ import contextlib
 import email.utils
 import json
 import random
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -172,6 +173,26 @@ class StreamEvent:
     seq: int
     type: str
     at: float
+    data: Mapping[str, Any]
+
+
+#: The id of an event of a stream: a number, and of a task's output two.
+_CURSOR = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?")
+#: The types of a task's output, of which the last one ends it.
+ENDED = "task_ended"
+OUTPUT_TYPES = frozenset({"task_chunk", "task_attempt", "task_chunks_missing", "task_chunks_elsewhere", ENDED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputEvent:
+    """What a running task tells: ``content`` if it is a chunk (``task_chunk``). ``cursor``: where to go on after it. ``data`` has
+    what other types tell, such as ``status`` at the end."""
+
+    type: str
+    at: float
+    attempt: int
+    content: Any
+    cursor: str
     data: Mapping[str, Any]
 
 
@@ -389,27 +410,60 @@ class ControlPlaneClient:
     async def events(self, *, after: int | None = None, **filters: str | None) -> AsyncIterator[StreamEvent]:
         """Yields server-sent events for ever. If the connection breaks, goes on after the last event. Raises: `CallerError` if
         the API refuses."""
-        cursor = after
+        cursor = None if after is None else str(after)
         while True:
-            headers = {"Accept": "text/event-stream"}
-            if cursor is not None:
-                headers["Last-Event-ID"] = str(cursor)
-            params = {k: v for k, v in filters.items() if v is not None}
-            await self._renew()
-            # A stream ends with its replica, and until the next replica runs a proxy answers: both are waited out.
-            try:
-                async with self._http.stream(
-                    "GET", API + "/stream", params=params, headers=headers, timeout=httpx.Timeout(CONNECT_S, read=45.0)
-                ) as response:
-                    await _check_stream(response)
-                    async for event in _parse_sse(response):
-                        cursor = event.seq
-                        yield event
-            except CallerError:
-                raise
-            except (httpx.RequestError, *_ODD_REDIRECT, ControlPlaneError):
-                pass
+            async with contextlib.aclosing(self._server_sent("/stream", filters, cursor)) as events:
+                async for cursor, content in events:
+                    seq = int(cursor) if cursor is not None and cursor.isdecimal() else 0
+                    yield StreamEvent(seq=seq, type=content["type"], at=content["timestamp"], data=content["data"])
             await asyncio.sleep(RECONNECT_S)
+
+    async def output(self, task_id: str, *, after: str | None = None) -> AsyncGenerator[OutputEvent, None]:
+        """Yields what the task tells while it runs: chunks (``task_chunk``), attempts that begin, and at last its end
+        (``task_ended``). Goes on over outages, after the last chunk. ``after``: the cursor of an event. Close it
+        (``contextlib.aclosing``).
+
+        Raises: `CallerError` if the API refuses, as for a task that does not exist."""
+        path, cursor = f"/tasks/{path_segment(task_id)}/chunks/stream", after
+        while True:
+            async with contextlib.aclosing(self._server_sent(path, {}, cursor)) as events:
+                async for cursor, content in events:
+                    if content["type"] not in OUTPUT_TYPES:
+                        continue  # of a later version, or that access was lost, which the next call tells
+                    data = content["data"]
+                    yield OutputEvent(
+                        type=content["type"],
+                        at=content["timestamp"],
+                        attempt=data["attempt"],
+                        content=data.get("content"),
+                        cursor=cursor or "",
+                        data=data,
+                    )
+                    if content["type"] == ENDED:
+                        return
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _server_sent(
+        self, path: str, filters: Mapping[str, str | None], cursor: str | None
+    ) -> AsyncGenerator[tuple[str | None, dict[str, Any]], None]:
+        """The events of one connection with their ids, until it breaks. A stream ends with its replica, and until the next
+        replica runs a proxy answers: callers wait that out. Raises: `CallerError` if the API refuses."""
+        headers = {"Accept": "text/event-stream"}
+        if cursor is not None:
+            headers["Last-Event-ID"] = cursor
+        params = {k: v for k, v in filters.items() if v is not None}
+        await self._renew()
+        try:
+            async with self._http.stream(
+                "GET", API + path, params=params, headers=headers, timeout=httpx.Timeout(CONNECT_S, read=45.0)
+            ) as response:
+                await _check_stream(response)
+                async for event in _parse_sse(response, cursor):
+                    yield event
+        except CallerError:
+            raise
+        except (httpx.RequestError, *_ODD_REDIRECT, ControlPlaneError):
+            pass
 
 
 async def _check_stream(response: httpx.Response) -> None:
@@ -420,18 +474,19 @@ async def _check_stream(response: httpx.Response) -> None:
         raise _foreign(response)
 
 
-async def _parse_sse(response: httpx.Response) -> AsyncIterator[StreamEvent]:
-    seq = 0
+async def _parse_sse(response: httpx.Response, cursor: str | None) -> AsyncIterator[tuple[str | None, dict[str, Any]]]:
     async for line in response.aiter_lines():
-        if line.startswith("id: ") and line[4:].isdecimal():
-            seq = int(line[4:])
+        if line.startswith("id: ") and _CURSOR.fullmatch(line[4:]):
+            cursor = line[4:]
         elif line.startswith("data: "):
             try:
                 content = json.loads(line[6:])
-                event = StreamEvent(seq=seq, type=content["type"], at=content["timestamp"], data=content["data"])
+                if not isinstance(content["data"], dict):
+                    raise TypeError("data is no object")
+                content["type"], content["timestamp"]
             except (ValueError, KeyError, TypeError) as error:
                 raise OutcomeUnknown("The stream of events was cut.") from error
-            yield event
+            yield cursor, content
 
 
 def _unwrap(response: httpx.Response, has: Mapping[str, type]) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from cluster.client.api import ControlPlaneClient
+from cluster.client.api import ControlPlaneClient, OutputEvent
 from cluster.client.tls import ClientTls
 
 
@@ -48,3 +49,16 @@ class BlockingClient:
     def result(self, task_id: str, *, timeout_s: float | None = None) -> Any:
         """`ControlPlaneClient.result`. Raises: the same."""
         return self._runner.run(self._client.result(task_id, timeout_s=timeout_s))
+
+    def output(self, task_id: str, *, after: str | None = None) -> Iterator[OutputEvent]:
+        """`ControlPlaneClient.output`. Raises: the same."""
+        events = self._client.output(task_id, after=after)
+
+        async def following() -> OutputEvent | None:
+            return await anext(events, None)
+
+        try:
+            while (event := self._runner.run(following())) is not None:
+                yield event
+        finally:
+            self._runner.run(events.aclose())

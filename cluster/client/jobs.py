@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from cluster.client.emitting import Emitter
 from cluster.client.job_progress import Acknowledgement, acknowledged
 from cluster.client.reports import EncodedReport, Report, encoded
 from cluster.domain.base.errors import InvalidRequest
@@ -65,6 +66,8 @@ class Job:
     checkpoint: Any = None
     #: Takes the job's reports of progress.
     reports: Callable[[Progress], Acknowledgement] = field(default=acknowledged, compare=False, repr=False)
+    #: Takes what the job emits.
+    emitter: Emitter | None = field(default=None, compare=False, repr=False)
 
     def progress(
         self, *, percent: float | None = None, message: str | None = None, checkpoint: Any = None
@@ -75,6 +78,19 @@ class Job:
 
         Raises: `InvalidRequest` if a value cannot be stored."""
         return self.reports(checked_progress(percent, message, checkpoint) or Progress())
+
+    async def emit(self, value: Any) -> None:
+        """Adds a text or another JSON value to the task's output, which its followers see at once; waits while too much of it
+        waits to be sent. A job that no worker runs drops it.
+
+        Raises: `InvalidRequest` if it is no JSON, `TooLarge` if it is longer than a chunk may be."""
+        if self.emitter is not None:
+            await self.emitter.emit(value)
+
+    def emit_blocking(self, value: Any) -> None:
+        """`emit` for a handler that is a plain function. Raises: the same."""
+        if self.emitter is not None:
+            self.emitter.emit_blocking(value)
 
 
 Handler = Callable[[Job], Any]

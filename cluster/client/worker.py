@@ -49,6 +49,7 @@ from cluster.client.api import (
     RetryDelays,
     Unavailable,
 )
+from cluster.client.emitting import Emitter
 from cluster.client.job_progress import JobProgress
 from cluster.client.jobs import Handler, HelperThreads, Job, LoopWatch, Reject, RunningJob, Stop, run_again_until
 from cluster.client.options import check_handler, check_options
@@ -568,6 +569,7 @@ class Worker:
             lease_token=task["lease_token"],
             checkpoint=task.get("checkpoint"),
             reports=progress.put,
+            emitter=Emitter(task["id"], functools.partial(self._send_chunks, task), self._patience),
         )
         running = RunningJob(job, self.agent_id)
         due = time.monotonic() + job.timeout_s
@@ -592,6 +594,8 @@ class Worker:
         if "error" in report[0]:  # the next attempt goes on from the last checkpoint
             await progress.settle(LAST_PROGRESS_S)
         await progress.close()
+        if running.job.emitter is not None:
+            await running.job.emitter.flush()  # after the report the lease is over
         taken = await self._reports.put(report, due)
         if not taken["ok"]:
             _logger.warning("the report of task %s was refused: %s", running.job.id, taken.get("error"))
@@ -612,6 +616,10 @@ class Worker:
             if refused.code in LOST and lease_token in self._jobs:
                 self._jobs[lease_token][0].stop(Stop.CANCELLED)
             raise
+
+    async def _send_chunks(self, task: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+        path = f"/tasks/{path_segment(task['id'])}/chunks"
+        await self._call(path, {**body, "lease_token": task["lease_token"]}, has={"next": int})
 
     async def _send_reports(self, reports: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
         body = b'{"reports":[' + b",".join(reports) + b"]}"

@@ -67,9 +67,11 @@ async def send(
     content: bytes | None,
     *,
     only_head: bool = False,
+    received: Callable[[bytes], None] | None = None,
 ) -> HttpAnswer:
     """Sends a request and returns its answer. ``timeout_s`` bounds the whole call from when it has its slot in the pool, so that
     a server cannot hold it by sending a byte now and then. With ``only_head``, a body is read only if it is known to be short.
+    ``received`` gets the body's parts as they come.
 
     Raises: `EndpointForbidden` if the URL is no http or https URL or its address is forbidden; `AgentUnavailable` if its
     host has no address; `AgentMalformed` if the answer has, or promises, more than MAX_ANSWER_BYTES or is not HTTP;
@@ -89,7 +91,9 @@ async def send(
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(None) as limit:
-            return await _exchanged(pool, request, only_head, lambda: limit.reschedule(loop.time() + timeout_s))
+            return await _exchanged(
+                pool, request, only_head, lambda: limit.reschedule(loop.time() + timeout_s), received
+            )
     except TimeoutError:
         if limit.expired():
             raise httpcore.ReadTimeout from None
@@ -97,7 +101,11 @@ async def send(
 
 
 async def _exchanged(
-    pool: ConnectionPool, request: httpcore.Request, only_head: bool, begins: Callable[[], None]
+    pool: ConnectionPool,
+    request: httpcore.Request,
+    only_head: bool,
+    begins: Callable[[], None],
+    received: Callable[[bytes], None] | None,
 ) -> HttpAnswer:
     response = await pool.handle_async_request(request, begins)
     answered = {name.lower(): value for name, value in response.headers}
@@ -111,6 +119,8 @@ async def _exchanged(
                 whole += chunk
                 if len(whole) > MAX_ANSWER_BYTES:
                     raise AgentMalformed(f"{host} sent more than {MAX_ANSWER_BYTES} bytes.")
+                if received is not None:
+                    received(chunk)
     finally:
         await response.aclose()
     return HttpAnswer(response.status, answered, bytes(whole))

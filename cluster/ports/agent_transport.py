@@ -53,6 +53,8 @@ class Ask:
     revision: float = 0.0
     #: Takes the reports of progress of who works on the task in this process; None if nobody keeps them.
     report: Callable[[Progress], Awaitable[None]] | None = None
+    #: Gets pieces of the answer's text as they come, if the server streams them.
+    told: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

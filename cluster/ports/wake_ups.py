@@ -19,6 +19,8 @@ class WakeTopic(StrEnum):
     PULL_CALLS = "turns"
     AGENTS = "agents"
     CONTROLS = "controls"
+    #: Chunks of a running task were written, which its followers read.
+    CHUNKS = "chunks"
     DELIBERATIONS = "deliberations"
     ACCESS = "access"
     #: Of one region of several. Somebody waits until what was committed is replicated; and its leader has told something new.

@@ -15,6 +15,7 @@ from cluster.postgres.access import PostgresAccessStore
 from cluster.postgres.actor_names import PostgresActorNames
 from cluster.postgres.agents import PostgresAgents
 from cluster.postgres.breakers import PostgresBreakers
+from cluster.postgres.chunks import PostgresChunks
 from cluster.postgres.idempotency import PostgresAnswers
 from cluster.postgres.leases import PostgresLeases
 from cluster.postgres.log import Epoch, PostgresLog, PostgresRegion
@@ -42,6 +43,7 @@ class Stores:
     log: PostgresLog
     region: PostgresRegion
     tasks: PostgresTasks
+    chunks: PostgresChunks
     dead_letters: PostgresDeadLetters
     controls: PostgresControls
     agents: PostgresAgents
@@ -124,6 +126,7 @@ async def open_stores(
         log=PostgresLog(pool, epoch),
         region=region_store,
         tasks=PostgresTasks(pool, epoch),
+        chunks=PostgresChunks(pool, epoch),
         dead_letters=PostgresDeadLetters(pool, epoch),
         controls=PostgresControls(pool, epoch),
         agents=PostgresAgents(pool, epoch),

@@ -22,6 +22,8 @@ _READS = ("GET", "HEAD", "OPTIONS")
 _OF_THE_REPLICA = ("/health", "/health/live", "/health/detailed", "/metrics", "/docs", "/openapi.json")
 #: Written to the region's own Redis, for a WebSocket of the region itself.
 _TICKETS = "-plane/auth/ticket"
+#: Reads of what is not replicated: only the region that is the primary has it.
+_NOT_REPLICATED = ("/chunks", "/chunks/stream")
 #: By it a read asks for all that was acknowledged anywhere before it came.
 CONSISTENCY = b"x-aragora-consistency"
 _LINEARIZABLE = b"linearizable"
@@ -51,7 +53,7 @@ class ReplicatedAnswers:
             return
         gate = self._gate_of()
         if scope["type"] == "websocket":
-            stale = gate.why_not_read()
+            stale = gate.not_primary() if _is_elsewhere(scope, gate) else gate.why_not_read()
             if stale is None:
                 await self._app(scope, receive, _held_frames(send, gate))
             else:
@@ -71,6 +73,8 @@ class ReplicatedAnswers:
         it comes, and still when its answer leaves."""
         if scope["method"] not in _READS:
             return gate.why_not_read() if scope["path"].endswith(_TICKETS) else gate.why_not_write()
+        if _is_elsewhere(scope, gate):
+            return gate.not_primary()
         asked = [value for name, value in scope["headers"] if name == CONSISTENCY]
         if not asked:
             return gate.why_not_read()
@@ -149,6 +153,11 @@ class _HeldAnswer:
         staleness_s, (_, url) = self._gate.staleness_s(), self._gate.primary
         headers = [] if staleness_s is None else [(STALENESS, f"{staleness_s:.3f}".encode())]
         return headers if url is None else [*headers, (PRIMARY, url.encode())]
+
+
+def _is_elsewhere(scope: Scope, gate: ReplicationGate) -> bool:
+    """Whether only another region has what a call reads."""
+    return not gate.is_primary and scope["path"].endswith(_NOT_REPLICATED)
 
 
 def _held_frames(send: Send, gate: ReplicationGate) -> Send:

@@ -74,6 +74,9 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
     ("GET", "/tasks/{task_id}/events"): {
         200: fields(task_id=ID, events=listed(ref("TaskEvent")), total=COUNT, has_more=YES_OR_NO)
     },
+    ("POST", "/tasks/{task_id}/chunks"): {200: fields(next=COUNT)},
+    ("GET", "/tasks/{task_id}/chunks"): {200: ref("ChunkPage")},
+    ("GET", "/tasks/{task_id}/chunks/stream"): {200: ref("ChunkPage")},
     ("GET", "/tasks/{task_id}/explain"): {200: ref("Explanation")},
     # agents
     ("POST", "/agents"): {201: _AGENT},
@@ -309,6 +312,9 @@ ROOT_ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
 
 #: (method, path) → other forms of a 200: content type → what it is.
 OTHER_FORMS: dict[tuple[str, str], dict[str, str]] = {
+    ("GET", "/tasks/{task_id}/chunks/stream"): {
+        "text/event-stream": "Chunks as they are written, each in a Frame; with this Accept header."
+    },
     ("GET", "/stream"): {"text/event-stream": "Events as they are committed, each a Frame; with this Accept header."},
     ("GET", "/audit/export"): {
         "application/x-ndjson": "With format json: an AuditEntry a line.",

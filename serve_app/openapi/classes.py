@@ -31,6 +31,7 @@ SHOWN: Mapping[str, str] = {
     "HistoryEntry": "type",
     # Routes leave the words out of the data of events (``serve_app.auth.words``): no schema tells them apart.
     "TaskEvent": "type principal data",
+    "ChunkPage": "after",
     "GET /story/{subject_id}": "id",
     "GET /story/{subject_id}.events": "type entity principal cause data",
     # As with events, routes leave the words out of details and errors.
@@ -93,6 +94,7 @@ PAYLOADS: Mapping[str, str] = {
     "Progress": "message",
     "HistoryEntry": "result error metadata",
     "Job": "name document_count",  # of the metadata
+    "ChunkPage.chunks": "content",
     "Agent": "options",  # which hold prompts
     "HealthCheck": "error",
     "POST /dead-letter/replay.would_replay": "payload",

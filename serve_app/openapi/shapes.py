@@ -151,6 +151,10 @@ SHAPES["HistoryEntry"] = fields(
 SHAPES["TaskEvent"] = fields(
     n=COUNT, seq=COUNT, type=TEXT, timestamp=EPOCH, attempt=nullable(WHOLE), principal=TEXT, data=ref("EventData")
 )
+SHAPES["ChunkPage"] = fields(
+    task_id=ID, status=words(TaskStatus), attempt=COUNT, after=TEXT, has_more=YES_OR_NO, elsewhere=YES_OR_NO,
+    chunks=listed(fields(attempt=COUNT, n=COUNT, timestamp=EPOCH, content=ANYTHING)),
+)  # fmt: skip
 SHAPES["Explanation"] = fields(
     task_id=ID, status=words(TaskStatus), status_detail=words(TaskDetail), summary=TEXT,
     reasons=listed(fields(code=TEXT, message=TEXT, unblock=nullable(TEXT), at=nullable(EPOCH))),

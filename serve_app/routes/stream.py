@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Query, Request, WebSocket, WebSocketDisconnect
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from cluster.domain.access.permissions import Permission
 from cluster.domain.access.principal import Principal
 from cluster.domain.base.errors import InvalidRequest, StoreUnavailable
 from cluster.domain.base.ids import check_id
-from cluster.domain.base.json_values import parse_json
 from serve_app.auth.admission import Caller, requires
-from serve_app.auth.open_calls import OpenCall
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.words import hidden_kinds, may_read_words
 from serve_app.gateway import gateway
 from serve_app.http.query_names import check_query_names
 from serve_app.streams.endings import close_ended, until_ended
-from serve_app.streams.frames import received
-from serve_app.streams.hub import StreamFilter, StreamHub, frame, sse
+from serve_app.streams.hub import StreamFilter, StreamHub, frame
+from serve_app.streams.sending import SseEvent, send_frame, sse_event, sse_response, talk, watched_events
 
 router = GuardedRouter(tags=["stream"])
 #: Mounted at the root, where the released client connects.
 root = GuardedRouter(tags=["stream"])
 
-PING_S = 15.0
-#: When a browser connects again after the end of a stream.
-RECONNECT_MS = 1000
-MAX_FRAME_CHARS = 4096
 #: A ``seq`` of the log. 18 digits always fit into a 64-bit integer, 19 may not.
 _CURSOR = re.compile("[0-9]{1,18}")
 #: ``debate_id`` is what the released client's socket sends; it is ignored.
@@ -90,11 +84,8 @@ async def stream(
     if "text/event-stream" not in request.headers.get("accept", ""):
         return JSONResponse(_description(now))
     stream_filter = _stream_filter(caller, task_id, agent_id, deliberation_id)
-    return StreamingResponse(
-        _watched_events(request, cursor, stream_filter),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    events = partial(_rows, hub, cursor, stream_filter)
+    return sse_response(watched_events(request, Permission.STREAM_READ, str(cursor), events))
 
 
 def _description(now: int) -> dict[str, Any]:
@@ -111,56 +102,10 @@ def _description(now: int) -> dict[str, Any]:
     }
 
 
-def _resume(cursor: int) -> bytes:
-    """Not an event: it tells the client when to connect again and with which ``Last-Event-ID``."""
-    return f"retry: {RECONNECT_MS}\nid: {cursor}\n\n".encode()
-
-
-def _closed(call: OpenCall, at: float) -> bytes:
-    """The last event of a stream whose caller was refused: a browser connects again, and is answered with the status."""
-    refusal = call.refusal
-    assert refusal is not None, "asked for a refused call only"
-    content = {"type": "closed", "timestamp": at, "data": {"error": refusal.message, "code": refusal.code}}
-    return f"event: closed\ndata: {json.dumps(content, ensure_ascii=False)}\n\n".encode()
-
-
-async def _watched_events(request: Request, cursor: int, stream_filter: StreamFilter) -> AsyncIterator[bytes]:
-    """The events until the caller has no access to them any more, or the stream has to end."""
-    gate = gateway(request)
-    with gate.open_calls.of(request, Permission.STREAM_READ, exact=True) as call:
-        endings = (gate.endings.now(), call.ended)
-        async with contextlib.aclosing(_events(gate.hub, cursor, stream_filter, endings)) as events:
-            async for event in events:
-                yield event
-        if call.refusal is not None:
-            yield _closed(call, gate.clock.now())
-
-
-async def _events(
-    hub: StreamHub, cursor: int, stream_filter: StreamFilter, endings: Sequence[asyncio.Event]
-) -> AsyncGenerator[bytes, None]:
-    yield b": connected\n" + _resume(cursor)
-    rows = hub.rows(cursor, stream_filter)
-    pending = asyncio.ensure_future(anext(rows))
-    waiting = [asyncio.ensure_future(ended.wait()) for ended in endings]
-    try:
-        while not any(ending.done() for ending in waiting):
-            await asyncio.wait({pending, *waiting}, timeout=PING_S, return_when=asyncio.FIRST_COMPLETED)
-            if any(ended.is_set() for ended in endings):
-                break
-            if pending.done():
-                row = pending.result()
-                yield sse(row, words=stream_filter.words)
-                cursor = row.seq
-                pending = asyncio.ensure_future(anext(rows))
-            else:
-                yield b": ping\n\n"
-        yield _resume(cursor)
-    finally:
-        for task in (pending, *waiting):
-            task.cancel()
-        await asyncio.gather(pending, *waiting, return_exceptions=True)
-        await rows.aclose()
+async def _rows(hub: StreamHub, cursor: int, stream_filter: StreamFilter) -> AsyncGenerator[SseEvent, None]:
+    async with contextlib.aclosing(hub.rows(cursor, stream_filter)) as rows:
+        async for row in rows:
+            yield sse_event(str(row.seq), frame(row, words=stream_filter.words))
 
 
 @root.websocket("/ws/control-plane")
@@ -194,20 +139,11 @@ async def _serve(socket: WebSocket, caller: Principal) -> None:
     gate, sent = gateway(socket), [cursor]
     with gate.open_calls.of(socket, Permission.STREAM_READ, exact=True) as call:
         ended = gate.endings.now()
-        await _send(socket, "connected", {"message": "Connected to the control plane stream", "last_event_id": cursor})
-        if await until_ended(_talk(socket, hub, sent, stream_filter), ended, call.ended):
+        await send_frame(
+            socket, "connected", {"message": "Connected to the control plane stream", "last_event_id": cursor}
+        )
+        if await until_ended(talk(socket, _push(socket, hub, sent, stream_filter)), ended, call.ended):
             await close_ended(socket, call, f"The stream begins anew; connect again with after={sent[-1]}.")
-
-
-async def _talk(socket: WebSocket, hub: StreamHub, sent: list[int], stream_filter: StreamFilter) -> None:
-    sender = asyncio.ensure_future(_push(socket, hub, sent, stream_filter))
-    try:
-        while not sender.done():
-            await _answer(socket, await received(socket))
-    finally:
-        sender.cancel()
-        with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
-            await sender
 
 
 async def _push(socket: WebSocket, hub: StreamHub, sent: list[int], stream_filter: StreamFilter) -> None:
@@ -216,21 +152,3 @@ async def _push(socket: WebSocket, hub: StreamHub, sent: list[int], stream_filte
         async for row in rows:
             await socket.send_text(json.dumps(frame(row, words=stream_filter.words), ensure_ascii=False))
             sent[:] = [row.seq]
-
-
-async def _answer(socket: WebSocket, text: str) -> None:
-    """Answers ``ping``. ``subscribe`` and ``unsubscribe``, which the released client sends, are accepted and change nothing."""
-    kind = None
-    if len(text) <= MAX_FRAME_CHARS:
-        with contextlib.suppress(InvalidRequest):
-            message = parse_json(text, "A frame")
-            kind = message.get("type") if isinstance(message, dict) else None
-    if kind == "ping":
-        await _send(socket, "pong", {})
-    elif kind not in ("subscribe", "unsubscribe"):
-        await _send(socket, "error", {"error": 'Send {"type": "ping"}; filters are query parameters.'})
-
-
-async def _send(socket: WebSocket, kind: str, data: dict[str, Any]) -> None:
-    clock = gateway(socket).clock
-    await socket.send_text(json.dumps({"type": kind, "timestamp": clock.now(), "data": data}))

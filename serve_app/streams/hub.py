@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -236,8 +235,3 @@ class StreamHub:
 def _set_all(events: Iterable[asyncio.Event]) -> None:
     for event in events:
         event.set()
-
-
-def sse(row: LogRow, *, words: bool) -> bytes:
-    content = frame(row, words=words)
-    return f"id: {row.seq}\nevent: {content['type']}\ndata: {json.dumps(content, ensure_ascii=False)}\n\n".encode()

@@ -29,7 +29,9 @@ from tests.support.system import clean_environment
 from tests.support.task_api import TaskApi
 
 PLANTED = "Zyxwvut-planted"
-ERASED_TABLES = "tasks, task_progress, deliberations, deliberation_events, outcomes, idempotency, agent_probes, log"
+ERASED_TABLES = (
+    "tasks, task_progress, task_chunks, deliberations, deliberation_events, outcomes, idempotency, agent_probes, log"
+)
 _OPTIONS = [f"{PLANTED} Postgres", f"{PLANTED} Redis"]
 
 
@@ -44,6 +46,8 @@ async def _ended(tasks: TaskApi, **fields: Any) -> str:
     assert lease["id"] == task_id
     progress = {"message": f"{PLANTED} so far", "checkpoint": {"text": f"{PLANTED} to go on"}}
     await tasks.post(f"/tasks/{task_id}/extend", {"lease_token": lease["lease_token"], **progress})
+    chunks = {"lease_token": lease["lease_token"], "first": 1, "chunks": [f"{PLANTED} chunk"]}
+    await tasks.post(f"/tasks/{task_id}/chunks", chunks)
     report = {"lease_token": lease["lease_token"], "result": {"text": f"{PLANTED} result"}}
     await tasks.post(f"/tasks/{task_id}/complete", report)
     return task_id

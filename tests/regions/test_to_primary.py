@@ -73,6 +73,14 @@ LOST = (503, "not_replicated", "1")
 ELSEWHERE = (503, "not_primary", "1")
 
 
+async def test_what_is_not_replicated_is_read_at_the_primary(
+    secondary: Secondary, primary: Primary, http: httpx.AsyncClient
+) -> None:
+    for path in ("/tasks/t/chunks", "/tasks/t/chunks/stream"):
+        assert (await http.get(f"{secondary.url}{path}?after=1.2")).status_code == 200
+    assert [request.url.path for request in primary.requests] == ["/at/tasks/t/chunks", "/at/tasks/t/chunks/stream"]
+
+
 # --- the whole call, and the whole answer -----------------------------------------------------------------------------
 
 

@@ -167,6 +167,9 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/tasks/{task_id}/fail"): _of_lease("/tasks/{}/fail", lambda t: {"error": "no", **_token(t)}),
     ("POST", "/tasks/{task_id}/cancel"): _of_task("/tasks/{}/cancel"),
     ("POST", "/tasks/{task_id}/extend"): _of_lease("/tasks/{}/extend", _token),
+    ("POST", "/tasks/{task_id}/chunks"): _of_lease(
+        "/tasks/{}/chunks", lambda t: {"first": 1, "chunks": ["once upon"], **_token(t)}
+    ),
     ("POST", "/tasks/fail"): _of_lease(
         "/tasks/fail", lambda t: {"reports": [{"task_id": t["id"], "error": "no", **_token(t)}]}
     ),

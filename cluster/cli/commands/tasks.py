@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from contextlib import aclosing
 from datetime import datetime
@@ -14,7 +15,7 @@ from cluster.cli.calls import Json, Words, call, given, json_option, path_segmen
 from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED, TASK_TIMED_OUT
 from cluster.cli.numbers import amount
-from cluster.cli.output import console, errors, listing, on_one_line, plain, progress_words, total_words
+from cluster.cli.output import console, errors, listing, on_one_line, plain, printable, progress_words, total_words
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -105,6 +106,49 @@ def _print_end(task_id: str, as_json: bool) -> None:
     elif task["status"] == TaskStatus.COMPLETED:
         print_json(task.get("result"))
     raise typer.Exit(_ENDS[task["status"]])
+
+
+@app.command()
+def follow(
+    task_id: str,
+    after: Annotated[str | None, typer.Option(help="Go on after this chunk: ATTEMPT.N.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each event as one line of JSON.")] = False,
+) -> None:
+    """Print what a task tells while it runs: texts as they arrive, other values as lines of JSON. The exit code says how it
+    ended."""
+    path_segment(task_id)  # what is no id is an error of usage
+    raise typer.Exit(_ENDS[TaskStatus(asyncio.run(_followed(task_id, after, as_json)))])
+
+
+async def _followed(task_id: str, after: str | None, as_json: bool) -> str:
+    status, line_begun = "", False
+    async with client(settings()) as api, aclosing(api.output(task_id, after=after)) as output:
+        async for event in output:
+            status = str(event.data.get("status", ""))
+            if as_json:
+                typer.echo(json.dumps({"type": event.type, "timestamp": event.at, "data": dict(event.data)}))
+            elif event.type == "task_chunk" and isinstance(event.content, str):
+                typer.echo(printable(event.content), nl=False)
+                line_begun = not event.content.endswith("\n")
+            elif event.type == "task_chunk":
+                typer.echo(("\n" if line_begun else "") + json.dumps(event.content, ensure_ascii=False))
+                line_begun = False
+            else:
+                if line_begun:
+                    typer.echo()
+                    line_begun = False
+                errors.print(plain(_told(event.type, event.data)))
+    return status
+
+
+def _told(kind: str, data: Mapping[str, Any]) -> str:
+    if kind == "task_attempt":
+        return f"attempt {data['attempt']}"
+    if kind == "task_chunks_missing":
+        return f"chunks {data['first']} to {data['last']} of attempt {data['attempt']} are missing"
+    if kind == "task_chunks_elsewhere":
+        return "chunks from before a failover are not in this region"
+    return str(data.get("status"))
 
 
 _ENDS = {

@@ -283,6 +283,11 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
         why="A fold of the log, signed by the region that is primary; the chain itself is the same in each.",
     ),
     LocalTable(name="actor_names", why="Processes of the region."),
+    LocalTable(
+        name="task_chunks",
+        why="They are many and short-lived; a region has those that it took itself, and says so after a failover.",
+    ),
+    LocalTable(name="task_chunk_totals", why="Of the chunks that the region took."),
     LocalTable(name="sessions", why="Whoever logged in at one region logs in at another one anew."),
     LocalTable(name="logins", why="Logins that have begun at this region and not ended yet, for ten minutes."),
     LocalTable(name="secrets", why="Sealed by a key of the deployment, and never sent."),

@@ -17,6 +17,8 @@ from serve_app.streams.hub import StreamFilter
 CARRIES = {
     "WorkspaceTasks.submit": "items",  # the origin of each task
     "WorkspaceTasks.list": "query",
+    "Chunks.write": "items",
+    "Chunks.marks": "tasks",
     "DeadLetterStore.list": "query",
     "DeadLetterStore.replay": "replays",  # the origin of each new task
     "WorkspaceControls.put": "control",
