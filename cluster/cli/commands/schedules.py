@@ -44,11 +44,11 @@ def create(
 ) -> None:
     """Make a schedule and print its id."""
     body = _body(cron, timezone, every, task, deliberation, name, starts_at, ends_at, jitter, catch_up, overlap)
-    made = call("POST", "/schedules", body | given(paused=paused or None))
+    created = call("POST", "/schedules", body | given(paused=paused or None))
     if as_json:
-        print_json(made)
+        print_json(created)
     else:
-        console.print(plain(made["schedule_id"]))
+        console.print(plain(created["schedule_id"]))
 
 
 @app.command("list")

@@ -179,10 +179,10 @@ def _chosen(schedule: Schedule, ripe: Sequence[int], now: float) -> tuple[list[i
         schedule.plan.catch_up
     ]
     within = [due for due in missed if now - due - schedule.jitter(due) <= schedule.plan.window_s]
-    made_up = list(deque(within, maxlen=limit))
-    left = missed[: len(missed) - len(made_up)]
+    caught_up = list(deque(within, maxlen=limit))
+    left = missed[: len(missed) - len(caught_up)]
     skips = [Skip(first=due, last=due, reason=SkipReason.MISSED) for due in left]
-    return sorted([*made_up, *in_time]), skips
+    return sorted([*caught_up, *in_time]), skips
 
 
 def _is_late(schedule: Schedule, due: int, now: float) -> bool:
