@@ -20,9 +20,11 @@ from cluster.domain.base.json_writing import canonical_json
 from cluster.domain.base.log import LogRecord, Origin, record_for
 from cluster.domain.deliberation.stored import Deliberation
 from cluster.domain.receipts.erasure import erased_contract, erased_events
+from cluster.domain.schedules.schedule import MOST_SCHEDULES
 from cluster.ports.clock import Clock
 from cluster.ports.deliberations import WorkspaceDeliberations
 from cluster.ports.erasure import Erasures, Position, Window
+from cluster.ports.schedules import WorkspaceSchedules
 from serve_app.signing import ReceiptSigner
 
 #: Tasks or outcomes of one commit, and rows of the log.
@@ -46,6 +48,7 @@ class Erased:
     deliberations: int = 0
     outcomes: int = 0
     log_rows: int = 0
+    schedules: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,8 @@ class Progress:
     erased: Erased = Erased()
 
     def cursor(self) -> str:
-        counts = [self.erased.tasks, self.erased.deliberations, self.erased.outcomes, self.erased.log_rows]
+        erased = self.erased
+        counts = [erased.tasks, erased.deliberations, erased.outcomes, erased.log_rows, erased.schedules]
         text = json.dumps([self.erasure, self.until, self.stage, self.at, self.key, *counts])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
@@ -71,14 +75,16 @@ def progress_of(cursor: str) -> Progress:
     try:
         found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         erasure, until, stage, at, key, *counts = found
-        tasks, deliberations, outcomes, log_rows = (int(count) for count in counts)
+        tasks, deliberations, outcomes, log_rows, schedules = (int(count) for count in counts)
         progress = Progress(
             erasure=str(erasure),
             until=float(until),
             stage=int(stage),
             at=float(at),
             key=str(key),
-            erased=Erased(tasks=tasks, deliberations=deliberations, outcomes=outcomes, log_rows=log_rows),
+            erased=Erased(
+                tasks=tasks, deliberations=deliberations, outcomes=outcomes, log_rows=log_rows, schedules=schedules
+            ),
         )
         if progress.cursor() != cursor:
             raise ValueError("another text than the one that was given out")
@@ -97,6 +103,7 @@ class Eraser:
         *,
         erasures: Erasures,
         deliberations: WorkspaceDeliberations,
+        schedules: WorkspaceSchedules,
         signing: ReceiptSigner,
         clock: Clock,
         asker: Origin,
@@ -106,6 +113,7 @@ class Eraser:
     ) -> None:
         self._erasures = erasures
         self._deliberations = deliberations
+        self._schedules = schedules
         self._signing = signing
         self._clock = clock
         self._asker = asker
@@ -140,6 +148,7 @@ class Eraser:
             deliberations=erased.deliberations,
             outcomes=erased.outcomes,
             log_rows=erased.log_rows,
+            schedules=erased.schedules,
         )
         return self._progress, True
 
@@ -147,7 +156,8 @@ class Eraser:
         """Each yields after a commit, with ``_progress`` at what it has done."""
         if self._scope is Scope.TASK:
             return (self._one,)
-        both = (self._tasks, self._ended_deliberations)
+        # Schedules go first, since they would go on to write what is erased.
+        both = (self._all_schedules, self._tasks, self._ended_deliberations)
         return both if self._scope is Scope.SUBJECT else (*both, self._outcomes, self._words, self._rest)
 
     def _count(self, **more: int) -> None:
@@ -202,6 +212,19 @@ class Eraser:
                 return
             self._moved(window.last)
             yield window
+
+    async def _all_schedules(self) -> AsyncGenerator[None]:
+        """Deletes schedules whose templates hold the words."""
+        if self._dry_run:
+            found = await self._schedules.of_subject(self._workspace, self._subject, MOST_SCHEDULES)
+            self._count(schedules=len(found) if self._progress.key != _DONE else 0)
+            self._moved((0.0, _DONE))
+            yield
+            return
+        while ids := await self._schedules.of_subject(self._workspace, self._subject, BATCH):
+            records = [self._record("schedule.deleted", id_, schedule_id=id_) for id_ in ids]
+            self._count(schedules=len(await self._schedules.remove(self._workspace, records)))
+            yield
 
     async def _tasks(self) -> AsyncGenerator[None]:
         async for window in self._windows(self._erasures.tasks):

@@ -41,6 +41,7 @@ from cluster.ports.log import WorkspaceLog
 from cluster.ports.operations import DeadLetterStore, WorkspaceControls
 from cluster.ports.outcomes import OutcomeStore
 from cluster.ports.presence import HeartbeatRecord, WorkspaceHeartbeats
+from cluster.ports.schedules import WorkspaceSchedules
 from cluster.ports.tasks import SubmitItem, WorkspaceTasks
 from cluster.ports.wake_ups import Doorbell, WakeTopic, topics_for
 from cluster.process.group_commit import GroupCommit
@@ -78,6 +79,7 @@ class Gateway:
     agents: WorkspaceAgents
     deliberations: WorkspaceDeliberations
     signing: ReceiptSigner
+    schedules: WorkspaceSchedules
     outcomes: OutcomeStore
     heartbeats: WorkspaceHeartbeats
     doorbell: Doorbell

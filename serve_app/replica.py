@@ -167,6 +167,7 @@ class Replica:
             tally=tally,
             dead_letters=resources.stores.dead_letters,
             controls=resources.stores.controls,
+            schedules=resources.stores.schedules,
             answers=resources.stores.answers,
             agents=resources.stores.agents,
             deliberations=resources.stores.deliberations,

@@ -1,13 +1,18 @@
-"""The maker of the sealer."""
+"""The maker of the sealer's process, which also starts the runs of schedules: both write only where the zone's primary is, and
+wait most of the time ([decision 26](../../docs/adr/0026-schedules.md))."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from actors.composition.resources import Context, Resources
+from actors.composition.resources import Context, Resources, exchange_with
+from actors.keeper import Keeper
+from actors.roles import SCHEDULER, Role
+from actors.schedules import ScheduleKeeper
 from actors.sealer import Sealer, SealingKey
 from cluster.domain.base.signing import SEED_BYTES, Signer, seed_of
+from cluster.rpc.exchange import ExchangeClient
 
 
 def make(it: Context) -> Any:
@@ -16,7 +21,7 @@ def make(it: Context) -> Any:
     async def key() -> SealingKey:
         return await _key(resources)
 
-    return Sealer(
+    sealer = Sealer(
         zone=resources.settings.zone,
         seals=resources.stores.seals,
         region=resources.stores.region,
@@ -24,6 +29,22 @@ def make(it: Context) -> Any:
         clock=resources.clock,
         on_fatal=it.on_fatal,
     )
+    shard = ExchangeClient(
+        it.owner,
+        exchange_with(it.resolve(Role(kind=SCHEDULER), resources.stores.names)),
+        clock=resources.clock,
+        late_reply=lambda _: None,  # a cancellation holds nothing that would have to be given back
+    )
+    schedules = ScheduleKeeper(
+        schedules=resources.stores.schedules,
+        deliberations=lambda: resources.stores.deliberations,
+        region=resources.stores.region,
+        cancel=shard.request,
+        doorbell=resources.doorbell,
+        clock=resources.clock,
+        on_fatal=it.on_fatal,
+    )
+    return Keeper(sealer, schedules)
 
 
 async def _key(resources: Resources) -> SealingKey:

@@ -41,6 +41,7 @@ from cluster.cli.commands import (
     receipts,
     region,
     regions,
+    schedules,
     secrets,
     story,
     tasks,
@@ -78,6 +79,7 @@ app.add_typer(tasks.app, name="tasks")
 app.command()(story.story)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(queue.app, name="queue")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(batch.app, name="batch")
 app.add_typer(deliberations.app, name="deliberations")
 app.add_typer(receipts.app, name="receipts")

@@ -40,7 +40,9 @@ class PostgresDeliberations:
     async def admit(self, items: Sequence[NewDeliberation]) -> builtins.list[Admitted]:
         outcomes: list[Admitted | None] = [None] * len(items)
         for part in waves(items, lambda item: (item.idempotency and item.idempotency.key, item.request_id)):
-            rows = await self._admit([item for _, item in part])
+            rows = await self._pool.rows(
+                _SQL["admit_deliberations"], *admit_arguments([item for _, item in part], self._epoch)
+            )
             for (index, _), row in zip(part, rows, strict=True):
                 outcomes[index] = Admitted(
                     request_id=row["request_id"],
@@ -49,37 +51,6 @@ class PostgresDeliberations:
                     conflict=bool(row["conflict"]),
                 )
         return [outcome for outcome in outcomes if outcome is not None]
-
-    async def _admit(self, items: Sequence[NewDeliberation]) -> Sequence[Any]:
-        records = [
-            LogRecord(
-                at=item.admitted_at,
-                workspace=item.origin.workspace,
-                kind="deliberation.admitted",
-                entity=item.request_id,
-                principal=item.origin.principal,
-                cause=item.origin.cause,
-                data={"request_id": item.request_id, "task_id": item.task_id, "mode": item.mode},
-            )
-            for item in items
-        ]
-        keys = [item.idempotency for item in items]
-        return await self._pool.rows(
-            _SQL["admit_deliberations"],
-            self._epoch.region,
-            self._epoch.value,
-            items[0].admitted_at,
-            SOFT_KEY_S,
-            [item.task_id for item in items],
-            [item.deadline_at for item in items],
-            [_encode(item.contract) for item in items],
-            [item.contract_digest for item in items],
-            [item.mode for item in items],
-            [key and key.route for key in keys],
-            [key and key.key for key in keys],
-            [key and key.body_digest for key in keys],
-            log_rows(records, self._epoch),
-        )
 
     async def take(self, request_ids: Sequence[str], owner: str) -> builtins.list[TakenDeliberation | None]:
         rows = await self._pool.rows(_SQL["take_deliberations"], sorted(set(request_ids)), owner)
@@ -175,6 +146,38 @@ class PostgresDeliberations:
                 log_rows([record], self._epoch),
             )
         )
+
+
+def admit_arguments(items: Sequence[NewDeliberation], epoch: Epoch) -> tuple[Any, ...]:
+    """The arguments of the statement ``admit_deliberations``."""
+    records = [
+        LogRecord(
+            at=item.admitted_at,
+            workspace=item.origin.workspace,
+            kind="deliberation.admitted",
+            entity=item.request_id,
+            principal=item.origin.principal,
+            cause=item.origin.cause,
+            data={"request_id": item.request_id, "task_id": item.task_id, "mode": item.mode},
+        )
+        for item in items
+    ]
+    keys = [item.idempotency for item in items]
+    return (
+        epoch.region,
+        epoch.value,
+        items[0].admitted_at,
+        SOFT_KEY_S,
+        [item.task_id for item in items],
+        [item.deadline_at for item in items],
+        [_encode(item.contract) for item in items],
+        [item.contract_digest for item in items],
+        [item.mode for item in items],
+        [key and key.route for key in keys],
+        [key and key.key for key in keys],
+        [key and key.body_digest for key in keys],
+        log_rows(records, epoch),
+    )
 
 
 def _silent(item: JournalAppend) -> LogRecord:

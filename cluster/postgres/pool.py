@@ -38,6 +38,12 @@ _FENCED = {
     "AG002": ("The scheduler shard was taken over.", "generation_replaced"),
     "AG005": ("This region is not the primary any more.", "not_primary"),
 }
+_CONFLICTS = {
+    "AG003": ("This idempotency key was used with another body; use a new key.", "idempotency_conflict"),
+    "AG004": ("Nobody could administer access afterwards; make another administrator first.", "last_admin"),
+    "AG006": ("The workspace has as many schedules as it may have; delete one first.", "too_many_schedules"),
+    "AG007": ("The schedule was changed or ran meanwhile; read it and try again.", "schedule_changed"),
+}
 #: What asyncpg and the network raise. InternalClientError: the server ended an idle connection before it was used.
 #: UnicodeError: a text that has no UTF-8 form does not even leave this process.
 _FAILURES = (
@@ -59,10 +65,8 @@ def translated(error: Exception) -> Exception:
     if state in _FENCED:
         message, code = _FENCED[state]
         return Fenced(message + " Try again in a moment.", code)
-    if state == "AG003":
-        return Conflict("This idempotency key was used with another body; use a new key.", "idempotency_conflict")
-    if state == "AG004":
-        return Conflict("Nobody could administer access afterwards; make another administrator first.", "last_admin")
+    if state in _CONFLICTS:
+        return Conflict(*_CONFLICTS[state])
     # asyncpg says by both types at once that it cannot send a value as its column's type; it does not export the class.
     unsendable = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
     if unsendable or isinstance(error, UnicodeError) or (state is not None and state.startswith(_DATA)):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cluster.postgres.erasure import PostgresErasures
     from cluster.postgres.keys import PostgresSigningKeys
     from cluster.postgres.outcomes import PostgresOutcomes
+    from cluster.postgres.schedules import PostgresSchedules
     from cluster.postgres.secrets import PostgresSecrets
 
 
@@ -72,6 +73,12 @@ class Stores:
         from cluster.postgres.outcomes import PostgresOutcomes
 
         return PostgresOutcomes(self.pool, self.epoch)
+
+    @cached_property
+    def schedules(self) -> PostgresSchedules:
+        from cluster.postgres.schedules import PostgresSchedules
+
+        return PostgresSchedules(self.pool, self.epoch)
 
     @cached_property
     def erasures(self) -> PostgresErasures:

@@ -45,38 +45,7 @@ class PostgresTasks:
         self._epoch = epoch
 
     async def submit(self, items: Sequence[SubmitItem], *, all_or_none: bool = False) -> list[Submitted]:
-        tasks = [item.task for item in items]
-        keys = [item.idempotency for item in items]
-        heads = [task.head() for task in tasks]
-        new = [task.record(head) for task, head in zip(tasks, heads, strict=True)]
-        rows = await self._pool.rows(
-            _SQL["submit_tasks"],
-            self._epoch.region,
-            self._epoch.value,
-            tasks[0].created_at,
-            all_or_none,
-            numbers([partition(task.origin.workspace) for task in tasks]),
-            texts([task.queue for task in tasks]),
-            texts([task.task_type for task in tasks]),
-            numbers([int(task.priority) for task in tasks]),
-            texts([head.detail.value for head in heads]),
-            numbers([task.max_retries for task in tasks]),
-            numbers([task.timeout_s for task in tasks]),
-            numbers([head.run_at for head in heads]),
-            texts([task.target_agent for task in tasks]),
-            texts([task.target_region for task in tasks]),
-            texts([task.region_routing_mode for task in tasks]),
-            texts([task.origin_region for task in tasks]),
-            texts([_dump(task.fallback_regions) for task in tasks]),
-            texts([_dump(task.required_capabilities) for task in tasks]),
-            [_dump(task.payload) for task in tasks],
-            [_dump(task.metadata) for task in tasks],
-            texts([rules_json(task.rules) for task in tasks]),
-            texts([key.route if key else None for key in keys]),
-            texts([key.key if key else None for key in keys]),
-            array([key and key.body_digest for key in keys]),
-            *log_columns(new, self._epoch),
-        )
+        rows = await self._pool.rows(_SQL["submit_tasks"], *submit_arguments(items, self._epoch, all_or_none))
         return [
             Submitted(
                 task_id=row["task_id"],
@@ -219,6 +188,41 @@ class PostgresTasks:
         """Deletes keys in steps, so that no statement blocks others for long."""
         while await self._pool.value(_SQL["forget_keys"], before, KEYS_AT_ONCE) == KEYS_AT_ONCE:
             pass
+
+
+def submit_arguments(items: Sequence[SubmitItem], epoch: Epoch, all_or_none: bool = False) -> tuple[Any, ...]:
+    """The arguments of the statement ``submit_tasks``."""
+    tasks = [item.task for item in items]
+    keys = [item.idempotency for item in items]
+    heads = [task.head() for task in tasks]
+    new = [task.record(head) for task, head in zip(tasks, heads, strict=True)]
+    return (
+        epoch.region,
+        epoch.value,
+        tasks[0].created_at,
+        all_or_none,
+        numbers([partition(task.origin.workspace) for task in tasks]),
+        texts([task.queue for task in tasks]),
+        texts([task.task_type for task in tasks]),
+        numbers([int(task.priority) for task in tasks]),
+        texts([head.detail.value for head in heads]),
+        numbers([task.max_retries for task in tasks]),
+        numbers([task.timeout_s for task in tasks]),
+        numbers([head.run_at for head in heads]),
+        texts([task.target_agent for task in tasks]),
+        texts([task.target_region for task in tasks]),
+        texts([task.region_routing_mode for task in tasks]),
+        texts([task.origin_region for task in tasks]),
+        texts([_dump(task.fallback_regions) for task in tasks]),
+        texts([_dump(task.required_capabilities) for task in tasks]),
+        [_dump(task.payload) for task in tasks],
+        [_dump(task.metadata) for task in tasks],
+        texts([rules_json(task.rules) for task in tasks]),
+        texts([key.route if key else None for key in keys]),
+        texts([key.key if key else None for key in keys]),
+        array([key and key.body_digest for key in keys]),
+        *log_columns(new, epoch),
+    )
 
 
 async def _heads_only(batches: AsyncIterator[int | Sequence[TaskHead]]) -> AsyncIterator[Sequence[TaskHead]]:

@@ -11,6 +11,7 @@ from serve_app.openapi.shapes import (
     EPOCH,
     ID,
     ISO,
+    LOCAL,
     MAP,
     NOTHING,
     NUMBER,
@@ -41,6 +42,7 @@ _REPORTS = fields(
 #: A repeated call is answered as an earlier build answered it, without what has been added since.
 _CHOSEN = {"dry_run": YES_OR_NO, "total": COUNT, "total_exact_opt": YES_OR_NO, "remaining": COUNT}
 _TASK, _AGENT, _CONTROL = ref("Task"), ref("Agent"), ref("Control")
+_SCHEDULE = ref("Schedule")
 _NEW_TOKEN = {"token": nullable(TEXT), "notice": TEXT}
 _AUDIT_PAGE = {
     200: fields(
@@ -96,6 +98,24 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             unknown=listed(ID),
             cancelling=listed(fields(agent_id=ID, task_id=ID)),
             refused_opt=listed(fields(index=COUNT, agent_id=nullable(TEXT), error=TEXT, code=TEXT)),
+        )
+    },
+    # schedules
+    ("GET", "/schedules"): {
+        200: fields(schedules=listed(_SCHEDULE), total=COUNT, total_exact=YES_OR_NO, limit=COUNT, offset=COUNT)
+    },
+    ("POST", "/schedules"): {201: _SCHEDULE},
+    ("GET", "/schedules/{schedule_id}"): {200: _SCHEDULE},
+    ("PUT", "/schedules/{schedule_id}"): {200: _SCHEDULE},
+    ("DELETE", "/schedules/{schedule_id}"): {200: fields(deleted=YES_OR_NO)},
+    ("POST", "/schedules/{schedule_id}/pause"): {200: _SCHEDULE},
+    ("POST", "/schedules/{schedule_id}/resume"): {200: _SCHEDULE},
+    ("POST", "/schedules/{schedule_id}/run"): {200: fields(schedule_id=ID, run_id=ID)},
+    ("GET", "/schedules/{schedule_id}/preview"): {
+        200: fields(
+            schedule_id=ID,
+            timezone=TEXT,
+            runs=listed(fields(due_at=EPOCH, due=LOCAL, starts_at=EPOCH, starts=ISO)),
         )
     },
     # queue and dead letter
@@ -295,7 +315,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Schema]] = {
             dry_run=YES_OR_NO,
             complete=YES_OR_NO,
             next_cursor=nullable(CURSOR),
-            erased=fields(tasks=COUNT, deliberations=COUNT, outcomes=COUNT, log_rows=COUNT),
+            erased=fields(tasks=COUNT, deliberations=COUNT, outcomes=COUNT, log_rows=COUNT, schedules=COUNT),
             not_reached=listed(TEXT),
         )
     },

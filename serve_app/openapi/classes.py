@@ -51,6 +51,8 @@ SHOWN: Mapping[str, str] = {
     "POST /agents/heartbeats.refused": "agent_id error code",
     "Job": "type",
     "Control": "kind name changed_by",
+    "Schedule": "name cron timezone created_by task_type",
+    "GET /schedules/{schedule_id}/preview": "timezone",
     "Decision": "status terminal decision_type answer_type tie_path stop applied_mode snapshot_id mode cost",
     "POST /deliberations": "status",
     "Deliberation": "status deliberation_status state terminal",
@@ -93,6 +95,7 @@ PAYLOADS: Mapping[str, str] = {
     "Task": "payload result error metadata checkpoint",
     "Progress": "message",
     "HistoryEntry": "result error metadata",
+    "Schedule": "task deliberation",  # payload and metadata, the question and its material
     "Job": "name document_count",  # of the metadata
     "ChunkPage.chunks": "content",
     "Agent": "options",  # which hold prompts

@@ -9,6 +9,8 @@ from typing import Any
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import AgentBody, AgentStatus, Health, Intent, IntentBy, Liveness, TransportKind
 from cluster.domain.base.ids import ID_PATTERN
+from cluster.domain.schedules.schedule import CatchUp, Overlap
+from cluster.domain.schedules.schedule import State as ScheduleState
 from cluster.domain.tasks.task import Body, TaskDetail, TaskStatus
 
 Schema = dict[str, Any]
@@ -32,6 +34,7 @@ def ref(name: str) -> Schema:
 
 EPOCH = ref("EpochSeconds")
 ISO = ref("IsoTime")
+LOCAL = ref("LocalTime")
 LEVEL = ref("PriorityNumber")
 LEVEL_NAME = ref("PriorityName")
 
@@ -77,6 +80,12 @@ SHAPES: dict[str, Schema] = {
         "format": "date-time",
         "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00$",
         "description": "A time: ISO 8601 in UTC, with microseconds.",
+    },
+    "LocalTime": {
+        "type": "string",
+        "format": "date-time",
+        "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d(:\d\d)?$",
+        "description": "A time: ISO 8601 in a time zone, with what that is ahead of UTC then.",
     },
     "PriorityNumber": {"type": "integer", "enum": [0, 50, 75, 100], "description": "low, normal, high, urgent"},
     "PriorityName": {"type": "string", "enum": ["low", "normal", "high", "urgent"]},
@@ -186,6 +195,14 @@ SHAPES["AgentMetrics"] = fields(
 SHAPES["Control"] = fields(
     kind=TEXT, name=TEXT, paused=YES_OR_NO, changed_at=nullable(EPOCH), changed_by=nullable(TEXT),
     rate_per_second_opt=nullable(NUMBER), burst_opt=WHOLE, weight_opt=NUMBER,
+)  # fmt: skip
+SHAPES["Schedule"] = fields(
+    schedule_id=ID, name=TEXT, state=words(ScheduleState), cron=nullable(TEXT), timezone=TEXT, every_seconds=nullable(COUNT),
+    starts_at=nullable(EPOCH), ends_at=nullable(EPOCH), jitter_seconds=NUMBER, catch_up=words(CatchUp),
+    catch_up_window_seconds=NUMBER, catch_up_limit=COUNT, overlap=words(Overlap), paused=YES_OR_NO,
+    next_run_at=nullable(EPOCH), last_due_at=nullable(EPOCH), last_run_id=nullable(ID), open_run_ids=listed(ID),
+    runs_started=COUNT, created_at=EPOCH, changed_at=EPOCH, created_by=TEXT, task_type=nullable(TEXT), task=nullable(MAP),
+    deliberation=nullable(MAP),
 )  # fmt: skip
 SHAPES["Decision"] = fields(
     request_id=ID, task_id=ID, status=TEXT, terminal=nullable(TEXT), decision_type=TEXT, answer=nullable(TEXT), value=ANYTHING,

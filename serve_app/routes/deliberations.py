@@ -39,7 +39,7 @@ SYNC_WAIT_S = LONGEST_WAIT_S - 1.0
 _ENDS = ("deliberation.completed", "deliberation.failed", "deliberation.cancelled")
 
 
-def _admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, is_async: bool) -> NewDeliberation:
+def admission(gate: Gateway, body: Deliberate, asker: Origin, key: str | None, is_async: bool) -> NewDeliberation:
     check_json(body.config, "config")
     check_json(body.context, "context")
     check_json(body.content, "content")
@@ -95,7 +95,7 @@ async def create_deliberation(
     or takes longer than 24 s. 409 (`Conflict`) if the request id or the key was used with another body."""
     gate = gateway(request)
     is_async = body.is_async or body.mode == "async"
-    new = _admission(gate, body, asker, key, is_async)
+    new = admission(gate, body, asker, key, is_async)
     after = await gate.hub.now()
     admitted = await gate.admissions.put(new)
     if admitted.conflict:

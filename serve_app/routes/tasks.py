@@ -61,7 +61,7 @@ from serve_app.schemas.tasks import (
 router = GuardedRouter(tags=["tasks"])
 
 
-def _new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now: float) -> NewTask:
+def new_task(gate: Gateway, task_id: str, body: CreateTask, asker: Origin, now: float) -> NewTask:
     if body.run_at is not None and body.delay_seconds is not None:
         raise InvalidRequest("Give run_at or delay_seconds, not both.", "invalid_request")
     if body.retry is not None and body.retry.attempts is not None and body.max_retries is not None:
@@ -157,7 +157,7 @@ async def create_task(
     gate = gateway(request)
     if wait:
         await admit(request, Permission.TASKS_READ)
-    task = _new_task(gate, gate.new_id("task"), body, asker, gate.clock.now())
+    task = new_task(gate, gate.new_id("task"), body, asker, gate.clock.now())
     key = key or key_of(asker.principal, body.idempotency_key)
     idem = None
     if key is not None:
@@ -185,7 +185,7 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
     now = gate.clock.now()
     # Tasks with one creation time are ordered by their ids, so the ids are sorted.
     ids = sorted(gate.new_id("task") for _ in body.tasks)
-    tasks = [_new_task(gate, task_id, item, asker, now) for task_id, item in zip(ids, body.tasks, strict=True)]
+    tasks = [new_task(gate, task_id, item, asker, now) for task_id, item in zip(ids, body.tasks, strict=True)]
     same = {"tasks": [{**_content(item), "idempotency_key": item.idempotency_key} for item in body.tasks]}
     digest = body_digest(same) if key else b""
     items = []

@@ -17,7 +17,7 @@ from cluster.domain.base.json_values import MAX_ERROR_CHARS
 from cluster.domain.base.names import check_key
 from cluster.domain.tasks.progress import MAX_MESSAGE_CHARS, TaskProgress
 from cluster.domain.tasks.retries import ErrorClass, TaskRetries, checked_retries
-from cluster.domain.tasks.rules import WhenFailed
+from cluster.domain.tasks.rules import TaskRules, WhenFailed
 from cluster.domain.tasks.task import OTHER_TYPES, Priority, Task, TaskStatus
 from cluster.process.waits import LONGEST_WAIT_S
 from serve_app.schemas.entries import entry_or_refusal
@@ -310,7 +310,8 @@ def task_wire(task: Task) -> dict[str, Any]:
         "assigned_region": task.assigned_region,
         "region_routing_mode": task.region_routing_mode,
         "origin_region": task.origin_region,
-        **_rules_wire(task),
+        **_replay_wire(task),
+        **rules_wire(task.rules, task.max_retries),
         **_progress_wire(task.progress),
         **_left_out_wire(task),
         **_redacted_wire(task),
@@ -345,12 +346,15 @@ def _redacted_wire(task: Task) -> dict[str, Any]:
     return {} if task.erased_at is None else {"redacted": True}
 
 
-def _rules_wire(task: Task) -> dict[str, Any]:
-    """The rules that the task was given, and the id it was replayed as; what was not set is left out."""
-    rules = task.rules
-    wire: dict[str, Any] = {} if task.replayed_as is None else {"replayed_as": task.replayed_as}
+def _replay_wire(task: Task) -> dict[str, Any]:
+    """The id that the task was replayed as, if it was."""
+    return {} if task.replayed_as is None else {"replayed_as": task.replayed_as}
+
+
+def rules_wire(rules: TaskRules | None, max_retries: int) -> dict[str, Any]:
+    """The rules that a task was given; what was not set is left out."""
     if rules is None:
-        return wire
+        return {}
     fields = {
         "tenant": rules.tenant,
         "queue_timeout_seconds": rules.queue_timeout_s,
@@ -358,10 +362,10 @@ def _rules_wire(task: Task) -> dict[str, Any]:
         "concurrency_key": rules.concurrency_key,
         "concurrency_limit": rules.concurrency_limit if rules.concurrency_key is not None else None,
         "excluded_agents": list(rules.excluded_agents) or None,
-        "retry": None if rules.retries is None else retry_wire(rules.retries, task.max_retries),
+        "retry": None if rules.retries is None else retry_wire(rules.retries, max_retries),
         "after": [{"id": edge.after, "when_failed": edge.when_failed.value} for edge in rules.after] or None,
     }
-    return wire | {name: value for name, value in fields.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _name(task: Task) -> str:

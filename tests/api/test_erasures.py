@@ -160,7 +160,7 @@ async def test_a_dump_holds_nothing_and_all_still_verifies(api: Api, store_urls:
     assert transcript["redacted"] is True
     assert (await api.get("/dead-letter"))["tasks"] == [], "nobody can replay it"
     again = (await api.post("/erasures", {"workspace": "default"}))["erased"]
-    assert again == {"tasks": 0, "deliberations": 0, "outcomes": 0, "log_rows": 0}
+    assert again == {"tasks": 0, "deliberations": 0, "outcomes": 0, "log_rows": 0, "schedules": 0}
 
 
 async def test_the_trail_says_who_erased_and_no_word(api: Api) -> None:

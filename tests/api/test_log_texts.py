@@ -4,14 +4,17 @@ tasks and deliberations are checked in tests/unit/domain/test_log_texts.py."""
 from __future__ import annotations
 
 import socket
+import time
 
 from cluster.domain.base.log import LogRow, Origin
 from cluster.ports.access import Revocation
+from cluster.process.clock import ManualClock
 from tests.api.test_outcomes import imports
 from tests.support.access import NEVER
 from tests.support.api import Api
 from tests.support.log_texts import LOG_TEXTS, words_in
 from tests.support.probes import eventually
+from tests.support.schedules import schedule_keeper
 from tests.support.task_api import TaskApi
 from tests.unit.domain.test_log_texts import WORDS, kinds_in_code
 
@@ -72,6 +75,18 @@ async def _outcomes(api: Api) -> None:
     await api.post("/outcomes/batch", {"outcomes": [wordy, *imports(25)]})
 
 
+async def _schedules(api: Api) -> None:
+    """Each kind of row of a schedule; of the runs that are due ten minutes from now, all but one are skipped."""
+    template = {"task_type": "echo", "payload": WORDS, "metadata": {"note": WORDS}}
+    made = await api.post("/schedules", {"every_seconds": 60, "name": WORDS, "task": template})
+    path = f"/schedules/{made['schedule_id']}"
+    assert (await api.call("PUT", path, {"name": f"{WORDS} Again."})).is_success
+    await api.post(f"{path}/pause")
+    await api.post(f"{path}/resume")
+    await schedule_keeper(api.stores, ManualClock(time.time() + 600)).fire_due()
+    assert (await api.call("DELETE", path)).is_success
+
+
 async def _erasure(api: Api) -> None:
     for task in (await api.get("/tasks"))["tasks"]:
         if task["status"] in ("pending", "running"):
@@ -87,6 +102,7 @@ async def test_no_route_and_no_actor_puts_words_into_data(api: Api) -> None:
         await _operations(api)
         await _outcomes(api)
         await _access(api)
+        await _schedules(api)
         monitor = await api.start_health_monitor()
 
         async def judged() -> bool:

@@ -137,6 +137,7 @@ async def test_the_client_can_do_everything_that_has_a_route(api: Api, sdk: Call
     await _agents(sdk)
     await _tasks(sdk)
     await _numbers(sdk)
+    await _schedules(sdk)
     async with _endpoint("tea") as url:
         await _deliberates(sdk, url)
     await sdk("deregister_agent", "a1")
@@ -145,7 +146,7 @@ async def test_the_client_can_do_everything_that_has_a_route(api: Api, sdk: Call
     missing = {name for name in supported if name not in sdk.called}
     for name in sorted(name for name in missing if supported[name] == 0 and name.startswith(("get_", "list_"))):
         assert isinstance(await sdk(name), dict)
-    assert len(sdk.called) >= 28
+    assert len(sdk.called) >= 33
 
 
 async def _agents(sdk: Caller) -> None:
@@ -207,6 +208,23 @@ async def _tasks(sdk: Caller) -> None:
     with pytest.raises(AragoraError, match="already") as refused:
         await sdk("cancel_task", ids[0])
     assert refused.value.status_code == 409
+
+
+async def _schedules(sdk: Caller) -> None:
+    made = await sdk(
+        "create_schedule", name="nightly", cron="30 2 * * *", timezone="Europe/Berlin", task={"task_type": "x"}
+    )
+    assert (made["state"], made["cron"], made["task"]["task_type"]) == ("active", "30 2 * * *", "x")
+    schedule_id = made["schedule_id"]
+    assert (await sdk("list_schedules"))["schedules"] == [made]
+    assert await sdk("get_schedule", schedule_id) == made
+    changed = await sdk("update_schedule", schedule_id, every_seconds=60, paused=True)
+    assert (changed["every_seconds"], changed["cron"], changed["state"]) == (60, None, "paused")
+    with pytest.raises(ValidationError, match="five fields"):
+        await sdk("update_schedule", schedule_id, cron="* * * * * *")
+    assert await sdk("delete_schedule", schedule_id) == {"deleted": True}
+    with pytest.raises(NotFoundError, match="no schedule"):
+        await sdk("get_schedule", schedule_id)
 
 
 async def _numbers(sdk: Caller) -> None:

@@ -33,6 +33,7 @@ class Scene:
     dead: str
     waiting: str
     request_id: str
+    schedule: str
 
 
 def _says(model: str, _: str) -> str:
@@ -59,7 +60,9 @@ async def _scene(api: Api) -> AsyncIterator[Scene]:
         body = {"content": f"{SECRET}?", "config": {"options": options, "agents": ["a", "b", "c"]}}
         result = await api.post("/deliberations", body)
         assert result["terminal"] == "DECIDED"
-        yield Scene(*ids, waiting, result["request_id"])
+        body = {"cron": "@daily", "task": {"task_type": "echo", **private}}
+        schedule = (await api.post("/schedules", body))["schedule_id"]
+        yield Scene(*ids, waiting, result["request_id"], schedule)
 
 
 #: Routes whose answers are nothing but words: they ask for the permission themselves.
@@ -84,6 +87,7 @@ def _asked(scene: Scene, log_id: int) -> dict[str, str]:
     ids = {
         "agent_id": "worker",
         "request_id": scene.request_id,
+        "schedule_id": scene.schedule,
         "subject_id": scene.dead,
         "snapshot_id": "absent",
         "workspace_id": "w",
@@ -121,6 +125,8 @@ async def test_no_route_that_reads_shows_words_to_the_blind(api: Api, tokens: To
         "/queue",
         "/dead-letter",
         "/dead-letter/{task_id}",
+        "/schedules",
+        "/schedules/{schedule_id}",
         "/deliberations",
         "/deliberations/{request_id}",
         "/deliberations/{request_id}/transcript",

@@ -69,6 +69,14 @@ async def _claim(api: Api) -> tuple[str, Any]:
     return "/tasks/claim", {"agent_id": agent_id}
 
 
+def _of_schedule(path: str, body: Any = None) -> Prepare:
+    async def prepare(api: Api) -> tuple[str, Any]:
+        schedule = await api.post("/schedules", {"cron": "@daily", "task": {"task_type": "echo"}})
+        return path.format(schedule["schedule_id"]), body
+
+    return prepare
+
+
 async def _open_deliberation(api: Api) -> tuple[str, Any]:
     body = {"content": f"question {next(_ids)}", "async": True, "config": {"min_agents": 2}}
     request_id = (await api.post("/deliberations", body))["request_id"]
@@ -183,6 +191,12 @@ CHANGES: dict[tuple[str, str], Prepare] = {
     ("POST", "/queue/prioritize"): _of_task(
         "/queue/prioritize", lambda task_id: {"task_id": task_id, "priority": "high"}
     ),
+    ("POST", "/schedules"): _fixed("/schedules", {"cron": "30 2 * * *", "task": {"task_type": "echo"}}),
+    ("PUT", "/schedules/{schedule_id}"): _of_schedule("/schedules/{}", {"cron": "@hourly", "paused": True}),
+    ("DELETE", "/schedules/{schedule_id}"): _of_schedule("/schedules/{}"),
+    ("POST", "/schedules/{schedule_id}/pause"): _of_schedule("/schedules/{}/pause"),
+    ("POST", "/schedules/{schedule_id}/resume"): _of_schedule("/schedules/{}/resume"),
+    ("POST", "/schedules/{schedule_id}/run"): _of_schedule("/schedules/{}/run"),
     ("POST", "/deliberations"): _fixed("/deliberations", {"content": "Tea or coffee?", "async": True}),
     ("POST", "/deliberations/{request_id}/cancel"): _open_deliberation,
     ("POST", "/deliberations/{request_id}/outcome"): _ended_deliberation,

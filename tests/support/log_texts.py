@@ -14,6 +14,7 @@ from cluster.domain.audit import erasure
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus import learning
 from cluster.domain.deliberation import wire
+from cluster.domain.schedules import schedule
 from cluster.domain.scheduling import limits
 from cluster.domain.tasks import progress, steps, task
 
@@ -29,6 +30,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "weights": learning.LOG_TEXTS,
     "access": access_rows.LOG_TEXTS,
     "auth": access_rows.LOG_TEXTS,
+    "schedule": schedule.LOG_TEXTS,
     "erasure": erasure.LOG_TEXTS,
     "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY},
 }

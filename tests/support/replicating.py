@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from actors.schedules import change_of
 from cluster.domain.access.roles import CustomRole
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.agents.agent import Health, Intent
@@ -16,6 +17,10 @@ from cluster.domain.consensus.learning import StoredOutcome, fit
 from cluster.domain.deliberation.stored import JournalAppend, JournalEvent, NewDeliberation
 from cluster.domain.replication.batch import TextRow
 from cluster.domain.replication.tables import TABLES
+from cluster.domain.schedules.machine import Due
+from cluster.domain.schedules.machine import step as step_schedule
+from cluster.domain.schedules.schedule import Overlap
+from cluster.domain.schedules.template import task_template
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.tasks.events import Claim, Complete, Fail, Reporter
 from cluster.domain.tasks.machine import step
@@ -23,7 +28,7 @@ from cluster.domain.tasks.progress import Progress, ProgressReport
 from cluster.domain.tasks.retries import RetryPolicy
 from cluster.domain.tasks.task import IdempotencyKey, TaskHead, TaskStatus
 from cluster.ports.access import Revocation
-from cluster.ports.agents import AgentChange
+from cluster.ports.agents import AgentChange, RegisterItem
 from cluster.ports.operations import Replay
 from cluster.ports.tasks import ShardFence, SubmitItem
 from cluster.postgres.stores import Stores
@@ -31,6 +36,7 @@ from tests.support.access import a_binding, a_key, a_workspace
 from tests.support.outcomes import AGENTS as OUTCOME_AGENTS
 from tests.support.outcomes import history
 from tests.support.samples import NOW, new_task, registration
+from tests.support.schedules import new_schedule
 
 WORKSPACES = ("w", "eu-w")
 AGENTS = ("a1", "a2", "a3")
@@ -74,6 +80,7 @@ class RandomChanges:
             *(self.submit, self.submit, self.decide, self.decide, self.decide, self.replay, self.purge, self.control),
             *(self.register, self.change, self.remove, self.admit, self.append, self.append, self.cancel),
             *(self.outcome, self.workspace, self.bind, self.unbind, self.role, self.key, self.revoke, self.publish),
+            *(self.schedule, self.schedule),
         )
 
     async def begin(self) -> None:
@@ -212,8 +219,26 @@ class RandomChanges:
         record = record_for(origin, self._now, "control.changed", control.entity, control.to_log())
         await self.stores.controls.put(control, record)
 
+    async def schedule(self) -> None:
+        """Makes one, lets one run whose time has come, or deletes one."""
+        origin, store = self._origin(), self.stores.schedules
+        found, _ = await store.list(origin.workspace, 1, 0)
+        if not found:
+            template = task_template(new_task(origin=origin, payload=_secret(origin.workspace)))
+            schedule = new_schedule(f"sched_{self._n:05d}", template, overlap=Overlap.ALLOW)
+            schedule = replace(schedule, workspace=origin.workspace)
+            record = record_for(origin, self._now, "schedule.created", schedule.id, {"schedule_id": schedule.id})
+            await store.create(schedule, record, self._key("schedules/create"))
+            return
+        (schedule,) = found
+        after, effects = step_schedule(schedule, Due(), (schedule.next_due or 0) + 1.0)
+        await store.change([change_of(after, effects, origin, origin, self._now)])
+        if after.fired > 3:
+            record = record_for(origin, self._now, "schedule.deleted", schedule.id, {"schedule_id": schedule.id})
+            await store.remove(origin.workspace, [record])
+
     async def register(self) -> None:
-        items = []
+        items: list[RegisterItem] = []
         for agent_id in self._chance.sample(AGENTS, 2):
             origin, at = self._origin(), self._now + len(items) / 1000
             item = registration(agent_id, origin=origin, at=at, metadata=_secret(origin.workspace))

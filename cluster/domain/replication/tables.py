@@ -229,10 +229,25 @@ REPLICATED: Final[tuple[ReplicatedTable, ...]] = (
         why="It resumes without paying for an answer twice. The journal of a deliberation travels whole.",
     ),
     ReplicatedTable(
+        name="schedules",
+        key=("id",),
+        naming=Naming(kinds=("schedule.",), values={"id": "entity"}),
+        columns=_columns(
+            "id text, workspace text, principal text, name text, plan json, template json, created_at double precision, "
+            "changed_at double precision, next_due bigint, fire_at double precision, paused boolean, revision bigint, "
+            "changed_row bigint, last_due bigint, last_run text, runs json, fired bigint"
+        ),
+        owner="workspace",
+        whole_rows_withheld=True,
+        why="Runs go on in the region that takes over. A template is words and the work itself, so a schedule does not travel "
+        "to where its words may not.",
+    ),
+    ReplicatedTable(
         name="idempotency",
         key=("workspace", "route", "key"),
         naming=_of_workspace(
-            *("task.submitted", "agent.registered", "agent.unregistered", "deliberation.admitted"), created_at="at"
+            *("task.submitted", "agent.registered", "agent.unregistered", "deliberation.admitted", "schedule.created"),
+            created_at="at",
         ),
         columns=_columns(
             "workspace text, route text, key text, digest bytea, answer text, created_at double precision"

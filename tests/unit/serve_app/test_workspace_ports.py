@@ -31,6 +31,8 @@ CARRIES = {
     "WorkspaceAudit.range": "of",
     "OutcomeStore.record": "items",  # the origin of each outcome
     "OutcomeStore.save": "items",
+    "WorkspaceSchedules.create": "schedule",
+    "WorkspaceSchedules.change": "changes",  # the schedule of each
     "WorkspaceHeartbeats.record_activity": "heartbeats",
     "WorkspaceHeartbeats.forget": "agents",
     "KnownAgents.note": "agent",

@@ -1,0 +1,77 @@
+"""What a run is made from: a submit or a question that was checked when the schedule was made, as stored JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from cluster.domain.base.log import Origin
+from cluster.domain.deliberation.stored import NewDeliberation
+from cluster.domain.schedules.machine import Fire
+from cluster.domain.schedules.schedule import Schedule
+from cluster.domain.tasks.rules import Edge, TaskRules, WhenFailed
+from cluster.domain.tasks.task import IdempotencyKey, NewTask, Priority
+
+#: What each run has of its own.
+_OF_THE_RUN: Final = ("id", "origin", "created_at", "run_at", "replay_of")
+ROUTE: Final = "schedules"
+
+
+def task_template(task: NewTask) -> dict[str, Any]:
+    """A checked submit without what each run has of its own."""
+    template = {item.name: getattr(task, item.name) for item in fields(task) if item.name not in _OF_THE_RUN}
+    rules = None if task.rules is None else task.rules.to_json()
+    return {"task": template | {"priority": int(task.priority), "rules": rules}}
+
+
+def templated_task(template: Mapping[str, Any], *, id: str, origin: Origin, now: float) -> NewTask:
+    """The submit of ``task_template`` again."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) and name != "payload" else value
+        for name, value in template["task"].items()
+    }
+    values |= {"priority": Priority(values["priority"]), "rules": TaskRules.from_json(values["rules"])}
+    return NewTask(id=id, origin=origin, created_at=now, **values)
+
+
+def deliberation_template(new: NewDeliberation, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A checked question. ``given``: its body, which readers are shown."""
+    return {
+        "deliberation": {
+            "contract": new.contract,
+            "digest": new.contract_digest.hex(),
+            "timeout_s": new.deadline_at - new.admitted_at,
+            "given": given,
+        }
+    }
+
+
+def run_task(schedule: Schedule, fire: Fire, origin: Origin, now: float) -> tuple[NewTask, IdempotencyKey]:
+    """The task that a run is. It starts when those before it have ended, however they did."""
+    task = templated_task(schedule.template, id=fire.run, origin=origin, now=now)
+    if fire.after:
+        edges = tuple(Edge(after=run, when_failed=WhenFailed.RUN_ANYWAY) for run in fire.after)
+        task = replace(task, rules=replace(task.rules or TaskRules(), after=edges))
+    return task, _key(fire)
+
+
+def run_deliberation(schedule: Schedule, fire: Fire, origin: Origin, now: float) -> NewDeliberation:
+    """The deliberation that a run is."""
+    template = schedule.template["deliberation"]
+    return NewDeliberation(
+        request_id=fire.run,
+        task_id=fire.run,
+        origin=origin,
+        admitted_at=now,
+        deadline_at=now + template["timeout_s"],
+        contract=template["contract"],
+        contract_digest=bytes.fromhex(template["digest"]),
+        mode="async",
+        idempotency=_key(fire),
+    )
+
+
+def _key(fire: Fire) -> IdempotencyKey:
+    """The id stands for schedule and due time, so it is the key too, and there is no body that could differ."""
+    return IdempotencyKey(route=ROUTE, key=fire.run, body_digest=b"")
