@@ -105,13 +105,13 @@ async def task_query(
     cursor: Cursor = None,
 ) -> TaskQuery:
     """Filters and the page of a list. ``cursor`` is the ``next_cursor`` of the page before; ``offset`` is for clients that
-    do not use cursors."""
+    do not use cursors. 400 (`InvalidRequest`) if ``agent_id`` is no id: a list that can have no task is a mistake."""
     return TaskQuery(
         workspace=asker.workspace,
         statuses=(status,) if status else (),
         details=(status_detail,) if status_detail else (),
         task_type=task_type,
-        agent_id=agent_id,
+        agent_id=None if agent_id is None else check_id(agent_id, "agent_id"),
         queue=queue,
         created_after=created_after,
         created_before=created_before,
