@@ -265,6 +265,7 @@ LOCAL: Final[tuple[LocalTable, ...]] = (
         name="audit_checkpoints",
         why="A fold of the log, signed by the region that is primary; the chain itself is the same in each.",
     ),
+    LocalTable(name="task_terms", why="Follows from the tasks: triggers write it in each region."),
     LocalTable(name="actor_names", why="Processes of the region."),
     LocalTable(name="sessions", why="Whoever logged in at one region logs in at another one anew."),
     LocalTable(name="logins", why="Logins that have begun at this region and not ended yet, for ten minutes."),
