@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -109,16 +110,32 @@ _condition = st.one_of(
     st.builds("ended>={}".format, _times),
     st.builds("ended<{}".format, _times),
 )
-_where = st.lists(_condition, max_size=3, unique_by=lambda condition: condition[:7])
+_OF_ONE = re.compile(r"(agent|id|type|created|ended)[<>~=]+")
+
+
+def _kind(condition: str) -> str:
+    """Equal for two conditions of which a search takes one."""
+    found = _OF_ONE.match(condition)
+    return condition if found is None else found.group()
+
+
+_where = st.lists(_condition, max_size=2, unique_by=_kind)
+
+
+def _seldom(value: st.SearchStrategy[Any], else_: Any = None) -> st.SearchStrategy[Any]:
+    """Mostly no filter: with many of them nothing matches, and a test of what is found tests nothing."""
+    return st.integers(0, 4).flatmap(lambda drawn: value if drawn == 0 else st.just(else_))
+
+
 _query = st.builds(
     TaskQuery,
     workspace=st.just("w"),
-    statuses=st.lists(st.sampled_from(TaskStatus), max_size=2).map(tuple),
-    details=st.lists(_details, max_size=2).map(tuple),
-    task_type=st.none() | _names,
-    agent_id=st.none() | st.sampled_from(["w", "x"]),
-    queue=st.none() | _names,
-    created_after=st.none() | st.integers(0, 4).map(lambda at: NOW + at),
+    statuses=_seldom(st.lists(st.sampled_from(TaskStatus), min_size=1, max_size=3).map(tuple), ()),
+    details=_seldom(st.lists(_details, min_size=1, max_size=3).map(tuple), ()),
+    task_type=_seldom(_names),
+    agent_id=_seldom(st.sampled_from(["w", "x"])),
+    queue=_seldom(_names),
+    created_after=_seldom(st.integers(0, 4).map(lambda at: NOW + at)),
     limit=st.integers(1, 5),
     now=st.just(NOW + 2),
 )
@@ -196,7 +213,7 @@ async def _change(stores: Stores, task_id: str, row: Row, state: State) -> None:
     query=_query,
     where=_where,
     changes=st.lists(st.tuples(st.integers(0, 19), _states), max_size=8),
-    scanned=st.sampled_from([1, 3, SCANNED]),
+    scanned=st.sampled_from([1, 3]),
 )
 def test_a_search_finds_each_matching_task_once_while_tasks_change(
     ground: Ground,
