@@ -355,6 +355,20 @@ class ControlPlaneClient:
         """`request` with POST."""
         return await self.request("POST", path, body, idempotency_key=idempotency_key)
 
+    async def tasks(self, *where: str, **filters: Any) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yields the tasks for which all conditions hold (``metadata.pr=17``, ``tag=nightly``: docs/tasks.md), newest first, page
+        by page until there are no more. ``filters``: those of ``GET /tasks``. Stop early under ``contextlib.aclosing``.
+
+        Raises: what `request` raises."""
+        cursor: str | None = None
+        while True:
+            page = await self.get("/tasks", where=where, cursor=cursor, **filters)
+            for task in page["tasks"]:
+                yield task
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
     async def task_states(
         self, task_id: str, *, look_s: float = LONG_POLL_S, patience: Patience = DEFAULT_PATIENCE
     ) -> AsyncGenerator[Mapping[str, Any], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -45,6 +45,18 @@ class BlockingClient:
     def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
         """`ControlPlaneClient.post`. Raises: the same."""
         return self._runner.run(self._client.post(path, body, idempotency_key=idempotency_key))
+
+    def tasks(self, *where: str, **filters: Any) -> Iterator[Mapping[str, Any]]:
+        """`ControlPlaneClient.tasks`. Raises: the same."""
+        tasks = self._client.tasks(*where, **filters)
+        try:
+            while True:
+                try:
+                    yield self._runner.run(anext(tasks))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._runner.run(tasks.aclose())
 
     def result(self, task_id: str, *, timeout_s: float | None = None) -> Any:
         """`ControlPlaneClient.result`. Raises: the same."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cluster.domain.base.conditions import Search
 from cluster.domain.base.log import LogRow
 from cluster.domain.tasks.progress import ProgressReport
 from cluster.domain.tasks.task import (
@@ -62,6 +63,15 @@ class TaskQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchPage:
+    """A page of a search. ``following`` is the ``before`` of the next one, None if this is the last. A search reads a bounded
+    number of tasks for each page, so a page may be short, or empty, and not be the last."""
+
+    tasks: Sequence[Task]
+    following: tuple[float, str] | None
+
+
+@dataclass(frozen=True, slots=True)
 class HeldLease:
     """A lease of a running task, and the claim that it was granted to."""
 
@@ -88,6 +98,9 @@ class WorkspaceTasks(Protocol):
 
     async def list(self, query: TaskQuery) -> tuple[list[Task], Total]:
         """(page, how many match in all)."""
+
+    async def search(self, query: TaskQuery, search: Search) -> SearchPage:
+        """What matches the query and the search. The query's ``offset`` is not used."""
 
     async def oldest(
         self, workspace: str, status: TaskStatus, limit: int, bodies: Collection[Body] = ALL_BODIES

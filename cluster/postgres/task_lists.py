@@ -32,7 +32,7 @@ _UNCOMMON = "status in ('failed', 'cancelled', 'timeout')"
 _ORDER = "order by created_at desc, id desc"
 
 
-class _Arguments:
+class Arguments:
     """The arguments of a statement, in the order in which its text names them."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class _Arguments:
         return f"${len(self.values)}"
 
 
-def _branches(query: TaskQuery, arguments: _Arguments) -> list[str]:
+def branches(query: TaskQuery, arguments: Arguments) -> list[str]:
     """A condition for each range of an index that the list is merged from. No task meets two of them."""
     common = [f"workspace = {arguments.add(query.workspace)}"]
     by_name = {"task_type": query.task_type, "assigned_agent": query.agent_id, "queue": query.queue}
@@ -54,13 +54,13 @@ def _branches(query: TaskQuery, arguments: _Arguments) -> list[str]:
         common.append(f"created_at < {arguments.add(query.created_before)}::float8")
     if not query.statuses and not query.details:
         return [" and ".join(common)]  # the index of the workspace has just these
-    branches = [
+    found = [
         [_COMPLETED] if detail is TaskDetail.COMPLETED else [_UNCOMMON, f"status_detail = '{detail.value}'"]
         for detail in _ended_details(query)
     ]
     if not query.statuses or any(not status.terminal for status in query.statuses):
-        branches += _open_branch(query, arguments)
-    return [" and ".join([*common, *branch]) for branch in branches]
+        found += _open_branch(query, arguments)
+    return [" and ".join([*common, *branch]) for branch in found]
 
 
 def _ended_details(query: TaskQuery) -> list[TaskDetail]:
@@ -71,7 +71,7 @@ def _ended_details(query: TaskQuery) -> list[TaskDetail]:
     ]
 
 
-def _open_branch(query: TaskQuery, arguments: _Arguments) -> list[list[str]]:
+def _open_branch(query: TaskQuery, arguments: Arguments) -> list[list[str]]:
     """The condition for open tasks, or none if the details are those of ended ones."""
     details = [detail.value for detail in query.details if detail not in ENDED_DETAILS]
     if query.details and not details:
@@ -90,8 +90,8 @@ def _open_branch(query: TaskQuery, arguments: _Arguments) -> list[list[str]]:
 
 def page_statement(query: TaskQuery) -> tuple[str, Sequence[Any]] | None:
     """A statement for the page of a list, and its arguments. None if no task can match."""
-    arguments = _Arguments()
-    branches = _branches(query, arguments)
+    arguments = Arguments()
+    found = branches(query, arguments)
     before = ""
     if query.before is not None:
         at, task_id = (arguments.add(value) for value in query.before)
@@ -100,7 +100,7 @@ def page_statement(query: TaskQuery) -> tuple[str, Sequence[Any]] | None:
     # An offset counts rows of all ranges, and they may all be of one.
     ranges = [
         f"(select id, created_at from tasks where {branch}{before} {_ORDER} limit {limit}::bigint + {offset}::bigint)"
-        for branch in branches
+        for branch in found
     ]
     if not ranges:
         return None
@@ -123,9 +123,9 @@ def matching_statements(query: TaskQuery, most: int) -> Matching | None:
 
     It reads them in the list's order: that is the order of the indexes, while a scan of the table could meet a million rows of
     other workspaces before the first one that counts."""
-    arguments = _Arguments()
-    branches = [f"select 1 from tasks where {branch}" for branch in _branches(query, arguments)]
-    if not branches:
+    arguments = Arguments()
+    every = [f"select 1 from tasks where {branch}" for branch in branches(query, arguments)]
+    if not every:
         return None
-    first = " union all ".join(f"({branch} {_ORDER} limit {most})" for branch in branches)
-    return Matching(" union all ".join(branches), f"select 1 from ({first}) as found", arguments.values)
+    first = " union all ".join(f"({branch} {_ORDER} limit {most})" for branch in every)
+    return Matching(" union all ".join(every), f"select 1 from ({first}) as found", arguments.values)

@@ -70,7 +70,11 @@ async def read_page(
     pool: Pool, statement: str, arguments: Sequence[Any], workspace: str, bodies: Iterable[Body]
 ) -> list[Task]:
     """The tasks of a page (`page_of`), with the bodies that they were asked with, as far as they fit."""
-    rows = await pool.rows(statement, *arguments)
+    return await whole_page(pool, await pool.rows(statement, *arguments), workspace, bodies)
+
+
+async def whole_page(pool: Pool, rows: Sequence[Any], workspace: str, bodies: Iterable[Body]) -> list[Task]:
+    """The tasks of the rows of such a statement."""
     asked_for = [body for body in Body if body in bodies]
     large = await _large_bodies(pool, workspace, [row for row in rows if not row["small"]], asked_for)
     tasks = []

@@ -8,20 +8,22 @@ import zlib
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from cluster.domain.base.conditions import Search
 from cluster.domain.base.json_writing import json_writer
 from cluster.domain.base.log import LogRow, caused_by_row
 from cluster.domain.tasks.order_key import encode
 from cluster.domain.tasks.progress import ProgressReport, stored_records
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import ALL_BODIES, Body, Decided, Submitted, Task, TaskDecision, TaskHead, TaskStatus
-from cluster.ports.tasks import HeldLease, ShardFence, SubmitItem, TaskQuery
+from cluster.ports.tasks import HeldLease, SearchPage, ShardFence, SubmitItem, TaskQuery
 from cluster.ports.totals import EXACT_TO, Total
 from cluster.postgres.columns import array, flags, numbers, texts
 from cluster.postgres.log import Epoch, log_columns, log_row, log_rows, waves
 from cluster.postgres.pool import Pool
 from cluster.postgres.queries import queries
 from cluster.postgres.task_lists import matching_statements, page_statement
-from cluster.postgres.task_rows import WHOLE, WHOLE_TASKS, open_head, page_of, read_page, task_of
+from cluster.postgres.task_rows import WHOLE, WHOLE_TASKS, open_head, page_of, read_page, task_of, whole_page
+from cluster.postgres.task_search import SCANNED, search_statement, task_terms
 from cluster.postgres.totals import total_of
 
 _SQL = queries("tasks")
@@ -169,6 +171,23 @@ class PostgresTasks:
             return [], Total(0)
         tasks = await read_page(self._pool, *page, query.workspace, query.bodies)
         return tasks, await total_of(self._pool, matching.every, *matching.arguments, first=matching.first)
+
+    async def search(self, query: TaskQuery, search: Search) -> SearchPage:
+        terms = task_terms(query.workspace, search)
+        if len(terms) > 1:  # the rarest leads
+            rows = await self._pool.rows(_SQL["count_task_terms"], terms, SCANNED)
+            terms = [row["term"] for row in rows]
+        found = search_statement(query, search, terms)
+        if found is None:
+            return SearchPage((), None)
+        rows = await self._pool.rows(*found)
+        tasks = await whole_page(
+            self._pool, [row for row in rows if row["id"] is not None], query.workspace, query.bodies
+        )
+        if len(tasks) == query.limit:
+            return SearchPage(tasks, (tasks[-1].created_at, tasks[-1].id))
+        end = rows[0]
+        return SearchPage(tasks, None if end["end_id"] is None else (end["end_at"], end["end_id"]))
 
     async def oldest(
         self, workspace: str, status: TaskStatus, limit: int, bodies: Collection[Body] = ALL_BODIES

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import Field
 
+from cluster.domain.base.conditions import CONDITIONS, MAX_CONDITION_CHARS, MAX_CONDITIONS
 from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.json_values import check_json
 from cluster.ports.totals import Total
@@ -53,6 +54,11 @@ def total_wire(total: Total) -> dict[str, Any]:
 Filter = Annotated[Words | None, Query()]
 #: A part of somebody's words.
 Contained = Annotated[Annotated[Text, Field(min_length=1, max_length=256)] | None, Query()]
+#: Conditions of a search (`cluster.domain.base.conditions`).
+Where = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=MAX_CONDITION_CHARS)]],
+    Query(max_length=MAX_CONDITIONS, description=f"A condition; all hold that are given. {'; '.join(CONDITIONS)}"),
+]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=512)]
 #: Epoch seconds.

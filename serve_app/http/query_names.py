@@ -20,6 +20,8 @@ from serve_app.auth.named_workspace import FIELDS
 _ASKED_BY_OTHERS = frozenset({"health", "login"})
 #: Tags of routes that choose rows by their body.
 _CHOOSE_BY_BODY = frozenset({"dead letter"})
+#: Names of parameters that may be given several times: the conditions of a search.
+_SEVERAL = frozenset({"where"})
 #: Names that any call may have: the workspace that it acts in, and a token, which only streams read.
 _OF_ANY_CALL = frozenset({*FIELDS, "token"})
 
@@ -40,8 +42,8 @@ def query_names(dependant: Dependant) -> frozenset[str]:
 
 
 def check_query_names(connection: HTTPConnection, known: Collection[str], *, takes_body: bool = False) -> None:
-    """Checks that each parameter of the query is one of ``known`` and is given once. Names that begin with ``_`` pass: browsers'
-    libraries add such against caches.
+    """Checks that each parameter of the query is one of ``known`` and is given once, but for ``where``. Names that begin
+    with ``_`` pass: browsers' libraries add such against caches.
 
     Raises: `InvalidRequest` with the nearest known name, or if a parameter is given twice: all but one would be ignored."""
     if not connection.scope["query_string"]:
@@ -54,6 +56,6 @@ def check_query_names(connection: HTTPConnection, known: Collection[str], *, tak
         if name not in known:
             meant = "this call takes its fields in the body." if takes_body and not known else hint(shown, known)
             raise InvalidRequest(f"There is no query parameter {shown} here; {meant}", "unknown_parameter")
-        if name in given:
+        if name in given and name not in _SEVERAL:
             raise InvalidRequest(f"The query parameter {shown} is given twice; give it once.", "repeated_parameter")
         given.add(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from fastapi import Depends, Query, Request
 
 from actors.messages import ExplainRequest
 from cluster.domain.access.permissions import Permission
+from cluster.domain.base.conditions import Search, parse_search
 from cluster.domain.base.errors import InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
@@ -20,12 +22,22 @@ from cluster.domain.tasks.task import Body, Priority, Task, TaskDetail, TaskStat
 from cluster.ports.tasks import TaskQuery
 from cluster.ports.totals import Total
 from cluster.process.waits import LONGEST_WAIT_S
-from serve_app.auth.admission import Asker, Caller, requires
+from serve_app.auth.admission import Asker, Caller, admit, requires
 from serve_app.auth.routing import GuardedRouter
 from serve_app.auth.words import data_of, may_read_words
 from serve_app.gateway import Gateway, gateway
 from serve_app.http.hang_ups import hung_up
-from serve_app.http.paging import Cursor, Filter, Limit, Time, decode_cursor, next_cursor, total_wire
+from serve_app.http.paging import (
+    Cursor,
+    Filter,
+    Limit,
+    Time,
+    Where,
+    decode_cursor,
+    encode_cursor,
+    next_cursor,
+    total_wire,
+)
 from serve_app.routes.agents import without_actor
 from serve_app.schemas.fields import MAX_SECONDS, Offset
 from serve_app.schemas.tasks import history_wire, retry_wire, task_wire
@@ -105,13 +117,13 @@ async def task_query(
     cursor: Cursor = None,
 ) -> TaskQuery:
     """Filters and the page of a list. ``cursor`` is the ``next_cursor`` of the page before; ``offset`` is for clients that
-    do not use cursors."""
+    do not use cursors. 400 (`InvalidRequest`) if ``agent_id`` is no id: a list that can have no task is a mistake."""
     return TaskQuery(
         workspace=asker.workspace,
         statuses=(status,) if status else (),
         details=(status_detail,) if status_detail else (),
         task_type=task_type,
-        agent_id=agent_id,
+        agent_id=None if agent_id is None else check_id(agent_id, "agent_id"),
         queue=queue,
         created_after=created_after,
         created_before=created_before,
@@ -123,6 +135,40 @@ async def task_query(
 
 
 Listing = Annotated[TaskQuery, Depends(task_query)]
+
+
+async def search_of(request: Request, where: Where = [], offset: Offset = 0) -> Search | None:  # noqa: B006
+    """What ``where`` says; None without it. Whoever asks for metadata or tags has to be allowed to read them: which tasks match
+    would tell their words.
+
+    Raises: `InvalidRequest` if a condition cannot be meant, or comes with an ``offset``; `Forbidden`."""
+    if not where:
+        return None
+    if offset:
+        raise InvalidRequest("where goes with cursor and not with offset; send the next_cursor of the page before.")
+    search = parse_search(where)
+    if search.of_words:
+        await admit(request, Permission.PAYLOADS_READ)
+    return search
+
+
+Searching = Annotated[Search | None, Depends(search_of)]
+
+
+async def _listed(gate: Gateway, query: TaskQuery, search: Search | None) -> tuple[Sequence[Task], dict[str, Any]]:
+    """The tasks of a page, and the fields of the answer that say which page it is."""
+    if search is None:
+        tasks, total = await gate.tasks.list(query)
+        return tasks, _page(query, tasks, total)
+    page = await gate.tasks.search(query, search)
+    more = page.following is not None
+    return page.tasks, {
+        **total_wire(Total(len(page.tasks), exact=query.before is None and not more)),
+        "limit": query.limit,
+        "offset": 0,
+        "has_more": more,
+        "next_cursor": None if page.following is None else encode_cursor(*page.following),
+    }
 
 
 def _page(query: TaskQuery, page: list[Task], total: Total) -> dict[str, Any]:
@@ -140,22 +186,25 @@ def _page(query: TaskQuery, page: list[Task], total: Total) -> dict[str, Any]:
 
 @router.get("/tasks/history")
 @requires(Permission.TASKS_READ)
-async def task_history(request: Request, asker: Asker, query: Listing) -> dict[str, Any]:
-    """Tasks that have ended, newest first. 400 (`InvalidRequest`) if ``status`` is that of an open task."""
+async def task_history(request: Request, asker: Asker, query: Listing, search: Searching) -> dict[str, Any]:
+    """Tasks that have ended, newest first; ``where`` as in the list of tasks. 400 (`InvalidRequest`) if ``status`` is that of an
+    open task."""
     if query.statuses and query.statuses[0] not in ENDED:
         raise InvalidRequest("status must be completed, failed, cancelled or timeout.", "invalid_status")
     query = replace(query, statuses=query.statuses or ENDED, bodies=(Body.METADATA, Body.RESULT))
-    tasks, total = await gateway(request).tasks.list(query)
-    return {"history": [history_wire(task) for task in tasks], **_page(query, tasks, total)}
+    tasks, page = await _listed(gateway(request), query, search)
+    return {"history": [history_wire(task) for task in tasks], **page}
 
 
 @router.get("/tasks")
 @requires(Permission.TASKS_READ)
-async def list_tasks(request: Request, asker: Asker, query: Listing) -> dict[str, Any]:
-    """Tasks of the workspace, newest first."""
+async def list_tasks(request: Request, asker: Asker, query: Listing, search: Searching) -> dict[str, Any]:
+    """Tasks of the workspace, newest first. With ``where``, a page may be short or empty while ``next_cursor`` says that there
+    may be more, and ``total`` counts the page. 400 (`InvalidRequest`) if a condition cannot be meant, 403 (`Forbidden`) if it
+    asks for metadata or tags without ``controlplane:payloads.read``."""
     gate = gateway(request)
-    tasks, total = await gate.tasks.list(query)
-    return {"tasks": [task_wire(shown(gate, task)) for task in tasks], **_page(query, tasks, total)}
+    tasks, page = await _listed(gate, query, search)
+    return {"tasks": [task_wire(shown(gate, task)) for task in tasks], **page}
 
 
 @router.get("/tasks/{task_id}")

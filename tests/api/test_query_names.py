@@ -44,6 +44,14 @@ async def test_what_any_call_may_have_in_its_query_passes(api: Api, query: str) 
         assert (await api.call("GET", f"{path}?anything=1")).status_code == 200, "monitors add their own"
 
 
+async def test_an_agent_id_that_no_agent_can_have_is_refused(api: Api) -> None:
+    for path in ("/tasks", "/tasks/history"):
+        for agent_id in ("a" * 129, "-a", "a b", "history"):
+            answer = await api.call("GET", f"{path}?agent_id={agent_id}")
+            assert (answer.status_code, answer.json().get("code")) == (400, "invalid_id"), (path, answer.text)
+        assert (await api.get(f"{path}?agent_id={'a' * 128}"))["total"] == 0
+
+
 async def test_an_empty_filter_and_one_given_twice_are_refused(api: Api) -> None:
     for path in (
         *(

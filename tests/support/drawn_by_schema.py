@@ -25,7 +25,7 @@ from cluster.domain.access.permissions import OF_THE_SYSTEM
 from cluster.domain.access.roles import ROLES
 from serve_app.application import make_app
 from tests.support.api import CP
-from tests.support.fuzzing import FOREIGN, LEFT_OUT, OWN, WITHOUT_WAITING, Ground
+from tests.support.fuzzing import FOREIGN, LEFT_OUT, OWN, WAITING, WITHOUT_WAITING, Ground
 from tests.support.permission_tables import calls
 from tests.support.permission_tables import roles as tabled_roles
 from tests.support.principals import bearer
@@ -152,6 +152,16 @@ def plan_of(ground: Ground) -> Plan:
     return Plan(principals=made, foreign=tuple(ground.foreign))
 
 
+def _without_waiting(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as the tool gets it. Rejected: a hook that takes the parameters out of drawn calls. The tool then expects bad
+    values to be refused that it never sent."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "parameters" in operation:
+                operation["parameters"] = [each for each in operation["parameters"] if each.get("name") not in WAITING]
+    return document
+
+
 def _configuration(ground: Ground) -> str:
     lines = []
     for name in _PLACES:
@@ -193,7 +203,7 @@ async def read_by_peers(ground: Ground, directory: Path, *options: str) -> str:
 async def _run(ground: Ground, directory: Path, configuration: str, *options: str) -> str:
     plan = plan_of(ground)
     (directory / "plan.json").write_text(json.dumps({"principals": plan.principals, "foreign": plan.foreign}))
-    (directory / "openapi.json").write_text(json.dumps(make_app().openapi()))
+    (directory / "openapi.json").write_text(json.dumps(_without_waiting(make_app().openapi())))
     (directory / "schemathesis.toml").write_text(configuration)
     left_out = [option for method, path in LEFT_OUT for option in ("--exclude-name", f"{method.upper()} {path}")]
     process = await asyncio.create_subprocess_exec(

@@ -52,6 +52,8 @@ ODD: tuple[Any, ...] = (
 )
 #: Calls that would only wait, by the ends of their paths, and the fields that keep them from it.
 WITHOUT_WAITING: Mapping[str, Mapping[str, Any]] = {"/tasks/claim": {"block_ms": 0}, "/deliberations": {"async": True}}
+#: Query parameters of calls that would only wait: a drawn one makes its call wait for as long as a caller may.
+WAITING = {"wait"}
 #: Calls that never end, or take the ground away from the calls after them.
 LEFT_OUT = {("get", "/api/control-plane/stream"), ("delete", "/api/control-plane/workspaces/{workspace_id}")}
 _SAFE = set(string.ascii_letters + string.digits + "-_.~")
@@ -164,6 +166,8 @@ class Fuzzer:
             name = parameter["name"]
             if parameter["in"] == "path":
                 path = path.replace(f"{{{name}}}", _quoted(self._id(name)))
+            elif name in WAITING:
+                continue
             elif parameter["in"] == "query" and (parameter.get("required") or self._random.random() < 0.4):
                 query.append((name, _text(self._value(parameter["schema"]))))
         content = self._followed(operation.get("requestBody", {})).get("content", {})

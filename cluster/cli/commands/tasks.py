@@ -16,6 +16,7 @@ from cluster.cli.connection import client, settings
 from cluster.cli.exit_codes import TASK_CANCELLED, TASK_FAILED, TASK_TIMED_OUT
 from cluster.cli.numbers import amount
 from cluster.cli.output import console, errors, listing, on_one_line, plain, printable, progress_words, total_words
+from cluster.domain.base.conditions import CONDITIONS
 from cluster.domain.tasks.task import TaskDetail, TaskStatus
 
 app = typer.Typer(no_args_is_help=True, help="Tasks.")
@@ -25,6 +26,9 @@ app = typer.Typer(no_args_is_help=True, help="Tasks.")
 def submit(
     task_type: str,
     payload: Annotated[str, typer.Option(help="JSON.")] = "{}",
+    metadata: Annotated[
+        str | None, typer.Option(help="A JSON object to find it by later (list --where), such as its tags.")
+    ] = None,
     capabilities: Words = None,
     priority: str = "normal",
     key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
@@ -69,6 +73,7 @@ def submit(
         "priority": priority,
     } | given(
         idempotency_key=key,
+        metadata=json_option(metadata, "--metadata"),
         queue=queue,
         tenant=tenant,
         after=edges,
@@ -180,6 +185,21 @@ def get(task_id: str) -> None:
     print_json(call("GET", f"/tasks/{path_segment(task_id)}"))
 
 
+_WHERE = f"A condition, such as metadata.pr=17; may be given several times. {', '.join(CONDITIONS)}."
+
+
+def _found(limit: int, cursor: str | None, where: list[str] | None, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """A page of tasks. Those of a search may be short while there are more, and are read on until there are enough."""
+    found: dict[str, Any] = call("GET", "/tasks", limit=limit, cursor=cursor, where=where, **filters)
+    while where and found["next_cursor"] and len(found["tasks"]) < limit:
+        left = limit - len(found["tasks"])
+        more = call("GET", "/tasks", limit=left, cursor=found["next_cursor"], where=where, **filters)
+        tasks = [*found["tasks"], *more["tasks"]]
+        found = {**more, "tasks": tasks, "limit": limit, "total": len(tasks)}
+        found["total_exact"] = cursor is None and not more["has_more"]
+    return found
+
+
 @app.command("list")
 def list_(
     status: Annotated[
@@ -189,15 +209,16 @@ def list_(
     task_type: Annotated[str | None, typer.Option("--type")] = None,
     agent: str | None = None,
     queue: str | None = None,
+    where: Annotated[list[str] | None, typer.Option(help=_WHERE)] = None,
     limit: Annotated[int, typer.Option(min=1)] = 50,
     cursor: Annotated[str | None, typer.Option(help="The cursor that the page before printed.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List tasks, newest first."""
+    """List tasks, newest first. Conditions with --where all hold for what is listed."""
     if detail is None and status in set(TaskDetail) - set(TaskStatus):
         status, detail = None, status  # what the list itself shows as the status
     filters = given(status=status, status_detail=detail, task_type=task_type, agent_id=agent, queue=queue)
-    found = call("GET", "/tasks", limit=limit, cursor=cursor, **filters)
+    found = _found(limit, cursor, where, filters)
     if as_json:
         print_json(found)
         return

@@ -57,6 +57,12 @@ select id, payload::text as payload, metadata::text as metadata from tasks where
 -- The row of each task's submit and what led to it, by the index of the log's entities.
 select entity, seq, cause from log where entity = any ($1) and kind = 'task.submitted'
 
+-- name: count_task_terms
+-- The terms of a search, the rarest first, as far as a page can tell.
+select u.term from unnest($1::bytea[]) as u (term)
+cross join lateral (select count(*) as found from (select from task_terms k where k.term = u.term limit $2) as first) as c
+order by c.found, u.term
+
 -- name: oldest_tasks
 -- The ids of open tasks of one status, oldest first. The constant condition on the status makes the index of open tasks usable.
 select id from tasks
