@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cluster.domain.scheduling.ready_queue import AGEING_S, LEVELS
+from cluster.domain.scheduling.ready_queue import AGEING_S
+from cluster.domain.scheduling.sub_queues import LEVELS
 from cluster.domain.tasks.rules import WhenFailed
 from cluster.domain.tasks.task import TaskHead
 

@@ -52,18 +52,6 @@ class Selection:
     regions: tuple[str, ...]
     affinity: Affinity
 
-    def admits(self, agent_id: str, agent_regions: frozenset[str], waited_s: float) -> bool:
-        """Whether an agent may have a task that has waited ``waited_s``."""
-        if agent_id in self.excluded:
-            return False
-        if self.affinity is Affinity.ANY or not agent_regions.isdisjoint(self.regions):
-            return True
-        return self.affinity is Affinity.PREFERRED and waited_s >= PREFERENCE_S
-
-    @property
-    def picks_agents(self) -> bool:
-        return bool(self.excluded) or self.affinity is not Affinity.ANY
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRules:

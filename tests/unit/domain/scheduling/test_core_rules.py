@@ -20,6 +20,7 @@ from cluster.domain.tasks.events import Complete, Fail, Reporter, Undelivered
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks.task import NewTask, Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
+from tests.support import core_calls
 from tests.support.samples import NOW, new_task
 from tests.support.scheduler_model import Model
 
@@ -128,11 +129,11 @@ class Shard:
         head = self.store[task_id]
         by = Reporter(principal="p", agent_id=head.assigned_agent, attempt=head.attempt)
         event = Complete(by=by) if error is None else Fail(by=by, error=error, **changes)  # type: ignore[arg-type]
-        self.core.report(task_id, "w", event, now)
+        core_calls.report(self.core, task_id, "w", event, now)
         self.flush(now)
 
     def cancel(self, task_id: str, now: float) -> None:
-        self.core.cancel(task_id, "w", "p", now)
+        core_calls.cancel(self.core, task_id, "w", "p", now)
         self.flush(now)
 
     def tick(self, now: float) -> None:
@@ -563,19 +564,19 @@ def test_a_position_outlives_restart_lease_and_change_of_priority() -> None:
     shard = Shard()
     for name in ("t1", "t2", "t3", "t4"):
         shard.submit(new_task(id=name, created_at=NOW), NOW)
-    shard.core.prioritize("t4", "w", "p", None, NOW, position=2)
+    core_calls.prioritize(shard.core, "t4", "w", None, NOW, position=2)
     shard.flush(NOW)
     assert shard.kinds["t4"] == ["submitted", "prioritized"]
-    shard.core.prioritize("t4", "w", "p", None, NOW, position=2)
+    core_calls.prioritize(shard.core, "t4", "w", None, NOW, position=2)
     shard.flush(NOW)
     assert shard.kinds["t4"] == ["submitted", "prioritized"], "it is there already"
     shard.restart(NOW)
     assert [shard.claimed("a1", NOW), shard.claimed("a1", NOW)] == [["t1"], ["t4"]]
-    shard.core.report("t4", "w", Undelivered(by=Reporter(principal="p", agent_id="a1", attempt=1)), NOW)
+    core_calls.report(shard.core, "t4", "w", Undelivered(by=Reporter(principal="p", agent_id="a1", attempt=1)), NOW)
     shard.flush(NOW)
     assert shard.claimed("a1", NOW, max_tasks=2) == ["t4", "t2"]
     shard.submit(new_task(id="u1", created_at=NOW, priority=Priority.URGENT), NOW)
-    shard.core.prioritize("t3", "w", "p", Priority.URGENT, NOW, position=0)
+    core_calls.prioritize(shard.core, "t3", "w", Priority.URGENT, NOW, position=0)
     shard.flush(NOW)
     assert shard.claimed("a1", NOW, max_tasks=2) == ["t3", "u1"]
 
