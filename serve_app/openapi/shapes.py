@@ -107,7 +107,7 @@ SHAPES["Task"] = fields(
     max_retries=COUNT, retries=COUNT, attempt=COUNT, result=ANYTHING, error=nullable(TEXT), metadata=MAP, queue=TEXT,
     target_agent=nullable(ID), target_region=nullable(TEXT), fallback_regions=listed(TEXT), assigned_region=nullable(TEXT),
     region_routing_mode=TEXT, origin_region=TEXT, replayed_as_opt=ID, tenant_opt=TEXT, queue_timeout_seconds_opt=NUMBER,
-    total_timeout_seconds_opt=NUMBER, concurrency_key_opt=TEXT, concurrency_limit_opt=WHOLE,
+    total_timeout_seconds_opt=NUMBER, concurrency_key_opt=TEXT, concurrency_limit_opt=WHOLE, worker_version_opt=TEXT,
     excluded_agents_opt=listed(ID), after_opt=listed(fields(id=ID, when_failed=TEXT)), left_out_opt=listed(words(Body)),
     redacted_opt=YES_OR_NO,
 )  # fmt: skip
@@ -155,7 +155,7 @@ SHAPES["Agent"] = fields(
     registered_at=EPOCH, last_heartbeat=EPOCH, current_task_id=nullable(ID), tasks_completed=COUNT, tasks_failed=COUNT,
     avg_latency_ms=NUMBER, tags=listed(TEXT), region_id=TEXT, available_regions=listed(TEXT), region_latency_ms=MAP,
     last_heartbeat_by_region={"type": "object", "additionalProperties": EPOCH}, transport=words(TransportKind),
-    endpoint=nullable(TEXT), max_concurrency=COUNT, running_tasks=COUNT, intent=words(Intent),
+    endpoint=nullable(TEXT), max_concurrency=COUNT, version=nullable(TEXT), running_tasks=COUNT, intent=words(Intent),
     left_out_opt=listed(words(AgentBody)), intent_by=nullable(words(IntentBy)), liveness=words(Liveness), health=words(Health),
     price=nullable(MAP), owner=nullable(TEXT), rate=nullable(MAP), options=MAP, dedicated=YES_OR_NO, num_cpus_opt=NUMBER,
     num_gpus_opt=NUMBER, memory_opt=COUNT, resources_opt=MAP, status_detail_opt=TEXT, notice_opt=TEXT,

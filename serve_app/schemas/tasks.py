@@ -15,6 +15,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import MAX_ERROR_CHARS
 from cluster.domain.base.names import check_key
+from cluster.domain.base.versions import MAX_VERSION, check_range
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import WhenFailed
 from cluster.domain.tasks.task import OTHER_TYPES, Priority, Task, TaskStatus
@@ -29,6 +30,7 @@ from serve_app.schemas.fields import (
     RequestBody,
     Seconds,
     Text,
+    Version,
     Word,
     Words,
     agent_name,
@@ -84,7 +86,13 @@ class CreateTask(RequestBody):
     target_region: Word | None = None
     fallback_regions: Names = []
     region_routing_mode: Literal["any", "preferred", "strict"] = "any"
+    worker_version: Text | None = Field(None, min_length=1, max_length=MAX_VERSION)
     idempotency_key: Text | None = Field(None, min_length=1, max_length=255)
+
+    @field_validator("worker_version")
+    @classmethod
+    def _version(cls, value: str | None) -> str | None:
+        return None if value is None else check_range(value)
 
     @field_validator("task_type")
     @classmethod
@@ -138,6 +146,7 @@ class Claim(RequestBody):
     claim_id: str | None = None
     task_types: list[Words] | None = Field(None, min_length=1, max_length=MAX_NAMED)
     queues: list[str] | None = Field(None, min_length=1, max_length=MAX_NAMED)
+    version: Version | None = None
 
     _check = field_validator("agent_id")(agent_name)
 
@@ -286,6 +295,7 @@ def _rules_wire(task: Task) -> dict[str, Any]:
         "concurrency_key": rules.concurrency_key,
         "concurrency_limit": rules.concurrency_limit if rules.concurrency_key is not None else None,
         "excluded_agents": list(rules.excluded_agents) or None,
+        "worker_version": rules.worker_version,
         "after": [{"id": edge.after, "when_failed": edge.when_failed.value} for edge in rules.after] or None,
     }
     return wire | {name: value for name, value in fields.items() if value is not None}

@@ -33,9 +33,14 @@ _INCAPABLE = (Refusal.TARGET, Refusal.CAPABILITIES, Refusal.EXPLICIT_ONLY)
 
 
 def able_agents(
-    head: TaskHead, agents: Sequence[Agent], now: float, breakers: Mapping[str, Breaker]
+    head: TaskHead,
+    agents: Sequence[Agent],
+    now: float,
+    breakers: Mapping[str, Breaker],
+    versions: Mapping[str, tuple[str, ...]],
 ) -> tuple[list[str], list[Reason]]:
-    """(ids of the agents that may have the task, reasons if none of them could take it now). ``breakers`` is by agent id."""
+    """(ids of the agents that may have the task, reasons if none of them could take it now). ``breakers`` is by agent id, and so
+    is ``versions``: those that an agent's claims announce, in place of the one that it registered."""
     if head.target_agent is not None:
         agents = [agent for agent in agents if agent.agent_id == head.target_agent]
         if not agents:
@@ -43,7 +48,9 @@ def able_agents(
     demand, waited_s = demand_of(head), now - _since(head)
     found: dict[Refusal | None, list[Agent]] = {}
     for agent in agents:
-        found.setdefault(eligible(demand, _profile(agent), agent.agent_id, waited_s), []).append(agent)
+        of_agent = versions.get(agent.agent_id, (agent.version,))
+        refusals = [eligible(demand, _profile(agent, version), agent.agent_id, waited_s) for version in of_agent]
+        found.setdefault(None if None in refusals else refusals[0], []).append(agent)
     if found.keys() <= set(_INCAPABLE):
         return [], [_incapable(head, agents)]
     barred = [_BARRED[refusal](head, found[refusal]) for refusal in _BARRED if refusal in found]
@@ -54,9 +61,10 @@ def able_agents(
     return [agent.agent_id for agent in allowed], [*cannot, *barred] if cannot else []
 
 
-def _profile(agent: Agent) -> Profile:
+def _profile(agent: Agent, version: str | None) -> Profile:
     """What the agent's claims take if they leave nothing out."""
-    return Profile(agent.workspace, frozenset(agent.capabilities), agent.explicit_only, agent.regions)
+    capabilities = frozenset(agent.capabilities)
+    return Profile(agent.workspace, capabilities, agent.explicit_only, agent.regions, version=version)
 
 
 def _no_agent(message: str, unblock: str) -> Reason:
@@ -102,6 +110,15 @@ def _elsewhere_yet(head: TaskHead, agents: Sequence[Agent]) -> Reason:
     return Reason(code="region", message=message, unblock=unblock, at=_since(head) + PREFERENCE_S)
 
 
+def _other_version(head: TaskHead, agents: Sequence[Agent]) -> Reason:
+    versions = "" if head.rules is None else head.rules.worker_version
+    return Reason(
+        code="worker_version",
+        message=f"It asks for a worker of version {versions}, which {_named(agents)} could do but for that.",
+        unblock=f"A worker of version {versions} claims, which says so: aragora-cp worker run --version VERSION.",
+    )
+
+
 def _regions(head: TaskHead) -> str:
     return "" if head.rules is None else ", ".join(head.rules.regions)
 
@@ -111,6 +128,7 @@ _BARRED: Final[Mapping[Refusal, Callable[[TaskHead, Sequence[Agent]], Reason]]] 
     Refusal.EXCLUDED: _excluded,
     Refusal.REGION: _elsewhere,
     Refusal.PREFERRED_REGION: _elsewhere_yet,
+    Refusal.VERSION: _other_version,
 }
 
 

@@ -351,11 +351,13 @@ class SchedulerCore:
         head = self._known(task_id, workspace)
         if head.status is TaskStatus.RUNNING:
             return TaskView(head=head, lease_expires_at=self._leases.shown_expiry(head))
-        left_out = self._last_claims.leave_out(
-            head,
-            lambda agent: [waiting.profile for waiting in self._waiting.of_agent(agent)],
-        )
-        return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), left_out, now)
+
+        def waiting(agent: AgentKey) -> list[Profile]:
+            return [claim.profile for claim in self._waiting.of_agent(agent)]
+
+        left_out = self._last_claims.leave_out(head, waiting)
+        versions = self._last_claims.versions(workspace, waiting)
+        return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), left_out, versions, now)
 
     @property
     def waiting_claims(self) -> int:

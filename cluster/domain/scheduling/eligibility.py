@@ -18,6 +18,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
+from cluster.domain.base.versions import in_range
 from cluster.domain.tasks.rules import PREFERENCE_S, Affinity, Selection
 from cluster.domain.tasks.task import TaskHead
 
@@ -52,7 +53,7 @@ def demand_of(head: TaskHead) -> Demand:
 class Profile(NamedTuple):
     """What a claim takes, whoever makes it. ``capabilities`` are the agent's, narrowed by the claim; ``explicit_only``: nothing
     that requires no capability, unless it names the agent; ``regions``: where the agent is; ``task_types`` and ``queues``: only
-    these, None for any."""
+    these, None for any; ``version``: the worker's, None if it announces none."""
 
     workspace: str
     capabilities: frozenset[str]
@@ -60,6 +61,7 @@ class Profile(NamedTuple):
     regions: frozenset[str] = _NOWHERE
     task_types: frozenset[str] | None = None
     queues: frozenset[str] | None = None
+    version: str | None = None
 
 
 class Refusal(StrEnum):
@@ -71,6 +73,7 @@ class Refusal(StrEnum):
     EXCLUDED = "excluded"
     REGION = "region"
     PREFERRED_REGION = "preferred_region"
+    VERSION = "worker_version"
     TASK_TYPE = "task_type"
     QUEUE = "queue"
 
@@ -144,6 +147,15 @@ def _outside_too_early(demand: Demand, profile: Profile, agent_id: str, waited_s
     )
 
 
+def _has_version(demand: Demand) -> bool:
+    return demand.selection is not None and demand.selection.worker_version is not None
+
+
+def _other_version(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    versions = None if demand.selection is None else demand.selection.worker_version
+    return versions is not None and (profile.version is None or not in_range(profile.version, versions))
+
+
 def _other_type(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
     return profile.task_types is not None and demand.task_type not in profile.task_types
 
@@ -160,6 +172,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(Refusal.EXCLUDED, Scope.TURN, _excludes_some, _excluded),
     Condition(Refusal.REGION, Scope.PROFILE, _has_affinity(Affinity.STRICT), _outside),
     Condition(Refusal.PREFERRED_REGION, Scope.TURN, _has_affinity(Affinity.PREFERRED), _outside_too_early),
+    Condition(Refusal.VERSION, Scope.PROFILE, _has_version, _other_version),
     Condition(Refusal.TASK_TYPE, Scope.PROFILE, _always, _other_type),
     Condition(Refusal.QUEUE, Scope.PROFILE, _always, _other_queue),
 )

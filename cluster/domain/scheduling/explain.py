@@ -23,7 +23,8 @@ from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
 class TaskView:
     """What a shard knows of a task. ``paused_by`` are the controls that pause it, ``rate`` the control that limits its queue,
     ``slot_holders`` the running tasks that take all slots of its concurrency key, ``waits_for`` the tasks that must end
-    first, ``left_out`` the agents whose claims leave it out, with what they name instead. ``suspended``: nothing starts in its
+    first, ``left_out`` the agents whose claims leave it out, with what they name instead, ``versions`` those that announce
+    versions, with these. ``suspended``: nothing starts in its
     workspace. ``replayed_as`` is the task that a dead one was submitted again as; ``purged``: it left the dead
     letter for good."""
 
@@ -36,6 +37,7 @@ class TaskView:
     waits_for: tuple[str, ...] = ()
     lease_expires_at: float | None = None
     left_out: LeftOut = field(default_factory=dict)
+    versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     suspended: bool = False
     replayed_as: str | None = None
     purged: bool = False
@@ -46,6 +48,7 @@ def waiting_view(
     queue: ReadyQueue,
     waits_for: tuple[str, ...],
     left_out: LeftOut,
+    versions: Mapping[str, tuple[str, ...]],
     now: float,
 ) -> TaskView:
     """The view of a task that waits, with the controls and slots that concern it."""
@@ -68,6 +71,7 @@ def waiting_view(
         slot_holders=limits.slot_holders(workspace, key) if full and key is not None else (),
         waits_for=waits_for,
         left_out=left_out,
+        versions=versions,
         suspended=limits.is_closed(workspace),
     )
 
@@ -98,7 +102,7 @@ def explain(
     if head.status is TaskStatus.RUNNING:
         return _running(view)
     reasons = [*_time_and_order(view, now), *_limits(view, now)]
-    able, agent_reasons = able_agents(head, agents, now, breakers)
+    able, agent_reasons = able_agents(head, agents, now, breakers, view.versions)
     if able and not agent_reasons and all(agent_id in without_actor for agent_id in able):
         agent_reasons = [_no_node([agent for agent in agents if agent.agent_id in able])]
     if head.detail is not TaskDetail.BLOCKED:

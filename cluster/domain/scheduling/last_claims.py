@@ -26,20 +26,32 @@ def leaves_out(head: TaskHead, profile: Profile) -> bool:
 
 
 class LastClaims:
-    """The last claim of each agent that leaves something out."""
+    """The last claim of each agent that leaves something out or announces a version."""
 
     def __init__(self) -> None:
         # ``note`` sets it, or removes it if the claim takes anything; ``forget`` removes it with the agent.
         self._profiles: dict[AgentKey, Profile] = {}
 
     def note(self, agent: AgentKey, profile: Profile) -> None:
-        if profile.task_types is None and profile.queues is None:
+        if profile.task_types is None and profile.queues is None and profile.version is None:
             self._profiles.pop(agent, None)
         else:
             self._profiles[agent] = profile
 
     def forget(self, agent: AgentKey) -> None:
         self._profiles.pop(agent, None)
+
+    def versions(
+        self, workspace: str, waiting: Callable[[AgentKey], Iterable[Profile]]
+    ) -> Mapping[str, tuple[str, ...]]:
+        """Agent → the versions that its claims announce, of the agents of a workspace that announce any."""
+        found = {}
+        for agent, last in self._profiles.items():
+            if agent[0] == workspace:
+                versions = [profile.version for profile in (last, *waiting(agent)) if profile.version is not None]
+                if versions:
+                    found[agent[1]] = tuple(dict.fromkeys(versions))
+        return found
 
     def leave_out(self, head: TaskHead, waiting: Callable[[AgentKey], Iterable[Profile]]) -> LeftOut:
         """Of the agents in the task's workspace, those whose claims leave it out. An agent counts by its last claim

@@ -21,7 +21,8 @@ class ClaimRequest:
     ``client_claim_id``: the caller chose ``claim_id``, and gets the same leases for the same id. ``wait``: keep the claim until
     there is something for it. ``unschedulable``: the agent gets nothing new (paused, draining, unhealthy), and its claim
     waits until that changes. ``explicit_only``: the agent gets no task that requires nothing, unless the task names it.
-    ``task_types``: only tasks of these types; None takes any. ``queues``: only those of these queues, likewise. ``cause``: the
+    ``task_types``: only tasks of these types; None takes any. ``queues``: only those of these queues, likewise.
+    ``version``: the worker's, in its normal form. ``cause``: the
     trace of the request. ``asked_at``: when the client asked, by its replica's clock (epoch seconds); of several claims under
     one id that a client chose, the newest is answered.
     ``after_seq``: the newest log row of a submit that its replica has acknowledged, whose task the claim must not miss.
@@ -44,6 +45,7 @@ class ClaimRequest:
     task_types: frozenset[str] | None = None
     after_seq: int = 0
     queues: frozenset[str] | None = None
+    version: str | None = None
 
     @property
     def agent(self) -> AgentKey:
@@ -52,7 +54,13 @@ class ClaimRequest:
     @property
     def profile(self) -> Profile:
         return Profile(
-            self.workspace, self.capabilities, self.explicit_only, self.regions, self.task_types, self.queues
+            self.workspace,
+            self.capabilities,
+            self.explicit_only,
+            self.regions,
+            self.task_types,
+            self.queues,
+            self.version,
         )
 
 

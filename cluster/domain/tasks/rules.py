@@ -51,13 +51,14 @@ class Selection:
     excluded: frozenset[str]
     regions: tuple[str, ...]
     affinity: Affinity
+    worker_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRules:
     """``regions`` are the target region and then the fallbacks. ``queue_timeout_s`` bounds each wait for an agent,
     ``total_timeout_s`` the time from submit to end. A task with a ``concurrency_key`` starts only while fewer than its
-    ``concurrency_limit`` tasks with that key run."""
+    ``concurrency_limit`` tasks with that key run. ``worker_version``: the range that the version of its worker must be in."""
 
     tenant: str | None = None
     queue_timeout_s: float | None = None
@@ -68,15 +69,17 @@ class TaskRules:
     regions: tuple[str, ...] = ()
     affinity: Affinity = Affinity.ANY
     after: tuple[Edge, ...] = ()
+    worker_version: str | None = None
 
     def or_none(self) -> TaskRules | None:
         return None if self == _NO_RULES else self
 
     def selection(self) -> Selection | None:
         """None if every capable agent may have the task, and it counts for its workspace's share."""
-        if self.tenant is None and not self.excluded_agents and self.affinity is Affinity.ANY:
+        plain = self.tenant is None and not self.excluded_agents and self.affinity is Affinity.ANY
+        if plain and self.worker_version is None:
             return None
-        return Selection(self.tenant, frozenset(self.excluded_agents), self.regions, self.affinity)
+        return Selection(self.tenant, frozenset(self.excluded_agents), self.regions, self.affinity, self.worker_version)
 
     def to_json(self) -> dict[str, Any]:
         """Only the fields that differ from their defaults."""

@@ -165,13 +165,14 @@ class SchedulerLife(RuleBasedStateMachine):
         for_agent=st.sampled_from([None, None, None, "a2"]),
         excluded=st.sampled_from([(), (), ("a1",), ("a1", "a2")]),
         key=st.sampled_from([None, None, "c"]),
+        versions=st.sampled_from([None, None, ">=2"]),
         limit=st.sampled_from([1, 2]),
         delay=st.sampled_from([0, 0, 0, 50]),
         retries=st.integers(0, 2),
         after=st.lists(st.tuples(st.integers(0, 50), st.sampled_from(list(WhenFailed))), max_size=2),
     )
     def submit(
-        self, priority, required, tenant, queue, kind, for_agent, excluded, key, limit, delay, retries, after
+        self, priority, required, tenant, queue, kind, for_agent, excluded, key, versions, limit, delay, retries, after
     ) -> None:  # type: ignore[no-untyped-def]
         self.number += 1
         ids = list(self.model.tasks)
@@ -181,6 +182,7 @@ class SchedulerLife(RuleBasedStateMachine):
             excluded_agents=excluded,
             concurrency_key=key,
             concurrency_limit=limit if key else 1,
+            worker_version=versions,
             after=tuple(Edge(after=i, when_failed=when) for i, when in edges.items()),
         ).or_none()
         task = new_task(
@@ -204,12 +206,20 @@ class SchedulerLife(RuleBasedStateMachine):
         tasks=st.integers(1, 3),
         types=st.sampled_from([None, None, frozenset({"k1"}), frozenset({"k2", "k3"})]),
         queues=st.sampled_from([None, None, frozenset({"default"}), frozenset({"q", "none"})]),
+        version=st.sampled_from([None, "1", "2"]),
     )
-    def claim(self, agent: str, tasks: int, types: frozenset[str] | None, queues: frozenset[str] | None) -> None:
-        got = self.shard.claimed(agent, self.now, max_tasks=tasks, task_types=types, queues=queues)
+    def claim(
+        self,
+        agent: str,
+        tasks: int,
+        types: frozenset[str] | None,
+        queues: frozenset[str] | None,
+        version: str | None,
+    ) -> None:
+        got = self.shard.claimed(agent, self.now, max_tasks=tasks, task_types=types, queues=queues, version=version)
         expected = []
         while len(expected) < tasks:
-            head = self.model.claim(agent, CAPABILITIES[agent], self.now, types, queues)
+            head = self.model.claim(agent, CAPABILITIES[agent], self.now, types, queues, version)
             if head is None:
                 break
             expected.append(head)

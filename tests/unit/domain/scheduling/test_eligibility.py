@@ -26,6 +26,7 @@ CASES: list[tuple[Refusal, dict[str, Any], dict[str, Any], float]] = [
     (Refusal.EXCLUDED, {"rules": TaskRules(excluded_agents=("a",))}, {}, 0.0),
     (Refusal.REGION, {"rules": TaskRules(affinity=Affinity.STRICT, **EU)}, {"regions": ONLY({"us"})}, PREFERENCE_S),
     (Refusal.PREFERRED_REGION, {"rules": TaskRules(affinity=Affinity.PREFERRED, **EU)}, {}, PREFERENCE_S - 1),
+    (Refusal.VERSION, {"rules": TaskRules(worker_version=">=2")}, {"version": "1.9"}, 0.0),
     (Refusal.TASK_TYPE, {"task_type": "k1"}, {"task_types": ONLY({"k2"})}, 0.0),
     (Refusal.QUEUE, {"queue": "q1"}, {"queues": ONLY({"q2"})}, 0.0),
 ]
@@ -37,6 +38,7 @@ ADMITTED: list[tuple[dict[str, Any], dict[str, Any], float]] = [
     ({"rules": TaskRules(affinity=Affinity.STRICT, **EU)}, {"regions": ONLY({"us", "eu"})}, 0.0),
     ({"rules": TaskRules(affinity=Affinity.PREFERRED, **EU)}, {"regions": ONLY({"eu"})}, 0.0),
     ({"rules": TaskRules(affinity=Affinity.PREFERRED, **EU)}, {}, PREFERENCE_S),
+    ({"rules": TaskRules(worker_version="<3,>=2")}, {"version": "2.1"}, 0.0),
     ({"task_type": "k1", "queue": "q1"}, {"task_types": ONLY({"k1", "k2"}), "queues": ONLY({"q1"})}, 0.0),
 ]
 
@@ -78,10 +80,13 @@ tasks = st.builds(
     some(["q1", "q2"]),
     some(["k1", "k2", "k3"]),
     st.builds(
-        lambda tenant, excluded, regions: TaskRules(tenant=tenant, excluded_agents=excluded, **regions),
+        lambda tenant, excluded, regions, versions: TaskRules(
+            tenant=tenant, excluded_agents=excluded, worker_version=versions, **regions
+        ),
         some([None, None, "t1"]),
         some([(), (), ("a",), ("a", "b")]),
         some([{}, {}, {"affinity": Affinity.STRICT, **EU}, {"affinity": Affinity.PREFERRED, **EU}]),
+        some([None, None, "<2", ">=2"]),
     ),
     some([0.0, PREFERENCE_S - 1, PREFERENCE_S]),
 )
@@ -93,6 +98,7 @@ claims = st.tuples(
             "explicit_only": some([False, False, True]),
             "regions": some([ONLY(), ONLY({"eu"}), ONLY({"us"})]),
             "task_types": some([None, None, ONLY({"k1"}), ONLY({"k2", "k3"}), ONLY({"none"})]),
+            "version": some([None, "1", "2"]),
             "queues": some([None, None, ONLY({"q1"}), ONLY({"q2", "none"})]),
         }
     ),
