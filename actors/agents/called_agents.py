@@ -468,6 +468,7 @@ class PushTasks:
             wait=True,
             regions=agent.regions,
             explicit_only=agent.explicit_only,
+            version=agent.version,
         )
         try:
             answer: ClaimAnswer = await self._shard(request, long_poll=True)

@@ -126,6 +126,7 @@ class Worker:
         drain_s: float = DRAIN_S,
         patience: Patience = PATIENCE,
         queues: Sequence[str] = (),
+        version: str | None = None,
         **description: Any,
     ) -> None:
         self.agent_id = agent_id or f"{socket.gethostname()}-{os.getpid()}"
@@ -156,6 +157,9 @@ class Worker:
             "max_concurrency": concurrency,
             **description,
         }
+        #: In the registration, and in each claim: while a release rolls, processes of two versions may have one id.
+        self._version = {} if version is None else {"version": version}
+        self._description |= self._version
         self._queues = sorted(set(queues))
         #: Task type → its handler; None for every other type.
         self._handlers: dict[str | None, Handler] = {}
@@ -503,11 +507,11 @@ class Worker:
             self._start_all(await self._claimed(self._unanswered, delays))
 
     def _filter(self) -> Mapping[str, Any]:
-        """The task types that have handlers, unless one is for every type (or there is none yet), and the queues that were given.
+        """The task types that have handlers, unless one is for every type (or there is none yet), and the queues and the version.
         A server that does not know a field ignores it."""
         types = [task_type for task_type in self._handlers if task_type is not None]
         named: dict[str, Any] = {"task_types": sorted(types)} if types and None not in self._handlers else {}
-        return named | {"queues": self._queues} if self._queues else named
+        return named | self._version | ({"queues": self._queues} if self._queues else {})
 
     def _start_all(self, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Starts the tasks of a claim. Only then does the claim count as answered: draining may cancel this worker's loop

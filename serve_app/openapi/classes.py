@@ -21,7 +21,7 @@ SHOWN: Mapping[str, str] = {
     "Error.errors": "field message",
     "Task": (
         "task_type required_capabilities queue target_region fallback_regions assigned_region region_routing_mode "
-        "origin_region tenant concurrency_key"
+        "origin_region tenant concurrency_key worker_version"
     ),
     "Task.after": "when_failed",
     # An agent sees what it is leased, whatever else it may see.
@@ -46,7 +46,7 @@ SHOWN: Mapping[str, str] = {
     # An agent's metadata describe it, and its worker reads them to know its own registration.
     "Agent": (
         "capabilities model provider metadata tags region_id available_regions region_latency_ms endpoint price owner rate "
-        "resources status_detail notice"
+        "resources status_detail notice version"
     ),
     "POST /agents/heartbeats.refused": "agent_id error code",
     "Job": "type",

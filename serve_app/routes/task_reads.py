@@ -17,7 +17,7 @@ from cluster.domain.base.errors import InvalidRequest, NotFound
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.log import Origin
 from cluster.domain.scheduling.explain import explain
-from cluster.domain.scheduling.ready_queue import LEVELS
+from cluster.domain.scheduling.sub_queues import LEVELS
 from cluster.domain.tasks.task import Body, Priority, Task, TaskDetail, TaskStatus
 from cluster.ports.tasks import TaskQuery
 from cluster.ports.totals import Total

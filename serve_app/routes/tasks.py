@@ -124,6 +124,7 @@ def _rules(body: CreateTask) -> TaskRules | None:
             regions=() if affinity is Affinity.ANY else (*target, *body.fallback_regions),
             affinity=affinity,
             retries=None if body.retry is None else body.retry.to_domain(),
+            worker_version=body.worker_version,
             after=tuple(Edge(after=edge.id, when_failed=edge.when_failed) for edge in edges),
         )
     )
@@ -244,6 +245,7 @@ async def claim_task(request: Request, body: Claim, asker: Asker, key: Idempoten
         after_seq=gate.newest_submit,
         task_types=None if body.task_types is None else frozenset(body.task_types),
         queues=None if body.queues is None else frozenset(body.queues),
+        version=body.version or agent.version,
     )
     async with _granted(gate, request, claim, block_s) as answer:
         gate.record_activity(asker.workspace, body.agent_id)

@@ -17,7 +17,7 @@ from cluster.domain.agents.agent import MAX_CONCURRENCY, Agent, AgentBody, Agent
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.urls import shown_url
 from serve_app.schemas.entries import entry_or_refusal
-from serve_app.schemas.fields import MAX_BATCH, ExactBody, Named, Names, RequestBody, Text, agent_name
+from serve_app.schemas.fields import MAX_BATCH, ExactBody, Named, Names, RequestBody, Text, Version, agent_name
 
 
 class Price(ExactBody):
@@ -77,6 +77,7 @@ class RegisterAgent(RequestBody):
     rate: Rate | None = None
     import_path: str | None = Field(None, max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     options: dict[str, Any] = {}
+    version: Version | None = None
     dedicated: bool = False
     num_cpus: Amount = 0
     num_gpus: Amount = 0
@@ -93,12 +94,13 @@ class RegisterAgent(RequestBody):
         return value
 
     def all_options(self) -> dict[str, Any]:
-        """``options`` with price, owner, rate and import path in it. A named field wins over an option of its name."""
+        """``options`` with price, owner, rate, import path and version in it. A named field wins over an option of its name."""
         named: dict[str, Any] = {
             "price": self.price and self.price.model_dump(),
             "owner": self.owner,
             "rate": self.rate and self.rate.model_dump(),
             "import_path": self.import_path,
+            "version": self.version,
         }
         return self.options | {name: value for name, value in named.items() if value is not None}
 
@@ -224,6 +226,7 @@ def agent_wire(agent: Agent, last_heartbeat: float | None, *, has_actor: bool = 
         "transport": agent.transport.value,
         "endpoint": None if agent.endpoint is None else shown_url(agent.endpoint),
         "max_concurrency": agent.max_concurrency,
+        "version": agent.version,
         "running_tasks": len(running),
         "intent": agent.intent.value,
         "intent_by": agent.held_by.value if agent.held_by is not None else None,

@@ -23,6 +23,7 @@ from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import check_json, shown_text
 from cluster.domain.base.names import check_name
 from cluster.domain.base.nearest import MAX_SHOWN, hint
+from cluster.domain.base.versions import MAX_VERSION, check_version
 from serve_app.auth.named_workspace import FIELDS as WORKSPACE_FIELDS
 from serve_app.schemas.numbers import with_strict_numbers
 
@@ -73,6 +74,10 @@ Word = Annotated[Named, Field(min_length=1, max_length=128)]
 
 
 Words = Annotated[Named, Field(min_length=1, max_length=256)]
+
+
+#: A worker's version.
+Version = Annotated[Text, Field(min_length=1, max_length=MAX_VERSION), AfterValidator(check_version)]
 
 
 Names = Annotated[list[Word], Field(max_length=64)]

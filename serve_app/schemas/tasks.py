@@ -15,6 +15,7 @@ from cluster.domain.base.errors import InvalidRequest
 from cluster.domain.base.ids import check_id
 from cluster.domain.base.json_values import MAX_ERROR_CHARS
 from cluster.domain.base.names import check_key
+from cluster.domain.base.versions import MAX_VERSION, check_range
 from cluster.domain.tasks.progress import MAX_MESSAGE_CHARS, TaskProgress
 from cluster.domain.tasks.retries import ErrorClass, TaskRetries, checked_retries
 from cluster.domain.tasks.rules import TaskRules, WhenFailed
@@ -30,6 +31,7 @@ from serve_app.schemas.fields import (
     RequestBody,
     Seconds,
     Text,
+    Version,
     Word,
     Words,
     agent_name,
@@ -128,7 +130,13 @@ class CreateTask(RequestBody):
     target_region: Word | None = None
     fallback_regions: Names = []
     region_routing_mode: Literal["any", "preferred", "strict"] = "any"
+    worker_version: Text | None = Field(None, min_length=1, max_length=MAX_VERSION)
     idempotency_key: Text | None = Field(None, min_length=1, max_length=255)
+
+    @field_validator("worker_version")
+    @classmethod
+    def _version(cls, value: str | None) -> str | None:
+        return None if value is None else check_range(value)
 
     @field_validator("task_type")
     @classmethod
@@ -182,6 +190,7 @@ class Claim(RequestBody):
     claim_id: str | None = None
     task_types: list[Words] | None = Field(None, min_length=1, max_length=MAX_NAMED)
     queues: list[str] | None = Field(None, min_length=1, max_length=MAX_NAMED)
+    version: Version | None = None
 
     _check = field_validator("agent_id")(agent_name)
 
@@ -363,6 +372,7 @@ def rules_wire(rules: TaskRules | None, max_retries: int) -> dict[str, Any]:
         "concurrency_limit": rules.concurrency_limit if rules.concurrency_key is not None else None,
         "excluded_agents": list(rules.excluded_agents) or None,
         "retry": None if rules.retries is None else retry_wire(rules.retries, max_retries),
+        "worker_version": rules.worker_version,
         "after": [{"id": edge.after, "when_failed": edge.when_failed.value} for edge in rules.after] or None,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -302,25 +302,27 @@ async def test_an_operators_pause_outlives_the_process(api: Api, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("types", "claimed"), [(("b", "a"), ["a", "b"]), ((), None), (("a", None), None)])
-async def test_claims_name_the_types_that_have_handlers_and_the_queues(
+async def test_claims_name_types_with_handlers_the_queues_and_the_version(
     api: Api, types: tuple[str | None, ...], claimed: list[str] | None
 ) -> None:
     bodies: list[Any] = []
 
     def seen(request: bytes) -> bytes:
         body = json.loads(request)
-        bodies.append((body.get("task_types"), body.get("queues")))
+        bodies.append((body.get("task_types"), body.get("queues"), body.get("version")))
         return own(503, "unavailable")
 
     async with OddProxy(
         api.url, lambda call, number: Odd("seen", seen) if call == CLAIM and number == 1 else None
     ).running() as proxy:
-        worker = a_worker(api, base_url=proxy.url, queues=["q2", "q1"] if claimed else ())
+        worker = a_worker(
+            api, base_url=proxy.url, queues=["q2", "q1"] if claimed else (), version="1.4" if claimed else None
+        )
         for task_type in types:
             worker.handles(*([task_type] if task_type else []))(lambda job: job.payload)
         async with running(worker):
             await eventually(lambda: bodies)
-    assert bodies == [(claimed, ["q1", "q2"] if claimed else None)]
+    assert bodies == [(claimed, ["q1", "q2"], "1.4") if claimed else (None, None, None)]
 
 
 async def test_a_task_of_a_killed_process_runs_again_though_its_successor_beats(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cluster.domain.scheduling.ready_queue import AGEING_S, LEVELS
+from cluster.domain.scheduling.ready_queue import AGEING_S
+from cluster.domain.scheduling.sub_queues import LEVELS
 from cluster.domain.tasks.rules import WhenFailed
 from cluster.domain.tasks.task import TaskHead
 
@@ -63,10 +64,12 @@ class Model:
         now: float,
         task_types: frozenset[str] | None = None,
         queues: frozenset[str] | None = None,
+        version: str | None = None,
     ) -> str | None:
         able = [t for t in self.tasks.values() if t.ready and self._may(t, agent, capabilities)]
         able = [t for t in able if task_types is None or t.head.task_type in task_types]
         able = [t for t in able if queues is None or t.head.queue in queues]
+        able = [t for t in able if t.head.rules is None or t.head.rules.worker_version is None or version == "2"]
         if not able:
             return None
         chosen = min(able, key=lambda t: (-self._level(t, now), self.tags[t.head.tenant], t.head.created_at, t.head.id))

@@ -53,6 +53,9 @@ def submit(
     concurrency_limit: Annotated[int | None, typer.Option(min=1, help="Tasks of the key that may run at once.")] = None,
     target_agent: str | None = None,
     exclude: Annotated[str | None, typer.Option(help="Agents that must not have it, separated by commas.")] = None,
+    worker_version: Annotated[
+        str | None, typer.Option(help="Versions its worker may have, such as '>=1.4,<2'.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, and print its result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --wait: print the whole task as JSON.")] = False,
 ) -> None:
@@ -87,6 +90,7 @@ def submit(
         concurrency_limit=concurrency_limit,
         target_agent=target_agent,
         excluded_agents=split(exclude),
+        worker_version=worker_version,
     )
     task_id = str(call("POST", "/tasks", body)["task_id"])
     if not wait:

@@ -65,6 +65,9 @@ def run(
     agent_id: Annotated[str | None, typer.Option(help="Default: host name and process id.")] = None,
     task_types: Annotated[str | None, typer.Option(help="Separated by commas; default: all.")] = None,
     queues: Annotated[str | None, typer.Option(help="Separated by commas; default: all.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Announced to tasks that ask for a version, such as 1.4.2.")
+    ] = None,
     drain_seconds: Annotated[float, amount("Time that jobs get after SIGTERM.")] = 30.0,
 ) -> None:
     """Register an agent that claims tasks and runs a function for each. SIGTERM and Ctrl-C drain it. A Worker has its own
@@ -87,6 +90,7 @@ def run(
             tls=api_tls(ours),
             drain_s=drain_seconds,
             queues=split(queues),
+            version=version,
         )
     except InvalidRequest as error:
         raise typer.BadParameter(error.message) from None

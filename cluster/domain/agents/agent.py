@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from cluster.domain.base.log import IDENTITY, LogTexts, Origin
+from cluster.domain.base.versions import is_version
 
 #: The most tasks that an agent may have at a time.
 MAX_CONCURRENCY: Final = 10_000
@@ -161,7 +162,7 @@ class NewAgent:
     set, and ends an intent that the agent set itself.
 
     ``options`` holds settings that only some rooms read: ``price``, ``owner``, ``rate``, ``stream``, ``import_path``,
-    ``arguments``. ``dedicated`` is None if an agent host owns the agent, together with thousands of others.
+    ``arguments``, ``version``. ``dedicated`` is None if an agent host owns the agent, together with thousands of others.
     """
 
     agent_id: str
@@ -238,6 +239,12 @@ class Agent:
         """Whether it only answers messages. Such an agent gets only tasks that require a capability or name it: a task without
         requirements is meant for a worker, and a language model would only talk about it."""
         return self.transport in CHATS
+
+    @property
+    def version(self) -> str | None:
+        """The version of its worker, as it registered it; None if it registered none."""
+        version = self.options.get("version")
+        return version if isinstance(version, str) and is_version(version) else None
 
     @property
     def explicit_only(self) -> bool:

@@ -8,7 +8,6 @@ builds a new one from the store, so memory is ahead of the store by no more than
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cluster.domain.access.workspaces import WorkspaceState
@@ -18,12 +17,16 @@ from cluster.domain.base.ids import process_of
 from cluster.domain.base.log import SYSTEM, LogRow, caused_by_row
 from cluster.domain.scheduling.cancellations import PendingCancellations
 from cluster.domain.scheduling.dependencies import Dependencies
+from cluster.domain.scheduling.eligibility import Profile
 from cluster.domain.scheduling.explain import TaskView, waiting_view
+from cluster.domain.scheduling.last_claims import LastClaims, leaves_out
 from cluster.domain.scheduling.lease_table import LeaseTable, key_of
 from cluster.domain.scheduling.limits import Control, ControlKind
 from cluster.domain.scheduling.ready_queue import ReadyQueue
-from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim, ClaimRequest, Grant, Waiting, WaitingClaims
+from cluster.domain.scheduling.requests import AgentKey, AnsweredClaim, ClaimRequest, Grant
 from cluster.domain.scheduling.timers import ANY_ATTEMPT, Timers
+from cluster.domain.scheduling.waiting_claims import Waiting, WaitingClaims
+from cluster.domain.scheduling.workspace_ends import ENDED_APART_S, WorkspaceEnds
 from cluster.domain.tasks.effects import Dequeue, EndLease, Enqueue, StartGrace, StartLease, Transition
 from cluster.domain.tasks.events import (
     AgentLost,
@@ -56,11 +59,6 @@ class Missing(ControlPlaneError):
     status = 404
 
 
-#: Tasks of a deleted workspace that are ended at a time, and until the next of them: claims of others go on in between.
-ENDED_AT_ONCE = 500
-ENDED_APART_S = 0.05
-
-
 class _WorkspaceEnds(Event):
     """The kind of a timer whose subject is a workspace that was deleted, and has open tasks left."""
 
@@ -68,15 +66,6 @@ class _WorkspaceEnds(Event):
 class _QueuesOpen(Event):
     """The kind of a timer whose subject is a workspace and not a task: something there may start again (a rate has a token, or
     the time in which some regions come first is over)."""
-
-
-def _takes(named: frozenset[str] | None, name: str) -> bool:
-    """Whether a claim that names these, or with None none, takes a task of that name."""
-    return named is None or name in named
-
-
-def _never(waiting: Waiting) -> bool:
-    return False
 
 
 class SchedulerCore:
@@ -105,40 +94,23 @@ class SchedulerCore:
         self._leases = LeaseTable(lease_ttl_s)
         # Running tasks that are being cancelled. StartGrace adds, EndLease removes.
         self._cancellations = PendingCancellations()
-        # The edges of every blocked task. ``_block`` adds; ``_settle`` removes those to a task that has ended, ``_end`` those of
-        # a blocked task that has ended itself.
+        # The edges of every blocked task. ``_add`` adds; ``_settle`` removes those to a task that has ended, ``_end`` those of a
+        # blocked task that has ended itself.
         self._dependencies = Dependencies()
-        # Task id → workspace of tasks that a blocked task names and that were not open when it was added: they have ended, or
-        # their rows come later. ``_block`` adds, ``take_unresolved`` empties; the shell asks the store how they ended.
-        self._unresolved: dict[str, str] = {}
-        # (task id, how it ended, cause) of ended tasks whose dependents have not been settled yet. The cause is passed on to
-        # whatever the end brings about. ``_end`` and ``ended_before`` add, ``_settle`` empties.
-        self._ends: deque[tuple[str, TaskStatus, str]] = deque()
-        # True while ``_settle`` runs. A task that it ends adds to ``_ends`` and does not call it again: recursion would be as
+        # True while ``_settle`` runs. A task that it ends does not call it again: recursion would be as
         # deep as a chain of tasks is long.
         self._settling = False
         # Workspace → when the timer is due that waits for a rate's next token there, so that claims that find nothing do not
         # each arm one. ``_wait_for_tokens`` adds, the workspace's next ``_QueuesOpen`` timer removes.
         self._opens_at: dict[str, float] = {}
-        # Claims that found nothing and wait (long polls).
+        # Claims that found nothing and wait (long polls), and what they are to be offered.
         self._waiting = WaitingClaims()
-        # (workspace, target agent, required capabilities, task type if it has sub-queues of its own) of sub-queues in which
-        # something became ready since the last ``_serve_waiting``, which empties it. True: not every capable agent may have it,
-        # so all waiting claims are asked.
-        self._newly_ready: dict[tuple[str, str | None, frozenset[str], str | None], bool] = {}
-        # Agent → the task types and the queues that its last claim named, for explanations. ``claim`` sets it, or removes it if
-        # the claim takes any; ``_agent_changed`` removes it with the agent.
-        self._last_named: dict[AgentKey, tuple[frozenset[str] | None, frozenset[str] | None]] = {}
-        # Agents (an ordered set) whose waiting claims are to be offered work: they have a slot again, or may work again.
-        # ``_release`` and ``_offer_again`` add, ``_serve_waiting`` empties.
-        self._slots_freed: dict[AgentKey, None] = {}
+        # What agents' claims leave out, for explanations. ``claim`` notes it, ``_agent_changed`` forgets it.
+        self._last_claims = LastClaims()
         # Everything that time brings: ends of delays, leases, run times, graces, queue times and total times.
         self._timers = Timers()
-        # Workspace that was deleted → who and what ends its tasks. ``_note_state`` adds; nothing is removed, because a task may
-        # still come that was submitted before every replica knew.
-        self._ended_by: dict[str, tuple[str, str]] = {}
-        # Workspace → ids of its tasks that are still to be ended. ``_end_workspace`` makes and uses up the list.
-        self._to_end: dict[str, list[str]] = {}
+        # Deleted workspaces, whose tasks it ends.
+        self._workspace_ends = WorkspaceEnds()
         # Decisions since the last ``take_output``, in the order in which they must be committed.
         self._decisions: list[TaskDecision] = []
         # Waiting claims answered since the last ``take_output``. Their grants rest on ``_decisions``.
@@ -161,7 +133,7 @@ class SchedulerCore:
 
     def end_deleted(self, now: float) -> None:
         """Begins to end the tasks that deleted workspaces still have: a predecessor may not have come to that."""
-        for workspace in self._ended_by:
+        for workspace in self._workspace_ends.workspaces():
             self._end_workspace(workspace, now)
 
     def load(self, heads: Iterable[TaskHead], now: float) -> None:
@@ -187,10 +159,10 @@ class SchedulerCore:
         for row in rows:
             if row.kind == "task.submitted":
                 if row.entity not in self._open:
-                    self._add(TaskHead.from_log(row.entity, row.workspace, row.at, row.data), now)
-                    if row.workspace in self._ended_by:
-                        self._to_end.setdefault(row.workspace, []).append(row.entity)
-                        self._end_some(row.workspace, now)
+                    head = TaskHead.from_log(row.entity, row.workspace, row.at, row.data)
+                    self._add(head, now)
+                    if self._workspace_ends.comes_late(head):
+                        self._end_some(head.workspace, now)
             elif row.kind == "access.workspace_changed":
                 self._state_changed(row, now)
             elif row.kind.startswith("agent."):
@@ -209,23 +181,19 @@ class SchedulerCore:
         if self._leases.is_deregistered(agent):
             raise NotFound(f"Agent {request.agent_id} is not registered; register it first.", "agent_not_registered")
         self._leases.renew(agent, now, process_of(request.claim_id))
-        self._note_types(request)
-        grants = self._redelivered(request, now) or self._grant(request, now)
+        profile = request.profile
+        self._last_claims.note(agent, profile)
+        if profile.task_types is not None:
+            self._give_own(profile.workspace, profile.task_types)
+        grants = self._redelivered(request, profile, now) or self._grant(request, profile, now)
         if grants or ticket is None or self._has_news(agent):
             return grants
-        self._waiting.add(ticket, request)
+        self._waiting.add(ticket, request, profile)
         return None
 
-    def _note_types(self, request: ClaimRequest) -> None:
-        """Notes which task types and queues a claim takes, and gives the types sub-queues of their own if they have none."""
-        if request.task_types is None and request.queues is None:
-            self._last_named.pop(request.agent, None)
-            return
-        self._last_named[request.agent] = request.task_types, request.queues
-        if request.task_types is None:
-            return
-        workspace = request.workspace
-        moved = self._queue.give_own(workspace, request.task_types, lambda: self._waiting.task_types(workspace))
+    def _give_own(self, workspace: str, task_types: frozenset[str]) -> None:
+        """Gives the task types that a claim names sub-queues of their own if they have none."""
+        moved = self._queue.give_own(workspace, task_types, lambda: self._waiting.task_types(workspace))
         if moved:
             self._move(workspace, moved)
 
@@ -242,15 +210,8 @@ class SchedulerCore:
 
     def can_satisfy(self, request: ClaimRequest) -> bool:
         """Whether memory certainly has as many tasks as a claim may get, so that newer ones change nothing."""
-        return self._queue.has_for(
-            request.workspace,
-            request.agent_id,
-            request.capabilities,
-            min(self._slots(request), request.max_tasks or 1),
-            explicit_only=request.explicit_only,
-            task_types=request.task_types,
-            queues=request.queues,
-        )
+        most = min(self._slots(request), request.max_tasks or 1)
+        return self._queue.has_for(request.profile, request.agent_id, most)
 
     def stopping(self, agent: AgentKey, now: float) -> tuple[str, ...]:
         """Ids of tasks that the agent should stop. The caller must put them into its answer: they count as told from now on."""
@@ -298,26 +259,6 @@ class SchedulerCore:
             order_key = self._queue.order_key_at(moved, position)
         event = Prioritized(principal=principal, priority=priority, order_key=order_key, cause=cause)
         return self.consider(task_id, workspace, event, now)
-
-    def report(self, task_id: str, workspace: str, event: Event, now: float) -> TaskHead:
-        """``consider`` and ``carry_out``. Raises: `Missing`, `Conflict` and `ImpossibleTransition` as ``consider`` does."""
-        return self.carry_out(*self.consider(task_id, workspace, event, now), now)
-
-    def cancel(self, task_id: str, workspace: str, principal: str, now: float) -> TaskHead:
-        """Cancels a task that waits, or asks its holder to stop. Raises: `Missing` if the task is not open."""
-        return self.report(task_id, workspace, CancelRequested(principal=principal), now)
-
-    def prioritize(
-        self,
-        task_id: str,
-        workspace: str,
-        principal: str,
-        priority: Priority | None,
-        now: float,
-        position: int | None = None,
-    ) -> TaskHead:
-        """``consider_priority`` and ``carry_out``. Raises: `Missing` and `Conflict` as ``consider_priority`` does."""
-        return self.carry_out(*self.consider_priority(task_id, workspace, principal, priority, position, now), now)
 
     def extend(self, task_id: str, workspace: str, attempt: int, agent_id: str, now: float) -> float | None:
         """Renews one lease and returns when it expires; None if this agent and attempt do not hold it.
@@ -397,16 +338,12 @@ class SchedulerCore:
     def take_unresolved(self) -> dict[str, list[str]]:
         """Workspace → ids of tasks that blocked tasks wait for and that are not open here. The shell must look up how they ended
         and call ``ended_before``."""
-        unresolved, self._unresolved = self._unresolved, {}
-        by_workspace: dict[str, list[str]] = {}
-        for task_id, workspace in unresolved.items():
-            if task_id not in self._open:
-                by_workspace.setdefault(workspace, []).append(task_id)
-        return by_workspace
+        return self._dependencies.take_unresolved(self._open)
 
     def ended_before(self, ends: Iterable[tuple[str, TaskStatus]], now: float) -> None:
         """Settles the dependents of tasks that the shell has looked up. The ends have no cause: their rows were not read."""
-        self._ends.extend((task_id, status, "") for task_id, status in ends)
+        for task_id, status in ends:
+            self._dependencies.ends(task_id, status, "")
         self._settle(now)
 
     def view(self, task_id: str, workspace: str, now: float) -> TaskView:
@@ -414,23 +351,13 @@ class SchedulerCore:
         head = self._known(task_id, workspace)
         if head.status is TaskStatus.RUNNING:
             return TaskView(head=head, lease_expires_at=self._leases.shown_expiry(head))
-        return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), *self._others(head), now)
 
-    def _others(self, head: TaskHead) -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
-        """Agent → task types of its claims, of the workspace's agents whose claims name types and not that of the task; and the
-        same for queues. An agent counts by its last claim and those that wait."""
-        types, queues = {}, {}
-        for (workspace, agent_id), (last_types, last_queues) in self._last_named.items():
-            if workspace != head.workspace:
-                continue
-            waiting = [claim.request for claim in self._waiting.of_agent((workspace, agent_id))]
-            if not any(
-                _takes(named, head.task_type) for named in (last_types, *(claim.task_types for claim in waiting))
-            ):
-                types[agent_id] = tuple(sorted(last_types or ()))
-            if not any(_takes(named, head.queue) for named in (last_queues, *(claim.queues for claim in waiting))):
-                queues[agent_id] = tuple(sorted(last_queues or ()))
-        return types, queues
+        def waiting(agent: AgentKey) -> list[Profile]:
+            return [claim.profile for claim in self._waiting.of_agent(agent)]
+
+        left_out = self._last_claims.leave_out(head, waiting)
+        versions = self._last_claims.versions(workspace, waiting)
+        return waiting_view(head, self._queue, self._dependencies.waits_for(task_id), left_out, versions, now)
 
     @property
     def waiting_claims(self) -> int:
@@ -463,7 +390,8 @@ class SchedulerCore:
         if head.rules is not None and head.rules.total_timeout_s is not None:
             self._timers.arm(head.created_at + head.rules.total_timeout_s, TotalTimedOut, head.id)
         if head.detail is TaskDetail.BLOCKED:
-            self._block(head)
+            assert head.rules is not None, "only rules block"
+            self._dependencies.wait(head.id, head.workspace, head.rules.after, self._open)
         elif head.status is TaskStatus.PENDING:
             self._enqueue(head, head.run_at, now)
         else:
@@ -471,13 +399,6 @@ class SchedulerCore:
             self._leases.loaded(head.id)
             if head.detail is TaskDetail.CANCELLING:
                 self._request_cancel(head, now + self._policy.cancel_grace_s, now)
-
-    def _block(self, head: TaskHead) -> None:
-        assert head.rules is not None, "only rules block"
-        self._dependencies.wait(head.id, head.rules.after)
-        for edge in head.rules.after:
-            if edge.after not in self._open:
-                self._unresolved[edge.after] = head.workspace
 
     def _happens(self, head: TaskHead, event: Event, now: float) -> TaskHead:
         return self.carry_out(head, step(head, event, now, self._policy), now)
@@ -509,17 +430,16 @@ class SchedulerCore:
         self._open.pop(head.id, None)
         if head.detail is TaskDetail.BLOCKED:
             self._dependencies.forget(head.id)
-        if self._dependencies.has_dependents(head.id):
-            self._ends.append((head.id, new.status, cause))
-            self._settle(now)
+        self._dependencies.ends(head.id, new.status, cause)
+        self._settle(now)
 
     def _settle(self, now: float) -> None:
         """Frees or fails the dependents of ended tasks. A loop and not a recursion, because a chain of tasks may be long."""
         if self._settling:
             return
         self._settling = True
-        while self._ends:
-            after, status, cause = self._ends.popleft()
+        while (end := self._dependencies.next_end()) is not None:
+            after, status, cause = end
             for settled in self._dependencies.ended(after, status):
                 head = self._open[settled.task_id]
                 event = (
@@ -535,16 +455,12 @@ class SchedulerCore:
         if not_before > now:
             self._arm(not_before, RunAtReached, head)
             return
-        self._queue.push(head)
-        restricted = False
+        self._waiting.became_ready(self._queue.push(head))
         if head.rules is not None:
-            restricted = self._enqueued_with_rules(head, now)
-        where = (head.workspace, head.target_agent, head.required, self._queue.own_type(head))
-        if restricted or where not in self._newly_ready:
-            self._newly_ready[where] = restricted
+            self._enqueued_with_rules(head, now)
 
-    def _enqueued_with_rules(self, head: TaskHead, now: float) -> bool:
-        """Arms the timers that a task's rules ask for. True if not every capable agent may have the task."""
+    def _enqueued_with_rules(self, head: TaskHead, now: float) -> None:
+        """Arms the timers that a task's rules ask for."""
         rules = head.rules
         assert rules is not None
         since = max(head.created_at, head.run_at) if head.attempt == 0 else now
@@ -552,7 +468,6 @@ class SchedulerCore:
             self._arm(since + rules.queue_timeout_s, QueueTimedOut, head)
         if rules.affinity is Affinity.PREFERRED:
             self._timers.arm(max(head.created_at, head.run_at) + PREFERENCE_S, _QueuesOpen, head.workspace)
-        return bool(rules.excluded_agents) or rules.affinity is not Affinity.ANY
 
     def _arm(self, at: float, kind: type[Event], head: TaskHead) -> None:
         self._timers.arm(at, kind, head.id, head.attempt)
@@ -603,7 +518,7 @@ class SchedulerCore:
             self._queue.limits.release(head.workspace, rules.concurrency_key, head.id)
             self._queue.slot_free(head.workspace, rules.concurrency_key)
         if self._leases.release(head):
-            self._slots_freed[key_of(head)] = None
+            self._waiting.may_ask(key_of(head))
         self._cancellations.forget(head)
 
     def _request_cancel(self, head: TaskHead, until: float, now: float) -> None:
@@ -631,7 +546,7 @@ class SchedulerCore:
             self._lose(key, now, caused_by_row(row.seq), was_deregistered=deregistered)
         if deregistered:
             self._leases.deregister(key)
-            self._last_named.pop(key, None)
+            self._last_claims.forget(key)
         elif row.kind == "agent.registered":
             self._leases.register(key)
         self._leases.set_unschedulable(key, is_unschedulable and not deregistered)
@@ -650,7 +565,7 @@ class SchedulerCore:
         and would never be served: it is answered empty, and the agent asks again."""
         for waiting in [claim for claim in self._waiting.of_agent(key) if claim.request.unschedulable]:
             self._answer_waiting(waiting, (), now)
-        self._slots_freed[key] = None
+        self._waiting.may_ask(key)
 
     def _lose(self, key: AgentKey, now: float, cause: str, *, was_deregistered: bool) -> None:
         for task_id in list(self._leases.leases(key)):
@@ -661,7 +576,7 @@ class SchedulerCore:
     def _note_state(self, workspace: str, state: WorkspaceState, principal: str, cause: str) -> None:
         self._queue.set_state(workspace, state)
         if state is WorkspaceState.DELETED:
-            self._ended_by[workspace] = (principal, cause)
+            self._workspace_ends.delete(workspace, principal, cause)
 
     def _state_changed(self, row: LogRow, now: float) -> None:
         """Stops or resumes all starts of a workspace, or ends its tasks if it was deleted."""
@@ -673,39 +588,35 @@ class SchedulerCore:
             self._wake(row.entity)
 
     def _end_workspace(self, workspace: str, now: float) -> None:
-        self._to_end[workspace] = [head.id for head in self._open.values() if head.workspace == workspace]
+        self._workspace_ends.put(workspace, self._open.values())
         self._end_some(workspace, now)
 
     def _end_some(self, workspace: str, now: float) -> None:
         """Cancels some tasks of a deleted workspace, and arms a timer for the rest. Whoever runs one of them cannot report any
         more, so nobody gets time to stop."""
-        principal, cause = self._ended_by[workspace]
-        left = self._to_end.pop(workspace, [])
-        for task_id in left[:ENDED_AT_ONCE]:
+        principal, cause = self._workspace_ends.ended_by(workspace)
+        task_ids, more = self._workspace_ends.take(workspace)
+        for task_id in task_ids:
             head = self._open.get(task_id)  # one may have ended as the dependent of another
             if head is not None and head.detail is not TaskDetail.CANCELLING:
                 head = self._happens(head, CancelRequested(principal=principal, cause=cause), now)
             if head is not None and head.detail is TaskDetail.CANCELLING:
                 self._happens(head, CancelGraceOver(cause=cause), now)
-        if left[ENDED_AT_ONCE:]:
-            self._to_end[workspace] = left[ENDED_AT_ONCE:]
+        if more:
             self._timers.arm(now + ENDED_APART_S, _WorkspaceEnds, workspace)
 
     # --- claims -------------------------------------------------------------------------------------------------
 
-    def _redelivered(self, request: ClaimRequest, now: float) -> tuple[Grant, ...]:
+    def _redelivered(self, request: ClaimRequest, profile: Profile, now: float) -> tuple[Grant, ...]:
         """Leases that the agent holds and may not know of, because an answer was lost.
 
         These are the ones with the claim's id. The released client chooses no claim ids, so with all its slots leased it gets
         its oldest lease again: it would not ask for more if it knew of all of them."""
         held = [self._open[task_id] for task_id in self._leases.leases(request.agent)]
         again = [head for head in held if head.claim_id == request.claim_id]
-        matching = [
-            head for head in held if _takes(request.task_types, head.task_type) and _takes(request.queues, head.queue)
-        ]
         released_client = request.max_tasks is None and not request.client_claim_id
         if not again and released_client and len(held) >= request.max_concurrency:
-            again = matching[:1]
+            again = [head for head in held if not leaves_out(head, profile)][:1]
         for head in again:
             if head.detail is TaskDetail.CANCELLING:
                 self._tell(head, now)
@@ -715,22 +626,13 @@ class SchedulerCore:
         expires_at, delivery = self._leases.shown_expiry(head), self._leases.deliver(head.id)
         return Grant(head=head, expires_at=expires_at, delivery=delivery, redelivered=redelivered)
 
-    def _grant(self, request: ClaimRequest, now: float) -> tuple[Grant, ...]:
+    def _grant(self, request: ClaimRequest, profile: Profile, now: float) -> tuple[Grant, ...]:
         """New leases, as many as the claim asks for and the agent has slots; empty if there is nothing for it."""
         if self._is_unschedulable(request):
             return ()
         grants = []
         for _ in range(min(self._slots(request), request.max_tasks or 1)):
-            task_id = self._queue.take(
-                request.workspace,
-                request.agent_id,
-                request.capabilities,
-                now,
-                request.regions,
-                explicit_only=request.explicit_only,
-                task_types=request.task_types,
-                queues=request.queues,
-            )
+            task_id = self._queue.take(profile, request.agent_id, now)
             if task_id is None:
                 self._wait_for_tokens(request.workspace, now)
                 break
@@ -752,7 +654,7 @@ class SchedulerCore:
     def _wake(self, workspace: str) -> None:
         """Offers every sub-queue of the workspace to all waiting claims that may have its tasks."""
         for sub_queue in self._queue.sub_queues_of(workspace):
-            self._newly_ready[workspace, sub_queue.target, sub_queue.required, sub_queue.task_type] = True
+            self._waiting.became_ready(sub_queue)
 
     def _control(self, control: Control, now: float) -> None:
         """Puts a control in force. At the first control of a task type, its waiting tasks move to sub-queues of their own, which
@@ -772,39 +674,17 @@ class SchedulerCore:
         self._answered.append(AnsweredClaim(ticket=waiting.ticket, grants=grants, stopping=stopping))
 
     def _serve_waiting(self, now: float) -> None:
-        """Offers work to the waiting claims that could get some now: those of agents with a slot again, and those that may have
-        what became ready. All other claims cost nothing."""
-        slots_freed, self._slots_freed = self._slots_freed, {}
-        for agent in slots_freed:
-            self._offer_agent(agent, now)
         for sub_queue in self._queue.readmitted():
-            where = (sub_queue.workspace, sub_queue.target, sub_queue.required, sub_queue.task_type)
-            self._newly_ready.setdefault(where, True)
-        newly_ready, self._newly_ready = self._newly_ready, {}
-        for (workspace, target, required, task_type), restricted in newly_ready.items():
-            if target is not None:
-                self._offer_agent((workspace, target), now)
-                continue
-            self._waiting.offer(
-                workspace,
-                required,
-                lambda waiting: self._offer(waiting, now),
-                # A claim with room that got nothing ends the offer: the claims behind it have the same capabilities and would
-                # get nothing either. If rules restrict which agents may have the tasks, that does not follow, so all are asked.
-                _never if restricted else self._has_room,
-                task_type,
-            )
-
-    def _offer_agent(self, agent: AgentKey, now: float) -> None:
-        for waiting in self._waiting.of_agent(agent):
-            self._offer(waiting, now)
+            self._waiting.became_ready(sub_queue)
+        if self._waiting.has_offers:
+            self._waiting.serve(lambda waiting: self._offer(waiting, now), self._has_room)
 
     def _has_room(self, waiting: Waiting) -> bool:
         return self._slots(waiting.request) > 0 and not self._is_unschedulable(waiting.request)
 
     def _offer(self, waiting: Waiting, now: float) -> bool:
         """Answers a waiting claim if there is something for it; True if there is."""
-        grants = self._grant(waiting.request, now)
+        grants = self._grant(waiting.request, waiting.profile, now)
         if grants:
             self._answer_waiting(waiting, grants, now)
         return bool(grants)

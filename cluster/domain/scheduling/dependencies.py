@@ -6,7 +6,8 @@ is free when its last edge is settled. It fails as soon as a task ends without a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from cluster.domain.tasks.rules import Edge, WhenFailed
@@ -31,18 +32,41 @@ class Dependencies:
         # Task → the blocked tasks that wait for it (an ordered set, so that they are freed in the order in which they came).
         # No set is empty.
         self._dependents: dict[str, dict[str, None]] = {}
+        # Task id → workspace of tasks that a blocked task names and that were not open when it was added: they have ended, or
+        # their rows come later. ``wait`` adds, ``take_unresolved`` empties; the shell asks the store how they ended.
+        self._unresolved: dict[str, str] = {}
+        # (task id, how it ended, cause) of ended tasks whose dependents have not been settled yet. The cause is passed on to
+        # whatever the end brings about. ``ends`` adds, ``next_end`` removes.
+        self._ends: deque[tuple[str, TaskStatus, str]] = deque()
 
-    def wait(self, task_id: str, edges: Sequence[Edge]) -> None:
-        """Adds a blocked task with its edges."""
+    def wait(self, task_id: str, workspace: str, edges: Sequence[Edge], is_open: Container[str]) -> None:
+        """Adds a blocked task with its edges. ``is_open`` holds the tasks that are open."""
         self._edges[task_id] = {edge.after: edge.when_failed for edge in edges}
         for edge in edges:
             self._dependents.setdefault(edge.after, {})[task_id] = None
+            if edge.after not in is_open:
+                self._unresolved[edge.after] = workspace
+
+    def take_unresolved(self, is_open: Container[str]) -> dict[str, list[str]]:
+        """Workspace → ids of tasks that blocked tasks wait for and that are not open."""
+        unresolved, self._unresolved = self._unresolved, {}
+        by_workspace: dict[str, list[str]] = {}
+        for task_id, workspace in unresolved.items():
+            if task_id not in is_open:
+                by_workspace.setdefault(workspace, []).append(task_id)
+        return by_workspace
+
+    def ends(self, task_id: str, status: TaskStatus, cause: str) -> None:
+        """Puts the end of a task in line, if others wait for it."""
+        if task_id in self._dependents:
+            self._ends.append((task_id, status, cause))
+
+    def next_end(self) -> tuple[str, TaskStatus, str] | None:
+        """The next end whose dependents are to be settled; None if there is none."""
+        return self._ends.popleft() if self._ends else None
 
     def waits_for(self, task_id: str) -> tuple[str, ...]:
         return tuple(self._edges.get(task_id, ()))
-
-    def has_dependents(self, task_id: str) -> bool:
-        return task_id in self._dependents
 
     def ended(self, after: str, status: TaskStatus) -> list[Settled]:
         """Settles the edges to a task that has ended. Returns the dependents that are free or have failed by it."""

@@ -1,163 +1,207 @@
-"""Which agents may have a waiting task, and why the others may not or cannot take it now.
+"""Whether a claim may have a task, and if not, why not: one table of conditions, which claims and explanations read.
 
-Only the task decides which agents may have it: its required capabilities, its target agent, the agents that it excludes and
-its regions.
+A task asks (its ``Demand``), a claim takes (its ``Profile``); both are of one workspace. This room knows no queue and no
+clock. What ``scope`` a condition has says how it is looked up when there are many tasks and many claims, and changes no
+answer:
+
+- ``agent``: the task is for one agent, in sub-queues of that agent, at which no claim of another looks.
+- ``profile``: the answer is the same for all tasks with an equal demand and all claims with an equal profile, so the
+  ready queue keeps it (``sub_queues``), and claims that wait are grouped by it (``requests``).
+- ``turn``: it depends on who claims, or on how long the task has waited, so it is asked at each claim.
+
+A further condition is one row here, a field of the demand or the profile, and its words in ``agent_reasons``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from enum import StrEnum
+from typing import NamedTuple
 
-from cluster.domain.agents.agent import Agent, AgentStatus, Health, Intent, IntentBy
-from cluster.domain.agents.breaker import Breaker
-from cluster.domain.tasks.rules import PREFERENCE_S, Affinity
+from cluster.domain.base.versions import in_range
+from cluster.domain.tasks.rules import PREFERENCE_S, Affinity, Selection
 from cluster.domain.tasks.task import TaskHead
 
-_SHOWN = 5
+_NOWHERE: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """Why a task does not run. ``unblock`` says what would let it run; ``at`` when that happens by itself (epoch seconds)."""
+class Demand(NamedTuple):
+    """What a task asks of whoever claims it. ``target``: the agent that it names. ``task_type`` None: of any type that no claim
+    names (the ready queue keeps tasks of such types together). ``selection``: its rules about agents; None if it has none."""
 
-    code: str
-    message: str
-    unblock: str
-    at: float | None = None
-
-
-def eligible(
-    head: TaskHead, agents: Sequence[Agent], now: float, breakers: Mapping[str, Breaker]
-) -> tuple[list[str], list[Reason]]:
-    """(ids of the agents that may have the task, reasons if none of them could take it now). ``breakers`` is by agent id."""
-    if head.target_agent is not None:
-        agents = [agent for agent in agents if agent.agent_id == head.target_agent]
-        if not agents:
-            return [], [_no_agent(f"It is for agent {head.target_agent}, which is not registered.", "Register it.")]
-    for_anybody = not head.required and head.target_agent is None
-    capable = [
-        agent
-        for agent in agents
-        if head.required <= set(agent.capabilities) and not (for_anybody and agent.explicit_only)
-    ]
-    if not capable:
-        return [], [_incapable(head, agents)]
-    excluded = [agent for agent in capable if head.rules is not None and agent.agent_id in head.rules.excluded_agents]
-    allowed = [agent for agent in capable if agent not in excluded and _in_region(head, agent, now)]
-    barred = _barred(head, excluded, [agent for agent in capable if agent not in excluded and agent not in allowed])
-    if not allowed:
-        return [], barred
-    names = [agent.agent_id for agent in allowed]
-    cannot = _cannot_now(allowed, breakers, now)
-    return names, [*cannot, *barred] if cannot else []
+    workspace: str
+    target: str | None
+    required: frozenset[str]
+    queue: str
+    task_type: str | None
+    selection: Selection | None
 
 
-def _no_agent(message: str, unblock: str) -> Reason:
-    return Reason(code="no_agent", message=message, unblock=unblock)
+DemandKey = tuple[str, str | None, frozenset[str], str, str | None, Selection | None]
+"""The fields of a demand. It equals the demand and costs less to make, which counts where every task is looked up by it."""
 
 
-def _incapable(head: TaskHead, agents: Sequence[Agent]) -> Reason:
-    names = ", ".join(sorted(head.required))
-    known = {name for agent in agents for name in agent.capabilities}
-    lacking = ", ".join(sorted(head.required - known)) or names
-    if head.target_agent is not None:
-        message = f"It is for agent {head.target_agent}, which does not have {lacking}."
-        unblock = f"Register {head.target_agent} again with {lacking}."
-    elif agents and not names:
-        message = "It requires no capability, and only agents that chat or deliberate are registered; those take only tasks that "
-        message += "require one."
-        unblock = "Register an agent that does other work too, or submit the task with required_capabilities."
-    else:
-        message = f"No registered agent has {names}." if names else "No agent is registered."
-        unblock = f"Register an agent with {lacking}." if names else "Register an agent."
-    return Reason(code="no_capable_agent", message=message, unblock=unblock)
-
-
-def _in_region(head: TaskHead, agent: Agent, now: float) -> bool:
+def demand_key(head: TaskHead, task_type: str | None) -> DemandKey:
     selection = None if head.rules is None else head.rules.selection()
-    return selection is None or selection.admits(agent.agent_id, agent.regions, now - _since(head))
+    return head.workspace, head.target_agent, head.required, head.queue, task_type, selection
 
 
-def _since(head: TaskHead) -> float:
-    return max(head.created_at, head.run_at)
+def demand_of(head: TaskHead) -> Demand:
+    return Demand(*demand_key(head, head.task_type))
 
 
-def _barred(head: TaskHead, excluded: Sequence[Agent], elsewhere: Sequence[Agent]) -> list[Reason]:
-    """Why the task does not go to agents that have its capabilities."""
-    reasons = []
-    if excluded:
-        message = f"The task excludes {_named(excluded)}, which could do it."
-        unblock = "Another agent that can do it registers, or the task is submitted anew without the exclusion."
-        reasons.append(Reason(code="excluded", message=message, unblock=unblock))
-    if elsewhere:
-        assert head.rules is not None, "only rules ask for a region"
-        regions = ", ".join(head.rules.regions)
-        if head.rules.affinity is Affinity.PREFERRED:
-            message = f"Agents of {regions} come first; {_named(elsewhere)} could do it elsewhere."
-            unblock = f"An agent of {regions} claims it, or it has waited {PREFERENCE_S:g} s."
-            reasons.append(Reason(code="region", message=message, unblock=unblock, at=_since(head) + PREFERENCE_S))
-        else:
-            message = f"The task must run in {regions}; {_named(elsewhere)} could do it elsewhere."
-            reasons.append(Reason(code="region", message=message, unblock=f"An agent registers in {regions}."))
-    return reasons
+class Profile(NamedTuple):
+    """What a claim takes, whoever makes it. ``capabilities`` are the agent's, narrowed by the claim; ``explicit_only``: nothing
+    that requires no capability, unless it names the agent; ``regions``: where the agent is; ``task_types`` and ``queues``: only
+    these, None for any; ``version``: the worker's, None if it announces none."""
+
+    workspace: str
+    capabilities: frozenset[str]
+    explicit_only: bool = False
+    regions: frozenset[str] = _NOWHERE
+    task_types: frozenset[str] | None = None
+    queues: frozenset[str] | None = None
+    version: str | None = None
 
 
-def _cannot_now(allowed: Sequence[Agent], breakers: Mapping[str, Breaker], now: float) -> list[Reason]:
-    """Why none of the agents could take the task now; nothing if one of them could."""
-    behind = [agent for agent in allowed if _is_behind(agent, breakers.get(agent.agent_id), now)]
-    not_called = _not_called(behind, breakers, now)
-    others = [agent for agent in allowed if agent not in behind]
-    if not others:
-        return not_called
-    busy = _busy(others)
-    return [] if busy is None else [*not_called, busy]
+class Refusal(StrEnum):
+    """Why a claim may not have a task."""
+
+    TARGET = "target"
+    CAPABILITIES = "capabilities"
+    EXPLICIT_ONLY = "explicit_only"
+    EXCLUDED = "excluded"
+    REGION = "region"
+    PREFERRED_REGION = "preferred_region"
+    VERSION = "worker_version"
+    TASK_TYPE = "task_type"
+    QUEUE = "queue"
 
 
-def _is_behind(agent: Agent, breaker: Breaker | None, now: float) -> bool:
-    """Whether only its breaker keeps an agent from being called. An open one makes its health ``failed`` too."""
-    if breaker is None or breaker.may_call_at(now) <= now or agent.intent is not Intent.ACTIVE:
-        return False
-    return agent.takes_work or agent.health is Health.FAILED
+class Scope(StrEnum):
+    """How a condition is looked up (see the module)."""
+
+    AGENT = "agent"
+    PROFILE = "profile"
+    TURN = "turn"
 
 
-def _not_called(behind: Sequence[Agent], breakers: Mapping[str, Breaker], now: float) -> list[Reason]:
-    """One reason for each of the agents that may be called again first."""
-    by_time = sorted(behind, key=lambda agent: (breakers[agent.agent_id].may_call_at(now), agent.agent_id))
-    reasons = []
-    for agent in by_time[:_SHOWN]:
-        breaker, at = breakers[agent.agent_id], breakers[agent.agent_id].may_call_at(now)
-        asked = at == breaker.retry_at
-        why = "it asked for that" if asked else "its breaker is open, because its last calls failed"
-        reasons.append(
-            Reason(
-                code="agent_asked_to_wait" if asked else "breaker_open",
-                message=f"Agent {agent.agent_id} is not called for another {at - now:.1f} s: {why}.",
-                unblock="Its time comes; then it is tried again. No attempt is spent before.",
-                at=at,
-            )
-        )
-    return reasons
+class Condition(NamedTuple):
+    """``refuses`` gets the demand, the claim's profile and agent, and how long the task has waited (seconds). ``concerns``:
+    whether a task asks for it at all."""
+
+    refusal: Refusal
+    scope: Scope
+    concerns: Callable[[Demand], bool]
+    refuses: Callable[[Demand, Profile, str, float], bool]
 
 
-def _busy(allowed: Sequence[Agent]) -> Reason | None:
-    """Why none of these agents takes a task; None if one of them could."""
-    working = [agent for agent in allowed if agent.takes_work]
-    if not working:
-        states = ", ".join(f"{agent.agent_id} is {agent.status.value}" for agent in allowed[:_SHOWN])
-        stopped = [a for a in allowed if a.status in (AgentStatus.PAUSED, AgentStatus.DRAINING)]
-        unschedulable = [a for a in stopped if a.held_by is IntentBy.OPERATOR]
-        resume = f": aragora-cp agents resume {unschedulable[0].agent_id}" if unschedulable else ""
-        return _no_agent(f"No agent that may have it takes work: {states}.", f"One of them comes back{resume}.")
-    if any(len(agent.running_task_ids) < agent.max_concurrency for agent in working):
-        return None
-    return Reason(
-        code="agents_busy",
-        message=f"All {len(working)} agents that may have it are busy.",
-        unblock="One of them finishes a task, or another agent registers.",
+def _always(demand: Demand) -> bool:
+    return True
+
+
+def _has_target(demand: Demand) -> bool:
+    return demand.target is not None
+
+
+def _wrong_agent(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    return demand.target is not None and demand.target != agent_id
+
+
+def _lacks_capabilities(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    return not demand.required <= profile.capabilities
+
+
+def _asks_for_nothing(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    return profile.explicit_only and not demand.required and demand.target is None
+
+
+def _excludes_some(demand: Demand) -> bool:
+    return demand.selection is not None and bool(demand.selection.excluded)
+
+
+def _excluded(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    return demand.selection is not None and agent_id in demand.selection.excluded
+
+
+def _has_affinity(affinity: Affinity) -> Callable[[Demand], bool]:
+    return lambda demand: demand.selection is not None and demand.selection.affinity is affinity
+
+
+def _outside(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    selection = demand.selection
+    return (
+        selection is not None
+        and selection.affinity is Affinity.STRICT
+        and profile.regions.isdisjoint(selection.regions)
     )
 
 
-def _named(agents: Sequence[Agent]) -> str:
-    more = len(agents) - _SHOWN
-    return ", ".join(agent.agent_id for agent in agents[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _outside_too_early(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    selection = demand.selection
+    return (
+        selection is not None
+        and selection.affinity is Affinity.PREFERRED
+        and waited_s < PREFERENCE_S
+        and profile.regions.isdisjoint(selection.regions)
+    )
+
+
+def _has_version(demand: Demand) -> bool:
+    return demand.selection is not None and demand.selection.worker_version is not None
+
+
+def _other_version(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    versions = None if demand.selection is None else demand.selection.worker_version
+    return versions is not None and (profile.version is None or not in_range(profile.version, versions))
+
+
+def _other_type(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    return profile.task_types is not None and demand.task_type not in profile.task_types
+
+
+def _other_queue(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> bool:
+    return profile.queues is not None and demand.queue not in profile.queues
+
+
+#: In the order in which a task's reasons are given. Docs and tests read this table.
+CONDITIONS: tuple[Condition, ...] = (
+    Condition(Refusal.TARGET, Scope.AGENT, _has_target, _wrong_agent),
+    Condition(Refusal.CAPABILITIES, Scope.PROFILE, _always, _lacks_capabilities),
+    Condition(Refusal.EXPLICIT_ONLY, Scope.PROFILE, _always, _asks_for_nothing),
+    Condition(Refusal.EXCLUDED, Scope.TURN, _excludes_some, _excluded),
+    Condition(Refusal.REGION, Scope.PROFILE, _has_affinity(Affinity.STRICT), _outside),
+    Condition(Refusal.PREFERRED_REGION, Scope.TURN, _has_affinity(Affinity.PREFERRED), _outside_too_early),
+    Condition(Refusal.VERSION, Scope.PROFILE, _has_version, _other_version),
+    Condition(Refusal.TASK_TYPE, Scope.PROFILE, _always, _other_type),
+    Condition(Refusal.QUEUE, Scope.PROFILE, _always, _other_queue),
+)
+
+
+def eligible(demand: Demand, profile: Profile, agent_id: str, waited_s: float) -> Refusal | None:
+    """Why a claim may not have a task that has waited so long; None if it may."""
+    for condition in CONDITIONS:
+        if condition.refuses(demand, profile, agent_id, waited_s):
+            return condition.refusal
+    return None
+
+
+_BY_PROFILE = tuple(condition.refuses for condition in CONDITIONS if condition.scope is Scope.PROFILE)
+_BY_TURN = tuple(condition for condition in CONDITIONS if condition.scope is Scope.TURN)
+Turns = tuple[Callable[[Demand, Profile, str, float], bool], ...]
+
+
+def admits_profile(demand: Demand, profile: Profile) -> bool:
+    """Whether claims of this profile may have tasks of this demand, as far as that depends on the two alone."""
+    return not any(refuses(demand, profile, "", 0.0) for refuses in _BY_PROFILE)
+
+
+def turns(demand: Demand) -> Turns:
+    """The conditions of a demand that are to be asked at each claim."""
+    return tuple(condition.refuses for condition in _BY_TURN if condition.concerns(demand))
+
+
+def refuses(refusal: Refusal, demand: Demand, profile: Profile) -> bool:
+    """Whether one condition, of scope ``profile``, refuses: for explanations of what claims leave out."""
+    condition = next(condition for condition in CONDITIONS if condition.refusal is refusal)
+    return condition.refuses(demand, profile, "", 0.0)

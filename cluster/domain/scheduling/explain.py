@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 
 from cluster.domain.agents.agent import Agent
 from cluster.domain.agents.breaker import Breaker
-from cluster.domain.scheduling.eligibility import Reason, eligible
+from cluster.domain.scheduling.agent_reasons import Reason, able_agents, claims_leave_out
+from cluster.domain.scheduling.last_claims import LeftOut
 from cluster.domain.scheduling.limits import Control, ControlKind
-from cluster.domain.scheduling.ready_queue import AGEING_S, LEVELS, QueuePosition, ReadyQueue
+from cluster.domain.scheduling.ready_queue import AGEING_S, QueuePosition, ReadyQueue
+from cluster.domain.scheduling.sub_queues import LEVELS
 from cluster.domain.tasks.task import Priority, TaskDetail, TaskHead, TaskStatus
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskView:
     """What a shard knows of a task. ``paused_by`` are the controls that pause it, ``rate`` the control that limits its queue,
     ``slot_holders`` the running tasks that take all slots of its concurrency key, ``waits_for`` the tasks that must end
-    first, ``other_types`` the agents whose claims name task types and not this one, with these types, ``other_queues`` the same
-    of queues. ``suspended``: nothing
-    starts in its workspace. ``replayed_as`` is the task that a dead one was submitted again as; ``purged``: it left the dead
+    first, ``left_out`` the agents whose claims leave it out, with what they name instead, ``versions`` those that announce
+    versions, with these. ``suspended``: nothing starts in its
+    workspace. ``replayed_as`` is the task that a dead one was submitted again as; ``purged``: it left the dead
     letter for good."""
 
     head: TaskHead
@@ -36,8 +36,8 @@ class TaskView:
     slot_holders: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
     lease_expires_at: float | None = None
-    other_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    other_queues: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict)
+    versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     suspended: bool = False
     replayed_as: str | None = None
     purged: bool = False
@@ -47,8 +47,8 @@ def waiting_view(
     head: TaskHead,
     queue: ReadyQueue,
     waits_for: tuple[str, ...],
-    other_types: Mapping[str, tuple[str, ...]],
-    other_queues: Mapping[str, tuple[str, ...]],
+    left_out: LeftOut,
+    versions: Mapping[str, tuple[str, ...]],
     now: float,
 ) -> TaskView:
     """The view of a task that waits, with the controls and slots that concern it."""
@@ -70,8 +70,8 @@ def waiting_view(
         rate_ready_at=None if bucket is None else bucket.ready_at(now),
         slot_holders=limits.slot_holders(workspace, key) if full and key is not None else (),
         waits_for=waits_for,
-        other_types=other_types,
-        other_queues=other_queues,
+        left_out=left_out,
+        versions=versions,
         suspended=limits.is_closed(workspace),
     )
 
@@ -102,11 +102,11 @@ def explain(
     if head.status is TaskStatus.RUNNING:
         return _running(view)
     reasons = [*_time_and_order(view, now), *_limits(view, now)]
-    able, agent_reasons = eligible(head, agents, now, breakers)
+    able, agent_reasons = able_agents(head, agents, now, breakers, view.versions)
     if able and not agent_reasons and all(agent_id in without_actor for agent_id in able):
         agent_reasons = [_no_node([agent for agent in agents if agent.agent_id in able])]
     if head.detail is not TaskDetail.BLOCKED:
-        reasons += agent_reasons + _not_named(view, able)
+        reasons += agent_reasons + claims_leave_out(head, able, view.left_out)
         if not reasons and view.position is not None:
             reasons.append(_fairness(view.position, head.tenant))
     summary = reasons[0].message if reasons else "The task may start; the scheduler has not offered it yet."
@@ -240,34 +240,6 @@ def _no_node(agents: Sequence[Agent]) -> Reason:
         message=f"The actor of {names} does not run: it is being started, or it waits for a node that has {words} free.",
         unblock=f"Add a node that has {words} free, or register {agents[0].agent_id} again with what a node has.",
     )
-
-
-def _not_named(view: TaskView, able: Sequence[str]) -> list[Reason]:
-    """That no claim takes the task's type, or its queue, if that is so of every agent that may have the task."""
-    head = view.head
-    found = (
-        ("task_type", f"of type {head.task_type}", head.task_type, "task_types", view.other_types),
-        ("queue_not_claimed", f"of queue {head.queue}", head.queue, "queues", view.other_queues),
-    )
-    return [
-        Reason(
-            code=code,
-            message=f"No claim takes tasks {words}: {_claimed(others, able)}.",
-            unblock=f"An agent claims with {name} in {field_name}, or without {field_name}.",
-        )
-        for code, words, name, field_name, others in found
-        if able and all(agent_id in others for agent_id in able)
-    ]
-
-
-def _claimed(others: Mapping[str, Sequence[str]], able: Sequence[str]) -> str:
-    shown = "; ".join(f"{agent_id} claims only {_listed(others[agent_id])}" for agent_id in able[:_SHOWN])
-    return shown + (f"; and {len(able) - _SHOWN} more" if len(able) > _SHOWN else "")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _fairness(position: QueuePosition, tenant: str) -> Reason:

@@ -52,25 +52,14 @@ class Selection:
     excluded: frozenset[str]
     regions: tuple[str, ...]
     affinity: Affinity
-
-    def admits(self, agent_id: str, agent_regions: frozenset[str], waited_s: float) -> bool:
-        """Whether an agent may have a task that has waited ``waited_s``."""
-        if agent_id in self.excluded:
-            return False
-        if self.affinity is Affinity.ANY or not agent_regions.isdisjoint(self.regions):
-            return True
-        return self.affinity is Affinity.PREFERRED and waited_s >= PREFERENCE_S
-
-    @property
-    def picks_agents(self) -> bool:
-        return bool(self.excluded) or self.affinity is not Affinity.ANY
+    worker_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRules:
     """``regions`` are the target region and then the fallbacks. ``queue_timeout_s`` bounds each wait for an agent,
     ``total_timeout_s`` the time from submit to end. A task with a ``concurrency_key`` starts only while fewer than its
-    ``concurrency_limit`` tasks with that key run."""
+    ``concurrency_limit`` tasks with that key run. ``worker_version``: the range that the version of its worker must be in."""
 
     tenant: str | None = None
     queue_timeout_s: float | None = None
@@ -82,15 +71,17 @@ class TaskRules:
     affinity: Affinity = Affinity.ANY
     after: tuple[Edge, ...] = ()
     retries: TaskRetries | None = None
+    worker_version: str | None = None
 
     def or_none(self) -> TaskRules | None:
         return None if self == _NO_RULES else self
 
     def selection(self) -> Selection | None:
         """None if every capable agent may have the task, and it counts for its workspace's share."""
-        if self.tenant is None and not self.excluded_agents and self.affinity is Affinity.ANY:
+        plain = self.tenant is None and not self.excluded_agents and self.affinity is Affinity.ANY
+        if plain and self.worker_version is None:
             return None
-        return Selection(self.tenant, frozenset(self.excluded_agents), self.regions, self.affinity)
+        return Selection(self.tenant, frozenset(self.excluded_agents), self.regions, self.affinity, self.worker_version)
 
     def to_json(self) -> dict[str, Any]:
         """Only the fields that differ from their defaults."""

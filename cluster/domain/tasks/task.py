@@ -83,8 +83,8 @@ class Priority(IntEnum):
 #: The texts in the data of ``task.submitted``, which holds a new task's head and its rules.
 LOG_TEXTS: LogTexts = {
     **dict.fromkeys(("task_type", "required_capabilities", "target_agent", "queue", "replay_of"), IDENTITY),
-    **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after"), IDENTITY),
     "non_retryable": IDENTITY,
+    **dict.fromkeys(("tenant", "concurrency_key", "excluded_agents", "regions", "after", "worker_version"), IDENTITY),
     "affinity": frozenset(Affinity),
 }
 

@@ -20,6 +20,7 @@ from cluster.domain.scheduling.core import Missing, SchedulerCore
 from cluster.domain.scheduling.requests import ClaimRequest, Grant
 from cluster.domain.tasks.events import Complete, Fail, Reporter
 from cluster.domain.tasks.task import Priority, TaskHead, TaskStatus
+from tests.support import core_calls
 from tests.support.samples import NOW, new_task
 
 TTL_S = 30.0
@@ -160,7 +161,7 @@ class SchedulerLife(RuleBasedStateMachine):
         before = self.store[token.task_id]
         holds = before.status is TaskStatus.RUNNING and before.attempt == token.attempt
         try:
-            self.core.report(token.task_id, W, event, self.now)
+            core_calls.report(self.core, token.task_id, W, event, self.now)
         except Missing:
             assert before.status.terminal
         except Conflict:
@@ -192,9 +193,9 @@ class SchedulerLife(RuleBasedStateMachine):
         task_id = data.draw(st.sampled_from(sorted(self.store)))
         try:
             if priority is None:
-                self.core.cancel(task_id, W, "p", self.now)
+                core_calls.cancel(self.core, task_id, W, "p", self.now)
             else:
-                self.core.prioritize(task_id, W, "p", priority, self.now)
+                core_calls.prioritize(self.core, task_id, W, priority, self.now)
         except (Missing, Conflict):
             pass
         self.settle()
@@ -302,7 +303,7 @@ class SchedulerLife(RuleBasedStateMachine):
             for head in list(self.store.values()):
                 if head.status is TaskStatus.RUNNING:
                     by = Reporter(principal="p", agent_id=head.assigned_agent, attempt=head.attempt)
-                    self.core.report(head.id, W, Complete(by=by), self.now)
+                    core_calls.report(self.core, head.id, W, Complete(by=by), self.now)
                     self.settle()
         raise AssertionError(f"lost: {[head for head in self.store.values() if not head.status.terminal]}")
 
@@ -320,7 +321,7 @@ def test_a_slot_that_becomes_free_serves_the_claim_that_waited_for_it() -> None:
     state.claim(agent="plain", wait=True, most=1)
     (token,) = state.tokens
     by = Reporter(principal="p", agent_id=token.agent_id, attempt=token.attempt)
-    state.core.report(token.task_id, W, Complete(by=by), state.now)
+    core_calls.report(state.core, token.task_id, W, Complete(by=by), state.now)
     state.settle()
     state.nobody_with_room_waits_beside_work()
 

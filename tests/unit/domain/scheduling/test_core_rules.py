@@ -20,6 +20,7 @@ from cluster.domain.tasks.events import Complete, Fail, Reporter, Undelivered
 from cluster.domain.tasks.retries import ErrorClass
 from cluster.domain.tasks.rules import Affinity, Edge, TaskRules, WhenFailed
 from cluster.domain.tasks.task import NewTask, Priority, TaskDecision, TaskDetail, TaskHead, TaskStatus
+from tests.support import core_calls
 from tests.support.samples import NOW, new_task
 from tests.support.scheduler_model import Model
 
@@ -128,11 +129,11 @@ class Shard:
         head = self.store[task_id]
         by = Reporter(principal="p", agent_id=head.assigned_agent, attempt=head.attempt)
         event = Complete(by=by) if error is None else Fail(by=by, error=error, **changes)  # type: ignore[arg-type]
-        self.core.report(task_id, "w", event, now)
+        core_calls.report(self.core, task_id, "w", event, now)
         self.flush(now)
 
     def cancel(self, task_id: str, now: float) -> None:
-        self.core.cancel(task_id, "w", "p", now)
+        core_calls.cancel(self.core, task_id, "w", "p", now)
         self.flush(now)
 
     def tick(self, now: float) -> None:
@@ -164,13 +165,14 @@ class SchedulerLife(RuleBasedStateMachine):
         for_agent=st.sampled_from([None, None, None, "a2"]),
         excluded=st.sampled_from([(), (), ("a1",), ("a1", "a2")]),
         key=st.sampled_from([None, None, "c"]),
+        versions=st.sampled_from([None, None, ">=2"]),
         limit=st.sampled_from([1, 2]),
         delay=st.sampled_from([0, 0, 0, 50]),
         retries=st.integers(0, 2),
         after=st.lists(st.tuples(st.integers(0, 50), st.sampled_from(list(WhenFailed))), max_size=2),
     )
     def submit(
-        self, priority, required, tenant, queue, kind, for_agent, excluded, key, limit, delay, retries, after
+        self, priority, required, tenant, queue, kind, for_agent, excluded, key, versions, limit, delay, retries, after
     ) -> None:  # type: ignore[no-untyped-def]
         self.number += 1
         ids = list(self.model.tasks)
@@ -180,6 +182,7 @@ class SchedulerLife(RuleBasedStateMachine):
             excluded_agents=excluded,
             concurrency_key=key,
             concurrency_limit=limit if key else 1,
+            worker_version=versions,
             after=tuple(Edge(after=i, when_failed=when) for i, when in edges.items()),
         ).or_none()
         task = new_task(
@@ -203,12 +206,20 @@ class SchedulerLife(RuleBasedStateMachine):
         tasks=st.integers(1, 3),
         types=st.sampled_from([None, None, frozenset({"k1"}), frozenset({"k2", "k3"})]),
         queues=st.sampled_from([None, None, frozenset({"default"}), frozenset({"q", "none"})]),
+        version=st.sampled_from([None, "1", "2"]),
     )
-    def claim(self, agent: str, tasks: int, types: frozenset[str] | None, queues: frozenset[str] | None) -> None:
-        got = self.shard.claimed(agent, self.now, max_tasks=tasks, task_types=types, queues=queues)
+    def claim(
+        self,
+        agent: str,
+        tasks: int,
+        types: frozenset[str] | None,
+        queues: frozenset[str] | None,
+        version: str | None,
+    ) -> None:
+        got = self.shard.claimed(agent, self.now, max_tasks=tasks, task_types=types, queues=queues, version=version)
         expected = []
         while len(expected) < tasks:
-            head = self.model.claim(agent, CAPABILITIES[agent], self.now, types, queues)
+            head = self.model.claim(agent, CAPABILITIES[agent], self.now, types, queues, version)
             if head is None:
                 break
             expected.append(head)
@@ -563,19 +574,19 @@ def test_a_position_outlives_restart_lease_and_change_of_priority() -> None:
     shard = Shard()
     for name in ("t1", "t2", "t3", "t4"):
         shard.submit(new_task(id=name, created_at=NOW), NOW)
-    shard.core.prioritize("t4", "w", "p", None, NOW, position=2)
+    core_calls.prioritize(shard.core, "t4", "w", None, NOW, position=2)
     shard.flush(NOW)
     assert shard.kinds["t4"] == ["submitted", "prioritized"]
-    shard.core.prioritize("t4", "w", "p", None, NOW, position=2)
+    core_calls.prioritize(shard.core, "t4", "w", None, NOW, position=2)
     shard.flush(NOW)
     assert shard.kinds["t4"] == ["submitted", "prioritized"], "it is there already"
     shard.restart(NOW)
     assert [shard.claimed("a1", NOW), shard.claimed("a1", NOW)] == [["t1"], ["t4"]]
-    shard.core.report("t4", "w", Undelivered(by=Reporter(principal="p", agent_id="a1", attempt=1)), NOW)
+    core_calls.report(shard.core, "t4", "w", Undelivered(by=Reporter(principal="p", agent_id="a1", attempt=1)), NOW)
     shard.flush(NOW)
     assert shard.claimed("a1", NOW, max_tasks=2) == ["t4", "t2"]
     shard.submit(new_task(id="u1", created_at=NOW, priority=Priority.URGENT), NOW)
-    shard.core.prioritize("t3", "w", "p", Priority.URGENT, NOW, position=0)
+    core_calls.prioritize(shard.core, "t3", "w", Priority.URGENT, NOW, position=0)
     shard.flush(NOW)
     assert shard.claimed("a1", NOW, max_tasks=2) == ["t3", "u1"]
 

@@ -9,12 +9,13 @@ import pytest
 
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.base.log import LogRow
-from cluster.domain.scheduling import core as core_module
+from cluster.domain.scheduling import workspace_ends
 from cluster.domain.scheduling.core import SchedulerCore
 from cluster.domain.scheduling.explain import explain
 from cluster.domain.scheduling.requests import ClaimRequest
 from cluster.domain.tasks.rules import Edge, TaskRules
 from cluster.domain.tasks.task import TaskDecision
+from tests.support import core_calls
 from tests.support.samples import ASKER, NOW, new_task
 
 W = ASKER.workspace
@@ -112,7 +113,7 @@ def test_a_deletion_ends_every_task_of_its_workspace_and_says_why(ground: Ground
     ground.submit("t3")
     ground.submit("t4", rules=TaskRules(after=(Edge(after="t3"),)))
     ground.submit("t5", run_at=NOW + 600)
-    ground.core.cancel("t2", W, "user:ann", NOW)
+    core_calls.cancel(ground.core, "t2", W, "user:ann", NOW)
     ground.settle()
     ground.decided.clear()
     ground.becomes(WorkspaceState.DELETED)
@@ -127,7 +128,7 @@ def test_a_deletion_ends_every_task_of_its_workspace_and_says_why(ground: Ground
 
 
 def test_a_large_workspace_ends_in_parts(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core_module, "ENDED_AT_ONCE", 2)
+    monkeypatch.setattr(workspace_ends, "ENDED_AT_ONCE", 2)
     ground.submit(*(f"t{n}" for n in range(5)))
     ground.becomes(WorkspaceState.DELETED)
     for left in (3, 1, 0):

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.domain.base.log import Origin
-from cluster.domain.scheduling.ready_queue import _SPARE_SUB_QUEUES, AGEING_S, LEVELS, ReadyQueue
+from cluster.domain.scheduling.eligibility import Profile
+from cluster.domain.scheduling.ready_queue import AGEING_S, ReadyQueue
+from cluster.domain.scheduling.sub_queues import LEVELS, SPARE_SUB_QUEUES
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import Priority, TaskHead
 from tests.support.samples import NOW, new_task
@@ -22,7 +24,7 @@ def _head(**changes: object) -> TaskHead:
 
 def _drain(queue: ReadyQueue, now: float = NOW, capabilities: frozenset[str] = ALL, agent: str = "x") -> list[str]:
     taken = []
-    while (task_id := queue.take("w", agent, capabilities, now)) is not None:
+    while (task_id := queue.take(Profile("w", capabilities), agent, now)) is not None:
         taken.append(task_id)
     return taken
 
@@ -39,9 +41,9 @@ def test_ageing_lifts_a_task_level_by_level_to_the_highest() -> None:
     queue.push(_head(id="old-low", priority=Priority.LOW, created_at=NOW))
     later = NOW + 3 * AGEING_S
     queue.push(_head(id="new-urgent", priority=Priority.URGENT, created_at=later))
-    assert queue.take("w", "x", ALL, later) == "old-low", "the bound on starvation is 3 ageing steps"
+    assert queue.take(Profile("w", ALL), "x", later) == "old-low", "the bound on starvation is 3 ageing steps"
     queue.push(_head(id="not-so-old", priority=Priority.LOW, created_at=later - AGEING_S))
-    assert queue.take("w", "x", ALL, later) == "new-urgent"
+    assert queue.take(Profile("w", ALL), "x", later) == "new-urgent"
 
 
 def test_an_agent_gets_only_tasks_that_fit_and_target_it() -> None:
@@ -53,7 +55,7 @@ def test_an_agent_gets_only_tasks_that_fit_and_target_it() -> None:
     assert _drain(queue, capabilities=frozenset("a"), agent="y") == []
     assert _drain(queue, capabilities=frozenset("ab"), agent="x") == ["for-x", "needs-ab"]
     assert _drain(queue, capabilities=ALL, agent="x") == ["for-x-needs-c"]
-    assert queue.take("other", "x", ALL, NOW) == "elsewhere"
+    assert queue.take(Profile("other", ALL), "x", NOW) == "elsewhere"
     assert len(queue) == 0
 
 
@@ -131,7 +133,7 @@ def test_a_queue_that_is_built_anew_favours_no_tenant() -> None:
         for order_key, tenant in enumerate(served):
             queue.push(_head(id=tenant, created_at=NOW + order_key, rules=TaskRules(tenant=tenant)))
         queue.seed(generation)
-        first = queue.take("w", "x", ALL, NOW + 10)
+        first = queue.take(Profile("w", ALL), "x", NOW + 10)
         assert first is not None
         served[first] += 1
     assert all(80 <= count <= 120 for count in served.values()), served
@@ -171,7 +173,7 @@ def test_a_task_gets_the_position_that_it_is_moved_to(
         queue.limits.release("w", "k", "holder")
         queue.slot_free("w", "k")
     served = []
-    while (task_id := queue.take("w", "x", ALL, NOW + 5)) is not None:
+    while (task_id := queue.take(Profile("w", ALL), "x", NOW + 5)) is not None:
         served.append(task_id)
         if slots:
             queue.slot_free("w", "k")
@@ -194,19 +196,19 @@ def test_a_moved_task_is_counted_once_among_those_ahead() -> None:
 def test_sub_queues_of_agents_without_tasks_are_forgotten() -> None:
     queue = ReadyQueue()
     most = 0
-    for number in range(20 * _SPARE_SUB_QUEUES):
+    for number in range(20 * SPARE_SUB_QUEUES):
         queue.push(_head(id=f"t{number}", target_agent=f"agent-{number}"))
         assert _drain(queue, agent=f"agent-{number}") == [f"t{number}"]
         most = max(most, len(queue._sub_queues))
-    assert most <= 2 * _SPARE_SUB_QUEUES
+    assert most <= 2 * SPARE_SUB_QUEUES
 
 
 def test_looking_for_empty_sub_queues_costs_each_new_one_little() -> None:
     """Counted, not timed: how many lines are looked at while thousands wait."""
     queue, looked = ReadyQueue(), 0
-    for number in range(10 * _SPARE_SUB_QUEUES):
-        before = queue._look_through_at
+    for number in range(10 * SPARE_SUB_QUEUES):
+        before = queue._sub_queues._look_through_at
         queue.push(_head(id=f"t{number}", target_agent=f"agent-{number}"))
-        looked += len(queue._sub_queues) if queue._look_through_at != before else 0
-    assert len(queue._sub_queues) == 10 * _SPARE_SUB_QUEUES
+        looked += len(queue._sub_queues) if queue._sub_queues._look_through_at != before else 0
+    assert len(queue._sub_queues) == 10 * SPARE_SUB_QUEUES
     assert looked <= 6 * len(queue._sub_queues)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.domain.scheduling.core import SchedulerCore
-from cluster.domain.scheduling.ready_queue import MAX_OWN_TYPES, ReadyQueue
+from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.scheduling.requests import ClaimRequest
+from cluster.domain.scheduling.sub_queues import MAX_OWN_TYPES
 from cluster.domain.tasks.rules import TaskRules
 from cluster.domain.tasks.task import TaskHead
 from tests.support.samples import NOW, new_task
@@ -113,7 +114,7 @@ def test_types_that_nobody_waits_for_are_dropped_and_found_again() -> None:
     for number in range(0, 2 * MAX_OWN_TYPES, 100):
         names = ONLY(f"type-{n}" for n in range(number, number + 100))
         assert shard.claimed("a", NOW, task_types=names) == []
-    assert len(shard.core._queue._own_types["w"]) <= MAX_OWN_TYPES
+    assert len(shard.core._queue._sub_queues._own_types["w"]) <= MAX_OWN_TYPES
     shard.submit(new_task(id="dropped", task_type="type-5"), NOW)
     shard.submit(new_task(id="kept", task_type="kept"), NOW)
     assert [grant.head.id for grant in shard.answered[waiting]] == ["kept"]  # type: ignore[index]
