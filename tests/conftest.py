@@ -17,9 +17,6 @@ from tests.support.stores import StoreUrls, fresh_name, running_stores
 # Hypothesis fails a slow example, and what draws slowly, unless told otherwise. Timing is never asserted: machines are busy.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
-# Hypothesis imports this part of itself at its first use, and pytest parses it then: in a test, amid finalisers of other tests,
-# which fail the parse in Python 3.11 if they log a stack trace.
-st.from_regex("a").validate()
 
 #: These make systems of their own; the other tests of this room share one.
 _ALONE = (
@@ -70,6 +67,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what only `make verify` has time for, and sets the order in which workers get the others."""
+    # Hypothesis imports this part of itself at its first use, and pytest parses it then: in a test, amid finalisers of other
+    # tests, which fail the parse in Python 3.11 if they log a stack trace. Before the session starts it would warn.
+    st.from_regex("a").validate()
     if not config.getoption("longer"):
         longer = [item for item in items if item.get_closest_marker("longer")]
         config.hook.pytest_deselected(items=longer)
