@@ -149,6 +149,7 @@ class RealShard:
         max_tasks: int,
         task_types: frozenset[str] | None = None,
         queues: frozenset[str] | None = None,
+        version: str | None = None,
     ) -> list[str]:
         claim = ClaimRequest(
             workspace="w",
@@ -162,6 +163,7 @@ class RealShard:
             wait=False,
             task_types=task_types,
             queues=queues,
+            version=version,
         )
         return [lease.head.id for lease in self.run(self._ask(claim, now)).leases]
 
