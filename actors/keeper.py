@@ -19,6 +19,7 @@ class Keeper:
     """``first`` has the say about what the status says; of the others it has their warnings, and whether they serve."""
 
     def __init__(self, first: Part, *others: Part) -> None:
+        self.first = first
         self._parts = (first, *others)
 
     async def start(self) -> None:

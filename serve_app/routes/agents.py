@@ -153,7 +153,7 @@ async def _register(gate: Gateway, bodies: Sequence[RegisterAgent], asker: Origi
     now = gate.clock.now()
     whole = await with_whole_endpoints(gate, asker.workspace, bodies)
     agents = [_named(gate, body, asker, now, alone=len(bodies) == 1) for body in whole]
-    digest = body_digest([body.model_dump(mode="json") for body in bodies]) if key else b""
+    digest = body_digest([body.for_digest() for body in bodies]) if key else b""
     items = []
     for index, agent in enumerate(agents):
         data = {

@@ -78,10 +78,8 @@ async def _created(
             raise Conflict(KEY_CONFLICT, "idempotency_conflict")
         return _wire(gate, principal, stored)
 
-    # Without agents a body has the digest that earlier builds gave it.
-    sent = body.model_dump(mode="json", exclude={"agents"} if body.agents is None else None)
     # Callers of one workspace may use the same idempotency key; each has keys of its own.
-    return await answered_once(gate, asker, f"keys/of/{principal.id}", key, sent, read)
+    return await answered_once(gate, asker, f"keys/of/{principal.id}", key, body.for_digest(), read)
 
 
 def _told(key: ApiKey) -> dict[str, Any]:

@@ -99,12 +99,6 @@ def _max_retries(gate: Gateway, body: CreateTask) -> int:
     return gate.settings.max_task_retries if body.max_retries is None else body.max_retries
 
 
-def _content(body: CreateTask) -> dict[str, Any]:
-    """What a repeat under the same key has to have: a field that is younger than stored keys counts only if it is given."""
-    without = {"idempotency_key", *(() if body.retry is not None else ("retry",))}
-    return body.model_dump(mode="json", exclude=without)
-
-
 def _rules(body: CreateTask) -> TaskRules | None:
     if body.target_agent is not None and body.target_agent in body.excluded_agents:
         raise InvalidRequest(
@@ -162,7 +156,7 @@ async def create_task(
     key = key or key_of(asker.principal, body.idempotency_key)
     idem = None
     if key is not None:
-        digest = body_digest(_content(body))
+        digest = body_digest(body.for_digest("idempotency_key"))
         idem = IdempotencyKey(route="tasks", key=key, body_digest=digest)
     if body.after:
         await _check_dependencies(gate, asker, [task])
@@ -187,8 +181,7 @@ async def create_tasks(request: Request, body: CreateTasks, asker: Asker, key: I
     # Tasks with one creation time are ordered by their ids, so the ids are sorted.
     ids = sorted(gate.new_id("task") for _ in body.tasks)
     tasks = [new_task(gate, task_id, item, asker, now) for task_id, item in zip(ids, body.tasks, strict=True)]
-    same = {"tasks": [{**_content(item), "idempotency_key": item.idempotency_key} for item in body.tasks]}
-    digest = body_digest(same) if key else b""
+    digest = body_digest({"tasks": [item.for_digest() for item in body.tasks]}) if key else b""
     items = []
     for index, task in enumerate(tasks):
         idem = IdempotencyKey(route="tasks/batch", key=f"{key}#{index}", body_digest=digest) if key else None

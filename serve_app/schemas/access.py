@@ -53,6 +53,8 @@ class NewKey(ExactBody):
     roles and permissions. Without ``expires_in_seconds`` the key does not expire. With ``agents`` it acts for these agents only:
     it registers, beats, claims, reports and drains for no other."""
 
+    younger = frozenset({"agents"})
+
     name: Words
     grants: list[Word] = Field(min_length=1, max_length=64)
     workspaces: list[Word] | None = Field(None, min_length=1, max_length=64)

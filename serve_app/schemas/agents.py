@@ -61,6 +61,8 @@ class RegisterAgent(RequestBody):
     its own, which declares ``num_cpus``, ``num_gpus``, ``memory`` (bytes) and custom ``resources`` to Ray.
     """
 
+    younger = frozenset({"version"})
+
     agent_id: str
     capabilities: Names = []
     model: Text = Field("unknown", max_length=256)

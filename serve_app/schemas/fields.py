@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import Query
 from pydantic import (
@@ -94,6 +94,15 @@ class RequestBody(BaseModel):
     (`serve_app.schemas.numbers`). A body that the released client does not send is an `ExactBody`."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+    #: Fields that are younger than idempotency keys which may be stored: None counts as no field, so that a repeat after an
+    #: upgrade has the body of its first call.
+    younger: ClassVar[frozenset[str]] = frozenset()
+
+    def for_digest(self, *besides: str) -> dict[str, Any]:
+        """What a repeat under the same idempotency key has to have: all but the fields ``besides``."""
+        return self.model_dump(
+            mode="json", exclude={name for name in self.younger if getattr(self, name) is None} | set(besides)
+        )
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

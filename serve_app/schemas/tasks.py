@@ -108,6 +108,8 @@ class CreateTask(RequestBody):
     one does.
     """
 
+    younger = frozenset({"retry", "worker_version"})
+
     task_type: Words
     payload: Any = {}
     required_capabilities: Names = []

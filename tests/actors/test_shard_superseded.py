@@ -279,7 +279,7 @@ async def _take(claimant: Claimant, name: str, *values: Any) -> None:
     else:
         claimant.store.go_on.set()
         await claimant.cluster.crash()
-        await claimant.cluster.start()
+        await claimant.cluster.driven(claimant.cluster.start())
 
 
 async def _check(claimant: Claimant) -> None:

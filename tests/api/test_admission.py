@@ -265,17 +265,18 @@ def test_the_application_has_websocket_routes() -> None:
 
 
 async def test_a_websocket_is_refused_before_it_is_accepted(api: Api, tokens: TokenTable) -> None:
+    task_id = (await api.post("/tasks", {"task_type": "echo"}))["task_id"]
     for route in websocket_routes():
-        permission = route.endpoint.permission
+        permission, path = route.endpoint.permission, route.path.format(task_id=task_id)
         for token in (None, "unknown"):
-            status, body = await _refusal(api, route.path, token)
+            status, body = await _refusal(api, path, token)
             assert (status, body["code"]) == (401, "unauthenticated"), route
         # Its parameters are not looked at before either.
-        status, body = await _refusal(api, f"{route.path}?after=nonsense", _all_but(permission))
+        status, body = await _refusal(api, f"{path}?after=nonsense", _all_but(permission))
         assert (status, body["code"]) == (403, "forbidden"), route
         assert permission in body["error"]
-        assert (await _refusal(api, route.path, UNKNOWABLE))[0] == 503, route
-        async with _connect(api, route.path, _only(permission)) as socket:
+        assert (await _refusal(api, path, UNKNOWABLE))[0] == 503, route
+        async with _connect(api, path, _only(permission)) as socket:
             await socket.send('{"type": "ping"}')
             assert json.loads(await socket.recv())["type"], route
 

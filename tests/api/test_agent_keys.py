@@ -62,6 +62,9 @@ CALLS: dict[str, Any] = {
     "POST /agents/{agent_id}/resume": lambda a, t, k: [(f"/agents/{a}/resume", None)],
     "POST /tasks/claim": lambda a, t, k: [("/tasks/claim", {"agent_id": a, "block_ms": 0})],
     "POST /tasks/{task_id}/extend": lambda a, t, k: [(f"/tasks/{t}/extend", {"lease_token": k})],
+    "POST /tasks/{task_id}/chunks": lambda a, t, k: [
+        (f"/tasks/{t}/chunks", {"lease_token": k, "first": 1, "chunks": ["so far"]})
+    ],
     "POST /tasks/complete": lambda a, t, k: [
         ("/tasks/complete", one_report(t, lease_token=k)),
         ("/tasks/complete", one_report(t, agent_id=a)),

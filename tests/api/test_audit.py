@@ -28,8 +28,9 @@ HOME = "default"
 @pytest.fixture
 async def sealer(api: Api) -> Sealer:
     """The deployment's sealer; its loops stand still behind a clock of theirs."""
-    actor: Sealer = await api.start(SEALER)
-    await actor.stop()
+    keeper = await api.start(SEALER)
+    await keeper.stop()
+    actor: Sealer = keeper.first
     return actor
 
 

@@ -187,9 +187,9 @@ async def test_denials_are_entries_of_the_audit(door: Authenticated) -> None:
         await door.api.call("POST", "/tasks", {"task_type": "t"}, headers=bearer(await door.key("auditor")))
     rows = await denied(door.api)
     auditor = bearer(await door.key("auditor"))
-    sealer = await door.api.start(SEALER)
-    await sealer.stop()
-    await seal_all(sealer)
+    keeper = await door.api.start(SEALER)
+    await keeper.stop()
+    await seal_all(keeper.first)
     page = (await door.api.call("GET", "/audit?actions=auth.denied", headers=auditor)).json()
     assert [entry["sequence_number"] for entry in page["entries"]] == [row.seq for row in reversed(rows)]
     for entry in page["entries"]:

@@ -30,7 +30,8 @@ from tests.support.task_api import TaskApi
 
 PLANTED = "Zyxwvut-planted"
 ERASED_TABLES = (
-    "tasks, task_progress, task_chunks, deliberations, deliberation_events, outcomes, idempotency, agent_probes, log"
+    "tasks, task_progress, task_chunks, schedules, deliberations, deliberation_events, outcomes, idempotency, "
+    "agent_probes, log"
 )
 _OPTIONS = [f"{PLANTED} Postgres", f"{PLANTED} Redis"]
 
@@ -73,7 +74,7 @@ async def _deliberation(api: Api, **context: Any) -> str:
 
 
 async def _everything(api: Api) -> tuple[str, str, str]:
-    """A completed task, a dead one and a deliberation with an outcome."""
+    """A completed task, a dead one, a deliberation with an outcome, and a schedule."""
     tasks = TaskApi(api)
     await tasks.agent("worker")
     done = await _ended(tasks, metadata={"name": PLANTED, "subject": PLANTED})
@@ -84,6 +85,8 @@ async def _everything(api: Api) -> tuple[str, str, str]:
     await api.post(f"/deliberations/{request_id}/outcome", {"correct": _OPTIONS[0]})
     imported = {"id": "q1", "votes": {"x": PLANTED, "y": "b"}, "correct": PLANTED}
     await api.post("/outcomes/batch", {"outcomes": [imported]})
+    template = {"task_type": "echo", "payload": {"text": PLANTED}}
+    await api.post("/schedules", {"name": PLANTED, "every_seconds": 3600, "task": template})
     await api.stores.log.append([replace(system_event("e"), workspace="default", private={"problem": PLANTED})])
     return done, dead, request_id
 
@@ -132,8 +135,8 @@ async def test_no_file_of_the_stores_holds_what_was_erased() -> None:
 
 
 async def test_a_dump_holds_nothing_and_all_still_verifies(api: Api, store_urls: StoreUrls, schema: str) -> None:
-    sealer = await api.start(SEALER)
-    await sealer.stop()
+    keeper = await api.start(SEALER)
+    await keeper.stop()
     done, dead, request_id = await _everything(api)
     before = await _receipt(api, request_id)
     answer = await api.post("/erasures", {"workspace": "default"})
@@ -146,7 +149,7 @@ async def test_a_dump_holds_nothing_and_all_still_verifies(api: Api, store_urls:
         rows = await database.fetchval(f'select string_agg(t::text, chr(10)) from "{schema}"."{table}" t')
         assert PLANTED not in (rows or ""), table
     await database.close()
-    await seal_all(sealer)
+    await seal_all(keeper.first)
     assert (await api.get("/audit/verify"))["valid"], "the chain covers hashes of words and no words"
     after = await _receipt(api, request_id)
     assert after["head"] == before["head"]

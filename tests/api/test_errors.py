@@ -248,8 +248,9 @@ def _queries() -> Iterator[Wrong]:
             yield Wrong("GET", f"{CP}/{path}?offset={offset}")
     yield Wrong("GET", f"{CP}/tasks/history?status=pending")
     for text in ("%00", "%ED%A0%80"):
-        for query in (f"tasks?task_type={text}", f"tasks?agent_id={text}", f"agents?capability={text}"):
+        for query in (f"tasks?task_type={text}", f"agents?capability={text}"):
             yield Wrong("GET", f"{CP}/{query}", status=2 if text != "%00" else 4)
+        yield Wrong("GET", f"{CP}/tasks?agent_id={text}")
     yield Wrong("GET", f"{CP}/tasks?status=sleeping")
     yield Wrong("GET", f"{CP}/agents?available=perhaps")
     stream = (("Accept", "text/event-stream"),)

@@ -49,7 +49,10 @@ async def _operations(api: Api) -> None:
     tasks = TaskApi(api)
     for _ in range(2):
         await tasks.submit(payload={"text": WORDS}, metadata={"note": WORDS}, max_retries=0, target_agent="a1")
-        await tasks.fail(await tasks.claim_one("a1"), error=WORDS)
+        lease = await tasks.claim_one("a1")
+        progress = {"percent": 5, "message": WORDS, "checkpoint": {"text": WORDS}}
+        await tasks.post(f"/tasks/{lease['id']}/extend", {"lease_token": lease["lease_token"], **progress})
+        await tasks.fail(lease, error=WORDS)
     first, second = (task["id"] for task in (await tasks.get("/dead-letter"))["tasks"])
     await tasks.post(f"/dead-letter/{first}/replay", {"payload": WORDS})
     await tasks.post("/dead-letter/purge", {"ids": [second]})

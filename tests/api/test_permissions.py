@@ -140,6 +140,7 @@ async def _objects(api: Api) -> dict[str, str]:
         ("/dead-letter/{task_id}/replay", "task_id"),
         ("/deliberations/{request_id}/outcome", "request_id"),
         ("/agents/{agent_id}/pause", "agent_id"),
+        ("/schedules/{schedule_id}/pause", "schedule_id"),
     ):
         path, _ = await CHANGES["POST", template](api)
         made[name] = path.split("/")[2]

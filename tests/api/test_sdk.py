@@ -65,7 +65,7 @@ class Caller:
         self._client = client.control_plane
         self.called: set[str] = set()
 
-    async def __call__(self, name: str, *args: Any, **options: Any) -> Any:
+    async def __call__(self, name: str, /, *args: Any, **options: Any) -> Any:
         self.called.add(name)
         method = getattr(self._client, name)
         if inspect.iscoroutinefunction(method):

@@ -17,6 +17,7 @@ import websockets
 
 from cluster.domain.base.log import LogRecord, LogRow
 from cluster.ports.tasks import SubmitItem
+from serve_app.routes import stream
 from serve_app.streams import hub
 from serve_app.streams.hub import frame, frame_type
 from tests.support.api import CP, Api
@@ -205,7 +206,7 @@ async def test_a_client_that_stops_reading_is_waited_for(api: Api, monkeypatch: 
         made.append(row.seq)
         return frame(row, words=words)
 
-    monkeypatch.setattr(hub, "frame", counted)
+    monkeypatch.setattr(stream, "frame", counted)
     record = LogRecord(at=0.0, workspace=api.settings.workspace, kind="system.test", entity="e", data={"x": "y" * 4000})
     total = 2000
     with socket.socket() as stuck:

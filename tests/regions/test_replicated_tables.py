@@ -45,7 +45,7 @@ async def test_the_log_names_every_change_of_a_replicated_table(stores: Stores, 
     changes = RandomChanges(stores, seed)
     await changes.begin()
     before = await tables_of(stores)
-    for _ in range(150):
+    for _ in range(200):
         name = await changes.change_something()
         after = await tables_of(stores)
         new = after["log"][len(before["log"]) :]

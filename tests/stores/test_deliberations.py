@@ -40,6 +40,17 @@ async def test_one_request_id_is_one_deliberation(stores: Stores) -> None:
     assert [row.entity for row in await stores.log.read(0, 10)] == ["r1", "r2"]
 
 
+async def test_a_repeat_under_its_key_and_request_id_keeps_the_key(stores: Stores) -> None:
+    key = _key("k", route="deliberations")
+    first = _admission("r1", key=key)
+    await stores.deliberations.admit([first])
+    (again,) = await stores.deliberations.admit([replace(first, admitted_at=NOW + 1)])
+    assert (again.request_id, again.replayed) == ("r1", True)
+    other = replace(_admission("r2", key=_key("k", b"other", "deliberations")), admitted_at=NOW + 2)
+    (refused,) = await stores.deliberations.admit([other])
+    assert refused.conflict
+
+
 async def test_a_journal_grows_only_under_its_newest_fence_and_without_gaps(stores: Stores) -> None:
     await stores.deliberations.admit([_admission("r1")])
     (first,) = await stores.deliberations.take(["r1"], "worker-old")

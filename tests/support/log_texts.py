@@ -14,6 +14,7 @@ from cluster.domain.audit import erasure
 from cluster.domain.base.log import IDENTITY, LogTexts
 from cluster.domain.consensus import learning
 from cluster.domain.deliberation import wire
+from cluster.domain.replication.quorum import ReplicationMode
 from cluster.domain.schedules import schedule
 from cluster.domain.scheduling import limits
 from cluster.domain.tasks import progress, steps, task
@@ -32,7 +33,7 @@ LOG_TEXTS: Mapping[str, LogTexts] = {
     "auth": access_rows.LOG_TEXTS,
     "schedule": schedule.LOG_TEXTS,
     "erasure": erasure.LOG_TEXTS,
-    "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY},
+    "region": {"leader": IDENTITY, "heir": IDENTITY, "region": IDENTITY, "mode": frozenset(ReplicationMode)},
 }
 
 

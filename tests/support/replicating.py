@@ -340,7 +340,7 @@ class RandomChanges:
 
     async def key(self) -> None:
         key_id = f"key{self._chance.randrange(4)}"
-        agents = ("a", "b") if key_id == "key1" else None
+        agents = ("a", "b") if key_id in ("key1", "key3") else None
         key = a_key(id=key_id, created_at=self._now, workspaces=("*",), agents=agents)
         if not await self.stores.access.create_key(self._origin(), key):
             await self.stores.access.put_key(self._origin(), replace(key, revoked_at=self._now))

@@ -53,7 +53,9 @@ def create(
 
 @app.command("list")
 def list_schedules(
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100, offset: int = 0, as_json: Json = False
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    offset: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
 ) -> None:
     """List schedules, newest first."""
     found = call("GET", "/schedules", limit=limit, offset=offset)

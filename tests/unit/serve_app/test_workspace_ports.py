@@ -17,6 +17,7 @@ from serve_app.streams.hub import StreamFilter
 CARRIES = {
     "WorkspaceTasks.submit": "items",  # the origin of each task
     "WorkspaceTasks.list": "query",
+    "WorkspaceTasks.search": "query",
     "Chunks.write": "items",
     "Chunks.marks": "tasks",
     "DeadLetterStore.list": "query",
