@@ -31,8 +31,12 @@ test: setup ## All tests
 lint: setup ## Style and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache
 
-types: setup ## mypy
+types: setup ## mypy, and what bandit finds that is at least of medium severity and confidence
 	@$(BIN)/mypy
+	@$(BIN)/bandit --quiet --recursive -ll -ii actors cluster regions scripts serve_app
+
+audit-dependencies: setup ## Known vulnerabilities of the pinned packages, where the service that knows them answers
+	@$(BIN)/python -m scripts.audit_dependencies requirements.lock
 
 chaos: setup ## 100 faults and an outage of 5 min under load, 100 kills amid deliberations, checked (40 min; SEED=n repeats a run)
 	@rm -f .bench/chaos.json .bench/chaos-deliberations.json
@@ -61,6 +65,7 @@ verify: setup ## What .ci/run has no time for, at most an hour: its tests, 20 fa
 	@$(PYTEST) --longer -m longer
 	@$(MAKE) --no-print-directory chaos KILLS=20
 	@$(BIN)/python -m bench --quick --runs 1
+	@$(MAKE) --no-print-directory audit-dependencies
 
 bench: setup ## Measure it beside its peers; ONLY=scheduler runs a part, ARGS=--quick only proves that it works
 	@$(BIN)/python -m bench $(ONLY) $(ARGS)
@@ -81,4 +86,4 @@ lock: setup ## Write requirements.lock anew
 clean: ## Remove the environment and caches
 	@rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo up down reset test verify bench chaos chaos-regions regions fuzz soak lint types check docs lock clean
+.PHONY: help setup demo up down reset test verify bench chaos chaos-regions regions fuzz soak lint types audit-dependencies check docs lock clean

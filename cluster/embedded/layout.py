@@ -36,7 +36,7 @@ class Layout:
         name = f"aragora-{hashlib.sha256(os.fsencode(real)).hexdigest()[:10]}"
         base = Path(tempfile.gettempdir())
         if len(os.fsencode(base)) > LONGEST_BASE:
-            base = Path("/tmp")
+            base = Path("/tmp")  # nosec B108
         return cls(real, base / name)
 
     def create(self) -> None:

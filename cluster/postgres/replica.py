@@ -146,7 +146,8 @@ async def _delete(connection: Any, table: ReplicatedTable, images: TableImages) 
         using = f"using {_unnested(len(keys) + 1, len(naming), 'named')}"
         condition = f"{_equal(table, naming, 'named')} and {condition}"
         arrays += [[name[n] for name in images.names] for n in range(len(naming))]
-    await connection.execute(f"delete from {table.name} {using} where {condition}", *arrays)
+    # Tables and columns are those of `cluster/domain/replication/tables.py`; what comes from a peer is in the arrays.
+    await connection.execute(f"delete from {table.name} {using} where {condition}", *arrays)  # nosec
 
 
 def _unnested(first: int, columns: int, alias: str) -> str:
@@ -166,7 +167,7 @@ async def _upsert(connection: Any, table: ReplicatedTable, rows: Sequence[TextRo
     changed = [name for name in names if name not in table.key and name not in table.fixed]
     update = ", ".join(f"{name} = excluded.{name}" for name in changed)
     await connection.execute(
-        f"insert into {table.name} ({', '.join(names)}) overriding system value "
+        f"insert into {table.name} ({', '.join(names)}) overriding system value "  # nosec
         f"select {values} from {_unnested(1, len(names), 'u')} "
         f"on conflict ({', '.join(table.key)}) do update set {update}",
         *[list(column) for column in zip(*rows, strict=True)],

@@ -78,7 +78,7 @@ def _look_at(cls: type[Any]) -> _Layout:
         assign=separate(f"self.{field.name} = {_argument(field)}" for field in every),
     )
     # Safe, and what dataclasses does itself: the source holds nothing but the names of fields.
-    exec(source, scope)
+    exec(source, scope)  # nosec B102
     getter = operator.attrgetter(*names)
     return _Layout(
         get=(lambda value: (getter(value),)) if len(names) == 1 else getter,
