@@ -57,7 +57,11 @@ Contained = Annotated[Annotated[Text, Field(min_length=1, max_length=256)] | Non
 #: Conditions of a search (`cluster.domain.base.conditions`).
 Where = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=MAX_CONDITION_CHARS)]],
-    Query(max_length=MAX_CONDITIONS, description=f"A condition; all hold that are given. {'; '.join(CONDITIONS)}"),
+    Query(
+        default_factory=list,
+        max_length=MAX_CONDITIONS,
+        description=f"A condition; all hold that are given. {'; '.join(CONDITIONS)}",
+    ),
 ]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=512)]

@@ -137,7 +137,7 @@ async def task_query(
 Listing = Annotated[TaskQuery, Depends(task_query)]
 
 
-async def search_of(request: Request, where: Where = [], offset: Offset = 0) -> Search | None:  # noqa: B006
+async def search_of(request: Request, where: Where, offset: Offset = 0) -> Search | None:
     """What ``where`` says; None without it. Whoever asks for metadata or tags has to be allowed to read them: which tasks match
     would tell their words.
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from cluster.domain.access.workspaces import WorkspaceState
 from cluster.domain.scheduling.eligibility import Profile, demand_key
 from cluster.domain.scheduling.limits import Control, ControlKind, Limits
-from cluster.domain.scheduling.sub_queues import LEVELS, HeapItem, SubQueue, SubQueues
+from cluster.domain.scheduling.sub_queues import LEVELS, MAX_PROFILES, HeapItem, SubQueue, SubQueues
 from cluster.domain.tasks import order_key
 from cluster.domain.tasks.task import TaskHead
 
@@ -87,6 +87,7 @@ class ReadyQueue:
         ageing_s: float = AGEING_S,
         weights: Mapping[str, float] | None = None,
         limits: Limits | None = None,
+        most_profiles: int = MAX_PROFILES,
     ) -> None:
         # Controls, tokens and slots. The core takes and frees the slots with its leases; ``_charge`` spends the tokens.
         self.limits = limits or Limits()
@@ -98,7 +99,7 @@ class ReadyQueue:
         # says whether a task waits: an item of a heap that is not its task's entry means nothing.
         self._entries: dict[str, QueueEntry] = {}
         # All sub-queues, and the index by which claims find them.
-        self._sub_queues = SubQueues()
+        self._sub_queues = SubQueues(most_profiles)
         # (workspace, task type) → how many tasks of the type wait in shared sub-queues. ``push`` and ``discard`` count; no zeros.
         # It says whether there is anything to move when a type gets sub-queues of its own.
         self._shared_types: dict[tuple[str, str], int] = {}

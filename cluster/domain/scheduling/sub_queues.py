@@ -68,9 +68,11 @@ class SubQueue:
 
 
 class SubQueues:
-    """All sub-queues of a shard, and the maps by which claims find them."""
+    """All sub-queues of a shard, and the maps by which claims find them. ``most_profiles``: for how many different profiles of
+    claims it is kept what they may take from."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_profiles: int = MAX_PROFILES) -> None:
+        self._most_profiles = most_profiles
         # All sub-queues, those that are empty included. ``of`` adds, ``forget_empty`` removes empty ones.
         self._all: dict[DemandKey, SubQueue] = {}
         # How many there may be before ``make_room`` says that empty ones should be looked for again.
@@ -126,7 +128,7 @@ class SubQueues:
     def _matching(self, profile: Profile) -> Sequence[SubQueue]:
         matching = self._matches.get(profile)
         if matching is None:
-            if len(self._matches) >= MAX_PROFILES:
+            if len(self._matches) >= self._most_profiles:
                 self._matches.clear()
             found = self._of_types(profile)
             matching = self._matches[profile] = [s for s in found if admits_profile(s.demand, profile)]

@@ -40,31 +40,3 @@ begin
         raise exception 'generation % of % was replaced', p_generation, p_shard using errcode = 'AG002';
     end if;
 end $$;
-
--- As before, and what their holders reported goes too.
-create or replace function erase_tasks(p_region text, p_epoch bigint, l log_rows) returns text[] language plpgsql as $$
-declare
-    v_done text[];
-begin
-    with erased as (
-        update tasks t set
-            payload = 'null', metadata = '{}', result = null, error = null, erased_at = r.at,
-            purged_at = case when t.status_detail in ('dead_lettered', 'timeout') then coalesce(t.purged_at, r.at)
-                        else t.purged_at end
-        from (select * from unnest(l.entity, l.workspace, l.at) as r (id, workspace, at) order by r.id) r
-        where t.id = r.id and t.workspace = r.workspace and t.status not in ('pending', 'running')
-          and t.erased_at is null
-        returning t.id
-    )
-    select coalesce(array_agg(id), '{}') into v_done from erased;
-    if v_done = '{}' then
-        return v_done;
-    end if;
-    delete from task_progress where task_id = any (v_done);
-    perform forget_words(l.workspace[1], v_done);
-    perform forget_answers(l.workspace[1], v_done);
-    perform log_append(
-        p_region, p_epoch,
-        array(select r.id = any (v_done) from unnest(l.entity) with ordinality as r (id, ord) order by r.ord), l);
-    return v_done;
-end $$;

@@ -118,7 +118,7 @@ create function forget_chunks(p_task text[]) returns void language sql as $$
     delete from task_chunk_totals where task_id = any (p_task);
 $$;
 
--- As before, and the chunks go too.
+-- As before, and what holders have reported (0023) and told goes too.
 create or replace function erase_tasks(p_region text, p_epoch bigint, l log_rows) returns text[] language plpgsql as $$
 declare
     v_done text[];

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.domain.scheduling import sub_queues
 from cluster.domain.scheduling.eligibility import CONDITIONS, Profile, Refusal, demand_of, eligible
 from cluster.domain.scheduling.ready_queue import ReadyQueue
 from cluster.domain.tasks.rules import PREFERENCE_S, Affinity, TaskRules
@@ -113,34 +112,32 @@ def _named(number: int, task: dict[str, Any]) -> NewTask:
 @settings(max_examples=150)
 def test_the_ready_queue_finds_what_the_predicate_admits_and_nothing_else(steps: list[Any], most: int) -> None:
     """``most``: profiles that are kept, so that the index is also made anew."""
-    queue, heads, kept = ReadyQueue(), dict[str, TaskHead](), sub_queues.MAX_PROFILES
-    sub_queues.MAX_PROFILES = most  # type: ignore[misc]
-    try:
-        for number, step in enumerate(steps):
-            if isinstance(step, dict):
-                head = heads[f"t{number:03d}"] = _named(number, step).head()
-                queue.push(head)
-                continue
-            agent, values = step
-            profile = Profile("w", **values)
-            if profile.task_types is not None:
-                for name in queue.give_own("w", profile.task_types, set):
-                    [queue.push(head) for head in heads.values() if head.task_type == name]  # type: ignore[func-returns-value]
-            admitted = {
-                task_id
-                for task_id, head in heads.items()
-                if eligible(demand_of(head), profile, agent, NOW - head.created_at) is None
-            }
-            certain = [count for count in range(len(heads) + 2) if queue.has_for(profile, agent, count)]
-            assert certain[-1] <= len(admitted)
-            found = set()
-            while (task_id := queue.take(profile, agent, NOW)) is not None:
-                found.add(task_id)
-            assert found == admitted
-            for task_id in found:
-                queue.push(heads[task_id])
-    finally:
-        sub_queues.MAX_PROFILES = kept  # type: ignore[misc]
+    queue, heads = ReadyQueue(most_profiles=most), dict[str, TaskHead]()
+    for number, step in enumerate(steps):
+        if isinstance(step, dict):
+            head = heads[f"t{number:03d}"] = _named(number, step).head()
+            queue.push(head)
+            continue
+        agent, values = step
+        profile = Profile("w", **values)
+        if profile.task_types is not None:
+            for name in queue.give_own("w", profile.task_types, set):
+                for head in heads.values():
+                    if head.task_type == name:
+                        queue.push(head)
+        admitted = {
+            task_id
+            for task_id, head in heads.items()
+            if eligible(demand_of(head), profile, agent, NOW - head.created_at) is None
+        }
+        certain = [count for count in range(len(heads) + 2) if queue.has_for(profile, agent, count)]
+        assert certain[-1] <= len(admitted)
+        found = set()
+        while (task_id := queue.take(profile, agent, NOW)) is not None:
+            found.add(task_id)
+        assert found == admitted
+        for task_id in found:
+            queue.push(heads[task_id])
 
 
 @given(st.lists(tasks | claims, max_size=30))

@@ -4,6 +4,7 @@ and a task that reports all the time is stored once a second."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,8 +16,8 @@ from cluster.domain.tasks.progress import Progress, ProgressReport
 TASKS = st.sampled_from(["t1", "t2", "t3"])
 
 
-def _report(task_id: str, attempt: int, at: float, **fields: object) -> ProgressReport:
-    return ProgressReport(workspace="w", task_id=task_id, attempt=attempt, at=at, progress=Progress(**fields))  # type: ignore[arg-type]
+def _report(task_id: str, attempt: int, at: float, **fields: Any) -> ProgressReport:
+    return ProgressReport(workspace="w", task_id=task_id, attempt=attempt, at=at, progress=Progress(**fields))
 
 
 @dataclass
