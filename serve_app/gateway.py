@@ -142,7 +142,13 @@ class Gateway:
             self._notifying(self.deliberations.admit, lambda _: (WakeTopic.DELIBERATIONS,)), wait_s=AWAY_S
         )
         self.activity = GroupCommit(self._record_many, max_batch=5000, wait_s=AWAY_S)
-        self.renewals = GroupCommit(self._renew, max_batch=5000, wait_s=AWAY_S)
+        self.renewals = GroupCommit(
+            self._renew,
+            max_batch=5000,
+            wait_s=AWAY_S,
+            longest_s=lambda: self.scheduler.patience_s,
+            late=lambda: self.scheduler.late(),
+        )
         every_s = self.settings.heartbeat_timeout / RECORDS_PER_TIMEOUT
         self.attended = Attendance(self.clock, every_s)
         self.reported = Attendance(self.clock, every_s)

@@ -36,7 +36,7 @@ from cluster.process.front import PROBLEM, front_tls
 from cluster.process.loops import Loops, OnFatal
 from cluster.process.memory import resident_bytes
 from cluster.process.store_passwords import weak_store_passwords
-from cluster.process.waits import AWAY_S, HAPROXY_HARD_STOP_S, HOLD_S, LONGEST_CALL_S, STORE_S
+from cluster.process.waits import AWAY_S, HAPROXY_HARD_STOP_S, HOLD_S, LONGEST_CALL_S, RESTART_S, STORE_S
 from cluster.rpc.exchange import ExchangeCall, ExchangeClient
 from cluster.settings import Settings
 from cluster.telemetry.exposition import process_exposition
@@ -155,7 +155,8 @@ class Replica:
             self._exchange,
             clock=resources.clock,
             hold_s=HOLD_S,
-            answer_s=AWAY_S - HOLD_S,
+            answer_s=RESTART_S - HOLD_S,
+            running_s=AWAY_S,
             max_waiting=settings.agents_per_replica * 2,
             late_reply=lambda answer: gateway.release(answer),
         )

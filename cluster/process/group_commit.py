@@ -12,11 +12,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from cluster.domain.base.errors import Overloaded, StoreUnavailable, Unstorable
+from cluster.domain.base.errors import Overloaded, StoreUnavailable, TryLater, Unstorable
 from cluster.process.traces import untraced
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def _store_late() -> TryLater:
+    return StoreUnavailable("The store does not answer; try again in a moment.")
 
 
 class GroupCommit(Generic[T, R]):
@@ -25,8 +29,9 @@ class GroupCommit(Generic[T, R]):
     group that holds the data fails.
 
     ``max_batch`` bounds a flush (a single larger group is flushed alone), ``max_waiting`` the items that no flush has
-    taken yet, ``wait_s`` the wait of each caller, which may span two flushes. A caller that is cancelled or waited for too
-    long does not withdraw its item: the write may already be on its way, and every item can be repeated.
+    taken yet, ``wait_s`` the wait of each caller, which may span two flushes. ``longest_s``, asked when that time is over, may
+    allow more in all; then ``late`` is raised. A caller that is cancelled or waited for too long does not withdraw its item: the
+    write may already be on its way, and every item can be repeated.
     """
 
     def __init__(
@@ -36,9 +41,13 @@ class GroupCommit(Generic[T, R]):
         max_batch: int = 500,
         max_waiting: int = 20_000,
         wait_s: float | None = None,
+        longest_s: Callable[[], float] = lambda: 0.0,
+        late: Callable[[], TryLater] = _store_late,
     ) -> None:
         self._flush = flush
         self._wait_s = wait_s
+        self._longest_s = longest_s
+        self._late = late
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         #: Groups that no flush has taken yet, in order of arrival, each with the future of its caller. `put_many` adds a
@@ -57,7 +66,7 @@ class GroupCommit(Generic[T, R]):
     async def put_many(self, items: Sequence[T]) -> Sequence[R]:
         """Flushes all items at once, hence in one transaction, and returns one result per item.
 
-        Raises: `Overloaded` if too many items wait; `StoreUnavailable` after ``wait_s``; whatever ``flush`` raised."""
+        Raises: `Overloaded` if too many items wait; ``late`` after ``wait_s``; whatever ``flush`` raised."""
         if not items:
             return ()
         if self._waiting + len(items) > self._max_waiting:
@@ -69,13 +78,19 @@ class GroupCommit(Generic[T, R]):
             self._runner = asyncio.create_task(self._run(), context=untraced())
         if self._wait_s is None:
             return await asyncio.shield(future)  # a time-out that never comes costs as much as one that may
-        try:
-            async with asyncio.timeout(self._wait_s):
-                return await asyncio.shield(future)
-        except TimeoutError:
-            if future.done():
-                raise  # of the flush itself
-            raise StoreUnavailable("The store does not answer; try again in a moment.") from None
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        until = began + self._wait_s
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    return await asyncio.shield(future)
+            except TimeoutError:
+                if future.done():
+                    raise  # of the flush itself
+                until = began + self._longest_s()
+                if until <= loop.time():
+                    raise self._late() from None
 
     async def drain(self) -> None:
         """Returns when nothing waits and no flush is in flight."""

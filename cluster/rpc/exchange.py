@@ -35,7 +35,7 @@ PARK_S = 3.0
 HOLD_S = 10.0
 #: How long it is believed that an actor is away if no call fails any more.
 STALE_S = 1.0
-#: How long a running actor may take over an answer. A request waits this much longer than it is held for.
+#: How much longer than it is held for a request waits for its answer.
 ANSWER_S = 10.0
 #: How long `close` waits at most for the actor to confirm withdrawals, and in how many steps.
 CLOSE_S = 1.0
@@ -187,11 +187,31 @@ def _unavailable(error: Exception, callee: str) -> TryLater:
     return ActorUnavailable(f"{callee} cannot be called; try again in a moment.")
 
 
+def _move(waiting: _Asked) -> None:
+    """Lets a request wait for the successor of an actor that died. One that has timed out is past moving."""
+    if waiting.bound is not None and not waiting.future.done() and not waiting.bound.expired():
+        waiting.bound.reschedule(waiting.latest)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request that waits for its answer."""
+
+    request: Any
+    future: asyncio.Future[Any]
+    #: Ends the wait; None for a long poll. It is moved once, if the actor is found dead meanwhile.
+    bound: asyncio.Timeout | None
+    #: The latest moment to which the bound is moved, by the clock of the event loop.
+    latest: float
+
+
 class ExchangeClient:
     """The caller's side. ``call`` raises `TryLater` while the actor cannot be reached; requests are then held and sent again.
 
-    ``hold_s`` bounds how long requests are held. While the actor is away, a new request is refused if ``max_held`` others
-    without a long poll wait already. ``late_reply(answer)`` receives an answer whose asker gave up or was answered before.
+    ``hold_s`` bounds how long requests are held for a successor of an actor that died, and ``answer_s`` how much longer they
+    wait for its answer. An actor that runs, and is late or has lost its state, has ``running_s`` (by default as long in all):
+    what it waits for may be away for long. While the actor is away, a new request is refused if ``max_held`` others without a
+    long poll wait already. ``late_reply(answer)`` receives an answer whose asker gave up or was answered before.
     ``callee`` is what errors call the actor.
     """
 
@@ -203,6 +223,7 @@ class ExchangeClient:
         clock: Clock,
         hold_s: float = HOLD_S,
         answer_s: float = ANSWER_S,
+        running_s: float | None = None,
         max_waiting: int = 20_000,
         max_held: int = 1000,
         max_batch: int = 1000,
@@ -214,6 +235,7 @@ class ExchangeClient:
         self._clock = clock
         self._hold_s = hold_s
         self._answer_s = answer_s
+        self._running_s = running_s
         self._max_waiting = max_waiting
         self._max_held = max_held
         self._max_batch = max_batch
@@ -229,9 +251,9 @@ class ExchangeClient:
         self._in_flight: dict[asyncio.Task[None], Sequence[int]] = {}
         #: Correlation numbers. They rise, so sorting by number restores the order of the requests.
         self._numbers = itertools.count(1)
-        #: Unanswered requests by number: the request, the future of its asker, and whether it is a long poll. `request`
-        #: adds one. An answer removes it, and so does an asker that gives up or that was held for too long.
-        self._waiting: dict[int, tuple[Any, asyncio.Future[Any], bool]] = {}
+        #: Unanswered requests by number. `request` adds one. An answer removes it, and so does an asker that gives up or that
+        #: was held for too long.
+        self._waiting: dict[int, _Asked] = {}
         #: Requests that were sent and whose asker gave up: never in ``_waiting`` too. `_give_up` adds a number, its answer
         #: removes it. A call that fails empties the set, since an actor that died answers none of them.
         self._given_up: set[int] = set()
@@ -246,6 +268,8 @@ class ExchangeClient:
         self._away_since: float | None = None
         #: When the actor was last found to be away. While a request waits, a call tries at least every 0.5 s.
         self._away_at = 0.0
+        #: Whether the actor was found dead since it is away. Means nothing while ``_away_since`` is None.
+        self._died = False
         #: Set by `close`, for good: no request is accepted and no call is started any more.
         self._closed = False
 
@@ -253,7 +277,7 @@ class ExchangeClient:
         """Returns the actor's answer. A ``long_poll`` request waits for as long as its asker does.
 
         Raises: the ControlPlaneError that the actor answered; `Overloaded` if too many requests wait, or if this client
-        is closed; `ActorUnavailable` if the actor stays away, or does not answer within ``hold_s`` and ``answer_s``.
+        is closed; `ActorUnavailable` if the actor stays away, or does not answer in time.
         """
         if self._closed or len(self._waiting) >= self._max_waiting:
             raise Overloaded("Too many requests are waiting; try again in a moment.")
@@ -261,18 +285,24 @@ class ExchangeClient:
             self._pump()
             raise ActorUnavailable(f"{self._callee} is restarting; try again in a moment.")
         number = next(self._numbers)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = (request, future, long_poll)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        # Not asyncio.wait_for: it makes another future and a callback for each of perhaps thousands of requests a second.
+        latest = loop.time() + self._hold_s + self._answer_s
+        bound = None if long_poll else asyncio.timeout(self.patience_s)
+        self._waiting[number] = _Asked(request, future, bound, latest)
         self._unsent.append(number)
         self._pump()
         self._bounded += not long_poll
         try:
-            # Not asyncio.wait_for: it makes another future and a callback for each of perhaps thousands of requests a second.
-            async with asyncio.timeout(None if long_poll else self._hold_s + self._answer_s):
+            if bound is None:
                 answer = await future
+            else:
+                async with bound:
+                    answer = await future
         except TimeoutError:
             self._give_up(number, future)
-            raise ActorUnavailable(f"{self._callee} did not answer in time; try again.") from None
+            raise self.late() from None
         except asyncio.CancelledError:
             self._give_up(number, future)
             raise
@@ -287,6 +317,25 @@ class ExchangeClient:
         """Whether the last call found the actor away. It may then not know the unanswered requests."""
         return self._away_since is not None
 
+    @property
+    def patience_s(self) -> float:
+        """How long a request without a long poll waits for its answer, as things stand."""
+        if self._running_s is None or self._is_dead():
+            return self._hold_s + self._answer_s
+        return self._running_s
+
+    def late(self) -> ActorUnavailable:
+        """What is raised at an asker whose patience has ended."""
+        return ActorUnavailable(f"{self._callee} did not answer in time; try again.")
+
+    def _is_dead(self) -> bool:
+        """Whether the actor is away because it died: its successor is on its way, whatever else hangs."""
+        return self._away_since is not None and self._died
+
+    def _held_too_long(self) -> bool:
+        hold_s = self._hold_s if self._died or self._running_s is None else min(self._hold_s, self._running_s)
+        return self._away_since is not None and self._clock.now() - self._away_since > hold_s
+
     def _holds_no_more(self) -> bool:
         """Whether a new request is refused: the actor has been away for too long, or too many wait for it already.
 
@@ -297,7 +346,7 @@ class ExchangeClient:
             self._away_since = None
         if self._away_since is None or not self._in_flight:
             return False
-        return self._bounded >= self._max_held or self._clock.now() - self._away_since > self._hold_s
+        return self._bounded >= self._max_held or self._held_too_long()
 
     def _give_up(self, number: int, future: asyncio.Future[Any]) -> None:
         """Withdraws a request whose asker has gone. An answer that came in the same moment is a late reply too."""
@@ -334,7 +383,7 @@ class ExchangeClient:
             self._pump()
 
     async def _one_call(self, batch: list[int], withdrawn: list[int]) -> None:
-        requests = tuple((n, self._waiting[n][0]) for n in batch if n in self._waiting)
+        requests = tuple((n, self._waiting[n].request) for n in batch if n in self._waiting)
         try:
             call = ExchangeCall(
                 caller=self._caller, requests=requests, withdrawn=tuple(withdrawn), session=self._session
@@ -345,7 +394,8 @@ class ExchangeClient:
             self._withdrawn += withdrawn
             self._given_up.clear()
             self._session = None
-            await self._actor_away(_unavailable(error, self._callee), list(self._waiting))
+            away_for = _unavailable(error, self._callee)
+            await self._actor_away(away_for, list(self._waiting), died=isinstance(away_for, ActorUnavailable))
             return
         away = {number: answer for number, answer in reply.answers if isinstance(answer, ActorUnavailable)}
         for number, answer in reply.answers:
@@ -370,29 +420,33 @@ class ExchangeClient:
     def _deliver(self, number: int, answer: Any) -> None:
         self._given_up.discard(number)
         waiting = self._waiting.pop(number, None)
-        if waiting is not None and not waiting[1].done():
-            waiting[1].set_result(answer)
+        if waiting is not None and not waiting.future.done():
+            waiting.future.set_result(answer)
         else:
             self._late_reply(answer)
 
-    async def _actor_away(self, error: TryLater, numbers: Sequence[int]) -> None:
+    async def _actor_away(self, error: TryLater, numbers: Sequence[int], *, died: bool = False) -> None:
         """Queues the requests again that the actor will not answer; if they were held for too long, fails them instead.
 
         Long polls do not fail: only their askers bound them."""
         now = self._away_at = self._clock.now()
         if self._away_since is None:
-            self._away_since = now
-        held_too_long = now - self._away_since > self._hold_s
+            self._away_since, self._died = now, False
+        if died and not self._died:
+            self._died = True
+            for waiting in self._waiting.values():
+                _move(waiting)
+        held_too_long = self._held_too_long()
         await self._clock.sleep(0.05 if not held_too_long else 0.5)
         if held_too_long:
             self._fail_bounded(error)
         self._unsent = deque(sorted({*self._unsent, *(n for n in numbers if n in self._waiting)}))
 
     def _fail_bounded(self, error: TryLater) -> None:
-        for number, (_, future, long_poll) in list(self._waiting.items()):
-            if not long_poll and not future.done():
+        for number, waiting in list(self._waiting.items()):
+            if waiting.bound is not None and not waiting.future.done():
                 del self._waiting[number]
-                future.set_exception(error)
+                waiting.future.set_exception(error)
 
     async def close(self) -> None:
         """Ends all calls, after the withdrawn requests have been withdrawn at the actor, which would else grant leases to
@@ -408,5 +462,5 @@ class ExchangeClient:
         for task in calls:
             task.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-        for _, future, _ in self._waiting.values():
-            future.cancel()
+        for waiting in self._waiting.values():
+            waiting.future.cancel()

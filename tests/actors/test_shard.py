@@ -82,8 +82,8 @@ async def test_a_claim_that_is_sent_twice_waits_once(cluster: Cluster) -> None:
     assert shard is not None
     waiting = asyncio.create_task(cluster.claim("a1", wait=True, max_concurrency=2))
     await eventually(lambda: shard._state is not None and shard._state.core.waiting_claims == 1)
-    ((number, (request, _, _)),) = cluster.client._waiting.items()
-    shard._handle(cluster.client._caller, [(number, request)])
+    ((number, asked),) = cluster.client._waiting.items()
+    shard._handle(cluster.client._caller, [(number, asked.request)])
     assert shard._state is not None
     assert shard._state.core.waiting_claims == 1
     first = await cluster.submit()

@@ -141,7 +141,12 @@ async def test_a_missing_scheduler_is_not_taken_for_an_empty_queue(brief: TaskAp
     again = asyncio.create_task(brief.claim("a1", block_ms=100, **own))
     # The time of the claim is over, and it asks once more.
     waiting = brief.api.gateway.scheduler._waiting
-    await eventually(lambda: any(not entry[0].wait for entry in waiting.values() if isinstance(entry[0], ClaimRequest)))
+
+    def asks_once_more() -> bool:
+        requests = (asked.request for asked in waiting.values())
+        return any(isinstance(request, ClaimRequest) and not request.wait for request in requests)
+
+    await eventually(asks_once_more)
     await brief.api.start(SCHEDULER)
     task = await again
     assert (task["id"], task["attempt"], task["redelivered"]) == (task_id, 1, True)

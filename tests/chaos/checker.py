@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from cluster.domain.tasks.machine import TRANSITIONS, TransitionRule
 from cluster.domain.tasks.phases import TERMINAL, TaskPhase
-from cluster.process.waits import HOLD_S
+from cluster.process.waits import AWAY_S, HOLD_S
 from tests.chaos.history import FAILED, Answer, Call, Fault, History, LogEvent, Outcome, Reported, ReportKind
 
 #: Share error that is accepted, and how many dispatches it takes to speak of a share.
@@ -54,8 +54,11 @@ ALLOWED: Mapping[str, tuple[Answer, ...]] = {
     "two-generations": (Answer.TRY_LATER,),
     "new-version": (Answer.TRY_LATER,),
 }
-#: Faults of an actor excuse nothing before the API has held the call for so long.
-HELD = ("kill-scheduler", "freeze-scheduler", "two-generations", "new-version")
+#: Faults of an actor excuse nothing before the API has waited so long for its successor, or for one that runs.
+HELD: Mapping[str, float] = {
+    "kill-scheduler": HOLD_S,
+    **dict.fromkeys(("freeze-scheduler", "two-generations", "new-version"), AWAY_S - 0.1),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,8 +281,7 @@ def calls(history: History) -> Iterator[Violation]:
 
 
 def _excuses(fault: Fault, call: Call) -> bool:
-    held_s = HOLD_S if fault.name in HELD else 0.0
-    meanwhile = call.ended >= fault.began + held_s and call.sent <= fault.healed + GRACE_S
+    meanwhile = call.ended >= fault.began + HELD.get(fault.name, 0.0) and call.sent <= fault.healed + GRACE_S
     return meanwhile and call.answer in ALLOWED.get(fault.name, ())
 
 

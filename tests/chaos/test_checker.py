@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.process.waits import HOLD_S
+from cluster.process.waits import AWAY_S, HOLD_S
 from tests.chaos.checker import CHECKS, check, share_error
 from tests.chaos.history import (
     Answer,
@@ -114,11 +114,14 @@ def test_a_good_history_passes() -> None:
     assert check(good()) == []
 
 
-def test_a_call_may_be_refused_after_it_was_held_for_the_shard() -> None:
+@pytest.mark.parametrize(("fault", "held_s"), [("freeze-scheduler", AWAY_S), ("kill-scheduler", HOLD_S)])
+def test_a_call_may_be_refused_after_it_was_held_for_the_shard(fault: str, held_s: float) -> None:
     history = good()
-    history.faults.append(Fault(name="freeze-scheduler", began=30.0, healed=38.0))
-    history.calls.append(Call(name="claim", sent=30.1, ended=30.0 + HOLD_S, answer=Answer.TRY_LATER))
+    history.faults.append(Fault(name=fault, began=30.0, healed=42.0))
+    history.calls.append(Call(name="claim", sent=30.1, ended=30.0 + held_s, answer=Answer.TRY_LATER))
     assert check(history) == []
+    history.calls.append(Call(name="claim", sent=30.1, ended=29.8 + held_s, answer=Answer.TRY_LATER))
+    assert [violation.check for violation in check(history)] == ["calls"]
 
 
 def _lost_task(history: History) -> None:

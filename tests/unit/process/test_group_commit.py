@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.domain.base.errors import Overloaded, StoreUnavailable, Unstorable
+from cluster.domain.base.errors import ActorUnavailable, Overloaded, StoreUnavailable, Unstorable
 from cluster.process.group_commit import GroupCommit
 from tests.support.probes import eventually
 
@@ -113,3 +113,29 @@ def test_data_that_the_store_refuses_fails_its_own_caller_only(count: int, data:
     answers = asyncio.run(together())
     assert stored == [item for item in range(count) if item not in refused], "in order, each once"
     assert {index for index, answer in enumerate(answers) if isinstance(answer, Unstorable)} == refused
+
+
+async def test_a_caller_waits_as_long_as_is_allowed_when_its_time_is_over() -> None:
+    released = asyncio.Event()
+
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        await released.wait()
+        return items
+
+    def longest_s() -> float:
+        released.set()
+        return 60.0
+
+    queue: GroupCommit[int, int] = GroupCommit(flush, wait_s=0.01, longest_s=longest_s)
+    assert await queue.put(1) == 1
+
+
+async def test_a_caller_that_waited_too_long_gets_the_queues_own_error() -> None:
+    queue: GroupCommit[int, int] = GroupCommit(_never, wait_s=0.01, late=lambda: ActorUnavailable("not there"))
+    with pytest.raises(ActorUnavailable, match="not there"):
+        await queue.put(1)
+
+
+async def _never(items: Sequence[int]) -> Sequence[int]:
+    await asyncio.Event().wait()
+    return items

@@ -163,6 +163,55 @@ async def test_short_requests_fail_in_time_and_long_polls_outlive_the_actor() ->
     await client.close()
 
 
+def _ends_in(client: ExchangeClient) -> float:
+    """When the first of the requests that wait is given up, in seconds from now."""
+    ends = [asked.bound.when() for asked in client._waiting.values() if asked.bound is not None]
+    return min(end for end in ends if end is not None) - asyncio.get_running_loop().time()
+
+
+async def test_an_actor_that_runs_is_waited_for_less_than_a_successor() -> None:
+    """What an actor waits for may be away for long; its successor is soon there."""
+    actor = Actor()
+    client = ExchangeClient("c", actor.call, clock=actor.clock, hold_s=1000.0, running_s=0.05)
+    with pytest.raises(ActorUnavailable, match="in time"):
+        await client.request("slow")
+    client._running_s = 60.0
+    held = asyncio.create_task(client.request("held"))
+    await eventually(lambda: actor.has("held"))
+    assert _ends_in(client) < 100.0
+    actor.die()
+    await eventually(lambda: client._is_dead())
+    later = asyncio.create_task(client.request("later"))
+    await eventually(lambda: len(client._waiting) == 2)
+    assert _ends_in(client) > 900.0
+    actor.start()
+    await eventually(lambda: actor.has("held", "later"))
+    actor.answer("held", 1)
+    actor.answer("later", 2)
+    assert (await held, await later) == (1, 2)
+    await client.close()
+
+
+async def test_an_actor_that_lost_its_state_is_not_waited_for_like_one_that_died() -> None:
+    actor, clock = Actor(), ManualClock()
+    began = clock.now()
+    client = ExchangeClient("c", actor.call, clock=clock, hold_s=1000.0, running_s=500.0)
+    asked = asyncio.create_task(client.request("x"))
+
+    async def failed() -> bool:
+        if actor.has("x"):
+            actor.answer("x", ActorUnavailable("reading"))
+            actor.asked.clear()
+        await clock.advance(100.0)
+        return asked.done()
+
+    await eventually(failed)
+    with pytest.raises(ActorUnavailable, match="reading"):
+        await asked
+    assert clock.now() - began < 1000.0
+    await client.close()
+
+
 async def test_an_answer_without_a_request_goes_to_the_late_reply_hook() -> None:
     """The lease was on its way when the client hung up: it must not lie idle."""
     actor, late_replies = Actor(), []
@@ -182,9 +231,9 @@ async def test_an_answer_that_meets_a_cancelled_request_is_a_late_reply() -> Non
     client = ExchangeClient("c", actor.call, clock=actor.clock, late_reply=late_replies.append)
     hung_up = asyncio.create_task(client.request("claim", long_poll=True))
     await eventually(lambda: actor.has("claim"))
-    ((number, (_, future, _)),) = client._waiting.items()
+    ((number, asked),) = client._waiting.items()
     client._deliver(number, "lease")
-    assert future.done()
+    assert asked.future.done()
     hung_up.cancel()
     with pytest.raises(asyncio.CancelledError):
         await hung_up
